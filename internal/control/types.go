@@ -1,0 +1,138 @@
+package control
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Sandbox is a sandbox as the control plane knows it: the row.
+type Sandbox struct {
+	ID         sandbox.ID
+	Generation sandbox.Generation
+	State      sandbox.State
+	Spec       sandbox.Spec
+	HostID     string
+	// GuestIP and HostIP are empty until the sandbox has run.
+	GuestIP, HostIP string
+	// Acceleration ("kvm", "tcg") and Isolation are those of its host.
+	Acceleration string
+	Isolation    sandbox.Isolation
+	// StopReason is empty until the sandbox has ended.
+	StopReason sandbox.StopReason
+	// Message says, to the user, what went wrong. Empty unless State is Error
+	// or a fault ended the sandbox.
+	Message      string
+	CreatedAt    time.Time
+	StartedAt    *time.Time
+	LastActiveAt *time.Time
+	UpdatedAt    time.Time
+	EndedAt      *time.Time
+	// Metadata is the user's own, kept and returned as given.
+	Metadata map[string]string
+}
+
+// Exec is one command.
+type Exec struct {
+	Cmd  string
+	Args []string
+	Env  map[string]string
+	// Cwd and User are the guest's defaults when empty.
+	Cwd, User string
+	// Timeout is the command's lifetime, enforced in the guest.
+	Timeout time.Duration
+	// Stdin is given to the command, then closed. Nil is an empty stdin.
+	Stdin []byte
+}
+
+// ExecSink takes a command's output as it comes. Stdout and Stderr may keep
+// nothing of p after they return. An error from either ends the command.
+type ExecSink interface {
+	Stdout(p []byte) error
+	Stderr(p []byte) error
+}
+
+// ExecResult is how a command ended.
+type ExecResult struct {
+	// ExitCode is the command's own; 128 + n when signal n ended it, as shells do.
+	ExitCode int
+	// Signal is the name of the signal that ended it ("killed"), or empty.
+	Signal   string
+	Duration time.Duration
+}
+
+// WriteFile says where an upload goes.
+type WriteFile struct {
+	Path string
+	// User owns the file; empty is the guest's default user.
+	User string
+	// Mode is the permission bits; nil is 0644.
+	Mode *uint32
+}
+
+// File is a download under way. The caller closes Body.
+type File struct {
+	Name string
+	// Size is -1 when it is not known beforehand.
+	Size int64
+	Body io.ReadCloser
+}
+
+// Filter narrows a list. The zero value is everything.
+type Filter struct {
+	Statuses []sandbox.Status
+	Template string
+	// Limit is the most rows returned; zero is no limit.
+	Limit int
+	// Cursor is what an earlier page returned; empty is the start.
+	Cursor string
+}
+
+// Sandboxes is what the API can do with sandboxes; *Service implements it.
+// Errors are faults: NotFound for an id that is not known, WrongState where
+// the state forbids the call, HostFailed where the host agent failed.
+type Sandboxes interface {
+	// Create returns when commands can run. metadata may be nil.
+	Create(ctx context.Context, spec sandbox.Spec, metadata map[string]string) (Sandbox, error)
+	Get(ctx context.Context, id sandbox.ID) (Sandbox, error)
+	// List returns newest first, and the cursor of the next page or "".
+	List(ctx context.Context, f Filter) ([]Sandbox, string, error)
+	// Destroy returns when the VM is gone. Destroying an ended sandbox succeeds.
+	Destroy(ctx context.Context, id sandbox.ID) error
+	Pause(ctx context.Context, id sandbox.ID) (Sandbox, error)
+	Resume(ctx context.Context, id sandbox.ID) (Sandbox, error)
+	// Exec runs a command to its end. Cancelling ctx kills it.
+	Exec(ctx context.Context, id sandbox.ID, e Exec, sink ExecSink) (ExecResult, error)
+	WriteFile(ctx context.Context, id sandbox.ID, w WriteFile, content io.Reader) (int64, error)
+	ReadFile(ctx context.Context, id sandbox.ID, path, user string) (*File, error)
+	// Hosts returns what each host can do, for limits and capacity.
+	Hosts(ctx context.Context) ([]HostInfo, error)
+	// Ready fails when a request could not be served: no database or no host.
+	Ready(ctx context.Context) error
+}
+
+// HostInfo is what a host agent says of its host.
+type HostInfo struct {
+	ID            string
+	AgentVersion  string
+	GuestVersion  string
+	Driver        string
+	DriverVersion string
+	Acceleration  string
+	// AccelerationReason is the probe's verdict in a sentence.
+	AccelerationReason string
+	Isolation          sandbox.Isolation
+	MultiTenant        bool
+	KernelRelease      string
+	VCPUs              int
+	MemoryMB           int
+	DiskTotal          uint64
+	DiskFree           uint64
+	Limits             sandbox.Limits
+	Templates          []string
+	Draining           bool
+	Reachable          bool
+	SeenAt             time.Time
+}

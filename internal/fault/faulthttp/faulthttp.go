@@ -1,0 +1,63 @@
+// Package faulthttp projects fault kinds onto HTTP status codes and back.
+//
+// The REST server and the client of the guest's files use it. It never writes
+// a response: each API has its own error shape.
+package faulthttp
+
+import (
+	"net/http"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// StatusClientClosedRequest is the status logged when the caller went away
+// before the answer. No client ever sees it.
+const StatusClientClosedRequest = 499
+
+var statusOf = map[fault.Kind]int{
+	fault.Internal:        http.StatusInternalServerError,
+	fault.Invalid:         http.StatusBadRequest,
+	fault.Unauthenticated: http.StatusUnauthorized,
+	fault.Forbidden:       http.StatusForbidden,
+	fault.NotFound:        http.StatusNotFound,
+	fault.Exists:          http.StatusConflict,
+	fault.WrongState:      http.StatusConflict,
+	fault.Stale:           http.StatusConflict,
+	fault.TooLarge:        http.StatusRequestEntityTooLarge,
+	fault.Quota:           http.StatusTooManyRequests,
+	fault.HostFailed:      http.StatusBadGateway,
+	fault.NoCapacity:      http.StatusServiceUnavailable,
+	fault.Timeout:         http.StatusGatewayTimeout,
+	fault.Unsupported:     http.StatusNotImplemented,
+	fault.Canceled:        StatusClientClosedRequest,
+}
+
+// Status returns the HTTP status for kind.
+func Status(kind fault.Kind) int {
+	if s, ok := statusOf[kind]; ok {
+		return s
+	}
+	return http.StatusInternalServerError
+}
+
+// Kind returns the kind for the HTTP status of an answer that carried no
+// reason of ours. Success statuses must not be passed.
+func Kind(status int) fault.Kind {
+	switch status {
+	case http.StatusConflict:
+		return fault.WrongState
+	case http.StatusInsufficientStorage:
+		return fault.NoCapacity
+	case http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnsupportedMediaType:
+		return fault.Invalid
+	}
+	for kind, s := range statusOf {
+		if s == status {
+			return kind
+		}
+	}
+	if status >= 400 && status < 500 {
+		return fault.Invalid
+	}
+	return fault.Internal
+}

@@ -1,0 +1,155 @@
+// Package vmm says what a hypervisor must do for the host agent.
+//
+// A Driver starts VM processes; a VM is one of them. The life of a VM:
+//
+//	Start ──► running ◄──► paused ──► SaveState (stays paused)
+//	Restore ─────────────► paused
+//	Adopt ──► running or paused, as it was left
+//	Kill, or an end of its own ──► exited, for good
+//
+// The host manager is the only caller. It makes every resource (disk files,
+// network slot, directories) before it calls a driver, so that a driver only
+// starts a process and talks to it. A VM process outlives the agent: only
+// Kill ends it. The package never touches images, disks or networks itself.
+package vmm
+
+import (
+	"context"
+	"os"
+	"time"
+)
+
+// Acceleration is how guest instructions run.
+type Acceleration string
+
+// The accelerations.
+const (
+	KVM Acceleration = "kvm"
+	TCG Acceleration = "tcg"
+)
+
+// Info describes a driver on this host. It does not change while the agent runs.
+type Info struct {
+	Driver       string // "qemu"
+	Version      string // of the VMM
+	Acceleration Acceleration
+	// Reason is a sentence that says why that acceleration.
+	Reason string
+	// MultiTenant is false where an escaped VMM process could change files
+	// that other VMs share.
+	MultiTenant bool
+	// MaxVCPUs is the most virtual CPUs that one VM may have.
+	MaxVCPUs int
+}
+
+// Driver starts VMs of one kind.
+type Driver interface {
+	Info() Info
+	// Fingerprint returns everything that must be equal between the host that
+	// saved a snapshot and the one that restores it, by name.
+	Fingerprint(Config) map[string]string
+	// Start boots cfg cold and returns when the VMM answers; the guest is
+	// still booting. On error nothing is left.
+	Start(ctx context.Context, cfg Config) (VM, error)
+	// Restore starts cfg from saved device state with its memory mapped
+	// copy-on-write from cfg.MemoryFile, and returns it paused. On error
+	// nothing is left and the snapshot is unchanged.
+	Restore(ctx context.Context, cfg Config, state string) (VM, error)
+	// Adopt connects to the process of rec, started by an earlier agent. It
+	// fails if that process is not there any more or is another one; then the
+	// caller still has to Kill by record.
+	Adopt(ctx context.Context, rec Record) (VM, error)
+	// KillRecord ends what rec describes if it still runs, whether or not it
+	// can be adopted, and returns when it is gone. A process that is not the
+	// one of rec is left alone.
+	KillRecord(ctx context.Context, rec Record) error
+}
+
+// VM is one VM process. Methods may be called from several goroutines; the
+// machine goroutine that owns the VM is the only one to change its state.
+type VM interface {
+	// Pause stops the virtual CPUs. Pausing a paused VM does nothing.
+	Pause(ctx context.Context) error
+	// Resume starts them. Resuming a running VM does nothing.
+	Resume(ctx context.Context) error
+	// SaveState writes the device state of a paused VM to path, which must be
+	// in the VM's own directory. Memory and disks are the caller's. The VM
+	// stays paused and can be resumed.
+	SaveState(ctx context.Context, path string) error
+	// Kill ends the process and returns after it has been reaped. It is
+	// idempotent, and nil for a VM that has already exited.
+	Kill(ctx context.Context) error
+	// Exited is closed when the process has ended for any reason.
+	Exited() <-chan struct{}
+	// Exit tells why. It is only valid once Exited is closed.
+	Exit() Exit
+	// Record returns what Adopt needs. It is fixed from Start on.
+	Record() Record
+	// Console returns the last bytes (at most 64 KiB) of the guest's serial
+	// console, for diagnosis. The guest wrote them: they prove nothing.
+	Console(ctx context.Context) ([]byte, error)
+}
+
+// Config is one VM, complete. The same Config with the same devices in the
+// same order must be given to Restore as was given to Start.
+type Config struct {
+	// ID names the VM in process lists.
+	ID string
+	// Dir is a directory of the VM alone, owned by UID; sockets, logs and
+	// state files go here. Its path may be at most 80 bytes long.
+	Dir      string
+	UID, GID int
+	VCPUs    int
+	MemoryMB int
+	// Kernel (an uncompressed ELF with a PVH note) and Initrd are only read by Start.
+	Kernel, Initrd string
+	// Cmdline is added to the driver's own kernel command line.
+	Cmdline string
+	// RootImage is the read-only root shared by many VMs (the guest's first
+	// disk); Disk the writable one (the second).
+	RootImage, Disk string
+	// MemoryFile backs guest memory, mapped private: the VM never changes it.
+	// For Start it must be a sparse file of MemoryMB.
+	MemoryFile string
+	// OpenTap opens the host side of the network card. Called once per start.
+	OpenTap func() (*os.File, error)
+	// GuestMAC is the address of the network card, the same for every VM.
+	GuestMAC string
+	// Cgroup, when not nil, is the open directory of a cgroup v2 in which the
+	// process is started.
+	Cgroup *os.File
+}
+
+// Record is what is needed to find a VM process again after an agent restart.
+// It is written to the journal as JSON.
+type Record struct {
+	Driver string `json:"driver"`
+	ID     string `json:"id"`
+	Dir    string `json:"dir"`
+	PID    int    `json:"pid"`
+	// StartTicks is field 22 of /proc/PID/stat (proc(5)); with BootID it makes
+	// a PID an identity.
+	StartTicks uint64 `json:"start_ticks"`
+	BootID     string `json:"boot_id"`
+	// MemoryFile is the file whose private mapping holds the guest's memory.
+	MemoryFile string `json:"memory_file"`
+}
+
+// Cause says what ended a VM.
+type Cause string
+
+// The causes.
+const (
+	CauseKilled        Cause = "killed"         // Kill was called
+	CauseGuestShutdown Cause = "guest_shutdown" // the guest powered off
+	CauseGuestReset    Cause = "guest_reset"    // reboot, or panic with panic=-1
+	CauseVMM           Cause = "vmm"            // the process ended by itself or by a signal
+)
+
+// Exit is how a VM process ended.
+type Exit struct {
+	Cause Cause
+	// Detail is for logs: exit status and the tail of the VMM's messages.
+	Detail string
+	At     time.Time
+}

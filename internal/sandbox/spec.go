@@ -1,0 +1,173 @@
+package sandbox
+
+import (
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// Defaults of a create request, as the REST contract gives them.
+const (
+	DefaultTemplate   = "minimal"
+	DefaultVCPUs      = 1
+	DefaultMemoryMB   = 512
+	DefaultTimeoutSec = 300
+	DefaultDiskMB     = 2048
+)
+
+// Limits that hold on every host; a host may have tighter ones.
+const (
+	MaxVCPUs       = 64
+	MinMemoryMB    = 128
+	MaxMemoryMB    = 1 << 20
+	MinDiskMB      = 256
+	MaxDiskMB      = 1 << 20
+	MaxTimeoutSec  = 30 * 24 * 60 * 60
+	MaxEnvEntries  = 256
+	MaxEnvBytes    = 64 << 10
+	MaxTemplateLen = 63
+)
+
+// Isolation is what stands between a guest and its host.
+type Isolation string
+
+// The isolation levels, weakest first.
+const (
+	// IsolationProcess: the CPU is emulated in software, so only the
+	// confinement of the VMM process separates guest and host.
+	IsolationProcess Isolation = "process"
+	// IsolationHardware: a hardware-assisted virtual machine.
+	IsolationHardware Isolation = "hardware"
+)
+
+// Meets reports whether i is at least as strong as minimum. An empty minimum
+// is met by everything; an unknown one by nothing.
+func (i Isolation) Meets(minimum Isolation) bool {
+	switch minimum {
+	case "", IsolationProcess:
+		return true
+	case IsolationHardware:
+		return i == IsolationHardware
+	default:
+		return false
+	}
+}
+
+// Spec is what a user asks for when creating a sandbox. It never changes
+// after creation.
+type Spec struct {
+	Template string
+	VCPUs    int
+	MemoryMB int
+	DiskMB   int
+	// Timeout is the idle time after which the sandbox ends. Zero means never.
+	Timeout time.Duration
+	// Env is set for every command. Values are secrets: never logged.
+	Env map[string]string
+	// MinIsolation is the weakest isolation accepted.
+	MinIsolation Isolation
+}
+
+// Limits bound a Spec on a given host.
+type Limits struct {
+	MaxVCPUs    int
+	MinMemoryMB int
+	MaxMemoryMB int
+}
+
+var templateName = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$`)
+
+// ValidTemplateName reports whether s can name a template: lower-case letters,
+// digits and, inside, dots, dashes and underscores; at most 63 characters; no
+// two dots in a row.
+func ValidTemplateName(s string) bool {
+	return templateName.MatchString(s) && !strings.Contains(s, "..")
+}
+
+// WithDefaults returns s with every zero field that has a default filled in.
+// A zero Timeout stays: it means never.
+func (s Spec) WithDefaults() Spec {
+	if s.Template == "" {
+		s.Template = DefaultTemplate
+	}
+	if s.VCPUs == 0 {
+		s.VCPUs = DefaultVCPUs
+	}
+	if s.MemoryMB == 0 {
+		s.MemoryMB = DefaultMemoryMB
+	}
+	if s.DiskMB == 0 {
+		s.DiskMB = DefaultDiskMB
+	}
+	return s
+}
+
+// Validate checks s against the product's limits. The error is of kind
+// Invalid and names the field and the range.
+func (s Spec) Validate() error {
+	switch {
+	case !ValidTemplateName(s.Template):
+		return fault.New(fault.Invalid, "invalid_template",
+			"template must be a name of lower-case letters, digits, '.', '_' and '-', at most %d characters", MaxTemplateLen)
+	case s.Timeout < 0 || s.Timeout > MaxTimeoutSec*time.Second:
+		return fault.New(fault.Invalid, "invalid_timeout", "timeout_sec must be from 0 (never) to %d", MaxTimeoutSec)
+	case s.DiskMB < MinDiskMB || s.DiskMB > MaxDiskMB:
+		return fault.New(fault.Invalid, "invalid_disk", "disk_mb must be from %d to %d", MinDiskMB, MaxDiskMB)
+	case s.MinIsolation != "" && s.MinIsolation != IsolationProcess && s.MinIsolation != IsolationHardware:
+		return fault.New(fault.Invalid, "invalid_isolation", "min_isolation must be %q or %q", IsolationProcess, IsolationHardware)
+	}
+	if err := s.ValidateFor(Limits{MaxVCPUs: MaxVCPUs, MinMemoryMB: MinMemoryMB, MaxMemoryMB: MaxMemoryMB}); err != nil {
+		return err
+	}
+	return ValidateEnv(s.Env)
+}
+
+// ValidateFor checks the sizes of s against l. The error names the range.
+func (s Spec) ValidateFor(l Limits) error {
+	if s.VCPUs < 1 || s.VCPUs > l.MaxVCPUs {
+		return fault.New(fault.Invalid, "invalid_vcpus", "vcpus must be from 1 to %d", l.MaxVCPUs)
+	}
+	if s.MemoryMB < l.MinMemoryMB || s.MemoryMB > l.MaxMemoryMB {
+		return fault.New(fault.Invalid, "invalid_memory", "memory_mb must be from %d to %d", l.MinMemoryMB, l.MaxMemoryMB)
+	}
+	return nil
+}
+
+// ValidateEnv checks the names, the number and the size of environment
+// variables. Values may hold anything but NUL.
+func ValidateEnv(env map[string]string) error {
+	if len(env) > MaxEnvEntries {
+		return fault.New(fault.Invalid, "invalid_env", "env may have at most %d entries", MaxEnvEntries)
+	}
+	total := 0
+	for k, v := range env {
+		if k == "" || strings.ContainsAny(k, "=\x00") || strings.Contains(v, "\x00") {
+			return fault.New(fault.Invalid, "invalid_env", "env names must not be empty or hold '=' or NUL, values must not hold NUL")
+		}
+		total += len(k) + len(v)
+	}
+	if total > MaxEnvBytes {
+		return fault.New(fault.Invalid, "invalid_env", "env may hold at most %d bytes", MaxEnvBytes)
+	}
+	return nil
+}
+
+// MaxPathLen is the longest path a guest takes (PATH_MAX of Linux, less NUL).
+const MaxPathLen = 4095
+
+// ValidateGuestPath checks that path names a file inside a guest absolutely.
+func ValidateGuestPath(path string) error {
+	switch {
+	case path == "":
+		return fault.New(fault.Invalid, "invalid_path", "path is required")
+	case strings.ContainsRune(path, 0):
+		return fault.New(fault.Invalid, "invalid_path", "path must not hold NUL")
+	case path[0] != '/':
+		return fault.New(fault.Invalid, "invalid_path", "path must be absolute: it must start with '/'")
+	case len(path) > MaxPathLen:
+		return fault.New(fault.Invalid, "invalid_path", "path may have at most %d bytes", MaxPathLen)
+	}
+	return nil
+}
