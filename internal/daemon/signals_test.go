@@ -1,0 +1,37 @@
+package daemon_test
+
+import (
+	"log/slog"
+	"syscall"
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/daemon"
+)
+
+func TestSignals(t *testing.T) {
+	codes := make(chan int, 1)
+	ctx, stop := daemon.OnSignals(t.Context(), slog.New(slog.DiscardHandler), func(code int) { codes <- code })
+	defer stop()
+	self := func(s syscall.Signal) {
+		if err := syscall.Kill(syscall.Getpid(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	self(syscall.SIGTERM)
+	<-ctx.Done()
+	select {
+	case code := <-codes:
+		t.Fatalf("the first signal called exit(%d)", code)
+	default:
+	}
+	self(syscall.SIGINT)
+	if code := <-codes; code != 128+int(syscall.SIGINT) {
+		t.Errorf("the second signal called exit(%d), want 130", code)
+	}
+}
+
+func TestSignalsStopEndsContext(t *testing.T) {
+	ctx, stop := daemon.OnSignals(t.Context(), slog.New(slog.DiscardHandler), func(int) { t.Error("exit called") })
+	stop()
+	<-ctx.Done()
+}
