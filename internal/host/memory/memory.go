@@ -1,0 +1,178 @@
+// Package memory owns guest memory files: finding what a VM has changed in its
+// memory and writing that to a file from which the VM can be brought back.
+//
+// It works from outside the VM process, through its page map (Linux
+// admin-guide/mm/pagemap.rst), the same way for every VMM: guest memory is a
+// private mapping of a base file, so that a page the VM has written is an
+// anonymous page and every other page is still the file's. The host manager
+// is the only caller; the VM must be paused while it calls.
+package memory
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// PageSize is the size of a page on every machine that Wrenn runs on.
+const PageSize = 4096
+
+// Bits of a page map entry.
+const (
+	bitFileOrShared = 1 << 61
+	bitSwapped      = 1 << 62
+	bitPresent      = 1 << 63
+)
+
+// Stats says what a capture found, in bytes.
+type Stats struct {
+	// Total is the size of guest memory.
+	Total int64
+	// Dirty is what differs from the base file; Zero, of that, what holds
+	// nothing but zeros and is kept as a hole.
+	Dirty, Zero int64
+}
+
+// CreateBase makes a sparse file of size bytes for a VM that boots cold. Its
+// guest memory starts as zeros.
+func CreateBase(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(size), f.Close())
+}
+
+// WriteDirty writes every page that process pid has changed in its private
+// mapping of the file base to the same offset of dst, which must be as long as
+// base and hold a copy of it. The process must not run meanwhile. dst is not
+// synced.
+func WriteDirty(ctx context.Context, pid int, base string, dst *os.File) (Stats, error) {
+	regions, err := mappings(pid, base)
+	if err != nil {
+		return Stats{}, err
+	}
+	c := capture{dst: dst, buf: make([]byte, copyPages*PageSize)}
+	if c.mem, err = os.Open(fmt.Sprintf("/proc/%d/mem", pid)); err != nil {
+		return Stats{}, err
+	}
+	defer c.mem.Close()
+	if c.pagemap, err = os.Open(fmt.Sprintf("/proc/%d/pagemap", pid)); err != nil {
+		return Stats{}, err
+	}
+	defer c.pagemap.Close()
+	for _, r := range regions {
+		if err := c.region(ctx, r); err != nil {
+			return Stats{}, fmt.Errorf("copy memory of process %d: %w", pid, err)
+		}
+	}
+	return c.stats, nil
+}
+
+// copyPages is how many pages are read at once; scanPages how many page map
+// entries.
+const (
+	copyPages = 256
+	scanPages = 64 << 10
+)
+
+type capture struct {
+	mem, pagemap, dst *os.File
+	buf               []byte
+	stats             Stats
+}
+
+// region copies the dirty pages of one mapping, runs of neighbours at once.
+func (c *capture) region(ctx context.Context, r region) error {
+	c.stats.Total += r.size
+	entries := make([]byte, scanPages*8)
+	for done := int64(0); done < r.size; done += scanPages * PageSize {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := min(scanPages, (r.size-done)/PageSize)
+		chunk := entries[:n*8]
+		if _, err := c.pagemap.ReadAt(chunk, (r.address+done)/PageSize*8); err != nil {
+			return fmt.Errorf("read page map: %w", err)
+		}
+		for start, end := nextRun(chunk, 0); start < end; start, end = nextRun(chunk, end) {
+			first := done + int64(start)*PageSize
+			if err := c.run(r, first, int64(end-start)*PageSize); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// nextRun returns the first run of dirty pages at or after page from, at most
+// copyPages long, as page numbers in the chunk; start == end when none is left.
+func nextRun(chunk []byte, from int) (start, end int) {
+	pages := len(chunk) / 8
+	for start = from; start < pages && !dirty(chunk, start); start++ {
+	}
+	for end = start; end < pages && end-start < copyPages && dirty(chunk, end); end++ {
+	}
+	return start, end
+}
+
+func dirty(chunk []byte, page int) bool {
+	e := binary.LittleEndian.Uint64(chunk[page*8:])
+	return e&bitSwapped != 0 || e&bitPresent != 0 && e&bitFileOrShared == 0
+}
+
+// run copies size bytes at offset off of the region, leaving holes for pages
+// of zeros.
+func (c *capture) run(r region, off, size int64) error {
+	buf := c.buf[:size]
+	if _, err := io.ReadFull(io.NewSectionReader(c.mem, r.address+off, size), buf); err != nil {
+		return fmt.Errorf("read guest memory: %w", err)
+	}
+	c.stats.Dirty += size
+	for at := int64(0); at < size; {
+		zero, length := span(buf[at:])
+		if err := c.put(r.offset+off+at, buf[at:at+length], zero); err != nil {
+			return err
+		}
+		at += length
+	}
+	return nil
+}
+
+func (c *capture) put(off int64, data []byte, zero bool) error {
+	if !zero {
+		_, err := c.dst.WriteAt(data, off)
+		return err
+	}
+	c.stats.Zero += int64(len(data))
+	err := unix.Fallocate(int(c.dst.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, int64(len(data)))
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		_, err = c.dst.WriteAt(data, off)
+	}
+	return err
+}
+
+// span returns how many bytes from the start of buf, in whole pages, are
+// either all zero or all not.
+func span(buf []byte) (zero bool, length int64) {
+	zero = isZero(buf[:PageSize])
+	length = PageSize
+	for length < int64(len(buf)) && isZero(buf[length:length+PageSize]) == zero {
+		length += PageSize
+	}
+	return zero, length
+}
+
+func isZero(page []byte) bool {
+	for i := 0; i < len(page); i += 8 {
+		if binary.LittleEndian.Uint64(page[i:]) != 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,109 @@
+package qemu
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+)
+
+// File descriptors handed to the VM process, by their number in it.
+const (
+	fdMonitor = 3 // listening QMP socket
+	fdTap     = 4 // host side of the network card
+	fdState   = 5 // saved device state, only for a restore
+)
+
+// stateFdset is the fd set under which QEMU finds fdState.
+const stateFdset = 1
+
+// Guest kernel parameters for every acceleration. panic=-1 with reboot=t turns
+// a panic into a reset, which -no-reboot turns into an exit.
+const commonCmdline = "console=ttyS0 quiet loglevel=1 panic=-1 reboot=t no_timer_check random.trust_cpu=1 " +
+	"lsm=landlock audit=0 cryptomgr.notests"
+
+// argv returns QEMU's arguments for cfg. With restoring, the VM waits for its
+// device state and has no kernel: under -incoming none would be loaded.
+//
+// Start and Restore must give the same devices in the same order, for device
+// state is matched by position and name; that is why there is one function.
+func (d *Driver) argv(cfg vmm.Config, restoring bool) []string {
+	args := []string{
+		"-M", "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on,x-option-roms=off,suppress-vmdesc=on," +
+			"memory-backend=mem0,dump-guest-core=off",
+		"-accel", d.accelerator(),
+		"-cpu", d.cpuModel(),
+		"-m", strconv.Itoa(cfg.MemoryMB),
+		"-smp", strconv.Itoa(cfg.VCPUs),
+		"-object", fmt.Sprintf("memory-backend-file,id=mem0,size=%dM,mem-path=%s,%s,prealloc=off,dump=off,merge=off",
+			cfg.MemoryMB, escape(cfg.MemoryFile), d.memoryMode()),
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-global", "migration.send-configuration=off",
+		"-blockdev", "driver=file,node-name=f0,filename=" + escape(cfg.RootImage) + ",read-only=on,locking=off",
+		"-blockdev", "driver=raw,node-name=d0,file=f0,read-only=on",
+		"-device", "virtio-blk-device,drive=d0",
+		"-blockdev", "driver=file,node-name=f1,filename=" + escape(cfg.Disk) + ",cache.no-flush=on,discard=unmap,aio=threads",
+		"-blockdev", "driver=raw,node-name=d1,file=f1,discard=unmap,detect-zeroes=unmap",
+		"-device", "virtio-blk-device,drive=d1,id=vdb,werror=report,rerror=report",
+		"-netdev", fmt.Sprintf("tap,id=n0,fd=%d,vhost=off", fdTap),
+		"-device", "virtio-net-device,netdev=n0,mac=" + cfg.GuestMAC,
+		"-chardev", fmt.Sprintf("ringbuf,id=con,size=%d", consoleBytes),
+		"-serial", "chardev:con",
+		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d,server=on,wait=off", fdMonitor),
+		"-mon", "chardev=qmp,mode=control",
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+		"-name", "wrenn-" + cfg.ID + ",debug-threads=on",
+		"-msg", "timestamp=on",
+	}
+	if restoring {
+		// -S: the saved state says "running", and the caller decides when the
+		// virtual CPUs start.
+		return append(args, "-incoming", "defer", "-S",
+			"-add-fd", fmt.Sprintf("fd=%d,set=%d", fdState, stateFdset))
+	}
+	return append(args, "-kernel", cfg.Kernel, "-initrd", cfg.Initrd, "-append", d.cmdline(cfg))
+}
+
+func (d *Driver) accelerator() string {
+	if d.info.Acceleration == vmm.KVM {
+		return "kvm"
+	}
+	// tb-size bounds the translation cache, the only large per-VM overhead of
+	// software emulation; the default is a share of the host's memory.
+	return "tcg,tb-size=32,thread=multi"
+}
+
+func (d *Driver) cpuModel() string {
+	if d.info.Acceleration == vmm.KVM {
+		return "host"
+	}
+	return "max"
+}
+
+// memoryMode keeps the memory file unwritable for QEMU where its version can
+// (8.2 and later); older ones need it open for writing even for a private
+// mapping.
+func (d *Driver) memoryMode() string {
+	if d.version.atLeast(8, 2) {
+		return "share=off,readonly=on,rom=off"
+	}
+	return "share=off"
+}
+
+func (d *Driver) cmdline(cfg vmm.Config) string {
+	parts := []string{commonCmdline}
+	if d.info.Acceleration == vmm.TCG {
+		// Without tsc_early_khz about one boot in eight never ends: there is
+		// no timer to calibrate against. The mitigations are pure cost on an
+		// emulated CPU.
+		parts = append(parts, fmt.Sprintf("tsc_early_khz=%d tsc=reliable mitigations=off init_on_alloc=0", d.tscKHz))
+	}
+	if cfg.Cmdline != "" {
+		parts = append(parts, cfg.Cmdline)
+	}
+	return strings.Join(parts, " ")
+}
+
+// escape doubles commas, as QEMU's option parser wants inside a value.
+func escape(path string) string { return strings.ReplaceAll(path, ",", ",,") }

@@ -1,0 +1,295 @@
+package qemu
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+)
+
+const (
+	consoleBytes = 64 << 10 // a power of two, as ringbuf wants
+	// answerTimeout is how long a healthy QEMU may take to greet or to answer.
+	// Loading device state touches guest memory that may have to be read from
+	// disk first, on a machine that is busy booting others.
+	answerTimeout = 30 * time.Second
+)
+
+// vm is one QEMU process.
+//
+// Invariants: exited is closed once, after the process has been reaped and the
+// monitor's last event has been seen, so that exit never changes afterwards.
+type vm struct {
+	rec      vmm.Record
+	pidfd    *os.File
+	mon      *monitor
+	child    *exec.Cmd // nil for an adopted process
+	messages *tail
+	exited   chan struct{}
+
+	mu       sync.Mutex // protects the following
+	killing  bool
+	shutdown string // reason of the SHUTDOWN event
+	exit     vmm.Exit
+}
+
+var _ vmm.VM = (*vm)(nil)
+
+// Start boots cfg cold.
+func (d *Driver) Start(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
+	return d.start(ctx, cfg, nil)
+}
+
+// Restore starts cfg from the device state in the file state and leaves it paused.
+func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, state string) (vmm.VM, error) {
+	f, err := os.Open(state)
+	if err != nil {
+		return nil, fmt.Errorf("open device state: %w", err)
+	}
+	defer f.Close()
+	v, err := d.start(ctx, cfg, f)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.load(ctx, d.version); err != nil {
+		detail := v.messages.String()
+		_ = v.Kill(context.WithoutCancel(ctx))
+		return nil, fault.Wrap(fmt.Errorf("%w (qemu: %s)", err, detail), fault.HostFailed, "restore_failed",
+			"the VM's saved state could not be loaded")
+	}
+	return v, nil
+}
+
+func (d *Driver) start(ctx context.Context, cfg vmm.Config, state *os.File) (*vm, error) {
+	cmd, messages, err := d.spawn(cfg, state)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.HostFailed, "vmm_start_failed", "the VM process could not be started")
+	}
+	v, err := d.attachChild(ctx, cfg, cmd, messages)
+	if err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return nil, fault.Wrap(fmt.Errorf("%w (qemu: %s)", err, messages), fault.HostFailed, "vmm_start_failed",
+			"the VM process did not come up")
+	}
+	return v, nil
+}
+
+func (d *Driver) attachChild(ctx context.Context, cfg vmm.Config, cmd *exec.Cmd, messages *tail) (*vm, error) {
+	ticks, err := startTicks(cmd.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	rec := vmm.Record{
+		Driver: Name, ID: cfg.ID, Dir: cfg.Dir, PID: cmd.Process.Pid, StartTicks: ticks, BootID: boot, MemoryFile: cfg.MemoryFile,
+	}
+	return attach(ctx, rec, cmd, messages)
+}
+
+// attach connects to the process of rec and starts to watch it.
+func attach(ctx context.Context, rec vmm.Record, child *exec.Cmd, messages *tail) (*vm, error) {
+	pidfd, err := openProcess(identity{rec.PID, rec.StartTicks})
+	if err != nil {
+		return nil, err
+	}
+	v := &vm{rec: rec, pidfd: pidfd, child: child, messages: messages, exited: make(chan struct{})}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", monitorPath(rec.Dir))
+	if err == nil {
+		v.mon, err = newMonitor(ctx, conn, v.onEvent)
+	}
+	if err != nil {
+		_ = pidfd.Close()
+		return nil, fmt.Errorf("connect to QMP: %w", err)
+	}
+	go v.watch()
+	return v, nil
+}
+
+// Adopt connects to a process that an earlier agent started.
+func (d *Driver) Adopt(ctx context.Context, rec vmm.Record) (vmm.VM, error) {
+	if boot, err := bootID(); err != nil || boot != rec.BootID {
+		return nil, errors.Join(os.ErrProcessDone, err)
+	}
+	return attach(ctx, rec, nil, &tail{})
+}
+
+// KillRecord ends the process of rec, if it is still that process.
+func (d *Driver) KillRecord(ctx context.Context, rec vmm.Record) error {
+	if boot, err := bootID(); err != nil || boot != rec.BootID || rec.PID == 0 {
+		return err
+	}
+	pidfd, err := openProcess(identity{rec.PID, rec.StartTicks})
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = pidfd.SetReadDeadline(time.Now()) })
+	defer stop()
+	defer pidfd.Close()
+	if err := killProcess(pidfd); err != nil {
+		return err
+	}
+	return waitProcess(pidfd)
+}
+
+func (v *vm) onEvent(e event) {
+	if e.Name != "SHUTDOWN" {
+		return
+	}
+	var data struct {
+		Reason string `json:"reason"`
+	}
+	_ = json.Unmarshal(e.Data, &data) // an unreadable reason is an unknown one
+	v.mu.Lock()
+	v.shutdown = data.Reason
+	v.mu.Unlock()
+}
+
+// watch waits for the end of the process and records it.
+func (v *vm) watch() {
+	detail := ""
+	if err := waitProcess(v.pidfd); err != nil {
+		detail = "waiting failed: " + err.Error() + "; "
+	}
+	if v.child != nil {
+		_ = v.child.Wait()
+		detail += v.child.ProcessState.String()
+	}
+	v.mon.close()
+	_ = v.pidfd.Close()
+	if m := v.messages.String(); m != "" {
+		detail += "; " + m
+	}
+	v.mu.Lock()
+	v.exit = vmm.Exit{Cause: v.cause(), Detail: detail, At: time.Now()}
+	v.mu.Unlock()
+	close(v.exited)
+}
+
+// cause must be called with mu held.
+func (v *vm) cause() vmm.Cause {
+	switch {
+	case v.shutdown == "guest-shutdown":
+		return vmm.CauseGuestShutdown
+	case v.shutdown == "guest-reset" || v.shutdown == "guest-panic":
+		return vmm.CauseGuestReset
+	case v.killing:
+		return vmm.CauseKilled
+	default:
+		return vmm.CauseVMM
+	}
+}
+
+func (v *vm) call(ctx context.Context, command string, args, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	return v.mon.call(ctx, command, args, out)
+}
+
+// Pause stops the virtual CPUs.
+func (v *vm) Pause(ctx context.Context) error { return v.call(ctx, "stop", nil, nil) }
+
+// Resume starts the virtual CPUs.
+func (v *vm) Resume(ctx context.Context) error { return v.call(ctx, "cont", nil, nil) }
+
+// SaveState writes every section of the VM's state but its memory. The command
+// was made for Xen and exists without it; New's callers test it per version.
+func (v *vm) SaveState(ctx context.Context, path string) error {
+	return v.call(ctx, "xen-save-devices-state", map[string]any{"filename": path, "live": false}, nil)
+}
+
+// load reads the device state that spawn passed and waits until it is in.
+func (v *vm) load(ctx context.Context, ver version) error {
+	uri := fmt.Sprintf("file:/dev/fdset/%d", stateFdset)
+	if !ver.atLeast(8, 2) {
+		uri = fmt.Sprintf("fd:%d", fdState)
+	}
+	if err := v.call(ctx, "migrate-incoming", map[string]any{"uri": uri}, nil); err != nil {
+		return err
+	}
+	// Loading has no event unless one is switched on on both sides; it takes a
+	// few milliseconds, so that asking again is the cheapest way to know.
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		var status struct {
+			Status string `json:"status"`
+		}
+		if err := v.call(ctx, "query-status", nil, &status); err != nil {
+			return err
+		}
+		switch status.Status {
+		case "paused", "prelaunch":
+			return nil
+		case "inmigrate":
+		default:
+			return fmt.Errorf("the VM is %q after loading", status.Status)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Kill ends the process and waits until it is reaped.
+func (v *vm) Kill(ctx context.Context) error {
+	v.mu.Lock()
+	v.killing = true
+	v.mu.Unlock()
+	select {
+	case <-v.exited:
+		return nil
+	default:
+	}
+	if err := killProcess(v.pidfd); err != nil && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	select {
+	case <-v.exited:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the end of VM process %d: %w", v.rec.PID, context.Cause(ctx))
+	}
+}
+
+// Exited is closed when the process has ended.
+func (v *vm) Exited() <-chan struct{} { return v.exited }
+
+// Exit tells how it ended.
+func (v *vm) Exit() vmm.Exit {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.exit
+}
+
+// Record returns what Adopt needs.
+func (v *vm) Record() vmm.Record { return v.rec }
+
+// Console returns the tail of the serial console. Reading it empties it.
+func (v *vm) Console(ctx context.Context) ([]byte, error) {
+	var out string
+	err := v.call(ctx, "ringbuf-read", map[string]any{"device": "con", "size": consoleBytes, "format": "base64"}, &out)
+	if err != nil {
+		return nil, err
+	}
+	return base64.StdEncoding.DecodeString(out)
+}
