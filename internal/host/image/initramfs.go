@@ -1,0 +1,142 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// keptInitramfs is how many initramfs files stay: each new guest agent makes
+// one, and a file is only read while a VM boots.
+const keptInitramfs = 8
+
+// Initramfs is a prepared initramfs.
+type Initramfs struct {
+	Path   string
+	Digest string
+}
+
+// EnsureInitramfs returns an initramfs that starts guest, a static
+// executable, as PID 1 and has the modules of k that a sandbox needs, with
+// any extra ones. It holds:
+//
+//	/init        guest
+//	/m/NAME.ko   kernel modules, unpacked
+//	/m/order     their file names, one a line, in the order to load them
+//
+// The result depends on nothing but its parts. It takes a few milliseconds.
+func (s *Store) EnsureInitramfs(ctx context.Context, k Kernel, guest []byte, extra ...string) (Initramfs, error) {
+	if len(guest) == 0 {
+		return Initramfs{}, fault.New(fault.Internal, "guest_missing", "this build has no guest agent in it; build it with 'make build'")
+	}
+	release, err := s.lock(ctx, "initramfs", Quiet)
+	if err != nil {
+		return Initramfs{}, err
+	}
+	defer release()
+	content, err := buildInitramfs(k, guest, append(GuestModules(), extra...))
+	if err != nil {
+		return Initramfs{}, err
+	}
+	sum := sha256.Sum256(content)
+	digest := hex.EncodeToString(sum[:])
+	out := Initramfs{Path: filepath.Join(s.dir, "initramfs", digest+".cpio"), Digest: digest}
+	if have, _, err := digestFile(out.Path); err == nil && have == digest {
+		now := time.Now()
+		return out, os.Chtimes(out.Path, now, now)
+	}
+	if err := s.writeInitramfs(out.Path, content); err != nil {
+		return Initramfs{}, s.noSpace(err)
+	}
+	return out, s.pruneInitramfs()
+}
+
+func buildInitramfs(k Kernel, guest []byte, modules []string) ([]byte, error) {
+	set, err := openModules(k.ModuleDir)
+	if err != nil {
+		return nil, err
+	}
+	order, err := set.resolve(modules)
+	if err != nil {
+		return nil, err
+	}
+	var names bytes.Buffer
+	w := &cpioWriter{}
+	for _, dir := range []string{"dev", "m", "proc", "sys"} {
+		w.add(cpioEntry{name: dir, mode: cpioDir | 0o755})
+	}
+	// The kernel opens /dev/console for PID 1 before devtmpfs is mounted.
+	w.add(cpioEntry{name: "dev/console", mode: cpioChar | 0o600, major: 5, minor: 1})
+	w.add(cpioEntry{name: "init", mode: cpioFile | 0o755, data: guest})
+	for _, m := range order {
+		data, err := os.ReadFile(m.path)
+		if err != nil {
+			return nil, err
+		}
+		file := filepath.Base(m.path)
+		w.add(cpioEntry{name: "m/" + file, mode: cpioFile | 0o644, data: data})
+		names.WriteString(file + "\n")
+	}
+	w.add(cpioEntry{name: "m/order", mode: cpioFile | 0o644, data: names.Bytes()})
+	return w.finish(), nil
+}
+
+// writeInitramfs writes content to a temporary file, and to path when it is
+// on disk.
+func (s *Store) writeInitramfs(path string, content []byte) error {
+	work, err := s.buildDir("initramfs")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	tmp := filepath.Join(work, "cpio")
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(content); err != nil {
+		return err
+	}
+	if err := f.Chmod(0o644); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// pruneInitramfs removes all but the files used last.
+func (s *Store) pruneInitramfs() error {
+	dir := filepath.Join(s.dir, "initramfs")
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) <= keptInitramfs {
+		return err
+	}
+	var infos []os.FileInfo
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		infos = append(infos, info)
+	}
+	slices.SortFunc(infos, func(a, b os.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
+	for _, old := range infos[keptInitramfs:] {
+		if err := os.Remove(filepath.Join(dir, old.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}

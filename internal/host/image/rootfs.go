@@ -1,0 +1,116 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// compileHook makes Python's caches valid whatever the times of the source
+// files are: every file of the image has the same time, and caches that are
+// checked against times would be thrown away and made anew at each start.
+const compileHook = `if [ -x "$1/usr/bin/python3" ]; then
+	chroot "$1" python3 -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3 /usr/lib/python3.*
+fi`
+
+// packagesHook writes what was installed, by name and version, to the file
+// whose quoted name follows. It is kept beside the image.
+const packagesHook = `chroot "$1" dpkg-query -W -f '${Package}=${Version}\n' > `
+
+// packTemplate builds r's tree in work and packs it into ready.
+func (s *Store) packTemplate(ctx context.Context, r Recipe, work, ready string, progress Progress) error {
+	root := filepath.Join(work, "root")
+	args := []string{
+		"--include=" + strings.Join(r.Packages, ","),
+		"--dpkgopt=path-exclude=/usr/share/man/*",
+		"--dpkgopt=path-exclude=/usr/share/info/*",
+		"--dpkgopt=path-exclude=/usr/share/locale/*",
+		"--dpkgopt=path-exclude=/usr/share/doc/*",
+		"--dpkgopt=path-include=/usr/share/doc/*/copyright",
+	}
+	for _, command := range r.Commands {
+		args = append(args, `--customize-hook=chroot "$1" /bin/sh -c `+shellQuote(command))
+	}
+	packages := filepath.Join(ready, "packages.txt")
+	args = append(args, "--customize-hook="+compileHook, "--customize-hook="+packagesHook+shellQuote(packages))
+	err := s.run(ctx, bootstrap{
+		suite: r.Suite, variant: "minbase", target: root, workDir: work, args: args,
+	}, progress)
+	if err != nil {
+		return err
+	}
+	progress.report("tidy", "removing caches, logs and host settings")
+	if err := tidyRoot(root); err != nil {
+		return fmt.Errorf("tidy %s: %w", r.Name, err)
+	}
+	return s.makeErofs(ctx, r, root, filepath.Join(ready, "root.erofs"), progress)
+}
+
+// makeErofs packs the tree root into one uncompressed image: compression
+// costs more under software emulation than the reads it saves. Equal trees
+// give equal images.
+func (s *Store) makeErofs(ctx context.Context, r Recipe, root, path string, progress Progress) error {
+	progress.report("pack", "writing the root image")
+	// -T sets the time of every file, and mkfs.erofs older than 1.8 has no
+	// other way to fix the time in the superblock.
+	_, tail, err := s.runTool(ctx, filepath.Dir(root), progress,
+		"mkfs.erofs", "-T"+suiteEpoch, "-U"+recipeUUID(r), path, root)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		if lowSpace(s.dir) {
+			return diskFull(s.dir, err)
+		}
+		return fmt.Errorf("mkfs.erofs: %w: %s", err, strings.Join(tail, " / "))
+	}
+	return os.Chmod(path, 0o444)
+}
+
+// recipeUUID derives a file system UUID from a recipe (RFC 9562, version 8:
+// the content is the application's).
+func recipeUUID(r Recipe) string {
+	d := []byte(r.Digest()[:32])
+	d[12], d[16] = '8', '8'
+	return fmt.Sprintf("%s-%s-%s-%s-%s", d[:8], d[8:12], d[12:16], d[16:20], d[20:])
+}
+
+// tidyRoot removes what must not be in an image that many sandboxes share:
+// identities, this host's settings, and whatever differs from build to
+// build. No link in the tree can lead it outside of it.
+func tidyRoot(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, pattern := range []string{
+		"dev/*", "proc/*", "sys/*", "run/*", "tmp/*", "tmp/.*", "var/tmp/*", "var/log/*.log", "var/log/*tmp", "var/log/*/*",
+		"var/cache/apt/*", "var/cache/ldconfig/*", "var/lib/apt/lists/*",
+		"etc/apt/apt.conf.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/99mmdebstrap", "etc/hostname",
+		"etc/ssh/ssh_host_*", "etc/*-", "var/cache/debconf/*-old", "var/lib/dpkg/*-old",
+		"var/lib/dbus/machine-id", "var/lib/systemd/random-seed", "root/.bash_history",
+		// The guest agent gives each sandbox its own of these two.
+		"etc/machine-id", "etc/resolv.conf",
+	} {
+		paths, err := fs.Glob(root.FS(), pattern)
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			if err := root.RemoveAll(path); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.Join(
+		root.WriteFile("etc/machine-id", nil, 0o644),
+		root.WriteFile("etc/resolv.conf", nil, 0o644))
+}
+
+// shellQuote makes one word of s for /bin/sh.
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

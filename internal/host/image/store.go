@@ -1,0 +1,165 @@
+package image
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// Store is an open image directory. Its methods may be called from several
+// goroutines, and several processes may have the same directory open.
+//
+// Invariants: a path that a method returned keeps its content for as long as
+// it exists; what "current" points to is complete and on disk.
+type Store struct {
+	dir     string
+	archive Archive
+	log     *slog.Logger
+}
+
+// Option adjusts a Store.
+type Option func(*Store)
+
+// WithArchive makes the store download from a instead of the mirrors that
+// the host's own apt uses.
+func WithArchive(a Archive) Option { return func(s *Store) { s.archive = a } }
+
+// Open opens the store in dir and creates what is missing of it. It neither
+// builds nor downloads anything.
+func Open(dir string, log *slog.Logger, opts ...Option) (*Store, error) {
+	if log == nil {
+		return nil, errors.New("image: Open needs a logger")
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{dir: abs, log: log}
+	for _, opt := range opts {
+		opt(s)
+	}
+	for _, sub := range []string{"", "kernels", "initramfs", "templates", "locks", "tmp"} {
+		if err := mkdir(filepath.Join(abs, sub)); err != nil {
+			return nil, fault.Wrap(err, fault.Internal, "image_store", "the image directory %s cannot be used", abs)
+		}
+	}
+	return s, nil
+}
+
+// Dir returns the absolute path of the store.
+func (s *Store) Dir() string { return s.dir }
+
+// mkdir makes dir and its parents, readable by the users that VMM processes
+// run as, whatever the umask.
+func mkdir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
+}
+
+// publish moves the finished directory tmp to parent/digest and then points
+// parent/current at it. All of tmp is on disk before its name is. A copy
+// that is already there is replaced, in case it is damaged; VMs that use it
+// keep the file they have open.
+func publish(tmp, parent, digest string) error {
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return err
+	}
+	if err := syncTree(tmp); err != nil {
+		return err
+	}
+	final := filepath.Join(parent, digest)
+	err := os.Rename(tmp, final)
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+		err = unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, final, unix.RENAME_EXCHANGE)
+	}
+	if err != nil {
+		return err
+	}
+	link := filepath.Join(parent, ".current-"+digest)
+	if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(digest, link); err != nil {
+		return err
+	}
+	if err := os.Rename(link, filepath.Join(parent, "current")); err != nil {
+		return err
+	}
+	return syncDir(parent)
+}
+
+// syncTree flushes the file system that holds dir: one call instead of an
+// fsync for each of a thousand modules.
+func syncTree(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return unix.Syncfs(int(d.Fd()))
+}
+
+// syncDir makes the names in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// current returns the digest that parent/current names.
+func current(parent string) (string, error) {
+	digest, err := os.Readlink(filepath.Join(parent, "current"))
+	if err != nil {
+		return "", err
+	}
+	if !validDigest(digest) {
+		return "", fmt.Errorf("%s/current names %q, which is no digest", parent, digest)
+	}
+	return digest, nil
+}
+
+func validDigest(s string) bool {
+	if len(s) != 64 {
+		return false
+	}
+	for _, c := range s {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}
+
+func readJSON(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
