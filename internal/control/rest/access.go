@@ -1,0 +1,140 @@
+package rest
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// maxKeyLength bounds what is handed to an Authenticator.
+const maxKeyLength = 256
+
+// Principal is whom a key belongs to, as the access log names them.
+type Principal struct {
+	Name string
+}
+
+// Authenticator tells whom an API key belongs to. The error is Unauthenticated
+// for a key that is not valid.
+type Authenticator interface {
+	Authenticate(ctx context.Context, key string) (Principal, error)
+}
+
+// Access decides who may use /v1. Make one with OpenOnLoopback or RequireKey;
+// the zero Access is refused by New.
+type Access struct {
+	// guard returns whom r comes from; the error is what r is refused with.
+	guard func(r *http.Request) (Principal, error)
+}
+
+// OpenOnLoopback lets everybody in who can reach a loopback address, but for
+// the pages of other sites in a browser on the same machine. It must only be
+// used for a server that listens on loopback alone.
+//
+// Three checks stand between such a page and the API. Host must be a loopback
+// name, so that a foreign name that resolves to this machine (DNS rebinding)
+// is not served. Origin, which browsers send with everything that can change
+// something, must be this server. Sec-Fetch-Site, which newer browsers send
+// always and no page can forge, must not be of another origin.
+func OpenOnLoopback() Access {
+	return Access{guard: func(r *http.Request) (Principal, error) { return Principal{}, refuseBrowsers(r) }}
+}
+
+// RequireKey asks every caller for an API key, in X-API-Key or as a bearer
+// token. It panics if a is nil.
+func RequireKey(a Authenticator) Access {
+	if a == nil {
+		panic("rest: RequireKey without an Authenticator")
+	}
+	return Access{guard: func(r *http.Request) (Principal, error) {
+		key, err := keyOf(r.Header)
+		if err != nil {
+			return Principal{}, err
+		}
+		return a.Authenticate(r.Context(), key)
+	}}
+}
+
+// access lets a request pass that the configured Access lets pass.
+func (s *server) access(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who, err := s.Access.guard(r)
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		requestOf(r.Context()).principal = who.Name
+		next.ServeHTTP(w, r)
+	})
+}
+
+// keyOf returns the API key of a request.
+func keyOf(h http.Header) (string, error) {
+	key := h.Get("X-API-Key")
+	if auth := h.Get("Authorization"); key == "" && auth != "" {
+		scheme, token, _ := strings.Cut(auth, " ")
+		if strings.EqualFold(scheme, "Bearer") {
+			key = strings.TrimSpace(token)
+		}
+	}
+	switch {
+	case key == "":
+		return "", fault.New(fault.Unauthenticated, "missing_api_key",
+			"an API key is needed, as X-API-Key or as Authorization: Bearer")
+	case len(key) > maxKeyLength:
+		return "", fault.New(fault.Unauthenticated, "invalid_api_key", "the API key is not valid")
+	}
+	return key, nil
+}
+
+func refuseBrowsers(r *http.Request) error {
+	if !loopbackHost(r.Host) {
+		return fault.New(fault.Forbidden, "foreign_host",
+			"this server has no API keys and answers only to localhost and loopback addresses as Host")
+	}
+	if !sameOrigin(r) {
+		return fault.New(fault.Forbidden, "cross_origin",
+			"this server has no API keys and does not answer pages of other sites")
+	}
+	return nil
+}
+
+// loopbackHost reports whether the Host header hostport, with any port or
+// none, names a loopback address without the help of DNS.
+func loopbackHost(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	} else {
+		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	}
+	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// sameOrigin reports whether r comes from one of this server's own pages or
+// from no page at all.
+func sameOrigin(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "same-origin", "none":
+	default:
+		return false
+	}
+	origins := r.Header.Values("Origin")
+	if len(origins) == 0 {
+		return true
+	}
+	if len(origins) > 1 {
+		return false
+	}
+	o, err := url.Parse(origins[0])
+	return err == nil && (o.Scheme == "http" || o.Scheme == "https") && strings.EqualFold(o.Host, r.Host)
+}

@@ -1,0 +1,70 @@
+package rest
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// Defaults of the Config fields that have one.
+const (
+	DefaultMaxUploadBytes = 4 << 30
+	DefaultMaxOutputBytes = 8 << 20
+	DefaultStallTimeout   = 5 * time.Minute
+)
+
+// Config is what a REST handler is made of. Sandboxes, Access and Log are
+// required; a zero limit is its default.
+type Config struct {
+	Sandboxes control.Sandboxes
+	Access    Access
+	Log       *slog.Logger
+	// Version is shown by /healthz.
+	Version string
+	// MaxUploadBytes is the largest file that may be uploaded.
+	MaxUploadBytes int64
+	// MaxOutputBytes is the most of stdout, and of stderr, that an exec whose
+	// answer is collected may return. Streamed answers have no limit.
+	MaxOutputBytes int
+	// StallTimeout is how long a peer may leave an upload, a download or a
+	// streamed exec without taking or giving a byte.
+	StallTimeout time.Duration
+}
+
+// server holds what the handlers need. All of it is constant after New.
+type server struct {
+	Config
+}
+
+// New returns the handler of the REST API. The error names what is missing or
+// out of range in c.
+func New(c Config) (http.Handler, error) {
+	switch {
+	case c.Sandboxes == nil:
+		return nil, invalidConfig("Sandboxes is missing")
+	case c.Access.guard == nil:
+		return nil, invalidConfig("Access is missing: choose OpenOnLoopback or RequireKey")
+	case c.Log == nil:
+		return nil, invalidConfig("Log is missing")
+	case c.MaxUploadBytes < 0 || c.MaxOutputBytes < 0 || c.StallTimeout < 0:
+		return nil, invalidConfig("a limit is negative")
+	}
+	if c.MaxUploadBytes == 0 {
+		c.MaxUploadBytes = DefaultMaxUploadBytes
+	}
+	if c.MaxOutputBytes == 0 {
+		c.MaxOutputBytes = DefaultMaxOutputBytes
+	}
+	if c.StallTimeout == 0 {
+		c.StallTimeout = DefaultStallTimeout
+	}
+	s := &server{Config: c}
+	return s.routes(), nil
+}
+
+func invalidConfig(what string) error {
+	return fault.New(fault.Invalid, "invalid_config", "rest: %s", what)
+}

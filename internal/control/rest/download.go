@@ -1,0 +1,125 @@
+package rest
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// copyBuffer is how much of a download is held at a time, in bytes.
+const copyBuffer = 128 << 10
+
+// downloadFile sends the file that the body names.
+func (s *server) downloadFile(w http.ResponseWriter, r *http.Request) {
+	var path, user string
+	if err := readJSON(w, r, fields{"path": &path, "user": &user}); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.send(w, r, path, user)
+}
+
+// getFile sends the file that the query names.
+func (s *server) getFile(w http.ResponseWriter, r *http.Request) {
+	q, err := readQuery(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	t, err := targetOf(q)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.send(w, r, t.path, t.user)
+}
+
+func (s *server) send(w http.ResponseWriter, r *http.Request, path, user string) {
+	f, err := s.open(r, path, user)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer f.Body.Close()
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Disposition", attachment(f.Name))
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if f.Size >= 0 {
+		h.Set("Content-Length", strconv.FormatInt(f.Size, 10))
+	}
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return
+	}
+	p := pace{http.NewResponseController(w), s.StallTimeout}
+	defer p.end()
+	if err := sendBody(pacedWriter{w, p}, f); err != nil {
+		recordError(r.Context(), err)
+		// The status is out: a cut connection is the only way left to say
+		// that the file is not whole.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (s *server) open(r *http.Request, path, user string) (*control.File, error) {
+	id, err := idOf(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := sandbox.ValidateGuestPath(path); err != nil {
+		return nil, err
+	}
+	if err := validateUser(user); err != nil {
+		return nil, err
+	}
+	return s.Sandboxes.ReadFile(r.Context(), id, path, user)
+}
+
+// sendBody copies f to w: as many bytes as were announced, or all there are.
+func sendBody(w io.Writer, f *control.File) error {
+	src := io.Reader(f.Body)
+	if f.Size >= 0 {
+		src = io.LimitReader(src, f.Size)
+	}
+	n, err := io.CopyBuffer(w, struct{ io.Reader }{src}, make([]byte, copyBuffer))
+	if err == nil && f.Size >= 0 && n < f.Size {
+		err = fault.Wrap(io.ErrUnexpectedEOF, fault.HostFailed, "download_incomplete", "the file ended too early")
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return err
+}
+
+// attachment is the Content-Disposition of a download (RFC 6266): the name for
+// everybody, with what cannot stand there replaced, and as it is (RFC 8187).
+// The name comes from a guest and may hold anything.
+func attachment(name string) string {
+	name = strings.ToValidUTF8(name, "_")
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		name = name[i+1:]
+	}
+	if name == "" || name == "." || name == ".." {
+		name = "download"
+	}
+	plain := strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' || strings.ContainsRune(`"\/%;`, c) {
+			return '_'
+		}
+		return c
+	}, name)
+	header := `attachment; filename="` + plain + `"`
+	if plain != name {
+		header += "; filename*=UTF-8''" + strings.ReplaceAll(url.QueryEscape(name), "+", "%20")
+	}
+	return header
+}

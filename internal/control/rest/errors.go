@@ -1,0 +1,91 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/fault/faulthttp"
+)
+
+// retryAfterSec is the advice that goes with 429 and 503: about what it takes
+// for another sandbox to end or a host to come back.
+const retryAfterSec = 5
+
+// errShuttingDown is the cause that Serve gives to requests it gives up on.
+var errShuttingDown = fault.New(fault.NoCapacity, "shutting_down", "the server is shutting down")
+
+// statusError gives a fault an HTTP status that no kind stands for.
+type statusError struct {
+	error
+	status int
+}
+
+func withStatus(status int, err error) error { return statusError{err, status} }
+
+// Unwrap returns the fault.
+func (e statusError) Unwrap() error { return e.error }
+
+// errorJSON is the schema Error.
+type errorJSON struct {
+	Error errorBody `json:"error"`
+}
+
+type errorBody struct {
+	Code    string      `json:"code"`
+	Message string      `json:"message"`
+	Details *outputJSON `json:"details,omitempty"`
+}
+
+// errorBodyOf returns what a user may know of err.
+func errorBodyOf(err error) errorBody {
+	f := fault.As(err)
+	return errorBody{Code: f.Reason, Message: f.Public}
+}
+
+// statusOf returns err's status.
+func statusOf(err error) int {
+	var se statusError
+	if errors.As(err, &se) {
+		return se.status
+	}
+	return faulthttp.Status(fault.KindOf(err))
+}
+
+// settle turns a cancellation into what cancelled: the caller (499, which
+// nobody reads) or a server that gives up on its requests.
+func settle(ctx context.Context, err error) error {
+	if !fault.Is(err, fault.Canceled) {
+		return err
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, errShuttingDown) {
+		return cause
+	}
+	if ctx.Err() == nil {
+		return fault.Wrap(err, fault.NoCapacity, "interrupted", "the operation was interrupted; try again")
+	}
+	return err
+}
+
+// fail writes err in the API's one error shape and hands it to the access log.
+// Nothing may have been written before.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	s.failWith(w, r, err, nil)
+}
+
+func (s *server) failWith(w http.ResponseWriter, r *http.Request, err error, details *outputJSON) {
+	err = settle(r.Context(), err)
+	recordError(r.Context(), err)
+	status := statusOf(err)
+	switch status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfterSec))
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", `Bearer realm="wrenn"`)
+	}
+	body := errorBodyOf(err)
+	body.Details = details
+	writeJSON(w, status, errorJSON{body})
+}

@@ -1,0 +1,116 @@
+package rest
+
+import (
+	"encoding/base64"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Bounds of an exec's timeout_sec.
+const (
+	DefaultExecTimeoutSec = 30
+	MaxExecTimeoutSec     = 86400
+)
+
+// reasonExecTimeout is the code of a command that outlived its timeout.
+const reasonExecTimeout = "exec_timeout"
+
+// guestUser is what a user's name inside a guest may look like.
+var guestUser = regexp.MustCompile(`^([a-z_][a-z0-9_-]{0,31})?$`)
+
+const ndjson = "application/x-ndjson"
+
+func (s *server) execCommand(w http.ResponseWriter, r *http.Request) {
+	id, err := idOf(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	e, err := readExec(w, r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if strings.Contains(r.Header.Get("Accept"), ndjson) {
+		s.streamExec(w, r, id, e)
+		return
+	}
+	s.collectExec(w, r, id, e)
+}
+
+// readExec decodes and validates an ExecRequest.
+func readExec(w http.ResponseWriter, r *http.Request) (control.Exec, error) {
+	var e control.Exec
+	timeoutSec, stdin, encoding := DefaultExecTimeoutSec, "", "utf-8"
+	err := readJSON(w, r, fields{
+		"cmd":            &e.Cmd,
+		"args":           &e.Args,
+		"env":            &e.Env,
+		"cwd":            &e.Cwd,
+		"user":           &e.User,
+		"stdin":          &stdin,
+		"stdin_encoding": &encoding,
+		"timeout_sec":    &timeoutSec,
+	})
+	if err != nil {
+		return e, err
+	}
+	if timeoutSec < 1 || timeoutSec > MaxExecTimeoutSec {
+		return e, fault.New(fault.Invalid, "invalid_timeout", "timeout_sec must be from 1 to %d", MaxExecTimeoutSec)
+	}
+	e.Timeout = time.Duration(timeoutSec) * time.Second
+	if e.Stdin, err = decodeStdin(stdin, encoding); err != nil {
+		return e, err
+	}
+	return e, validateExec(e)
+}
+
+func decodeStdin(stdin, encoding string) ([]byte, error) {
+	switch {
+	case encoding == "base64":
+		b, err := base64.StdEncoding.DecodeString(stdin)
+		if err != nil {
+			return nil, fault.Wrap(err, fault.Invalid, "invalid_stdin", "stdin is not base64 (RFC 4648, section 4)")
+		}
+		return b, nil
+	case encoding != "utf-8":
+		return nil, fault.New(fault.Invalid, "invalid_stdin", "stdin_encoding must be utf-8 or base64")
+	case stdin == "":
+		return nil, nil
+	default:
+		return []byte(stdin), nil
+	}
+}
+
+func validateExec(e control.Exec) error {
+	if e.Cmd == "" {
+		return fault.New(fault.Invalid, "invalid_cmd", "cmd is required")
+	}
+	for _, s := range append([]string{e.Cmd}, e.Args...) {
+		if strings.ContainsRune(s, 0) {
+			return fault.New(fault.Invalid, "invalid_cmd", "cmd and args must not hold NUL")
+		}
+	}
+	if e.Cwd != "" && sandbox.ValidateGuestPath(e.Cwd) != nil {
+		return fault.New(fault.Invalid, "invalid_cwd",
+			"cwd must be an absolute path of at most %d bytes without NUL", sandbox.MaxPathLen)
+	}
+	if err := validateUser(e.User); err != nil {
+		return err
+	}
+	return sandbox.ValidateEnv(e.Env)
+}
+
+func validateUser(user string) error {
+	if !guestUser.MatchString(user) {
+		return fault.New(fault.Invalid, "invalid_user",
+			"user must be a user's name: lower-case letters, digits, '_' and '-', at most 32")
+	}
+	return nil
+}

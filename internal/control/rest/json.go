@@ -1,0 +1,234 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+const (
+	// maxJSONBytes bounds a JSON request body.
+	maxJSONBytes = 1 << 20
+	// jsonReadTimeout is how long a JSON body may take to arrive.
+	jsonReadTimeout = 30 * time.Second
+)
+
+// writeJSON writes v with status. Failing to write means that the client has
+// gone, which leaves nothing to do.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v)
+}
+
+// fields maps each field that an object may have to where its value goes: a
+// *string, *int, *[]string or *map[string]string.
+type fields map[string]any
+
+// readJSON reads the request's body, one JSON object, into f. An empty body is
+// {}. Fields that are absent keep the values they have.
+func readJSON(w http.ResponseWriter, r *http.Request, f fields) error {
+	if err := checkMediaType(r.Header, "application/json"); err != nil {
+		return err
+	}
+	rc := http.NewResponseController(w)
+	// Writers that are no connection (tests) know no deadlines.
+	_ = rc.SetReadDeadline(time.Now().Add(jsonReadTimeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxJSONBytes))
+	_ = rc.SetReadDeadline(time.Time{})
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return fault.Wrap(err, fault.TooLarge, "body_too_large", "the body may have at most %d bytes", maxJSONBytes)
+	}
+	if err != nil {
+		return fault.Wrap(err, fault.Invalid, "body_incomplete", "the body did not arrive whole")
+	}
+	return decodeObject(body, f)
+}
+
+// checkMediaType checks that the body is of type want, or of none stated.
+func checkMediaType(h http.Header, want string) error {
+	if err := checkEncoding(h); err != nil {
+		return err
+	}
+	given := h.Values("Content-Type")
+	if len(given) > 1 {
+		return fault.New(fault.Invalid, "invalid_content_type", "Content-Type is given twice")
+	}
+	if len(given) == 0 || given[0] == "" {
+		return nil
+	}
+	typ, params, err := mime.ParseMediaType(given[0])
+	charset := params["charset"]
+	if err != nil || typ != want || (charset != "" && !strings.EqualFold(charset, "utf-8")) {
+		return withStatus(http.StatusUnsupportedMediaType,
+			fault.Wrap(err, fault.Invalid, "unsupported_media_type", "Content-Type must be %s", want))
+	}
+	return nil
+}
+
+func checkEncoding(h http.Header) error {
+	if e := h.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		return withStatus(http.StatusUnsupportedMediaType,
+			fault.New(fault.Invalid, "unsupported_content_encoding", "the body must come as it is, without Content-Encoding"))
+	}
+	return nil
+}
+
+// decodeObject decodes one JSON object strictly: nothing unknown, nothing
+// twice, nothing after it, no null, names as they are written. Each error is
+// an Invalid fault that names the field. encoding/json alone lets all of these
+// pass.
+func decodeObject(body []byte, f fields) error {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil
+	}
+	if !utf8.Valid(body) {
+		return fault.New(fault.Invalid, "invalid_json", "the body is not UTF-8")
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	err := walkObject(dec, "the body", "", func(name string, raw json.RawMessage) error {
+		dst, known := f[name]
+		if !known {
+			return fault.New(fault.Invalid, "unknown_field", "unknown field %q", name)
+		}
+		return decodeField(name, raw, dst)
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return fault.New(fault.Invalid, "invalid_json", "the body must be one JSON object with nothing after it")
+	}
+	return nil
+}
+
+// walkObject reads one object from dec and calls on for each of its fields.
+// what names the object in errors, prefix goes before its fields' names.
+func walkObject(dec *json.Decoder, what, prefix string, on func(name string, raw json.RawMessage) error) error {
+	tok, err := dec.Token()
+	if err != nil {
+		return malformed(err)
+	}
+	if tok != json.Delim('{') {
+		return fault.New(fault.Invalid, "invalid_json", "%s must be a JSON object", what)
+	}
+	seen := make(map[string]bool)
+	for dec.More() {
+		tok, err := dec.Token()
+		if err != nil {
+			return malformed(err)
+		}
+		name, _ := tok.(string) // the decoder lets nothing else stand for a name
+		if seen[name] {
+			return fault.New(fault.Invalid, "duplicate_field", "the field %q is given twice", prefix+name)
+		}
+		seen[name] = true
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return malformed(err)
+		}
+		if err := on(name, raw); err != nil {
+			return err
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return malformed(err)
+	}
+	return nil
+}
+
+func malformed(err error) error {
+	return fault.Wrap(err, fault.Invalid, "invalid_json", "the body is not valid JSON")
+}
+
+// decodeField decodes raw into dst.
+func decodeField(name string, raw json.RawMessage, dst any) error {
+	switch dst := dst.(type) {
+	case *string:
+		return decodeString(name, raw, dst)
+	case *int:
+		return decodeInt(name, raw, dst)
+	case *[]string:
+		return decodeStrings(name, raw, dst)
+	case *map[string]string:
+		return decodeMap(name, raw, dst)
+	default:
+		return fault.New(fault.Internal, "internal", "the field %q has no decoder", name)
+	}
+}
+
+func decodeString(name string, raw json.RawMessage, dst *string) error {
+	if raw[0] != '"' {
+		return wrongType(name, "a string")
+	}
+	if err := json.Unmarshal(raw, dst); err != nil {
+		return malformed(err)
+	}
+	return nil
+}
+
+func decodeInt(name string, raw json.RawMessage, dst *int) error {
+	n, err := strconv.Atoi(string(raw))
+	if errors.Is(err, strconv.ErrRange) {
+		return fault.New(fault.Invalid, "invalid_type", "%s is out of range", name)
+	}
+	if err != nil {
+		return wrongType(name, "an integer")
+	}
+	*dst = n
+	return nil
+}
+
+func decodeStrings(name string, raw json.RawMessage, dst *[]string) error {
+	var elems []json.RawMessage
+	if raw[0] != '[' {
+		return wrongType(name, "an array of strings")
+	}
+	if err := json.Unmarshal(raw, &elems); err != nil {
+		return malformed(err)
+	}
+	out := make([]string, len(elems))
+	for i, e := range elems {
+		if err := decodeString(name+"["+strconv.Itoa(i)+"]", e, &out[i]); err != nil {
+			return err
+		}
+	}
+	*dst = out
+	return nil
+}
+
+func decodeMap(name string, raw json.RawMessage, dst *map[string]string) error {
+	if raw[0] != '{' {
+		return wrongType(name, "an object of strings")
+	}
+	out := make(map[string]string)
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	err := walkObject(dec, name, name+".", func(key string, raw json.RawMessage) error {
+		var v string
+		if err := decodeString(name+"."+key, raw, &v); err != nil {
+			return err
+		}
+		out[key] = v
+		return nil
+	})
+	*dst = out
+	return err
+}
+
+func wrongType(name, want string) error {
+	return fault.New(fault.Invalid, "invalid_type", "%s must be %s", name, want)
+}

@@ -1,0 +1,156 @@
+package rest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+const requestIDHeader = "X-Request-Id"
+
+// saneRequestID is what a caller's own request id must look like to be kept:
+// it goes into a header and into logs.
+var saneRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+
+// request is what is known of a request by the time it is logged. It belongs
+// to the request's goroutine.
+type request struct {
+	id        string
+	principal string
+	err       error
+}
+
+type requestKey struct{}
+
+// requestOf returns the request that observe put into ctx.
+func requestOf(ctx context.Context) *request {
+	q, _ := ctx.Value(requestKey{}).(*request)
+	if q == nil {
+		return &request{}
+	}
+	return q
+}
+
+// recordError hands err to the access log. The last one counts.
+func recordError(ctx context.Context, err error) { requestOf(ctx).err = err }
+
+// observe gives each request its id and writes its line in the access log. It
+// logs the route, not the path, and never a body, a query, a header or a
+// token.
+func (s *server) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begin := time.Now()
+		q := &request{id: requestID(r)}
+		w.Header().Set(requestIDHeader, q.id)
+		rec := &recorder{ResponseWriter: w}
+		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, q))
+		defer func() { s.logAccess(r, rec, time.Since(begin)) }()
+		next.ServeHTTP(rec, r)
+	})
+}
+
+func requestID(r *http.Request) string {
+	if given := r.Header.Get(requestIDHeader); saneRequestID.MatchString(given) {
+		return given
+	}
+	return rand.Text()
+}
+
+func (s *server) logAccess(r *http.Request, rec *recorder, took time.Duration) {
+	q := requestOf(r.Context())
+	attrs := []slog.Attr{
+		slog.String("request", q.id),
+		slog.String("method", r.Method),
+		slog.Int("status", rec.code()),
+		slog.Duration("duration", took),
+		slog.Int64("bytes", rec.bytes),
+	}
+	if rc := chi.RouteContext(r.Context()); rc != nil {
+		attrs = append(attrs, slog.String("route", rc.RoutePattern()))
+		if id, err := sandbox.ParseID(rc.URLParam("id")); err == nil {
+			attrs = append(attrs, slog.String("sandbox", string(id)))
+		}
+	}
+	if q.principal != "" {
+		attrs = append(attrs, slog.String("principal", q.principal))
+	}
+	level := slog.LevelInfo
+	if q.err != nil {
+		attrs = append(attrs, slog.String("code", fault.ReasonOf(q.err)), slog.Any("error", q.err))
+		if rec.code() >= http.StatusInternalServerError {
+			level = slog.LevelError
+		}
+	}
+	s.Log.LogAttrs(r.Context(), level, "request", attrs...)
+}
+
+// recover turns a panic into a 500, or into a cut connection when part of the
+// answer is out already. http.ErrAbortHandler passes: it is a handler's way to
+// cut the connection.
+func (s *server) recover(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			v := recover()
+			if v == nil {
+				return
+			}
+			if v == http.ErrAbortHandler { //nolint:errorlint // the sentinel itself is thrown
+				panic(v)
+			}
+			err := fault.Wrap(fmt.Errorf("panic: %v\n%s", v, debug.Stack()),
+				fault.Internal, "internal", "an internal error; the request id finds it in the server's log")
+			if rec, ok := w.(*recorder); ok && rec.status != 0 {
+				recordError(r.Context(), err)
+				panic(http.ErrAbortHandler)
+			}
+			s.fail(w, r, err)
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// recorder remembers what was answered.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (rec *recorder) Unwrap() http.ResponseWriter { return rec.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (rec *recorder) WriteHeader(status int) {
+	if rec.status == 0 && status >= http.StatusOK {
+		rec.status = status
+	}
+	rec.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (rec *recorder) Write(p []byte) (int, error) {
+	if rec.status == 0 {
+		rec.status = http.StatusOK
+	}
+	n, err := rec.ResponseWriter.Write(p)
+	rec.bytes += int64(n)
+	return n, err
+}
+
+// code is the status that the client saw.
+func (rec *recorder) code() int {
+	if rec.status == 0 {
+		return http.StatusOK
+	}
+	return rec.status
+}

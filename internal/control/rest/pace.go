@@ -1,0 +1,53 @@
+package rest
+
+import (
+	"io"
+	"net/http"
+	"time"
+)
+
+// pace cuts off a peer that moves no byte for too long. Without it a stalled
+// transfer would keep its sandbox from being paused for as long as the peer
+// likes. Connections that know no deadlines (tests) are left alone.
+type pace struct {
+	rc    *http.ResponseController
+	stall time.Duration
+}
+
+// reading starts the clock for one read of the request's body.
+func (p pace) reading() { _ = p.rc.SetReadDeadline(time.Now().Add(p.stall)) }
+
+// writing starts the clock for one write of the response.
+func (p pace) writing() { _ = p.rc.SetWriteDeadline(time.Now().Add(p.stall)) }
+
+// end stops both clocks. A handler calls it on its way out, since net/http
+// keeps the write deadline for the next request on the connection.
+func (p pace) end() {
+	_ = p.rc.SetReadDeadline(time.Time{})
+	_ = p.rc.SetWriteDeadline(time.Time{})
+}
+
+// pacedReader reads the request's body under p's clock, which stands still
+// between reads: then it is not the peer that is slow.
+type pacedReader struct {
+	io.Reader
+	pace pace
+}
+
+func (r pacedReader) Read(b []byte) (int, error) {
+	r.pace.reading()
+	n, err := r.Reader.Read(b)
+	_ = r.pace.rc.SetReadDeadline(time.Time{})
+	return n, err
+}
+
+// pacedWriter writes the response under p's clock.
+type pacedWriter struct {
+	io.Writer
+	pace pace
+}
+
+func (w pacedWriter) Write(b []byte) (int, error) {
+	w.pace.writing()
+	return w.Writer.Write(b)
+}

@@ -1,0 +1,93 @@
+package rest
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+const (
+	maxListLimit = 1000
+	maxCursor    = 512
+)
+
+// readQuery parses the query string. net/url's own Query drops what it cannot
+// read, and with it a filter.
+func readQuery(r *http.Request) (url.Values, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "invalid_query", "the query string cannot be parsed")
+	}
+	return q, nil
+}
+
+// one returns the value of a parameter that may be given once; "" when absent.
+func one(q url.Values, name string) (string, error) {
+	if len(q[name]) > 1 {
+		return "", fault.New(fault.Invalid, "invalid_query", "the query parameter %s is given twice", name)
+	}
+	return q.Get(name), nil
+}
+
+// readFilter reads the parameters of a list.
+func readFilter(r *http.Request) (control.Filter, error) {
+	var f control.Filter
+	q, err := readQuery(r)
+	if err != nil {
+		return f, err
+	}
+	if f.Statuses, err = statuses(q["status"]); err != nil {
+		return f, err
+	}
+	if f.Template, err = one(q, "template"); err != nil {
+		return f, err
+	}
+	if q.Has("template") && !sandbox.ValidTemplateName(f.Template) {
+		return f, fault.New(fault.Invalid, "invalid_template", "template is not the name of a template")
+	}
+	limit, err := one(q, "limit")
+	if err != nil {
+		return f, err
+	}
+	if q.Has("limit") {
+		if f.Limit, err = strconv.Atoi(limit); err != nil || f.Limit < 1 || f.Limit > maxListLimit {
+			return f, fault.New(fault.Invalid, "invalid_limit", "limit must be from 1 to %d", maxListLimit)
+		}
+	}
+	if f.Cursor, err = one(q, "cursor"); err != nil {
+		return f, err
+	}
+	if len(f.Cursor) > maxCursor {
+		return f, fault.New(fault.Invalid, "invalid_cursor", "cursor is not one that a list returned")
+	}
+	return f, nil
+}
+
+// statuses reads statuses that are given one by one, or several with commas.
+func statuses(given []string) ([]sandbox.Status, error) {
+	var out []sandbox.Status
+	for _, g := range given {
+		for _, name := range strings.Split(g, ",") {
+			st := sandbox.Status(name)
+			if len(sandbox.StatesOf(st)) == 0 {
+				return nil, fault.New(fault.Invalid, "invalid_status",
+					"status must be one of pending, running, paused, stopped, error")
+			}
+			out = append(out, st)
+		}
+	}
+	return out, nil
+}
+
+// nextLink is the Link header (RFC 8288) of the page after r's.
+func nextLink(r *http.Request, cursor string) string {
+	q := r.URL.Query()
+	q.Set("cursor", cursor)
+	next := url.URL{Path: r.URL.Path, RawQuery: q.Encode()}
+	return "<" + next.String() + `>; rel="next"`
+}

@@ -1,0 +1,176 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// idOf returns the id in the request's path. What cannot be an id is NotFound.
+func idOf(r *http.Request) (sandbox.ID, error) {
+	return sandbox.ParseID(chi.URLParam(r, "id"))
+}
+
+func (s *server) createSandbox(w http.ResponseWriter, r *http.Request) {
+	spec, metadata, err := s.readCreate(w, r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	sb, err := s.Sandboxes.Create(r.Context(), spec, metadata)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Location", "/v1/sandboxes/"+string(sb.ID))
+	writeJSON(w, http.StatusCreated, sandboxOf(sb))
+}
+
+// readCreate decodes a CreateSandboxRequest over the contract's defaults. The
+// spec comes back validated here, because further in a zero field means its
+// default, while here it was asked for.
+func (s *server) readCreate(w http.ResponseWriter, r *http.Request) (sandbox.Spec, map[string]string, error) {
+	spec := sandbox.Spec{}.WithDefaults()
+	timeoutSec, isolation := sandbox.DefaultTimeoutSec, ""
+	var metadata map[string]string
+	err := readJSON(w, r, fields{
+		"template":      &spec.Template,
+		"vcpus":         &spec.VCPUs,
+		"memory_mb":     &spec.MemoryMB,
+		"disk_mb":       &spec.DiskMB,
+		"timeout_sec":   &timeoutSec,
+		"env":           &spec.Env,
+		"metadata":      &metadata,
+		"min_isolation": &isolation,
+	})
+	if err != nil {
+		return spec, nil, err
+	}
+	if timeoutSec < 0 || timeoutSec > sandbox.MaxTimeoutSec { // before a Duration could overflow
+		return spec, nil, fault.New(fault.Invalid, "invalid_timeout",
+			"timeout_sec must be from 0 (never) to %d", sandbox.MaxTimeoutSec)
+	}
+	spec.Timeout = time.Duration(timeoutSec) * time.Second
+	spec.MinIsolation = sandbox.Isolation(isolation)
+	return spec, metadata, s.validateSpec(r.Context(), spec)
+}
+
+// validateSpec is spec.Validate, but a size out of range is answered with the
+// range that the hosts here really have.
+func (s *server) validateSpec(ctx context.Context, spec sandbox.Spec) error {
+	err := spec.Validate()
+	if reason := fault.ReasonOf(err); reason != "invalid_vcpus" && reason != "invalid_memory" {
+		return err
+	}
+	hosts, hostsErr := s.Sandboxes.Hosts(ctx)
+	if hostsErr != nil {
+		return err // the request is as wrong without them
+	}
+	if hostErr := spec.ValidateFor(widest(hosts)); hostErr != nil {
+		return hostErr
+	}
+	return err
+}
+
+// widest returns what at least one of the hosts allows, or the product's own
+// limits where no host says anything.
+func widest(hosts []control.HostInfo) sandbox.Limits {
+	out := sandbox.Limits{MinMemoryMB: sandbox.MaxMemoryMB}
+	known := false
+	for _, h := range hosts {
+		if h.Limits == (sandbox.Limits{}) {
+			continue
+		}
+		known = true
+		out.MaxVCPUs = max(out.MaxVCPUs, h.Limits.MaxVCPUs)
+		out.MinMemoryMB = min(out.MinMemoryMB, h.Limits.MinMemoryMB)
+		out.MaxMemoryMB = max(out.MaxMemoryMB, h.Limits.MaxMemoryMB)
+	}
+	if !known {
+		return sandbox.Limits{MaxVCPUs: sandbox.MaxVCPUs, MinMemoryMB: sandbox.MinMemoryMB, MaxMemoryMB: sandbox.MaxMemoryMB}
+	}
+	return out
+}
+
+func (s *server) listSandboxes(w http.ResponseWriter, r *http.Request) {
+	filter, err := readFilter(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	list, next, err := s.Sandboxes.List(r.Context(), filter)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if next != "" {
+		w.Header().Set("X-Next-Cursor", next)
+		w.Header().Set("Link", nextLink(r, next))
+	}
+	out := make([]sandboxJSON, len(list))
+	for i, sb := range list {
+		out[i] = sandboxOf(sb)
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+// answerSandbox runs one use case that takes an id and gives a sandbox.
+func (s *server) answerSandbox(w http.ResponseWriter, r *http.Request,
+	do func(context.Context, sandbox.ID) (control.Sandbox, error),
+) {
+	id, err := idOf(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	sb, err := do(r.Context(), id)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, sandboxOf(sb))
+}
+
+func (s *server) getSandbox(w http.ResponseWriter, r *http.Request) {
+	s.answerSandbox(w, r, s.Sandboxes.Get)
+}
+
+func (s *server) pauseSandbox(w http.ResponseWriter, r *http.Request) {
+	s.answerSandbox(w, r, s.Sandboxes.Pause)
+}
+
+func (s *server) resumeSandbox(w http.ResponseWriter, r *http.Request) {
+	s.answerSandbox(w, r, s.Sandboxes.Resume)
+}
+
+func (s *server) destroySandbox(w http.ResponseWriter, r *http.Request) {
+	id, err := idOf(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if err := s.Sandboxes.Destroy(r.Context(), id); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *server) listHosts(w http.ResponseWriter, r *http.Request) {
+	hosts, err := s.Sandboxes.Hosts(r.Context())
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	out := make([]hostJSON, len(hosts))
+	for i, h := range hosts {
+		out[i] = hostOf(h)
+	}
+	writeJSON(w, http.StatusOK, out)
+}

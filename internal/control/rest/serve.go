@@ -1,0 +1,71 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	// drainTimeout is how long requests may go on after the order to stop.
+	// Then they are cancelled, which kills the commands they run.
+	drainTimeout = 10 * time.Second
+	// abortTimeout is how long cancelled requests may take to answer.
+	abortTimeout = 3 * time.Second
+
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 64 << 10
+)
+
+// Serve answers on l until ctx ends, then closes l, lets requests under way go
+// on for drainTimeout, cancels those that are left, and returns once no
+// handler runs any more or abortTimeout has passed too. It returns nil when it
+// was ctx that ended, and what broke the listener otherwise. It owns l.
+func Serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.Logger) error {
+	// Requests must outlive ctx, or there would be nothing to drain.
+	requests, abort := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer abort(nil)
+	srv := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return requests },
+	}
+	failed := make(chan error, 1) // Serve's error; never closed
+	go func() { failed <- srv.Serve(l) }()
+	select {
+	case err := <-failed:
+		abort(errShuttingDown)
+		return errors.Join(err, srv.Close())
+	case <-ctx.Done():
+	}
+	err := shutdown(srv, abort, log)
+	<-failed // http.ErrServerClosed, which is what was asked for
+	return err
+}
+
+// shutdown drains srv, then aborts what is left.
+func shutdown(srv *http.Server, abort context.CancelCauseFunc, log *slog.Logger) error {
+	if drained(srv, drainTimeout) {
+		return nil
+	}
+	log.Warn("cancelling the requests that are still under way", "after", drainTimeout)
+	abort(errShuttingDown)
+	if drained(srv, abortTimeout) {
+		return nil
+	}
+	return srv.Close()
+}
+
+// drained reports whether all of srv's requests ended within d.
+func drained(srv *http.Server, d time.Duration) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), d) // a stop of its own: the caller's context has ended
+	defer cancel()
+	return srv.Shutdown(ctx) == nil
+}

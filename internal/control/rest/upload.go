@@ -1,0 +1,228 @@
+package rest
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// formOverhead is what a form may have beside the file.
+const formOverhead = 1 << 20
+
+// uploadFile takes a file in a form.
+func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
+	id, err := idOf(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	body, done, err := s.openBody(w, r, formOverhead)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer done()
+	q, err := readQuery(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	f, err := openForm(r.Header, body, q)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.write(w, r, id, f.target, &content{src: f.file, left: s.MaxUploadBytes, max: s.MaxUploadBytes, end: f.end})
+}
+
+// putFile takes a file as the body itself.
+func (s *server) putFile(w http.ResponseWriter, r *http.Request) {
+	id, err := idOf(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	target, err := readTarget(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	body, done, err := s.openBody(w, r, 0)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer done()
+	s.write(w, r, id, target, &content{src: body, left: s.MaxUploadBytes, max: s.MaxUploadBytes})
+}
+
+// readTarget reads where putFile's content goes.
+func readTarget(r *http.Request) (control.WriteFile, error) {
+	if typ, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && typ == "multipart/form-data" {
+		return control.WriteFile{}, withStatus(http.StatusUnsupportedMediaType,
+			fault.New(fault.Invalid, "unsupported_media_type", "the body is the file itself here; forms go to POST files/write"))
+	}
+	q, err := readQuery(r)
+	if err != nil {
+		return control.WriteFile{}, err
+	}
+	t, err := targetOf(q)
+	if err != nil {
+		return control.WriteFile{}, err
+	}
+	return t.validate()
+}
+
+// openBody returns the request's body, paced and bounded by the upload limit
+// and extra, and what to call when it is no longer read. A body that says that
+// it is too large is refused before it is sent.
+func (s *server) openBody(w http.ResponseWriter, r *http.Request, extra int64) (io.Reader, func(), error) {
+	if err := checkEncoding(r.Header); err != nil {
+		return nil, nil, err
+	}
+	if r.ContentLength > s.MaxUploadBytes+extra {
+		w.Header().Set("Connection", "close") // rather than read what is refused
+		return nil, nil, fileTooLarge(nil, s.MaxUploadBytes)
+	}
+	p := pace{http.NewResponseController(w), s.StallTimeout}
+	// One more byte than the limit, so that content sees that there is more.
+	body := http.MaxBytesReader(w, pacedBody{pacedReader{r.Body, p}, r.Body}, s.MaxUploadBytes+extra+1)
+	return body, p.end, nil
+}
+
+// pacedBody is a pacedReader that can be closed.
+type pacedBody struct {
+	pacedReader
+	io.Closer
+}
+
+// write runs the upload. What the content itself has to say of a failure
+// counts more than what came of it further in.
+func (s *server) write(w http.ResponseWriter, r *http.Request, id sandbox.ID, target control.WriteFile, c *content) {
+	_, err := s.Sandboxes.WriteFile(r.Context(), id, target, c)
+	if err != nil && c.err != nil && !errors.Is(c.err, io.EOF) && r.Context().Err() == nil {
+		err = c.err
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func fileTooLarge(cause error, limit int64) error {
+	return fault.Wrap(cause, fault.TooLarge, "file_too_large", "the file may have at most %d bytes", limit)
+}
+
+// content is the file of an upload as its reader sees it.
+//
+// Invariants: io.EOF is returned only when the whole file has come and what is
+// around it is in order, so that whoever writes the file can take io.EOF as
+// leave to put it in its place. The first error stays.
+type content struct {
+	src io.Reader
+	// left is how many bytes may still come, of max.
+	left, max int64
+	// end, if set, checks what follows the file.
+	end func() error
+	err error
+}
+
+// Read implements io.Reader. Errors are faults.
+func (c *content) Read(p []byte) (int, error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	n, err := c.src.Read(p)
+	if int64(n) > c.left {
+		c.err = fileTooLarge(nil, c.max)
+		return 0, c.err
+	}
+	c.left -= int64(n)
+	switch {
+	case err == nil:
+		return n, nil
+	case !errors.Is(err, io.EOF):
+		c.err = c.classify(err)
+	case c.end != nil:
+		c.err = c.end()
+	}
+	if c.err == nil {
+		c.err = io.EOF
+	}
+	return n, c.err
+}
+
+func (c *content) classify(err error) error {
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return fileTooLarge(err, c.max)
+	}
+	return uploadIncomplete(err)
+}
+
+func uploadIncomplete(cause error) error {
+	return fault.Wrap(cause, fault.Invalid, "upload_incomplete", "the upload ended too early; nothing was written")
+}
+
+// target is where an upload goes, in the words of the request.
+type target struct {
+	path, mode, user string
+	given            map[string]bool
+}
+
+// targetOf reads what q has of a target.
+func targetOf(q url.Values) (target, error) {
+	t := target{given: make(map[string]bool)}
+	for _, name := range []string{"path", "mode", "user"} {
+		v, err := one(q, name)
+		if err != nil {
+			return t, err
+		}
+		if q.Has(name) {
+			_ = t.set(name, v) // known, and the first
+		}
+	}
+	return t, nil
+}
+
+// set takes one field, which may come once.
+func (t *target) set(name, value string) error {
+	dst := map[string]*string{"path": &t.path, "mode": &t.mode, "user": &t.user}[name]
+	switch {
+	case dst == nil:
+		return fault.New(fault.Invalid, "unknown_field", "unknown form field %q", name)
+	case t.given[name]:
+		return fault.New(fault.Invalid, "duplicate_field", "%s is given twice", name)
+	}
+	t.given[name] = true
+	*dst = value
+	return nil
+}
+
+// validate returns t in the domain's terms.
+func (t target) validate() (control.WriteFile, error) {
+	out := control.WriteFile{Path: t.path, User: t.user}
+	if err := sandbox.ValidateGuestPath(t.path); err != nil {
+		return out, err
+	}
+	if err := validateUser(t.user); err != nil {
+		return out, err
+	}
+	if !t.given["mode"] {
+		return out, nil
+	}
+	mode, err := strconv.ParseUint(t.mode, 8, 32)
+	if err != nil || mode > 0o7777 || len(t.mode) < 3 || len(t.mode) > 5 {
+		return out, fault.New(fault.Invalid, "invalid_mode", "mode must be permission bits in octal, such as 0644")
+	}
+	m := uint32(mode)
+	out.Mode = &m
+	return out, nil
+}
