@@ -1,0 +1,91 @@
+package client
+
+import (
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// methods says which method of Client does each operation of the API.
+var methods = map[string]string{
+	"createSandbox":  "Create",
+	"listSandboxes":  "List",
+	"getSandbox":     "Get",
+	"destroySandbox": "Destroy",
+	"pauseSandbox":   "Pause",
+	"resumeSandbox":  "Resume",
+	"execCommand":    "Exec",
+	"putFile":        "WriteFile",
+	"uploadFile":     "WriteFile", // the same as a form
+	"getFile":        "ReadFile",
+	"downloadFile":   "ReadFile", // the same with a JSON body
+	"listHosts":      "Hosts",
+	"health":         "Health",
+	"ready":          "Ready",
+	"openapi":        "OpenAPI",
+}
+
+func loadContract(t *testing.T) *openapi3.T {
+	t.Helper()
+	raw, err := os.ReadFile("../api/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := openapi3.NewLoader().LoadFromData(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+func TestEveryOperationHasAMethod(t *testing.T) {
+	var operations []string
+	for _, item := range loadContract(t).Paths.Map() {
+		for _, op := range item.Operations() {
+			operations = append(operations, op.OperationID)
+		}
+	}
+	slices.Sort(operations)
+	if known := slices.Sorted(maps.Keys(methods)); !slices.Equal(operations, known) {
+		t.Errorf("the API has the operations\n%v, the client knows\n%v", operations, known)
+	}
+	for _, name := range methods {
+		if _, ok := reflect.TypeFor[*Client]().MethodByName(name); !ok {
+			t.Errorf("Client has no method %s", name)
+		}
+	}
+}
+
+// TestTypesMatchTheContract compares field names, so that none can be
+// forgotten on either side.
+func TestTypesMatchTheContract(t *testing.T) {
+	doc := loadContract(t)
+	for schema, typ := range map[string]reflect.Type{
+		"CreateSandboxRequest": reflect.TypeFor[CreateRequest](),
+		"Sandbox":              reflect.TypeFor[Sandbox](),
+		"ExecRequest":          reflect.TypeFor[wireExecRequest](),
+		"Host":                 reflect.TypeFor[Host](),
+		"Health":               reflect.TypeFor[Health](),
+		"ErrorBody":            reflect.TypeFor[wireError](),
+	} {
+		want := slices.Sorted(maps.Keys(doc.Components.Schemas[schema].Value.Properties))
+		if got := jsonFields(typ); !slices.Equal(got, want) {
+			t.Errorf("%s: the type has %v, the contract %v", schema, got, want)
+		}
+	}
+}
+
+func jsonFields(typ reflect.Type) []string {
+	var names []string
+	for i := range typ.NumField() {
+		name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,84 @@
+package client
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// maxErrorBody bounds, in bytes, what is read of an answer that reports a
+// failure. It has room for the output that exec_timeout brings.
+const maxErrorBody = 64 << 20
+
+// Error is a failure that the server reported.
+type Error struct {
+	// Status is the HTTP status. It is 0 when the failure came within a
+	// stream, after its answer had begun.
+	Status int
+	// Code is stable and meant for programs: "sandbox_not_found". It is empty
+	// when the answer was not the API's, as from a proxy in between.
+	Code string
+	// Message is a sentence for people.
+	Message string
+	// RequestID finds the request in the server's log.
+	RequestID string
+	// RetryAfter is how long to wait before another try; 0 when the server
+	// does not say.
+	RetryAfter time.Duration
+	// Partial is what the command of an Exec wrote until it was killed; nil
+	// except with the code "exec_timeout".
+	Partial *ExecResult
+}
+
+// Error returns the message with the code and the request id.
+func (e *Error) Error() string {
+	switch {
+	case e.Code != "" && e.RequestID != "":
+		return fmt.Sprintf("%s (%s, %s)", e.Message, e.Code, e.RequestID)
+	case e.Code != "":
+		return fmt.Sprintf("%s (%s)", e.Message, e.Code)
+	default:
+		return e.Message
+	}
+}
+
+// wireError is an error as it stands in JSON.
+type wireError struct {
+	Code    string    `json:"code"`
+	Message string    `json:"message"`
+	Details *wireExec `json:"details"`
+}
+
+// errorFrom reads the failure that resp reports.
+func errorFrom(resp *http.Response) error {
+	e := &Error{Status: resp.StatusCode, RequestID: resp.Header.Get("X-Request-Id")}
+	if sec, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && sec > 0 {
+		e.RetryAfter = time.Duration(sec) * time.Second
+	}
+	var body struct {
+		Error wireError `json:"error"`
+	}
+	err := json.NewDecoder(io.LimitReader(resp.Body, maxErrorBody)).Decode(&body)
+	if err != nil || body.Error.Code == "" {
+		e.Message = fmt.Sprintf("%s answered %s, which is not an answer of Wrenn's API",
+			resp.Request.URL.Redacted(), resp.Status)
+		return e
+	}
+	return e.fill(body.Error)
+}
+
+func (e *Error) fill(w wireError) error {
+	e.Code, e.Message = w.Code, w.Message
+	if w.Details == nil {
+		return e
+	}
+	partial, err := w.Details.result()
+	if err != nil {
+		return err
+	}
+	e.Partial = partial
+	return e
+}

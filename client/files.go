@@ -1,0 +1,88 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"mime"
+	"net/http"
+	"net/url"
+)
+
+// Upload says where a file goes.
+type Upload struct {
+	// Path is absolute, inside the sandbox. Missing parents are made.
+	Path string
+	// User owns the file; empty is the guest's default user.
+	User string
+	// Mode is the permission bits; 0 is the server's default, 0644.
+	Mode fs.FileMode
+	// Size is the number of bytes that follow, if it is known beforehand; it
+	// lets the server refuse too large a file at once. Zero means unknown.
+	Size int64
+}
+
+// File is a file on its way out of a sandbox. The caller closes Body.
+type File struct {
+	// Name is the last element of the path.
+	Name string
+	// Size is -1 when it is not known beforehand, as for files of /proc.
+	Size int64
+	// Body is the content. A transfer that breaks off ends with an error other
+	// than io.EOF.
+	Body io.ReadCloser
+}
+
+// WriteFile replaces a file inside a sandbox with content. It is streamed, and
+// atomic: a transfer that breaks off leaves what was there.
+func (c *Client) WriteFile(ctx context.Context, id string, to Upload, content io.Reader) error {
+	path, err := sandboxPath(id, "/files")
+	if err != nil {
+		return err
+	}
+	query := fileQuery(to.Path, to.User)
+	if to.Mode != 0 {
+		query.Set("mode", fmt.Sprintf("%04o", to.Mode.Perm()))
+	}
+	resp, err := c.send(ctx, request{
+		method: http.MethodPut, path: path, query: query,
+		header: http.Header{
+			"Content-Type": {"application/octet-stream"},
+			// A refusal then comes before the content is sent for nothing.
+			"Expect": {"100-continue"},
+		},
+		// Hides what else content can do: net/http would close it.
+		body: io.NopCloser(content), length: to.Size,
+	})
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// ReadFile opens a file inside a sandbox. Cancelling ctx ends the transfer.
+// user is whom to read as; empty is the guest's default user.
+func (c *Client) ReadFile(ctx context.Context, id, path, user string) (*File, error) {
+	endpoint, err := sandboxPath(id, "/files")
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.send(ctx, request{method: http.MethodGet, path: endpoint, query: fileQuery(path, user)})
+	if err != nil {
+		return nil, err
+	}
+	f := &File{Size: resp.ContentLength, Body: resp.Body}
+	if _, params, err := mime.ParseMediaType(resp.Header.Get("Content-Disposition")); err == nil {
+		f.Name = params["filename"]
+	}
+	return f, nil
+}
+
+func fileQuery(path, user string) url.Values {
+	q := url.Values{"path": {path}}
+	if user != "" {
+		q.Set("user", user)
+	}
+	return q
+}

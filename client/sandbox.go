@@ -1,0 +1,113 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// The statuses of a sandbox.
+const (
+	StatusPending = "pending" // booting
+	StatusRunning = "running" // commands can run
+	StatusPaused  = "paused"  // on disk, can be resumed
+	StatusStopped = "stopped" // ended; StopReason says why
+	StatusError   = "error"   // it never came up; Message says why
+)
+
+// Sandbox is a sandbox as the API shows it. A nil field is the API's null.
+type Sandbox struct {
+	ID       string `json:"id"`
+	Status   string `json:"status"`
+	Template string `json:"template"`
+	VCPUs    int    `json:"vcpus"`
+	MemoryMB int    `json:"memory_mb"`
+	DiskMB   int    `json:"disk_mb"`
+	// TimeoutSec is the idle time after which it ends; 0 means never.
+	TimeoutSec int `json:"timeout_sec"`
+	// GuestIP, HostIP and HostID are empty until it has run.
+	GuestIP string `json:"guest_ip"`
+	HostIP  string `json:"host_ip"`
+	HostID  string `json:"host_id"`
+	// Acceleration is "kvm" or "tcg" (software); Isolation "hardware" or
+	// "process". Both are empty until it has a host.
+	Acceleration string     `json:"acceleration"`
+	Isolation    string     `json:"isolation"`
+	CreatedAt    time.Time  `json:"created_at"`
+	StartedAt    *time.Time `json:"started_at"`
+	LastActiveAt *time.Time `json:"last_active_at"`
+	LastUpdated  time.Time  `json:"last_updated"`
+	EndedAt      *time.Time `json:"ended_at"`
+	// StopReason says for programs why it ended: "expired", "destroyed", ...
+	StopReason *string `json:"stop_reason"`
+	// Message says for people what went wrong.
+	Message  *string           `json:"message"`
+	Metadata map[string]string `json:"metadata"`
+}
+
+// CreateRequest says what sandbox to make. The server fills in every zero
+// field with its default.
+type CreateRequest struct {
+	Template string `json:"template,omitempty"`
+	VCPUs    int    `json:"vcpus,omitempty"`
+	MemoryMB int    `json:"memory_mb,omitempty"`
+	DiskMB   int    `json:"disk_mb,omitempty"`
+	// TimeoutSec is the idle time after which it ends. Nil is the server's
+	// default; 0 means never.
+	TimeoutSec *int `json:"timeout_sec,omitempty"`
+	// Env is set for every command. The API never shows it again.
+	Env map[string]string `json:"env,omitempty"`
+	// Metadata is kept and returned as given.
+	Metadata map[string]string `json:"metadata,omitempty"`
+	// MinIsolation is the weakest isolation accepted: "process" or "hardware".
+	MinIsolation string `json:"min_isolation,omitempty"`
+}
+
+// Create boots a sandbox and returns when commands can run in it.
+func (c *Client) Create(ctx context.Context, in CreateRequest) (*Sandbox, error) {
+	out := new(Sandbox)
+	_, err := c.call(ctx, request{method: http.MethodPost, path: "/v1/sandboxes"}, in, out)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Get returns a sandbox. Ended ones stay readable for the server's retention
+// time.
+func (c *Client) Get(ctx context.Context, id string) (*Sandbox, error) {
+	return c.sandbox(ctx, http.MethodGet, id, "")
+}
+
+// Pause writes a running sandbox to disk and frees its memory and CPU.
+func (c *Client) Pause(ctx context.Context, id string) (*Sandbox, error) {
+	return c.sandbox(ctx, http.MethodPost, id, "/pause")
+}
+
+// Resume brings a paused sandbox back with its processes running.
+func (c *Client) Resume(ctx context.Context, id string) (*Sandbox, error) {
+	return c.sandbox(ctx, http.MethodPost, id, "/resume")
+}
+
+// Destroy ends a sandbox and returns when its machine is gone. Destroying an
+// ended sandbox succeeds.
+func (c *Client) Destroy(ctx context.Context, id string) error {
+	path, err := sandboxPath(id, "")
+	if err != nil {
+		return err
+	}
+	_, err = c.call(ctx, request{method: http.MethodDelete, path: path}, nil, nil)
+	return err
+}
+
+func (c *Client) sandbox(ctx context.Context, method, id, rest string) (*Sandbox, error) {
+	path, err := sandboxPath(id, rest)
+	if err != nil {
+		return nil, err
+	}
+	out := new(Sandbox)
+	if _, err := c.call(ctx, request{method: method, path: path}, nil, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
