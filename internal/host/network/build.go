@@ -1,0 +1,169 @@
+package network
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// build fills the calling thread's new namespace and, last, gives it its name:
+// a namespace that has a name is complete and marked. On error the namespace
+// has no name and dies with all its devices when the thread leaves it.
+func (p *Pool) build(s *Slot) error {
+	// IPv6 is off before the first device exists: the rules cover IPv4 only.
+	for _, kv := range [][2]string{
+		{"ipv6/conf/all/disable_ipv6", "1"},
+		{"ipv6/conf/default/disable_ipv6", "1"},
+		{"ipv4/ip_forward", "1"},
+	} {
+		if err := sysctl(kv[0], kv[1]); err != nil {
+			return fmt.Errorf("sysctl %s: %w", kv[0], err)
+		}
+	}
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("netlink: %w", err)
+	}
+	defer nl.Close()
+	if err := buildLoopback(nl, p.cfg.mark(s.ID)); err != nil {
+		return fmt.Errorf("loopback: %w", err)
+	}
+	if err := buildTap(nl); err != nil {
+		return fmt.Errorf("tap: %w", err)
+	}
+	if err := p.buildUplink(nl, s); err != nil {
+		return fmt.Errorf("veth pair: %w", err)
+	}
+	if err := install(sandboxTables(p.policy, s.hostEnd, s.HostIP)); err != nil {
+		return err
+	}
+	if err := bindName(s.Netns); err != nil {
+		return fmt.Errorf("name: %w", err)
+	}
+	return nil
+}
+
+// buildLoopback marks the namespace as ours.
+func buildLoopback(nl *netlink.Handle, mark string) error {
+	lo, err := nl.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	if err := nl.LinkSetAlias(lo, mark); err != nil {
+		return err
+	}
+	return nl.LinkSetUp(lo)
+}
+
+// buildTap makes the guest's end of the namespace. The neighbour entry is
+// permanent so that no connection waits for a guest to answer ARP.
+func buildTap(nl *netlink.Handle) error {
+	f, err := attachTap(true)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	tap, err := nl.LinkByName(tapName)
+	if err != nil {
+		return err
+	}
+	if err := nl.LinkSetHardwareAddr(tap, mustMAC(TapMAC)); err != nil {
+		return err
+	}
+	if err := nl.AddrAdd(tap, addrOf(GatewayIP, LinkBits)); err != nil {
+		return err
+	}
+	if err := nl.LinkSetUp(tap); err != nil {
+		return err
+	}
+	return nl.NeighSet(&netlink.Neigh{
+		LinkIndex: tap.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
+		IP: GuestIP.AsSlice(), HardwareAddr: mustMAC(GuestMAC),
+	})
+}
+
+// buildUplink makes the veth pair, one end here and one in the host, and the
+// default route through it.
+func (p *Pool) buildUplink(nl *netlink.Handle, s *Slot) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = uplinkName
+	pair := netlink.NewVeth(attrs)
+	pair.PeerName = s.Netns
+	pair.PeerNamespace = netlink.NsFd(int(p.host.Fd()))
+	if err := nl.LinkAdd(pair); err != nil {
+		return err
+	}
+	if err := p.buildHostEnd(s); err != nil {
+		return err
+	}
+	uplink, err := nl.LinkByName(uplinkName)
+	if err != nil {
+		return err
+	}
+	if err := nl.AddrAdd(uplink, addrOf(s.HostIP, slotBits)); err != nil {
+		return err
+	}
+	if err := nl.LinkSetUp(uplink); err != nil {
+		return err
+	}
+	return nl.RouteAdd(&netlink.Route{LinkIndex: uplink.Attrs().Index, Gw: s.hostEnd.AsSlice()})
+}
+
+// buildHostEnd sets up the veth end that is in the host. Strict reverse path
+// filtering refuses any source there that is not the slot's own.
+func (p *Pool) buildHostEnd(s *Slot) error {
+	err := inside(p.host, p.host, func() error {
+		if err := sysctl("ipv6/conf/"+s.Netns+"/disable_ipv6", "1"); err != nil {
+			return err
+		}
+		return sysctl("ipv4/conf/"+s.Netns+"/rp_filter", "1")
+	})
+	if err != nil {
+		return err
+	}
+	end, err := p.nl.LinkByName(s.Netns)
+	if err != nil {
+		return err
+	}
+	if err := p.nl.LinkSetAlias(end, p.cfg.mark(s.ID)); err != nil {
+		return err
+	}
+	if err := p.nl.AddrAdd(end, addrOf(s.hostEnd, slotBits)); err != nil {
+		return err
+	}
+	return p.nl.LinkSetUp(end)
+}
+
+// attachTap opens the tap device of the calling thread's namespace. With
+// create it makes it, to persist without anybody having it open. The header in
+// front of each frame (vnet_hdr) lets guest and host pass large segments
+// without checksums; a VM restored from a snapshot needs it to be as it was.
+func attachTap(create bool) (*os.File, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	request, err := unix.NewIfreq(tapName)
+	if err == nil {
+		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+	}
+	if err == nil && create {
+		err = unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), tapName), nil
+}
+
+func addrOf(a netip.Addr, bits int) *netlink.Addr {
+	return &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, 32)}}
+}

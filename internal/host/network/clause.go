@@ -1,0 +1,228 @@
+package network
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// clause is one condition or action of a rule, both as nft(8) would write it
+// and as the expressions the kernel runs. The two are made side by side so
+// that what a test reads is what the kernel gets.
+type clause struct {
+	text  string
+	exprs []expr.Any
+}
+
+// rule is a list of clauses; the last one is the verdict.
+type rule []clause
+
+func (r rule) String() string {
+	words := make([]string, len(r))
+	for i, c := range r {
+		words[i] = c.text
+	}
+	return strings.Join(words, " ")
+}
+
+func (r rule) exprs() []expr.Any {
+	var all []expr.Any
+	for _, c := range r {
+		all = append(all, c.exprs...)
+	}
+	return all
+}
+
+// equal says whether a comparison wants equality.
+type equal bool
+
+const (
+	is    equal = true
+	isNot equal = false
+)
+
+func (e equal) op() expr.CmpOp {
+	if e {
+		return expr.CmpOpEq
+	}
+	return expr.CmpOpNeq
+}
+
+func (e equal) text() string {
+	if e {
+		return ""
+	}
+	return "!= "
+}
+
+// All clauses work in register 1; none outlives its clause.
+const register = 1
+
+func compare(e equal, data []byte) expr.Any {
+	return &expr.Cmp{Op: e.op(), Register: register, Data: data}
+}
+
+func load(base expr.PayloadBase, offset, length uint32) expr.Any {
+	return &expr.Payload{DestRegister: register, Base: base, Offset: offset, Len: length}
+}
+
+// iif and oif match the device a packet came in by or goes out by. A name that
+// ends in * matches every device that begins with what is before it.
+func iif(e equal, name string) clause { return device("iifname", expr.MetaKeyIIFNAME, e, name) }
+func oif(e equal, name string) clause { return device("oifname", expr.MetaKeyOIFNAME, e, name) }
+
+func device(word string, key expr.MetaKey, e equal, name string) clause {
+	data, wild := []byte(strings.TrimSuffix(name, "*")), strings.HasSuffix(name, "*")
+	if !wild {
+		data = append(data, make([]byte, unix.IFNAMSIZ-len(data))...)
+	}
+	return clause{
+		fmt.Sprintf("%s %s%q", word, e.text(), name),
+		[]expr.Any{&expr.Meta{Key: key, Register: register}, compare(e, data)},
+	}
+}
+
+// Offsets in an IPv4 header (RFC 791), an Ethernet header, an ARP packet for
+// IPv4 over Ethernet (RFC 826), and TCP and UDP headers.
+const (
+	ipSource, ipDestination = 12, 16
+	etherSource             = 6
+	arpSenderIP             = 14
+	destinationPort         = 2
+)
+
+func saddr(e equal, a netip.Addr) clause {
+	return address("ip saddr", ipSource, e, a)
+}
+
+func daddr(e equal, a netip.Addr) clause {
+	return address("ip daddr", ipDestination, e, a)
+}
+
+func arpSender(e equal, a netip.Addr) clause {
+	return address("arp saddr ip", arpSenderIP, e, a)
+}
+
+func address(word string, offset uint32, e equal, a netip.Addr) clause {
+	return clause{
+		fmt.Sprintf("%s %s%s", word, e.text(), a),
+		[]expr.Any{load(expr.PayloadBaseNetworkHeader, offset, 4), compare(e, a.AsSlice())},
+	}
+}
+
+// saddrIn matches a source address by prefix.
+func saddrIn(e equal, p netip.Prefix) clause {
+	mask := binary.BigEndian.AppendUint32(nil, ^(^uint32(0) >> p.Bits()))
+	return clause{
+		fmt.Sprintf("ip saddr %s%s", e.text(), p),
+		[]expr.Any{
+			load(expr.PayloadBaseNetworkHeader, ipSource, 4),
+			&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: mask, Xor: make([]byte, 4)},
+			compare(e, p.Addr().AsSlice()),
+		},
+	}
+}
+
+// daddrInSet matches a destination address in a named set of the same table.
+func daddrInSet(set string) clause {
+	return clause{
+		"ip daddr @" + set,
+		[]expr.Any{
+			load(expr.PayloadBaseNetworkHeader, ipDestination, 4),
+			&expr.Lookup{SourceRegister: register, SetName: set},
+		},
+	}
+}
+
+func etherSaddr(e equal, mac string) clause {
+	return clause{
+		fmt.Sprintf("ether saddr %s%s", e.text(), mac),
+		[]expr.Any{load(expr.PayloadBaseLLHeader, etherSource, 6), compare(e, mustMAC(mac))},
+	}
+}
+
+// etherType matches the protocol of a frame: "ip" or "arp".
+func etherType(name string) clause {
+	number := map[string]uint16{"ip": unix.ETH_P_IP, "arp": unix.ETH_P_ARP}[name]
+	return clause{
+		"meta protocol " + name,
+		[]expr.Any{
+			&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: register},
+			compare(is, binary.BigEndian.AppendUint16(nil, number)),
+		},
+	}
+}
+
+// dport matches a destination port of "tcp" or "udp".
+func dport(proto string, e equal, port uint16) clause {
+	number := map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}[proto]
+	return clause{
+		fmt.Sprintf("%s dport %s%d", proto, e.text(), port),
+		[]expr.Any{
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register}, compare(is, []byte{number}),
+			load(expr.PayloadBaseTransportHeader, destinationPort, 2),
+			compare(e, binary.BigEndian.AppendUint16(nil, port)),
+		},
+	}
+}
+
+func pingRequest() clause {
+	const echoRequest = 8
+	return clause{
+		"icmp type echo-request",
+		[]expr.Any{
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register}, compare(is, []byte{unix.IPPROTO_ICMP}),
+			load(expr.PayloadBaseTransportHeader, 0, 1), compare(is, []byte{echoRequest}),
+		},
+	}
+}
+
+// Connection tracking bits; statusDNAT is IPS_DST_NAT of nf_conntrack_common.h.
+const (
+	stateReply = expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED
+	statusDNAT = 1 << 5
+)
+
+func ctReply() clause   { return ctBits("state", "established,related", expr.CtKeySTATE, stateReply) }
+func ctInvalid() clause { return ctBits("state", "invalid", expr.CtKeySTATE, expr.CtStateBitINVALID) }
+func ctDNAT() clause    { return ctBits("status", "dnat", expr.CtKeySTATUS, statusDNAT) }
+
+func ctBits(word, value string, key expr.CtKey, bits uint32) clause {
+	return clause{
+		"ct " + word + " " + value,
+		[]expr.Any{
+			&expr.Ct{Key: key, Register: register},
+			&expr.Bitwise{
+				SourceRegister: register, DestRegister: register, Len: 4,
+				Mask: binary.NativeEndian.AppendUint32(nil, bits), Xor: make([]byte, 4),
+			},
+			compare(isNot, make([]byte, 4)),
+		},
+	}
+}
+
+func accept() clause {
+	return clause{"accept", []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}}
+}
+
+func drop() clause {
+	return clause{"drop", []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}}
+}
+
+func masquerade() clause {
+	return clause{"masquerade", []expr.Any{&expr.Masq{}}}
+}
+
+func dnatTo(a netip.Addr) clause {
+	return clause{
+		"dnat to " + a.String(),
+		[]expr.Any{
+			&expr.Immediate{Register: register, Data: a.AsSlice()},
+			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: register},
+		},
+	}
+}

@@ -1,0 +1,248 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// needRoot skips unless namespaces and devices can be made.
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		if f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); err == nil {
+			_ = f.Close()
+			return
+		}
+	}
+	if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "root") {
+		t.Fatal("root and /dev/net/tun are required but missing")
+	}
+	t.Skip("needs root and /dev/net/tun")
+}
+
+// space is a network namespace of the test's own.
+type space struct {
+	t    testing.TB
+	home *os.File
+	ns   *os.File
+}
+
+// newSpace makes a namespace that ends with the test.
+func newSpace(t testing.TB) *space {
+	t.Helper()
+	home, err := currentNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &space{t: t, home: home}
+	if err := insideNew(home, func() (err error) { s.ns, err = currentNamespace(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.ns.Close(); _ = home.Close() })
+	s.do(func(nl *netlink.Handle) error { return up(nl, "lo") })
+	return s
+}
+
+// do runs fn in the namespace with a handle into it.
+func (s *space) do(fn func(nl *netlink.Handle) error) {
+	s.t.Helper()
+	err := inside(s.home, s.ns, func() error {
+		nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer nl.Close()
+		return fn(nl)
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// open opens a pool whose host is the namespace.
+func (s *space) open(cfg Config) *Pool {
+	s.t.Helper()
+	var p *Pool
+	s.do(func(*netlink.Handle) (err error) {
+		p, err = Open(cfg, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		return err
+	})
+	s.t.Cleanup(func() {
+		_, _ = p.Sweep(context.Background(), func(string) bool { return false })
+		_ = p.Close()
+	})
+	return p
+}
+
+// listen answers TCP connections to addr in the namespace with the peer's
+// address as the listener sees it.
+func (s *space) listen(addr string) {
+	s.t.Helper()
+	s.do(func(*netlink.Handle) error {
+		l, err := net.Listen("tcp4", addr)
+		if err != nil {
+			return err
+		}
+		var served sync.WaitGroup
+		served.Go(func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = io.WriteString(c, c.RemoteAddr().(*net.TCPAddr).IP.String())
+				_ = c.Close()
+			}
+		})
+		s.t.Cleanup(func() { _ = l.Close(); served.Wait() })
+		return nil
+	})
+}
+
+// ask connects from the namespace and returns what the listener says.
+func (s *space) ask(addr string, patience time.Duration) (string, error) {
+	var answer []byte
+	err := inside(s.home, s.ns, func() error {
+		// A dialer with one literal address makes its socket on this thread.
+		c, err := (&net.Dialer{Timeout: patience}).Dial("tcp4", addr)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(patience))
+		answer, err = io.ReadAll(c)
+		return err
+	})
+	return string(answer), err
+}
+
+func up(nl *netlink.Handle, name string) error {
+	l, err := nl.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return nl.LinkSetUp(l)
+}
+
+// outside connects host to a world that has the given addresses, by a route
+// through a gateway, as the internet is.
+func outside(host *space, addrs ...string) *space {
+	host.t.Helper()
+	world := newSpace(host.t)
+	gateway := netip.MustParseAddr("203.0.113.1")
+	host.do(func(nl *netlink.Handle) error {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = "wan0"
+		pair := netlink.NewVeth(attrs)
+		pair.PeerName, pair.PeerNamespace = "lan0", netlink.NsFd(int(world.ns.Fd()))
+		if err := nl.LinkAdd(pair); err != nil {
+			return err
+		}
+		l, err := nl.LinkByName("wan0")
+		if err != nil {
+			return err
+		}
+		if err := nl.AddrAdd(l, addrOf(netip.MustParseAddr("203.0.113.2"), 24)); err != nil {
+			return err
+		}
+		return up(nl, "wan0")
+	})
+	world.do(func(nl *netlink.Handle) error {
+		l, err := nl.LinkByName("lan0")
+		if err != nil {
+			return err
+		}
+		lo, err := nl.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		for _, a := range addrs {
+			if err := nl.AddrAdd(lo, addrOf(netip.MustParseAddr(a), 32)); err != nil {
+				return err
+			}
+		}
+		if err := nl.AddrAdd(l, addrOf(gateway, 24)); err != nil {
+			return err
+		}
+		return up(nl, "lan0")
+	})
+	host.do(func(nl *netlink.Handle) error {
+		return nl.RouteAdd(&netlink.Route{Gw: gateway.AsSlice()})
+	})
+	return world
+}
+
+// newGuest plugs a namespace with the guest's addresses into the slot's tap,
+// by a cable that copies frames between two tap devices.
+func newGuest(t testing.TB, s *Slot) *space {
+	t.Helper()
+	guest := newSpace(t)
+	hostSide, err := s.OpenTap()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var guestSide *os.File
+	guest.do(func(nl *netlink.Handle) error {
+		if guestSide, err = attachTap(false); err != nil {
+			return err
+		}
+		l, err := nl.LinkByName(tapName)
+		if err != nil {
+			return err
+		}
+		if err := nl.LinkSetHardwareAddr(l, mustMAC(GuestMAC)); err != nil {
+			return err
+		}
+		if err := nl.AddrAdd(l, addrOf(GuestIP, LinkBits)); err != nil {
+			return err
+		}
+		if err := nl.LinkSetUp(l); err != nil {
+			return err
+		}
+		return nl.RouteAdd(&netlink.Route{Gw: GatewayIP.AsSlice()})
+	})
+	var cable sync.WaitGroup
+	for _, way := range [][2]*os.File{{hostSide, guestSide}, {guestSide, hostSide}} {
+		cable.Go(func() {
+			frame := make([]byte, 70<<10)
+			for {
+				n, err := way[0].Read(frame)
+				if err != nil {
+					return
+				}
+				if _, err := way[1].Write(frame[:n]); err != nil {
+					return
+				}
+			}
+		})
+	}
+	t.Cleanup(func() { _ = hostSide.Close(); _ = guestSide.Close(); cable.Wait() })
+	return guest
+}
+
+// uniqueName names a pool so that tests of several processes do not meet.
+func uniqueName() string { return fmt.Sprintf("wt%06x", rand.Uint32()&0xffffff) }
+
+func acquire(t testing.TB, p *Pool, id string) *Slot {
+	t.Helper()
+	s, err := p.Acquire(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Release(context.Background()) })
+	return s
+}

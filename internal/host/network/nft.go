@@ -1,0 +1,170 @@
+package network
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/google/nftables"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// table, set and chain are a rule set as data: String writes it as nft(8)
+// does, install gives it to the kernel.
+type table struct {
+	family nftables.TableFamily
+	name   string
+	sets   []set
+	chains []chain
+}
+
+type set struct {
+	name  string
+	spans []span
+}
+
+type chain struct {
+	name   string
+	kind   nftables.ChainType
+	hook   hook
+	device string // for the ingress hook only
+	drop   bool   // what happens to a packet that no rule decides; false accepts it
+	rules  []rule
+}
+
+// hook is a point in a packet's way at which a chain is run.
+type hook struct {
+	name     string
+	number   *nftables.ChainHook
+	priority *nftables.ChainPriority
+	prioText string
+}
+
+var (
+	hookIngress     = hook{"ingress", nftables.ChainHookIngress, nftables.ChainPriorityFilter, "filter"}
+	hookPrerouting  = hook{"prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, "dstnat"}
+	hookPostrouting = hook{"postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource, "srcnat"}
+	hookForward     = hook{"forward", nftables.ChainHookForward, nftables.ChainPriorityFilter, "filter"}
+	hookInput       = hook{"input", nftables.ChainHookInput, nftables.ChainPriorityFilter, "filter"}
+)
+
+func (t table) String() string {
+	family := map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyNetdev: "netdev"}[t.family]
+	var b strings.Builder
+	fmt.Fprintf(&b, "table %s %s {\n", family, t.name)
+	for _, s := range t.sets {
+		fmt.Fprintf(&b, "\tset %s {\n\t\ttype ipv4_addr\n\t\tflags interval\n\t\telements = { %s }\n\t}\n", s.name, s.text())
+	}
+	for _, c := range t.chains {
+		device, verdict := "", "accept"
+		if c.device != "" {
+			device = fmt.Sprintf("device %q ", c.device)
+		}
+		if c.drop {
+			verdict = "drop"
+		}
+		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook %s %spriority %s; policy %s;\n", c.name, c.kind, c.hook.name, device, c.hook.prioText, verdict)
+		for _, r := range c.rules {
+			fmt.Fprintf(&b, "\t\t%s\n", r)
+		}
+		b.WriteString("\t}\n")
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+func (s set) text() string {
+	var words []string
+	for _, sp := range s.spans {
+		if sp.first == sp.last {
+			words = append(words, sp.first.String())
+			continue
+		}
+		words = append(words, sp.first.String()+"-"+sp.last.String())
+	}
+	return strings.Join(words, ", ")
+}
+
+// elements are the set's ranges as the kernel wants intervals: the first
+// address in, the first address out. A range that ends with the highest
+// address has no end element.
+func (s set) elements() []nftables.SetElement {
+	var all []nftables.SetElement
+	for _, sp := range s.spans {
+		all = append(all, nftables.SetElement{Key: sp.first.AsSlice()})
+		if next := sp.last.Next(); next.IsValid() {
+			all = append(all, nftables.SetElement{Key: next.AsSlice(), IntervalEnd: true})
+		}
+	}
+	return all
+}
+
+// install puts the tables into the calling thread's namespace in one
+// transaction, each in place of one of the same name.
+func install(tables []table) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return notInstalled(err)
+	}
+	for _, t := range tables {
+		// Deleting needs a table to be there: adding one that is changes nothing.
+		target := &nftables.Table{Family: t.family, Name: t.name}
+		conn.AddTable(target)
+		conn.DelTable(target)
+		conn.AddTable(target)
+		if err := t.queue(conn, target); err != nil {
+			return notInstalled(err)
+		}
+	}
+	if err := conn.Flush(); err != nil {
+		return notInstalled(err)
+	}
+	return nil
+}
+
+// queue adds the content of t to the transaction.
+func (t table) queue(conn *nftables.Conn, target *nftables.Table) error {
+	for i, s := range t.sets {
+		// Set ids are local to a transaction. Left at 0 they would come from
+		// an unguarded counter of the library.
+		ks := &nftables.Set{Table: target, ID: uint32(i + 1), Name: s.name, KeyType: nftables.TypeIPAddr, Interval: true}
+		if err := conn.AddSet(ks, s.elements()); err != nil {
+			return err
+		}
+	}
+	for _, c := range t.chains {
+		verdict := nftables.ChainPolicyAccept
+		if c.drop {
+			verdict = nftables.ChainPolicyDrop
+		}
+		kc := conn.AddChain(&nftables.Chain{
+			Table: target, Name: c.name, Type: c.kind, Hooknum: c.hook.number, Priority: c.hook.priority,
+			Policy: &verdict, Device: c.device,
+		})
+		for _, r := range c.rules {
+			conn.AddRule(&nftables.Rule{Table: target, Chain: kc, Exprs: r.exprs()})
+		}
+	}
+	return nil
+}
+
+// uninstall removes the tables that install made, if they are there.
+func uninstall(tables []table) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return notInstalled(err)
+	}
+	for _, t := range tables {
+		target := &nftables.Table{Family: t.family, Name: t.name}
+		conn.AddTable(target)
+		conn.DelTable(target)
+	}
+	if err := conn.Flush(); err != nil {
+		return notInstalled(err)
+	}
+	return nil
+}
+
+func notInstalled(err error) error {
+	return fault.Wrap(err, fault.HostFailed, "firewall_failed", "the host's firewall rules for sandboxes cannot be changed; nftables is needed")
+}

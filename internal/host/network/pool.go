@@ -1,0 +1,214 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/undo"
+)
+
+// Pool makes the networks of one agent's sandboxes. Its methods may be called
+// from several goroutines.
+//
+// Invariants: an index held in indexes belongs to exactly one slot, or to one
+// Acquire, Adopt or Sweep under way; every slot in slots holds its index; no
+// two slots have the same sandbox id.
+type Pool struct {
+	// Constant after Open.
+	cfg         Config
+	log         *slog.Logger
+	policy      policy
+	indexes     *indexes
+	host        *os.File        // the host's network namespace
+	nl          *netlink.Handle // into it
+	reservation *os.File
+
+	mu     sync.Mutex // protects the following
+	slots  map[string]*Slot
+	closed bool
+}
+
+// Open prepares the host (the thread's network namespace) for sandboxes: it
+// chooses the address range, turns on IPv4 forwarding and installs the pool's
+// nft table. Slots of an earlier agent go on working meanwhile. It needs
+// CAP_NET_ADMIN and CAP_SYS_ADMIN.
+func Open(cfg Config, log *slog.Logger) (_ *Pool, err error) {
+	if cfg, err = cfg.withDefaults(); err != nil {
+		return nil, err
+	}
+	// All that follows must see one network namespace.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var undoing undo.Stack
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, undoing.Run(context.Background()))
+		}
+	}()
+	p := &Pool{cfg: cfg, log: log, slots: map[string]*Slot{}}
+	if p.host, err = currentNamespace(); err != nil {
+		return nil, unreadable(err)
+	}
+	_ = undoing.Push("host namespace", func(context.Context) error { return p.host.Close() })
+	if p.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return nil, unreadable(err)
+	}
+	_ = undoing.Push("netlink handle", func(context.Context) error { p.nl.Close(); return nil })
+	view, err := look(p.nl, cfg)
+	if err != nil {
+		return nil, err
+	}
+	prefix, reservation, err := choose(cfg, view)
+	if err != nil {
+		return nil, err
+	}
+	p.reservation = reservation
+	_ = undoing.Push("address range", func(context.Context) error { return reservation.Close() })
+	p.indexes = newIndexes(slotCount(prefix))
+	p.policy = policy{name: cfg.Name, prefix: prefix, hostAddrs: view.addrs, nameservers: cfg.Nameservers}
+	if err := os.MkdirAll(netnsDir, 0o755); err != nil {
+		return nil, fault.Wrap(err, fault.HostFailed, "netns_dir", "the directory of network namespaces cannot be made")
+	}
+	if err := sysctl("ipv4/ip_forward", "1"); err != nil {
+		return nil, fault.Wrap(err, fault.HostFailed, "no_forwarding", "IPv4 forwarding cannot be turned on; this needs root")
+	}
+	if err := install(hostTables(p.policy)); err != nil {
+		return nil, err
+	}
+	log.Info("sandbox network is ready", "prefix", prefix.String(), "name", cfg.Name)
+	return p, nil
+}
+
+// Prefix returns the range that HostIPs are of.
+func (p *Pool) Prefix() netip.Prefix { return p.policy.prefix }
+
+// Nameservers returns the configured nameservers that sandboxes can reach.
+func (p *Pool) Nameservers() []netip.Addr { return p.policy.nameservers }
+
+// acquireTries bounds how many indexes Acquire tries whose names turn out to
+// be taken by namespaces that are not yet adopted or not yet gone.
+const acquireTries = 64
+
+// Acquire makes the network of sandbox id. It fails with fault.Exists if the
+// pool has one for id, and with fault.NoCapacity if all are in use or have not
+// been unused for long enough.
+func (p *Pool) Acquire(ctx context.Context, id string) (*Slot, error) {
+	if !idPattern.MatchString(id) {
+		return nil, fault.New(fault.Invalid, "bad_sandbox_id", "a sandbox id for a network must be 1 to 64 plain characters")
+	}
+	for range acquireTries {
+		if err := ctx.Err(); err != nil {
+			return nil, fault.As(err)
+		}
+		index, ok := p.indexes.next(time.Now())
+		if !ok {
+			break
+		}
+		s, err := p.make(id, index)
+		if err == nil {
+			return s, nil
+		}
+		p.indexes.put(index, time.Now())
+		if !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+	return nil, fault.New(fault.NoCapacity, "no_network", "this host has no free sandbox network")
+}
+
+// make builds the namespace of a held index and registers the slot. On error
+// nothing of it is left, and the index is still held. An error that is
+// fs.ErrExist means that the index's names are taken.
+func (p *Pool) make(id string, index int) (_ *Slot, err error) {
+	s := p.newSlot(id, index)
+	if err := p.register(s); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			p.unregister(s)
+		}
+	}()
+	if err := claimName(s.Netns, p.cfg.mark(id)); err != nil {
+		return nil, notMade(err)
+	}
+	if err := insideNew(p.host, func() error { return p.build(s) }); err != nil {
+		return nil, errors.Join(notMade(err), dropName(s.Netns))
+	}
+	if s.ns, s.inode, err = openName(s.Netns); err != nil {
+		return nil, errors.Join(err, dropName(s.Netns))
+	}
+	return s, nil
+}
+
+func notMade(err error) error {
+	return fault.Wrap(err, fault.HostFailed, "network_not_made", "the sandbox's network could not be made on the host")
+}
+
+func (p *Pool) newSlot(id string, index int) *Slot {
+	hostEnd, hostIP := slotAddrs(p.policy.prefix, index)
+	return &Slot{
+		ID: id, Index: index, Netns: p.cfg.slotName(index), GuestIP: GuestIP, HostIP: hostIP,
+		pool: p, hostEnd: hostEnd,
+	}
+}
+
+func (p *Pool) register(s *Slot) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return fault.New(fault.WrongState, "network_closed", "the host agent is shutting down")
+	}
+	if p.slots[s.ID] != nil {
+		return fault.New(fault.Exists, "network_exists", "sandbox %s has a network already", s.ID)
+	}
+	p.slots[s.ID] = s
+	return nil
+}
+
+func (p *Pool) unregister(s *Slot) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.slots[s.ID] == s {
+		delete(p.slots, s.ID)
+	}
+}
+
+// Close ends the agent's hold on the host. Slots live on, with the host's
+// rules, for a later agent to adopt; the rules go only if there is no slot.
+// The caller has ended its calls before.
+func (p *Pool) Close() error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed = true
+	slots := make([]*Slot, 0, len(p.slots))
+	for _, s := range p.slots {
+		slots = append(slots, s)
+	}
+	p.mu.Unlock()
+	var errs []error
+	names, err := p.namespaces()
+	errs = append(errs, err)
+	if err == nil && len(names) == 0 {
+		errs = append(errs, inside(p.host, p.host, func() error { return uninstall(hostTables(p.policy)) }))
+	}
+	for _, s := range slots {
+		errs = append(errs, s.ns.Close())
+	}
+	p.nl.Close()
+	return errors.Join(append(errs, p.reservation.Close(), p.host.Close())...)
+}

@@ -1,0 +1,120 @@
+package network
+
+import (
+	"net/netip"
+
+	"github.com/google/nftables"
+)
+
+// policy is everything that the rules depend on besides the slot.
+type policy struct {
+	name        string         // of the pool
+	prefix      netip.Prefix   // of the pool
+	hostAddrs   []netip.Prefix // the host's own addresses and the networks it is in
+	nameservers []netip.Addr
+}
+
+// Names of the sets.
+const (
+	denySet = "never"
+	dnsSet  = "nameservers"
+)
+
+// sandboxTables are the rules inside a sandbox's namespace, where hostEnd and
+// hostIP are the addresses of its veth pair.
+//
+// What the guest sends is checked for its source first, on the device. A guest
+// may talk to anybody outside but the denied ranges; the host may open
+// connections to the guest's ports through hostIP, save the agent's port;
+// nobody else may.
+func sandboxTables(p policy, hostEnd, hostIP netip.Addr) []table {
+	guard := table{family: nftables.TableFamilyNetdev, name: "guard", chains: []chain{{
+		name: "ingress", kind: nftables.ChainTypeFilter, hook: hookIngress, device: tapName, drop: true,
+		rules: []rule{
+			{etherSaddr(isNot, GuestMAC), drop()},
+			{etherType("arp"), arpSender(is, GuestIP), accept()},
+			{etherType("ip"), saddr(is, GuestIP), accept()},
+		},
+	}}}
+	toGuest := func(proto string) rule {
+		return rule{
+			iif(is, uplinkName), saddr(is, hostEnd), daddr(is, hostIP), dport(proto, isNot, AgentPort), dnatTo(GuestIP),
+		}
+	}
+	forward := []rule{
+		{ctInvalid(), drop()},
+		{ctReply(), accept()},
+		{iif(is, uplinkName), oif(is, tapName), ctDNAT(), accept()},
+		{iif(isNot, tapName), drop()},
+	}
+	forward = append(forward, dnsRules(p)...)
+	forward = append(forward, rule{daddrInSet(denySet), drop()}, rule{oif(is, uplinkName), accept()})
+	filter := table{family: nftables.TableFamilyIPv4, name: "sandbox", sets: policySets(p), chains: []chain{
+		{name: "prerouting", kind: nftables.ChainTypeNAT, hook: hookPrerouting, rules: []rule{toGuest("tcp"), toGuest("udp")}},
+		{name: "postrouting", kind: nftables.ChainTypeNAT, hook: hookPostrouting, rules: []rule{
+			{oif(is, uplinkName), saddr(is, GuestIP), masquerade()},
+		}},
+		{name: "forward", kind: nftables.ChainTypeFilter, hook: hookForward, drop: true, rules: forward},
+		{name: "input", kind: nftables.ChainTypeFilter, hook: hookInput, drop: true, rules: []rule{
+			{ctReply(), accept()},
+			{iif(is, uplinkName), saddr(is, hostEnd), pingRequest(), accept()},
+		}},
+	}}
+	return []table{guard, filter}
+}
+
+// hostTables are the rules in the host's namespace, shared by all slots of a
+// pool. They repeat the denials, so that a fault in one place is not an escape.
+//
+// Nothing from a sandbox reaches the host itself or another sandbox, but for
+// replies and questions to a configured nameserver; nothing from outside is
+// forwarded to a sandbox.
+func hostTables(p policy) []table {
+	devices := p.name + "-*"
+	forward := []rule{
+		{oif(is, devices), ctReply(), accept()},
+		{oif(is, devices), drop()},
+		{iif(isNot, devices), accept()},
+		{ctInvalid(), drop()},
+		{saddrIn(isNot, p.prefix), drop()},
+	}
+	forward = append(forward, dnsRules(p)...)
+	forward = append(forward, rule{daddrInSet(denySet), drop()})
+	input := []rule{
+		{iif(isNot, devices), accept()},
+		{ctReply(), accept()},
+	}
+	input = append(input, dnsRules(p)...)
+	input = append(input, rule{drop()})
+	return []table{{family: nftables.TableFamilyIPv4, name: p.name, sets: policySets(p), chains: []chain{
+		{name: "forward", kind: nftables.ChainTypeFilter, hook: hookForward, rules: forward},
+		{name: "input", kind: nftables.ChainTypeFilter, hook: hookInput, rules: input},
+		{name: "postrouting", kind: nftables.ChainTypeNAT, hook: hookPostrouting, rules: []rule{
+			{saddrIn(is, p.prefix), oif(isNot, devices), masquerade()},
+		}},
+	}}}
+}
+
+// dnsRules accept questions to the configured nameservers.
+func dnsRules(p policy) []rule {
+	if len(p.nameservers) == 0 {
+		return nil
+	}
+	return []rule{
+		{daddrInSet(dnsSet), dport("udp", is, 53), accept()},
+		{daddrInSet(dnsSet), dport("tcp", is, 53), accept()},
+	}
+}
+
+func policySets(p policy) []set {
+	denied := append(append([]netip.Prefix{p.prefix}, neverReachable...), p.hostAddrs...)
+	sets := []set{{name: denySet, spans: merge(denied)}}
+	if len(p.nameservers) == 0 {
+		return sets
+	}
+	var servers []netip.Prefix
+	for _, a := range p.nameservers {
+		servers = append(servers, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return append(sets, set{name: dnsSet, spans: merge(servers)})
+}

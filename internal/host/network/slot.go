@@ -1,0 +1,99 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// Slot is the network of one sandbox, from Acquire or Adopt to Release.
+//
+// Invariants: until Release has succeeded the slot holds its index and the
+// name Netns is its namespace's; afterwards every method but Release fails.
+type Slot struct {
+	// Constant.
+	ID      string
+	Index   int
+	Netns   string // name of the namespace, and of the host's veth end
+	GuestIP netip.Addr
+	HostIP  netip.Addr // where the host reaches the guest's ports
+
+	pool    *Pool
+	hostEnd netip.Addr
+	ns      *os.File // closed by Release
+	inode   uint64
+
+	// mu makes concurrent Releases one. It is held over system calls that
+	// wait for nothing outside the kernel.
+	mu       sync.Mutex
+	released bool
+}
+
+// Record is what Adopt needs to find a slot again. It goes into the journal.
+type Record struct {
+	ID    string `json:"id"`
+	Index int    `json:"index"`
+	Netns string `json:"netns"`
+	// Inode tells the namespace from a later one of the same name.
+	Inode  uint64     `json:"inode"`
+	HostIP netip.Addr `json:"host_ip"`
+}
+
+// Record returns what Adopt needs.
+func (s *Slot) Record() Record {
+	return Record{ID: s.ID, Index: s.Index, Netns: s.Netns, Inode: s.inode, HostIP: s.HostIP}
+}
+
+// OpenTap opens the tap device for a VMM. One opener at a time: it fails with
+// fault.WrongState while a VMM has it open, and works again after that has
+// ended.
+func (s *Slot) OpenTap() (*os.File, error) {
+	var tap *os.File
+	err := inside(s.pool.host, s.ns, func() (err error) {
+		tap, err = attachTap(false)
+		return err
+	})
+	switch {
+	case err == nil:
+		return tap, nil
+	case errors.Is(err, os.ErrClosed):
+		return nil, errReleased()
+	case errors.Is(err, unix.EBUSY):
+		return nil, fault.Wrap(err, fault.WrongState, "tap_busy", "another VM process still has the sandbox's network device")
+	default:
+		return nil, fault.Wrap(err, fault.HostFailed, "tap_failed", "the sandbox's network device cannot be opened")
+	}
+}
+
+// Release removes the namespace's name, and with it all that is in the
+// namespace as soon as nothing uses it any more: the VMM must have ended. The
+// address is not given out again for a few seconds. Release is idempotent.
+func (s *Slot) Release(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.released {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return fault.As(err)
+	}
+	if err := dropName(s.Netns); err != nil {
+		return fault.Wrap(err, fault.HostFailed, "network_not_released", "the sandbox's network cannot be removed")
+	}
+	s.released = true
+	_ = s.ns.Close()
+	s.pool.unregister(s)
+	s.pool.indexes.put(s.Index, time.Now())
+	return nil
+}
+
+func errReleased() error {
+	return fault.New(fault.WrongState, "network_released", "the sandbox's network has been released")
+}

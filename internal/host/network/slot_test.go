@@ -1,0 +1,214 @@
+package network
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+const impatient = 300 * time.Millisecond
+
+func TestSlotIsMadeAndGone(t *testing.T) {
+	needRoot(t)
+	host := newSpace(t)
+	p := host.open(Config{Name: uniqueName()})
+	s := acquire(t, p, "one")
+	if s.GuestIP != GuestIP || !p.Prefix().Contains(s.HostIP) {
+		t.Fatalf("addresses %v and %v", s.GuestIP, s.HostIP)
+	}
+	if _, _, err := openName(s.Netns); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Acquire(t.Context(), "one"); !fault.Is(err, fault.Exists) {
+		t.Fatalf("second Acquire of one sandbox: %v", err)
+	}
+	for range 2 {
+		if err := s.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(netnsDir, s.Netns)); !os.IsNotExist(err) {
+		t.Fatalf("the name is still there: %v", err)
+	}
+	if _, err := s.OpenTap(); !fault.Is(err, fault.WrongState) {
+		t.Fatalf("OpenTap after Release: %v", err)
+	}
+	if _, err := s.Dial(t.Context(), 80); !fault.Is(err, fault.WrongState) {
+		t.Fatalf("Dial after Release: %v", err)
+	}
+	again := acquire(t, p, "one")
+	if again.HostIP == s.HostIP {
+		t.Fatal("the address was given out again at once")
+	}
+}
+
+func TestTapHasOneUserAtATime(t *testing.T) {
+	needRoot(t)
+	p := newSpace(t).open(Config{Name: uniqueName()})
+	s := acquire(t, p, "one")
+	for range 2 {
+		tap, err := s.OpenTap()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.OpenTap(); !fault.Is(err, fault.WrongState) {
+			t.Fatalf("second OpenTap: %v", err)
+		}
+		if err := tap.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestDial(t *testing.T) {
+	needRoot(t)
+	p := newSpace(t).open(Config{Name: uniqueName()})
+	s := acquire(t, p, "one")
+	guest := newGuest(t, s)
+	guest.listen(":49983")
+	c, err := s.Dial(t.Context(), AgentPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	if got, err := io.ReadAll(c); err != nil || string(got) != GatewayIP.String() {
+		t.Fatalf("the guest saw %q (%v), want the gateway", got, err)
+	}
+	if _, err := s.Dial(t.Context(), 1); fault.ReasonOf(err) != "port_refused" {
+		t.Fatalf("closed port: %v", err)
+	}
+}
+
+func TestDialHonoursItsContext(t *testing.T) {
+	needRoot(t)
+	p := newSpace(t).open(Config{Name: uniqueName()})
+	s := acquire(t, p, "one")
+	tap, err := s.OpenTap() // a guest that never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tap.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, err := s.Dial(ctx, 80); !fault.Is(err, fault.Timeout) {
+		t.Fatalf("dial to a silent guest: %v", err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Fatalf("gave up after %v", took)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if _, err := s.Dial(ctx, 80); !fault.Is(err, fault.Canceled) {
+		t.Fatalf("cancelled dial: %v", err)
+	}
+}
+
+func TestHostReachesGuestThroughHostIP(t *testing.T) {
+	needRoot(t)
+	host := newSpace(t)
+	p := host.open(Config{Name: uniqueName()})
+	s := acquire(t, p, "one")
+	other := acquire(t, p, "other")
+	guest, neighbour := newGuest(t, s), newGuest(t, other)
+	guest.listen(":8080")
+	guest.listen(":49983")
+	got, err := host.ask(s.HostIP.String()+":8080", 5*time.Second)
+	if err != nil || got != s.hostEnd.String() {
+		t.Fatalf("guest saw %q (%v), want %v", got, err, s.hostEnd)
+	}
+	if _, err := host.ask(s.HostIP.String()+":49983", impatient); err == nil {
+		t.Fatal("the agent's port is reachable through the host address")
+	}
+	if _, err := neighbour.ask(s.HostIP.String()+":8080", impatient); err == nil {
+		t.Fatal("one sandbox reached another")
+	}
+}
+
+func TestEgressPolicy(t *testing.T) {
+	needRoot(t)
+	host := newSpace(t)
+	resolver := "10.99.0.53"
+	open := []string{"198.51.100.7", "8.8.8.8"}
+	closed := []string{"10.99.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "198.18.0.1", resolver}
+	world := outside(host, append(append([]string{}, open...), closed...)...)
+	world.listen(":80")
+	world.listen(":53")
+	host.listen(":80")
+	p := host.open(Config{Name: uniqueName(), Nameservers: addrs(resolver)})
+	s := acquire(t, p, "one")
+	guest := newGuest(t, s)
+
+	for _, a := range append(open, "203.0.113.9") {
+		got, err := guest.ask(a+":80", impatient)
+		if a == "203.0.113.9" {
+			if err == nil {
+				t.Error("a host in the host's own network was reached")
+			}
+			continue
+		}
+		if err != nil || got != "203.0.113.2" {
+			t.Errorf("%s: saw %q (%v), want the host's address", a, got, err)
+		}
+	}
+	if _, err := guest.ask(resolver+":53", 5*time.Second); err != nil {
+		t.Errorf("the nameserver cannot be asked: %v", err)
+	}
+	closed = append(closed, "203.0.113.1", "203.0.113.2", s.hostEnd.String(), s.HostIP.String(), GatewayIP.String())
+	for _, a := range closed {
+		if _, err := guest.ask(a+":80", impatient); err == nil {
+			t.Errorf("%s was reached", a)
+		}
+	}
+	if _, err := world.ask(s.HostIP.String()+":80", impatient); err == nil {
+		t.Error("the sandbox was reached from outside")
+	}
+}
+
+func TestSpoofedSourceIsDropped(t *testing.T) {
+	needRoot(t)
+	host := newSpace(t)
+	world := outside(host, "198.51.100.7")
+	world.listen(":80")
+	p := host.open(Config{Name: uniqueName()})
+	s := acquire(t, p, "one")
+	guest := newGuest(t, s)
+	if _, err := guest.ask("198.51.100.7:80", 5*time.Second); err != nil {
+		t.Fatalf("without spoofing: %v", err)
+	}
+	// The namespace knows the way back to the spoofed address, so that only
+	// the rules stand in its way.
+	guest.do(func(nl *netlink.Handle) error {
+		l, err := nl.LinkByName(tapName)
+		if err != nil {
+			return err
+		}
+		if err := nl.AddrDel(l, addrOf(GuestIP, LinkBits)); err != nil {
+			return err
+		}
+		if err := nl.AddrAdd(l, addrOf(add(GuestIP, ^uint32(0)), LinkBits)); err != nil {
+			return err
+		}
+		return nl.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: GatewayIP.AsSlice(), Flags: int(netlink.FLAG_ONLINK)})
+	})
+	if _, err := guest.ask("198.51.100.7:80", impatient); err == nil {
+		t.Fatal("a foreign source address got through")
+	}
+}
+
+func addrs(texts ...string) []netip.Addr {
+	var all []netip.Addr
+	for _, t := range texts {
+		all = append(all, netip.MustParseAddr(t))
+	}
+	return all
+}
