@@ -9,6 +9,9 @@ import (
 )
 
 // Sandbox is a sandbox as the control plane knows it: the row.
+//
+// Spec.Env is empty in everything read back: its values are secrets that only
+// the host needs, so they are never stored.
 type Sandbox struct {
 	ID         sandbox.ID
 	Generation sandbox.Generation
@@ -28,11 +31,15 @@ type Sandbox struct {
 	CreatedAt    time.Time
 	StartedAt    *time.Time
 	LastActiveAt *time.Time
+	// UpdatedAt is the time of the last move.
 	UpdatedAt    time.Time
 	EndedAt      *time.Time
 	// Metadata is the user's own, kept and returned as given.
 	Metadata map[string]string
 }
+
+// Ref returns the incarnation that s describes.
+func (s Sandbox) Ref() sandbox.Ref { return sandbox.Ref{ID: s.ID, Generation: s.Generation} }
 
 // Exec is one command.
 type Exec struct {

@@ -1,0 +1,76 @@
+package control
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// activity gathers when sandboxes were last used, so that a command costs no
+// UPDATE.
+//
+// Invariants: a time is in seen until a Touch with it has succeeded; times of
+// one sandbox only grow; seen holds at most one entry per sandbox.
+type activity struct {
+	store Upkeep
+
+	mu   sync.Mutex // protects the following
+	seen map[sandbox.ID]time.Time
+}
+
+func newActivity(store Upkeep) *activity {
+	return &activity{store: store, seen: make(map[sandbox.ID]time.Time)}
+}
+
+// note records that id is in use now.
+func (a *activity) note(id sandbox.ID) { a.merge(map[sandbox.ID]time.Time{id: time.Now()}) }
+
+func (a *activity) merge(seen map[sandbox.ID]time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, t := range seen {
+		if t.After(a.seen[id]) {
+			a.seen[id] = t
+		}
+	}
+}
+
+// flush writes what was noted. What cannot be written is kept.
+func (a *activity) flush(ctx context.Context) error {
+	a.mu.Lock()
+	seen := a.seen
+	a.seen = make(map[sandbox.ID]time.Time)
+	a.mu.Unlock()
+	if len(seen) == 0 {
+		return nil
+	}
+	err := a.store.Touch(ctx, seen)
+	if err != nil {
+		a.merge(seen)
+	}
+	return err
+}
+
+// RunActivity writes the times of last activity in batches until ctx ends, and
+// once more then. It returns nil.
+func (s *Service) RunActivity(ctx context.Context) error {
+	tick := time.NewTicker(s.cfg.ActivityInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := s.activity.flush(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("last activity not written, will try again", "error", err)
+			}
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.AskTimeout)
+			defer cancel()
+			if err := s.activity.flush(last); err != nil {
+				s.log.Warn("last activity lost", "error", err)
+			}
+			return nil
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package control
+
+import (
+	"context"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/wrenn-dev/wrenn/internal/control/placement"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Bounds of a sandbox's metadata.
+const (
+	MaxMetadataEntries = 64
+	MaxMetadataBytes   = 16 << 10
+)
+
+// Create implements Sandboxes. The row is written before the host is called; a
+// caller that hangs up does not stop what it began, see detached.
+func (s *Service) Create(ctx context.Context, spec sandbox.Spec, metadata map[string]string) (Sandbox, error) {
+	spec = spec.WithDefaults()
+	if err := spec.Validate(); err != nil {
+		return Sandbox{}, err
+	}
+	if err := validateMetadata(metadata); err != nil {
+		return Sandbox{}, err
+	}
+	if !spec.MinIsolation.Meets(s.cfg.MinIsolation) {
+		spec.MinIsolation = s.cfg.MinIsolation
+	}
+	ctx, cancel := s.detached(ctx, s.cfg.CreateTimeout)
+	defer cancel()
+	row, err := s.admit(ctx, Sandbox{
+		ID: sandbox.NewID(), Generation: 1, State: sandbox.Pending, Spec: spec, Metadata: metadata,
+	})
+	if err != nil {
+		return Sandbox{}, err
+	}
+	return s.boot(ctx, row, spec)
+}
+
+// admit chooses a host for row and inserts it. The choice is made on numbers
+// that another create may have overtaken, so the store decides, and the next
+// best host is tried when it says no.
+func (s *Service) admit(ctx context.Context, row Sandbox) (Sandbox, error) {
+	candidates, err := s.candidates(ctx)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	demand := placement.Demand{Spec: row.Spec, MultiTenant: s.cfg.RequireMultiTenant}
+	for {
+		best, err := placement.Choose(demand, candidates)
+		if err != nil {
+			return Sandbox{}, err
+		}
+		host := &candidates[best]
+		row.HostID, row.Acceleration, row.Isolation = host.ID, host.Acceleration, host.Isolation
+		inserted, err := s.store.Insert(ctx, row)
+		if !fault.Is(err, fault.NoCapacity) {
+			return inserted, err
+		}
+		host.FreeVCPUs, host.FreeMemoryMB = 0, 0
+	}
+}
+
+// candidates returns all hosts with what is free on them.
+func (s *Service) candidates(ctx context.Context) ([]placement.Host, error) {
+	hosts, err := s.Hosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	used, err := s.store.Usage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]placement.Host, 0, len(hosts))
+	for _, h := range hosts {
+		total, held := s.cfg.capacityOf(h), used[h.ID]
+		out = append(out, placement.Host{
+			ID: h.ID, Reachable: h.Reachable, Draining: h.Draining, MultiTenant: h.MultiTenant,
+			Acceleration: h.Acceleration, Isolation: h.Isolation, Limits: h.Limits, Templates: h.Templates,
+			TotalMemoryMB: total.MemoryMB, FreeMemoryMB: total.MemoryMB - held.MemoryMB,
+			FreeVCPUs: total.VCPUs - held.VCPUs,
+		})
+	}
+	return out, nil
+}
+
+// boot has the host start the sandbox of a pending row. spec is the row's with
+// the environment, which rows do not keep.
+func (s *Service) boot(ctx context.Context, row Sandbox, spec sandbox.Spec) (Sandbox, error) {
+	host, err := s.hostOf(row)
+	if err != nil {
+		return Sandbox{}, s.bootFailed(ctx, row, err)
+	}
+	hostCtx, cancel := context.WithTimeout(ctx, s.cfg.CreateTimeout)
+	defer cancel()
+	view, err := host.Create(hostCtx, row.Ref(), spec)
+	switch {
+	case err == nil:
+		return s.booted(ctx, host, row, view)
+	case OutcomeUnknown(err):
+		return Sandbox{}, beingSettled(row, err)
+	default:
+		return Sandbox{}, s.bootFailed(ctx, row, err)
+	}
+}
+
+// booted moves the row of a VM that runs. If the row has ended meanwhile the
+// VM is destroyed.
+func (s *Service) booted(ctx context.Context, host Host, row Sandbox, view View) (Sandbox, error) {
+	now, won, err := s.store.Move(ctx, Move{
+		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Running, Facts: &view.Facts,
+	})
+	switch {
+	case err != nil:
+		return Sandbox{}, err // the VM runs and the row is pending: the reconciler's
+	case won, !now.State.Ended() && now.State != sandbox.Stopping:
+		return now, nil // or the reconciler came first
+	}
+	return Sandbox{}, withCleanup(overtaken(now), host.Destroy(ctx, row.Ref(), sandbox.ReasonDestroyed))
+}
+
+// bootFailed records that the host definitely did not start row's sandbox, and
+// returns what to tell the caller. What the host remembers of the attempt is
+// removed by the reconciler.
+func (s *Service) bootFailed(ctx context.Context, row Sandbox, cause error) error {
+	now, won, err := s.store.Move(ctx, Move{
+		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Error,
+		StopReason: sandbox.ReasonBootFailed, Message: storable(fault.As(cause).Public),
+	})
+	if err == nil && !won && now.StopReason != sandbox.ReasonBootFailed {
+		return overtaken(now)
+	}
+	return withCleanup(hostFault(cause), err)
+}
+
+// overtaken says why a create has no sandbox to return although it did its part.
+func overtaken(row Sandbox) error {
+	if row.State == sandbox.Stopping || row.StopReason == sandbox.ReasonDestroyed {
+		return fault.New(fault.WrongState, "sandbox_destroyed", "the sandbox was destroyed while it was being created")
+	}
+	return fault.New(fault.HostFailed, "sandbox_ended", "the sandbox ended while it was being created (%s)", row.StopReason)
+}
+
+// maxMessage bounds what a host can have stored, in bytes.
+const maxMessage = 1024
+
+// storable makes a sentence from elsewhere fit for a text column.
+func storable(s string) string {
+	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
+	if len(s) <= maxMessage {
+		return s
+	}
+	cut := maxMessage
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut]
+}
+
+// validateMetadata checks number, size and content of metadata. NUL is refused
+// because PostgreSQL's jsonb cannot hold it.
+func validateMetadata(metadata map[string]string) error {
+	if len(metadata) > MaxMetadataEntries {
+		return fault.New(fault.Invalid, "invalid_metadata", "metadata may have at most %d entries", MaxMetadataEntries)
+	}
+	total := 0
+	for k, v := range metadata {
+		total += len(k) + len(v)
+		if k == "" || strings.Contains(k+v, "\x00") || !utf8.ValidString(k+v) {
+			return fault.New(fault.Invalid, "invalid_metadata", "metadata keys must not be empty, and keys and values must be UTF-8 without NUL")
+		}
+	}
+	if total > MaxMetadataBytes {
+		return fault.New(fault.Invalid, "invalid_metadata", "metadata may hold at most %d bytes", MaxMetadataBytes)
+	}
+	return nil
+}

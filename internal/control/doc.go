@@ -1,0 +1,30 @@
+// Package control owns the use cases of the control plane: what happens, in
+// which order, when somebody creates, pauses, resumes or destroys a sandbox or
+// works in it, and the loops that keep the database true.
+//
+// The REST server and other edges call it through [Sandboxes]; the process
+// that wires everything runs [Service.Run]. The package defines the interfaces
+// it consumes ([Store], [Fleet], [Host]) and knows neither SQL nor a wire
+// format. It never talks to a guest, and it never shows an error to anybody.
+//
+// # How the database and the hosts are kept in agreement
+//
+// Intent before action: a move is written first, by compare-and-set on
+// (id, generation, state), and in the same transaction as the capacity it
+// costs; then the host is called. Whoever loses a compare-and-set has been
+// overtaken and undoes its own part.
+//
+// A host's answer is definite or its outcome is unknown ([OutcomeUnknown]).
+// Nothing is concluded from an unknown outcome: the row stays in between
+// (pending, pausing, resuming, stopping) until the host has been asked again.
+//
+//	       row (what should be)      view (what the host says)
+//	                    \              /
+//	                     settle(row, view)        pure; see settle.go
+//	                    /       |       \
+//	         move the row   destroy VM   nothing
+//
+// The reconciler applies settle to each pair every interval and after each
+// event of a host. A host that cannot be reached changes nothing: its VMs may
+// still run.
+package control

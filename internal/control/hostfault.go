@@ -1,0 +1,42 @@
+package control
+
+import (
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// hostFault turns the error of a lifecycle command into what the caller of the
+// API is told. A host speaks to the control plane, not to the user: that it
+// does not know the sandbox, or refuses our token, is its failure and not the
+// user's mistake.
+func hostFault(err error) error {
+	f := fault.As(err)
+	switch f.Kind {
+	case fault.HostFailed, fault.Timeout, fault.NoCapacity, fault.Unsupported, fault.Canceled:
+		return err
+	default:
+		return fault.Wrap(err, fault.HostFailed, f.Reason, "the host could not do it: %s", f.Public)
+	}
+}
+
+// guestFault is hostFault for work inside a guest, where the host passes on
+// what the guest says of the user's own command or path.
+func guestFault(err error) error {
+	f := fault.As(err)
+	switch f.Kind {
+	case fault.Internal, fault.Unauthenticated:
+		return fault.Wrap(err, fault.HostFailed, f.Reason, "the host could not do it: %s", f.Public)
+	default:
+		return err
+	}
+}
+
+// beingSettled tells the caller that it is not known yet if its command took
+// effect, and what will happen: 504 when time ran out, 502 otherwise.
+func beingSettled(row Sandbox, err error) error {
+	kind := fault.HostFailed
+	if fault.Is(err, fault.Timeout) {
+		kind = fault.Timeout
+	}
+	return fault.Wrap(err, kind, "outcome_unknown",
+		"the host has not answered; sandbox %s is being settled, read it again in a minute", row.ID)
+}

@@ -1,0 +1,141 @@
+package control
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Bounds of the pause before a broken event stream is opened again.
+const (
+	minRewatch = 500 * time.Millisecond
+	maxRewatch = 15 * time.Second
+)
+
+// hostLoop reconciles one host: a pass every interval, a pass when the event
+// stream opens or breaks, and each event as it comes.
+//
+//	watch ──views──►  run: settle one
+//	  └────wake────►  run: pass over all  ◄── timer
+//
+// Invariants: run owns open and failing; watch is the only sender on both
+// channels, and run waits for it, so neither is ever closed.
+type hostLoop struct {
+	s    *Service
+	id   string
+	log  *slog.Logger
+	open *disputes
+	// views carries events. It has no room: a slow database slows the stream
+	// down, and the host's own bound holds.
+	views chan View
+	// wake asks for a pass; one request stands for many.
+	wake chan struct{}
+	// failing is true after a pass that failed, so that a host that is down
+	// is logged once.
+	failing bool
+}
+
+func newHostLoop(s *Service, id string) *hostLoop {
+	return &hostLoop{
+		s: s, id: id, log: s.log.With("host", id), open: newDisputes(s.cfg.Grace),
+		views: make(chan View), wake: make(chan struct{}, 1),
+	}
+}
+
+// run loops until ctx ends and waits for the watcher.
+func (l *hostLoop) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { l.watch(ctx) })
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case view := <-l.views:
+			l.event(ctx, view)
+			continue
+		case <-l.wake:
+		case <-timer.C:
+		}
+		timer.Reset(l.pass(ctx))
+	}
+}
+
+// pass makes one pass and returns the time until the next.
+func (l *hostLoop) pass(ctx context.Context) time.Duration {
+	due, err := l.s.pass(ctx, l.id, l.open)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil && !l.failing:
+		l.log.Warn("host cannot be reconciled; its sandboxes are left as they are", "error", err)
+	case err == nil && l.failing:
+		l.log.Info("host can be reconciled again")
+	}
+	l.failing = err != nil
+	if due > 0 {
+		return min(due, l.s.cfg.ReconcileInterval)
+	}
+	return l.s.cfg.ReconcileInterval
+}
+
+// event settles what a single event makes certain, and leaves the rest to the
+// operation under way or the next pass.
+func (l *hostLoop) event(ctx context.Context, view View) {
+	host, ok := l.s.fleet.Host(l.id)
+	if !ok {
+		return
+	}
+	readCtx, cancel := context.WithTimeout(ctx, l.s.cfg.AskTimeout)
+	defer cancel()
+	p, err := l.s.lookUp(readCtx, l.id, &view)
+	if err != nil {
+		if ctx.Err() == nil {
+			l.log.Warn("event not looked at, the next pass will see it", "sandbox", view.Ref.ID, "error", err)
+		}
+		return
+	}
+	if v := settle(p.row, p.view, false); v.act != actNone {
+		l.s.applyLogged(ctx, host, p, v)
+	}
+}
+
+// watch keeps the event stream open until ctx ends.
+func (l *hostLoop) watch(ctx context.Context) {
+	host, ok := l.s.fleet.Host(l.id)
+	if !ok {
+		return
+	}
+	wait := minRewatch
+	for {
+		_ = host.Watch(ctx, func() {
+			wait = minRewatch
+			l.requestPass()
+		}, func(v View) {
+			select {
+			case l.views <- v:
+			case <-ctx.Done():
+			}
+		})
+		// Why the stream broke does not matter; whether the host is there does,
+		// and the pass finds that out and says so.
+		l.requestPass()
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		wait = min(2*wait, maxRewatch)
+	}
+}
+
+func (l *hostLoop) requestPass() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,96 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// transition is one of the two moves between running and paused: the row goes
+// from, then via while the host works, then to.
+type transition struct {
+	from, via, to sandbox.State
+	timeout       time.Duration
+	command       func(Host, context.Context, sandbox.Ref) (View, error)
+}
+
+// Pause implements Sandboxes.
+func (s *Service) Pause(ctx context.Context, id sandbox.ID) (Sandbox, error) {
+	return s.transit(ctx, id, transition{
+		from: sandbox.Running, via: sandbox.Pausing, to: sandbox.Paused,
+		timeout: s.cfg.PauseTimeout, command: Host.Pause,
+	})
+}
+
+// Resume implements Sandboxes. The new incarnation takes the capacity that the
+// pause gave back; NoCapacity leaves the sandbox paused.
+func (s *Service) Resume(ctx context.Context, id sandbox.ID) (Sandbox, error) {
+	return s.transit(ctx, id, transition{
+		from: sandbox.Paused, via: sandbox.Resuming, to: sandbox.Running,
+		timeout: s.cfg.ResumeTimeout, command: Host.Resume,
+	})
+}
+
+// transit does t to its end even if the caller hangs up, see detached. Of two
+// at once the compare-and-set lets one through; the other is told WrongState.
+func (s *Service) transit(ctx context.Context, id sandbox.ID, t transition) (Sandbox, error) {
+	ctx, cancel := s.detached(ctx, t.timeout)
+	defer cancel()
+	row, err := s.store.Get(ctx, id)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	if row.State != t.from {
+		return Sandbox{}, wrongState(row, t.from.Status())
+	}
+	host, err := s.hostOf(row)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	row, won, err := s.store.Move(ctx, Move{Ref: row.Ref(), From: t.from, To: t.via})
+	if err != nil {
+		return Sandbox{}, err
+	}
+	if !won {
+		return Sandbox{}, wrongState(row, t.from.Status())
+	}
+	hostCtx, cancelHost := context.WithTimeout(ctx, t.timeout)
+	defer cancelHost()
+	view, err := t.command(host, hostCtx, row.Ref())
+	switch {
+	case err == nil:
+		return s.transited(ctx, row, view, t)
+	case OutcomeUnknown(err):
+		return Sandbox{}, beingSettled(row, err)
+	default:
+		return Sandbox{}, s.transitFailed(ctx, host, row, err)
+	}
+}
+
+// transited records that the host has done it.
+func (s *Service) transited(ctx context.Context, row Sandbox, view View, t transition) (Sandbox, error) {
+	m := Move{Ref: row.Ref(), From: t.via, To: t.to}
+	if t.to == sandbox.Running {
+		m.Facts = &view.Facts
+	}
+	now, won, err := s.store.Move(ctx, m)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	if won || now.State == t.to {
+		return now, nil // or the reconciler came first
+	}
+	return Sandbox{}, wrongState(now, t.from.Status())
+}
+
+// transitFailed finds out what became of the sandbox after the host refused or
+// failed, and returns what to tell the caller.
+func (s *Service) transitFailed(ctx context.Context, host Host, row Sandbox, cause error) error {
+	now, err := s.settleNow(ctx, host, row)
+	if err == nil && now.State.Ended() {
+		return fault.Wrap(cause, fault.WrongState, "sandbox_ended", "the sandbox has ended (%s)", now.StopReason)
+	}
+	return withCleanup(hostFault(cause), err)
+}

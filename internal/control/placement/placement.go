@@ -1,0 +1,154 @@
+// Package placement chooses the host for a new sandbox. It is pure: the
+// control plane gives it what it knows of the hosts and gets a choice or the
+// reason why there is none. It reserves nothing; the numbers may be overtaken,
+// and the store has the last word.
+package placement
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Host is what placement needs to know of a host. What a host that cannot be
+// reached last said still counts for judging the request, not for taking it.
+type Host struct {
+	ID           string
+	Reachable    bool
+	Draining     bool
+	MultiTenant  bool
+	Acceleration string
+	Isolation    sandbox.Isolation
+	Limits       sandbox.Limits
+	Templates    []string
+	// TotalMemoryMB is what may be given out, FreeMemoryMB and FreeVCPUs what
+	// is left of it. Free may be negative on a host that has shrunk.
+	TotalMemoryMB, FreeMemoryMB, FreeVCPUs int
+}
+
+// Demand is what a sandbox needs of its host.
+type Demand struct {
+	Spec sandbox.Spec
+	// MultiTenant leaves out hosts that are fit for one tenant only.
+	MultiTenant bool
+}
+
+// Choose returns the index of the host that has the largest share of its
+// memory free among those which can take d; the lower id wins a tie.
+//
+// Errors, the first that applies: HostFailed when no host has ever been heard
+// of; Invalid when no known host, however empty, could take d (the message
+// names what is possible); HostFailed when those which could cannot be
+// reached; NoCapacity when they are full or draining.
+func Choose(d Demand, hosts []Host) (int, error) {
+	fit, err := suitable(d, hosts)
+	if err != nil {
+		return 0, err
+	}
+	fit = keep(fit, func(i int) bool { return hosts[i].Reachable })
+	if len(fit) == 0 {
+		return 0, unreachable()
+	}
+	fit = keep(fit, func(i int) bool {
+		h := hosts[i]
+		return !h.Draining && h.FreeMemoryMB >= d.Spec.MemoryMB && h.FreeVCPUs >= d.Spec.VCPUs
+	})
+	if len(fit) == 0 {
+		return 0, fault.New(fault.NoCapacity, "no_capacity",
+			"no host has %d vcpus and %d MB of memory free; try again later", d.Spec.VCPUs, d.Spec.MemoryMB)
+	}
+	return slices.MinFunc(fit, func(a, b int) int { return compareLoad(hosts[a], hosts[b]) }), nil
+}
+
+// suitable returns the hosts that could take d if they were empty.
+func suitable(d Demand, hosts []Host) ([]int, error) {
+	var fit []int
+	for i, h := range hosts {
+		if h.Limits.MaxVCPUs > 0 { // it has been heard of
+			fit = append(fit, i)
+		}
+	}
+	if len(fit) == 0 {
+		return nil, unreachable()
+	}
+	known := fit
+	fit = keep(fit, func(i int) bool { return slices.Contains(hosts[i].Templates, d.Spec.Template) })
+	if len(fit) == 0 {
+		return nil, unknownTemplate(hosts, known)
+	}
+	fit = keep(fit, func(i int) bool {
+		return hosts[i].Isolation.Meets(d.Spec.MinIsolation) && (hosts[i].MultiTenant || !d.MultiTenant)
+	})
+	if len(fit) == 0 {
+		return nil, fault.New(fault.Invalid, "isolation_unavailable",
+			"no host has the isolation that is demanded (at least %q%s)",
+			cmp.Or(d.Spec.MinIsolation, sandbox.IsolationProcess), map[bool]string{true: ", fit for several tenants"}[d.MultiTenant])
+	}
+	wide := widest(hosts, fit)
+	fit = keep(fit, func(i int) bool { return d.Spec.ValidateFor(hosts[i].Limits) == nil })
+	if len(fit) > 0 {
+		return fit, nil
+	}
+	if err := d.Spec.ValidateFor(wide); err != nil {
+		return nil, err
+	}
+	return nil, fault.New(fault.Invalid, "invalid_size",
+		"no host allows %d vcpus together with %d MB of memory", d.Spec.VCPUs, d.Spec.MemoryMB)
+}
+
+// compareLoad orders by share of free memory, most first, then by id.
+func compareLoad(a, b Host) int {
+	// a.free/a.total against b.free/b.total, without division.
+	return cmp.Or(
+		cmp.Compare(int64(b.FreeMemoryMB)*int64(a.TotalMemoryMB), int64(a.FreeMemoryMB)*int64(b.TotalMemoryMB)),
+		strings.Compare(a.ID, b.ID),
+	)
+}
+
+// widest returns the limits of several hosts put together, for messages.
+func widest(hosts []Host, which []int) sandbox.Limits {
+	l := hosts[which[0]].Limits
+	for _, i := range which[1:] {
+		l.MaxVCPUs = max(l.MaxVCPUs, hosts[i].Limits.MaxVCPUs)
+		l.MinMemoryMB = min(l.MinMemoryMB, hosts[i].Limits.MinMemoryMB)
+		l.MaxMemoryMB = max(l.MaxMemoryMB, hosts[i].Limits.MaxMemoryMB)
+	}
+	return l
+}
+
+// maxNamed bounds how many templates a message lists.
+const maxNamed = 20
+
+func unknownTemplate(hosts []Host, known []int) error {
+	var names []string
+	for _, i := range known {
+		names = append(names, hosts[i].Templates...)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	list := strings.Join(names[:min(len(names), maxNamed)], ", ")
+	switch {
+	case len(names) == 0:
+		list = "none"
+	case len(names) > maxNamed:
+		list += ", ..."
+	}
+	return fault.New(fault.Invalid, "template_not_found", "there is no such template; there are: %s", list)
+}
+
+func unreachable() error {
+	return fault.New(fault.HostFailed, "host_unreachable", "no host agent can be reached")
+}
+
+func keep(which []int, ok func(int) bool) []int {
+	var out []int
+	for _, i := range which {
+		if ok(i) {
+			out = append(out, i)
+		}
+	}
+	return out
+}

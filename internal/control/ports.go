@@ -1,0 +1,200 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Store is the durable truth about sandboxes. Its errors are faults; a failure
+// of the database is Internal and never looks like a missing row.
+type Store interface {
+	Rows
+	Upkeep
+}
+
+// Rows are the sandboxes, one row each.
+type Rows interface {
+	// Insert writes a new row, state Pending and generation as given, in the
+	// transaction in which it checks that its host can carry it. The error is
+	// NoCapacity when it cannot. The row comes back with its timestamps.
+	Insert(ctx context.Context, row Sandbox) (Sandbox, error)
+	// Get returns NotFound for an id that has no row.
+	Get(ctx context.Context, id sandbox.ID) (Sandbox, error)
+	// List returns the newest first, and the cursor of the next page or "".
+	List(ctx context.Context, f Filter) ([]Sandbox, string, error)
+	// Move is a compare-and-set. If the row still is as m says, the change is
+	// made and the new row returned with won true. If it is not, nothing
+	// changes and the row as it is comes back with won false. A move that
+	// sandbox.CanMove forbids is Internal. A move to Resuming takes the
+	// host's capacity again, and is NoCapacity if there is none.
+	Move(ctx context.Context, m Move) (row Sandbox, won bool, err error)
+}
+
+// Upkeep is what the loops need beside Rows.
+type Upkeep interface {
+	// Unended returns every row of a host that has not ended.
+	Unended(ctx context.Context, hostID string) ([]Sandbox, error)
+	// Touch raises last_active_at; rows that are gone are passed over.
+	Touch(ctx context.Context, seen map[sandbox.ID]time.Time) error
+	// DeleteEnded deletes at most limit rows that ended more than age ago and
+	// returns how many it deleted.
+	DeleteEnded(ctx context.Context, age time.Duration, limit int) (int, error)
+	// SaveHost records a host and the capacity that Insert and Move check.
+	SaveHost(ctx context.Context, h HostInfo, c Capacity) error
+	// Usage returns, by host id, the capacity that rows hold.
+	Usage(ctx context.Context) (map[string]Capacity, error)
+	// Ping fails when the store cannot serve.
+	Ping(ctx context.Context) error
+}
+
+// Capacity is an amount of a host's CPUs and memory.
+type Capacity struct {
+	VCPUs    int
+	MemoryMB int
+}
+
+// Move is one step of a sandbox's life. From and Ref must be what the mover
+// last read.
+type Move struct {
+	Ref      sandbox.Ref
+	From, To sandbox.State
+	// Facts, when given, are what the host said of the VM.
+	Facts *Facts
+	// StopReason and Message are written when not empty.
+	StopReason sandbox.StopReason
+	Message    string
+}
+
+// Next returns the generation that the row has after m: a resume begins a new
+// incarnation, everything else keeps it.
+func (m Move) Next() sandbox.Generation {
+	if m.To == sandbox.Resuming {
+		return m.Ref.Generation + 1
+	}
+	return m.Ref.Generation
+}
+
+// Facts are what only the host knows of a VM that it runs.
+type Facts struct {
+	GuestIP, HostIP string
+	Acceleration    string
+	Isolation       sandbox.Isolation
+	StartedAt       time.Time
+}
+
+// Fleet knows the hosts there are.
+type Fleet interface {
+	// Hosts returns what each host last said of itself, in a stable order. A
+	// host never heard of yet has only its ID and Reachable false.
+	Hosts() []HostInfo
+	// Host returns the connection to one host. ok is false for an id that is
+	// not in the fleet.
+	Host(id string) (h Host, ok bool)
+	// Refresh asks a host for its HostInfo now and remembers the answer, or
+	// that it did not answer.
+	Refresh(ctx context.Context, id string) (HostInfo, error)
+}
+
+// Host is one host agent. Errors are faults. One for which [OutcomeUnknown] is
+// true leaves open whether the command took effect; any other is definite.
+type Host interface {
+	Lifecycle
+	Guest
+	Observer
+}
+
+// Lifecycle moves VMs. Each command names an incarnation; the host refuses one
+// that is older than the one it knows with a Stale fault.
+type Lifecycle interface {
+	// Create returns when commands can run. A second call with the same Ref
+	// joins the first.
+	Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec) (View, error)
+	// Destroy returns after the VM is gone and makes the host forget it.
+	// Unknown ids succeed.
+	Destroy(ctx context.Context, ref sandbox.Ref, reason sandbox.StopReason) error
+	// Pause returns when the snapshot is durable.
+	Pause(ctx context.Context, ref sandbox.Ref) (View, error)
+	// Resume takes the Ref of the new incarnation.
+	Resume(ctx context.Context, ref sandbox.Ref) (View, error)
+}
+
+// Guest works inside running VMs.
+type Guest interface {
+	Exec(ctx context.Context, ref sandbox.Ref, e Exec, sink ExecSink) (ExecResult, error)
+	// WriteFile reads content to its end and returns the number of bytes written.
+	WriteFile(ctx context.Context, ref sandbox.Ref, w WriteFile, content io.Reader) (int64, error)
+	// ReadFile returns once the file is open. ctx bounds the whole download.
+	ReadFile(ctx context.Context, ref sandbox.Ref, path, user string) (*File, error)
+}
+
+// Observer tells what is true on the host.
+type Observer interface {
+	// Sandboxes returns everything the host owns, ended VMs included until
+	// they are destroyed.
+	Sandboxes(ctx context.Context) ([]View, error)
+	// Watch calls ready once, after which no change is missed, and on for each
+	// change, until ctx ends or the connection breaks. It always returns an
+	// error.
+	Watch(ctx context.Context, ready func(), on func(View)) error
+}
+
+// View is a sandbox as its host knows it.
+type View struct {
+	Ref   sandbox.Ref
+	Spec  sandbox.Spec
+	State ViewState
+	// StopReason is set when State is ViewStopped.
+	StopReason   sandbox.StopReason
+	Facts        Facts
+	LastActiveAt time.Time
+	// TemplateDigest is the digest of the image it runs on.
+	TemplateDigest string
+	// Steps is how long each step of the last operation took.
+	Steps map[string]time.Duration
+}
+
+// ViewState is the state of a VM on its host. It is not a sandbox.State: a
+// host knows nothing of rows, and has no word for one that failed.
+type ViewState string
+
+// The states of a VM on its host.
+const (
+	ViewStarting ViewState = "starting"
+	ViewRunning  ViewState = "running"
+	ViewPausing  ViewState = "pausing"
+	ViewPaused   ViewState = "paused"
+	ViewResuming ViewState = "resuming"
+	ViewStopping ViewState = "stopping"
+	// ViewStopped: ended. The host keeps the reason until it is destroyed.
+	ViewStopped ViewState = "stopped"
+)
+
+// ViewStates lists every ViewState.
+func ViewStates() []ViewState {
+	return []ViewState{ViewStarting, ViewRunning, ViewPausing, ViewPaused, ViewResuming, ViewStopping, ViewStopped}
+}
+
+// errUnknown marks errors whose outcome is unknown.
+var errUnknown = errors.New("the outcome is unknown")
+
+// unknown adds errUnknown to an error without changing what it says.
+type unknown struct{ error }
+
+func (u unknown) Unwrap() []error { return []error{u.error, errUnknown} }
+
+// MarkUnknown returns err such that OutcomeUnknown is true for it. Hosts use
+// it. MarkUnknown(nil) is nil.
+func MarkUnknown(err error) error {
+	if err == nil {
+		return nil
+	}
+	return unknown{err}
+}
+
+// OutcomeUnknown reports whether err leaves open if a command took effect: the
+// host itself did not say.
+func OutcomeUnknown(err error) bool { return errors.Is(err, errUnknown) }

@@ -1,0 +1,74 @@
+package postgres
+
+import (
+	"encoding/base64"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/postgres/db"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// maxList bounds Filter.Limit, so that limit + 1 stays a valid LIMIT.
+const maxList = 1 << 20
+
+// listParams turns a filter into a query. It asks for one row more than the
+// limit, to learn whether there is a next page.
+func listParams(f control.Filter) (db.ListSandboxesParams, error) {
+	var p db.ListSandboxesParams
+	if f.Limit < 0 || f.Limit > maxList {
+		return p, fault.New(fault.Invalid, "invalid_limit", "limit must be from 1 to %d", maxList)
+	}
+	if f.Limit > 0 {
+		n := int32(f.Limit + 1)
+		p.MaxRows = &n
+	}
+	for _, status := range f.Statuses {
+		states := sandbox.StatesOf(status)
+		if len(states) == 0 {
+			return p, fault.New(fault.Invalid, "invalid_status", "there is no such status")
+		}
+		for _, s := range states {
+			p.States = append(p.States, string(s))
+		}
+	}
+	if f.Template != "" {
+		p.Template = &f.Template
+	}
+	if f.Cursor == "" {
+		return p, nil
+	}
+	created, id, ok := parseCursor(f.Cursor)
+	if !ok {
+		return p, fault.New(fault.Invalid, "invalid_cursor", "cursor must be one that an earlier page returned")
+	}
+	p.BeforeCreated, p.BeforeID = &created, &id
+	return p, nil
+}
+
+// cursorAfter names the place behind row in the order of lists. It holds the
+// sort key itself, so a page is right whatever has come and gone meanwhile.
+// PostgreSQL keeps microseconds.
+func cursorAfter(row control.Sandbox) string {
+	key := strconv.FormatInt(row.CreatedAt.UnixMicro(), 10) + " " + string(row.ID)
+	return base64.RawURLEncoding.EncodeToString([]byte(key))
+}
+
+func parseCursor(cursor string) (created time.Time, id string, ok bool) {
+	key, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil {
+		return time.Time{}, "", false
+	}
+	micros, id, found := strings.Cut(string(key), " ")
+	n, err := strconv.ParseInt(micros, 10, 64)
+	if _, idErr := sandbox.ParseID(id); err != nil || idErr != nil || !found || n < 0 || n > maxMicros {
+		return time.Time{}, "", false
+	}
+	return time.UnixMicro(n).UTC(), id, true
+}
+
+// maxMicros is the end of the year 9999, well inside a timestamptz.
+const maxMicros = 253402300799999999

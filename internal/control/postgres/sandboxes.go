@@ -1,0 +1,138 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/postgres/db"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Insert implements control.Store.
+func (s *Store) Insert(ctx context.Context, row control.Sandbox) (control.Sandbox, error) {
+	params, err := insertParams(row)
+	if err != nil {
+		return control.Sandbox{}, err
+	}
+	var stored db.Sandbox
+	err = s.inTx(ctx, func(q *db.Queries) error {
+		need := control.Capacity{VCPUs: row.Spec.VCPUs, MemoryMB: row.Spec.MemoryMB}
+		if err := takeCapacity(ctx, q, row.HostID, need); err != nil {
+			return err
+		}
+		stored, err = q.InsertSandbox(ctx, params)
+		return err
+	})
+	if err != nil {
+		return control.Sandbox{}, err
+	}
+	return fromRow(stored)
+}
+
+// Get implements control.Store.
+func (s *Store) Get(ctx context.Context, id sandbox.ID) (control.Sandbox, error) {
+	return get(ctx, s.q, id)
+}
+
+func get(ctx context.Context, q *db.Queries, id sandbox.ID) (control.Sandbox, error) {
+	stored, err := q.GetSandbox(ctx, string(id))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return control.Sandbox{}, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "there is no sandbox with this id")
+	}
+	if err != nil {
+		return control.Sandbox{}, faultOf(err)
+	}
+	return fromRow(stored)
+}
+
+// List implements control.Store.
+func (s *Store) List(ctx context.Context, f control.Filter) ([]control.Sandbox, string, error) {
+	params, err := listParams(f)
+	if err != nil {
+		return nil, "", err
+	}
+	stored, err := s.q.ListSandboxes(ctx, params)
+	if err != nil {
+		return nil, "", faultOf(err)
+	}
+	more := f.Limit > 0 && len(stored) > f.Limit // one row beyond was asked for
+	if more {
+		stored = stored[:f.Limit]
+	}
+	rows, err := fromRows(stored)
+	if err != nil || !more {
+		return rows, "", err
+	}
+	last := rows[len(rows)-1]
+	return rows, cursorAfter(last), nil
+}
+
+// Move implements control.Store.
+func (s *Store) Move(ctx context.Context, m control.Move) (control.Sandbox, bool, error) {
+	if !sandbox.CanMove(m.From, m.To) {
+		return control.Sandbox{}, false, fault.New(fault.Internal, "illegal_move",
+			"a sandbox cannot go from %s to %s", m.From, m.To)
+	}
+	if m.To != sandbox.Resuming {
+		return move(ctx, s.q, m)
+	}
+	var (
+		row control.Sandbox
+		won bool
+	)
+	err := s.inTx(ctx, func(q *db.Queries) error {
+		var err error
+		if row, won, err = move(ctx, q, m); err != nil || !won {
+			return err
+		}
+		return checkCapacity(ctx, q, row.HostID)
+	})
+	if err != nil {
+		return control.Sandbox{}, false, err
+	}
+	return row, won, nil
+}
+
+// move makes m, or reads the row as it is if m has lost.
+func move(ctx context.Context, q *db.Queries, m control.Move) (control.Sandbox, bool, error) {
+	stored, err := q.MoveSandbox(ctx, moveParams(m))
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		row, err := get(ctx, q, m.Ref.ID)
+		return row, false, err
+	case err != nil:
+		return control.Sandbox{}, false, faultOf(err)
+	}
+	row, err := fromRow(stored)
+	return row, err == nil, err
+}
+
+// Unended implements control.Store.
+func (s *Store) Unended(ctx context.Context, hostID string) ([]control.Sandbox, error) {
+	stored, err := s.q.UnendedSandboxes(ctx, hostID)
+	if err != nil {
+		return nil, faultOf(err)
+	}
+	return fromRows(stored)
+}
+
+// Touch implements control.Store.
+func (s *Store) Touch(ctx context.Context, seen map[sandbox.ID]time.Time) error {
+	var p db.TouchSandboxesParams
+	for id, at := range seen {
+		p.Ids = append(p.Ids, string(id))
+		p.Times = append(p.Times, at)
+	}
+	return faultOf(s.q.TouchSandboxes(ctx, p))
+}
+
+// DeleteEnded implements control.Store.
+func (s *Store) DeleteEnded(ctx context.Context, age time.Duration, limit int) (int, error) {
+	n, err := s.q.DeleteEndedSandboxes(ctx, db.DeleteEndedSandboxesParams{AgeSec: age.Seconds(), MaxRows: int32(limit)})
+	return int(n), faultOf(err)
+}

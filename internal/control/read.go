@@ -1,0 +1,103 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Get implements Sandboxes.
+func (s *Service) Get(ctx context.Context, id sandbox.ID) (Sandbox, error) {
+	return s.store.Get(ctx, id)
+}
+
+// List implements Sandboxes.
+func (s *Service) List(ctx context.Context, f Filter) ([]Sandbox, string, error) {
+	return s.store.List(ctx, f)
+}
+
+// Hosts implements Sandboxes. It returns what is remembered, unless that is
+// that no host can be reached: then all are asked again first.
+func (s *Service) Hosts(ctx context.Context) ([]HostInfo, error) {
+	hosts := s.fleet.Hosts()
+	if slices.ContainsFunc(hosts, func(h HostInfo) bool { return h.Reachable }) {
+		return hosts, nil
+	}
+	var wg sync.WaitGroup
+	for _, h := range hosts {
+		// That a host did not answer is in what the fleet then remembers.
+		wg.Go(func() { _, _ = s.observe(ctx, h.ID) })
+	}
+	wg.Wait()
+	return s.fleet.Hosts(), ctx.Err()
+}
+
+// Ready implements Sandboxes.
+func (s *Service) Ready(ctx context.Context) error {
+	if err := s.store.Ping(ctx); err != nil {
+		return err
+	}
+	hosts, err := s.Hosts(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(hosts, func(h HostInfo) bool { return h.Reachable }) {
+		return nil
+	}
+	return fault.New(fault.HostFailed, "host_unreachable", "no host agent can be reached")
+}
+
+// observe asks one host what it is now and records the answer, so that rows
+// can be placed on it.
+func (s *Service) observe(ctx context.Context, id string) (HostInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.AskTimeout)
+	defer cancel()
+	info, err := s.fleet.Refresh(ctx, id)
+	if err != nil {
+		return info, err
+	}
+	return info, s.store.SaveHost(ctx, info, s.cfg.capacityOf(info))
+}
+
+// ask returns what a host says of one sandbox, nil when it does not know it.
+func (s *Service) ask(ctx context.Context, host Host, id sandbox.ID) (*View, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.AskTimeout)
+	defer cancel()
+	views, err := host.Sandboxes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range views {
+		if v.Ref.ID == id {
+			return &v, nil
+		}
+	}
+	return nil, nil
+}
+
+// settleNow asks row's host about it and settles the row, after an operation
+// on it that is over. It returns the row as it then is.
+func (s *Service) settleNow(ctx context.Context, host Host, row Sandbox) (Sandbox, error) {
+	view, err := s.ask(ctx, host, row.ID)
+	if err != nil {
+		return row, err
+	}
+	if err := s.apply(ctx, host, pair{row: &row, view: view}, settle(&row, view, true)); err != nil {
+		return row, err
+	}
+	return s.store.Get(ctx, row.ID)
+}
+
+// withCleanup adds what went wrong while cleaning up to the cause of err,
+// whose kind and sentence stay. A nil cleanup error changes nothing.
+func withCleanup(err, cleanup error) error {
+	if cleanup == nil {
+		return err
+	}
+	f := fault.As(err)
+	return fault.Wrap(errors.Join(err, cleanup), f.Kind, f.Reason, "%s", f.Public)
+}

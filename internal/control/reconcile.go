@@ -1,0 +1,224 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// RunReconciler keeps rows and hosts in agreement, and deletes rows that ended
+// long ago, until ctx ends. It waits for all that it started and returns nil.
+func (s *Service) RunReconciler(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, h := range s.fleet.Hosts() {
+		wg.Go(func() { newHostLoop(s, h.ID).run(ctx) })
+	}
+	wg.Go(func() { s.runRetention(ctx) })
+	wg.Wait()
+	return nil
+}
+
+// pair is a sandbox as the database and as its host know it. Either may be
+// nil, not both.
+type pair struct {
+	row  *Sandbox
+	view *View
+}
+
+// id returns whose pair it is.
+func (p pair) id() sandbox.ID {
+	if p.row != nil {
+		return p.row.ID
+	}
+	return p.view.Ref.ID
+}
+
+// maxAtOnce bounds the commands that one pass has under way on a host.
+const maxAtOnce = 8
+
+// pass compares everything on one host once and does what settle says. It
+// returns when the next pass is due to take up a disagreement whose grace will
+// have ended by then; zero if there is none.
+//
+// Rows are read before the host is asked: a row that was there first and has
+// no VM afterwards has none.
+func (s *Service) pass(ctx context.Context, hostID string, open *disputes) (time.Duration, error) {
+	if _, err := s.observe(ctx, hostID); err != nil {
+		return 0, err
+	}
+	host, ok := s.fleet.Host(hostID)
+	if !ok {
+		return 0, fault.New(fault.Internal, "host_unknown", "host %s is not in the fleet", hostID)
+	}
+	pairs, err := s.pairs(ctx, host, hostID)
+	if err != nil {
+		return 0, err
+	}
+	s.noteViews(pairs)
+	lasting := open.next(pairs, time.Now())
+	slots := make(chan struct{}, maxAtOnce)
+	var wg sync.WaitGroup
+	for i, p := range pairs {
+		v := settle(p.row, p.view, lasting[i])
+		if v.act == actNone {
+			continue
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			s.applyLogged(ctx, host, p, v)
+		})
+	}
+	wg.Wait()
+	return open.due(time.Now()), nil
+}
+
+// pairs reads both sides of a host. A view without a live row is looked up by
+// its id, for it may have ended, or be younger than the first reading.
+func (s *Service) pairs(ctx context.Context, host Host, hostID string) ([]pair, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*s.cfg.AskTimeout)
+	defer cancel()
+	rows, err := s.store.Unended(ctx, hostID)
+	if err != nil {
+		return nil, err
+	}
+	views, err := host.Sandboxes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	viewOf := make(map[sandbox.ID]*View, len(views))
+	for i := range views {
+		viewOf[views[i].Ref.ID] = &views[i]
+	}
+	pairs := make([]pair, 0, len(rows))
+	for i := range rows {
+		pairs = append(pairs, pair{row: &rows[i], view: viewOf[rows[i].ID]})
+		delete(viewOf, rows[i].ID)
+	}
+	for _, view := range viewOf {
+		p, err := s.lookUp(ctx, hostID, view)
+		if err != nil {
+			return nil, err
+		}
+		pairs = append(pairs, p)
+	}
+	return pairs, nil
+}
+
+// lookUp finds the row for a view. A row that belongs to another host is none.
+func (s *Service) lookUp(ctx context.Context, hostID string, view *View) (pair, error) {
+	row, err := s.store.Get(ctx, view.Ref.ID)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return pair{view: view}, nil
+	case err != nil:
+		return pair{}, err
+	case row.HostID != hostID:
+		return pair{view: view}, nil
+	}
+	return pair{row: &row, view: view}, nil
+}
+
+// noteViews takes over the last activity that only hosts see, such as traffic
+// to a port.
+func (s *Service) noteViews(pairs []pair) {
+	seen := make(map[sandbox.ID]time.Time)
+	for _, p := range pairs {
+		if p.row == nil || p.view == nil || p.view.LastActiveAt.IsZero() {
+			continue
+		}
+		if p.row.LastActiveAt == nil || p.view.LastActiveAt.Sub(*p.row.LastActiveAt) > time.Second {
+			seen[p.row.ID] = p.view.LastActiveAt
+		}
+	}
+	s.activity.merge(seen)
+}
+
+// apply does what settle decided about p. A lost compare-and-set is no error:
+// whoever won knows better.
+func (s *Service) apply(ctx context.Context, host Host, p pair, v verdict) error {
+	switch v.act {
+	case actMove:
+		m := Move{Ref: p.row.Ref(), From: p.row.State, To: v.to, StopReason: v.reason, Message: v.message}
+		if v.to == sandbox.Running {
+			m.Facts = &p.view.Facts
+		}
+		_, _, err := s.store.Move(ctx, m)
+		return err
+	case actDestroy:
+		ctx, cancel := context.WithTimeout(ctx, s.cfg.DestroyTimeout)
+		defer cancel()
+		// With the host's own Ref: it is this VM, whatever generation, that
+		// must not be there, and a newer one is safe from it.
+		return host.Destroy(ctx, p.view.Ref, sandbox.ReasonDestroyed)
+	case actPause:
+		ctx, cancel := context.WithTimeout(ctx, s.cfg.PauseTimeout)
+		defer cancel()
+		_, err := host.Pause(ctx, p.view.Ref)
+		return err
+	default:
+		return nil
+	}
+}
+
+// applyLogged is apply for the loop, which owns the errors.
+func (s *Service) applyLogged(ctx context.Context, host Host, p pair, v verdict) {
+	log := s.log.With("sandbox", p.id(), "row", p.rowState(), "view", p.viewState(), "action", string(v.act))
+	if v.act == actReport {
+		log.Error("row and host disagree in a way that no rule mends; destroy the sandbox")
+		return
+	}
+	if err := s.apply(ctx, host, p, v); err != nil {
+		log.Warn("disagreement not settled, will try again", "error", err)
+		return
+	}
+	if p.view == nil || p.view.State != ViewStopped || p.row == nil || !p.row.State.Ended() {
+		log.Info("disagreement settled", "to", string(v.to), "reason", string(v.reason))
+	}
+}
+
+func (p pair) rowState() string {
+	if p.row == nil {
+		return "absent"
+	}
+	return fmt.Sprintf("%s/%d", p.row.State, p.row.Generation)
+}
+
+func (p pair) viewState() string {
+	if p.view == nil {
+		return "absent"
+	}
+	return fmt.Sprintf("%s/%d", p.view.State, p.view.Ref.Generation)
+}
+
+// retentionBatch is how many rows one DELETE takes, so that none runs long.
+const retentionBatch = 500
+
+// runRetention deletes ended rows past their retention until ctx ends.
+func (s *Service) runRetention(ctx context.Context) {
+	tick := time.NewTicker(s.cfg.ReconcileInterval)
+	defer tick.Stop()
+	for {
+		if err := s.deleteEnded(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("ended sandboxes not deleted, will try again", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Service) deleteEnded(ctx context.Context) error {
+	for {
+		n, err := s.store.DeleteEnded(ctx, s.cfg.Retention, retentionBatch)
+		if err != nil || n < retentionBatch {
+			return err
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package control
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Service implements [Sandboxes]. It is safe for concurrent use.
+//
+// Invariants: no state of a sandbox lives in it, only last-activity times that
+// have not been written yet; every move of a row is a compare-and-set, so any
+// number of Services may share a database; it starts no goroutine outside Run.
+type Service struct {
+	// Constant after New.
+	cfg   Config
+	store Store
+	fleet Fleet
+	log   *slog.Logger
+
+	activity *activity
+}
+
+var _ Sandboxes = (*Service)(nil)
+
+// New returns a Service. Every argument is required.
+func New(cfg Config, store Store, fleet Fleet, log *slog.Logger) (*Service, error) {
+	if store == nil || fleet == nil || log == nil {
+		return nil, fault.New(fault.Internal, "missing_dependency", "control.New needs a store, a fleet and a logger")
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Service{cfg: cfg, store: store, fleet: fleet, log: log, activity: newActivity(store)}, nil
+}
+
+// Run runs the loops (reconciler, retention, activity) until ctx ends, waits
+// for all of them, and returns nil. Failures inside are logged and tried again.
+func (s *Service) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = s.RunReconciler(ctx) })
+	wg.Go(func() { _ = s.RunActivity(ctx) })
+	wg.Wait()
+	return nil
+}
+
+// detached returns a context for an operation that moves a sandbox. It goes on
+// when the caller hangs up: an operation given up half-way would leave a row
+// in between and a host at work, for nobody. Its own deadline ends it; the
+// time to ask comes on top, for the database after the host's answer.
+func (s *Service) detached(ctx context.Context, work time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), work+s.cfg.AskTimeout)
+}
+
+// hostOf returns the connection to the host that has row.
+func (s *Service) hostOf(row Sandbox) (Host, error) {
+	h, ok := s.fleet.Host(row.HostID)
+	if !ok {
+		return nil, fault.New(fault.HostFailed, "host_unknown", "the sandbox's host is not part of this installation any more")
+	}
+	return h, nil
+}
+
+// logger returns the log with the keys of row's sandbox.
+func (s *Service) logger(row Sandbox) *slog.Logger {
+	return s.log.With("sandbox", row.ID, "generation", row.Generation, "host", row.HostID)
+}
+
+// wrongState says that row's state forbids what was asked for.
+func wrongState(row Sandbox, want sandbox.Status) error {
+	if row.State.Ended() || row.State == sandbox.Stopping {
+		why := string(row.State.Status())
+		if row.StopReason != "" {
+			why += ": " + string(row.StopReason)
+		}
+		return fault.New(fault.WrongState, "sandbox_ended", "the sandbox has ended (%s)", why)
+	}
+	return fault.New(fault.WrongState, "sandbox_not_"+string(want),
+		"the sandbox is %s; it must be %s for this", row.State, want)
+}
