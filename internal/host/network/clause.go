@@ -103,8 +103,21 @@ func daddr(e equal, a netip.Addr) clause {
 	return address("ip daddr", ipDestination, e, a)
 }
 
-func arpSender(e equal, a netip.Addr) clause {
-	return address("arp saddr ip", arpSenderIP, e, a)
+// wireSaddr and wireARP match the sender in a frame on a device, where the
+// protocol is not yet known: their text implies it, their expressions ask.
+func wireSaddr(a netip.Addr) clause {
+	return ofType(unix.ETH_P_IP, saddr(is, a))
+}
+
+func wireARP(a netip.Addr) clause {
+	return ofType(unix.ETH_P_ARP, address("arp saddr ip", arpSenderIP, is, a))
+}
+
+func ofType(protocol uint16, c clause) clause {
+	return clause{c.text, append([]expr.Any{
+		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: register},
+		compare(is, binary.BigEndian.AppendUint16(nil, protocol)),
+	}, c.exprs...)}
 }
 
 func address(word string, offset uint32, e equal, a netip.Addr) clause {
@@ -138,21 +151,13 @@ func daddrInSet(set string) clause {
 	}
 }
 
-func etherSaddr(e equal, mac string) clause {
+func wireMAC(e equal, mac string) clause {
 	return clause{
 		fmt.Sprintf("ether saddr %s%s", e.text(), mac),
-		[]expr.Any{load(expr.PayloadBaseLLHeader, etherSource, 6), compare(e, mustMAC(mac))},
-	}
-}
-
-// etherType matches the protocol of a frame: "ip" or "arp".
-func etherType(name string) clause {
-	number := map[string]uint16{"ip": unix.ETH_P_IP, "arp": unix.ETH_P_ARP}[name]
-	return clause{
-		"meta protocol " + name,
 		[]expr.Any{
-			&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: register},
-			compare(is, binary.BigEndian.AppendUint16(nil, number)),
+			&expr.Meta{Key: expr.MetaKeyIIFTYPE, Register: register},
+			compare(is, binary.NativeEndian.AppendUint16(nil, unix.ARPHRD_ETHER)),
+			load(expr.PayloadBaseLLHeader, etherSource, 6), compare(e, mustMAC(mac)),
 		},
 	}
 }

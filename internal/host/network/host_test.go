@@ -78,7 +78,7 @@ func (s *space) open(cfg Config) *Pool {
 	s.t.Helper()
 	var p *Pool
 	s.do(func(*netlink.Handle) (err error) {
-		p, err = Open(cfg, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		p, err = Open(cfg, s.discard())
 		return err
 	})
 	s.t.Cleanup(func() {
@@ -246,3 +246,5 @@ func acquire(t testing.TB, p *Pool, id string) *Slot {
 	t.Cleanup(func() { _ = s.Release(context.Background()) })
 	return s
 }
+
+func (s *space) discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

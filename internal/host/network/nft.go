@@ -74,13 +74,9 @@ func (t table) String() string {
 }
 
 func (s set) text() string {
-	var words []string
-	for _, sp := range s.spans {
-		if sp.first == sp.last {
-			words = append(words, sp.first.String())
-			continue
-		}
-		words = append(words, sp.first.String()+"-"+sp.last.String())
+	words := make([]string, len(s.spans))
+	for i, sp := range s.spans {
+		words[i] = sp.String()
 	}
 	return strings.Join(words, ", ")
 }

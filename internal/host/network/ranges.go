@@ -10,6 +10,19 @@ import (
 // span is a closed range of IPv4 addresses.
 type span struct{ first, last netip.Addr }
 
+// String writes the range as nft(8) does: as a prefix where it is one.
+func (s span) String() string {
+	if s.first == s.last {
+		return s.first.String()
+	}
+	for bits := 0; bits < 32; bits++ {
+		if p := netip.PrefixFrom(s.first, bits); p.Masked() == p && lastOf(p) == s.last {
+			return p.String()
+		}
+	}
+	return s.first.String() + "-" + s.last.String()
+}
+
 // neverReachable are the ranges that no sandbox may open a connection to:
 // private, shared, loopback, link-local (where clouds keep their metadata
 // service), protocol, benchmark, multicast and reserved addresses (RFC 6890).

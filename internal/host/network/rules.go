@@ -31,9 +31,9 @@ func sandboxTables(p policy, hostEnd, hostIP netip.Addr) []table {
 	guard := table{family: nftables.TableFamilyNetdev, name: "guard", chains: []chain{{
 		name: "ingress", kind: nftables.ChainTypeFilter, hook: hookIngress, device: tapName, drop: true,
 		rules: []rule{
-			{etherSaddr(isNot, GuestMAC), drop()},
-			{etherType("arp"), arpSender(is, GuestIP), accept()},
-			{etherType("ip"), saddr(is, GuestIP), accept()},
+			{wireMAC(isNot, GuestMAC), drop()},
+			{wireARP(GuestIP), accept()},
+			{wireSaddr(GuestIP), accept()},
 		},
 	}}}
 	toGuest := func(proto string) rule {
