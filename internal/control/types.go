@@ -140,6 +140,10 @@ type HostInfo struct {
 	Limits             sandbox.Limits
 	Templates          []string
 	Draining           bool
-	Reachable          bool
-	SeenAt             time.Time
+	// BootRetries counts boots that needed a second try since the agent started.
+	BootRetries uint64
+	// Reachable says that the agent answered when it was last asked, SeenAt
+	// when it last did.
+	Reachable bool
+	SeenAt    time.Time
 }

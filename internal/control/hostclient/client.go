@@ -1,0 +1,136 @@
+package hostclient
+
+import (
+	"context"
+	"net/http"
+
+	"connectrpc.com/connect"
+
+	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
+	"github.com/wrenn-dev/wrenn/api/gen/host/v1/hostv1connect"
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// maxMessage bounds one message from a host agent, in bytes. The largest is
+// the list of its sandboxes.
+const maxMessage = 64 << 20
+
+// Client is the connection to one host agent. It is safe for concurrent use.
+type Client struct {
+	rpc       hostv1connect.HostServiceClient
+	transport *http.Transport
+}
+
+var _ control.Host = (*Client)(nil)
+
+// New returns a client of the agent at address: unix:///path/to/socket,
+// http://host:port or https://host:port. token is sent to agents reached over
+// TCP, which demand one; on a unix socket it may be empty. Nothing is
+// connected yet. The caller closes the client.
+func New(address, token string) (*Client, error) {
+	e, err := parseAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	if e.remote && token == "" {
+		return nil, fault.New(fault.Invalid, "missing_host_token", "the host agent at %s needs a token", address)
+	}
+	var rt http.RoundTripper = e.transport
+	if token != "" {
+		rt = bearer{next: rt, token: token}
+	}
+	return &Client{
+		transport: e.transport,
+		rpc: hostv1connect.NewHostServiceClient(&http.Client{Transport: rt}, e.baseURL,
+			connect.WithReadMaxBytes(maxMessage),
+			// Compressing what goes over one machine or one rack costs more
+			// than it saves.
+			connect.WithAcceptCompression("gzip", nil, nil),
+		),
+	}, nil
+}
+
+// Close closes the connections that are not in use.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// Create implements control.Host.
+func (c *Client) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec) (control.View, error) {
+	res, err := c.rpc.CreateSandbox(ctx, connect.NewRequest(&hostv1.CreateSandboxRequest{
+		Ref: refToProto(ref), Spec: specToProto(spec),
+	}))
+	if err != nil {
+		return control.View{}, faultOf(err)
+	}
+	return viewFromProto(res.Msg.GetSandbox()), nil
+}
+
+// Destroy implements control.Host.
+func (c *Client) Destroy(ctx context.Context, ref sandbox.Ref, reason sandbox.StopReason) error {
+	_, err := c.rpc.DestroySandbox(ctx, connect.NewRequest(&hostv1.DestroySandboxRequest{
+		Ref: refToProto(ref), Reason: string(reason),
+	}))
+	return faultOf(err)
+}
+
+// Pause implements control.Host.
+func (c *Client) Pause(ctx context.Context, ref sandbox.Ref) (control.View, error) {
+	res, err := c.rpc.PauseSandbox(ctx, connect.NewRequest(&hostv1.PauseSandboxRequest{Ref: refToProto(ref)}))
+	if err != nil {
+		return control.View{}, faultOf(err)
+	}
+	return viewFromProto(res.Msg.GetSandbox()), nil
+}
+
+// Resume implements control.Host.
+func (c *Client) Resume(ctx context.Context, ref sandbox.Ref) (control.View, error) {
+	res, err := c.rpc.ResumeSandbox(ctx, connect.NewRequest(&hostv1.ResumeSandboxRequest{Ref: refToProto(ref)}))
+	if err != nil {
+		return control.View{}, faultOf(err)
+	}
+	return viewFromProto(res.Msg.GetSandbox()), nil
+}
+
+// Sandboxes implements control.Host.
+func (c *Client) Sandboxes(ctx context.Context) ([]control.View, error) {
+	res, err := c.rpc.ListSandboxes(ctx, connect.NewRequest(&hostv1.ListSandboxesRequest{}))
+	if err != nil {
+		return nil, faultOf(err)
+	}
+	views := make([]control.View, 0, len(res.Msg.GetSandboxes()))
+	for _, s := range res.Msg.GetSandboxes() {
+		views = append(views, viewFromProto(s))
+	}
+	return views, nil
+}
+
+// Watch implements control.Host.
+func (c *Client) Watch(ctx context.Context, ready func(), on func(control.View)) error {
+	stream, err := c.rpc.WatchEvents(ctx, connect.NewRequest(&hostv1.WatchEventsRequest{}))
+	if err != nil {
+		return faultOf(err)
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		switch e := stream.Msg().GetEvent().(type) {
+		case *hostv1.WatchEventsResponse_Hello_:
+			ready()
+		case *hostv1.WatchEventsResponse_Sandbox:
+			on(viewFromProto(e.Sandbox))
+		}
+	}
+	if err := stream.Err(); err != nil {
+		return faultOf(err)
+	}
+	return fault.New(fault.HostFailed, "events_ended", "the host agent ended its stream of events")
+}
+
+// Info asks the host what it is and can do.
+func (c *Client) Info(ctx context.Context) (control.HostInfo, error) {
+	res, err := c.rpc.GetHost(ctx, connect.NewRequest(&hostv1.GetHostRequest{}))
+	if err != nil {
+		return control.HostInfo{}, faultOf(err)
+	}
+	return infoFromProto(res.Msg), nil
+}

@@ -1,0 +1,37 @@
+package hostclient
+
+import (
+	"errors"
+	"net"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
+)
+
+// faultOf turns the error of a call into a fault and marks it when it leaves
+// open what the host did. nil stays nil.
+//
+// A call that could not even connect has done nothing, and one that the agent
+// answered has done what the answer says. What the agent says about time or
+// cancellation is an answer about the call, not about the work: a boot may go
+// on after the call that began it.
+func faultOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return fault.Wrap(err, fault.HostFailed, "host_unreachable", "the host agent cannot be reached")
+	}
+	f := faultrpc.FromConnect(err)
+	if faultrpc.Unknown(f) || fault.Is(f, fault.Timeout) || fault.Is(f, fault.Canceled) {
+		return control.MarkUnknown(f)
+	}
+	return f
+}
+
+// broken is a host agent that does not keep to the protocol.
+func broken(what string) error {
+	return fault.New(fault.HostFailed, "host_protocol", "the host agent's answer is incomplete: %s", what)
+}

@@ -1,0 +1,103 @@
+package hostclient
+
+import (
+	"context"
+	"strings"
+	"syscall"
+	"time"
+
+	"connectrpc.com/connect"
+
+	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
+	"github.com/wrenn-dev/wrenn/api/gen/process"
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Exec implements control.Host. Returning early, on an error of sink, cancels
+// the call, which kills the command.
+func (c *Client) Exec(ctx context.Context, ref sandbox.Ref, e control.Exec, sink control.ExecSink) (control.ExecResult, error) {
+	if len(e.Stdin) > 0 {
+		return control.ExecResult{}, fault.New(fault.Unsupported, "stdin_unsupported", "this host takes no stdin for commands")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	begin := time.Now()
+	stream, err := c.rpc.Exec(ctx, connect.NewRequest(execToProto(ref, e)))
+	if err != nil {
+		return control.ExecResult{}, faultOf(err)
+	}
+	defer stream.Close()
+	defer cancel() // Close would otherwise wait for the rest of the output
+	for stream.Receive() {
+		switch event := stream.Msg().GetEvent().GetEvent().(type) {
+		case *process.ProcessEvent_Data:
+			if err := deliver(event.Data, sink); err != nil {
+				return control.ExecResult{}, err
+			}
+		case *process.ProcessEvent_End:
+			return resultOf(event.End, time.Since(begin)), nil
+		}
+	}
+	if err := stream.Err(); err != nil {
+		return control.ExecResult{}, faultOf(err)
+	}
+	return control.ExecResult{}, control.MarkUnknown(broken("the command's end is missing"))
+}
+
+func execToProto(ref sandbox.Ref, e control.Exec) *hostv1.ExecRequest {
+	stdin := false
+	p := &process.ProcessConfig{Cmd: e.Cmd, Args: e.Args, Envs: e.Env}
+	if e.Cwd != "" {
+		p.Cwd = &e.Cwd
+	}
+	return &hostv1.ExecRequest{
+		Ref: refToProto(ref), Start: &process.StartRequest{Process: p, Stdin: &stdin}, User: e.User,
+		// Rounded up: zero means none.
+		TimeoutMs: uint32((e.Timeout + time.Millisecond - 1) / time.Millisecond),
+	}
+}
+
+// deliver hands one piece of output to sink. A terminal has one stream only.
+func deliver(d *process.ProcessEvent_DataEvent, sink control.ExecSink) error {
+	switch out := d.GetOutput().(type) {
+	case *process.ProcessEvent_DataEvent_Stdout:
+		return sink.Stdout(out.Stdout)
+	case *process.ProcessEvent_DataEvent_Stderr:
+		return sink.Stderr(out.Stderr)
+	case *process.ProcessEvent_DataEvent_Pty:
+		return sink.Stdout(out.Pty)
+	}
+	return nil
+}
+
+// statusSignal begins the status of a process that a signal ended; the
+// signal's name follows, as Go's os.ProcessState prints it.
+const statusSignal = "signal: "
+
+// resultOf reads an end event. Its status is data of the protocol: the only
+// place where the signal is named.
+func resultOf(end *process.ProcessEvent_EndEvent, took time.Duration) control.ExecResult {
+	res := control.ExecResult{ExitCode: int(end.GetExitCode()), Duration: took}
+	name, signalled := strings.CutPrefix(end.GetStatus(), statusSignal)
+	if !signalled {
+		return res
+	}
+	res.Signal = strings.TrimSuffix(name, " (core dumped)")
+	if n, ok := signalNumbers[res.Signal]; ok {
+		res.ExitCode = 128 + n
+	}
+	return res
+}
+
+// maxSignal is the highest signal of Linux (SIGRTMAX, signal(7)).
+const maxSignal = 64
+
+var signalNumbers = func() map[string]int {
+	m := make(map[string]int, maxSignal)
+	for n := 1; n <= maxSignal; n++ {
+		m[syscall.Signal(n).String()] = n
+	}
+	return m
+}()

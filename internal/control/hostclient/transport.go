@@ -1,0 +1,83 @@
+package hostclient
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+const (
+	// dialTimeout bounds connecting, before anything has been asked.
+	dialTimeout = 5 * time.Second
+	// A connection on which nothing was heard for pingAfter is pinged, and
+	// given up if no answer comes within pingTimeout.
+	pingAfter   = 15 * time.Second
+	pingTimeout = 15 * time.Second
+)
+
+// endpoint is a parsed address: the transport to use and the base URL.
+type endpoint struct {
+	transport *http.Transport
+	baseURL   string
+	// remote is false for a unix socket, whose file's mode guards it.
+	remote bool
+}
+
+// parseAddress takes unix:///path, http://host:port or https://host:port.
+//
+// Without TLS it speaks HTTP/2 with prior knowledge: uploads need a server that
+// can refuse in the middle of the body without breaking the connection.
+func parseAddress(address string) (endpoint, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return endpoint{}, badAddress(address)
+	}
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	e := endpoint{
+		baseURL: address,
+		remote:  true,
+		transport: &http.Transport{
+			DialContext: dialer.DialContext,
+			Protocols:   protocols,
+			HTTP2:       &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		},
+	}
+	switch {
+	case u.Scheme == "unix" && u.Host == "" && filepath.IsAbs(u.Path):
+		e.remote = false
+		e.baseURL = "http://host-agent" // never resolved
+		e.transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", u.Path)
+		}
+	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && (u.Path == "" || u.Path == "/") && u.User == nil:
+	default:
+		return endpoint{}, badAddress(address)
+	}
+	return e, nil
+}
+
+func badAddress(address string) error {
+	return fault.New(fault.Invalid, "invalid_host_address",
+		"a host agent's address is unix:///path/to/socket, http://host:port or https://host:port, not %q", address)
+}
+
+// bearer adds the agent's token to each request.
+type bearer struct {
+	next  http.RoundTripper
+	token string
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+b.token)
+	return b.next.RoundTrip(r)
+}
