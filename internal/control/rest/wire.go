@@ -84,6 +84,7 @@ type hostJSON struct {
 	Draining           bool       `json:"draining"`
 	Reachable          bool       `json:"reachable"`
 	SeenAt             *time.Time `json:"seen_at"`
+	BootRetries        uint64     `json:"boot_retries"`
 }
 
 type limitsJSON struct {
@@ -116,6 +117,7 @@ func hostOf(h control.HostInfo) hostJSON {
 		Templates:          templates,
 		Draining:           h.Draining,
 		Reachable:          h.Reachable,
+		BootRetries:        h.BootRetries,
 	}
 	if !h.SeenAt.IsZero() {
 		out.SeenAt = utc(&h.SeenAt)

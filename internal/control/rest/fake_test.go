@@ -1,0 +1,254 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"hash"
+	"hash/fnv"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// fakeSandboxes is control.Sandboxes in memory: sandboxes with a state, and
+// files with a size and a hash. What commands do is up to the test.
+type fakeSandboxes struct {
+	exec  func(ctx context.Context, e control.Exec, sink control.ExecSink) (control.ExecResult, error)
+	ready error
+	// createErr and hostErr fail Create and everything that needs the host.
+	createErr, hostErr error
+	// open, if set, stands in for the file at /special.
+	open func() *control.File
+
+	mu    sync.Mutex // protects the following
+	rows  []control.Sandbox
+	files map[string]fakeFile
+}
+
+type fakeFile struct {
+	where control.WriteFile
+	size  int64
+	sum   uint64
+	// data is kept for small files only.
+	data []byte
+}
+
+var fakeLimits = sandbox.Limits{MaxVCPUs: 8, MinMemoryMB: 128, MaxMemoryMB: 4096}
+
+func newFake() *fakeSandboxes {
+	return &fakeSandboxes{files: make(map[string]fakeFile)}
+}
+
+// snapshot is everything a request can have changed.
+func (f *fakeSandboxes) snapshot() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return fmt.Sprintf("%+v %+v", f.rows, f.files)
+}
+
+// add puts a sandbox in state st there.
+func (f *fakeSandboxes) add(st sandbox.State) sandbox.ID {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	sb := control.Sandbox{
+		ID: sandbox.NewID(), Generation: 1, State: st, Spec: sandbox.Spec{}.WithDefaults(),
+		HostID: "h1", GuestIP: "169.254.0.21", HostIP: "10.11.0.2", Acceleration: "tcg", Isolation: sandbox.IsolationProcess,
+		CreatedAt: now, UpdatedAt: now,
+	}
+	f.rows = append(f.rows, sb)
+	return sb.ID
+}
+
+func (f *fakeSandboxes) Create(_ context.Context, spec sandbox.Spec, metadata map[string]string) (control.Sandbox, error) {
+	if f.createErr != nil {
+		return control.Sandbox{}, f.createErr
+	}
+	if err := spec.ValidateFor(fakeLimits); err != nil {
+		return control.Sandbox{}, err
+	}
+	id := f.add(sandbox.Running)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	sb := &f.rows[len(f.rows)-1]
+	sb.Spec, sb.Metadata = spec, metadata
+	now := time.Now()
+	sb.StartedAt, sb.LastActiveAt = &now, &now
+	if sb.ID != id {
+		panic("the fake is not for concurrent creates")
+	}
+	return *sb, nil
+}
+
+// find returns the row of id, under mu.
+func (f *fakeSandboxes) find(id sandbox.ID) (*control.Sandbox, error) {
+	for i := range f.rows {
+		if f.rows[i].ID == id {
+			return &f.rows[i], nil
+		}
+	}
+	return nil, fault.New(fault.NotFound, "sandbox_not_found", "there is no sandbox with this id")
+}
+
+func (f *fakeSandboxes) Get(_ context.Context, id sandbox.ID) (control.Sandbox, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	sb, err := f.find(id)
+	if err != nil {
+		return control.Sandbox{}, err
+	}
+	return *sb, nil
+}
+
+func (f *fakeSandboxes) List(_ context.Context, flt control.Filter) ([]control.Sandbox, string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []control.Sandbox
+	passed := flt.Cursor == ""
+	for _, sb := range slices.Backward(f.rows) {
+		if !passed {
+			passed = string(sb.ID) == flt.Cursor
+			continue
+		}
+		if len(flt.Statuses) > 0 && !slices.Contains(flt.Statuses, sb.State.Status()) ||
+			flt.Template != "" && flt.Template != sb.Spec.Template {
+			continue
+		}
+		if flt.Limit > 0 && len(out) == flt.Limit {
+			return out, string(out[len(out)-1].ID), nil
+		}
+		out = append(out, sb)
+	}
+	if !passed {
+		return nil, "", fault.New(fault.Invalid, "invalid_cursor", "cursor is not one that a list returned")
+	}
+	return out, "", nil
+}
+
+func (f *fakeSandboxes) move(id sandbox.ID, from, to sandbox.State) (control.Sandbox, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	sb, err := f.find(id)
+	if err != nil {
+		return control.Sandbox{}, err
+	}
+	if f.hostErr != nil {
+		return control.Sandbox{}, f.hostErr
+	}
+	if from != "" && sb.State != from {
+		return control.Sandbox{}, fault.New(fault.WrongState, "wrong_state", "the sandbox is %s, not %s", sb.State.Status(), from)
+	}
+	if sb.State != to {
+		sb.State, sb.UpdatedAt = to, time.Now()
+	}
+	return *sb, nil
+}
+
+func (f *fakeSandboxes) Destroy(_ context.Context, id sandbox.ID) error {
+	_, err := f.move(id, "", sandbox.Stopped)
+	return err
+}
+
+func (f *fakeSandboxes) Pause(_ context.Context, id sandbox.ID) (control.Sandbox, error) {
+	return f.move(id, sandbox.Running, sandbox.Paused)
+}
+
+func (f *fakeSandboxes) Resume(_ context.Context, id sandbox.ID) (control.Sandbox, error) {
+	return f.move(id, sandbox.Paused, sandbox.Running)
+}
+
+func (f *fakeSandboxes) running(id sandbox.ID) error {
+	_, err := f.move(id, sandbox.Running, sandbox.Running)
+	return err
+}
+
+func (f *fakeSandboxes) Exec(ctx context.Context, id sandbox.ID, e control.Exec, sink control.ExecSink) (control.ExecResult, error) {
+	if err := f.running(id); err != nil {
+		return control.ExecResult{}, err
+	}
+	return f.exec(ctx, e, sink)
+}
+
+// WriteFile wraps a failure of content as a host would, that cannot tell whose
+// fault it was.
+func (f *fakeSandboxes) WriteFile(_ context.Context, id sandbox.ID, w control.WriteFile, content io.Reader) (int64, error) {
+	if err := f.running(id); err != nil {
+		return 0, err
+	}
+	sum, data := fnv.New64a(), &headBuffer{}
+	n, err := io.CopyBuffer(io.MultiWriter(sum, data), content, make([]byte, 64<<10))
+	if err != nil {
+		return 0, fault.Wrap(err, fault.HostFailed, "host_failed", "the host could not write the file")
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.files[w.Path] = fakeFile{where: w, size: n, sum: sum.Sum64(), data: data.Bytes()}
+	return n, nil
+}
+
+// headBuffer keeps the first bytes written to it.
+type headBuffer struct{ bytes.Buffer }
+
+func (h *headBuffer) Write(p []byte) (int, error) {
+	if room := 64<<10 - h.Len(); room > 0 {
+		h.Buffer.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+func (f *fakeSandboxes) ReadFile(_ context.Context, id sandbox.ID, path, _ string) (*control.File, error) {
+	if err := f.running(id); err != nil {
+		return nil, err
+	}
+	if path == "/special" && f.open != nil {
+		return f.open(), nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	file, ok := f.files[path]
+	if !ok {
+		return nil, fault.New(fault.NotFound, "file_not_found", "there is no file %s", path)
+	}
+	return &control.File{Name: path, Size: file.size, Body: io.NopCloser(bytes.NewReader(file.data))}, nil
+}
+
+func (f *fakeSandboxes) Hosts(context.Context) ([]control.HostInfo, error) {
+	if f.hostErr != nil {
+		return nil, f.hostErr
+	}
+	return []control.HostInfo{
+		{ID: "h0"},
+		{
+			ID: "h1", AgentVersion: "1", GuestVersion: "1", Driver: "qemu", DriverVersion: "10.0.2", Acceleration: "tcg",
+			AccelerationReason: "there is no /dev/kvm", Isolation: sandbox.IsolationProcess, MultiTenant: true,
+			KernelRelease: "6.1.0", VCPUs: 8, MemoryMB: 8192, DiskTotal: 1 << 40, DiskFree: 1 << 39,
+			Limits: fakeLimits, Templates: []string{"minimal"}, Reachable: true, SeenAt: time.Now(),
+		},
+	}, nil
+}
+
+func (f *fakeSandboxes) Ready(context.Context) error { return f.ready }
+
+// pattern is an endless reader of bytes that do not repeat soon.
+type pattern struct{ at uint64 }
+
+func (p *pattern) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = byte((p.at * 0x9E3779B97F4A7C15) >> 56)
+		p.at++
+	}
+	return len(b), nil
+}
+
+// patternSum is the hash of the first n bytes of a pattern.
+func patternSum(n int64) uint64 {
+	h := hash.Hash64(fnv.New64a())
+	_, _ = io.CopyN(h, &pattern{}, n)
+	return h.Sum64()
+}

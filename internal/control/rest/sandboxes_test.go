@@ -1,0 +1,271 @@
+package rest
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/fault/faulthttp"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+func TestLifeOfASandbox(t *testing.T) {
+	w := newWorld(t)
+	created := w.want(w.call("POST", "/v1/sandboxes", `{"metadata":{"job":"17"}}`), http.StatusCreated)
+	sb := decode[sandboxJSON](w, created)
+	path := "/v1/sandboxes/" + sb.ID
+	if got := created.Header.Get("Location"); got != path {
+		t.Errorf("Location is %q, want %q", got, path)
+	}
+	if sb.Status != "running" || sb.Metadata["job"] != "17" || sb.StopReason != nil {
+		t.Errorf("created %+v", sb)
+	}
+	if got := decode[sandboxJSON](w, w.want(w.call("POST", path+"/pause", ""), http.StatusOK)); got.Status != "paused" {
+		t.Errorf("paused %+v", got)
+	}
+	w.want(w.call("POST", path+"/pause", ""), http.StatusConflict)
+	w.want(w.call("POST", path+"/exec", `{"cmd":"true"}`), http.StatusConflict)
+	if got := decode[sandboxJSON](w, w.want(w.call("POST", path+"/resume", `{}`), http.StatusOK)); got.Status != "running" {
+		t.Errorf("resumed %+v", got)
+	}
+	w.want(w.call("POST", path+"/resume", ""), http.StatusConflict)
+	if got := w.want(w.call("DELETE", path, ""), http.StatusNoContent); len(got.body) != 0 {
+		t.Errorf("204 with a body %q", got.body)
+	}
+	w.want(w.call("DELETE", path, ""), http.StatusNoContent)
+	if got := decode[sandboxJSON](w, w.want(w.call("GET", path, ""), http.StatusOK)); got.Status != "stopped" {
+		t.Errorf("destroyed %+v", got)
+	}
+	if got := w.want(w.call("HEAD", path, ""), http.StatusOK); len(got.body) != 0 {
+		t.Errorf("HEAD with a body %q", got.body)
+	}
+	hosts := decode[[]hostJSON](w, w.want(w.call("GET", "/v1/hosts", ""), http.StatusOK))
+	if len(hosts) != 2 || hosts[0].SeenAt != nil || hosts[1].Limits.MaxVCPUs != fakeLimits.MaxVCPUs {
+		t.Errorf("hosts %+v", hosts)
+	}
+}
+
+func TestCreateDefaults(t *testing.T) {
+	for _, body := range []string{"", "{}", " { } "} {
+		w := newWorld(t)
+		sb := decode[sandboxJSON](w, w.want(w.call("POST", "/v1/sandboxes", body), http.StatusCreated))
+		got := fmt.Sprint(sb.Template, sb.VCPUs, sb.MemoryMB, sb.TimeoutSec, sb.DiskMB, sb.Metadata)
+		if want := fmt.Sprint("minimal", 1, 512, 300, 2048, map[string]string{}); got != want {
+			t.Errorf("body %q: %s, want %s", body, got, want)
+		}
+	}
+}
+
+func TestCreatePassesEveryField(t *testing.T) {
+	w := newWorld(t)
+	w.want(w.call("POST", "/v1/sandboxes", `{"template":"py-3.12","vcpus":2,"memory_mb":1024,"disk_mb":4096,`+
+		`"timeout_sec":0,"env":{"A":"b=c","É":""},"metadata":{"k":"v"},"min_isolation":"process"}`), http.StatusCreated)
+	got := w.fake.rows[0]
+	want := sandbox.Spec{
+		Template: "py-3.12", VCPUs: 2, MemoryMB: 1024, DiskMB: 4096, Timeout: 0,
+		Env: map[string]string{"A": "b=c", "É": ""}, MinIsolation: sandbox.IsolationProcess,
+	}
+	if !reflect.DeepEqual(got.Spec, want) || got.Metadata["k"] != "v" {
+		t.Errorf("got %+v %v", got.Spec, got.Metadata)
+	}
+}
+
+func TestSizesAreRefusedWithTheHostsLimits(t *testing.T) {
+	w := newWorld(t)
+	for body, want := range map[string]string{
+		`{"vcpus":65}`:     "vcpus must be from 1 to 8",
+		`{"vcpus":9}`:      "vcpus must be from 1 to 8",
+		`{"vcpus":0}`:      "vcpus must be from 1 to 8",
+		`{"memory_mb":1}`:  "memory_mb must be from 128 to 4096",
+		`{"memory_mb":-1}`: "memory_mb must be from 128 to 4096",
+	} {
+		if got := w.want(w.call("POST", "/v1/sandboxes", body), http.StatusBadRequest).fault(w); got.Message != want {
+			t.Errorf("%s: %q, want %q", body, got.Message, want)
+		}
+	}
+	w.fake.hostErr = fault.New(fault.HostFailed, "host_unreachable", "no host")
+	if got := w.want(w.call("POST", "/v1/sandboxes", `{"vcpus":0}`), http.StatusBadRequest).fault(w); got.Message != "vcpus must be from 1 to 64" {
+		t.Errorf("without hosts: %q", got.Message)
+	}
+}
+
+func TestListFiltersAndPages(t *testing.T) {
+	w := newWorld(t)
+	var ids []string
+	for _, st := range []sandbox.State{sandbox.Running, sandbox.Paused, sandbox.Stopped, sandbox.Running, sandbox.Error} {
+		ids = append([]string{string(w.fake.add(st))}, ids...)
+	}
+	list := func(query string) (got []string, next answer) {
+		a := w.want(w.call("GET", "/v1/sandboxes"+query, ""), http.StatusOK)
+		for _, sb := range decode[[]sandboxJSON](w, a) {
+			got = append(got, sb.ID)
+		}
+		return got, a
+	}
+	for query, want := range map[string][]string{
+		"":                                       ids,
+		"?status=running":                        {ids[1], ids[4]},
+		"?status=running,paused":                 {ids[1], ids[3], ids[4]},
+		"?status=stopped&status=error":           {ids[0], ids[2]},
+		"?template=minimal&status=paused":        {ids[3]},
+		"?template=other":                        nil,
+		"?limit=1000":                            ids,
+		"?cursor=&limit=5":                       ids,
+		"?utm_source=somebody&template=minimal&": ids,
+	} {
+		if got, _ := list(query); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v, want %v", query, got, want)
+		}
+	}
+	if a := w.call("GET", "/v1/sandboxes?template=other", ""); strings.TrimSpace(string(a.body)) != "[]" {
+		t.Errorf("an empty list is %s", a.body)
+	}
+	var all []string
+	for query, pages := "?limit=2&status=running,paused,error", 0; query != ""; pages++ {
+		got, a := list(query)
+		all = append(all, got...)
+		link := a.Header.Get("Link")
+		if (link == "") != (a.Header.Get("X-Next-Cursor") == "") || pages > 3 {
+			t.Fatalf("page %d: Link %q, X-Next-Cursor %q", pages, link, a.Header.Get("X-Next-Cursor"))
+		}
+		path, _ := strings.CutSuffix(strings.TrimPrefix(link, "<"), `>; rel="next"`)
+		query = strings.TrimPrefix(path, "/v1/sandboxes")
+	}
+	if want := []string{ids[0], ids[1], ids[3], ids[4]}; !reflect.DeepEqual(all, want) {
+		t.Errorf("pages give %v, want %v", all, want)
+	}
+}
+
+func TestEveryKindOfFaultHasItsStatus(t *testing.T) {
+	for _, kind := range fault.Kinds() {
+		w := newWorld(t)
+		w.fake.createErr = fault.Wrap(errors.New("secret cause"), kind, "some_reason", "a sentence")
+		a := w.call("POST", "/v1/sandboxes", "{}")
+		want, code := faulthttp.Status(kind), "some_reason"
+		if kind == fault.Canceled { // the caller is still there, so it was not the caller who cancelled
+			want, code = http.StatusServiceUnavailable, "interrupted"
+		}
+		w.want(a, want)
+		if got := a.fault(w); got.Code != code || strings.Contains(string(a.body), "secret") {
+			t.Errorf("%s: %s", kind, a.body)
+		}
+		retry := want == http.StatusTooManyRequests || want == http.StatusServiceUnavailable
+		if (a.Header.Get("Retry-After") != "") != retry {
+			t.Errorf("%s: Retry-After is %q", kind, a.Header.Get("Retry-After"))
+		}
+		if !strings.Contains(w.log.String(), "secret cause") && kind != fault.Canceled {
+			t.Errorf("%s: the cause is not in the log", kind)
+		}
+	}
+	w := newWorld(t)
+	w.fake.createErr = errors.New("secret cause")
+	if a := w.want(w.call("POST", "/v1/sandboxes", "{}"), http.StatusInternalServerError); strings.Contains(string(a.body), "secret") {
+		t.Errorf("an unclassified error shows its cause: %s", a.body)
+	}
+}
+
+// TestEverySandboxFieldIsShown fills every field of control.Sandbox, and of
+// the spec and host information, with something of its own and looks for it in
+// what is shown. Fields that are kept back are listed with the reason.
+func TestEverySandboxFieldIsShown(t *testing.T) {
+	keptBack := map[string]string{
+		"Generation": "internal", "Spec": "shown field by field", "Env": "secret",
+		"MinIsolation": "what it has is shown, not what was asked for",
+		"Limits":       "shown field by field",
+	}
+	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("east", 3600))
+	sb := control.Sandbox{
+		ID: "id1", Generation: 77, State: sandbox.Paused, HostID: "host9", GuestIP: "1.1.1.1", HostIP: "2.2.2.2",
+		Acceleration: "kvm", Isolation: sandbox.IsolationHardware, StopReason: sandbox.ReasonOOM, Message: "a message",
+		CreatedAt: when, StartedAt: ptr(when.Add(time.Hour)), LastActiveAt: ptr(when.Add(2 * time.Hour)),
+		UpdatedAt: when.Add(3 * time.Hour), EndedAt: ptr(when.Add(4 * time.Hour)),
+		Metadata: map[string]string{"meta": "data"},
+		Spec: sandbox.Spec{
+			Template: "tmpl", VCPUs: 3, MemoryMB: 333, DiskMB: 3333, Timeout: 33333 * time.Second,
+			Env: map[string]string{"E": "V"}, MinIsolation: sandbox.IsolationProcess,
+		},
+	}
+	host := control.HostInfo{
+		ID: "hid", AgentVersion: "av", GuestVersion: "gv", Driver: "dr", DriverVersion: "dv", Acceleration: "tcg",
+		AccelerationReason: "why", Isolation: sandbox.IsolationProcess, MultiTenant: true, KernelRelease: "kr",
+		VCPUs: 5, MemoryMB: 55, DiskTotal: 555, DiskFree: 5555, Templates: []string{"tt"}, Draining: true, Reachable: true,
+		SeenAt: when, BootRetries: 4, Limits: sandbox.Limits{MaxVCPUs: 6, MinMemoryMB: 66, MaxMemoryMB: 666},
+	}
+	for _, v := range []any{sb, sb.Spec, host, host.Limits} {
+		everyFieldFilled(t, v)
+	}
+	shown := leaves(reflect.ValueOf(sandboxOf(sb))) + leaves(reflect.ValueOf(hostOf(host)))
+	for _, v := range []any{sb, sb.Spec, host, host.Limits} {
+		rv := reflect.ValueOf(v)
+		for i := range rv.NumField() {
+			name := rv.Type().Field(i).Name
+			if _, ok := keptBack[name]; ok {
+				continue
+			}
+			want := leaves(rv.Field(i))
+			switch name {
+			case "Timeout":
+				want = "33333;"
+			case "State":
+				want = string(sandbox.StatusPaused) + ";"
+			}
+			if !strings.Contains(";"+shown, ";"+want) {
+				t.Errorf("%T.%s (%s) is not shown", v, name, want)
+			}
+		}
+	}
+	for _, secret := range []string{"77;", "E=V"} {
+		if strings.Contains(";"+shown, ";"+secret) {
+			t.Errorf("%s is shown", secret)
+		}
+	}
+	everyFieldFilled(t, sandboxOf(sb))
+	everyFieldFilled(t, hostOf(host))
+	var zone *time.Location = sandboxOf(sb).CreatedAt.Location()
+	if zone != time.UTC || sandboxOf(sb).EndedAt.Location() != time.UTC {
+		t.Error("times are not in UTC")
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func everyFieldFilled(t *testing.T, v any) {
+	t.Helper()
+	rv := reflect.ValueOf(v)
+	for i := range rv.NumField() {
+		if rv.Field(i).IsZero() {
+			t.Errorf("%T.%s is empty: fill it in the test, or convert it", v, rv.Type().Field(i).Name)
+		}
+	}
+}
+
+// leaves returns the values in v, each followed by ';'.
+func leaves(v reflect.Value) string {
+	if t, ok := v.Interface().(time.Time); ok {
+		return t.UTC().Format(time.RFC3339) + ";"
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		return leaves(v.Elem())
+	case reflect.Struct:
+		var out string
+		for i := range v.NumField() {
+			out += leaves(v.Field(i))
+		}
+		return out
+	case reflect.Map:
+		var out string
+		for _, k := range v.MapKeys() {
+			out += fmt.Sprintf("%v=%v;", k, v.MapIndex(k))
+		}
+		return out
+	default:
+		return fmt.Sprint(v) + ";"
+	}
+}
