@@ -97,9 +97,12 @@ func tidyRoot(dir string) error {
 		// The guest agent gives each sandbox its own of these two.
 		"etc/machine-id", "etc/resolv.conf",
 	} {
-		paths, err := fs.Glob(root.FS(), pattern)
-		if err != nil {
-			return err
+		paths := []string{pattern}
+		if strings.Contains(pattern, "*") {
+			// Only for a pattern: of a plain name, Glob would follow the link.
+			if paths, err = fs.Glob(root.FS(), pattern); err != nil {
+				return err
+			}
 		}
 		for _, path := range paths {
 			if err := root.RemoveAll(path); err != nil {

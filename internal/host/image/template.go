@@ -56,6 +56,9 @@ func (s *Store) Templates() ([]Template, error) {
 	}
 	var all []Template
 	for _, e := range entries {
+		if checkName(e.Name()) != nil {
+			continue // not ours
+		}
 		t, err := s.Template(e.Name())
 		if fault.Is(err, fault.NotFound) {
 			continue // its first build has not ended

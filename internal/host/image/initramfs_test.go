@@ -1,0 +1,116 @@
+package image
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/cavaliergopher/cpio"
+)
+
+func testStore(t *testing.T) *Store {
+	t.Helper()
+	s, err := Open(t.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// testKernel has the modules of GuestModules and no kernel.
+func testKernel(t *testing.T) Kernel {
+	return Kernel{Release: "6.1.0-test", ModuleDir: makeModules(t, "kernel/fs/ext4.ko\n", map[string][]string{
+		"virtio.ko": {"depends="}, "virtio_mmio.ko": {"depends=virtio"}, "virtio_blk.ko": {"depends=virtio"},
+		"virtio_net.ko": {"depends=virtio"}, "overlay.ko": {"depends="}, "erofs.ko": {"depends="}, "kvm-amd.ko": {"depends="},
+	})}
+}
+
+func TestInitramfsHoldsGuestAndModules(t *testing.T) {
+	s, k := testStore(t), testKernel(t)
+	guest := bytes.Repeat([]byte("guest"), 1001)
+	initramfs, err := s.EnsureInitramfs(t.Context(), k, guest, "kvm_amd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(initramfs.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	files := map[string]string{}
+	for r := cpio.NewReader(f); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[fmt.Sprintf("%s %o", h.Name, h.Mode)] = string(data)
+	}
+	if files["init 100755"] != string(guest) {
+		t.Error("init is not the guest")
+	}
+	want := "virtio.ko virtio_mmio.ko virtio_blk.ko virtio_net.ko overlay.ko erofs.ko kvm-amd.ko"
+	order := strings.Fields(files["m/order 100644"])
+	if strings.Join(order, " ") != want {
+		t.Errorf("order is %v, want %s", order, want)
+	}
+	for _, name := range order {
+		if files["m/"+name+" 100644"] == "" {
+			t.Errorf("m/%s is not there", name)
+		}
+	}
+	if _, ok := files["dev/console 20600"]; !ok {
+		t.Error("no dev/console")
+	}
+}
+
+func TestInitramfsDependsOnItsPartsOnly(t *testing.T) {
+	s, k := testStore(t), testKernel(t)
+	make := func(s *Store, guest string) Initramfs {
+		i, err := s.EnsureInitramfs(t.Context(), k, []byte(guest))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	one := make(s, "one")
+	if again := make(s, "one"); again != one {
+		t.Error("the same parts gave another file")
+	}
+	if other := make(testStore(t), "one"); other.Digest != one.Digest {
+		t.Error("the same parts gave another digest elsewhere")
+	}
+	if make(s, "two") == one {
+		t.Error("another guest gave the same file")
+	}
+	if err := os.WriteFile(one.Path, []byte("damage"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	make(s, "one")
+	if digest, _, err := digestFile(one.Path); err != nil || digest != one.Digest {
+		t.Errorf("a damaged file stayed: %s, %v", digest, err)
+	}
+	for n := range 2 * keptInitramfs {
+		make(s, fmt.Sprint(n))
+	}
+	entries, err := os.ReadDir(s.dir + "/initramfs")
+	if err != nil || len(entries) != keptInitramfs {
+		t.Errorf("%d files stayed, want %d", len(entries), keptInitramfs)
+	}
+}
+
+func TestInitramfsNeedsAGuest(t *testing.T) {
+	if _, err := testStore(t).EnsureInitramfs(t.Context(), testKernel(t), nil); err == nil {
+		t.Error("an initramfs without a guest was made")
+	}
+}
