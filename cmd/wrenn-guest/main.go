@@ -1,0 +1,90 @@
+// Command wrenn-guest is the first process of every sandbox VM, and the agent
+// that the first process runs. It is the /init of the initramfs.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/guest/boot"
+	"github.com/wrenn-dev/wrenn/internal/guest/filesystem"
+	"github.com/wrenn-dev/wrenn/internal/guest/process"
+	"github.com/wrenn-dev/wrenn/internal/guest/rpc"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// agentArg selects the agent's part.
+const agentArg = "agent"
+
+// agentMemory is where the agent's garbage collector starts to work hard. It
+// lies below what boot keeps from users.
+const agentMemory = 24 << 20
+
+func main() {
+	var err error
+	switch {
+	case len(os.Args) == 2 && os.Args[1] == agentArg:
+		err = runAgent()
+	case os.Getpid() == 1:
+		err = boot.Run(agentArg)
+	default:
+		err = errors.New("this is the first process of a sandbox VM and does nothing elsewhere")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "wrenn-guest:", err)
+		os.Exit(1)
+	}
+}
+
+// runAgent serves the guest protocol until a signal.
+func runAgent() error {
+	unix.Umask(0o022)
+	debug.SetMemoryLimit(agentMemory)
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0); err != nil {
+		return fmt.Errorf("protect against the out-of-memory killer: %w", err)
+	}
+	unix.CloseOnExec(boot.MemoryFD)
+	unix.CloseOnExec(boot.DiskFD)
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp4", net.JoinHostPort("", strconv.Itoa(rpc.Port)))
+	if err != nil {
+		return err
+	}
+	processes := process.NewTable(process.NewCgroups(boot.UserCgroup, "agent"+os.Getenv(boot.StartEnv)+"-"))
+	server := rpc.NewServer(rpc.Config{
+		Processes: processes,
+		Accounts:  filesystem.NewAccounts("/"),
+		Kernel:    boot.NewMachine(os.NewFile(boot.DiskFD, "disk")),
+		Identity:  boot.NewIdentity("/", filesystem.ReplaceSystemFile),
+		Freezer:   boot.NewUsers(boot.UserCgroup),
+		Vault:     boot.OpenMemory(os.NewFile(boot.MemoryFD, "memory")),
+		Log:       slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()})),
+		Version:   version,
+	})
+	fmt.Fprintln(os.Stderr, "wrenn-guest: ready")
+	err = server.Serve(ctx, listener)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return errors.Join(err, processes.Close(grace))
+}
+
+func logLevel() slog.Level {
+	if boot.Debugging() {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
+}

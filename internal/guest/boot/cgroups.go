@@ -1,0 +1,153 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const cgroupRoot = "/sys/fs/cgroup"
+
+// The two halves of the tree: the agent, and everything it runs for users.
+const (
+	agentCgroup = cgroupRoot + "/agent"
+	// UserCgroup is where each command gets a cgroup of its own.
+	UserCgroup = cgroupRoot + "/user"
+)
+
+// controllers that commands' cgroups get, as far as the kernel has them.
+var controllers = []string{"memory", "pids", "cpu", "io"}
+
+// setUpCgroups makes both halves and limits the users' one, so that no load of
+// theirs takes the agent's memory or process numbers.
+func setUpCgroups() error {
+	for _, dir := range []string{agentCgroup, UserCgroup} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make cgroup: %w", err)
+		}
+	}
+	for _, parent := range []string{cgroupRoot, UserCgroup} {
+		for _, c := range controllers {
+			// A kernel without one of them still runs commands.
+			_ = os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+"+c), 0)
+		}
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return fmt.Errorf("read memory size: %w", err)
+	}
+	total := uint64(info.Totalram) * uint64(info.Unit)
+	limit := strconv.FormatUint(total-reserve(total), 10)
+	if err := os.WriteFile(filepath.Join(UserCgroup, "memory.max"), []byte(limit), 0); err != nil {
+		return fmt.Errorf("limit users' memory: %w", err)
+	}
+	if threads, err := readNumber("/proc/sys/kernel/threads-max"); err == nil {
+		_ = os.WriteFile(filepath.Join(UserCgroup, "pids.max"), []byte(strconv.FormatUint(threads*3/4, 10)), 0)
+	}
+	return nil
+}
+
+// reserve is the memory that users may not have: for the agent and the kernel.
+func reserve(total uint64) uint64 {
+	const least, most = 32 << 20, 64 << 20
+	return min(max(total/8, least), most, total/2)
+}
+
+func readNumber(path string) (uint64, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 64)
+}
+
+// Users freezes and thaws a cgroup with everything below it.
+type Users struct{ dir string }
+
+// NewUsers returns Users for the cgroup v2 directory dir.
+func NewUsers(dir string) *Users { return &Users{dir: dir} }
+
+// freezeTimeout bounds Freeze: a process that waits inside the kernel for a
+// device cannot be frozen until it wakes.
+const freezeTimeout = 5 * time.Second
+
+// Freeze stops every process and returns how many there are, once all stand
+// still. On error some may be frozen: Thaw must follow.
+func (u *Users) Freeze(ctx context.Context) (frozen int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, freezeTimeout)
+	defer cancel()
+	if err := u.set(ctx, true); err != nil {
+		return 0, err
+	}
+	return u.count()
+}
+
+// Thaw lets every process go on. It is idempotent.
+func (u *Users) Thaw(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, freezeTimeout)
+	defer cancel()
+	return u.set(ctx, false)
+}
+
+// set writes cgroup.freeze and waits until cgroup.events says the same.
+func (u *Users) set(ctx context.Context, freeze bool) error {
+	word, state := "0", []byte("frozen 0")
+	if freeze {
+		word, state = "1", []byte("frozen 1")
+	}
+	events, err := os.Open(filepath.Join(u.dir, "cgroup.events"))
+	if err != nil {
+		return fmt.Errorf("freezer: %w", err)
+	}
+	defer events.Close()
+	if err := os.WriteFile(filepath.Join(u.dir, "cgroup.freeze"), []byte(word), 0); err != nil {
+		return fmt.Errorf("freezer: %w", err)
+	}
+	buf := make([]byte, 256)
+	for {
+		n, err := unix.Pread(int(events.Fd()), buf, 0)
+		if err != nil {
+			return fmt.Errorf("freezer: %w", err)
+		}
+		if bytes.Contains(buf[:n], state) {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("processes did not reach %q: %w", state, err)
+		}
+		// A change of the file is POLLPRI (cgroup v2, "Notifications"). The
+		// bound is only so that the end of ctx is seen.
+		fds := []unix.PollFd{{Fd: int32(events.Fd()), Events: unix.POLLPRI}}
+		if _, err := unix.Poll(fds, 50); err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("freezer: %w", err)
+		}
+	}
+}
+
+// count returns the number of processes in the tree.
+func (u *Users) count() (int, error) {
+	n := 0
+	err := filepath.WalkDir(u.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		procs, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			return nil
+		}
+		n += bytes.Count(procs, []byte("\n"))
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("count processes: %w", err)
+	}
+	return n, nil
+}

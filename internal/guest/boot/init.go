@@ -1,0 +1,197 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The descriptors that the agent inherits.
+const (
+	// MemoryFD is a Memory.
+	MemoryFD = 3
+	// DiskFD is the directory where the writable disk is mounted.
+	DiskFD = 4
+)
+
+// Pause between two starts of an agent that keeps dying.
+const (
+	restartFirst = 100 * time.Millisecond
+	restartMost  = 5 * time.Second
+)
+
+// Init is PID 1. It returns only if the machine cannot be powered off.
+//
+// Invariants: it alone waits for any child; exactly one agent runs, or is
+// about to be started; agents share memory and disk.
+type Init struct {
+	console *os.File
+	memory  *Memory
+	disk    *os.File
+	agent   int // pid, or 0
+	starts  int
+	backoff time.Duration
+}
+
+// Run boots the machine, runs the agent (this binary with the arguments given)
+// until the machine is told to stop, and powers off.
+func Run(agentArgs ...string) error {
+	i := &Init{backoff: restartFirst}
+	err := i.boot()
+	if err == nil {
+		err = i.supervise(agentArgs)
+	}
+	if err != nil {
+		i.say("boot failed: %v", err)
+	}
+	return powerOff()
+}
+
+// say writes one line to the console.
+func (i *Init) say(format string, args ...any) {
+	out := i.console
+	if out == nil {
+		out = os.Stderr
+	}
+	fmt.Fprintf(out, "wrenn-guest: %s\n", strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; "))
+}
+
+// boot does everything before the agent.
+func (i *Init) boot() (err error) {
+	unix.Umask(0o022)
+	if err := mountKernel(); err != nil {
+		return err
+	}
+	if i.console, err = os.OpenFile("/dev/console", os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		return err
+	}
+	devices, err := listenUevents()
+	if err != nil {
+		return err
+	}
+	defer devices.close()
+	moduleErr := loadModules("/m")
+	if moduleErr != nil && Debugging() {
+		i.say("%v", moduleErr)
+	}
+	if err := devices.await(rootDevice, diskDevice); err != nil {
+		return errors.Join(err, moduleErr)
+	}
+	if i.disk, err = mountRoot(); err != nil {
+		return errors.Join(err, moduleErr)
+	}
+	// The initramfs stays in memory under the new root: keep it small.
+	_ = os.RemoveAll("/m")
+	for _, step := range []func() error{switchRoot, mountSystem, setUpCgroups, setUpNetwork} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	i.memory, err = NewMemory()
+	return err
+}
+
+// Debugging reports whether the kernel command line has wrenn.debug=1.
+func Debugging() bool {
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return false
+	}
+	for _, word := range strings.Fields(string(line)) {
+		if word == "wrenn.debug=1" {
+			return true
+		}
+	}
+	return false
+}
+
+// supervise keeps an agent running and reaps until a signal asks to stop.
+func (i *Init) supervise(args []string) error {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGCHLD, unix.SIGTERM, unix.SIGINT, unix.SIGPWR, unix.SIGUSR1, unix.SIGUSR2)
+	defer signal.Stop(signals)
+	restart := time.NewTimer(0)
+	for {
+		select {
+		case <-restart.C:
+			started := time.Now()
+			if err := i.start(args); err != nil {
+				return err
+			}
+			if i.starts > 1 {
+				i.say("agent restarted after %s", time.Since(started).Round(time.Millisecond))
+			}
+		case sig := <-signals:
+			if sig != unix.SIGCHLD {
+				i.say("stopping on %s", sig)
+				return nil
+			}
+			if status, died := i.reap(); died {
+				i.say("agent died (%s), starting it again", status)
+				restart.Reset(i.backoff)
+				i.backoff = min(2*i.backoff, restartMost)
+			}
+		}
+	}
+}
+
+// start runs an agent in its cgroup. Its environment tells it which start of
+// this boot it is.
+func (i *Init) start(args []string) error {
+	i.starts++
+	cgroup, err := os.Open(agentCgroup)
+	if err != nil {
+		return fmt.Errorf("start agent: %w", err)
+	}
+	defer cgroup.Close()
+	i.agent, err = syscall.ForkExec("/proc/self/exe", append([]string{"wrenn-guest"}, args...), &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", StartEnv + "=" + strconv.Itoa(i.starts)},
+		Files: []uintptr{i.console.Fd(), i.console.Fd(), i.console.Fd(), i.memory.file.Fd(), i.disk.Fd()},
+		Sys:   &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(cgroup.Fd())},
+	})
+	if err != nil {
+		return fmt.Errorf("start agent: %w", err)
+	}
+	return nil
+}
+
+// StartEnv names the variable that counts the agents of one boot from 1.
+const StartEnv = "WRENN_AGENT_START"
+
+// reap takes every child that has ended, orphans of user commands too, and
+// reports whether the agent was among them.
+func (i *Init) reap() (status string, agentDied bool) {
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil || pid <= 0:
+			return status, agentDied
+		case pid == i.agent:
+			i.agent, agentDied = 0, true
+			status = fmt.Sprintf("status %d", ws.ExitStatus())
+			if ws.Signaled() {
+				status = ws.Signal().String()
+			}
+		}
+	}
+}
+
+// powerOff ends user processes, writes the disk back and turns the machine
+// off. It returns only on failure.
+func powerOff() error {
+	_ = os.WriteFile(filepath.Join(UserCgroup, "cgroup.kill"), []byte("1"), 0)
+	unix.Sync()
+	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+}

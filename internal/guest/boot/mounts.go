@@ -1,0 +1,150 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Where things are while the initramfs is still the root. After the switch
+// these paths lie under the new root and cannot be named any more.
+const (
+	rootDevice = "/dev/vda"
+	diskDevice = "/dev/vdb"
+	lowerDir   = "/lower"
+	diskDir    = "/disk"
+	newRoot    = "/newroot"
+)
+
+type mount struct {
+	source, target, fstype string
+	flags                  uintptr
+	data                   string
+}
+
+func (m mount) do() error {
+	if err := os.MkdirAll(m.target, 0o755); err != nil {
+		return fmt.Errorf("mount %s: %w", m.target, err)
+	}
+	if err := unix.Mount(m.source, m.target, m.fstype, m.flags, m.data); err != nil {
+		return fmt.Errorf("mount %s on %s as %s: %w", m.source, m.target, m.fstype, err)
+	}
+	return nil
+}
+
+func mountAll(mounts []mount) error {
+	for _, m := range mounts {
+		if err := m.do(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const noExec = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+
+// mountKernel mounts what loading modules and finding disks needs.
+func mountKernel() error {
+	return mountAll([]mount{
+		{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"},
+		{"proc", "/proc", "proc", noExec, ""},
+		{"sysfs", "/sys", "sysfs", noExec, ""},
+	})
+}
+
+// rootTypes are the file systems that a root image may have.
+var rootTypes = []string{"erofs", "ext4", "squashfs"}
+
+// mountRoot mounts the image, the writable disk and the overlay of both, and
+// returns the disk's directory, which stays usable after the switch.
+func mountRoot() (disk *os.File, err error) {
+	if err := mountImage(); err != nil {
+		return nil, err
+	}
+	if err := (mount{diskDevice, diskDir, "ext4", unix.MS_NOATIME, ""}).do(); err != nil {
+		return nil, err
+	}
+	upper, work := filepath.Join(diskDir, "upper"), filepath.Join(diskDir, "work")
+	for _, dir := range []string{upper, work} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("prepare writable disk: %w", err)
+		}
+	}
+	// redirect_dir lets directories of the image be renamed, as programs expect.
+	data := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,redirect_dir=on", lowerDir, upper, work)
+	if err := (mount{"overlay", newRoot, "overlay", 0, data}).do(); err != nil {
+		return nil, err
+	}
+	disk, err = os.Open(diskDir)
+	if err != nil {
+		return nil, fmt.Errorf("open writable disk: %w", err)
+	}
+	return disk, nil
+}
+
+func mountImage() error {
+	var errs []error
+	for _, fstype := range rootTypes {
+		err := (mount{rootDevice, lowerDir, fstype, unix.MS_RDONLY, ""}).do()
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// switchRoot makes the overlay the root, as switch_root(8) does: an initramfs
+// cannot be left by pivot_root(2).
+func switchRoot() error {
+	for _, dir := range []string{"/dev", "/proc", "/sys"} {
+		target := newRoot + dir
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return fmt.Errorf("switch root: %w", err)
+		}
+		if err := unix.Mount(dir, target, "", unix.MS_MOVE, ""); err != nil {
+			return fmt.Errorf("move %s: %w", dir, err)
+		}
+	}
+	if err := os.Chdir(newRoot); err != nil {
+		return fmt.Errorf("switch root: %w", err)
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("move root: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("change root: %w", err)
+	}
+	return os.Chdir("/")
+}
+
+// mountSystem mounts what programs expect of a running system.
+func mountSystem() error {
+	err := mountAll([]mount{
+		{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
+		{"tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
+		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755"},
+		{"cgroup2", cgroupRoot, "cgroup2", noExec, "nsdelegate"},
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll("/run/lock", 0o1777); err != nil {
+		return err
+	}
+	if err := os.MkdirAll("/tmp", 0o1777); err != nil {
+		return err
+	}
+	for link, target := range map[string]string{
+		"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0",
+		"/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2",
+	} {
+		if err := os.Symlink(target, link); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}

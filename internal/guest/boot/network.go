@@ -1,0 +1,71 @@
+package boot
+
+import (
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/vishvananda/netlink"
+)
+
+// The network is the same in every guest: each lives in a namespace of its own
+// on the host.
+var (
+	guestAddress   = net.IPNet{IP: net.IPv4(169, 254, 0, 21), Mask: net.CIDRMask(30, 32)}
+	gatewayAddress = net.IPv4(169, 254, 0, 22)
+	gatewayMAC     = net.HardwareAddr{0x02, 0, 0, 0, 0, 0x02}
+)
+
+// setUpNetwork brings up the loopback and the first other link. A machine
+// without one is an error.
+func setUpNetwork() error {
+	disableIPv6()
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
+	}
+	var card netlink.Link
+	for _, l := range links {
+		switch {
+		case l.Attrs().Flags&net.FlagLoopback != 0:
+			if err := netlink.LinkSetUp(l); err != nil {
+				return fmt.Errorf("set %s up: %w", l.Attrs().Name, err)
+			}
+		case card == nil && len(l.Attrs().HardwareAddr) == 6:
+			card = l
+		}
+	}
+	if card == nil {
+		return fmt.Errorf("there is no network card")
+	}
+	return setUpCard(card)
+}
+
+func setUpCard(card netlink.Link) error {
+	if err := netlink.AddrAdd(card, &netlink.Addr{IPNet: &guestAddress}); err != nil {
+		return fmt.Errorf("set address: %w", err)
+	}
+	if err := netlink.LinkSetUp(card); err != nil {
+		return fmt.Errorf("set %s up: %w", card.Attrs().Name, err)
+	}
+	// Permanent: a clone must not wait for the gateway to answer ARP.
+	neighbour := &netlink.Neigh{
+		LinkIndex: card.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
+		IP: gatewayAddress, HardwareAddr: gatewayMAC,
+	}
+	if err := netlink.NeighSet(neighbour); err != nil {
+		return fmt.Errorf("set gateway's neighbour entry: %w", err)
+	}
+	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: card.Attrs().Index, Gw: gatewayAddress}); err != nil {
+		return fmt.Errorf("set default route: %w", err)
+	}
+	return nil
+}
+
+// disableIPv6 is for every link to come. A kernel without IPv6 has no such
+// files, which is as good.
+func disableIPv6() {
+	for _, scope := range []string{"all", "default"} {
+		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+scope+"/disable_ipv6", []byte("1"), 0)
+	}
+}

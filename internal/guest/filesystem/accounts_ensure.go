@@ -1,0 +1,89 @@
+package filesystem
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// accountName is what useradd(8) takes, and keeps the files' separators out.
+var accountName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+
+// validAccount checks that u can stand in a line of passwd(5).
+func validAccount(u User) error {
+	bad := func(s string) bool {
+		return strings.ContainsAny(s, ":\n\r\x00") || !path.IsAbs(s) || len(s) > maxPath
+	}
+	if !accountName.MatchString(u.Name) || bad(u.Home) || bad(u.Shell) {
+		return fault.New(fault.Invalid, "invalid_user", "a user needs a plain name and an absolute home and shell")
+	}
+	return nil
+}
+
+// Ensure makes the user want exist: its line in passwd, group and (where there
+// is one) shadow, without a password, and its home directory. A user of that
+// name that exists already is left as it is, but for a missing home.
+func (a *Accounts) Ensure(want User) error {
+	if err := validAccount(want); err != nil {
+		return err
+	}
+	d, err := a.Read()
+	if err != nil {
+		return err
+	}
+	if have, ok := d.users[want.Name]; ok {
+		return a.ensureHome(have)
+	}
+	if _, ok := d.groups[want.GID]; !ok {
+		line := fmt.Sprintf("%s:x:%d:\n", want.Name, want.GID)
+		if err := a.appendLine("group", line, 0o644); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(a.file("shadow")); err == nil {
+		// "*" is no valid hash: nobody can log in with a password (shadow(5)).
+		if err := a.appendLine("shadow", want.Name+":*:19000:0:99999:7:::\n", 0o640); err != nil {
+			return err
+		}
+	}
+	line := fmt.Sprintf("%s:x:%d:%d::%s:%s\n", want.Name, want.UID, want.GID, want.Home, want.Shell)
+	if err := a.appendLine("passwd", line, 0o644); err != nil {
+		return err
+	}
+	return a.ensureHome(want)
+}
+
+// ensureHome makes a missing home directory, owned by u. System accounts of
+// images often have none on purpose ("/nonexistent"): those stay without.
+func (a *Accounts) ensureHome(u User) error {
+	home := filepath.Join(a.root, u.Home)
+	if _, err := os.Stat(home); err == nil || u.Home == "/nonexistent" {
+		return nil
+	}
+	if err := makeParents(home, Owner{UID: u.UID, GID: u.GID}); err != nil {
+		return fmt.Errorf("make home of %s: %w", u.Name, err)
+	}
+	return nil
+}
+
+// appendLine adds line to an account file by replacing the whole file, so that
+// no reader sees half a line. The file keeps its mode and owner.
+func (a *Accounts) appendLine(name, line string, mode os.FileMode) error {
+	have, err := readBounded(a.file(name))
+	if err != nil {
+		return err
+	}
+	if len(have) > 0 && have[len(have)-1] != '\n' {
+		line = "\n" + line
+	}
+	content := string(have) + line
+	if err := ReplaceSystemFile(a.file(name), content, mode); err != nil {
+		return fmt.Errorf("extend /etc/%s: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package filesystem
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Content is a file open for reading. The caller closes it.
+type Content struct {
+	Name       string
+	ModifiedAt time.Time
+	// Size is -1 when it is only known at the end: files that the kernel
+	// makes up (/proc, /sys) say zero and have content.
+	Size int64
+	file *os.File
+}
+
+// Open opens the regular file at path. A missing file is NotFound, a directory
+// and anything else that is not a regular file Invalid; nothing is opened then
+// that could block or act on being opened.
+func (f *Files) Open(path string) (*Content, error) {
+	file, err := openRegular(path)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return nil, errMissing(path, err)
+	}
+	if err != nil {
+		return nil, classify(path, err)
+	}
+	fi, err := file.Stat()
+	if err != nil {
+		_ = file.Close()
+		return nil, classify(path, err)
+	}
+	c := &Content{Name: filepath.Base(path), ModifiedAt: fi.ModTime(), Size: fi.Size(), file: file}
+	if madeUp(file) {
+		c.Size = -1
+	}
+	return c, nil
+}
+
+// openRegular opens path for reading if, and only if, it is a regular file.
+// The first descriptor only names the file (O_PATH, open(2)): what is checked
+// is what is opened, and a pipe is never opened at all.
+func openRegular(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		return nil, errIsDirectory(path)
+	default:
+		return nil, errSpecial(path)
+	}
+	in, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	// O_NONBLOCK is for kernel files that wait for news, such as /proc/kmsg.
+	return os.NewFile(uintptr(in), path), nil
+}
+
+// madeUp reports whether file lies in a file system whose sizes mean nothing.
+func madeUp(file *os.File) bool {
+	var st unix.Statfs_t
+	err := onDescriptor(file, func(fd int) (err error) { return unix.Fstatfs(fd, &st) })
+	if err != nil {
+		return false
+	}
+	switch int64(st.Type) {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEBUGFS_MAGIC,
+		unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC:
+		return true
+	}
+	return false
+}
+
+// onDescriptor calls fn with file's descriptor, which stays non-blocking.
+func onDescriptor(file *os.File, fn func(fd int) error) error {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var fnErr error
+	if err := raw.Control(func(fd uintptr) { fnErr = fn(int(fd)) }); err != nil {
+		return err
+	}
+	return fnErr
+}
+
+// Read reads on. A kernel file that has nothing to say now is at its end.
+func (c *Content) Read(p []byte) (n int, err error) {
+	if c.Size >= 0 {
+		return c.file.Read(p)
+	}
+	err = onDescriptor(c.file, func(fd int) (err error) {
+		for {
+			if n, err = unix.Read(fd, p); !errors.Is(err, unix.EINTR) {
+				return err
+			}
+		}
+	})
+	switch {
+	case errors.Is(err, unix.EAGAIN), err == nil && n == 0 && len(p) > 0:
+		return 0, io.EOF
+	case err != nil:
+		return 0, &os.PathError{Op: "read", Path: c.file.Name(), Err: err}
+	}
+	return n, nil
+}
+
+// Seekable returns the file for http.ServeContent. It must not be called on
+// content of unknown size.
+func (c *Content) Seekable() io.ReadSeeker { return c.file }
+
+// Close closes the file.
+func (c *Content) Close() error { return c.file.Close() }

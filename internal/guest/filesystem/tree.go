@@ -1,0 +1,129 @@
+package filesystem
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// Owner is who new files and directories belong to.
+type Owner struct {
+	UID, GID uint32
+}
+
+// maxEntries bounds one listing.
+const maxEntries = 50_000
+
+// makeParents makes dir and what is missing above it, 0755, for owner.
+// Directories that exist are left as they are.
+func makeParents(dir string, owner Owner) error {
+	fi, err := os.Stat(dir)
+	switch {
+	case err == nil && fi.IsDir():
+		return nil
+	case err == nil:
+		return errNotDirectory(dir, nil)
+	case errors.Is(err, syscall.ENOTDIR):
+		return errNotDirectory(dir, err)
+	case !errors.Is(err, os.ErrNotExist):
+		return classify(dir, err)
+	}
+	if err := makeParents(filepath.Dir(dir), owner); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		if fi, statErr := os.Stat(dir); statErr == nil && fi.IsDir() {
+			return nil
+		}
+		return classify(dir, err)
+	}
+	return classify(dir, os.Lchown(dir, int(owner.UID), int(owner.GID)))
+}
+
+// MakeDir makes path and its missing parents. A directory that is there
+// already is Exists; anything else there is Invalid.
+func (f *Files) MakeDir(path string, owner Owner) (Entry, error) {
+	if fi, err := os.Stat(path); err == nil {
+		if fi.IsDir() {
+			return Entry{}, fault.New(fault.Exists, "directory_exists", "directory '%s' exists already", path)
+		}
+		return Entry{}, errNotDirectory(path, nil)
+	}
+	if err := makeParents(path, owner); err != nil {
+		return Entry{}, err
+	}
+	return f.Stat(path)
+}
+
+// Remove deletes path and all below it. A missing path is success; the root
+// directory is refused.
+func (f *Files) Remove(path string) error {
+	if filepath.Clean(path) == "/" {
+		return fault.New(fault.Invalid, "invalid_path", "the root directory cannot be removed")
+	}
+	err := os.RemoveAll(path)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
+	return classify(path, err)
+}
+
+// List describes what is below path, depth levels deep (zero means one), in
+// lexical order, a directory before its children. Path may be a link to a
+// directory; links below it are not followed.
+func (f *Files) List(path string, depth uint32) ([]Entry, error) {
+	d, err := f.accounts.Read()
+	if err != nil {
+		return nil, err
+	}
+	fi, err := os.Stat(path)
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return nil, errMissing(path, err)
+	case err != nil:
+		return nil, classify(path, err)
+	case !fi.IsDir():
+		return nil, errNotDirectory(path, nil)
+	}
+	l := lister{directory: d}
+	if err := l.walk(path, max(depth, 1)); err != nil {
+		return nil, err
+	}
+	return l.entries, nil
+}
+
+type lister struct {
+	directory *Directory
+	entries   []Entry
+}
+
+func (l *lister) walk(dir string, depth uint32) error {
+	children, err := os.ReadDir(dir)
+	if err != nil {
+		return classify(dir, err)
+	}
+	for _, c := range children {
+		if len(l.entries) >= maxEntries {
+			return fault.New(fault.TooLarge, "too_many_entries", "the listing has more than %d entries: ask for less depth", maxEntries)
+		}
+		path := filepath.Join(dir, c.Name())
+		e, err := l.directory.stat(path)
+		if fault.Is(err, fault.NotFound) {
+			continue // removed since the directory was read
+		}
+		if err != nil {
+			return err
+		}
+		l.entries = append(l.entries, e)
+		if depth > 1 && c.Type()&fs.ModeDir != 0 {
+			if err := l.walk(path, depth-1); err != nil && !fault.Is(err, fault.NotFound) {
+				return err
+			}
+		}
+	}
+	return nil
+}

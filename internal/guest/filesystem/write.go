@@ -1,0 +1,154 @@
+package filesystem
+
+import (
+	"crypto/rand"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// Write says where content goes.
+type Write struct {
+	Path  string
+	Owner Owner
+	// Mode is permission bits; nil keeps those of an existing file and is
+	// 0644 for a new one.
+	Mode *uint32
+	// Metadata replaces all that the file had. See ValidateMetadata.
+	Metadata map[string]string
+}
+
+// maxLinks is how many links the kernel follows at the end of a path (path_resolution(7)).
+const maxLinks = 40
+
+// writeBuffer is the unit in which content goes to disk.
+const writeBuffer = 128 << 10
+
+// Write replaces the file at w.Path with the content of r and returns its
+// size. Missing parents are made. The content goes to a temporary file beside
+// it first: on any error, of r too, the path is as it was. A link is followed;
+// a directory is reason is_directory, another special file Invalid, a full
+// disk reason guest_disk_full.
+func (f *Files) Write(w Write, r io.Reader) (int64, error) {
+	if err := ValidateMetadata(w.Metadata); err != nil {
+		return 0, err
+	}
+	path, mode, err := target(w.Path)
+	if err != nil {
+		return 0, err
+	}
+	if w.Mode != nil {
+		mode = os.FileMode(*w.Mode & 0o777)
+	}
+	if err := makeParents(filepath.Dir(path), w.Owner); err != nil {
+		return 0, err
+	}
+	return replaceFile(path, r, func(tmp *os.File) error {
+		if err := tmp.Chown(int(w.Owner.UID), int(w.Owner.GID)); err != nil {
+			return err
+		}
+		if err := tmp.Chmod(mode); err != nil {
+			return err
+		}
+		return onDescriptor(tmp, func(fd int) error { return writeMetadata(fd, w.Metadata) })
+	})
+}
+
+// target follows the links at the end of path and returns the file to replace
+// with the mode that it keeps.
+func target(path string) (string, os.FileMode, error) {
+	given := path
+	for range maxLinks {
+		fi, err := os.Lstat(path)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return path, 0o644, nil
+		case errors.Is(err, syscall.ENOTDIR):
+			return "", 0, errNotDirectory(filepath.Dir(given), err)
+		case err != nil:
+			return "", 0, classify(given, err)
+		case fi.IsDir():
+			return "", 0, errIsDirectory(given)
+		case fi.Mode().IsRegular():
+			return path, fi.Mode().Perm(), nil
+		case fi.Mode()&os.ModeSymlink == 0:
+			return "", 0, errSpecial(given)
+		}
+		link, err := os.Readlink(path)
+		if err != nil {
+			return "", 0, classify(given, err)
+		}
+		if !filepath.IsAbs(link) {
+			// Not cleaned: ".." behind a linked directory is for the kernel.
+			link = filepath.Dir(path) + "/" + link
+		}
+		path = link
+	}
+	return "", 0, fault.Wrap(syscall.ELOOP, fault.Invalid, "invalid_path", "path '%s' is a loop of links", given)
+}
+
+// temporaryName returns an unused name in the directory of path.
+func temporaryName(path string) string {
+	dir := path[:strings.LastIndexByte(path, '/')+1]
+	return dir + ".wrenn-" + rand.Text()
+}
+
+// replaceFile puts the content of r at path by writing a temporary file,
+// preparing it (owner, mode) and renaming it.
+func replaceFile(path string, r io.Reader, prepare func(*os.File) error) (size int64, err error) {
+	tmp, err := os.OpenFile(temporaryName(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return 0, classify(path, err)
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(tmp.Name())
+		}
+	}()
+	// The bare Writer keeps io.CopyBuffer to our buffer.
+	size, err = io.CopyBuffer(struct{ io.Writer }{tmp}, r, make([]byte, writeBuffer))
+	if err == nil {
+		err = prepare(tmp)
+	}
+	if closeErr := tmp.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return 0, classify(path, err)
+	}
+	return size, nil
+}
+
+// ReplaceSystemFile replaces a small file such as /etc/hosts, which keeps its mode and
+// owner, or is made with mode for root. A link is replaced by the file: those
+// in images often lead to where nothing is. Equal content is left alone, so
+// that a full disk does not matter then.
+func ReplaceSystemFile(path, content string, mode os.FileMode) error {
+	uid, gid := 0, 0
+	if fi, err := os.Lstat(path); err == nil && fi.Mode().IsRegular() {
+		if have, err := os.ReadFile(path); err == nil && string(have) == content {
+			return nil
+		}
+		mode = fi.Mode().Perm()
+		if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+			uid, gid = int(st.Uid), int(st.Gid)
+		}
+	}
+	_, err := replaceFile(path, strings.NewReader(content), func(tmp *os.File) error {
+		if os.Getuid() == 0 {
+			if err := tmp.Chown(uid, gid); err != nil {
+				return err
+			}
+		}
+		return tmp.Chmod(mode)
+	})
+	return err
+}

@@ -1,0 +1,130 @@
+package process
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Groups makes the kernel groups that hold a command and all it starts.
+type Groups interface {
+	// New makes a group. Name is unique among the commands of one agent.
+	New(name string) (Group, error)
+}
+
+// Group holds one command and its descendants.
+type Group interface {
+	// Dir returns the descriptor of the cgroup directory to start in, or -1.
+	Dir() int
+	// Kill sends SIGKILL to every process in the group.
+	Kill() error
+	// Members returns the processes in the group.
+	Members() ([]int, error)
+	// Release gives the group back once its processes are gone.
+	Release()
+}
+
+// NoGroups is for machines without a cgroup v2 hierarchy: a command is then
+// held together by its process group alone.
+type NoGroups struct{}
+
+// New returns a group that holds nothing.
+func (NoGroups) New(string) (Group, error) { return noGroup{}, nil }
+
+type noGroup struct{}
+
+func (noGroup) Dir() int                { return -1 }
+func (noGroup) Kill() error             { return nil }
+func (noGroup) Members() ([]int, error) { return nil, nil }
+func (noGroup) Release()                {}
+
+// Cgroups makes one cgroup (v2) for each command under a parent directory.
+//
+// Invariant: a directory is removed once it is empty; those that children of
+// an ended command still live in are tried again whenever another is released.
+type Cgroups struct {
+	parent string
+	prefix string
+
+	mu    sync.Mutex // protects the following
+	husks []string
+}
+
+// NewCgroups returns Cgroups under the directory parent, which must be a
+// cgroup v2 without processes of its own. Names get prefix, which must differ
+// between agents that share the parent.
+func NewCgroups(parent, prefix string) *Cgroups {
+	return &Cgroups{parent: parent, prefix: prefix}
+}
+
+// New makes the cgroup for one command.
+func (c *Cgroups) New(name string) (Group, error) {
+	path := filepath.Join(c.parent, c.prefix+name)
+	if err := os.Mkdir(path, 0o755); err != nil {
+		return nil, fmt.Errorf("make cgroup: %w", err)
+	}
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		_ = os.Remove(path)
+		return nil, fmt.Errorf("open cgroup: %w", err)
+	}
+	return &cgroup{owner: c, path: path, fd: fd}, nil
+}
+
+// release removes path and every earlier one that has become empty.
+func (c *Cgroups) release(path string) {
+	c.mu.Lock()
+	husks := append(c.husks, path)
+	c.husks = nil
+	c.mu.Unlock()
+	var left []string
+	for _, h := range husks {
+		if err := os.Remove(h); err != nil && !errors.Is(err, os.ErrNotExist) {
+			left = append(left, h)
+		}
+	}
+	c.mu.Lock()
+	c.husks = append(c.husks, left...)
+	c.mu.Unlock()
+}
+
+type cgroup struct {
+	owner *Cgroups
+	path  string
+	fd    int
+}
+
+func (g *cgroup) Dir() int { return g.fd }
+
+// Kill uses cgroup.kill, which no process can escape by forking (Linux 5.14,
+// Documentation/admin-guide/cgroup-v2.rst).
+func (g *cgroup) Kill() error {
+	return os.WriteFile(filepath.Join(g.path, "cgroup.kill"), []byte("1"), 0)
+}
+
+func (g *cgroup) Members() ([]int, error) {
+	b, err := os.ReadFile(filepath.Join(g.path, "cgroup.procs"))
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, f := range bytes.Fields(b) {
+		pid, err := strconv.Atoi(string(f))
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
+}
+
+func (g *cgroup) Release() {
+	_ = unix.Close(g.fd)
+	g.owner.release(g.path)
+}

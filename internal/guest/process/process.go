@@ -1,0 +1,250 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// Exit is how a command ended.
+type Exit struct {
+	// Code is the exit code, or -1 when a signal ended the command.
+	Code int
+	// Signal is zero unless a signal ended the command.
+	Signal syscall.Signal
+	// Status says it in words: "exit status 1", "signal: killed".
+	Status string
+	// TimedOut is true when the command was killed for its timeout.
+	TimedOut bool
+}
+
+// Process is one command, running or lately ended.
+//
+// Invariants: its identity is this value, never the PID, which the kernel may
+// give to another process as soon as this one was reaped; a signal is sent
+// only while the main process is not reaped; exit is set before ended closes.
+type Process struct {
+	// Constant after start.
+	key   uint64
+	pid   int
+	spec  Spec
+	group Group
+	pidfd *os.File
+	files stdio
+	input *input // nil without stdin
+	hub   *hub
+	ended chan struct{}
+
+	mu       sync.Mutex // protects the following
+	reaped   bool
+	timedOut bool
+	exit     Exit
+}
+
+// PID returns the number of the main process in the guest.
+func (p *Process) PID() int { return p.pid }
+
+// Spec returns what was started.
+func (p *Process) Spec() Spec { return p.spec }
+
+// Subscribe attaches a reader to output from now on.
+func (p *Process) Subscribe() (*Subscription, error) { return p.hub.subscribe() }
+
+// Ended is closed when the command has ended and its output is delivered.
+func (p *Process) Ended() <-chan struct{} { return p.ended }
+
+// Exit tells how the command ended. It is valid once Ended is closed.
+func (p *Process) Exit() Exit {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.exit
+}
+
+// running reports whether the main process has not been reaped.
+func (p *Process) running() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.reaped
+}
+
+func errNotRunning(pid int) error {
+	return fault.New(fault.NotFound, "process_not_found", "process %d is not running", pid)
+}
+
+// Signal sends sig to the command's process group. SIGKILL goes to its whole
+// cgroup, which children in other process groups cannot leave. A command that
+// has ended is NotFound.
+func (p *Process) Signal(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reaped {
+		return errNotRunning(p.pid)
+	}
+	return p.signalLocked(sig)
+}
+
+func (p *Process) signalLocked(sig syscall.Signal) error {
+	if sig == syscall.SIGKILL {
+		if err := p.group.Kill(); err != nil {
+			return fmt.Errorf("kill cgroup: %w", err)
+		}
+	}
+	if err := unix.Kill(-p.pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal process group: %w", err)
+	}
+	return nil
+}
+
+// expire kills the command for its timeout.
+func (p *Process) expire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reaped {
+		return
+	}
+	p.timedOut = true
+	_ = p.signalLocked(syscall.SIGKILL)
+}
+
+// WriteStdin writes to the command's stdin pipe. It waits while the pipe is
+// full, until ctx ends.
+func (p *Process) WriteStdin(ctx context.Context, b []byte) error {
+	if p.input == nil || p.files.terminal {
+		return fault.New(fault.WrongState, "no_stdin", "the process was started without stdin")
+	}
+	return p.writeInput(ctx, b)
+}
+
+// WriteTerminal writes to the command's terminal.
+func (p *Process) WriteTerminal(ctx context.Context, b []byte) error {
+	if !p.files.terminal {
+		return fault.New(fault.WrongState, "no_terminal", "the process has no terminal")
+	}
+	return p.writeInput(ctx, b)
+}
+
+func (p *Process) writeInput(ctx context.Context, b []byte) error {
+	if !p.running() {
+		return errNotRunning(p.pid)
+	}
+	return p.input.write(ctx, b)
+}
+
+// CloseStdin gives the command end of file. Closing twice is success.
+func (p *Process) CloseStdin() error {
+	if p.input == nil || p.files.terminal {
+		return fault.New(fault.WrongState, "no_stdin", "the process was started without stdin")
+	}
+	if err := p.input.file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("close stdin: %w", err)
+	}
+	return nil
+}
+
+// Resize changes the size of the command's terminal.
+func (p *Process) Resize(size Size) error {
+	if !p.files.terminal {
+		return fault.New(fault.WrongState, "no_terminal", "the process has no terminal")
+	}
+	raw, err := p.input.file.SyscallConn()
+	if err != nil {
+		return errNotRunning(p.pid)
+	}
+	var setErr error
+	if err := raw.Control(func(fd uintptr) { setErr = setSize(int(fd), size) }); err != nil {
+		return errNotRunning(p.pid)
+	}
+	return setErr
+}
+
+// run supervises the command until it has ended. linger takes over the
+// sources that children still hold open.
+func (p *Process) run(linger func(source)) {
+	var timer *time.Timer
+	if p.spec.Timeout > 0 {
+		timer = time.AfterFunc(p.spec.Timeout, p.expire)
+	}
+	var pumps sync.WaitGroup
+	open := make([]bool, len(p.files.sources))
+	for i, src := range p.files.sources {
+		pumps.Go(func() { open[i] = src.pump(p.hub) })
+	}
+	p.awaitExit()
+	if timer != nil {
+		timer.Stop()
+	}
+	p.reap()
+	for _, src := range p.files.sources {
+		_ = src.file.SetReadDeadline(time.Now().Add(drainGrace))
+	}
+	if p.input != nil && !p.files.terminal {
+		_ = p.input.file.Close()
+	}
+	pumps.Wait()
+	for i, src := range p.files.sources {
+		if open[i] {
+			linger(src)
+		} else {
+			_ = src.file.Close()
+		}
+	}
+	p.hub.close()
+	close(p.ended)
+	p.group.Release()
+}
+
+// awaitExit returns when the main process has ended, without reaping it. It
+// costs no thread: a pidfd is readable from then on (pidfd_open(2)).
+func (p *Process) awaitExit() {
+	raw, err := p.pidfd.SyscallConn()
+	if err == nil {
+		err = raw.Read(func(fd uintptr) bool {
+			var info unix.Siginfo
+			err := unix.Waitid(unix.P_PIDFD, int(fd), &info, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil)
+			return err == nil && info.Signo != 0 || err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN)
+		})
+	}
+	if err != nil {
+		// The poller refused the descriptor: wait in a thread instead.
+		for errors.Is(unix.Waitid(unix.P_PID, p.pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
+			continue
+		}
+	}
+}
+
+// reap takes the exit status. From here on the PID may belong to another.
+func (p *Process) reap() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var ws unix.WaitStatus
+	for {
+		_, err := unix.Wait4(p.pid, &ws, 0, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	_ = p.pidfd.Close()
+	p.reaped = true
+	p.exit = exitOf(ws)
+	p.exit.TimedOut = p.timedOut
+}
+
+func exitOf(ws unix.WaitStatus) Exit {
+	if ws.Signaled() {
+		e := Exit{Code: -1, Signal: ws.Signal(), Status: "signal: " + ws.Signal().String()}
+		if ws.CoreDump() {
+			e.Status += " (core dumped)"
+		}
+		return e
+	}
+	return Exit{Code: ws.ExitStatus(), Status: "exit status " + strconv.Itoa(ws.ExitStatus())}
+}

@@ -1,0 +1,105 @@
+package process
+
+import (
+	"strings"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// Limits of a Table. They bound what callers can make the agent hold.
+const (
+	// MaxRunning is the number of commands that may run at once.
+	MaxRunning = 512
+	// MaxFinished is the number of ended commands kept for a late Connect.
+	MaxFinished = 128
+	// MaxSubscribers is the number of readers of one command.
+	MaxSubscribers = 16
+	// MaxSpecBytes is the size of arguments and environment of one command.
+	MaxSpecBytes = 1 << 20
+	// MaxTableBytes is the size of arguments and environments of all commands
+	// that the table holds.
+	MaxTableBytes = 32 << 20
+	// MaxLingering is the number of output pipes that stay open for children
+	// of ended commands.
+	MaxLingering = 256
+)
+
+// Retention is how long an ended command can still be connected to.
+const Retention = 30 * time.Second
+
+// Credential is what a command runs as, by number.
+type Credential struct {
+	UID, GID uint32
+	Groups   []uint32
+}
+
+// Size is the size of a terminal in characters.
+type Size struct {
+	Cols, Rows uint16
+}
+
+// Spec is a command to run.
+type Spec struct {
+	// Cmd is a path, or a name looked up in the PATH of Env. Args follow it
+	// verbatim; no shell is involved.
+	Cmd  string
+	Args []string
+	// Env is the whole environment, as KEY=value.
+	Env []string
+	// Dir is an absolute path.
+	Dir        string
+	Credential Credential
+	// Stdin gives the command a pipe for its input; without it reads give
+	// end of file. A terminal always has input.
+	Stdin bool
+	// Terminal, when not nil, runs the command on a terminal of that size.
+	Terminal *Size
+	// Timeout is the command's lifetime. Zero means none.
+	Timeout time.Duration
+	// Label is what the caller wants List to show.
+	Label Label
+}
+
+// Label is what the caller said about a command. The table only keeps it.
+type Label struct {
+	Envs map[string]string
+	// Cwd and Tag are nil when they were not given.
+	Cwd, Tag *string
+}
+
+// bytes is the memory that keeping s costs, roughly.
+func (s *Spec) bytes() int {
+	n := len(s.Cmd) + len(s.Dir)
+	for _, a := range s.Args {
+		n += len(a) + 16
+	}
+	for _, e := range s.Env {
+		n += len(e) + 16
+	}
+	if s.Label.Tag != nil {
+		n += len(*s.Label.Tag)
+	}
+	return n
+}
+
+// validate checks what execve(2) would refuse without saying why.
+func (s *Spec) validate() error {
+	if s.Cmd == "" {
+		return fault.New(fault.Invalid, "missing_cmd", "cmd is required")
+	}
+	if s.bytes() > MaxSpecBytes {
+		return fault.New(fault.TooLarge, "command_too_large", "arguments and environment may have at most %d bytes", MaxSpecBytes)
+	}
+	hasNUL := strings.ContainsRune(s.Cmd, 0) || strings.ContainsRune(s.Dir, 0)
+	for _, a := range s.Args {
+		hasNUL = hasNUL || strings.ContainsRune(a, 0)
+	}
+	for _, e := range s.Env {
+		hasNUL = hasNUL || strings.ContainsRune(e, 0)
+	}
+	if hasNUL {
+		return fault.New(fault.Invalid, "invalid_command", "command, arguments and environment must not hold NUL")
+	}
+	return nil
+}

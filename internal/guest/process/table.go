@@ -1,0 +1,276 @@
+package process
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// Table holds the commands of one agent.
+//
+// Invariants: a process is in the table from its start until Retention after
+// its end; at most MaxRunning run and at most MaxFinished ended ones are kept
+// (the oldest goes first); a PID finds the running process of that number
+// before an ended one.
+type Table struct {
+	groups Groups
+	work   sync.WaitGroup
+
+	mu        sync.Mutex // protects the following
+	closed    bool
+	nextKey   uint64
+	bytes     int
+	running   map[uint64]*Process
+	finished  []*Process // oldest first
+	forget    map[uint64]*time.Timer
+	lingering map[*os.File]struct{}
+	starting  int
+}
+
+// NewTable returns an empty table whose commands run in groups.
+func NewTable(groups Groups) *Table {
+	if groups == nil {
+		panic("process: nil Groups")
+	}
+	return &Table{
+		groups:    groups,
+		running:   make(map[uint64]*Process),
+		forget:    make(map[uint64]*time.Timer),
+		lingering: make(map[*os.File]struct{}),
+	}
+}
+
+// Start runs spec and returns it with a subscription that misses no output.
+// A missing command, a bad directory and the like are Invalid.
+func (t *Table) Start(spec Spec) (*Process, *Subscription, error) {
+	if err := spec.validate(); err != nil {
+		return nil, nil, err
+	}
+	if err := checkDir(spec.Dir); err != nil {
+		return nil, nil, err
+	}
+	path, err := lookup(&spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := t.reserve(spec.bytes())
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := t.launch(key, path, spec)
+	if err != nil {
+		t.unreserve(spec.bytes())
+		return nil, nil, err
+	}
+	sub, err := p.Subscribe()
+	t.admit(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, sub, nil
+}
+
+// reserve takes room in the table for one command of size bytes.
+func (t *Table) reserve(size int) (key uint64, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.closed:
+		return 0, fault.New(fault.WrongState, "shutting_down", "the sandbox is shutting down")
+	case len(t.running)+t.starting >= MaxRunning:
+		return 0, fault.New(fault.Quota, "too_many_processes", "at most %d commands may run at once", MaxRunning)
+	case t.bytes+size > MaxTableBytes:
+		return 0, fault.New(fault.Quota, "too_many_processes", "running commands hold too much in arguments and environment")
+	}
+	t.nextKey++
+	t.starting++
+	t.bytes += size
+	t.work.Add(1)
+	return t.nextKey, nil
+}
+
+func (t *Table) unreserve(size int) {
+	t.mu.Lock()
+	t.starting--
+	t.bytes -= size
+	t.mu.Unlock()
+	t.work.Done()
+}
+
+// launch starts the main process of a new command.
+func (t *Table) launch(key uint64, path string, spec Spec) (*Process, error) {
+	p := &Process{key: key, spec: spec, hub: newHub(), ended: make(chan struct{})}
+	group, err := t.groups.New(strconv.FormatUint(key, 10))
+	if err != nil {
+		return nil, startFault(spec.Cmd, errors.Join(syscall.EAGAIN, err))
+	}
+	if err := p.files.open(&p.spec); err != nil {
+		group.Release()
+		return nil, startFault(spec.Cmd, errors.Join(syscall.EAGAIN, err))
+	}
+	p.group = group
+	p.pid, p.pidfd, err = launch(path, &p.spec, &p.files, group)
+	p.files.closeInherited()
+	if err != nil {
+		p.files.closeOurs()
+		group.Release()
+		return nil, startFault(spec.Cmd, err)
+	}
+	exposeToOOM(p.pid, group)
+	if p.files.input != nil {
+		p.input = newInput(p.files.input)
+	}
+	return p, nil
+}
+
+// admit makes p findable and starts its supervision, which the table waits
+// for in Close.
+func (t *Table) admit(p *Process) {
+	t.mu.Lock()
+	t.starting--
+	t.running[p.key] = p
+	t.mu.Unlock()
+	go func() {
+		defer t.work.Done()
+		p.run(t.linger)
+		t.retire(p)
+	}()
+}
+
+// retire moves p to the ended ones and has it forgotten after Retention.
+func (t *Table) retire(p *Process) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.running, p.key)
+	if t.closed {
+		return
+	}
+	t.finished = append(t.finished, p)
+	t.forget[p.key] = time.AfterFunc(Retention, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.forgetLocked(p.key)
+	})
+	for len(t.finished) > MaxFinished {
+		t.forgetLocked(t.finished[0].key)
+	}
+}
+
+func (t *Table) forgetLocked(key uint64) {
+	if timer := t.forget[key]; timer != nil {
+		timer.Stop()
+		delete(t.forget, key)
+	}
+	t.finished = slices.DeleteFunc(t.finished, func(p *Process) bool {
+		if p.key == key {
+			t.bytes -= p.spec.bytes()
+		}
+		return p.key == key
+	})
+}
+
+// linger keeps reading src for children of an ended command, unless there are
+// too many such already.
+func (t *Table) linger(src source) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || len(t.lingering) >= MaxLingering {
+		_ = src.file.Close()
+		return
+	}
+	t.lingering[src.file] = struct{}{}
+	t.work.Go(func() {
+		src.discard()
+		_ = src.file.Close()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.lingering, src.file)
+	})
+}
+
+// List returns the running commands, oldest first.
+func (t *Table) List() []*Process {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var list []*Process
+	for _, p := range t.running {
+		if p.running() {
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b *Process) int { return cmp.Compare(a.key, b.key) })
+	return list
+}
+
+// ByPID finds a command by the number of its main process.
+func (t *Table) ByPID(pid int) (*Process, error) {
+	p := t.find(func(p *Process) bool { return p.pid == pid })
+	if p == nil {
+		return nil, fault.New(fault.NotFound, "process_not_found", "there is no process with pid %d", pid)
+	}
+	return p, nil
+}
+
+// ByTag finds the newest command with tag.
+func (t *Table) ByTag(tag string) (*Process, error) {
+	p := t.find(func(p *Process) bool { return p.spec.Label.Tag != nil && *p.spec.Label.Tag == tag })
+	if p == nil {
+		return nil, fault.New(fault.NotFound, "process_not_found", "there is no process with this tag")
+	}
+	return p, nil
+}
+
+// find returns the newest running match, else the newest ended one, else nil.
+func (t *Table) find(match func(*Process) bool) *Process {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var found *Process
+	for _, p := range t.running {
+		if match(p) && (found == nil || p.key > found.key) {
+			found = p
+		}
+	}
+	for i := len(t.finished) - 1; found == nil && i >= 0; i-- {
+		if match(t.finished[i]) {
+			found = t.finished[i]
+		}
+	}
+	return found
+}
+
+// Close kills every command and returns when all have ended or ctx has. No
+// command can be started afterwards.
+func (t *Table) Close(ctx context.Context) error {
+	t.mu.Lock()
+	t.closed = true
+	running := make([]*Process, 0, len(t.running))
+	for _, p := range t.running {
+		running = append(running, p)
+	}
+	for f := range t.lingering {
+		_ = f.SetReadDeadline(time.Unix(1, 0))
+	}
+	for key := range t.forget {
+		t.forgetLocked(key)
+	}
+	t.mu.Unlock()
+	for _, p := range running {
+		_ = p.Signal(syscall.SIGKILL)
+	}
+	done := make(chan struct{})
+	go func() { t.work.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,45 @@
+package rpc
+
+import (
+	"context"
+	"time"
+)
+
+// Kernel is what Configure and Quiesce do to the running kernel.
+type Kernel interface {
+	// Reseed mixes entropy into the random generator and makes every later
+	// draw depend on it.
+	Reseed(entropy []byte) error
+	// SetClock sets the wall clock and returns how far it was moved.
+	SetClock(now time.Time) (step time.Duration, err error)
+	// Sync writes file systems back.
+	Sync() error
+	// Release names the kernel's version.
+	Release() string
+}
+
+// Identity is what makes a machine its own in the eyes of its programs.
+type Identity interface {
+	// SetHostname sets the name in the kernel, /etc/hostname and /etc/hosts.
+	SetHostname(name string) error
+	// SetNameservers writes /etc/resolv.conf.
+	SetNameservers(addresses []string) error
+	// Renew makes machine id and boot id new.
+	Renew() error
+}
+
+// Freezer stops and continues all user processes at once.
+type Freezer interface {
+	// Freeze returns how many processes stand still, once all do.
+	Freeze(ctx context.Context) (frozen int, err error)
+	Thaw(ctx context.Context) error
+}
+
+// Vault keeps what must survive a restart of the agent within one boot, out of
+// reach of any path.
+type Vault interface {
+	// Load returns what was saved last, or nothing.
+	Load() ([]byte, error)
+	// Save replaces it. Saving nothing wipes it.
+	Save([]byte) error
+}
