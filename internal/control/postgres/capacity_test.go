@@ -1,0 +1,97 @@
+package postgres_test
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// TestCapacityUnderRace has 50 creates and 10 resumes fight for 20 places.
+func TestCapacityUnderRace(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Open(t)
+	const places, creates, resumes = 20, 50, 10
+	host(t, s, "h", places)
+	var paused []control.Sandbox
+	for range resumes {
+		paused = append(paused, walk(t, s, insert(t, s, newRow("h")), sandbox.Running, sandbox.Paused))
+	}
+	var (
+		wg    sync.WaitGroup
+		taken atomic.Int32
+	)
+	count := func(err error) {
+		switch {
+		case err == nil:
+			taken.Add(1)
+		case !fault.Is(err, fault.NoCapacity):
+			t.Error(err)
+		}
+	}
+	for range creates {
+		wg.Go(func() {
+			_, err := s.Insert(t.Context(), newRow("h"))
+			count(err)
+		})
+	}
+	for _, row := range paused {
+		wg.Go(func() {
+			_, _, err := s.Move(t.Context(), control.Move{Ref: row.Ref(), From: sandbox.Paused, To: sandbox.Resuming})
+			count(err)
+		})
+	}
+	wg.Wait()
+	if taken.Load() != places {
+		t.Errorf("%d got a place, there are %d", taken.Load(), places)
+	}
+	used, err := s.Usage(t.Context())
+	if want := (control.Capacity{VCPUs: places, MemoryMB: places * 512}); err != nil || used["h"] != want {
+		t.Errorf("usage %+v, %v, want %+v", used["h"], err, want)
+	}
+}
+
+func TestCapacityIsGivenBack(t *testing.T) {
+	t.Parallel()
+	for _, end := range []sandbox.State{sandbox.Paused, sandbox.Stopped} {
+		s := pgtest.Open(t)
+		host(t, s, "h", 1)
+		row := walk(t, s, insert(t, s, newRow("h")), sandbox.Running)
+		if _, err := s.Insert(t.Context(), newRow("h")); !fault.Is(err, fault.NoCapacity) {
+			t.Errorf("a full host: %v, want NoCapacity", err)
+		}
+		walk(t, s, row, end)
+		insert(t, s, newRow("h"))
+	}
+}
+
+// TestResumeWithoutRoom shows that a refused resume leaves the row as it was.
+func TestResumeWithoutRoom(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Open(t)
+	host(t, s, "h", 1)
+	row := walk(t, s, insert(t, s, newRow("h")), sandbox.Running, sandbox.Paused)
+	insert(t, s, newRow("h"))
+	_, won, err := s.Move(t.Context(), control.Move{Ref: row.Ref(), From: sandbox.Paused, To: sandbox.Resuming})
+	if won || !fault.Is(err, fault.NoCapacity) {
+		t.Errorf("resume: won %t, %v, want NoCapacity", won, err)
+	}
+	after, err := s.Get(t.Context(), row.ID)
+	if err != nil || after.State != sandbox.Paused || after.Generation != row.Generation {
+		t.Errorf("after: %+v, %v", after, err)
+	}
+	// Destroying a paused sandbox needs no capacity.
+	walk(t, s, row, sandbox.Stopping, sandbox.Stopped)
+}
+
+func TestInsertOnUnknownHost(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Open(t)
+	if _, err := s.Insert(t.Context(), newRow("nobody")); !fault.Is(err, fault.NoCapacity) {
+		t.Errorf("%v, want NoCapacity", err)
+	}
+}

@@ -1,0 +1,165 @@
+package postgres_test
+
+import (
+	"context"
+	"log/slog"
+	"regexp"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/postgres"
+	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// host records a host with room for n small sandboxes.
+func host(t *testing.T, s *postgres.Store, id string, n int) {
+	t.Helper()
+	err := s.SaveHost(t.Context(), control.HostInfo{ID: id}, control.Capacity{VCPUs: n, MemoryMB: n * 512})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newRow(hostID string) control.Sandbox {
+	return control.Sandbox{
+		ID: sandbox.NewID(), Generation: 1, State: sandbox.Pending, HostID: hostID,
+		Spec: sandbox.Spec{Template: "minimal", VCPUs: 1, MemoryMB: 512, DiskMB: 2048},
+	}
+}
+
+func insert(t *testing.T, s *postgres.Store, row control.Sandbox) control.Sandbox {
+	t.Helper()
+	row, err := s.Insert(t.Context(), row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return row
+}
+
+// walk moves row through states, each of which must be won.
+func walk(t *testing.T, s *postgres.Store, row control.Sandbox, states ...sandbox.State) control.Sandbox {
+	t.Helper()
+	for _, to := range states {
+		next, won, err := s.Move(t.Context(), control.Move{Ref: row.Ref(), From: row.State, To: to})
+		if err != nil || !won {
+			t.Fatalf("move %s to %s: won %t, error %v", row.State, to, won, err)
+		}
+		row = next
+	}
+	return row
+}
+
+// TestChecksEqualGo reads the CHECK constraints back and compares the words in
+// them with those of the Go types.
+func TestChecksEqualGo(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	for name, want := range map[string][]string{
+		"sandboxes_state_check":       words(sandbox.States()),
+		"sandboxes_stop_reason_check": words(sandbox.StopReasons()),
+	} {
+		var def string
+		err := pool.QueryRow(t.Context(),
+			"SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = $1", name).Scan(&def)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var got []string
+		for _, m := range regexp.MustCompile(`'([a-z_]+)'`).FindAllStringSubmatch(def, -1) {
+			got = append(got, m[1])
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s lists %q, Go %q", name, got, want)
+		}
+	}
+	// What counts as ended must be the same on both sides, too.
+	var def string
+	err := pool.QueryRow(t.Context(),
+		"SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'sandboxes_ended_check'").Scan(&def)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sandbox.States() {
+		if in := regexp.MustCompile(`'` + string(s) + `'`).MatchString(def); in != s.Ended() {
+			t.Errorf("%s: the database says ended %t, Go %t", s, in, s.Ended())
+		}
+	}
+}
+
+func words[S ~string](list []S) []string {
+	var out []string
+	for _, s := range list {
+		out = append(out, string(s))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestOpenTwiceAndAtOnce(t *testing.T) {
+	t.Parallel()
+	// A database without anything in it, not a clone.
+	empty := pgtest.New(t)
+	pool, err := pgxpool.New(t.Context(), empty)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if _, err := pool.Exec(t.Context(), "DROP SCHEMA public CASCADE; CREATE SCHEMA public"); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			s, err := postgres.Open(context.Background(), empty, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s.Close()
+		})
+	}
+	wg.Wait()
+	s, err := postgres.Open(t.Context(), empty, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal("again:", err)
+	}
+	defer s.Close()
+	host(t, s, "h", 1)
+	insert(t, s, newRow("h"))
+}
+
+func TestOpenFails(t *testing.T) {
+	t.Parallel()
+	for url, reason := range map[string]string{
+		"postgres://%zz":                     "invalid_database_url",
+		"postgres:///x?host=/does/not/exist": "database_unavailable",
+	} {
+		_, err := postgres.Open(t.Context(), url, slog.New(slog.DiscardHandler))
+		if fault.ReasonOf(err) != reason {
+			t.Errorf("%s: %v, want %s", url, err, reason)
+		}
+	}
+}
+
+func TestDeadDatabaseIsNotNotFound(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Open(t)
+	s.Close()
+	if _, err := s.Get(t.Context(), "abc"); !fault.Is(err, fault.Internal) {
+		t.Errorf("Get on a closed database: %v, want Internal", err)
+	}
+	if s.Ping(t.Context()) == nil {
+		t.Error("Ping on a closed database succeeds")
+	}
+}
+
+func storeOn(pool *pgxpool.Pool) *postgres.Store { return postgres.New(pool) }
