@@ -95,31 +95,55 @@ func (s set) elements() []nftables.SetElement {
 	return all
 }
 
-// install puts the tables into the calling thread's namespace in one
-// transaction, each in place of one of the same name.
-func install(tables []table) error {
+// install puts the tables into the calling thread's namespace, which has none
+// of their names, in one transaction.
+func install(tables []table) error { return transact(tables, addTable) }
+
+// replace is install where tables of the same names may be there and give way.
+// It takes some ten milliseconds more: the kernel waits until no packet uses
+// the old rules.
+func replace(tables []table) error {
+	return transact(tables, func(conn *nftables.Conn, t table) error {
+		deleteTable(conn, t)
+		return addTable(conn, t)
+	})
+}
+
+// uninstall removes the tables if they are there.
+func uninstall(tables []table) error {
+	return transact(tables, func(conn *nftables.Conn, t table) error {
+		deleteTable(conn, t)
+		return nil
+	})
+}
+
+// transact queues something for each table and commits all of it at once.
+func transact(tables []table, queue func(*nftables.Conn, table) error) error {
 	conn, err := nftables.New()
+	for i := 0; err == nil && i < len(tables); i++ {
+		err = queue(conn, tables[i])
+	}
+	if err == nil {
+		err = conn.Flush()
+	}
 	if err != nil {
-		return notInstalled(err)
-	}
-	for _, t := range tables {
-		// Deleting needs a table to be there: adding one that is changes nothing.
-		target := &nftables.Table{Family: t.family, Name: t.name}
-		conn.AddTable(target)
-		conn.DelTable(target)
-		conn.AddTable(target)
-		if err := t.queue(conn, target); err != nil {
-			return notInstalled(err)
-		}
-	}
-	if err := conn.Flush(); err != nil {
-		return notInstalled(err)
+		return fault.Wrap(err, fault.HostFailed, "firewall_failed",
+			"the host's firewall rules for sandboxes cannot be changed; the kernel must have nftables and the agent root's rights")
 	}
 	return nil
 }
 
-// queue adds the content of t to the transaction.
-func (t table) queue(conn *nftables.Conn, target *nftables.Table) error {
+// deleteTable queues the removal of a table that may not be there: adding one
+// that is there changes nothing.
+func deleteTable(conn *nftables.Conn, t table) {
+	target := &nftables.Table{Family: t.family, Name: t.name}
+	conn.AddTable(target)
+	conn.DelTable(target)
+}
+
+// addTable queues the making of a table with all its content.
+func addTable(conn *nftables.Conn, t table) error {
+	target := conn.AddTable(&nftables.Table{Family: t.family, Name: t.name})
 	for i, s := range t.sets {
 		// Set ids are local to a transaction. Left at 0 they would come from
 		// an unguarded counter of the library.
@@ -142,25 +166,4 @@ func (t table) queue(conn *nftables.Conn, target *nftables.Table) error {
 		}
 	}
 	return nil
-}
-
-// uninstall removes the tables that install made, if they are there.
-func uninstall(tables []table) error {
-	conn, err := nftables.New()
-	if err != nil {
-		return notInstalled(err)
-	}
-	for _, t := range tables {
-		target := &nftables.Table{Family: t.family, Name: t.name}
-		conn.AddTable(target)
-		conn.DelTable(target)
-	}
-	if err := conn.Flush(); err != nil {
-		return notInstalled(err)
-	}
-	return nil
-}
-
-func notInstalled(err error) error {
-	return fault.Wrap(err, fault.HostFailed, "firewall_failed", "the host's firewall rules for sandboxes cannot be changed; nftables is needed")
 }

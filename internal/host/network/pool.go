@@ -83,7 +83,7 @@ func Open(cfg Config, log *slog.Logger) (_ *Pool, err error) {
 	if err := sysctl("ipv4/ip_forward", "1"); err != nil {
 		return nil, fault.Wrap(err, fault.HostFailed, "no_forwarding", "IPv4 forwarding cannot be turned on; this needs root")
 	}
-	if err := install(hostTables(p.policy)); err != nil {
+	if err := replace(hostTables(p.policy)); err != nil {
 		return nil, err
 	}
 	log.Info("sandbox network is ready", "prefix", prefix.String(), "name", cfg.Name)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -295,6 +296,18 @@ func BenchmarkAcquireRelease(b *testing.B) {
 		if err := s.Release(b.Context()); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkAcquire is Acquire alone: without old namespaces that the kernel
+// takes down at the same time.
+func BenchmarkAcquire(b *testing.B) {
+	needRoot(b)
+	p := newSpace(b).open(Config{Name: uniqueName(), Nameservers: addrs("9.9.9.9")})
+	n := 0
+	for b.Loop() {
+		n++
+		acquire(b, p, strconv.Itoa(n))
 	}
 }
 
