@@ -1,0 +1,289 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// openManager opens a manager of the test's own, or skips where groups cannot
+// be made.
+func openManager(t *testing.T) *Manager {
+	t.Helper()
+	m, err := Open(fmt.Sprintf("wrenntest%08x", rand.Uint32()), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := m.Sweep(context.Background(), func(string) bool { return false }); err != nil {
+			t.Error(err)
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, base := range m.bases() {
+			if _, err := os.Stat(base); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is left: %v", base, err)
+			}
+		}
+	})
+	if m.Kind() == None {
+		if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "root") {
+			t.Fatal("control groups are required but cannot be made here")
+		}
+		t.Skip("control groups cannot be made here")
+	}
+	t.Logf("kind %s, enforced %v", m.Kind(), m.Enforced())
+	return m
+}
+
+// start runs a shell script in the group the way a VMM is started.
+func start(t *testing.T, g *Group, script string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("/bin/sh", "-c", "read go; "+script)
+	if g.Dir() != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(g.Dir().Fd())}
+	}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	if err := g.Add(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stdin.Write([]byte("go\n")); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+func create(t *testing.T, m *Manager, id string, l Limits) *Group {
+	t.Helper()
+	g, err := m.Create(id, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func TestKillReachesEveryProcess(t *testing.T) {
+	m := openManager(t)
+	g := create(t, m, "one", Limits{PIDs: 64})
+	if _, err := m.Create("one", Limits{}); !fault.Is(err, fault.Exists) {
+		t.Fatalf("second group of one sandbox: %v", err)
+	}
+	cmd := start(t, g, "sleep 1000 & sleep 1000 & setsid sleep 1000 & wait")
+	ready(t, g, 4)
+	if err := g.Remove(); !fault.Is(err, fault.WrongState) {
+		t.Fatalf("removing a group with processes: %v", err)
+	}
+	if g, _ = m.Adopt("one"); g == nil {
+		t.Fatal("the group cannot be adopted")
+	}
+	if err := g.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := g.members(); err != nil || len(pids) > 0 {
+		t.Fatalf("still there: %v %v", pids, err)
+	}
+	_ = cmd.Wait()
+	for range 2 {
+		if err := errors.Join(g.Kill(t.Context()), g.Remove()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := m.Adopt("one"); !fault.Is(err, fault.NotFound) {
+		t.Fatalf("adopting a group that is gone: %v", err)
+	}
+}
+
+// ready waits until the group has n processes. The kernel tells nobody about a
+// fork, so it yields between looks.
+func ready(t *testing.T, g *Group, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		if pids, err := g.members(); err != nil {
+			t.Fatal(err)
+		} else if len(pids) >= n {
+			return
+		}
+		<-time.After(time.Millisecond)
+	}
+	t.Fatalf("the group never had %d processes", n)
+}
+
+func TestKillWithoutV2(t *testing.T) {
+	m := openManager(t)
+	if len(m.v1) == 0 {
+		t.Skip("this host has no v1 controllers")
+	}
+	g := create(t, m, "one", Limits{})
+	start(t, g, "sleep 1000 & sleep 1000 & wait")
+	ready(t, g, 3)
+	v1 := &Group{v1: g.v1}
+	if err := v1.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := g.members(); err != nil || len(pids) > 0 {
+		t.Fatalf("still there: %v %v", pids, err)
+	}
+}
+
+func TestKillEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	stop, err := newStopper(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop.close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	cancel()
+	if err := stop.wait(int(r.Fd()), 1); !errors.Is(err, context.Canceled) {
+		t.Fatalf("a wait whose context has ended: %v", err)
+	}
+}
+
+func TestMemoryLimitIsNoticed(t *testing.T) {
+	m := openManager(t)
+	if !slices.Contains(m.Enforced(), "memory") {
+		t.Skip("memory limits are not enforced here")
+	}
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("needs python3 to use memory with")
+	}
+	g := create(t, m, "small", Limits{MemoryBytes: 32 << 20})
+	if g.OOMKilled() {
+		t.Fatal("a fresh group says that it ran out of memory")
+	}
+	cmd := start(t, g, "exec "+python+" -c 'b = bytearray(256 << 20); print(len(b))'")
+	if err := cmd.Wait(); err == nil {
+		t.Fatal("a process used 256 MiB under a limit of 32")
+	}
+	if !g.OOMKilled() {
+		t.Fatal("the kill for memory went unnoticed")
+	}
+}
+
+func TestLimitsAreSet(t *testing.T) {
+	m := openManager(t)
+	g := create(t, m, "limited", Limits{MemoryBytes: 64 << 20, CPUs: 1.5, PIDs: 10})
+	for _, c := range m.Enforced() {
+		settings, dir := v2Settings(c, Limits{MemoryBytes: 64 << 20, CPUs: 1.5, PIDs: 10}), g.unified
+		if g.v1[c] != "" {
+			settings, dir = v1Settings(c, Limits{MemoryBytes: 64 << 20, CPUs: 1.5, PIDs: 10}), g.v1[c]
+		}
+		for _, s := range settings {
+			got, err := os.ReadFile(filepath.Join(dir, s.file))
+			if s.optional && errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil || strings.TrimSpace(string(got)) != s.value {
+				t.Errorf("%s is %q (%v), want %q", s.file, got, err, s.value)
+			}
+		}
+	}
+}
+
+func TestSweepKeepsWhatIsWanted(t *testing.T) {
+	m := openManager(t)
+	create(t, m, "wanted", Limits{})
+	start(t, create(t, m, "orphan", Limits{}), "sleep 1000")
+	removed, err := m.Sweep(t.Context(), func(id string) bool { return id == "wanted" })
+	if err != nil || !slices.Equal(removed, []string{"orphan"}) {
+		t.Fatalf("removed %v (%v), want orphan", removed, err)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Adopt("wanted"); err != nil {
+		t.Fatalf("Close took a group with it: %v", err)
+	}
+}
+
+func TestWithoutControlGroupsNothingHappens(t *testing.T) {
+	m := &Manager{log: slog.New(slog.DiscardHandler), kind: layout{}.kind()}
+	g, err := m.Create("one", Limits{MemoryBytes: 1, CPUs: 1, PIDs: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Kind() != None || g.Dir() != nil || g.OOMKilled() {
+		t.Errorf("kind %s, dir %v, oom %v", m.Kind(), g.Dir(), g.OOMKilled())
+	}
+	if err := errors.Join(g.Add(os.Getpid()), g.Kill(t.Context()), g.Remove()); err != nil {
+		t.Error(err)
+	}
+	if _, err := m.Sweep(t.Context(), func(string) bool { return false }); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNamesArePlain(t *testing.T) {
+	m := &Manager{kind: None}
+	for _, id := range []string{"", ".", "..", "a/b", "../x", ".hidden", "a\x00b", strings.Repeat("a", 65)} {
+		if _, err := m.Create(id, Limits{}); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+}
+
+func TestParseMountinfo(t *testing.T) {
+	const (
+		v1Memory = "35 31 0:31 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
+		v1Joint  = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct\n"
+		v1Name   = "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n"
+		v2       = "30 23 0:26 / /sys/fs/cgroup rw,nosuid,nodev shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+		v2Below  = "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+		v2RO     = "30 23 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup2 rw\n"
+		other    = "22 27 0:21 / /proc rw - proc proc rw\nbroken\n"
+	)
+	for _, c := range []struct {
+		name, text string
+		has        []string
+		want       Kind
+		v1         []string
+	}{
+		{"v2", other + v2, []string{"memory", "cpu", "pids"}, V2, nil},
+		{"hybrid", v1Memory + v1Joint + v1Name + v2Below, nil, Hybrid, []string{"cpu", "memory"}},
+		{"v1", v1Memory + v1Joint, nil, V1, []string{"cpu", "memory"}},
+		{"read-only", v2RO, nil, None, nil},
+		{"names only", v1Name, nil, None, nil},
+		{"none", other, nil, None, nil},
+	} {
+		l := parse(c.text)
+		l.unifiedHas = c.has
+		if got := l.kind(); got != c.want {
+			t.Errorf("%s: kind %s, want %s", c.name, got, c.want)
+		}
+		for _, controller := range c.v1 {
+			if l.v1[controller] == "" {
+				t.Errorf("%s: %s not found in %v", c.name, controller, l.v1)
+			}
+		}
+		if len(l.v1) != len(c.v1) {
+			t.Errorf("%s: v1 %v, want %v", c.name, l.v1, c.v1)
+		}
+	}
+}
