@@ -1,0 +1,70 @@
+# Wrenn Sandbox. "make" or "make help" lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+# The newest suitable Go is looked for when a recipe runs, since set-up may
+# just have installed it.
+GO_ENV := . scripts/lib.sh && use_go &&
+TOOL := go tool -modfile=tools/go.mod
+
+DATA_DIR = $(or $(WRENN_DATA_DIR),/var/lib/wrenn)
+
+VERSION = $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS = -s -w -X main.version=$(VERSION)
+BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
+EMBEDDED := cmd/wrenn/guest/wrenn-guest
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+.PHONY: setup
+setup: ## install with apt what this machine lacks (root or sudo)
+	@scripts/setup.sh
+
+.PHONY: quickstart
+quickstart: ## set up, build, start a server and run Python in a sandbox
+	@scripts/quickstart.sh
+
+.PHONY: up
+up: build ## run the server in the foreground
+	@. scripts/lib.sh && as_root bin/wrenn up --data-dir "$(DATA_DIR)"
+
+.PHONY: stop
+stop: ## stop the server that quickstart started
+	@. scripts/lib.sh && as_root bin/wrenn down --data-dir "$(DATA_DIR)"
+
+# The guest agent is copied only when it has changed: its time is part of
+# what the build cache of bin/wrenn goes by.
+.PHONY: build
+build: ## build bin/wrenn with the guest agent in it
+	@$(GO_ENV) mkdir -p bin && $(BUILD) -o bin/wrenn-guest ./cmd/wrenn-guest
+	@cmp -s bin/wrenn-guest $(EMBEDDED) || install -m 0755 bin/wrenn-guest $(EMBEDDED)
+	@$(GO_ENV) $(BUILD) -o bin/wrenn ./cmd/wrenn
+
+.PHONY: generate
+generate: ## make the generated code anew from the protocols and queries
+	@$(GO_ENV) (cd api && go tool -modfile=../tools/go.mod buf generate)
+	@$(GO_ENV) (cd internal/control/postgres && go tool -modfile=../../../tools/go.mod sqlc generate)
+
+.PHONY: test
+test: ## set up and run every test, with real VMs and a real database
+	@scripts/test.sh
+
+.PHONY: test-kvm
+test-kvm: ## run the driver suite under nested hardware virtualisation (slow)
+	@scripts/test-kvm.sh
+
+.PHONY: bench
+bench: build ## measure create, exec, pause, resume and transfers
+	@scripts/bench.sh
+
+.PHONY: check
+check: ## what a change must pass: generated code, format, linters, tests
+	@scripts/check.sh
+
+.PHONY: clean
+clean: ## remove what building made; data and images stay
+	@rm -rf bin $(EMBEDDED)

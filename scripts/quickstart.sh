@@ -1,0 +1,93 @@
+#!/bin/bash
+# From nothing to a running sandbox on Debian 12 or 13 and Ubuntu 22.04 or
+# 24.04: installs what is missing, builds, prepares the guest's kernel and
+# template, starts a server in the background, and runs Python in a sandbox.
+# Running it again takes seconds.
+#
+# WRENN_DATA_DIR is where data is kept, by default /var/lib/wrenn.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+data=${WRENN_DATA_DIR:-/var/lib/wrenn}
+url=${WRENN_URL:-http://127.0.0.1:8080}
+log=$data/wrenn.log
+began=$(now_ms)
+
+step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+ready() { curl -fsS -m 2 -o /dev/null "$url/readyz" 2>/dev/null; }
+
+# start_server starts "wrenn up" apart from this terminal and returns when
+# the server is ready. If it ends instead, its last words are shown.
+start_server() {
+	local pid
+	as_root mkdir -p "$data"
+	# shellcheck disable=SC2016 # the inner shell is to expand these
+	as_root bash -c 'exec setsid bin/wrenn up --data-dir "$1" >>"$2" 2>&1 </dev/null' - "$data" "$log" &
+	pid=$!
+	until ready; do
+		if [ ! -d "/proc/$pid" ] || [ $(($(now_ms) - began)) -gt 900000 ]; then
+			say "The server did not start. The end of $log:"
+			as_root tail -n 20 "$log"
+			die "see 'sudo bin/wrenn doctor' for what this machine lacks"
+		fi
+		sleep 0.1
+	done
+	disown "$pid"
+}
+
+program='
+import os, platform, time
+began = time.perf_counter()
+sieve = bytearray([1]) * 200_001
+for n in range(2, 448):
+    if sieve[n]:
+        sieve[n * n :: n] = bytes(len(sieve[n * n :: n]))
+print(f"Python {platform.python_version()} on Linux {platform.release()}, user id {os.getuid()}")
+print(f"{sum(sieve) - 2} primes below 200,000, in {time.perf_counter() - began:.3f} s")
+'
+
+step "1. What this machine lacks"
+scripts/setup.sh
+say "nothing is missing ($(since "$began"))"
+
+step "2. Build"
+at=$(now_ms)
+make build
+say "bin/wrenn ($(since "$at"))"
+
+step "3. Guest kernel and template"
+at=$(now_ms)
+as_root bin/wrenn image build --data-dir "$data"
+say "ready ($(since "$at"))"
+
+step "4. Server"
+at=$(now_ms)
+if ready; then
+	say "one is already running at $url; 'make stop' and quickstart again to run this build"
+else
+	start_server
+	say "$url is ready ($(since "$at")); its log is $log"
+fi
+
+step "5. A sandbox of its own for a small program"
+at=$(now_ms)
+bin/wrenn run --url "$url" --timing -- python3 -c "$program"
+say "created, run and destroyed ($(since "$at"))"
+
+step "Done in $(since "$began"). What to try next:"
+cat <<END
+  bin/wrenn create                                   # a sandbox that stays; prints its id
+  bin/wrenn exec ID -- sh -c 'uname -a; ps aux'      # a command in it
+  bin/wrenn cp file.txt ID:/home/user/               # files, both ways
+  bin/wrenn pause ID; bin/wrenn resume ID            # its memory and processes survive
+  bin/wrenn ls; bin/wrenn rm ID
+
+  curl -s -X POST $url/v1/sandboxes -H 'Content-Type: application/json' -d '{"template":"minimal"}'
+  curl -s $url/v1/sandboxes
+  curl -s -X POST $url/v1/sandboxes/ID/exec -H 'Content-Type: application/json' -d '{"cmd":"python3","args":["-c","print(6*7)"]}'
+  curl -s -X DELETE $url/v1/sandboxes/ID
+
+  $url/docs                          # the API, to read and to try
+  make stop                                          # stop the server
+END

@@ -1,0 +1,161 @@
+#!/bin/bash
+# Installs with apt what Wrenn needs and this machine does not have: Debian 12
+# or 13, Ubuntu 22.04 or 24.04. It changes nothing when nothing is missing.
+#
+#   scripts/setup.sh          install what is missing (as root or with sudo)
+#   scripts/setup.sh --check  list what is missing and exit 1, or exit 0
+#   scripts/setup.sh --test   as the first, with what the tests need
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+. "$root/scripts/lib.sh"
+
+check='' packages=(
+	ca-certificates curl debian-archive-keyring e2fsprogs erofs-utils git iproute2 make mmdebstrap xz-utils
+)
+for arg; do
+	case $arg in
+	--check) check=yes ;;
+	--test) packages+=(shellcheck xfsprogs) ;;
+	*) die "unknown argument $arg; there are --check and --test" ;;
+	esac
+done
+command -v apt-get >/dev/null || die "this needs Debian or Ubuntu; elsewhere install by hand what scripts/setup.sh names"
+
+# Older QEMU opens the memory file that sandboxes share for writing.
+qemu_wanted=8.2
+backports_file=/etc/apt/sources.list.d/wrenn-backports.sources
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+# shellcheck source=/dev/null
+. /etc/os-release
+os=${ID:-unknown} codename=${VERSION_CODENAME:-unknown}
+
+qemu_version() { qemu-system-x86_64 --version 2>/dev/null | sed -n 's/^QEMU emulator version \([0-9.]*\).*/\1/p'; }
+
+have_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
+
+# find_missing fills "missing" with packages and "reasons" with what a person
+# would want to know about the others.
+find_missing() {
+	local installed package version
+	missing=() reasons=()
+	installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null || true)
+	for package in "${packages[@]}"; do
+		[[ $'\n'$installed$'\n' == *$'\n'"$package installed"$'\n'* ]] || missing+=("$package")
+	done
+	version=$(qemu_version)
+	if [ -z "$version" ]; then
+		missing+=(qemu-system-x86)
+	elif ! version_at_least "$version" "$qemu_wanted" && newer_qemu_exists; then
+		missing+=(qemu-system-x86)
+		reasons+=("QEMU $version is here; $qemu_wanted or later is wanted")
+	fi
+	have_postgres || missing+=(postgresql)
+	find_go >/dev/null || missing+=(golang-go)
+}
+
+# newer_qemu_exists: whether the distribution has a QEMU that is new enough.
+newer_qemu_exists() { [ "$codename" = bookworm ] || version_at_least "$(candidate qemu-system-x86)" "1:$qemu_wanted"; }
+
+candidate() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: //p' | sed 's/^(none)$//'; }
+
+# debian_mirror prints the address that this host's apt has for its release.
+debian_mirror() {
+	local files=(/etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources)
+	cat "${files[@]}" 2>/dev/null | awk -v suite="$codename" '
+		/^deb[ \t]/ { gsub(/\[[^]]*\]/, ""); if ($3 == suite) { print $2; exit } }
+		/^URIs:/ { uri = $2 }
+		/^Suites:/ { for (i = 2; i <= NF; i++) if ($i == suite && uri != "") { print uri; exit } }'
+}
+
+# enable_backports lets apt take packages from Debian's backports when asked to.
+enable_backports() {
+	local mirror
+	if grep -qsE "^[^#]*$codename-backports" /etc/apt/sources.list /etc/apt/sources.list.d/*; then
+		return
+	fi
+	mirror=$(debian_mirror)
+	[ -n "$mirror" ] || die "no source for $codename found in /etc/apt; add $codename-backports by hand and try again"
+	say "setup: enabling $codename-backports in $backports_file"
+	as_root tee "$backports_file" >/dev/null <<-END
+		# Written by Wrenn's scripts/setup.sh, for QEMU $qemu_wanted or later.
+		Types: deb
+		URIs: $mirror
+		Suites: $codename-backports
+		Components: main
+		Signed-By: $keyring
+	END
+}
+
+# newest_go_package prints the package with the newest Go that can fetch the
+# right one, or nothing.
+newest_go_package() {
+	local version
+	version=$(candidate golang-go)
+	version=${version#*:}
+	if [ "$codename" = bookworm ]; then
+		say golang-go # from backports
+	elif [ -n "$version" ] && version_at_least "${version%%[~+-]*}" 1.21; then
+		say golang-go
+	else
+		apt-cache pkgnames golang-1. | sed -n 's/^golang-1\.\([0-9]*\)-go$/\1/p' | sort -n |
+			awk '$1 >= 21 { newest = $1 } END { if (newest) print "golang-1." newest "-go" }'
+	fi
+}
+
+# without_cluster runs a command while PostgreSQL's packages are told not to
+# make a server of their own: Wrenn runs its own, in its data directory.
+# Servers that are there already are left alone.
+without_cluster() {
+	local conf=/etc/postgresql-common/createcluster.d/zz-wrenn-setup.conf status=0
+	as_root mkdir -p "$(dirname "$conf")"
+	echo 'create_main_cluster = false' | as_root tee "$conf" >/dev/null
+	"$@" || status=$?
+	as_root rm -f "$conf"
+	return "$status"
+}
+
+apt_install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; }
+
+install_missing() {
+	local package plain=() backported=()
+	for package in "${missing[@]}"; do
+		case $package in
+		golang-go)
+			package=$(newest_go_package)
+			[ -n "$package" ] || die "apt has no Go that is new enough; install Go $(go_needed "$root") by hand"
+			;;&
+		golang-go | qemu-system-x86)
+			if [ "$codename" = bookworm ]; then backported+=("$package"); else plain+=("$package"); fi
+			;;
+		*) plain+=("$package") ;;
+		esac
+	done
+	say "setup: installing ${plain[*]}${backported[*]:+ and, from backports, ${backported[*]}}"
+	[ ${#plain[@]} = 0 ] || without_cluster apt_install "${plain[@]}"
+	[ ${#backported[@]} = 0 ] || apt_install -t "$codename-backports" "${backported[@]}"
+}
+
+find_missing
+if [ ${#missing[@]} = 0 ]; then
+	exit 0
+fi
+for reason in "${reasons[@]}"; do say "setup: $reason"; done
+if [ -n "$check" ]; then
+	say "missing: ${missing[*]}"
+	exit 1
+fi
+case $os in
+debian | ubuntu) ;;
+*) say "setup: $os is not tested; going on as on Debian" ;;
+esac
+if [ "$codename" = bookworm ] && [[ " ${missing[*]} " == *" qemu-system-x86 "* || " ${missing[*]} " == *" golang-go "* ]]; then
+	enable_backports
+fi
+say "setup: missing ${missing[*]}"
+as_root apt-get update -q
+install_missing
+find_missing
+[ ${#missing[@]} = 0 ] || die "still missing after installation: ${missing[*]}"
+version_at_least "$(qemu_version)" "$qemu_wanted" ||
+	say "setup: QEMU $(qemu_version) is the newest here; use it for one tenant only ($qemu_wanted or later keeps the shared memory file read-only)"
+say "setup: done"

@@ -1,0 +1,52 @@
+#!/bin/bash
+# Sets up this machine, prepares images, and runs every test against real VMs
+# and a real database. Ends with the line "N passed, N failed, N skipped".
+#
+# WRENN_TEST_IMAGES names the directory of guest kernel and templates that
+# all tests share; it must be called "images". Its default is that of an
+# installed Wrenn, so that they are built once on a machine.
+# WRENN_TEST_FLAGS is added to the flags of "go test".
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+# default_images prints /var/lib/wrenn/images, or a place in the user's cache
+# where that can be neither used nor made.
+default_images() {
+	if as_root mkdir -p /var/lib/wrenn/images 2>/dev/null; then
+		say /var/lib/wrenn/images
+	else
+		say "${XDG_CACHE_HOME:-$HOME/.cache}/wrenn/images"
+	fi
+}
+
+scripts/setup.sh --test
+use_go
+export WRENN_TEST_IMAGES=${WRENN_TEST_IMAGES:-$(default_images)}
+[ "$(basename "$WRENN_TEST_IMAGES")" = images ] || die "WRENN_TEST_IMAGES must end in /images, not $WRENN_TEST_IMAGES"
+# A missing VM, database or privilege is a failure here, never a skip.
+export WRENN_REQUIRE=vm,pg,root
+
+say "== build"
+make build
+(cd tools && go build -o ../bin/testsum ./testsum)
+say "== images in $WRENN_TEST_IMAGES"
+as_root bin/wrenn image build --data-dir "$(dirname "$WRENN_TEST_IMAGES")"
+
+say "== tests"
+flags=(-count=1 -timeout=30m -p=2)
+if [ "$(id -u)" != 0 ]; then
+	# Built as the user, run as root.
+	flags+=(-exec "sudo -E env PATH=$PATH")
+fi
+read -ra extra <<<"${WRENN_TEST_FLAGS:-}"
+# These must have run, and not only have been found: a suite that can be
+# empty must not be green.
+suites=internal/host,internal/host/vmm/qemu,internal/host/network,internal/host/disk,internal/host/image
+suites+=,internal/control/postgres,internal/pgserver,internal/guest/process,test/e2e
+{
+	status=0
+	(cd tools && go test -json "${flags[@]}" ./testsum) || status=1
+	go test -json "${flags[@]}" "${extra[@]}" ./... || status=1
+	exit "$status"
+} | bin/testsum -must "$suites"

@@ -1,0 +1,211 @@
+// Command testsum turns the output of "go test -json" into what a person
+// wants to read: a line for each package as it ends, the full output of what
+// failed, why tests were skipped, and a count that is true.
+//
+//	go test -json ./... | testsum -must internal/host,test/e2e
+//
+// It ends with 1 if anything failed, if no test ran, or if a package named
+// with -must had no passing test: a suite that did not run is not green.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+func main() {
+	must := flag.String("must", "", "comma list of packages, without the module's path, that must have a passing test")
+	flag.Parse()
+	s := newSummary(os.Stdout)
+	if err := s.read(os.Stdin); err != nil {
+		fmt.Fprintln(os.Stderr, "testsum:", err)
+		os.Exit(1)
+	}
+	if !s.finish(strings.FieldsFunc(*must, func(r rune) bool { return r == ',' })) {
+		os.Exit(1)
+	}
+}
+
+// event is one line of "go test -json" (go doc test2json, go help buildjson).
+type event struct {
+	Action     string
+	Package    string
+	Test       string
+	Output     string
+	Elapsed    float64 // seconds
+	ImportPath string  // of build events
+}
+
+// summary is what has been read so far.
+type summary struct {
+	out                     io.Writer
+	passed, failed, skipped int
+	packages                map[string]*pkg
+	// output holds what each test, package or build has said and nobody has
+	// been shown yet, by package and test.
+	output map[string][]string
+	// troubles and skips are the lines for the end.
+	troubles, skips []string
+}
+
+type pkg struct{ passed, failed int }
+
+// slow is how long a test takes, in seconds, to get a line of its own.
+const slow = 5
+
+// kept bounds the lines of output that one test may have remembered.
+const kept = 2000
+
+func newSummary(out io.Writer) *summary {
+	return &summary{out: out, packages: map[string]*pkg{}, output: map[string][]string{}}
+}
+
+// read takes in events until the end of r. Lines that are no events, such as
+// those of a go command that fails early, are shown as they are.
+func (s *summary) read(r io.Reader) error {
+	lines := bufio.NewReader(r)
+	for {
+		line, err := lines.ReadString('\n')
+		if line != "" {
+			var e event
+			if json.Unmarshal([]byte(line), &e) != nil || e.Action == "" {
+				fmt.Fprint(s.out, line)
+			} else {
+				s.add(e)
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *summary) add(e event) {
+	key := e.Package + " " + e.Test
+	switch e.Action {
+	case "build-output":
+		s.keep(e.ImportPath, e.Output)
+	case "build-fail":
+		s.show(e.ImportPath)
+	case "output":
+		s.keep(key, e.Output)
+	case "pass", "fail", "skip":
+		if e.Test != "" {
+			s.endTest(e, key)
+		} else {
+			s.endPackage(e, key)
+		}
+	}
+}
+
+func (s *summary) keep(key, line string) {
+	if lines := s.output[key]; len(lines) < kept {
+		s.output[key] = append(lines, line)
+	}
+}
+
+func (s *summary) show(key string) {
+	for _, line := range s.output[key] {
+		fmt.Fprint(s.out, "    ", line)
+	}
+	delete(s.output, key)
+}
+
+func (s *summary) pkg(name string) *pkg {
+	if s.packages[name] == nil {
+		s.packages[name] = &pkg{}
+	}
+	return s.packages[name]
+}
+
+func (s *summary) endTest(e event, key string) {
+	p := s.pkg(e.Package)
+	name := short(e.Package) + " " + e.Test
+	switch e.Action {
+	case "pass":
+		s.passed++
+		p.passed++
+		if e.Elapsed >= slow && !strings.Contains(e.Test, "/") {
+			fmt.Fprintf(s.out, "  pass  %s (%.1f s)\n", name, e.Elapsed)
+		}
+	case "fail":
+		s.failed++
+		p.failed++
+		fmt.Fprintf(s.out, "  FAIL  %s (%.1f s)\n", name, e.Elapsed)
+		s.show(key)
+		s.troubles = append(s.troubles, "failed: "+name)
+	case "skip":
+		s.skipped++
+		s.skips = append(s.skips, "skipped: "+name+reason(s.output[key]))
+	}
+	delete(s.output, key)
+}
+
+// reason returns what a skipped test said, which is the line before its end.
+func reason(output []string) string {
+	for i := len(output) - 1; i >= 0; i-- {
+		line := strings.TrimSpace(output[i])
+		if line != "" && !strings.HasPrefix(line, "--- ") && !strings.HasPrefix(line, "=== ") {
+			return ": " + line
+		}
+	}
+	return ""
+}
+
+func (s *summary) endPackage(e event, key string) {
+	name := short(e.Package)
+	p := s.pkg(e.Package)
+	switch {
+	case e.Action == "fail":
+		fmt.Fprintf(s.out, "FAIL    %s (%.1f s)\n", name, e.Elapsed)
+		if p.failed == 0 {
+			// It did not compile, or ended outside of any test.
+			s.failed++
+			s.show(key)
+			s.troubles = append(s.troubles, "failed: "+name+" as a whole")
+		}
+	case e.Action == "pass" && p.passed > 0:
+		fmt.Fprintf(s.out, "ok      %s (%d tests, %.1f s)\n", name, p.passed, e.Elapsed)
+	}
+	delete(s.output, key)
+}
+
+// finish prints the end and reports whether all is well.
+func (s *summary) finish(must []string) bool {
+	for _, name := range must {
+		if !s.ran(name) {
+			s.troubles = append(s.troubles, "did not run: "+name+", which must have a passing test")
+		}
+	}
+	if s.passed+s.failed == 0 {
+		s.troubles = append(s.troubles, "did not run: anything")
+	}
+	for _, line := range append(s.skips, s.troubles...) {
+		fmt.Fprintln(s.out, line)
+	}
+	fmt.Fprintf(s.out, "%d passed, %d failed, %d skipped\n", s.passed, s.failed, s.skipped)
+	return s.failed == 0 && len(s.troubles) == 0
+}
+
+func (s *summary) ran(name string) bool {
+	for path, p := range s.packages {
+		if short(path) == name && p.passed > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// short leaves out the module's path, HOST/OWNER/NAME.
+func short(path string) string {
+	parts := strings.SplitN(path, "/", 4)
+	return parts[len(parts)-1]
+}
