@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -86,11 +85,12 @@ func (s *Service) transited(ctx context.Context, row Sandbox, view View, t trans
 }
 
 // transitFailed finds out what became of the sandbox after the host refused or
-// failed, and returns what to tell the caller.
+// failed, and returns what to tell the caller: that somebody ended it
+// meanwhile, or that the host failed.
 func (s *Service) transitFailed(ctx context.Context, host Host, row Sandbox, cause error) error {
 	now, err := s.settleNow(ctx, host, row)
-	if err == nil && now.State.Ended() {
-		return fault.Wrap(cause, fault.WrongState, "sandbox_ended", "the sandbox has ended (%s)", now.StopReason)
+	if err == nil && (now.StopReason == sandbox.ReasonDestroyed || now.StopReason == sandbox.ReasonExpired) {
+		return wrongState(now, row.State.Status())
 	}
 	return withCleanup(hostFault(cause), err)
 }

@@ -1,0 +1,19 @@
+package control
+
+import "context"
+
+// Reconciler returns a function that makes one pass over a host, as the loop
+// does.
+func (s *Service) Reconciler(hostID string) func(context.Context) error {
+	open := newDisputes(s.cfg.Grace)
+	return func(ctx context.Context) error {
+		_, err := s.pass(ctx, hostID, open)
+		return err
+	}
+}
+
+// FlushActivity writes what has been noted.
+func (s *Service) FlushActivity(ctx context.Context) error { return s.activity.flush(ctx) }
+
+// DeleteEnded deletes what is past its retention.
+func (s *Service) DeleteEnded(ctx context.Context) error { return s.deleteEnded(ctx) }

@@ -1,0 +1,300 @@
+package control_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// hook runs in a command of fakeHost. An error is the host's answer.
+type hook func(ctx context.Context, ref sandbox.Ref) error
+
+// fakeHost is a host agent in memory. It keeps to the contract of control.Host
+// and can be told to fail, hang, lose answers or go down.
+type fakeHost struct {
+	id string
+
+	mu   sync.Mutex // protects the following
+	vms  map[sandbox.ID]*control.View
+	down bool
+	// before runs instead of nothing before a command acts, after between the
+	// act and the answer. Keys are "create", "destroy", "pause", "resume", "exec".
+	before, after map[string]hook
+	watchers      map[chan control.View]struct{}
+	info          control.HostInfo
+}
+
+func newFakeHost(id string) *fakeHost {
+	return &fakeHost{
+		id: id, vms: make(map[sandbox.ID]*control.View),
+		before: make(map[string]hook), after: make(map[string]hook),
+		watchers: make(map[chan control.View]struct{}),
+		info: control.HostInfo{
+			ID: id, Acceleration: "tcg", Isolation: sandbox.IsolationProcess, VCPUs: 4, MemoryMB: 8 * 512,
+			Limits:    sandbox.Limits{MaxVCPUs: 4, MinMemoryMB: 128, MaxMemoryMB: 4096},
+			Templates: []string{"minimal"},
+		},
+	}
+}
+
+var errDown = fault.New(fault.HostFailed, "host_unreachable", "connection refused")
+
+// lost is an answer that did not arrive.
+func lost(context.Context, sandbox.Ref) error {
+	return control.MarkUnknown(fault.New(fault.HostFailed, "unreachable", "connection reset"))
+}
+
+// refuse returns a hook that answers err.
+func refuse(err error) hook { return func(context.Context, sandbox.Ref) error { return err } }
+
+// gate is a hook that says that it was entered and waits to be let on.
+type gate struct{ entered, open chan struct{} }
+
+func newGate() gate { return gate{make(chan struct{}), make(chan struct{})} }
+
+func (g gate) wait(ctx context.Context, _ sandbox.Ref) error {
+	close(g.entered)
+	select {
+	case <-g.open:
+		return nil
+	case <-ctx.Done():
+		return control.MarkUnknown(fault.As(ctx.Err()))
+	}
+}
+
+func (h *fakeHost) setDown(down bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.down = down
+	for ch := range h.watchers {
+		if down {
+			delete(h.watchers, ch)
+			close(ch)
+		}
+	}
+}
+
+func (h *fakeHost) script(before bool, op string, f hook) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if before {
+		h.before[op] = f
+	} else {
+		h.after[op] = f
+	}
+}
+
+// do runs one command: the hook before it, act under the lock, the hook after.
+func (h *fakeHost) do(ctx context.Context, op string, ref sandbox.Ref, act func() (control.View, error)) (control.View, error) {
+	h.mu.Lock()
+	down, before, after := h.down, h.before[op], h.after[op]
+	h.mu.Unlock()
+	if down {
+		return control.View{}, errDown
+	}
+	if before != nil {
+		if err := before(ctx, ref); err != nil {
+			return control.View{}, err
+		}
+	}
+	h.mu.Lock()
+	var view control.View
+	err := error(nil)
+	if vm := h.vms[ref.ID]; vm != nil && ref.Generation < vm.Ref.Generation {
+		err = fault.New(fault.Stale, "stale_generation", "there is a newer incarnation")
+	} else {
+		view, err = act()
+	}
+	h.mu.Unlock()
+	if err == nil && after != nil {
+		err = after(ctx, ref)
+	}
+	return view, err
+}
+
+// in returns the VM of ref if it is in state. The caller holds mu.
+func (h *fakeHost) in(ref sandbox.Ref, state control.ViewState) (*control.View, error) {
+	vm := h.vms[ref.ID]
+	if vm == nil {
+		return nil, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "no such sandbox")
+	}
+	if vm.State != state {
+		return nil, fault.New(fault.WrongState, "wrong_state", "the sandbox is %s", vm.State)
+	}
+	return vm, nil
+}
+
+func (h *fakeHost) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec) (control.View, error) {
+	return h.do(ctx, "create", ref, func() (control.View, error) {
+		h.vms[ref.ID] = &control.View{
+			Ref: ref, Spec: spec, State: control.ViewRunning,
+			Facts: control.Facts{GuestIP: "10.0.0.2", HostIP: "10.11.0.1", Acceleration: "tcg", Isolation: sandbox.IsolationProcess, StartedAt: time.Now()},
+		}
+		return *h.vms[ref.ID], nil
+	})
+}
+
+func (h *fakeHost) Destroy(ctx context.Context, ref sandbox.Ref, _ sandbox.StopReason) error {
+	_, err := h.do(ctx, "destroy", ref, func() (control.View, error) {
+		delete(h.vms, ref.ID)
+		return control.View{}, nil
+	})
+	return err
+}
+
+func (h *fakeHost) Pause(ctx context.Context, ref sandbox.Ref) (control.View, error) {
+	return h.do(ctx, "pause", ref, func() (control.View, error) {
+		vm, err := h.in(ref, control.ViewRunning)
+		if err != nil {
+			return control.View{}, err
+		}
+		vm.State = control.ViewPaused
+		return *vm, nil
+	})
+}
+
+func (h *fakeHost) Resume(ctx context.Context, ref sandbox.Ref) (control.View, error) {
+	return h.do(ctx, "resume", ref, func() (control.View, error) {
+		vm, err := h.in(ref, control.ViewPaused)
+		if err != nil {
+			return control.View{}, err
+		}
+		vm.State, vm.Ref = control.ViewRunning, ref
+		return *vm, nil
+	})
+}
+
+func (h *fakeHost) Exec(ctx context.Context, ref sandbox.Ref, e control.Exec, sink control.ExecSink) (control.ExecResult, error) {
+	_, err := h.do(ctx, "exec", ref, func() (control.View, error) {
+		_, err := h.in(ref, control.ViewRunning)
+		return control.View{}, err
+	})
+	if err != nil {
+		return control.ExecResult{}, err
+	}
+	return control.ExecResult{ExitCode: 3}, sink.Stdout([]byte(e.Cmd))
+}
+
+func (h *fakeHost) WriteFile(ctx context.Context, ref sandbox.Ref, _ control.WriteFile, content io.Reader) (int64, error) {
+	if _, err := h.do(ctx, "write", ref, func() (control.View, error) {
+		_, err := h.in(ref, control.ViewRunning)
+		return control.View{}, err
+	}); err != nil {
+		return 0, err
+	}
+	return io.Copy(io.Discard, content)
+}
+
+func (h *fakeHost) ReadFile(ctx context.Context, ref sandbox.Ref, path, _ string) (*control.File, error) {
+	if _, err := h.do(ctx, "read", ref, func() (control.View, error) {
+		_, err := h.in(ref, control.ViewRunning)
+		return control.View{}, err
+	}); err != nil {
+		return nil, err
+	}
+	return &control.File{Name: path, Size: 2, Body: io.NopCloser(bytes.NewReader([]byte("ok")))}, nil
+}
+
+func (h *fakeHost) Sandboxes(ctx context.Context) ([]control.View, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.down {
+		return nil, errDown
+	}
+	var out []control.View
+	for _, vm := range h.vms {
+		out = append(out, *vm)
+	}
+	return out, nil
+}
+
+func (h *fakeHost) Watch(ctx context.Context, ready func(), on func(control.View)) error {
+	h.mu.Lock()
+	if h.down {
+		h.mu.Unlock()
+		return errDown
+	}
+	ch := make(chan control.View, 16)
+	h.watchers[ch] = struct{}{}
+	h.mu.Unlock()
+	ready()
+	for {
+		select {
+		case v, ok := <-ch:
+			if !ok {
+				return errDown
+			}
+			on(v)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// put makes the host have exactly this VM, and says so to who watches.
+func (h *fakeHost) put(v control.View) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.vms[v.Ref.ID] = &v
+	for ch := range h.watchers {
+		ch <- v
+	}
+}
+
+// forget makes the host lose a VM without a word.
+func (h *fakeHost) forget(id sandbox.ID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.vms, id)
+}
+
+// has returns the state of a VM, "" when there is none.
+func (h *fakeHost) has(id sandbox.ID) control.ViewState {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if vm := h.vms[id]; vm != nil {
+		return vm.State
+	}
+	return ""
+}
+
+// fakeFleet is a fleet of one fakeHost.
+type fakeFleet struct {
+	host *fakeHost
+
+	mu   sync.Mutex // protects the following
+	last control.HostInfo
+}
+
+func newFakeFleet(h *fakeHost) *fakeFleet {
+	return &fakeFleet{host: h, last: control.HostInfo{ID: h.id}}
+}
+
+func (f *fakeFleet) Hosts() []control.HostInfo {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return []control.HostInfo{f.last}
+}
+
+func (f *fakeFleet) Host(id string) (control.Host, bool) { return f.host, id == f.host.id }
+
+func (f *fakeFleet) Refresh(context.Context, string) (control.HostInfo, error) {
+	f.host.mu.Lock()
+	down, info := f.host.down, f.host.info
+	f.host.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if down {
+		f.last.Reachable = false
+		return f.last, errDown
+	}
+	info.Reachable = true
+	f.last = info
+	return info, nil
+}

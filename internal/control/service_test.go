@@ -1,0 +1,306 @@
+package control_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// bundle is a control plane with a real database and a fake host.
+type bundle struct {
+	*control.Service
+	t     *testing.T
+	host  *fakeHost
+	store *movesStore
+	// pass reconciles the host once.
+	pass func(context.Context) error
+}
+
+// movesStore tells of each move that was won.
+type movesStore struct {
+	control.Store
+	moves chan control.Move
+}
+
+func (s *movesStore) Move(ctx context.Context, m control.Move) (control.Sandbox, bool, error) {
+	row, won, err := s.Store.Move(ctx, m)
+	if won {
+		select {
+		case s.moves <- m:
+		default:
+		}
+	}
+	return row, won, err
+}
+
+// setup makes a control plane that takes a disagreement for lasting at once,
+// unless change says otherwise.
+func setup(t *testing.T, change ...func(*control.Config)) *bundle {
+	t.Helper()
+	t.Parallel()
+	cfg := control.DefaultConfig()
+	cfg.Grace = 0
+	for _, f := range change {
+		f(&cfg)
+	}
+	host := newFakeHost("h1")
+	store := &movesStore{Store: pgtest.Open(t), moves: make(chan control.Move, 64)}
+	s, err := control.New(cfg, store, newFakeFleet(host), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bundle{Service: s, t: t, host: host, store: store, pass: s.Reconciler(host.id)}
+}
+
+func (b *bundle) create() control.Sandbox {
+	b.t.Helper()
+	row, err := b.Create(b.t.Context(), sandbox.Spec{}, nil)
+	if err != nil {
+		b.t.Fatal("create:", err)
+	}
+	return row
+}
+
+func (b *bundle) reconcile() {
+	b.t.Helper()
+	if err := b.pass(b.t.Context()); err != nil {
+		b.t.Fatal("reconcile:", err)
+	}
+}
+
+// only returns the single row there is.
+func (b *bundle) only() control.Sandbox {
+	b.t.Helper()
+	rows, _, err := b.List(b.t.Context(), control.Filter{})
+	if err != nil || len(rows) != 1 {
+		b.t.Fatalf("%d rows, %v, want 1", len(rows), err)
+	}
+	return rows[0]
+}
+
+// want checks row and VM of a sandbox.
+func (b *bundle) want(id sandbox.ID, state sandbox.State, reason sandbox.StopReason, vm control.ViewState) {
+	b.t.Helper()
+	row, err := b.Get(b.t.Context(), id)
+	if err != nil || row.State != state || row.StopReason != reason {
+		b.t.Errorf("row is %s %q, %v, want %s %q", row.State, row.StopReason, err, state, reason)
+	}
+	if got := b.host.has(id); got != vm {
+		b.t.Errorf("VM is %q, want %q", got, vm)
+	}
+}
+
+func wantFault(t *testing.T, err error, kind fault.Kind, reason string) {
+	t.Helper()
+	if !fault.Is(err, kind) || fault.ReasonOf(err) != reason {
+		t.Errorf("error is %v, want %s %s", err, kind, reason)
+	}
+}
+
+func TestCreate(t *testing.T) {
+	b := setup(t)
+	row, err := b.Create(t.Context(), sandbox.Spec{Env: map[string]string{"A": "1"}}, map[string]string{"k": "v"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if row.GuestIP != "10.0.0.2" || row.HostIP != "10.11.0.1" || row.StartedAt == nil || row.Metadata["k"] != "v" || row.HostID != "h1" {
+		t.Errorf("%+v", row)
+	}
+	b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+	if b.host.vms[row.ID].Spec.Env["A"] != "1" {
+		t.Error("the environment did not reach the host")
+	}
+}
+
+func TestCreateRefused(t *testing.T) {
+	b := setup(t)
+	for reason, spec := range map[string]sandbox.Spec{
+		"template_not_found":    {Template: "nosuch"},
+		"invalid_template":      {Template: "../etc"},
+		"invalid_vcpus":         {VCPUs: 5},
+		"invalid_memory":        {MemoryMB: 4097},
+		"isolation_unavailable": {MinIsolation: sandbox.IsolationHardware},
+	} {
+		_, err := b.Create(t.Context(), spec, nil)
+		wantFault(t, err, fault.Invalid, reason)
+	}
+	_, err := b.Create(t.Context(), sandbox.Spec{}, map[string]string{"k": "\x00"})
+	wantFault(t, err, fault.Invalid, "invalid_metadata")
+	if rows, _, err := b.List(t.Context(), control.Filter{}); err != nil || len(rows) != 0 {
+		t.Errorf("%d rows, %v", len(rows), err)
+	}
+}
+
+func TestCreateDemandsOfOperator(t *testing.T) {
+	b := setup(t, func(c *control.Config) { c.RequireMultiTenant = true })
+	_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+	wantFault(t, err, fault.Invalid, "isolation_unavailable")
+}
+
+func TestCreateHostDown(t *testing.T) {
+	b := setup(t)
+	b.host.setDown(true)
+	_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+	wantFault(t, err, fault.HostFailed, "host_unreachable")
+	wantFault(t, b.Ready(t.Context()), fault.HostFailed, "host_unreachable")
+	b.host.setDown(false)
+	b.create() // found again without a loop
+	if err := b.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	// Down, but not known to be: the row tells what happened.
+	b.host.setDown(true)
+	_, err = b.Create(t.Context(), sandbox.Spec{}, nil)
+	wantFault(t, err, fault.HostFailed, "host_unreachable")
+}
+
+func TestCreateFails(t *testing.T) {
+	b := setup(t)
+	b.host.script(true, "create", refuse(fault.New(fault.Internal, "boot_failed", "no kernel\x00 \xff")))
+	_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+	wantFault(t, err, fault.HostFailed, "boot_failed")
+	row := b.only()
+	b.want(row.ID, sandbox.Error, sandbox.ReasonBootFailed, "")
+	if row.Message != "no kernel \uFFFD" {
+		t.Errorf("message %q", row.Message)
+	}
+}
+
+func TestCreateAnswerLost(t *testing.T) {
+	b := setup(t)
+	b.host.script(false, "create", lost)
+	_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+	wantFault(t, err, fault.HostFailed, "outcome_unknown")
+	row := b.only()
+	b.want(row.ID, sandbox.Pending, "", control.ViewRunning)
+	b.reconcile()
+	b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+	if b.only().StartedAt == nil {
+		t.Error("settled without the host's facts")
+	}
+}
+
+func TestCreateRequestLost(t *testing.T) {
+	b := setup(t)
+	b.host.script(true, "create", lost)
+	_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+	wantFault(t, err, fault.HostFailed, "outcome_unknown")
+	row := b.only()
+	b.want(row.ID, sandbox.Pending, "", "")
+	b.reconcile()
+	b.want(row.ID, sandbox.Error, sandbox.ReasonBootFailed, "")
+}
+
+func TestCreateTimesOut(t *testing.T) {
+	b := setup(t, func(c *control.Config) { c.CreateTimeout = 20 * time.Millisecond })
+	b.host.script(true, "create", newGate().wait)
+	_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+	wantFault(t, err, fault.Timeout, "outcome_unknown")
+	b.want(b.only().ID, sandbox.Pending, "", "")
+}
+
+// TestCreateCallerGone shows that a create goes on when its caller hangs up.
+func TestCreateCallerGone(t *testing.T) {
+	b := setup(t)
+	g := newGate()
+	b.host.script(true, "create", g.wait)
+	ctx, cancel := context.WithCancel(t.Context())
+	created := make(chan error)
+	go func() {
+		_, err := b.Create(ctx, sandbox.Spec{}, nil)
+		created <- err
+	}()
+	<-g.entered
+	cancel()
+	close(g.open)
+	if err := <-created; err != nil {
+		t.Error(err)
+	}
+	b.want(b.only().ID, sandbox.Running, "", control.ViewRunning)
+}
+
+func TestDestroyDuringCreate(t *testing.T) {
+	b := setup(t)
+	g := newGate()
+	b.host.script(true, "create", g.wait)
+	created := make(chan error)
+	go func() {
+		_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+		created <- err
+	}()
+	<-g.entered
+	row := b.only()
+	if err := b.Destroy(t.Context(), row.ID); err != nil {
+		t.Error(err)
+	}
+	b.want(row.ID, sandbox.Stopped, sandbox.ReasonDestroyed, "")
+	close(g.open) // and now the host boots it after all
+	wantFault(t, <-created, fault.WrongState, "sandbox_destroyed")
+	b.want(row.ID, sandbox.Stopped, sandbox.ReasonDestroyed, "")
+}
+
+func TestManyCreates(t *testing.T) {
+	b := setup(t) // the host has room for 8
+	var (
+		wg sync.WaitGroup
+		mu sync.Mutex
+		ok int
+	)
+	for range 20 {
+		wg.Go(func() {
+			_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				ok++
+			} else {
+				wantFault(t, err, fault.NoCapacity, "no_capacity")
+			}
+		})
+	}
+	wg.Wait()
+	if ok != 8 || len(b.host.vms) != 8 {
+		t.Errorf("%d created, %d VMs, want 8", ok, len(b.host.vms))
+	}
+}
+
+func TestDestroy(t *testing.T) {
+	b := setup(t)
+	row := b.create()
+	for range 2 {
+		if err := b.Destroy(t.Context(), row.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	b.want(row.ID, sandbox.Stopped, sandbox.ReasonDestroyed, "")
+	wantFault(t, b.Destroy(t.Context(), "nosuch"), fault.NotFound, "sandbox_not_found")
+}
+
+func TestDestroyHostDown(t *testing.T) {
+	b := setup(t)
+	row := b.create()
+	b.host.setDown(true)
+	wantFault(t, b.Destroy(t.Context(), row.ID), fault.HostFailed, "destroy_pending")
+	b.want(row.ID, sandbox.Stopping, "", control.ViewRunning)
+	_, err := b.Exec(t.Context(), row.ID, control.Exec{Cmd: "x"}, sink{})
+	wantFault(t, err, fault.WrongState, "sandbox_ended")
+	b.host.setDown(false)
+	b.reconcile() // destroys the VM
+	b.reconcile() // and finds it gone
+	b.want(row.ID, sandbox.Stopped, sandbox.ReasonDestroyed, "")
+}
+
+type sink struct{ out *bytes.Buffer }
+
+func (s sink) Stdout(p []byte) error { s.out.Write(p); return nil }
+func (s sink) Stderr([]byte) error   { return nil }
