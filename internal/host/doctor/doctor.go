@@ -1,0 +1,117 @@
+// Package doctor says what this machine can do as a host of sandboxes, and
+// what is missing, with the command that mends it.
+//
+// The doctor command calls it. It looks and tries, and leaves everything as it
+// was: what it makes (a namespace, two nameless files, a test guest) is gone
+// when Run returns. It never decides anything for the host agent, which draws
+// its own conclusions from the same packages.
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
+)
+
+// Status is the outcome of one check.
+type Status string
+
+// The outcomes.
+const (
+	OK   Status = "ok"
+	Warn Status = "warn" // works, with the limit that Detail tells
+	Fail Status = "fail" // sandboxes cannot run
+)
+
+// Check is one thing looked at.
+type Check struct {
+	Name   string `json:"name"`
+	Status Status `json:"status"`
+	// Found is what there is, in a few words.
+	Found string `json:"found"`
+	// Detail says what it means; empty where Found says it all.
+	Detail string `json:"detail,omitempty"`
+	// Fix is a command, to be run as root, that mends the matter; empty where
+	// none can.
+	Fix string `json:"fix,omitempty"`
+}
+
+// Config is what the host agent of this machine would be started with.
+type Config struct {
+	// DataDir holds sandboxes; it need not exist yet.
+	DataDir string
+	// ImageDir holds kernels and templates; it need not exist yet.
+	ImageDir string
+	// Acceleration is the operator's wish.
+	Acceleration kvmprobe.Policy
+	// QEMU is the VMM's path, or a name to look for in PATH; empty is
+	// qemu-system-x86_64.
+	QEMU string
+	// ExternalDatabase is set where the control plane is given a PostgreSQL
+	// server, so that none of this machine's is needed.
+	ExternalDatabase bool
+}
+
+// Run makes all checks, in less than a second on an idle machine. It always
+// returns every check; those cut short by ctx say so.
+func Run(ctx context.Context, cfg Config) []Check {
+	if cfg.QEMU == "" {
+		cfg.QEMU = "qemu-system-x86_64"
+	}
+	probe := kvmprobe.Probe(ctx)
+	checks := []Check{
+		checkOS(),
+		checkRights(),
+		checkCPUs(),
+		checkMemory(),
+		checkKVM(probe),
+		checkAcceleration(cfg.Acceleration, probe),
+		checkQEMU(ctx, cfg.QEMU),
+		checkTun(),
+		checkNetwork(),
+		checkForwarding(),
+		checkCgroups(),
+	}
+	checks = append(checks, checkData(cfg.DataDir)...)
+	checks = append(checks, checkImages(cfg.ImageDir)...)
+	checks = append(checks, checkTools()...)
+	if !cfg.ExternalDatabase {
+		checks = append(checks, checkPostgres())
+	}
+	return checks
+}
+
+// Failed reports whether sandboxes cannot run.
+func Failed(checks []Check) bool {
+	for _, c := range checks {
+		if c.Status == Fail {
+			return true
+		}
+	}
+	return false
+}
+
+// String is the check as a line of text, with its detail and its fix on lines
+// of their own below.
+func (c Check) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-4s  %-14s %s", c.Status, c.Name, c.Found)
+	if c.Detail != "" {
+		fmt.Fprintf(&b, "\n%21s%s", "", c.Detail)
+	}
+	if c.Fix != "" {
+		fmt.Fprintf(&b, "\n%21sfix: %s", "", c.Fix)
+	}
+	return b.String()
+}
+
+// Text is all checks, one below the other.
+func Text(checks []Check) string {
+	var b strings.Builder
+	for _, c := range checks {
+		fmt.Fprintln(&b, c)
+	}
+	return b.String()
+}
