@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
@@ -50,7 +50,8 @@ func openManager(t *testing.T) *Manager {
 	return m
 }
 
-// start runs a shell script in the group the way a VMM is started.
+// start runs a shell script in the group the way a VMM is started, and returns
+// when it has written its first line.
 func start(t *testing.T, g *Group, script string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/bin/sh", "-c", "read go; "+script)
@@ -58,6 +59,10 @@ func start(t *testing.T, g *Group, script string) *exec.Cmd {
 		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(g.Dir().Fd())}
 	}
 	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +74,9 @@ func start(t *testing.T, g *Group, script string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	if _, err := stdin.Write([]byte("go\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
 	return cmd
@@ -89,8 +97,7 @@ func TestKillReachesEveryProcess(t *testing.T) {
 	if _, err := m.Create("one", Limits{}); !fault.Is(err, fault.Exists) {
 		t.Fatalf("second group of one sandbox: %v", err)
 	}
-	cmd := start(t, g, "sleep 1000 & sleep 1000 & setsid sleep 1000 & wait")
-	ready(t, g, 4)
+	cmd := start(t, g, "sleep 1000 & sleep 1000 & setsid sleep 1000 & echo ready; wait")
 	if err := g.Remove(); !fault.Is(err, fault.WrongState) {
 		t.Fatalf("removing a group with processes: %v", err)
 	}
@@ -114,29 +121,13 @@ func TestKillReachesEveryProcess(t *testing.T) {
 	}
 }
 
-// ready waits until the group has n processes. The kernel tells nobody about a
-// fork, so it yields between looks.
-func ready(t *testing.T, g *Group, n int) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
-		if pids, err := g.members(); err != nil {
-			t.Fatal(err)
-		} else if len(pids) >= n {
-			return
-		}
-		<-time.After(time.Millisecond)
-	}
-	t.Fatalf("the group never had %d processes", n)
-}
-
 func TestKillWithoutV2(t *testing.T) {
 	m := openManager(t)
 	if len(m.v1) == 0 {
 		t.Skip("this host has no v1 controllers")
 	}
 	g := create(t, m, "one", Limits{})
-	start(t, g, "sleep 1000 & sleep 1000 & wait")
-	ready(t, g, 3)
+	start(t, g, "sleep 1000 & sleep 1000 & echo ready; wait")
 	v1 := &Group{v1: g.v1}
 	if err := v1.Kill(t.Context()); err != nil {
 		t.Fatal(err)
@@ -178,7 +169,7 @@ func TestMemoryLimitIsNoticed(t *testing.T) {
 	if g.OOMKilled() {
 		t.Fatal("a fresh group says that it ran out of memory")
 	}
-	cmd := start(t, g, "exec "+python+" -c 'b = bytearray(256 << 20); print(len(b))'")
+	cmd := start(t, g, "echo ready; exec "+python+" -c 'b = bytearray(256 << 20); print(len(b))'")
 	if err := cmd.Wait(); err == nil {
 		t.Fatal("a process used 256 MiB under a limit of 32")
 	}
@@ -210,7 +201,7 @@ func TestLimitsAreSet(t *testing.T) {
 func TestSweepKeepsWhatIsWanted(t *testing.T) {
 	m := openManager(t)
 	create(t, m, "wanted", Limits{})
-	start(t, create(t, m, "orphan", Limits{}), "sleep 1000")
+	start(t, create(t, m, "orphan", Limits{}), "sleep 1000 & echo ready; wait")
 	removed, err := m.Sweep(t.Context(), func(id string) bool { return id == "wanted" })
 	if err != nil || !slices.Equal(removed, []string{"orphan"}) {
 		t.Fatalf("removed %v (%v), want orphan", removed, err)
