@@ -12,7 +12,7 @@ version_at_least() { dpkg --compare-versions "$1" ge "$2"; }
 # against the Go checksum database.
 find_go() {
 	local go version best='' best_version=0
-	for go in "$(command -v go)" /usr/local/go/bin/go /usr/lib/go-*/bin/go; do
+	for go in "$(command -v go || true)" /usr/local/go/bin/go /usr/lib/go-*/bin/go; do
 		[ -x "$go" ] || continue
 		version=$(GOTOOLCHAIN=local "$go" version 2>/dev/null | sed -n 's/^go version go\([0-9.]*\).*/\1/p')
 		if [ -n "$version" ] && version_at_least "$version" 1.21 && version_at_least "$version" "$best_version"; then

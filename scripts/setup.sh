@@ -5,7 +5,8 @@
 #   scripts/setup.sh          install what is missing (as root or with sudo)
 #   scripts/setup.sh --check  list what is missing and exit 1, or exit 0
 #   scripts/setup.sh --test   as the first, with what the tests need
-set -euo pipefail
+set -Eeuo pipefail
+trap 'echo "setup: failed in line $LINENO" >&2' ERR
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/scripts/lib.sh"
 
@@ -29,7 +30,7 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 . /etc/os-release
 os=${ID:-unknown} codename=${VERSION_CODENAME:-unknown}
 
-qemu_version() { qemu-system-x86_64 --version 2>/dev/null | sed -n 's/^QEMU emulator version \([0-9.]*\).*/\1/p'; }
+qemu_version() { (qemu-system-x86_64 --version 2>/dev/null || true) | sed -n 's/^QEMU emulator version \([0-9.]*\).*/\1/p'; }
 
 have_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
 
@@ -61,7 +62,7 @@ candidate() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: //p' |
 # debian_mirror prints the address that this host's apt has for its release.
 debian_mirror() {
 	local files=(/etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources)
-	cat "${files[@]}" 2>/dev/null | awk -v suite="$codename" '
+	(cat "${files[@]}" 2>/dev/null || true) | awk -v suite="$codename" '
 		/^deb[ \t]/ { gsub(/\[[^]]*\]/, ""); if ($3 == suite) { print $2; exit } }
 		/^URIs:/ { uri = $2 }
 		/^Suites:/ { for (i = 2; i <= NF; i++) if ($i == suite && uri != "") { print uri; exit } }'
