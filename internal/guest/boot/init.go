@@ -78,10 +78,12 @@ func (i *Init) boot() (err error) {
 		return err
 	}
 	defer devices.close()
+	i.trace("loading modules")
 	moduleErr := loadModules("/m")
-	if moduleErr != nil && Debugging() {
-		i.say("%v", moduleErr)
+	if moduleErr != nil {
+		i.trace("%v", moduleErr)
 	}
+	i.trace("waiting for disks")
 	if err := devices.await(rootDevice, diskDevice); err != nil {
 		return errors.Join(err, moduleErr)
 	}
@@ -95,8 +97,19 @@ func (i *Init) boot() (err error) {
 			return err
 		}
 	}
+	i.trace("starting the agent")
 	i.memory, err = NewMemory()
 	return err
+}
+
+// trace writes one line with the time since the machine started, if asked to.
+func (i *Init) trace(format string, args ...any) {
+	if !Debugging() {
+		return
+	}
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
+	i.say("[%s] %s", time.Duration(now.Nano()).Round(time.Millisecond), fmt.Sprintf(format, args...))
 }
 
 // Debugging reports whether the kernel command line has wrenn.debug=1.

@@ -65,7 +65,11 @@ func (a *Accounts) ensureHome(u User) error {
 	if _, err := os.Stat(home); err == nil || u.Home == "/nonexistent" {
 		return nil
 	}
-	if err := makeParents(home, Owner{UID: u.UID, GID: u.GID}); err != nil {
+	err := makeParents(filepath.Dir(home), Owner{})
+	if err == nil {
+		err = makeParents(home, Owner{UID: u.UID, GID: u.GID})
+	}
+	if err != nil {
 		return fmt.Errorf("make home of %s: %w", u.Name, err)
 	}
 	return nil

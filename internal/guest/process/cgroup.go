@@ -58,9 +58,20 @@ type Cgroups struct {
 
 // NewCgroups returns Cgroups under the directory parent, which must be a
 // cgroup v2 without processes of its own. Names get prefix, which must differ
-// between agents that share the parent.
+// between agents that share the parent. What an earlier agent left there goes
+// away as it becomes empty; its processes are not touched.
 func NewCgroups(parent, prefix string) *Cgroups {
-	return &Cgroups{parent: parent, prefix: prefix}
+	c := &Cgroups{parent: parent, prefix: prefix}
+	left, err := os.ReadDir(parent)
+	if err != nil {
+		return c // New will say so
+	}
+	for _, d := range left {
+		if d.IsDir() {
+			c.husks = append(c.husks, filepath.Join(parent, d.Name()))
+		}
+	}
+	return c
 }
 
 // New makes the cgroup for one command.

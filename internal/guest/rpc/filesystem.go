@@ -8,15 +8,11 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/wrenn-dev/wrenn/api/gen/filesystem"
-	"github.com/wrenn-dev/wrenn/api/gen/filesystem/filesystemconnect"
 	"github.com/wrenn-dev/wrenn/internal/guest/filesystem"
 )
 
 // filesystemService is filesystem.Filesystem on filesystem.Files.
-type filesystemService struct {
-	filesystemconnect.UnimplementedFilesystemHandler
-	server *Server
-}
+type filesystemService struct{ server *Server }
 
 // resolve finds the user of a call and what path means to them.
 func (f filesystemService) resolve(ctx context.Context, h http.Header, path string) (actor, string, error) {

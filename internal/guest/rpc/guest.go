@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -64,12 +65,12 @@ func (g *guestService) configure(ctx context.Context, msg *guestv1.ConfigureRequ
 		return nil, err
 	}
 	if err := s.kernel.Reseed(msg.GetEntropy()); err != nil {
-		return nil, fmt.Errorf("reseed: %w", err)
+		return nil, errStep(err, "reseed_failed", "reseed")
 	}
 	wall := time.Unix(0, msg.GetWallClockUnixNano()).Add(time.Since(received))
 	step, err := s.kernel.SetClock(wall)
 	if err != nil {
-		return nil, fmt.Errorf("set clock: %w", err)
+		return nil, errStep(err, "clock_failed", "set clock")
 	}
 	if err := g.identify(msg); err != nil {
 		return nil, err
@@ -80,10 +81,10 @@ func (g *guestService) configure(ctx context.Context, msg *guestv1.ConfigureRequ
 	}
 	s.conns.closeOthers(ctx)
 	if err := s.state.save(next); err != nil {
-		return nil, fmt.Errorf("keep settings: %w", err)
+		return nil, errStep(err, "settings_failed", "keep settings")
 	}
 	if err := s.freezer.Thaw(ctx); err != nil {
-		return nil, fmt.Errorf("thaw user processes: %w", err)
+		return nil, errStep(err, "thaw_failed", "thaw user processes")
 	}
 	s.state.open(next)
 	s.log.Info("configured", slog.String("sandbox", next.SandboxID), slog.Uint64("generation", next.Generation),
@@ -93,22 +94,31 @@ func (g *guestService) configure(ctx context.Context, msg *guestv1.ConfigureRequ
 	}, nil
 }
 
+// errStep says which part of Configure failed. A fault keeps its kind.
+func errStep(err error, reason, what string) error {
+	var known *fault.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return fault.Wrap(err, fault.Internal, reason, "the sandbox could not %s", what)
+}
+
 // identify makes the machine's names its own.
 func (g *guestService) identify(msg *guestv1.ConfigureRequest) error {
 	id := g.server.identity
 	if msg.GetNewIdentity() {
 		if err := id.Renew(); err != nil {
-			return fmt.Errorf("renew identity: %w", err)
+			return errStep(err, "identity_failed", "renew identity")
 		}
 	}
 	if name := msg.GetHostname(); name != "" {
 		if err := id.SetHostname(name); err != nil {
-			return fmt.Errorf("set hostname: %w", err)
+			return errStep(err, "hostname_failed", "set hostname")
 		}
 	}
 	if servers := msg.GetNameservers(); len(servers) > 0 {
 		if err := id.SetNameservers(servers); err != nil {
-			return fmt.Errorf("set name servers: %w", err)
+			return errStep(err, "nameservers_failed", "set name servers")
 		}
 	}
 	return nil

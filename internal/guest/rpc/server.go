@@ -48,6 +48,7 @@ type Server struct {
 	processes *process.Table
 	accounts  *filesystem.Accounts
 	files     *filesystem.Files
+	watchers  *filesystem.Watchers
 	kernel    Kernel
 	identity  Identity
 	freezer   Freezer
@@ -64,8 +65,9 @@ func NewServer(c Config) *Server {
 	if c.Processes == nil || c.Accounts == nil || c.Kernel == nil || c.Identity == nil || c.Freezer == nil || c.Vault == nil || c.Log == nil {
 		panic("rpc: Config is incomplete")
 	}
+	files := filesystem.NewFiles(c.Accounts)
 	s := &Server{
-		processes: c.Processes, accounts: c.Accounts, files: filesystem.NewFiles(c.Accounts),
+		processes: c.Processes, accounts: c.Accounts, files: files, watchers: filesystem.NewWatchers(files),
 		kernel: c.Kernel, identity: c.Identity, freezer: c.Freezer, log: c.Log, version: c.Version,
 		state: state{vault: c.Vault},
 		conns: connections{open: make(map[net.Conn]struct{})},
@@ -86,7 +88,7 @@ func (s *Server) Handler() http.Handler {
 	}
 	mux := http.NewServeMux()
 	mux.Handle(processconnect.NewProcessHandler(processService{s}, options...))
-	mux.Handle(filesystemconnect.NewFilesystemHandler(filesystemService{server: s}, options...))
+	mux.Handle(filesystemconnect.NewFilesystemHandler(filesystemService{s}, options...))
 	mux.Handle(guestv1connect.NewGuestHandler(newGuestService(s), options...))
 	mux.HandleFunc("GET /files", s.download)
 	mux.HandleFunc("POST /files", s.upload)
@@ -131,6 +133,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
+	s.watchers.Close()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer cancel()
 	if server.Shutdown(grace) != nil {

@@ -1,0 +1,258 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// EventType is what happened to a path.
+type EventType uint8
+
+// The events, in the order in which several of one moment are told.
+const (
+	Created EventType = iota + 1
+	Renamed
+	Chmodded
+	Written
+	Removed
+)
+
+// Event is one change below a watched directory.
+type Event struct {
+	// Name is relative to the watched directory; "." is itself.
+	Name string
+	Type EventType
+	// Entry describes the path, if that was asked for and it still exists.
+	Entry *Entry
+}
+
+// WatchSpec says what to watch.
+type WatchSpec struct {
+	Path      string
+	Recursive bool
+	// Entries asks for Event.Entry.
+	Entries bool
+	// Network allows file systems whose changes elsewhere are not seen.
+	Network bool
+}
+
+// maxWatchedDirs bounds the directories of one recursive watch.
+const maxWatchedDirs = 8192
+
+// Watch sees changes below one directory from its creation on. It is for one
+// goroutine. The kernel queues what Run has not read yet, and says so when it
+// had to drop some: then Run fails rather than hide it.
+type Watch struct {
+	files *Files
+	spec  WatchSpec
+	file  *os.File
+	// dirs maps watch descriptors to directories relative to spec.Path.
+	dirs map[int32]string
+	// announced are paths told as created from a scan of a new directory,
+	// whose own events may follow.
+	announced map[string]bool
+}
+
+// Watch starts watching. A missing directory is NotFound, a file Invalid. The
+// caller closes the watch.
+func (f *Files) Watch(spec WatchSpec) (*Watch, error) {
+	fi, err := os.Stat(spec.Path)
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return nil, errMissing(spec.Path, err)
+	case err != nil:
+		return nil, classify(spec.Path, err)
+	case !fi.IsDir():
+		return nil, errNotDirectory(spec.Path, nil)
+	case !spec.Network && onNetwork(spec.Path):
+		return nil, fault.New(fault.Invalid, "network_mount", "path '%s' is on a network file system, whose changes are only seen in part", spec.Path)
+	}
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Quota, "too_many_watches", "the sandbox has no watches left")
+	}
+	w := &Watch{
+		files: f, spec: spec, file: os.NewFile(uintptr(fd), "inotify"),
+		dirs: make(map[int32]string), announced: make(map[string]bool),
+	}
+	if err := w.add(".", func(string) {}); err != nil {
+		_ = w.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// onNetwork reports whether path lies on a file system that others change.
+func onNetwork(path string) bool {
+	var st unix.Statfs_t
+	if unix.Statfs(path, &st) != nil {
+		return false
+	}
+	switch int64(st.Type) {
+	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC,
+		unix.V9FS_MAGIC, unix.FUSE_SUPER_MAGIC:
+		return true
+	}
+	return false
+}
+
+// Close ends the watch.
+func (w *Watch) Close() error { return w.file.Close() }
+
+const watchMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_MODIFY |
+	unix.IN_ATTRIB | unix.IN_DELETE | unix.IN_ONLYDIR | unix.IN_EXCL_UNLINK
+
+// add watches the directory dir (relative) and, in a recursive watch, those
+// below it. It calls found with every path seen on the way.
+func (w *Watch) add(dir string, found func(name string)) error {
+	if err := w.addOne(dir); err != nil || !w.spec.Recursive {
+		return err
+	}
+	children, err := os.ReadDir(filepath.Join(w.spec.Path, dir))
+	if err != nil {
+		return nil // gone again
+	}
+	for _, c := range children {
+		name := filepath.Join(dir, c.Name())
+		found(name)
+		if c.Type()&fs.ModeDir != 0 {
+			if err := w.add(name, found); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *Watch) addOne(dir string) error {
+	if len(w.dirs) >= maxWatchedDirs {
+		return fault.New(fault.TooLarge, "too_many_directories", "a watch may cover at most %d directories", maxWatchedDirs)
+	}
+	mask := uint32(watchMask)
+	if dir == "." {
+		mask |= unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
+	} else {
+		mask |= unix.IN_DONT_FOLLOW
+	}
+	var wd int
+	err := onDescriptor(w.file, func(fd int) (err error) {
+		wd, err = unix.InotifyAddWatch(fd, filepath.Join(w.spec.Path, dir), mask)
+		return err
+	})
+	switch {
+	case err == nil:
+		w.dirs[int32(wd)] = dir
+		return nil
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.ENOMEM):
+		return fault.Wrap(err, fault.Quota, "too_many_watches", "the sandbox has no watches left")
+	case dir != ".":
+		return nil // gone again, or not ours to see
+	default:
+		return classify(w.spec.Path, err)
+	}
+}
+
+// Run hands every change to emit until ctx ends, and then returns ctx's cause.
+func (w *Watch) Run(ctx context.Context, emit func(Event) error) error {
+	stop := context.AfterFunc(ctx, func() { _ = w.file.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := w.file.Read(buf)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return context.Cause(ctx)
+		case err != nil:
+			return fmt.Errorf("read watch: %w", err)
+		}
+		for _, raw := range parseInotify(buf[:n]) {
+			if err := w.handle(raw, emit); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// handle turns one event of the kernel into ours.
+func (w *Watch) handle(raw inotifyEvent, emit func(Event) error) error {
+	if raw.mask&unix.IN_Q_OVERFLOW != 0 {
+		return fault.New(fault.Quota, "watch_overflow", "changes came faster than they were read: some were lost")
+	}
+	dir, known := w.dirs[raw.wd]
+	if !known {
+		return nil
+	}
+	if raw.mask&unix.IN_IGNORED != 0 {
+		delete(w.dirs, raw.wd)
+		return nil
+	}
+	name := filepath.Join(dir, raw.name)
+	isDir := raw.mask&unix.IN_ISDIR != 0
+	if isDir && raw.mask&unix.IN_MOVED_FROM != 0 {
+		w.forget(name)
+	}
+	for _, t := range typesOf(raw.mask) {
+		if t == Created && w.announced[name] {
+			delete(w.announced, name)
+			continue
+		}
+		if err := emit(w.event(name, t)); err != nil {
+			return err
+		}
+	}
+	if isDir && w.spec.Recursive && raw.mask&(unix.IN_CREATE|unix.IN_MOVED_TO) != 0 {
+		return w.follow(name, emit)
+	}
+	return nil
+}
+
+// follow takes in a new directory. What was made in it before it was watched
+// is told now.
+func (w *Watch) follow(dir string, emit func(Event) error) error {
+	clear(w.announced)
+	var names []string
+	if err := w.add(dir, func(name string) { names = append(names, name) }); err != nil {
+		return err
+	}
+	for _, name := range names {
+		w.announced[name] = true
+		if err := emit(w.event(name, Created)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forget stops watching dir and what is below it: it has moved away.
+func (w *Watch) forget(dir string) {
+	for wd, name := range w.dirs {
+		if name == dir || strings.HasPrefix(name, dir+"/") {
+			delete(w.dirs, wd)
+			_ = onDescriptor(w.file, func(fd int) error {
+				_, err := unix.InotifyRmWatch(fd, uint32(wd))
+				return err
+			})
+		}
+	}
+}
+
+func (w *Watch) event(name string, t EventType) Event {
+	e := Event{Name: name, Type: t}
+	if w.spec.Entries && (t == Created || t == Written || t == Chmodded) {
+		if entry, err := w.files.Stat(filepath.Join(w.spec.Path, name)); err == nil {
+			e.Entry = &entry
+		}
+	}
+	return e
+}
