@@ -1,0 +1,118 @@
+// Package cli is the command line for people who use sandboxes: create, ls,
+// get, exec, cp, pause, resume, rm, run and hosts.
+//
+// It owns those commands, their output and the way every wrenn command tells
+// of a failure. cmd/wrenn adds the commands that serve. It uses the public
+// client alone, so whatever it can do, every user of the API can do; it keeps
+// nothing between calls.
+//
+// Results go to stdout, everything else (durations, what went wrong and what
+// to do about it) to stderr. Exit codes: 0, or that of the command that exec
+// and run ran; 1 when something failed; 2 when the command line is wrong; 130
+// when it was interrupted.
+package cli
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/client"
+)
+
+// IO is what the commands have of the world besides the API and files.
+type IO struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// LookupEnv is os.LookupEnv outside tests.
+	LookupEnv func(name string) (value string, ok bool)
+}
+
+// App is the tree of commands.
+//
+// Invariants: each Run is one command line; started says whether that command
+// line was understood and its command has begun.
+type App struct {
+	io   IO
+	root *cobra.Command
+
+	url, apiKey string
+	json        bool
+	started     bool
+}
+
+// GroupSandboxes and GroupServer are the groups of commands in the help.
+const (
+	GroupSandboxes = "sandboxes"
+	GroupServer    = "server"
+)
+
+// New returns the tree with the user's commands. Commands of other groups are
+// added to Root before the first Run.
+func New(io IO) *App {
+	a := &App{io: io}
+	a.root = &cobra.Command{
+		Use:   "wrenn",
+		Short: "Run untrusted code in virtual machines of its own",
+		Long: "Wrenn runs untrusted code in virtual machines of its own.\n\n" +
+			"Start a server with `wrenn up`, then try `wrenn run -- python3 -c 'print(6*7)'`.",
+		SilenceErrors:    true,
+		SilenceUsage:     true,
+		PersistentPreRun: func(*cobra.Command, []string) { a.started = true },
+	}
+	a.root.SetIn(io.In)
+	a.root.SetOut(io.Out)
+	a.root.SetErr(io.Err)
+	a.root.AddGroup(&cobra.Group{ID: GroupSandboxes, Title: "Sandboxes:"}, &cobra.Group{ID: GroupServer, Title: "Server:"})
+	flags := a.root.PersistentFlags()
+	flags.StringVar(&a.url, "url", a.env("WRENN_URL", client.DefaultURL), "address of the server (WRENN_URL)")
+	flags.StringVar(&a.apiKey, "api-key", "", "API key (WRENN_API_KEY)")
+	flags.BoolVar(&a.json, "json", false, "print results as JSON")
+	for _, cmd := range []*cobra.Command{
+		a.createCmd(), a.lsCmd(), a.getCmd(), a.execCmd(), a.cpCmd(),
+		a.pauseCmd(), a.resumeCmd(), a.rmCmd(), a.runCmd(), a.hostsCmd(),
+	} {
+		cmd.GroupID = GroupSandboxes
+		a.root.AddCommand(cmd)
+	}
+	return a
+}
+
+// Root is the root of the tree, to which other commands are added.
+func (a *App) Root() *cobra.Command { return a.root }
+
+// JSON reports whether results are wanted as JSON.
+func (a *App) JSON() bool { return a.json }
+
+// Run does one command line and returns the exit code. What went wrong has
+// then been printed.
+func (a *App) Run(ctx context.Context, args []string) int {
+	a.started = false
+	a.root.SetArgs(args)
+	cmd, err := a.root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	if !a.started {
+		err = usageError{cmd: cmd, err: err}
+	}
+	return a.report(cmd, err)
+}
+
+// client returns the client for the server named on the command line.
+func (a *App) client() *client.Client {
+	key := a.apiKey
+	if key == "" {
+		// Not the flag's default: that would show the key in the help.
+		key = a.env("WRENN_API_KEY", "")
+	}
+	return &client.Client{BaseURL: a.url, APIKey: key}
+}
+
+func (a *App) env(name, fallback string) string {
+	if v, ok := a.io.LookupEnv(name); ok && v != "" {
+		return v
+	}
+	return fallback
+}

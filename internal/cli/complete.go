@@ -1,0 +1,73 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/client"
+)
+
+// completionTimeout bounds what a press of the tab key may wait.
+const completionTimeout = 2 * time.Second
+
+// completeIDs completes up to most arguments, or any number if that is
+// negative, with ids of sandboxes in one of the statuses (all if there are
+// none).
+func (a *App) completeIDs(most int, statuses ...string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if most >= 0 && len(given) >= most {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		ids := a.ids(cmd.Context(), "", statuses)
+		return slices.DeleteFunc(ids, func(id string) bool {
+			id, _, _ = strings.Cut(id, "\t")
+			return slices.Contains(given, id)
+		}), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completePlaces offers files here and "ID:/".
+func (a *App) completePlaces(cmd *cobra.Command, given []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(given) >= 2 || strings.ContainsAny(typed, ":/.") {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	ids := a.ids(cmd.Context(), ":/", []string{client.StatusRunning})
+	return slices.DeleteFunc(ids, func(id string) bool { return !strings.HasPrefix(id, typed) }), cobra.ShellCompDirectiveNoSpace
+}
+
+// ids lists ids, each with a suffix and, behind a tab, a description.
+// Whatever goes wrong gives an empty list: there is nobody to tell.
+func (a *App) ids(ctx context.Context, suffix string, statuses []string) []string {
+	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
+	defer cancel()
+	var out []string
+	for sb, err := range a.client().All(ctx, client.ListOptions{Status: statuses}) {
+		if err != nil {
+			return nil
+		}
+		out = append(out, sb.ID+suffix+"\t"+sb.Status+" "+sb.Template+", "+showAge(time.Since(sb.CreatedAt))+" old")
+	}
+	return out
+}
+
+// completeTemplates completes cmd's flag --template with what the hosts have.
+func (a *App) completeTemplates(cmd *cobra.Command) {
+	_ = cmd.RegisterFlagCompletionFunc("template", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+		defer cancel()
+		hosts, err := a.client().Hosts(ctx)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []string
+		for _, h := range hosts {
+			names = append(names, h.Templates...)
+		}
+		slices.Sort(names)
+		return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
+	})
+}

@@ -1,0 +1,203 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/client"
+)
+
+// place is one end of a copy: a file here, "-" for a standard stream, or a
+// file in a sandbox.
+type place struct {
+	id   string // empty for a file here
+	path string
+}
+
+func (p place) isStream() bool { return p.id == "" && p.path == "-" }
+
+// placeOf reads "ID:/path" as a file in a sandbox and everything else as one
+// here. A colon in a name here is written behind a slash: "./a:b".
+func placeOf(arg string) (place, error) {
+	id, rest, ok := strings.Cut(arg, ":")
+	if !ok || strings.ContainsAny(id, "/.") {
+		if arg == "" {
+			return place{}, errors.New("a path must not be empty")
+		}
+		return place{path: arg}, nil
+	}
+	if id == "" || !strings.HasPrefix(rest, "/") {
+		return place{}, errors.New(arg + " names a file in a sandbox, and then the path must be absolute: ID:/path (a file here: ./" + arg + ")")
+	}
+	return place{id: id, path: rest}, nil
+}
+
+func (a *App) cpCmd() *cobra.Command {
+	var user string
+	cmd := &cobra.Command{
+		Use:   "cp FROM TO",
+		Short: "Copy a file into or out of a sandbox",
+		Long: "Copy a file into or out of a sandbox. One of FROM and TO is ID:/path, the other a file here, or - for\n" +
+			"the standard input or output. A TO that is a directory keeps the file's name.",
+		Example: "  wrenn cp data.csv $id:/tmp/\n  wrenn cp $id:/var/log/out.log .\n" +
+			"  tar c src | wrenn cp - $id:/tmp/src.tar",
+		Args: args(2, 2, "FROM and TO"),
+	}
+	cmd.Flags().StringVarP(&user, "user", "u", "", "user to act as in the sandbox (the guest's default)")
+	cmd.ValidArgsFunction = a.completePlaces
+	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
+		from, err := placeOf(argv[0])
+		if err != nil {
+			return usagef(cmd, "%w", err)
+		}
+		to, err := placeOf(argv[1])
+		if err != nil {
+			return usagef(cmd, "%w", err)
+		}
+		if (from.id == "") == (to.id == "") {
+			return usagef(cmd, "one of FROM and TO must be in a sandbox (ID:/path), the other not")
+		}
+		began := time.Now()
+		copyFile := a.upload
+		if from.id != "" {
+			copyFile = a.download
+		}
+		n, err := copyFile(cmd.Context(), from, to, user)
+		if err != nil {
+			return err
+		}
+		return a.copied(n, time.Since(began), to)
+	}
+	return cmd
+}
+
+// copied tells what was copied; not in JSON when the content itself went to
+// stdout.
+func (a *App) copied(n int64, took time.Duration, to place) error {
+	if a.json && !to.isStream() {
+		return a.printJSON(struct {
+			Bytes      int64 `json:"bytes"`
+			DurationMS int64 `json:"duration_ms"`
+		}{n, took.Milliseconds()})
+	}
+	a.note("copied %s in %s", showBytes(n), showDuration(took))
+	return nil
+}
+
+func (a *App) upload(ctx context.Context, from, to place, user string) (int64, error) {
+	if from.isStream() {
+		if strings.HasSuffix(to.path, "/") {
+			return 0, &Failure{Message: "the standard input has no name to keep: name the file in " + to.path}
+		}
+		content := &counter{r: a.io.In}
+		err := a.client().WriteFile(ctx, to.id, client.Upload{Path: to.path, User: user}, content)
+		return content.n, err
+	}
+	f, err := os.Open(from.path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if st.IsDir() {
+		return 0, &Failure{Message: from.path + " is a directory, and cp copies files",
+			Hint: "pack it: tar c " + from.path + " | wrenn cp - " + to.id + ":/tmp/packed.tar"}
+	}
+	up := client.Upload{Path: to.path, User: user, Mode: st.Mode().Perm()}
+	if st.Mode().IsRegular() {
+		up.Size = st.Size()
+	}
+	return a.uploadFile(ctx, to.id, up, f)
+}
+
+// uploadFile sends f. Only the sandbox knows whether a target is a directory,
+// so it may take a second try with the file's name below it.
+func (a *App) uploadFile(ctx context.Context, id string, up client.Upload, f *os.File) (int64, error) {
+	name := filepath.Base(f.Name())
+	if strings.HasSuffix(up.Path, "/") {
+		up.Path += name
+		name = ""
+	}
+	content := &counter{r: f}
+	err := a.client().WriteFile(ctx, id, up, content)
+	var refused *client.Error
+	if name == "" || !errors.As(err, &refused) || refused.Code != "is_directory" {
+		return content.n, err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return 0, refused
+	}
+	up.Path = path.Join(up.Path, name)
+	content.n = 0
+	err = a.client().WriteFile(ctx, id, up, content)
+	return content.n, err
+}
+
+func (a *App) download(ctx context.Context, from, to place, user string) (int64, error) {
+	f, err := a.client().ReadFile(ctx, from.id, from.path, user)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Body.Close()
+	if to.isStream() {
+		return io.Copy(a.io.Out, f.Body)
+	}
+	target := to.path
+	if st, err := os.Stat(target); strings.HasSuffix(target, "/") || (err == nil && st.IsDir()) {
+		// The name is what was asked for, never one that the sandbox chose.
+		target = filepath.Join(target, path.Base(from.path))
+	}
+	return saveAs(target, f.Body)
+}
+
+// saveAs writes a file whole or not at all. A target that is there and no
+// regular file, like a device, is written to as it stands.
+func saveAs(target string, content io.Reader) (n int64, err error) {
+	if st, err := os.Stat(target); err == nil && !st.Mode().IsRegular() {
+		f, err := os.OpenFile(target, os.O_WRONLY, 0)
+		if err != nil {
+			return 0, err
+		}
+		n, err := io.Copy(f, content)
+		return n, errors.Join(err, f.Close())
+	}
+	// Not os.CreateTemp, which makes files for their owner alone: here the
+	// umask applies, as for any file that a program makes.
+	part := target + "." + rand.Text()
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return 0, err
+	}
+	n, err = io.Copy(f, content)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(part, target)
+	}
+	if err != nil {
+		_ = os.Remove(part)
+	}
+	return n, err
+}
+
+// counter counts what is read through it.
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}

@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/client"
+)
+
+// maxStdin is how much standard input fits, in base64 and with the command
+// beside it, into a request of 1 MiB.
+const maxStdin = 700 << 10
+
+func (a *App) execCmd() *cobra.Command {
+	var flags commandFlags
+	flags.env.lookup = a.io.LookupEnv
+	cmd := &cobra.Command{
+		Use:   "exec [flags] ID [--] COMMAND [ARGUMENT...]",
+		Short: "Run a command in a sandbox",
+		Long: "Run a command in a sandbox, with its output as it comes, and end with its exit code.\n\n" +
+			"The arguments reach the command as they are, without a shell; for one, run `sh -c '...'`.",
+		Example: "  wrenn exec $id -- python3 -c 'print(6*7)'\n  wrenn exec -i $id -- wc -l < data.csv",
+		Args:    args(2, -1, "the ID of a sandbox and a command"),
+	}
+	flags.add(cmd)
+	cmd.Flags().VarP(&flags.env, "env", "e", "environment variable; NAME alone takes it from here")
+	cmd.ValidArgsFunction = a.completeIDs(1, client.StatusRunning)
+	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
+		req, err := a.execRequest(cmd, flags, argv[1:])
+		if err != nil {
+			return err
+		}
+		res, err := a.exec(cmd.Context(), argv[0], req)
+		if err != nil {
+			return err
+		}
+		if flags.timing {
+			a.note("exit code %d after %s", res.ExitCode, showDuration(res.Duration))
+		}
+		if a.json {
+			if err := a.printJSON(execJSON(argv[0], req, res)); err != nil {
+				return err
+			}
+		}
+		return exitWith(res)
+	}
+	return cmd
+}
+
+// commandOf returns the command in argv, which is what follows cmd's own
+// arguments. Behind a "--" everything is the command's as it stands.
+func commandOf(cmd *cobra.Command, argv []string) ([]string, error) {
+	dashed := cmd.ArgsLenAtDash() >= 0 // it stood first and is taken off already
+	if !dashed && len(argv) > 0 && argv[0] == "--" {
+		dashed, argv = true, argv[1:]
+	}
+	if len(argv) == 0 || argv[0] == "" {
+		return nil, usagef(cmd, "%s needs a command", cmd.Name())
+	}
+	if !dashed && strings.HasPrefix(argv[0], "-") {
+		return nil, usagef(cmd, "%s stands where the command should begin: flags go first, or write -- before the command", argv[0])
+	}
+	return argv, nil
+}
+
+func (a *App) execRequest(cmd *cobra.Command, f commandFlags, argv []string) (client.ExecRequest, error) {
+	command, err := commandOf(cmd, argv)
+	if err != nil {
+		return client.ExecRequest{}, err
+	}
+	if f.timeout <= 0 {
+		return client.ExecRequest{}, usagef(cmd, "--timeout must be longer than 0")
+	}
+	req := client.ExecRequest{
+		Cmd: command[0], Args: command[1:], Env: f.env.values,
+		Cwd: f.cwd, User: f.user, Timeout: f.timeout,
+	}
+	if !f.stdin {
+		return req, nil
+	}
+	stdin, err := io.ReadAll(io.LimitReader(a.io.In, maxStdin+1))
+	if err != nil {
+		return req, err
+	}
+	if len(stdin) > maxStdin {
+		return req, &Failure{
+			Message: "the standard input has more than " + showBytes(maxStdin),
+			Hint:    "copy it in with `wrenn cp - ID:/path` and give the command the file",
+		}
+	}
+	req.Stdin = stdin
+	return req, nil
+}
+
+// exec runs a command. Its output goes to ours as it comes, or is collected
+// when it is to be printed as JSON.
+func (a *App) exec(ctx context.Context, id string, req client.ExecRequest) (*client.ExecResult, error) {
+	if a.json {
+		return a.client().Exec(ctx, id, req)
+	}
+	return a.client().ExecStream(ctx, id, req, a.io.Out, a.io.Err)
+}
+
+// exitWith is the error that passes a command's exit code on.
+func exitWith(res *client.ExecResult) error {
+	if res.ExitCode == 0 {
+		return nil
+	}
+	return ExitCode(res.ExitCode)
+}
+
+// execOutput is the API's ExecResponse again, for --json.
+type execOutput struct {
+	SandboxID       string  `json:"sandbox_id"`
+	Cmd             string  `json:"cmd"`
+	Stdout          string  `json:"stdout"`
+	Stderr          string  `json:"stderr"`
+	ExitCode        int     `json:"exit_code"`
+	Signal          *string `json:"signal"`
+	DurationMS      int64   `json:"duration_ms"`
+	Encoding        string  `json:"encoding"`
+	StdoutTruncated bool    `json:"stdout_truncated"`
+	StderrTruncated bool    `json:"stderr_truncated"`
+}
+
+func execJSON(id string, req client.ExecRequest, res *client.ExecResult) execOutput {
+	out := execOutput{
+		SandboxID: id, Cmd: req.Cmd, ExitCode: res.ExitCode,
+		DurationMS:      int64(res.Duration / time.Millisecond),
+		StdoutTruncated: res.StdoutTruncated, StderrTruncated: res.StderrTruncated,
+	}
+	if res.Signal != "" {
+		out.Signal = &res.Signal
+	}
+	out.Stdout, out.Stderr, out.Encoding = encodeOutput(res.Stdout, res.Stderr)
+	return out
+}

@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/client"
+)
+
+// The exit codes that are not a command's own.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 128 + int(syscall.SIGINT)
+)
+
+// Failure is an error that is ready to be shown to a person.
+type Failure struct {
+	// Message says what went wrong, in a sentence without a full stop.
+	Message string
+	// Code and RequestID are the API's; both may be empty.
+	Code, RequestID string
+	// Hint says what to do about it; it may be empty.
+	Hint string
+}
+
+// Error returns the message with the code and the request id.
+func (f *Failure) Error() string {
+	return (&client.Error{Message: f.Message, Code: f.Code, RequestID: f.RequestID}).Error()
+}
+
+// ExitCode ends the program with a code and no message.
+type ExitCode int
+
+// Error is never shown.
+func (c ExitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// usageError says that the command line is wrong.
+type usageError struct {
+	cmd *cobra.Command
+	err error
+}
+
+func (e usageError) Error() string { return e.err.Error() }
+
+func usagef(cmd *cobra.Command, format string, args ...any) error {
+	return usageError{cmd, fmt.Errorf(format, args...)}
+}
+
+// report prints err and returns the exit code for it.
+func (a *App) report(cmd *cobra.Command, err error) int {
+	var code ExitCode
+	var usage usageError
+	switch {
+	case errors.As(err, &code):
+		return int(code)
+	case errors.As(err, &usage):
+		a.print(&Failure{Message: usage.Error(), Hint: "usage: " + usage.cmd.UseLine()})
+		return exitUsage
+	case errors.Is(err, context.Canceled) && cmd.Context().Err() != nil:
+		return exitInterrupted
+	default:
+		a.print(explain(err))
+		return exitFailed
+	}
+}
+
+// print shows a failure: one line, and below it what to do.
+func (a *App) print(f *Failure) {
+	// Messages come from elsewhere; a line break in one must not look like
+	// another message.
+	fmt.Fprintln(a.io.Err, "wrenn:", strings.Join(strings.Fields(f.Error()), " "))
+	if f.Hint != "" {
+		fmt.Fprintln(a.io.Err, "      ", f.Hint)
+	}
+}
+
+// explain turns err into what a person needs to know.
+func explain(err error) *Failure {
+	var (
+		failure *Failure
+		api     *client.Error
+		sent    *url.Error
+	)
+	switch {
+	case errors.As(err, &failure):
+		return failure
+	case errors.As(err, &api):
+		return &Failure{Message: api.Message, Code: api.Code, RequestID: api.RequestID, Hint: hintFor(api)}
+	case errors.Is(err, syscall.ECONNREFUSED) && errors.As(err, &sent):
+		return &Failure{Message: "no server answers at " + hostOf(sent.URL),
+			Hint: "start one with `wrenn up`, or name another with --url or WRENN_URL"}
+	case errors.As(err, &sent):
+		return &Failure{Message: fmt.Sprintf("%s: %v", hostOf(sent.URL), sent.Err),
+			Hint: "the address is set with --url or WRENN_URL"}
+	default:
+		return &Failure{Message: err.Error()}
+	}
+}
+
+func hostOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		return raw
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// hintFor says what to do about a failure that the API reported.
+func hintFor(e *client.Error) string {
+	switch {
+	case e.RetryAfter > 0:
+		return "try again in " + showDuration(e.RetryAfter)
+	case e.Code == "exec_timeout":
+		return "give it longer with --timeout"
+	case e.Code == "sandbox_not_found":
+		return "`wrenn ls --all` shows the sandboxes there are"
+	case e.Code == "":
+		return "is this the right address? It is set with --url or WRENN_URL"
+	}
+	switch e.Status {
+	case http.StatusUnauthorized:
+		return "give a key with --api-key or WRENN_API_KEY; `wrenn key create` on the server makes one"
+	case http.StatusConflict:
+		return "`wrenn get ID` shows its state; `wrenn resume ID` brings a paused one back"
+	case http.StatusBadGateway:
+		return "`wrenn hosts` shows the hosts; `wrenn doctor` on a host shows what is wrong with it"
+	case http.StatusInternalServerError:
+		return "the request id finds the cause in the server's log"
+	default:
+		return ""
+	}
+}

@@ -1,0 +1,277 @@
+package cli_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/client"
+)
+
+// fake is the REST API without machines: states change at once, commands run
+// here, files are kept in memory. What it says has the shapes of the OpenAPI
+// document.
+type fake struct {
+	mu        sync.Mutex // protects the following
+	sandboxes []*client.Sandbox
+	files     map[string][]byte // by id + path
+	modes     map[string]string
+	key       string // wanted of every request; empty is open
+}
+
+func newFake(t testing.TB) (*fake, string) {
+	f := &fake{files: map[string][]byte{}, modes: map[string]string{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/sandboxes", f.create)
+	mux.HandleFunc("GET /v1/sandboxes", f.list)
+	mux.HandleFunc("GET /v1/hosts", f.hosts)
+	mux.HandleFunc("GET /v1/sandboxes/{id}", f.with(func(w http.ResponseWriter, _ *http.Request, sb *client.Sandbox) { answer(w, 200, sb) }))
+	mux.HandleFunc("DELETE /v1/sandboxes/{id}", f.with(f.destroy))
+	mux.HandleFunc("POST /v1/sandboxes/{id}/pause", f.move("running", "paused"))
+	mux.HandleFunc("POST /v1/sandboxes/{id}/resume", f.move("paused", "running"))
+	mux.HandleFunc("POST /v1/sandboxes/{id}/exec", f.with(f.exec))
+	mux.HandleFunc("PUT /v1/sandboxes/{id}/files", f.with(f.put))
+	mux.HandleFunc("GET /v1/sandboxes/{id}/files", f.with(f.get))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-Id", "req-1")
+		if f.key != "" && r.Header.Get("Authorization") != "Bearer "+f.key {
+			refuse(w, 401, "unauthenticated", "an API key is needed")
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	return f, srv.URL
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	answer(w, status, map[string]any{"error": map[string]string{"code": code, "message": message}})
+}
+
+func (f *fake) create(w http.ResponseWriter, r *http.Request) {
+	timeout := 300
+	in := client.CreateRequest{Template: "minimal", VCPUs: 1, MemoryMB: 512, DiskMB: 2048, TimeoutSec: &timeout}
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		refuse(w, 400, "invalid_json", err.Error())
+		return
+	}
+	switch {
+	case in.Template == "full":
+		w.Header().Set("Retry-After", "5")
+		refuse(w, 503, "no_capacity", "no host has room for this sandbox")
+		return
+	case in.Template != "minimal":
+		refuse(w, 404, "template_not_found", "there is no template "+in.Template)
+		return
+	case in.VCPUs > 8:
+		refuse(w, 400, "invalid_vcpus", "vcpus must be from 1 to 8")
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now().UTC()
+	sb := &client.Sandbox{
+		ID: fmt.Sprintf("sandbox%d", len(f.sandboxes)+1), Status: "running", Template: in.Template,
+		VCPUs: in.VCPUs, MemoryMB: in.MemoryMB, DiskMB: in.DiskMB, TimeoutSec: *in.TimeoutSec,
+		GuestIP: "169.254.0.21", HostIP: "10.11.0.6", HostID: "local", Acceleration: "kvm", Isolation: "hardware",
+		CreatedAt: now, StartedAt: &now, LastActiveAt: &now, LastUpdated: now, Metadata: in.Metadata,
+	}
+	f.sandboxes = append(f.sandboxes, sb)
+	answer(w, 201, sb)
+}
+
+func (f *fake) list(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	status, template := r.URL.Query().Get("status"), r.URL.Query().Get("template")
+	out := []*client.Sandbox{}
+	for _, sb := range slices.Backward(f.sandboxes) {
+		if (status == "" || slices.Contains(strings.Split(status, ","), sb.Status)) && (template == "" || template == sb.Template) {
+			out = append(out, sb)
+		}
+	}
+	answer(w, 200, out)
+}
+
+// with finds the sandbox named in the path.
+func (f *fake) with(h func(http.ResponseWriter, *http.Request, *client.Sandbox)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		i := slices.IndexFunc(f.sandboxes, func(sb *client.Sandbox) bool { return sb.ID == r.PathValue("id") })
+		var sb *client.Sandbox
+		if i >= 0 {
+			sb = f.sandboxes[i]
+		}
+		f.mu.Unlock()
+		if sb == nil {
+			refuse(w, 404, "sandbox_not_found", "there is no sandbox with this id")
+			return
+		}
+		h(w, r, sb)
+	}
+}
+
+func (f *fake) destroy(w http.ResponseWriter, _ *http.Request, sb *client.Sandbox) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now, reason := time.Now().UTC(), "destroyed"
+	sb.Status, sb.StopReason, sb.EndedAt = "stopped", &reason, &now
+	w.WriteHeader(204)
+}
+
+func (f *fake) move(from, to string) http.HandlerFunc {
+	return f.with(func(w http.ResponseWriter, _ *http.Request, sb *client.Sandbox) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if sb.Status != from {
+			refuse(w, 409, "sandbox_not_"+from, "the sandbox is "+sb.Status+", not "+from)
+			return
+		}
+		sb.Status = to
+		answer(w, 200, sb)
+	})
+}
+
+func (f *fake) exec(w http.ResponseWriter, r *http.Request, sb *client.Sandbox) {
+	var in struct {
+		Cmd, Cwd, User, Stdin string
+		Args                  []string
+		Env                   map[string]string
+		StdinEncoding         string `json:"stdin_encoding"`
+		TimeoutSec            int    `json:"timeout_sec"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+		refuse(w, 400, "invalid_json", err.Error())
+		return
+	}
+	f.mu.Lock()
+	status := sb.Status
+	f.mu.Unlock()
+	if status != "running" {
+		refuse(w, 409, "sandbox_not_running", "the sandbox is "+status+", not running")
+		return
+	}
+	cmd := exec.CommandContext(r.Context(), in.Cmd, in.Args...)
+	// As in a guest, what the command started ends with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Dir, cmd.Env = in.Cwd, []string{"PATH=" + os.Getenv("PATH")}
+	for k, v := range in.Env {
+		cmd.Env = append(cmd.Env, k+"="+v)
+	}
+	stdin, _ := base64.StdEncoding.DecodeString(in.Stdin)
+	cmd.Stdin = bytes.NewReader(stdin)
+	if r.Header.Get("Accept") == "application/x-ndjson" {
+		stream(w, cmd)
+		return
+	}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	code := exitCode(cmd.Run())
+	answer(w, 200, map[string]any{
+		"sandbox_id": sb.ID, "cmd": in.Cmd, "stdout": stdout.String(), "stderr": stderr.String(), "encoding": "utf-8",
+		"exit_code": code, "signal": nil, "duration_ms": 31, "stdout_truncated": false, "stderr_truncated": false,
+	})
+}
+
+func exitCode(err error) int {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	default:
+		return 127
+	}
+}
+
+// events writes output as lines of a streamed exec.
+type events struct {
+	mu  *sync.Mutex
+	w   http.ResponseWriter
+	typ string
+}
+
+func (e events) Write(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_ = json.NewEncoder(e.w).Encode(map[string]string{
+		"type": e.typ, "data": base64.StdEncoding.EncodeToString(p), "encoding": "base64",
+	})
+	e.w.(http.Flusher).Flush()
+	return len(p), nil
+}
+
+func stream(w http.ResponseWriter, cmd *exec.Cmd) {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	var mu sync.Mutex
+	cmd.Stdout, cmd.Stderr = events{&mu, w, "stdout"}, events{&mu, w, "stderr"}
+	code := exitCode(cmd.Run())
+	_ = json.NewEncoder(w).Encode(map[string]any{"type": "exit", "exit_code": code, "signal": nil, "duration_ms": 31})
+}
+
+// dirs are the directories that every fake sandbox has.
+var dirs = []string{"/", "/tmp", "/root"}
+
+func (f *fake) put(w http.ResponseWriter, r *http.Request, sb *client.Sandbox) {
+	at := r.URL.Query().Get("path")
+	if slices.Contains(dirs, path.Clean(at)) {
+		refuse(w, 400, "is_directory", at+" is a directory")
+		return
+	}
+	content, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.files[sb.ID+at], f.modes[sb.ID+at] = content, r.URL.Query().Get("mode")
+	w.WriteHeader(204)
+}
+
+func (f *fake) get(w http.ResponseWriter, r *http.Request, sb *client.Sandbox) {
+	at := r.URL.Query().Get("path")
+	f.mu.Lock()
+	content, ok := f.files[sb.ID+at]
+	if of, isMode := strings.CutSuffix(at, "?mode"); isMode { // for scripts to look at
+		content, ok = []byte(f.modes[sb.ID+of]), true
+	}
+	f.mu.Unlock()
+	if !ok {
+		refuse(w, 404, "file_not_found", "there is no file "+at)
+		return
+	}
+	w.Header().Set("Content-Disposition", `attachment; filename="`+path.Base(at)+`"`)
+	_, _ = w.Write(content)
+}
+
+func (f *fake) hosts(w http.ResponseWriter, _ *http.Request) {
+	now := time.Now().UTC()
+	answer(w, 200, []client.Host{{
+		ID: "local", Driver: "qemu", DriverVersion: "10.0.2", Acceleration: "kvm", Isolation: "hardware", MultiTenant: true,
+		VCPUs: 8, MemoryMB: 16384, DiskTotalBytes: 1 << 40, DiskFreeBytes: 300 << 30,
+		Limits:    client.HostLimits{MaxVCPUs: 8, MinMemoryMB: 128, MaxMemoryMB: 8192},
+		Templates: []string{"minimal"}, Reachable: true, SeenAt: &now,
+	}})
+}

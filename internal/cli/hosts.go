@@ -1,0 +1,46 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/client"
+)
+
+func (a *App) hostsCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "hosts",
+		Short: "List the hosts and what they can do",
+		Args:  args(0, 0, "nothing"),
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		hosts, err := a.client().Hosts(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if a.json {
+			return a.printJSON(hosts)
+		}
+		t := newTable(a.io.Out, "HOST", "STATE", "RUNS ON", "ISOLATION", "CPUS", "MEMORY", "DISK FREE", "LARGEST SANDBOX", "TEMPLATES")
+		for _, h := range hosts {
+			t.row(h.ID, hostState(h), h.Acceleration, h.Isolation, strconv.Itoa(h.VCPUs), showMemory(h.MemoryMB), showBytes(h.DiskFreeBytes),
+				fmt.Sprintf("%d CPUs, %s", h.Limits.MaxVCPUs, showMemory(h.Limits.MaxMemoryMB)), strings.Join(h.Templates, " "))
+		}
+		return t.flush()
+	}
+	return cmd
+}
+
+func hostState(h client.Host) string {
+	switch {
+	case !h.Reachable:
+		return "unreachable"
+	case h.Draining:
+		return "draining"
+	default:
+		return "ready"
+	}
+}

@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/client"
+)
+
+func (a *App) pauseCmd() *cobra.Command {
+	return a.eachCmd(&cobra.Command{
+		Use:   "pause ID...",
+		Short: "Write running sandboxes to disk and free their memory",
+	}, "paused", func(ctx context.Context, id string) (any, error) { return a.client().Pause(ctx, id) }, client.StatusRunning)
+}
+
+func (a *App) resumeCmd() *cobra.Command {
+	return a.eachCmd(&cobra.Command{
+		Use:   "resume ID...",
+		Short: "Bring paused sandboxes back, with their processes running",
+	}, "resumed", func(ctx context.Context, id string) (any, error) { return a.client().Resume(ctx, id) }, client.StatusPaused)
+}
+
+func (a *App) rmCmd() *cobra.Command {
+	type removed struct {
+		ID        string `json:"id"`
+		Destroyed bool   `json:"destroyed"`
+	}
+	return a.eachCmd(&cobra.Command{
+		Use:     "rm ID...",
+		Aliases: []string{"destroy"},
+		Short:   "Destroy sandboxes",
+	}, "destroyed", func(ctx context.Context, id string) (any, error) {
+		return removed{id, true}, a.client().Destroy(ctx, id)
+	}, live...)
+}
+
+// eachCmd completes cmd into one that does something to each sandbox named.
+// One that fails does not keep it from the others.
+func (a *App) eachCmd(cmd *cobra.Command, done string, do func(context.Context, string) (any, error), complete ...string) *cobra.Command {
+	cmd.Args = args(1, -1, "the ID of a sandbox")
+	cmd.ValidArgsFunction = a.completeIDs(-1, complete...)
+	cmd.RunE = func(cmd *cobra.Command, ids []string) error {
+		var result error
+		for _, id := range ids {
+			began := time.Now()
+			value, err := do(cmd.Context(), id)
+			if err == nil {
+				err = a.did(id, done, time.Since(began), value)
+			}
+			if err != nil && (len(ids) == 1 || cmd.Context().Err() != nil) {
+				return err
+			}
+			if err != nil {
+				f := *explain(err)
+				f.Message = id + ": " + f.Message
+				a.print(&f)
+				result = ExitCode(exitFailed)
+			}
+		}
+		return result
+	}
+	return cmd
+}
+
+// did tells that something was done to a sandbox, which is now as value shows.
+func (a *App) did(id, done string, took time.Duration, value any) error {
+	if a.json {
+		return a.printJSON(value)
+	}
+	if _, err := fmt.Fprintln(a.io.Out, id); err != nil {
+		return err
+	}
+	a.note("%s in %s", done, showDuration(took))
+	return nil
+}

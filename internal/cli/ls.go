@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/client"
+)
+
+// live are the statuses of sandboxes that have not ended.
+var live = []string{client.StatusPending, client.StatusRunning, client.StatusPaused}
+
+var statuses = append(slices.Clone(live), client.StatusStopped, client.StatusError)
+
+func (a *App) lsCmd() *cobra.Command {
+	var all, quiet bool
+	var opts client.ListOptions
+	cmd := &cobra.Command{
+		Use:     "ls [flags]",
+		Aliases: []string{"list"},
+		Short:   "List the sandboxes, newest first",
+		Example: "  wrenn ls --all\n  wrenn rm $(wrenn ls -q --status paused)",
+		Args:    args(0, 0, "nothing"),
+	}
+	flags := cmd.Flags()
+	flags.BoolVarP(&all, "all", "a", false, "ended ones too")
+	flags.BoolVarP(&quiet, "quiet", "q", false, "ids only")
+	flags.StringSliceVar(&opts.Status, "status", nil, "only these: "+strings.Join(statuses, ", "))
+	flags.StringVar(&opts.Template, "template", "", "only those of this template")
+	a.completeTemplates(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(statuses, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		for _, s := range opts.Status {
+			if !slices.Contains(statuses, s) {
+				return usagef(cmd, "%q is no status: they are %s", s, strings.Join(statuses, ", "))
+			}
+		}
+		if len(opts.Status) == 0 && !all {
+			opts.Status = live
+		}
+		list := []client.Sandbox{} // not nil: an empty list is [] in JSON
+		for sb, err := range a.client().All(cmd.Context(), opts) {
+			if err != nil {
+				return err
+			}
+			list = append(list, sb)
+		}
+		switch {
+		case a.json:
+			return a.printJSON(list)
+		case quiet:
+			return a.printIDs(list)
+		default:
+			return a.printList(list, time.Now())
+		}
+	}
+	return cmd
+}
+
+func (a *App) printIDs(list []client.Sandbox) error {
+	for _, sb := range list {
+		if _, err := fmt.Fprintln(a.io.Out, sb.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *App) printList(list []client.Sandbox, now time.Time) error {
+	t := newTable(a.io.Out, "ID", "STATUS", "TEMPLATE", "CPUS", "MEMORY", "AGE", "ENDS")
+	for _, sb := range list {
+		t.row(sb.ID, sb.Status, sb.Template, strconv.Itoa(sb.VCPUs), showMemory(sb.MemoryMB),
+			showAge(now.Sub(sb.CreatedAt)), showEnd(sb, now))
+	}
+	return t.flush()
+}
+
+// showEnd says when a sandbox will end or when and why it has ended.
+func showEnd(sb client.Sandbox, now time.Time) string {
+	switch {
+	case sb.EndedAt != nil && sb.StopReason != nil:
+		return fmt.Sprintf("%s ago: %s", showAge(now.Sub(*sb.EndedAt)), *sb.StopReason)
+	case sb.EndedAt != nil:
+		return showAge(now.Sub(*sb.EndedAt)) + " ago"
+	case sb.StopReason != nil:
+		return *sb.StopReason
+	case sb.Status != client.StatusRunning || sb.TimeoutSec == 0 || sb.LastActiveAt == nil:
+		return "-"
+	default:
+		return "in " + showAge(sb.LastActiveAt.Add(time.Duration(sb.TimeoutSec)*time.Second).Sub(now))
+	}
+}

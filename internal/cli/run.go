@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/client"
+)
+
+// destroyTimeout bounds the destroying that ends a run, which goes on after
+// the run itself has been interrupted.
+const destroyTimeout = 30 * time.Second
+
+// runTimes is how long the parts of a run took.
+type runTimes struct{ create, destroy time.Duration }
+
+func (a *App) runCmd() *cobra.Command {
+	var spec specFlags
+	var flags commandFlags
+	var keep bool
+	cmd := &cobra.Command{
+		Use:   "run [flags] [--] COMMAND [ARGUMENT...]",
+		Short: "Run one command in a sandbox of its own",
+		Long: "Create a sandbox, run one command in it with its output as it comes, destroy the sandbox and end with\n" +
+			"the command's exit code. An interrupt destroys it too.",
+		Example: "  wrenn run -- python3 -c 'print(6*7)'\n  wrenn run --memory 2G --timeout 1h -i python3 - < job.py",
+		Args:    args(1, -1, "a command"),
+	}
+	spec.add(a, cmd)
+	flags.add(cmd)
+	cmd.Flags().BoolVar(&keep, "keep", false, "do not destroy the sandbox; print its id on stderr")
+	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
+		req, err := a.execRequest(cmd, flags, argv)
+		if err != nil {
+			return err
+		}
+		var took runTimes
+		sb, err := a.createForRun(cmd.Context(), spec.request(), &took)
+		if err != nil {
+			return err
+		}
+		res, err := a.exec(cmd.Context(), sb.ID, req)
+		if keep {
+			a.note("kept %s", sb.ID)
+		} else {
+			a.destroyAfterRun(cmd.Context(), sb.ID, &took)
+		}
+		if err != nil {
+			return err
+		}
+		return a.finishRun(sb, req, res, runReport{took, flags.timing})
+	}
+	return cmd
+}
+
+// createForRun creates a sandbox. An interrupt does not cut it off, for then
+// nobody would know the id of what was made: it waits, destroys and returns
+// ctx's error.
+func (a *App) createForRun(ctx context.Context, req client.CreateRequest, took *runTimes) (*client.Sandbox, error) {
+	type outcome struct {
+		sb  *client.Sandbox
+		err error
+	}
+	began := time.Now()
+	done := make(chan outcome, 1)
+	go func() {
+		sb, err := a.client().Create(context.WithoutCancel(ctx), req)
+		done <- outcome{sb, err}
+	}()
+	var made outcome
+	select {
+	case made = <-done:
+	case <-ctx.Done():
+		a.note("interrupted: waiting for the sandbox, to destroy it; interrupt again to leave it")
+		made = <-done
+	}
+	took.create = time.Since(began)
+	if made.err == nil && ctx.Err() != nil {
+		a.destroyAfterRun(ctx, made.sb.ID, took)
+		return nil, ctx.Err()
+	}
+	return made.sb, made.err
+}
+
+// destroyAfterRun destroys a sandbox although ctx may have ended. A failure is
+// told and nothing more: the command's own end is what counts, and the
+// sandbox ends when its idle time is up.
+func (a *App) destroyAfterRun(ctx context.Context, id string, took *runTimes) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTimeout)
+	defer cancel()
+	began := time.Now()
+	err := a.client().Destroy(ctx, id)
+	took.destroy = time.Since(began)
+	var gone *client.Error
+	if err == nil || (errors.As(err, &gone) && gone.Code == "sandbox_not_found") {
+		return
+	}
+	f := *explain(err)
+	f.Message = "the sandbox " + id + " is left: " + f.Message
+	f.Hint = "destroy it with `wrenn rm " + id + "`"
+	a.print(&f)
+}
+
+// runReport is what finishRun tells besides the result.
+type runReport struct {
+	took   runTimes
+	timing bool
+}
+
+func (a *App) finishRun(sb *client.Sandbox, req client.ExecRequest, res *client.ExecResult, report runReport) error {
+	if report.timing {
+		a.note("create %s, command %s, destroy %s", showDuration(report.took.create),
+			showDuration(res.Duration), showDuration(report.took.destroy))
+	}
+	if a.json {
+		if err := a.printJSON(execJSON(sb.ID, req, res)); err != nil {
+			return err
+		}
+	}
+	return exitWith(res)
+}

@@ -1,0 +1,51 @@
+package cli_test
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/wrenn-dev/wrenn/internal/cli"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"wrenn": func() {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT)
+		app := cli.New(cli.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, LookupEnv: os.LookupEnv})
+		code := app.Run(ctx, os.Args[1:])
+		stop()
+		os.Exit(code)
+	}})
+}
+
+// TestScripts runs the scripts in testdata/script, each against a fake server
+// of its own. They are the manual, too.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			f, url := newFake(env.T().(testing.TB))
+			env.Values["fake"] = f
+			env.Setenv("WRENN_URL", url)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			// needkey KEY makes the server demand an API key from now on.
+			"needkey": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Value("fake").(*fake).key = args[0]
+			},
+			// exit CODE COMMAND... runs a command that must end with CODE.
+			"exit": func(ts *testscript.TestScript, _ bool, args []string) {
+				err := ts.Exec(args[1], args[2:]...)
+				if got := exitCode(err); err == nil || args[0] != strconv.Itoa(got) {
+					ts.Fatalf("ended with %d (%v), want %s", got, err, args[0])
+				}
+			},
+		},
+	})
+}
