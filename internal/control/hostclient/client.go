@@ -61,7 +61,7 @@ func (c *Client) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec)
 		Ref: refToProto(ref), Spec: specToProto(spec),
 	}))
 	if err != nil {
-		return control.View{}, faultOf(err)
+		return control.View{}, faultOf(ctx, err)
 	}
 	return viewFromProto(res.Msg.GetSandbox()), nil
 }
@@ -71,14 +71,14 @@ func (c *Client) Destroy(ctx context.Context, ref sandbox.Ref, reason sandbox.St
 	_, err := c.rpc.DestroySandbox(ctx, connect.NewRequest(&hostv1.DestroySandboxRequest{
 		Ref: refToProto(ref), Reason: string(reason),
 	}))
-	return faultOf(err)
+	return faultOf(ctx, err)
 }
 
 // Pause implements control.Host.
 func (c *Client) Pause(ctx context.Context, ref sandbox.Ref) (control.View, error) {
 	res, err := c.rpc.PauseSandbox(ctx, connect.NewRequest(&hostv1.PauseSandboxRequest{Ref: refToProto(ref)}))
 	if err != nil {
-		return control.View{}, faultOf(err)
+		return control.View{}, faultOf(ctx, err)
 	}
 	return viewFromProto(res.Msg.GetSandbox()), nil
 }
@@ -87,7 +87,7 @@ func (c *Client) Pause(ctx context.Context, ref sandbox.Ref) (control.View, erro
 func (c *Client) Resume(ctx context.Context, ref sandbox.Ref) (control.View, error) {
 	res, err := c.rpc.ResumeSandbox(ctx, connect.NewRequest(&hostv1.ResumeSandboxRequest{Ref: refToProto(ref)}))
 	if err != nil {
-		return control.View{}, faultOf(err)
+		return control.View{}, faultOf(ctx, err)
 	}
 	return viewFromProto(res.Msg.GetSandbox()), nil
 }
@@ -96,7 +96,7 @@ func (c *Client) Resume(ctx context.Context, ref sandbox.Ref) (control.View, err
 func (c *Client) Sandboxes(ctx context.Context) ([]control.View, error) {
 	res, err := c.rpc.ListSandboxes(ctx, connect.NewRequest(&hostv1.ListSandboxesRequest{}))
 	if err != nil {
-		return nil, faultOf(err)
+		return nil, faultOf(ctx, err)
 	}
 	views := make([]control.View, 0, len(res.Msg.GetSandboxes()))
 	for _, s := range res.Msg.GetSandboxes() {
@@ -109,7 +109,7 @@ func (c *Client) Sandboxes(ctx context.Context) ([]control.View, error) {
 func (c *Client) Watch(ctx context.Context, ready func(), on func(control.View)) error {
 	stream, err := c.rpc.WatchEvents(ctx, connect.NewRequest(&hostv1.WatchEventsRequest{}))
 	if err != nil {
-		return faultOf(err)
+		return faultOf(ctx, err)
 	}
 	defer stream.Close()
 	for stream.Receive() {
@@ -121,7 +121,7 @@ func (c *Client) Watch(ctx context.Context, ready func(), on func(control.View))
 		}
 	}
 	if err := stream.Err(); err != nil {
-		return faultOf(err)
+		return faultOf(ctx, err)
 	}
 	return fault.New(fault.HostFailed, "events_ended", "the host agent ended its stream of events")
 }
@@ -130,7 +130,7 @@ func (c *Client) Watch(ctx context.Context, ready func(), on func(control.View))
 func (c *Client) Info(ctx context.Context) (control.HostInfo, error) {
 	res, err := c.rpc.GetHost(ctx, connect.NewRequest(&hostv1.GetHostRequest{}))
 	if err != nil {
-		return control.HostInfo{}, faultOf(err)
+		return control.HostInfo{}, faultOf(ctx, err)
 	}
 	return infoFromProto(res.Msg), nil
 }

@@ -1,22 +1,25 @@
 package hostclient
 
 import (
+	"context"
 	"errors"
 	"net"
+
+	"connectrpc.com/connect"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
 )
 
-// faultOf turns the error of a call into a fault and marks it when it leaves
-// open what the host did. nil stays nil.
+// faultOf turns the error of a call under ctx into a fault and marks it when it
+// leaves open what the host did. nil stays nil.
 //
 // A call that could not even connect has done nothing, and one that the agent
 // answered has done what the answer says. What the agent says about time or
 // cancellation is an answer about the call, not about the work: a boot may go
 // on after the call that began it.
-func faultOf(err error) error {
+func faultOf(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -25,7 +28,13 @@ func faultOf(err error) error {
 		return fault.Wrap(err, fault.HostFailed, "host_unreachable", "the host agent cannot be reached")
 	}
 	f := faultrpc.FromConnect(err)
-	if faultrpc.Unknown(f) || fault.Is(f, fault.Timeout) || fault.Is(f, fault.Canceled) {
+	late := fault.Is(f, fault.Timeout) || fault.Is(f, fault.Canceled)
+	switch {
+	case !connect.IsWireError(err) && late && ctx.Err() == nil:
+		// The caller has time and is there: it was the connection. (Connect
+		// calls a broken pipe "canceled".)
+		return control.MarkUnknown(fault.Wrap(err, fault.HostFailed, faultrpc.ReasonUnreachable, "the host agent cannot be reached"))
+	case faultrpc.Unknown(f), late:
 		return control.MarkUnknown(f)
 	}
 	return f

@@ -26,7 +26,7 @@ func (c *Client) Exec(ctx context.Context, ref sandbox.Ref, e control.Exec, sink
 	begin := time.Now()
 	stream, err := c.rpc.Exec(ctx, connect.NewRequest(execToProto(ref, e)))
 	if err != nil {
-		return control.ExecResult{}, faultOf(err)
+		return control.ExecResult{}, faultOf(ctx, err)
 	}
 	defer stream.Close()
 	defer cancel() // Close would otherwise wait for the rest of the output
@@ -41,7 +41,7 @@ func (c *Client) Exec(ctx context.Context, ref sandbox.Ref, e control.Exec, sink
 		}
 	}
 	if err := stream.Err(); err != nil {
-		return control.ExecResult{}, faultOf(err)
+		return control.ExecResult{}, faultOf(ctx, err)
 	}
 	return control.ExecResult{}, control.MarkUnknown(broken("the command's end is missing"))
 }

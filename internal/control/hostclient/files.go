@@ -41,12 +41,12 @@ func (c *Client) WriteFile(ctx context.Context, ref sandbox.Ref, w control.Write
 		}
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		return 0, faultOf(err)
+		return 0, faultOf(ctx, err)
 	}
 	// After io.EOF the host has ended the call early; its reason is here.
 	res, err := stream.CloseAndReceive()
 	if err != nil {
-		return 0, faultOf(err)
+		return 0, faultOf(ctx, err)
 	}
 	return res.Msg.GetSize(), nil
 }
@@ -70,16 +70,16 @@ func (c *Client) ReadFile(ctx context.Context, ref sandbox.Ref, path, user strin
 	}))
 	if err != nil {
 		cancel()
-		return nil, faultOf(err)
+		return nil, faultOf(ctx, err)
 	}
-	body := &fileBody{stream: stream, cancel: cancel}
+	body := &fileBody{ctx: ctx, stream: stream, cancel: cancel}
 	if !stream.Receive() {
 		err := stream.Err()
 		_ = body.Close()
 		if err == nil {
 			return nil, broken("the file's data is missing")
 		}
-		return nil, faultOf(err)
+		return nil, faultOf(ctx, err)
 	}
 	info := stream.Msg().GetInfo()
 	if info == nil {
@@ -91,6 +91,7 @@ func (c *Client) ReadFile(ctx context.Context, ref sandbox.Ref, path, user strin
 
 // fileBody is a download as a reader. It holds one chunk.
 type fileBody struct {
+	ctx    context.Context // of the call that the stream is
 	stream *connect.ServerStreamForClient[hostv1.ReadFileResponse]
 	cancel context.CancelFunc
 	rest   []byte
@@ -105,7 +106,7 @@ func (b *fileBody) Read(p []byte) (int, error) {
 	for len(b.rest) == 0 {
 		if !b.stream.Receive() {
 			if err := b.stream.Err(); err != nil {
-				return 0, faultOf(err)
+				return 0, faultOf(b.ctx, err)
 			}
 			return 0, io.EOF
 		}

@@ -1,0 +1,221 @@
+package hostclient
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// fillAny sets every field of the struct at v, however deep, to something that is
+// not its zero value. Times and durations are whole seconds.
+func fillAny(v reflect.Value) {
+	switch v.Interface().(type) {
+	case time.Time:
+		v.Set(reflect.ValueOf(time.Unix(1700000000, 0).UTC()))
+		return
+	case time.Duration:
+		v.SetInt(int64(7 * time.Second))
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fillAny(v.Field(i))
+		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fillAny(v.Elem())
+	case reflect.Map:
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fillAny(key)
+		fillAny(value)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(key, value)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fillAny(v.Index(0))
+	case reflect.String:
+		v.SetString("text")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64, reflect.Int32:
+		v.SetInt(5)
+	case reflect.Uint8, reflect.Uint32, reflect.Uint64:
+		v.SetUint(5)
+	default:
+		panic(fmt.Sprintf("fillAny cannot do %s", v.Type()))
+	}
+}
+
+// empty returns the paths of all fields below v that are zero.
+func empty(path string, v reflect.Value) []string {
+	if v.IsZero() {
+		return []string{path}
+	}
+	var out []string
+	if _, isTime := v.Interface().(time.Time); v.Kind() == reflect.Struct && !isTime {
+		for i := range v.NumField() {
+			out = append(out, empty(path+"."+v.Type().Field(i).Name, v.Field(i))...)
+		}
+	}
+	return out
+}
+
+// fillProto sets every field of m, however deep.
+func fillProto(m protoreflect.Message) {
+	scalar := func(f protoreflect.FieldDescriptor) protoreflect.Value {
+		switch f.Kind() {
+		case protoreflect.StringKind:
+			return protoreflect.ValueOfString("text")
+		case protoreflect.BoolKind:
+			return protoreflect.ValueOfBool(true)
+		case protoreflect.Uint32Kind:
+			return protoreflect.ValueOfUint32(5)
+		case protoreflect.Uint64Kind:
+			return protoreflect.ValueOfUint64(5)
+		case protoreflect.Int64Kind:
+			return protoreflect.ValueOfInt64(5)
+		case protoreflect.Int32Kind:
+			return protoreflect.ValueOfInt32(5)
+		case protoreflect.EnumKind:
+			return protoreflect.ValueOfEnum(2)
+		default:
+			panic("fillProto cannot do " + f.FullName())
+		}
+	}
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		switch {
+		case f.IsMap():
+			m.Mutable(f).Map().Set(scalar(f.MapKey()).MapKey(), scalar(f.MapValue()))
+		case f.IsList():
+			m.Mutable(f).List().Append(scalar(f))
+		case f.Kind() == protoreflect.MessageKind:
+			fillProto(m.Mutable(f).Message())
+		default:
+			m.Set(f, scalar(f))
+		}
+	}
+}
+
+// unset returns the names of the fields of m that are not set.
+func unset(m protoreflect.Message) []string {
+	var out []string
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		if !m.Has(f) {
+			out = append(out, string(f.FullName()))
+		} else if f.Kind() == protoreflect.MessageKind && !f.IsMap() && !f.IsList() {
+			out = append(out, unset(m.Get(f).Message())...)
+		}
+	}
+	return out
+}
+
+func TestSpecThereAndBack(t *testing.T) {
+	var spec sandbox.Spec
+	fillAny(reflect.ValueOf(&spec).Elem())
+	msg := specToProto(spec)
+	if u := unset(msg.ProtoReflect()); len(u) > 0 {
+		t.Errorf("not set: %v", u)
+	}
+	if diff := cmp.Diff(spec, specFromProto(msg)); diff != "" {
+		t.Error(diff)
+	}
+	if got := specToProto(sandbox.Spec{Timeout: time.Millisecond}).GetTimeoutSec(); got != 1 {
+		t.Errorf("a timeout below a second became %d: zero would mean never", got)
+	}
+}
+
+func TestRefThereAndBack(t *testing.T) {
+	ref := sandbox.Ref{ID: "a", Generation: 3}
+	if got := refFromProto(refToProto(ref)); got != ref {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestViewTakesEveryField(t *testing.T) {
+	var msg hostv1.Sandbox
+	fillProto(msg.ProtoReflect())
+	view := viewFromProto(&msg)
+	if e := empty("View", reflect.ValueOf(view)); len(e) > 0 {
+		t.Errorf("empty: %v", e)
+	}
+	// Whatever is in the message is in the view: clearing any field shows.
+	fields := msg.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		less := proto.CloneOf(&msg)
+		less.ProtoReflect().Clear(fields.Get(i))
+		if cmp.Equal(view, viewFromProto(less)) {
+			t.Errorf("%s is lost", fields.Get(i).FullName())
+		}
+	}
+}
+
+func TestInfoTakesEveryField(t *testing.T) {
+	var msg hostv1.GetHostResponse
+	fillProto(msg.ProtoReflect())
+	info := infoFromProto(&msg)
+	info.Reachable, info.SeenAt = true, time.Now() // the fleet's
+	if e := empty("HostInfo", reflect.ValueOf(info)); len(e) > 0 {
+		t.Errorf("empty: %v", e)
+	}
+	info.Reachable, info.SeenAt = false, time.Time{}
+	fields := msg.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		less := proto.CloneOf(&msg)
+		less.ProtoReflect().Clear(fields.Get(i))
+		if cmp.Equal(info, infoFromProto(less)) {
+			t.Errorf("%s is lost", fields.Get(i).FullName())
+		}
+	}
+}
+
+func TestEveryStateHasAView(t *testing.T) {
+	seen := make(map[control.ViewState]bool)
+	for n := range hostv1.SandboxState_name {
+		state := hostv1.SandboxState(n)
+		if state == hostv1.SandboxState_SANDBOX_STATE_UNSPECIFIED {
+			continue
+		}
+		v, ok := viewStateOf[state]
+		if !ok || seen[v] {
+			t.Errorf("%s has no view state of its own", state)
+		}
+		seen[v] = true
+	}
+	for _, v := range control.ViewStates() {
+		if !seen[v] {
+			t.Errorf("no state of the protocol is %s", v)
+		}
+	}
+}
+
+func TestExecTakesEveryField(t *testing.T) {
+	var e control.Exec
+	fillAny(reflect.ValueOf(&e).Elem())
+	req := execToProto(sandbox.Ref{ID: "a", Generation: 1}, e)
+	p := req.GetStart().GetProcess()
+	want := control.Exec{
+		Cmd: p.GetCmd(), Args: p.GetArgs(), Env: p.GetEnvs(), Cwd: p.GetCwd(), User: req.GetUser(),
+		Timeout: time.Duration(req.GetTimeoutMs()) * time.Millisecond,
+		Stdin:   e.Stdin, // refused before this, see Exec
+	}
+	if diff := cmp.Diff(e, want); diff != "" {
+		t.Error(diff)
+	}
+	if req.GetStart().Stdin == nil || req.GetStart().GetStdin() {
+		t.Error("stdin must be said to be closed: absent means open")
+	}
+}
