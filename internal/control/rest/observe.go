@@ -54,7 +54,12 @@ func (s *server) observe(next http.Handler) http.Handler {
 		w.Header().Set(requestIDHeader, q.id)
 		rec := &recorder{ResponseWriter: w}
 		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, q))
-		defer func() { s.logAccess(r, rec, time.Since(begin)) }()
+		defer func() {
+			s.logAccess(r, rec, time.Since(begin))
+			if r.ContentLength != 0 {
+				leaveBody(w, s.StallTimeout)
+			}
+		}()
 		next.ServeHTTP(rec, r)
 	})
 }

@@ -51,3 +51,13 @@ func (w pacedWriter) Write(b []byte) (int, error) {
 	w.pace.writing()
 	return w.Writer.Write(b)
 }
+
+// maxLinger is the longest that net/http may wait, after a handler's answer,
+// for what the handler has left of the request's body.
+const maxLinger = 5 * time.Second
+
+// leaveBody bounds that wait. net/http sets its own deadline again for the next
+// request.
+func leaveBody(w http.ResponseWriter, stall time.Duration) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(min(stall, maxLinger)))
+}

@@ -18,49 +18,67 @@ const formOverhead = 1 << 20
 
 // uploadFile takes a file in a form.
 func (s *server) uploadFile(w http.ResponseWriter, r *http.Request) {
-	id, err := idOf(r)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	body, done, err := s.openBody(w, r, formOverhead)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	defer done()
-	q, err := readQuery(r)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	f, err := openForm(r.Header, body, q)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	s.write(w, r, id, f.target, &content{src: f.file, left: s.MaxUploadBytes, max: s.MaxUploadBytes, end: f.end})
+	s.receive(w, r, formOverhead, func(body io.Reader) (control.WriteFile, *content, error) {
+		q, err := readQuery(r)
+		if err != nil {
+			return control.WriteFile{}, nil, err
+		}
+		f, err := openForm(r.Header, body, q)
+		if err != nil {
+			return control.WriteFile{}, nil, err
+		}
+		return f.target, &content{src: f.file, end: f.end}, nil
+	})
 }
 
 // putFile takes a file as the body itself.
 func (s *server) putFile(w http.ResponseWriter, r *http.Request) {
+	s.receive(w, r, 0, func(body io.Reader) (control.WriteFile, *content, error) {
+		target, err := readTarget(r)
+		return target, &content{src: body}, err
+	})
+}
+
+// receive runs an upload. open finds the file in the body, which may have
+// extra bytes beside it. What the content itself has to say of a failure counts
+// more than what came of it further in.
+func (s *server) receive(w http.ResponseWriter, r *http.Request, extra int64,
+	open func(body io.Reader) (control.WriteFile, *content, error),
+) {
+	p := pace{http.NewResponseController(w), s.StallTimeout}
+	defer p.end()
+	if err := s.upload(w, r, pacedReader{r.Body, p}, extra, open); err != nil {
+		w.Header().Set("Connection", "close") // rather than read the rest of what is refused
+		s.fail(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *server) upload(w http.ResponseWriter, r *http.Request, from io.Reader, extra int64,
+	open func(body io.Reader) (control.WriteFile, *content, error),
+) error {
 	id, err := idOf(r)
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
 	}
-	target, err := readTarget(r)
+	if err := checkEncoding(r.Header); err != nil {
+		return err
+	}
+	if r.ContentLength > s.MaxUploadBytes+extra { // refused before it is sent
+		return fileTooLarge(nil, s.MaxUploadBytes)
+	}
+	// One more byte than the limit, so that content sees that there is more.
+	target, c, err := open(http.MaxBytesReader(w, io.NopCloser(from), s.MaxUploadBytes+extra+1))
 	if err != nil {
-		s.fail(w, r, err)
-		return
+		return err
 	}
-	body, done, err := s.openBody(w, r, 0)
-	if err != nil {
-		s.fail(w, r, err)
-		return
+	c.left, c.max = s.MaxUploadBytes, s.MaxUploadBytes
+	_, err = s.Sandboxes.WriteFile(r.Context(), id, target, c)
+	if err != nil && c.err != nil && !errors.Is(c.err, io.EOF) {
+		return c.err
 	}
-	defer done()
-	s.write(w, r, id, target, &content{src: body, left: s.MaxUploadBytes, max: s.MaxUploadBytes})
+	return err
 }
 
 // readTarget reads where putFile's content goes.
@@ -78,43 +96,6 @@ func readTarget(r *http.Request) (control.WriteFile, error) {
 		return control.WriteFile{}, err
 	}
 	return t.validate()
-}
-
-// openBody returns the request's body, paced and bounded by the upload limit
-// and extra, and what to call when it is no longer read. A body that says that
-// it is too large is refused before it is sent.
-func (s *server) openBody(w http.ResponseWriter, r *http.Request, extra int64) (io.Reader, func(), error) {
-	if err := checkEncoding(r.Header); err != nil {
-		return nil, nil, err
-	}
-	if r.ContentLength > s.MaxUploadBytes+extra {
-		w.Header().Set("Connection", "close") // rather than read what is refused
-		return nil, nil, fileTooLarge(nil, s.MaxUploadBytes)
-	}
-	p := pace{http.NewResponseController(w), s.StallTimeout}
-	// One more byte than the limit, so that content sees that there is more.
-	body := http.MaxBytesReader(w, pacedBody{pacedReader{r.Body, p}, r.Body}, s.MaxUploadBytes+extra+1)
-	return body, p.end, nil
-}
-
-// pacedBody is a pacedReader that can be closed.
-type pacedBody struct {
-	pacedReader
-	io.Closer
-}
-
-// write runs the upload. What the content itself has to say of a failure
-// counts more than what came of it further in.
-func (s *server) write(w http.ResponseWriter, r *http.Request, id sandbox.ID, target control.WriteFile, c *content) {
-	_, err := s.Sandboxes.WriteFile(r.Context(), id, target, c)
-	if err != nil && c.err != nil && !errors.Is(c.err, io.EOF) && r.Context().Err() == nil {
-		err = c.err
-	}
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
 }
 
 func fileTooLarge(cause error, limit int64) error {
