@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -48,37 +49,45 @@ func TestCreateErrors(t *testing.T) {
 		check(kind.String(), create(t.Context()), kind, "some_reason", kind == fault.Timeout || kind == fault.Canceled)
 	}
 
-	// The agent dies in the middle of its work.
-	a.create = func(context.Context, *hostv1.CreateSandboxRequest) (*hostv1.CreateSandboxResponse, error) {
-		srv.CloseClientConnections()
-		return nil, errors.New("nobody hears this")
-	}
-	check("broken", create(t.Context()), fault.HostFailed, faultrpc.ReasonUnreachable, true)
-
-	// The caller's time runs out, or the caller goes, while the agent works.
-	ctx, cancel := context.WithCancel(t.Context())
-	a.create = func(ctx context.Context, _ *hostv1.CreateSandboxRequest) (*hostv1.CreateSandboxResponse, error) {
-		cancel()
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}
-	check("canceled", create(ctx), fault.Canceled, "canceled", true)
-	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
-	a.create = func(ctx context.Context, _ *hostv1.CreateSandboxRequest) (*hostv1.CreateSandboxResponse, error) {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}
-	err := create(ctx)
-	cancel()
-	if !fault.Is(err, fault.Timeout) || !control.OutcomeUnknown(err) {
-		t.Errorf("deadline: %v", err)
-	}
-
 	// With the agent gone a call fails on the old connection or on the new one,
 	// and either way it is the host's failure.
 	srv.Close()
 	if err := create(t.Context()); !fault.Is(err, fault.HostFailed) {
 		t.Errorf("gone: %v", err)
+	}
+}
+
+// TestCreateUnanswered has calls end without the agent's word.
+func TestCreateUnanswered(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		end  func(cancel func(), srv *httptest.Server) // what happens while the agent works
+		kind fault.Kind
+	}{
+		"agent dies":  {func(_ func(), srv *httptest.Server) { srv.CloseClientConnections() }, fault.HostFailed},
+		"caller goes": {func(cancel func(), _ *httptest.Server) { cancel() }, fault.Canceled},
+		"time is up":  {func(func(), *httptest.Server) {}, fault.Timeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			limit := time.Hour
+			if c.kind == fault.Timeout {
+				limit = 50 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			a := &agent{}
+			client, srv := connectTo(t, a)
+			a.create = func(ctx context.Context, _ *hostv1.CreateSandboxRequest) (*hostv1.CreateSandboxResponse, error) {
+				c.end(cancel, srv)
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			_, err := client.Create(ctx, ref, sandbox.Spec{})
+			if !fault.Is(err, c.kind) || !control.OutcomeUnknown(err) {
+				t.Errorf("%v (unknown %t), want %s", err, control.OutcomeUnknown(err), c.kind)
+			}
+		})
 	}
 }
 
