@@ -73,6 +73,9 @@ func (s *Store) run(ctx context.Context, b bootstrap, progress Progress) error {
 		return ctx.Err()
 	case lowSpace(b.workDir):
 		return diskFull(s.dir, err)
+	case !errors.As(err, new(*exec.ExitError)):
+		return fault.Wrap(err, fault.Unsupported, "no_namespaces",
+			"images are built in mount and PID namespaces, and this machine or container does not let them be made")
 	}
 	from := archive.Mirror
 	if from == "" {
