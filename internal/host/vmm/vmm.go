@@ -63,6 +63,10 @@ type Driver interface {
 	// can be adopted, and returns when it is gone. A process that is not the
 	// one of rec is left alone.
 	KillRecord(ctx context.Context, rec Record) error
+	// Find returns the VM processes on this machine, whoever started them,
+	// whose directory lies under root. It finds a process that was started by
+	// an agent which died before it could write the record down.
+	Find(root string) ([]Record, error)
 }
 
 // VM is one VM process. Methods may be called from several goroutines; the

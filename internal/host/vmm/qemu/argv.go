@@ -30,7 +30,7 @@ const commonCmdline = "console=ttyS0 quiet loglevel=1 panic=-1 reboot=t no_timer
 // state is matched by position and name; that is why there is one function.
 func (d *Driver) argv(cfg vmm.Config, restoring bool) []string {
 	args := []string{
-		"-M", "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on,x-option-roms=off,suppress-vmdesc=on," +
+		"-M", "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on,suppress-vmdesc=on," +
 			"memory-backend=mem0,dump-guest-core=off",
 		"-accel", d.accelerator(),
 		"-cpu", d.cpuModel(),

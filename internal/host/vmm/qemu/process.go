@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -59,13 +60,14 @@ func (d *Driver) spawn(cfg vmm.Config, state *os.File) (*exec.Cmd, *tail, error)
 	defer tap.Close()
 	cmd := exec.Command(d.binary, d.argv(cfg, state != nil)...)
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	cmd.Env = []string{"PATH=/usr/bin:/bin", dirVariable + cfg.Dir}
 	cmd.ExtraFiles = []*os.File{listener, tap}
 	if state != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, state)
 	}
 	messages := &tail{}
 	cmd.Stderr = messages
+	cmd.WaitDelay = time.Second // for the pipe, should a descendant hold it
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if cfg.UID != 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(cfg.UID), Gid: uint32(cfg.GID), Groups: d.groups()}

@@ -1,0 +1,102 @@
+package host
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/host/network"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Config is what an operator chooses. Zero fields take the default named.
+type Config struct {
+	// Dir holds the journal, disks and snapshots. Its path may be at most 60
+	// bytes long, for sockets live below it.
+	Dir string
+	// HostID names this host; empty is the machine's host name.
+	HostID string
+	// Version is the agent's own, for GetHost.
+	Version string
+	// BootConcurrency is how many VMs boot at once; 0 is one per CPU.
+	BootConcurrency int
+	// BootTimeout is how long one boot may take before it is killed and tried
+	// once more; 0 is 45 s.
+	BootTimeout time.Duration
+	// PauseGrace is how long a pause waits for open commands and transfers
+	// before it cuts them; 0 is 500 ms.
+	PauseGrace time.Duration
+	// MemoryReserveMB is kept for the host itself; 0 is 1024.
+	MemoryReserveMB int
+	// DiskReserveBytes of free space are kept: new sandboxes are refused
+	// below it, while pause may still use it; 0 is 2 GiB.
+	DiskReserveBytes uint64
+	// MinIsolation refuses sandboxes on a host that isolates less.
+	MinIsolation sandbox.Isolation
+	// Nameservers are given to guests.
+	Nameservers []string
+	// UIDBase is the first of the user ids that VM processes run as, one per
+	// network slot; 0 is 700000. Negative runs them as root.
+	UIDBase int
+	// OnStep, when set, is called before each step of an operation, after the
+	// step has been journalled.
+	OnStep func(step string)
+}
+
+// Deps are the parts that the manager puts to work. All are required.
+type Deps struct {
+	Driver  vmm.Driver
+	Network *network.Pool
+	Images  *image.Store
+	Cgroups *cgroup.Manager
+	// Kernel and Initramfs boot every guest.
+	Kernel    image.Kernel
+	Initramfs image.Initramfs
+	// GuestVersion is the version of the guest agent in Initramfs.
+	GuestVersion string
+	Log          *slog.Logger
+}
+
+const maxDirLength = 60
+
+func (c Config) withDefaults() Config {
+	setDefault(&c.BootTimeout, 45*time.Second)
+	setDefault(&c.PauseGrace, 500*time.Millisecond)
+	setDefault(&c.MemoryReserveMB, 1024)
+	setDefault(&c.DiskReserveBytes, 2<<30)
+	setDefault(&c.UIDBase, 700_000)
+	setDefault(&c.BootConcurrency, hostCPUs())
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (c Config) validate(d Deps) error {
+	switch {
+	case c.Dir == "" || len(c.Dir) > maxDirLength:
+		return fault.New(fault.Invalid, "invalid_data_dir", "the data directory's path must have from 1 to %d bytes", maxDirLength)
+	case d.Driver == nil || d.Network == nil || d.Images == nil || d.Cgroups == nil || d.Log == nil:
+		return fault.New(fault.Internal, "internal", "host.Open misses a dependency")
+	case !isolationOf(d.Driver.Info().Acceleration).Meets(c.MinIsolation):
+		return fault.New(fault.Unsupported, "isolation_too_weak",
+			"this host isolates by %s (%s), but at least %s is demanded",
+			isolationOf(d.Driver.Info().Acceleration), d.Driver.Info().Reason, c.MinIsolation)
+	}
+	return nil
+}
+
+// isolationOf says what separates guest and host under an acceleration.
+func isolationOf(a vmm.Acceleration) sandbox.Isolation {
+	if a == vmm.KVM {
+		return sandbox.IsolationHardware
+	}
+	return sandbox.IsolationProcess
+}

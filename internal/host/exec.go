@@ -1,0 +1,81 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/api/gen/process"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Exec is one command for a guest.
+type Exec struct {
+	Start *process.StartRequest
+	// User is the guest's default when empty.
+	User string
+	// Timeout is enforced in the guest. Zero is none.
+	Timeout time.Duration
+}
+
+// killTimeout bounds the killing of a command whose caller has gone.
+const killTimeout = 5 * time.Second
+
+// Exec runs a command and hands its events to send, in order, until the
+// command has ended. A caller that goes away (ctx, or an error of send) kills
+// the command; a pause or the sandbox's end cuts the call and leaves it.
+func (m *Manager) Exec(ctx context.Context, ref sandbox.Ref, e Exec, send func(*process.ProcessEvent) error) error {
+	mc, err := m.find(ref.ID)
+	if err != nil {
+		return err
+	}
+	l, err := mc.acquire(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer l.release()
+	stream, err := l.guest.Start(l.ctx, e.Start, guestclient.StartOptions{User: e.User, Timeout: e.Timeout})
+	if err != nil {
+		return l.err(err)
+	}
+	defer stream.Close()
+	return l.err(l.pump(stream, send))
+}
+
+// pump moves events until the stream ends or the caller is gone.
+func (l *lease) pump(stream *guestclient.Stream, send func(*process.ProcessEvent) error) error {
+	var pid uint32
+	ended := false
+	for {
+		event, err := stream.Receive()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			if start := event.GetStart(); start != nil {
+				pid = start.GetPid()
+			}
+			ended = ended || event.GetEnd() != nil
+			err = send(event)
+		}
+		if err != nil {
+			if !ended && pid != 0 && !l.cut() {
+				l.kill(pid)
+			}
+			return err
+		}
+	}
+}
+
+// kill ends a command for whose output nobody waits any more.
+func (l *lease) kill(pid uint32) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), killTimeout)
+	defer cancel()
+	// A guest that does not answer is found by whoever uses it next; the
+	// command's own timeout still ends it.
+	if err := l.guest.Kill(ctx, pid); err != nil {
+		l.m.log.DebugContext(ctx, "could not kill a command", "error", err)
+	}
+}

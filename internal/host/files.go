@@ -1,0 +1,71 @@
+package host
+
+import (
+	"context"
+	"io"
+
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// WriteFile replaces one file in a guest with what content yields and returns
+// its size. An error of content leaves the guest's file as it was.
+func (m *Manager) WriteFile(ctx context.Context, ref sandbox.Ref, w guestclient.WriteFile, content io.Reader) (int64, error) {
+	mc, err := m.find(ref.ID)
+	if err != nil {
+		return 0, err
+	}
+	l, err := mc.acquire(ctx, ref)
+	if err != nil {
+		return 0, err
+	}
+	defer l.release()
+	n, err := l.guest.WriteFile(l.ctx, w, content)
+	return n, l.err(err)
+}
+
+// File is a guest's file being read. Close must be called, and ends the lease
+// on the guest.
+type File struct {
+	Name string
+	// Size is -1 where it is not known beforehand.
+	Size int64
+
+	body  io.ReadCloser
+	lease *lease
+}
+
+// ReadFile opens one file of a guest.
+func (m *Manager) ReadFile(ctx context.Context, ref sandbox.Ref, path, user string) (*File, error) {
+	mc, err := m.find(ref.ID)
+	if err != nil {
+		return nil, err
+	}
+	l, err := mc.acquire(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	f, err := l.guest.ReadFile(l.ctx, path, user)
+	if err != nil {
+		err = l.err(err)
+		l.release()
+		return nil, err
+	}
+	return &File{Name: f.Name, Size: f.Size, body: f.Body, lease: l}, nil
+}
+
+// Read reads on. Its errors are faults, or io.EOF.
+func (f *File) Read(p []byte) (int, error) {
+	n, err := f.body.Read(p)
+	if err != nil && err != io.EOF {
+		err = f.lease.err(err)
+	}
+	return n, err
+}
+
+// Close ends the transfer.
+func (f *File) Close() error {
+	err := f.body.Close()
+	f.lease.release()
+	return err
+}

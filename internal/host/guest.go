@@ -1,0 +1,170 @@
+package host
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
+	"github.com/wrenn-dev/wrenn/internal/host/network"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+)
+
+// entropyBytes is how much fresh randomness a guest gets at each start.
+const entropyBytes = 64
+
+// vmmOverheadMB is what a VM process needs beside guest memory: translation
+// cache, heap, libraries and page tables.
+const vmmOverheadMB = 256
+
+// vmmOverheadCPUs is what a VM process may use beside its virtual CPUs, for
+// disk and network emulation.
+const vmmOverheadCPUs = 0.5
+
+func (m *machine) vmConfig(memoryFile string) vmm.Config {
+	cfg := vmm.Config{
+		ID: string(m.rec.ID), Dir: m.dir.vm(),
+		VCPUs: m.rec.Spec.VCPUs, MemoryMB: m.rec.Spec.MemoryMB,
+		RootImage: m.rec.RootImage, Disk: m.dir.disk(), MemoryFile: memoryFile,
+		OpenTap: m.slot.OpenTap, GuestMAC: network.GuestMAC, Cgroup: m.group.Dir(),
+	}
+	if base := m.mgr.cfg.UIDBase; base > 0 {
+		cfg.UID = base + m.slot.Index
+		cfg.GID = cfg.UID
+	}
+	return cfg
+}
+
+// giveFiles makes uid the owner of the files that its VM process works on.
+func (m *machine) giveFiles(uid int, paths ...string) error {
+	for _, p := range paths {
+		if err := os.Chown(p, uid, uid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *machine) makeNetwork(ctx context.Context) error {
+	slot, err := m.mgr.deps.Network.Acquire(ctx, string(m.rec.ID))
+	if err != nil {
+		return err
+	}
+	rec := slot.Record()
+	m.slot, m.rec.Network = slot, &rec
+	m.rec.GuestIP, m.rec.HostIP = slot.GuestIP.String(), slot.HostIP.String()
+	return nil
+}
+
+func (m *machine) makeCgroup(context.Context) error {
+	group, err := m.mgr.deps.Cgroups.Create(string(m.rec.ID), cgroup.Limits{
+		MemoryBytes: int64(m.rec.Spec.MemoryMB+vmmOverheadMB) << 20,
+		CPUs:        float64(m.rec.Spec.VCPUs) + vmmOverheadCPUs,
+		PIDs:        256,
+	})
+	m.group = group
+	return err
+}
+
+// newGuest makes a client for the guest in the present slot.
+func (m *machine) newGuest() *guestclient.Client {
+	slot := m.slot
+	return guestclient.New(func(ctx context.Context) (net.Conn, error) { return slot.Dial(ctx, network.AgentPort) })
+}
+
+func (m *machine) setGuest(g *guestclient.Client) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.guest = g
+}
+
+// dropGuest breaks every connection to the guest.
+func (m *machine) dropGuest() {
+	m.mu.Lock()
+	g := m.guest
+	m.guest, m.gateOpen = nil, false
+	m.mu.Unlock()
+	if g != nil {
+		g.Close()
+	}
+}
+
+func (m *machine) awaitGuest(ctx context.Context) error {
+	g := m.newGuest()
+	m.setGuest(g)
+	return causeOr(ctx, g.WaitReady(ctx))
+}
+
+// newToken replaces the guest's access token. It may only be called while the
+// guest is sealed, and is written down before the guest hears of it: a guest
+// that is not sealed answers to the token in the journal alone.
+func (m *machine) newToken() error {
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails, see crypto/rand
+	m.rec.Token = hex.EncodeToString(random[:])
+	return m.save(false)
+}
+
+// configure gives the guest its identity, token, entropy and the time. The
+// host does not use a guest that has not confirmed its reseed.
+func (m *machine) configure(ctx context.Context, newIdentity bool) error {
+	var random [entropyBytes]byte
+	_, _ = rand.Read(random[:])
+	m.guest.SetToken(m.rec.Token)
+	res, err := m.guest.Configure(ctx, &guestv1.ConfigureRequest{
+		SandboxId: string(m.rec.ID), Generation: uint64(m.rec.Generation),
+		WallClockUnixNano: time.Now().UnixNano(), Entropy: random[:],
+		Hostname: "wrenn-" + string(m.rec.ID), Envs: guestEnv(m),
+		Users:       []*guestv1.User{{Name: "user", Uid: 1000, Gid: 1000, Home: "/home/user", Shell: "/bin/bash"}},
+		DefaultUser: "root", AccessToken: m.rec.Token,
+		Nameservers: m.mgr.cfg.Nameservers, NewIdentity: newIdentity,
+	})
+	if err != nil {
+		return causeOr(ctx, err)
+	}
+	if !res.GetReseeded() {
+		return fault.New(fault.HostFailed, "not_reseeded", "the guest did not confirm fresh randomness")
+	}
+	return nil
+}
+
+// guestEnv is the environment of every command: what the user asked for over
+// what tells a program where it is.
+func guestEnv(m *machine) map[string]string {
+	env := map[string]string{"WRENN_SANDBOX": "true", "WRENN_SANDBOX_ID": string(m.rec.ID)}
+	for k, v := range m.rec.Spec.Env {
+		env[k] = v
+	}
+	return env
+}
+
+// console returns the end of the serial console, for the log.
+func (m *machine) console(ctx context.Context) string {
+	if m.vm == nil {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	const keep = 2048
+	out, err := m.vm.Console(ctx)
+	if err != nil {
+		return fmt.Sprintf("(%v)", err)
+	}
+	return string(out[max(0, len(out)-keep):])
+}
+
+// causeOr returns why ctx ended, where that is the reason for err.
+func causeOr(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return errors.Join(context.Cause(ctx), err)
+	}
+	return err
+}

@@ -1,0 +1,277 @@
+package host_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/api/gen/process"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+func TestMain(m *testing.M) {
+	kvmprobe.MaybeChild()
+	if os.Getenv(agentVariable) != "" {
+		runAgent() // a host agent that a test kills
+	}
+	os.Exit(m.Run())
+}
+
+// bench is one host agent for a test.
+type bench struct {
+	t    *testing.T
+	name string
+	dir  string
+	deps host.Deps
+	*host.Manager
+}
+
+// newBench opens an agent of its own under name.
+func newBench(t *testing.T, name string) *bench {
+	t.Helper()
+	b := &bench{t: t, name: name, dir: hosttest.Dir(t)}
+	b.open()
+	t.Cleanup(b.end)
+	return b
+}
+
+func (b *bench) open() {
+	b.t.Helper()
+	b.deps = hosttest.Deps(b.t, b.name)
+	m, err := host.Open(b.t.Context(), host.Config{Dir: b.dir, DiskReserveBytes: 1, Nameservers: []string{"192.0.2.53"}}, b.deps)
+	if err != nil {
+		b.t.Fatalf("open the host: %v", err)
+	}
+	b.Manager = m
+}
+
+// close ends the agent as a restart would; the VMs live on.
+func (b *bench) close() {
+	b.t.Helper()
+	check(b.t, b.Close())
+	check(b.t, b.deps.Network.Close())
+	b.Manager = nil
+}
+
+// end destroys everything and looks for what may be left.
+func (b *bench) end() {
+	if b.Manager == nil {
+		b.open()
+	}
+	for _, s := range b.List() {
+		if err := b.Destroy(context.Background(), s.Ref, ""); err != nil {
+			b.t.Errorf("destroy %s: %v", s.Ref.ID, err)
+		}
+	}
+	b.nothingLeft()
+	b.close()
+	check(b.t, b.deps.Cgroups.Close())
+}
+
+// nothingLeft checks that no process, namespace or file remains.
+func (b *bench) nothingLeft() {
+	b.t.Helper()
+	found, err := b.deps.Driver.Find(b.dir)
+	check(b.t, err)
+	if len(found) != 0 {
+		b.t.Errorf("VM processes left: %+v", found)
+	}
+	if names, _ := filepath.Glob("/run/netns/" + b.name + "-*"); len(names) != 0 {
+		b.t.Errorf("namespaces left: %v", names)
+	}
+	if names, _ := filepath.Glob(b.dir + "/s/*"); len(names) != 0 {
+		b.t.Errorf("files left: %v", names)
+	}
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newRef() sandbox.Ref { return sandbox.Ref{ID: sandbox.NewID(), Generation: 1} }
+
+var smallSpec = sandbox.Spec{MemoryMB: 256, DiskMB: 512}.WithDefaults()
+
+func (b *bench) create() sandbox.Ref {
+	b.t.Helper()
+	ref := newRef()
+	s, err := b.Create(b.t.Context(), ref, smallSpec)
+	check(b.t, err)
+	if s.State != sandbox.Running {
+		b.t.Fatalf("a new sandbox is %s", s.State)
+	}
+	return ref
+}
+
+// sh runs a script in the guest and returns its stdout.
+func (b *bench) sh(ref sandbox.Ref, script string) string {
+	b.t.Helper()
+	out, err := b.trySh(b.t.Context(), ref, script)
+	if err != nil {
+		b.t.Fatalf("%s: %v", script, err)
+	}
+	return out
+}
+
+func (b *bench) trySh(ctx context.Context, ref sandbox.Ref, script string) (string, error) {
+	var out strings.Builder
+	noStdin := false
+	code := int32(-1)
+	err := b.Exec(ctx, ref, host.Exec{
+		Start:   &process.StartRequest{Process: &process.ProcessConfig{Cmd: "/bin/sh", Args: []string{"-c", script}}, Stdin: &noStdin},
+		Timeout: 30 * time.Second,
+	}, func(e *process.ProcessEvent) error {
+		out.Write(e.GetData().GetStdout())
+		out.Write(e.GetData().GetStderr())
+		if end := e.GetEnd(); end != nil {
+			code = end.GetExitCode()
+		}
+		return nil
+	})
+	if err == nil && code != 0 {
+		err = fmt.Errorf("exit code %d: %s", code, out.String())
+	}
+	return strings.TrimSpace(out.String()), err
+}
+
+// counter starts a process that counts in the file /tmp/n.
+const counter = `setsid sh -c 'n=0; while :; do n=$((n+1)); echo $n >/tmp/n.new; mv /tmp/n.new /tmp/n; sleep 0.05; done' >/dev/null 2>&1 & sleep 0.3`
+
+func TestLifecycle(t *testing.T) {
+	b := newBench(t, "wlife")
+	ref := b.create()
+	if got := b.sh(ref, "echo $((6*7)); id -un"); got != "42\nroot" {
+		t.Fatalf("got %q", got)
+	}
+	b.sh(ref, counter)
+	b.sh(ref, "echo kept >/root/file; sync")
+	n, err := b.WriteFile(t.Context(), ref, guestclient.WriteFile{Path: "/srv/deep/er/file"}, strings.NewReader("content"))
+	check(t, err)
+	if n != 7 || b.sh(ref, "cat /srv/deep/er/file") != "content" {
+		t.Fatalf("the upload of %d bytes is not what was sent", n)
+	}
+	before := atoi(t, b.sh(ref, "cat /tmp/n"))
+
+	s, err := b.Pause(t.Context(), ref)
+	check(t, err)
+	if s.State != sandbox.Paused {
+		t.Fatalf("after pause it is %s", s.State)
+	}
+	t.Logf("pause took %v", s.Steps)
+	if found, _ := b.deps.Driver.Find(b.dir); len(found) != 0 {
+		t.Fatalf("a paused sandbox has VM processes: %+v", found)
+	}
+	if _, err := b.trySh(t.Context(), ref, "true"); !fault.Is(err, fault.WrongState) {
+		t.Fatalf("exec in a paused sandbox: %v", err)
+	}
+	_, err = b.Pause(t.Context(), ref)
+	check(t, err) // the same command again is joined
+
+	time.Sleep(1500 * time.Millisecond) // real time passes while it is paused
+	ref.Generation++
+	s, err = b.Resume(t.Context(), ref)
+	check(t, err)
+	t.Logf("resume took %v", s.Steps)
+	if got := b.sh(ref, "cat /root/file"); got != "kept" {
+		t.Fatalf("the file holds %q", got)
+	}
+	first := atoi(t, b.sh(ref, "cat /tmp/n"))
+	second := atoi(t, b.sh(ref, "sleep 0.5; cat /tmp/n"))
+	if first < before || second <= first {
+		t.Fatalf("the counter went %d, %d, %d: the process did not go on", before, first, second)
+	}
+	guest := time.UnixMilli(int64(atoi(t, b.sh(ref, "date +%s%3N"))))
+	if skew := time.Since(guest).Abs(); skew > time.Second {
+		t.Fatalf("the guest's clock is %v off after a resume", skew)
+	}
+	old := sandbox.Ref{ID: ref.ID, Generation: 1}
+	if _, err := b.trySh(t.Context(), old, "true"); !fault.Is(err, fault.Stale) {
+		t.Fatalf("a command for an old generation: %v", err)
+	}
+	check(t, b.Destroy(t.Context(), ref, ""))
+	check(t, b.Destroy(t.Context(), ref, "")) // unknown ids succeed
+	b.nothingLeft()
+}
+
+func atoi(t *testing.T, s string) int {
+	t.Helper()
+	var n int
+	if _, err := fmt.Sscan(s, &n); err != nil {
+		t.Fatalf("%q is no number: %v", s, err)
+	}
+	return n
+}
+
+func TestTwoCreatesWithTheSameRefAreOne(t *testing.T) {
+	b := newBench(t, "wsame")
+	ref := newRef()
+	var wg sync.WaitGroup
+	errs := make([]error, 2)
+	for i := range errs {
+		wg.Go(func() { _, errs[i] = b.Create(t.Context(), ref, smallSpec) })
+	}
+	wg.Wait()
+	check(t, errors.Join(errs...))
+	if n := len(b.List()); n != 1 {
+		t.Fatalf("%d machines, want 1", n)
+	}
+	other := smallSpec
+	other.MemoryMB = 300
+	if _, err := b.Create(t.Context(), ref, other); !fault.Is(err, fault.Exists) {
+		t.Fatalf("the same id with another spec: %v", err)
+	}
+}
+
+func TestDestroyDuringCreate(t *testing.T) {
+	b := newBench(t, "wdel")
+	ref := newRef()
+	changes, cancel := b.Subscribe()
+	defer cancel()
+	created := make(chan error, 1)
+	go func() {
+		_, err := b.Create(t.Context(), ref, smallSpec)
+		created <- err
+	}()
+	for len(b.List()) == 0 {
+		select { // the machine is in the map before anything of it exists
+		case err := <-created:
+			t.Fatalf("create ended first: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	start := time.Now()
+	check(t, b.Destroy(t.Context(), ref, ""))
+	t.Logf("destroy during create took %v", time.Since(start))
+	if err := <-created; err == nil {
+		t.Fatal("a create that was destroyed succeeded")
+	}
+	b.nothingLeft()
+	if last := drain(changes); last.State != sandbox.Stopped {
+		t.Fatalf("the last event says %s", last.State)
+	}
+}
+
+func drain(ch <-chan host.Sandbox) (last host.Sandbox) {
+	for {
+		select {
+		case s := <-ch:
+			last = s
+		default:
+			return last
+		}
+	}
+}

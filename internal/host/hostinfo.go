@@ -1,0 +1,101 @@
+package host
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Info is what this host is and can do.
+type Info struct {
+	HostID        string
+	AgentVersion  string
+	GuestVersion  string
+	VMM           vmm.Info
+	Isolation     sandbox.Isolation
+	KernelRelease string
+	VCPUs         int
+	// MemoryMB is what all sandboxes together may have.
+	MemoryMB            int
+	DiskTotal, DiskFree uint64
+	Limits              sandbox.Limits
+	Templates           []string
+	Draining            bool
+	BootRetries         uint64
+}
+
+// Info describes the host at this moment.
+func (m *Manager) Info(context.Context) (Info, error) {
+	total, free, err := disk.Space(m.cfg.Dir)
+	if err != nil {
+		return Info{}, err
+	}
+	templates, err := m.deps.Images.Templates()
+	if err != nil {
+		return Info{}, err
+	}
+	names := make([]string, 0, len(templates))
+	for _, t := range templates {
+		names = append(names, t.Name)
+	}
+	m.mu.Lock()
+	draining := m.draining
+	m.mu.Unlock()
+	info := m.driver.Info()
+	return Info{
+		HostID: m.cfg.HostID, AgentVersion: m.cfg.Version, GuestVersion: m.deps.GuestVersion,
+		VMM: info, Isolation: isolationOf(info.Acceleration), KernelRelease: m.deps.Kernel.Release,
+		VCPUs: hostCPUs(), MemoryMB: m.memoryMB(), DiskTotal: total, DiskFree: free,
+		Limits: m.limits(), Templates: names, Draining: draining, BootRetries: m.bootRetries.Load(),
+	}, nil
+}
+
+func hostCPUs() int { return runtime.NumCPU() }
+
+// memoryMB is the host's memory less what is kept for itself.
+func (m *Manager) memoryMB() int { return max(totalMemoryMB()-m.cfg.MemoryReserveMB, 0) }
+
+func (m *Manager) limits() sandbox.Limits {
+	return sandbox.Limits{
+		MaxVCPUs: min(m.driver.Info().MaxVCPUs, sandbox.MaxVCPUs), MinMemoryMB: sandbox.MinMemoryMB,
+		MaxMemoryMB: min(m.memoryMB(), sandbox.MaxMemoryMB),
+	}
+}
+
+// totalMemoryMB reads MemTotal of /proc/meminfo (proc(5)); 0 if it cannot.
+func totalMemoryMB() int {
+	data, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(line, "MemTotal:"); ok {
+			kb, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(rest), " kB"))
+			return kb >> 10
+		}
+	}
+	return 0
+}
+
+// diskReserve refuses new sandboxes while the disk is nearly full, so that
+// pause can still succeed.
+func (m *Manager) diskReserve() error {
+	return disk.CheckReserve(m.cfg.Dir, m.cfg.DiskReserveBytes)
+}
+
+// template finds the image that a sandbox asked for.
+func (m *Manager) template(name string) (image.Template, error) {
+	t, err := m.deps.Images.Template(name)
+	if fault.Is(err, fault.NotFound) {
+		return t, fault.Wrap(err, fault.Invalid, "template_not_found", "there is no template %q on this host", name)
+	}
+	return t, err
+}

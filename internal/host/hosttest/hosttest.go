@@ -1,0 +1,179 @@
+// Package hosttest makes what tests on real VMs need: images, a network, a
+// driver and a guest agent, all under names of their own, so that several test
+// processes can run beside each other and beside a real agent.
+//
+// Tests of the host packages and of the whole product call it. Where something
+// is missing (root, images, QEMU) a test is skipped, unless WRENN_REQUIRE
+// contains "vm": then it fails, so that a suite that ran nothing is not green.
+package hosttest
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/host/network"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/qemu"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/tsc"
+)
+
+// Required reports whether WRENN_REQUIRE, a comma list, demands what.
+func Required(what string) bool {
+	for name := range strings.SplitSeq(os.Getenv("WRENN_REQUIRE"), ",") {
+		if name == what {
+			return true
+		}
+	}
+	return false
+}
+
+// missing skips the test, or fails it where VMs are demanded.
+func missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if Required("vm") {
+		t.Fatalf("WRENN_REQUIRE demands real VMs, but "+format, args...)
+	}
+	t.Skipf("no real VMs here: "+format, args...)
+}
+
+// Log returns a logger that writes to the test's log if -v is given, or with
+// WRENN_TEST_LOG to standard error.
+func Log() *slog.Logger {
+	var out io.Writer = io.Discard
+	if os.Getenv("WRENN_TEST_LOG") != "" {
+		out = os.Stderr
+	}
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// Dir makes a short temporary directory, for sockets live below it, that VM
+// processes with user ids of their own can pass through.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "wrenn-t")
+	if err == nil {
+		err = os.Chmod(dir, 0o711)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("remove test directory: %v", err)
+		}
+	})
+	return dir
+}
+
+var guest struct {
+	once sync.Once
+	data []byte
+	err  error
+}
+
+// GuestBinary builds the guest agent once per process.
+func GuestBinary(t testing.TB) []byte {
+	t.Helper()
+	guest.once.Do(func() { guest.data, guest.err = buildGuest() })
+	if guest.err != nil {
+		t.Fatalf("build the guest agent: %v", guest.err)
+	}
+	return guest.data
+}
+
+func buildGuest() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "wrenn-guest")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "wrenn-guest")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "github.com/wrenn-dev/wrenn/cmd/wrenn-guest")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, out)
+	}
+	return os.ReadFile(path)
+}
+
+// ImagesDir is the image store that tests share; see scripts/test.sh.
+func ImagesDir() string {
+	if dir := os.Getenv("WRENN_TEST_IMAGES"); dir != "" {
+		return dir
+	}
+	return "/var/lib/wrenn/images"
+}
+
+// Deps returns real parts for a host manager. name keeps parallel tests apart;
+// two calls with the same name are an agent and its successor.
+func Deps(t testing.TB, name string) host.Deps {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "this is not root")
+	}
+	log := Log()
+	images, err := image.Open(ImagesDir(), log)
+	if err != nil {
+		missing(t, "the image store cannot be opened: %v", err)
+	}
+	kernel, err := images.Kernel()
+	if err != nil {
+		missing(t, "there is no kernel: %v", err)
+	}
+	if _, err := images.Template("minimal"); err != nil {
+		missing(t, "there is no template: %v", err)
+	}
+	initramfs, err := images.EnsureInitramfs(t.Context(), kernel, GuestBinary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := network.Open(network.Config{Name: name, Nameservers: []netip.Addr{netip.MustParseAddr("192.0.2.53")}}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups, err := cgroup.Open(name, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host.Deps{
+		Driver: Driver(t), Network: pool, Images: images, Cgroups: groups,
+		Kernel: kernel, Initramfs: initramfs, GuestVersion: "test", Log: log,
+	}
+}
+
+// Driver returns the QEMU driver with the acceleration that the probe chooses,
+// or that WRENN_TEST_ACCEL names.
+func Driver(t testing.TB) vmm.Driver {
+	t.Helper()
+	policy := kvmprobe.Auto
+	if p := os.Getenv("WRENN_TEST_ACCEL"); p != "" {
+		policy = kvmprobe.Policy(p)
+	}
+	acceleration, reason, err := kvmprobe.Choose(policy, kvmprobe.Probe(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	khz, err := tsc.HostKHz()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := qemu.New(t.Context(), qemu.Options{
+		Acceleration: vmm.Acceleration(acceleration), Reason: reason, TSCKHz: khz, MaxVCPUs: 2, Log: Log(),
+	})
+	if err != nil {
+		missing(t, "%v", err)
+	}
+	return d
+}

@@ -1,0 +1,130 @@
+package host
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/host/network"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// recordVersion is the version of the journal's format. A record of a newer
+// version is refused, an older one would be converted here.
+const recordVersion = 1
+
+// maxRecordBytes bounds a record; it holds the user's env, at most 64 KiB.
+const maxRecordBytes = 1 << 20
+
+// record is all that is known of a machine, as it stands on disk. It holds
+// secrets (token, env) and is readable by root alone.
+type record struct {
+	Version    int                `json:"version"`
+	ID         sandbox.ID         `json:"id"`
+	Generation sandbox.Generation `json:"generation"`
+	Spec       sandbox.Spec       `json:"spec"`
+	// State is the last settled one: pending, running, paused or stopped.
+	State sandbox.State `json:"state"`
+	// Op and Step name the operation under way and the step begun last; both
+	// are empty when the machine is settled.
+	Op   string `json:"op,omitempty"`
+	Step string `json:"step,omitempty"`
+
+	StopReason sandbox.StopReason `json:"stop_reason,omitempty"`
+	StopDetail string             `json:"stop_detail,omitempty"`
+
+	TemplateDigest string `json:"template_digest,omitempty"`
+	RootImage      string `json:"root_image,omitempty"`
+
+	Network *network.Record `json:"network,omitempty"`
+	VM      *vmm.Record     `json:"vm,omitempty"`
+	// Snapshot is the directory, below the machine's own, of the snapshot that
+	// a paused machine consists of and a resumed one maps its memory from.
+	Snapshot string `json:"snapshot,omitempty"`
+	Token    string `json:"token,omitempty"`
+
+	GuestIP    string    `json:"guest_ip,omitempty"`
+	HostIP     string    `json:"host_ip,omitempty"`
+	CreatedAt  time.Time `json:"created_at"`
+	StartedAt  time.Time `json:"started_at,omitzero"`
+	LastActive time.Time `json:"last_active,omitzero"`
+	EndedAt    time.Time `json:"ended_at,omitzero"`
+}
+
+func (r *record) ref() sandbox.Ref { return sandbox.Ref{ID: r.ID, Generation: r.Generation} }
+
+const recordName = "record.json"
+
+// writeRecord replaces the record in dir atomically. A killed agent finds the
+// old or the new one whole without a sync, since the page cache outlives it; a
+// crash of the host ends every VM, so that only what a paused sandbox consists
+// of has to be durable: durable syncs file and directory.
+func writeRecord(dir string, r *record, durable bool) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(dir, recordName+".tmp")
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil && durable {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, filepath.Join(dir, recordName)); err != nil {
+		return err
+	}
+	if durable {
+		return syncDir(dir)
+	}
+	return nil
+}
+
+// readRecord reads the record in dir. It is os.ErrNotExist where there is none.
+func readRecord(dir string) (*record, error) {
+	path := filepath.Join(dir, recordName)
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if st.Size() > maxRecordBytes {
+		return nil, fmt.Errorf("%s has %d bytes, more than a record can have", path, st.Size())
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var r record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if r.Version != recordVersion {
+		return nil, fmt.Errorf("%s has version %d; this agent knows %d", path, r.Version, recordVersion)
+	}
+	return &r, nil
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

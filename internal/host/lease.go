@@ -1,0 +1,134 @@
+package host
+
+import (
+	"context"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Reasons for which a lease is refused or cut. They are part of the API.
+const (
+	reasonNotRunning = "sandbox_not_running"
+	reasonPaused     = "sandbox_paused"
+	reasonStopped    = "sandbox_stopped"
+)
+
+// lease is the right to use a running guest. It does not keep the guest
+// running: when the machine pauses or ends, ctx is cancelled with a fault as
+// its cause.
+type lease struct {
+	m      *machine
+	guest  *guestclient.Client
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+}
+
+// acquire borrows the guest of m for one command or transfer.
+func (m *machine) acquire(ctx context.Context, ref sandbox.Ref) (*lease, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if ref.Generation != m.view.Ref.Generation {
+		return nil, errStale(ref, m.view.Ref)
+	}
+	if !m.gateOpen {
+		return nil, fault.New(fault.WrongState, reasonNotRunning, "the sandbox is %s, not running", m.view.State.Status())
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	l := &lease{m: m, guest: m.guest, ctx: ctx, cancel: cancel}
+	m.leases[l] = struct{}{}
+	return l, nil
+}
+
+// release ends the lease and counts as activity.
+func (l *lease) release() {
+	m := l.m
+	l.cancel(nil)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.leases, l)
+	m.lastActive = time.Now()
+	if len(m.leases) == 0 && m.drained != nil {
+		close(m.drained)
+		m.drained = nil
+	}
+}
+
+// err prefers the reason for which the lease was cut to the broken connection
+// that the cut looks like.
+func (l *lease) err(err error) error {
+	if err == nil {
+		return nil
+	}
+	if cause := context.Cause(l.ctx); cause != nil && fault.Is(cause, fault.WrongState) {
+		return cause
+	}
+	return err
+}
+
+// cut reports whether the machine, not the caller, ended the lease.
+func (l *lease) cut() bool {
+	cause := context.Cause(l.ctx)
+	return cause != nil && fault.Is(cause, fault.WrongState)
+}
+
+// openGate lets leases on guest be taken.
+func (m *machine) openGate(guest *guestclient.Client) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.guest, m.gateOpen = guest, true
+	m.lastActive = time.Now()
+}
+
+// cutGrace is how long a lease that was cut may take to go away. Its holder may
+// be stuck in handing output to a caller who does not read.
+const cutGrace = 2 * time.Second
+
+// closeGate refuses new leases, waits for the open ones up to grace, then cuts
+// the rest with cause. A lease that does not go away even then is left behind:
+// its connection to the guest is about to break.
+func (m *machine) closeGate(ctx context.Context, grace time.Duration, cause error) {
+	m.mu.Lock()
+	m.gateOpen = false
+	if len(m.leases) == 0 {
+		m.mu.Unlock()
+		return
+	}
+	drained := make(chan struct{})
+	m.drained = drained
+	m.mu.Unlock()
+
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-drained:
+		return
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	m.mu.Lock()
+	for l := range m.leases {
+		l.cancel(cause)
+	}
+	m.mu.Unlock()
+	timer.Reset(cutGrace)
+	select {
+	case <-drained:
+	case <-timer.C:
+	}
+}
+
+// lastActiveLocked is now while a lease is out. mu must be held.
+func (m *machine) lastActiveLocked() time.Time {
+	if len(m.leases) > 0 {
+		return time.Now()
+	}
+	return m.lastActive
+}
+
+func errStale(got, known sandbox.Ref) error {
+	return fault.New(fault.Stale, "stale_generation",
+		"the sandbox is at generation %d, the command was for %d", known.Generation, got.Generation)
+}

@@ -1,0 +1,294 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
+	"github.com/wrenn-dev/wrenn/internal/host/network"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// machine is one sandbox on this host.
+//
+// Invariants: run's goroutine alone writes rec, vm, slot and group, and alone
+// moves the state; whatever rec names may exist, and whatever exists is named
+// by rec or found by its place; a lease is only out while the gate is open or
+// closeGate waits for it.
+type machine struct {
+	// Constant after construction.
+	mgr    *Manager
+	dir    dirNames
+	log    *slog.Logger
+	inbox  chan request
+	gone   chan struct{} // closed when the goroutine has ended
+	booted chan struct{} // closed when create has ended, or the machine was taken over
+	// bootErr is how create ended; valid once booted is closed.
+	bootErr error
+
+	// Owned by the goroutine of run.
+	rec   record
+	vm    vmm.VM
+	slot  *network.Slot
+	group *cgroup.Group
+	times map[string]time.Duration
+
+	mu         sync.Mutex // protects the following
+	view       Sandbox
+	guest      *guestclient.Client
+	gateOpen   bool
+	leases     map[*lease]struct{}
+	drained    chan struct{} // closed when the last lease goes, while closeGate waits
+	lastActive time.Time
+	cancelOp   context.CancelCauseFunc // of an operation that Destroy may interrupt
+	doomed     bool                    // Destroy was asked for
+}
+
+// request is one entry of the mailbox.
+type request struct {
+	op     string
+	ref    sandbox.Ref
+	reason sandbox.StopReason
+	reply  chan error
+}
+
+// errMachineGone answers requests to a machine of which nothing is left.
+var errMachineGone = errors.New("the machine is gone")
+
+func newMachine(mgr *Manager, rec record) *machine {
+	m := &machine{
+		mgr: mgr, dir: mgr.layout.machine(rec.ID), rec: rec,
+		log:   mgr.log.With("sandbox", string(rec.ID)),
+		inbox: make(chan request), gone: make(chan struct{}), booted: make(chan struct{}),
+		leases: make(map[*lease]struct{}), times: make(map[string]time.Duration),
+	}
+	m.view = Sandbox{Ref: rec.ref(), Spec: rec.Spec, State: rec.State}
+	return m
+}
+
+// ask hands r to the goroutine and waits for the outcome. When ctx ends first
+// the operation goes on and its outcome is unknown to the caller.
+func (m *machine) ask(ctx context.Context, r request) error {
+	r.reply = make(chan error, 1)
+	select {
+	case m.inbox <- r:
+	case <-m.gone:
+		return errMachineGone
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-r.reply:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-m.gone:
+		select {
+		case err := <-r.reply:
+			return err
+		default:
+			return errMachineGone
+		}
+	}
+}
+
+// run is the machine's goroutine: first, then the mailbox, until nothing of
+// the machine is left or life ends.
+func (m *machine) run(life context.Context, first func(context.Context)) {
+	defer close(m.gone)
+	first(life)
+	for life.Err() == nil {
+		idle, stop := m.idleTimer()
+		select {
+		case r := <-m.inbox:
+			err := m.handle(life, r)
+			r.reply <- err
+			if err == nil && r.op == opDestroy {
+				stop()
+				return
+			}
+		case <-m.exited():
+			m.ended(life)
+		case <-idle:
+			m.wake(life)
+		case <-life.Done():
+		}
+		stop()
+	}
+}
+
+// exited is the VM's end, or nil, which blocks, while there is no VM.
+func (m *machine) exited() <-chan struct{} {
+	if m.vm == nil {
+		return nil
+	}
+	return m.vm.Exited()
+}
+
+func (m *machine) handle(ctx context.Context, r request) error {
+	if err := m.checkRef(r); err != nil {
+		return err
+	}
+	var err error
+	switch r.op {
+	case opPause:
+		err = m.pause(ctx)
+	case opResume:
+		err = m.resume(ctx, r.ref.Generation)
+	case opDestroy:
+		err = m.destroy(ctx, r.reason)
+	default:
+		err = fault.New(fault.Internal, "internal", "unknown operation %q", r.op)
+	}
+	if err != nil {
+		m.log.WarnContext(ctx, "operation failed", "op", r.op, "step", m.rec.Step, "error", err)
+	}
+	return err
+}
+
+// checkRef refuses commands for an incarnation that has passed. Only resume
+// and destroy may name a later one: the control plane counts up before it
+// asks, and its question may have been lost.
+func (m *machine) checkRef(r request) error {
+	known := m.rec.ref()
+	switch {
+	case r.ref.Generation < known.Generation:
+		return errStale(r.ref, known)
+	case r.ref.Generation > known.Generation && r.op != opResume && r.op != opDestroy:
+		return errStale(r.ref, known)
+	}
+	return nil
+}
+
+// step journals name, then does it and notes how long it took.
+func (m *machine) step(ctx context.Context, name string, do func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	m.rec.Step = name
+	if err := m.save(false); err != nil {
+		return err
+	}
+	if m.mgr.cfg.OnStep != nil {
+		m.mgr.cfg.OnStep(name)
+	}
+	start := time.Now()
+	err := do(ctx)
+	m.times[name] = time.Since(start)
+	return err
+}
+
+// begin starts an operation: its name goes into the journal with its first step.
+func (m *machine) begin(op string) {
+	m.rec.Op, m.rec.Step = op, ""
+	clear(m.times)
+}
+
+// settle ends the operation in state and writes that down.
+func (m *machine) settle(state sandbox.State, durable bool) error {
+	m.rec.Op, m.rec.Step, m.rec.State = "", "", state
+	return m.save(durable)
+}
+
+func (m *machine) save(durable bool) error {
+	if err := writeRecord(string(m.dir), &m.rec, durable); err != nil {
+		return fault.Wrap(err, fault.HostFailed, "journal_failed", "the host cannot write its journal; is its disk full?")
+	}
+	return nil
+}
+
+// interruptible returns a context that Destroy cancels, and its end.
+func (m *machine) interruptible(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.doomed {
+		cancel(errDestroyed())
+	}
+	m.cancelOp = cancel
+	return ctx, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.cancelOp = nil
+		cancel(nil)
+	}
+}
+
+// interrupt cancels a boot or a resume under way, for a Destroy that is about
+// to be asked for.
+func (m *machine) interrupt(ref sandbox.Ref) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if ref.Generation < m.view.Ref.Generation {
+		return
+	}
+	m.doomed = true
+	if m.cancelOp != nil {
+		m.cancelOp(errDestroyed())
+	}
+}
+
+func errDestroyed() error {
+	return fault.New(fault.WrongState, reasonStopped, "the sandbox is being destroyed")
+}
+
+// teardownRetry is how long to wait before freeing is tried again.
+const teardownRetry = 10 * time.Second
+
+// halfFreed reports whether a teardown has failed and is to be tried again.
+func (m *machine) halfFreed() bool { return m.rec.Op == opDestroy && m.rec.State != sandbox.Stopped }
+
+// idleTimer fires when the sandbox may have been idle for its timeout, or when
+// a teardown that failed is to be tried again.
+func (m *machine) idleTimer() (<-chan time.Time, func()) {
+	if m.halfFreed() {
+		timer := time.NewTimer(teardownRetry)
+		return timer.C, func() { timer.Stop() }
+	}
+	if m.rec.State != sandbox.Running || m.vm == nil || m.rec.Spec.Timeout == 0 {
+		return nil, func() {}
+	}
+	m.mu.Lock()
+	left := time.Until(m.lastActiveLocked().Add(m.rec.Spec.Timeout))
+	m.mu.Unlock()
+	timer := time.NewTimer(max(left, time.Millisecond))
+	return timer.C, func() { timer.Stop() }
+}
+
+// wake is called when idleTimer has fired.
+func (m *machine) wake(ctx context.Context) {
+	if m.halfFreed() {
+		m.finish(ctx, m.rec.StopReason, m.rec.StopDetail)
+		return
+	}
+	m.mu.Lock()
+	idle := time.Since(m.lastActiveLocked())
+	m.mu.Unlock()
+	if idle < m.rec.Spec.Timeout {
+		return
+	}
+	m.log.InfoContext(ctx, "sandbox expired", "idle", idle.Round(time.Second))
+	m.finish(ctx, sandbox.ReasonExpired, "")
+}
+
+// ended handles a VM that is gone without having been asked to.
+func (m *machine) ended(ctx context.Context) {
+	exit := m.vm.Exit()
+	reason := sandbox.ReasonVMMCrash
+	switch {
+	case exit.Cause == vmm.CauseGuestShutdown:
+		reason = sandbox.ReasonGuestExit
+	case exit.Cause == vmm.CauseGuestReset:
+		reason = sandbox.ReasonGuestCrash
+	case m.group.OOMKilled():
+		reason = sandbox.ReasonOOM
+	}
+	m.log.WarnContext(ctx, "VM ended", "reason", reason, "detail", exit.Detail)
+	m.finish(ctx, reason, exit.Detail)
+}

@@ -1,0 +1,278 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Manager owns every machine of this host.
+//
+// Invariants: a machine is in the map from before its first file exists until
+// after its last one is gone; there is one Manager per data directory, which
+// the lock file enforces.
+type Manager struct {
+	cfg    Config
+	deps   Deps
+	driver vmm.Driver
+	layout layout
+	log    *slog.Logger
+	lock   *os.File
+	boots  *semaphore.Weighted
+	events broadcaster
+	// life is cancelled by Close; machines end their goroutines on it.
+	life    context.Context
+	end     context.CancelFunc
+	running sync.WaitGroup
+
+	bootRetries atomic.Uint64
+
+	mu       sync.Mutex // protects the following
+	machines map[sandbox.ID]*machine
+	draining bool
+	closed   bool
+}
+
+// Open takes over what an earlier agent left in cfg.Dir and returns once every
+// machine there is running, paused or stopped again. It fails where another
+// agent uses the directory.
+func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(deps); err != nil {
+		return nil, err
+	}
+	if cfg.HostID == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return nil, err
+		}
+		cfg.HostID = name
+	}
+	m := &Manager{
+		cfg: cfg, deps: deps, driver: deps.Driver, layout: layout{cfg.Dir}, log: deps.Log,
+		boots: semaphore.NewWeighted(int64(cfg.BootConcurrency)), machines: make(map[sandbox.ID]*machine),
+	}
+	m.life, m.end = context.WithCancel(context.WithoutCancel(ctx))
+	if err := os.MkdirAll(m.layout.machines(), 0o711); err != nil {
+		return nil, err
+	}
+	var err error
+	if m.lock, err = lockDir(m.layout.lock()); err != nil {
+		return nil, err
+	}
+	if err := m.recover(ctx); err != nil {
+		m.end()
+		_ = m.lock.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// lockDir takes the lock that keeps a second agent out. It ends with the process.
+func lockDir(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fault.Wrap(err, fault.Exists, "agent_running", "another host agent uses %s", filepath.Dir(path))
+	}
+	return f, nil
+}
+
+// Close stops the goroutines and leaves the VMs running, for the next agent to
+// take over. Operations under way are cut off where they are, as in a crash.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	m.end()
+	m.running.Wait()
+	return m.lock.Close()
+}
+
+// Create boots a sandbox and returns when commands can run in it. A second
+// call with the same Ref and Spec joins the first. The boot goes on when ctx
+// ends: only Destroy stops it.
+func (m *Manager) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec) (Sandbox, error) {
+	mc, err := m.register(ref, spec)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	select {
+	case <-mc.booted:
+		return mc.snapshotView(), mc.bootErr
+	case <-ctx.Done():
+		return Sandbox{}, context.Cause(ctx)
+	}
+}
+
+// register enters a new machine in the map, or returns the one that the same
+// call made before.
+func (m *Manager) register(ref sandbox.Ref, spec sandbox.Spec) (*machine, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if mc, ok := m.machines[ref.ID]; ok {
+		view := mc.snapshotView()
+		if view.Ref == ref && reflect.DeepEqual(view.Spec, spec) && view.State != sandbox.Stopped {
+			return mc, nil
+		}
+		return nil, fault.New(fault.Exists, "sandbox_exists", "this host already has a sandbox with the id %s", ref.ID)
+	}
+	if err := m.admitLocked(spec); err != nil {
+		return nil, err
+	}
+	mc := newMachine(m, record{Version: recordVersion, ID: ref.ID, Generation: ref.Generation, Spec: spec, State: sandbox.Pending})
+	m.startLocked(mc, func(ctx context.Context) { mc.create(ctx) })
+	return mc, nil
+}
+
+// startLocked enters mc and starts its goroutine, whose first act is first.
+// mu must be held and closed must be false.
+func (m *Manager) startLocked(mc *machine, first func(context.Context)) {
+	m.machines[mc.rec.ID] = mc
+	m.running.Go(func() { mc.run(m.life, first) })
+}
+
+// admitLocked decides before any work begins. mu must be held.
+func (m *Manager) admitLocked(spec sandbox.Spec) error {
+	switch {
+	case m.closed:
+		return fault.New(fault.HostFailed, "host_stopping", "the host agent is stopping")
+	case m.draining:
+		return fault.New(fault.NoCapacity, "host_draining", "the host takes no new sandboxes: it is being drained")
+	case !isolationOf(m.driver.Info().Acceleration).Meets(spec.MinIsolation):
+		return fault.New(fault.Unsupported, "isolation_too_weak", "this host isolates by %s, %s is demanded",
+			isolationOf(m.driver.Info().Acceleration), spec.MinIsolation)
+	}
+	if err := spec.Validate(); err != nil {
+		return err
+	}
+	if err := spec.ValidateFor(m.limits()); err != nil {
+		return err
+	}
+	held := 0
+	for _, mc := range m.machines {
+		if v := mc.snapshotView(); v.State.Holds() {
+			held += v.Spec.MemoryMB
+		}
+	}
+	if total := m.memoryMB(); held+spec.MemoryMB > total {
+		return fault.New(fault.NoCapacity, "no_memory", "the host has %d MB for sandboxes and %d MB are taken", total, held)
+	}
+	return m.diskReserve()
+}
+
+// find returns the machine of ref. The generation is checked by whoever acts.
+func (m *Manager) find(id sandbox.ID) (*machine, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	mc, ok := m.machines[id]
+	if !ok {
+		return nil, fault.New(fault.NotFound, "sandbox_not_found", "this host has no sandbox with the id %s", id)
+	}
+	return mc, nil
+}
+
+// forget drops a machine whose files are gone.
+func (m *Manager) forget(mc *machine) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.machines[mc.rec.ID] == mc {
+		delete(m.machines, mc.rec.ID)
+	}
+}
+
+// Destroy ends a sandbox in any state and returns when nothing of it is left.
+// An id that is not known succeeds.
+func (m *Manager) Destroy(ctx context.Context, ref sandbox.Ref, reason sandbox.StopReason) error {
+	mc, err := m.find(ref.ID)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if reason == "" {
+		reason = sandbox.ReasonDestroyed
+	}
+	mc.interrupt(ref)
+	err = mc.ask(ctx, request{op: opDestroy, ref: ref, reason: reason})
+	if errors.Is(err, errMachineGone) {
+		return nil
+	}
+	return err
+}
+
+// Pause writes a running sandbox to disk and ends its VM.
+func (m *Manager) Pause(ctx context.Context, ref sandbox.Ref) (Sandbox, error) {
+	return m.lifecycle(ctx, request{op: opPause, ref: ref})
+}
+
+// Resume brings a paused sandbox back as the generation of ref.
+func (m *Manager) Resume(ctx context.Context, ref sandbox.Ref) (Sandbox, error) {
+	return m.lifecycle(ctx, request{op: opResume, ref: ref})
+}
+
+func (m *Manager) lifecycle(ctx context.Context, r request) (Sandbox, error) {
+	mc, err := m.find(r.ref.ID)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	if err := mc.ask(ctx, r); err != nil {
+		return Sandbox{}, err
+	}
+	return mc.snapshotView(), nil
+}
+
+// List returns every sandbox of this host, in any state, in no order.
+func (m *Manager) List() []Sandbox {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]Sandbox, 0, len(m.machines))
+	for _, mc := range m.machines {
+		out = append(out, mc.snapshotView())
+	}
+	return out
+}
+
+// Subscribe returns every change from now on, until cancel is called. The
+// channel is closed when the subscriber has fallen behind.
+func (m *Manager) Subscribe() (changes <-chan Sandbox, cancel func()) { return m.events.subscribe() }
+
+// Drain refuses new sandboxes from now on and pauses every running one.
+// settled is called once for each, one at a time, with nil or what went wrong.
+func (m *Manager) Drain(ctx context.Context, settled func(sandbox.Ref, error)) error {
+	m.mu.Lock()
+	m.draining = true
+	m.mu.Unlock()
+	var errs []error
+	for _, s := range m.List() {
+		if s.State != sandbox.Running && s.State != sandbox.Pausing && s.State != sandbox.Pending && s.State != sandbox.Resuming {
+			continue
+		}
+		_, err := m.Pause(ctx, s.Ref)
+		if fault.Is(err, fault.WrongState) || fault.Is(err, fault.NotFound) {
+			err = nil // it ended by itself meanwhile
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("pause %s: %w", s.Ref.ID, err))
+		}
+		settled(s.Ref, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Done is closed when the manager stops, for streams that would outlive it.
+func (m *Manager) Done() <-chan struct{} { return m.life.Done() }

@@ -1,0 +1,225 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// recover reads the journal that an earlier agent left, settles each machine
+// and removes what no journal owns.
+func (m *Manager) recover(ctx context.Context) error {
+	entries, err := os.ReadDir(m.layout.machines())
+	if err != nil {
+		return err
+	}
+	processes, err := m.driver.Find(m.layout.machines())
+	if err != nil {
+		return fmt.Errorf("look for VM processes: %w", err)
+	}
+	var group errgroup.Group
+	networks := make(map[string]bool)
+	for _, e := range entries {
+		mc, err := m.readMachine(e.Name())
+		if err != nil {
+			return err
+		}
+		if mc == nil {
+			continue
+		}
+		for _, p := range processes {
+			if p.Dir == mc.dir.vm() && mc.rec.VM == nil {
+				mc.rec.VM = &p // started, but the agent died before it wrote that down
+			}
+		}
+		if n := mc.rec.Network; n != nil {
+			networks[n.Netns] = true
+		}
+		settled := make(chan struct{})
+		m.mu.Lock()
+		m.startLocked(mc, func(life context.Context) {
+			defer close(settled)
+			defer close(mc.booted)
+			mc.recoverOne(life)
+		})
+		m.mu.Unlock()
+		group.Go(func() error { <-settled; return nil })
+	}
+	_ = group.Wait()
+	return m.sweep(ctx, processes, networks)
+}
+
+// readMachine returns the machine of one directory, or nil where there was
+// nothing but a directory. A record that cannot be read stops the agent: what
+// it stands for must not be swept away.
+func (m *Manager) readMachine(name string) (*machine, error) {
+	dir := filepath.Join(m.layout.machines(), name)
+	id, err := sandbox.ParseID(name)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not the directory of a sandbox; move it away", dir)
+	}
+	rec, err := readRecord(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, os.RemoveAll(dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the journal is damaged; move %s away to start without it: %w", dir, err)
+	}
+	if rec.ID != id {
+		return nil, fmt.Errorf("the journal in %s belongs to sandbox %s", dir, rec.ID)
+	}
+	return newMachine(m, *rec), nil
+}
+
+// recoverOne brings one machine back to a settled state.
+func (m *machine) recoverOne(ctx context.Context) {
+	op, step := m.rec.Op, m.rec.Step
+	if op != "" {
+		m.log.WarnContext(ctx, "operation was cut off by the end of the agent", "op", op, "step", step)
+	}
+	switch {
+	case m.rec.State == sandbox.Stopped:
+		m.publish(sandbox.Stopped)
+	case op == opDestroy:
+		m.finish(ctx, m.rec.StopReason, m.rec.StopDetail)
+	case op == opCreate || m.rec.State == sandbox.Pending:
+		m.finish(ctx, sandbox.ReasonBootFailed, "the host agent ended while the sandbox was starting")
+	case m.rec.State == sandbox.Paused && (op != opResume || !ranAfterResume(step)):
+		m.recoverPaused(ctx)
+	default:
+		m.recoverRunning(ctx)
+	}
+}
+
+// ranAfterResume reports whether a resume that was cut off at step had let the
+// virtual CPUs go, or may have.
+func ranAfterResume(step string) bool {
+	switch step {
+	case StepResumeCont, StepResumeConfigure, StepResumeCommit:
+		return true
+	default:
+		return false
+	}
+}
+
+// recoverPaused frees what a pause had not freed yet or a resume had begun.
+func (m *machine) recoverPaused(ctx context.Context) {
+	if !m.snapshotExists(m.rec.Snapshot) {
+		m.finish(ctx, sandbox.ReasonHostLost, "its snapshot is gone")
+		return
+	}
+	if err := m.free(ctx, ""); err != nil {
+		m.log.ErrorContext(ctx, "could not free the VM of a paused sandbox", "error", err)
+	}
+	m.removeStaleSnapshots(ctx)
+	if err := m.settle(sandbox.Paused, false); err != nil {
+		m.log.ErrorContext(ctx, "could not write the journal", "error", err)
+	}
+	m.publish(sandbox.Paused)
+}
+
+// recoverRunning takes over a VM that ran, was being paused or was just resumed.
+func (m *machine) recoverRunning(ctx context.Context) {
+	err := m.adopt(ctx)
+	if err == nil {
+		m.removeStaleSnapshots(ctx)
+		m.publish(sandbox.Running)
+		return
+	}
+	m.log.WarnContext(ctx, "VM could not be taken over", "error", err)
+	reason := sandbox.ReasonVMMCrash
+	if m.vm == nil && m.rec.VM != nil && !sameBoot(m.rec.VM) {
+		reason = sandbox.ReasonHostLost
+	}
+	m.finish(ctx, reason, err.Error())
+}
+
+// adopt connects to everything that the machine consists of and opens the gate.
+// A guest that was sealed for a pause, or not yet unsealed after a resume, is
+// configured anew; for one that was not, that does no harm.
+func (m *machine) adopt(ctx context.Context) error {
+	if m.rec.VM == nil || m.rec.Network == nil {
+		return errors.New("the journal names no VM")
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
+	defer cancel()
+	var err error
+	if m.vm, err = m.mgr.driver.Adopt(ctx, *m.rec.VM); err != nil {
+		return err
+	}
+	if m.slot, err = m.mgr.deps.Network.Adopt(string(m.rec.ID), *m.rec.Network); err != nil {
+		return err
+	}
+	if m.group, err = m.mgr.deps.Cgroups.Adopt(string(m.rec.ID)); err != nil {
+		return err
+	}
+	if err := m.vm.Resume(ctx); err != nil {
+		return err
+	}
+	ctx, stop := m.untilExit(ctx)
+	defer stop()
+	if err := m.awaitGuest(ctx); err != nil {
+		return err
+	}
+	if err := m.configure(ctx, false); err != nil {
+		return err
+	}
+	return m.goLive()
+}
+
+// removeStaleSnapshots removes every snapshot that the machine does not consist of.
+func (m *machine) removeStaleSnapshots(ctx context.Context) {
+	names, err := filepath.Glob(filepath.Join(string(m.dir), "snap-*"))
+	for _, name := range names {
+		if filepath.Base(name) != m.rec.Snapshot {
+			err = errors.Join(err, os.RemoveAll(name))
+		}
+	}
+	if err != nil {
+		m.log.WarnContext(ctx, "could not remove old snapshots", "error", err)
+	}
+}
+
+// sweep removes processes, namespaces and cgroups that no machine owns. What a
+// journal named is never swept, also where freeing it has failed so far.
+func (m *Manager) sweep(ctx context.Context, processes []vmm.Record, networks map[string]bool) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	m.mu.Lock()
+	owned := make(map[string]bool, len(m.machines))
+	dirs := make(map[string]bool, len(m.machines))
+	for id, mc := range m.machines {
+		owned[string(id)] = true
+		dirs[mc.dir.vm()] = true
+	}
+	m.mu.Unlock()
+	var errs []error
+	for _, p := range processes {
+		if !dirs[p.Dir] {
+			m.log.WarnContext(ctx, "killing a VM without a journal", "pid", p.PID, "dir", p.Dir)
+			errs = append(errs, m.driver.KillRecord(ctx, p))
+		}
+	}
+	if swept, err := m.deps.Network.Sweep(ctx, func(name string) bool { return networks[name] }); err != nil || len(swept) > 0 {
+		m.log.WarnContext(ctx, "removed networks without a journal", "networks", swept, "error", err)
+		errs = append(errs, err)
+	}
+	if swept, err := m.deps.Cgroups.Sweep(ctx, func(id string) bool { return owned[id] }); err != nil || len(swept) > 0 {
+		m.log.WarnContext(ctx, "removed cgroups without a journal", "cgroups", swept, "error", err)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func sameBoot(rec *vmm.Record) bool {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return err == nil && len(b) > 36-1 && string(b[:36]) == rec.BootID
+}

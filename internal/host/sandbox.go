@@ -1,0 +1,53 @@
+package host
+
+import (
+	"maps"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Sandbox is a machine as callers see it, at one moment.
+type Sandbox struct {
+	Ref   sandbox.Ref
+	Spec  sandbox.Spec
+	State sandbox.State
+	// StopReason is set once State is Stopped.
+	StopReason      sandbox.StopReason
+	GuestIP, HostIP string
+	Acceleration    string
+	Isolation       sandbox.Isolation
+	TemplateDigest  string
+	StartedAt       time.Time
+	LastActiveAt    time.Time
+	// Steps is how long each step of the last operation took.
+	Steps map[string]time.Duration
+}
+
+// publish makes the machine's present state the one that callers see and tells
+// subscribers. Only the machine's goroutine calls it.
+func (m *machine) publish(state sandbox.State) {
+	info := m.mgr.driver.Info()
+	m.mu.Lock()
+	m.view = Sandbox{
+		Ref: m.rec.ref(), Spec: m.rec.Spec, State: state, StopReason: m.rec.StopReason,
+		GuestIP: m.rec.GuestIP, HostIP: m.rec.HostIP,
+		Acceleration: string(info.Acceleration), Isolation: isolationOf(info.Acceleration),
+		TemplateDigest: m.rec.TemplateDigest, StartedAt: m.rec.StartedAt, LastActiveAt: m.rec.LastActive,
+		Steps: maps.Clone(m.times),
+	}
+	v := m.view
+	m.mu.Unlock()
+	m.mgr.events.publish(v)
+}
+
+// snapshotView returns what callers see, with activity up to now.
+func (m *machine) snapshotView() Sandbox {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := m.view
+	if v.State == sandbox.Running {
+		v.LastActiveAt = m.lastActiveLocked()
+	}
+	return v
+}

@@ -1,0 +1,151 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Tearing a machine down reads from its record what there is to free, so that
+// the end of a sandbox, the roll-back of a half-made one and the clean-up
+// after a crash are the same code. Every part may be done twice.
+
+// destroy ends the machine and leaves nothing of it.
+func (m *machine) destroy(ctx context.Context, reason sandbox.StopReason) error {
+	if m.rec.StopReason == "" {
+		m.rec.StopReason = reason
+	}
+	if m.rec.State != sandbox.Stopped {
+		m.publish(sandbox.Stopping)
+	}
+	if err := m.teardown(ctx); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(string(m.dir)); err != nil {
+		return errTeardown(err)
+	}
+	m.mgr.forget(m)
+	m.publish(sandbox.Stopped)
+	return nil
+}
+
+// finish ends a machine that nobody asked to end. Its record stays, so that
+// the reason can still be learned, until Destroy. Where something cannot be
+// freed the operation stays in the journal, to be tried again.
+func (m *machine) finish(ctx context.Context, reason sandbox.StopReason, detail string) {
+	const keep = 4096
+	m.rec.StopReason, m.rec.StopDetail = reason, detail[max(0, len(detail)-keep):]
+	m.publish(sandbox.Stopping)
+	if err := m.teardown(ctx); err != nil {
+		m.log.ErrorContext(ctx, "could not free a sandbox", "step", m.rec.Step, "error", err)
+		return
+	}
+	m.publish(sandbox.Stopped)
+}
+
+// teardown frees all but the record, in the order in which things depend on
+// each other: what a living VM uses is not taken from under it.
+func (m *machine) teardown(ctx context.Context) error {
+	if m.rec.State == sandbox.Stopped {
+		return nil
+	}
+	if err := os.MkdirAll(string(m.dir), 0o711); err != nil {
+		return errTeardown(err)
+	}
+	m.begin(opDestroy)
+	ctx, cancel := context.WithTimeout(ctx, teardownTimeout)
+	defer cancel()
+	m.closeGate(ctx, 0, fault.New(fault.WrongState, reasonStopped, "the sandbox has ended (%s)", m.rec.StopReason))
+	for _, s := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{StepDestroyVM, m.endVM},
+		{StepDestroyNetwork, m.endNetwork},
+		{StepDestroyCgroup, m.endCgroup},
+		{StepDestroyFiles, func(context.Context) error { return m.removeFiles() }},
+		{StepDestroyCommit, func(context.Context) error {
+			m.rec.EndedAt, m.rec.Token, m.rec.Snapshot = time.Now(), "", ""
+			return m.settle(sandbox.Stopped, false)
+		}},
+	} {
+		if err := m.step(ctx, s.name, s.do); err != nil {
+			return errTeardown(err)
+		}
+	}
+	return nil
+}
+
+func errTeardown(err error) error {
+	return fault.Wrap(err, fault.HostFailed, "teardown_failed", "the sandbox could not be freed; the host tries again")
+}
+
+// endVM kills the VM process and waits until it is reaped.
+func (m *machine) endVM(ctx context.Context) error {
+	m.dropGuest()
+	if m.vm != nil {
+		if err := m.vm.Kill(ctx); err != nil {
+			return err
+		}
+	} else if m.rec.VM != nil {
+		if err := m.mgr.driver.KillRecord(ctx, *m.rec.VM); err != nil {
+			return err
+		}
+	}
+	m.vm, m.rec.VM = nil, nil
+	return nil
+}
+
+func (m *machine) endNetwork(ctx context.Context) error {
+	if m.slot == nil && m.rec.Network != nil {
+		slot, err := m.mgr.deps.Network.Adopt(string(m.rec.ID), *m.rec.Network)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		m.slot = slot
+	}
+	if m.slot != nil {
+		if err := m.slot.Release(ctx); err != nil {
+			return err
+		}
+	}
+	m.slot, m.rec.Network = nil, nil
+	return nil
+}
+
+func (m *machine) endCgroup(ctx context.Context) error {
+	if m.group == nil {
+		group, err := m.mgr.deps.Cgroups.Adopt(string(m.rec.ID))
+		if fault.Is(err, fault.NotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		m.group = group
+	}
+	if err := errors.Join(m.group.Kill(ctx), m.group.Remove()); err != nil {
+		return err
+	}
+	m.group = nil
+	return nil
+}
+
+// removeFiles removes everything but the record.
+func (m *machine) removeFiles() error {
+	entries, err := os.ReadDir(string(m.dir))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if e.Name() != recordName && e.Name() != recordName+".tmp" {
+			errs = append(errs, os.RemoveAll(string(m.dir)+"/"+e.Name()))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,87 @@
+package qemu
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+)
+
+func testDriver(a vmm.Acceleration, v version) *Driver {
+	return &Driver{version: v, tscKHz: 2596138, info: vmm.Info{Acceleration: a}}
+}
+
+var testConfig = vmm.Config{
+	ID: "abc", Dir: "/d/vm", VCPUs: 2, MemoryMB: 512, Kernel: "/k", Initrd: "/i", Cmdline: "extra=1",
+	RootImage: "/root,1.erofs", Disk: "/d/disk", MemoryFile: "/d/base", GuestMAC: "02:00:00:00:00:01",
+}
+
+func TestArgvPerAcceleration(t *testing.T) {
+	tcg := strings.Join(testDriver(vmm.TCG, version{10, 0, 2}).argv(testConfig, false), " ")
+	for _, want := range []string{
+		"-accel tcg,tb-size=32", "tsc_early_khz=2596138", "share=off,readonly=on,rom=off", "-cpu max",
+		"/root,,1.erofs", "-sandbox on", "-no-reboot", "extra=1", "-m 512", "-smp 2",
+	} {
+		if !strings.Contains(tcg, want) {
+			t.Errorf("TCG: %q is missing in %s", want, tcg)
+		}
+	}
+	kvm := strings.Join(testDriver(vmm.KVM, version{10, 0, 2}).argv(testConfig, false), " ")
+	for _, unwanted := range []string{"tsc_early_khz", "mitigations=off"} {
+		if strings.Contains(kvm, unwanted) {
+			t.Errorf("KVM: %q must not be in %s", unwanted, kvm)
+		}
+	}
+	old := strings.Join(testDriver(vmm.TCG, version{7, 2, 0}).argv(testConfig, false), " ")
+	if strings.Contains(old, "rom=off") {
+		t.Error("QEMU 7.2 does not know rom=off")
+	}
+}
+
+// TestRestoreHasTheSameDevices: device state is matched by order and name.
+func TestRestoreHasTheSameDevices(t *testing.T) {
+	d := testDriver(vmm.TCG, version{10, 0, 2})
+	devices := func(args []string) (out []string) {
+		for i, a := range args {
+			if a == "-device" || a == "-M" || a == "-cpu" || a == "-smp" || a == "-m" || a == "-serial" {
+				out = append(out, a+" "+args[i+1])
+			}
+		}
+		return out
+	}
+	start, restore := devices(d.argv(testConfig, false)), devices(d.argv(testConfig, true))
+	if strings.Join(start, "\n") != strings.Join(restore, "\n") {
+		t.Fatalf("start has\n%v\nrestore has\n%v", start, restore)
+	}
+	if joined := strings.Join(d.argv(testConfig, true), " "); strings.Contains(joined, "-kernel") || !strings.Contains(joined, "-S") {
+		t.Fatalf("a restore must have no kernel and start stopped: %s", joined)
+	}
+}
+
+func TestParseVersion(t *testing.T) {
+	v, err := parseVersion([]byte("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)\nCopyright"))
+	if err != nil || v != (version{10, 0, 2}) || !v.atLeast(8, 2) || v.atLeast(10, 1) {
+		t.Fatalf("%v %v", v, err)
+	}
+	if _, err := parseVersion([]byte("no such thing")); err == nil {
+		t.Fatal("nonsense was taken for a version")
+	}
+}
+
+func TestFingerprintComparison(t *testing.T) {
+	d := testDriver(vmm.TCG, version{10, 0, 2})
+	saved, now := d.Fingerprint(testConfig), d.Fingerprint(testConfig)
+	if err := vmm.CheckFingerprint(saved, now); err != nil {
+		t.Fatal(err)
+	}
+	now["tsc_khz"] = "2596200" // 24 ppm: a measured rate wanders
+	if err := vmm.CheckFingerprint(saved, now); err != nil {
+		t.Fatal(err)
+	}
+	now["tsc_khz"] = "2600000"
+	now["vmm_version"] = "11.0.0"
+	err := vmm.CheckFingerprint(saved, now)
+	if err == nil || !strings.Contains(err.Error(), "vmm_version") || !strings.Contains(err.Error(), "tsc_khz") {
+		t.Fatalf("got %v, want both differences named", err)
+	}
+}

@@ -1,0 +1,164 @@
+package qemu_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/api/gen/process"
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/host/memory"
+	"github.com/wrenn-dev/wrenn/internal/host/network"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/vmmtest"
+)
+
+func TestMain(m *testing.M) {
+	kvmprobe.MaybeChild()
+	os.Exit(m.Run())
+}
+
+// uid owns the VM processes of this test.
+const uid = 699_999
+
+// TestDriver runs the suite of every driver against QEMU and the real guest.
+func TestDriver(t *testing.T) {
+	deps := hosttest.Deps(t, "wqemu")
+	t.Cleanup(func() {
+		if err := deps.Network.Close(); err != nil {
+			t.Errorf("close network: %v", err)
+		}
+	})
+	vmmtest.Run(t, vmmtest.Fixture{Driver: deps.Driver, New: func(t *testing.T) vmmtest.Guest { return newGuest(t, deps) }})
+}
+
+// guest drives one guest through its own protocol.
+type guest struct {
+	client *guestclient.Client
+	cfg    vmm.Config
+}
+
+func newGuest(t *testing.T, deps host.Deps) vmmtest.Guest {
+	t.Helper()
+	dir := hosttest.Dir(t)
+	slot, err := deps.Network.Acquire(t.Context(), "vm"+rand.Text()[:8])
+	check(t, err)
+	t.Cleanup(func() { check(t, slot.Release(context.Background())) })
+	cfg := vmm.Config{
+		ID: "test", Dir: filepath.Join(dir, "vm"), UID: uid, GID: uid, VCPUs: 1, MemoryMB: 256,
+		Kernel: deps.Kernel.Vmlinux, Initrd: deps.Initramfs.Path,
+		Disk: filepath.Join(dir, "disk"), MemoryFile: filepath.Join(dir, "base"),
+		OpenTap: slot.OpenTap, GuestMAC: network.GuestMAC,
+	}
+	template, err := deps.Images.Template("minimal")
+	check(t, err)
+	cfg.RootImage = template.Path
+	check(t, os.Mkdir(cfg.Dir, 0o700))
+	check(t, disk.Create(t.Context(), cfg.Disk, 512<<20))
+	check(t, memory.CreateBase(cfg.MemoryFile, int64(cfg.MemoryMB)<<20))
+	for _, p := range []string{cfg.Dir, cfg.Disk, cfg.MemoryFile} {
+		check(t, os.Chown(p, uid, uid))
+	}
+	g := &guest{cfg: cfg, client: guestclient.New(func(ctx context.Context) (net.Conn, error) {
+		return slot.Dial(ctx, network.AgentPort)
+	})}
+	t.Cleanup(g.client.Close)
+	return vmmtest.Guest{Config: cfg, Ready: g.ready, Count: g.count, Freeze: g.freeze, Thaw: g.configure, Capture: capture}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (g *guest) ready(ctx context.Context) error {
+	if err := g.client.WaitReady(ctx); err != nil {
+		return err
+	}
+	return g.configure(ctx)
+}
+
+func (g *guest) configure(ctx context.Context) error {
+	entropy := make([]byte, 64)
+	_, _ = rand.Read(entropy)
+	res, err := g.client.Configure(ctx, &guestv1.ConfigureRequest{
+		SandboxId: "test", Generation: 1, WallClockUnixNano: time.Now().UnixNano(),
+		Entropy: entropy, Hostname: "test", AccessToken: "secret", DefaultUser: "root",
+	})
+	g.client.SetToken("secret")
+	if err == nil && !res.GetReseeded() {
+		err = errors.New("not reseeded")
+	}
+	return err
+}
+
+func (g *guest) freeze(ctx context.Context) error {
+	_, err := g.client.Quiesce(ctx)
+	return err
+}
+
+// counter starts, once, a process that counts in a file, and prints the count.
+const counter = `[ -e /tmp/count ] || { echo 0 >/tmp/count
+setsid sh -c 'n=0; while :; do n=$((n+1)); echo $n >/tmp/count.new; mv /tmp/count.new /tmp/count; sleep 0.05; done' >/dev/null 2>&1 & }
+cat /tmp/count`
+
+func (g *guest) count(ctx context.Context) (int, error) {
+	out, err := g.shell(ctx, counter)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(out))
+}
+
+func (g *guest) shell(ctx context.Context, script string) (string, error) {
+	stdin := false
+	stream, err := g.client.Start(ctx, &process.StartRequest{
+		Process: &process.ProcessConfig{Cmd: "/bin/sh", Args: []string{"-c", script}}, Stdin: &stdin,
+	}, guestclient.StartOptions{Timeout: 20 * time.Second})
+	if err != nil {
+		return "", err
+	}
+	defer stream.Close()
+	var out strings.Builder
+	for {
+		event, err := stream.Receive()
+		if errors.Is(err, io.EOF) {
+			return out.String(), nil
+		}
+		if err != nil {
+			return "", err
+		}
+		out.Write(event.GetData().GetStdout())
+		if end := event.GetEnd(); end != nil && end.GetExitCode() != 0 {
+			return "", fmt.Errorf("exit code %d", end.GetExitCode())
+		}
+	}
+}
+
+func capture(ctx context.Context, pid int, base, dst string) error {
+	if _, err := disk.Clone(ctx, dst, base); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(dst, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	_, err = memory.WriteDirty(ctx, pid, base, f)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,126 @@
+package qemu
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// script is a QMP server that greets and then answers each command with what
+// reply returns; an empty answer hangs up.
+func script(t *testing.T, reply func(command string, id uint64) string) net.Conn {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	t.Cleanup(func() { _ = theirs.Close() })
+	go func() {
+		defer theirs.Close()
+		fmt.Fprintln(theirs, `{"QMP": {"version": {}, "capabilities": []}}`)
+		lines := bufio.NewScanner(theirs)
+		for lines.Scan() {
+			var cmd struct {
+				Execute string `json:"execute"`
+				ID      uint64 `json:"id"`
+			}
+			if json.Unmarshal(lines.Bytes(), &cmd) != nil {
+				return
+			}
+			answer := fmt.Sprintf(`{"return": {}, "id": %d}`, cmd.ID)
+			if cmd.Execute != "qmp_capabilities" {
+				answer = reply(cmd.Execute, cmd.ID)
+			}
+			if answer == "" {
+				return
+			}
+			fmt.Fprintln(theirs, answer)
+		}
+	}()
+	return ours
+}
+
+func TestMonitorMatchesRepliesAndEvents(t *testing.T) {
+	var events []string
+	conn := script(t, func(command string, id uint64) string {
+		return fmt.Sprintf("%s\n%s\n%s",
+			`{"event": "STOP", "timestamp": {}}`,
+			`{"return": {"status": "wrong"}, "id": 999}`,
+			fmt.Sprintf(`{"return": {"status": %q}, "id": %d}`, command, id))
+	})
+	m, err := newMonitor(t.Context(), conn, func(e event) { events = append(events, e.Name) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"query-status", "query-other"} {
+		var out struct{ Status string }
+		if err := m.call(t.Context(), command, nil, &out); err != nil || out.Status != command {
+			t.Fatalf("%s: got %q, %v", command, out.Status, err)
+		}
+	}
+	m.close()
+	if got := strings.Join(events, " "); got != "STOP STOP" {
+		t.Fatalf("events %q", got)
+	}
+}
+
+func TestMonitorErrors(t *testing.T) {
+	conn := script(t, func(command string, id uint64) string {
+		if command == "die" {
+			return ""
+		}
+		return fmt.Sprintf(`{"error": {"class": "GenericError", "desc": "no"}, "id": %d}`, id)
+	})
+	m, err := newMonitor(t.Context(), conn, func(event) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var qe *qmpError
+	if err := m.call(t.Context(), "fail", nil, nil); !errors.As(err, &qe) || qe.Desc != "no" {
+		t.Fatalf("got %v, want QEMU's error", err)
+	}
+	if err := m.call(t.Context(), "die", nil, nil); !errors.Is(err, errQMPClosed) {
+		t.Fatalf("a call cut off by the end of the connection: %v", err)
+	}
+	if err := m.call(t.Context(), "late", nil, nil); err == nil {
+		t.Fatal("a call after the end succeeded")
+	}
+}
+
+func TestMonitorGivesUp(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := newMonitor(ctx, ours, func(event) {}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("a VMM that does not greet: %v", err)
+	}
+}
+
+func FuzzMonitor(f *testing.F) {
+	f.Add([]byte(`{"event": "SHUTDOWN", "data": {"reason": "guest-reset"}}`))
+	f.Add([]byte(`{"return": 1, "id": 1}` + "\n" + `{"error": null, "id": 2}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		ours, theirs := net.Pipe()
+		go func() {
+			defer theirs.Close()
+			go func() {
+				buf := make([]byte, 4096)
+				for {
+					if _, err := theirs.Read(buf); err != nil {
+						return
+					}
+				}
+			}()
+			fmt.Fprintln(theirs, `{"QMP": {}}`)
+			_, _ = theirs.Write(append(data, '\n'))
+		}()
+		v := &vm{}
+		if m, err := newMonitor(t.Context(), ours, v.onEvent); err == nil {
+			m.close()
+		}
+	})
+}

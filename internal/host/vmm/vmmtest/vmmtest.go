@@ -1,0 +1,233 @@
+// Package vmmtest is the suite that every VMM driver passes, on real VMs.
+//
+// A driver's own test gives a Fixture and calls Run. The suite boots a handful
+// of guests; it never knows which driver it talks to.
+package vmmtest
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+)
+
+// Fixture is what the suite needs from around the driver.
+type Fixture struct {
+	Driver vmm.Driver
+	// New makes the resources of one VM, freed at the end of the test.
+	New func(t *testing.T) Guest
+}
+
+// Guest is the surroundings of one VM.
+type Guest struct {
+	// Config boots it cold.
+	Config vmm.Config
+	// Ready returns once the guest answers.
+	Ready func(ctx context.Context) error
+	// Count runs a counter in the guest the first time and returns its value
+	// each time: proof that processes survive.
+	Count func(ctx context.Context) (int, error)
+	// Freeze prepares the guest for a snapshot; Thaw undoes that.
+	Freeze, Thaw func(ctx context.Context) error
+	// Capture writes what process pid changed over the memory file base to
+	// dst, which it makes.
+	Capture func(ctx context.Context, pid int, base, dst string) error
+}
+
+// limit bounds every single test; a cold boot under emulation takes seconds.
+const limit = 45 * time.Second
+
+// Run runs the whole suite.
+func Run(t *testing.T, f Fixture) {
+	t.Run("BootPauseResume", f.bootPauseResume)
+	t.Run("SnapshotRestore", f.snapshotRestore)
+	t.Run("ExitIsNoticed", f.exitIsNoticed)
+	t.Run("AdoptAndFind", f.adoptAndFind)
+	t.Run("StartFailsClean", f.startFailsClean)
+	t.Run("RestoreRefusesDamage", f.restoreRefusesDamage)
+}
+
+func (f Fixture) start(t *testing.T) (context.Context, Guest, vmm.VM) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	g := f.New(t)
+	vm, err := f.Driver.Start(ctx, g.Config)
+	if err != nil {
+		t.Fatalf("start: %v", err)
+	}
+	t.Cleanup(func() { kill(t, vm) })
+	if err := g.Ready(ctx); err != nil {
+		console, _ := vm.Console(context.WithoutCancel(ctx))
+		t.Fatalf("the guest did not come up: %v\nconsole: %s", err, console)
+	}
+	return ctx, g, vm
+}
+
+func kill(t *testing.T, vm vmm.VM) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := vm.Kill(ctx); err != nil {
+		t.Errorf("kill: %v", err)
+	}
+	if alive(vm.Record().PID) {
+		t.Errorf("process %d is still there after Kill", vm.Record().PID)
+	}
+}
+
+func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
+
+func (f Fixture) bootPauseResume(t *testing.T) {
+	ctx, g, vm := f.start(t)
+	before := count(ctx, t, g)
+	for range 2 { // each call twice: they are idempotent
+		check(t, "pause", vm.Pause(ctx))
+	}
+	for range 2 {
+		check(t, "resume", vm.Resume(ctx))
+	}
+	if after := count(ctx, t, g); after < before {
+		t.Fatalf("the counter went from %d back to %d", before, after)
+	}
+	console, err := vm.Console(ctx)
+	check(t, "console", err)
+	if !bytes.Contains(console, []byte("wrenn-guest")) {
+		t.Fatalf("the console shows nothing of the guest agent: %q", console)
+	}
+	kill(t, vm)
+	kill(t, vm)
+	if got := vm.Exit().Cause; got != vmm.CauseKilled {
+		t.Fatalf("exit cause %q, want killed", got)
+	}
+}
+
+func (f Fixture) snapshotRestore(t *testing.T) {
+	ctx, g, vm := f.start(t)
+	before := count(ctx, t, g)
+	check(t, "freeze", g.Freeze(ctx))
+	check(t, "pause", vm.Pause(ctx))
+	state := filepath.Join(g.Config.Dir, "state")
+	check(t, "save state", vm.SaveState(ctx, state))
+	memory := filepath.Join(filepath.Dir(g.Config.Dir), "memory")
+	check(t, "capture", g.Capture(ctx, vm.Record().PID, vm.Record().MemoryFile, memory))
+	original, err := os.ReadFile(memory)
+	check(t, "read memory", err)
+	kill(t, vm)
+
+	cfg := g.Config
+	cfg.MemoryFile = memory
+	check(t, "chown", os.Chown(memory, cfg.UID, cfg.GID))
+	for range 2 { // a snapshot can be restored more than once
+		restored, err := f.Driver.Restore(ctx, cfg, state)
+		check(t, "restore", err)
+		t.Cleanup(func() { kill(t, restored) })
+		check(t, "resume", restored.Resume(ctx))
+		check(t, "ready", g.Ready(ctx))
+		check(t, "thaw", g.Thaw(ctx))
+		if after := count(ctx, t, g); after < before {
+			t.Fatalf("the counter went from %d back to %d", before, after)
+		}
+		kill(t, restored)
+	}
+	now, err := os.ReadFile(memory)
+	check(t, "read memory", err)
+	if !bytes.Equal(now, original) {
+		t.Fatal("running from a snapshot changed its memory file")
+	}
+}
+
+func (f Fixture) exitIsNoticed(t *testing.T) {
+	ctx, _, vm := f.start(t)
+	check(t, "kill -9", syscall.Kill(vm.Record().PID, syscall.SIGKILL))
+	select {
+	case <-vm.Exited():
+	case <-ctx.Done():
+		t.Fatal("the end of the process was not noticed")
+	}
+	if got := vm.Exit().Cause; got != vmm.CauseVMM {
+		t.Fatalf("exit cause %q, want vmm", got)
+	}
+	if err := vm.Pause(ctx); err == nil {
+		t.Fatal("pausing a VM that is gone succeeded")
+	}
+}
+
+func (f Fixture) adoptAndFind(t *testing.T) {
+	ctx, g, vm := f.start(t)
+	rec := vm.Record()
+	found, err := f.Driver.Find(filepath.Dir(g.Config.Dir))
+	check(t, "find", err)
+	if len(found) != 1 || found[0].PID != rec.PID || found[0].StartTicks != rec.StartTicks {
+		t.Fatalf("found %+v, want process %d", found, rec.PID)
+	}
+	stranger := rec
+	stranger.StartTicks++
+	check(t, "kill of a stranger", f.Driver.KillRecord(ctx, stranger))
+	if !alive(rec.PID) {
+		t.Fatal("KillRecord killed a process that only has the same PID")
+	}
+	if _, err := f.Driver.Adopt(ctx, stranger); err == nil {
+		t.Fatal("a process that only has the same PID was adopted")
+	}
+	check(t, "kill by record", f.Driver.KillRecord(ctx, rec))
+	select {
+	case <-vm.Exited():
+	case <-ctx.Done():
+		t.Fatal("KillRecord did not end the process")
+	}
+	check(t, "kill by record again", f.Driver.KillRecord(ctx, rec))
+}
+
+func (f Fixture) startFailsClean(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	g := f.New(t)
+	g.Config.RootImage = filepath.Join(t.TempDir(), "missing")
+	if vm, err := f.Driver.Start(ctx, g.Config); err == nil {
+		kill(t, vm)
+		t.Fatal("a VM without its root image started")
+	}
+	f.nothingLeft(t, g)
+}
+
+func (f Fixture) restoreRefusesDamage(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	g := f.New(t)
+	state := filepath.Join(filepath.Dir(g.Config.Dir), "state")
+	check(t, "write", os.WriteFile(state, bytes.Repeat([]byte("damage"), 3000), 0o600))
+	if vm, err := f.Driver.Restore(ctx, g.Config, state); err == nil {
+		kill(t, vm)
+		t.Fatal("a damaged state was restored")
+	}
+	f.nothingLeft(t, g)
+}
+
+func (f Fixture) nothingLeft(t *testing.T, g Guest) {
+	t.Helper()
+	found, err := f.Driver.Find(filepath.Dir(g.Config.Dir))
+	check(t, "find", err)
+	if len(found) != 0 {
+		t.Fatalf("processes left behind: %+v", found)
+	}
+}
+
+func count(ctx context.Context, t *testing.T, g Guest) int {
+	t.Helper()
+	n, err := g.Count(ctx)
+	check(t, "count", err)
+	return n
+}
+
+func check(t *testing.T, what string, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}

@@ -1,0 +1,200 @@
+package law_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/wrenn-dev/wrenn/"
+
+// faults is the error package with its two projections.
+var faults = []string{"internal/fault", "internal/fault/faulthttp", "internal/fault/faultrpc"}
+
+// law says which of the project's own packages each package may import, beside
+// generated code. What is not listed is forbidden. "x/..." is x and all below.
+// Tests may import more: only the product is bound.
+var law = map[string][]string{
+	"api":    {},
+	"client": {},
+
+	"cmd/wrenn":       {"api", "client", "internal/..."},
+	"cmd/wrenn-guest": {"internal/guest/...", "internal/fault"},
+
+	"internal/law":             {},
+	"internal/fault":           {},
+	"internal/undo":            {},
+	"internal/fault/faulthttp": {"internal/fault"},
+	"internal/fault/faultrpc":  {"internal/fault"},
+	"internal/sandbox":         {"internal/fault"},
+	"internal/daemon":          {"internal/fault"},
+	"internal/pgserver":        {"internal/fault"},
+	"internal/guestclient":     append([]string{"internal/sandbox"}, faults...),
+
+	"internal/control":                 {"internal/control/placement", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
+	"internal/control/placement":       {"internal/sandbox", "internal/fault"},
+	"internal/control/postgres":        {"internal/control", "internal/control/auth", "internal/sandbox", "internal/fault"},
+	"internal/control/postgres/pgtest": {"internal/control/postgres"},
+	"internal/control/hostclient":      {"internal/control", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
+	"internal/control/auth":            {"internal/control", "internal/fault"},
+	"internal/control/rest":            append([]string{"api", "internal/control", "internal/control/auth", "internal/sandbox"}, faults...),
+
+	"internal/host": {
+		"internal/host/vmm", "internal/host/disk", "internal/host/network", "internal/host/image",
+		"internal/host/memory", "internal/host/cgroup", "internal/guestclient", "internal/sandbox", "internal/fault",
+	},
+	"internal/host/vmm":          {"internal/fault"},
+	"internal/host/vmm/qemu":     {"internal/host/vmm", "internal/fault"},
+	"internal/host/vmm/vmmtest":  {"internal/host/vmm"},
+	"internal/host/vmm/kvmprobe": {"internal/fault"},
+	"internal/host/vmm/tsc":      {"internal/fault"},
+	"internal/host/disk":         {"internal/fault"},
+	"internal/host/network":      {"internal/fault", "internal/undo"},
+	"internal/host/image":        {"internal/fault"},
+	"internal/host/memory":       {"internal/fault"},
+	"internal/host/cgroup":       {"internal/fault"},
+	"internal/host/doctor":       {"internal/host/...", "internal/fault"},
+	"internal/host/hosttest":     {"internal/host", "internal/host/..."},
+	"internal/host/rpc":          {"internal/host", "internal/guestclient", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
+
+	"internal/guest/boot":       {"internal/fault"},
+	"internal/guest/process":    {"internal/fault"},
+	"internal/guest/filesystem": {"internal/fault"},
+	"internal/guest/rpc":        append([]string{"internal/guest/process", "internal/guest/filesystem"}, faults...),
+
+	"internal/cli": {"client"},
+}
+
+// source is what the product's files of one package say.
+type source struct {
+	imports map[string]string // project package → the file that imports it
+	doc     bool
+	files   int
+}
+
+func TestImportLaw(t *testing.T) {
+	packages := parseProduct(t)
+	for _, name := range slices.Sorted(maps.Keys(packages)) {
+		allowed, listed := law[name]
+		if !listed {
+			t.Errorf("package %s is not in the import law: add it, with what it may import", name)
+			continue
+		}
+		for imported, file := range packages[name].imports {
+			if !permits(allowed, imported) {
+				t.Errorf("%s imports %s, which the law does not allow (%s)", name, imported, file)
+			}
+		}
+	}
+	for name := range law {
+		if packages[name] == nil {
+			t.Errorf("the import law names %s, which does not exist", name)
+		}
+	}
+}
+
+func TestEveryPackageHasADoc(t *testing.T) {
+	for name, src := range parseProduct(t) {
+		if !src.doc {
+			t.Errorf("package %s has no package comment: say what it owns, who calls it, what it never does", name)
+		}
+	}
+}
+
+// TestOnlyOnePlaceUsesPgx keeps SQL behind the store.
+func TestOnlyOnePlaceUsesPgx(t *testing.T) {
+	users := 0
+	walk(t, func(name, file string, imports []string, _ bool) {
+		for _, imp := range imports {
+			if strings.HasPrefix(imp, "github.com/jackc/pgx/") {
+				users++
+				if !strings.HasPrefix(name, "internal/control/postgres") {
+					t.Errorf("%s uses pgx; internal/control/postgres is the only place for it", file)
+				}
+			}
+		}
+	})
+	if users == 0 {
+		t.Error("nothing uses pgx: this test has lost its subject")
+	}
+}
+
+func permits(allowed []string, imported string) bool {
+	return slices.ContainsFunc(allowed, func(a string) bool {
+		if below, ok := strings.CutSuffix(a, "/..."); ok {
+			return imported == below || strings.HasPrefix(imported, below+"/")
+		}
+		return a == imported
+	})
+}
+
+func parseProduct(t *testing.T) map[string]*source {
+	t.Helper()
+	packages := make(map[string]*source)
+	walk(t, func(name, file string, imports []string, doc bool) {
+		src := packages[name]
+		if src == nil {
+			src = &source{imports: make(map[string]string)}
+			packages[name] = src
+		}
+		src.files++
+		src.doc = src.doc || doc
+		for _, imp := range imports {
+			if own, ok := strings.CutPrefix(imp, module); ok && !strings.HasPrefix(own, "api/gen/") && !isGenerated(own) {
+				src.imports[own] = file
+			}
+		}
+	})
+	if len(packages) < 20 {
+		t.Fatalf("only %d packages found: the walk is broken", len(packages))
+	}
+	return packages
+}
+
+// isGenerated names packages whose code no one writes.
+func isGenerated(pkg string) bool { return pkg == "internal/control/postgres/db" }
+
+// walk calls visit for every Go file of the product.
+func walk(t *testing.T, visit func(name, file string, imports []string, doc bool)) {
+	t.Helper()
+	root := os.DirFS("../..")
+	err := fs.WalkDir(root, ".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := path.Dir(file)
+		if d.IsDir() {
+			if skip(file) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") || isGenerated(name) {
+			return nil
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join("../..", file), nil, parser.ParseComments|parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		var imports []string
+		for _, spec := range parsed.Imports {
+			imports = append(imports, strings.Trim(spec.Path.Value, `"`))
+		}
+		visit(name, file, imports, parsed.Doc != nil)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func skip(dir string) bool {
+	return strings.HasPrefix(dir, ".") && dir != "." || dir == "api/gen" || dir == "tools" || dir == "test" || dir == "bin"
+}
