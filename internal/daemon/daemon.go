@@ -58,6 +58,8 @@ func Run(ctx context.Context, log *slog.Logger, components ...Component) error {
 	}
 	if err != nil {
 		log.Error("stopping because a component failed", "error", err)
+	} else {
+		log.Debug("stopping as asked to")
 	}
 	if stopErr := g.stop(); err == nil {
 		err = stopErr

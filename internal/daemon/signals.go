@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -12,7 +11,7 @@ import (
 // second one calls exit with 128 plus its number, for an operator who will not
 // wait for an orderly stop; exit is os.Exit outside tests. The caller must
 // call stop, which gives both signals their default effect back.
-func OnSignals(ctx context.Context, log *slog.Logger, exit func(code int)) (signalled context.Context, stop func()) {
+func OnSignals(ctx context.Context, exit func(code int)) (signalled context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	got := make(chan os.Signal, 2) // never closed: package signal may still send
 	signal.Notify(got, syscall.SIGINT, syscall.SIGTERM)
@@ -26,7 +25,6 @@ func OnSignals(ctx context.Context, log *slog.Logger, exit func(code int)) (sign
 					exit(128 + int(s.(syscall.Signal)))
 					return
 				}
-				log.Info("stopping; a second signal stops at once", "signal", s.String())
 				cancel()
 			case <-quit:
 				return

@@ -1,7 +1,6 @@
 package daemon_test
 
 import (
-	"log/slog"
 	"syscall"
 	"testing"
 
@@ -10,7 +9,7 @@ import (
 
 func TestSignals(t *testing.T) {
 	codes := make(chan int, 1)
-	ctx, stop := daemon.OnSignals(t.Context(), slog.New(slog.DiscardHandler), func(code int) { codes <- code })
+	ctx, stop := daemon.OnSignals(t.Context(), func(code int) { codes <- code })
 	defer stop()
 	self := func(s syscall.Signal) {
 		if err := syscall.Kill(syscall.Getpid(), s); err != nil {
@@ -31,7 +30,7 @@ func TestSignals(t *testing.T) {
 }
 
 func TestSignalsStopEndsContext(t *testing.T) {
-	ctx, stop := daemon.OnSignals(t.Context(), slog.New(slog.DiscardHandler), func(int) { t.Error("exit called") })
+	ctx, stop := daemon.OnSignals(t.Context(), func(int) { t.Error("exit called") })
 	stop()
 	<-ctx.Done()
 }

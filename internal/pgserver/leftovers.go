@@ -56,7 +56,7 @@ func (s *Server) signalLeftovers(left []leftover, signal syscall.Signal) {
 	master := s.recordedPID()
 	for _, l := range left {
 		if signal != unix.SIGINT || l.pid == master {
-			_ = l.signal(signal)
+			l.signal(signal)
 		}
 	}
 }
@@ -130,8 +130,12 @@ func (s *Server) isServerProcess(proc string) bool {
 	return err == nil && filepath.Base(strings.TrimSuffix(exe, " (deleted)")) == "postgres"
 }
 
-func (l leftover) signal(sig syscall.Signal) error {
-	return unix.PidfdSendSignal(int(l.fd.Fd()), sig, nil, 0)
+// signal does nothing to a process that has ended.
+func (l leftover) signal(sig syscall.Signal) {
+	if raw, err := l.fd.SyscallConn(); err == nil {
+		// Not by Fd, which would take the descriptor from the runtime's poller.
+		_ = raw.Control(func(fd uintptr) { _ = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+	}
 }
 
 // wait returns when the process has ended or the deadline of its descriptor
