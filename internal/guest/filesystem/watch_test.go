@@ -1,0 +1,118 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+const testPatience = 20 * time.Second
+
+// watched runs do below a watched directory and returns the events up to the
+// creation of a file called "end".
+func watched(t *testing.T, spec WatchSpec, do func()) []Event {
+	t.Helper()
+	w, err := newFiles().Watch(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	do()
+	write(t, filepath.Join(spec.Path, "end"), "")
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+	defer cancel()
+	errEnd := errors.New("end")
+	var events []Event
+	err = w.Run(ctx, func(e Event) error {
+		if e.Name == "end" {
+			return errEnd
+		}
+		events = append(events, e)
+		return nil
+	})
+	if !errors.Is(err, errEnd) {
+		t.Fatal(err)
+	}
+	return events
+}
+
+func has(events []Event, name string, is EventType) bool {
+	return slices.ContainsFunc(events, func(e Event) bool { return e.Name == name && e.Type == is })
+}
+
+func TestWatch(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "old"), "")
+	events := watched(t, WatchSpec{Path: dir, Entries: true}, func() {
+		must(t, os.WriteFile(filepath.Join(dir, "new"), []byte("x"), 0o600))
+		must(t, os.Chmod(filepath.Join(dir, "new"), 0o640))
+		must(t, os.Rename(filepath.Join(dir, "old"), filepath.Join(dir, "renamed")))
+		must(t, os.Mkdir(filepath.Join(dir, "sub"), 0o755))
+		must(t, os.WriteFile(filepath.Join(dir, "sub/unseen"), nil, 0o600))
+		must(t, os.Remove(filepath.Join(dir, "renamed")))
+	})
+	for _, want := range []Event{
+		{Name: "new", Type: Created}, {Name: "new", Type: Written}, {Name: "new", Type: Chmodded},
+		{Name: "old", Type: Renamed}, {Name: "renamed", Type: Created}, {Name: "renamed", Type: Removed},
+		{Name: "sub", Type: Created},
+	} {
+		if !has(events, want.Name, want.Type) {
+			t.Errorf("no event %+v in %+v", want, events)
+		}
+	}
+	for _, e := range events {
+		if e.Name == "sub/unseen" {
+			t.Error("saw below a directory without recursion")
+		}
+		if e.Name == "new" && (e.Entry == nil || e.Entry.Path != filepath.Join(dir, "new")) {
+			t.Errorf("entry of %+v", e)
+		}
+	}
+}
+
+func TestWatchRecursive(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(dir, "a/b"), 0o755))
+	events := watched(t, WatchSpec{Path: dir, Recursive: true}, func() {
+		must(t, os.WriteFile(filepath.Join(dir, "a/b/deep"), nil, 0o600))
+		must(t, os.MkdirAll(filepath.Join(dir, "new/dir"), 0o755))
+		must(t, os.WriteFile(filepath.Join(dir, "new/dir/file"), nil, 0o600))
+	})
+	for _, name := range []string{"a/b/deep", "new", "new/dir", "new/dir/file"} {
+		if !has(events, name, Created) {
+			t.Errorf("no creation of %s in %+v", name, events)
+		}
+	}
+}
+
+func TestWatchers(t *testing.T) {
+	dir := t.TempDir()
+	s := NewWatchers(newFiles())
+	defer s.Close()
+	id, err := s.Create(WatchSpec{Path: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Fetch(id); !fault.Is(err, fault.NotFound) {
+		t.Errorf("removed watcher: %v", err)
+	}
+	if _, err := s.Create(WatchSpec{Path: filepath.Join(dir, "none")}); !fault.Is(err, fault.NotFound) {
+		t.Errorf("missing directory: %v", err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,72 @@
+package process
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroupRoot finds a mounted cgroup v2, or skips; it fails instead where
+// WRENN_REQUIRE demands root.
+func cgroupRoot(t *testing.T) string {
+	t.Helper()
+	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		var st unix.Statfs_t
+		if unix.Statfs(dir, &st) == nil && int64(st.Type) == unix.CGROUP2_SUPER_MAGIC && unix.Access(dir, unix.W_OK) == nil {
+			return dir
+		}
+	}
+	if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "root") {
+		t.Fatal("no writable cgroup v2 although WRENN_REQUIRE has root")
+	}
+	t.Skip("needs root and a cgroup v2 hierarchy")
+	return ""
+}
+
+func TestKillReachesEscapedChildren(t *testing.T) {
+	parent, err := os.MkdirTemp(cgroupRoot(t), "wrenn-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := NewTable(NewCgroups(parent, "a-"))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := table.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := os.Remove(parent); err != nil {
+			t.Errorf("a cgroup was left: %v", err)
+		}
+	})
+	// The child leaves session and process group, and holds the pipe open.
+	p, sub := start(t, table, command(t.TempDir(), "sh", "-c", "setsid sleep 1000 & echo begun; sleep 1000"))
+	if piece := <-sub.Output(); string(piece.Data) != "begun\n" {
+		t.Fatalf("got %q", piece.Data)
+	}
+	members, err := p.group.Members()
+	if err != nil || len(members) < 2 {
+		t.Fatalf("members: %v, %v", members, err)
+	}
+	for _, m := range members {
+		score, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(m), "oom_score_adj"))
+		if err == nil && strings.TrimSpace(string(score)) != "0" {
+			t.Errorf("process %d has oom_score_adj %s", m, score)
+		}
+	}
+	if err := p.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	collect(t, sub)
+	<-p.Ended()
+	if p.Exit().Signal != syscall.SIGKILL {
+		t.Errorf("got %+v", p.Exit())
+	}
+}

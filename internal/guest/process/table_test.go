@@ -1,0 +1,316 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+const patience = 20 * time.Second
+
+// newTable returns a table that the test's end empties.
+func newTable(t *testing.T) *Table {
+	t.Helper()
+	table := NewTable(NoGroups{})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := table.Close(ctx); err != nil {
+			t.Errorf("table did not close: %v", err)
+		}
+	})
+	return table
+}
+
+// command is a Spec that runs as the test itself.
+func command(dir, cmd string, args ...string) Spec {
+	return Spec{
+		Cmd: cmd, Args: args, Dir: dir, Env: []string{"PATH=/usr/bin:/bin"},
+		Credential: Credential{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())},
+	}
+}
+
+// start starts spec and ends its process group with the test.
+func start(t *testing.T, table *Table, spec Spec) (*Process, *Subscription) {
+	t.Helper()
+	p, sub, err := table.Start(spec)
+	if err != nil {
+		t.Fatalf("start: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Kill(-p.PID(), unix.SIGKILL) })
+	return p, sub
+}
+
+// collect reads a subscription to its end.
+func collect(t *testing.T, sub *Subscription) map[Kind]string {
+	t.Helper()
+	out := map[Kind]*bytes.Buffer{Stdout: {}, Stderr: {}, Terminal: {}}
+	deadline := time.After(patience)
+	for {
+		select {
+		case piece, ok := <-sub.Output():
+			if !ok {
+				return map[Kind]string{Stdout: out[Stdout].String(), Stderr: out[Stderr].String(), Terminal: out[Terminal].String()}
+			}
+			out[piece.Kind].Write(piece.Data)
+		case <-deadline:
+			t.Fatal("the command did not end")
+		}
+	}
+}
+
+func TestCommandEnds(t *testing.T) {
+	tests := []struct {
+		name           string
+		cmd            string
+		args           []string
+		stdout, stderr string
+		exit           Exit
+	}{
+		{"arguments are verbatim", "printf", []string{"%s|", "a b", "$HOME", "*", ""}, "a b|$HOME|*||", "", Exit{Status: "exit status 0"}},
+		{"exit code", "sh", []string{"-c", "exit 7"}, "", "", Exit{Code: 7, Status: "exit status 7"}},
+		{"stderr apart", "sh", []string{"-c", "echo out; echo err >&2"}, "out\n", "err\n", Exit{Status: "exit status 0"}},
+		{"signal", "sh", []string{"-c", "kill -TERM $$"}, "", "", Exit{Code: -1, Signal: syscall.SIGTERM, Status: "signal: terminated"}},
+		{"no stdin is end of file", "cat", nil, "", "", Exit{Status: "exit status 0"}},
+		{"session of its own", "sh", []string{"-c", `test "$(ps -o pgid= -o sid= -p $$ | tr -s ' ' | sed 's/^ //')" = "$$ $$"`}, "", "", Exit{Status: "exit status 0"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p, sub := start(t, newTable(t), command(t.TempDir(), tt.cmd, tt.args...))
+			out := collect(t, sub)
+			<-p.Ended()
+			if out[Stdout] != tt.stdout || out[Stderr] != tt.stderr || p.Exit() != tt.exit {
+				t.Errorf("got %q, %q, %+v; want %q, %q, %+v", out[Stdout], out[Stderr], p.Exit(), tt.stdout, tt.stderr, tt.exit)
+			}
+		})
+	}
+}
+
+func TestStartRefuses(t *testing.T) {
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name   string
+		spec   Spec
+		reason string
+	}{
+		{"unknown name", command(dir, "no-such-command"), "command_not_found"},
+		{"unknown path", command(dir, "/no/such/command"), "command_not_found"},
+		{"not executable", command(dir, "./plain"), "command_not_executable"},
+		{"a directory", command(dir, dir), "command_not_executable"},
+		{"no command", command(dir, ""), "missing_cmd"},
+		{"missing directory", command(dir+"/none", "true"), "invalid_cwd"},
+		{"directory is a file", command(plain, "true"), "invalid_cwd"},
+		{"NUL", command(dir, "echo", "a\x00b"), "invalid_command"},
+		{"too large", command(dir, "echo", strings.Repeat("x", MaxSpecBytes)), "command_too_large"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, _, err := newTable(t).Start(tt.spec)
+			if fault.ReasonOf(err) != tt.reason {
+				t.Errorf("got %v, want reason %s", err, tt.reason)
+			}
+		})
+	}
+}
+
+func TestStdin(t *testing.T) {
+	spec := command(t.TempDir(), "cat")
+	spec.Stdin = true
+	p, sub := start(t, newTable(t), spec)
+	for _, s := range []string{"one ", "two"} {
+		if err := p.WriteStdin(t.Context(), []byte(s)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.CloseStdin(); err != nil {
+		t.Fatal(err)
+	}
+	if out := collect(t, sub); out[Stdout] != "one two" {
+		t.Errorf("got %q", out[Stdout])
+	}
+	if err := p.WriteStdin(t.Context(), []byte("late")); !fault.Is(err, fault.NotFound) {
+		t.Errorf("writing to an ended command: %v", err)
+	}
+}
+
+func TestStdinOfAProcessThatDoesNotRead(t *testing.T) {
+	spec := command(t.TempDir(), "sleep", "1000")
+	spec.Stdin = true
+	p, _ := start(t, newTable(t), spec)
+	ctx, cancel := context.WithCancel(t.Context())
+	written := make(chan error, 1)
+	go func() { written <- p.WriteStdin(ctx, make([]byte, 1<<20)) }()
+	cancel()
+	if err := <-written; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's end", err)
+	}
+}
+
+func TestSlowReaderLosesNothing(t *testing.T) {
+	const size = 8 << 20
+	p, sub := start(t, newTable(t), command(t.TempDir(), "head", "-c", "8388608", "/dev/zero"))
+	got := 0
+	for piece := range sub.Output() {
+		got += len(piece.Data)
+		select {
+		case <-p.Ended():
+			t.Fatal("the command ended before its output was taken")
+		default:
+		}
+	}
+	if got != size {
+		t.Errorf("got %d bytes, want %d", got, size)
+	}
+}
+
+func TestOutputWithoutReaderIsDiscarded(t *testing.T) {
+	p, sub := start(t, newTable(t), command(t.TempDir(), "head", "-c", "8388608", "/dev/zero"))
+	sub.Detach()
+	select {
+	case <-p.Ended():
+	case <-time.After(patience):
+		t.Fatal("the command waits for a reader that is gone")
+	}
+}
+
+func TestGrandchildHoldsThePipe(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"go", "done"} {
+		if err := unix.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The child outlives the command, then writes to the pipe it inherited:
+	// it must get that far without SIGPIPE.
+	p, sub := start(t, newTable(t), command(dir, "sh", "-c", "(read x <go; echo late && echo alive >done) & echo early"))
+	if out := collect(t, sub); out[Stdout] != "early\n" {
+		t.Errorf("got %q", out[Stdout])
+	}
+	<-p.Ended()
+	if err := os.WriteFile(filepath.Join(dir, "go"), []byte("x\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	alive, err := os.ReadFile(filepath.Join(dir, "done"))
+	if err != nil || string(alive) != "alive\n" {
+		t.Errorf("the child ended early: %q, %v", alive, err)
+	}
+}
+
+func TestTimeoutKillsTheGroup(t *testing.T) {
+	spec := command(t.TempDir(), "sh", "-c", "echo begun; sleep 1000 & sleep 1000")
+	spec.Timeout = 50 * time.Millisecond
+	p, sub := start(t, newTable(t), spec)
+	out := collect(t, sub)
+	if exit := p.Exit(); !exit.TimedOut || exit.Signal != syscall.SIGKILL {
+		t.Errorf("got %+v", exit)
+	}
+	if out[Stdout] != "begun\n" && out[Stdout] != "" {
+		t.Errorf("got %q", out[Stdout])
+	}
+}
+
+func TestSignal(t *testing.T) {
+	table := newTable(t)
+	p, sub := start(t, table, command(t.TempDir(), "sleep", "1000"))
+	if got, err := table.ByPID(p.PID()); err != nil || got != p {
+		t.Fatalf("ByPID: %v, %v", got, err)
+	}
+	if err := p.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	collect(t, sub)
+	<-p.Ended()
+	if err := p.Signal(syscall.SIGKILL); !fault.Is(err, fault.NotFound) {
+		t.Errorf("signal to an ended command: %v", err)
+	}
+	late, err := p.Subscribe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := <-late.Output(); ok {
+		t.Error("a late reader got output")
+	}
+	if len(table.List()) != 0 {
+		t.Error("an ended command is listed")
+	}
+}
+
+func TestTerminal(t *testing.T) {
+	spec := command(t.TempDir(), "sh", "-c", "stty size; read line; echo got $line; stty size")
+	spec.Terminal = &Size{Cols: 100, Rows: 30}
+	p, sub := start(t, newTable(t), spec)
+	if err := p.Resize(Size{Cols: 101, Rows: 31}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.WriteTerminal(t.Context(), []byte("hello\n")); err != nil {
+		t.Fatal(err)
+	}
+	out := collect(t, sub)[Terminal]
+	if !strings.Contains(out, "got hello") || !strings.Contains(out, "31 101") {
+		t.Errorf("got %q", out)
+	}
+	if err := p.WriteStdin(t.Context(), nil); fault.ReasonOf(err) != "no_stdin" {
+		t.Errorf("stdin of a terminal: %v", err)
+	}
+}
+
+// ended is a process of the table's own making, for what needs no kernel.
+func ended(key uint64, pid int) *Process {
+	p := &Process{key: key, pid: pid, hub: newHub(), ended: make(chan struct{}), reaped: true}
+	p.hub.close()
+	close(p.ended)
+	return p
+}
+
+func TestEndedProcessesAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := NewTable(NoGroups{})
+		for key := range uint64(MaxFinished + 1) {
+			table.retire(ended(key, int(key)))
+		}
+		if _, err := table.ByPID(0); !fault.Is(err, fault.NotFound) {
+			t.Errorf("the oldest of too many is kept: %v", err)
+		}
+		time.Sleep(Retention - time.Second)
+		if _, err := table.ByPID(1); err != nil {
+			t.Errorf("forgotten too early: %v", err)
+		}
+		time.Sleep(2 * time.Second)
+		if _, err := table.ByPID(1); !fault.Is(err, fault.NotFound) {
+			t.Errorf("kept too long: %v", err)
+		}
+	})
+}
+
+func TestReusedPID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := NewTable(NoGroups{})
+		old := ended(1, 42)
+		table.retire(old)
+		running := ended(2, 42)
+		running.reaped = false
+		table.running[2] = running
+		if p, _ := table.ByPID(42); p != running {
+			t.Error("the PID found the process that has ended")
+		}
+		if err := old.Signal(syscall.SIGKILL); !fault.Is(err, fault.NotFound) {
+			t.Errorf("the old process was signalled: %v", err)
+		}
+		time.Sleep(2 * Retention)
+	})
+}
