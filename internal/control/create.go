@@ -56,12 +56,25 @@ func (s *Service) admit(ctx context.Context, row Sandbox) (Sandbox, error) {
 		}
 		host := &candidates[best]
 		row.HostID, row.Acceleration, row.Isolation = host.ID, host.Acceleration, host.Isolation
-		inserted, err := s.store.Insert(ctx, row)
+		inserted, err := s.insert(ctx, row)
 		if !fault.Is(err, fault.NoCapacity) {
 			return inserted, err
 		}
 		host.FreeVCPUs, host.FreeMemoryMB = 0, 0
 	}
+}
+
+// insert writes row, and records its host first if that has not been done: the
+// fleet knows of a host a moment before the database does.
+func (s *Service) insert(ctx context.Context, row Sandbox) (Sandbox, error) {
+	inserted, err := s.store.Insert(ctx, row)
+	if fault.ReasonOf(err) != ReasonHostNotRecorded {
+		return inserted, err
+	}
+	if _, err := s.observe(ctx, row.HostID); err != nil {
+		return Sandbox{}, err
+	}
+	return s.store.Insert(ctx, row)
 }
 
 // candidates returns all hosts with what is free on them.

@@ -18,11 +18,11 @@
 // Nothing is concluded from an unknown outcome: the row stays in between
 // (pending, pausing, resuming, stopping) until the host has been asked again.
 //
-//	       row (what should be)      view (what the host says)
-//	                    \              /
-//	                     settle(row, view)        pure; see settle.go
-//	                    /       |       \
-//	         move the row   destroy VM   nothing
+//	row (what should be)      view (what the host says)
+//	             \              /
+//	              settle(row, view)        pure; see settle.go
+//	             /       |       \
+//	  move the row   destroy VM   nothing
 //
 // The reconciler applies settle to each pair every interval and after each
 // event of a host. A host that cannot be reached changes nothing: its VMs may

@@ -20,7 +20,8 @@ type Store interface {
 type Rows interface {
 	// Insert writes a new row, state Pending and generation as given, in the
 	// transaction in which it checks that its host can carry it. The error is
-	// NoCapacity when it cannot. The row comes back with its timestamps.
+	// NoCapacity when it cannot, with ReasonHostNotRecorded when SaveHost has
+	// not been called for it. The row comes back with its timestamps.
 	Insert(ctx context.Context, row Sandbox) (Sandbox, error)
 	// Get returns NotFound for an id that has no row.
 	Get(ctx context.Context, id sandbox.ID) (Sandbox, error)
@@ -50,6 +51,10 @@ type Upkeep interface {
 	// Ping fails when the store cannot serve.
 	Ping(ctx context.Context) error
 }
+
+// ReasonHostNotRecorded is the reason of an Insert on a host that the store
+// has not been told of.
+const ReasonHostNotRecorded = "host_not_recorded"
 
 // Capacity is an amount of a host's CPUs and memory.
 type Capacity struct {

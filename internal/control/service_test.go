@@ -26,13 +26,18 @@ type bundle struct {
 	pass func(context.Context) error
 }
 
-// movesStore tells of each move that was won.
+// movesStore tells of each move that was won, and can die before one.
 type movesStore struct {
 	control.Store
 	moves chan control.Move
+	// dead is the state to which no row can be moved.
+	dead sandbox.State
 }
 
 func (s *movesStore) Move(ctx context.Context, m control.Move) (control.Sandbox, bool, error) {
+	if m.To == s.dead {
+		return control.Sandbox{}, false, fault.New(fault.Internal, "database_unavailable", "down")
+	}
 	row, won, err := s.Store.Move(ctx, m)
 	if won {
 		select {
@@ -199,6 +204,41 @@ func TestCreateRequestLost(t *testing.T) {
 	b.want(row.ID, sandbox.Pending, "", "")
 	b.reconcile()
 	b.want(row.ID, sandbox.Error, sandbox.ReasonBootFailed, "")
+}
+
+// TestDatabaseDies has the database go after each host command. What the host
+// has done is taken over when it is back.
+func TestDatabaseDies(t *testing.T) {
+	b := setup(t)
+	back := func() {
+		b.store.dead = ""
+		b.reconcile()
+		b.reconcile()
+	}
+	b.store.dead = sandbox.Running
+	_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+	wantFault(t, err, fault.Internal, "database_unavailable")
+	id := b.only().ID
+	b.want(id, sandbox.Pending, "", control.ViewRunning)
+	back()
+	b.want(id, sandbox.Running, "", control.ViewRunning)
+
+	b.store.dead = sandbox.Paused
+	_, err = b.Pause(t.Context(), id)
+	wantFault(t, err, fault.Internal, "database_unavailable")
+	back()
+	b.want(id, sandbox.Paused, "", control.ViewPaused)
+
+	b.store.dead = sandbox.Running
+	_, err = b.Resume(t.Context(), id)
+	wantFault(t, err, fault.Internal, "database_unavailable")
+	back()
+	b.want(id, sandbox.Running, "", control.ViewRunning)
+
+	b.store.dead = sandbox.Stopped
+	wantFault(t, b.Destroy(t.Context(), id), fault.Internal, "database_unavailable")
+	back()
+	b.want(id, sandbox.Stopped, sandbox.ReasonDestroyed, "")
 }
 
 func TestCreateTimesOut(t *testing.T) {

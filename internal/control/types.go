@@ -32,8 +32,8 @@ type Sandbox struct {
 	StartedAt    *time.Time
 	LastActiveAt *time.Time
 	// UpdatedAt is the time of the last move.
-	UpdatedAt    time.Time
-	EndedAt      *time.Time
+	UpdatedAt time.Time
+	EndedAt   *time.Time
 	// Metadata is the user's own, kept and returned as given.
 	Metadata map[string]string
 }

@@ -41,7 +41,9 @@ func TestChoose(t *testing.T) {
 	busy := func(h *placement.Host) { h.FreeVCPUs = 0 }
 	half := func(h *placement.Host) { h.FreeMemoryMB = 4096 }
 	shrunk := func(h *placement.Host) { h.FreeMemoryMB = -512 }
-	big := func(h *placement.Host) { h.Limits, h.TotalMemoryMB = sandbox.Limits{MaxVCPUs: 16, MinMemoryMB: 256, MaxMemoryMB: 65536}, 65536 }
+	big := func(h *placement.Host) {
+		h.Limits, h.TotalMemoryMB = sandbox.Limits{MaxVCPUs: 16, MinMemoryMB: 256, MaxMemoryMB: 65536}, 65536
+	}
 	demand := func(f func(*sandbox.Spec)) placement.Demand {
 		return small(func(d *placement.Demand) { f(&d.Spec) })
 	}

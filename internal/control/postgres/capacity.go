@@ -50,7 +50,7 @@ func (s *Store) Usage(ctx context.Context) (map[string]control.Capacity, error) 
 func takeCapacity(ctx context.Context, q *db.Queries, hostID string, need control.Capacity) error {
 	host, err := q.LockHost(ctx, hostID)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return noCapacity()
+		return fault.New(fault.NoCapacity, control.ReasonHostNotRecorded, "the host is not ready yet; try again later")
 	}
 	if err != nil {
 		return err

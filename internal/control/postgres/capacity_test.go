@@ -91,7 +91,8 @@ func TestResumeWithoutRoom(t *testing.T) {
 func TestInsertOnUnknownHost(t *testing.T) {
 	t.Parallel()
 	s := pgtest.Open(t)
-	if _, err := s.Insert(t.Context(), newRow("nobody")); !fault.Is(err, fault.NoCapacity) {
-		t.Errorf("%v, want NoCapacity", err)
+	_, err := s.Insert(t.Context(), newRow("nobody"))
+	if !fault.Is(err, fault.NoCapacity) || fault.ReasonOf(err) != control.ReasonHostNotRecorded {
+		t.Errorf("%v, want NoCapacity %s", err, control.ReasonHostNotRecorded)
 	}
 }

@@ -20,7 +20,8 @@ func insertParams(row control.Sandbox) (db.InsertSandboxParams, error) {
 		ID: string(row.ID), Generation: int64(row.Generation), State: string(row.State),
 		Template: row.Spec.Template, Vcpus: int32(row.Spec.VCPUs),
 		MemoryMb: int32(row.Spec.MemoryMB), DiskMb: int32(row.Spec.DiskMB),
-		TimeoutSec:   int32(row.Spec.Timeout / time.Second),
+		// Rounded up: zero means never.
+		TimeoutSec:   int32((row.Spec.Timeout + time.Second - 1) / time.Second),
 		MinIsolation: string(row.Spec.MinIsolation), Metadata: metadata,
 		HostID: row.HostID, Acceleration: row.Acceleration, Isolation: string(row.Isolation),
 	}, nil
