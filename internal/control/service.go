@@ -65,11 +65,6 @@ func (s *Service) hostOf(row Sandbox) (Host, error) {
 	return h, nil
 }
 
-// logger returns the log with the keys of row's sandbox.
-func (s *Service) logger(row Sandbox) *slog.Logger {
-	return s.log.With("sandbox", row.ID, "generation", row.Generation, "host", row.HostID)
-}
-
 // wrongState says that row's state forbids what was asked for.
 func wrongState(row Sandbox, want sandbox.Status) error {
 	if row.State.Ended() || row.State == sandbox.Stopping {
