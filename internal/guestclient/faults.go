@@ -98,6 +98,9 @@ func (c *Client) fault(ctx context.Context, err error) error {
 		return fault.As(context.Cause(ctx))
 	}
 	f := fault.As(faultrpc.FromConnect(err))
+	if connect.CodeOf(err) == connect.CodeUnauthenticated && !connect.IsWireError(err) {
+		return fault.Wrap(err, fault.HostFailed, "guest_token_rejected", "the sandbox does not take its access token")
+	}
 	if !connect.IsWireError(err) {
 		return f
 	}
