@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -176,9 +177,11 @@ func (s *Service) applyLogged(ctx context.Context, host Host, p pair, v verdict)
 		log.Warn("disagreement not settled, will try again", "error", err)
 		return
 	}
-	if p.view == nil || p.view.State != ViewStopped || p.row == nil || !p.row.State.Ended() {
-		log.Info("disagreement settled", "to", string(v.to), "reason", string(v.reason))
+	level := slog.LevelInfo
+	if p.row != nil && (p.row.State.Ended() || p.row.State == sandbox.Stopping) {
+		level = slog.LevelDebug // what every destroy leaves behind
 	}
+	log.Log(ctx, level, "disagreement settled", "to", string(v.to), "reason", string(v.reason))
 }
 
 func (p pair) rowState() string {
