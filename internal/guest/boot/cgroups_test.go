@@ -1,0 +1,96 @@
+package boot
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// newCgroup makes a cgroup v2 for the test, or skips; it fails instead where
+// WRENN_REQUIRE demands root.
+func newCgroup(t *testing.T) string {
+	t.Helper()
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		var st unix.Statfs_t
+		if unix.Statfs(root, &st) != nil || int64(st.Type) != unix.CGROUP2_SUPER_MAGIC || unix.Access(root, unix.W_OK) != nil {
+			continue
+		}
+		dir, err := os.MkdirTemp(root, "wrenn-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := os.Remove(dir); err != nil {
+				t.Errorf("a cgroup was left: %v", err)
+			}
+		})
+		return dir
+	}
+	if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "root") {
+		t.Fatal("no writable cgroup v2 although WRENN_REQUIRE has root")
+	}
+	t.Skip("needs root and a cgroup v2 hierarchy")
+	return ""
+}
+
+func TestFreezeAndThaw(t *testing.T) {
+	dir := newCgroup(t)
+	below := filepath.Join(dir, "command")
+	if err := os.Mkdir(below, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Remove(below) })
+	fd, err := unix.Open(below, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	child, err := os.StartProcess("/bin/sleep", []string{"sleep", "1000"}, &os.ProcAttr{
+		Sys: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = child.Kill()
+		_, _ = child.Wait()
+	}()
+
+	users := NewUsers(dir)
+	for range 2 {
+		if frozen, err := users.Freeze(t.Context()); err != nil || frozen != 1 {
+			t.Fatalf("froze %d, %v", frozen, err)
+		}
+		events, err := os.ReadFile(filepath.Join(below, "cgroup.events"))
+		if err != nil || !strings.Contains(string(events), "frozen 1") {
+			t.Errorf("%s, %v", events, err)
+		}
+	}
+	if err := users.Thaw(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if frozen, err := NewUsers(dir).count(); err != nil || frozen != 1 {
+		t.Errorf("%d, %v", frozen, err)
+	}
+}
+
+func TestFreezeWithoutCgroup(t *testing.T) {
+	if _, err := NewUsers(t.TempDir()).Freeze(t.Context()); err == nil {
+		t.Error("froze nothing and was content")
+	}
+}
+
+func TestReserve(t *testing.T) {
+	for _, tt := range []struct{ total, want uint64 }{
+		{40 << 20, 20 << 20}, {128 << 20, 32 << 20}, {400 << 20, 50 << 20}, {8 << 30, 64 << 20},
+	} {
+		if got := reserve(tt.total); got != tt.want {
+			t.Errorf("reserve(%d MiB) = %d MiB, want %d", tt.total>>20, got>>20, tt.want>>20)
+		}
+	}
+}
