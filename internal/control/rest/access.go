@@ -8,28 +8,25 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/wrenn-dev/wrenn/internal/control/auth"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
 // maxKeyLength bounds what is handed to an Authenticator.
 const maxKeyLength = 256
 
-// Principal is whom a key belongs to, as the access log names them.
-type Principal struct {
-	Name string
-}
-
 // Authenticator tells whom an API key belongs to. The error is Unauthenticated
 // for a key that is not valid.
 type Authenticator interface {
-	Authenticate(ctx context.Context, key string) (Principal, error)
+	Authenticate(ctx context.Context, key string) (auth.Principal, error)
 }
 
 // Access decides who may use /v1. Make one with OpenOnLoopback or RequireKey;
 // the zero Access is refused by New.
 type Access struct {
-	// guard returns whom r comes from; the error is what r is refused with.
-	guard func(r *http.Request) (Principal, error)
+	// guard returns r's context with the principal, if there is one. The
+	// error is what r is refused with.
+	guard func(r *http.Request) (context.Context, error)
 }
 
 // OpenOnLoopback lets everybody in who can reach a loopback address, but for
@@ -42,42 +39,48 @@ type Access struct {
 // something, must be this server. Sec-Fetch-Site, which newer browsers send
 // always and no page can forge, must not be of another origin.
 func OpenOnLoopback() Access {
-	return Access{guard: func(r *http.Request) (Principal, error) { return Principal{}, refuseBrowsers(r) }}
+	return Access{guard: func(r *http.Request) (context.Context, error) { return r.Context(), refuseBrowsers(r) }}
 }
 
 // RequireKey asks every caller for an API key, in X-API-Key or as a bearer
-// token. It panics if a is nil.
+// token. New refuses the Access that a nil a makes.
 func RequireKey(a Authenticator) Access {
 	if a == nil {
-		panic("rest: RequireKey without an Authenticator")
+		return Access{}
 	}
-	return Access{guard: func(r *http.Request) (Principal, error) {
+	return Access{guard: func(r *http.Request) (context.Context, error) {
 		key, err := keyOf(r.Header)
 		if err != nil {
-			return Principal{}, err
+			return nil, err
 		}
-		return a.Authenticate(r.Context(), key)
+		who, err := a.Authenticate(r.Context(), key)
+		if err != nil {
+			return nil, err
+		}
+		return auth.WithPrincipal(r.Context(), who), nil
 	}}
 }
 
 // access lets a request pass that the configured Access lets pass.
 func (s *server) access(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who, err := s.Access.guard(r)
+		ctx, err := s.Access.guard(r)
 		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
-		requestOf(r.Context()).principal = who.Name
-		next.ServeHTTP(w, r)
+		if who, ok := auth.PrincipalOf(ctx); ok {
+			requestOf(ctx).principal = who.KeyID
+		}
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
 // keyOf returns the API key of a request.
 func keyOf(h http.Header) (string, error) {
 	key := h.Get("X-API-Key")
-	if auth := h.Get("Authorization"); key == "" && auth != "" {
-		scheme, token, _ := strings.Cut(auth, " ")
+	if given := h.Get("Authorization"); key == "" && given != "" {
+		scheme, token, _ := strings.Cut(given, " ")
 		if strings.EqualFold(scheme, "Bearer") {
 			key = strings.TrimSpace(token)
 		}

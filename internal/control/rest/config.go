@@ -46,7 +46,7 @@ func New(c Config) (http.Handler, error) {
 	case c.Sandboxes == nil:
 		return nil, invalidConfig("Sandboxes is missing")
 	case c.Access.guard == nil:
-		return nil, invalidConfig("Access is missing: choose OpenOnLoopback or RequireKey")
+		return nil, invalidConfig("Access is missing: choose OpenOnLoopback, or RequireKey with an Authenticator")
 	case c.Log == nil:
 		return nil, invalidConfig("Log is missing")
 	case c.MaxUploadBytes < 0 || c.MaxOutputBytes < 0 || c.StallTimeout < 0:
