@@ -50,6 +50,10 @@ type usageError struct {
 
 func (e usageError) Error() string { return e.err.Error() }
 
+// Usage returns an error that says that cmd's command line is wrong in the way
+// that err tells.
+func Usage(cmd *cobra.Command, err error) error { return usageError{cmd, err} }
+
 func usagef(cmd *cobra.Command, format string, args ...any) error {
 	return usageError{cmd, fmt.Errorf(format, args...)}
 }

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/internal/cli"
+	"github.com/wrenn-dev/wrenn/internal/host/doctor"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
+)
+
+type doctorConfig struct {
+	data     dataSettings
+	database databaseSettings
+	host     hostSettings
+}
+
+func (p program) addDoctor() {
+	cfg := new(doctorConfig)
+	cmd := &cobra.Command{
+		Use:   "doctor [flags]",
+		Short: "Say what this machine can do and what it lacks",
+		Long:  "Say what this machine can do as a host of sandboxes, and what is missing, with the command that mends it.\nIt ends with code 1 when sandboxes cannot run.",
+	}
+	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.database, &cfg.host}, func(ctx context.Context, _ []string) error {
+		checks := doctor.Run(ctx, doctor.Config{
+			DataDir: cfg.data.dataDir, ImageDir: cfg.data.layout().images(),
+			Acceleration: kvmprobe.Policy(cfg.host.acceleration), QEMU: cfg.host.qemu,
+			ExternalDatabase: cfg.database.url != "",
+		})
+		if err := p.printChecks(checks); err != nil {
+			return err
+		}
+		if doctor.Failed(checks) {
+			return cli.ExitCode(1)
+		}
+		return nil
+	})
+}
+
+func (p program) printChecks(checks []doctor.Check) error {
+	if p.app.JSON() {
+		return p.printJSON(checks)
+	}
+	_, err := fmt.Fprint(p.io.Out, doctor.Text(checks))
+	return err
+}
+
+func (p program) printJSON(v any) error {
+	enc := json.NewEncoder(p.io.Out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// flagSet declares flags that the environment can set too: a flag over its
+// variable over its default.
+type flagSet struct{ *pflag.FlagSet }
+
+const (
+	// envAnnotation holds the name of a flag's variable where that is not
+	// WRENN_ and the flag's own name.
+	envAnnotation = "wrenn_env"
+	// secretAnnotation marks a flag whose value is never shown.
+	secretAnnotation = "wrenn_secret"
+)
+
+// env names the variable of a flag.
+func (f flagSet) env(name, variable string) {
+	_ = f.SetAnnotation(name, envAnnotation, []string{variable})
+}
+
+// secret marks a flag whose value is never shown.
+func (f flagSet) secret(name string) {
+	_ = f.SetAnnotation(name, secretAnnotation, nil)
+}
+
+// variableOf returns the name of a flag's variable.
+func variableOf(f *pflag.Flag) string {
+	if names := f.Annotations[envAnnotation]; len(names) == 1 {
+		return names[0]
+	}
+	return "WRENN_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+}
+
+// readEnvironment sets the flags that were not given and whose variable is set
+// and not empty. Flags of the root command are not its business.
+func readEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	var first error
+	flags.VisitAll(func(f *pflag.Flag) {
+		if first != nil || f.Changed || !isServerFlag(f) {
+			return
+		}
+		value, ok := lookup(variableOf(f))
+		if !ok || value == "" {
+			return
+		}
+		if err := flags.Set(f.Name, value); err != nil {
+			first = fmt.Errorf("the environment variable %s: %w", variableOf(f), err)
+		}
+	})
+	return first
+}
+
+func isServerFlag(f *pflag.Flag) bool {
+	switch f.Name {
+	case "url", "api-key", "json", "help":
+		return false
+	default:
+		return true
+	}
+}
+
+// logConfiguration shows what is in force, with secrets left out.
+func logConfiguration(log *slog.Logger, flags *pflag.FlagSet) {
+	var attrs []any
+	flags.VisitAll(func(f *pflag.Flag) {
+		if isServerFlag(f) {
+			attrs = append(attrs, strings.ReplaceAll(f.Name, "-", "_"), shown(f))
+		}
+	})
+	log.Info("configuration", attrs...)
+}
+
+func shown(f *pflag.Flag) string {
+	value := f.Value.String()
+	if _, secret := f.Annotations[secretAnnotation]; !secret || value == "" {
+		return value
+	}
+	return "(set)"
+}

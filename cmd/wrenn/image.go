@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/internal/cli"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
+)
+
+type imageConfig struct {
+	data  dataSettings
+	build buildSettings
+}
+
+// buildSettings say what is built.
+type buildSettings struct {
+	template string
+	refresh  bool
+}
+
+func (s *buildSettings) flags(f flagSet) {
+	f.StringVar(&s.template, "template", image.Minimal().Name, "template to build")
+	f.BoolVar(&s.refresh, "refresh", false, "build anew from what Debian has now, although there is one")
+}
+
+func (s *buildSettings) validate() error {
+	if s.template != image.Minimal().Name {
+		return fmt.Errorf("there is no recipe for the template %q; there is one for %s", s.template, image.Minimal().Name)
+	}
+	return nil
+}
+
+func (p program) addImage() {
+	parent := &cobra.Command{Use: "image", Short: "Prepare what sandboxes boot from"}
+	p.addParent(parent)
+	cfg := new(imageConfig)
+	cmd := &cobra.Command{
+		Use:   "build [flags]",
+		Short: "Prepare the guest kernel and a template",
+		Long: "Prepare the guest kernel and a template from Debian's signed archive, in the data directory. What is there and\n" +
+			"whole is kept.",
+	}
+	p.add(parent, cmd, config{&cfg.data, &cfg.build}, func(ctx context.Context, _ []string) error { return p.buildImages(ctx, cfg) })
+}
+
+// addParent adds a command that only holds others.
+func (p program) addParent(cmd *cobra.Command) {
+	cmd.Args = noArgs
+	hideClientFlags(cmd)
+	cmd.GroupID = cli.GroupServer
+	p.app.Root().AddCommand(cmd)
+}
+
+func (p program) buildImages(ctx context.Context, cfg *imageConfig) error {
+	guest, err := guestBinary()
+	if err != nil {
+		return err
+	}
+	dirs := cfg.data.layout()
+	if err := dirs.make(); err != nil {
+		return err
+	}
+	store, err := image.Open(dirs.images(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	makeKernel, makeTemplate := store.EnsureKernel, store.EnsureTemplate
+	if cfg.build.refresh {
+		makeKernel, makeTemplate = store.RefreshKernel, store.RefreshTemplate
+	}
+	began := time.Now()
+	kernel, err := makeKernel(ctx, p.progress("kernel"))
+	if err != nil {
+		return err
+	}
+	p.say("kernel: %s", kernel.Package)
+	template, err := makeTemplate(ctx, image.Minimal(), p.progress("template"))
+	if err != nil {
+		return err
+	}
+	p.say("template: %s, %d MiB, %.12s", template.Name, template.SizeBytes>>20, template.Digest)
+	initramfs, err := store.EnsureInitramfs(ctx, kernel, guest)
+	if err != nil {
+		return err
+	}
+	p.say("initramfs: %.12s", initramfs.Digest)
+	p.say("ready in %s after %.1f s", dirs.images(), time.Since(began).Seconds())
+	return nil
+}
+
+// progress tells the stages of a build, each with its first detail.
+func (p program) progress(what string) image.Progress {
+	last := ""
+	return func(e image.Event) {
+		if e.Stage != last {
+			last = e.Stage
+			p.say("%s: %s %s", what, e.Stage, e.Detail)
+		}
+	}
+}

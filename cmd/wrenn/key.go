@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/auth"
+	"github.com/wrenn-dev/wrenn/internal/control/postgres"
+)
+
+type keyConfig struct {
+	data     dataSettings
+	database databaseSettings
+}
+
+func (p program) addKey() {
+	parent := &cobra.Command{
+		Use:   "key",
+		Short: "Make, list and revoke API keys",
+		Long: "Make, list and revoke API keys, directly in the database: that of DATABASE_URL, or the embedded one of the data\n" +
+			"directory, whether or not wrenn up runs. A server that found no key when it started asks for none until it is\n" +
+			"started again.",
+	}
+	p.addParent(parent)
+	p.addKeyCommand(parent, &cobra.Command{
+		Use:   "create NAME",
+		Short: "Make a key and print it, this once",
+		Args:  oneArg("a NAME for the key"),
+	}, p.createKey)
+	p.addKeyCommand(parent, &cobra.Command{
+		Use:   "ls",
+		Short: "List the keys",
+		Args:  noArgs,
+	}, p.listKeys)
+	p.addKeyCommand(parent, &cobra.Command{
+		Use:   "revoke ID",
+		Short: "Make a key unusable for ever",
+		Args:  oneArg("the ID of a key"),
+	}, p.revokeKey)
+}
+
+func (p program) addKeyCommand(parent, cmd *cobra.Command, do func(context.Context, *auth.Service, []string) error) {
+	cfg := new(keyConfig)
+	p.add(parent, cmd, config{&cfg.data, &cfg.database}, func(ctx context.Context, args []string) error {
+		return withStore(ctx, cfg.data.layout(), cfg.database, func(store *postgres.Store) error {
+			keys, err := auth.New(store)
+			if err != nil {
+				return err
+			}
+			return do(ctx, keys, args)
+		})
+	})
+}
+
+func oneArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s needs %s", cmd.Name(), what)
+		}
+		return nil
+	}
+}
+
+// keyOutput is a key for --json. Key is there only when it was just made.
+type keyOutput struct {
+	ID         string     `json:"id"`
+	Name       string     `json:"name"`
+	Prefix     string     `json:"prefix"`
+	Key        string     `json:"key,omitempty"`
+	CreatedAt  time.Time  `json:"created_at"`
+	LastUsedAt *time.Time `json:"last_used_at"`
+	RevokedAt  *time.Time `json:"revoked_at"`
+}
+
+func outputOf(k control.APIKey) keyOutput {
+	return keyOutput{ID: k.ID, Name: k.Name, Prefix: k.Prefix, CreatedAt: k.CreatedAt, LastUsedAt: k.LastUsedAt, RevokedAt: k.RevokedAt}
+}
+
+func (p program) createKey(ctx context.Context, keys *auth.Service, args []string) error {
+	k, plain, err := keys.Create(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	if p.app.JSON() {
+		out := outputOf(k)
+		out.Key = plain
+		return p.printJSON(out)
+	}
+	fmt.Fprintln(p.io.Out, plain)
+	p.say("made %s for %q; the key is not shown again", k.ID, k.Name)
+	return nil
+}
+
+func (p program) listKeys(ctx context.Context, keys *auth.Service, _ []string) error {
+	list, err := keys.List(ctx)
+	if err != nil {
+		return err
+	}
+	if p.app.JSON() {
+		out := []keyOutput{}
+		for _, k := range list {
+			out = append(out, outputOf(k))
+		}
+		return p.printJSON(out)
+	}
+	w := tabwriter.NewWriter(p.io.Out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "ID\tNAME\tPREFIX\tCREATED\tLAST USED\tREVOKED")
+	for _, k := range list {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, k.Prefix, showTime(&k.CreatedAt), showTime(k.LastUsedAt), showTime(k.RevokedAt))
+	}
+	return w.Flush()
+}
+
+func (p program) revokeKey(ctx context.Context, keys *auth.Service, args []string) error {
+	if err := keys.Revoke(ctx, args[0]); err != nil {
+		return err
+	}
+	fmt.Fprintln(p.io.Out, args[0])
+	p.say("revoked; a running server may take it for some seconds more")
+	return nil
+}
+
+func showTime(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.UTC().Format(time.RFC3339)
+}

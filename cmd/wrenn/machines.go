@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime"
+	"syscall"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/host/network"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/qemu"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/tsc"
+	"github.com/wrenn-dev/wrenn/internal/undo"
+)
+
+// machines is an open host manager with what it stands on.
+type machines struct {
+	manager *host.Manager
+	opened  undo.Stack
+}
+
+// close leaves VMs and their networks as they are.
+func (m *machines) close(log *slog.Logger) {
+	if err := m.opened.Run(context.Background()); err != nil {
+		log.Error("the host agent did not close cleanly", "error", err)
+	}
+}
+
+// open takes over what an earlier agent left and returns when that is done.
+func (a hostAgent) open(ctx context.Context) (*machines, error) {
+	m := new(machines)
+	if err := a.openInto(ctx, m); err != nil {
+		m.close(a.log)
+		return nil, err
+	}
+	return m, nil
+}
+
+func (a hostAgent) openInto(ctx context.Context, m *machines) error {
+	deps := host.Deps{GuestVersion: version, Log: a.log}
+	var err error
+	if deps.Driver, err = a.driver(ctx); err != nil {
+		return err
+	}
+	if deps.Images, err = image.Open(a.dirs.images(), a.log); err != nil {
+		return err
+	}
+	if deps.Kernel, deps.Initramfs, err = prepareImages(ctx, deps.Images, logProgress(a.log)); err != nil {
+		return err
+	}
+	if deps.Network, err = network.Open(network.Config{Nameservers: nameservers(a.host.nameservers, a.log)}, a.log); err != nil {
+		return err
+	}
+	_ = m.opened.Push("network", func(context.Context) error { return deps.Network.Close() })
+	if deps.Cgroups, err = cgroup.Open(network.DefaultName, a.log); err != nil {
+		return err
+	}
+	_ = m.opened.Push("cgroups", func(context.Context) error { return deps.Cgroups.Close() })
+	cfg := host.Config{
+		Dir: a.dirs.host(), HostID: a.id, Version: version,
+		MemoryReserveMB: a.host.memoryReserveMB, Nameservers: addresses(deps.Network.Nameservers()),
+	}
+	if m.manager, err = host.Open(ctx, cfg, deps); err != nil {
+		return err
+	}
+	return m.opened.Push("manager", func(context.Context) error { return m.manager.Close() })
+}
+
+// driver returns the QEMU driver with the acceleration that is wanted and
+// works.
+func (a hostAgent) driver(ctx context.Context) (vmm.Driver, error) {
+	report, err := kvmprobe.Cached(ctx, a.dirs.probe())
+	if err != nil {
+		a.log.Warn("the verdict on KVM cannot be kept", "error", err)
+	}
+	acceleration, reason, err := kvmprobe.Choose(kvmprobe.Policy(a.host.acceleration), report)
+	if err != nil {
+		return nil, err
+	}
+	khz, err := tsc.HostKHz()
+	if err != nil {
+		return nil, err
+	}
+	a.log.Info("acceleration chosen", "acceleration", acceleration, "reason", reason)
+	return qemu.New(ctx, qemu.Options{
+		Binary: a.host.qemu, Acceleration: vmm.Acceleration(acceleration), Reason: reason,
+		TSCKHz: khz, MaxVCPUs: runtime.NumCPU(), KVMGroup: kvmGroup(), Log: a.log,
+	})
+}
+
+// kvmGroup is the group that may use /dev/kvm, 0 where there is none.
+func kvmGroup() int {
+	st, err := os.Stat("/dev/kvm")
+	if err != nil {
+		return 0
+	}
+	return int(st.Sys().(*syscall.Stat_t).Gid)
+}
+
+// prepareImages returns what guests boot from, and makes what is missing of it
+// and of the default template.
+func prepareImages(ctx context.Context, store *image.Store, progress image.Progress) (image.Kernel, image.Initramfs, error) {
+	guest, err := guestBinary()
+	if err != nil {
+		return image.Kernel{}, image.Initramfs{}, err
+	}
+	kernel, err := store.Kernel()
+	if fault.Is(err, fault.NotFound) {
+		kernel, err = store.EnsureKernel(ctx, progress)
+	}
+	if err != nil {
+		return image.Kernel{}, image.Initramfs{}, err
+	}
+	recipe := image.Minimal()
+	if _, err := store.Template(recipe.Name); fault.Is(err, fault.NotFound) {
+		if _, err := store.EnsureTemplate(ctx, recipe, progress); err != nil {
+			return image.Kernel{}, image.Initramfs{}, err
+		}
+	}
+	initramfs, err := store.EnsureInitramfs(ctx, kernel, guest)
+	return kernel, initramfs, err
+}
+
+// logProgress tells the stages of a build in the log.
+func logProgress(log *slog.Logger) image.Progress {
+	last := ""
+	return func(e image.Event) {
+		level := slog.LevelDebug
+		if e.Stage != last {
+			level, last = slog.LevelInfo, e.Stage
+		}
+		log.Log(context.Background(), level, "preparing images", "stage", e.Stage, "detail", e.Detail)
+	}
+}
+
+func addresses(list []netip.Addr) []string {
+	out := make([]string, len(list))
+	for i, a := range list {
+		out[i] = a.String()
+	}
+	return out
+}

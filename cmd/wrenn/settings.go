@@ -1,0 +1,185 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/rest"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// dataSettings say where data is kept.
+type dataSettings struct {
+	dataDir string
+}
+
+const defaultDataDir = "/var/lib/wrenn"
+
+func (s *dataSettings) flags(f flagSet) {
+	f.StringVar(&s.dataDir, "data-dir", defaultDataDir, "directory for sandboxes, images and the database")
+}
+
+func (s *dataSettings) validate() error {
+	abs, err := filepath.Abs(s.dataDir)
+	s.dataDir = abs
+	return err
+}
+
+// layout names the parts of the data directory.
+func (s *dataSettings) layout() layout { return layout{s.dataDir} }
+
+// logSettings say how the log is written.
+type logSettings struct {
+	format, level string
+}
+
+func (s *logSettings) flags(f flagSet) {
+	f.StringVar(&s.format, "log-format", "text", "form of the log: text or json")
+	f.StringVar(&s.level, "log-level", "info", "least level shown: debug, info, warn or error")
+}
+
+func (s *logSettings) validate() error {
+	if s.format != "text" && s.format != "json" {
+		return fmt.Errorf("--log-format is text or json, not %q", s.format)
+	}
+	if err := new(slog.Level).UnmarshalText([]byte(s.level)); err != nil {
+		return fmt.Errorf("--log-level is debug, info, warn or error, not %q", s.level)
+	}
+	return nil
+}
+
+// logger returns the log that goes to w. The settings are valid.
+func (s *logSettings) logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(s.level))
+	options := &slog.HandlerOptions{Level: level}
+	if s.format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// databaseSettings say which PostgreSQL is used.
+type databaseSettings struct {
+	// url is empty where the embedded server is to be used.
+	url         string
+	postgresBin string
+}
+
+func (s *databaseSettings) flags(f flagSet) {
+	f.StringVar(&s.url, "database-url", "", "PostgreSQL server to use instead of an own one (DATABASE_URL)")
+	f.env("database-url", "DATABASE_URL")
+	f.secret("database-url")
+	f.StringVar(&s.postgresBin, "postgres-bin", "", "directory of the PostgreSQL server's programs (the newest installed)")
+}
+
+func (s *databaseSettings) validate() error { return nil }
+
+// apiSettings are those of the REST API and of the control plane behind it.
+type apiSettings struct {
+	listen       string
+	maxUploadMB  int64
+	retention    time.Duration
+	minIsolation string
+	multiTenant  bool
+}
+
+const defaultListen = "127.0.0.1:8080"
+
+func (s *apiSettings) flags(f flagSet) {
+	f.StringVar(&s.listen, "listen", defaultListen, "address of the REST API; other than loopback needs API keys (wrenn key create)")
+	f.Int64Var(&s.maxUploadMB, "max-upload-mb", rest.DefaultMaxUploadBytes>>20, "largest upload, in MiB")
+	f.DurationVar(&s.retention, "retention", control.DefaultConfig().Retention, "how long ended sandboxes stay readable")
+	f.StringVar(&s.minIsolation, "min-isolation", "", "refuse sandboxes that are isolated less: process or hardware")
+	f.BoolVar(&s.multiTenant, "multi-tenant", false, "use only hosts that are fit for several tenants")
+}
+
+func (s *apiSettings) validate() error {
+	if _, _, err := net.SplitHostPort(s.listen); err != nil {
+		return fmt.Errorf("--listen is host:port, not %q", s.listen)
+	}
+	if s.maxUploadMB < 1 || s.maxUploadMB > 1<<40>>20 {
+		return fmt.Errorf("--max-upload-mb is from 1 to %d", 1<<40>>20)
+	}
+	if err := s.control().Validate(); err != nil {
+		return fmt.Errorf("--retention or --min-isolation: %w", err)
+	}
+	return nil
+}
+
+func (s *apiSettings) control() control.Config {
+	cfg := control.DefaultConfig()
+	cfg.Retention = s.retention
+	cfg.MinIsolation = sandbox.Isolation(s.minIsolation)
+	cfg.RequireMultiTenant = s.multiTenant
+	return cfg
+}
+
+// hostSettings are those of the host agent.
+type hostSettings struct {
+	acceleration    string
+	qemu            string
+	nameservers     []string
+	memoryReserveMB int
+}
+
+func (s *hostSettings) flags(f flagSet) {
+	f.StringVar(&s.acceleration, "accel", string(kvmprobe.Auto), "what runs guest code: kvm, tcg (software), or auto")
+	f.StringVar(&s.qemu, "qemu", "", "QEMU to use (qemu-system-x86_64 in PATH)")
+	f.StringSliceVar(&s.nameservers, "nameserver", nil, "nameserver for sandboxes, may be repeated (those of this machine)")
+	f.IntVar(&s.memoryReserveMB, "memory-reserve-mb", 0, "memory kept from sandboxes, in MiB (1024)")
+}
+
+func (s *hostSettings) validate() error {
+	switch kvmprobe.Policy(s.acceleration) {
+	case kvmprobe.Auto, kvmprobe.KVM, kvmprobe.TCG:
+	default:
+		return fmt.Errorf("--accel is auto, kvm or tcg, not %q", s.acceleration)
+	}
+	for _, n := range s.nameservers {
+		if _, err := netip.ParseAddr(n); err != nil {
+			return fmt.Errorf("--nameserver is an IP address, not %q", n)
+		}
+	}
+	if s.memoryReserveMB < 0 {
+		return fmt.Errorf("--memory-reserve-mb must not be negative")
+	}
+	return nil
+}
+
+// tokenSettings are the secret between control plane and host agents.
+type tokenSettings struct {
+	flag        string // "token" or "host-token"
+	value, file string
+}
+
+func (s *tokenSettings) flags(f flagSet) {
+	f.StringVar(&s.value, s.flag, "", "secret between control plane and agents; better in a file")
+	f.secret(s.flag)
+	f.StringVar(&s.file, s.flag+"-file", "", "file with that secret")
+}
+
+func (s *tokenSettings) validate() error {
+	if s.file == "" {
+		return nil
+	}
+	if s.value != "" {
+		return fmt.Errorf("--%s and --%s-file exclude each other", s.flag, s.flag)
+	}
+	raw, err := os.ReadFile(s.file)
+	if err != nil {
+		return fmt.Errorf("--%s-file: %w", s.flag, err)
+	}
+	if s.value = trimLine(raw); s.value == "" {
+		return fmt.Errorf("--%s-file: %s is empty", s.flag, s.file)
+	}
+	return nil
+}
