@@ -98,6 +98,9 @@ func TestEnsureRefusesInjection(t *testing.T) {
 	for _, u := range []User{
 		{Name: "a:b", Home: "/", Shell: "/bin/sh"},
 		{Name: "a\nroot2:x:0:0", Home: "/", Shell: "/bin/sh"},
+		{Name: "", Home: "/", Shell: "/bin/sh"},
+		{Name: "1a", Home: "/", Shell: "/bin/sh"},
+		{Name: strings.Repeat("a", 33), Home: "/", Shell: "/bin/sh"},
 		{Name: "a", Home: "/x:y", Shell: "/bin/sh"},
 		{Name: "a", Home: "relative", Shell: "/bin/sh"},
 		{Name: "a", Home: "/", Shell: "/bin/sh\nroot2:x:0:0::/:/bin/sh"},

@@ -25,8 +25,6 @@ type Bases struct {
 func Resolve(p string, bases Bases) (string, error) {
 	home := path.Clean("/" + bases.Home)
 	switch {
-	case strings.ContainsRune(p, 0):
-		return "", fault.New(fault.Invalid, "invalid_path", "path must not hold NUL")
 	case p == "" && bases.Default != "":
 		p = path.Clean("/" + bases.Default)
 	case p == "" || p == "~":
@@ -39,6 +37,9 @@ func Resolve(p string, bases Bases) (string, error) {
 		p = path.Clean(p)
 	default:
 		p = path.Join(home, p)
+	}
+	if strings.ContainsRune(p, 0) {
+		return "", fault.New(fault.Invalid, "invalid_path", "path must not hold NUL")
 	}
 	if len(p) > maxPath {
 		return "", fault.New(fault.Invalid, "invalid_path", "path may have at most %d bytes", maxPath)

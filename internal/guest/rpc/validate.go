@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"net/netip"
-	"regexp"
 	"strings"
 	"time"
 
@@ -25,8 +24,16 @@ const (
 // of the host.
 var earliestClock = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// hostname is a name of RFC 1123 within HOST_NAME_MAX of Linux (64).
-var hostname = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$`)
+// maxHostname is HOST_NAME_MAX of Linux.
+const maxHostname = 64
+
+// validHostname reports whether name has the form of RFC 1123: letters, digits
+// and, inside, dots and dashes.
+func validHostname(name string) bool {
+	const outer = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+	return name != "" && len(name) <= maxHostname && strings.Trim(name, outer+".-") == "" &&
+		strings.IndexByte(outer, name[0]) >= 0 && strings.IndexByte(outer, name[len(name)-1]) >= 0
+}
 
 // validateConfigure checks all of msg before anything is changed.
 func validateConfigure(msg *guestv1.ConfigureRequest) error {
@@ -39,7 +46,7 @@ func validateConfigure(msg *guestv1.ConfigureRequest) error {
 	if time.Unix(0, msg.GetWallClockUnixNano()).Before(earliestClock) {
 		return bad("wall_clock_unix_nano is before %s", earliestClock.Format(time.DateOnly))
 	}
-	if msg.GetHostname() != "" && !hostname.MatchString(msg.GetHostname()) {
+	if msg.GetHostname() != "" && !validHostname(msg.GetHostname()) {
 		return bad("hostname is not one")
 	}
 	if len(msg.GetAccessToken()) > maxTokenLen {
