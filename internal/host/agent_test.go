@@ -1,8 +1,143 @@
 package host_test
 
-import "os"
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
 
-// agentVariable makes the test binary a host agent.
+	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// agentVariable turns TestAgentChild into a host agent of its own process that
+// does one operation and kills itself before a given step of it. Its value is
+// "name dir op id generation step".
 const agentVariable = "WRENN_TEST_AGENT"
 
-func runAgent() { os.Exit(2) }
+// TestAgentChild is not a test: see agentVariable.
+func TestAgentChild(t *testing.T) {
+	args := strings.Fields(os.Getenv(agentVariable))
+	if len(args) != 6 {
+		t.Skip("only runs as the child of the crash tests")
+	}
+	name, dir, op, step := args[0], args[1], args[2], args[5]
+	gen, err := strconv.ParseUint(args[4], 10, 64)
+	check(t, err)
+	ref := sandbox.Ref{ID: sandbox.ID(args[3]), Generation: sandbox.Generation(gen)}
+	armed := false
+	m, err := host.Open(t.Context(), host.Config{
+		Dir: dir, DiskReserveBytes: 1, Nameservers: []string{"192.0.2.53"},
+		OnStep: func(s string) {
+			if armed && s == step {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			}
+		},
+	}, hosttest.Deps(t, name))
+	check(t, err)
+	armed = true
+	switch op {
+	case "create":
+		_, err = m.Create(t.Context(), ref, smallSpec)
+	case "pause":
+		_, err = m.Pause(t.Context(), ref)
+	case "resume":
+		_, err = m.Resume(t.Context(), ref)
+	case "destroy":
+		err = m.Destroy(t.Context(), ref, "")
+	}
+	t.Fatalf("%s ended without reaching %s: %v", op, step, err)
+}
+
+// crash runs op in an agent of its own that is killed before step, then opens
+// the agent that follows it.
+func (b *bench) crash(op string, ref sandbox.Ref, step string) {
+	b.t.Helper()
+	if b.Manager != nil {
+		b.close()
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestAgentChild$", "-test.v")
+	cmd.Env = append(os.Environ(), agentVariable+"="+strings.Join(
+		[]string{b.name, b.dir, op, string(ref.ID), strconv.FormatUint(uint64(ref.Generation), 10), step}, " "))
+	out, err := cmd.CombinedOutput()
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		b.t.Fatalf("the agent was not killed at %s: %v\n%s", step, err, out)
+	}
+	b.open()
+}
+
+// state returns the only machine, or an empty state when there is none.
+func (b *bench) state(id sandbox.ID) host.Sandbox {
+	for _, s := range b.List() {
+		if s.Ref.ID == id {
+			return s
+		}
+	}
+	return host.Sandbox{}
+}
+
+func TestAgentKilledDuringCreate(t *testing.T) {
+	b := newBench(t, "wkcre")
+	for _, step := range host.Steps()["create"] {
+		ref := newRef()
+		b.crash("create", ref, step)
+		if s := b.state(ref.ID); s.State != sandbox.Stopped || s.StopReason != sandbox.ReasonBootFailed {
+			t.Fatalf("%s: the half-made sandbox is %q (%s), want stopped (boot_failed)", step, s.State, s.StopReason)
+		}
+		check(t, b.Destroy(t.Context(), ref, ""))
+		b.nothingLeft()
+	}
+}
+
+// TestAgentKilledDuringPauseAndResume walks one sandbox through both, killed
+// before every step: it must always be whole, in the old state or the new one,
+// with its processes going on.
+func TestAgentKilledDuringPauseAndResume(t *testing.T) {
+	b := newBench(t, "wkpau")
+	ref := b.create()
+	b.sh(ref, counter)
+	last := 0
+	for _, op := range []string{"pause", "resume"} {
+		for _, step := range host.Steps()[op] {
+			if op == "resume" {
+				_, err := b.Pause(t.Context(), ref)
+				check(t, err)
+				ref.Generation++
+			}
+			b.crash(op, ref, step)
+			s := b.state(ref.ID)
+			t.Logf("killed before %s: %s", step, s.State)
+			switch s.State {
+			case sandbox.Running:
+			case sandbox.Paused:
+				ref.Generation = s.Ref.Generation + 1
+				_, err := b.Resume(t.Context(), ref)
+				check(t, err)
+			default:
+				t.Fatalf("killed before %s, the sandbox is %q (%s)", step, s.State, s.StopReason)
+			}
+			first := atoi(t, b.sh(ref, "cat /tmp/n"))
+			second := atoi(t, b.sh(ref, "sleep 0.3; cat /tmp/n"))
+			if first < last || second <= first {
+				t.Fatalf("killed before %s: the counter went %d, %d, %d", step, last, first, second)
+			}
+			last = second
+		}
+	}
+}
+
+func TestAgentKilledDuringDestroy(t *testing.T) {
+	b := newBench(t, "wkdes")
+	for _, step := range host.Steps()["destroy"] {
+		ref := b.create()
+		b.crash("destroy", ref, step)
+		if s := b.state(ref.ID); s.State != sandbox.Stopped || s.StopReason != sandbox.ReasonDestroyed {
+			t.Fatalf("%s: the sandbox is %q (%s)", step, s.State, s.StopReason)
+		}
+		check(t, b.Destroy(t.Context(), ref, ""))
+		b.nothingLeft()
+	}
+}

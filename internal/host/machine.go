@@ -102,6 +102,7 @@ func (m *machine) ask(ctx context.Context, r request) error {
 // the machine is left or life ends.
 func (m *machine) run(life context.Context, first func(context.Context)) {
 	defer close(m.gone)
+	defer m.letGo()
 	first(life)
 	for life.Err() == nil {
 		idle, stop := m.idleTimer()
@@ -120,6 +121,14 @@ func (m *machine) run(life context.Context, first func(context.Context)) {
 		case <-life.Done():
 		}
 		stop()
+	}
+}
+
+// letGo ends this agent's hold on a VM that outlives it.
+func (m *machine) letGo() {
+	m.dropGuest()
+	if m.vm != nil {
+		m.vm.Detach()
 	}
 }
 

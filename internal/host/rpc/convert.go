@@ -31,10 +31,12 @@ func toSpec(s *hostv1.SandboxSpec) sandbox.Spec {
 	}.WithDefaults()
 }
 
+// fromSpec leaves the environment out: it is secret, the control plane does not
+// ask for it, and a list of many would outgrow a message.
 func fromSpec(s sandbox.Spec) *hostv1.SandboxSpec {
 	return &hostv1.SandboxSpec{
 		Template: s.Template, Vcpus: uint32(s.VCPUs), MemoryMb: uint32(s.MemoryMB), DiskMb: uint32(s.DiskMB),
-		TimeoutSec: uint32(s.Timeout / time.Second), Env: s.Env, MinIsolation: string(s.MinIsolation),
+		TimeoutSec: uint32(s.Timeout / time.Second), MinIsolation: string(s.MinIsolation),
 	}
 }
 

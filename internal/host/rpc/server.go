@@ -18,9 +18,12 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host"
 )
 
-// maxMessage bounds one message of the protocol, in bytes. File chunks are the
-// largest and have at most 256 KiB.
-const maxMessage = 1 << 20
+// Bounds of one message of the protocol, in bytes. File chunks are the largest
+// that comes in, with at most 256 KiB; the list of a full host goes out.
+const (
+	maxReceived = 1 << 20
+	maxSent     = 32 << 20
+)
 
 // NewHandler serves m. An empty token serves everybody who can connect, for a
 // unix socket; otherwise every call needs it as a bearer token.
@@ -30,7 +33,7 @@ func NewHandler(m *host.Manager, token string, log *slog.Logger) (http.Handler, 
 	}
 	mux := http.NewServeMux()
 	mux.Handle(hostv1connect.NewHostServiceHandler(&service{manager: m, log: log},
-		connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxMessage)))
+		connect.WithReadMaxBytes(maxReceived), connect.WithSendMaxBytes(maxSent)))
 	if token == "" {
 		return mux, nil
 	}

@@ -83,6 +83,10 @@ type VM interface {
 	// Kill ends the process and returns after it has been reaped. It is
 	// idempotent, and nil for a VM that has already exited.
 	Kill(ctx context.Context) error
+	// Detach ends this agent's hold on the VM, which goes on as it is, for
+	// another Adopt. No other method may be called afterwards, and Exited may
+	// never be closed.
+	Detach()
 	// Exited is closed when the process has ended for any reason.
 	Exited() <-chan struct{}
 	// Exit tells why. It is only valid once Exited is closed.

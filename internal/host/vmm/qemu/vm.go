@@ -38,6 +38,7 @@ type vm struct {
 
 	mu       sync.Mutex // protects the following
 	killing  bool
+	detached bool
 	shutdown string // reason of the SHUTDOWN event
 	exit     vmm.Exit
 }
@@ -125,7 +126,11 @@ func (d *Driver) Adopt(ctx context.Context, rec vmm.Record) (vmm.VM, error) {
 	if boot, err := bootID(); err != nil || boot != rec.BootID {
 		return nil, errors.Join(os.ErrProcessDone, err)
 	}
-	return attach(ctx, rec, nil, &tail{})
+	v, err := attach(ctx, rec, nil, &tail{})
+	if err != nil {
+		return nil, err // never a nil *vm in a non-nil interface
+	}
+	return v, nil
 }
 
 // KillRecord ends the process of rec, if it is still that process.
@@ -162,10 +167,26 @@ func (v *vm) onEvent(e event) {
 	v.mu.Unlock()
 }
 
+// Detach hangs up and stops watching.
+func (v *vm) Detach() {
+	v.mu.Lock()
+	v.detached = true
+	v.mu.Unlock()
+	v.mon.close()
+	_ = v.pidfd.Close() // ends watch
+}
+
 // watch waits for the end of the process and records it.
 func (v *vm) watch() {
 	detail := ""
-	if err := waitProcess(v.pidfd); err != nil {
+	err := waitProcess(v.pidfd)
+	v.mu.Lock()
+	detached := v.detached
+	v.mu.Unlock()
+	if detached {
+		return
+	}
+	if err != nil {
 		detail = "waiting failed: " + err.Error() + "; "
 	}
 	if v.child != nil {

@@ -7,6 +7,7 @@ package vmmtest
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -81,7 +82,12 @@ func kill(t *testing.T, vm vmm.VM) {
 	}
 }
 
-func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
+// alive reports whether pid runs. A process that only waits to be reaped does
+// not: a driver that detached leaves that to whoever adopts orphans.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !bytes.Contains(stat, []byte(") Z "))
+}
 
 func (f Fixture) bootPauseResume(t *testing.T) {
 	ctx, g, vm := f.start(t)
@@ -159,7 +165,12 @@ func (f Fixture) exitIsNoticed(t *testing.T) {
 }
 
 func (f Fixture) adoptAndFind(t *testing.T) {
-	ctx, g, vm := f.start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	g := f.New(t)
+	vm, err := f.Driver.Start(ctx, g.Config)
+	check(t, "start", err)
+	check(t, "ready", g.Ready(ctx))
 	rec := vm.Record()
 	found, err := f.Driver.Find(filepath.Dir(g.Config.Dir))
 	check(t, "find", err)
@@ -175,11 +186,21 @@ func (f Fixture) adoptAndFind(t *testing.T) {
 	if _, err := f.Driver.Adopt(ctx, stranger); err == nil {
 		t.Fatal("a process that only has the same PID was adopted")
 	}
+	before := count(ctx, t, g)
+	vm.Detach()
+	adopted, err := f.Driver.Adopt(ctx, rec)
+	check(t, "adopt", err)
+	t.Cleanup(func() { kill(t, adopted) })
+	check(t, "pause of an adopted VM", adopted.Pause(ctx))
+	check(t, "resume of an adopted VM", adopted.Resume(ctx))
+	if after := count(ctx, t, g); after < before {
+		t.Fatalf("the counter went from %d back to %d", before, after)
+	}
 	check(t, "kill by record", f.Driver.KillRecord(ctx, rec))
 	select {
-	case <-vm.Exited():
+	case <-adopted.Exited():
 	case <-ctx.Done():
-		t.Fatal("KillRecord did not end the process")
+		t.Fatal("the end of an adopted VM was not noticed")
 	}
 	check(t, "kill by record again", f.Driver.KillRecord(ctx, rec))
 }

@@ -1,0 +1,222 @@
+package host_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// TestVMsOutliveTheAgent restarts the agent under a running and a paused sandbox.
+func TestVMsOutliveTheAgent(t *testing.T) {
+	b := newBench(t, "wrest")
+	running, paused := b.create(), b.create()
+	b.sh(running, counter)
+	_, err := b.Pause(t.Context(), paused)
+	check(t, err)
+	b.close()
+	b.open()
+	if s := b.state(running.ID); s.State != sandbox.Running {
+		t.Fatalf("the running sandbox is %q (%s) after a restart", s.State, s.StopReason)
+	}
+	if s := b.state(paused.ID); s.State != sandbox.Paused {
+		t.Fatalf("the paused sandbox is %q after a restart", s.State)
+	}
+	first := atoi(t, b.sh(running, "cat /tmp/n"))
+	if second := atoi(t, b.sh(running, "sleep 0.3; cat /tmp/n")); second <= first {
+		t.Fatal("the process in the adopted VM stands still")
+	}
+	// An adopted VM's end is noticed, though it is no child of this agent.
+	found, err := b.deps.Driver.Find(b.dir)
+	check(t, err)
+	b.expectEnd(running.ID, sandbox.ReasonVMMCrash, func() { check(t, syscall.Kill(found[0].PID, syscall.SIGKILL)) })
+}
+
+// expectEnd does something and waits for the event that says the sandbox ended.
+func (b *bench) expectEnd(id sandbox.ID, reason sandbox.StopReason, do func()) {
+	b.t.Helper()
+	changes, cancel := b.Subscribe()
+	defer cancel()
+	do()
+	timeout := time.After(20 * time.Second)
+	for {
+		select {
+		case s := <-changes:
+			if s.Ref.ID == id && s.State == sandbox.Stopped {
+				if s.StopReason != reason {
+					b.t.Fatalf("it ended by %q, want %q", s.StopReason, reason)
+				}
+				return
+			}
+		case <-timeout:
+			b.t.Fatalf("the end of %s was not noticed", id)
+		}
+	}
+}
+
+func TestEndsThatNobodyAskedFor(t *testing.T) {
+	b := newBench(t, "wends")
+	t.Run("killed VMM during exec", func(t *testing.T) {
+		ref := b.create()
+		found, err := b.deps.Driver.Find(b.dir)
+		check(t, err)
+		result := make(chan error, 1)
+		go func() {
+			_, err := b.trySh(t.Context(), ref, "sleep 60")
+			result <- err
+		}()
+		b.awaitCommand(ref, "sleep 60")
+		b.expectEnd(ref.ID, sandbox.ReasonVMMCrash, func() { check(t, syscall.Kill(found[0].PID, syscall.SIGKILL)) })
+		if err := <-result; !fault.Is(err, fault.WrongState) && !fault.Is(err, fault.HostFailed) {
+			t.Fatalf("exec in a VM that died: %v", err)
+		}
+		check(t, b.Destroy(t.Context(), ref, ""))
+	})
+	t.Run("poweroff", func(t *testing.T) {
+		ref := b.create()
+		b.expectEnd(ref.ID, sandbox.ReasonGuestExit, func() {
+			_, _ = b.trySh(t.Context(), ref, "echo o >/proc/sysrq-trigger; sleep 30")
+		})
+		check(t, b.Destroy(t.Context(), ref, ""))
+	})
+	t.Run("kernel panic", func(t *testing.T) {
+		ref := b.create()
+		b.expectEnd(ref.ID, sandbox.ReasonGuestCrash, func() {
+			_, _ = b.trySh(t.Context(), ref, "echo c >/proc/sysrq-trigger; sleep 30")
+		})
+		check(t, b.Destroy(t.Context(), ref, ""))
+	})
+	t.Run("idle", func(t *testing.T) {
+		ref := newRef()
+		spec := smallSpec
+		spec.Timeout = 2 * time.Second
+		_, err := b.Create(t.Context(), ref, spec)
+		check(t, err)
+		b.sh(ref, "sleep 3") // a command under way is no idleness
+		b.expectEnd(ref.ID, sandbox.ReasonExpired, func() {})
+		check(t, b.Destroy(t.Context(), ref, ""))
+	})
+	b.nothingLeft()
+}
+
+// awaitCommand returns once a process with command is seen in the guest.
+func (b *bench) awaitCommand(ref sandbox.Ref, command string) {
+	b.t.Helper()
+	b.sh(ref, `for i in $(seq 100); do for p in /proc/[0-9]*; do [ "$(tr '\0' ' ' <$p/cmdline 2>/dev/null)" = "`+command+` " ] && exit 0; done; sleep 0.05; done; exit 1`)
+}
+
+func TestPauseDuringExecAndTransfer(t *testing.T) {
+	b := newBench(t, "wcut")
+	ref := b.create()
+	result := make(chan error, 2)
+	go func() {
+		_, err := b.trySh(t.Context(), ref, "sleep 4; echo done >/root/done")
+		result <- err
+	}()
+	b.awaitCommand(ref, "sleep 4")
+	reader, writer := io.Pipe()
+	go func() {
+		_, err := b.WriteFile(t.Context(), ref, guestclient.WriteFile{Path: "/root/half"}, reader)
+		result <- err
+	}()
+	_, err := io.WriteString(writer, "the first half")
+	check(t, err)
+	_, err = b.Pause(t.Context(), ref)
+	check(t, err)
+	_ = writer.CloseWithError(errors.New("the other half never came"))
+	for range 2 {
+		if err := <-result; !fault.Is(err, fault.WrongState) || fault.ReasonOf(err) != "sandbox_paused" {
+			t.Fatalf("a call cut by a pause: %v", err)
+		}
+	}
+	ref.Generation++
+	_, err = b.Resume(t.Context(), ref)
+	check(t, err)
+	if got := b.sh(ref, "for i in $(seq 100); do [ -e /root/done ] && break; sleep 0.1; done; cat /root/done"); got != "done" {
+		t.Fatal("the command did not go on after the resume")
+	}
+	if got := b.sh(ref, "ls /root"); got != "done" {
+		t.Fatalf("half an upload was left: %q", got)
+	}
+}
+
+func TestCallerGoesAway(t *testing.T) {
+	b := newBench(t, "wgone")
+	ref := b.create()
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() {
+		_, err := b.trySh(ctx, ref, "sleep 77")
+		result <- err
+	}()
+	b.awaitCommand(ref, "sleep 77")
+	cancel()
+	if err := <-result; err == nil {
+		t.Fatal("a cancelled exec succeeded")
+	}
+	b.sh(ref, `for i in $(seq 100); do pidof sleep >/dev/null || exit 0; sleep 0.05; done; exit 1`)
+}
+
+func TestBurst(t *testing.T) {
+	b := newBench(t, "wburst")
+	const n = 6
+	var wg sync.WaitGroup
+	errs := make([]error, n)
+	refs := make([]sandbox.Ref, n)
+	for i := range n {
+		refs[i] = newRef()
+		wg.Go(func() { _, errs[i] = b.Create(t.Context(), refs[i], smallSpec) })
+	}
+	wg.Wait()
+	check(t, errors.Join(errs...))
+	seen := make(map[string]bool)
+	for _, ref := range refs {
+		id := b.sh(ref, "cat /etc/machine-id; hostname; cat /proc/sys/kernel/random/uuid; head -c 16 /dev/urandom | od -An -tx1")
+		for line := range strings.Lines(id) {
+			if seen[line] {
+				t.Fatalf("two sandboxes share %q", line)
+			}
+			seen[line] = true
+		}
+		s := b.state(ref.ID)
+		if seen[s.HostIP] {
+			t.Fatalf("two sandboxes share the host address %s", s.HostIP)
+		}
+		seen[s.HostIP] = true
+	}
+}
+
+func TestDamagedSnapshotIsRefused(t *testing.T) {
+	b := newBench(t, "wdam")
+	ref := b.create()
+	_, err := b.Pause(t.Context(), ref)
+	check(t, err)
+	state := b.dir + "/s/" + string(ref.ID) + "/snap-1/state"
+	data, err := os.ReadFile(state)
+	check(t, err)
+	data[len(data)/2] ^= 1
+	check(t, os.WriteFile(state, data, 0o600))
+	ref.Generation++
+	if _, err := b.Resume(t.Context(), ref); fault.ReasonOf(err) != "snapshot_damaged" {
+		t.Fatalf("resume from a damaged snapshot: %v", err)
+	}
+	if s := b.state(ref.ID); s.State != sandbox.Paused {
+		t.Fatalf("after a refused resume it is %s", s.State)
+	}
+	data[len(data)/2] ^= 1
+	check(t, os.WriteFile(state, data, 0o600))
+	_, err = b.Resume(t.Context(), ref)
+	check(t, err)
+	if got := b.sh(ref, "echo whole"); got != "whole" {
+		t.Fatal("the sandbox does not work after the snapshot was mended")
+	}
+}
