@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net/http"
@@ -13,8 +14,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// copyBuffer is how much of a download is held at a time, in bytes.
-const copyBuffer = 128 << 10
+// copyBuffer is how much of a download is read, and written, at a time, in
+// bytes.
+const copyBuffer = 64 << 10
 
 // downloadFile sends the file that the body names.
 func (s *server) downloadFile(w http.ResponseWriter, r *http.Request) {
@@ -48,25 +50,36 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, path, user string)
 		return
 	}
 	defer f.Body.Close()
-	h := w.Header()
-	h.Set("Content-Type", "application/octet-stream")
-	h.Set("Content-Disposition", attachment(f.Name))
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	if f.Size >= 0 {
-		h.Set("Content-Length", strconv.FormatInt(f.Size, 10))
+	src := bufio.NewReaderSize(f.Body, copyBuffer)
+	if r.Method != http.MethodHead {
+		// A failure of the first read can still be told; io.EOF is an empty file.
+		if _, err := src.Peek(1); err != nil && !errors.Is(err, io.EOF) {
+			s.fail(w, r, err)
+			return
+		}
 	}
+	setFileHeaders(w.Header(), f)
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodHead {
 		return
 	}
 	p := pace{http.NewResponseController(w), s.StallTimeout}
 	defer p.end()
-	if err := sendBody(pacedWriter{w, p}, f); err != nil {
+	if err := sendBody(pacedWriter{w, p}, src, f.Size); err != nil {
 		recordError(r.Context(), err)
 		// The status is out: a cut connection is the only way left to say
 		// that the file is not whole.
 		panic(http.ErrAbortHandler)
+	}
+}
+
+func setFileHeaders(h http.Header, f *control.File) {
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Disposition", attachment(f.Name))
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if f.Size >= 0 {
+		h.Set("Content-Length", strconv.FormatInt(f.Size, 10))
 	}
 }
 
@@ -84,18 +97,15 @@ func (s *server) open(r *http.Request, path, user string) (*control.File, error)
 	return s.Sandboxes.ReadFile(r.Context(), id, path, user)
 }
 
-// sendBody copies f to w: as many bytes as were announced, or all there are.
-func sendBody(w io.Writer, f *control.File) error {
-	src := io.Reader(f.Body)
-	if f.Size >= 0 {
-		src = io.LimitReader(src, f.Size)
+// sendBody copies src to w: as many bytes as were announced, or all there are
+// if size is negative.
+func sendBody(w io.Writer, src io.Reader, size int64) error {
+	if size >= 0 {
+		src = io.LimitReader(src, size)
 	}
 	n, err := io.CopyBuffer(w, struct{ io.Reader }{src}, make([]byte, copyBuffer))
-	if err == nil && f.Size >= 0 && n < f.Size {
-		err = fault.Wrap(io.ErrUnexpectedEOF, fault.HostFailed, "download_incomplete", "the file ended too early")
-	}
-	if errors.Is(err, io.EOF) {
-		err = nil
+	if err == nil && n < size {
+		return fault.Wrap(io.ErrUnexpectedEOF, fault.HostFailed, "download_incomplete", "the file ended too early")
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package rest
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -225,12 +225,13 @@ func (c closeNotify) Close() error {
 // TestBrokenDownloadDoesNotLookWhole: an error before the first byte has the
 // error shape (see TestBadInput); one after it cuts the connection.
 func TestBrokenDownloadDoesNotLookWhole(t *testing.T) {
-	w, path := filesWorld(t)
+	hello := func() io.Reader { return strings.NewReader("hello") }
 	for name, f := range map[string]control.File{
-		"known size":   {Size: 10, Body: io.NopCloser(io.MultiReader(strings.NewReader("hello"), failing{}))},
-		"unknown size": {Size: -1, Body: io.NopCloser(io.MultiReader(strings.NewReader("hello"), failing{}))},
-		"too short":    {Size: 10, Body: io.NopCloser(strings.NewReader("hello"))},
+		"known size":   {Size: 10, Body: io.NopCloser(io.MultiReader(hello(), failing{}))},
+		"unknown size": {Size: -1, Body: io.NopCloser(io.MultiReader(hello(), failing{}))},
+		"too short":    {Size: 10, Body: io.NopCloser(hello())},
 	} {
+		w, path := filesWorld(t)
 		w.fake.open = func() *control.File { return &f }
 		resp, err := client.Get(w.url + path + "?path=/special")
 		if err == nil {
@@ -241,6 +242,7 @@ func TestBrokenDownloadDoesNotLookWhole(t *testing.T) {
 			t.Errorf("%s: the download looks whole", name)
 		}
 	}
+	w, path := filesWorld(t)
 	w.fake.open = func() *control.File {
 		return &control.File{Name: "grown", Size: 5, Body: io.NopCloser(strings.NewReader("hello and more"))}
 	}
@@ -249,9 +251,21 @@ func TestBrokenDownloadDoesNotLookWhole(t *testing.T) {
 	}
 }
 
+func TestDownloadThatFailsAtOnce(t *testing.T) {
+	w, path := filesWorld(t)
+	w.fake.open = func() *control.File {
+		return &control.File{Name: "gone", Size: 5, Body: io.NopCloser(failing{})}
+	}
+	if a := w.want(w.call("GET", path+"?path=/special", ""), http.StatusBadGateway); a.fault(w).Code != "host_failed" {
+		t.Errorf("%s", a.body)
+	}
+}
+
 type failing struct{}
 
-func (failing) Read([]byte) (int, error) { return 0, errors.New("the guest went away") }
+func (failing) Read([]byte) (int, error) {
+	return 0, fault.New(fault.HostFailed, "host_failed", "the guest went away")
+}
 
 func TestAttachmentNamesAreSafe(t *testing.T) {
 	for name, want := range map[string]string{
