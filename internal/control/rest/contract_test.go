@@ -60,9 +60,8 @@ func TestRouterAndDocumentAgree(t *testing.T) {
 	}
 }
 
-// TestEveryFaultIsDocumented: any kind may come out of any operation on
-// sandboxes' hosts; the statuses of faults that a use case can return must be
-// in the document where it is used.
+// TestEveryFaultIsDocumented: an operation that reaches a host can fail with
+// any kind, so the document has the status of each.
 func TestEveryFaultIsDocumented(t *testing.T) {
 	for _, kind := range fault.Kinds() {
 		status := faulthttp.Status(kind)

@@ -227,8 +227,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 	}
 	everyFieldFilled(t, sandboxOf(sb))
 	everyFieldFilled(t, hostOf(host))
-	var zone *time.Location = sandboxOf(sb).CreatedAt.Location()
-	if zone != time.UTC || sandboxOf(sb).EndedAt.Location() != time.UTC {
+	if sandboxOf(sb).CreatedAt.Location() != time.UTC || sandboxOf(sb).EndedAt.Location() != time.UTC {
 		t.Error("times are not in UTC")
 	}
 }
