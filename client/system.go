@@ -31,6 +31,9 @@ type Host struct {
 	// Draining hosts take no new sandboxes.
 	Draining  bool `json:"draining"`
 	Reachable bool `json:"reachable"`
+	// BootRetries counts boots that needed a second try since its agent
+	// started.
+	BootRetries int64 `json:"boot_retries"`
 	// SeenAt is when it last answered.
 	SeenAt *time.Time `json:"seen_at"`
 }

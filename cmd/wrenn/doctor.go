@@ -21,9 +21,10 @@ type doctorConfig struct {
 func (p program) addDoctor() {
 	cfg := new(doctorConfig)
 	cmd := &cobra.Command{
-		Use:   "doctor [flags]",
-		Short: "Say what this machine can do and what it lacks",
-		Long:  "Say what this machine can do as a host of sandboxes, and what is missing, with the command that mends it.\nIt ends with code 1 when sandboxes cannot run.",
+		Use:         "doctor [flags]",
+		Annotations: map[string]string{printsJSON: ""},
+		Short:       "Say what this machine can do and what it lacks",
+		Long:        "Say what this machine can do as a host of sandboxes, and what is missing, with the command that mends it.\nIt ends with code 1 when sandboxes cannot run.",
 	}
 	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.database, &cfg.host}, func(ctx context.Context, _ []string) error {
 		checks := doctor.Run(ctx, doctor.Config{

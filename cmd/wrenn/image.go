@@ -51,7 +51,7 @@ func (p program) addImage() {
 // addParent adds a command that only holds others.
 func (p program) addParent(cmd *cobra.Command) {
 	cmd.Args = noArgs
-	hideClientFlags(cmd)
+	hideForeignFlags(cmd)
 	cmd.GroupID = cli.GroupServer
 	p.app.Root().AddCommand(cmd)
 }

@@ -46,6 +46,7 @@ func (p program) addKey() {
 
 func (p program) addKeyCommand(parent, cmd *cobra.Command, do func(context.Context, *auth.Service, []string) error) {
 	cfg := new(keyConfig)
+	cmd.Annotations = map[string]string{printsJSON: ""}
 	p.add(parent, cmd, config{&cfg.data, &cfg.database}, func(ctx context.Context, args []string) error {
 		return withStore(ctx, cfg.data.layout(), cfg.database, func(store *postgres.Store) error {
 			keys, err := auth.New(store)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,6 +10,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/daemon"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/pgserver"
 )
 
@@ -26,6 +29,17 @@ func (l layout) probe() string       { return filepath.Join(l.root, "host", "pro
 func (l layout) images() string      { return filepath.Join(l.root, "images") }
 func (l layout) agentSocket() string { return filepath.Join(l.root, "run", "agent.sock") }
 
+// name begins the names of everything on the machine that belongs to the data
+// directory: namespaces, devices, control groups. Each directory has its own,
+// so that two installations on a machine never take each other's for leftovers.
+func (l layout) name() string {
+	if l.root == defaultDataDir {
+		return network.DefaultName
+	}
+	sum := sha256.Sum256([]byte(l.root))
+	return "w" + hex.EncodeToString(sum[:4])
+}
+
 // agentAddress is the agent's socket as clients of it write that.
 func (l layout) agentAddress() string { return "unix://" + l.agentSocket() }
 
@@ -33,15 +47,31 @@ func (l layout) postgres(s databaseSettings) pgserver.Config {
 	return pgserver.Config{Dir: filepath.Join(l.root, "postgres"), BinDir: s.postgresBin}
 }
 
-// make makes what is missing of the directory. Others may pass through it, for
-// VMs and the database run as users of their own; what is in it is closed.
+// make makes what is missing of the directory. Others must be able to pass
+// through it, whatever the umask and the mode it had, for VMs and the database
+// run as users of their own; what is in it is closed to them.
 func (l layout) make() error {
-	for dir, mode := range map[string]os.FileMode{l.root: 0o711, l.host(): 0o711, filepath.Dir(l.agentSocket()): 0o700} {
-		if err := os.MkdirAll(dir, mode); err != nil {
+	for _, dir := range []struct {
+		path string
+		mode os.FileMode
+	}{{l.root, 0o711}, {l.host(), 0o711}, {l.probe(), 0o700}, {filepath.Dir(l.agentSocket()), 0o700}} {
+		if err := makeDir(dir.path, dir.mode); err != nil {
 			return fault.Wrap(err, fault.Invalid, "invalid_data_dir", "the data directory %s cannot be made", l.root)
 		}
 	}
 	return nil
+}
+
+// makeDir makes sure that there is a directory with at least mode.
+func makeDir(path string, mode os.FileMode) error {
+	if err := os.MkdirAll(path, mode); err != nil {
+		return err
+	}
+	st, err := os.Stat(path)
+	if err != nil || st.Mode().Perm()&mode == mode {
+		return err
+	}
+	return os.Chmod(path, st.Mode().Perm()|mode)
 }
 
 // lockForUp makes this process the only wrenn up of the directory.

@@ -55,11 +55,11 @@ func (a hostAgent) openInto(ctx context.Context, m *machines) error {
 	if deps.Kernel, deps.Initramfs, err = prepareImages(ctx, deps.Images, logProgress(a.log)); err != nil {
 		return err
 	}
-	if deps.Network, err = network.Open(network.Config{Nameservers: nameservers(a.host.nameservers, a.log)}, a.log); err != nil {
+	if deps.Network, err = network.Open(a.network(), a.log); err != nil {
 		return err
 	}
 	_ = m.opened.Push("network", func(context.Context) error { return deps.Network.Close() })
-	if deps.Cgroups, err = cgroup.Open(network.DefaultName, a.log); err != nil {
+	if deps.Cgroups, err = cgroup.Open(a.dirs.name(), a.log); err != nil {
 		return err
 	}
 	_ = m.opened.Push("cgroups", func(context.Context) error { return deps.Cgroups.Close() })
@@ -71,6 +71,10 @@ func (a hostAgent) openInto(ctx context.Context, m *machines) error {
 		return err
 	}
 	return m.opened.Push("manager", func(context.Context) error { return m.manager.Close() })
+}
+
+func (a hostAgent) network() network.Config {
+	return network.Config{Name: a.dirs.name(), Nameservers: nameservers(a.host.nameservers, a.log)}
 }
 
 // driver returns the QEMU driver with the acceleration that is wanted and

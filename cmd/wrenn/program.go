@@ -51,9 +51,12 @@ func (p program) add(parent, cmd *cobra.Command, cfg config, run func(ctx contex
 		}
 		return asFailure(run(cmd.Context(), args))
 	}
-	hideClientFlags(cmd)
+	hideForeignFlags(cmd)
 	parent.AddCommand(cmd)
 }
+
+// printsJSON marks commands that look at --json.
+const printsJSON = "wrenn_json"
 
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
@@ -62,12 +65,16 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// hideClientFlags leaves out of cmd's help what only commands that use the
-// REST API look at.
-func hideClientFlags(cmd *cobra.Command) {
+// hideForeignFlags leaves out of cmd's help the flags of the root command that
+// it does not look at.
+func hideForeignFlags(cmd *cobra.Command) {
+	foreign := []string{"url", "api-key"}
+	if _, ok := cmd.Annotations[printsJSON]; !ok {
+		foreign = append(foreign, "json")
+	}
 	help := cmd.HelpFunc()
 	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		for _, name := range []string{"url", "api-key"} {
+		for _, name := range foreign {
 			if f := cmd.InheritedFlags().Lookup(name); f != nil {
 				f.Hidden = true
 			}

@@ -9,7 +9,7 @@ import (
 )
 
 func (p program) addVersion() {
-	cmd := &cobra.Command{Use: "version", Short: "Show what this wrenn is"}
+	cmd := &cobra.Command{Use: "version", Annotations: map[string]string{printsJSON: ""}, Short: "Show what this wrenn is"}
 	p.add(p.app.Root(), cmd, nil, func(context.Context, []string) error {
 		_, err := guestBinary()
 		v := struct {

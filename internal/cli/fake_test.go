@@ -39,7 +39,7 @@ func newFake(t testing.TB) (*fake, string) {
 	mux.HandleFunc("POST /v1/sandboxes", f.create)
 	mux.HandleFunc("GET /v1/sandboxes", f.list)
 	mux.HandleFunc("GET /v1/hosts", f.hosts)
-	mux.HandleFunc("GET /v1/sandboxes/{id}", f.with(func(w http.ResponseWriter, _ *http.Request, sb *client.Sandbox) { answer(w, 200, sb) }))
+	mux.HandleFunc("GET /v1/sandboxes/{id}", f.with(f.read))
 	mux.HandleFunc("DELETE /v1/sandboxes/{id}", f.with(f.destroy))
 	mux.HandleFunc("POST /v1/sandboxes/{id}/pause", f.move("running", "paused"))
 	mux.HandleFunc("POST /v1/sandboxes/{id}/resume", f.move("paused", "running"))
@@ -48,7 +48,7 @@ func newFake(t testing.TB) (*fake, string) {
 	mux.HandleFunc("GET /v1/sandboxes/{id}/files", f.with(f.get))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Request-Id", "req-1")
-		if f.key != "" && r.Header.Get("Authorization") != "Bearer "+f.key {
+		if !f.admits(r) {
 			refuse(w, 401, "unauthenticated", "an API key is needed")
 			return
 		}
@@ -56,6 +56,19 @@ func newFake(t testing.TB) (*fake, string) {
 	}))
 	t.Cleanup(srv.Close)
 	return f, srv.URL
+}
+
+// demand makes the server ask for key from now on.
+func (f *fake) demand(key string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.key = key
+}
+
+func (f *fake) admits(r *http.Request) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.key == "" || r.Header.Get("Authorization") == "Bearer "+f.key
 }
 
 func answer(w http.ResponseWriter, status int, v any) {
@@ -129,6 +142,12 @@ func (f *fake) with(h func(http.ResponseWriter, *http.Request, *client.Sandbox))
 		}
 		h(w, r, sb)
 	}
+}
+
+func (f *fake) read(w http.ResponseWriter, _ *http.Request, sb *client.Sandbox) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	answer(w, 200, sb)
 }
 
 func (f *fake) destroy(w http.ResponseWriter, _ *http.Request, sb *client.Sandbox) {

@@ -89,9 +89,17 @@ func showEnd(sb client.Sandbox, now time.Time) string {
 		return showAge(now.Sub(*sb.EndedAt)) + " ago"
 	case sb.StopReason != nil:
 		return *sb.StopReason
-	case sb.Status != client.StatusRunning || sb.TimeoutSec == 0 || sb.LastActiveAt == nil:
+	case sb.Status != client.StatusRunning || sb.TimeoutSec == 0 || lastUse(sb) == nil:
 		return "-"
 	default:
-		return "in " + showAge(sb.LastActiveAt.Add(time.Duration(sb.TimeoutSec)*time.Second).Sub(now))
+		return "in " + showAge(lastUse(sb).Add(time.Duration(sb.TimeoutSec)*time.Second).Sub(now))
 	}
+}
+
+// lastUse is when the idle time of a sandbox began.
+func lastUse(sb client.Sandbox) *time.Time {
+	if sb.LastActiveAt != nil {
+		return sb.LastActiveAt
+	}
+	return sb.StartedAt
 }

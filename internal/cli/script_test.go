@@ -37,7 +37,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			// needkey KEY makes the server demand an API key from now on.
 			"needkey": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Value("fake").(*fake).key = args[0]
+				ts.Value("fake").(*fake).demand(args[0])
 			},
 			// exit CODE COMMAND... runs a command that must end with CODE.
 			"exit": func(ts *testscript.TestScript, _ bool, args []string) {

@@ -118,9 +118,12 @@ func (c Config) resolve() (Config, error) {
 	if err != nil {
 		return c, err
 	}
-	// 0711: the unprivileged server must reach its directories, which are
-	// closed to everyone else.
-	if err := os.Mkdir(abs, 0o711); err != nil && !os.IsExist(err) {
+	// 0711, whatever the umask: the unprivileged server must reach its
+	// directories, which are closed to everyone else.
+	if err = os.Mkdir(abs, 0o711); err == nil {
+		err = os.Chmod(abs, 0o711)
+	}
+	if err != nil && !os.IsExist(err) {
 		return c, fault.Wrap(err, fault.Invalid, "postgres_dir", "cannot make the directory %s for PostgreSQL", abs)
 	}
 	if c.Dir, err = filepath.EvalSymlinks(abs); err != nil {

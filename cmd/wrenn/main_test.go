@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/cli"
+	"github.com/wrenn-dev/wrenn/internal/daemon"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
+)
+
+func TestMain(m *testing.M) {
+	kvmprobe.MaybeChild()
+	os.Exit(m.Run())
+}
+
+// outcome is how a command line ended.
+type outcome struct {
+	code     int
+	out, err string
+}
+
+// wrenn runs one command line in this process. env has NAME=VALUE.
+func wrenn(t *testing.T, env []string, args ...string) outcome {
+	t.Helper()
+	var out, errs bytes.Buffer
+	lookup := func(name string) (string, bool) {
+		for _, e := range env {
+			if k, v, _ := strings.Cut(e, "="); k == name {
+				return v, true
+			}
+		}
+		return "", false
+	}
+	code := newProgram(cli.IO{In: strings.NewReader(""), Out: &out, Err: &errs, LookupEnv: lookup}).Run(t.Context(), args)
+	return outcome{code, out.String(), errs.String()}
+}
+
+func TestWrongCommandLines(t *testing.T) {
+	cases := []struct {
+		args []string
+		env  []string
+		want string
+	}{
+		{args: []string{"up", "surplus"}, want: `up does not take "surplus"`},
+		{args: []string{"up", "--log-format", "xml"}, want: `--log-format is text or json, not "xml"`},
+		{args: []string{"up"}, env: []string{"WRENN_LOG_LEVEL=loud"}, want: "--log-level is debug, info, warn or error"},
+		{args: []string{"up"}, env: []string{"WRENN_RETENTION=soon"}, want: "the environment variable WRENN_RETENTION: "},
+		{args: []string{"up", "--listen", "8080"}, want: "--listen is host:port"},
+		{args: []string{"up", "--min-isolation", "total"}, want: "minimum isolation"},
+		{args: []string{"up", "--accel", "hvf"}, want: "--accel is auto, kvm or tcg"},
+		{args: []string{"up", "--nameserver", "dns.example"}, want: "--nameserver is an IP address"},
+		{args: []string{"server"}, want: "DATABASE_URL or --database-url is needed"},
+		{args: []string{"server"}, env: []string{"DATABASE_URL=postgres://x"}, want: "at least one --host NAME=ADDRESS is needed"},
+		{args: []string{"server", "--host", "one"}, env: []string{"DATABASE_URL=postgres://x"}, want: "--host is NAME=ADDRESS"},
+		{args: []string{"agent", "--listen", "127.0.0.1:7070"}, want: "needs --token-file or --token"},
+		{args: []string{"agent", "--token", "a", "--token-file", "b"}, want: "exclude each other"},
+		{args: []string{"agent", "--token-file", "/nosuch"}, want: "/nosuch"},
+		{args: []string{"image", "build", "--template", "alpine"}, want: `no recipe for the template "alpine"`},
+		{args: []string{"key", "create"}, want: "create needs a NAME for the key"},
+	}
+	for _, c := range cases {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			got := wrenn(t, c.env, c.args...)
+			if got.code != 2 || !strings.Contains(got.err, c.want) || !strings.Contains(got.err, "usage: wrenn "+c.args[0]) {
+				t.Errorf("ended with %d and %q, want 2 and %q", got.code, got.err, c.want)
+			}
+		})
+	}
+}
+
+func TestDownWithoutUp(t *testing.T) {
+	got := wrenn(t, nil, "down", "--data-dir", t.TempDir())
+	if got.code != 0 || !strings.Contains(got.err, "no wrenn up uses") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestSecondUpIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("wrenn up needs root")
+	}
+	dir := t.TempDir()
+	release, err := daemon.Lock(layout{dir}.lock())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	got := wrenn(t, nil, "up", "--data-dir", dir)
+	if got.code != 1 || !strings.Contains(got.err, "(already_up)") || !strings.Contains(got.err, "wrenn down --data-dir "+dir) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestKeys makes, lists and revokes a key in an embedded database that is
+// started for each command.
+func TestKeys(t *testing.T) {
+	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb"); len(found) == 0 {
+		if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "pg") {
+			t.Fatal("PostgreSQL is required and not installed")
+		}
+		t.Skip("PostgreSQL is not installed")
+	}
+	// Not t.TempDir: the server runs as another user, who must get in.
+	dir, err := os.MkdirTemp("", "wrenn-key-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+
+	made := wrenn(t, []string{"WRENN_DATA_DIR=" + dir}, "key", "create", "ci")
+	if made.code != 0 || !strings.HasPrefix(made.out, "wrn_") {
+		t.Fatalf("create: %+v", made)
+	}
+	var keys []keyOutput
+	listed := wrenn(t, nil, "key", "ls", "--json", "--data-dir", dir)
+	if err := json.Unmarshal([]byte(listed.out), &keys); err != nil || len(keys) != 1 || keys[0].Name != "ci" || keys[0].Key != "" {
+		t.Fatalf("ls: %+v (%v)", listed, err)
+	}
+	if got := wrenn(t, nil, "key", "revoke", "--data-dir", dir, keys[0].ID); got.code != 0 {
+		t.Errorf("revoke: %+v", got)
+	}
+	if got := wrenn(t, nil, "key", "revoke", "--data-dir", dir, "key_nosuch"); got.code != 1 {
+		t.Errorf("revoke of an unknown key: %+v", got)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	if got := wrenn(t, nil, "version"); got.code != 0 || !strings.HasPrefix(got.out, "wrenn "+version+" (go") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestHelpOfServersLeavesClientFlagsOut(t *testing.T) {
+	if got := wrenn(t, nil, "up", "--help"); strings.Contains(got.out, "--api-key") || !strings.Contains(got.out, "--data-dir") {
+		t.Errorf("got %s", got.out)
+	}
+	if got := wrenn(t, nil, "ls", "--help"); !strings.Contains(got.out, "--api-key") {
+		t.Errorf("got %s", got.out)
+	}
+}
