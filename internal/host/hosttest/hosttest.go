@@ -15,9 +15,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
@@ -83,7 +86,8 @@ var guest struct {
 	err  error
 }
 
-// GuestBinary builds the guest agent once per process.
+// GuestBinary returns the guest agent: the file that WRENN_TEST_GUEST names,
+// for machines without Go, or else one built once per process.
 func GuestBinary(t testing.TB) []byte {
 	t.Helper()
 	guest.once.Do(func() { guest.data, guest.err = buildGuest() })
@@ -94,6 +98,9 @@ func GuestBinary(t testing.TB) []byte {
 }
 
 func buildGuest() ([]byte, error) {
+	if ready := os.Getenv("WRENN_TEST_GUEST"); ready != "" {
+		return os.ReadFile(ready)
+	}
 	dir, err := os.MkdirTemp("", "wrenn-guest")
 	if err != nil {
 		return nil, err
@@ -106,6 +113,21 @@ func buildGuest() ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}
 	return os.ReadFile(path)
+}
+
+// Patience stretches a deadline by WRENN_TEST_PATIENCE, a whole number, where
+// tests run on a machine much slower than any that serves sandboxes.
+func Patience(t testing.TB, d time.Duration) time.Duration {
+	t.Helper()
+	text := os.Getenv("WRENN_TEST_PATIENCE")
+	if text == "" {
+		return d
+	}
+	factor, err := strconv.Atoi(text)
+	if err != nil || factor < 1 {
+		t.Fatalf("WRENN_TEST_PATIENCE is a whole number from 1, not %q", text)
+	}
+	return time.Duration(factor) * d
 }
 
 // ImagesDir is the image store that tests share; see scripts/test.sh.
@@ -170,10 +192,19 @@ func Driver(t testing.TB) vmm.Driver {
 		t.Fatal(err)
 	}
 	d, err := qemu.New(t.Context(), qemu.Options{
-		Acceleration: vmm.Acceleration(acceleration), Reason: reason, TSCKHz: khz, MaxVCPUs: 2, Log: Log(),
+		Acceleration: vmm.Acceleration(acceleration), Reason: reason, TSCKHz: khz, MaxVCPUs: 2, KVMGroup: kvmGroup(), Log: Log(),
 	})
 	if err != nil {
 		missing(t, "%v", err)
 	}
 	return d
+}
+
+// kvmGroup is the group that may use /dev/kvm, 0 where there is none.
+func kvmGroup() int {
+	st, err := os.Stat("/dev/kvm")
+	if err != nil {
+		return 0
+	}
+	return int(st.Sys().(*syscall.Stat_t).Gid)
 }

@@ -43,13 +43,17 @@ func TestDriver(t *testing.T) {
 			t.Errorf("close network: %v", err)
 		}
 	})
-	vmmtest.Run(t, vmmtest.Fixture{Driver: deps.Driver, New: func(t *testing.T) vmmtest.Guest { return newGuest(t, deps) }})
+	vmmtest.Run(t, vmmtest.Fixture{
+		Driver: deps.Driver, Limit: hosttest.Patience(t, 45*time.Second),
+		New: func(t *testing.T) vmmtest.Guest { return newGuest(t, deps) },
+	})
 }
 
 // guest drives one guest through its own protocol.
 type guest struct {
 	client *guestclient.Client
 	cfg    vmm.Config
+	exec   time.Duration // bounds one command
 }
 
 func newGuest(t *testing.T, deps host.Deps) vmmtest.Guest {
@@ -73,7 +77,7 @@ func newGuest(t *testing.T, deps host.Deps) vmmtest.Guest {
 	for _, p := range []string{cfg.Dir, cfg.Disk, cfg.MemoryFile} {
 		check(t, os.Chown(p, uid, uid))
 	}
-	g := &guest{cfg: cfg, client: guestclient.New(func(ctx context.Context) (net.Conn, error) {
+	g := &guest{cfg: cfg, exec: hosttest.Patience(t, 20*time.Second), client: guestclient.New(func(ctx context.Context) (net.Conn, error) {
 		return slot.Dial(ctx, network.AgentPort)
 	})}
 	t.Cleanup(g.client.Close)
@@ -130,7 +134,7 @@ func (g *guest) shell(ctx context.Context, script string) (string, error) {
 	stdin := false
 	stream, err := g.client.Start(ctx, &process.StartRequest{
 		Process: &process.ProcessConfig{Cmd: "/bin/sh", Args: []string{"-c", script}}, Stdin: &stdin,
-	}, guestclient.StartOptions{Timeout: 20 * time.Second})
+	}, guestclient.StartOptions{Timeout: g.exec})
 	if err != nil {
 		return "", err
 	}

@@ -22,6 +22,8 @@ type Fixture struct {
 	Driver vmm.Driver
 	// New makes the resources of one VM, freed at the end of the test.
 	New func(t *testing.T) Guest
+	// Limit bounds every single test; a cold boot under emulation takes seconds.
+	Limit time.Duration
 }
 
 // Guest is the surroundings of one VM.
@@ -40,9 +42,6 @@ type Guest struct {
 	Capture func(ctx context.Context, pid int, base, dst string) error
 }
 
-// limit bounds every single test; a cold boot under emulation takes seconds.
-const limit = 45 * time.Second
-
 // Run runs the whole suite.
 func Run(t *testing.T, f Fixture) {
 	t.Run("BootPauseResume", f.bootPauseResume)
@@ -55,7 +54,7 @@ func Run(t *testing.T, f Fixture) {
 
 func (f Fixture) start(t *testing.T) (context.Context, Guest, vmm.VM) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(t.Context(), f.Limit)
 	t.Cleanup(cancel)
 	g := f.New(t)
 	vm, err := f.Driver.Start(ctx, g.Config)
@@ -165,7 +164,7 @@ func (f Fixture) exitIsNoticed(t *testing.T) {
 }
 
 func (f Fixture) adoptAndFind(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(t.Context(), f.Limit)
 	defer cancel()
 	g := f.New(t)
 	vm, err := f.Driver.Start(ctx, g.Config)
@@ -206,7 +205,7 @@ func (f Fixture) adoptAndFind(t *testing.T) {
 }
 
 func (f Fixture) startFailsClean(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(t.Context(), f.Limit)
 	defer cancel()
 	g := f.New(t)
 	g.Config.RootImage = filepath.Join(t.TempDir(), "missing")
@@ -218,7 +217,7 @@ func (f Fixture) startFailsClean(t *testing.T) {
 }
 
 func (f Fixture) restoreRefusesDamage(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(t.Context(), f.Limit)
 	defer cancel()
 	g := f.New(t)
 	state := filepath.Join(filepath.Dir(g.Config.Dir), "state")

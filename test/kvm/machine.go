@@ -1,0 +1,113 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/tsc"
+	"github.com/wrenn-dev/wrenn/test/kvm/plan"
+)
+
+// machine is an emulated machine whose processor offers AMD's virtualisation.
+type machine struct {
+	vmlinux, initramfs, root string
+	memoryMB, cpus           int
+}
+
+// run boots the machine, shows its console, and returns once it is off. The
+// error says which step of the plan failed, or that the machine never said.
+func (m machine) run(ctx context.Context, show io.Writer) error {
+	khz, err := tsc.HostKHz()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", m.args(khz)...)
+	cmd.Stderr = show
+	console, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	// Pdeathsig fires when the starting thread ends, so that one is kept.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	verdict := follow(console, show)
+	err = cmd.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("the machine was stopped: %w", context.Cause(ctx))
+	case verdict == nil:
+		return errors.Join(errors.New("the machine ended without a verdict"), err)
+	default:
+		return verdict()
+	}
+}
+
+func (m machine) args(khz uint64) []string {
+	return []string{
+		"-M", "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on",
+		// The nested page tables of AMD's virtualisation are emulated, Intel's are not.
+		"-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max",
+		"-m", strconv.Itoa(m.memoryMB), "-smp", strconv.Itoa(m.cpus),
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-blockdev", "driver=file,node-name=root,filename=" + m.root + ",read-only=on",
+		"-device", "virtio-blk-device,drive=root",
+		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+		"-kernel", m.vmlinux, "-initrd", m.initramfs,
+		// Without a timer to calibrate against, the kernel must be told.
+		"-append", fmt.Sprintf("console=ttyS0 quiet loglevel=3 panic=-1 reboot=t no_timer_check random.trust_cpu=1 "+
+			"tsc_early_khz=%d tsc=reliable mitigations=off init_on_alloc=0", khz),
+	}
+}
+
+// follow shows every line of the console with the seconds since the start. It
+// returns at the console's end what the machine said about the plan, or nil.
+func follow(console io.Reader, show io.Writer) (verdict func() error) {
+	began := time.Now()
+	lines := bufio.NewReaderSize(console, 64<<10)
+	for {
+		raw, _, err := lines.ReadLine() // a longer line comes in pieces, which is good enough
+		if err != nil {
+			return verdict
+		}
+		line := strings.TrimRight(string(raw), "\r")
+		fmt.Fprintf(show, "[%4.0f s] %s\n", time.Since(began).Seconds(), line)
+		if step, ok := strings.CutPrefix(line, plan.Verdict); ok {
+			verdict = func() error { return judge(step) }
+		}
+	}
+}
+
+func judge(step string) error {
+	n, err := strconv.Atoi(step)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the machine's verdict is %q", step)
+	case n == 0:
+		return nil
+	default:
+		return fmt.Errorf("step %d failed", n)
+	}
+}
+
+// workDir makes the directory for the images of one run and returns its
+// removal.
+func workDir() (dir string, remove func() error, err error) {
+	dir, err = os.MkdirTemp("/var/tmp", "wrenn-kvm")
+	return dir, func() error { return os.RemoveAll(dir) }, err
+}

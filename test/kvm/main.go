@@ -1,0 +1,143 @@
+// Command kvm tests the KVM path on machines that have no KVM: it boots an
+// emulated machine whose processor offers virtualisation, and runs in it, on
+// its real /dev/kvm, the suite that every VMM driver passes and the life of
+// one sandbox. scripts/test-kvm.sh builds what it needs and calls it.
+//
+// The machine has the guest kernel of the image store, a root image made of
+// this host's QEMU with its libraries, the product, and the image store's
+// kernel and template. Two layers of emulation make it slow: minutes, not
+// seconds. Its files are removed at the end, however it ends.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/test/kvm/plan"
+)
+
+// modules of the kernel, beside those of every guest, that a host needs: KVM
+// itself, taps and pairs of devices, and the firewall's parts.
+var modules = []string{
+	"kvm_amd", "tun", "veth", "nf_tables", "nf_conntrack", "nft_ct", "nft_nat", "nft_masq", "nft_chain_nat", "nft_reject_inet",
+}
+
+type options struct {
+	bin, images    string
+	limit          time.Duration
+	memoryMB, cpus int
+	patience       int
+	tests          string
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.bin, "bin", "", "directory with wrenn, wrenn-guest, inside, qemu.test and host.test, all static")
+	flag.StringVar(&o.images, "images", insideImages, "image store with a kernel and the default template")
+	flag.DurationVar(&o.limit, "limit", 25*time.Minute, "longest time the machine may run")
+	flag.IntVar(&o.memoryMB, "memory", 5120, "memory of the machine, in MiB")
+	flag.IntVar(&o.cpus, "cpus", 2, "processors of the machine; more than 1 needs QEMU 8.1")
+	flag.IntVar(&o.patience, "patience", 8, "how many times longer than usual the tests wait")
+	flag.StringVar(&o.tests, "run", "^TestLifecycle$", "tests of the host to run, as go test -run has it")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := o.run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "test-kvm: FAILED:", err)
+		os.Exit(1)
+	}
+	fmt.Println("test-kvm: passed")
+}
+
+func (o options) run(ctx context.Context) (err error) {
+	began := time.Now()
+	dir, remove, err := workDir()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	m, err := o.prepare(ctx, dir)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("images made in %.1f s; the machine boots\n", time.Since(began).Seconds())
+	ctx, cancel := context.WithTimeoutCause(ctx, o.limit, fmt.Errorf("the limit of %v is over", o.limit))
+	defer cancel()
+	return m.run(ctx, os.Stdout)
+}
+
+// prepare makes the files of the machine in dir.
+func (o options) prepare(ctx context.Context, dir string) (machine, error) {
+	log := slog.New(slog.DiscardHandler)
+	images, err := image.Open(o.images, log)
+	if err != nil {
+		return machine{}, err
+	}
+	kernel, err := images.Kernel()
+	if err != nil {
+		return machine{}, err
+	}
+	first, err := os.ReadFile(filepath.Join(o.bin, "inside"))
+	if err != nil {
+		return machine{}, err
+	}
+	// In a store of its own: the shared one keeps only the newest few.
+	own, err := image.Open(filepath.Join(dir, "images"), log)
+	if err != nil {
+		return machine{}, err
+	}
+	initramfs, err := own.EnsureInitramfs(ctx, kernel, first, modules...)
+	if err != nil {
+		return machine{}, err
+	}
+	root := tree{filepath.Join(dir, "root")}
+	if err := root.build(ctx, o.bin, images, o.plan()); err != nil {
+		return machine{}, err
+	}
+	disk := filepath.Join(dir, "root.erofs")
+	if out, err := exec.CommandContext(ctx, "mkfs.erofs", "--all-root", disk, root.root).CombinedOutput(); err != nil {
+		return machine{}, fmt.Errorf("mkfs.erofs: %w: %s", err, out)
+	}
+	return machine{
+		vmlinux: kernel.Vmlinux, initramfs: initramfs.Path, root: disk, memoryMB: o.memoryMB, cpus: o.cpus,
+	}, os.RemoveAll(root.root)
+}
+
+// plan is what runs inside.
+func (o options) plan() []plan.Step {
+	env := []string{
+		// The driver is asked for KVM, so that it fails where the probe would
+		// have chosen otherwise; and nothing may be skipped.
+		"WRENN_TEST_ACCEL=kvm", "WRENN_REQUIRE=vm,root",
+		"WRENN_TEST_IMAGES=" + insideImages, "WRENN_TEST_GUEST=/kvm/wrenn-guest",
+		"WRENN_TEST_PATIENCE=" + strconv.Itoa(o.patience),
+	}
+	suite := func(name, binary, run string) plan.Step {
+		return plan.Step{
+			Name: name, Env: env,
+			Args: []string{binary, "-test.v", "-test.count=1", "-test.timeout=" + o.limit.String(), "-test.run=" + run},
+		}
+	}
+	return []plan.Step{
+		{
+			Name: "probe",
+			Args: []string{
+				"/kvm/wrenn", "doctor", "--accel", "kvm", "--data-dir", filepath.Dir(insideImages),
+				"--database-url", "postgres:///not-needed",
+			},
+		},
+		suite("driver suite", "/kvm/qemu.test", "^TestDriver$"),
+		suite("one sandbox", "/kvm/host.test", o.tests),
+	}
+}

@@ -1,0 +1,20 @@
+// Package plan is what the machine outside and the first process inside tell
+// each other: which programs to run, and how that ended.
+//
+// test/kvm writes the plan into the machine's root image and reads the
+// verdict from its console; test/kvm/inside does the opposite.
+package plan
+
+// Path is the plan's place in the root image.
+const Path = "/kvm/plan.json"
+
+// Verdict begins the last line on the console; the number of the first step
+// that failed follows, or 0.
+const Verdict = "wrenn-kvm: failed step "
+
+// Step is one program to run. The first that does not end with 0 ends the run.
+type Step struct {
+	Name string   `json:"name"`
+	Args []string `json:"args"` // the program's path first
+	Env  []string `json:"env"`
+}
