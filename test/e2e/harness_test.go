@@ -1,0 +1,128 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/client"
+	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// patience is how long anything may take. It is generous on purpose: VMs are
+// emulated on small, busy machines, and no test here is about speed.
+const patience = 3 * time.Minute
+
+// small is what most sandboxes here ask for, to leave room for many.
+var small = client.CreateRequest{MemoryMB: 256, DiskMB: 512, TimeoutSec: new(int)}
+
+// needVMs skips the test where VMs cannot be run, or fails it where they are
+// demanded.
+func needVMs(t testing.TB) {
+	t.Helper()
+	template := filepath.Join(hosttest.ImagesDir(), "templates", "minimal", "current")
+	var why string
+	if os.Geteuid() != 0 {
+		why = "this is not root"
+	} else if _, err := os.Stat(template); err != nil {
+		why = err.Error()
+	} else if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
+		why = err.Error()
+	}
+	switch {
+	case why == "":
+	case hosttest.Required("vm"):
+		t.Fatalf("WRENN_REQUIRE demands real VMs, but %s", why)
+	default:
+		t.Skipf("no real VMs here: %s", why)
+	}
+}
+
+var built struct {
+	once sync.Once
+	path string
+	err  error
+}
+
+// binary returns the program under test.
+func binary(t testing.TB) string {
+	t.Helper()
+	built.once.Do(func() {
+		if built.path = os.Getenv("WRENN_BIN"); built.path != "" {
+			return
+		}
+		root, err := filepath.Abs("../..")
+		if err != nil {
+			built.err = err
+			return
+		}
+		cmd := exec.Command("make", "build")
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			built.err = errors.Join(err, errors.New(string(out)))
+		}
+		built.path = filepath.Join(root, "bin", "wrenn")
+	})
+	if built.err != nil {
+		t.Fatalf("build: %v", built.err)
+	}
+	return built.path
+}
+
+// wrenn runs a command of the program to its end.
+func wrenn(t testing.TB, env []string, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary(t), args...)
+	cmd.Env = append(os.Environ(), env...)
+	var out, diag bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &diag
+	err = cmd.Run()
+	return out.String(), diag.String(), err
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits for what nobody announces.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for tick := time.NewTicker(20 * time.Millisecond); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v: not yet: %s", patience, what)
+		}
+	}
+}
+
+// failure returns the API's error in err, or fails the test.
+func failure(t testing.TB, err error) *client.Error {
+	t.Helper()
+	var e *client.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("%v is not an error of the API", err)
+	}
+	return e
+}
+
+// wantFailure checks status and code of an error of the API.
+func wantFailure(t testing.TB, err error, status int, code string) {
+	t.Helper()
+	if e := failure(t, err); e.Status != status || e.Code != code {
+		t.Fatalf("failed with %d %s (%s), want %d %s", e.Status, e.Code, e.Message, status, code)
+	}
+}

@@ -1,0 +1,104 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// nothingLeft checks that a server that has ended, all of its sandboxes
+// destroyed, has left nothing on the machine. Processes that it finds are
+// killed, so that one failure is not the cause of others.
+func nothingLeft(t testing.TB, dir, name string) {
+	t.Helper()
+	for _, pid := range processesOf(dir) {
+		cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		t.Errorf("process %d is left: %.300q", pid, cmdline)
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	for _, pattern := range []string{
+		dir + "/host/s/*", // disks, snapshots, journals
+		"/run/netns/" + name + "-*",
+		"/sys/class/net/" + name + "-*",
+		"/sys/fs/cgroup/" + name,
+		"/sys/fs/cgroup/*/" + name,
+	} {
+		found, err := filepath.Glob(pattern)
+		check(t, err)
+		if len(found) > 0 {
+			t.Errorf("left: %v", found)
+		}
+	}
+	if line := lineWith(string(output(t, "nft", "list", "tables")), name); line != "" {
+		t.Errorf("an nft table is left: %s", line)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	check(t, err)
+	for _, part := range []string{dir + "/", "/run/netns/" + name + "-"} {
+		if line := lineWith(string(mounts), part); line != "" {
+			t.Errorf("a mount is left: %s", line)
+		}
+	}
+}
+
+// processesOf returns the processes that belong to a data directory: those
+// that work in it, name it in their command line or carry it as a mark.
+func processesOf(dir string) (pids []int) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		cwd, _ := os.Readlink(filepath.Join("/proc", e.Name(), "cwd"))
+		cmdline, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if strings.HasPrefix(cwd, dir) || strings.Contains(string(cmdline), dir) || markOf(pid) != "" && strings.HasPrefix(markOf(pid), dir) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// markOf returns the directory that a VM process carries in its environment.
+func markOf(pid int) string {
+	env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	for entry := range strings.SplitSeq(string(env), "\x00") {
+		if mark, ok := strings.CutPrefix(entry, "WRENN_VM_DIR="); ok {
+			return mark
+		}
+	}
+	return ""
+}
+
+// vmOf returns the VM process of a sandbox, 0 if there is none.
+func vmOf(dir, id string) int {
+	for _, pid := range processesOf(filepath.Join(dir, "host", "s", id)) {
+		if strings.HasPrefix(markOf(pid), filepath.Join(dir, "host", "s", id)+"/") {
+			return pid
+		}
+	}
+	return 0
+}
+
+func lineWith(text, part string) string {
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, part) {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
+}
+
+func output(t testing.TB, name string, args ...string) []byte {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
+	}
+	return out
+}

@@ -1,0 +1,24 @@
+package e2e
+
+import "testing"
+
+// TestProduct tests one server in all that its users do, several at once, as
+// a server is used.
+func TestProduct(t *testing.T) {
+	s := startUp(t)
+	t.Run("bad input", func(t *testing.T) { testBadInput(t, s) })
+	for name, test := range map[string]func(*testing.T, *server){
+		"create":   testCreate,
+		"exec":     testExec,
+		"files":    testFiles,
+		"pause":    testPause,
+		"list":     testList,
+		"endings":  testEndings,
+		"contract": testServedDocuments,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, s)
+		})
+	}
+}

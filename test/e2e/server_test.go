@@ -1,0 +1,109 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/client"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+)
+
+// server is a `wrenn up` with a data directory of its own.
+type server struct {
+	*client.Client
+	// dir is the data directory, name begins the names of what it has on the
+	// machine.
+	dir, name string
+	args      []string
+	*process
+}
+
+// startUp starts a server that serves when startUp returns. With the test it
+// is stopped, and must have left nothing.
+func startUp(t *testing.T, args ...string) *server {
+	t.Helper()
+	needVMs(t)
+	return startUpIn(t, hosttest.Dir(t), args...)
+}
+
+func startUpIn(t *testing.T, dir string, args ...string) *server {
+	t.Helper()
+	check(t, os.Symlink(hosttest.ImagesDir(), filepath.Join(dir, "images")))
+	s := &server{dir: dir, args: args}
+	s.start(t)
+	t.Cleanup(func() { s.end(t) })
+	return s
+}
+
+// start runs `wrenn up`, again if one has ended.
+func (s *server) start(t *testing.T) {
+	t.Helper()
+	s.process = start(t, nil, append([]string{"up", "--data-dir", s.dir, "--listen", "127.0.0.1:0"}, s.args...)...)
+	s.name = s.await(t, "sandbox network is ready")["name"].(string)
+	s.Client = served(t, s.process)
+}
+
+// served returns a client of the control plane in p when it is ready.
+func served(t *testing.T, p *process) *client.Client {
+	t.Helper()
+	c := &client.Client{BaseURL: p.await(t, "the REST API is served")["url"].(string)}
+	eventually(t, "the server is ready", func() bool {
+		_, err := c.Ready(t.Context())
+		return err == nil
+	})
+	return c
+}
+
+// end destroys what there is, stops the server and looks for leftovers.
+func (s *server) end(t *testing.T) {
+	t.Helper()
+	destroyAll(t, s.Client)
+	s.stop(t, syscall.SIGTERM)
+	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("the server ended with %d:\n%s", code, s.tail(60))
+	}
+	nothingLeft(t, s.dir, s.name)
+}
+
+// destroyAll destroys every sandbox that lives.
+func destroyAll(t *testing.T, c *client.Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for sb, err := range c.All(ctx, client.ListOptions{Status: []string{"pending", "running", "paused"}}) {
+		if err != nil {
+			t.Errorf("list what is to be destroyed: %v", err)
+			return
+		}
+		if err := c.Destroy(ctx, sb.ID); err != nil {
+			t.Errorf("destroy %s: %v", sb.ID, err)
+		}
+	}
+}
+
+// create makes a sandbox that goes with the test.
+func create(t *testing.T, c *client.Client, in client.CreateRequest) *client.Sandbox {
+	t.Helper()
+	sb, err := c.Create(t.Context(), in)
+	check(t, err)
+	t.Cleanup(func() {
+		if err := c.Destroy(context.Background(), sb.ID); err != nil {
+			t.Errorf("destroy %s: %v", sb.ID, err)
+		}
+	})
+	return sb
+}
+
+// sh runs a script in a sandbox and returns what it wrote, without the spaces
+// around it. It fails the test unless the script ends with 0.
+func sh(t testing.TB, c *client.Client, id, script string) string {
+	t.Helper()
+	out, err := trySh(t.Context(), c, id, script)
+	if err != nil {
+		t.Fatalf("%s: %v", script, err)
+	}
+	return out
+}
