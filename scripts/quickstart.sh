@@ -23,7 +23,8 @@ start_server() {
 	local pid
 	as_root mkdir -p "$data"
 	# shellcheck disable=SC2016 # the inner shell is to expand these
-	as_root bash -c 'exec setsid bin/wrenn up --data-dir "$1" >>"$2" 2>&1 </dev/null' - "$data" "$log" &
+	# The shell that stays as its parent must not hold this script's output open.
+	as_root bash -c 'exec setsid bin/wrenn up --data-dir "$1" >>"$2" 2>&1' - "$data" "$log" </dev/null >/dev/null 2>&1 &
 	pid=$!
 	until ready; do
 		if [ ! -d "/proc/$pid" ] || [ $(($(now_ms) - began)) -gt 900000 ]; then
