@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -129,6 +130,26 @@ func (c *Client) Kill(ctx context.Context, pid uint32) error {
 		Process: &process.ProcessSelector{Selector: &process.ProcessSelector_Pid{Pid: pid}},
 		Signal:  process.Signal_SIGNAL_SIGKILL,
 	}))
+	return c.fault(ctx, err)
+}
+
+// inputBytes is how much input goes into one message.
+const inputBytes = 64 << 10
+
+// Input writes data to the stdin of the command with pid and closes it. It
+// returns when the command has taken everything, which may be never: ctx ends
+// it. A command that has closed its stdin or has ended is an error.
+func (c *Client) Input(ctx context.Context, pid uint32, data []byte) error {
+	of := &process.ProcessSelector{Selector: &process.ProcessSelector_Pid{Pid: pid}}
+	for piece := range slices.Chunk(data, inputBytes) {
+		_, err := c.process.SendInput(ctx, connect.NewRequest(&process.SendInputRequest{
+			Process: of, Input: &process.ProcessInput{Input: &process.ProcessInput_Stdin{Stdin: piece}},
+		}))
+		if err != nil {
+			return c.fault(ctx, err)
+		}
+	}
+	_, err := c.process.CloseStdin(ctx, connect.NewRequest(&process.CloseStdinRequest{Process: of}))
 	return c.fault(ctx, err)
 }
 

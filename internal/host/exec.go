@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/api/gen/process"
@@ -18,6 +19,9 @@ type Exec struct {
 	User string
 	// Timeout is enforced in the guest. Zero is none.
 	Timeout time.Duration
+	// Stdin is given to the command, then closed. Start.Stdin must be true
+	// where it is not empty.
+	Stdin []byte
 }
 
 // killTimeout bounds the killing of a command whose caller has gone.
@@ -41,11 +45,16 @@ func (m *Manager) Exec(ctx context.Context, ref sandbox.Ref, e Exec, send func(*
 		return l.err(err)
 	}
 	defer stream.Close()
-	return l.err(l.pump(stream, send))
+	return l.err(l.pump(stream, e.Stdin, send))
 }
 
-// pump moves events until the stream ends or the caller is gone.
-func (l *lease) pump(stream *guestclient.Stream, send func(*process.ProcessEvent) error) error {
+// pump moves events until the stream ends or the caller is gone, and stdin the
+// other way.
+func (l *lease) pump(stream *guestclient.Stream, stdin []byte, send func(*process.ProcessEvent) error) error {
+	var feeding sync.WaitGroup
+	feed, stop := context.WithCancel(l.ctx)
+	defer feeding.Wait()
+	defer stop()
 	var pid uint32
 	ended := false
 	for {
@@ -56,6 +65,11 @@ func (l *lease) pump(stream *guestclient.Stream, send func(*process.ProcessEvent
 		if err == nil {
 			if start := event.GetStart(); start != nil {
 				pid = start.GetPid()
+				if len(stdin) > 0 {
+					// A command need not read what it is given: an error here
+					// says nothing about it.
+					feeding.Go(func() { _ = l.guest.Input(feed, pid, stdin) })
+				}
 			}
 			ended = ended || event.GetEnd() != nil
 			err = send(event)

@@ -165,6 +165,7 @@ func TestLifecycle(t *testing.T) {
 		t.Fatalf("the upload of %d bytes is not what was sent", n)
 	}
 	before := atoi(t, b.sh(ref, "cat /tmp/n"))
+	b.stdin(ref)
 
 	s, err := b.Pause(t.Context(), ref)
 	check(t, err)
@@ -206,6 +207,24 @@ func TestLifecycle(t *testing.T) {
 	check(t, b.Destroy(t.Context(), ref, ""))
 	check(t, b.Destroy(t.Context(), ref, "")) // unknown ids succeed
 	b.nothingLeft()
+}
+
+// stdin checks that a command gets its whole input, and that one which does not
+// read it still ends.
+func (b *bench) stdin(ref sandbox.Ref) {
+	b.t.Helper()
+	input := []byte(strings.Repeat("0123456789", 30_000))
+	open := true
+	for _, script := range []string{"wc -c", "exec <&-; echo 300000"} {
+		var out strings.Builder
+		err := b.Exec(b.t.Context(), ref, host.Exec{
+			Start: &process.StartRequest{Process: &process.ProcessConfig{Cmd: "/bin/sh", Args: []string{"-c", script}}, Stdin: &open},
+			Stdin: input, Timeout: 30 * time.Second,
+		}, func(e *process.ProcessEvent) error { out.Write(e.GetData().GetStdout()); return nil })
+		if got := strings.TrimSpace(out.String()); err != nil || got != "300000" {
+			b.t.Fatalf("%s: got %q, %v", script, got, err)
+		}
+	}
 }
 
 func atoi(t *testing.T, s string) int {

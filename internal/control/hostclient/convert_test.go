@@ -210,12 +210,15 @@ func TestExecTakesEveryField(t *testing.T) {
 	want := control.Exec{
 		Cmd: p.GetCmd(), Args: p.GetArgs(), Env: p.GetEnvs(), Cwd: p.GetCwd(), User: req.GetUser(),
 		Timeout: time.Duration(req.GetTimeoutMs()) * time.Millisecond,
-		Stdin:   e.Stdin, // refused before this, see Exec
+		Stdin:   req.GetStdin(),
 	}
 	if diff := cmp.Diff(e, want); diff != "" {
 		t.Error(diff)
 	}
-	if req.GetStart().Stdin == nil || req.GetStart().GetStdin() {
+	if !req.GetStart().GetStdin() {
+		t.Error("stdin must be open for what is given to it")
+	}
+	if none := execToProto(sandbox.Ref{}, control.Exec{}).GetStart(); none.Stdin == nil || none.GetStdin() {
 		t.Error("stdin must be said to be closed: absent means open")
 	}
 }

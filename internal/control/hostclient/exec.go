@@ -11,16 +11,12 @@ import (
 	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
 	"github.com/wrenn-dev/wrenn/api/gen/process"
 	"github.com/wrenn-dev/wrenn/internal/control"
-	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // Exec implements control.Host. Returning early, on an error of sink, cancels
 // the call, which kills the command.
 func (c *Client) Exec(ctx context.Context, ref sandbox.Ref, e control.Exec, sink control.ExecSink) (control.ExecResult, error) {
-	if len(e.Stdin) > 0 {
-		return control.ExecResult{}, fault.New(fault.Unsupported, "stdin_unsupported", "this host takes no stdin for commands")
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	begin := time.Now()
@@ -47,13 +43,13 @@ func (c *Client) Exec(ctx context.Context, ref sandbox.Ref, e control.Exec, sink
 }
 
 func execToProto(ref sandbox.Ref, e control.Exec) *hostv1.ExecRequest {
-	stdin := false
+	stdin := len(e.Stdin) > 0
 	p := &process.ProcessConfig{Cmd: e.Cmd, Args: e.Args, Envs: e.Env}
 	if e.Cwd != "" {
 		p.Cwd = &e.Cwd
 	}
 	return &hostv1.ExecRequest{
-		Ref: refToProto(ref), Start: &process.StartRequest{Process: p, Stdin: &stdin}, User: e.User,
+		Ref: refToProto(ref), Start: &process.StartRequest{Process: p, Stdin: &stdin}, User: e.User, Stdin: e.Stdin,
 		// Rounded up: zero means none.
 		TimeoutMs: uint32((e.Timeout + time.Millisecond - 1) / time.Millisecond),
 	}

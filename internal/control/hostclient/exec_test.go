@@ -66,9 +66,6 @@ func TestExec(t *testing.T) {
 			t.Errorf("%s: output %q, %q", status, s.out.String(), s.err.String())
 		}
 	}
-	if _, err := c.Exec(t.Context(), ref, control.Exec{Stdin: []byte("x")}, &sink{}); !fault.Is(err, fault.Unsupported) {
-		t.Errorf("stdin: %v, want Unsupported", err)
-	}
 }
 
 func TestExecEndsEarly(t *testing.T) {

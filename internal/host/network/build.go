@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -138,6 +139,26 @@ func (p *Pool) buildHostEnd(s *Slot) error {
 		return err
 	}
 	return p.nl.LinkSetUp(end)
+}
+
+// dropHostEnd removes both ends of the slot's veth pair. One that is not there
+// is success.
+func (p *Pool) dropHostEnd(s *Slot) error {
+	end, err := p.nl.LinkByName(s.Netns)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if end.Attrs().Alias != p.cfg.mark(s.ID) {
+		return nil // somebody else's, who gave it this name
+	}
+	err = p.nl.LinkDel(end)
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) {
+		return nil // its namespace has just gone and taken it along
+	}
+	return err
 }
 
 // attachTap opens the tap device of the calling thread's namespace. With

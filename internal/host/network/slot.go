@@ -72,9 +72,10 @@ func (s *Slot) OpenTap() (*os.File, error) {
 	}
 }
 
-// Release removes the namespace's name, and with it all that is in the
-// namespace as soon as nothing uses it any more: the VMM must have ended. The
-// address is not given out again for a few seconds. Release is idempotent.
+// Release removes the namespace's name and the veth pair, and with them all
+// that is in the namespace as soon as nothing uses it any more: the VMM must
+// have ended. The address is not given out again for a few seconds. Release is
+// idempotent.
 func (s *Slot) Release(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +85,10 @@ func (s *Slot) Release(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fault.As(err)
 	}
-	if err := dropName(s.Netns); err != nil {
+	// The pair would go with its namespace, but the kernel keeps that for some
+	// two minutes: so long does a closed connection to a guest that is gone try
+	// to send its end.
+	if err := errors.Join(dropName(s.Netns), s.pool.dropHostEnd(s)); err != nil {
 		return fault.Wrap(err, fault.HostFailed, "network_not_released", "the sandbox's network cannot be removed")
 	}
 	s.released = true

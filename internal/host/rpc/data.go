@@ -27,7 +27,7 @@ func (s *service) Exec(ctx context.Context, req *connect.Request[hostv1.ExecRequ
 	}
 	e := host.Exec{
 		Start: req.Msg.GetStart(), User: req.Msg.GetUser(),
-		Timeout: time.Duration(req.Msg.GetTimeoutMs()) * time.Millisecond,
+		Timeout: time.Duration(req.Msg.GetTimeoutMs()) * time.Millisecond, Stdin: req.Msg.GetStdin(),
 	}
 	err = s.manager.Exec(ctx, ref, e, func(event *process.ProcessEvent) error {
 		return stream.Send(&hostv1.ExecResponse{Event: event})

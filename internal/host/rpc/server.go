@@ -18,10 +18,10 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host"
 )
 
-// Bounds of one message of the protocol, in bytes. File chunks are the largest
-// that comes in, with at most 256 KiB; the list of a full host goes out.
+// Bounds of one message of the protocol, in bytes. A command with its stdin is
+// the largest that comes in, with about 1 MiB; the list of a full host goes out.
 const (
-	maxReceived = 1 << 20
+	maxReceived = 4 << 20
 	maxSent     = 32 << 20
 )
 

@@ -744,7 +744,9 @@ type ExecRequest struct {
 	// Empty means the guest's default user.
 	User string `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
 	// Lifetime of the command, enforced in the guest. Zero means none.
-	TimeoutMs     uint32 `protobuf:"varint,4,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	TimeoutMs uint32 `protobuf:"varint,4,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	// Given to the command, then closed. Empty is no stdin.
+	Stdin         []byte `protobuf:"bytes,5,opt,name=stdin,proto3" json:"stdin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -805,6 +807,13 @@ func (x *ExecRequest) GetTimeoutMs() uint32 {
 		return x.TimeoutMs
 	}
 	return 0
+}
+
+func (x *ExecRequest) GetStdin() []byte {
+	if x != nil {
+		return x.Stdin
+	}
+	return nil
 }
 
 type ExecResponse struct {
@@ -1864,13 +1873,14 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x14ResumeSandboxRequest\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\"C\n" +
 	"\x15ResumeSandboxResponse\x12*\n" +
-	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"\x8d\x01\n" +
+	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"\xa3\x01\n" +
 	"\vExecRequest\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12+\n" +
 	"\x05start\x18\x02 \x01(\v2\x15.process.StartRequestR\x05start\x12\x12\n" +
 	"\x04user\x18\x03 \x01(\tR\x04user\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\x04 \x01(\rR\ttimeoutMs\";\n" +
+	"timeout_ms\x18\x04 \x01(\rR\ttimeoutMs\x12\x14\n" +
+	"\x05stdin\x18\x05 \x01(\fR\x05stdin\";\n" +
 	"\fExecResponse\x12+\n" +
 	"\x05event\x18\x01 \x01(\v2\x15.process.ProcessEventR\x05event\"y\n" +
 	"\rWriteFileOpen\x12\x1e\n" +
