@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/netip"
 	"os"
@@ -30,10 +31,18 @@ func TestSlotIsMadeAndGone(t *testing.T) {
 	if _, err := p.Acquire(t.Context(), "one"); !fault.Is(err, fault.Exists) {
 		t.Fatalf("second Acquire of one sandbox: %v", err)
 	}
+	tap, err := s.OpenTap() // keeps the namespace alive, as a connection does that ends slowly
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tap.Close()
 	for range 2 {
 		if err := s.Release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if _, err := p.nl.LinkByName(s.Netns); !errors.As(err, new(netlink.LinkNotFoundError)) {
+		t.Fatalf("the host's end of the pair after Release: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(netnsDir, s.Netns)); !os.IsNotExist(err) {
 		t.Fatalf("the name is still there: %v", err)
