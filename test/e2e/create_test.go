@@ -29,7 +29,7 @@ func testCreate(t *testing.T, s *server) {
 			t.Errorf("%s is %v, want %v", field, sb[field], want)
 		}
 	}
-	for _, field := range []string{"guest_ip", "host_ip", "acceleration", "isolation", "created_at", "started_at", "last_active_at", "last_updated"} {
+	for _, field := range []string{"guest_ip", "host_ip", "acceleration", "isolation", "created_at", "started_at", "last_updated"} {
 		if text, _ := sb[field].(string); text == "" {
 			t.Errorf("%s is %v", field, sb[field])
 		}
@@ -50,7 +50,7 @@ func testCreate(t *testing.T, s *server) {
 	if a := call(t, s.Client, "DELETE", path, nil); a.status != 204 {
 		t.Errorf("the second delete answered %d %s", a.status, a.body)
 	}
-	call(t, s.Client, "POST", path+"/exec", `{"cmd":"true"}`).wantError(t, 409, "sandbox_not_running")
+	call(t, s.Client, "POST", path+"/exec", `{"cmd":"true"}`).wantError(t, 409, "sandbox_ended")
 }
 
 // testEndings: a sandbox that ends by itself says why.

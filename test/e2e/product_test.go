@@ -8,13 +8,16 @@ func TestProduct(t *testing.T) {
 	s := startUp(t)
 	t.Run("bad input", func(t *testing.T) { testBadInput(t, s) })
 	for name, test := range map[string]func(*testing.T, *server){
-		"create":   testCreate,
-		"exec":     testExec,
-		"files":    testFiles,
-		"pause":    testPause,
-		"list":     testList,
-		"endings":  testEndings,
-		"contract": testServedDocuments,
+		"create":        testCreate,
+		"exec":          testExec,
+		"files":         testFiles,
+		"pause":         testPause,
+		"list":          testList,
+		"endings":       testEndings,
+		"contract":      testServedDocuments,
+		"browser guard": testBrowserGuard,
+		"large file":    testLargeFile,
+		"cli":           testCLI,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,255 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/client"
+	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+)
+
+// scene is a moment in which four things are under way: a sandbox does
+// nothing, one runs a command, one is being paused and one is being created.
+type scene struct {
+	idle, busy, pausing, creating string
+	exec, pause, create           <-chan error
+}
+
+// setScene returns in the middle of that moment.
+func setScene(t *testing.T, c *client.Client, dir string) *scene {
+	t.Helper()
+	var ids [3]string
+	for i := range ids {
+		sb, err := c.Create(t.Context(), small)
+		check(t, err)
+		ids[i] = sb.ID
+	}
+	sc := &scene{idle: ids[0], busy: ids[1], pausing: ids[2]}
+	sh(t, c, sc.idle, counter)
+	sh(t, c, sc.pausing, counter)
+	sc.exec = running(t, c, sc.busy)
+	sc.create = createMarked(t, c, t.Name())
+	sc.creating = pending(t, c, t.Name())
+	eventually(t, "the created VM process is there", func() bool { return vmOf(dir, sc.creating) != 0 })
+	sc.pause = pauseBegun(t, c, dir, sc.pausing)
+	return sc
+}
+
+// pauseBegun begins a pause and returns when it is in the middle of it: the
+// directory of the snapshot is there.
+func pauseBegun(t *testing.T, c *client.Client, dir, id string) <-chan error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Pause(context.Background(), id)
+		done <- err
+	}()
+	eventually(t, "the snapshot is begun", func() bool {
+		found, _ := filepath.Glob(filepath.Join(dir, "host", "s", id, "snap-*"))
+		return len(found) > 0
+	})
+	return done
+}
+
+// survived checks, after the crash is over, that everybody was answered, that
+// no sandbox was lost and that each goes on where it was.
+func (sc *scene) survived(t *testing.T, c *client.Client, dir string) {
+	t.Helper()
+	for what, done := range map[string]<-chan error{"exec": sc.exec, "pause": sc.pause, "create": sc.create} {
+		select {
+		case err := <-done:
+			t.Logf("the %s under way ended with: %v", what, err)
+		case <-time.After(patience):
+			// A command may have been left alone by the crash.
+			if what != "exec" {
+				t.Errorf("the %s under way has not ended", what)
+			}
+		}
+	}
+	settled(t, c)
+	for name, id := range map[string]string{"idle": sc.idle, "busy": sc.busy, "pausing": sc.pausing} {
+		sb, err := c.Get(t.Context(), id)
+		check(t, err)
+		t.Logf("the %s sandbox is %s", name, sb.Status)
+		if sb.Status == client.StatusPaused && name == "pausing" {
+			_, err = c.Resume(t.Context(), id)
+			check(t, err)
+		}
+		if name == "busy" { // its command may have been killed with its caller's connection
+			sh(t, c, id, "true")
+			continue
+		}
+		goesOn(t, c, id, "1")
+	}
+	wantTruth(t, c, dir)
+}
+
+// settled waits until no row is on its way.
+func settled(t *testing.T, c *client.Client) {
+	t.Helper()
+	eventually(t, "no sandbox is pending", func() bool {
+		page, err := c.List(t.Context(), client.ListOptions{Status: []string{client.StatusPending}})
+		return err == nil && len(page.Sandboxes) == 0
+	})
+}
+
+// wantTruth checks that every row says what is: running ones run commands,
+// paused ones can be resumed and have no process, ended ones say why and have
+// nothing left; and that there is nothing without a row.
+func wantTruth(t *testing.T, c *client.Client, dir string) {
+	t.Helper()
+	known := map[string]bool{}
+	page, err := c.List(t.Context(), client.ListOptions{})
+	check(t, err)
+	for _, sb := range page.Sandboxes {
+		known[sb.ID] = true
+		files := filepath.Join(dir, "host", "s", sb.ID)
+		switch sb.Status {
+		case client.StatusRunning:
+			sh(t, c, sb.ID, "true")
+		case client.StatusPaused:
+			if vmOf(dir, sb.ID) != 0 {
+				t.Errorf("%s is paused and has a process", sb.ID)
+			}
+			_, err := c.Resume(t.Context(), sb.ID)
+			check(t, err)
+			sh(t, c, sb.ID, "true")
+		case client.StatusStopped, client.StatusError:
+			if sb.StopReason == nil || sb.EndedAt == nil {
+				t.Errorf("%s is %s and does not say why: %+v", sb.ID, sb.Status, sb)
+			}
+			eventually(t, "what "+sb.ID+" left is gone", func() bool {
+				_, err := os.Stat(files)
+				return vmOf(dir, sb.ID) == 0 && os.IsNotExist(err)
+			})
+		default:
+			t.Errorf("%s is %s", sb.ID, sb.Status)
+		}
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "host", "s", "*"))
+	check(t, err)
+	for _, path := range found {
+		if !known[filepath.Base(path)] {
+			t.Errorf("%s has no row", path)
+		}
+	}
+}
+
+// TestKilledUp kills `wrenn up`: agent, control plane and database at once.
+func TestKilledUp(t *testing.T) {
+	t.Parallel()
+	s := startUp(t)
+	sc := setScene(t, s.Client, s.dir)
+	s.stop(t, syscall.SIGKILL)
+	s.start(t)
+	sc.survived(t, s.Client, s.dir)
+}
+
+// TestKilledPostgreSQL kills the embedded database under a server that lives.
+func TestKilledPostgreSQL(t *testing.T) {
+	t.Parallel()
+	s := startUp(t)
+	sc := setScene(t, s.Client, s.dir)
+	kill(t, postmaster(t, s.dir))
+	eventually(t, "the server is ready again", func() bool {
+		_, err := s.Ready(t.Context())
+		return err == nil
+	})
+	sc.survived(t, s.Client, s.dir)
+}
+
+// postmaster returns the process of the embedded database (the first line of
+// its postmaster.pid).
+func postmaster(t *testing.T, dir string) int {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, "postgres", "*", "postmaster.pid"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("the database's pid files are %v, %v", found, err)
+	}
+	text, err := os.ReadFile(found[0])
+	check(t, err)
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(first)
+	check(t, err)
+	return pid
+}
+
+// TestKilledAgent kills a host agent of its own; meanwhile what needs it is
+// answered with 502, and the rest goes on.
+func TestKilledAgent(t *testing.T) {
+	t.Parallel()
+	p := startPair(t)
+	sc := setScene(t, p.Client, p.dir)
+	p.agent.stop(t, syscall.SIGKILL)
+	_, err := trySh(t.Context(), p.Client, sc.idle, "true")
+	wantFailure(t, err, 502, "host_unreachable")
+	_, err = p.Create(t.Context(), small)
+	wantFailure(t, err, 502, "host_unreachable")
+	if _, err := p.Ready(t.Context()); failure(t, err).Status != 503 {
+		t.Errorf("without a host it is ready: %v", err)
+	}
+	if sb, err := p.Get(t.Context(), sc.idle); err != nil || sb.Status != client.StatusRunning {
+		t.Errorf("without its host the idle sandbox is %+v, %v", sb, err)
+	}
+	p.startAgent(t)
+	eventually(t, "the server is ready again", func() bool {
+		_, err := p.Ready(t.Context())
+		return err == nil
+	})
+	sc.survived(t, p.Client, p.dir)
+}
+
+// TestKilledControlPlane kills a control plane of its own.
+func TestKilledControlPlane(t *testing.T) {
+	t.Parallel()
+	p := startPair(t)
+	sc := setScene(t, p.Client, p.dir)
+	p.plane.stop(t, syscall.SIGKILL)
+	p.startPlane(t)
+	sc.survived(t, p.Client, p.dir)
+}
+
+// pair is a control plane and a host agent in processes of their own.
+type pair struct {
+	*client.Client
+	dir, name, database string
+	plane, agent        *process
+}
+
+func startPair(t *testing.T) *pair {
+	t.Helper()
+	needVMs(t)
+	p := &pair{dir: hosttest.Dir(t), database: pgtest.New(t)}
+	check(t, os.Symlink(hosttest.ImagesDir(), filepath.Join(p.dir, "images")))
+	p.startAgent(t)
+	p.startPlane(t)
+	t.Cleanup(func() {
+		destroyAll(t, p.Client)
+		p.plane.stop(t, syscall.SIGTERM)
+		p.agent.stop(t, syscall.SIGTERM)
+		nothingLeft(t, p.dir, p.name)
+	})
+	return p
+}
+
+func (p *pair) startAgent(t *testing.T) {
+	t.Helper()
+	p.agent = start(t, nil, "agent", "--data-dir", p.dir, "--host-id", "one")
+	p.name = p.agent.await(t, "sandbox network is ready")["name"].(string)
+	p.agent.await(t, "the host agent is ready")
+}
+
+func (p *pair) startPlane(t *testing.T) {
+	t.Helper()
+	p.plane = start(t, []string{"DATABASE_URL=" + p.database}, "server", "--listen", "127.0.0.1:0",
+		"--host", fmt.Sprintf("one=unix://%s/run/agent.sock", p.dir))
+	p.Client = served(t, p.plane)
+}
