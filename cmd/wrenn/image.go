@@ -21,10 +21,24 @@ type imageConfig struct {
 type buildSettings struct {
 	template string
 	refresh  bool
+	archive  archiveSettings
+}
+
+// archiveSettings say where Debian's packages come from.
+type archiveSettings struct{ mirror string }
+
+func (s *archiveSettings) flags(f flagSet) {
+	f.StringVar(&s.mirror, "debian-mirror", "", "URL of the Debian archive that guest kernels and templates come from (the one this machine uses)")
+}
+
+// open opens the image store, to be filled from that archive.
+func (s archiveSettings) open(dirs layout, log *slog.Logger) (*image.Store, error) {
+	return image.Open(dirs.images(), log, image.WithArchive(image.Archive{Mirror: s.mirror}))
 }
 
 func (s *buildSettings) flags(f flagSet) {
 	f.StringVar(&s.template, "template", image.Minimal().Name, "template to build")
+	s.archive.flags(f)
 	f.BoolVar(&s.refresh, "refresh", false, "build anew from what Debian has now, although there is one")
 }
 
@@ -65,7 +79,7 @@ func (p program) buildImages(ctx context.Context, cfg *imageConfig) error {
 	if err := dirs.make(); err != nil {
 		return err
 	}
-	store, err := image.Open(dirs.images(), slog.New(slog.DiscardHandler))
+	store, err := cfg.build.archive.open(dirs, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func (a hostAgent) openInto(ctx context.Context, m *machines) error {
 	if deps.Driver, err = a.driver(ctx); err != nil {
 		return err
 	}
-	if deps.Images, err = image.Open(a.dirs.images(), a.log); err != nil {
+	if deps.Images, err = a.host.archive.open(a.dirs, a.log); err != nil {
 		return err
 	}
 	if deps.Kernel, deps.Initramfs, err = prepareImages(ctx, deps.Images, logProgress(a.log)); err != nil {

@@ -36,6 +36,7 @@ func newProgram(io cli.IO) *cli.App {
 	p.addDoctor()
 	p.addImage()
 	p.addKey()
+	p.addBench()
 	p.addVersion()
 	return p.app
 }

@@ -128,12 +128,14 @@ type hostSettings struct {
 	acceleration    string
 	qemu            string
 	nameservers     []string
+	archive         archiveSettings
 	memoryReserveMB int
 }
 
 func (s *hostSettings) flags(f flagSet) {
 	f.StringVar(&s.acceleration, "accel", string(kvmprobe.Auto), "what runs guest code: kvm, tcg (software), or auto")
 	f.StringVar(&s.qemu, "qemu", "", "QEMU to use (qemu-system-x86_64 in PATH)")
+	s.archive.flags(f)
 	f.StringSliceVar(&s.nameservers, "nameserver", nil, "nameserver for sandboxes, may be repeated (those of this machine)")
 	f.IntVar(&s.memoryReserveMB, "memory-reserve-mb", 0, "memory kept from sandboxes, in MiB (1024)")
 }
