@@ -1,3 +1,5 @@
+//lint:file-ignore U1000 the structs are the kernel's ABI: every field is there for its place
+
 package kvmprobe
 
 import (
