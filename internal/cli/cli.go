@@ -100,8 +100,8 @@ func (a *App) Run(ctx context.Context, args []string) int {
 	return a.report(cmd, err)
 }
 
-// client returns the client for the server named on the command line.
-func (a *App) client() *client.Client {
+// Client returns the client for the server named on the command line.
+func (a *App) Client() *client.Client {
 	key := a.apiKey
 	if key == "" {
 		// Not the flag's default: that would show the key in the help.

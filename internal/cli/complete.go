@@ -45,7 +45,7 @@ func (a *App) ids(ctx context.Context, suffix string, statuses []string) []strin
 	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
 	defer cancel()
 	var out []string
-	for sb, err := range a.client().All(ctx, client.ListOptions{Status: statuses}) {
+	for sb, err := range a.Client().All(ctx, client.ListOptions{Status: statuses}) {
 		if err != nil {
 			return nil
 		}
@@ -59,7 +59,7 @@ func (a *App) completeTemplates(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("template", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()
-		hosts, err := a.client().Hosts(ctx)
+		hosts, err := a.Client().Hosts(ctx)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

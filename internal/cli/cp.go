@@ -99,7 +99,7 @@ func (a *App) upload(ctx context.Context, from, to place, user string) (int64, e
 			return 0, &Failure{Message: "the standard input has no name to keep: name the file in " + to.path}
 		}
 		content := &counter{r: a.io.In}
-		err := a.client().WriteFile(ctx, to.id, client.Upload{Path: to.path, User: user}, content)
+		err := a.Client().WriteFile(ctx, to.id, client.Upload{Path: to.path, User: user}, content)
 		return content.n, err
 	}
 	f, err := os.Open(from.path)
@@ -131,7 +131,7 @@ func (a *App) uploadFile(ctx context.Context, id string, up client.Upload, f *os
 		name = ""
 	}
 	content := &counter{r: f}
-	err := a.client().WriteFile(ctx, id, up, content)
+	err := a.Client().WriteFile(ctx, id, up, content)
 	var refused *client.Error
 	if name == "" || !errors.As(err, &refused) || refused.Code != "is_directory" {
 		return content.n, err
@@ -141,12 +141,12 @@ func (a *App) uploadFile(ctx context.Context, id string, up client.Upload, f *os
 	}
 	up.Path = path.Join(up.Path, name)
 	content.n = 0
-	err = a.client().WriteFile(ctx, id, up, content)
+	err = a.Client().WriteFile(ctx, id, up, content)
 	return content.n, err
 }
 
 func (a *App) download(ctx context.Context, from, to place, user string) (int64, error) {
-	f, err := a.client().ReadFile(ctx, from.id, from.path, user)
+	f, err := a.Client().ReadFile(ctx, from.id, from.path, user)
 	if err != nil {
 		return 0, err
 	}

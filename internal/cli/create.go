@@ -29,7 +29,7 @@ func (a *App) createCmd() *cobra.Command {
 			req.TimeoutSec = &sec
 		}
 		began := time.Now()
-		sb, err := a.client().Create(cmd.Context(), req)
+		sb, err := a.Client().Create(cmd.Context(), req)
 		if err != nil {
 			return err
 		}

@@ -100,9 +100,9 @@ func (a *App) execRequest(cmd *cobra.Command, f commandFlags, argv []string) (cl
 // when it is to be printed as JSON.
 func (a *App) exec(ctx context.Context, id string, req client.ExecRequest) (*client.ExecResult, error) {
 	if a.json {
-		return a.client().Exec(ctx, id, req)
+		return a.Client().Exec(ctx, id, req)
 	}
-	return a.client().ExecStream(ctx, id, req, a.io.Out, a.io.Err)
+	return a.Client().ExecStream(ctx, id, req, a.io.Out, a.io.Err)
 }
 
 // exitWith is the error that passes a command's exit code on.

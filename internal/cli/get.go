@@ -20,7 +20,7 @@ func (a *App) getCmd() *cobra.Command {
 	}
 	cmd.ValidArgsFunction = a.completeIDs(1)
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
-		sb, err := a.client().Get(cmd.Context(), argv[0])
+		sb, err := a.Client().Get(cmd.Context(), argv[0])
 		if err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ func (a *App) hostsCmd() *cobra.Command {
 		Args:  args(0, 0, "nothing"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		hosts, err := a.client().Hosts(cmd.Context())
+		hosts, err := a.Client().Hosts(cmd.Context())
 		if err != nil {
 			return err
 		}

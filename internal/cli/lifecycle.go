@@ -14,14 +14,14 @@ func (a *App) pauseCmd() *cobra.Command {
 	return a.eachCmd(&cobra.Command{
 		Use:   "pause ID...",
 		Short: "Write running sandboxes to disk and free their memory",
-	}, "paused", func(ctx context.Context, id string) (any, error) { return a.client().Pause(ctx, id) }, client.StatusRunning)
+	}, "paused", func(ctx context.Context, id string) (any, error) { return a.Client().Pause(ctx, id) }, client.StatusRunning)
 }
 
 func (a *App) resumeCmd() *cobra.Command {
 	return a.eachCmd(&cobra.Command{
 		Use:   "resume ID...",
 		Short: "Bring paused sandboxes back, with their processes running",
-	}, "resumed", func(ctx context.Context, id string) (any, error) { return a.client().Resume(ctx, id) }, client.StatusPaused)
+	}, "resumed", func(ctx context.Context, id string) (any, error) { return a.Client().Resume(ctx, id) }, client.StatusPaused)
 }
 
 func (a *App) rmCmd() *cobra.Command {
@@ -34,7 +34,7 @@ func (a *App) rmCmd() *cobra.Command {
 		Aliases: []string{"destroy"},
 		Short:   "Destroy sandboxes",
 	}, "destroyed", func(ctx context.Context, id string) (any, error) {
-		return removed{id, true}, a.client().Destroy(ctx, id)
+		return removed{id, true}, a.Client().Destroy(ctx, id)
 	}, live...)
 }
 

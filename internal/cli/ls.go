@@ -44,7 +44,7 @@ func (a *App) lsCmd() *cobra.Command {
 			opts.Status = live
 		}
 		list := []client.Sandbox{} // not nil: an empty list is [] in JSON
-		for sb, err := range a.client().All(cmd.Context(), opts) {
+		for sb, err := range a.Client().All(cmd.Context(), opts) {
 			if err != nil {
 				return err
 			}

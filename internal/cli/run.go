@@ -67,7 +67,7 @@ func (a *App) createForRun(ctx context.Context, req client.CreateRequest, took *
 	began := time.Now()
 	done := make(chan outcome, 1)
 	go func() {
-		sb, err := a.client().Create(context.WithoutCancel(ctx), req)
+		sb, err := a.Client().Create(context.WithoutCancel(ctx), req)
 		done <- outcome{sb, err}
 	}()
 	var made outcome
@@ -92,7 +92,7 @@ func (a *App) destroyAfterRun(ctx context.Context, id string, took *runTimes) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTimeout)
 	defer cancel()
 	began := time.Now()
-	err := a.client().Destroy(ctx, id)
+	err := a.Client().Destroy(ctx, id)
 	took.destroy = time.Since(began)
 	var gone *client.Error
 	if err == nil || (errors.As(err, &gone) && gone.Code == "sandbox_not_found") {

@@ -69,7 +69,8 @@ var law = map[string][]string{
 	"internal/guest/filesystem": {"internal/fault"},
 	"internal/guest/rpc":        append([]string{"internal/guest/process", "internal/guest/filesystem"}, faults...),
 
-	"internal/cli": {"client"},
+	"internal/cli":   {"client"},
+	"internal/bench": {"client"},
 }
 
 // source is what the product's files of one package say.

@@ -8,9 +8,9 @@ package plan
 // Path is the plan's place in the root image.
 const Path = "/kvm/plan.json"
 
-// Verdict begins the last line on the console; the number of the first step
-// that failed follows, or 0.
-const Verdict = "wrenn-kvm: failed step "
+// Verdict begins the last line on the console. 0 follows when every step passed,
+// and else the number of the one that failed, from 1.
+const Verdict = "wrenn-kvm: verdict "
 
 // Step is one program to run. The first that does not end with 0 ends the run.
 type Step struct {

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/internal/bench"
+	"github.com/wrenn-dev/wrenn/internal/cli"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/qemu"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/tsc"
+)
+
+type benchConfig struct {
+	data  dataSettings
+	bench benchSettings
+}
+
+// benchSettings say what is measured and where the results go.
+type benchSettings struct {
+	rounds, burst, waves int
+	fileMB               int64
+	bare                 bool
+	qemu, out, svg       string
+}
+
+func (s *benchSettings) flags(f flagSet) {
+	f.IntVar(&s.rounds, "n", 20, "sandboxes that go through the whole sequence, one after another")
+	f.IntVar(&s.burst, "burst", 0, "creates begun at once (none)")
+	f.IntVar(&s.waves, "burst-rounds", 3, "how often that is done")
+	f.Int64Var(&s.fileMB, "file-mb", 64, "size of the file that goes in and out, in MiB; 0 leaves that out")
+	f.BoolVar(&s.bare, "bare", true, "compare with boots by a bare QEMU, which needs the server's images on this machine")
+	f.StringVar(&s.qemu, "qemu", qemu.DefaultBinary, "QEMU for the bare boots")
+	f.StringVar(&s.out, "out", "", "file for the report with every sample, as JSON")
+	f.StringVar(&s.svg, "svg", "", "file for a plot of every sample")
+}
+
+func (s *benchSettings) validate() error {
+	if s.rounds < 1 || s.burst < 0 || s.waves < 0 || s.fileMB < 0 {
+		return errors.New("--n is at least 1; --burst, --burst-rounds and --file-mb must not be negative")
+	}
+	return nil
+}
+
+func (p program) addBench() {
+	cfg := new(benchConfig)
+	cmd := &cobra.Command{
+		Use:   "bench [flags]",
+		Short: "Measure a server: create, exec, pause, resume, transfers, memory",
+		Long: "Measure a server over its REST API, beside boots of the same guest by a bare QEMU in the same run. It makes\n" +
+			"sandboxes and destroys them. The numbers hold for this machine, at its load, in that run; the report has them all.",
+		Example: "  sudo wrenn bench\n  sudo wrenn bench --n 50 --burst 8 --out bench.json --svg bench.svg\n  wrenn bench --url https://wrenn.example --bare=false",
+	}
+	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.bench}, func(ctx context.Context, _ []string) error { return p.bench(ctx, cfg) })
+	cmd.SetHelpFunc(nil) // unlike the servers, it has use for --url
+	cmd.GroupID = cli.GroupSandboxes
+}
+
+func (p program) bench(ctx context.Context, cfg *benchConfig) error {
+	o := bench.Options{
+		Client: p.app.Client(), Rounds: cfg.bench.rounds, Burst: cfg.bench.burst, Waves: cfg.bench.waves,
+		FileBytes: cfg.bench.fileMB << 20, Note: p.say,
+	}
+	if cfg.bench.bare {
+		var err error
+		if o.Bare, err = bareGuest(ctx, cfg); err != nil {
+			return err
+		}
+	}
+	report, err := bench.Run(ctx, o)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(
+		toFile(cfg.bench.out, func(w io.Writer) error {
+			enc := json.NewEncoder(w)
+			enc.SetIndent("", "  ")
+			return enc.Encode(report)
+		}),
+		toFile(cfg.bench.svg, report.SVG),
+	); err != nil {
+		return err
+	}
+	if p.app.JSON() {
+		return p.printJSON(report)
+	}
+	return report.Text(p.io.Out)
+}
+
+// bareGuest finds what the server's sandboxes boot from.
+func bareGuest(ctx context.Context, cfg *benchConfig) (*bench.Bare, error) {
+	dir := cfg.data.layout().images()
+	if _, err := os.Stat(dir); err != nil {
+		return nil, fault.Wrap(err, fault.NotFound, "images_missing",
+			"the server's images are not in %s: name its --data-dir, or leave the comparison out with --bare=false", dir)
+	}
+	store, err := image.Open(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	guest, err := guestBinary()
+	if err != nil {
+		return nil, err
+	}
+	kernel, err := store.Kernel()
+	if err != nil {
+		return nil, err
+	}
+	initramfs, err := store.EnsureInitramfs(ctx, kernel, guest)
+	if err != nil {
+		return nil, err
+	}
+	template, err := store.Template(image.Minimal().Name)
+	if err != nil {
+		return nil, err
+	}
+	khz, err := tsc.HostKHz()
+	if err != nil {
+		return nil, err
+	}
+	return &bench.Bare{
+		Binary: cfg.bench.qemu, Kernel: kernel.Vmlinux, Initramfs: initramfs.Path, RootImage: template.Path,
+		TSCKHz: khz, MakeDisk: disk.Create,
+	}, nil
+}
+
+// toFile writes a file, or nothing where path is empty.
+func toFile(path string, write func(io.Writer) error) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("the report: %w", err)
+	}
+	return errors.Join(write(f), f.Close())
+}

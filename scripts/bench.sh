@@ -1,0 +1,62 @@
+#!/bin/bash
+# Measures this build on this machine: starts a server of its own, with its
+# own data and only the images shared, runs "wrenn bench" against it, and
+# stops it. The samples and their plot go to bench/DATE-ACCELERATION.json and
+# .svg; nothing else is left.
+#
+# BENCH_N is the number of rounds (20), BENCH_BURST how many creates begin at
+# once (8), BENCH_PORT the server's port (18089). WRENN_TEST_IMAGES is the
+# directory of guest kernel and templates, as for scripts/test.sh. Arguments
+# are passed to "wrenn bench".
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+scripts/setup.sh
+images=${WRENN_TEST_IMAGES:-/var/lib/wrenn/images}
+[ "$(basename "$images")" = images ] || die "WRENN_TEST_IMAGES must end in /images, not $images"
+url=http://127.0.0.1:${BENCH_PORT:-18089}
+
+data='' server='' results=''
+finish() {
+	local status=$?
+	trap - EXIT
+	if [ -n "$server" ] && [ -d "/proc/$server" ]; then
+		as_root bin/wrenn down --data-dir "$data" >&2 || status=1
+		wait "$server" || status=1
+	fi
+	if [ "$status" != 0 ] && [ -s "$results/server.log" ]; then
+		say "The end of the server's log:" >&2
+		tail -n 20 "$results/server.log" >&2
+	fi
+	[ -z "$data" ] || as_root rm -rf "$data"
+	[ -z "$results" ] || rm -rf "$results"
+	exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+as_root bin/wrenn image build --data-dir "$(dirname "$images")"
+results=$(mktemp -d)
+data=$(as_root mktemp -d /var/tmp/wrenn-bench.XXXXXX)
+as_root chmod 711 "$data" # VMs run as users of their own and pass through it
+as_root ln -s "$images" "$data/images"
+
+# In a session of its own, so that an interrupt here does not reach it before
+# "wrenn down" does.
+# shellcheck disable=SC2016 # the inner shell is to expand these
+as_root bash -c 'exec setsid --wait bin/wrenn up --data-dir "$1" --listen "${2#http://}" --log-level warn' - "$data" "$url" \
+	>"$results/server.log" 2>&1 </dev/null &
+server=$!
+until curl -fsS -m 2 -o /dev/null "$url/readyz" 2>/dev/null; do
+	[ -d "/proc/$server" ] || die "the server did not start"
+	sleep 0.1
+done
+
+as_root bin/wrenn bench --url "$url" --data-dir "$data" --n "${BENCH_N:-20}" --burst "${BENCH_BURST:-8}" \
+	--out "$results/report.json" --svg "$results/report.svg" "$@"
+acceleration=$(sed -n 's/^  "acceleration": "\([a-z]*\)",$/\1/p' "$results/report.json")
+name=bench/$(date -u +%Y-%m-%d)-$acceleration
+cp "$results/report.json" "$name.json"
+cp "$results/report.svg" "$name.svg"
+say "samples in $name.json, plot in $name.svg"
