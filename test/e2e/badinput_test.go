@@ -53,7 +53,7 @@ func testBadInput(t *testing.T, s *server) {
 		{"POST", running + "/exec", `{}`, 400, "invalid_cmd", "cmd"},
 		{"POST", running + "/exec", `{"cmd":"a\u0000b"}`, 400, "invalid_cmd", "NUL"},
 		{"POST", running + "/exec", `{"cmd":"true","cwd":"tmp"}`, 400, "invalid_cwd", ""},
-		{"POST", running + "/exec", `{"cmd":"true","user":"nosuchuser"}`, 400, "invalid_user", ""},
+		{"POST", running + "/exec", `{"cmd":"true","user":"nosuchuser"}`, 400, "unknown_user", ""},
 		{"POST", running + "/exec", `{"cmd":"true","cwd":"/nosuch"}`, 400, "invalid_cwd", ""},
 		{"POST", running + "/exec", `{"cmd":"true","timeout_sec":0}`, 400, "invalid_timeout", ""},
 		{"POST", running + "/files/read", `{"path":"etc/passwd"}`, 400, "invalid_path", "absolute"},

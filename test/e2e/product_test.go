@@ -16,7 +16,6 @@ func TestProduct(t *testing.T) {
 		"endings":       testEndings,
 		"contract":      testServedDocuments,
 		"browser guard": testBrowserGuard,
-		"large file":    testLargeFile,
 		"cli":           testCLI,
 	} {
 		t.Run(name, func(t *testing.T) {
