@@ -30,7 +30,7 @@ func TestAgentChild(t *testing.T) {
 	ref := sandbox.Ref{ID: sandbox.ID(args[3]), Generation: sandbox.Generation(gen)}
 	armed := false
 	m, err := host.Open(t.Context(), host.Config{
-		Dir: dir, DiskReserveBytes: 1, Nameservers: []string{"192.0.2.53"},
+		Dir: dir, DiskReserveBytes: 1, TemplateDir: hosttest.TemplateDir(), Nameservers: []string{"192.0.2.53"},
 		OnStep: func(s string) {
 			if armed && s == step {
 				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)

@@ -36,6 +36,12 @@ type Config struct {
 	DiskReserveBytes uint64
 	// MinIsolation refuses sandboxes on a host that isolates less.
 	MinIsolation sandbox.Isolation
+	// TemplateDir holds template snapshots; empty is a directory in Dir. Agents
+	// may share one, on one machine; then none of them ever removes from it.
+	TemplateDir string
+	// Prepare lists the kinds of sandbox whose template snapshots are made
+	// when the agent starts, in the background.
+	Prepare []sandbox.Spec
 	// Nameservers are given to guests.
 	Nameservers []string
 	// UIDBase is the first of the user ids that VM processes run as, one per
@@ -69,6 +75,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.DiskReserveBytes, 2<<30)
 	setDefault(&c.UIDBase, 700_000)
 	setDefault(&c.BootConcurrency, hostCPUs())
+	setDefault(&c.TemplateDir, layout{c.Dir}.templates())
 	return c
 }
 

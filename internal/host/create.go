@@ -9,7 +9,6 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
-	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -20,7 +19,7 @@ func (m *machine) create(life context.Context) {
 	defer done()
 	m.begin(opCreate)
 	m.rec.CreatedAt = time.Now()
-	err := m.boot(ctx)
+	err := m.clone(ctx)
 	if err == nil {
 		m.publish(sandbox.Running)
 		return
@@ -44,38 +43,85 @@ func createFault(err error) error {
 	}
 }
 
-// boot makes everything that a machine consists of, step by step, and returns
-// when commands can run. On error, what exists is left to finish.
-func (m *machine) boot(ctx context.Context) error {
+// clone makes everything that a machine consists of, step by step, starting its
+// VM from the template snapshot of its kind, and returns when commands can run.
+// On error, what exists is left to finish.
+func (m *machine) clone(ctx context.Context) error {
 	if err := os.MkdirAll(string(m.dir), 0o711); err != nil {
 		return err
 	}
-	template, err := m.mgr.template(m.rec.Spec.Template)
-	if err != nil {
-		return err
-	}
-	m.rec.TemplateDigest, m.rec.RootImage = template.Digest, template.Path
-	for _, s := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{StepCreateRecord, func(context.Context) error { return os.MkdirAll(m.dir.vm(), 0o700) }},
-		{StepCreateDisk, m.makeDisk},
+	var from template
+	for _, s := range []step{
+		{StepCreateRecord, m.makeDirs},
+		{StepCreateTemplate, func(ctx context.Context) (err error) {
+			from, err = m.mgr.ensureTemplate(ctx, m.rec.Spec)
+			return err
+		}},
+		{StepCreateDisk, func(ctx context.Context) error {
+			m.rec.TemplateDigest, m.rec.RootImage = from.image.Digest, from.image.Path
+			_, err := disk.Clone(ctx, m.dir.disk(), from.dir.disk())
+			return err
+		}},
 		{StepCreateNetwork, m.makeNetwork},
 		{StepCreateCgroup, m.makeCgroup},
-		{StepCreateMemory, m.makeMemory},
 	} {
 		if err := m.step(ctx, s.name, s.do); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	if err := m.bootGuest(ctx); err != nil {
+	if err := m.startGuest(ctx, func(ctx context.Context) error { return m.cloneOnce(ctx, from.dir) }); err != nil {
 		return err
 	}
 	return m.step(ctx, StepCreateCommit, func(context.Context) error {
 		m.rec.StartedAt = time.Now()
 		return m.goLive()
 	})
+}
+
+// step is one step of an operation.
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
+func (m *machine) makeDirs(context.Context) error { return os.MkdirAll(m.dir.vm(), 0o700) }
+
+// cloneOnce restores the template and makes the guest a machine of its own.
+func (m *machine) cloneOnce(ctx context.Context, from templateDir) error {
+	err := m.step(ctx, StepCreateVMM, func(ctx context.Context) (err error) {
+		cfg := m.vmConfig(from.memory())
+		if err := m.giveFiles(cfg.UID, m.dir.disk(), m.dir.vm()); err != nil {
+			return err
+		}
+		m.vm, err = m.mgr.driver.Restore(ctx, cfg, from.state())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := m.recordVM(); err != nil {
+		return err
+	}
+	ctx, stop := m.untilExit(ctx)
+	defer stop()
+	err = m.step(ctx, StepCreateGuest, func(ctx context.Context) error {
+		if err := m.vm.Resume(ctx); err != nil {
+			return err
+		}
+		return m.awaitGuest(ctx)
+	})
+	if err != nil {
+		return err
+	}
+	return m.step(ctx, StepCreateConfigure, m.makeUnique)
+}
+
+// makeUnique gives the guest a token and an identity that no other has.
+func (m *machine) makeUnique(ctx context.Context) error {
+	if err := m.newToken(); err != nil {
+		return err
+	}
+	return m.configure(ctx, true)
 }
 
 // goLive settles the machine as running and opens the gate.
@@ -88,68 +134,36 @@ func (m *machine) goLive() error {
 	return nil
 }
 
-func (m *machine) makeDisk(ctx context.Context) error {
-	return disk.Create(ctx, m.dir.disk(), int64(m.rec.Spec.DiskMB)<<20)
-}
+// startAttempts is how often a start is tried: software emulation now and then
+// loses a boot.
+const startAttempts = 2
 
-func (m *machine) makeMemory(context.Context) error {
-	return memory.CreateBase(m.dir.base(), int64(m.rec.Spec.MemoryMB)<<20)
-}
-
-// bootAttempts is how often a boot is tried: software emulation now and then
-// loses one.
-const bootAttempts = 2
-
-// bootGuest starts the VM and waits until its guest has been configured. A
-// boot that hangs or dies is tried once more, and counted.
-func (m *machine) bootGuest(ctx context.Context) error {
+// startGuest calls once, which starts the VM and returns when its guest has
+// been configured. A start that hangs or dies is tried once more, and counted.
+func (m *machine) startGuest(ctx context.Context, once func(context.Context) error) error {
 	if err := m.mgr.boots.Acquire(ctx, 1); err != nil {
 		return context.Cause(ctx)
 	}
 	defer m.mgr.boots.Release(1)
-	var err error
 	for attempt := 1; ; attempt++ {
-		if err = m.bootOnce(ctx); err == nil || attempt == bootAttempts || ctx.Err() != nil {
+		err := m.withinBootTimeout(ctx, once)
+		if err == nil || attempt == startAttempts || ctx.Err() != nil {
 			return err
 		}
 		m.mgr.bootRetries.Add(1)
-		m.log.WarnContext(ctx, "boot failed, trying again", "step", m.rec.Step, "error", err, "console", m.console(ctx))
+		m.log.WarnContext(ctx, "the VM did not come up, trying again", "step", m.rec.Step, "error", err, "console", m.console(ctx))
 		if err := m.endVM(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-func (m *machine) bootOnce(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, m.mgr.cfg.BootTimeout,
-		fault.New(fault.HostFailed, "boot_timeout", "the guest did not come up within %s", m.mgr.cfg.BootTimeout))
+func (m *machine) withinBootTimeout(ctx context.Context, once func(context.Context) error) error {
+	limit := m.mgr.cfg.BootTimeout
+	ctx, cancel := context.WithTimeoutCause(ctx, limit,
+		fault.New(fault.HostFailed, "boot_timeout", "the guest did not come up within %s", limit))
 	defer cancel()
-	err := m.step(ctx, StepCreateVMM, func(ctx context.Context) (err error) {
-		cfg := m.vmConfig(m.dir.base())
-		if err := m.giveFiles(cfg.UID, m.dir.disk(), m.dir.base(), m.dir.vm()); err != nil {
-			return err
-		}
-		cfg.Kernel, cfg.Initrd = m.mgr.deps.Kernel.Vmlinux, m.mgr.deps.Initramfs.Path
-		m.vm, err = m.mgr.driver.Start(ctx, cfg)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if err := m.recordVM(); err != nil {
-		return err
-	}
-	ctx, stop := m.untilExit(ctx)
-	defer stop()
-	if err := m.step(ctx, StepCreateGuest, m.awaitGuest); err != nil {
-		return err
-	}
-	return m.step(ctx, StepCreateConfigure, func(ctx context.Context) error {
-		if err := m.newToken(); err != nil {
-			return err
-		}
-		return m.configure(ctx, true)
-	})
+	return once(ctx)
 }
 
 // recordVM writes down the process just started and puts it under its limits,

@@ -47,7 +47,7 @@ func (b *bench) open() {
 	b.t.Helper()
 	b.deps = hosttest.Deps(b.t, b.name)
 	m, err := host.Open(b.t.Context(), host.Config{
-		Dir: b.dir, DiskReserveBytes: 1, Nameservers: []string{"192.0.2.53"},
+		Dir: b.dir, DiskReserveBytes: 1, TemplateDir: hosttest.TemplateDir(), Nameservers: []string{"192.0.2.53"},
 		BootTimeout: hosttest.Patience(b.t, 45*time.Second),
 	}, b.deps)
 	if err != nil {

@@ -14,11 +14,14 @@ import (
 //	<data>/s/<id>/base               memory base of a cold boot: a hole
 //	<data>/s/<id>/snap-<generation>/ a snapshot: memory, state, manifest.json
 //	<data>/s/<id>/vm/                the VM process's own directory
-//	<data>/probe/                    cached verdict of the KVM probe
+//	<data>/t/<key>/                  a template snapshot: memory, state, disk, manifest.json
+//	<data>/b/<id>/                   a machine that is to become one
 type layout struct{ root string }
 
-func (l layout) lock() string     { return filepath.Join(l.root, "lock") }
-func (l layout) machines() string { return filepath.Join(l.root, "s") }
+func (l layout) lock() string      { return filepath.Join(l.root, "lock") }
+func (l layout) machines() string  { return filepath.Join(l.root, "s") }
+func (l layout) templates() string { return filepath.Join(l.root, "t") }
+func (l layout) builds() string    { return filepath.Join(l.root, "b") }
 func (l layout) machine(id sandbox.ID) dirNames {
 	return dirNames(filepath.Join(l.machines(), string(id)))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
+	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -38,6 +39,8 @@ type machine struct {
 	slot  *network.Slot
 	group *cgroup.Group
 	times map[string]time.Duration
+	// captured is what the last snapshot found in memory.
+	captured memory.Stats
 
 	mu         sync.Mutex // protects the following
 	view       Sandbox

@@ -39,6 +39,7 @@ type Manager struct {
 	running sync.WaitGroup
 
 	bootRetries atomic.Uint64
+	templates   templates
 
 	mu       sync.Mutex // protects the following
 	machines map[sandbox.ID]*machine
@@ -65,9 +66,12 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 		cfg: cfg, deps: deps, driver: deps.Driver, layout: layout{cfg.Dir}, log: deps.Log,
 		boots: semaphore.NewWeighted(int64(cfg.BootConcurrency)), machines: make(map[sandbox.ID]*machine),
 	}
+	m.templates.building = make(map[string]*templateBuild)
 	m.life, m.end = context.WithCancel(context.WithoutCancel(ctx))
-	if err := os.MkdirAll(m.layout.machines(), 0o711); err != nil {
-		return nil, err
+	for _, dir := range []string{m.layout.machines(), m.layout.builds(), cfg.TemplateDir} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return nil, err
+		}
 	}
 	var err error
 	if m.lock, err = lockDir(m.layout.lock()); err != nil {
@@ -78,7 +82,17 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 		_ = m.lock.Close()
 		return nil, err
 	}
+	for _, spec := range cfg.Prepare {
+		m.running.Go(func() { m.prepare(spec) })
+	}
 	return m, nil
+}
+
+// prepare makes a template snapshot before anybody asks for it.
+func (m *Manager) prepare(spec sandbox.Spec) {
+	if _, err := m.ensureTemplate(m.life, spec); err != nil && m.life.Err() == nil {
+		m.log.Warn("a template snapshot could not be prepared; the first sandbox of its kind tries again", "error", err)
+	}
 }
 
 // lockDir takes the lock that keeps a second agent out. It ends with the process.

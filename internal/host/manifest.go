@@ -12,11 +12,13 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // manifest says what a snapshot is made of and where it can be restored.
 type manifest struct {
 	CreatedAt      time.Time         `json:"created_at"`
+	Spec           sandbox.Spec      `json:"spec"`
 	Fingerprint    map[string]string `json:"fingerprint"`
 	TemplateDigest string            `json:"template_digest"`
 	KernelDigest   string            `json:"kernel_digest"`
@@ -32,10 +34,17 @@ func (m *machine) fingerprint() map[string]string {
 
 func (m *machine) manifest(_ snapshotDir, stats memory.Stats) manifest {
 	return manifest{
-		CreatedAt: time.Now(), Fingerprint: m.fingerprint(),
+		CreatedAt: time.Now(), Spec: m.publicSpec(), Fingerprint: m.fingerprint(),
 		TemplateDigest: m.rec.TemplateDigest, KernelDigest: m.mgr.deps.Kernel.Digest,
 		MemoryBytes: stats.Total, DirtyBytes: stats.Dirty, DiskBytes: int64(m.rec.Spec.DiskMB) << 20,
 	}
+}
+
+// publicSpec is the machine's spec without its secrets.
+func (m *machine) publicSpec() sandbox.Spec {
+	spec := m.rec.Spec
+	spec.Env = nil
+	return spec
 }
 
 // writeManifest adds the checksum of the device state, which is small and

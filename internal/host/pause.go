@@ -46,11 +46,7 @@ func (m *machine) pause(ctx context.Context) error {
 // the machine consists of it.
 func (m *machine) writeSnapshot(ctx context.Context) error {
 	snap := m.dir.snapshot(fmt.Sprintf("snap-%d", m.rec.Generation))
-	var stats memory.Stats
-	for _, s := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
+	for _, s := range []step{
 		{StepPauseGate, func(ctx context.Context) error {
 			m.closeGate(ctx, m.mgr.cfg.PauseGrace, fault.New(fault.WrongState, reasonPaused,
 				"the sandbox was paused; the command goes on when it is resumed, but its output from here on is lost to this call"))
@@ -65,10 +61,10 @@ func (m *machine) writeSnapshot(ctx context.Context) error {
 		{StepPauseStop, func(ctx context.Context) error { return m.vm.Pause(ctx) }},
 		{StepPauseState, func(ctx context.Context) error { return m.saveState(ctx, snap) }},
 		{StepPauseMemory, func(ctx context.Context) (err error) {
-			stats, err = m.saveMemory(ctx, snap)
+			m.captured, err = m.saveMemory(ctx, snap)
 			return err
 		}},
-		{StepPauseSync, func(context.Context) error { return m.sealSnapshot(snap, stats) }},
+		{StepPauseSync, func(context.Context) error { return m.sealSnapshot(snap, m.captured) }},
 		{StepPauseCommit, func(context.Context) error {
 			m.rec.Snapshot = filepath.Base(string(snap))
 			m.rec.Step, m.rec.State = StepPauseFree, sandbox.Paused

@@ -21,12 +21,12 @@ func (m *Manager) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	processes, err := m.driver.Find(m.layout.machines())
+	processes, err := m.driver.Find(m.layout.root)
 	if err != nil {
 		return fmt.Errorf("look for VM processes: %w", err)
 	}
 	var group errgroup.Group
-	networks := make(map[string]bool)
+	networks, mapped := make(map[string]bool), make(map[string]bool)
 	for _, e := range entries {
 		mc, err := m.readMachine(e.Name())
 		if err != nil {
@@ -43,6 +43,9 @@ func (m *Manager) recover(ctx context.Context) error {
 		if n := mc.rec.Network; n != nil {
 			networks[n.Netns] = true
 		}
+		if vm := mc.rec.VM; vm != nil {
+			mapped[vm.MemoryFile] = true
+		}
 		settled := make(chan struct{})
 		m.mu.Lock()
 		m.startLocked(mc, func(life context.Context) {
@@ -54,7 +57,11 @@ func (m *Manager) recover(ctx context.Context) error {
 		group.Go(func() error { <-settled; return nil })
 	}
 	_ = group.Wait()
-	return m.sweep(ctx, processes, networks)
+	if err := m.sweep(ctx, processes, networks); err != nil {
+		return err
+	}
+	m.removeOldTemplates(ctx, mapped)
+	return removeAll(filepath.Join(m.layout.builds(), "*"))
 }
 
 // readMachine returns the machine of one directory, or nil where there was
@@ -217,6 +224,15 @@ func (m *Manager) sweep(ctx context.Context, processes []vmm.Record, networks ma
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// removeAll removes what pattern names.
+func removeAll(pattern string) error {
+	names, err := filepath.Glob(pattern)
+	for _, name := range names {
+		err = errors.Join(err, os.RemoveAll(name))
+	}
+	return err
 }
 
 func sameBoot(rec *vmm.Record) bool {

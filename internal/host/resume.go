@@ -46,10 +46,7 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 // prepareResume brings the VM up, stopped, with nothing of the snapshot changed.
 func (m *machine) prepareResume(ctx context.Context) error {
 	snap := m.dir.snapshot(m.rec.Snapshot)
-	for _, s := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
+	for _, s := range []step{
 		{StepResumeCheck, func(context.Context) error { return m.checkSnapshot(snap) }},
 		{StepResumeNetwork, m.makeNetwork},
 		{StepResumeCgroup, m.makeCgroup},

@@ -5,14 +5,25 @@ package host
 // agent.
 const (
 	StepCreateRecord    = "create.record"
+	StepCreateTemplate  = "create.template"
 	StepCreateDisk      = "create.disk"
 	StepCreateNetwork   = "create.network"
 	StepCreateCgroup    = "create.cgroup"
-	StepCreateMemory    = "create.memory"
 	StepCreateVMM       = "create.vmm"
 	StepCreateGuest     = "create.guest"
 	StepCreateConfigure = "create.configure"
 	StepCreateCommit    = "create.commit"
+
+	// A template snapshot is made by these, followed by those of a pause.
+	StepTemplateRecord    = "template.record"
+	StepTemplateDisk      = "template.disk"
+	StepTemplateNetwork   = "template.network"
+	StepTemplateCgroup    = "template.cgroup"
+	StepTemplateMemory    = "template.memory"
+	StepTemplateVMM       = "template.vmm"
+	StepTemplateGuest     = "template.guest"
+	StepTemplateConfigure = "template.configure"
+	StepTemplateWarm      = "template.warm"
 
 	StepPauseGate    = "pause.gate"
 	StepPauseQuiesce = "pause.quiesce"
@@ -43,8 +54,12 @@ const (
 func Steps() map[string][]string {
 	return map[string][]string{
 		opCreate: {
-			StepCreateRecord, StepCreateDisk, StepCreateNetwork, StepCreateCgroup, StepCreateMemory,
+			StepCreateRecord, StepCreateTemplate, StepCreateDisk, StepCreateNetwork, StepCreateCgroup,
 			StepCreateVMM, StepCreateGuest, StepCreateConfigure, StepCreateCommit,
+		},
+		"template": {
+			StepTemplateRecord, StepTemplateDisk, StepTemplateNetwork, StepTemplateCgroup, StepTemplateMemory,
+			StepTemplateVMM, StepTemplateGuest, StepTemplateConfigure, StepTemplateWarm,
 		},
 		opPause: {
 			StepPauseGate, StepPauseQuiesce, StepPauseStop, StepPauseState,

@@ -60,10 +60,7 @@ func (m *machine) teardown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, teardownTimeout)
 	defer cancel()
 	m.closeGate(ctx, 0, fault.New(fault.WrongState, reasonStopped, "the sandbox has ended (%s)", m.rec.StopReason))
-	for _, s := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
+	for _, s := range []step{
 		{StepDestroyVM, m.endVM},
 		{StepDestroyNetwork, m.endNetwork},
 		{StepDestroyCgroup, m.endCgroup},

@@ -138,6 +138,10 @@ func ImagesDir() string {
 	return "/var/lib/wrenn/images"
 }
 
+// TemplateDir is where tests share template snapshots, so that each kind of
+// sandbox is booted once and not once per test.
+func TemplateDir() string { return filepath.Join(filepath.Dir(ImagesDir()), "test-templates") }
+
 // Deps returns real parts for a host manager. name keeps parallel tests apart;
 // two calls with the same name are an agent and its successor.
 func Deps(t testing.TB, name string) host.Deps {

@@ -13,10 +13,14 @@ const (
 	fdMonitor = 3 // listening QMP socket
 	fdTap     = 4 // host side of the network card
 	fdState   = 5 // saved device state, only for a restore
+	fdKVM     = 6 // /dev/kvm, only where kvmByFd says so
 )
 
-// stateFdset is the fd set under which QEMU finds fdState.
-const stateFdset = 1
+// Fd sets under which QEMU finds fdState and fdKVM.
+const (
+	stateFdset = 1
+	kvmFdset   = 2
+)
 
 // Guest kernel parameters for every acceleration. panic=-1 with reboot=t turns
 // a panic into a reset, which -no-reboot turns into an exit.
@@ -56,6 +60,9 @@ func (d *Driver) argv(cfg vmm.Config, restoring bool) []string {
 		"-name", "wrenn-" + cfg.ID + ",debug-threads=on",
 		"-msg", "timestamp=on",
 	}
+	if d.kvmByFd() {
+		args = append(args, "-add-fd", fmt.Sprintf("fd=%d,set=%d", fdKVM, kvmFdset))
+	}
 	if restoring {
 		// -S: the saved state says "running", and the caller decides when the
 		// virtual CPUs start.
@@ -66,12 +73,22 @@ func (d *Driver) argv(cfg vmm.Config, restoring bool) []string {
 }
 
 func (d *Driver) accelerator() string {
+	if d.kvmByFd() {
+		return fmt.Sprintf("kvm,device=/dev/fdset/%d", kvmFdset)
+	}
 	if d.info.Acceleration == vmm.KVM {
 		return "kvm"
 	}
 	// tb-size bounds the translation cache, the only large per-VM overhead of
 	// software emulation; the default is a share of the host's memory.
 	return "tcg,tb-size=32,thread=multi"
+}
+
+// kvmByFd reports whether QEMU is handed /dev/kvm open, as it can be since
+// 10.0. VM processes then need neither the device's group nor its path, and run
+// where /dev/kvm is root's alone, as in many containers.
+func (d *Driver) kvmByFd() bool {
+	return d.info.Acceleration == vmm.KVM && d.version.atLeast(10, 0)
 }
 
 func (d *Driver) cpuModel() string {

@@ -32,6 +32,17 @@ func TestArgvPerAcceleration(t *testing.T) {
 			t.Errorf("KVM: %q must not be in %s", unwanted, kvm)
 		}
 	}
+	if !strings.Contains(kvm, "-accel kvm,device=/dev/fdset/2 ") || !strings.Contains(kvm, "-add-fd fd=6,set=2") {
+		t.Errorf("KVM: /dev/kvm is not handed over in %s", kvm)
+	}
+	d := testDriver(vmm.KVM, version{8, 2, 2})
+	d.kvmGroup = 107
+	if old := strings.Join(d.argv(testConfig, false), " "); !strings.Contains(old, "-accel kvm -") || strings.Contains(old, "-add-fd") {
+		t.Errorf("QEMU 8.2 opens /dev/kvm itself: %s", old)
+	}
+	if got := d.groups(); len(got) != 1 || got[0] != 107 {
+		t.Errorf("a QEMU that opens /dev/kvm itself has the groups %v", got)
+	}
 	old := strings.Join(testDriver(vmm.TCG, version{7, 2, 0}).argv(testConfig, false), " ")
 	if strings.Contains(old, "rom=off") {
 		t.Error("QEMU 7.2 does not know rom=off")

@@ -32,7 +32,8 @@ type Options struct {
 	TSCKHz uint64
 	// MaxVCPUs is the most virtual CPUs that a VM may have.
 	MaxVCPUs int
-	// KVMGroup is the group of /dev/kvm, which VM processes join under KVM.
+	// KVMGroup is the group of /dev/kvm, which VM processes join where QEMU
+	// has to open that itself.
 	KVMGroup int
 	Log      *slog.Logger
 }

@@ -58,13 +58,15 @@ func (d *Driver) spawn(cfg vmm.Config, state *os.File) (*exec.Cmd, *tail, error)
 		return nil, nil, fmt.Errorf("open tap: %w", err)
 	}
 	defer tap.Close()
+	kvm, err := d.openKVM()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer kvm.Close() // a nil one does nothing
 	cmd := exec.Command(d.binary, d.argv(cfg, state != nil)...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/bin:/bin", dirVariable + cfg.Dir}
-	cmd.ExtraFiles = []*os.File{listener, tap}
-	if state != nil {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, state)
-	}
+	cmd.ExtraFiles = []*os.File{listener, tap, state, kvm} // from 3 on; a nil one is closed
 	messages := &tail{}
 	cmd.Stderr = messages
 	cmd.WaitDelay = time.Second // for the pipe, should a descendant hold it
@@ -82,8 +84,20 @@ func (d *Driver) spawn(cfg vmm.Config, state *os.File) (*exec.Cmd, *tail, error)
 	return cmd, messages, nil
 }
 
+// openKVM returns /dev/kvm for a VM process that is to get it open, else nil.
+func (d *Driver) openKVM() (*os.File, error) {
+	if !d.kvmByFd() {
+		return nil, nil
+	}
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open KVM: %w", err)
+	}
+	return f, nil
+}
+
 func (d *Driver) groups() []uint32 {
-	if d.info.Acceleration == vmm.KVM && d.kvmGroup > 0 {
+	if d.info.Acceleration == vmm.KVM && !d.kvmByFd() && d.kvmGroup > 0 {
 		return []uint32{uint32(d.kvmGroup)}
 	}
 	return nil
