@@ -47,7 +47,11 @@ var _ vmm.VM = (*vm)(nil)
 
 // Start boots cfg cold.
 func (d *Driver) Start(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
-	return d.start(ctx, cfg, nil)
+	v, err := d.start(ctx, cfg, nil)
+	if err != nil {
+		return nil, err // never a nil *vm in a non-nil interface
+	}
+	return v, nil
 }
 
 // Restore starts cfg from the device state in the file state and leaves it paused.

@@ -209,9 +209,13 @@ func (f Fixture) startFailsClean(t *testing.T) {
 	defer cancel()
 	g := f.New(t)
 	g.Config.RootImage = filepath.Join(t.TempDir(), "missing")
-	if vm, err := f.Driver.Start(ctx, g.Config); err == nil {
+	vm, err := f.Driver.Start(ctx, g.Config)
+	if err == nil {
 		kill(t, vm)
 		t.Fatal("a VM without its root image started")
+	}
+	if vm != nil {
+		t.Fatalf("with the error comes a VM that is not nil: %#v", vm)
 	}
 	f.nothingLeft(t, g)
 }
