@@ -18,6 +18,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/qemu"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/tsc"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 type benchConfig struct {
@@ -27,6 +28,7 @@ type benchConfig struct {
 
 // benchSettings say what is measured and where the results go.
 type benchSettings struct {
+	size                 bench.Size
 	rounds, burst, waves int
 	fileMB               int64
 	bare                 bool
@@ -37,6 +39,9 @@ func (s *benchSettings) flags(f flagSet) {
 	f.IntVar(&s.rounds, "n", 20, "sandboxes that go through the whole sequence, one after another")
 	f.IntVar(&s.burst, "burst", 0, "creates begun at once (none)")
 	f.IntVar(&s.waves, "burst-rounds", 3, "how often that is done")
+	f.IntVar(&s.size.VCPUs, "vcpus", sandbox.DefaultVCPUs, "virtual CPUs of each sandbox")
+	f.IntVar(&s.size.MemoryMB, "memory-mb", sandbox.DefaultMemoryMB, "memory of each, in MiB")
+	f.IntVar(&s.size.DiskMB, "disk-mb", sandbox.DefaultDiskMB, "disk of each, in MiB")
 	f.Int64Var(&s.fileMB, "file-mb", 64, "size of the file that goes in and out, in MiB; 0 leaves that out")
 	f.BoolVar(&s.bare, "bare", true, "compare with boots by a bare QEMU, which needs the server's images on this machine")
 	f.StringVar(&s.qemu, "qemu", qemu.DefaultBinary, "QEMU for the bare boots")
@@ -67,7 +72,7 @@ func (p program) addBench() {
 
 func (p program) bench(ctx context.Context, cfg *benchConfig) error {
 	o := bench.Options{
-		Client: p.app.Client(), Rounds: cfg.bench.rounds, Burst: cfg.bench.burst, Waves: cfg.bench.waves,
+		Client: p.app.Client(), Size: cfg.bench.size, Rounds: cfg.bench.rounds, Burst: cfg.bench.burst, Waves: cfg.bench.waves,
 		FileBytes: cfg.bench.fileMB << 20, Note: p.say,
 	}
 	if cfg.bench.bare {

@@ -13,6 +13,8 @@ import (
 // Options say what to measure. Client and Note are required.
 type Options struct {
 	Client *client.Client
+	// Size is what every sandbox is given.
+	Size Size
 	// Rounds is how many sandboxes go through the sequence, one after another.
 	Rounds int
 	// Burst creates so many at once, Waves times; 0 is none.
@@ -63,7 +65,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		Options: o, byName: map[string]*Measurement{}, live: map[string]bool{},
 		report: &Report{
 			Date: time.Now().UTC().Truncate(time.Second), Machine: thisMachine(),
-			Rounds: o.Rounds, Burst: o.Burst, Waves: o.Waves, FileBytes: o.FileBytes,
+			Sandbox: o.Size, Rounds: o.Rounds, Burst: o.Burst, Waves: o.Waves, FileBytes: o.FileBytes,
 		},
 	}
 	began := time.Now()
@@ -146,16 +148,19 @@ func (r *run) addTime(name string, began time.Time) { r.add(name, ms(time.Since(
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // create makes a sandbox that the run will destroy whatever happens.
-func (r *run) create(ctx context.Context) (*client.Sandbox, error) {
+func (r *run) create(ctx context.Context) (id string, err error) {
 	never := 0
-	sb, err := r.Client.Create(ctx, client.CreateRequest{TimeoutSec: &never, Metadata: map[string]string{"purpose": "wrenn bench"}})
+	sb, err := r.Client.Create(ctx, client.CreateRequest{
+		VCPUs: r.Size.VCPUs, MemoryMB: r.Size.MemoryMB, DiskMB: r.Size.DiskMB,
+		TimeoutSec: &never, Metadata: map[string]string{"purpose": "wrenn bench"},
+	})
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	r.mu.Lock()
 	r.live[sb.ID] = true
 	r.mu.Unlock()
-	return sb, nil
+	return sb.ID, nil
 }
 
 func (r *run) destroy(ctx context.Context, id string) error {

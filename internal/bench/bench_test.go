@@ -134,7 +134,7 @@ func measure(t *testing.T, s *server) (*Report, error) {
 	web := httptest.NewServer(s)
 	defer web.Close()
 	report, err := Run(t.Context(), Options{
-		Client: &client.Client{BaseURL: web.URL}, Rounds: 2, Burst: 3, Waves: 2, FileBytes: 1 << 20, Note: t.Logf,
+		Client: &client.Client{BaseURL: web.URL}, Size: Size{1, 512, 2048}, Rounds: 2, Burst: 3, Waves: 2, FileBytes: 1 << 20, Note: t.Logf,
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()

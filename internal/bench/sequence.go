@@ -22,26 +22,17 @@ const guestFile = "/var/tmp/bench"
 // round takes one sandbox through its life. The bare boot comes first in even
 // rounds and last in odd ones, so that neither always finds the machine warmer.
 func (r *run) round(ctx context.Context, i int) error {
-	if i == 0 {
-		r.Note("round 1 of %d", r.Rounds)
-	}
 	began := time.Now()
-	if i%2 == 0 && i > 0 {
+	if i%2 == 0 {
 		if err := r.bareBoot(ctx); err != nil {
 			return err
 		}
 	}
-	sb, err := r.boot(ctx)
+	id, err := r.boot(ctx)
 	if err != nil {
 		return err
 	}
-	r.report.Sandbox = Size{VCPUs: sb.VCPUs, MemoryMB: sb.MemoryMB, DiskMB: sb.DiskMB}
-	if i == 0 { // only now is the size known that the bare machine shall have
-		if err := r.bareBoot(ctx); err != nil {
-			return err
-		}
-	}
-	if err := r.use(ctx, sb.ID); err != nil {
+	if err := r.use(ctx, id); err != nil {
 		return err
 	}
 	if i%2 == 1 {
@@ -54,18 +45,18 @@ func (r *run) round(ctx context.Context, i int) error {
 }
 
 // boot measures from nothing to the first command.
-func (r *run) boot(ctx context.Context) (*client.Sandbox, error) {
+func (r *run) boot(ctx context.Context) (id string, err error) {
 	began := time.Now()
-	sb, err := r.create(ctx)
+	id, err = r.create(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("create: %w", err)
+		return "", fmt.Errorf("create: %w", err)
 	}
 	r.addTime(opCreate, began)
-	if err := r.execTrue(ctx, sb.ID); err != nil {
-		return nil, err
+	if err := r.execTrue(ctx, id); err != nil {
+		return "", err
 	}
 	r.addTime(opToExec, began)
-	return sb, nil
+	return id, nil
 }
 
 // use measures what is done with a sandbox that is there, to its end. The file
@@ -155,11 +146,11 @@ func (r *run) bareBoot(ctx context.Context) error {
 	if r.Bare == nil {
 		return nil
 	}
-	took, err := r.Bare.boot(ctx, r.report.Acceleration, r.report.Sandbox)
+	took, err := r.Bare.boot(ctx, r.report.Acceleration, r.Size)
 	if err != nil {
 		return fmt.Errorf("bare boot: %w", err)
 	}
-	r.report.BareArgs = r.Bare.shownArgs(r.report.Acceleration, r.report.Sandbox)
+	r.report.BareArgs = r.Bare.shownArgs(r.report.Acceleration, r.Size)
 	r.add(opBareBoot, ms(took))
 	return nil
 }
@@ -176,11 +167,8 @@ func (r *run) wave(ctx context.Context, i int) error {
 	var wg sync.WaitGroup
 	for n := range results {
 		wg.Go(func() {
-			sb, err := r.create(ctx)
-			results[n] = result{took: time.Since(began), err: err}
-			if err == nil {
-				results[n].id = sb.ID
-			}
+			id, err := r.create(ctx)
+			results[n] = result{id: id, took: time.Since(began), err: err}
 		})
 	}
 	wg.Wait()
