@@ -30,6 +30,7 @@ type Options struct {
 // The operations, by the names they have in reports.
 const (
 	opBareBoot  = "bare_boot"
+	opFirst     = "first_create"
 	opCreate    = "create"
 	opToExec    = "create_to_exec"
 	opExec      = "exec"
@@ -74,6 +75,9 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		return nil, err
 	}
 	r.plan()
+	if err := r.first(ctx); err != nil {
+		return nil, fmt.Errorf("the first create: %w", err)
+	}
 	for i := range o.Rounds {
 		if err := r.round(ctx, i); err != nil {
 			return nil, fmt.Errorf("round %d: %w", i+1, err)
@@ -121,6 +125,7 @@ func (r *run) look(ctx context.Context) error {
 func (r *run) plan() {
 	for _, m := range []Measurement{
 		{Name: opBareBoot, Shape: Without, Unit: Milliseconds, About: "bare QEMU from its start to the guest's ready line"},
+		{Name: opFirst, Shape: Sequential, Unit: Milliseconds, About: "the first create of this size, which makes its template if there is none"},
 		{Name: opCreate, Shape: Sequential, Unit: Milliseconds, About: "POST /v1/sandboxes"},
 		{Name: opToExec, Shape: Sequential, Unit: Milliseconds, About: "create and the end of the first exec of true"},
 		{Name: opExec, Shape: Sequential, Unit: Milliseconds, About: "exec of true in a sandbox that has run it"},

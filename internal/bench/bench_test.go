@@ -150,7 +150,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, n := range map[string]int{
-		opCreate: 2, opToExec: 2, opExec: 2 * execsPerRound, opPause: 2, opResume: 2, opDelete: 2,
+		opFirst: 1, opCreate: 2, opToExec: 2, opExec: 2 * execsPerRound, opPause: 2, opResume: 2, opDelete: 2,
 		opUpload: 2, opDownload: 2, opBurst: 6, opBurstLast: 2,
 	} {
 		if m := report.find(name); m == nil || m.N != n || len(m.Samples) != n {
@@ -169,7 +169,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("the table lacks %q:\n%s", want, text.String())
 		}
 	}
-	if n := strings.Count(svg.String(), "fill-opacity=\"0.55\""); n != 2*5+2*execsPerRound+2*2+6+2 {
+	if n := strings.Count(svg.String(), "fill-opacity=\"0.55\""); n != 1+2*5+2*execsPerRound+2*2+6+2 {
 		t.Errorf("the plot has %d samples", n)
 	}
 	if err := xml.Unmarshal([]byte(svg.String()), new(struct{ XMLName xml.Name })); err != nil {
