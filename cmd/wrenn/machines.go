@@ -17,6 +17,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/qemu"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/tsc"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 	"github.com/wrenn-dev/wrenn/internal/undo"
 )
 
@@ -65,6 +66,7 @@ func (a hostAgent) openInto(ctx context.Context, m *machines) error {
 	_ = m.opened.Push("cgroups", func(context.Context) error { return deps.Cgroups.Close() })
 	cfg := host.Config{
 		Dir: a.dirs.host(), HostID: a.id, Version: version,
+		Prepare:         []sandbox.Spec{sandbox.Spec{}.WithDefaults()},
 		MemoryReserveMB: a.host.memoryReserveMB, Nameservers: addresses(deps.Network.Nameservers()),
 	}
 	if m.manager, err = host.Open(ctx, cfg, deps); err != nil {

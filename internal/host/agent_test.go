@@ -3,6 +3,7 @@ package host_test
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,22 +16,22 @@ import (
 
 // agentVariable turns TestAgentChild into a host agent of its own process that
 // does one operation and kills itself before a given step of it. Its value is
-// "name dir op id generation step".
+// "name dir templates op id generation step".
 const agentVariable = "WRENN_TEST_AGENT"
 
 // TestAgentChild is not a test: see agentVariable.
 func TestAgentChild(t *testing.T) {
 	args := strings.Fields(os.Getenv(agentVariable))
-	if len(args) != 6 {
+	if len(args) != 7 {
 		t.Skip("only runs as the child of the crash tests")
 	}
-	name, dir, op, step := args[0], args[1], args[2], args[5]
-	gen, err := strconv.ParseUint(args[4], 10, 64)
+	name, dir, templates, op, step := args[0], args[1], args[2], args[3], args[6]
+	gen, err := strconv.ParseUint(args[5], 10, 64)
 	check(t, err)
-	ref := sandbox.Ref{ID: sandbox.ID(args[3]), Generation: sandbox.Generation(gen)}
+	ref := sandbox.Ref{ID: sandbox.ID(args[4]), Generation: sandbox.Generation(gen)}
 	armed := false
 	m, err := host.Open(t.Context(), host.Config{
-		Dir: dir, DiskReserveBytes: 1, TemplateDir: hosttest.TemplateDir(), Nameservers: []string{"192.0.2.53"},
+		Dir: dir, DiskReserveBytes: 1, TemplateDir: templates, Nameservers: []string{"192.0.2.53"},
 		OnStep: func(s string) {
 			if armed && s == step {
 				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -61,7 +62,7 @@ func (b *bench) crash(op string, ref sandbox.Ref, step string) {
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestAgentChild$", "-test.v")
 	cmd.Env = append(os.Environ(), agentVariable+"="+strings.Join(
-		[]string{b.name, b.dir, op, string(ref.ID), strconv.FormatUint(uint64(ref.Generation), 10), step}, " "))
+		[]string{b.name, b.dir, b.templates, op, string(ref.ID), strconv.FormatUint(uint64(ref.Generation), 10), step}, " "))
 	out, err := cmd.CombinedOutput()
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
 		b.t.Fatalf("the agent was not killed at %s: %v\n%s", step, err, out)
@@ -90,6 +91,27 @@ func TestAgentKilledDuringCreate(t *testing.T) {
 		check(t, b.Destroy(t.Context(), ref, ""))
 		b.nothingLeft()
 	}
+}
+
+// TestAgentKilledWhileMakingATemplate: the half-made template is gone, and the
+// next create makes a whole one.
+func TestAgentKilledWhileMakingATemplate(t *testing.T) {
+	b := &bench{t: t, name: "wktpl", dir: hosttest.Dir(t)}
+	b.templates = b.dir + "/t"
+	b.open()
+	t.Cleanup(b.end)
+	for _, step := range []string{
+		host.StepTemplateVMM, host.StepTemplateGuest, host.StepPauseMemory,
+	} {
+		ref := newRef()
+		b.crash("create", ref, step)
+		check(t, b.Destroy(t.Context(), ref, ""))
+		b.nothingLeft()
+		if names, _ := filepath.Glob(b.dir + "/[bt]/*"); len(names) != 0 {
+			t.Fatalf("killed before %s: left %v", step, names)
+		}
+	}
+	b.sh(b.create(), "true")
 }
 
 // TestAgentKilledDuringPauseAndResume walks one sandbox through both, killed

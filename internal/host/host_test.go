@@ -27,17 +27,19 @@ func TestMain(m *testing.M) {
 
 // bench is one host agent for a test.
 type bench struct {
-	t    *testing.T
+	t    testing.TB
 	name string
 	dir  string
-	deps host.Deps
+	// templates is where template snapshots are.
+	templates string
+	deps      host.Deps
 	*host.Manager
 }
 
 // newBench opens an agent of its own under name.
-func newBench(t *testing.T, name string) *bench {
+func newBench(t testing.TB, name string) *bench {
 	t.Helper()
-	b := &bench{t: t, name: name, dir: hosttest.Dir(t)}
+	b := &bench{t: t, name: name, dir: hosttest.Dir(t), templates: hosttest.TemplateDir()}
 	b.open()
 	t.Cleanup(b.end)
 	return b
@@ -47,7 +49,7 @@ func (b *bench) open() {
 	b.t.Helper()
 	b.deps = hosttest.Deps(b.t, b.name)
 	m, err := host.Open(b.t.Context(), host.Config{
-		Dir: b.dir, DiskReserveBytes: 1, TemplateDir: hosttest.TemplateDir(), Nameservers: []string{"192.0.2.53"},
+		Dir: b.dir, DiskReserveBytes: 1, TemplateDir: b.templates, Nameservers: []string{"192.0.2.53"},
 		BootTimeout: hosttest.Patience(b.t, 45*time.Second),
 	}, b.deps)
 	if err != nil {
@@ -227,7 +229,7 @@ func (b *bench) stdin(ref sandbox.Ref) {
 	}
 }
 
-func atoi(t *testing.T, s string) int {
+func atoi(t testing.TB, s string) int {
 	t.Helper()
 	var n int
 	if _, err := fmt.Sscan(s, &n); err != nil {

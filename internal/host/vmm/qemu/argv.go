@@ -36,7 +36,7 @@ func (d *Driver) argv(cfg vmm.Config, restoring bool) []string {
 	args := []string{
 		"-M", "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on,suppress-vmdesc=on," +
 			"memory-backend=mem0,dump-guest-core=off",
-		"-accel", d.accelerator(),
+		"-accel", d.accelerator(restoring),
 		"-cpu", d.cpuModel(),
 		"-m", strconv.Itoa(cfg.MemoryMB),
 		"-smp", strconv.Itoa(cfg.VCPUs),
@@ -72,16 +72,21 @@ func (d *Driver) argv(cfg vmm.Config, restoring bool) []string {
 	return append(args, "-kernel", cfg.Kernel, "-initrd", cfg.Initrd, "-append", d.cmdline(cfg))
 }
 
-func (d *Driver) accelerator() string {
-	if d.kvmByFd() {
+// accelerator bounds, under software emulation, the translation cache (MiB),
+// the only large overhead of a VM; the default is a share of the host's memory.
+// A boot runs so much code once that a small cache would be emptied again and
+// again.
+func (d *Driver) accelerator(restoring bool) string {
+	switch {
+	case d.kvmByFd():
 		return fmt.Sprintf("kvm,device=/dev/fdset/%d", kvmFdset)
-	}
-	if d.info.Acceleration == vmm.KVM {
+	case d.info.Acceleration == vmm.KVM:
 		return "kvm"
+	case restoring:
+		return "tcg,tb-size=32,thread=multi"
+	default:
+		return "tcg,tb-size=128,thread=multi"
 	}
-	// tb-size bounds the translation cache, the only large per-VM overhead of
-	// software emulation; the default is a share of the host's memory.
-	return "tcg,tb-size=32,thread=multi"
 }
 
 // kvmByFd reports whether QEMU is handed /dev/kvm open, as it can be since

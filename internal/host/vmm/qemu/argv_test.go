@@ -19,7 +19,7 @@ var testConfig = vmm.Config{
 func TestArgvPerAcceleration(t *testing.T) {
 	tcg := strings.Join(testDriver(vmm.TCG, version{10, 0, 2}).argv(testConfig, false), " ")
 	for _, want := range []string{
-		"-accel tcg,tb-size=32", "tsc_early_khz=2596138", "share=off,readonly=on,rom=off", "-cpu max",
+		"-accel tcg,tb-size=128", "tsc_early_khz=2596138", "share=off,readonly=on,rom=off", "-cpu max",
 		"/root,,1.erofs", "-sandbox on", "-no-reboot", "extra=1", "-m 512", "-smp 2",
 	} {
 		if !strings.Contains(tcg, want) {
