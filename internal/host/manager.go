@@ -162,35 +162,6 @@ func (m *Manager) startLocked(mc *machine, first func(context.Context)) {
 	m.running.Go(func() { mc.run(m.life, first) })
 }
 
-// admitLocked decides before any work begins. mu must be held.
-func (m *Manager) admitLocked(spec sandbox.Spec) error {
-	switch {
-	case m.closed:
-		return fault.New(fault.HostFailed, "host_stopping", "the host agent is stopping")
-	case m.draining:
-		return fault.New(fault.NoCapacity, "host_draining", "the host takes no new sandboxes: it is being drained")
-	case !isolationOf(m.driver.Info().Acceleration).Meets(spec.MinIsolation):
-		return fault.New(fault.Unsupported, "isolation_too_weak", "this host isolates by %s, %s is demanded",
-			isolationOf(m.driver.Info().Acceleration), spec.MinIsolation)
-	}
-	if err := spec.Validate(); err != nil {
-		return err
-	}
-	if err := spec.ValidateFor(m.limits()); err != nil {
-		return err
-	}
-	held := 0
-	for _, mc := range m.machines {
-		if v := mc.snapshotView(); v.State.Holds() {
-			held += v.Spec.MemoryMB
-		}
-	}
-	if total := m.memoryMB(); held+spec.MemoryMB > total {
-		return fault.New(fault.NoCapacity, "no_memory", "the host has %d MB for sandboxes and %d MB are taken", total, held)
-	}
-	return m.diskReserve()
-}
-
 // find returns the machine of ref. The generation is checked by whoever acts.
 func (m *Manager) find(id sandbox.ID) (*machine, error) {
 	m.mu.Lock()

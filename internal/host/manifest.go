@@ -32,7 +32,7 @@ func (m *machine) fingerprint() map[string]string {
 	return m.mgr.driver.Fingerprint(vmm.Config{VCPUs: m.rec.Spec.VCPUs, MemoryMB: m.rec.Spec.MemoryMB})
 }
 
-func (m *machine) manifest(_ snapshotDir, stats memory.Stats) manifest {
+func (m *machine) manifest(stats memory.Stats) manifest {
 	return manifest{
 		CreatedAt: time.Now(), Spec: m.publicSpec(), Fingerprint: m.fingerprint(),
 		TemplateDigest: m.rec.TemplateDigest, KernelDigest: m.mgr.deps.Kernel.Digest,

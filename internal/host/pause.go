@@ -55,6 +55,8 @@ func (m *machine) writeSnapshot(ctx context.Context) error {
 		{StepPauseQuiesce, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
 			defer cancel()
+			ctx, stop := m.untilExit(ctx)
+			defer stop()
 			_, err := m.guest.Quiesce(ctx)
 			return err
 		}},
@@ -115,7 +117,7 @@ func (m *machine) saveMemory(ctx context.Context, snap snapshotDir) (memory.Stat
 
 // sealSnapshot makes the snapshot durable, disk included.
 func (m *machine) sealSnapshot(snap snapshotDir, stats memory.Stats) error {
-	if err := writeManifest(snap, m.manifest(snap, stats)); err != nil {
+	if err := writeManifest(snap, m.manifest(stats)); err != nil {
 		return err
 	}
 	for _, path := range []string{snap.memory(), snap.state(), m.dir.disk()} {

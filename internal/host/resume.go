@@ -21,7 +21,7 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	case gen <= m.rec.Generation:
 		return errStale(sandbox.Ref{ID: m.rec.ID, Generation: gen}, m.rec.ref())
 	}
-	if err := m.mgr.admitResume(m); err != nil {
+	if err := m.mgr.admitResume(m.rec.Spec); err != nil {
 		return err
 	}
 	ctx, done := m.interruptible(life)
@@ -109,25 +109,6 @@ func (m *machine) backToPaused(life context.Context, cause error) error {
 		return cause
 	}
 	return fault.Wrap(cause, fault.HostFailed, "resume_failed", "the sandbox could not be resumed; it is still paused")
-}
-
-// admitResume decides before work begins whether the host has room.
-func (m *Manager) admitResume(mc *machine) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.draining {
-		return fault.New(fault.NoCapacity, "host_draining", "the host resumes no sandboxes: it is being drained")
-	}
-	held := 0
-	for _, other := range m.machines {
-		if v := other.snapshotView(); v.State.Holds() {
-			held += v.Spec.MemoryMB
-		}
-	}
-	if total := m.memoryMB(); held+mc.rec.Spec.MemoryMB > total {
-		return fault.New(fault.NoCapacity, "no_memory", "the host has %d MB for sandboxes and %d MB are taken", total, held)
-	}
-	return nil
 }
 
 // snapshotExists reports whether name is a snapshot directory of the machine.

@@ -158,7 +158,7 @@ func (m *machine) publishTemplate(to templateDir, print map[string]string) error
 	if err := os.Rename(m.dir.disk(), from.disk()); err != nil {
 		return err
 	}
-	mf := m.manifest(snap, m.captured)
+	mf := m.manifest(m.captured)
 	mf.Fingerprint = print
 	if err := writeManifest(snap, mf); err != nil {
 		return err

@@ -1,0 +1,57 @@
+package host
+
+import (
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Admission is decided before any work begins, so that a burst cannot overshoot
+// and a refusal costs nothing.
+
+// admitLocked admits a new sandbox. mu must be held.
+func (m *Manager) admitLocked(spec sandbox.Spec) error {
+	switch have := isolationOf(m.driver.Info().Acceleration); {
+	case m.closed:
+		return fault.New(fault.HostFailed, "host_stopping", "the host agent is stopping")
+	case m.draining:
+		return fault.New(fault.NoCapacity, "host_draining", "the host takes no new sandboxes: it is being drained")
+	case !have.Meets(spec.MinIsolation):
+		return fault.New(fault.Unsupported, "isolation_too_weak", "this host isolates by %s, %s is demanded", have, spec.MinIsolation)
+	}
+	if err := spec.Validate(); err != nil {
+		return err
+	}
+	if err := spec.ValidateFor(m.limits()); err != nil {
+		return err
+	}
+	if err := m.roomLocked(spec.MemoryMB); err != nil {
+		return err
+	}
+	return m.diskReserve()
+}
+
+// admitResume admits a paused sandbox that is to run again. It needs no disk
+// that it does not have already.
+func (m *Manager) admitResume(spec sandbox.Spec) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.draining {
+		return fault.New(fault.NoCapacity, "host_draining", "the host resumes no sandboxes: it is being drained")
+	}
+	return m.roomLocked(spec.MemoryMB)
+}
+
+// roomLocked refuses what does not fit beside the sandboxes that hold memory
+// now. mu must be held.
+func (m *Manager) roomLocked(memoryMB int) error {
+	held := 0
+	for _, mc := range m.machines {
+		if v := mc.snapshotView(); v.State.Holds() {
+			held += v.Spec.MemoryMB
+		}
+	}
+	if total := m.memoryMB(); held+memoryMB > total {
+		return fault.New(fault.NoCapacity, "no_memory", "the host has %d MB for sandboxes and %d MB are taken", total, held)
+	}
+	return nil
+}
