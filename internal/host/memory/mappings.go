@@ -2,10 +2,12 @@ package memory
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,42 +21,89 @@ type region struct {
 // mappings finds where process pid has mapped the file base privately, by
 // device and inode: names in /proc/PID/maps can be anything.
 func mappings(pid int, base string) ([]region, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(base, &st); err != nil {
-		return nil, fmt.Errorf("stat %s: %w", base, err)
-	}
-	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
+	f, err := os.Open(base)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	device := fmt.Sprintf("%02x:%02x", unix.Major(st.Dev), unix.Minor(st.Dev))
-	inode := strconv.FormatUint(st.Ino, 10)
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	device, inode, err := shownAs(f)
+	if err != nil {
+		return nil, fmt.Errorf("identify %s: %w", base, err)
+	}
 	var out []region
 	var total int64
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 5 || fields[3] != device || fields[4] != inode {
-			continue
+	err = eachMapping(pid, func(fields []string) error {
+		if fields[3] != device || fields[4] != inode {
+			return nil
 		}
 		if !strings.HasSuffix(fields[1], "p") {
-			return nil, fmt.Errorf("process %d maps its memory file shared", pid)
+			return fmt.Errorf("process %d maps its memory file shared", pid)
 		}
 		r, err := parseRegion(fields)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		total += r.size
 		out = append(out, r)
-	}
-	if err := lines.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
-	if total != st.Size {
-		return nil, fmt.Errorf("process %d maps %d of the %d bytes of its memory file", pid, total, st.Size)
+	if total != st.Size() {
+		return nil, fmt.Errorf("process %d maps %d of the %d bytes of its memory file", pid, total, st.Size())
 	}
 	return out, nil
+}
+
+// shownAs returns the device and inode under which /proc/PID/maps shows
+// mappings of f. They are not always those of stat(2): on btrfs, and on overlay
+// file systems of older kernels, that tells of another layer. So f is mapped
+// here, and looked up.
+func shownAs(f *os.File) (device, inode string, err error) {
+	page, err := unix.Mmap(int(f.Fd()), 0, PageSize, unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		return "", "", err
+	}
+	defer func() { err = errors.Join(err, unix.Munmap(page)) }()
+	address := int64(uintptr(unsafe.Pointer(unsafe.SliceData(page))))
+	err = eachMapping(os.Getpid(), func(fields []string) error {
+		r, err := parseRegion(fields)
+		if err == nil && r.address <= address && address < r.address+r.size {
+			device, inode = fields[3], fields[4]
+		}
+		return nil // the kernel's own mappings may lie beyond what an int64 holds
+	})
+	if err == nil && device == "" {
+		err = errors.New("the mapping just made is not in /proc/self/maps")
+	}
+	return device, inode, err
+}
+
+// eachMapping calls visit with the fields of every line of /proc/PID/maps
+// (proc_pid_maps(5)): addresses, permissions, offset, device, inode and, for
+// some, a name.
+func eachMapping(pid int, visit func(fields []string) error) error {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		if err := visit(fields); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
 }
 
 func parseRegion(fields []string) (region, error) {
