@@ -125,13 +125,13 @@ func (o options) plan() []plan.Step {
 	}
 	suite := func(name, binary, run string) plan.Step {
 		return plan.Step{
-			Name: name, Env: env,
+			Name: name, Env: env, Must: "--- PASS: ",
 			Args: []string{binary, "-test.v", "-test.count=1", "-test.timeout=" + o.limit.String(), "-test.run=" + run},
 		}
 	}
 	return []plan.Step{
 		{
-			Name: "probe",
+			Name: "probe", Must: "isolation: hardware",
 			Args: []string{
 				"/kvm/wrenn", "doctor", "--accel", "kvm", "--data-dir", filepath.Dir(insideImages),
 				"--database-url", "postgres:///not-needed",

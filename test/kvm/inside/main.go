@@ -6,9 +6,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -87,10 +89,7 @@ func runPlan() int {
 	for i, s := range steps {
 		fmt.Printf("\n== %s: %s\n", s.Name, strings.Join(s.Args, " "))
 		began := time.Now()
-		cmd := exec.Command(s.Args[0], s.Args[1:]...)
-		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-		cmd.Env = append(os.Environ(), s.Env...)
-		err := cmd.Run()
+		err := run(s)
 		took := time.Since(began).Round(100 * time.Millisecond)
 		if err != nil {
 			fmt.Printf("== %s FAILED after %v: %v\n", s.Name, took, err)
@@ -99,6 +98,21 @@ func runPlan() int {
 		fmt.Printf("== %s passed in %v\n", s.Name, took)
 	}
 	return 0
+}
+
+func run(s plan.Step) error {
+	var output bytes.Buffer
+	cmd := exec.Command(s.Args[0], s.Args[1:]...)
+	cmd.Stdout = io.MultiWriter(os.Stdout, &output)
+	cmd.Stderr = cmd.Stdout
+	cmd.Env = append(os.Environ(), s.Env...)
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	if !bytes.Contains(output.Bytes(), []byte(s.Must)) {
+		return fmt.Errorf("it never said %q", s.Must)
+	}
+	return nil
 }
 
 // prepare leaves this process in the root that the plan expects.
@@ -170,7 +184,6 @@ func enterRoot() error {
 		{"cgroup2", "/root/sys/fs/cgroup", "cgroup2", 0, ""},
 		{"tmpfs", "/root/run", "tmpfs", 0, "mode=755"},
 		{"tmpfs", "/root/tmp", "tmpfs", 0, "size=80%"},
-		{"tmpfs", "/root/var/tmp", "tmpfs", 0, "size=80%"},
 	}); err != nil {
 		return err
 	}

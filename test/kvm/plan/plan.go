@@ -12,9 +12,12 @@ const Path = "/kvm/plan.json"
 // and else the number of the one that failed, from 1.
 const Verdict = "wrenn-kvm: verdict "
 
-// Step is one program to run. The first that does not end with 0 ends the run.
+// Step is one program to run. The first that fails ends the run: it did not end
+// with 0, or its output lacks what it must have.
 type Step struct {
 	Name string   `json:"name"`
 	Args []string `json:"args"` // the program's path first
 	Env  []string `json:"env"`
+	// Must be in the output: a suite may also end well because it is empty.
+	Must string `json:"must"`
 }
