@@ -14,8 +14,13 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
+// pauseReserve is the free space, in bytes, below which no pause is begun:
+// enough for the journal of a pause that fails for lack of room and is undone.
+const pauseReserve = 32 << 20
+
 // pause writes the machine to a snapshot and frees its VM. Pausing a paused
 // machine of the same generation succeeds, for a control plane that asks twice.
+// On a full disk it fails with NoCapacity, and the machine goes on.
 func (m *machine) pause(ctx context.Context) error {
 	switch m.rec.State {
 	case sandbox.Paused:
@@ -23,6 +28,9 @@ func (m *machine) pause(ctx context.Context) error {
 	case sandbox.Running:
 	default:
 		return fault.New(fault.WrongState, reasonNotRunning, "the sandbox is %s, not running", m.rec.State.Status())
+	}
+	if err := disk.CheckReserve(m.mgr.cfg.Dir, pauseReserve); err != nil {
+		return err
 	}
 	m.begin(opPause)
 	m.publish(sandbox.Pausing)

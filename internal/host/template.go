@@ -134,14 +134,14 @@ func (m *Manager) buildTemplate(life context.Context, t template, print map[stri
 	if err == nil {
 		err = b.publishTemplate(t.dir, print)
 	}
-	if life.Err() != nil {
-		b.letGo()
-		return errors.Join(context.Cause(life), err) // the next agent removes what is left
-	}
-	ctx, cancel := context.WithTimeout(life, teardownTimeout)
+	// Even when the agent is closing: nobody could go on with half a build.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(life), teardownTimeout)
 	defer cancel()
 	if cleanup := errors.Join(b.endVM(ctx), b.endNetwork(ctx), b.endCgroup(ctx), os.RemoveAll(string(b.dir))); cleanup != nil {
 		b.log.ErrorContext(ctx, "could not free the machine of a template snapshot", "error", cleanup)
+	}
+	if life.Err() != nil {
+		return errors.Join(context.Cause(life), err)
 	}
 	if err != nil {
 		return createFault(fmt.Errorf("make a template snapshot: %w", err))
