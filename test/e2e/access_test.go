@@ -41,10 +41,11 @@ func TestKeys(t *testing.T) {
 	var made struct{ Key string }
 	check(t, json.Unmarshal([]byte(stdout), &made))
 
-	s := &server{dir: dir, process: start(t, nil, everywhere...)}
+	s := &server{dir: dir}
+	t.Cleanup(func() { s.end(t) })
+	s.process = start(t, nil, everywhere...)
 	s.name = s.await(t, "sandbox network is ready")["name"].(string)
 	s.Client = served(t, s.process)
-	t.Cleanup(func() { s.end(t) })
 	at, err := url.Parse(s.BaseURL)
 	check(t, err)
 	s.Client.BaseURL, s.Client.APIKey = "http://127.0.0.1:"+at.Port(), made.Key

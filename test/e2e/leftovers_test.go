@@ -23,6 +23,7 @@ func nothingLeft(t testing.TB, dir, name string) {
 	}
 	for _, pattern := range []string{
 		dir + "/host/s/*", // disks, snapshots, journals
+		dir + "/host/b/*", // template snapshots being made
 		"/run/netns/" + name + "-*",
 		"/sys/class/net/" + name + "-*",
 		"/sys/fs/cgroup/" + name,

@@ -26,7 +26,7 @@ type process struct {
 	news  chan struct{}
 }
 
-// start runs the program as a server. It is ended with the test, at the latest.
+// start runs the program as a server. The caller stops it.
 func start(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{ended: make(chan struct{}), news: make(chan struct{})}
@@ -45,7 +45,6 @@ func start(t testing.TB, env []string, args ...string) *process {
 		if t.Failed() {
 			t.Logf("the log of %s ends with\n%s", args[0], p.tail(60))
 		}
-		p.stop(t, syscall.SIGTERM)
 	})
 	return p
 }
@@ -99,9 +98,12 @@ func (p *process) tail(n int) string {
 }
 
 // stop sends the process a signal and returns when it is gone. A process that
-// has ended is left alone.
+// has ended, or was never started, is left alone.
 func (p *process) stop(t testing.TB, sig syscall.Signal) {
 	t.Helper()
+	if p == nil {
+		return
+	}
 	_ = p.cmd.Process.Signal(sig) // it fails for one that has ended
 	p.wait(t)
 }

@@ -33,8 +33,8 @@ func startUpIn(t *testing.T, dir string, args ...string) *server {
 	t.Helper()
 	check(t, os.Symlink(hosttest.ImagesDir(), filepath.Join(dir, "images")))
 	s := &server{dir: dir, args: args}
-	s.start(t)
 	t.Cleanup(func() { s.end(t) })
+	s.start(t)
 	return s
 }
 
@@ -60,8 +60,13 @@ func served(t *testing.T, p *process) *client.Client {
 // end destroys what there is, stops the server and looks for leftovers.
 func (s *server) end(t *testing.T) {
 	t.Helper()
-	destroyAll(t, s.Client)
+	if s.Client != nil {
+		destroyAll(t, s.Client)
+	}
 	s.stop(t, syscall.SIGTERM)
+	if s.name == "" {
+		return // it has made nothing
+	}
 	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("the server ended with %d:\n%s", code, s.tail(60))
 	}
