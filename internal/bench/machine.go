@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -19,11 +20,14 @@ type Machine struct {
 	Kernel   string `json:"kernel"`
 	// Load1 is the load average of the minute before the start.
 	Load1 float64 `json:"load1_at_start"`
+	// RoundLoad1 is that average after each round: what the run itself made,
+	// and what else the machine had to do.
+	RoundLoad1 []float64 `json:"load1_after_rounds"`
 }
 
 // thisMachine reads what proc(5) says about this machine.
 func thisMachine() Machine {
-	m := Machine{CPU: field("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU()}
+	m := Machine{CPU: field("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Load1: load1()}
 	kb, _, _ := strings.Cut(field("/proc/meminfo", "MemTotal"), " ")
 	if n, err := strconv.Atoi(kb); err == nil {
 		m.MemoryMB = n >> 10
@@ -31,10 +35,17 @@ func thisMachine() Machine {
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m.Kernel = strings.TrimSpace(string(release))
 	}
-	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
-		_, _ = fmt.Sscan(string(load), &m.Load1)
-	}
 	return m
+}
+
+func (m Machine) peakLoad() float64 { return slices.Max(append([]float64{m.Load1}, m.RoundLoad1...)) }
+
+// load1 is the load average of the last minute, 0 where it is not known.
+func load1() (load float64) {
+	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+		_, _ = fmt.Sscan(string(text), &load)
+	}
+	return load
 }
 
 // field returns the value of the first line "key : value" of a file.

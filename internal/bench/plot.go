@@ -71,8 +71,8 @@ func (r *Report) SVG(w io.Writer) error {
 func (r *Report) drawHeader(d *drawing) {
 	d.text(style{x: 20, y: 28, colour: "#111827", size: 17},
 		fmt.Sprintf("wrenn %s, acceleration %s, %s", r.Versions.Wrenn, r.Acceleration, r.Date.Format("2006-01-02")))
-	d.text(style{x: 20, y: 48, colour: "#6b7280", size: 12}, fmt.Sprintf("%s, %d cores, Linux %s, %s, guest kernel %s, load %.2f at start",
-		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Versions.VMM, r.Versions.GuestKernel, r.Machine.Load1))
+	d.text(style{x: 20, y: 48, colour: "#6b7280", size: 12}, fmt.Sprintf("%s, %d cores, Linux %s, %s, guest kernel %s, load %.1f at start, %.1f at most",
+		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Versions.VMM, r.Versions.GuestKernel, r.Machine.Load1, r.Machine.peakLoad()))
 	x := 20
 	for _, s := range []struct {
 		shape Shape

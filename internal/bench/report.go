@@ -57,8 +57,9 @@ func (r *Report) find(name string) *Measurement {
 
 // Text writes the report for people.
 func (r *Report) Text(w io.Writer) error {
-	fmt.Fprintf(w, "%s, %d cores, %d MB, Linux %s; load %.2f at start\n",
-		r.Machine.CPU, r.Machine.Cores, r.Machine.MemoryMB, r.Machine.Kernel, r.Machine.Load1)
+	fmt.Fprintf(w, "%s, %d cores, %d MB, Linux %s; load %.2f at start, %.2f at most\n",
+		r.Machine.CPU, r.Machine.Cores, r.Machine.MemoryMB, r.Machine.Kernel, r.Machine.Load1,
+		r.Machine.peakLoad())
 	fmt.Fprintf(w, "wrenn %s, %s, guest kernel %s, acceleration %s; %s\n",
 		r.Versions.Wrenn, r.Versions.VMM, r.Versions.GuestKernel, r.Acceleration, r.Date.Format("2006-01-02 15:04 MST"))
 	fmt.Fprintf(w, "sandboxes of %d vCPU, %d MB memory, %d MB disk; %d rounds; files of %d MiB\n\n",

@@ -53,6 +53,7 @@ func (r *run) round(ctx context.Context, i int) error {
 			return err
 		}
 	}
+	r.report.Machine.RoundLoad1 = append(r.report.Machine.RoundLoad1, load1())
 	r.Note("round %d of %d took %.1f s", i+1, r.Rounds, time.Since(began).Seconds())
 	return nil
 }
