@@ -3,12 +3,8 @@ package e2e
 import (
 	"encoding/json"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 )
 
 // testBrowserGuard: a server without keys answers no page of another site.
@@ -27,8 +23,7 @@ func testBrowserGuard(t *testing.T, s *server) {
 func TestKeys(t *testing.T) {
 	needVMs(t)
 	t.Parallel()
-	dir := hosttest.Dir(t)
-	check(t, os.Symlink(hosttest.ImagesDir(), filepath.Join(dir, "images")))
+	dir := dataDir(t)
 	everywhere := []string{"up", "--data-dir", dir, "--listen", "0.0.0.0:0"}
 	_, stderr, err := wrenn(t, nil, everywhere...)
 	if err == nil || !strings.Contains(stderr, "wrenn key create --data-dir "+dir) || !strings.Contains(stderr, "no_api_keys") {

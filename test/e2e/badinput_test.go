@@ -78,6 +78,7 @@ func testBadInput(t *testing.T, s *server) {
 			}
 		})
 	}
+	call(t, s.Client, "POST", all, "{}", "Content-Type", "application/x-www-form-urlencoded").wantError(t, 415, "unsupported_media_type")
 	if after := snapshot(t, s); after != before {
 		t.Errorf("it changed something:\n%s\n%s", before, after)
 	}

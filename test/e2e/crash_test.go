@@ -13,7 +13,6 @@ import (
 
 	"github.com/wrenn-dev/wrenn/client"
 	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
-	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 )
 
 // scene is a moment in which four things are under way: a sandbox does
@@ -229,8 +228,7 @@ type pair struct {
 func startPair(t *testing.T) *pair {
 	t.Helper()
 	needVMs(t)
-	p := &pair{dir: hosttest.Dir(t), database: pgtest.New(t)}
-	check(t, os.Symlink(hosttest.ImagesDir(), filepath.Join(p.dir, "images")))
+	p := &pair{dir: dataDir(t), database: pgtest.New(t)}
 	t.Cleanup(func() {
 		if p.Client != nil {
 			destroyAll(t, p.Client)

@@ -85,5 +85,6 @@ func loopDir(t *testing.T, size int64) string {
 	t.Cleanup(func() { output(t, "umount", mount) })
 	data := filepath.Join(mount, "d")
 	check(t, os.Mkdir(data, 0o711))
+	useImages(t, data)
 	return data
 }

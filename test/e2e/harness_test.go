@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +17,46 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+// templates holds the template snapshots of all servers here. They are the
+// same for all, and each takes a boot to make.
+var templates string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Tests wait most of the time, for one interval of a server or another:
+	// more of them can run at once than there are CPUs.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
+	os.Exit(func() int {
+		var err error
+		if templates, err = os.MkdirTemp("/var/tmp", "wrenn-e2e"); err == nil {
+			err = os.Chmod(templates, 0o711)
+		}
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(templates)
+		return pgtest.Run(m)
+	}())
+}
+
+// dataDir makes a data directory that uses the images and the template
+// snapshots that are there.
+func dataDir(t testing.TB) string {
+	t.Helper()
+	dir := hosttest.Dir(t)
+	useImages(t, dir)
+	check(t, os.Mkdir(filepath.Join(dir, "host"), 0o711))
+	check(t, os.Symlink(templates, filepath.Join(dir, "host", "t")))
+	return dir
+}
+
+// useImages makes dir use the images of all tests.
+func useImages(t testing.TB, dir string) {
+	t.Helper()
+	check(t, os.Symlink(hosttest.ImagesDir(), filepath.Join(dir, "images")))
+}
 
 // patience is how long anything may take. It is generous on purpose: VMs are
 // emulated on small, busy machines, and no test here is about speed.

@@ -2,13 +2,10 @@ package e2e
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"syscall"
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/client"
-	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 )
 
 // server is a `wrenn up` with a data directory of its own.
@@ -26,12 +23,12 @@ type server struct {
 func startUp(t *testing.T, args ...string) *server {
 	t.Helper()
 	needVMs(t)
-	return startUpIn(t, hosttest.Dir(t), args...)
+	return startUpIn(t, dataDir(t), args...)
 }
 
+// startUpIn is startUp in a directory that the caller has made.
 func startUpIn(t *testing.T, dir string, args ...string) *server {
 	t.Helper()
-	check(t, os.Symlink(hosttest.ImagesDir(), filepath.Join(dir, "images")))
 	s := &server{dir: dir, args: args}
 	t.Cleanup(func() { s.end(t) })
 	s.start(t)

@@ -48,12 +48,15 @@ var shared struct {
 
 // Main runs the tests of a package and then stops the server, if one was
 // started. Call it from TestMain.
-func Main(m *testing.M) {
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main for a TestMain that has more to do; it returns the exit code.
+func Run(m *testing.M) int {
 	code := m.Run()
 	if shared.server != nil {
 		shared.stop()
 	}
-	os.Exit(code)
+	return code
 }
 
 // New returns the URL of a fresh, migrated database that is dropped when the

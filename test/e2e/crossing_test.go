@@ -14,6 +14,7 @@ import (
 
 // TestCrossing tests operations that meet each other.
 func TestCrossing(t *testing.T) {
+	t.Parallel()
 	s := startUp(t)
 	for name, test := range map[string]func(*testing.T, *server){
 		"two pauses at once":   testTwoPauses,
