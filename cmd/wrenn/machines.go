@@ -76,7 +76,9 @@ func (a hostAgent) openInto(ctx context.Context, m *machines) error {
 }
 
 func (a hostAgent) network() network.Config {
-	return network.Config{Name: a.dirs.name(), Nameservers: nameservers(a.host.nameservers, a.log)}
+	// It is valid; empty is the zero prefix, which has one chosen.
+	prefix, _ := netip.ParsePrefix(a.host.network)
+	return network.Config{Name: a.dirs.name(), Prefix: prefix, Nameservers: nameservers(a.host.nameservers, a.log)}
 }
 
 // driver returns the QEMU driver with the acceleration that is wanted and

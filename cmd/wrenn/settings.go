@@ -128,6 +128,7 @@ type hostSettings struct {
 	acceleration    string
 	qemu            string
 	nameservers     []string
+	network         string
 	archive         archiveSettings
 	memoryReserveMB int
 }
@@ -137,6 +138,7 @@ func (s *hostSettings) flags(f flagSet) {
 	f.StringVar(&s.qemu, "qemu", "", "QEMU to use (qemu-system-x86_64 in PATH)")
 	s.archive.flags(f)
 	f.StringSliceVar(&s.nameservers, "nameserver", nil, "nameserver for sandboxes, may be repeated (those of this machine)")
+	f.StringVar(&s.network, "network", "", "IPv4 range of the sandboxes' addresses, such as 10.201.0.0/16 (a free one)")
 	f.IntVar(&s.memoryReserveMB, "memory-reserve-mb", 0, "memory kept from sandboxes, in MiB (1024)")
 }
 
@@ -150,6 +152,9 @@ func (s *hostSettings) validate() error {
 		if _, err := netip.ParseAddr(n); err != nil {
 			return fmt.Errorf("--nameserver is an IP address, not %q", n)
 		}
+	}
+	if _, err := netip.ParsePrefix(s.network); s.network != "" && err != nil {
+		return fmt.Errorf("--network is an address range such as 10.201.0.0/16, not %q", s.network)
 	}
 	if s.memoryReserveMB < 0 {
 		return fmt.Errorf("--memory-reserve-mb must not be negative")

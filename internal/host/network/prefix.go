@@ -55,7 +55,7 @@ func choose(c Config, v hostView) (netip.Prefix, *os.File, error) {
 		return p, reservation, err
 	}
 	return netip.Prefix{}, nil, fault.New(fault.Exists, "no_free_network",
-		"every range for the sandbox network is in use on this host (tried %s); name a free one in the configuration", list(tries))
+		"every range for the sandbox network is in use on this host (tried %s); name a free one with --network", list(tries))
 }
 
 // preferred returns the one prefix in which earlier slots have addresses, if
