@@ -24,7 +24,7 @@ func TestKeys(t *testing.T) {
 	needVMs(t)
 	t.Parallel()
 	dir := dataDir(t)
-	everywhere := []string{"up", "--data-dir", dir, "--listen", "0.0.0.0:0"}
+	everywhere := []string{"up", "--data-dir", dir, "--listen", "0.0.0.0:0", "--network", networkRange()}
 	_, stderr, err := wrenn(t, nil, everywhere...)
 	if err == nil || !strings.Contains(stderr, "wrenn key create --data-dir "+dir) || !strings.Contains(stderr, "no_api_keys") {
 		t.Fatalf("without keys it ended with %v:\n%s", err, stderr)

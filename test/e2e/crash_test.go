@@ -221,17 +221,17 @@ func TestKilledControlPlane(t *testing.T) {
 // pair is a control plane and a host agent in processes of their own.
 type pair struct {
 	*client.Client
-	dir, name, database string
-	plane, agent        *process
+	dir, name, database, network string
+	plane, agent                 *process
 }
 
 func startPair(t *testing.T) *pair {
 	t.Helper()
 	needVMs(t)
-	p := &pair{dir: dataDir(t), database: pgtest.New(t)}
+	p := &pair{dir: dataDir(t), database: pgtest.New(t), network: networkRange()}
 	t.Cleanup(func() {
 		if p.Client != nil {
-			destroyAll(t, p.Client)
+			destroyAll(t, p.Client, p.dir)
 		}
 		p.plane.stop(t, syscall.SIGTERM)
 		p.agent.stop(t, syscall.SIGTERM)
@@ -246,7 +246,7 @@ func startPair(t *testing.T) *pair {
 
 func (p *pair) startAgent(t *testing.T) {
 	t.Helper()
-	p.agent = start(t, nil, "agent", "--data-dir", p.dir, "--host-id", "one")
+	p.agent = start(t, nil, "agent", "--data-dir", p.dir, "--host-id", "one", "--network", p.network)
 	p.name = p.agent.await(t, "sandbox network is ready")["name"].(string)
 	p.agent.await(t, "the host agent is ready")
 }

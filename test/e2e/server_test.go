@@ -2,6 +2,9 @@ package e2e
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -29,7 +32,7 @@ func startUp(t *testing.T, args ...string) *server {
 // startUpIn is startUp in a directory that the caller has made.
 func startUpIn(t *testing.T, dir string, args ...string) *server {
 	t.Helper()
-	s := &server{dir: dir, args: args}
+	s := &server{dir: dir, args: append(args, "--network", networkRange())}
 	t.Cleanup(func() { s.end(t) })
 	s.start(t)
 	return s
@@ -41,6 +44,12 @@ func (s *server) start(t *testing.T) {
 	s.process = start(t, nil, append([]string{"up", "--data-dir", s.dir, "--listen", "127.0.0.1:0"}, s.args...)...)
 	s.name = s.await(t, "sandbox network is ready")["name"].(string)
 	s.Client = served(t, s.process)
+}
+
+// networkRange returns a range for one server. Those that the product chooses
+// from are too few for all the servers that tests on one machine may run.
+func networkRange() string {
+	return fmt.Sprintf("10.%d.%d.0/24", 232+rand.IntN(16), rand.IntN(256))
 }
 
 // served returns a client of the control plane in p when it is ready.
@@ -58,7 +67,7 @@ func served(t *testing.T, p *process) *client.Client {
 func (s *server) end(t *testing.T) {
 	t.Helper()
 	if s.Client != nil {
-		destroyAll(t, s.Client)
+		destroyAll(t, s.Client, s.dir)
 	}
 	s.stop(t, syscall.SIGTERM)
 	if s.name == "" {
@@ -70,8 +79,9 @@ func (s *server) end(t *testing.T) {
 	nothingLeft(t, s.dir, s.name)
 }
 
-// destroyAll destroys every sandbox that lives.
-func destroyAll(t *testing.T, c *client.Client) {
+// destroyAll destroys every sandbox that lives, and waits until the host has
+// forgotten those that had ended by themselves, too.
+func destroyAll(t *testing.T, c *client.Client, dir string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -84,6 +94,10 @@ func destroyAll(t *testing.T, c *client.Client) {
 			t.Errorf("destroy %s: %v", sb.ID, err)
 		}
 	}
+	eventually(t, "the host has no sandboxes", func() bool {
+		found, err := filepath.Glob(filepath.Join(dir, "host", "s", "*"))
+		return err == nil && len(found) == 0
+	})
 }
 
 // create makes a sandbox that goes with the test.
