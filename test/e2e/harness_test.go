@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	// Tests wait most of the time, for one interval of a server or another:
 	// more of them can run at once than there are CPUs.
-	if err := flag.Set("test.parallel", "6"); err != nil {
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 	os.Exit(func() int {
