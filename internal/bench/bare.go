@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,17 +91,32 @@ func (b *Bare) boot(ctx context.Context, acceleration string, size Size) (took t
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	ready := false
-	for lines := bufio.NewScanner(console); !ready && lines.Scan(); {
-		ready = strings.Contains(lines.Text(), readyLine)
-	}
+	said, ready := awaitReady(console)
 	took = time.Since(began)
 	cancel()
-	_ = cmd.Wait() // it was killed
+	_ = cmd.Wait() // it was killed, or has ended
 	if !ready {
-		return 0, fmt.Errorf("the bare machine was not ready after %v: %s", took.Round(time.Second), bytes.TrimSpace(messages.Bytes()))
+		return 0, fmt.Errorf("the bare machine was not ready after %v; QEMU: %s; console: %s",
+			took.Round(time.Second/10), bytes.TrimSpace(messages.Bytes()), strings.Join(said, " / "))
 	}
 	return took, nil
+}
+
+// consoleLines is how much of a failed boot's console an error keeps.
+const consoleLines = 20
+
+// awaitReady reads a console until the guest is ready, or to its end. It
+// returns the last lines.
+func awaitReady(console io.Reader) (said []string, ready bool) {
+	for lines := bufio.NewScanner(console); lines.Scan(); {
+		if strings.Contains(lines.Text(), readyLine) {
+			return said, true
+		}
+		if said = append(said, lines.Text()); len(said) > consoleLines {
+			said = said[1:]
+		}
+	}
+	return said, false
 }
 
 // shownArgs are the arguments without the paths of this machine.

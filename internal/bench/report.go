@@ -25,7 +25,9 @@ type Report struct {
 	Waves     int   `json:"waves"`
 	FileBytes int64 `json:"file_bytes"`
 	// BareArgs are the arguments of the bare QEMU, paths by their last element.
-	BareArgs     []string      `json:"bare_args,omitempty"`
+	BareArgs []string `json:"bare_args,omitempty"`
+	// BareRetries is how many bare boots died and were tried again.
+	BareRetries  int           `json:"bare_retries"`
 	Measurements []Measurement `json:"measurements"`
 	// Missing says what was not measured, and why.
 	Missing []string `json:"missing,omitempty"`
@@ -78,6 +80,9 @@ func (r *Report) Text(w io.Writer) error {
 	}
 	if create, bare := r.find(opCreate), r.find(opBareBoot); create != nil && bare != nil {
 		fmt.Fprintf(w, "\ncreate takes %.2f times as long as the bare boot of the same guest (medians).\n", create.Median/bare.Median)
+	}
+	if r.BareRetries > 0 {
+		fmt.Fprintf(w, "%d bare boots died and were tried again; their time is not counted.\n", r.BareRetries)
 	}
 	for _, what := range r.Missing {
 		fmt.Fprintf(w, "not measured: %s\n", what)
