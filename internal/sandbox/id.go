@@ -48,3 +48,18 @@ type Ref struct {
 	ID         ID
 	Generation Generation
 }
+
+// SnapshotID names a snapshot for ever. It has the form of an ID.
+type SnapshotID string
+
+// NewSnapshotID returns a fresh SnapshotID with 100 random bits.
+func NewSnapshotID() SnapshotID { return SnapshotID(NewID()) }
+
+// ParseSnapshotID checks that s has the form of a SnapshotID. The error is of
+// kind NotFound, as that of ParseID.
+func ParseSnapshotID(s string) (SnapshotID, error) {
+	if _, err := ParseID(s); err != nil {
+		return "", fault.New(fault.NotFound, "snapshot_not_found", "there is no snapshot with this id")
+	}
+	return SnapshotID(s), nil
+}

@@ -55,15 +55,35 @@ func (i Isolation) Meets(minimum Isolation) bool {
 	}
 }
 
-// Spec is what a user asks for when creating a sandbox. It never changes
-// after creation.
+// TimeoutAction is what happens to a sandbox one of whose clocks has run out.
+type TimeoutAction string
+
+// The actions.
+const (
+	// TimeoutDestroy ends the sandbox. It is the default.
+	TimeoutDestroy TimeoutAction = "destroy"
+	// TimeoutPause pauses it.
+	TimeoutPause TimeoutAction = "pause"
+)
+
+// Spec is what a user asks for when creating a sandbox. Only its clocks
+// (Timeout, Lifetime, OnTimeout) and AutoResume can be changed afterwards.
 type Spec struct {
 	Template string
 	VCPUs    int
 	MemoryMB int
 	DiskMB   int
-	// Timeout is the idle time after which the sandbox ends. Zero means never.
+	// Timeout is the idle clock: the time without use after which OnTimeout
+	// happens. Zero means never.
 	Timeout time.Duration
+	// Lifetime is the lifetime clock: the time after the last start (create,
+	// resume) at which OnTimeout happens, used or not. Zero means never.
+	Lifetime time.Duration
+	// OnTimeout is what happens when either clock has run out.
+	OnTimeout TimeoutAction
+	// AutoResume has use of the paused sandbox (commands, files, ports) resume
+	// it first. Hosts take no notice of it.
+	AutoResume bool
 	// Env is set for every command. Values are secrets: never logged.
 	Env map[string]string
 	// MinIsolation is the weakest isolation accepted.
@@ -101,6 +121,9 @@ func (s Spec) WithDefaults() Spec {
 	if s.DiskMB == 0 {
 		s.DiskMB = DefaultDiskMB
 	}
+	if s.OnTimeout == "" {
+		s.OnTimeout = TimeoutDestroy
+	}
 	return s
 }
 
@@ -113,6 +136,10 @@ func (s Spec) Validate() error {
 			"template must be a name of lower-case letters, digits, '.', '_' and '-', at most %d characters", MaxTemplateLen)
 	case s.Timeout < 0 || s.Timeout > MaxTimeoutSec*time.Second:
 		return fault.New(fault.Invalid, "invalid_timeout", "timeout_sec must be from 0 (never) to %d", MaxTimeoutSec)
+	case s.Lifetime < 0 || s.Lifetime > MaxTimeoutSec*time.Second:
+		return fault.New(fault.Invalid, "invalid_lifetime", "lifetime_sec must be from 0 (never) to %d", MaxTimeoutSec)
+	case s.OnTimeout != TimeoutDestroy && s.OnTimeout != TimeoutPause:
+		return fault.New(fault.Invalid, "invalid_on_timeout", "on_timeout must be %q or %q", TimeoutDestroy, TimeoutPause)
 	case s.DiskMB < MinDiskMB || s.DiskMB > MaxDiskMB:
 		return fault.New(fault.Invalid, "invalid_disk", "disk_mb must be from %d to %d", MinDiskMB, MaxDiskMB)
 	case s.MinIsolation != "" && s.MinIsolation != IsolationProcess && s.MinIsolation != IsolationHardware:

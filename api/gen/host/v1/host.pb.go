@@ -154,7 +154,12 @@ type SandboxSpec struct {
 	DiskMb uint32            `protobuf:"varint,5,opt,name=disk_mb,json=diskMb,proto3" json:"disk_mb,omitempty"`
 	Env    map[string]string `protobuf:"bytes,6,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Demanded minimum; empty means any. See GetHostResponse.isolation.
-	MinIsolation  string `protobuf:"bytes,7,opt,name=min_isolation,json=minIsolation,proto3" json:"min_isolation,omitempty"`
+	MinIsolation string `protobuf:"bytes,7,opt,name=min_isolation,json=minIsolation,proto3" json:"min_isolation,omitempty"`
+	// Time after its last start at which the sandbox ends, used or not. Zero
+	// means never.
+	LifetimeSec uint32 `protobuf:"varint,8,opt,name=lifetime_sec,json=lifetimeSec,proto3" json:"lifetime_sec,omitempty"`
+	// What happens when a clock runs out: "destroy" (also when empty) or "pause".
+	OnTimeout     string `protobuf:"bytes,9,opt,name=on_timeout,json=onTimeout,proto3" json:"on_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -238,6 +243,158 @@ func (x *SandboxSpec) GetMinIsolation() string {
 	return ""
 }
 
+func (x *SandboxSpec) GetLifetimeSec() uint32 {
+	if x != nil {
+		return x.LifetimeSec
+	}
+	return 0
+}
+
+func (x *SandboxSpec) GetOnTimeout() string {
+	if x != nil {
+		return x.OnTimeout
+	}
+	return ""
+}
+
+// What was done, and measured, to make a machine that came from a snapshot
+// correct and unique, before any user code ran in it.
+type Hygiene struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it was completed.
+	At *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// The incarnation that it belongs to, as the guest was told.
+	Generation uint64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// How far the guest's wall clock had to be moved, and how far it was from
+	// the host's when asked afterwards. Nanoseconds; positive is ahead.
+	ClockStepNano int64 `protobuf:"varint,3,opt,name=clock_step_nano,json=clockStepNano,proto3" json:"clock_step_nano,omitempty"`
+	ClockSkewNano int64 `protobuf:"varint,4,opt,name=clock_skew_nano,json=clockSkewNano,proto3" json:"clock_skew_nano,omitempty"`
+	// The guest's kernel confirmed fresh entropy and a new key.
+	Reseeded bool `protobuf:"varint,5,opt,name=reseeded,proto3" json:"reseeded,omitempty"`
+	// Host name, machine id and boot id are new: true for clones and forks.
+	NewIdentity bool `protobuf:"varint,6,opt,name=new_identity,json=newIdentity,proto3" json:"new_identity,omitempty"`
+	// The access token inside the guest was replaced.
+	TokenReplaced bool `protobuf:"varint,7,opt,name=token_replaced,json=tokenReplaced,proto3" json:"token_replaced,omitempty"`
+	// A request and its answer crossed the sandbox's own network.
+	NetworkAnswers bool `protobuf:"varint,8,opt,name=network_answers,json=networkAnswers,proto3" json:"network_answers,omitempty"`
+	// What announced the new generation to the guest's kernel: "vmgenid" where
+	// the machine type has the device, else "none".
+	VmGeneration string `protobuf:"bytes,9,opt,name=vm_generation,json=vmGeneration,proto3" json:"vm_generation,omitempty"`
+	// TCP connections of the snapshot that were closed in the guest.
+	ConnectionsClosed uint32 `protobuf:"varint,10,opt,name=connections_closed,json=connectionsClosed,proto3" json:"connections_closed,omitempty"`
+	// How long each part took, in microseconds, by name.
+	StepMicros    map[string]int64 `protobuf:"bytes,11,rep,name=step_micros,json=stepMicros,proto3" json:"step_micros,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hygiene) Reset() {
+	*x = Hygiene{}
+	mi := &file_host_v1_host_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hygiene) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hygiene) ProtoMessage() {}
+
+func (x *Hygiene) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hygiene.ProtoReflect.Descriptor instead.
+func (*Hygiene) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Hygiene) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Hygiene) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Hygiene) GetClockStepNano() int64 {
+	if x != nil {
+		return x.ClockStepNano
+	}
+	return 0
+}
+
+func (x *Hygiene) GetClockSkewNano() int64 {
+	if x != nil {
+		return x.ClockSkewNano
+	}
+	return 0
+}
+
+func (x *Hygiene) GetReseeded() bool {
+	if x != nil {
+		return x.Reseeded
+	}
+	return false
+}
+
+func (x *Hygiene) GetNewIdentity() bool {
+	if x != nil {
+		return x.NewIdentity
+	}
+	return false
+}
+
+func (x *Hygiene) GetTokenReplaced() bool {
+	if x != nil {
+		return x.TokenReplaced
+	}
+	return false
+}
+
+func (x *Hygiene) GetNetworkAnswers() bool {
+	if x != nil {
+		return x.NetworkAnswers
+	}
+	return false
+}
+
+func (x *Hygiene) GetVmGeneration() string {
+	if x != nil {
+		return x.VmGeneration
+	}
+	return ""
+}
+
+func (x *Hygiene) GetConnectionsClosed() uint32 {
+	if x != nil {
+		return x.ConnectionsClosed
+	}
+	return 0
+}
+
+func (x *Hygiene) GetStepMicros() map[string]int64 {
+	if x != nil {
+		return x.StepMicros
+	}
+	return nil
+}
+
 type Sandbox struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
@@ -257,14 +414,23 @@ type Sandbox struct {
 	// Digest of the template image the sandbox runs on.
 	TemplateDigest string `protobuf:"bytes,11,opt,name=template_digest,json=templateDigest,proto3" json:"template_digest,omitempty"`
 	// How long each step of the last operation took, in microseconds.
-	StepMicros    map[string]int64 `protobuf:"bytes,12,rep,name=step_micros,json=stepMicros,proto3" json:"step_micros,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	StepMicros map[string]int64 `protobuf:"bytes,12,rep,name=step_micros,json=stepMicros,proto3" json:"step_micros,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Of the last start; absent until the sandbox has run.
+	Hygiene *Hygiene `protobuf:"bytes,13,opt,name=hygiene,proto3" json:"hygiene,omitempty"`
+	// The snapshot it was created from; empty for a template.
+	SnapshotId string `protobuf:"bytes,14,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
+	// When its lifetime ends; absent when it has none or does not run.
+	LifetimeEndsAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=lifetime_ends_at,json=lifetimeEndsAt,proto3" json:"lifetime_ends_at,omitempty"`
+	// How it was created: "pool" (a warm clone was waiting), "restore" (a clone
+	// was made) or "fork" (from a snapshot).
+	Source        string `protobuf:"bytes,16,opt,name=source,proto3" json:"source,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Sandbox) Reset() {
 	*x = Sandbox{}
-	mi := &file_host_v1_host_proto_msgTypes[2]
+	mi := &file_host_v1_host_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -276,7 +442,7 @@ func (x *Sandbox) String() string {
 func (*Sandbox) ProtoMessage() {}
 
 func (x *Sandbox) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[2]
+	mi := &file_host_v1_host_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -289,7 +455,7 @@ func (x *Sandbox) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sandbox.ProtoReflect.Descriptor instead.
 func (*Sandbox) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{2}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Sandbox) GetRef() *Ref {
@@ -376,17 +542,49 @@ func (x *Sandbox) GetStepMicros() map[string]int64 {
 	return nil
 }
 
+func (x *Sandbox) GetHygiene() *Hygiene {
+	if x != nil {
+		return x.Hygiene
+	}
+	return nil
+}
+
+func (x *Sandbox) GetSnapshotId() string {
+	if x != nil {
+		return x.SnapshotId
+	}
+	return ""
+}
+
+func (x *Sandbox) GetLifetimeEndsAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LifetimeEndsAt
+	}
+	return nil
+}
+
+func (x *Sandbox) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
 type CreateSandboxRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
-	Spec          *SandboxSpec           `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Spec  *SandboxSpec           `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	// When set, the sandbox starts as a copy of this snapshot, processes
+	// running. Template, vcpus, memory_mb and disk_mb are then the snapshot's
+	// own, whatever the spec says.
+	SnapshotId    string `protobuf:"bytes,3,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateSandboxRequest) Reset() {
 	*x = CreateSandboxRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[3]
+	mi := &file_host_v1_host_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +596,7 @@ func (x *CreateSandboxRequest) String() string {
 func (*CreateSandboxRequest) ProtoMessage() {}
 
 func (x *CreateSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[3]
+	mi := &file_host_v1_host_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +609,7 @@ func (x *CreateSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSandboxRequest.ProtoReflect.Descriptor instead.
 func (*CreateSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{3}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateSandboxRequest) GetRef() *Ref {
@@ -428,6 +626,13 @@ func (x *CreateSandboxRequest) GetSpec() *SandboxSpec {
 	return nil
 }
 
+func (x *CreateSandboxRequest) GetSnapshotId() string {
+	if x != nil {
+		return x.SnapshotId
+	}
+	return ""
+}
+
 type CreateSandboxResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sandbox       *Sandbox               `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
@@ -437,7 +642,7 @@ type CreateSandboxResponse struct {
 
 func (x *CreateSandboxResponse) Reset() {
 	*x = CreateSandboxResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[4]
+	mi := &file_host_v1_host_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +654,7 @@ func (x *CreateSandboxResponse) String() string {
 func (*CreateSandboxResponse) ProtoMessage() {}
 
 func (x *CreateSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[4]
+	mi := &file_host_v1_host_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +667,7 @@ func (x *CreateSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSandboxResponse.ProtoReflect.Descriptor instead.
 func (*CreateSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{4}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateSandboxResponse) GetSandbox() *Sandbox {
@@ -483,7 +688,7 @@ type DestroySandboxRequest struct {
 
 func (x *DestroySandboxRequest) Reset() {
 	*x = DestroySandboxRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[5]
+	mi := &file_host_v1_host_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +700,7 @@ func (x *DestroySandboxRequest) String() string {
 func (*DestroySandboxRequest) ProtoMessage() {}
 
 func (x *DestroySandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[5]
+	mi := &file_host_v1_host_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +713,7 @@ func (x *DestroySandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestroySandboxRequest.ProtoReflect.Descriptor instead.
 func (*DestroySandboxRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{5}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DestroySandboxRequest) GetRef() *Ref {
@@ -533,7 +738,7 @@ type DestroySandboxResponse struct {
 
 func (x *DestroySandboxResponse) Reset() {
 	*x = DestroySandboxResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[6]
+	mi := &file_host_v1_host_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +750,7 @@ func (x *DestroySandboxResponse) String() string {
 func (*DestroySandboxResponse) ProtoMessage() {}
 
 func (x *DestroySandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[6]
+	mi := &file_host_v1_host_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -558,7 +763,7 @@ func (x *DestroySandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestroySandboxResponse.ProtoReflect.Descriptor instead.
 func (*DestroySandboxResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{6}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{7}
 }
 
 type PauseSandboxRequest struct {
@@ -570,7 +775,7 @@ type PauseSandboxRequest struct {
 
 func (x *PauseSandboxRequest) Reset() {
 	*x = PauseSandboxRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[7]
+	mi := &file_host_v1_host_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +787,7 @@ func (x *PauseSandboxRequest) String() string {
 func (*PauseSandboxRequest) ProtoMessage() {}
 
 func (x *PauseSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[7]
+	mi := &file_host_v1_host_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +800,7 @@ func (x *PauseSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseSandboxRequest.ProtoReflect.Descriptor instead.
 func (*PauseSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{7}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PauseSandboxRequest) GetRef() *Ref {
@@ -614,7 +819,7 @@ type PauseSandboxResponse struct {
 
 func (x *PauseSandboxResponse) Reset() {
 	*x = PauseSandboxResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[8]
+	mi := &file_host_v1_host_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +831,7 @@ func (x *PauseSandboxResponse) String() string {
 func (*PauseSandboxResponse) ProtoMessage() {}
 
 func (x *PauseSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[8]
+	mi := &file_host_v1_host_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +844,7 @@ func (x *PauseSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseSandboxResponse.ProtoReflect.Descriptor instead.
 func (*PauseSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{8}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PauseSandboxResponse) GetSandbox() *Sandbox {
@@ -658,7 +863,7 @@ type ResumeSandboxRequest struct {
 
 func (x *ResumeSandboxRequest) Reset() {
 	*x = ResumeSandboxRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[9]
+	mi := &file_host_v1_host_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +875,7 @@ func (x *ResumeSandboxRequest) String() string {
 func (*ResumeSandboxRequest) ProtoMessage() {}
 
 func (x *ResumeSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[9]
+	mi := &file_host_v1_host_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +888,7 @@ func (x *ResumeSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSandboxRequest.ProtoReflect.Descriptor instead.
 func (*ResumeSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{9}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ResumeSandboxRequest) GetRef() *Ref {
@@ -702,7 +907,7 @@ type ResumeSandboxResponse struct {
 
 func (x *ResumeSandboxResponse) Reset() {
 	*x = ResumeSandboxResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[10]
+	mi := &file_host_v1_host_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +919,7 @@ func (x *ResumeSandboxResponse) String() string {
 func (*ResumeSandboxResponse) ProtoMessage() {}
 
 func (x *ResumeSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[10]
+	mi := &file_host_v1_host_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,12 +932,595 @@ func (x *ResumeSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSandboxResponse.ProtoReflect.Descriptor instead.
 func (*ResumeSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{10}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ResumeSandboxResponse) GetSandbox() *Sandbox {
 	if x != nil {
 		return x.Sandbox
+	}
+	return nil
+}
+
+type SetTimeoutsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	// Absent fields stay as they are.
+	TimeoutSec *uint32 `protobuf:"varint,2,opt,name=timeout_sec,json=timeoutSec,proto3,oneof" json:"timeout_sec,omitempty"`
+	// Counts from now; zero takes the limit away.
+	LifetimeSec   *uint32 `protobuf:"varint,3,opt,name=lifetime_sec,json=lifetimeSec,proto3,oneof" json:"lifetime_sec,omitempty"`
+	OnTimeout     *string `protobuf:"bytes,4,opt,name=on_timeout,json=onTimeout,proto3,oneof" json:"on_timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetTimeoutsRequest) Reset() {
+	*x = SetTimeoutsRequest{}
+	mi := &file_host_v1_host_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetTimeoutsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetTimeoutsRequest) ProtoMessage() {}
+
+func (x *SetTimeoutsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetTimeoutsRequest.ProtoReflect.Descriptor instead.
+func (*SetTimeoutsRequest) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SetTimeoutsRequest) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *SetTimeoutsRequest) GetTimeoutSec() uint32 {
+	if x != nil && x.TimeoutSec != nil {
+		return *x.TimeoutSec
+	}
+	return 0
+}
+
+func (x *SetTimeoutsRequest) GetLifetimeSec() uint32 {
+	if x != nil && x.LifetimeSec != nil {
+		return *x.LifetimeSec
+	}
+	return 0
+}
+
+func (x *SetTimeoutsRequest) GetOnTimeout() string {
+	if x != nil && x.OnTimeout != nil {
+		return *x.OnTimeout
+	}
+	return ""
+}
+
+type SetTimeoutsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sandbox       *Sandbox               `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetTimeoutsResponse) Reset() {
+	*x = SetTimeoutsResponse{}
+	mi := &file_host_v1_host_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetTimeoutsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetTimeoutsResponse) ProtoMessage() {}
+
+func (x *SetTimeoutsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetTimeoutsResponse.ProtoReflect.Descriptor instead.
+func (*SetTimeoutsResponse) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SetTimeoutsResponse) GetSandbox() *Sandbox {
+	if x != nil {
+		return x.Sandbox
+	}
+	return nil
+}
+
+type Snapshot struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What a sandbox made from it will be; without environment.
+	Spec           *SandboxSpec `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	TemplateDigest string       `protobuf:"bytes,3,opt,name=template_digest,json=templateDigest,proto3" json:"template_digest,omitempty"`
+	// The sandbox it was taken of.
+	Ref       *Ref                   `protobuf:"bytes,4,opt,name=ref,proto3" json:"ref,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Space on the host's disk, in bytes. What is shared with other snapshots
+	// by reflink counts in each.
+	Bytes uint64 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Sandboxes of this host whose memory or disk is based on it.
+	Users uint32 `protobuf:"varint,7,opt,name=users,proto3" json:"users,omitempty"`
+	// Deleted; only kept for its users.
+	Deleted bool `protobuf:"varint,8,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	// How long the sandbox stood still, in microseconds; zero for a paused one.
+	PauseWindowMicros int64 `protobuf:"varint,9,opt,name=pause_window_micros,json=pauseWindowMicros,proto3" json:"pause_window_micros,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Snapshot) Reset() {
+	*x = Snapshot{}
+	mi := &file_host_v1_host_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Snapshot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Snapshot) ProtoMessage() {}
+
+func (x *Snapshot) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
+func (*Snapshot) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Snapshot) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Snapshot) GetSpec() *SandboxSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *Snapshot) GetTemplateDigest() string {
+	if x != nil {
+		return x.TemplateDigest
+	}
+	return ""
+}
+
+func (x *Snapshot) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *Snapshot) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Snapshot) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Snapshot) GetUsers() uint32 {
+	if x != nil {
+		return x.Users
+	}
+	return 0
+}
+
+func (x *Snapshot) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
+}
+
+func (x *Snapshot) GetPauseWindowMicros() int64 {
+	if x != nil {
+		return x.PauseWindowMicros
+	}
+	return 0
+}
+
+type CreateSnapshotRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Ref        *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	SnapshotId string                 `protobuf:"bytes,2,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
+	// Only for the sandboxes that are about to be made from it: not synced to
+	// disk, gone with the agent's machine, deleted by a restart of the agent.
+	Ephemeral     bool `protobuf:"varint,3,opt,name=ephemeral,proto3" json:"ephemeral,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateSnapshotRequest) Reset() {
+	*x = CreateSnapshotRequest{}
+	mi := &file_host_v1_host_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateSnapshotRequest) ProtoMessage() {}
+
+func (x *CreateSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*CreateSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CreateSnapshotRequest) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *CreateSnapshotRequest) GetSnapshotId() string {
+	if x != nil {
+		return x.SnapshotId
+	}
+	return ""
+}
+
+func (x *CreateSnapshotRequest) GetEphemeral() bool {
+	if x != nil {
+		return x.Ephemeral
+	}
+	return false
+}
+
+type CreateSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot      *Snapshot              `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateSnapshotResponse) Reset() {
+	*x = CreateSnapshotResponse{}
+	mi := &file_host_v1_host_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateSnapshotResponse) ProtoMessage() {}
+
+func (x *CreateSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*CreateSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CreateSnapshotResponse) GetSnapshot() *Snapshot {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+type DeleteSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SnapshotId    string                 `protobuf:"bytes,1,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSnapshotRequest) Reset() {
+	*x = DeleteSnapshotRequest{}
+	mi := &file_host_v1_host_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSnapshotRequest) ProtoMessage() {}
+
+func (x *DeleteSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *DeleteSnapshotRequest) GetSnapshotId() string {
+	if x != nil {
+		return x.SnapshotId
+	}
+	return ""
+}
+
+type DeleteSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSnapshotResponse) Reset() {
+	*x = DeleteSnapshotResponse{}
+	mi := &file_host_v1_host_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSnapshotResponse) ProtoMessage() {}
+
+func (x *DeleteSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*DeleteSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{18}
+}
+
+type ListSnapshotsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSnapshotsRequest) Reset() {
+	*x = ListSnapshotsRequest{}
+	mi := &file_host_v1_host_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSnapshotsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSnapshotsRequest) ProtoMessage() {}
+
+func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
+func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{19}
+}
+
+type ListSnapshotsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshots     []*Snapshot            `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSnapshotsResponse) Reset() {
+	*x = ListSnapshotsResponse{}
+	mi := &file_host_v1_host_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSnapshotsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSnapshotsResponse) ProtoMessage() {}
+
+func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
+func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+type CollectGarbageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DryRun        bool                   `protobuf:"varint,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectGarbageRequest) Reset() {
+	*x = CollectGarbageRequest{}
+	mi := &file_host_v1_host_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectGarbageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectGarbageRequest) ProtoMessage() {}
+
+func (x *CollectGarbageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectGarbageRequest.ProtoReflect.Descriptor instead.
+func (*CollectGarbageRequest) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CollectGarbageRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type CollectGarbageResponse struct {
+	state         protoimpl.MessageState         `protogen:"open.v1"`
+	Items         []*CollectGarbageResponse_Item `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectGarbageResponse) Reset() {
+	*x = CollectGarbageResponse{}
+	mi := &file_host_v1_host_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectGarbageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectGarbageResponse) ProtoMessage() {}
+
+func (x *CollectGarbageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectGarbageResponse.ProtoReflect.Descriptor instead.
+func (*CollectGarbageResponse) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *CollectGarbageResponse) GetItems() []*CollectGarbageResponse_Item {
+	if x != nil {
+		return x.Items
 	}
 	return nil
 }
@@ -753,7 +1541,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[11]
+	mi := &file_host_v1_host_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -765,7 +1553,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[11]
+	mi := &file_host_v1_host_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -778,7 +1566,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{11}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExecRequest) GetRef() *Ref {
@@ -825,7 +1613,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[12]
+	mi := &file_host_v1_host_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +1625,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[12]
+	mi := &file_host_v1_host_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +1638,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{12}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExecResponse) GetEvent() *process.ProcessEvent {
@@ -873,7 +1661,7 @@ type WriteFileOpen struct {
 
 func (x *WriteFileOpen) Reset() {
 	*x = WriteFileOpen{}
-	mi := &file_host_v1_host_proto_msgTypes[13]
+	mi := &file_host_v1_host_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +1673,7 @@ func (x *WriteFileOpen) String() string {
 func (*WriteFileOpen) ProtoMessage() {}
 
 func (x *WriteFileOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[13]
+	mi := &file_host_v1_host_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1686,7 @@ func (x *WriteFileOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileOpen.ProtoReflect.Descriptor instead.
 func (*WriteFileOpen) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{13}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WriteFileOpen) GetRef() *Ref {
@@ -942,7 +1730,7 @@ type WriteFileRequest struct {
 
 func (x *WriteFileRequest) Reset() {
 	*x = WriteFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[14]
+	mi := &file_host_v1_host_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1742,7 @@ func (x *WriteFileRequest) String() string {
 func (*WriteFileRequest) ProtoMessage() {}
 
 func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[14]
+	mi := &file_host_v1_host_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1755,7 @@ func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{14}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *WriteFileRequest) GetMessage() isWriteFileRequest_Message {
@@ -1020,7 +1808,7 @@ type WriteFileResponse struct {
 
 func (x *WriteFileResponse) Reset() {
 	*x = WriteFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[15]
+	mi := &file_host_v1_host_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1820,7 @@ func (x *WriteFileResponse) String() string {
 func (*WriteFileResponse) ProtoMessage() {}
 
 func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[15]
+	mi := &file_host_v1_host_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1833,7 @@ func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{15}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WriteFileResponse) GetSize() int64 {
@@ -1066,7 +1854,7 @@ type ReadFileRequest struct {
 
 func (x *ReadFileRequest) Reset() {
 	*x = ReadFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[16]
+	mi := &file_host_v1_host_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1866,7 @@ func (x *ReadFileRequest) String() string {
 func (*ReadFileRequest) ProtoMessage() {}
 
 func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[16]
+	mi := &file_host_v1_host_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1879,7 @@ func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
 func (*ReadFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{16}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReadFileRequest) GetRef() *Ref {
@@ -1126,7 +1914,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_host_v1_host_proto_msgTypes[17]
+	mi := &file_host_v1_host_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1926,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[17]
+	mi := &file_host_v1_host_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1151,7 +1939,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{17}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FileInfo) GetName() string {
@@ -1181,7 +1969,7 @@ type ReadFileResponse struct {
 
 func (x *ReadFileResponse) Reset() {
 	*x = ReadFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[18]
+	mi := &file_host_v1_host_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1981,7 @@ func (x *ReadFileResponse) String() string {
 func (*ReadFileResponse) ProtoMessage() {}
 
 func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[18]
+	mi := &file_host_v1_host_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1994,7 @@ func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileResponse.ProtoReflect.Descriptor instead.
 func (*ReadFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{18}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReadFileResponse) GetMessage() isReadFileResponse_Message {
@@ -1258,7 +2046,7 @@ type ListSandboxesRequest struct {
 
 func (x *ListSandboxesRequest) Reset() {
 	*x = ListSandboxesRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[19]
+	mi := &file_host_v1_host_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +2058,7 @@ func (x *ListSandboxesRequest) String() string {
 func (*ListSandboxesRequest) ProtoMessage() {}
 
 func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[19]
+	mi := &file_host_v1_host_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +2071,7 @@ func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*ListSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{19}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{31}
 }
 
 type ListSandboxesResponse struct {
@@ -1295,7 +2083,7 @@ type ListSandboxesResponse struct {
 
 func (x *ListSandboxesResponse) Reset() {
 	*x = ListSandboxesResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[20]
+	mi := &file_host_v1_host_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +2095,7 @@ func (x *ListSandboxesResponse) String() string {
 func (*ListSandboxesResponse) ProtoMessage() {}
 
 func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[20]
+	mi := &file_host_v1_host_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +2108,7 @@ func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*ListSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{20}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListSandboxesResponse) GetSandboxes() []*Sandbox {
@@ -1338,7 +2126,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[21]
+	mi := &file_host_v1_host_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +2138,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[21]
+	mi := &file_host_v1_host_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +2151,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{21}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
 }
 
 type WatchEventsResponse struct {
@@ -1379,7 +2167,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[22]
+	mi := &file_host_v1_host_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1391,7 +2179,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[22]
+	mi := &file_host_v1_host_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1404,7 +2192,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{22}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WatchEventsResponse) GetEvent() isWatchEventsResponse_Event {
@@ -1457,7 +2245,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[23]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +2257,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[23]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +2270,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{23}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
 }
 
 type GetHostResponse struct {
@@ -1515,14 +2303,20 @@ type GetHostResponse struct {
 	// Draining hosts take no new sandboxes.
 	Draining bool `protobuf:"varint,19,opt,name=draining,proto3" json:"draining,omitempty"`
 	// Boots that needed a second try since the agent started.
-	BootRetries   uint64 `protobuf:"varint,20,opt,name=boot_retries,json=bootRetries,proto3" json:"boot_retries,omitempty"`
+	BootRetries uint64 `protobuf:"varint,20,opt,name=boot_retries,json=bootRetries,proto3" json:"boot_retries,omitempty"`
+	// Warm clones, one entry for each kind that is kept.
+	Pools []*Pool `protobuf:"bytes,21,rep,name=pools,proto3" json:"pools,omitempty"`
+	// Free disk below which new sandboxes and snapshots are refused.
+	DiskReserveBytes uint64 `protobuf:"varint,22,opt,name=disk_reserve_bytes,json=diskReserveBytes,proto3" json:"disk_reserve_bytes,omitempty"`
+	// Files of the data directory share blocks: forks cost no copy of the disk.
+	Reflink       bool `protobuf:"varint,23,opt,name=reflink,proto3" json:"reflink,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[24]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +2328,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[24]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +2341,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{24}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetHostResponse) GetHostId() string {
@@ -1690,6 +2484,129 @@ func (x *GetHostResponse) GetBootRetries() uint64 {
 	return 0
 }
 
+func (x *GetHostResponse) GetPools() []*Pool {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+func (x *GetHostResponse) GetDiskReserveBytes() uint64 {
+	if x != nil {
+		return x.DiskReserveBytes
+	}
+	return 0
+}
+
+func (x *GetHostResponse) GetReflink() bool {
+	if x != nil {
+		return x.Reflink
+	}
+	return false
+}
+
+type Pool struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Template string                 `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
+	Vcpus    uint32                 `protobuf:"varint,2,opt,name=vcpus,proto3" json:"vcpus,omitempty"`
+	MemoryMb uint32                 `protobuf:"varint,3,opt,name=memory_mb,json=memoryMb,proto3" json:"memory_mb,omitempty"`
+	DiskMb   uint32                 `protobuf:"varint,4,opt,name=disk_mb,json=diskMb,proto3" json:"disk_mb,omitempty"`
+	// How many are wanted, and how many wait now.
+	Target uint32 `protobuf:"varint,5,opt,name=target,proto3" json:"target,omitempty"`
+	Ready  uint32 `protobuf:"varint,6,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Creates that found one and that did not, since the agent started.
+	Hits          uint64 `protobuf:"varint,7,opt,name=hits,proto3" json:"hits,omitempty"`
+	Misses        uint64 `protobuf:"varint,8,opt,name=misses,proto3" json:"misses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pool) Reset() {
+	*x = Pool{}
+	mi := &file_host_v1_host_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pool) ProtoMessage() {}
+
+func (x *Pool) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pool.ProtoReflect.Descriptor instead.
+func (*Pool) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Pool) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
+func (x *Pool) GetVcpus() uint32 {
+	if x != nil {
+		return x.Vcpus
+	}
+	return 0
+}
+
+func (x *Pool) GetMemoryMb() uint32 {
+	if x != nil {
+		return x.MemoryMb
+	}
+	return 0
+}
+
+func (x *Pool) GetDiskMb() uint32 {
+	if x != nil {
+		return x.DiskMb
+	}
+	return 0
+}
+
+func (x *Pool) GetTarget() uint32 {
+	if x != nil {
+		return x.Target
+	}
+	return 0
+}
+
+func (x *Pool) GetReady() uint32 {
+	if x != nil {
+		return x.Ready
+	}
+	return 0
+}
+
+func (x *Pool) GetHits() uint64 {
+	if x != nil {
+		return x.Hits
+	}
+	return 0
+}
+
+func (x *Pool) GetMisses() uint64 {
+	if x != nil {
+		return x.Misses
+	}
+	return 0
+}
+
 type DrainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1698,7 +2615,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[25]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +2627,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[25]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +2640,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{25}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
 }
 
 type DrainResponse struct {
@@ -1737,7 +2654,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[26]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +2666,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[26]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +2679,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{26}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DrainResponse) GetRef() *Ref {
@@ -1779,6 +2696,76 @@ func (x *DrainResponse) GetError() string {
 	return ""
 }
 
+type CollectGarbageResponse_Item struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "template_snapshot", "snapshot" or "build".
+	Kind  string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Id    string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Bytes uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Why nothing needs it, in a sentence.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectGarbageResponse_Item) Reset() {
+	*x = CollectGarbageResponse_Item{}
+	mi := &file_host_v1_host_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectGarbageResponse_Item) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectGarbageResponse_Item) ProtoMessage() {}
+
+func (x *CollectGarbageResponse_Item) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectGarbageResponse_Item.ProtoReflect.Descriptor instead.
+func (*CollectGarbageResponse_Item) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{22, 0}
+}
+
+func (x *CollectGarbageResponse_Item) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *CollectGarbageResponse_Item) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CollectGarbageResponse_Item) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CollectGarbageResponse_Item) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type WatchEventsResponse_Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1787,7 +2774,7 @@ type WatchEventsResponse_Hello struct {
 
 func (x *WatchEventsResponse_Hello) Reset() {
 	*x = WatchEventsResponse_Hello{}
-	mi := &file_host_v1_host_proto_msgTypes[29]
+	mi := &file_host_v1_host_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +2786,7 @@ func (x *WatchEventsResponse_Hello) String() string {
 func (*WatchEventsResponse_Hello) ProtoMessage() {}
 
 func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[29]
+	mi := &file_host_v1_host_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +2799,7 @@ func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse_Hello.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse_Hello) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{22, 0}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{34, 0}
 }
 
 var File_host_v1_host_proto protoreflect.FileDescriptor
@@ -1824,7 +2811,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
-	"generation\"\xa4\x02\n" +
+	"generation\"\xe6\x02\n" +
 	"\vSandboxSpec\x12\x1a\n" +
 	"\btemplate\x18\x01 \x01(\tR\btemplate\x12\x14\n" +
 	"\x05vcpus\x18\x02 \x01(\rR\x05vcpus\x12\x1b\n" +
@@ -1833,10 +2820,32 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"timeoutSec\x12\x17\n" +
 	"\adisk_mb\x18\x05 \x01(\rR\x06diskMb\x12/\n" +
 	"\x03env\x18\x06 \x03(\v2\x1d.host.v1.SandboxSpec.EnvEntryR\x03env\x12#\n" +
-	"\rmin_isolation\x18\a \x01(\tR\fminIsolation\x1a6\n" +
+	"\rmin_isolation\x18\a \x01(\tR\fminIsolation\x12!\n" +
+	"\flifetime_sec\x18\b \x01(\rR\vlifetimeSec\x12\x1d\n" +
+	"\n" +
+	"on_timeout\x18\t \x01(\tR\tonTimeout\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbf\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x04\n" +
+	"\aHygiene\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x12&\n" +
+	"\x0fclock_step_nano\x18\x03 \x01(\x03R\rclockStepNano\x12&\n" +
+	"\x0fclock_skew_nano\x18\x04 \x01(\x03R\rclockSkewNano\x12\x1a\n" +
+	"\breseeded\x18\x05 \x01(\bR\breseeded\x12!\n" +
+	"\fnew_identity\x18\x06 \x01(\bR\vnewIdentity\x12%\n" +
+	"\x0etoken_replaced\x18\a \x01(\bR\rtokenReplaced\x12'\n" +
+	"\x0fnetwork_answers\x18\b \x01(\bR\x0enetworkAnswers\x12#\n" +
+	"\rvm_generation\x18\t \x01(\tR\fvmGeneration\x12-\n" +
+	"\x12connections_closed\x18\n" +
+	" \x01(\rR\x11connectionsClosed\x12A\n" +
+	"\vstep_micros\x18\v \x03(\v2 .host.v1.Hygiene.StepMicrosEntryR\n" +
+	"stepMicros\x1a=\n" +
+	"\x0fStepMicrosEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xea\x05\n" +
 	"\aSandbox\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12(\n" +
 	"\x04spec\x18\x02 \x01(\v2\x14.host.v1.SandboxSpecR\x04spec\x12+\n" +
@@ -1853,13 +2862,20 @@ const file_host_v1_host_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\flastActiveAt\x12'\n" +
 	"\x0ftemplate_digest\x18\v \x01(\tR\x0etemplateDigest\x12A\n" +
 	"\vstep_micros\x18\f \x03(\v2 .host.v1.Sandbox.StepMicrosEntryR\n" +
-	"stepMicros\x1a=\n" +
+	"stepMicros\x12*\n" +
+	"\ahygiene\x18\r \x01(\v2\x10.host.v1.HygieneR\ahygiene\x12\x1f\n" +
+	"\vsnapshot_id\x18\x0e \x01(\tR\n" +
+	"snapshotId\x12D\n" +
+	"\x10lifetime_ends_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x0elifetimeEndsAt\x12\x16\n" +
+	"\x06source\x18\x10 \x01(\tR\x06source\x1a=\n" +
 	"\x0fStepMicrosEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"`\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x81\x01\n" +
 	"\x14CreateSandboxRequest\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12(\n" +
-	"\x04spec\x18\x02 \x01(\v2\x14.host.v1.SandboxSpecR\x04spec\"C\n" +
+	"\x04spec\x18\x02 \x01(\v2\x14.host.v1.SandboxSpecR\x04spec\x12\x1f\n" +
+	"\vsnapshot_id\x18\x03 \x01(\tR\n" +
+	"snapshotId\"C\n" +
 	"\x15CreateSandboxResponse\x12*\n" +
 	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"O\n" +
 	"\x15DestroySandboxRequest\x12\x1e\n" +
@@ -1873,7 +2889,53 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x14ResumeSandboxRequest\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\"C\n" +
 	"\x15ResumeSandboxResponse\x12*\n" +
-	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"\xa3\x01\n" +
+	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"\xd6\x01\n" +
+	"\x12SetTimeoutsRequest\x12\x1e\n" +
+	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12$\n" +
+	"\vtimeout_sec\x18\x02 \x01(\rH\x00R\n" +
+	"timeoutSec\x88\x01\x01\x12&\n" +
+	"\flifetime_sec\x18\x03 \x01(\rH\x01R\vlifetimeSec\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"on_timeout\x18\x04 \x01(\tH\x02R\tonTimeout\x88\x01\x01B\x0e\n" +
+	"\f_timeout_secB\x0f\n" +
+	"\r_lifetime_secB\r\n" +
+	"\v_on_timeout\"A\n" +
+	"\x13SetTimeoutsResponse\x12*\n" +
+	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"\xbe\x02\n" +
+	"\bSnapshot\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12(\n" +
+	"\x04spec\x18\x02 \x01(\v2\x14.host.v1.SandboxSpecR\x04spec\x12'\n" +
+	"\x0ftemplate_digest\x18\x03 \x01(\tR\x0etemplateDigest\x12\x1e\n" +
+	"\x03ref\x18\x04 \x01(\v2\f.host.v1.RefR\x03ref\x129\n" +
+	"\n" +
+	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\x12\x14\n" +
+	"\x05users\x18\a \x01(\rR\x05users\x12\x18\n" +
+	"\adeleted\x18\b \x01(\bR\adeleted\x12.\n" +
+	"\x13pause_window_micros\x18\t \x01(\x03R\x11pauseWindowMicros\"v\n" +
+	"\x15CreateSnapshotRequest\x12\x1e\n" +
+	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x1f\n" +
+	"\vsnapshot_id\x18\x02 \x01(\tR\n" +
+	"snapshotId\x12\x1c\n" +
+	"\tephemeral\x18\x03 \x01(\bR\tephemeral\"G\n" +
+	"\x16CreateSnapshotResponse\x12-\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x11.host.v1.SnapshotR\bsnapshot\"8\n" +
+	"\x15DeleteSnapshotRequest\x12\x1f\n" +
+	"\vsnapshot_id\x18\x01 \x01(\tR\n" +
+	"snapshotId\"\x18\n" +
+	"\x16DeleteSnapshotResponse\"\x16\n" +
+	"\x14ListSnapshotsRequest\"H\n" +
+	"\x15ListSnapshotsResponse\x12/\n" +
+	"\tsnapshots\x18\x01 \x03(\v2\x11.host.v1.SnapshotR\tsnapshots\"0\n" +
+	"\x15CollectGarbageRequest\x12\x17\n" +
+	"\adry_run\x18\x01 \x01(\bR\x06dryRun\"\xae\x01\n" +
+	"\x16CollectGarbageResponse\x12:\n" +
+	"\x05items\x18\x01 \x03(\v2$.host.v1.CollectGarbageResponse.ItemR\x05items\x1aX\n" +
+	"\x04Item\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xa3\x01\n" +
 	"\vExecRequest\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12+\n" +
 	"\x05start\x18\x02 \x01(\v2\x15.process.StartRequestR\x05start\x12\x12\n" +
@@ -1915,7 +2977,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\asandbox\x18\x02 \x01(\v2\x10.host.v1.SandboxH\x00R\asandbox\x1a\a\n" +
 	"\x05HelloB\a\n" +
 	"\x05event\"\x10\n" +
-	"\x0eGetHostRequest\"\xcd\x05\n" +
+	"\x0eGetHostRequest\"\xba\x06\n" +
 	"\x0fGetHostResponse\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12#\n" +
 	"\ragent_version\x18\x02 \x01(\tR\fagentVersion\x12#\n" +
@@ -1938,7 +3000,19 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\rmin_memory_mb\x18\x11 \x01(\rR\vminMemoryMb\x12\x1c\n" +
 	"\ttemplates\x18\x12 \x03(\tR\ttemplates\x12\x1a\n" +
 	"\bdraining\x18\x13 \x01(\bR\bdraining\x12!\n" +
-	"\fboot_retries\x18\x14 \x01(\x04R\vbootRetries\"\x0e\n" +
+	"\fboot_retries\x18\x14 \x01(\x04R\vbootRetries\x12#\n" +
+	"\x05pools\x18\x15 \x03(\v2\r.host.v1.PoolR\x05pools\x12,\n" +
+	"\x12disk_reserve_bytes\x18\x16 \x01(\x04R\x10diskReserveBytes\x12\x18\n" +
+	"\areflink\x18\x17 \x01(\bR\areflink\"\xc8\x01\n" +
+	"\x04Pool\x12\x1a\n" +
+	"\btemplate\x18\x01 \x01(\tR\btemplate\x12\x14\n" +
+	"\x05vcpus\x18\x02 \x01(\rR\x05vcpus\x12\x1b\n" +
+	"\tmemory_mb\x18\x03 \x01(\rR\bmemoryMb\x12\x17\n" +
+	"\adisk_mb\x18\x04 \x01(\rR\x06diskMb\x12\x16\n" +
+	"\x06target\x18\x05 \x01(\rR\x06target\x12\x14\n" +
+	"\x05ready\x18\x06 \x01(\rR\x05ready\x12\x12\n" +
+	"\x04hits\x18\a \x01(\x04R\x04hits\x12\x16\n" +
+	"\x06misses\x18\b \x01(\x04R\x06misses\"\x0e\n" +
 	"\fDrainRequest\"E\n" +
 	"\rDrainResponse\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x14\n" +
@@ -1951,12 +3025,17 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x14SANDBOX_STATE_PAUSED\x10\x04\x12\x1a\n" +
 	"\x16SANDBOX_STATE_RESUMING\x10\x05\x12\x1a\n" +
 	"\x16SANDBOX_STATE_STOPPING\x10\x06\x12\x19\n" +
-	"\x15SANDBOX_STATE_STOPPED\x10\a2\xa1\x06\n" +
+	"\x15SANDBOX_STATE_STOPPED\x10\a2\xb4\t\n" +
 	"\vHostService\x12N\n" +
 	"\rCreateSandbox\x12\x1d.host.v1.CreateSandboxRequest\x1a\x1e.host.v1.CreateSandboxResponse\x12Q\n" +
 	"\x0eDestroySandbox\x12\x1e.host.v1.DestroySandboxRequest\x1a\x1f.host.v1.DestroySandboxResponse\x12K\n" +
 	"\fPauseSandbox\x12\x1c.host.v1.PauseSandboxRequest\x1a\x1d.host.v1.PauseSandboxResponse\x12N\n" +
-	"\rResumeSandbox\x12\x1d.host.v1.ResumeSandboxRequest\x1a\x1e.host.v1.ResumeSandboxResponse\x125\n" +
+	"\rResumeSandbox\x12\x1d.host.v1.ResumeSandboxRequest\x1a\x1e.host.v1.ResumeSandboxResponse\x12H\n" +
+	"\vSetTimeouts\x12\x1b.host.v1.SetTimeoutsRequest\x1a\x1c.host.v1.SetTimeoutsResponse\x12Q\n" +
+	"\x0eCreateSnapshot\x12\x1e.host.v1.CreateSnapshotRequest\x1a\x1f.host.v1.CreateSnapshotResponse\x12Q\n" +
+	"\x0eDeleteSnapshot\x12\x1e.host.v1.DeleteSnapshotRequest\x1a\x1f.host.v1.DeleteSnapshotResponse\x12N\n" +
+	"\rListSnapshots\x12\x1d.host.v1.ListSnapshotsRequest\x1a\x1e.host.v1.ListSnapshotsResponse\x12Q\n" +
+	"\x0eCollectGarbage\x12\x1e.host.v1.CollectGarbageRequest\x1a\x1f.host.v1.CollectGarbageResponse\x125\n" +
 	"\x04Exec\x12\x14.host.v1.ExecRequest\x1a\x15.host.v1.ExecResponse0\x01\x12D\n" +
 	"\tWriteFile\x12\x19.host.v1.WriteFileRequest\x1a\x1a.host.v1.WriteFileResponse(\x01\x12A\n" +
 	"\bReadFile\x12\x18.host.v1.ReadFileRequest\x1a\x19.host.v1.ReadFileResponse0\x01\x12N\n" +
@@ -1978,97 +3057,136 @@ func file_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_host_v1_host_proto_goTypes = []any{
-	(SandboxState)(0),                 // 0: host.v1.SandboxState
-	(*Ref)(nil),                       // 1: host.v1.Ref
-	(*SandboxSpec)(nil),               // 2: host.v1.SandboxSpec
-	(*Sandbox)(nil),                   // 3: host.v1.Sandbox
-	(*CreateSandboxRequest)(nil),      // 4: host.v1.CreateSandboxRequest
-	(*CreateSandboxResponse)(nil),     // 5: host.v1.CreateSandboxResponse
-	(*DestroySandboxRequest)(nil),     // 6: host.v1.DestroySandboxRequest
-	(*DestroySandboxResponse)(nil),    // 7: host.v1.DestroySandboxResponse
-	(*PauseSandboxRequest)(nil),       // 8: host.v1.PauseSandboxRequest
-	(*PauseSandboxResponse)(nil),      // 9: host.v1.PauseSandboxResponse
-	(*ResumeSandboxRequest)(nil),      // 10: host.v1.ResumeSandboxRequest
-	(*ResumeSandboxResponse)(nil),     // 11: host.v1.ResumeSandboxResponse
-	(*ExecRequest)(nil),               // 12: host.v1.ExecRequest
-	(*ExecResponse)(nil),              // 13: host.v1.ExecResponse
-	(*WriteFileOpen)(nil),             // 14: host.v1.WriteFileOpen
-	(*WriteFileRequest)(nil),          // 15: host.v1.WriteFileRequest
-	(*WriteFileResponse)(nil),         // 16: host.v1.WriteFileResponse
-	(*ReadFileRequest)(nil),           // 17: host.v1.ReadFileRequest
-	(*FileInfo)(nil),                  // 18: host.v1.FileInfo
-	(*ReadFileResponse)(nil),          // 19: host.v1.ReadFileResponse
-	(*ListSandboxesRequest)(nil),      // 20: host.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),     // 21: host.v1.ListSandboxesResponse
-	(*WatchEventsRequest)(nil),        // 22: host.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),       // 23: host.v1.WatchEventsResponse
-	(*GetHostRequest)(nil),            // 24: host.v1.GetHostRequest
-	(*GetHostResponse)(nil),           // 25: host.v1.GetHostResponse
-	(*DrainRequest)(nil),              // 26: host.v1.DrainRequest
-	(*DrainResponse)(nil),             // 27: host.v1.DrainResponse
-	nil,                               // 28: host.v1.SandboxSpec.EnvEntry
-	nil,                               // 29: host.v1.Sandbox.StepMicrosEntry
-	(*WatchEventsResponse_Hello)(nil), // 30: host.v1.WatchEventsResponse.Hello
-	(*timestamppb.Timestamp)(nil),     // 31: google.protobuf.Timestamp
-	(*process.StartRequest)(nil),      // 32: process.StartRequest
-	(*process.ProcessEvent)(nil),      // 33: process.ProcessEvent
+	(SandboxState)(0),                   // 0: host.v1.SandboxState
+	(*Ref)(nil),                         // 1: host.v1.Ref
+	(*SandboxSpec)(nil),                 // 2: host.v1.SandboxSpec
+	(*Hygiene)(nil),                     // 3: host.v1.Hygiene
+	(*Sandbox)(nil),                     // 4: host.v1.Sandbox
+	(*CreateSandboxRequest)(nil),        // 5: host.v1.CreateSandboxRequest
+	(*CreateSandboxResponse)(nil),       // 6: host.v1.CreateSandboxResponse
+	(*DestroySandboxRequest)(nil),       // 7: host.v1.DestroySandboxRequest
+	(*DestroySandboxResponse)(nil),      // 8: host.v1.DestroySandboxResponse
+	(*PauseSandboxRequest)(nil),         // 9: host.v1.PauseSandboxRequest
+	(*PauseSandboxResponse)(nil),        // 10: host.v1.PauseSandboxResponse
+	(*ResumeSandboxRequest)(nil),        // 11: host.v1.ResumeSandboxRequest
+	(*ResumeSandboxResponse)(nil),       // 12: host.v1.ResumeSandboxResponse
+	(*SetTimeoutsRequest)(nil),          // 13: host.v1.SetTimeoutsRequest
+	(*SetTimeoutsResponse)(nil),         // 14: host.v1.SetTimeoutsResponse
+	(*Snapshot)(nil),                    // 15: host.v1.Snapshot
+	(*CreateSnapshotRequest)(nil),       // 16: host.v1.CreateSnapshotRequest
+	(*CreateSnapshotResponse)(nil),      // 17: host.v1.CreateSnapshotResponse
+	(*DeleteSnapshotRequest)(nil),       // 18: host.v1.DeleteSnapshotRequest
+	(*DeleteSnapshotResponse)(nil),      // 19: host.v1.DeleteSnapshotResponse
+	(*ListSnapshotsRequest)(nil),        // 20: host.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),       // 21: host.v1.ListSnapshotsResponse
+	(*CollectGarbageRequest)(nil),       // 22: host.v1.CollectGarbageRequest
+	(*CollectGarbageResponse)(nil),      // 23: host.v1.CollectGarbageResponse
+	(*ExecRequest)(nil),                 // 24: host.v1.ExecRequest
+	(*ExecResponse)(nil),                // 25: host.v1.ExecResponse
+	(*WriteFileOpen)(nil),               // 26: host.v1.WriteFileOpen
+	(*WriteFileRequest)(nil),            // 27: host.v1.WriteFileRequest
+	(*WriteFileResponse)(nil),           // 28: host.v1.WriteFileResponse
+	(*ReadFileRequest)(nil),             // 29: host.v1.ReadFileRequest
+	(*FileInfo)(nil),                    // 30: host.v1.FileInfo
+	(*ReadFileResponse)(nil),            // 31: host.v1.ReadFileResponse
+	(*ListSandboxesRequest)(nil),        // 32: host.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),       // 33: host.v1.ListSandboxesResponse
+	(*WatchEventsRequest)(nil),          // 34: host.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),         // 35: host.v1.WatchEventsResponse
+	(*GetHostRequest)(nil),              // 36: host.v1.GetHostRequest
+	(*GetHostResponse)(nil),             // 37: host.v1.GetHostResponse
+	(*Pool)(nil),                        // 38: host.v1.Pool
+	(*DrainRequest)(nil),                // 39: host.v1.DrainRequest
+	(*DrainResponse)(nil),               // 40: host.v1.DrainResponse
+	nil,                                 // 41: host.v1.SandboxSpec.EnvEntry
+	nil,                                 // 42: host.v1.Hygiene.StepMicrosEntry
+	nil,                                 // 43: host.v1.Sandbox.StepMicrosEntry
+	(*CollectGarbageResponse_Item)(nil), // 44: host.v1.CollectGarbageResponse.Item
+	(*WatchEventsResponse_Hello)(nil),   // 45: host.v1.WatchEventsResponse.Hello
+	(*timestamppb.Timestamp)(nil),       // 46: google.protobuf.Timestamp
+	(*process.StartRequest)(nil),        // 47: process.StartRequest
+	(*process.ProcessEvent)(nil),        // 48: process.ProcessEvent
 }
 var file_host_v1_host_proto_depIdxs = []int32{
-	28, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
-	1,  // 1: host.v1.Sandbox.ref:type_name -> host.v1.Ref
-	2,  // 2: host.v1.Sandbox.spec:type_name -> host.v1.SandboxSpec
-	0,  // 3: host.v1.Sandbox.state:type_name -> host.v1.SandboxState
-	31, // 4: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
-	31, // 5: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	29, // 6: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
-	1,  // 7: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref
-	2,  // 8: host.v1.CreateSandboxRequest.spec:type_name -> host.v1.SandboxSpec
-	3,  // 9: host.v1.CreateSandboxResponse.sandbox:type_name -> host.v1.Sandbox
-	1,  // 10: host.v1.DestroySandboxRequest.ref:type_name -> host.v1.Ref
-	1,  // 11: host.v1.PauseSandboxRequest.ref:type_name -> host.v1.Ref
-	3,  // 12: host.v1.PauseSandboxResponse.sandbox:type_name -> host.v1.Sandbox
-	1,  // 13: host.v1.ResumeSandboxRequest.ref:type_name -> host.v1.Ref
-	3,  // 14: host.v1.ResumeSandboxResponse.sandbox:type_name -> host.v1.Sandbox
-	1,  // 15: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
-	32, // 16: host.v1.ExecRequest.start:type_name -> process.StartRequest
-	33, // 17: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
-	1,  // 18: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
-	14, // 19: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
-	1,  // 20: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
-	18, // 21: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
-	3,  // 22: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
-	30, // 23: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
-	3,  // 24: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
-	1,  // 25: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
-	4,  // 26: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
-	6,  // 27: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
-	8,  // 28: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
-	10, // 29: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
-	12, // 30: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
-	15, // 31: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
-	17, // 32: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
-	20, // 33: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
-	22, // 34: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
-	24, // 35: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
-	26, // 36: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
-	5,  // 37: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
-	7,  // 38: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
-	9,  // 39: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
-	11, // 40: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
-	13, // 41: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
-	16, // 42: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
-	19, // 43: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
-	21, // 44: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
-	23, // 45: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
-	25, // 46: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
-	27, // 47: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
-	37, // [37:48] is the sub-list for method output_type
-	26, // [26:37] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	41, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
+	46, // 1: host.v1.Hygiene.at:type_name -> google.protobuf.Timestamp
+	42, // 2: host.v1.Hygiene.step_micros:type_name -> host.v1.Hygiene.StepMicrosEntry
+	1,  // 3: host.v1.Sandbox.ref:type_name -> host.v1.Ref
+	2,  // 4: host.v1.Sandbox.spec:type_name -> host.v1.SandboxSpec
+	0,  // 5: host.v1.Sandbox.state:type_name -> host.v1.SandboxState
+	46, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
+	46, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	43, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
+	3,  // 9: host.v1.Sandbox.hygiene:type_name -> host.v1.Hygiene
+	46, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
+	1,  // 11: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref
+	2,  // 12: host.v1.CreateSandboxRequest.spec:type_name -> host.v1.SandboxSpec
+	4,  // 13: host.v1.CreateSandboxResponse.sandbox:type_name -> host.v1.Sandbox
+	1,  // 14: host.v1.DestroySandboxRequest.ref:type_name -> host.v1.Ref
+	1,  // 15: host.v1.PauseSandboxRequest.ref:type_name -> host.v1.Ref
+	4,  // 16: host.v1.PauseSandboxResponse.sandbox:type_name -> host.v1.Sandbox
+	1,  // 17: host.v1.ResumeSandboxRequest.ref:type_name -> host.v1.Ref
+	4,  // 18: host.v1.ResumeSandboxResponse.sandbox:type_name -> host.v1.Sandbox
+	1,  // 19: host.v1.SetTimeoutsRequest.ref:type_name -> host.v1.Ref
+	4,  // 20: host.v1.SetTimeoutsResponse.sandbox:type_name -> host.v1.Sandbox
+	2,  // 21: host.v1.Snapshot.spec:type_name -> host.v1.SandboxSpec
+	1,  // 22: host.v1.Snapshot.ref:type_name -> host.v1.Ref
+	46, // 23: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	1,  // 24: host.v1.CreateSnapshotRequest.ref:type_name -> host.v1.Ref
+	15, // 25: host.v1.CreateSnapshotResponse.snapshot:type_name -> host.v1.Snapshot
+	15, // 26: host.v1.ListSnapshotsResponse.snapshots:type_name -> host.v1.Snapshot
+	44, // 27: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
+	1,  // 28: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
+	47, // 29: host.v1.ExecRequest.start:type_name -> process.StartRequest
+	48, // 30: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
+	1,  // 31: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
+	26, // 32: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
+	1,  // 33: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
+	30, // 34: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
+	4,  // 35: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
+	45, // 36: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
+	4,  // 37: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
+	38, // 38: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
+	1,  // 39: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
+	5,  // 40: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
+	7,  // 41: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
+	9,  // 42: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
+	11, // 43: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
+	13, // 44: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
+	16, // 45: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
+	18, // 46: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
+	20, // 47: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
+	22, // 48: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
+	24, // 49: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
+	27, // 50: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
+	29, // 51: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
+	32, // 52: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
+	34, // 53: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
+	36, // 54: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
+	39, // 55: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
+	6,  // 56: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
+	8,  // 57: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
+	10, // 58: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
+	12, // 59: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
+	14, // 60: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
+	17, // 61: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
+	19, // 62: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
+	21, // 63: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
+	23, // 64: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
+	25, // 65: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
+	28, // 66: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
+	31, // 67: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
+	33, // 68: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
+	35, // 69: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
+	37, // 70: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
+	40, // 71: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
+	56, // [56:72] is the sub-list for method output_type
+	40, // [40:56] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_host_v1_host_proto_init() }
@@ -2076,16 +3194,17 @@ func file_host_v1_host_proto_init() {
 	if File_host_v1_host_proto != nil {
 		return
 	}
-	file_host_v1_host_proto_msgTypes[13].OneofWrappers = []any{}
-	file_host_v1_host_proto_msgTypes[14].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[12].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[25].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[26].OneofWrappers = []any{
 		(*WriteFileRequest_Open)(nil),
 		(*WriteFileRequest_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[18].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[30].OneofWrappers = []any{
 		(*ReadFileResponse_Info)(nil),
 		(*ReadFileResponse_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[22].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[34].OneofWrappers = []any{
 		(*WatchEventsResponse_Hello_)(nil),
 		(*WatchEventsResponse_Sandbox)(nil),
 	}
@@ -2095,7 +3214,7 @@ func file_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_v1_host_proto_rawDesc), len(file_host_v1_host_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

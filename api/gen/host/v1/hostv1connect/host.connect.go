@@ -46,6 +46,20 @@ const (
 	// HostServiceResumeSandboxProcedure is the fully-qualified name of the HostService's ResumeSandbox
 	// RPC.
 	HostServiceResumeSandboxProcedure = "/host.v1.HostService/ResumeSandbox"
+	// HostServiceSetTimeoutsProcedure is the fully-qualified name of the HostService's SetTimeouts RPC.
+	HostServiceSetTimeoutsProcedure = "/host.v1.HostService/SetTimeouts"
+	// HostServiceCreateSnapshotProcedure is the fully-qualified name of the HostService's
+	// CreateSnapshot RPC.
+	HostServiceCreateSnapshotProcedure = "/host.v1.HostService/CreateSnapshot"
+	// HostServiceDeleteSnapshotProcedure is the fully-qualified name of the HostService's
+	// DeleteSnapshot RPC.
+	HostServiceDeleteSnapshotProcedure = "/host.v1.HostService/DeleteSnapshot"
+	// HostServiceListSnapshotsProcedure is the fully-qualified name of the HostService's ListSnapshots
+	// RPC.
+	HostServiceListSnapshotsProcedure = "/host.v1.HostService/ListSnapshots"
+	// HostServiceCollectGarbageProcedure is the fully-qualified name of the HostService's
+	// CollectGarbage RPC.
+	HostServiceCollectGarbageProcedure = "/host.v1.HostService/CollectGarbage"
 	// HostServiceExecProcedure is the fully-qualified name of the HostService's Exec RPC.
 	HostServiceExecProcedure = "/host.v1.HostService/Exec"
 	// HostServiceWriteFileProcedure is the fully-qualified name of the HostService's WriteFile RPC.
@@ -77,6 +91,24 @@ type HostServiceClient interface {
 	PauseSandbox(context.Context, *connect.Request[v1.PauseSandboxRequest]) (*connect.Response[v1.PauseSandboxResponse], error)
 	// ResumeSandbox brings a paused sandbox back with its processes running.
 	ResumeSandbox(context.Context, *connect.Request[v1.ResumeSandboxRequest]) (*connect.Response[v1.ResumeSandboxResponse], error)
+	// SetTimeouts changes the clocks of a sandbox in any state but stopped and
+	// returns it. A running clock is measured anew from now.
+	SetTimeouts(context.Context, *connect.Request[v1.SetTimeoutsRequest]) (*connect.Response[v1.SetTimeoutsResponse], error)
+	// CreateSnapshot keeps the memory, devices and disk of a running or paused
+	// sandbox under an id of their own and leaves the sandbox as it was: a
+	// running one stands still for the pause window alone. It returns once the
+	// snapshot is durable. The same id for the same Ref again succeeds; for
+	// another one it is `already_exists`.
+	CreateSnapshot(context.Context, *connect.Request[v1.CreateSnapshotRequest]) (*connect.Response[v1.CreateSnapshotResponse], error)
+	// DeleteSnapshot makes a snapshot unusable at once. Its files go when the
+	// last sandbox that shares them has gone. Unknown ids succeed.
+	DeleteSnapshot(context.Context, *connect.Request[v1.DeleteSnapshotRequest]) (*connect.Response[v1.DeleteSnapshotResponse], error)
+	// ListSnapshots returns every snapshot that this host keeps, deleted ones
+	// that are still shared included.
+	ListSnapshots(context.Context, *connect.Request[v1.ListSnapshotsRequest]) (*connect.Response[v1.ListSnapshotsResponse], error)
+	// CollectGarbage removes what nothing needs any more: old template
+	// snapshots, deleted snapshots, remains of builds. A dry run only tells.
+	CollectGarbage(context.Context, *connect.Request[v1.CollectGarbageRequest]) (*connect.Response[v1.CollectGarbageResponse], error)
 	// Exec runs a command. The stream ends with an `end` event or an error.
 	// A caller that hangs up kills the command.
 	Exec(context.Context, *connect.Request[v1.ExecRequest]) (*connect.ServerStreamForClient[v1.ExecResponse], error)
@@ -132,6 +164,36 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("ResumeSandbox")),
 			connect.WithClientOptions(opts...),
 		),
+		setTimeouts: connect.NewClient[v1.SetTimeoutsRequest, v1.SetTimeoutsResponse](
+			httpClient,
+			baseURL+HostServiceSetTimeoutsProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("SetTimeouts")),
+			connect.WithClientOptions(opts...),
+		),
+		createSnapshot: connect.NewClient[v1.CreateSnapshotRequest, v1.CreateSnapshotResponse](
+			httpClient,
+			baseURL+HostServiceCreateSnapshotProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("CreateSnapshot")),
+			connect.WithClientOptions(opts...),
+		),
+		deleteSnapshot: connect.NewClient[v1.DeleteSnapshotRequest, v1.DeleteSnapshotResponse](
+			httpClient,
+			baseURL+HostServiceDeleteSnapshotProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("DeleteSnapshot")),
+			connect.WithClientOptions(opts...),
+		),
+		listSnapshots: connect.NewClient[v1.ListSnapshotsRequest, v1.ListSnapshotsResponse](
+			httpClient,
+			baseURL+HostServiceListSnapshotsProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("ListSnapshots")),
+			connect.WithClientOptions(opts...),
+		),
+		collectGarbage: connect.NewClient[v1.CollectGarbageRequest, v1.CollectGarbageResponse](
+			httpClient,
+			baseURL+HostServiceCollectGarbageProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("CollectGarbage")),
+			connect.WithClientOptions(opts...),
+		),
 		exec: connect.NewClient[v1.ExecRequest, v1.ExecResponse](
 			httpClient,
 			baseURL+HostServiceExecProcedure,
@@ -183,6 +245,11 @@ type hostServiceClient struct {
 	destroySandbox *connect.Client[v1.DestroySandboxRequest, v1.DestroySandboxResponse]
 	pauseSandbox   *connect.Client[v1.PauseSandboxRequest, v1.PauseSandboxResponse]
 	resumeSandbox  *connect.Client[v1.ResumeSandboxRequest, v1.ResumeSandboxResponse]
+	setTimeouts    *connect.Client[v1.SetTimeoutsRequest, v1.SetTimeoutsResponse]
+	createSnapshot *connect.Client[v1.CreateSnapshotRequest, v1.CreateSnapshotResponse]
+	deleteSnapshot *connect.Client[v1.DeleteSnapshotRequest, v1.DeleteSnapshotResponse]
+	listSnapshots  *connect.Client[v1.ListSnapshotsRequest, v1.ListSnapshotsResponse]
+	collectGarbage *connect.Client[v1.CollectGarbageRequest, v1.CollectGarbageResponse]
 	exec           *connect.Client[v1.ExecRequest, v1.ExecResponse]
 	writeFile      *connect.Client[v1.WriteFileRequest, v1.WriteFileResponse]
 	readFile       *connect.Client[v1.ReadFileRequest, v1.ReadFileResponse]
@@ -210,6 +277,31 @@ func (c *hostServiceClient) PauseSandbox(ctx context.Context, req *connect.Reque
 // ResumeSandbox calls host.v1.HostService.ResumeSandbox.
 func (c *hostServiceClient) ResumeSandbox(ctx context.Context, req *connect.Request[v1.ResumeSandboxRequest]) (*connect.Response[v1.ResumeSandboxResponse], error) {
 	return c.resumeSandbox.CallUnary(ctx, req)
+}
+
+// SetTimeouts calls host.v1.HostService.SetTimeouts.
+func (c *hostServiceClient) SetTimeouts(ctx context.Context, req *connect.Request[v1.SetTimeoutsRequest]) (*connect.Response[v1.SetTimeoutsResponse], error) {
+	return c.setTimeouts.CallUnary(ctx, req)
+}
+
+// CreateSnapshot calls host.v1.HostService.CreateSnapshot.
+func (c *hostServiceClient) CreateSnapshot(ctx context.Context, req *connect.Request[v1.CreateSnapshotRequest]) (*connect.Response[v1.CreateSnapshotResponse], error) {
+	return c.createSnapshot.CallUnary(ctx, req)
+}
+
+// DeleteSnapshot calls host.v1.HostService.DeleteSnapshot.
+func (c *hostServiceClient) DeleteSnapshot(ctx context.Context, req *connect.Request[v1.DeleteSnapshotRequest]) (*connect.Response[v1.DeleteSnapshotResponse], error) {
+	return c.deleteSnapshot.CallUnary(ctx, req)
+}
+
+// ListSnapshots calls host.v1.HostService.ListSnapshots.
+func (c *hostServiceClient) ListSnapshots(ctx context.Context, req *connect.Request[v1.ListSnapshotsRequest]) (*connect.Response[v1.ListSnapshotsResponse], error) {
+	return c.listSnapshots.CallUnary(ctx, req)
+}
+
+// CollectGarbage calls host.v1.HostService.CollectGarbage.
+func (c *hostServiceClient) CollectGarbage(ctx context.Context, req *connect.Request[v1.CollectGarbageRequest]) (*connect.Response[v1.CollectGarbageResponse], error) {
+	return c.collectGarbage.CallUnary(ctx, req)
 }
 
 // Exec calls host.v1.HostService.Exec.
@@ -261,6 +353,24 @@ type HostServiceHandler interface {
 	PauseSandbox(context.Context, *connect.Request[v1.PauseSandboxRequest]) (*connect.Response[v1.PauseSandboxResponse], error)
 	// ResumeSandbox brings a paused sandbox back with its processes running.
 	ResumeSandbox(context.Context, *connect.Request[v1.ResumeSandboxRequest]) (*connect.Response[v1.ResumeSandboxResponse], error)
+	// SetTimeouts changes the clocks of a sandbox in any state but stopped and
+	// returns it. A running clock is measured anew from now.
+	SetTimeouts(context.Context, *connect.Request[v1.SetTimeoutsRequest]) (*connect.Response[v1.SetTimeoutsResponse], error)
+	// CreateSnapshot keeps the memory, devices and disk of a running or paused
+	// sandbox under an id of their own and leaves the sandbox as it was: a
+	// running one stands still for the pause window alone. It returns once the
+	// snapshot is durable. The same id for the same Ref again succeeds; for
+	// another one it is `already_exists`.
+	CreateSnapshot(context.Context, *connect.Request[v1.CreateSnapshotRequest]) (*connect.Response[v1.CreateSnapshotResponse], error)
+	// DeleteSnapshot makes a snapshot unusable at once. Its files go when the
+	// last sandbox that shares them has gone. Unknown ids succeed.
+	DeleteSnapshot(context.Context, *connect.Request[v1.DeleteSnapshotRequest]) (*connect.Response[v1.DeleteSnapshotResponse], error)
+	// ListSnapshots returns every snapshot that this host keeps, deleted ones
+	// that are still shared included.
+	ListSnapshots(context.Context, *connect.Request[v1.ListSnapshotsRequest]) (*connect.Response[v1.ListSnapshotsResponse], error)
+	// CollectGarbage removes what nothing needs any more: old template
+	// snapshots, deleted snapshots, remains of builds. A dry run only tells.
+	CollectGarbage(context.Context, *connect.Request[v1.CollectGarbageRequest]) (*connect.Response[v1.CollectGarbageResponse], error)
 	// Exec runs a command. The stream ends with an `end` event or an error.
 	// A caller that hangs up kills the command.
 	Exec(context.Context, *connect.Request[v1.ExecRequest], *connect.ServerStream[v1.ExecResponse]) error
@@ -310,6 +420,36 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		HostServiceResumeSandboxProcedure,
 		svc.ResumeSandbox,
 		connect.WithSchema(hostServiceMethods.ByName("ResumeSandbox")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceSetTimeoutsHandler := connect.NewUnaryHandler(
+		HostServiceSetTimeoutsProcedure,
+		svc.SetTimeouts,
+		connect.WithSchema(hostServiceMethods.ByName("SetTimeouts")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceCreateSnapshotHandler := connect.NewUnaryHandler(
+		HostServiceCreateSnapshotProcedure,
+		svc.CreateSnapshot,
+		connect.WithSchema(hostServiceMethods.ByName("CreateSnapshot")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceDeleteSnapshotHandler := connect.NewUnaryHandler(
+		HostServiceDeleteSnapshotProcedure,
+		svc.DeleteSnapshot,
+		connect.WithSchema(hostServiceMethods.ByName("DeleteSnapshot")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceListSnapshotsHandler := connect.NewUnaryHandler(
+		HostServiceListSnapshotsProcedure,
+		svc.ListSnapshots,
+		connect.WithSchema(hostServiceMethods.ByName("ListSnapshots")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceCollectGarbageHandler := connect.NewUnaryHandler(
+		HostServiceCollectGarbageProcedure,
+		svc.CollectGarbage,
+		connect.WithSchema(hostServiceMethods.ByName("CollectGarbage")),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceExecHandler := connect.NewServerStreamHandler(
@@ -364,6 +504,16 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServicePauseSandboxHandler.ServeHTTP(w, r)
 		case HostServiceResumeSandboxProcedure:
 			hostServiceResumeSandboxHandler.ServeHTTP(w, r)
+		case HostServiceSetTimeoutsProcedure:
+			hostServiceSetTimeoutsHandler.ServeHTTP(w, r)
+		case HostServiceCreateSnapshotProcedure:
+			hostServiceCreateSnapshotHandler.ServeHTTP(w, r)
+		case HostServiceDeleteSnapshotProcedure:
+			hostServiceDeleteSnapshotHandler.ServeHTTP(w, r)
+		case HostServiceListSnapshotsProcedure:
+			hostServiceListSnapshotsHandler.ServeHTTP(w, r)
+		case HostServiceCollectGarbageProcedure:
+			hostServiceCollectGarbageHandler.ServeHTTP(w, r)
 		case HostServiceExecProcedure:
 			hostServiceExecHandler.ServeHTTP(w, r)
 		case HostServiceWriteFileProcedure:
@@ -401,6 +551,26 @@ func (UnimplementedHostServiceHandler) PauseSandbox(context.Context, *connect.Re
 
 func (UnimplementedHostServiceHandler) ResumeSandbox(context.Context, *connect.Request[v1.ResumeSandboxRequest]) (*connect.Response[v1.ResumeSandboxResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.ResumeSandbox is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) SetTimeouts(context.Context, *connect.Request[v1.SetTimeoutsRequest]) (*connect.Response[v1.SetTimeoutsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.SetTimeouts is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) CreateSnapshot(context.Context, *connect.Request[v1.CreateSnapshotRequest]) (*connect.Response[v1.CreateSnapshotResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.CreateSnapshot is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) DeleteSnapshot(context.Context, *connect.Request[v1.DeleteSnapshotRequest]) (*connect.Response[v1.DeleteSnapshotResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.DeleteSnapshot is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) ListSnapshots(context.Context, *connect.Request[v1.ListSnapshotsRequest]) (*connect.Response[v1.ListSnapshotsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.ListSnapshots is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) CollectGarbage(context.Context, *connect.Request[v1.CollectGarbageRequest]) (*connect.Response[v1.CollectGarbageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.CollectGarbage is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) Exec(context.Context, *connect.Request[v1.ExecRequest], *connect.ServerStream[v1.ExecResponse]) error {

@@ -249,6 +249,16 @@ type ConfigureResponse struct {
 	Reseeded      bool   `protobuf:"varint,2,opt,name=reseeded,proto3" json:"reseeded,omitempty"`
 	GuestVersion  string `protobuf:"bytes,3,opt,name=guest_version,json=guestVersion,proto3" json:"guest_version,omitempty"`
 	KernelRelease string `protobuf:"bytes,4,opt,name=kernel_release,json=kernelRelease,proto3" json:"kernel_release,omitempty"`
+	// The guest's wall clock at the moment of this answer, nanoseconds since the
+	// Unix epoch: the host compares it with its own.
+	WallClockUnixNano int64 `protobuf:"varint,5,opt,name=wall_clock_unix_nano,json=wallClockUnixNano,proto3" json:"wall_clock_unix_nano,omitempty"`
+	// Machine id and boot id were made new.
+	NewIdentity bool `protobuf:"varint,6,opt,name=new_identity,json=newIdentity,proto3" json:"new_identity,omitempty"`
+	// TCP connections of user processes from before the snapshot that were closed.
+	ConnectionsClosed uint32 `protobuf:"varint,7,opt,name=connections_closed,json=connectionsClosed,proto3" json:"connections_closed,omitempty"`
+	// How long each part took, in microseconds, by name (reseed, clock,
+	// identity, accounts, connections, thaw).
+	StepMicros    map[string]int64 `protobuf:"bytes,8,rep,name=step_micros,json=stepMicros,proto3" json:"step_micros,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -309,6 +319,34 @@ func (x *ConfigureResponse) GetKernelRelease() string {
 		return x.KernelRelease
 	}
 	return ""
+}
+
+func (x *ConfigureResponse) GetWallClockUnixNano() int64 {
+	if x != nil {
+		return x.WallClockUnixNano
+	}
+	return 0
+}
+
+func (x *ConfigureResponse) GetNewIdentity() bool {
+	if x != nil {
+		return x.NewIdentity
+	}
+	return false
+}
+
+func (x *ConfigureResponse) GetConnectionsClosed() uint32 {
+	if x != nil {
+		return x.ConnectionsClosed
+	}
+	return 0
+}
+
+func (x *ConfigureResponse) GetStepMicros() map[string]int64 {
+	if x != nil {
+		return x.StepMicros
+	}
+	return nil
 }
 
 type QuiesceRequest struct {
@@ -422,12 +460,20 @@ const file_wrenn_guest_v1_guest_proto_rawDesc = "" +
 	"\fnew_identity\x18\f \x01(\bR\vnewIdentity\x1a7\n" +
 	"\tEnvsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa3\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x03\n" +
 	"\x11ConfigureResponse\x12&\n" +
 	"\x0fclock_step_nano\x18\x01 \x01(\x03R\rclockStepNano\x12\x1a\n" +
 	"\breseeded\x18\x02 \x01(\bR\breseeded\x12#\n" +
 	"\rguest_version\x18\x03 \x01(\tR\fguestVersion\x12%\n" +
-	"\x0ekernel_release\x18\x04 \x01(\tR\rkernelRelease\"\x10\n" +
+	"\x0ekernel_release\x18\x04 \x01(\tR\rkernelRelease\x12/\n" +
+	"\x14wall_clock_unix_nano\x18\x05 \x01(\x03R\x11wallClockUnixNano\x12!\n" +
+	"\fnew_identity\x18\x06 \x01(\bR\vnewIdentity\x12-\n" +
+	"\x12connections_closed\x18\a \x01(\rR\x11connectionsClosed\x12R\n" +
+	"\vstep_micros\x18\b \x03(\v21.wrenn.guest.v1.ConfigureResponse.StepMicrosEntryR\n" +
+	"stepMicros\x1a=\n" +
+	"\x0fStepMicrosEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x10\n" +
 	"\x0eQuiesceRequest\")\n" +
 	"\x0fQuiesceResponse\x12\x16\n" +
 	"\x06frozen\x18\x01 \x01(\rR\x06frozen2\xa5\x01\n" +
@@ -447,7 +493,7 @@ func file_wrenn_guest_v1_guest_proto_rawDescGZIP() []byte {
 	return file_wrenn_guest_v1_guest_proto_rawDescData
 }
 
-var file_wrenn_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_wrenn_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_wrenn_guest_v1_guest_proto_goTypes = []any{
 	(*User)(nil),              // 0: wrenn.guest.v1.User
 	(*ConfigureRequest)(nil),  // 1: wrenn.guest.v1.ConfigureRequest
@@ -455,19 +501,21 @@ var file_wrenn_guest_v1_guest_proto_goTypes = []any{
 	(*QuiesceRequest)(nil),    // 3: wrenn.guest.v1.QuiesceRequest
 	(*QuiesceResponse)(nil),   // 4: wrenn.guest.v1.QuiesceResponse
 	nil,                       // 5: wrenn.guest.v1.ConfigureRequest.EnvsEntry
+	nil,                       // 6: wrenn.guest.v1.ConfigureResponse.StepMicrosEntry
 }
 var file_wrenn_guest_v1_guest_proto_depIdxs = []int32{
 	5, // 0: wrenn.guest.v1.ConfigureRequest.envs:type_name -> wrenn.guest.v1.ConfigureRequest.EnvsEntry
 	0, // 1: wrenn.guest.v1.ConfigureRequest.users:type_name -> wrenn.guest.v1.User
-	1, // 2: wrenn.guest.v1.Guest.Configure:input_type -> wrenn.guest.v1.ConfigureRequest
-	3, // 3: wrenn.guest.v1.Guest.Quiesce:input_type -> wrenn.guest.v1.QuiesceRequest
-	2, // 4: wrenn.guest.v1.Guest.Configure:output_type -> wrenn.guest.v1.ConfigureResponse
-	4, // 5: wrenn.guest.v1.Guest.Quiesce:output_type -> wrenn.guest.v1.QuiesceResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	6, // 2: wrenn.guest.v1.ConfigureResponse.step_micros:type_name -> wrenn.guest.v1.ConfigureResponse.StepMicrosEntry
+	1, // 3: wrenn.guest.v1.Guest.Configure:input_type -> wrenn.guest.v1.ConfigureRequest
+	3, // 4: wrenn.guest.v1.Guest.Quiesce:input_type -> wrenn.guest.v1.QuiesceRequest
+	2, // 5: wrenn.guest.v1.Guest.Configure:output_type -> wrenn.guest.v1.ConfigureResponse
+	4, // 6: wrenn.guest.v1.Guest.Quiesce:output_type -> wrenn.guest.v1.QuiesceResponse
+	5, // [5:7] is the sub-list for method output_type
+	3, // [3:5] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_wrenn_guest_v1_guest_proto_init() }
@@ -481,7 +529,7 @@ func file_wrenn_guest_v1_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wrenn_guest_v1_guest_proto_rawDesc), len(file_wrenn_guest_v1_guest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,30 @@
+package sandbox
+
+import "time"
+
+// Hygiene is what was done, and measured, to make a machine that came from a
+// snapshot correct and unique before any user code ran in it. A start whose
+// hygiene is not complete fails.
+type Hygiene struct {
+	// At is when it was completed, Generation the incarnation that was told.
+	At         time.Time
+	Generation Generation
+	// ClockStep is how far the guest's wall clock had to be moved; ClockSkew
+	// how far it was from the host's when asked afterwards. Positive is ahead.
+	ClockStep, ClockSkew time.Duration
+	// Reseeded: the guest's kernel confirmed fresh entropy and a new key.
+	Reseeded bool
+	// NewIdentity: host name, machine id and boot id are new (clones, forks).
+	NewIdentity bool
+	// TokenReplaced: the access token inside the guest is a new one.
+	TokenReplaced bool
+	// NetworkAnswers: a request and its answer crossed the sandbox's network.
+	NetworkAnswers bool
+	// VMGeneration is what announced the clone to the guest's kernel: "vmgenid"
+	// where the machine type has that device, else "none".
+	VMGeneration string
+	// ConnectionsClosed counts TCP connections of the snapshot that were closed.
+	ConnectionsClosed int
+	// Steps is how long each part took, by name.
+	Steps map[string]time.Duration
+}
