@@ -114,6 +114,22 @@ func (c *Client) Configure(ctx context.Context, req *guestv1.ConfigureRequest) (
 	return resp.Msg, nil
 }
 
+// Hold freezes the guest's processes for a snapshot of a machine that goes on.
+func (c *Client) Hold(ctx context.Context) error {
+	_, err := c.guest.Hold(ctx, connect.NewRequest(&guestv1.HoldRequest{}))
+	return c.fault(ctx, err)
+}
+
+// Release moves the guest's wall clock by adjust, lets go of what Configure or
+// Hold held, and returns the guest's wall clock as it answered.
+func (c *Client) Release(ctx context.Context, adjust time.Duration) (time.Time, error) {
+	resp, err := c.guest.Release(ctx, connect.NewRequest(&guestv1.ReleaseRequest{ClockAdjustNano: int64(adjust)}))
+	if err != nil {
+		return time.Time{}, c.fault(ctx, err)
+	}
+	return time.Unix(0, resp.Msg.GetWallClockUnixNano()), nil
+}
+
 // Quiesce freezes the guest's processes and seals it, before a snapshot.
 func (c *Client) Quiesce(ctx context.Context) (*guestv1.QuiesceResponse, error) {
 	resp, err := c.guest.Quiesce(ctx, connect.NewRequest(&guestv1.QuiesceRequest{}))

@@ -15,7 +15,7 @@ import (
 
 // recordVersion is the version of the journal's format. A record of a newer
 // version is refused, an older one would be converted here.
-const recordVersion = 1
+const recordVersion = 2
 
 // maxRecordBytes bounds a record; it holds the user's env, at most 64 KiB.
 const maxRecordBytes = 1 << 20
@@ -37,15 +37,28 @@ type record struct {
 	StopReason sandbox.StopReason `json:"stop_reason,omitempty"`
 	StopDetail string             `json:"stop_detail,omitempty"`
 
+	// Pooled marks a warm clone that no sandbox has taken yet.
+	Pooled bool `json:"pooled,omitempty"`
+	// Source says how the machine was made, SnapshotID from which snapshot.
+	Source     Source             `json:"source,omitempty"`
+	SnapshotID sandbox.SnapshotID `json:"snapshot_id,omitempty"`
+
 	TemplateDigest string `json:"template_digest,omitempty"`
 	RootImage      string `json:"root_image,omitempty"`
+	// Base is the directory of the snapshot whose memory the machine's is
+	// based on, for all of its life.
+	Base string `json:"base,omitempty"`
 
 	Network *network.Record `json:"network,omitempty"`
 	VM      *vmm.Record     `json:"vm,omitempty"`
-	// Snapshot is the directory, below the machine's own, of the snapshot that
-	// a paused machine consists of and a resumed one maps its memory from.
+	// Snapshot is the directory, below the machine's own, of what makes a
+	// paused machine of its base and its disk.
 	Snapshot string `json:"snapshot,omitempty"`
 	Token    string `json:"token,omitempty"`
+	// Hygiene is that of the last start.
+	Hygiene *sandbox.Hygiene `json:"hygiene,omitempty"`
+	// LifetimeEnd is when the lifetime clock runs out; zero is never.
+	LifetimeEnd time.Time `json:"lifetime_end,omitzero"`
 
 	GuestIP    string    `json:"guest_ip,omitempty"`
 	HostIP     string    `json:"host_ip,omitempty"`
@@ -54,6 +67,16 @@ type record struct {
 	LastActive time.Time `json:"last_active,omitzero"`
 	EndedAt    time.Time `json:"ended_at,omitzero"`
 }
+
+// Source is how a machine was made.
+type Source string
+
+// The sources.
+const (
+	SourcePool    Source = "pool"    // a warm clone was waiting
+	SourceRestore Source = "restore" // a clone of a template snapshot
+	SourceFork    Source = "fork"    // a copy of a snapshot of a sandbox
+)
 
 func (r *record) ref() sandbox.Ref { return sandbox.Ref{ID: r.ID, Generation: r.Generation} }
 

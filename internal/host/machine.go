@@ -23,8 +23,10 @@ import (
 // by rec or found by its place; a lease is only out while the gate is open or
 // closeGate waits for it.
 type machine struct {
-	// Constant after construction.
+	// Constant after construction, but for name and dir, which create sets to
+	// those of the warm clone that it takes.
 	mgr    *Manager
+	name   string
 	dir    dirNames
 	log    *slog.Logger
 	inbox  chan request
@@ -41,6 +43,11 @@ type machine struct {
 	times map[string]time.Duration
 	// captured is what the last snapshot found in memory.
 	captured memory.Stats
+	// notBefore keeps a pause on timeout that has failed from being tried again
+	// at once.
+	notBefore time.Time
+	// held is the base that this machine keeps from being removed.
+	held snapshotDir
 
 	mu         sync.Mutex // protects the following
 	view       Sandbox
@@ -57,8 +64,11 @@ type machine struct {
 type request struct {
 	op     string
 	ref    sandbox.Ref
-	reason sandbox.StopReason
-	reply  chan error
+	reason sandbox.StopReason // of opDestroy
+	// Of opSnapshot and opTimeouts.
+	snapshot *snapshotRequest
+	timeouts *Timeouts
+	reply    chan error
 }
 
 // errMachineGone answers requests to a machine of which nothing is left.
@@ -66,7 +76,7 @@ var errMachineGone = errors.New("the machine is gone")
 
 func newMachine(mgr *Manager, rec record) *machine {
 	m := &machine{
-		mgr: mgr, dir: mgr.layout.machine(rec.ID), rec: rec,
+		mgr: mgr, name: string(rec.ID), dir: mgr.layout.machine(string(rec.ID)), rec: rec,
 		log:   mgr.log.With("sandbox", string(rec.ID)),
 		inbox: make(chan request), gone: make(chan struct{}), booted: make(chan struct{}),
 		leases: make(map[*lease]struct{}), times: make(map[string]time.Duration),
@@ -108,7 +118,7 @@ func (m *machine) run(life context.Context, first func(context.Context)) {
 	defer m.letGo()
 	first(life)
 	for life.Err() == nil {
-		idle, stop := m.idleTimer()
+		alarm, stop := m.alarm()
 		select {
 		case r := <-m.inbox:
 			err := m.handle(life, r)
@@ -119,7 +129,7 @@ func (m *machine) run(life context.Context, first func(context.Context)) {
 			}
 		case <-m.exited():
 			m.ended(life)
-		case <-idle:
+		case <-alarm:
 			m.wake(life)
 		case <-life.Done():
 		}
@@ -155,6 +165,10 @@ func (m *machine) handle(ctx context.Context, r request) error {
 		err = m.resume(ctx, r.ref.Generation)
 	case opDestroy:
 		err = m.destroy(ctx, r.reason)
+	case opSnapshot:
+		err = m.snapshot(ctx, r.snapshot)
+	case opTimeouts:
+		err = m.setTimeouts(r.timeouts)
 	default:
 		err = fault.New(fault.Internal, "internal", "unknown operation %q", r.op)
 	}
@@ -260,39 +274,6 @@ const teardownRetry = 10 * time.Second
 
 // halfFreed reports whether a teardown has failed and is to be tried again.
 func (m *machine) halfFreed() bool { return m.rec.Op == opDestroy && m.rec.State != sandbox.Stopped }
-
-// idleTimer fires when the sandbox may have been idle for its timeout, or when
-// a teardown that failed is to be tried again.
-func (m *machine) idleTimer() (<-chan time.Time, func()) {
-	if m.halfFreed() {
-		timer := time.NewTimer(teardownRetry)
-		return timer.C, func() { timer.Stop() }
-	}
-	if m.rec.State != sandbox.Running || m.vm == nil || m.rec.Spec.Timeout == 0 {
-		return nil, func() {}
-	}
-	m.mu.Lock()
-	left := time.Until(m.lastActiveLocked().Add(m.rec.Spec.Timeout))
-	m.mu.Unlock()
-	timer := time.NewTimer(max(left, time.Millisecond))
-	return timer.C, func() { timer.Stop() }
-}
-
-// wake is called when idleTimer has fired.
-func (m *machine) wake(ctx context.Context) {
-	if m.halfFreed() {
-		m.finish(ctx, m.rec.StopReason, m.rec.StopDetail)
-		return
-	}
-	m.mu.Lock()
-	idle := time.Since(m.lastActiveLocked())
-	m.mu.Unlock()
-	if idle < m.rec.Spec.Timeout {
-		return
-	}
-	m.log.InfoContext(ctx, "sandbox expired", "idle", idle.Round(time.Second))
-	m.finish(ctx, sandbox.ReasonExpired, "")
-}
 
 // ended handles a VM that is gone without having been asked to.
 func (m *machine) ended(ctx context.Context) {

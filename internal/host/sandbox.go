@@ -20,6 +20,13 @@ type Sandbox struct {
 	TemplateDigest  string
 	StartedAt       time.Time
 	LastActiveAt    time.Time
+	// LifetimeEnd is zero when no lifetime clock runs.
+	LifetimeEnd time.Time
+	Source      Source
+	// SnapshotID is the snapshot that Source fork came from.
+	SnapshotID sandbox.SnapshotID
+	// Hygiene is that of the last start, nil until the sandbox has run.
+	Hygiene *sandbox.Hygiene
 	// Steps is how long each step of the last operation took.
 	Steps map[string]time.Duration
 }
@@ -34,7 +41,10 @@ func (m *machine) publish(state sandbox.State) {
 		GuestIP: m.rec.GuestIP, HostIP: m.rec.HostIP,
 		Acceleration: string(info.Acceleration), Isolation: isolationOf(info.Acceleration),
 		TemplateDigest: m.rec.TemplateDigest, StartedAt: m.rec.StartedAt, LastActiveAt: m.rec.LastActive,
-		Steps: maps.Clone(m.times),
+		Steps: maps.Clone(m.times), Source: m.rec.Source, SnapshotID: m.rec.SnapshotID, Hygiene: m.rec.Hygiene,
+	}
+	if state == sandbox.Running {
+		m.view.LifetimeEnd = m.rec.LifetimeEnd
 	}
 	v := m.view
 	m.mu.Unlock()

@@ -5,6 +5,7 @@ package host
 // agent.
 const (
 	StepCreateRecord    = "create.record"
+	StepCreateAssign    = "create.assign" // of a warm clone, in place of the next six
 	StepCreateTemplate  = "create.template"
 	StepCreateDisk      = "create.disk"
 	StepCreateNetwork   = "create.network"
@@ -14,7 +15,7 @@ const (
 	StepCreateConfigure = "create.configure"
 	StepCreateCommit    = "create.commit"
 
-	// A template snapshot is made by these, followed by those of a pause.
+	// A template snapshot is made by these.
 	StepTemplateRecord    = "template.record"
 	StepTemplateDisk      = "template.disk"
 	StepTemplateNetwork   = "template.network"
@@ -24,6 +25,29 @@ const (
 	StepTemplateGuest     = "template.guest"
 	StepTemplateConfigure = "template.configure"
 	StepTemplateWarm      = "template.warm"
+	StepTemplateSeal      = "template.seal"
+	StepTemplateState     = "template.state"
+	StepTemplatePublish   = "template.publish"
+
+	// A warm clone is made by these, in its own directory.
+	StepPoolRecord  = "pool.record"
+	StepPoolDisk    = "pool.disk"
+	StepPoolNetwork = "pool.network"
+	StepPoolCgroup  = "pool.cgroup"
+	StepPoolVMM     = "pool.vmm"
+	StepPoolGuest   = "pool.guest"
+	StepPoolWarm    = "pool.warm"
+	StepPoolReady   = "pool.ready"
+
+	StepSnapshotPrepare = "snapshot.prepare"
+	StepSnapshotFreeze  = "snapshot.freeze"
+	StepSnapshotStop    = "snapshot.stop"
+	StepSnapshotState   = "snapshot.state"
+	StepSnapshotMemory  = "snapshot.memory"
+	StepSnapshotDisk    = "snapshot.disk"
+	StepSnapshotCont    = "snapshot.cont"
+	StepSnapshotSeal    = "snapshot.seal"
+	StepSnapshotCommit  = "snapshot.commit"
 
 	StepPauseGate    = "pause.gate"
 	StepPauseQuiesce = "pause.quiesce"
@@ -35,6 +59,7 @@ const (
 	StepPauseFree    = "pause.free"
 
 	StepResumeCheck     = "resume.check"
+	StepResumeDisk      = "resume.disk"
 	StepResumeNetwork   = "resume.network"
 	StepResumeCgroup    = "resume.cgroup"
 	StepResumeVMM       = "resume.vmm"
@@ -60,13 +85,23 @@ func Steps() map[string][]string {
 		"template": {
 			StepTemplateRecord, StepTemplateDisk, StepTemplateNetwork, StepTemplateCgroup, StepTemplateMemory,
 			StepTemplateVMM, StepTemplateGuest, StepTemplateConfigure, StepTemplateWarm,
+			StepTemplateSeal, StepTemplateState, StepTemplatePublish,
+		},
+		"pool": {
+			StepPoolRecord, StepPoolDisk, StepPoolNetwork, StepPoolCgroup,
+			StepPoolVMM, StepPoolGuest, StepPoolWarm, StepPoolReady,
+		},
+		"assign": {StepCreateAssign, StepCreateConfigure, StepCreateCommit},
+		opSnapshot: {
+			StepSnapshotPrepare, StepSnapshotFreeze, StepSnapshotStop, StepSnapshotState, StepSnapshotMemory,
+			StepSnapshotDisk, StepSnapshotCont, StepSnapshotSeal, StepSnapshotCommit,
 		},
 		opPause: {
 			StepPauseGate, StepPauseQuiesce, StepPauseStop, StepPauseState,
 			StepPauseMemory, StepPauseSync, StepPauseCommit, StepPauseFree,
 		},
 		opResume: {
-			StepResumeCheck, StepResumeNetwork, StepResumeCgroup, StepResumeVMM,
+			StepResumeCheck, StepResumeDisk, StepResumeNetwork, StepResumeCgroup, StepResumeVMM,
 			StepResumeCont, StepResumeConfigure, StepResumeCommit,
 		},
 		opDestroy: {StepDestroyVM, StepDestroyNetwork, StepDestroyCgroup, StepDestroyFiles, StepDestroyCommit},
@@ -79,4 +114,7 @@ const (
 	opPause   = "pause"
 	opResume  = "resume"
 	opDestroy = "destroy"
+
+	opSnapshot = "snapshot"
+	opTimeouts = "timeouts" // one write of the journal, without steps
 )

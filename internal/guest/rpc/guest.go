@@ -19,6 +19,10 @@ import (
 type guestService struct {
 	server *Server
 	turn   chan struct{}
+
+	// pending are the settings of a Configure that holds, until Release. It is
+	// owned by whoever has the turn.
+	pending *settings
 }
 
 func newGuestService(s *Server) *guestService {
@@ -83,14 +87,17 @@ func (g *guestService) configure(ctx context.Context, msg *guestv1.ConfigureRequ
 	if err := s.state.save(next); err != nil {
 		return nil, errStep(err, "settings_failed", "keep settings")
 	}
-	if err := s.freezer.Thaw(ctx); err != nil {
-		return nil, errStep(err, "thaw_failed", "thaw user processes")
+	if msg.GetHold() {
+		s.state.shut()
+		g.pending = &next
+	} else if err := g.open(ctx, next); err != nil {
+		return nil, err
 	}
-	s.state.open(next)
 	s.log.Info("configured", slog.String("sandbox", next.SandboxID), slog.Uint64("generation", next.Generation),
 		slog.Duration("clock_step", step))
 	return &guestv1.ConfigureResponse{
 		ClockStepNano: int64(step), Reseeded: true, GuestVersion: s.version, KernelRelease: s.kernel.Release(),
+		NewIdentity: msg.GetNewIdentity(), WallClockUnixNano: time.Now().UnixNano(),
 	}, nil
 }
 

@@ -105,6 +105,17 @@ func (s *state) seal(ctx context.Context) (kept settings, ok bool, err error) {
 	}
 }
 
+// shut seals without waiting for the requests of the epoch that it ends.
+func (s *state) shut() {
+	s.mu.Lock()
+	before := s.current
+	s.current = nil
+	s.mu.Unlock()
+	if before != nil {
+		before.end(errSealed)
+	}
+}
+
 // enter admits a request into the current epoch; nil means sealed. The caller
 // must call leave on the epoch.
 func (s *state) enter() *epoch {

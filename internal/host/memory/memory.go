@@ -1,5 +1,10 @@
 // Package memory owns guest memory files: finding what a VM has changed in its
-// memory and writing that to a file from which the VM can be brought back.
+// memory, and writing that to a file from which the VM can be brought back.
+//
+// There are two kinds of file. A whole memory ([WriteDirty] into a copy of the
+// base) can be mapped by any number of VMs, which share its pages. A difference
+// ([WriteDiff], [Apply]) holds only what one VM has changed: its size and cost
+// follow from that and not from the size of the VM.
 //
 // It works from outside the VM process, through its page map (Linux
 // admin-guide/mm/pagemap.rst), the same way for every VMM: guest memory is a
@@ -33,9 +38,12 @@ const (
 type Stats struct {
 	// Total is the size of guest memory.
 	Total int64
-	// Dirty is what differs from the base file; Zero, of that, what holds
-	// nothing but zeros and is kept as a hole.
+	// Dirty is what the VM has written since it was started from the base;
+	// Zero, of that, what holds nothing but zeros and takes no space.
 	Dirty, Zero int64
+	// Kept, of Dirty, is what WriteDiff has kept: pages that are as they were
+	// in the base are left out.
+	Kept int64
 }
 
 // CreateBase makes a sparse file of size bytes for a VM that boots cold. Its
@@ -53,25 +61,32 @@ func CreateBase(path string, size int64) error {
 // base and hold a copy of it. The process must not run meanwhile. dst is not
 // synced.
 func WriteDirty(ctx context.Context, pid int, base string, dst *os.File) (Stats, error) {
+	c := capture{buf: make([]byte, copyPages*PageSize)}
+	c.put = func(off int64, data []byte, zero bool) error { return putWhole(dst, off, data, zero) }
+	err := c.process(ctx, pid, base)
+	return c.stats, err
+}
+
+// process hands every page that pid has changed in its mapping of base to put.
+func (c *capture) process(ctx context.Context, pid int, base string) error {
 	regions, err := mappings(pid, base)
 	if err != nil {
-		return Stats{}, err
+		return err
 	}
-	c := capture{dst: dst, buf: make([]byte, copyPages*PageSize)}
 	if c.mem, err = os.Open(fmt.Sprintf("/proc/%d/mem", pid)); err != nil {
-		return Stats{}, err
+		return err
 	}
 	defer c.mem.Close()
 	if c.pagemap, err = os.Open(fmt.Sprintf("/proc/%d/pagemap", pid)); err != nil {
-		return Stats{}, err
+		return err
 	}
 	defer c.pagemap.Close()
 	for _, r := range regions {
 		if err := c.region(ctx, r); err != nil {
-			return Stats{}, fmt.Errorf("copy memory of process %d: %w", pid, err)
+			return fmt.Errorf("copy memory of process %d: %w", pid, err)
 		}
 	}
-	return c.stats, nil
+	return nil
 }
 
 // copyPages is how many pages are read at once; scanPages how many page map
@@ -81,10 +96,14 @@ const (
 	scanPages = 64 << 10
 )
 
+// capture walks through the changed pages of one process.
 type capture struct {
-	mem, pagemap, dst *os.File
-	buf               []byte
-	stats             Stats
+	mem, pagemap *os.File
+	buf          []byte
+	stats        Stats
+	// put takes data, which is whole pages, either all zero or all not, and is
+	// only valid during the call, for offset off of guest memory.
+	put func(off int64, data []byte, zero bool) error
 }
 
 // region copies the dirty pages of one mapping, runs of neighbours at once.
@@ -136,6 +155,9 @@ func (c *capture) run(r region, off, size int64) error {
 	c.stats.Dirty += size
 	for at := int64(0); at < size; {
 		zero, length := span(buf[at:])
+		if zero {
+			c.stats.Zero += length
+		}
 		if err := c.put(r.offset+off+at, buf[at:at+length], zero); err != nil {
 			return err
 		}
@@ -144,15 +166,15 @@ func (c *capture) run(r region, off, size int64) error {
 	return nil
 }
 
-func (c *capture) put(off int64, data []byte, zero bool) error {
+// putWhole writes data where it belongs in a whole memory; zeros as a hole.
+func putWhole(dst *os.File, off int64, data []byte, zero bool) error {
 	if !zero {
-		_, err := c.dst.WriteAt(data, off)
+		_, err := dst.WriteAt(data, off)
 		return err
 	}
-	c.stats.Zero += int64(len(data))
-	err := unix.Fallocate(int(c.dst.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, int64(len(data)))
+	err := unix.Fallocate(int(dst.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, int64(len(data)))
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		_, err = c.dst.WriteAt(data, off)
+		_, err = dst.WriteAt(data, off)
 	}
 	return err
 }

@@ -119,6 +119,10 @@ type Config struct {
 	// MemoryFile backs guest memory, mapped private: the VM never changes it.
 	// For Start it must be a sparse file of MemoryMB.
 	MemoryFile string
+	// FillMemory, when set, is called by Restore once the VM process has mapped
+	// MemoryFile and before it loads its device state, which looks at guest
+	// memory: it may write into the mapping. Its error fails the Restore.
+	FillMemory func(ctx context.Context, pid int) error
 	// OpenTap opens the host side of the network card. Called once per start.
 	OpenTap func() (*os.File, error)
 	// GuestMAC is the address of the network card, the same for every VM.

@@ -65,6 +65,11 @@ func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, state string) (vmm
 	if err != nil {
 		return nil, err
 	}
+	if cfg.FillMemory != nil {
+		if err := cfg.FillMemory(ctx, v.rec.PID); err != nil {
+			return nil, errors.Join(err, v.Kill(context.WithoutCancel(ctx)))
+		}
+	}
 	if err := v.load(ctx, d.version); err != nil {
 		detail := v.messages.String()
 		_ = v.Kill(context.WithoutCancel(ctx))

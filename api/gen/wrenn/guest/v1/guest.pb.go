@@ -24,6 +24,178 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type HoldRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldRequest) Reset() {
+	*x = HoldRequest{}
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldRequest) ProtoMessage() {}
+
+func (x *HoldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
+func (*HoldRequest) Descriptor() ([]byte, []int) {
+	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{0}
+}
+
+type HoldResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many user processes were frozen.
+	Frozen        uint32 `protobuf:"varint,1,opt,name=frozen,proto3" json:"frozen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldResponse) Reset() {
+	*x = HoldResponse{}
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldResponse) ProtoMessage() {}
+
+func (x *HoldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldResponse.ProtoReflect.Descriptor instead.
+func (*HoldResponse) Descriptor() ([]byte, []int) {
+	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *HoldResponse) GetFrozen() uint32 {
+	if x != nil {
+		return x.Frozen
+	}
+	return 0
+}
+
+type ReleaseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Added to the wall clock, in nanoseconds.
+	ClockAdjustNano int64 `protobuf:"varint,1,opt,name=clock_adjust_nano,json=clockAdjustNano,proto3" json:"clock_adjust_nano,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ReleaseRequest) Reset() {
+	*x = ReleaseRequest{}
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseRequest) ProtoMessage() {}
+
+func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseRequest) Descriptor() ([]byte, []int) {
+	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ReleaseRequest) GetClockAdjustNano() int64 {
+	if x != nil {
+		return x.ClockAdjustNano
+	}
+	return 0
+}
+
+type ReleaseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The guest's wall clock at the moment of this answer, nanoseconds since the
+	// Unix epoch.
+	WallClockUnixNano int64 `protobuf:"varint,1,opt,name=wall_clock_unix_nano,json=wallClockUnixNano,proto3" json:"wall_clock_unix_nano,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *ReleaseResponse) Reset() {
+	*x = ReleaseResponse{}
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseResponse) ProtoMessage() {}
+
+func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseResponse) Descriptor() ([]byte, []int) {
+	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ReleaseResponse) GetWallClockUnixNano() int64 {
+	if x != nil {
+		return x.WallClockUnixNano
+	}
+	return 0
+}
+
 type User struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -37,7 +209,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[0]
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -49,7 +221,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[0]
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -62,7 +234,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{0}
+	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *User) GetName() string {
@@ -123,14 +295,16 @@ type ConfigureRequest struct {
 	Nameservers []string `protobuf:"bytes,11,rep,name=nameservers,proto3" json:"nameservers,omitempty"`
 	// True when this is a new machine made from a snapshot (clone, fork):
 	// machine id and boot id are made new. False for a resume.
-	NewIdentity   bool `protobuf:"varint,12,opt,name=new_identity,json=newIdentity,proto3" json:"new_identity,omitempty"`
+	NewIdentity bool `protobuf:"varint,12,opt,name=new_identity,json=newIdentity,proto3" json:"new_identity,omitempty"`
+	// Leave user processes frozen and the guest closed until Release.
+	Hold          bool `protobuf:"varint,14,opt,name=hold,proto3" json:"hold,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConfigureRequest) Reset() {
 	*x = ConfigureRequest{}
-	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[1]
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -142,7 +316,7 @@ func (x *ConfigureRequest) String() string {
 func (*ConfigureRequest) ProtoMessage() {}
 
 func (x *ConfigureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[1]
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -155,7 +329,7 @@ func (x *ConfigureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureRequest.ProtoReflect.Descriptor instead.
 func (*ConfigureRequest) Descriptor() ([]byte, []int) {
-	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{1}
+	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ConfigureRequest) GetSandboxId() string {
@@ -242,6 +416,13 @@ func (x *ConfigureRequest) GetNewIdentity() bool {
 	return false
 }
 
+func (x *ConfigureRequest) GetHold() bool {
+	if x != nil {
+		return x.Hold
+	}
+	return false
+}
+
 type ConfigureResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How far the wall clock was moved, in nanoseconds; positive is forward.
@@ -265,7 +446,7 @@ type ConfigureResponse struct {
 
 func (x *ConfigureResponse) Reset() {
 	*x = ConfigureResponse{}
-	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[2]
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -277,7 +458,7 @@ func (x *ConfigureResponse) String() string {
 func (*ConfigureResponse) ProtoMessage() {}
 
 func (x *ConfigureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[2]
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -290,7 +471,7 @@ func (x *ConfigureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureResponse.ProtoReflect.Descriptor instead.
 func (*ConfigureResponse) Descriptor() ([]byte, []int) {
-	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{2}
+	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ConfigureResponse) GetClockStepNano() int64 {
@@ -357,7 +538,7 @@ type QuiesceRequest struct {
 
 func (x *QuiesceRequest) Reset() {
 	*x = QuiesceRequest{}
-	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[3]
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -369,7 +550,7 @@ func (x *QuiesceRequest) String() string {
 func (*QuiesceRequest) ProtoMessage() {}
 
 func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[3]
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -382,7 +563,7 @@ func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceRequest.ProtoReflect.Descriptor instead.
 func (*QuiesceRequest) Descriptor() ([]byte, []int) {
-	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{3}
+	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{7}
 }
 
 type QuiesceResponse struct {
@@ -395,7 +576,7 @@ type QuiesceResponse struct {
 
 func (x *QuiesceResponse) Reset() {
 	*x = QuiesceResponse{}
-	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[4]
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -407,7 +588,7 @@ func (x *QuiesceResponse) String() string {
 func (*QuiesceResponse) ProtoMessage() {}
 
 func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[4]
+	mi := &file_wrenn_guest_v1_guest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -420,7 +601,7 @@ func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceResponse.ProtoReflect.Descriptor instead.
 func (*QuiesceResponse) Descriptor() ([]byte, []int) {
-	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{4}
+	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *QuiesceResponse) GetFrozen() uint32 {
@@ -434,13 +615,20 @@ var File_wrenn_guest_v1_guest_proto protoreflect.FileDescriptor
 
 const file_wrenn_guest_v1_guest_proto_rawDesc = "" +
 	"\n" +
-	"\x1awrenn/guest/v1/guest.proto\x12\x0ewrenn.guest.v1\"h\n" +
+	"\x1awrenn/guest/v1/guest.proto\x12\x0ewrenn.guest.v1\"\r\n" +
+	"\vHoldRequest\"&\n" +
+	"\fHoldResponse\x12\x16\n" +
+	"\x06frozen\x18\x01 \x01(\rR\x06frozen\"<\n" +
+	"\x0eReleaseRequest\x12*\n" +
+	"\x11clock_adjust_nano\x18\x01 \x01(\x03R\x0fclockAdjustNano\"B\n" +
+	"\x0fReleaseResponse\x12/\n" +
+	"\x14wall_clock_unix_nano\x18\x01 \x01(\x03R\x11wallClockUnixNano\"h\n" +
 	"\x04User\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x03 \x01(\rR\x03gid\x12\x12\n" +
 	"\x04home\x18\x04 \x01(\tR\x04home\x12\x14\n" +
-	"\x05shell\x18\x05 \x01(\tR\x05shell\"\x91\x04\n" +
+	"\x05shell\x18\x05 \x01(\tR\x05shell\"\xa5\x04\n" +
 	"\x10ConfigureRequest\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x1e\n" +
@@ -457,7 +645,8 @@ const file_wrenn_guest_v1_guest_proto_rawDesc = "" +
 	"\faccess_token\x18\n" +
 	" \x01(\tR\vaccessToken\x12 \n" +
 	"\vnameservers\x18\v \x03(\tR\vnameservers\x12!\n" +
-	"\fnew_identity\x18\f \x01(\bR\vnewIdentity\x1a7\n" +
+	"\fnew_identity\x18\f \x01(\bR\vnewIdentity\x12\x12\n" +
+	"\x04hold\x18\x0e \x01(\bR\x04hold\x1a7\n" +
 	"\tEnvsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x03\n" +
@@ -476,10 +665,12 @@ const file_wrenn_guest_v1_guest_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x10\n" +
 	"\x0eQuiesceRequest\")\n" +
 	"\x0fQuiesceResponse\x12\x16\n" +
-	"\x06frozen\x18\x01 \x01(\rR\x06frozen2\xa5\x01\n" +
+	"\x06frozen\x18\x01 \x01(\rR\x06frozen2\xb4\x02\n" +
 	"\x05Guest\x12P\n" +
 	"\tConfigure\x12 .wrenn.guest.v1.ConfigureRequest\x1a!.wrenn.guest.v1.ConfigureResponse\x12J\n" +
-	"\aQuiesce\x12\x1e.wrenn.guest.v1.QuiesceRequest\x1a\x1f.wrenn.guest.v1.QuiesceResponseB;Z9github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1;guestv1b\x06proto3"
+	"\aQuiesce\x12\x1e.wrenn.guest.v1.QuiesceRequest\x1a\x1f.wrenn.guest.v1.QuiesceResponse\x12A\n" +
+	"\x04Hold\x12\x1b.wrenn.guest.v1.HoldRequest\x1a\x1c.wrenn.guest.v1.HoldResponse\x12J\n" +
+	"\aRelease\x12\x1e.wrenn.guest.v1.ReleaseRequest\x1a\x1f.wrenn.guest.v1.ReleaseResponseB;Z9github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1;guestv1b\x06proto3"
 
 var (
 	file_wrenn_guest_v1_guest_proto_rawDescOnce sync.Once
@@ -493,29 +684,37 @@ func file_wrenn_guest_v1_guest_proto_rawDescGZIP() []byte {
 	return file_wrenn_guest_v1_guest_proto_rawDescData
 }
 
-var file_wrenn_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_wrenn_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_wrenn_guest_v1_guest_proto_goTypes = []any{
-	(*User)(nil),              // 0: wrenn.guest.v1.User
-	(*ConfigureRequest)(nil),  // 1: wrenn.guest.v1.ConfigureRequest
-	(*ConfigureResponse)(nil), // 2: wrenn.guest.v1.ConfigureResponse
-	(*QuiesceRequest)(nil),    // 3: wrenn.guest.v1.QuiesceRequest
-	(*QuiesceResponse)(nil),   // 4: wrenn.guest.v1.QuiesceResponse
-	nil,                       // 5: wrenn.guest.v1.ConfigureRequest.EnvsEntry
-	nil,                       // 6: wrenn.guest.v1.ConfigureResponse.StepMicrosEntry
+	(*HoldRequest)(nil),       // 0: wrenn.guest.v1.HoldRequest
+	(*HoldResponse)(nil),      // 1: wrenn.guest.v1.HoldResponse
+	(*ReleaseRequest)(nil),    // 2: wrenn.guest.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),   // 3: wrenn.guest.v1.ReleaseResponse
+	(*User)(nil),              // 4: wrenn.guest.v1.User
+	(*ConfigureRequest)(nil),  // 5: wrenn.guest.v1.ConfigureRequest
+	(*ConfigureResponse)(nil), // 6: wrenn.guest.v1.ConfigureResponse
+	(*QuiesceRequest)(nil),    // 7: wrenn.guest.v1.QuiesceRequest
+	(*QuiesceResponse)(nil),   // 8: wrenn.guest.v1.QuiesceResponse
+	nil,                       // 9: wrenn.guest.v1.ConfigureRequest.EnvsEntry
+	nil,                       // 10: wrenn.guest.v1.ConfigureResponse.StepMicrosEntry
 }
 var file_wrenn_guest_v1_guest_proto_depIdxs = []int32{
-	5, // 0: wrenn.guest.v1.ConfigureRequest.envs:type_name -> wrenn.guest.v1.ConfigureRequest.EnvsEntry
-	0, // 1: wrenn.guest.v1.ConfigureRequest.users:type_name -> wrenn.guest.v1.User
-	6, // 2: wrenn.guest.v1.ConfigureResponse.step_micros:type_name -> wrenn.guest.v1.ConfigureResponse.StepMicrosEntry
-	1, // 3: wrenn.guest.v1.Guest.Configure:input_type -> wrenn.guest.v1.ConfigureRequest
-	3, // 4: wrenn.guest.v1.Guest.Quiesce:input_type -> wrenn.guest.v1.QuiesceRequest
-	2, // 5: wrenn.guest.v1.Guest.Configure:output_type -> wrenn.guest.v1.ConfigureResponse
-	4, // 6: wrenn.guest.v1.Guest.Quiesce:output_type -> wrenn.guest.v1.QuiesceResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	9,  // 0: wrenn.guest.v1.ConfigureRequest.envs:type_name -> wrenn.guest.v1.ConfigureRequest.EnvsEntry
+	4,  // 1: wrenn.guest.v1.ConfigureRequest.users:type_name -> wrenn.guest.v1.User
+	10, // 2: wrenn.guest.v1.ConfigureResponse.step_micros:type_name -> wrenn.guest.v1.ConfigureResponse.StepMicrosEntry
+	5,  // 3: wrenn.guest.v1.Guest.Configure:input_type -> wrenn.guest.v1.ConfigureRequest
+	7,  // 4: wrenn.guest.v1.Guest.Quiesce:input_type -> wrenn.guest.v1.QuiesceRequest
+	0,  // 5: wrenn.guest.v1.Guest.Hold:input_type -> wrenn.guest.v1.HoldRequest
+	2,  // 6: wrenn.guest.v1.Guest.Release:input_type -> wrenn.guest.v1.ReleaseRequest
+	6,  // 7: wrenn.guest.v1.Guest.Configure:output_type -> wrenn.guest.v1.ConfigureResponse
+	8,  // 8: wrenn.guest.v1.Guest.Quiesce:output_type -> wrenn.guest.v1.QuiesceResponse
+	1,  // 9: wrenn.guest.v1.Guest.Hold:output_type -> wrenn.guest.v1.HoldResponse
+	3,  // 10: wrenn.guest.v1.Guest.Release:output_type -> wrenn.guest.v1.ReleaseResponse
+	7,  // [7:11] is the sub-list for method output_type
+	3,  // [3:7] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_wrenn_guest_v1_guest_proto_init() }
@@ -529,7 +728,7 @@ func file_wrenn_guest_v1_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wrenn_guest_v1_guest_proto_rawDesc), len(file_wrenn_guest_v1_guest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -39,6 +39,10 @@ const (
 	GuestConfigureProcedure = "/wrenn.guest.v1.Guest/Configure"
 	// GuestQuiesceProcedure is the fully-qualified name of the Guest's Quiesce RPC.
 	GuestQuiesceProcedure = "/wrenn.guest.v1.Guest/Quiesce"
+	// GuestHoldProcedure is the fully-qualified name of the Guest's Hold RPC.
+	GuestHoldProcedure = "/wrenn.guest.v1.Guest/Hold"
+	// GuestReleaseProcedure is the fully-qualified name of the Guest's Release RPC.
+	GuestReleaseProcedure = "/wrenn.guest.v1.Guest/Release"
 )
 
 // GuestClient is a client for the wrenn.guest.v1.Guest service.
@@ -52,6 +56,15 @@ type GuestClient interface {
 	// Quiesce freezes user processes, writes back file systems, forgets the
 	// access token and seals the guest, so that a snapshot can be taken.
 	Quiesce(context.Context, *connect.Request[v1.QuiesceRequest]) (*connect.Response[v1.QuiesceResponse], error)
+	// Hold freezes user processes and leaves everything else as it is: the guest
+	// stays open, and requests that are under way go on. It is for a snapshot of
+	// a machine that goes on running; Release ends it. It needs the access token.
+	Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error)
+	// Release ends a Configure that asked for it, or a Hold: it moves the wall
+	// clock by what the host has found it to be off, thaws user processes and
+	// opens the guest. It needs the access token that Configure gave. Where
+	// nothing is held it only moves the clock.
+	Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error)
 }
 
 // NewGuestClient constructs a client for the wrenn.guest.v1.Guest service. By default, it uses the
@@ -77,6 +90,18 @@ func NewGuestClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			connect.WithSchema(guestMethods.ByName("Quiesce")),
 			connect.WithClientOptions(opts...),
 		),
+		hold: connect.NewClient[v1.HoldRequest, v1.HoldResponse](
+			httpClient,
+			baseURL+GuestHoldProcedure,
+			connect.WithSchema(guestMethods.ByName("Hold")),
+			connect.WithClientOptions(opts...),
+		),
+		release: connect.NewClient[v1.ReleaseRequest, v1.ReleaseResponse](
+			httpClient,
+			baseURL+GuestReleaseProcedure,
+			connect.WithSchema(guestMethods.ByName("Release")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -84,6 +109,8 @@ func NewGuestClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 type guestClient struct {
 	configure *connect.Client[v1.ConfigureRequest, v1.ConfigureResponse]
 	quiesce   *connect.Client[v1.QuiesceRequest, v1.QuiesceResponse]
+	hold      *connect.Client[v1.HoldRequest, v1.HoldResponse]
+	release   *connect.Client[v1.ReleaseRequest, v1.ReleaseResponse]
 }
 
 // Configure calls wrenn.guest.v1.Guest.Configure.
@@ -94,6 +121,16 @@ func (c *guestClient) Configure(ctx context.Context, req *connect.Request[v1.Con
 // Quiesce calls wrenn.guest.v1.Guest.Quiesce.
 func (c *guestClient) Quiesce(ctx context.Context, req *connect.Request[v1.QuiesceRequest]) (*connect.Response[v1.QuiesceResponse], error) {
 	return c.quiesce.CallUnary(ctx, req)
+}
+
+// Hold calls wrenn.guest.v1.Guest.Hold.
+func (c *guestClient) Hold(ctx context.Context, req *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error) {
+	return c.hold.CallUnary(ctx, req)
+}
+
+// Release calls wrenn.guest.v1.Guest.Release.
+func (c *guestClient) Release(ctx context.Context, req *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error) {
+	return c.release.CallUnary(ctx, req)
 }
 
 // GuestHandler is an implementation of the wrenn.guest.v1.Guest service.
@@ -107,6 +144,15 @@ type GuestHandler interface {
 	// Quiesce freezes user processes, writes back file systems, forgets the
 	// access token and seals the guest, so that a snapshot can be taken.
 	Quiesce(context.Context, *connect.Request[v1.QuiesceRequest]) (*connect.Response[v1.QuiesceResponse], error)
+	// Hold freezes user processes and leaves everything else as it is: the guest
+	// stays open, and requests that are under way go on. It is for a snapshot of
+	// a machine that goes on running; Release ends it. It needs the access token.
+	Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error)
+	// Release ends a Configure that asked for it, or a Hold: it moves the wall
+	// clock by what the host has found it to be off, thaws user processes and
+	// opens the guest. It needs the access token that Configure gave. Where
+	// nothing is held it only moves the clock.
+	Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error)
 }
 
 // NewGuestHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -128,12 +174,28 @@ func NewGuestHandler(svc GuestHandler, opts ...connect.HandlerOption) (string, h
 		connect.WithSchema(guestMethods.ByName("Quiesce")),
 		connect.WithHandlerOptions(opts...),
 	)
+	guestHoldHandler := connect.NewUnaryHandler(
+		GuestHoldProcedure,
+		svc.Hold,
+		connect.WithSchema(guestMethods.ByName("Hold")),
+		connect.WithHandlerOptions(opts...),
+	)
+	guestReleaseHandler := connect.NewUnaryHandler(
+		GuestReleaseProcedure,
+		svc.Release,
+		connect.WithSchema(guestMethods.ByName("Release")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/wrenn.guest.v1.Guest/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case GuestConfigureProcedure:
 			guestConfigureHandler.ServeHTTP(w, r)
 		case GuestQuiesceProcedure:
 			guestQuiesceHandler.ServeHTTP(w, r)
+		case GuestHoldProcedure:
+			guestHoldHandler.ServeHTTP(w, r)
+		case GuestReleaseProcedure:
+			guestReleaseHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -149,4 +211,12 @@ func (UnimplementedGuestHandler) Configure(context.Context, *connect.Request[v1.
 
 func (UnimplementedGuestHandler) Quiesce(context.Context, *connect.Request[v1.QuiesceRequest]) (*connect.Response[v1.QuiesceResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wrenn.guest.v1.Guest.Quiesce is not implemented"))
+}
+
+func (UnimplementedGuestHandler) Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wrenn.guest.v1.Guest.Hold is not implemented"))
+}
+
+func (UnimplementedGuestHandler) Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wrenn.guest.v1.Guest.Release is not implemented"))
 }

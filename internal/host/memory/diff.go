@@ -1,0 +1,170 @@
+package memory
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// WriteDiff writes what process pid has changed in its private mapping of the
+// file base to the empty file dst: runs of pages, zeros as runs without data,
+// pages that are as they were in base not at all. The process must not run
+// meanwhile. The form is that of [table]. dst is not synced.
+func WriteDiff(ctx context.Context, pid int, base string, dst *os.File) (Stats, error) {
+	before, unmap, err := mapFile(base)
+	if err != nil {
+		return Stats{}, err
+	}
+	defer unmap()
+	w := diffWriter{dst: dst, before: before, at: PageSize}
+	c := capture{buf: make([]byte, copyPages*PageSize), put: w.put}
+	if err := c.process(ctx, pid, base); err != nil {
+		return Stats{}, err
+	}
+	c.stats.Kept = w.kept
+	return c.stats, w.finish(c.stats.Total)
+}
+
+// mapFile maps the file at path for reading. The file must not shrink while it
+// is mapped.
+func mapFile(path string) (data []byte, unmap func(), err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if data, err = unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED); err != nil {
+		return nil, nil, fmt.Errorf("map %s: %w", path, err)
+	}
+	return data, func() { _ = unix.Munmap(data) }, nil
+}
+
+// diffWriter appends runs to a difference.
+type diffWriter struct {
+	dst    *os.File
+	before []byte // the base
+	runs   []run
+	at     int64 // where the next data goes in dst
+	kept   int64
+}
+
+// put keeps of data, which belongs at offset off of guest memory, the pages
+// that differ from the base.
+func (w *diffWriter) put(off int64, data []byte, zero bool) error {
+	same := func(at int64) bool {
+		return bytes.Equal(data[at:at+PageSize], w.before[off+at:off+at+PageSize])
+	}
+	size := int64(len(data))
+	for start := int64(0); start < size; {
+		if same(start) {
+			start += PageSize
+			continue
+		}
+		end := start + PageSize
+		for end < size && !same(end) {
+			end += PageSize
+		}
+		if err := w.keep(off+start, data[start:end], zero); err != nil {
+			return err
+		}
+		start = end
+	}
+	return nil
+}
+
+// keep appends one run.
+func (w *diffWriter) keep(off int64, data []byte, zero bool) error {
+	r := run{offset: off, size: int64(len(data)), zero: zero}
+	w.kept += r.size
+	if !zero {
+		r.data, r.sum = w.at, checksum(data)
+		if _, err := w.dst.WriteAt(data, w.at); err != nil {
+			return err
+		}
+		w.at += r.size
+	}
+	w.runs = append(w.runs, r)
+	return nil
+}
+
+func (w *diffWriter) finish(total int64) error {
+	return writeTable(w.dst, table{memory: total, runs: w.runs}, w.at)
+}
+
+// ErrDamaged is the error of a difference whose content is not what was
+// written, or that does not belong to the memory it is applied to.
+var ErrDamaged = errors.New("the memory difference is damaged")
+
+// Apply writes the difference in src into the private mapping of the file base
+// in process pid, which must not have run yet. Each run is checked before it
+// is written; on error, ErrDamaged among them, the process must be ended.
+func Apply(ctx context.Context, src *os.File, pid int, base string) error {
+	regions, err := mappings(pid, base)
+	if err != nil {
+		return err
+	}
+	mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer mem.Close()
+	return eachRun(ctx, src, func(off int64, data []byte) error {
+		for _, r := range regions {
+			if off >= r.offset && off+int64(len(data)) <= r.offset+r.size {
+				_, err := mem.WriteAt(data, r.address+off-r.offset)
+				return err
+			}
+		}
+		return fmt.Errorf("%w: it holds pages that the machine does not have", ErrDamaged)
+	})
+}
+
+// ApplyToFile writes the difference in src into dst, a copy of the base that it
+// was made against, so that dst becomes a whole memory. dst is not synced.
+func ApplyToFile(ctx context.Context, src, dst *os.File) error {
+	return eachRun(ctx, src, func(off int64, data []byte) error {
+		for at := int64(0); at < int64(len(data)); {
+			zero, length := span(data[at:])
+			if err := putWhole(dst, off+at, data[at:at+length], zero); err != nil {
+				return err
+			}
+			at += length
+		}
+		return nil
+	})
+}
+
+// eachRun calls use with every run of the difference in src, checked.
+func eachRun(ctx context.Context, src *os.File, use func(off int64, data []byte) error) error {
+	t, err := readTable(src)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, copyPages*PageSize)
+	for _, r := range t.runs {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		data := buf[:r.size]
+		if r.zero {
+			clear(data)
+		} else if _, err := io.ReadFull(io.NewSectionReader(src, r.data, r.size), data); err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		} else if checksum(data) != r.sum {
+			return fmt.Errorf("%w: a checksum of its pages is wrong", ErrDamaged)
+		}
+		if err := use(r.offset, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
