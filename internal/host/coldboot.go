@@ -30,13 +30,14 @@ func (m *machine) coldBoot(ctx context.Context) error {
 		{StepTemplateNetwork, m.makeNetwork},
 		{StepTemplateCgroup, m.makeCgroup},
 		{StepTemplateMemory, func(context.Context) error {
-			return memory.CreateBase(m.dir.base(), int64(m.rec.Spec.MemoryMB)<<20)
+			return memory.CreateBase(m.dir.bootMemory(), int64(m.rec.Spec.MemoryMB)<<20)
 		}},
 	} {
 		if err := m.step(ctx, s.name, s.do); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
+	m.rec.Base = string(m.dir) // never held: it is the machine's own
 	if err := m.startGuest(ctx, m.bootOnce); err != nil {
 		return err
 	}
@@ -46,8 +47,8 @@ func (m *machine) coldBoot(ctx context.Context) error {
 
 func (m *machine) bootOnce(ctx context.Context) error {
 	err := m.step(ctx, StepTemplateVMM, func(ctx context.Context) (err error) {
-		cfg := m.vmConfig(m.dir.base())
-		if err := m.giveFiles(cfg.UID, m.dir.disk(), m.dir.base(), m.dir.vm()); err != nil {
+		cfg := m.vmConfig(m.dir.bootMemory())
+		if err := m.giveFiles(cfg.UID, m.dir.disk(), m.dir.bootMemory(), m.dir.vm()); err != nil {
 			return err
 		}
 		cfg.Kernel, cfg.Initrd = m.mgr.deps.Kernel.Vmlinux, m.mgr.deps.Initramfs.Path
@@ -65,7 +66,9 @@ func (m *machine) bootOnce(ctx context.Context) error {
 	if err := m.step(ctx, StepTemplateGuest, m.awaitGuest); err != nil {
 		return err
 	}
-	return m.step(ctx, StepTemplateConfigure, m.makeUnique)
+	return m.step(ctx, StepTemplateConfigure, func(ctx context.Context) error {
+		return m.configure(ctx, renewal{identity: true, users: true, token: randomToken()})
+	})
 }
 
 // warmTimeout bounds the exercise of a template; it counts for nothing else.

@@ -42,6 +42,13 @@ type Config struct {
 	// Prepare lists the kinds of sandbox whose template snapshots are made
 	// when the agent starts, in the background.
 	Prepare []sandbox.Spec
+	// Pools lists the kinds of sandbox of which warm clones are kept.
+	Pools []PoolKind
+	// MemoryOvercommit is how much memory sandboxes may be promised, as a
+	// multiple of what there is: clones share what they have not written. Below
+	// MemoryReserveMB of memory that is really available nothing is started,
+	// whatever was promised. 0 is 1.
+	MemoryOvercommit float64
 	// Nameservers are given to guests.
 	Nameservers []string
 	// UIDBase is the first of the user ids that VM processes run as, one per
@@ -74,6 +81,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MemoryReserveMB, 1024)
 	setDefault(&c.DiskReserveBytes, 2<<30)
 	setDefault(&c.UIDBase, 700_000)
+	setDefault(&c.MemoryOvercommit, 1)
 	setDefault(&c.BootConcurrency, hostCPUs())
 	setDefault(&c.TemplateDir, layout{c.Dir}.templates())
 	return c

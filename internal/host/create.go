@@ -15,11 +15,12 @@ import (
 // create is the first act of a new machine.
 func (m *machine) create(life context.Context) {
 	defer close(m.booted)
+	defer m.mgr.starts()()
 	ctx, done := m.interruptible(life)
 	defer done()
 	m.begin(opCreate)
 	m.rec.CreatedAt = time.Now()
-	err := m.clone(ctx)
+	err := m.start(ctx)
 	if err == nil {
 		m.publish(sandbox.Running)
 		return
@@ -43,25 +44,58 @@ func createFault(err error) error {
 	}
 }
 
-// clone makes everything that a machine consists of, step by step, starting its
-// VM from the template snapshot of its kind, and returns when commands can run.
-// On error, what exists is left to finish.
-func (m *machine) clone(ctx context.Context) error {
+// start makes everything that a machine consists of and returns when commands
+// can run. On error, what exists is left to finish.
+func (m *machine) start(ctx context.Context) error {
+	if m.rec.SnapshotID != "" {
+		m.rec.Source = SourceFork
+		return m.grow(ctx, m.fromSnapshot)
+	}
+	if taken, err := m.takeClone(ctx); taken || err != nil {
+		return err
+	}
+	m.rec.Source = SourceRestore
+	return m.grow(ctx, m.fromTemplate)
+}
+
+// origin is what a machine is made from.
+type origin struct {
+	dir    snapshotDir
+	digest string // of the template image
+	image  string // path of the read-only root
+	// token is what the guest answers to if it was not sealed.
+	token string
+}
+
+// fromTemplate is the template snapshot of the machine's kind.
+func (m *machine) fromTemplate(ctx context.Context) (origin, error) {
+	t, err := m.mgr.ensureTemplate(ctx, m.rec.Spec)
+	return origin{dir: t.dir, digest: t.image.Digest, image: t.image.Path}, err
+}
+
+// fromSnapshot is the snapshot that the sandbox is to be a copy of.
+func (m *machine) fromSnapshot(context.Context) (origin, error) {
+	dir := m.mgr.layout.snapshot(m.rec.SnapshotID)
+	mf, err := checkBase(dir, m.fingerprint())
+	return origin{dir: dir, digest: mf.TemplateDigest, image: mf.RootImage, token: mf.Token}, err
+}
+
+// grow makes the machine from what find returns, step by step.
+func (m *machine) grow(ctx context.Context, find func(context.Context) (origin, error)) error {
 	if err := os.MkdirAll(string(m.dir), 0o711); err != nil {
 		return err
 	}
-	var from template
+	var from origin
 	for _, s := range []step{
 		{StepCreateRecord, m.makeDirs},
 		{StepCreateTemplate, func(ctx context.Context) (err error) {
-			from, err = m.mgr.ensureTemplate(ctx, m.rec.Spec)
-			return err
+			if from, err = find(ctx); err != nil {
+				return err
+			}
+			m.rec.TemplateDigest, m.rec.RootImage, m.wakeToken = from.digest, from.image, from.token
+			return m.holdBase(from.dir)
 		}},
-		{StepCreateDisk, func(ctx context.Context) error {
-			m.rec.TemplateDigest, m.rec.RootImage = from.image.Digest, from.image.Path
-			_, err := disk.Clone(ctx, m.dir.disk(), from.dir.disk())
-			return err
-		}},
+		{StepCreateDisk, m.copyDisk},
 		{StepCreateNetwork, m.makeNetwork},
 		{StepCreateCgroup, m.makeCgroup},
 	} {
@@ -69,13 +103,22 @@ func (m *machine) clone(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	if err := m.startGuest(ctx, func(ctx context.Context) error { return m.cloneOnce(ctx, from.dir) }); err != nil {
+	if err := m.startGuest(ctx, m.cloneOnce); err != nil {
 		return err
 	}
-	return m.step(ctx, StepCreateCommit, func(context.Context) error {
-		m.rec.StartedAt = time.Now()
-		return m.goLive()
-	})
+	return m.step(ctx, StepCreateCommit, m.commitCreate)
+}
+
+// copyDisk gives the machine a copy of its base's disk.
+func (m *machine) copyDisk(ctx context.Context) error {
+	_, err := disk.Clone(ctx, m.dir.disk(), m.base().disk())
+	return err
+}
+
+func (m *machine) commitCreate(context.Context) error {
+	m.rec.StartedAt = time.Now()
+	m.startLifetime()
+	return m.goLive()
 }
 
 // step is one step of an operation.
@@ -86,42 +129,41 @@ type step struct {
 
 func (m *machine) makeDirs(context.Context) error { return os.MkdirAll(m.dir.vm(), 0o700) }
 
-// cloneOnce restores the template and makes the guest a machine of its own.
-func (m *machine) cloneOnce(ctx context.Context, from templateDir) error {
-	err := m.step(ctx, StepCreateVMM, func(ctx context.Context) (err error) {
-		cfg := m.vmConfig(from.memory())
-		if err := m.giveFiles(cfg.UID, m.dir.disk(), m.dir.vm()); err != nil {
-			return err
-		}
-		m.vm, err = m.mgr.driver.Restore(ctx, cfg, from.state())
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if err := m.recordVM(); err != nil {
+// cloneOnce restores the base and makes the guest a machine of its own.
+func (m *machine) cloneOnce(ctx context.Context) error {
+	if err := m.step(ctx, StepCreateVMM, m.restoreBase); err != nil {
 		return err
 	}
 	ctx, stop := m.untilExit(ctx)
 	defer stop()
-	err = m.step(ctx, StepCreateGuest, func(ctx context.Context) error {
-		if err := m.vm.Resume(ctx); err != nil {
-			return err
-		}
-		return m.awaitGuest(ctx)
-	})
+	err := m.step(ctx, StepCreateGuest, m.wakeGuest)
 	if err != nil {
 		return err
 	}
-	return m.step(ctx, StepCreateConfigure, m.makeUnique)
+	return m.step(ctx, StepCreateConfigure, func(ctx context.Context) error {
+		m.guest.SetToken(m.wakeToken)
+		return m.configure(ctx, renewal{identity: true, token: randomToken()})
+	})
 }
 
-// makeUnique gives the guest a token and an identity that no other has.
-func (m *machine) makeUnique(ctx context.Context) error {
-	if err := m.newToken(); err != nil {
+// restoreBase starts a VM from the machine's base, stopped.
+func (m *machine) restoreBase(ctx context.Context) (err error) {
+	cfg := m.vmConfig(m.base().memory())
+	if err := m.giveFiles(cfg.UID, m.dir.disk(), m.dir.vm()); err != nil {
 		return err
 	}
-	return m.configure(ctx, true)
+	if m.vm, err = m.mgr.driver.Restore(ctx, cfg, m.base().state()); err != nil {
+		return err
+	}
+	return m.recordVM()
+}
+
+// wakeGuest lets the virtual CPUs go and connects to the guest.
+func (m *machine) wakeGuest(ctx context.Context) error {
+	if err := m.vm.Resume(ctx); err != nil {
+		return err
+	}
+	return m.awaitGuest(ctx)
 }
 
 // goLive settles the machine as running and opens the gate.

@@ -10,16 +10,11 @@ import (
 	"os"
 	"time"
 
-	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
-	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
-
-// entropyBytes is how much fresh randomness a guest gets at each start.
-const entropyBytes = 64
 
 // vmmOverheadMB is what a VM process needs beside guest memory: translation
 // cache, heap, libraries and page tables.
@@ -31,7 +26,7 @@ const vmmOverheadCPUs = 0.5
 
 func (m *machine) vmConfig(memoryFile string) vmm.Config {
 	cfg := vmm.Config{
-		ID: string(m.rec.ID), Dir: m.dir.vm(),
+		ID: m.name, Dir: m.dir.vm(),
 		VCPUs: m.rec.Spec.VCPUs, MemoryMB: m.rec.Spec.MemoryMB,
 		RootImage: m.rec.RootImage, Disk: m.dir.disk(), MemoryFile: memoryFile,
 		OpenTap: m.slot.OpenTap, GuestMAC: network.GuestMAC, Cgroup: m.group.Dir(),
@@ -54,7 +49,7 @@ func (m *machine) giveFiles(uid int, paths ...string) error {
 }
 
 func (m *machine) makeNetwork(ctx context.Context) error {
-	slot, err := m.mgr.deps.Network.Acquire(ctx, string(m.rec.ID))
+	slot, err := m.mgr.deps.Network.Acquire(ctx, m.name)
 	if err != nil {
 		return err
 	}
@@ -65,7 +60,7 @@ func (m *machine) makeNetwork(ctx context.Context) error {
 }
 
 func (m *machine) makeCgroup(context.Context) error {
-	group, err := m.mgr.deps.Cgroups.Create(string(m.rec.ID), cgroup.Limits{
+	group, err := m.mgr.deps.Cgroups.Create(m.name, cgroup.Limits{
 		MemoryBytes: int64(m.rec.Spec.MemoryMB+vmmOverheadMB) << 20,
 		CPUs:        float64(m.rec.Spec.VCPUs) + vmmOverheadCPUs,
 		PIDs:        256,
@@ -107,33 +102,14 @@ func (m *machine) awaitGuest(ctx context.Context) error {
 // guest is sealed, and is written down before the guest hears of it: a guest
 // that is not sealed answers to the token in the journal alone.
 func (m *machine) newToken() error {
-	var random [16]byte
-	_, _ = rand.Read(random[:]) // never fails, see crypto/rand
-	m.rec.Token = hex.EncodeToString(random[:])
+	m.rec.Token = randomToken()
 	return m.save(false)
 }
 
-// configure gives the guest its identity, token, entropy and the time. The
-// host does not use a guest that has not confirmed its reseed.
-func (m *machine) configure(ctx context.Context, newIdentity bool) error {
-	var random [entropyBytes]byte
-	_, _ = rand.Read(random[:])
-	m.guest.SetToken(m.rec.Token)
-	res, err := m.guest.Configure(ctx, &guestv1.ConfigureRequest{
-		SandboxId: string(m.rec.ID), Generation: uint64(m.rec.Generation),
-		WallClockUnixNano: time.Now().UnixNano(), Entropy: random[:],
-		Hostname: "wrenn-" + string(m.rec.ID), Envs: guestEnv(m),
-		Users:       []*guestv1.User{{Name: "user", Uid: 1000, Gid: 1000, Home: "/home/user", Shell: "/bin/bash"}},
-		DefaultUser: "root", AccessToken: m.rec.Token,
-		Nameservers: m.mgr.cfg.Nameservers, NewIdentity: newIdentity,
-	})
-	if err != nil {
-		return causeOr(ctx, err)
-	}
-	if !res.GetReseeded() {
-		return fault.New(fault.HostFailed, "not_reseeded", "the guest did not confirm fresh randomness")
-	}
-	return nil
+func randomToken() string {
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails, see crypto/rand
+	return hex.EncodeToString(random[:])
 }
 
 // guestEnv is the environment of every command: what the user asked for over

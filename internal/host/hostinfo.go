@@ -30,6 +30,10 @@ type Info struct {
 	Templates           []string
 	Draining            bool
 	BootRetries         uint64
+	Pools               []PoolInfo
+	DiskReserve         uint64
+	// Reflink: files of the data directory can share blocks.
+	Reflink bool
 }
 
 // Info describes the host at this moment.
@@ -55,6 +59,7 @@ func (m *Manager) Info(context.Context) (Info, error) {
 		VMM: info, Isolation: isolationOf(info.Acceleration), KernelRelease: m.deps.Kernel.Release,
 		VCPUs: hostCPUs(), MemoryMB: m.memoryMB(), DiskTotal: total, DiskFree: free,
 		Limits: m.limits(), Templates: names, Draining: draining, BootRetries: m.bootRetries.Load(),
+		Pools: m.Pools(), DiskReserve: m.cfg.DiskReserveBytes, Reflink: m.reflink,
 	}, nil
 }
 
@@ -70,14 +75,20 @@ func (m *Manager) limits() sandbox.Limits {
 	}
 }
 
-// totalMemoryMB reads MemTotal of /proc/meminfo (proc(5)); 0 if it cannot.
-func totalMemoryMB() int {
+// totalMemoryMB is the memory of the machine; 0 if that cannot be read.
+func totalMemoryMB() int { return memInfoMB("MemTotal:") }
+
+// availableMemoryMB is what can be used before the machine has to swap.
+func availableMemoryMB() int { return memInfoMB("MemAvailable:") }
+
+// memInfoMB reads one line of /proc/meminfo (proc_meminfo(5)); 0 if it cannot.
+func memInfoMB(name string) int {
 	data, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "MemTotal:"); ok {
+		if rest, ok := strings.CutPrefix(line, name); ok {
 			kb, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(rest), " kB"))
 			return kb >> 10
 		}

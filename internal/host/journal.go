@@ -54,7 +54,10 @@ type record struct {
 	// Snapshot is the directory, below the machine's own, of what makes a
 	// paused machine of its base and its disk.
 	Snapshot string `json:"snapshot,omitempty"`
-	Token    string `json:"token,omitempty"`
+	// Token is the guest's access token, NextToken the one that a Configure
+	// under way replaces it with.
+	Token     string `json:"token,omitempty"`
+	NextToken string `json:"next_token,omitempty"`
 	// Hygiene is that of the last start.
 	Hygiene *sandbox.Hygiene `json:"hygiene,omitempty"`
 	// LifetimeEnd is when the lifetime clock runs out; zero is never.

@@ -46,6 +46,9 @@ type machine struct {
 	// notBefore keeps a pause on timeout that has failed from being tried again
 	// at once.
 	notBefore time.Time
+	// wakeToken is what a guest answers to that was not sealed when the
+	// machine's base was made.
+	wakeToken string
 	// held is the base that this machine keeps from being removed.
 	held snapshotDir
 
@@ -268,12 +271,6 @@ func (m *machine) interrupt(ref sandbox.Ref) {
 func errDestroyed() error {
 	return fault.New(fault.WrongState, reasonStopped, "the sandbox is being destroyed")
 }
-
-// teardownRetry is how long to wait before freeing is tried again.
-const teardownRetry = 10 * time.Second
-
-// halfFreed reports whether a teardown has failed and is to be tried again.
-func (m *machine) halfFreed() bool { return m.rec.Op == opDestroy && m.rec.State != sandbox.Stopped }
 
 // ended handles a VM that is gone without having been asked to.
 func (m *machine) ended(ctx context.Context) {

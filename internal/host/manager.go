@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -31,15 +33,22 @@ type Manager struct {
 	layout layout
 	log    *slog.Logger
 	lock   *os.File
-	boots  *semaphore.Weighted
-	events broadcaster
+	// reflink: files of the data directory can share blocks.
+	reflink bool
+	boots   *semaphore.Weighted
+	events  broadcaster
 	// life is cancelled by Close; machines end their goroutines on it.
 	life    context.Context
 	end     context.CancelFunc
 	running sync.WaitGroup
 
 	bootRetries atomic.Uint64
-	templates   templates
+	// starting counts creates and resumes under way.
+	starting  atomic.Int64
+	templates templates
+	pools     pools
+	bases     bases
+	taking    sync.Map // directory names of snapshots being taken
 
 	mu       sync.Mutex // protects the following
 	machines map[sandbox.ID]*machine
@@ -67,8 +76,14 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 		boots: semaphore.NewWeighted(int64(cfg.BootConcurrency)), machines: make(map[sandbox.ID]*machine),
 	}
 	m.templates.building = make(map[string]*templateBuild)
+	m.bases.users = make(map[snapshotDir]int)
+	m.pools.kinds, m.pools.ready = cfg.Pools, make(map[snapshotDir][]*warmClone)
+	m.pools.stats = make(map[string]*poolStats)
+	for _, k := range cfg.Pools {
+		m.pools.stats[kindKey(k.Spec)] = &poolStats{}
+	}
 	m.life, m.end = context.WithCancel(context.WithoutCancel(ctx))
-	for _, dir := range []string{m.layout.machines(), m.layout.builds(), cfg.TemplateDir} {
+	for _, dir := range []string{m.layout.machines(), m.layout.builds(), m.layout.snapshots(), cfg.TemplateDir} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return nil, err
 		}
@@ -77,7 +92,13 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 	if m.lock, err = lockDir(m.layout.lock()); err != nil {
 		return nil, err
 	}
-	if err := m.recover(ctx); err != nil {
+	if m.reflink, err = disk.Share(ctx, m.layout.lock()+".share", m.layout.lock()); err == nil {
+		err = removeFile(m.layout.lock() + ".share")
+	}
+	if err == nil {
+		err = m.recover(ctx)
+	}
+	if err != nil {
 		m.end()
 		_ = m.lock.Close()
 		return nil, err
@@ -85,7 +106,18 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 	for _, spec := range cfg.Prepare {
 		m.running.Go(func() { m.prepare(spec) })
 	}
+	m.refill()
 	return m, nil
+}
+
+// starts counts a start of a sandbox until the function it returns is called.
+func (m *Manager) starts() (done func()) {
+	m.starting.Add(1)
+	return func() {
+		if m.starting.Add(-1) == 0 {
+			m.refill()
+		}
+	}
 }
 
 // prepare makes a template snapshot before anybody asks for it.
@@ -108,22 +140,50 @@ func lockDir(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Close stops the goroutines and leaves the VMs running, for the next agent to
-// take over. Operations under way are cut off where they are, as in a crash.
+// Close stops the goroutines and leaves the VMs of sandboxes running, for the
+// next agent to take over. Warm clones are ended. Operations under way are cut
+// off where they are, as in a crash.
 func (m *Manager) Close() error {
 	m.mu.Lock()
 	m.closed = true
 	m.mu.Unlock()
+	m.emptyPools(m.life, true)
 	m.end()
 	m.running.Wait()
 	return m.lock.Close()
 }
 
-// Create boots a sandbox and returns when commands can run in it. A second
-// call with the same Ref and Spec joins the first. The boot goes on when ctx
+// Create starts a sandbox and returns when commands can run in it. A second
+// call with the same Ref and Spec joins the first. The start goes on when ctx
 // ends: only Destroy stops it.
 func (m *Manager) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec) (Sandbox, error) {
-	mc, err := m.register(ref, spec)
+	return m.created(ctx, ref, spec, "")
+}
+
+// CreateFrom is Create for a copy of a snapshot, processes running. Template
+// and sizes are the snapshot's, whatever spec says; the environment is the
+// snapshot's with that of spec over it.
+func (m *Manager) CreateFrom(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (Sandbox, error) {
+	mf, err := manifestOf(m.layout.snapshot(from))
+	if err != nil {
+		return Sandbox{}, fault.Wrap(err, fault.NotFound, "snapshot_not_found", "this host has no snapshot with the id %s", from)
+	}
+	if _, err := os.Stat(m.layout.snapshot(from).deleted()); err == nil {
+		return Sandbox{}, fault.New(fault.NotFound, "snapshot_not_found", "the snapshot %s has been deleted", from)
+	}
+	kind, env := kindOf(mf.Spec), maps.Clone(mf.Spec.Env)
+	spec.Template, spec.VCPUs, spec.MemoryMB, spec.DiskMB = kind.Template, kind.VCPUs, kind.MemoryMB, kind.DiskMB
+	if env == nil {
+		env = spec.Env
+	} else {
+		maps.Copy(env, spec.Env)
+	}
+	spec.Env = env
+	return m.created(ctx, ref, spec.WithDefaults(), from)
+}
+
+func (m *Manager) created(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (Sandbox, error) {
+	mc, err := m.register(ref, spec, from)
 	if err != nil {
 		return Sandbox{}, err
 	}
@@ -137,7 +197,7 @@ func (m *Manager) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec
 
 // register enters a new machine in the map, or returns the one that the same
 // call made before.
-func (m *Manager) register(ref sandbox.Ref, spec sandbox.Spec) (*machine, error) {
+func (m *Manager) register(ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (*machine, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if mc, ok := m.machines[ref.ID]; ok {
@@ -150,7 +210,7 @@ func (m *Manager) register(ref sandbox.Ref, spec sandbox.Spec) (*machine, error)
 	if err := m.admitLocked(spec); err != nil {
 		return nil, err
 	}
-	mc := newMachine(m, record{Version: recordVersion, ID: ref.ID, Generation: ref.Generation, Spec: spec, State: sandbox.Pending})
+	mc := newMachine(m, record{Version: recordVersion, ID: ref.ID, Generation: ref.Generation, Spec: spec, State: sandbox.Pending, SnapshotID: from})
 	m.startLocked(mc, func(ctx context.Context) { mc.create(ctx) })
 	return mc, nil
 }
@@ -180,6 +240,7 @@ func (m *Manager) forget(mc *machine) {
 	if m.machines[mc.rec.ID] == mc {
 		delete(m.machines, mc.rec.ID)
 	}
+	m.refill()
 }
 
 // Destroy ends a sandbox in any state and returns when nothing of it is left.
@@ -242,6 +303,7 @@ func (m *Manager) Drain(ctx context.Context, settled func(sandbox.Ref, error)) e
 	m.mu.Lock()
 	m.draining = true
 	m.mu.Unlock()
+	m.emptyPools(ctx, false)
 	var errs []error
 	for _, s := range m.List() {
 		if s.State != sandbox.Running && s.State != sandbox.Pausing && s.State != sandbox.Pending && s.State != sandbox.Resuming {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -9,47 +10,62 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// manifest says what a snapshot is made of and where it can be restored.
+// manifest says what a snapshot is made of and where it can be restored. It
+// holds secrets (token, env) and is readable by root alone.
 type manifest struct {
-	CreatedAt      time.Time         `json:"created_at"`
-	Spec           sandbox.Spec      `json:"spec"`
-	Fingerprint    map[string]string `json:"fingerprint"`
+	CreatedAt   time.Time         `json:"created_at"`
+	Of          sandbox.Ref       `json:"of"`
+	Spec        sandbox.Spec      `json:"spec"`
+	Fingerprint map[string]string `json:"fingerprint"`
+	// Kind, of a template snapshot, is all that it was made from, see templateKey.
+	Kind           map[string]string `json:"kind,omitempty"`
 	TemplateDigest string            `json:"template_digest"`
+	RootImage      string            `json:"root_image"`
 	KernelDigest   string            `json:"kernel_digest"`
-	MemoryBytes    int64             `json:"memory_bytes"`
-	DirtyBytes     int64             `json:"dirty_bytes"`
 	StateSHA256    string            `json:"state_sha256"`
-	DiskBytes      int64             `json:"disk_bytes"`
+	// MemoryBytes is the size of guest memory; DirtyBytes what of it was
+	// changed since the base, KeptBytes what of that is in the difference.
+	MemoryBytes int64 `json:"memory_bytes"`
+	DirtyBytes  int64 `json:"dirty_bytes"`
+	KeptBytes   int64 `json:"kept_bytes"`
+	DiskBytes   int64 `json:"disk_bytes"`
+	// Memory and Disk are those of a base.
+	Memory fileSeal `json:"memory,omitzero"`
+	Disk   fileSeal `json:"disk,omitzero"`
+	// Token is what a guest that was not sealed answers to.
+	Token string `json:"token,omitempty"`
+	// Ephemeral snapshots do not outlive the agent.
+	Ephemeral bool `json:"ephemeral,omitempty"`
+	// PauseWindow is how long the machine stood still for it.
+	PauseWindow time.Duration `json:"pause_window,omitempty"`
 }
 
-func (m *machine) fingerprint() map[string]string {
-	return m.mgr.driver.Fingerprint(vmm.Config{VCPUs: m.rec.Spec.VCPUs, MemoryMB: m.rec.Spec.MemoryMB})
+func (m *machine) fingerprint() map[string]string { return m.mgr.fingerprint(m.rec.Spec) }
+
+func (m *Manager) fingerprint(spec sandbox.Spec) map[string]string {
+	return m.driver.Fingerprint(vmm.Config{VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB})
 }
 
 func (m *machine) manifest(stats memory.Stats) manifest {
 	return manifest{
-		CreatedAt: time.Now(), Spec: m.publicSpec(), Fingerprint: m.fingerprint(),
-		TemplateDigest: m.rec.TemplateDigest, KernelDigest: m.mgr.deps.Kernel.Digest,
-		MemoryBytes: stats.Total, DirtyBytes: stats.Dirty, DiskBytes: int64(m.rec.Spec.DiskMB) << 20,
+		CreatedAt: time.Now(), Of: m.rec.ref(), Spec: m.rec.Spec, Fingerprint: m.fingerprint(),
+		TemplateDigest: m.rec.TemplateDigest, RootImage: m.rec.RootImage, KernelDigest: m.mgr.deps.Kernel.Digest,
+		MemoryBytes: int64(m.rec.Spec.MemoryMB) << 20, DirtyBytes: stats.Dirty, KeptBytes: stats.Kept,
+		DiskBytes: int64(m.rec.Spec.DiskMB) << 20,
 	}
-}
-
-// publicSpec is the machine's spec without its secrets.
-func (m *machine) publicSpec() sandbox.Spec {
-	spec := m.rec.Spec
-	spec.Env = nil
-	return spec
 }
 
 // writeManifest adds the checksum of the device state, which is small and
 // without which a damaged file would be half restored, and writes mf.
-func writeManifest(snap snapshotDir, mf manifest) error {
+func writeManifest(snap snapshotDir, mf manifest, durable bool) error {
 	sum, err := sha256File(snap.state())
 	if err != nil {
 		return err
@@ -59,32 +75,35 @@ func writeManifest(snap snapshotDir, mf manifest) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(snap.manifest(), data, 0o600); err != nil {
+	if err := os.WriteFile(snap.manifest(), data, 0o600); err != nil || !durable {
 		return err
 	}
 	return syncFile(snap.manifest())
 }
 
-// checkSnapshot refuses a snapshot that is damaged or belongs elsewhere, before
-// any of it is loaded.
-func (m *machine) checkSnapshot(snap snapshotDir) error {
-	data, err := os.ReadFile(snap.manifest())
+// checkPause refuses a pause that is damaged or belongs elsewhere, before any
+// of it is loaded, and says what it needs. The pages are checked as they are
+// loaded, while the machine can still go back to being paused.
+func (m *machine) checkPause(snap snapshotDir) error {
+	mf, err := manifestOf(snap)
 	if err != nil {
-		return errDamaged(err, "its manifest cannot be read")
+		return err
 	}
-	var mf manifest
-	if err := json.Unmarshal(data, &mf); err != nil {
-		return errDamaged(err, "its manifest cannot be read")
+	if _, err := checkBase(m.base(), m.fingerprint()); err != nil {
+		return err
 	}
 	if err := vmm.CheckFingerprint(mf.Fingerprint, m.fingerprint()); err != nil {
 		return err
 	}
-	sum, err := sha256File(snap.state())
-	if err != nil || sum != mf.StateSHA256 {
+	if sum, err := sha256File(snap.state()); err != nil || sum != mf.StateSHA256 {
 		return errDamaged(err, "its device state is not what was saved")
 	}
-	if st, err := os.Stat(snap.memory()); err != nil || st.Size() != mf.MemoryBytes {
-		return errDamaged(err, "its memory file is not what was saved")
+	diff, err := os.Open(snap.diff())
+	if err == nil {
+		err = errors.Join(memory.CheckDiff(diff, mf.MemoryBytes), diff.Close())
+	}
+	if err != nil {
+		return errDamaged(err, "its memory is not what was saved")
 	}
 	if st, err := os.Stat(m.dir.disk()); err != nil || st.Size() != mf.DiskBytes {
 		return errDamaged(err, "its disk is not what was saved")
@@ -96,7 +115,7 @@ func (m *machine) checkSnapshot(snap snapshotDir) error {
 }
 
 func errDamaged(cause error, what string) error {
-	return fault.Wrap(cause, fault.HostFailed, "snapshot_damaged", "the snapshot of the sandbox is damaged: %s", what)
+	return fault.Wrap(cause, fault.HostFailed, "snapshot_damaged", "the snapshot is damaged: %s", what)
 }
 
 func sha256File(path string) (string, error) {
@@ -114,4 +133,14 @@ func removeFile(path string) error {
 		return err
 	}
 	return nil
+}
+
+// syncFiles makes the content of files durable, all at once: most of the time
+// each takes is the disk's, and that can do several.
+func syncFiles(ctx context.Context, paths ...string) error {
+	group, _ := errgroup.WithContext(ctx)
+	for _, path := range paths {
+		group.Go(func() error { return syncFile(path) })
+	}
+	return group.Wait()
 }

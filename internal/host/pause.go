@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
-	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -34,11 +32,10 @@ func (m *machine) pause(ctx context.Context) error {
 	}
 	m.begin(opPause)
 	m.publish(sandbox.Pausing)
-	old := m.rec.Snapshot
-	if err := m.writeSnapshot(ctx); err != nil {
+	if err := m.writePause(ctx); err != nil {
 		return m.unpause(ctx, err)
 	}
-	if err := m.step(ctx, StepPauseFree, func(ctx context.Context) error { return m.free(ctx, old) }); err != nil {
+	if err := m.step(ctx, StepPauseFree, func(ctx context.Context) error { return m.free(ctx) }); err != nil {
 		// The snapshot is whole and the row may say so; what is left of the
 		// VM is freed by the next operation or the next agent.
 		m.log.ErrorContext(ctx, "could not free a paused VM", "error", err)
@@ -50,33 +47,28 @@ func (m *machine) pause(ctx context.Context) error {
 	return nil
 }
 
-// writeSnapshot returns once the snapshot is durable and the journal says that
-// the machine consists of it.
-func (m *machine) writeSnapshot(ctx context.Context) error {
-	snap := m.dir.snapshot(fmt.Sprintf("snap-%d", m.rec.Generation))
+// pauseName is the directory of the pause of generation gen.
+func pauseName(gen sandbox.Generation) string { return fmt.Sprintf("pause-%d", gen) }
+
+// writePause returns once all that a paused machine consists of is durable and
+// the journal says so. Its cost follows from what the machine has changed of
+// its base's memory, not from the machine's size.
+func (m *machine) writePause(ctx context.Context) error {
+	name := pauseName(m.rec.Generation)
+	snap := m.dir.pause(name)
 	for _, s := range []step{
 		{StepPauseGate, func(ctx context.Context) error {
 			m.closeGate(ctx, m.mgr.cfg.PauseGrace, fault.New(fault.WrongState, reasonPaused,
 				"the sandbox was paused; the command goes on when it is resumed, but its output from here on is lost to this call"))
-			return m.prepareSnapshot(ctx, snap)
+			return errors.Join(os.RemoveAll(string(snap)), os.Mkdir(string(snap), 0o711))
 		}},
-		{StepPauseQuiesce, func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
-			defer cancel()
-			ctx, stop := m.untilExit(ctx)
-			defer stop()
-			_, err := m.guest.Quiesce(ctx)
-			return err
-		}},
+		{StepPauseQuiesce, m.sealGuest},
 		{StepPauseStop, func(ctx context.Context) error { return m.vm.Pause(ctx) }},
 		{StepPauseState, func(ctx context.Context) error { return m.saveState(ctx, snap) }},
-		{StepPauseMemory, func(ctx context.Context) (err error) {
-			m.captured, err = m.saveMemory(ctx, snap)
-			return err
-		}},
-		{StepPauseSync, func(context.Context) error { return m.sealSnapshot(snap, m.captured) }},
+		{StepPauseMemory, func(ctx context.Context) error { return m.saveDiff(ctx, snap) }},
+		{StepPauseSync, func(ctx context.Context) error { return m.syncPause(ctx, snap) }},
 		{StepPauseCommit, func(context.Context) error {
-			m.rec.Snapshot = filepath.Base(string(snap))
+			m.rec.Snapshot = name
 			m.rec.Step, m.rec.State = StepPauseFree, sandbox.Paused
 			return m.save(true)
 		}},
@@ -88,50 +80,13 @@ func (m *machine) writeSnapshot(ctx context.Context) error {
 	return nil
 }
 
-// prepareSnapshot makes the directory and, before the guest stands still, the
-// copy of the memory base on which its changes will be written.
-func (m *machine) prepareSnapshot(ctx context.Context, snap snapshotDir) error {
-	if err := os.RemoveAll(string(snap)); err != nil {
+// syncPause makes the pause durable, disk included.
+func (m *machine) syncPause(ctx context.Context, snap snapshotDir) error {
+	if err := writeManifest(snap, m.manifest(m.captured), false); err != nil {
 		return err
 	}
-	if err := os.Mkdir(string(snap), 0o711); err != nil {
+	if err := syncFiles(ctx, snap.diff(), snap.state(), snap.manifest(), m.dir.disk()); err != nil {
 		return err
-	}
-	_, err := disk.Clone(ctx, snap.memory(), m.vm.Record().MemoryFile)
-	return err
-}
-
-func (m *machine) saveState(ctx context.Context, snap snapshotDir) error {
-	// The VMM may write in its own directory only.
-	tmp := filepath.Join(m.dir.vm(), "state")
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if err := m.vm.SaveState(ctx, tmp); err != nil {
-		return err
-	}
-	return os.Rename(tmp, snap.state())
-}
-
-func (m *machine) saveMemory(ctx context.Context, snap snapshotDir) (memory.Stats, error) {
-	f, err := os.OpenFile(snap.memory(), os.O_RDWR, 0)
-	if err != nil {
-		return memory.Stats{}, err
-	}
-	rec := m.vm.Record()
-	stats, err := memory.WriteDirty(ctx, rec.PID, rec.MemoryFile, f)
-	return stats, errors.Join(err, f.Close())
-}
-
-// sealSnapshot makes the snapshot durable, disk included.
-func (m *machine) sealSnapshot(snap snapshotDir, stats memory.Stats) error {
-	if err := writeManifest(snap, m.manifest(stats)); err != nil {
-		return err
-	}
-	for _, path := range []string{snap.memory(), snap.state(), m.dir.disk()} {
-		if err := syncFile(path); err != nil {
-			return err
-		}
 	}
 	return errors.Join(syncDir(string(snap)), syncDir(string(m.dir)))
 }
@@ -173,25 +128,21 @@ func (m *machine) carryOn(ctx context.Context) error {
 	}
 	ctx, stop := m.untilExit(ctx)
 	defer stop()
-	if err := m.configure(ctx, false); err != nil {
+	if err := m.reconfigure(ctx); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(string(m.dir.snapshot(fmt.Sprintf("snap-%d", m.rec.Generation)))); err != nil {
+	m.rec.Snapshot = ""
+	if err := os.RemoveAll(string(m.dir.pause(pauseName(m.rec.Generation)))); err != nil {
 		return err
 	}
 	return m.goLive()
 }
 
-// free ends the VM of a machine that now consists of its snapshot, and drops
-// the memory base that the snapshot replaced.
-func (m *machine) free(ctx context.Context, oldSnapshot string) error {
+// free ends the VM of a machine that now consists of its pause.
+func (m *machine) free(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, teardownTimeout)
 	defer cancel()
-	err := errors.Join(m.endVM(ctx), m.endNetwork(ctx), m.endCgroup(ctx), removeFile(m.dir.base()))
-	if oldSnapshot != "" && oldSnapshot != m.rec.Snapshot {
-		err = errors.Join(err, os.RemoveAll(string(m.dir.snapshot(oldSnapshot))))
-	}
-	return err
+	return errors.Join(m.endVM(ctx), m.endNetwork(ctx), m.endCgroup(ctx))
 }
 
 // teardownTimeout bounds the freeing of one machine's resources.

@@ -26,7 +26,7 @@ func (m *Manager) recover(ctx context.Context) error {
 		return fmt.Errorf("look for VM processes: %w", err)
 	}
 	var group errgroup.Group
-	networks, mapped := make(map[string]bool), make(map[string]bool)
+	networks := make(map[string]bool)
 	for _, e := range entries {
 		mc, err := m.readMachine(e.Name())
 		if err != nil {
@@ -43,8 +43,13 @@ func (m *Manager) recover(ctx context.Context) error {
 		if n := mc.rec.Network; n != nil {
 			networks[n.Netns] = true
 		}
-		if vm := mc.rec.VM; vm != nil {
-			mapped[vm.MemoryFile] = true
+		if mc.rec.Base != "" {
+			// Where it is gone the machine finds out by itself.
+			_ = mc.holdBase(mc.base())
+		}
+		if mc.rec.Pooled {
+			group.Go(func() error { mc.discard(ctx); return nil })
+			continue
 		}
 		settled := make(chan struct{})
 		m.mu.Lock()
@@ -60,8 +65,8 @@ func (m *Manager) recover(ctx context.Context) error {
 	if err := m.sweep(ctx, processes, networks); err != nil {
 		return err
 	}
-	m.removeOldTemplates(ctx, mapped)
-	return removeAll(filepath.Join(m.layout.builds(), "*"))
+	m.collectAtStart(ctx)
+	return nil
 }
 
 // readMachine returns the machine of one directory, or nil where there was
@@ -69,8 +74,7 @@ func (m *Manager) recover(ctx context.Context) error {
 // it stands for must not be swept away.
 func (m *Manager) readMachine(name string) (*machine, error) {
 	dir := filepath.Join(m.layout.machines(), name)
-	id, err := sandbox.ParseID(name)
-	if err != nil {
+	if _, err := sandbox.ParseID(name); err != nil {
 		return nil, fmt.Errorf("%s is not the directory of a sandbox; move it away", dir)
 	}
 	rec, err := readRecord(dir)
@@ -80,10 +84,9 @@ func (m *Manager) readMachine(name string) (*machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the journal is damaged; move %s away to start without it: %w", dir, err)
 	}
-	if rec.ID != id {
-		return nil, fmt.Errorf("the journal in %s belongs to sandbox %s", dir, rec.ID)
-	}
-	return newMachine(m, *rec), nil
+	mc := newMachine(m, *rec)
+	mc.name, mc.dir = name, dirNames(dir)
+	return mc, nil
 }
 
 // recoverOne brings one machine back to a settled state.
@@ -119,14 +122,14 @@ func ranAfterResume(step string) bool {
 
 // recoverPaused frees what a pause had not freed yet or a resume had begun.
 func (m *machine) recoverPaused(ctx context.Context) {
-	if !m.snapshotExists(m.rec.Snapshot) {
+	if !m.pauseExists(m.rec.Snapshot) {
 		m.finish(ctx, sandbox.ReasonHostLost, "its snapshot is gone")
 		return
 	}
-	if err := m.free(ctx, ""); err != nil {
+	if err := errors.Join(m.free(ctx), removeFile(m.dir.nextDisk())); err != nil {
 		m.log.ErrorContext(ctx, "could not free the VM of a paused sandbox", "error", err)
 	}
-	m.removeStaleSnapshots(ctx)
+	m.removeStalePauses(ctx)
 	if err := m.settle(sandbox.Paused, false); err != nil {
 		m.log.ErrorContext(ctx, "could not write the journal", "error", err)
 	}
@@ -135,13 +138,19 @@ func (m *machine) recoverPaused(ctx context.Context) {
 
 // recoverRunning takes over a VM that ran, was being paused or was just resumed.
 func (m *machine) recoverRunning(ctx context.Context) {
+	resuming := m.rec.Op == opResume
 	err := m.adopt(ctx)
 	if err == nil {
-		m.removeStaleSnapshots(ctx)
+		m.rec.Snapshot = ""
+		m.dropPause(ctx)
 		m.publish(sandbox.Running)
 		return
 	}
 	m.log.WarnContext(ctx, "VM could not be taken over", "error", err)
+	if resuming && m.canGoBack() && m.pauseExists(m.rec.Snapshot) {
+		m.recoverPaused(ctx)
+		return
+	}
 	reason := sandbox.ReasonVMMCrash
 	if m.vm == nil && m.rec.VM != nil && !sameBoot(m.rec.VM) {
 		reason = sandbox.ReasonHostLost
@@ -162,10 +171,10 @@ func (m *machine) adopt(ctx context.Context) error {
 	if m.vm, err = m.mgr.driver.Adopt(ctx, *m.rec.VM); err != nil {
 		return err
 	}
-	if m.slot, err = m.mgr.deps.Network.Adopt(string(m.rec.ID), *m.rec.Network); err != nil {
+	if m.slot, err = m.mgr.deps.Network.Adopt(m.name, *m.rec.Network); err != nil {
 		return err
 	}
-	if m.group, err = m.mgr.deps.Cgroups.Adopt(string(m.rec.ID)); err != nil {
+	if m.group, err = m.mgr.deps.Cgroups.Adopt(m.name); err != nil {
 		return err
 	}
 	if err := m.vm.Resume(ctx); err != nil {
@@ -176,22 +185,25 @@ func (m *machine) adopt(ctx context.Context) error {
 	if err := m.awaitGuest(ctx); err != nil {
 		return err
 	}
-	if err := m.configure(ctx, false); err != nil {
+	if err := m.reconfigure(ctx); err != nil {
 		return err
+	}
+	if m.rec.State != sandbox.Running {
+		m.startLifetime() // the end of a resume that was cut off
 	}
 	return m.goLive()
 }
 
-// removeStaleSnapshots removes every snapshot that the machine does not consist of.
-func (m *machine) removeStaleSnapshots(ctx context.Context) {
-	names, err := filepath.Glob(filepath.Join(string(m.dir), "snap-*"))
+// removeStalePauses removes every pause that the machine does not consist of.
+func (m *machine) removeStalePauses(ctx context.Context) {
+	names, err := filepath.Glob(filepath.Join(string(m.dir), "pause-*"))
 	for _, name := range names {
 		if filepath.Base(name) != m.rec.Snapshot {
 			err = errors.Join(err, os.RemoveAll(name))
 		}
 	}
 	if err != nil {
-		m.log.WarnContext(ctx, "could not remove old snapshots", "error", err)
+		m.log.WarnContext(ctx, "could not remove old pauses", "error", err)
 	}
 }
 
@@ -203,8 +215,8 @@ func (m *Manager) sweep(ctx context.Context, processes []vmm.Record, networks ma
 	m.mu.Lock()
 	owned := make(map[string]bool, len(m.machines))
 	dirs := make(map[string]bool, len(m.machines))
-	for id, mc := range m.machines {
-		owned[string(id)] = true
+	for _, mc := range m.machines {
+		owned[mc.name] = true
 		dirs[mc.dir.vm()] = true
 	}
 	m.mu.Unlock()

@@ -5,13 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// resume starts a VM from the machine's snapshot as generation gen. Until
-// resume.cont nothing is changed and every failure leaves the machine paused.
+// resume starts a VM from the machine's pause as generation gen. Where the
+// file system shares blocks the machine goes on with a copy of its disk, so
+// that until resume.commit every failure leaves it paused; elsewhere that
+// holds until resume.cont.
 func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	switch {
 	case m.rec.State == sandbox.Running && gen == m.rec.Generation:
@@ -24,6 +29,7 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	if err := m.mgr.admitResume(m.rec.Spec); err != nil {
 		return err
 	}
+	defer m.mgr.starts()()
 	ctx, done := m.interruptible(life)
 	defer done()
 	m.begin(opResume)
@@ -31,10 +37,15 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	if err := m.prepareResume(ctx); err != nil {
 		return m.backToPaused(life, err)
 	}
+	before := m.rec.Generation
 	m.rec.Generation = gen
 	if err := m.releaseVM(ctx); err != nil {
 		if life.Err() != nil {
 			return err
+		}
+		if m.canGoBack() {
+			m.rec.Generation = before
+			return m.backToPaused(life, err)
 		}
 		m.finish(life, sandbox.ReasonVMMCrash, err.Error())
 		return fault.Wrap(err, fault.HostFailed, "resume_failed", "the sandbox did not come back from its snapshot")
@@ -43,21 +54,27 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	return nil
 }
 
-// prepareResume brings the VM up, stopped, with nothing of the snapshot changed.
+// canGoBack reports whether the disk of the pause is still as it was.
+func (m *machine) canGoBack() bool {
+	if m.rec.State != sandbox.Paused {
+		return false
+	}
+	_, err := os.Stat(m.dir.nextDisk())
+	return err == nil
+}
+
+// prepareResume brings the VM up, stopped, with nothing of the pause changed.
 func (m *machine) prepareResume(ctx context.Context) error {
-	snap := m.dir.snapshot(m.rec.Snapshot)
+	snap := m.dir.pause(m.rec.Snapshot)
 	for _, s := range []step{
-		{StepResumeCheck, func(context.Context) error { return m.checkSnapshot(snap) }},
-		{StepResumeNetwork, m.makeNetwork},
-		{StepResumeCgroup, m.makeCgroup},
-		{StepResumeVMM, func(ctx context.Context) (err error) {
-			cfg := m.vmConfig(snap.memory())
-			if err := m.giveFiles(cfg.UID, m.dir.disk(), snap.memory(), m.dir.vm()); err != nil {
-				return err
-			}
-			m.vm, err = m.mgr.driver.Restore(ctx, cfg, snap.state())
+		{StepResumeCheck, func(context.Context) error { return m.checkPause(snap) }},
+		{StepResumeDisk, func(ctx context.Context) error {
+			_, err := disk.Share(ctx, m.dir.nextDisk(), m.dir.disk())
 			return err
 		}},
+		{StepResumeNetwork, m.makeNetwork},
+		{StepResumeCgroup, m.makeCgroup},
+		{StepResumeVMM, func(ctx context.Context) error { return m.restorePause(ctx, snap) }},
 	} {
 		if err := m.step(ctx, s.name, s.do); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
@@ -66,39 +83,81 @@ func (m *machine) prepareResume(ctx context.Context) error {
 	return m.recordVM()
 }
 
-// releaseVM lets the virtual CPUs go and makes the guest usable. From
-// resume.cont on the disk changes, so that there is no way back.
+// restorePause starts a VM from the base and writes into its memory what the
+// pause has of it.
+func (m *machine) restorePause(ctx context.Context, snap snapshotDir) (err error) {
+	cfg := m.vmConfig(m.base().memory())
+	if m.canGoBack() {
+		cfg.Disk = m.dir.nextDisk()
+	}
+	if err := m.giveFiles(cfg.UID, cfg.Disk, m.dir.vm()); err != nil {
+		return err
+	}
+	cfg.FillMemory = func(ctx context.Context, pid int) error {
+		diff, err := os.Open(snap.diff())
+		if err != nil {
+			return err
+		}
+		defer diff.Close()
+		err = memory.Apply(ctx, diff, pid, cfg.MemoryFile)
+		if errors.Is(err, memory.ErrDamaged) {
+			return errDamaged(err, "its memory is not what was saved")
+		}
+		return err
+	}
+	m.vm, err = m.mgr.driver.Restore(ctx, cfg, snap.state())
+	return err
+}
+
+// releaseVM lets the virtual CPUs go and makes the guest usable.
 func (m *machine) releaseVM(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
 	defer cancel()
 	ctx, stop := m.untilExit(ctx)
 	defer stop()
-	if err := m.step(ctx, StepResumeCont, m.vm.Resume); err != nil {
+	if err := m.step(ctx, StepResumeCont, m.wakeGuest); err != nil {
 		return err
 	}
 	err := m.step(ctx, StepResumeConfigure, func(ctx context.Context) error {
-		if err := m.awaitGuest(ctx); err != nil {
-			return err
-		}
-		if err := m.newToken(); err != nil {
-			return err
-		}
-		return m.configure(ctx, false)
+		return m.configure(ctx, renewal{token: randomToken()})
 	})
 	if err != nil {
 		return err
 	}
-	return m.step(ctx, StepResumeCommit, func(context.Context) error { return m.goLive() })
+	return m.step(ctx, StepResumeCommit, m.commitResume)
 }
 
-// backToPaused undoes a resume that failed with cause before resume.cont.
+// commitResume makes the machine a running one for good. The pause goes after
+// the journal has said so.
+func (m *machine) commitResume(ctx context.Context) error {
+	m.startLifetime()
+	m.rec.Snapshot = ""
+	if err := m.goLive(); err != nil {
+		return err
+	}
+	m.dropPause(ctx)
+	return nil
+}
+
+// dropPause removes what a running machine has no use for any more.
+func (m *machine) dropPause(ctx context.Context) {
+	err := os.Rename(m.dir.nextDisk(), m.dir.disk())
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	if err = errors.Join(err, removeAll(filepath.Join(string(m.dir), "pause-*"))); err != nil {
+		m.log.WarnContext(ctx, "could not remove the files of a pause", "error", err)
+	}
+}
+
+// backToPaused undoes a resume that failed with cause while the pause was whole.
 func (m *machine) backToPaused(life context.Context, cause error) error {
 	if life.Err() != nil {
 		return cause
 	}
 	ctx, cancel := context.WithTimeout(life, teardownTimeout)
 	defer cancel()
-	if err := errors.Join(m.endVM(ctx), m.endNetwork(ctx), m.endCgroup(ctx)); err != nil {
+	if err := errors.Join(m.free(ctx), removeFile(m.dir.nextDisk())); err != nil {
 		m.log.ErrorContext(ctx, "could not undo a failed resume", "error", err)
 	}
 	if err := m.settle(sandbox.Paused, false); err != nil {
@@ -111,11 +170,11 @@ func (m *machine) backToPaused(life context.Context, cause error) error {
 	return fault.Wrap(cause, fault.HostFailed, "resume_failed", "the sandbox could not be resumed; it is still paused")
 }
 
-// snapshotExists reports whether name is a snapshot directory of the machine.
-func (m *machine) snapshotExists(name string) bool {
+// pauseExists reports whether name is a pause of the machine.
+func (m *machine) pauseExists(name string) bool {
 	if name == "" {
 		return false
 	}
-	_, err := os.Stat(m.dir.snapshot(name).manifest())
+	_, err := os.Stat(m.dir.pause(name).manifest())
 	return err == nil
 }

@@ -66,8 +66,12 @@ func (m *machine) teardown(ctx context.Context) error {
 		{StepDestroyCgroup, m.endCgroup},
 		{StepDestroyFiles, func(context.Context) error { return m.removeFiles() }},
 		{StepDestroyCommit, func(context.Context) error {
-			m.rec.EndedAt, m.rec.Token, m.rec.Snapshot = time.Now(), "", ""
-			return m.settle(sandbox.Stopped, false)
+			m.rec.EndedAt, m.rec.Token, m.rec.NextToken, m.rec.Snapshot, m.rec.Base = time.Now(), "", "", "", ""
+			if err := m.settle(sandbox.Stopped, false); err != nil {
+				return err
+			}
+			m.dropBase()
+			return nil
 		}},
 	} {
 		if err := m.step(ctx, s.name, s.do); err != nil {
@@ -99,7 +103,7 @@ func (m *machine) endVM(ctx context.Context) error {
 
 func (m *machine) endNetwork(ctx context.Context) error {
 	if m.slot == nil && m.rec.Network != nil {
-		slot, err := m.mgr.deps.Network.Adopt(string(m.rec.ID), *m.rec.Network)
+		slot, err := m.mgr.deps.Network.Adopt(m.name, *m.rec.Network)
 		if err != nil && !fault.Is(err, fault.NotFound) {
 			return err
 		}
@@ -116,7 +120,7 @@ func (m *machine) endNetwork(ctx context.Context) error {
 
 func (m *machine) endCgroup(ctx context.Context) error {
 	if m.group == nil {
-		group, err := m.mgr.deps.Cgroups.Adopt(string(m.rec.ID))
+		group, err := m.mgr.deps.Cgroups.Adopt(m.name)
 		if fault.Is(err, fault.NotFound) {
 			return nil
 		}

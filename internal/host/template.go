@@ -7,12 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -21,18 +21,10 @@ import (
 // template is the snapshot of a guest that has booted and done nothing else,
 // from which sandboxes of one kind are cloned.
 type template struct {
-	dir   templateDir
+	key   string
+	dir   snapshotDir
 	image image.Template
 }
-
-// templateDir is the directory of one template snapshot: memory, state, disk
-// and manifest.json. Once published it never changes.
-type templateDir string
-
-func (t templateDir) memory() string   { return filepath.Join(string(t), "memory") }
-func (t templateDir) state() string    { return filepath.Join(string(t), "state") }
-func (t templateDir) disk() string     { return filepath.Join(string(t), "disk") }
-func (t templateDir) manifest() string { return filepath.Join(string(t), "manifest.json") }
 
 // templates knows which template snapshots are being built.
 //
@@ -45,7 +37,8 @@ type templates struct {
 
 type templateBuild struct {
 	done chan struct{}
-	err  error // valid once done is closed
+	dir  snapshotDir // valid, as err, once done is closed
+	err  error
 }
 
 // templateKey names a template snapshot by everything its content depends on:
@@ -53,7 +46,7 @@ type templateBuild struct {
 // of the host is left out, since a measured one is never twice the same; it is
 // compared, with a tolerance, when the snapshot is used.
 func (m *Manager) templateKey(spec sandbox.Spec, img image.Template) (string, map[string]string) {
-	print := m.driver.Fingerprint(vmm.Config{VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB})
+	print := m.fingerprint(spec)
 	print["image"], print["kernel"] = img.Digest, m.deps.Kernel.Digest
 	print["initramfs"], print["disk_mb"] = m.deps.Initramfs.Digest, fmt.Sprint(spec.DiskMB)
 	rate := print[vmm.FingerprintTSC]
@@ -74,46 +67,51 @@ func (m *Manager) ensureTemplate(ctx context.Context, spec sandbox.Spec) (templa
 		return template{}, err
 	}
 	key, print := m.templateKey(spec, img)
-	t := template{dir: templateDir(filepath.Join(m.cfg.TemplateDir, key)), image: img}
-	if t.dir.fits(print) {
+	t := template{key: key, image: img}
+	if t.dir = m.findTemplate(key, print); t.dir != "" {
 		return t, nil
 	}
-	b := m.startBuild(key, t, print, spec)
+	b := m.startBuild(t, print, spec)
 	select {
 	case <-b.done:
+		t.dir = b.dir
 		return t, b.err
 	case <-ctx.Done():
 		return template{}, context.Cause(ctx)
 	}
 }
 
-// fits reports whether a whole snapshot is there and was taken under print.
-func (t templateDir) fits(print map[string]string) bool {
-	data, err := os.ReadFile(t.manifest())
-	if err != nil {
-		return false
+// findTemplate returns a whole template snapshot of key that was taken under
+// print, or nothing. Each build has a directory of its own, so that one that
+// does not fit any more stays for the paused sandboxes that are based on it.
+func (m *Manager) findTemplate(key string, print map[string]string) snapshotDir {
+	dirs, _ := filepath.Glob(filepath.Join(m.cfg.TemplateDir, key+".*")) // fails for bad patterns alone
+	for _, dir := range dirs {
+		mf, err := manifestOf(snapshotDir(dir))
+		if err == nil && vmm.CheckFingerprint(mf.Kind, print) == nil {
+			return snapshotDir(dir)
+		}
 	}
-	var mf manifest
-	return json.Unmarshal(data, &mf) == nil && vmm.CheckFingerprint(mf.Fingerprint, print) == nil
+	return ""
 }
 
 // startBuild joins the build of key or starts one, which goes on when its
 // callers have gone.
-func (m *Manager) startBuild(key string, t template, print map[string]string, spec sandbox.Spec) *templateBuild {
+func (m *Manager) startBuild(t template, print map[string]string, spec sandbox.Spec) *templateBuild {
 	m.templates.mu.Lock()
 	defer m.templates.mu.Unlock()
-	if b := m.templates.building[key]; b != nil {
+	if b := m.templates.building[t.key]; b != nil {
 		return b
 	}
 	b := &templateBuild{done: make(chan struct{})}
-	m.templates.building[key] = b
+	m.templates.building[t.key] = b
 	m.running.Go(func() {
 		defer close(b.done)
-		if !t.dir.fits(print) { // it may have been finished just before
-			b.err = m.buildTemplate(m.life, t, print, spec)
+		if b.dir = m.findTemplate(t.key, print); b.dir == "" { // it may have been finished just before
+			b.dir, b.err = m.buildTemplate(m.life, t, print, spec)
 		}
 		m.templates.mu.Lock()
-		delete(m.templates.building, key)
+		delete(m.templates.building, t.key)
 		m.templates.mu.Unlock()
 	})
 	return b
@@ -121,18 +119,16 @@ func (m *Manager) startBuild(key string, t template, print map[string]string, sp
 
 // buildTemplate boots a machine that no one sees, seals it, and publishes what
 // it then consists of.
-func (m *Manager) buildTemplate(life context.Context, t template, print map[string]string, spec sandbox.Spec) error {
-	spec.Env, spec.Timeout = nil, 0
+func (m *Manager) buildTemplate(life context.Context, t template, print map[string]string, spec sandbox.Spec) (snapshotDir, error) {
+	spec = kindOf(spec)
 	b := newMachine(m, record{Version: recordVersion, ID: sandbox.NewID(), Generation: 1, Spec: spec, State: sandbox.Pending})
-	b.dir = dirNames(filepath.Join(m.layout.builds(), string(b.rec.ID)))
+	b.dir = dirNames(filepath.Join(m.layout.builds(), b.name))
 	b.rec.TemplateDigest, b.rec.RootImage = t.image.Digest, t.image.Path
 	b.log.InfoContext(life, "making a template snapshot", "template", spec.Template, "vcpus", spec.VCPUs, "memory_mb", spec.MemoryMB)
+	to := snapshotDir(filepath.Join(m.cfg.TemplateDir, t.key+"."+b.name))
 	err := b.coldBoot(life)
 	if err == nil {
-		err = b.writeSnapshot(life)
-	}
-	if err == nil {
-		err = b.publishTemplate(t.dir, print)
+		err = b.makeTemplate(life, to, print)
 	}
 	// Even when the agent is closing: nobody could go on with half a build.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(life), teardownTimeout)
@@ -141,76 +137,76 @@ func (m *Manager) buildTemplate(life context.Context, t template, print map[stri
 		b.log.ErrorContext(ctx, "could not free the machine of a template snapshot", "error", cleanup)
 	}
 	if life.Err() != nil {
-		return errors.Join(context.Cause(life), err)
+		return "", errors.Join(context.Cause(life), err)
 	}
 	if err != nil {
-		return createFault(fmt.Errorf("make a template snapshot: %w", err))
+		return "", createFault(fmt.Errorf("make a template snapshot: %w", err))
 	}
-	b.log.InfoContext(life, "template snapshot made", "template", spec.Template, "dir", string(t.dir))
+	b.log.InfoContext(life, "template snapshot made", "template", spec.Template, "dir", string(to))
+	return to, nil
+}
+
+// kindOf is what of spec a template snapshot and a warm clone depend on.
+func kindOf(spec sandbox.Spec) sandbox.Spec {
+	return sandbox.Spec{Template: spec.Template, VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB, DiskMB: spec.DiskMB}.WithDefaults()
+}
+
+// makeTemplate seals the machine and moves what it consists of to its place,
+// whole or not at all.
+func (m *machine) makeTemplate(ctx context.Context, to snapshotDir, print map[string]string) error {
+	snap := m.dir.pause("template")
+	if err := os.Mkdir(string(snap), 0o711); err != nil {
+		return err
+	}
+	for _, s := range []step{
+		{StepTemplateSeal, m.sealGuest},
+		{StepTemplateState, func(ctx context.Context) error {
+			if err := m.vm.Pause(ctx); err != nil {
+				return err
+			}
+			if err := m.saveState(ctx, snap); err != nil {
+				return err
+			}
+			if _, err := disk.Clone(ctx, snap.memory(), m.dir.bootMemory()); err != nil {
+				return err
+			}
+			return m.saveWhole(ctx, snap)
+		}},
+		{StepTemplatePublish, func(ctx context.Context) error {
+			if err := os.Rename(m.dir.disk(), snap.disk()); err != nil {
+				return err
+			}
+			mf := m.manifest(m.captured)
+			mf.Kind = print
+			if err := m.mgr.seal(ctx, snap, mf, true); err != nil {
+				return err
+			}
+			return moveInto(snap, to)
+		}},
+	} {
+		if err := m.step(ctx, s.name, s.do); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
 	return nil
 }
 
-// publishTemplate moves the snapshot of a sealed machine to its place, whole
-// or not at all. Where another agent was faster, its snapshot stays.
-func (m *machine) publishTemplate(to templateDir, print map[string]string) error {
-	snap := m.dir.snapshot(m.rec.Snapshot)
-	from := templateDir(snap)
-	if err := os.Rename(m.dir.disk(), from.disk()); err != nil {
-		return err
-	}
-	mf := m.manifest(m.captured)
-	mf.Fingerprint = print
-	if err := writeManifest(snap, mf); err != nil {
-		return err
-	}
-	// Clones map the memory and never write it. A QEMU that wants it writable
-	// all the same is only fit for a single tenant.
-	mode := fs.FileMode(0o444)
-	if !m.mgr.driver.Info().MultiTenant {
-		mode = 0o666
-	}
-	err := errors.Join(
-		os.Chown(from.memory(), 0, 0), os.Chmod(from.memory(), mode),
-		os.Chown(from.disk(), 0, 0), os.Chmod(from.disk(), 0o400), os.Chmod(from.state(), 0o400),
-		syncFile(from.disk()), syncDir(string(from)))
-	if err != nil {
-		return err
-	}
-	if err := os.RemoveAll(string(to)); err != nil { // one that does not fit any more
+// moveInto publishes a sealed snapshot.
+func moveInto(from, to snapshotDir) error {
+	if err := syncDir(string(from)); err != nil {
 		return err
 	}
 	if err := os.Rename(string(from), string(to)); err != nil {
-		if to.fits(print) {
-			return nil
-		}
-		return fault.Wrap(err, fault.HostFailed, "template_failed", "the template snapshot could not be stored")
+		return fault.Wrap(err, fault.HostFailed, "snapshot_failed", "the snapshot could not be stored")
 	}
 	return syncDir(filepath.Dir(string(to)))
 }
 
-// removeOldTemplates removes the template snapshots in the agent's own
-// directory that can serve no new sandbox and that no machine maps.
-func (m *Manager) removeOldTemplates(ctx context.Context, mapped map[string]bool) {
-	dirs, err := filepath.Glob(filepath.Join(m.layout.templates(), "*"))
-	for _, dir := range dirs {
-		t := templateDir(dir)
-		if mapped[t.memory()] || m.current(t) {
-			continue
-		}
-		m.log.InfoContext(ctx, "removing an old template snapshot", "dir", dir)
-		err = errors.Join(err, os.RemoveAll(dir))
-	}
-	if err != nil {
-		m.log.WarnContext(ctx, "could not remove old template snapshots", "error", err)
-	}
-}
-
 // current reports whether a template snapshot would be used for the spec it
 // was made for.
-func (m *Manager) current(t templateDir) bool {
-	data, err := os.ReadFile(t.manifest())
-	var mf manifest
-	if err != nil || json.Unmarshal(data, &mf) != nil {
+func (m *Manager) current(t snapshotDir) bool {
+	mf, err := manifestOf(t)
+	if err != nil {
 		return false
 	}
 	img, err := m.template(mf.Spec.Template)
@@ -218,5 +214,5 @@ func (m *Manager) current(t templateDir) bool {
 		return false
 	}
 	key, print := m.templateKey(mf.Spec, img)
-	return key == filepath.Base(string(t)) && t.fits(print)
+	return m.findTemplate(key, print) == t
 }

@@ -26,7 +26,8 @@ func fromRef(r sandbox.Ref) *hostv1.Ref {
 func toSpec(s *hostv1.SandboxSpec) sandbox.Spec {
 	return sandbox.Spec{
 		Template: s.GetTemplate(), VCPUs: int(s.GetVcpus()), MemoryMB: int(s.GetMemoryMb()), DiskMB: int(s.GetDiskMb()),
-		Timeout: time.Duration(s.GetTimeoutSec()) * time.Second, Env: s.GetEnv(),
+		Timeout: seconds(s.GetTimeoutSec()), Lifetime: seconds(s.GetLifetimeSec()),
+		OnTimeout: sandbox.TimeoutAction(s.GetOnTimeout()), Env: s.GetEnv(),
 		MinIsolation: sandbox.Isolation(s.GetMinIsolation()),
 	}.WithDefaults()
 }
@@ -37,7 +38,27 @@ func fromSpec(s sandbox.Spec) *hostv1.SandboxSpec {
 	return &hostv1.SandboxSpec{
 		Template: s.Template, Vcpus: uint32(s.VCPUs), MemoryMb: uint32(s.MemoryMB), DiskMb: uint32(s.DiskMB),
 		TimeoutSec: uint32(s.Timeout / time.Second), MinIsolation: string(s.MinIsolation),
+		LifetimeSec: uint32(s.Lifetime / time.Second), OnTimeout: string(s.OnTimeout),
 	}
+}
+
+func seconds(n uint32) time.Duration { return time.Duration(n) * time.Second }
+
+func toTimeouts(r *hostv1.SetTimeoutsRequest) host.Timeouts {
+	var t host.Timeouts
+	if r.TimeoutSec != nil {
+		idle := seconds(r.GetTimeoutSec())
+		t.Idle = &idle
+	}
+	if r.LifetimeSec != nil {
+		lifetime := seconds(r.GetLifetimeSec())
+		t.Lifetime = &lifetime
+	}
+	if r.OnTimeout != nil {
+		action := sandbox.TimeoutAction(r.GetOnTimeout())
+		t.OnTimeout = &action
+	}
+	return t
 }
 
 var wireState = map[sandbox.State]hostv1.SandboxState{
@@ -55,12 +76,47 @@ func fromSandbox(s host.Sandbox) *hostv1.Sandbox {
 		Ref: fromRef(s.Ref), Spec: fromSpec(s.Spec), State: wireState[s.State], StopReason: string(s.StopReason),
 		GuestIp: s.GuestIP, HostIp: s.HostIP, Acceleration: s.Acceleration, Isolation: string(s.Isolation),
 		StartedAt: fromTime(s.StartedAt), LastActiveAt: fromTime(s.LastActiveAt), TemplateDigest: s.TemplateDigest,
-		StepMicros: make(map[string]int64, len(s.Steps)),
-	}
-	for name, d := range s.Steps {
-		out.StepMicros[name] = d.Microseconds()
+		StepMicros: micros(s.Steps), Hygiene: fromHygiene(s.Hygiene), SnapshotId: string(s.SnapshotID),
+		LifetimeEndsAt: fromTime(s.LifetimeEnd), Source: string(s.Source),
 	}
 	return out
+}
+
+func micros(steps map[string]time.Duration) map[string]int64 {
+	out := make(map[string]int64, len(steps))
+	for name, d := range steps {
+		out[name] = d.Microseconds()
+	}
+	return out
+}
+
+func fromHygiene(h *sandbox.Hygiene) *hostv1.Hygiene {
+	if h == nil {
+		return nil
+	}
+	return &hostv1.Hygiene{
+		At: fromTime(h.At), Generation: uint64(h.Generation),
+		ClockStepNano: int64(h.ClockStep), ClockSkewNano: int64(h.ClockSkew),
+		Reseeded: h.Reseeded, NewIdentity: h.NewIdentity, TokenReplaced: h.TokenReplaced,
+		NetworkAnswers: h.NetworkAnswers, VmGeneration: h.VMGeneration,
+		ConnectionsClosed: uint32(h.ConnectionsClosed), StepMicros: micros(h.Steps),
+	}
+}
+
+func fromSnapshot(s host.Snapshot) *hostv1.Snapshot {
+	return &hostv1.Snapshot{
+		Id: string(s.ID), Spec: fromSpec(s.Spec), TemplateDigest: s.TemplateDigest, Ref: fromRef(s.Of),
+		CreatedAt: fromTime(s.CreatedAt), Bytes: s.Bytes, Users: uint32(s.Users), Deleted: s.Deleted,
+		PauseWindowMicros: s.PauseWindow.Microseconds(),
+	}
+}
+
+func fromPool(p host.PoolInfo) *hostv1.Pool {
+	spec := p.Spec.WithDefaults()
+	return &hostv1.Pool{
+		Template: spec.Template, Vcpus: uint32(spec.VCPUs), MemoryMb: uint32(spec.MemoryMB), DiskMb: uint32(spec.DiskMB),
+		Target: uint32(p.Size), Ready: uint32(p.Ready), Hits: p.Hits, Misses: p.Misses,
+	}
 }
 
 func fromTime(t time.Time) *timestamppb.Timestamp {
@@ -71,7 +127,7 @@ func fromTime(t time.Time) *timestamppb.Timestamp {
 }
 
 func fromInfo(i host.Info) *hostv1.GetHostResponse {
-	return &hostv1.GetHostResponse{
+	out := &hostv1.GetHostResponse{
 		HostId: i.HostID, AgentVersion: i.AgentVersion, GuestVersion: i.GuestVersion,
 		Driver: i.VMM.Driver, DriverVersion: i.VMM.Version,
 		Acceleration: string(i.VMM.Acceleration), AccelerationReason: i.VMM.Reason,
@@ -80,5 +136,10 @@ func fromInfo(i host.Info) *hostv1.GetHostResponse {
 		DiskBytesTotal: i.DiskTotal, DiskBytesFree: i.DiskFree,
 		MaxVcpus: uint32(i.Limits.MaxVCPUs), MaxMemoryMb: uint32(i.Limits.MaxMemoryMB), MinMemoryMb: uint32(i.Limits.MinMemoryMB),
 		Templates: i.Templates, Draining: i.Draining, BootRetries: i.BootRetries,
+		DiskReserveBytes: i.DiskReserve, Reflink: i.Reflink,
 	}
+	for _, p := range i.Pools {
+		out.Pools = append(out.Pools, fromPool(p))
+	}
+	return out
 }

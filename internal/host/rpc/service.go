@@ -16,8 +16,6 @@ import (
 
 // service implements host.v1 on a Manager.
 type service struct {
-	hostv1connect.UnimplementedHostServiceHandler
-
 	manager *host.Manager
 	log     *slog.Logger
 }
@@ -38,11 +36,23 @@ func (s *service) CreateSandbox(ctx context.Context, req *connect.Request[hostv1
 	if err != nil {
 		return nil, faultrpc.ToConnect(err)
 	}
-	sb, err := s.manager.Create(ctx, ref, toSpec(req.Msg.GetSpec()))
+	sb, err := s.create(ctx, ref, req.Msg)
 	if err != nil {
 		return nil, s.fail(ctx, "CreateSandbox", err)
 	}
 	return connect.NewResponse(&hostv1.CreateSandboxResponse{Sandbox: fromSandbox(sb)}), nil
+}
+
+func (s *service) create(ctx context.Context, ref sandbox.Ref, msg *hostv1.CreateSandboxRequest) (host.Sandbox, error) {
+	spec := toSpec(msg.GetSpec())
+	if msg.GetSnapshotId() == "" {
+		return s.manager.Create(ctx, ref, spec)
+	}
+	id, err := sandbox.ParseSnapshotID(msg.GetSnapshotId())
+	if err != nil {
+		return host.Sandbox{}, err
+	}
+	return s.manager.CreateFrom(ctx, ref, spec, id)
 }
 
 // DestroySandbox ends a sandbox.

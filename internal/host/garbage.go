@@ -1,0 +1,134 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
+)
+
+// Garbage is something on the host's disk that nothing needs any more.
+type Garbage struct {
+	// Kind is "template_snapshot", "snapshot" or "build".
+	Kind string
+	ID   string
+	// Bytes is the space it takes.
+	Bytes uint64
+	// Reason says, in a sentence, why nothing needs it.
+	Reason string
+
+	dir snapshotDir
+	// loose is what no machine can be based on: no claim is needed.
+	loose bool
+}
+
+// CollectGarbage removes what nothing needs any more and returns it; a dry run
+// only returns it. What a machine is based on is never garbage.
+func (m *Manager) CollectGarbage(ctx context.Context, dryRun bool) ([]Garbage, error) {
+	found, err := m.findGarbage()
+	if err != nil || dryRun {
+		return found, err
+	}
+	var removed []Garbage
+	var errs []error
+	for _, g := range found {
+		if ctx.Err() != nil {
+			break
+		}
+		ok, err := true, error(nil)
+		if g.loose {
+			err = os.RemoveAll(string(g.dir))
+		} else {
+			ok, err = m.bases.remove(g.dir)
+		}
+		if err != nil {
+			errs = append(errs, err)
+		} else if ok {
+			m.log.InfoContext(ctx, "removed garbage", "kind", g.Kind, "id", g.ID, "bytes", g.Bytes, "reason", g.Reason)
+			removed = append(removed, g)
+		}
+	}
+	return removed, errors.Join(errs...)
+}
+
+func (m *Manager) findGarbage() ([]Garbage, error) {
+	templates, err1 := filepath.Glob(filepath.Join(m.layout.templates(), "*"))
+	snapshots, err2 := filepath.Glob(filepath.Join(m.layout.snapshots(), "*"))
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	var out []Garbage
+	add := func(kind, dir, reason string, loose bool) {
+		g := Garbage{Kind: kind, ID: filepath.Base(dir), Reason: reason, dir: snapshotDir(dir), loose: loose}
+		g.Bytes = treeBytes(dir)
+		out = append(out, g)
+	}
+	for _, dir := range templates {
+		switch t := snapshotDir(dir); {
+		case isRemains(dir):
+			add("template_snapshot", dir, "its removal was cut off", true)
+		case m.bases.count(t) == 0 && !m.current(t):
+			add("template_snapshot", dir, "no sandbox is based on it and new ones need another", false)
+		}
+	}
+	for _, dir := range snapshots {
+		s := snapshotDir(dir)
+		_, deleted := os.Stat(s.deleted())
+		switch {
+		case isRemains(dir):
+			add("snapshot", dir, "its making or its removal was cut off", true)
+		case deleted == nil && m.bases.count(s) == 0:
+			add("snapshot", dir, "it was deleted and no sandbox is based on it any more", false)
+		}
+	}
+	slices.SortFunc(out, func(a, b Garbage) int { return strings.Compare(a.ID, b.ID) })
+	return slices.DeleteFunc(out, func(g Garbage) bool { return m.takingSnapshot(g.ID) }), nil
+}
+
+// isRemains reports whether dir is what a crash left of a snapshot.
+func isRemains(dir string) bool {
+	name := filepath.Base(dir)
+	return strings.HasPrefix(name, trashPrefix) || strings.HasPrefix(name, partialPrefix)
+}
+
+// takingSnapshot reports whether name is a snapshot that a machine is taking
+// at this moment.
+func (m *Manager) takingSnapshot(name string) bool {
+	_, ok := m.taking.Load(name)
+	return ok
+}
+
+// collectAtStart removes what an earlier agent left, ephemeral snapshots among
+// it, before anything is made.
+func (m *Manager) collectAtStart(ctx context.Context) {
+	snapshots, err := filepath.Glob(filepath.Join(m.layout.snapshots(), "[a-z0-9]*"))
+	for _, dir := range snapshots {
+		mf, mfErr := manifestOf(snapshotDir(dir))
+		if mfErr == nil && mf.Ephemeral {
+			err = errors.Join(err, os.WriteFile(snapshotDir(dir).deleted(), nil, 0o600))
+		}
+	}
+	_, gcErr := m.CollectGarbage(ctx, false)
+	if err = errors.Join(err, gcErr, removeAll(filepath.Join(m.layout.builds(), "*"))); err != nil {
+		m.log.WarnContext(ctx, "could not remove everything that an earlier agent left", "error", err)
+	}
+}
+
+// treeBytes is the space that the files below dir take.
+func treeBytes(dir string) uint64 {
+	var total int64
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if n, err := disk.Allocated(path); err == nil {
+				total += n
+			}
+		}
+		return nil
+	})
+	return uint64(total)
+}

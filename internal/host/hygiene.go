@@ -1,0 +1,158 @@
+package host
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Whatever a machine is made from (a template snapshot, a snapshot of a
+// sandbox, its own pause), its guest wakes up with the random state, the
+// clock, the names and the token of the past. Before user code runs, the guest
+// is told what is true now, has to confirm it, and is measured. A guest that
+// does not confirm is not used.
+
+// entropyBytes is how much fresh randomness a guest gets at each start.
+const entropyBytes = 64
+
+const (
+	// maxClockSkew is how far a guest's clock may be off when user code starts.
+	maxClockSkew = 50 * time.Millisecond
+	// clockTries bounds how often the clock is set: a busy host may hold an
+	// answer up, which looks like a clock that is behind.
+	clockTries = 5
+)
+
+// renewal says what Configure has to make new.
+type renewal struct {
+	// identity: the machine is another one than the snapshot was taken of.
+	identity bool
+	// users: the guest has never been told of its users.
+	users bool
+	// token is the guest's next access token; empty keeps the present one.
+	token string
+}
+
+// configure makes the guest what the journal says it is, as of now, and lets
+// user code run.
+func (m *machine) configure(ctx context.Context, what renewal) error {
+	start := time.Now()
+	h := &sandbox.Hygiene{Generation: m.rec.Generation, VMGeneration: "none", Steps: make(map[string]time.Duration)}
+	skew, err := m.renew(ctx, what, h)
+	if err == nil {
+		err = m.release(ctx, skew, h)
+	}
+	if err != nil {
+		return causeOr(ctx, err)
+	}
+	h.At, h.Steps["total"] = time.Now(), time.Since(start)
+	m.rec.Hygiene = h
+	return nil
+}
+
+// renew has the guest renew itself while user code stands still, and returns
+// how far its clock seems to be off.
+func (m *machine) renew(ctx context.Context, what renewal, h *sandbox.Hygiene) (skew time.Duration, err error) {
+	if what.token != "" {
+		// Written down first: should the agent die, the next one has to try both.
+		m.rec.NextToken = what.token
+		if err := m.save(false); err != nil {
+			return 0, err
+		}
+	}
+	res, err := m.guest.Configure(ctx, m.configureRequest(what))
+	answered := time.Now()
+	if err != nil {
+		return 0, err
+	}
+	if what.token != "" {
+		m.rec.Token, m.rec.NextToken, h.TokenReplaced = what.token, "", true
+		m.guest.SetToken(m.rec.Token)
+	}
+	h.ClockStep = time.Duration(res.GetClockStepNano())
+	h.Reseeded, h.NewIdentity, h.NetworkAnswers = res.GetReseeded(), res.GetNewIdentity(), true
+	h.ConnectionsClosed = int(res.GetConnectionsClosed())
+	for name, micros := range res.GetStepMicros() {
+		if len(h.Steps) == maxGuestSteps {
+			break
+		}
+		h.Steps["guest_"+name] = time.Duration(micros) * time.Microsecond
+	}
+	switch {
+	case !h.Reseeded:
+		return 0, fault.New(fault.HostFailed, "not_reseeded", "the guest did not confirm fresh randomness")
+	case what.identity && !h.NewIdentity:
+		return 0, fault.New(fault.HostFailed, "not_renewed", "the guest did not confirm a new identity")
+	}
+	return time.Unix(0, res.GetWallClockUnixNano()).Sub(answered), nil
+}
+
+// maxGuestSteps bounds what a guest can add to a sandbox's hygiene.
+const maxGuestSteps = 16
+
+// release sets the guest's clock right by skew, lets user code run, and
+// measures what is left of the skew, in round trips that by then are short.
+func (m *machine) release(ctx context.Context, skew time.Duration, h *sandbox.Hygiene) error {
+	for range clockTries {
+		sent := time.Now()
+		wall, err := m.guest.Release(ctx, -skew)
+		if err != nil {
+			return err
+		}
+		received := time.Now()
+		h.ClockStep -= skew
+		trip := received.Sub(sent)
+		skew = wall.Sub(received.Add(-trip / 2))
+		h.ClockSkew, h.Steps["round_trip"] = skew, trip
+		if skew.Abs() <= maxClockSkew/2 {
+			return nil
+		}
+	}
+	if skew.Abs() > maxClockSkew {
+		return fault.New(fault.HostFailed, "clock_not_set", "the guest's clock is %s off and could not be set", skew.Round(time.Millisecond))
+	}
+	return nil
+}
+
+func (m *machine) configureRequest(what renewal) *guestv1.ConfigureRequest {
+	var random [entropyBytes]byte
+	_, _ = rand.Read(random[:]) // never fails, see crypto/rand
+	token := m.rec.Token
+	if what.token != "" {
+		token = what.token
+	}
+	req := &guestv1.ConfigureRequest{
+		SandboxId: string(m.rec.ID), Generation: uint64(m.rec.Generation),
+		Entropy: random[:], Hostname: "wrenn-" + string(m.rec.ID), Envs: guestEnv(m),
+		DefaultUser: "root", AccessToken: token,
+		Nameservers: m.mgr.cfg.Nameservers, NewIdentity: what.identity, Hold: true,
+	}
+	if what.users {
+		req.Users = []*guestv1.User{{Name: "user", Uid: 1000, Gid: 1000, Home: "/home/user", Shell: "/bin/bash"}}
+	}
+	req.WallClockUnixNano = time.Now().UnixNano() // last: it ages
+	return req
+}
+
+// reconfigure is configure for a guest of which it is not known whether it is
+// sealed, open, or in between with the token that it was about to get.
+func (m *machine) reconfigure(ctx context.Context) error {
+	tokens := []string{m.rec.Token}
+	if next := m.rec.NextToken; next != "" {
+		tokens = append(tokens, next)
+	}
+	var err error
+	for _, token := range tokens {
+		m.rec.Token = token
+		m.guest.SetToken(token)
+		if err = m.configure(ctx, renewal{}); err == nil {
+			m.rec.NextToken = ""
+			return nil
+		}
+	}
+	return err
+}
