@@ -13,6 +13,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
+// ReasonBusy is the reason of the fault for a file system that is in use.
+const ReasonBusy = "data_fs_busy"
+
 // Place is where one file system is kept and where it is used.
 //
 // Invariants: a file named Image is complete and carries the label, or is not
@@ -95,7 +98,7 @@ func (p Place) Open(ctx context.Context, size int64) (Mount, error) {
 
 // Close unmounts the file system, if it is mounted, and lets go of the loop
 // device. A file system that is in use stays as it is, and the fault is of
-// kind WrongState, reason data_fs_busy.
+// kind WrongState, reason ReasonBusy.
 func (p Place) Close() error {
 	exists, err := p.Exists()
 	if err != nil || !exists {
@@ -112,7 +115,7 @@ func (p Place) Close() error {
 	}
 	switch err := unix.Unmount(p.Dir, unix.UMOUNT_NOFOLLOW); {
 	case errors.Is(err, unix.EBUSY):
-		return fault.Wrap(err, fault.WrongState, "data_fs_busy", "the file system at %s stays mounted: it is in use", p.Dir)
+		return fault.Wrap(err, fault.WrongState, ReasonBusy, "the file system at %s stays mounted: it is in use", p.Dir)
 	case errors.Is(err, unix.EPERM):
 		return fault.Wrap(err, fault.Forbidden, "not_root", "the file system at %s can be unmounted by root only", p.Dir)
 	case err != nil:
