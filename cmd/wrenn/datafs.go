@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/datafs"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 )
@@ -19,6 +20,9 @@ const (
 	dataFSXFS  = "xfs"  // make one
 	dataFSNone = "none" // the directory as it is
 )
+
+// minDataFS leaves room beside the disk reserve, in bytes.
+const minDataFS = 2 * host.DefaultDiskReserveBytes
 
 // dataFSSettings say what kind of file system holds the host agent's data.
 type dataFSSettings struct {
@@ -41,8 +45,8 @@ func (s *dataFSSettings) validate() (err error) {
 	if s.size == "" {
 		return nil
 	}
-	if s.sizeBytes, err = parseSize(s.size); err != nil || s.sizeBytes < datafs.MinSize {
-		return fmt.Errorf("--data-fs-size is a number with M, G or T behind it, and at least %dM, not %q", datafs.MinSize>>20, s.size)
+	if s.sizeBytes, err = parseSize(s.size); err != nil || s.sizeBytes < minDataFS {
+		return fmt.Errorf("--data-fs-size is a number with M, G or T behind it, and at least %dG, not %q", minDataFS>>30, s.size)
 	}
 	return nil
 }

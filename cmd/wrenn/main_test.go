@@ -57,7 +57,7 @@ func TestWrongCommandLines(t *testing.T) {
 		{args: []string{"up", "--nameserver", "dns.example"}, want: "--nameserver is an IP address"},
 		{args: []string{"up", "--data-fs", "zfs"}, want: "--data-fs is auto, xfs or none"},
 		{args: []string{"agent", "--data-fs-size", "200"}, want: "--data-fs-size is a number with M, G or T behind it"},
-		{args: []string{"up"}, env: []string{"WRENN_DATA_FS_SIZE=100M"}, want: `and at least 512M, not "100M"`},
+		{args: []string{"up"}, env: []string{"WRENN_DATA_FS_SIZE=100M"}, want: `and at least 4G, not "100M"`},
 		{args: []string{"server"}, want: "DATABASE_URL or --database-url is needed"},
 		{args: []string{"server"}, env: []string{"DATABASE_URL=postgres://x"}, want: "at least one --host NAME=ADDRESS is needed"},
 		{args: []string{"server", "--host", "one"}, env: []string{"DATABASE_URL=postgres://x"}, want: "--host is NAME=ADDRESS"},

@@ -83,7 +83,7 @@ func (p Place) Open(ctx context.Context, size int64) (Mount, error) {
 			return m, p.checkHealth()
 		}
 	}
-	if err := p.checkDir(); err != nil {
+	if err := p.checkDir(exists); err != nil {
 		return Mount{}, err
 	}
 	if !exists {
@@ -143,8 +143,9 @@ func (p Place) lock() (release func(), err error) {
 	return func() { dir.Close() }, nil
 }
 
-// checkDir makes sure that mounting at Dir hides nothing.
-func (p Place) checkDir() error {
+// checkDir makes sure that mounting at Dir hides nothing. What a person can do
+// about it depends on whether the image exists.
+func (p Place) checkDir(exists bool) error {
 	if err := os.MkdirAll(p.Dir, 0o711); err != nil {
 		return err
 	}
@@ -152,9 +153,13 @@ func (p Place) checkDir() error {
 	if err != nil {
 		return err
 	}
+	advice := "use it as it is with --data-fs none"
+	if exists {
+		advice = "move " + p.Image + " away, with the sandboxes in it"
+	}
 	if at != "" {
 		return fault.New(fault.WrongState, "data_dir_in_use",
-			"another file system is mounted at %s: unmount it, or use it as it is with --data-fs none", p.Dir)
+			"another file system is mounted at %s: unmount it, or %s", p.Dir, advice)
 	}
 	entries, err := os.ReadDir(p.Dir)
 	if err != nil {
@@ -162,8 +167,8 @@ func (p Place) checkDir() error {
 	}
 	if len(entries) > 0 {
 		return fault.New(fault.WrongState, "data_dir_in_use",
-			"%s holds files already, which a file system mounted there would hide: remove its sandboxes and stop the server, "+
-				"then remove the directory; or use it as it is with --data-fs none", p.Dir)
+			"%s holds files, which a file system mounted there would hide: destroy the sandboxes in it, stop the server and "+
+				"remove the directory; or %s", p.Dir, advice)
 	}
 	return nil
 }
