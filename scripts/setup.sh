@@ -11,12 +11,12 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/scripts/lib.sh"
 
 check='' packages=(
-	ca-certificates curl debian-archive-keyring e2fsprogs erofs-utils git iproute2 make mmdebstrap xz-utils
+	ca-certificates curl debian-archive-keyring e2fsprogs erofs-utils git iproute2 make mmdebstrap xfsprogs xz-utils
 )
 for arg; do
 	case $arg in
 	--check) check=yes ;;
-	--test) packages+=(shellcheck xfsprogs) ;;
+	--test) packages+=(shellcheck) ;;
 	*) die "unknown argument $arg; there are --check and --test" ;;
 	esac
 done

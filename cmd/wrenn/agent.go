@@ -75,6 +75,7 @@ func listenForAgent(ctx context.Context, address string) (net.Listener, error) {
 
 type agentConfig struct {
 	data   dataSettings
+	dataFS dataFSSettings
 	log    logSettings
 	host   hostSettings
 	token  tokenSettings
@@ -121,7 +122,7 @@ func (p program) addAgent() {
 			"Each flag can be given as an environment variable: --token as WRENN_TOKEN.",
 		Example: "  sudo wrenn agent --listen 10.0.0.2:7070 --host-id one --token-file /etc/wrenn/token",
 	}
-	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.log, &cfg.host, &cfg.token, &cfg.listen},
+	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.dataFS, &cfg.log, &cfg.host, &cfg.token, &cfg.listen},
 		func(ctx context.Context, _ []string) error {
 			log := cfg.log.logger(p.io.Err)
 			logConfiguration(log, cmd.Flags())
@@ -130,6 +131,9 @@ func (p program) addAgent() {
 			}
 			dirs := cfg.data.layout()
 			if err := dirs.make(); err != nil {
+				return err
+			}
+			if err := cfg.dataFS.prepare(ctx, dirs, log); err != nil {
 				return err
 			}
 			agent := hostAgent{

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/wrenn-dev/wrenn/internal/cli"
+	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/doctor"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
 )
@@ -27,8 +28,9 @@ func (p program) addDoctor() {
 		Long:        "Say what this machine can do as a host of sandboxes, and what is missing, with the command that mends it.\nIt ends with code 1 when sandboxes cannot run.",
 	}
 	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.database, &cfg.host}, func(ctx context.Context, _ []string) error {
+		dirs := cfg.data.layout()
 		checks := doctor.Run(ctx, doctor.Config{
-			DataDir: cfg.data.dataDir, ImageDir: cfg.data.layout().images(),
+			Data: dirs.dataFS(), DiskReserveBytes: host.DefaultDiskReserveBytes, ImageDir: dirs.images(),
 			Acceleration: kvmprobe.Policy(cfg.host.acceleration), QEMU: cfg.host.qemu,
 			ExternalDatabase: cfg.database.url != "",
 		})

@@ -43,7 +43,8 @@ func (p program) addDown() {
 		Use:   "down [flags]",
 		Short: "Pause the sandboxes of wrenn up, then stop it",
 		Long: "Pause every running sandbox of the wrenn up that uses the data directory, so that it can be resumed later, then\n" +
-			"stop that wrenn up and wait until it is gone. It is no error if none runs.",
+			"stop that wrenn up and wait until it is gone. It is no error if none runs. A file system that --data-fs made is\n" +
+			"unmounted if nothing uses it any more.",
 	}
 	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.stop}, func(ctx context.Context, _ []string) error { return p.down(ctx, cfg) })
 }
@@ -56,7 +57,7 @@ func (p program) down(ctx context.Context, cfg *downConfig) error {
 	}
 	if up == nil {
 		p.say("no wrenn up uses %s", dirs.root)
-		return nil
+		return p.releaseData(dirs)
 	}
 	defer up.Close()
 	left := 0
@@ -80,7 +81,10 @@ func (p program) down(ctx context.Context, cfg *downConfig) error {
 		return fault.New(fault.HostFailed, "not_paused",
 			"%d sandboxes could not be paused and go on running: the next wrenn up takes them over", left)
 	}
-	return nil
+	if cfg.stop.leaveRunning {
+		return nil
+	}
+	return p.releaseData(dirs)
 }
 
 // drain pauses the running sandboxes and returns how many could not be.

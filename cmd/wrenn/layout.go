@@ -10,6 +10,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/daemon"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/datafs"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/pgserver"
 )
@@ -19,12 +20,16 @@ import (
 //	<data>/up.lock         held while wrenn up runs, with its process id
 //	<data>/run/agent.sock  the host agent's RPC
 //	<data>/host/           the host agent's own
+//	<data>/host.xfs        the file system mounted there, if it has its own
 //	<data>/images/         kernels and templates
 //	<data>/postgres/       the embedded database
 type layout struct{ root string }
 
-func (l layout) lock() string        { return filepath.Join(l.root, "up.lock") }
-func (l layout) host() string        { return filepath.Join(l.root, "host") }
+func (l layout) lock() string { return filepath.Join(l.root, "up.lock") }
+func (l layout) host() string { return filepath.Join(l.root, "host") }
+func (l layout) dataFS() datafs.Place {
+	return datafs.Place{Image: filepath.Join(l.root, "host.xfs"), Dir: l.host()}
+}
 func (l layout) probe() string       { return filepath.Join(l.root, "host", "probe") }
 func (l layout) images() string      { return filepath.Join(l.root, "images") }
 func (l layout) agentSocket() string { return filepath.Join(l.root, "run", "agent.sock") }
@@ -47,14 +52,27 @@ func (l layout) postgres(s databaseSettings) pgserver.Config {
 	return pgserver.Config{Dir: filepath.Join(l.root, "postgres"), BinDir: s.postgresBin}
 }
 
-// make makes what is missing of the directory. Others must be able to pass
-// through it, whatever the umask and the mode it had, for VMs and the database
-// run as users of their own; what is in it is closed to them.
+// make makes what is missing of the directory, but for the host agent's part.
+// Others must be able to pass through it, whatever the umask and the mode it
+// had, for VMs and the database run as users of their own; what is in it is
+// closed to them.
 func (l layout) make() error {
-	for _, dir := range []struct {
-		path string
-		mode os.FileMode
-	}{{l.root, 0o711}, {l.host(), 0o711}, {l.probe(), 0o700}, {filepath.Dir(l.agentSocket()), 0o700}} {
+	return l.makeDirs(dirMode{l.root, 0o711}, dirMode{filepath.Dir(l.agentSocket()), 0o700})
+}
+
+// makeHost makes what is missing of the host agent's part. A file system of
+// its own must be mounted there before.
+func (l layout) makeHost() error {
+	return l.makeDirs(dirMode{l.host(), 0o711}, dirMode{l.probe(), 0o700})
+}
+
+type dirMode struct {
+	path string
+	mode os.FileMode
+}
+
+func (l layout) makeDirs(dirs ...dirMode) error {
+	for _, dir := range dirs {
 		if err := makeDir(dir.path, dir.mode); err != nil {
 			return fault.Wrap(err, fault.Invalid, "invalid_data_dir", "the data directory %s cannot be made", l.root)
 		}

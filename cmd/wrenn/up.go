@@ -17,6 +17,7 @@ const localHost = "local"
 
 type upConfig struct {
 	data     dataSettings
+	dataFS   dataFSSettings
 	log      logSettings
 	database databaseSettings
 	api      apiSettings
@@ -35,7 +36,7 @@ func (p program) addUp() {
 			"Each flag can be given as an environment variable: --data-dir as WRENN_DATA_DIR.",
 		Example: "  sudo wrenn up\n  sudo wrenn up --data-dir /srv/wrenn --listen 127.0.0.1:9000",
 	}
-	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.log, &cfg.database, &cfg.api, &cfg.host},
+	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.dataFS, &cfg.log, &cfg.database, &cfg.api, &cfg.host},
 		func(ctx context.Context, _ []string) error {
 			log := cfg.log.logger(p.io.Err)
 			logConfiguration(log, cmd.Flags())
@@ -56,6 +57,9 @@ func (cfg *upConfig) run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer release()
+	if err := cfg.dataFS.prepare(ctx, dirs, log); err != nil {
+		return err
+	}
 	plane := controlPlane{
 		api: cfg.api, databaseURL: cfg.database.url, log: log,
 		hosts:      []hostclient.Member{{ID: localHost, Address: dirs.agentAddress()}},

@@ -32,7 +32,7 @@ type Config struct {
 	// MemoryReserveMB is kept for the host itself; 0 is 1024.
 	MemoryReserveMB int
 	// DiskReserveBytes of free space are kept: new sandboxes are refused
-	// below it, while pause may still use it; 0 is 2 GiB.
+	// below it, while pause may still use it; 0 is DefaultDiskReserveBytes.
 	DiskReserveBytes uint64
 	// MinIsolation refuses sandboxes on a host that isolates less.
 	MinIsolation sandbox.Isolation
@@ -75,11 +75,14 @@ type Deps struct {
 
 const maxDirLength = 60
 
+// DefaultDiskReserveBytes is enough to pause a few sandboxes.
+const DefaultDiskReserveBytes = 2 << 30
+
 func (c Config) withDefaults() Config {
 	setDefault(&c.BootTimeout, 45*time.Second)
 	setDefault(&c.PauseGrace, 500*time.Millisecond)
 	setDefault(&c.MemoryReserveMB, 1024)
-	setDefault(&c.DiskReserveBytes, 2<<30)
+	setDefault(&c.DiskReserveBytes, DefaultDiskReserveBytes)
 	setDefault(&c.UIDBase, 700_000)
 	setDefault(&c.MemoryOvercommit, 1)
 	setDefault(&c.BootConcurrency, hostCPUs())

@@ -55,6 +55,7 @@ var law = map[string][]string{
 	"internal/host/vmm/vmmtest":  {"internal/host/vmm"},
 	"internal/host/vmm/kvmprobe": {"internal/fault"},
 	"internal/host/vmm/tsc":      {"internal/fault"},
+	"internal/host/datafs":       {"internal/fault"},
 	"internal/host/disk":         {"internal/fault"},
 	"internal/host/network":      {"internal/fault", "internal/undo"},
 	"internal/host/image":        {"internal/fault"},

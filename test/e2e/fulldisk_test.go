@@ -23,7 +23,7 @@ func TestFullDisk(t *testing.T) {
 	// Below the reserve there are no new sandboxes, but a pause still works.
 	fill(t, ballast, 1<<30)
 	a := call(t, s.Client, "POST", "/v1/sandboxes", `{"memory_mb":256}`)
-	a.wantError(t, 503, "disk_full")
+	a.wantError(t, 503, "disk_reserve")
 	if a.header.Get("Retry-After") == "" {
 		t.Error("503 without Retry-After")
 	}
@@ -37,7 +37,7 @@ func TestFullDisk(t *testing.T) {
 	fill(t, ballast, 8<<20)
 	goesOn(t, s.Client, sb.ID, "1")
 	_, err = s.Pause(t.Context(), sb.ID)
-	wantFailure(t, err, 503, "disk_full")
+	wantFailure(t, err, 503, "disk_reserve")
 	goesOn(t, s.Client, sb.ID, "1")
 
 	check(t, os.Remove(ballast))

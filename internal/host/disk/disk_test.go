@@ -169,10 +169,93 @@ func TestReserve(t *testing.T) {
 	if err := disk.CheckReserve(dir, 0); err != nil {
 		t.Error(err)
 	}
-	err = disk.CheckReserve(dir, total+1)
-	if !fault.Is(err, fault.NoCapacity) || fault.ReasonOf(err) != "disk_full" {
-		t.Errorf("reserve over the size of the disk: %v", err)
+	mounted(t, func(dir string) {
+		if err := disk.CheckReserve(dir, 8<<20); err != nil {
+			t.Errorf("a reserve that is just there: %v", err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "ballast"), make([]byte, 3<<20), 0o600); err != nil {
+			t.Error(err)
+		}
+		err := disk.CheckReserve(dir, 8<<20)
+		if !fault.Is(err, fault.NoCapacity) || fault.ReasonOf(err) != "disk_reserve" {
+			t.Errorf("below the reserve: %v, want NoCapacity", err)
+		}
+		if err == nil || !strings.Contains(fault.As(err).Public, "5 MB are free and 8 MB are kept") {
+			t.Errorf("the sentence does not say how much is free and kept: %v", err)
+		}
+	}, "-t", "tmpfs", "-o", "size=8m", "tmpfs")
+}
+
+func TestUsageOfATree(t *testing.T) {
+	dir := t.TempDir()
+	file, other := filepath.Join(dir, "a", "file"), filepath.Join(t.TempDir(), "other")
+	for _, name := range []string{file, other} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, bytes.Repeat([]byte{1}, 1<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
+	if err := os.Truncate(file, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Link(file, filepath.Join(dir, "again")), os.Symlink(other, filepath.Join(dir, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	// One megabyte, with some for directories: no hole, no second name, no
+	// link's target.
+	if n := mustUsage(t, dir); n < 1<<20 || n > 1<<20+64<<10 {
+		t.Errorf("%d bytes, want a little more than one megabyte", n)
+	}
+	if n := mustUsage(t, filepath.Join(dir, "link")); n > 64<<10 {
+		t.Errorf("a link takes %d bytes", n)
+	}
+	if _, err := disk.Usage(filepath.Join(dir, "nosuch")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("usage of nothing: %v", err)
+	}
+}
+
+// TestLayerHasAFixedSize: the layer's file system fills before its file grows,
+// so that its size is what a sandbox can take of the host's disk.
+func TestLayerHasAFixedSize(t *testing.T) {
+	const size = 64 << 20
+	path := filepath.Join(t.TempDir(), "rw.img")
+	if err := disk.Create(t.Context(), path, size); err != nil {
+		t.Fatal(err)
+	}
+	mounted(t, func(dir string) {
+		err := os.WriteFile(filepath.Join(dir, "much"), make([]byte, size), 0o600)
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("more than the layer holds: %v, want ENOSPC", err)
+		}
+	}, "-o", "loop", path)
+	if info, err := os.Stat(path); err != nil || info.Size() != size {
+		t.Errorf("the layer is now %v, %v", info, err)
+	}
+	if used := mustUsage(t, path); used > size+1<<20 {
+		t.Errorf("it takes %d bytes of the host's disk", used)
+	}
+}
+
+// TestSpaceBelowALoop: a sparse file on a small disk promises more than it has.
+func TestSpaceBelowALoop(t *testing.T) {
+	mounted(t, func(dir string) {
+		path := filepath.Join(dir, "rw.img")
+		inner := filepath.Join(dir, "inner")
+		if err := errors.Join(disk.Create(t.Context(), path, 1<<30), os.Mkdir(inner, 0o700)); err != nil {
+			t.Error(err)
+			return
+		}
+		if out, err := exec.Command("mount", "-o", "loop", path, inner).CombinedOutput(); err != nil {
+			t.Errorf("mount: %v\n%s", err, out)
+			return
+		}
+		total, free, err := disk.Space(inner)
+		if err != nil || total < 900<<20 || free > 32<<20 {
+			t.Errorf("%d of %d bytes are free, %v; the disk below has 32 MB", free, total, err)
+		}
+	}, "-t", "tmpfs", "-o", "size=32m", "tmpfs")
 }
 
 // mounted runs check with a directory on which args were mounted. The mount

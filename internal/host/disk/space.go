@@ -3,7 +3,10 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -68,36 +71,77 @@ func probeFile(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// Usage returns how many bytes of the host's disk the file at path takes,
-// which for a sparse file is less than its size. Blocks shared with a clone
-// count in both.
+// Usage returns how many bytes of the host's disk the file at path takes, or,
+// for a directory, all that is below it. For a sparse file that is less than
+// its size. Links are not followed; a file with several names counts once;
+// blocks shared with a clone count in both. What is removed meanwhile does not
+// count, but path itself must be there.
 func Usage(path string) (int64, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
+	type inode struct{ dev, ino uint64 }
+	seen := make(map[inode]bool)
+	total := int64(0)
+	err := filepath.WalkDir(path, func(name string, _ fs.DirEntry, err error) error {
+		var st unix.Stat_t
+		if err == nil {
+			err = unix.Lstat(name, &st)
+		}
+		switch at := (inode{st.Dev, st.Ino}); {
+		case errors.Is(err, fs.ErrNotExist) && name != path:
+			return nil
+		case err != nil:
+			return &os.PathError{Op: "usage", Path: name, Err: err}
+		case st.Nlink > 1 && seen[at]:
+			return nil
+		default:
+			seen[at] = true
+		}
+		total += st.Blocks * 512 // st_blocks is in units of 512 bytes (stat(2))
+		return nil
+	})
+	if err != nil {
+		return 0, err
 	}
-	return st.Blocks * 512, nil // st_blocks is in units of 512 bytes (stat(2))
+	return total, nil
 }
 
 // Space returns the size of the file system that holds dir, and what an
-// ordinary user could still write to it, in bytes.
+// ordinary user could still write to it, in bytes. A file system in a sparse
+// file has no more room than what that file can still grow by.
 func Space(dir string) (total, free uint64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	return st.Blocks * uint64(st.Frsize), st.Bavail * uint64(st.Frsize), nil
+	total, free = st.Blocks*uint64(st.Frsize), st.Bavail*uint64(st.Frsize)
+	if file := backingFile(dir); file != "" && unix.Statfs(filepath.Dir(file), &st) == nil {
+		free = min(free, st.Bavail*uint64(st.Frsize))
+	}
+	return total, free, nil
 }
 
-// CheckReserve returns a fault of kind NoCapacity, reason disk_full, if less
-// than reserve bytes are free on the file system that holds dir.
+// backingFile is the file that holds the file system of dir, where that is
+// mounted from a loop device; empty where it is not, or cannot be told.
+func backingFile(dir string) string {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return ""
+	}
+	path, err := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/loop/backing_file", unix.Major(st.Dev), unix.Minor(st.Dev)))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(string(path), "\n")
+}
+
+// CheckReserve returns a fault of kind NoCapacity, reason disk_reserve, if
+// less than reserve bytes are free for dir.
 func CheckReserve(dir string, reserve uint64) error {
 	_, free, err := Space(dir)
 	if err != nil {
 		return err
 	}
 	if free < reserve {
-		return fault.New(fault.NoCapacity, "disk_full",
+		return fault.New(fault.NoCapacity, "disk_reserve",
 			"the host's disk is nearly full: %d MB are free and %d MB are kept in reserve", free>>20, reserve>>20)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/wrenn-dev/wrenn/internal/host/datafs"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
 )
 
@@ -40,8 +41,11 @@ type Check struct {
 
 // Config is what the host agent of this machine would be started with.
 type Config struct {
-	// DataDir holds sandboxes; it need not exist yet.
-	DataDir string
+	// Data is where sandboxes are kept; it need not exist yet, and need not
+	// have a file system of its own.
+	Data datafs.Place
+	// DiskReserveBytes is the free space below which sandboxes are refused.
+	DiskReserveBytes uint64
 	// ImageDir holds kernels and templates; it need not exist yet.
 	ImageDir string
 	// Acceleration is the operator's wish.
@@ -74,7 +78,7 @@ func Run(ctx context.Context, cfg Config) []Check {
 		checkForwarding(),
 		checkCgroups(),
 	}
-	checks = append(checks, checkData(cfg.DataDir)...)
+	checks = append(checks, checkData(cfg.Data, cfg.DiskReserveBytes)...)
 	checks = append(checks, checkImages(cfg.ImageDir)...)
 	checks = append(checks, checkTools()...)
 	if !cfg.ExternalDatabase {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/host/datafs"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
 )
 
@@ -18,7 +19,10 @@ func TestMain(m *testing.M) {
 func TestRunIsQuickAndLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	began := time.Now()
-	checks := Run(t.Context(), Config{DataDir: filepath.Join(dir, "not", "there"), ImageDir: filepath.Join(dir, "images")})
+	checks := Run(t.Context(), Config{
+		Data:     datafs.Place{Image: filepath.Join(dir, "not", "there.xfs"), Dir: filepath.Join(dir, "not", "there")},
+		ImageDir: filepath.Join(dir, "images"),
+	})
 	t.Logf("%v\n%s", time.Since(began), Text(checks))
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("took %v", took)
@@ -36,7 +40,7 @@ func TestRunIsQuickAndLeavesNothing(t *testing.T) {
 	for _, name := range []string{
 		"system", "rights", "kvm", "acceleration", "qemu", "tap devices", "network", "control groups",
 		"data directory", "free space", "memory", "processors", "guest kernel", "templates",
-		"postgresql", "mmdebstrap", "mkfs.erofs", "mke2fs",
+		"postgresql", "mmdebstrap", "mkfs.erofs", "mke2fs", "mkfs.xfs",
 	} {
 		if !seen[name] {
 			t.Errorf("nobody looked at %q", name)

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/datafs"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
 )
@@ -19,46 +21,59 @@ const lowSpace = 10 << 30
 
 // checkData looks at the file system that the data directory is in or will be
 // made in.
-func checkData(dir string) []Check {
+func checkData(data datafs.Place, reserve uint64) []Check {
 	c := Check{Name: "data directory", Status: OK}
-	at, err := nearest(dir)
+	at, err := nearest(data.Dir)
 	if err != nil {
-		c.Status, c.Found, c.Detail = Fail, dir+" cannot be used", err.Error()
+		c.Status, c.Found, c.Detail = Fail, data.Dir+" cannot be used", err.Error()
 		return []Check{c}
 	}
-	c.Found = dir
-	if at != filepath.Clean(dir) {
+	c.Found = data.Dir
+	if at != filepath.Clean(data.Dir) {
 		c.Found += " (not made yet)"
 	}
-	return []Check{checkReflink(c, at, dir), checkSpace(at)}
+	return []Check{checkReflink(c, at, data), checkSpace(at, reserve)}
 }
 
-// checkReflink tries the file system at an existing directory on behalf of dir.
-func checkReflink(c Check, at, dir string) Check {
+// checkReflink tries the file system at an existing directory on behalf of
+// data.
+func checkReflink(c Check, at string, data datafs.Place) Check {
+	own, err := data.Exists()
+	if f := fault.As(err); f != nil && f.Kind == fault.WrongState {
+		c.Status, c.Detail = Fail, f.Public
+		return c
+	}
 	can, err := disk.Probe(at)
 	switch {
 	case err != nil:
 		c.Status, c.Detail = Warn, "files cannot be made there: "+err.Error()
 	case can.Reflink:
 		c.Found += " on " + can.FS + ", copies share blocks (reflink)"
+	case own:
+		c.Found += ", copies share blocks (reflink) once the next start mounts " + data.Image
 	default:
 		c.Status = Warn
 		c.Found += " on " + can.FS + ", no reflink"
-		c.Detail = "the disk of each new sandbox is copied; on xfs or btrfs copies would be instant and free"
-		c.Fix = "mkfs.xfs -m reflink=1 DEVICE && mount DEVICE " + dir
+		c.Detail = "the disk of each new sandbox is copied; on xfs or btrfs copies are instant and free, " +
+			"and an xfs in a file can be made as long as the directory is empty"
+		c.Fix = "wrenn up --data-fs xfs"
 	}
 	return c
 }
 
-func checkSpace(dir string) Check {
+func checkSpace(dir string, reserve uint64) Check {
 	c := Check{Name: "free space", Status: OK}
 	total, free, err := disk.Space(dir)
 	if err != nil {
 		c.Status, c.Found, c.Detail = Warn, "unknown", err.Error()
 		return c
 	}
-	c.Found = fmt.Sprintf("%d GB of %d GB", free>>30, total>>30)
-	if free < lowSpace {
+	c.Found = fmt.Sprintf("%d MB of %d MB, %d MB of them in reserve", free>>20, total>>20, reserve>>20)
+	switch {
+	case free < reserve:
+		c.Status = Fail
+		c.Detail = "new sandboxes are refused below the reserve, which is kept for pausing those that run"
+	case free < lowSpace:
 		c.Status = Warn
 		c.Detail = fmt.Sprintf("below %d GB templates and snapshots may not fit", lowSpace>>30)
 	}
@@ -103,12 +118,14 @@ func checkImages(dir string) []Check {
 	if k, err := store.Kernel(); err == nil {
 		kernel = Check{Name: "guest kernel", Status: OK, Found: k.Release}
 	}
-	if all, err := store.Templates(); err == nil && len(all) > 0 {
-		names := make([]string, len(all))
-		for i, t := range all {
-			names[i] = t.Name
-		}
-		templates = Check{Name: "templates", Status: OK, Found: strings.Join(names, ", ")}
+	all, err := store.Templates()
+	if err != nil || len(all) == 0 {
+		return []Check{kernel, templates}
 	}
-	return []Check{kernel, templates}
+	names := make([]string, len(all))
+	for i, t := range all {
+		names[i] = t.Name
+	}
+	templates = Check{Name: "templates", Status: OK, Found: strings.Join(names, ", ")}
+	return []Check{kernel, templates, checkSharing(all, "/proc")}
 }

@@ -6,12 +6,13 @@ import (
 )
 
 // tools are the programs that images and disks are made with. Only mke2fs is
-// needed once the images are there.
+// needed once the images and the data's file system are there.
 var tools = []struct {
 	program, pkg, use string
 	missing           Status
 }{
 	{"mke2fs", "e2fsprogs", "makes the writable disk of each sandbox", Fail},
+	{"mkfs.xfs", "xfsprogs", "makes a file system whose files share blocks (--data-fs xfs)", Warn},
 	{"mmdebstrap", "mmdebstrap", "builds templates", Warn},
 	{"mkfs.erofs", "erofs-utils", "builds templates", Warn},
 }
