@@ -29,18 +29,34 @@ func TestAgentChild(t *testing.T) {
 	gen, err := strconv.ParseUint(args[5], 10, 64)
 	check(t, err)
 	ref := sandbox.Ref{ID: sandbox.ID(args[4]), Generation: sandbox.Generation(gen)}
-	armed := false
-	m, err := host.Open(t.Context(), host.Config{
+	armed := op == "pool"
+	filled := make(chan struct{}, 8)
+	cfg := host.Config{
 		Dir: dir, DiskReserveBytes: 1, TemplateDir: templates, Nameservers: []string{"192.0.2.53"},
 		OnStep: func(s string) {
 			if armed && s == step {
 				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			}
+			if s == host.StepPoolReady {
+				filled <- struct{}{}
+			}
 		},
-	}, hosttest.Deps(t, name))
+	}
+	if op == "pool" || op == "assign" {
+		cfg.Pools = []host.PoolKind{{Spec: smallSpec, Size: 1}}
+	}
+	m, err := host.Open(t.Context(), cfg, hosttest.Deps(t, name))
 	check(t, err)
+	if cfg.Pools != nil {
+		<-filled
+	}
 	armed = true
 	switch op {
+	case "assign":
+		awaitPool(t, m, 1)
+		_, err = m.Create(t.Context(), ref, smallSpec)
+	case "snapshot":
+		_, err = m.Snapshot(t.Context(), ref, crashSnapshot, false)
 	case "create":
 		_, err = m.Create(t.Context(), ref, smallSpec)
 	case "pause":
@@ -52,6 +68,9 @@ func TestAgentChild(t *testing.T) {
 	}
 	t.Fatalf("%s ended without reaching %s: %v", op, step, err)
 }
+
+// crashSnapshot is the snapshot that op "snapshot" takes.
+const crashSnapshot sandbox.SnapshotID = "crashsnapshot"
 
 // crash runs op in an agent of its own that is killed before step, then opens
 // the agent that follows it.
@@ -101,7 +120,7 @@ func TestAgentKilledWhileMakingATemplate(t *testing.T) {
 	b.open()
 	t.Cleanup(b.end)
 	for _, step := range []string{
-		host.StepTemplateVMM, host.StepTemplateGuest, host.StepPauseMemory,
+		host.StepTemplateVMM, host.StepTemplateGuest, host.StepTemplatePublish,
 	} {
 		ref := newRef()
 		b.crash("create", ref, step)
@@ -158,6 +177,63 @@ func TestAgentKilledDuringDestroy(t *testing.T) {
 		b.crash("destroy", ref, step)
 		if s := b.state(ref.ID); s.State != sandbox.Stopped || s.StopReason != sandbox.ReasonDestroyed {
 			t.Fatalf("%s: the sandbox is %q (%s)", step, s.State, s.StopReason)
+		}
+		check(t, b.Destroy(t.Context(), ref, ""))
+		b.nothingLeft()
+	}
+}
+
+// TestAgentKilledDuringSnapshot: the sandbox goes on, and the snapshot is whole
+// or not there.
+func TestAgentKilledDuringSnapshot(t *testing.T) {
+	b := newBench(t, "wksnp")
+	ref := b.create()
+	b.sh(ref, counter)
+	last := 0
+	for _, step := range host.Steps()["snapshot"] {
+		b.crash("snapshot", ref, step)
+		if s := b.state(ref.ID); s.State != sandbox.Running {
+			t.Fatalf("killed before %s, the sandbox is %q (%s)", step, s.State, s.StopReason)
+		}
+		first := atoi(t, b.sh(ref, "cat /tmp/n"))
+		second := atoi(t, b.sh(ref, "sleep 0.3; cat /tmp/n"))
+		if first < last || second <= first {
+			t.Fatalf("killed before %s: the counter went %d, %d, %d", step, last, first, second)
+		}
+		last = second
+		if names, _ := filepath.Glob(b.dir + "/n/*"); len(names) != 0 {
+			t.Fatalf("killed before %s: left %v", step, names)
+		}
+	}
+	_, err := b.Snapshot(t.Context(), ref, crashSnapshot, false)
+	check(t, err)
+	child := newRef()
+	_, err = b.CreateFrom(t.Context(), child, smallSpec, crashSnapshot)
+	check(t, err)
+	if n := atoi(t, b.sh(child, "cat /tmp/n")); n < last {
+		t.Fatalf("the copy's counter stands at %d, the original's stood at %d", n, last)
+	}
+	check(t, b.DeleteSnapshot(t.Context(), crashSnapshot))
+}
+
+// TestAgentKilledDuringRefill: nothing of a half-made warm clone is left.
+func TestAgentKilledDuringRefill(t *testing.T) {
+	b := newBench(t, "wkpoo")
+	for _, step := range host.Steps()["pool"] {
+		b.crash("pool", newRef(), step)
+		b.nothingLeft()
+	}
+}
+
+// TestAgentKilledDuringAssign: a clone that was being given out is either a
+// sandbox or gone.
+func TestAgentKilledDuringAssign(t *testing.T) {
+	b := newBench(t, "wkass")
+	for _, step := range host.Steps()["assign"] {
+		ref := newRef()
+		b.crash("assign", ref, step)
+		if s := b.state(ref.ID); s.State != sandbox.Stopped || s.StopReason != sandbox.ReasonBootFailed {
+			t.Fatalf("%s: the half-made sandbox is %q (%s), want stopped (boot_failed)", step, s.State, s.StopReason)
 		}
 		check(t, b.Destroy(t.Context(), ref, ""))
 		b.nothingLeft()

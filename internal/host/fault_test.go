@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -195,28 +196,74 @@ func TestBurst(t *testing.T) {
 	}
 }
 
-func TestDamagedSnapshotIsRefused(t *testing.T) {
+// TestDamagedPauseIsRefused damages each file of a pause in turn.
+func TestDamagedPauseIsRefused(t *testing.T) {
 	b := newBench(t, "wdam")
+	ref := b.create()
+	b.sh(ref, "echo kept >/dev/shm/kept")
+	_, err := b.Pause(t.Context(), ref)
+	check(t, err)
+	dir := b.dir + "/s/" + string(ref.ID) + "/pause-1/"
+	ref.Generation++
+	for _, name := range []string{"state", "diff", "manifest.json"} {
+		path := dir + name
+		data, err := os.ReadFile(path)
+		check(t, err)
+		for _, at := range []int{0, len(data) / 2, len(data) - 1} {
+			data[at] ^= 1
+			check(t, os.WriteFile(path, data, 0o600))
+			_, err := b.Resume(t.Context(), ref)
+			if reason := fault.ReasonOf(err); reason != "snapshot_damaged" && reason != "snapshot_incompatible" && name != "manifest.json" || err == nil {
+				t.Fatalf("resume with byte %d of %s changed: %v", at, name, err)
+			}
+			if s := b.state(ref.ID); s.State != sandbox.Paused {
+				t.Fatalf("after a refused resume it is %s", s.State)
+			}
+			data[at] ^= 1
+			check(t, os.WriteFile(path, data, 0o600))
+		}
+	}
+	_, err = b.Resume(t.Context(), ref)
+	check(t, err)
+	if got := b.sh(ref, "cat /dev/shm/kept"); got != "kept" {
+		t.Fatal("the sandbox does not work after the pause was mended")
+	}
+}
+
+// TestForeignSnapshotIsRefused: what was taken on another kind of machine says
+// what differs, and is not loaded.
+func TestForeignSnapshotIsRefused(t *testing.T) {
+	b := newBench(t, "wfor")
 	ref := b.create()
 	_, err := b.Pause(t.Context(), ref)
 	check(t, err)
-	state := b.dir + "/s/" + string(ref.ID) + "/snap-1/state"
-	data, err := os.ReadFile(state)
+	path := b.dir + "/s/" + string(ref.ID) + "/pause-1/manifest.json"
+	whole, err := os.ReadFile(path)
 	check(t, err)
-	data[len(data)/2] ^= 1
-	check(t, os.WriteFile(state, data, 0o600))
 	ref.Generation++
-	if _, err := b.Resume(t.Context(), ref); fault.ReasonOf(err) != "snapshot_damaged" {
-		t.Fatalf("resume from a damaged snapshot: %v", err)
+	for _, what := range []string{"version", "cpu", "cmdline"} {
+		var mf map[string]any
+		check(t, json.Unmarshal(whole, &mf))
+		print := mf["fingerprint"].(map[string]any)
+		key := ""
+		for k := range print {
+			if strings.Contains(k, what) {
+				key = k
+			}
+		}
+		if key == "" {
+			continue
+		}
+		print[key] = "another"
+		data, err := json.Marshal(mf)
+		check(t, err)
+		check(t, os.WriteFile(path, data, 0o600))
+		_, err = b.Resume(t.Context(), ref)
+		if fault.ReasonOf(err) != "snapshot_incompatible" || !strings.Contains(fault.As(err).Public, key) {
+			t.Fatalf("resume with another %s: %v", key, err)
+		}
 	}
-	if s := b.state(ref.ID); s.State != sandbox.Paused {
-		t.Fatalf("after a refused resume it is %s", s.State)
-	}
-	data[len(data)/2] ^= 1
-	check(t, os.WriteFile(state, data, 0o600))
+	check(t, os.WriteFile(path, whole, 0o600))
 	_, err = b.Resume(t.Context(), ref)
 	check(t, err)
-	if got := b.sh(ref, "echo whole"); got != "whole" {
-		t.Fatal("the sandbox does not work after the snapshot was mended")
-	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -32,14 +33,21 @@ type bench struct {
 	dir  string
 	// templates is where template snapshots are.
 	templates string
+	// configure, when set, changes the configuration of every agent.
+	configure func(*host.Config)
 	deps      host.Deps
 	*host.Manager
 }
 
 // newBench opens an agent of its own under name.
-func newBench(t testing.TB, name string) *bench {
+func newBench(t testing.TB, name string, configure ...func(*host.Config)) *bench {
 	t.Helper()
 	b := &bench{t: t, name: name, dir: hosttest.Dir(t), templates: hosttest.TemplateDir()}
+	b.configure = func(cfg *host.Config) {
+		for _, change := range configure {
+			change(cfg)
+		}
+	}
 	b.open()
 	t.Cleanup(b.end)
 	return b
@@ -48,10 +56,14 @@ func newBench(t testing.TB, name string) *bench {
 func (b *bench) open() {
 	b.t.Helper()
 	b.deps = hosttest.Deps(b.t, b.name)
-	m, err := host.Open(b.t.Context(), host.Config{
+	cfg := host.Config{
 		Dir: b.dir, DiskReserveBytes: 1, TemplateDir: b.templates, Nameservers: []string{"192.0.2.53"},
 		BootTimeout: hosttest.Patience(b.t, 45*time.Second),
-	}, b.deps)
+	}
+	if b.configure != nil {
+		b.configure(&cfg)
+	}
+	m, err := host.Open(b.t.Context(), cfg, b.deps)
 	if err != nil {
 		b.t.Fatalf("open the host: %v", err)
 	}
@@ -76,15 +88,27 @@ func (b *bench) end() {
 			b.t.Errorf("destroy %s: %v", s.Ref.ID, err)
 		}
 	}
-	b.nothingLeft()
+	snapshots, err := b.Snapshots()
+	check(b.t, err)
+	for _, s := range snapshots {
+		check(b.t, b.DeleteSnapshot(context.Background(), s.ID))
+	}
+	// Only a closed agent has no warm clones.
+	driver, groups := b.deps.Driver, b.deps.Cgroups
 	b.close()
-	check(b.t, b.deps.Cgroups.Close())
+	b.nothingLeftOf(driver)
+	check(b.t, groups.Close())
 }
 
 // nothingLeft checks that no process, namespace or file remains.
 func (b *bench) nothingLeft() {
 	b.t.Helper()
-	found, err := b.deps.Driver.Find(b.dir)
+	b.nothingLeftOf(b.deps.Driver)
+}
+
+func (b *bench) nothingLeftOf(driver vmm.Driver) {
+	b.t.Helper()
+	found, err := driver.Find(b.dir)
 	check(b.t, err)
 	if len(found) != 0 {
 		b.t.Errorf("VM processes left: %+v", found)
@@ -92,7 +116,7 @@ func (b *bench) nothingLeft() {
 	if names, _ := filepath.Glob("/run/netns/" + b.name + "-*"); len(names) != 0 {
 		b.t.Errorf("namespaces left: %v", names)
 	}
-	if names, _ := filepath.Glob(b.dir + "/s/*"); len(names) != 0 {
+	if names, _ := filepath.Glob(b.dir + "/[sbn]/*"); len(names) != 0 {
 		b.t.Errorf("files left: %v", names)
 	}
 }

@@ -32,6 +32,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/tsc"
 )
 
+// MiB is a mebibyte, in bytes.
+const MiB = 1 << 20
+
 // Required reports whether WRENN_REQUIRE, a comma list, demands what.
 func Required(what string) bool {
 	for name := range strings.SplitSeq(os.Getenv("WRENN_REQUIRE"), ",") {

@@ -1,0 +1,324 @@
+package host_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// witness is a program that runs in the parent before it is copied, so that
+// its copies are the same process with the same memory. Asked through a pipe,
+// each says what it sees.
+const witness = `
+import json, os, socket, sys, time, uuid
+kept = open("/root/kept")
+kept.readline()
+server = socket.create_server(("127.0.0.1", 7777))
+def isn():
+    c = socket.socket()
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    c.bind(("127.0.0.1", 40001))
+    c.connect(("127.0.0.1", 7777))
+    c.setsockopt(socket.IPPROTO_TCP, 19, 1)
+    c.setsockopt(socket.IPPROTO_TCP, 20, 2)
+    n = c.getsockopt(socket.IPPROTO_TCP, 21)
+    c.setsockopt(socket.IPPROTO_TCP, 19, 0)
+    return n
+def read(path):
+    return open(path).read().strip()
+os.mkfifo("/tmp/ask"); os.mkfifo("/tmp/answer")
+open("/tmp/ready", "w").close()
+while True:
+    open("/tmp/ask").read()
+    said = dict(urandom=os.urandom(16).hex(), uuid=str(uuid.uuid4()), kernel=read("/proc/sys/kernel/random/uuid"),
+        machine=read("/etc/machine-id"), boot=read("/proc/sys/kernel/random/boot_id"), host=socket.gethostname(),
+        isn=isn(), rest=kept.read(), time=time.time())
+    with open("/tmp/answer", "w") as f:
+        f.write(json.dumps(said))
+`
+
+type testimony struct {
+	URandom string  `json:"urandom"`
+	UUID    string  `json:"uuid"`
+	Kernel  string  `json:"kernel"`
+	Machine string  `json:"machine"`
+	Boot    string  `json:"boot"`
+	Host    string  `json:"host"`
+	ISN     int64   `json:"isn"`
+	Rest    string  `json:"rest"`
+	Time    float64 `json:"time"`
+}
+
+const ask = "echo >/tmp/ask; cat /tmp/answer"
+
+// forkChildren is how many copies TestFork makes.
+const forkChildren = 100
+
+// TestFork makes many copies of a running sandbox and asks all of them who they
+// are.
+func TestFork(t *testing.T) {
+	b := newBench(t, "wfork", func(cfg *host.Config) { cfg.MemoryOvercommit = 8 })
+	parent := b.create()
+	b.sh(parent, "cat >/root/witness.py <<'EOF'\n"+witness+"\nEOF\nprintf 'first\\nsecond\\nthird\\n' >/root/kept")
+	b.sh(parent, "setsid python3 /root/witness.py >/root/log 2>&1 & until [ -e /tmp/ready ]; do sleep 0.1; done")
+	b.sh(parent, counter)
+
+	const id sandbox.SnapshotID = "forktest"
+	snap, err := b.Snapshot(t.Context(), parent, id, true)
+	check(t, err)
+	t.Logf("the parent stood still for %s", snap.PauseWindow)
+	counted := atoi(t, b.sh(parent, "cat /tmp/n"))
+
+	refs := make([]sandbox.Ref, forkChildren)
+	var group errgroup.Group
+	group.SetLimit(2)
+	start := time.Now()
+	for i := range refs {
+		refs[i] = newRef()
+		group.Go(func() error {
+			s, err := b.CreateFrom(t.Context(), refs[i], smallSpec, id)
+			if err == nil {
+				checkHygiene(t, s, true)
+			}
+			return err
+		})
+	}
+	check(t, group.Wait())
+	t.Logf("%d children in %s", forkChildren, time.Since(start))
+	check(t, b.DeleteSnapshot(t.Context(), id)) // its children need it no less
+
+	if n := atoi(t, b.sh(parent, "cat /tmp/n")); n <= counted {
+		t.Fatalf("the parent's counter went from %d to %d", counted, n)
+	}
+	var mu sync.Mutex
+	seen := make(map[string]string)
+	unique := func(who sandbox.ID, kind, value string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if other, ok := seen[kind+value]; ok || value == "" {
+			return fmt.Errorf("%s and %s have the same %s %q", who, other, kind, value)
+		}
+		seen[kind+value] = string(who)
+		return nil
+	}
+	for _, ref := range append(refs, parent) {
+		group.Go(func() error {
+			before := time.Now()
+			out, err := b.trySh(t.Context(), ref, ask)
+			if err != nil {
+				return err
+			}
+			return examine(ref.ID, out, before, unique)
+		})
+	}
+	check(t, group.Wait())
+	first := atoi(t, b.sh(refs[0], "cat /tmp/n"))
+	if second := atoi(t, b.sh(refs[0], "sleep 0.3; cat /tmp/n")); second <= first {
+		t.Fatalf("a child's counter went %d, %d", first, second)
+	}
+	for _, ref := range refs {
+		group.Go(func() error { return b.Destroy(t.Context(), ref, "") })
+	}
+	check(t, group.Wait())
+	if _, err := os.Stat(b.dir + "/n/" + string(id)); !os.IsNotExist(err) {
+		t.Fatalf("the deleted snapshot outlives its last child: %v", err)
+	}
+}
+
+// clockTolerance is how far a guest's clock may be off.
+const clockTolerance = 50 * time.Millisecond
+
+func examine(id sandbox.ID, out string, before time.Time, unique func(sandbox.ID, string, string) error) error {
+	after := time.Now()
+	var said testimony
+	if err := json.Unmarshal([]byte(out), &said); err != nil {
+		return fmt.Errorf("%s said %q: %w", id, out, err)
+	}
+	at := time.Unix(0, int64(said.Time*1e9))
+	switch {
+	case at.Before(before.Add(-clockTolerance)) || at.After(after.Add(clockTolerance)):
+		return fmt.Errorf("%s has %s, which is not between %s and %s", id, at, before, after)
+	case said.Rest != "second\nthird\n":
+		return fmt.Errorf("%s read %q from the file that its parent had opened", id, said.Rest)
+	case !strings.Contains(said.Host, string(id)):
+		return fmt.Errorf("%s is called %q", id, said.Host)
+	}
+	for kind, value := range map[string]string{
+		"urandom": said.URandom, "uuid": said.UUID, "kernel uuid": said.Kernel, "machine id": said.Machine,
+		"boot id": said.Boot, "initial sequence number": fmt.Sprint(said.ISN),
+	} {
+		if err := unique(id, kind, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestSnapshotLeavesTheSandboxAlone: a command under way, its connection and an
+// open TCP connection inside go on as if nothing had happened.
+func TestSnapshotLeavesTheSandboxAlone(t *testing.T) {
+	b := newBench(t, "wsnap")
+	ref := b.create()
+	done := make(chan string, 1)
+	go func() {
+		out, err := b.trySh(t.Context(), ref, "touch /tmp/begun; for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.2; done")
+		done <- fmt.Sprint(strings.ReplaceAll(out, "\n", ","), err)
+	}()
+	b.sh(ref, "until [ -e /tmp/begun ]; do sleep 0.05; done")
+	for i := range 3 {
+		snap, err := b.Snapshot(t.Context(), ref, sandbox.SnapshotID(fmt.Sprint("named", i)), false)
+		check(t, err)
+		if snap.PauseWindow <= 0 || snap.Bytes == 0 || snap.Users != 0 {
+			t.Fatalf("snapshot %+v", snap)
+		}
+	}
+	if got := <-done; got != "1,2,3,4,5,6,7,8,9,10<nil>" {
+		t.Fatalf("the command that was under way wrote %q", got)
+	}
+	// The command was under way in the copy too, and goes on there.
+	child := newRef()
+	_, err := b.CreateFrom(t.Context(), child, smallSpec, "named0")
+	check(t, err)
+	if got := b.sh(child, "echo copy"); got != "copy" {
+		t.Fatalf("got %q", got)
+	}
+	all, err := b.Snapshots()
+	check(t, err)
+	if len(all) != 3 {
+		t.Fatalf("%d snapshots are listed", len(all))
+	}
+	again, err := b.Snapshot(t.Context(), ref, "named1", false)
+	check(t, err) // the same question again gets the same answer
+	if again.ID != "named1" {
+		t.Fatalf("got %+v", again)
+	}
+	if _, err := b.Snapshot(t.Context(), child, "named1", false); !fault.Is(err, fault.Exists) {
+		t.Fatalf("a second snapshot of the same id: %v", err)
+	}
+}
+
+// TestSnapshotOfAPausedSandbox and of its copies, over a restart of the agent.
+func TestSnapshotOfAPausedSandbox(t *testing.T) {
+	b := newBench(t, "wsnpp")
+	ref := b.create()
+	b.sh(ref, counter)
+	b.sh(ref, "echo kept >/dev/shm/kept; echo kept >/root/kept")
+	_, err := b.Pause(t.Context(), ref)
+	check(t, err)
+	_, err = b.Snapshot(t.Context(), ref, "ofpaused", false)
+	check(t, err)
+	check(t, b.Destroy(t.Context(), ref, "")) // a snapshot outlives its sandbox
+	b.close()
+	b.open()
+	child := newRef()
+	s, err := b.CreateFrom(t.Context(), child, sandbox.Spec{Env: map[string]string{"MORE": "yes"}}, "ofpaused")
+	check(t, err)
+	checkHygiene(t, s, true)
+	if s.Spec.MemoryMB != smallSpec.MemoryMB || s.Source != host.SourceFork {
+		t.Fatalf("the copy is %+v", s)
+	}
+	if got := b.sh(child, "cat /dev/shm/kept /root/kept; echo $MORE"); got != "kept\nkept\nyes" {
+		t.Fatalf("got %q", got)
+	}
+	// A copy can be paused, resumed and copied itself.
+	_, err = b.Pause(t.Context(), child)
+	check(t, err)
+	child.Generation++
+	_, err = b.Resume(t.Context(), child)
+	check(t, err)
+	_, err = b.Snapshot(t.Context(), child, "ofcopy", false)
+	check(t, err)
+	check(t, b.DeleteSnapshot(t.Context(), "ofpaused"))
+	if _, err := b.CreateFrom(t.Context(), newRef(), smallSpec, "ofpaused"); !fault.Is(err, fault.NotFound) {
+		t.Fatalf("a copy of a deleted snapshot: %v", err)
+	}
+	check(t, b.Destroy(t.Context(), child, ""))
+	grandchild := newRef()
+	_, err = b.CreateFrom(t.Context(), grandchild, smallSpec, "ofcopy")
+	check(t, err)
+	first := atoi(t, b.sh(grandchild, "cat /tmp/n"))
+	if second := atoi(t, b.sh(grandchild, "sleep 0.3; cat /tmp/n")); second <= first {
+		t.Fatalf("the counter went %d, %d", first, second)
+	}
+}
+
+// TestDamagedBaseIsRefused changes a snapshot that sandboxes are made from.
+func TestDamagedBaseIsRefused(t *testing.T) {
+	b := newBench(t, "wdamb")
+	ref := b.create()
+	_, err := b.Snapshot(t.Context(), ref, "damaged", false)
+	check(t, err)
+	for _, name := range []string{"memory", "disk", "state"} {
+		path := b.dir + "/n/damaged/" + name
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		check(t, err)
+		var old [1]byte
+		_, err = f.ReadAt(old[:], 5000)
+		check(t, err)
+		_, err = f.WriteAt([]byte{old[0] ^ 1}, 5000)
+		check(t, err)
+		if _, err := b.CreateFrom(t.Context(), newRef(), smallSpec, "damaged"); fault.ReasonOf(err) != "snapshot_damaged" {
+			t.Fatalf("a copy of a snapshot with another %s: %v", name, err)
+		}
+		_, err = f.WriteAt(old[:], 5000)
+		check(t, err)
+		check(t, f.Close())
+	}
+}
+
+// TestManyRounds pauses and resumes one sandbox that writes all the time: no
+// synced byte is lost, and what a pause keeps does not grow.
+func TestManyRounds(t *testing.T) {
+	b := newBench(t, "wround")
+	ref := b.create()
+	b.sh(ref, `cat >/root/write.sh <<'EOF'
+n=0
+while :; do
+	n=$((n+1)); echo $n >>/root/log; sync /root/log; echo $n >/root/acked.new; mv /root/acked.new /root/acked
+done
+EOF
+setsid sh /root/write.sh >/dev/null 2>&1 & sleep 0.5`)
+	const rounds = 50
+	var early, late int64
+	for i := range rounds {
+		s, err := b.Pause(t.Context(), ref)
+		check(t, err)
+		st, err := os.Stat(fmt.Sprintf("%s/s/%s/pause-%d/diff", b.dir, ref.ID, ref.Generation))
+		check(t, err)
+		switch {
+		case i == 10:
+			early = st.Size()
+		case i == rounds-1:
+			late = st.Size()
+		}
+		ref.Generation++
+		if s, err = b.Resume(t.Context(), ref); err != nil {
+			t.Fatalf("round %d: %v", i, err)
+		}
+		checkHygiene(t, s, false)
+		if names, _ := os.ReadDir(b.dir + "/s/" + string(ref.ID)); len(names) > 4 {
+			t.Fatalf("round %d leaves %v", i, names)
+		}
+	}
+	// Every number up to the last acknowledged one is there, once, in order.
+	out := b.sh(ref, `acked=$(cat /root/acked); head -n $acked /root/log | sort -n | uniq | wc -l; echo $acked`)
+	have, acked := "", ""
+	if n, _ := fmt.Sscan(out, &have, &acked); n != 2 || have != acked || atoi(t, acked) < rounds {
+		t.Fatalf("of %s acknowledged lines there are %s", acked, have)
+	}
+	t.Logf("%s lines; differences of %d and %d KiB", acked, early>>10, late>>10)
+	if late > 3*early+hosttest.MiB*16 {
+		t.Fatalf("the difference grew from %d to %d bytes", early, late)
+	}
+}
