@@ -66,7 +66,8 @@ func (a hostAgent) openInto(ctx context.Context, m *machines) error {
 	_ = m.opened.Push("cgroups", func(context.Context) error { return deps.Cgroups.Close() })
 	cfg := host.Config{
 		Dir: a.dirs.host(), HostID: a.id, Version: version,
-		Prepare:         []sandbox.Spec{sandbox.Spec{}.WithDefaults()},
+		Prepare: []sandbox.Spec{sandbox.Spec{}.WithDefaults()},
+		Pools:   a.host.pools.kinds, MemoryOvercommit: a.host.memoryOvercommit,
 		MemoryReserveMB: a.host.memoryReserveMB, Nameservers: addresses(deps.Network.Nameservers()),
 	}
 	if m.manager, err = host.Open(ctx, cfg, deps); err != nil {

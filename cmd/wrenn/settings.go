@@ -90,6 +90,8 @@ type apiSettings struct {
 	retention    time.Duration
 	minIsolation string
 	multiTenant  bool
+	// cpuOvercommit is how many virtual CPUs are given out for each real one.
+	cpuOvercommit float64
 }
 
 const defaultListen = "127.0.0.1:8080"
@@ -99,6 +101,7 @@ func (s *apiSettings) flags(f flagSet) {
 	f.Int64Var(&s.maxUploadMB, "max-upload-mb", rest.DefaultMaxUploadBytes>>20, "largest upload, in MiB")
 	f.DurationVar(&s.retention, "retention", control.DefaultConfig().Retention, "how long ended sandboxes stay readable")
 	f.StringVar(&s.minIsolation, "min-isolation", "", "refuse sandboxes that are isolated less: process or hardware")
+	f.Float64Var(&s.cpuOvercommit, "cpu-overcommit", control.DefaultConfig().VCPUsPerCPU, "virtual CPUs given out for each CPU of a host")
 	f.BoolVar(&s.multiTenant, "multi-tenant", false, "use only hosts that are fit for several tenants")
 }
 
@@ -110,7 +113,7 @@ func (s *apiSettings) validate() error {
 		return fmt.Errorf("--max-upload-mb is from 1 to %d", 1<<40>>20)
 	}
 	if err := s.control().Validate(); err != nil {
-		return fmt.Errorf("--retention or --min-isolation: %w", err)
+		return fmt.Errorf("--retention, --min-isolation or --cpu-overcommit: %w", err)
 	}
 	return nil
 }
@@ -120,6 +123,7 @@ func (s *apiSettings) control() control.Config {
 	cfg.Retention = s.retention
 	cfg.MinIsolation = sandbox.Isolation(s.minIsolation)
 	cfg.RequireMultiTenant = s.multiTenant
+	cfg.VCPUsPerCPU = s.cpuOvercommit
 	return cfg
 }
 
@@ -131,6 +135,10 @@ type hostSettings struct {
 	network         string
 	archive         archiveSettings
 	memoryReserveMB int
+	// memoryOvercommit is how much memory may be promised, as a multiple of
+	// what there is.
+	memoryOvercommit float64
+	pools            poolSettings
 }
 
 func (s *hostSettings) flags(f flagSet) {
@@ -140,6 +148,8 @@ func (s *hostSettings) flags(f flagSet) {
 	f.StringSliceVar(&s.nameservers, "nameserver", nil, "nameserver for sandboxes, may be repeated (those of this machine)")
 	f.StringVar(&s.network, "network", "", "IPv4 range of the sandboxes' addresses, such as 10.201.0.0/16 (a free one)")
 	f.IntVar(&s.memoryReserveMB, "memory-reserve-mb", 0, "memory kept from sandboxes, in MiB (1024)")
+	f.Float64Var(&s.memoryOvercommit, "memory-overcommit", 1, "memory promised to sandboxes, as a multiple of what there is; they share what they do not write")
+	s.pools.flags(f)
 }
 
 func (s *hostSettings) validate() error {
@@ -159,7 +169,10 @@ func (s *hostSettings) validate() error {
 	if s.memoryReserveMB < 0 {
 		return fmt.Errorf("--memory-reserve-mb must not be negative")
 	}
-	return nil
+	if s.memoryOvercommit < 1 || s.memoryOvercommit > 64 {
+		return fmt.Errorf("--memory-overcommit is from 1 to 64")
+	}
+	return s.pools.validate()
 }
 
 // tokenSettings are the secret between control plane and host agents.

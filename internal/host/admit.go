@@ -50,7 +50,7 @@ func (m *Manager) roomLocked(memoryMB int) error {
 			held += v.Spec.MemoryMB
 		}
 	}
-	if total := int(float64(m.memoryMB()) * m.cfg.MemoryOvercommit); held+memoryMB > total {
+	if total := m.memoryMB(); held+memoryMB > total {
 		return fault.New(fault.NoCapacity, "no_memory", "the host has %d MB for sandboxes and %d MB are taken", total, held)
 	}
 	if left := availableMemoryMB(); left < m.cfg.MemoryReserveMB/2 {

@@ -21,7 +21,14 @@ import (
 // its copies are the same process with the same memory. Asked through a pipe,
 // each says what it sees.
 const witness = `
-import json, os, socket, sys, time, uuid
+import json, os, socket, threading, time, uuid
+count = 0
+def tick():
+    global count
+    while True:
+        count += 1
+        time.sleep(0.25)
+threading.Thread(target=tick, daemon=True).start()
 kept = open("/root/kept")
 kept.readline()
 server = socket.create_server(("127.0.0.1", 7777))
@@ -43,7 +50,8 @@ while True:
     open("/tmp/ask").read()
     said = dict(urandom=os.urandom(16).hex(), uuid=str(uuid.uuid4()), kernel=read("/proc/sys/kernel/random/uuid"),
         machine=read("/etc/machine-id"), boot=read("/proc/sys/kernel/random/boot_id"), host=socket.gethostname(),
-        isn=isn(), rest=kept.read(), time=time.time())
+        isn=isn(), rest=kept.read(), count=count, time=time.time())
+    kept.seek(6)
     with open("/tmp/answer", "w") as f:
         f.write(json.dumps(said))
 `
@@ -57,6 +65,7 @@ type testimony struct {
 	Host    string  `json:"host"`
 	ISN     int64   `json:"isn"`
 	Rest    string  `json:"rest"`
+	Count   int     `json:"count"`
 	Time    float64 `json:"time"`
 }
 
@@ -72,13 +81,12 @@ func TestFork(t *testing.T) {
 	parent := b.create()
 	b.sh(parent, "cat >/root/witness.py <<'EOF'\n"+witness+"\nEOF\nprintf 'first\\nsecond\\nthird\\n' >/root/kept")
 	b.sh(parent, "setsid python3 /root/witness.py >/root/log 2>&1 & until [ -e /tmp/ready ]; do sleep 0.1; done")
-	b.sh(parent, counter)
 
 	const id sandbox.SnapshotID = "forktest"
+	before := b.ask(parent)
 	snap, err := b.Snapshot(t.Context(), parent, id, true)
 	check(t, err)
 	t.Logf("the parent stood still for %s", snap.PauseWindow)
-	counted := atoi(t, b.sh(parent, "cat /tmp/n"))
 
 	refs := make([]sandbox.Ref, forkChildren)
 	var group errgroup.Group
@@ -98,8 +106,8 @@ func TestFork(t *testing.T) {
 	t.Logf("%d children in %s", forkChildren, time.Since(start))
 	check(t, b.DeleteSnapshot(t.Context(), id)) // its children need it no less
 
-	if n := atoi(t, b.sh(parent, "cat /tmp/n")); n <= counted {
-		t.Fatalf("the parent's counter went from %d to %d", counted, n)
+	if after := b.ask(parent); after.Count <= before.Count {
+		t.Fatalf("the parent's counter went from %d to %d", before.Count, after.Count)
 	}
 	var mu sync.Mutex
 	seen := make(map[string]string)
@@ -114,19 +122,19 @@ func TestFork(t *testing.T) {
 	}
 	for _, ref := range append(refs, parent) {
 		group.Go(func() error {
-			before := time.Now()
+			asked := time.Now()
 			out, err := b.trySh(t.Context(), ref, ask)
 			if err != nil {
 				return err
 			}
-			return examine(ref.ID, out, before, unique)
+			said, err := examine(ref.ID, out, asked, unique)
+			if err == nil && said.Count < before.Count {
+				err = fmt.Errorf("%s counts from %d, its parent stood at %d", ref.ID, said.Count, before.Count)
+			}
+			return err
 		})
 	}
 	check(t, group.Wait())
-	first := atoi(t, b.sh(refs[0], "cat /tmp/n"))
-	if second := atoi(t, b.sh(refs[0], "sleep 0.3; cat /tmp/n")); second <= first {
-		t.Fatalf("a child's counter went %d, %d", first, second)
-	}
 	for _, ref := range refs {
 		group.Go(func() error { return b.Destroy(t.Context(), ref, "") })
 	}
@@ -139,30 +147,37 @@ func TestFork(t *testing.T) {
 // clockTolerance is how far a guest's clock may be off.
 const clockTolerance = 50 * time.Millisecond
 
-func examine(id sandbox.ID, out string, before time.Time, unique func(sandbox.ID, string, string) error) error {
+// ask asks the witness in one sandbox.
+func (b *bench) ask(ref sandbox.Ref) (said testimony) {
+	b.t.Helper()
+	check(b.t, json.Unmarshal([]byte(b.sh(ref, ask)), &said))
+	return said
+}
+
+// examine checks what one sandbox said between before and now.
+func examine(id sandbox.ID, out string, before time.Time, unique func(sandbox.ID, string, string) error) (said testimony, err error) {
 	after := time.Now()
-	var said testimony
 	if err := json.Unmarshal([]byte(out), &said); err != nil {
-		return fmt.Errorf("%s said %q: %w", id, out, err)
+		return said, fmt.Errorf("%s said %q: %w", id, out, err)
 	}
 	at := time.Unix(0, int64(said.Time*1e9))
 	switch {
 	case at.Before(before.Add(-clockTolerance)) || at.After(after.Add(clockTolerance)):
-		return fmt.Errorf("%s has %s, which is not between %s and %s", id, at, before, after)
+		return said, fmt.Errorf("%s has %s, which is not between %s and %s", id, at, before, after)
 	case said.Rest != "second\nthird\n":
-		return fmt.Errorf("%s read %q from the file that its parent had opened", id, said.Rest)
+		return said, fmt.Errorf("%s read %q from the file that its parent had opened", id, said.Rest)
 	case !strings.Contains(said.Host, string(id)):
-		return fmt.Errorf("%s is called %q", id, said.Host)
+		return said, fmt.Errorf("%s is called %q", id, said.Host)
 	}
 	for kind, value := range map[string]string{
 		"urandom": said.URandom, "uuid": said.UUID, "kernel uuid": said.Kernel, "machine id": said.Machine,
 		"boot id": said.Boot, "initial sequence number": fmt.Sprint(said.ISN),
 	} {
 		if err := unique(id, kind, value); err != nil {
-			return err
+			return said, err
 		}
 	}
-	return nil
+	return said, nil
 }
 
 // TestSnapshotLeavesTheSandboxAlone: a command under way, its connection and an

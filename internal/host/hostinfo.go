@@ -23,7 +23,7 @@ type Info struct {
 	Isolation     sandbox.Isolation
 	KernelRelease string
 	VCPUs         int
-	// MemoryMB is what all sandboxes together may have.
+	// MemoryMB is what all sandboxes together may be promised.
 	MemoryMB            int
 	DiskTotal, DiskFree uint64
 	Limits              sandbox.Limits
@@ -65,13 +65,18 @@ func (m *Manager) Info(context.Context) (Info, error) {
 
 func hostCPUs() int { return runtime.NumCPU() }
 
-// memoryMB is the host's memory less what is kept for itself.
-func (m *Manager) memoryMB() int { return max(totalMemoryMB()-m.cfg.MemoryReserveMB, 0) }
+// realMemoryMB is the host's memory less what is kept for itself.
+func (m *Manager) realMemoryMB() int { return max(totalMemoryMB()-m.cfg.MemoryReserveMB, 0) }
+
+// memoryMB is how much memory all sandboxes together may be promised.
+func (m *Manager) memoryMB() int {
+	return int(float64(m.realMemoryMB()) * m.cfg.MemoryOvercommit)
+}
 
 func (m *Manager) limits() sandbox.Limits {
 	return sandbox.Limits{
 		MaxVCPUs: min(m.driver.Info().MaxVCPUs, sandbox.MaxVCPUs), MinMemoryMB: sandbox.MinMemoryMB,
-		MaxMemoryMB: min(m.memoryMB(), sandbox.MaxMemoryMB),
+		MaxMemoryMB: min(m.realMemoryMB(), sandbox.MaxMemoryMB),
 	}
 }
 

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 // WriteDiff writes what process pid has changed in its private mapping of the
@@ -16,12 +14,12 @@ import (
 // pages that are as they were in base not at all. The process must not run
 // meanwhile. The form is that of [table]. dst is not synced.
 func WriteDiff(ctx context.Context, pid int, base string, dst *os.File) (Stats, error) {
-	before, unmap, err := mapFile(base)
+	before, err := os.Open(base)
 	if err != nil {
 		return Stats{}, err
 	}
-	defer unmap()
-	w := diffWriter{dst: dst, before: before, at: PageSize}
+	defer before.Close()
+	w := diffWriter{dst: dst, base: before, before: make([]byte, copyPages*PageSize), at: PageSize, out: make([]byte, 0, 2*copyPages*PageSize)}
 	c := capture{buf: make([]byte, copyPages*PageSize), put: w.put}
 	if err := c.process(ctx, pid, base); err != nil {
 		return Stats{}, err
@@ -30,39 +28,25 @@ func WriteDiff(ctx context.Context, pid int, base string, dst *os.File) (Stats, 
 	return c.stats, w.finish(c.stats.Total)
 }
 
-// mapFile maps the file at path for reading. The file must not shrink while it
-// is mapped.
-func mapFile(path string) (data []byte, unmap func(), err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
-	if data, err = unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED); err != nil {
-		return nil, nil, fmt.Errorf("map %s: %w", path, err)
-	}
-	return data, func() { _ = unix.Munmap(data) }, nil
-}
-
 // diffWriter appends runs to a difference.
 type diffWriter struct {
 	dst    *os.File
-	before []byte // the base
+	base   *os.File
+	before []byte // for what the base holds in place of a run
+	out    []byte // pages that belong at offset at of dst, not yet written
+	at     int64
 	runs   []run
-	at     int64 // where the next data goes in dst
 	kept   int64
 }
 
 // put keeps of data, which belongs at offset off of guest memory, the pages
 // that differ from the base.
 func (w *diffWriter) put(off int64, data []byte, zero bool) error {
-	same := func(at int64) bool {
-		return bytes.Equal(data[at:at+PageSize], w.before[off+at:off+at+PageSize])
+	before := w.before[:len(data)]
+	if _, err := w.base.ReadAt(before, off); err != nil {
+		return fmt.Errorf("read the memory base: %w", err)
 	}
+	same := func(at int64) bool { return bytes.Equal(data[at:at+PageSize], before[at:at+PageSize]) }
 	size := int64(len(data))
 	for start := int64(0); start < size; {
 		if same(start) {
@@ -86,17 +70,29 @@ func (w *diffWriter) keep(off int64, data []byte, zero bool) error {
 	r := run{offset: off, size: int64(len(data)), zero: zero}
 	w.kept += r.size
 	if !zero {
-		r.data, r.sum = w.at, checksum(data)
-		if _, err := w.dst.WriteAt(data, w.at); err != nil {
-			return err
+		if len(w.out)+len(data) > cap(w.out) {
+			if err := w.flush(); err != nil {
+				return err
+			}
 		}
-		w.at += r.size
+		r.data, r.sum = w.at+int64(len(w.out)), checksum(data)
+		w.out = append(w.out, data...)
 	}
 	w.runs = append(w.runs, r)
 	return nil
 }
 
+func (w *diffWriter) flush() error {
+	n, err := w.dst.WriteAt(w.out, w.at)
+	w.at += int64(n)
+	w.out = w.out[:0]
+	return err
+}
+
 func (w *diffWriter) finish(total int64) error {
+	if err := w.flush(); err != nil {
+		return err
+	}
 	return writeTable(w.dst, table{memory: total, runs: w.runs}, w.at)
 }
 

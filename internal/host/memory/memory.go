@@ -73,10 +73,7 @@ func (c *capture) process(ctx context.Context, pid int, base string) error {
 	if err != nil {
 		return err
 	}
-	if c.mem, err = os.Open(fmt.Sprintf("/proc/%d/mem", pid)); err != nil {
-		return err
-	}
-	defer c.mem.Close()
+	c.pid = pid
 	if c.pagemap, err = os.Open(fmt.Sprintf("/proc/%d/pagemap", pid)); err != nil {
 		return err
 	}
@@ -98,13 +95,26 @@ const (
 
 // capture walks through the changed pages of one process.
 type capture struct {
-	mem, pagemap *os.File
-	buf          []byte
-	stats        Stats
+	pid     int
+	pagemap *os.File
+	buf     []byte
+	pending []piece // runs that are to be read into buf
+	filled  int64   // how much of buf they take
+	stats   Stats
 	// put takes data, which is whole pages, either all zero or all not, and is
 	// only valid during the call, for offset off of guest memory.
 	put func(off int64, data []byte, zero bool) error
 }
+
+// piece is a run of dirty pages that is to be read: size bytes at address of
+// the process, which are at offset off of guest memory.
+type piece struct {
+	address, off, size int64
+}
+
+// maxPieces is how many runs are read with one system call (UIO_MAXIOV of
+// process_vm_readv(2)).
+const maxPieces = 1024
 
 // region copies the dirty pages of one mapping, runs of neighbours at once.
 func (c *capture) region(ctx context.Context, r region) error {
@@ -121,11 +131,53 @@ func (c *capture) region(ctx context.Context, r region) error {
 		}
 		for start, end := nextRun(chunk, 0); start < end; start, end = nextRun(chunk, end) {
 			first := done + int64(start)*PageSize
-			if err := c.run(r, first, int64(end-start)*PageSize); err != nil {
+			p := piece{address: r.address + first, off: r.offset + first, size: int64(end-start) * PageSize}
+			if err := c.add(p); err != nil {
 				return err
 			}
 		}
 	}
+	return c.read()
+}
+
+// add reads what is pending if p does not fit beside it.
+func (c *capture) add(p piece) error {
+	if c.filled+p.size > int64(len(c.buf)) || len(c.pending) == maxPieces {
+		if err := c.read(); err != nil {
+			return err
+		}
+	}
+	c.pending = append(c.pending, p)
+	c.filled += p.size
+	return nil
+}
+
+// read reads what is pending and hands it on.
+func (c *capture) read() error {
+	if len(c.pending) == 0 {
+		return nil
+	}
+	remote := make([]unix.RemoteIovec, len(c.pending))
+	for i, p := range c.pending {
+		remote[i] = unix.RemoteIovec{Base: uintptr(p.address), Len: int(p.size)}
+	}
+	local := []unix.Iovec{{Base: &c.buf[0]}}
+	local[0].SetLen(int(c.filled))
+	n, err := unix.ProcessVMReadv(c.pid, local, remote, 0)
+	if err == nil && int64(n) != c.filled {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return fmt.Errorf("read guest memory: %w", err)
+	}
+	at := int64(0)
+	for _, p := range c.pending {
+		if err := c.hand(p.off, c.buf[at:at+p.size]); err != nil {
+			return err
+		}
+		at += p.size
+	}
+	c.pending, c.filled = c.pending[:0], 0
 	return nil
 }
 
@@ -145,23 +197,18 @@ func dirty(chunk []byte, page int) bool {
 	return e&bitSwapped != 0 || e&bitPresent != 0 && e&bitFileOrShared == 0
 }
 
-// run copies size bytes at offset off of the region, leaving holes for pages
-// of zeros.
-func (c *capture) run(r region, off, size int64) error {
-	buf := c.buf[:size]
-	if _, err := io.ReadFull(io.NewSectionReader(c.mem, r.address+off, size), buf); err != nil {
-		return fmt.Errorf("read guest memory: %w", err)
-	}
-	c.stats.Dirty += size
-	for at := int64(0); at < size; {
-		zero, length := span(buf[at:])
+// hand passes one run on, in parts that are all zero or all not.
+func (c *capture) hand(off int64, data []byte) error {
+	c.stats.Dirty += int64(len(data))
+	for len(data) > 0 {
+		zero, length := span(data)
 		if zero {
 			c.stats.Zero += length
 		}
-		if err := c.put(r.offset+off+at, buf[at:at+length], zero); err != nil {
+		if err := c.put(off, data[:length], zero); err != nil {
 			return err
 		}
-		at += length
+		off, data = off+length, data[length:]
 	}
 	return nil
 }
