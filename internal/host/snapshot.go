@@ -134,11 +134,14 @@ func (m *machine) snapshot(ctx context.Context, r *snapshotRequest) error {
 	if err == nil {
 		err = m.publishSnapshot(ctx, tmp, r, mf)
 	}
-	if m.rec.State == sandbox.Stopped || ctx.Err() != nil {
-		return err
+	if ctx.Err() != nil {
+		return err // the agent is closing; the next one clears up
 	}
 	if err != nil {
 		err = errors.Join(err, os.RemoveAll(string(tmp)))
+	}
+	if m.rec.State == sandbox.Stopped {
+		return err
 	}
 	if settleErr := m.settle(m.rec.State, false); settleErr != nil {
 		return errors.Join(err, settleErr)

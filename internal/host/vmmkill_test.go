@@ -1,0 +1,155 @@
+package host_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/datafs"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// sniper kills every VM of a bench when an armed step is about to begin.
+type sniper struct {
+	b    *bench
+	step string
+}
+
+func (s *sniper) onStep(step string) {
+	if step != s.step {
+		return
+	}
+	s.step = ""
+	found, err := s.b.deps.Driver.Find(s.b.dir)
+	if err != nil {
+		s.b.t.Error(err)
+	}
+	for _, p := range found {
+		_ = syscall.Kill(p.PID, syscall.SIGKILL)
+	}
+}
+
+// onXFS gives the bench a data directory whose files can share blocks.
+func (b *bench) onXFS() {
+	b.t.Helper()
+	place := datafs.Place{Image: filepath.Join(b.dir, "data.xfs"), Dir: filepath.Join(b.dir, "x")}
+	_, err := place.Open(b.t.Context(), datafs.MinSize)
+	check(b.t, err)
+	b.t.Cleanup(func() { check(b.t, place.Close()) })
+	b.dir = place.Dir
+}
+
+// TestVMMKilledDuringResume: where files share blocks, a VM that dies on its
+// way back is paused as before; elsewhere it is so until its disk has moved on.
+func TestVMMKilledDuringResume(t *testing.T) {
+	b := &bench{t: t, name: "wvmmr", dir: hosttest.Dir(t)}
+	b.onXFS()
+	b.templates = b.dir + "/t"
+	kill := &sniper{b: b}
+	b.configure = func(cfg *host.Config) { cfg.OnStep = kill.onStep }
+	b.open()
+	t.Cleanup(b.end)
+	ref := b.create()
+	b.sh(ref, counter)
+	last := 0
+	for _, step := range host.Steps()["resume"] {
+		if !strings.HasPrefix(step, "resume.co") { // no VM before
+			continue
+		}
+		_, err := b.Pause(t.Context(), ref)
+		check(t, err)
+		ref.Generation++
+		kill.step = step
+		if _, err := b.Resume(t.Context(), ref); err == nil && step != host.StepResumeCommit {
+			t.Fatalf("%s: a VM that was killed came back", step)
+		}
+		s := b.state(ref.ID)
+		if s.State != sandbox.Paused {
+			if step == host.StepResumeCommit {
+				break // it ran, and then it died
+			}
+			t.Fatalf("%s: the sandbox is %s (%s), want paused", step, s.State, s.StopReason)
+		}
+		_, err = b.Resume(t.Context(), ref)
+		check(t, err)
+		n := atoi(t, b.sh(ref, "cat /tmp/n"))
+		if n < last {
+			t.Fatalf("%s: the counter went from %d to %d", step, last, n)
+		}
+		last = n
+	}
+}
+
+// TestVMMKilledDuringSnapshot: the sandbox is lost with its VM, and says so;
+// no half snapshot is left.
+func TestVMMKilledDuringSnapshot(t *testing.T) {
+	kill := &sniper{}
+	b := newBench(t, "wvmms", func(cfg *host.Config) { cfg.OnStep = kill.onStep })
+	kill.b = b
+	for _, step := range []string{host.StepSnapshotFreeze, host.StepSnapshotMemory, host.StepSnapshotCont} {
+		ref := b.create()
+		kill.step = step
+		if _, err := b.Snapshot(t.Context(), ref, "half", false); err == nil {
+			t.Fatalf("%s: a snapshot of a VM that was killed", step)
+		}
+		if names, _ := filepath.Glob(b.dir + "/n/*"); len(names) != 0 {
+			t.Fatalf("%s: left %v", step, names)
+		}
+		check(t, b.Destroy(t.Context(), ref, ""))
+	}
+}
+
+// TestPoolCloneKilled: a warm clone that dies is replaced, and one that dies as
+// it is given out is made up for.
+func TestPoolCloneKilled(t *testing.T) {
+	kill := &sniper{}
+	b := newBench(t, "wvmmp", func(cfg *host.Config) {
+		cfg.OnStep = kill.onStep
+		cfg.Pools = []host.PoolKind{{Spec: smallSpec, Size: 1}}
+	})
+	kill.b = b
+	awaitPool(t, b.Manager, 1)
+	kill.step = host.StepCreateConfigure
+	ref := newRef()
+	s, err := b.Create(t.Context(), ref, smallSpec)
+	check(t, err)
+	if s.Source != host.SourceRestore {
+		t.Fatalf("the sandbox came from %s", s.Source)
+	}
+	if got := b.sh(ref, "echo up"); got != "up" {
+		t.Fatalf("got %q", got)
+	}
+	awaitPool(t, b.Manager, 1)
+}
+
+// TestReserveRefusesSnapshots: a snapshot is refused below the reserve, and
+// the sandbox goes on; a pause still succeeds.
+func TestReserveRefusesSnapshots(t *testing.T) {
+	full := false
+	b := newBench(t, "wresv", func(cfg *host.Config) {
+		if full {
+			cfg.DiskReserveBytes = 1 << 60
+		}
+	})
+	ref := b.create()
+	b.close()
+	full = true
+	b.open()
+	if _, err := b.Snapshot(t.Context(), ref, "refused", false); !fault.Is(err, fault.NoCapacity) {
+		t.Fatalf("a snapshot below the reserve: %v", err)
+	}
+	if _, err := b.Create(t.Context(), newRef(), smallSpec); !fault.Is(err, fault.NoCapacity) {
+		t.Fatalf("a create below the reserve: %v", err)
+	}
+	b.sh(ref, "true")
+	_, err := b.Pause(t.Context(), ref)
+	check(t, err)
+	if _, err := os.Stat(b.dir + "/n/refused"); !os.IsNotExist(err) {
+		t.Fatal("the refused snapshot is there")
+	}
+}
