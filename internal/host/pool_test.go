@@ -89,7 +89,7 @@ func checkHygiene(t testing.TB, s host.Sandbox, fresh bool) {
 	t.Helper()
 	h := s.Hygiene
 	if h == nil || !h.Reseeded || h.NewIdentity != fresh || !h.TokenReplaced || !h.NetworkAnswers ||
-		h.Generation != s.Ref.Generation || h.ClockSkew.Abs() > 50*time.Millisecond {
+		h.Generation != s.Ref.Generation || h.ClockSkew.Abs() > 50*time.Millisecond+h.Steps["round_trip"]/2 {
 		t.Fatalf("hygiene %+v", h)
 	}
 }
