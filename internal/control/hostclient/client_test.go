@@ -28,7 +28,7 @@ func TestCreateErrors(t *testing.T) {
 	a := &agent{}
 	c, srv := connectTo(t, a)
 	create := func(ctx context.Context) error {
-		_, err := c.Create(ctx, ref, sandbox.Spec{})
+		_, err := c.Create(ctx, ref, sandbox.Spec{}, "")
 		return err
 	}
 	check := func(name string, err error, kind fault.Kind, reason string, unknown bool) {
