@@ -78,7 +78,7 @@ func TestCreateUnanswered(t *testing.T) {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}
-			_, err := client.Create(ctx, ref, sandbox.Spec{})
+			_, err := client.Create(ctx, ref, sandbox.Spec{}, "")
 			if !fault.Is(err, c.kind) || !control.OutcomeUnknown(err) {
 				t.Errorf("%v (unknown %t), want %s", err, control.OutcomeUnknown(err), c.kind)
 			}
