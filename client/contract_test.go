@@ -24,10 +24,22 @@ var methods = map[string]string{
 	"uploadFile":     "WriteFile", // the same as a form
 	"getFile":        "ReadFile",
 	"downloadFile":   "ReadFile", // the same with a JSON body
+	"getTimeout":     "Timeout",
+	"setTimeout":     "SetTimeout",
+	"forkSandbox":    "Fork",
+	"createSnapshot": "CreateSnapshot",
+	"listSnapshots":  "ListSnapshots",
+	"getSnapshot":    "GetSnapshot",
+	"deleteSnapshot": "DeleteSnapshot",
+	"setTemplate":    "TemplateFromSnapshot",
+	"unsetTemplate":  "RemoveTemplate",
+	"collectGarbage": "GC",
 	"listHosts":      "Hosts",
-	"health":         "Health",
-	"ready":          "Ready",
-	"openapi":        "OpenAPI",
+
+	"listSandboxSnapshots": "ListSnapshotsOf",
+	"health":               "Health",
+	"ready":                "Ready",
+	"openapi":              "OpenAPI",
 }
 
 func loadContract(t *testing.T) *openapi3.T {
@@ -70,8 +82,22 @@ func TestTypesMatchTheContract(t *testing.T) {
 		"Sandbox":              reflect.TypeFor[Sandbox](),
 		"ExecRequest":          reflect.TypeFor[wireExecRequest](),
 		"Host":                 reflect.TypeFor[Host](),
-		"Health":               reflect.TypeFor[Health](),
-		"ErrorBody":            reflect.TypeFor[wireError](),
+		"Pool":                 reflect.TypeFor[Pool](),
+		"Clocks":               reflect.TypeFor[Clocks](),
+		"TimeoutRequest":       reflect.TypeFor[TimeoutRequest](),
+		"Hygiene":              reflect.TypeFor[Hygiene](),
+		"ForkRequest":          reflect.TypeFor[ForkRequest](),
+		"ForkResponse":         reflect.TypeFor[Forked](),
+		"FailedFork":           reflect.TypeFor[FailedFork](),
+		"Snapshot":             reflect.TypeFor[Snapshot](),
+		"TemplateRequest":      reflect.TypeFor[templateRequest](),
+		"GarbageRequest":       reflect.TypeFor[GCRequest](),
+		"GarbageResponse":      reflect.TypeFor[Garbage](),
+		"GarbageItem":          reflect.TypeFor[GarbageItem](),
+
+		"CreateSnapshotRequest": reflect.TypeFor[SnapshotRequest](),
+		"Health":                reflect.TypeFor[Health](),
+		"ErrorBody":             reflect.TypeFor[wireError](),
 	} {
 		want := slices.Sorted(maps.Keys(doc.Components.Schemas[schema].Value.Properties))
 		if got := jsonFields(typ); !slices.Equal(got, want) {

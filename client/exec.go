@@ -41,6 +41,8 @@ type ExecResult struct {
 	Signal string
 	// Duration is how long it ran.
 	Duration time.Duration
+	// Timeout is the lifetime that it had; zero for ExecStream.
+	Timeout time.Duration
 }
 
 const (
@@ -162,6 +164,7 @@ type wireExec struct {
 	ExitCode        int     `json:"exit_code"`
 	Signal          *string `json:"signal"`
 	DurationMS      int64   `json:"duration_ms"`
+	TimeoutSec      int64   `json:"timeout_sec"`
 	StdoutTruncated bool    `json:"stdout_truncated"`
 	StderrTruncated bool    `json:"stderr_truncated"`
 }
@@ -179,6 +182,7 @@ func (w wireExec) result() (*ExecResult, error) {
 		Stdout: stdout, Stderr: stderr,
 		StdoutTruncated: w.StdoutTruncated, StderrTruncated: w.StderrTruncated,
 		ExitCode: w.ExitCode, Signal: deref(w.Signal), Duration: ms(w.DurationMS),
+		Timeout: time.Duration(w.TimeoutSec) * time.Second,
 	}, nil
 }
 

@@ -23,7 +23,7 @@ type Sandbox struct {
 	VCPUs    int    `json:"vcpus"`
 	MemoryMB int    `json:"memory_mb"`
 	DiskMB   int    `json:"disk_mb"`
-	// TimeoutSec is the idle time after which it ends; 0 means never.
+	// TimeoutSec is the idle time after which OnTimeout happens; 0 means never.
 	TimeoutSec int `json:"timeout_sec"`
 	// GuestIP, HostIP and HostID are empty until it has run.
 	GuestIP string `json:"guest_ip"`
@@ -43,6 +43,42 @@ type Sandbox struct {
 	// Message says for people what went wrong.
 	Message  *string           `json:"message"`
 	Metadata map[string]string `json:"metadata"`
+	// LifetimeSec, OnTimeout and AutoResume are explained in Clocks.
+	LifetimeSec int    `json:"lifetime_sec"`
+	OnTimeout   string `json:"on_timeout"`
+	AutoResume  bool   `json:"auto_resume"`
+	// SnapshotID is the snapshot that it was created from, ParentID the
+	// sandbox that it was forked from.
+	SnapshotID *string `json:"snapshot_id"`
+	ParentID   *string `json:"parent_id"`
+	// Source is how it was made: "pool", "restore" or "fork".
+	Source *string `json:"source"`
+	// Hygiene is nil until it has run.
+	Hygiene *Hygiene `json:"hygiene"`
+	Clocks  Clocks   `json:"clocks"`
+}
+
+// Hygiene is what was done, and measured, to make a machine that came from a
+// snapshot correct and unique before any command ran in it.
+type Hygiene struct {
+	// Generation is the incarnation it belongs to: 1, and one more with each
+	// resume. At is when it was completed.
+	Generation int64     `json:"generation"`
+	At         time.Time `json:"at"`
+	// ClockStepMS is how far the wall clock had to be moved, ClockSkewMS how
+	// far it was from the host's afterwards. Positive is ahead.
+	ClockStepMS float64 `json:"clock_step_ms"`
+	ClockSkewMS float64 `json:"clock_skew_ms"`
+	// Reseeded says that the guest's kernel confirmed fresh entropy.
+	Reseeded       bool `json:"reseeded"`
+	NewIdentity    bool `json:"new_identity"`
+	TokenReplaced  bool `json:"token_replaced"`
+	NetworkAnswers bool `json:"network_answers"`
+	// VMGeneration is "vmgenid" or "none".
+	VMGeneration      string `json:"vm_generation"`
+	ConnectionsClosed int    `json:"connections_closed"`
+	// StepsMS is how long each part took.
+	StepsMS map[string]float64 `json:"steps_ms"`
 }
 
 // CreateRequest says what sandbox to make. The server fills in every zero
@@ -52,9 +88,19 @@ type CreateRequest struct {
 	VCPUs    int    `json:"vcpus,omitempty"`
 	MemoryMB int    `json:"memory_mb,omitempty"`
 	DiskMB   int    `json:"disk_mb,omitempty"`
-	// TimeoutSec is the idle time after which it ends. Nil is the server's
-	// default; 0 means never.
+	// TimeoutSec is the idle time after which OnTimeout happens. Nil is the
+	// server's default; 0 means never.
 	TimeoutSec *int `json:"timeout_sec,omitempty"`
+	// LifetimeSec is the time from its start, or a resume, after which
+	// OnTimeout happens, used or not. 0 means never.
+	LifetimeSec int `json:"lifetime_sec,omitempty"`
+	// OnTimeout is OnTimeoutDestroy, the default, or OnTimeoutPause.
+	OnTimeout string `json:"on_timeout,omitempty"`
+	// AutoResume has commands and files resume the sandbox when it is paused.
+	AutoResume bool `json:"auto_resume,omitempty"`
+	// SnapshotID makes the sandbox a copy of a snapshot, which then decides on
+	// Template, VCPUs, MemoryMB and DiskMB.
+	SnapshotID string `json:"snapshot_id,omitempty"`
 	// Env is set for every command. The API never shows it again.
 	Env map[string]string `json:"env,omitempty"`
 	// Metadata is kept and returned as given.

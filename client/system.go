@@ -34,6 +34,13 @@ type Host struct {
 	// BootRetries counts boots that needed a second try since its agent
 	// started.
 	BootRetries int64 `json:"boot_retries"`
+	// Pools are the warm clones that it keeps.
+	Pools []Pool `json:"pools"`
+	// DiskReserveBytes is the free disk below which it refuses new sandboxes
+	// and snapshots.
+	DiskReserveBytes int64 `json:"disk_reserve_bytes"`
+	// Reflink says that forks cost no copy of the disk.
+	Reflink bool `json:"reflink"`
 	// SeenAt is when it last answered.
 	SeenAt *time.Time `json:"seen_at"`
 }
@@ -43,6 +50,55 @@ type HostLimits struct {
 	MaxVCPUs    int `json:"max_vcpus"`
 	MinMemoryMB int `json:"min_memory_mb"`
 	MaxMemoryMB int `json:"max_memory_mb"`
+}
+
+// Pool is one kind of warm clone that a host keeps.
+type Pool struct {
+	Template string `json:"template"`
+	VCPUs    int    `json:"vcpus"`
+	MemoryMB int    `json:"memory_mb"`
+	DiskMB   int    `json:"disk_mb"`
+	// Target is how many are wanted, Ready how many wait now.
+	Target int `json:"target"`
+	Ready  int `json:"ready"`
+	// Hits and Misses count creates that found one and that did not, since
+	// the host's agent started.
+	Hits   int64 `json:"hits"`
+	Misses int64 `json:"misses"`
+}
+
+// Garbage is what hosts keep though nothing needs it any more.
+type Garbage struct {
+	DryRun bool `json:"dry_run"`
+	// Bytes is the sum of the items.
+	Bytes int64         `json:"bytes"`
+	Items []GarbageItem `json:"items"`
+}
+
+// GarbageItem is one piece of garbage.
+type GarbageItem struct {
+	HostID string `json:"host_id"`
+	// Kind is "template_snapshot", "snapshot" or "build".
+	Kind  string `json:"kind"`
+	ID    string `json:"id"`
+	Bytes int64  `json:"bytes"`
+	// Reason says why nothing needs it.
+	Reason string `json:"reason"`
+}
+
+// GCRequest says what a collection of garbage does.
+type GCRequest struct {
+	// DryRun only tells.
+	DryRun bool `json:"dry_run"`
+}
+
+// GC removes, or only tells, what the hosts keep though nothing needs it.
+func (c *Client) GC(ctx context.Context, in GCRequest) (*Garbage, error) {
+	out := new(Garbage)
+	if _, err := c.call(ctx, request{method: http.MethodPost, path: "/v1/gc"}, in, out); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // Health is a sign of life.

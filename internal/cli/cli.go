@@ -1,5 +1,5 @@
 // Package cli is the command line for people who use sandboxes: create, ls,
-// get, exec, cp, pause, resume, rm, run and hosts.
+// get, exec, cp, pause, resume, fork, snapshot, timeout, rm, run, hosts and gc.
 //
 // It owns those commands, their output and the way every wrenn command tells
 // of a failure. cmd/wrenn adds the commands that serve. It uses the public
@@ -71,7 +71,7 @@ func New(io IO) *App {
 	flags.BoolVar(&a.json, "json", false, "print results as JSON")
 	for _, cmd := range []*cobra.Command{
 		a.createCmd(), a.lsCmd(), a.getCmd(), a.execCmd(), a.cpCmd(),
-		a.pauseCmd(), a.resumeCmd(), a.rmCmd(), a.runCmd(), a.hostsCmd(),
+		a.pauseCmd(), a.resumeCmd(), a.forkCmd(), a.snapshotCmd(), a.timeoutCmd(), a.rmCmd(), a.runCmd(), a.hostsCmd(), a.gcCmd(),
 	} {
 		cmd.GroupID = GroupSandboxes
 		a.root.AddCommand(cmd)

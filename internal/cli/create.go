@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,7 +11,8 @@ import (
 
 func (a *App) createCmd() *cobra.Command {
 	var spec specFlags
-	var timeout time.Duration
+	var clocks clockFlags
+	var snapshot string
 	cmd := &cobra.Command{
 		Use:     "create [flags]",
 		Short:   "Create a sandbox and print its id",
@@ -18,15 +20,20 @@ func (a *App) createCmd() *cobra.Command {
 		Args:    args(0, 0, "nothing"),
 	}
 	spec.add(a, cmd)
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "idle time after which it ends; 0 is never (the server's default is 5m)")
+	clocks.add(cmd)
+	cmd.Flags().StringVar(&snapshot, "snapshot", "", "start as a copy of this snapshot, which decides on template and sizes")
+	_ = cmd.RegisterFlagCompletionFunc("snapshot", a.completeSnapshots(-1))
+	cmd.Flags().Duration("timeout", 0, "idle time after which it ends; 0 is never (the server's default is 5m)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		set, err := clocks.request(cmd, "timeout", "")
+		if err != nil {
+			return err
+		}
 		req := spec.request()
-		if cmd.Flags().Changed("timeout") {
-			if timeout < 0 || timeout%time.Second != 0 {
-				return usagef(cmd, "--timeout is whole seconds, or 0 for never")
-			}
-			sec := int(timeout / time.Second)
-			req.TimeoutSec = &sec
+		req.SnapshotID, req.TimeoutSec = snapshot, set.TimeoutSec
+		req.OnTimeout, req.AutoResume = clocks.onTimeout, clocks.autoResume
+		if set.LifetimeSec != nil {
+			req.LifetimeSec = *set.LifetimeSec
 		}
 		began := time.Now()
 		sb, err := a.Client().Create(cmd.Context(), req)
@@ -47,9 +54,24 @@ func (a *App) created(sb *client.Sandbox, took time.Duration) error {
 		return err
 	}
 	ends := "never ends by itself"
-	if sb.TimeoutSec > 0 {
-		ends = "ends after " + showAge(time.Duration(sb.TimeoutSec)*time.Second) + " without use"
+	if after := endsAfter(*sb); after != "" {
+		ends = map[bool]string{false: "ends ", true: "pauses "}[sb.OnTimeout == client.OnTimeoutPause] + after
 	}
 	a.note("created in %s; %s", showDuration(took), ends)
 	return nil
+}
+
+// endsAfter says which clocks a sandbox has; "" is none.
+func endsAfter(sb client.Sandbox) string {
+	var clocks []string
+	if sb.TimeoutSec > 0 {
+		clocks = append(clocks, showSeconds(sb.TimeoutSec)+" without use")
+	}
+	if sb.LifetimeSec > 0 {
+		clocks = append(clocks, showSeconds(sb.LifetimeSec)+" in all")
+	}
+	if len(clocks) == 0 {
+		return ""
+	}
+	return "after " + strings.Join(clocks, " or ")
 }

@@ -121,6 +121,7 @@ type execOutput struct {
 	Stderr          string  `json:"stderr"`
 	ExitCode        int     `json:"exit_code"`
 	Signal          *string `json:"signal"`
+	TimeoutSec      int64   `json:"timeout_sec"`
 	DurationMS      int64   `json:"duration_ms"`
 	Encoding        string  `json:"encoding"`
 	StdoutTruncated bool    `json:"stdout_truncated"`
@@ -130,6 +131,7 @@ type execOutput struct {
 func execJSON(id string, req client.ExecRequest, res *client.ExecResult) execOutput {
 	out := execOutput{
 		SandboxID: id, Cmd: req.Cmd, ExitCode: res.ExitCode,
+		TimeoutSec:      int64(res.Timeout / time.Second),
 		DurationMS:      int64(res.Duration / time.Millisecond),
 		StdoutTruncated: res.StdoutTruncated, StderrTruncated: res.StderrTruncated,
 	}

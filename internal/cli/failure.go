@@ -126,6 +126,14 @@ func hintFor(e *client.Error) string {
 		return "give it longer with --timeout"
 	case e.Code == "sandbox_not_found":
 		return "`wrenn ls --all` shows the sandboxes there are"
+	case e.Code == "snapshot_not_found":
+		return "`wrenn snapshot ls` shows the snapshots there are"
+	case e.Code == "snapshot_is_template":
+		return "`wrenn snapshot template --remove ID` takes the name from it"
+	case e.Code == "no_lifetime":
+		return "give it one with `wrenn timeout --lifetime 1h ID`"
+	case e.Code == "template_exists":
+		return "`wrenn snapshot ls` and `wrenn hosts` show the names that are taken"
 	case e.Code == "":
 		return "is this the right address? It is set with --url or WRENN_URL"
 	}

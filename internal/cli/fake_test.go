@@ -28,6 +28,7 @@ import (
 type fake struct {
 	mu        sync.Mutex // protects the following
 	sandboxes []*client.Sandbox
+	taken     []*client.Snapshot
 	files     map[string][]byte // by id + path
 	modes     map[string]string
 	key       string // wanted of every request; empty is open
@@ -46,6 +47,15 @@ func newFake(t testing.TB) (*fake, string) {
 	mux.HandleFunc("POST /v1/sandboxes/{id}/exec", f.with(f.exec))
 	mux.HandleFunc("PUT /v1/sandboxes/{id}/files", f.with(f.put))
 	mux.HandleFunc("GET /v1/sandboxes/{id}/files", f.with(f.get))
+	mux.HandleFunc("GET /v1/sandboxes/{id}/timeout", f.with(f.timeout))
+	mux.HandleFunc("PATCH /v1/sandboxes/{id}/timeout", f.with(f.timeout))
+	mux.HandleFunc("POST /v1/sandboxes/{id}/fork", f.with(f.fork))
+	mux.HandleFunc("POST /v1/sandboxes/{id}/snapshots", f.with(f.snapshot))
+	mux.HandleFunc("GET /v1/snapshots", f.snapshots)
+	mux.HandleFunc("DELETE /v1/snapshots/{id}", f.withSnapshot(f.forgetSnapshot))
+	mux.HandleFunc("POST /v1/snapshots/{id}/template", f.withSnapshot(f.template))
+	mux.HandleFunc("DELETE /v1/snapshots/{id}/template", f.withSnapshot(f.template))
+	mux.HandleFunc("POST /v1/gc", f.gc)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Request-Id", "req-1")
 		if !f.admits(r) {
@@ -83,7 +93,9 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 
 func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 	timeout := 300
-	in := client.CreateRequest{Template: "minimal", VCPUs: 1, MemoryMB: 512, DiskMB: 2048, TimeoutSec: &timeout}
+	in := client.CreateRequest{
+		Template: "minimal", VCPUs: 1, MemoryMB: 512, DiskMB: 2048, TimeoutSec: &timeout, OnTimeout: client.OnTimeoutDestroy,
+	}
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
 		refuse(w, 400, "invalid_json", err.Error())
 		return
@@ -108,9 +120,34 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 		VCPUs: in.VCPUs, MemoryMB: in.MemoryMB, DiskMB: in.DiskMB, TimeoutSec: *in.TimeoutSec,
 		GuestIP: "169.254.0.21", HostIP: "10.11.0.6", HostID: "local", Acceleration: "kvm", Isolation: "hardware",
 		CreatedAt: now, StartedAt: &now, LastActiveAt: &now, LastUpdated: now, Metadata: in.Metadata,
+		LifetimeSec: in.LifetimeSec, OnTimeout: in.OnTimeout, AutoResume: in.AutoResume, Source: ptr("pool"),
+		Hygiene: &client.Hygiene{
+			Generation: 1, At: now, ClockStepMS: 1200, ClockSkewMS: 0.25, Reseeded: true, NewIdentity: true, VMGeneration: "none",
+		},
 	}
+	if in.SnapshotID != "" {
+		sb.SnapshotID = &in.SnapshotID
+	}
+	wind(sb)
 	f.sandboxes = append(f.sandboxes, sb)
 	answer(w, 201, sb)
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// wind sets the clocks of a running sandbox to what its fields say.
+func wind(sb *client.Sandbox) {
+	sb.Clocks = client.Clocks{
+		CommandTimeoutSec: 30, IdleTimeoutSec: sb.TimeoutSec, LifetimeSec: sb.LifetimeSec,
+		OnTimeout: sb.OnTimeout, AutoResume: sb.AutoResume,
+	}
+	now := time.Now()
+	if sb.TimeoutSec > 0 {
+		sb.Clocks.IdleExpiresAt = ptr(now.Add(time.Duration(sb.TimeoutSec) * time.Second))
+	}
+	if sb.LifetimeSec > 0 {
+		sb.Clocks.LifetimeExpiresAt = ptr(now.Add(time.Duration(sb.LifetimeSec) * time.Second))
+	}
 }
 
 func (f *fake) list(w http.ResponseWriter, r *http.Request) {
@@ -292,5 +329,6 @@ func (f *fake) hosts(w http.ResponseWriter, _ *http.Request) {
 		VCPUs: 8, MemoryMB: 16384, DiskTotalBytes: 1 << 40, DiskFreeBytes: 300 << 30,
 		Limits:    client.HostLimits{MaxVCPUs: 8, MinMemoryMB: 128, MaxMemoryMB: 8192},
 		Templates: []string{"minimal"}, Reachable: true, SeenAt: &now,
+		Pools: []client.Pool{{Template: "minimal", VCPUs: 1, MemoryMB: 512, DiskMB: 2048, Target: 4, Ready: 3}},
 	}})
 }

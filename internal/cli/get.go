@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,15 +47,24 @@ func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
 	}
 	line("id", sb.ID)
 	line("status", sb.Status)
-	if sb.StopReason != nil {
-		line("reason", *sb.StopReason)
+	known := func(name string, value *string) {
+		if value != nil {
+			line(name, *value)
+		}
 	}
-	if sb.Message != nil {
-		line("message", *sb.Message)
-	}
+	known("reason", sb.StopReason)
+	known("message", sb.Message)
 	line("template", sb.Template)
 	line("size", fmt.Sprintf("%d CPUs, %s memory, %s disk", sb.VCPUs, showMemory(sb.MemoryMB), showMemory(sb.DiskMB)))
 	line("ends", showLimit(sb, now))
+	if sb.EndedAt == nil {
+		for _, l := range clockLines(sb.Clocks, now) {
+			line(l.name, l.value)
+		}
+	}
+	known("snapshot", sb.SnapshotID)
+	known("forked from", sb.ParentID)
+	known("made by", sb.Source)
 	line("host", sb.HostID)
 	line("runs on", sb.Acceleration)
 	line("isolation", sb.Isolation)
@@ -64,6 +74,9 @@ func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
 	when("started", sb.StartedAt)
 	when("last used", sb.LastActiveAt)
 	when("ended", sb.EndedAt)
+	for _, l := range hygieneLines(sb.Hygiene) {
+		line(l.name, l.value)
+	}
 	for _, name := range slices.Sorted(maps.Keys(sb.Metadata)) {
 		line("metadata "+name, sb.Metadata[name])
 	}
@@ -71,16 +84,42 @@ func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
 }
 
 func showLimit(sb client.Sandbox, now time.Time) string {
+	limit := endsAfter(sb)
 	switch {
 	case sb.Status == client.StatusStopped || sb.Status == client.StatusError:
 		return ""
-	case sb.TimeoutSec == 0:
+	case limit == "":
 		return "never by itself"
-	default:
-		limit := "after " + showAge(time.Duration(sb.TimeoutSec)*time.Second) + " without use"
-		if end := showEnd(sb, now); end != "-" {
-			limit += ", " + end
+	}
+	if end := showEnd(sb, now); end != "-" {
+		limit += ", " + end
+	}
+	return limit
+}
+
+// hygieneLines show what was done to make the machine correct and unique.
+func hygieneLines(h *client.Hygiene) []line {
+	if h == nil {
+		return nil
+	}
+	var done []string
+	for _, d := range []struct {
+		ok   bool
+		what string
+	}{
+		{h.Reseeded, "entropy reseeded"},
+		{h.NewIdentity, "new identity"},
+		{h.TokenReplaced, "token replaced"},
+		{h.NetworkAnswers, "network answers"},
+		{h.ConnectionsClosed > 0, fmt.Sprintf("%d connections closed", h.ConnectionsClosed)},
+	} {
+		if d.ok {
+			done = append(done, d.what)
 		}
-		return limit
+	}
+	return []line{
+		{"hygiene", strings.Join(done, ", ")},
+		{"clock", fmt.Sprintf("set by %s, then off by %s", showMillis(h.ClockStepMS), showMillis(h.ClockSkewMS))},
+		{"generation", fmt.Sprintf("%d (VM generation: %s)", h.Generation, h.VMGeneration)},
 	}
 }

@@ -24,14 +24,23 @@ func (a *App) hostsCmd() *cobra.Command {
 		if a.json {
 			return a.printJSON(hosts)
 		}
-		t := newTable(a.io.Out, "HOST", "STATE", "RUNS ON", "ISOLATION", "CPUS", "MEMORY", "DISK FREE", "LARGEST SANDBOX", "TEMPLATES")
+		t := newTable(a.io.Out, "HOST", "STATE", "RUNS ON", "ISOLATION", "CPUS", "MEMORY", "DISK FREE", "LARGEST SANDBOX", "WARM", "TEMPLATES")
 		for _, h := range hosts {
 			t.row(h.ID, hostState(h), h.Acceleration, h.Isolation, strconv.Itoa(h.VCPUs), showMemory(h.MemoryMB), showBytes(h.DiskFreeBytes),
-				fmt.Sprintf("%d CPUs, %s", h.Limits.MaxVCPUs, showMemory(h.Limits.MaxMemoryMB)), strings.Join(h.Templates, " "))
+				fmt.Sprintf("%d CPUs, %s", h.Limits.MaxVCPUs, showMemory(h.Limits.MaxMemoryMB)), showPools(h.Pools), strings.Join(h.Templates, " "))
 		}
 		return t.flush()
 	}
 	return cmd
+}
+
+// showPools says how many warm clones wait, of how many that are wanted.
+func showPools(pools []client.Pool) string {
+	var ready, target int
+	for _, p := range pools {
+		ready, target = ready+p.Ready, target+p.Target
+	}
+	return fmt.Sprintf("%d/%d", ready, target)
 }
 
 func hostState(h client.Host) string {

@@ -89,17 +89,18 @@ func showEnd(sb client.Sandbox, now time.Time) string {
 		return showAge(now.Sub(*sb.EndedAt)) + " ago"
 	case sb.StopReason != nil:
 		return *sb.StopReason
-	case sb.Status != client.StatusRunning || sb.TimeoutSec == 0 || lastUse(sb) == nil:
-		return "-"
-	default:
-		return "in " + showAge(lastUse(sb).Add(time.Duration(sb.TimeoutSec)*time.Second).Sub(now))
 	}
+	end := firstOf(sb.Clocks.IdleExpiresAt, sb.Clocks.LifetimeExpiresAt)
+	if end == nil {
+		return "-"
+	}
+	return "in " + showAge(end.Sub(now))
 }
 
-// lastUse is when the idle time of a sandbox began.
-func lastUse(sb client.Sandbox) *time.Time {
-	if sb.LastActiveAt != nil {
-		return sb.LastActiveAt
+// firstOf returns the earlier of two times of which either may be nil.
+func firstOf(a, b *time.Time) *time.Time {
+	if a == nil || b != nil && b.Before(*a) {
+		return b
 	}
-	return sb.StartedAt
+	return a
 }

@@ -24,6 +24,8 @@ type Config struct {
 	// host's work. Emulated hosts boot in tens of seconds, and a pause writes
 	// all memory to disk.
 	CreateTimeout, PauseTimeout, ResumeTimeout, DestroyTimeout time.Duration
+	// ForkTimeout bounds a whole fork: its snapshot and the start of every child.
+	ForkTimeout time.Duration
 	// AskTimeout bounds a question to a host (its state, its sandboxes).
 	AskTimeout time.Duration
 
@@ -36,6 +38,12 @@ type Config struct {
 	Retention time.Duration
 	// ActivityInterval is the time between two writes of last_active_at.
 	ActivityInterval time.Duration
+
+	// MaxSnapshots is how many named snapshots there may be, MaxSnapshotBytes
+	// how much of the hosts' disks they may take before no more are made; zero
+	// bytes is no bound.
+	MaxSnapshots     int
+	MaxSnapshotBytes uint64
 }
 
 // DefaultConfig returns the defaults, which are those of the documentation.
@@ -47,11 +55,13 @@ func DefaultConfig() Config {
 		PauseTimeout:      5 * time.Minute,
 		ResumeTimeout:     3 * time.Minute,
 		DestroyTimeout:    time.Minute,
+		ForkTimeout:       10 * time.Minute,
 		AskTimeout:        10 * time.Second,
 		ReconcileInterval: 30 * time.Second,
 		Grace:             time.Minute,
 		Retention:         24 * time.Hour,
 		ActivityInterval:  10 * time.Second,
+		MaxSnapshots:      1000,
 	}
 }
 
@@ -68,11 +78,13 @@ func (c Config) Validate() error {
 		{"pause timeout", c.PauseTimeout > 0},
 		{"resume timeout", c.ResumeTimeout > 0},
 		{"destroy timeout", c.DestroyTimeout > 0},
+		{"fork timeout", c.ForkTimeout > 0},
 		{"ask timeout", c.AskTimeout > 0},
 		{"reconcile interval", c.ReconcileInterval > 0},
 		{"grace", c.Grace >= 0},
 		{"retention", c.Retention >= 0},
 		{"activity interval", c.ActivityInterval > 0},
+		{"number of snapshots", c.MaxSnapshots >= 0},
 	} {
 		if !f.ok {
 			return fault.New(fault.Invalid, "invalid_config", "control plane: the %s is out of range", f.name)

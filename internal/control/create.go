@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -18,12 +19,15 @@ const (
 
 // Create implements Sandboxes. The row is written before the host is called; a
 // caller that hangs up does not stop what it began, see detached.
-func (s *Service) Create(ctx context.Context, spec sandbox.Spec, metadata map[string]string) (Sandbox, error) {
-	spec = spec.WithDefaults()
-	if err := spec.Validate(); err != nil {
+func (s *Service) Create(ctx context.Context, n NewSandbox) (Sandbox, error) {
+	if err := validateMetadata(n.Metadata); err != nil {
 		return Sandbox{}, err
 	}
-	if err := validateMetadata(metadata); err != nil {
+	spec, from, err := s.resolve(ctx, n)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	if err := spec.Validate(); err != nil {
 		return Sandbox{}, err
 	}
 	if !spec.MinIsolation.Meets(s.cfg.MinIsolation) {
@@ -32,23 +36,89 @@ func (s *Service) Create(ctx context.Context, spec sandbox.Spec, metadata map[st
 	ctx, cancel := s.detached(ctx, s.cfg.CreateTimeout)
 	defer cancel()
 	row, err := s.admit(ctx, Sandbox{
-		ID: sandbox.NewID(), Generation: 1, State: sandbox.Pending, Spec: spec, Metadata: metadata,
-	})
+		ID: sandbox.NewID(), Generation: 1, State: sandbox.Pending, Spec: spec, Metadata: n.Metadata, SnapshotID: from.ID,
+	}, from.HostID)
 	if err != nil {
 		return Sandbox{}, err
 	}
-	return s.boot(ctx, row, spec)
+	return s.boot(ctx, row, spec, from.ID)
 }
 
-// admit chooses a host for row and inserts it. The choice is made on numbers
-// that another create may have overtaken, so the store decides, and the next
-// best host is tried when it says no.
-func (s *Service) admit(ctx context.Context, row Sandbox) (Sandbox, error) {
+// resolve returns the whole spec of a create, and the snapshot that it starts
+// from; the zero Snapshot is an image.
+func (s *Service) resolve(ctx context.Context, n NewSandbox) (sandbox.Spec, Snapshot, error) {
+	spec := n.Spec
+	var from Snapshot
+	var err error
+	switch {
+	case n.SnapshotID != "":
+		from, err = s.GetSnapshot(ctx, n.SnapshotID)
+	case spec.Template != "" && !s.isImage(spec.Template):
+		from, err = s.store.TemplateSnapshot(ctx, spec.Template)
+		if fault.Is(err, fault.NotFound) {
+			return spec.WithDefaults(), Snapshot{}, nil // placement says which templates there are
+		}
+		spec.Template = ""
+	default:
+		return spec.WithDefaults(), Snapshot{}, nil
+	}
+	if err != nil {
+		return spec, Snapshot{}, err
+	}
+	if from.Status != SnapshotReady {
+		return spec, Snapshot{}, snapshotNotReady(from)
+	}
+	spec, err = sized(spec, from)
+	return spec.WithDefaults(), from, err
+}
+
+// sized returns spec with the template and the sizes of from, which it may
+// repeat but not change.
+func sized(spec sandbox.Spec, from Snapshot) (sandbox.Spec, error) {
+	fixed := from.Spec
+	for _, f := range []struct {
+		name        string
+		given, have any
+		differs     bool
+	}{
+		{"template", spec.Template, fixed.Template, spec.Template != "" && spec.Template != fixed.Template},
+		{"vcpus", spec.VCPUs, fixed.VCPUs, spec.VCPUs != 0 && spec.VCPUs != fixed.VCPUs},
+		{"memory_mb", spec.MemoryMB, fixed.MemoryMB, spec.MemoryMB != 0 && spec.MemoryMB != fixed.MemoryMB},
+		{"disk_mb", spec.DiskMB, fixed.DiskMB, spec.DiskMB != 0 && spec.DiskMB != fixed.DiskMB},
+	} {
+		if f.differs {
+			return spec, fault.New(fault.Invalid, "snapshot_fixes_size",
+				"%s comes from the snapshot, which has %v: leave it out", f.name, f.have)
+		}
+	}
+	spec.Template, spec.VCPUs, spec.MemoryMB, spec.DiskMB = fixed.Template, fixed.VCPUs, fixed.MemoryMB, fixed.DiskMB
+	return spec, nil
+}
+
+// isImage reports whether a host has an image called name, as far as is known.
+func (s *Service) isImage(name string) bool {
+	return slices.ContainsFunc(s.fleet.Hosts(), func(h HostInfo) bool { return slices.Contains(h.Templates, name) })
+}
+
+// admit chooses a host for row, or takes the one given, and inserts it. The
+// choice is made on numbers that may be old, so the store decides; what seems
+// full is looked at again before a create is refused for it.
+func (s *Service) admit(ctx context.Context, row Sandbox, hostID string) (Sandbox, error) {
+	demand := placement.Demand{Spec: row.Spec, MultiTenant: s.cfg.RequireMultiTenant, HostID: hostID}
+	inserted, err := s.place(ctx, row, demand)
+	if !fault.Is(err, fault.NoCapacity) {
+		return inserted, err
+	}
+	s.loads.forget()
+	return s.place(ctx, row, demand)
+}
+
+// place inserts row on the best host that the store lets it have.
+func (s *Service) place(ctx context.Context, row Sandbox, demand placement.Demand) (Sandbox, error) {
 	candidates, err := s.candidates(ctx)
 	if err != nil {
 		return Sandbox{}, err
 	}
-	demand := placement.Demand{Spec: row.Spec, MultiTenant: s.cfg.RequireMultiTenant}
 	for {
 		best, err := placement.Choose(demand, candidates)
 		if err != nil {
@@ -68,22 +138,25 @@ func (s *Service) admit(ctx context.Context, row Sandbox) (Sandbox, error) {
 // fleet knows of a host a moment before the database does.
 func (s *Service) insert(ctx context.Context, row Sandbox) (Sandbox, error) {
 	inserted, err := s.store.Insert(ctx, row)
-	if fault.ReasonOf(err) != ReasonHostNotRecorded {
-		return inserted, err
+	if fault.ReasonOf(err) == ReasonHostNotRecorded {
+		if _, err := s.observe(ctx, row.HostID); err != nil {
+			return Sandbox{}, err
+		}
+		inserted, err = s.store.Insert(ctx, row)
 	}
-	if _, err := s.observe(ctx, row.HostID); err != nil {
-		return Sandbox{}, err
+	if err == nil {
+		s.loads.add(row.HostID, Capacity{VCPUs: row.Spec.VCPUs, MemoryMB: row.Spec.MemoryMB})
 	}
-	return s.store.Insert(ctx, row)
+	return inserted, err
 }
 
-// candidates returns all hosts with what is free on them.
+// candidates returns all hosts with what is free on them, as far as is known.
 func (s *Service) candidates(ctx context.Context) ([]placement.Host, error) {
 	hosts, err := s.Hosts(ctx)
 	if err != nil {
 		return nil, err
 	}
-	used, err := s.store.Usage(ctx)
+	used, err := s.loads.held(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -101,15 +174,16 @@ func (s *Service) candidates(ctx context.Context) ([]placement.Host, error) {
 }
 
 // boot has the host start the sandbox of a pending row. spec is the row's with
-// the environment, which rows do not keep.
-func (s *Service) boot(ctx context.Context, row Sandbox, spec sandbox.Spec) (Sandbox, error) {
+// the environment, which rows do not keep; from is the snapshot to start from,
+// which the row of a fork does not name.
+func (s *Service) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from sandbox.SnapshotID) (Sandbox, error) {
 	host, err := s.hostOf(row)
 	if err != nil {
 		return Sandbox{}, s.bootFailed(ctx, row, err)
 	}
 	hostCtx, cancel := context.WithTimeout(ctx, s.cfg.CreateTimeout)
 	defer cancel()
-	view, err := host.Create(hostCtx, row.Ref(), spec)
+	view, err := host.Create(hostCtx, row.Ref(), spec, from)
 	switch {
 	case err == nil:
 		return s.booted(ctx, host, row, view)

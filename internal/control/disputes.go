@@ -12,6 +12,21 @@ type dispute struct {
 	row, view string
 }
 
+// openDisputes are all that a pass remembers between two runs.
+type openDisputes struct {
+	sandboxes *disputes
+	snapshots *snapshotDisputes
+}
+
+// newOpenDisputes returns none yet. What a fork explains may take as long as a
+// fork.
+func newOpenDisputes(cfg Config) *openDisputes {
+	return &openDisputes{
+		sandboxes: newDisputes(cfg.Grace),
+		snapshots: &snapshotDisputes{grace: cfg.Grace, fork: cfg.ForkTimeout + cfg.Grace},
+	}
+}
+
 // disputes remembers since when row and host disagree, so that what may be an
 // operation under way is left alone for the grace period. It is kept in memory
 // and measured with one clock on purpose: a restart or a clock set wrong makes

@@ -2,7 +2,7 @@
 // which order, when somebody creates, pauses, resumes or destroys a sandbox or
 // works in it, and the loops that keep the database true.
 //
-// The REST server and other edges call it through [Sandboxes]; the process
+// The REST server and other edges call it through [API]; the process
 // that wires everything runs [Service.Run]. The package defines the interfaces
 // it consumes ([Store], [Fleet], [Host]) and knows neither SQL nor a wire
 // format. It never talks to a guest, and it never shows an error to anybody.

@@ -5,7 +5,7 @@ import "context"
 // Reconciler returns a function that makes one pass over a host, as the loop
 // does.
 func (s *Service) Reconciler(hostID string) func(context.Context) error {
-	open := newDisputes(s.cfg.Grace)
+	open := newOpenDisputes(s.cfg)
 	return func(ctx context.Context) error {
 		_, err := s.pass(ctx, hostID, open)
 		return err

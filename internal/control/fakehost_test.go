@@ -28,6 +28,11 @@ type fakeHost struct {
 	before, after map[string]hook
 	watchers      map[chan control.View]struct{}
 	info          control.HostInfo
+	snaps         map[sandbox.SnapshotID]*control.SnapshotView
+	// said are the changes of clocks that it was told.
+	said []control.TimeoutChange
+	// count is how often each command acted.
+	count map[string]int
 }
 
 func newFakeHost(id string) *fakeHost {
@@ -35,6 +40,7 @@ func newFakeHost(id string) *fakeHost {
 		id: id, vms: make(map[sandbox.ID]*control.View),
 		before: make(map[string]hook), after: make(map[string]hook),
 		watchers: make(map[chan control.View]struct{}),
+		snaps:    make(map[sandbox.SnapshotID]*control.SnapshotView), count: make(map[string]int),
 		info: control.HostInfo{
 			ID: id, Acceleration: "tcg", Isolation: sandbox.IsolationProcess, VCPUs: 4, MemoryMB: 8 * 512,
 			Limits:    sandbox.Limits{MaxVCPUs: 4, MinMemoryMB: 128, MaxMemoryMB: 4096},
@@ -109,6 +115,7 @@ func (h *fakeHost) do(ctx context.Context, op string, ref sandbox.Ref, act func(
 	if vm := h.vms[ref.ID]; vm != nil && ref.Generation < vm.Ref.Generation {
 		err = fault.New(fault.Stale, "stale_generation", "there is a newer incarnation")
 	} else {
+		h.count[op]++
 		view, err = act()
 	}
 	h.mu.Unlock()
@@ -125,19 +132,104 @@ func (h *fakeHost) in(ref sandbox.Ref, state control.ViewState) (*control.View, 
 		return nil, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "no such sandbox")
 	}
 	if vm.State != state {
-		return nil, fault.New(fault.WrongState, "wrong_state", "the sandbox is %s", vm.State)
+		return nil, fault.New(fault.WrongState, control.ReasonNotRunning, "the sandbox is %s", vm.State)
 	}
 	return vm, nil
 }
 
-func (h *fakeHost) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec) (control.View, error) {
+func (h *fakeHost) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (control.View, error) {
 	return h.do(ctx, "create", ref, func() (control.View, error) {
-		h.vms[ref.ID] = &control.View{
-			Ref: ref, Spec: spec, State: control.ViewRunning,
-			Facts: control.Facts{GuestIP: "10.0.0.2", HostIP: "10.11.0.1", Acceleration: "tcg", Isolation: sandbox.IsolationProcess, StartedAt: time.Now()},
+		source := "restore"
+		if from != "" {
+			if h.snaps[from] == nil {
+				return control.View{}, fault.New(fault.NotFound, control.ReasonSnapshotNotFound, "no such snapshot")
+			}
+			source = "fork"
 		}
-		return *h.vms[ref.ID], nil
+		now := time.Now()
+		vm := &control.View{
+			Ref: ref, Spec: spec, State: control.ViewRunning, SnapshotID: from,
+			Facts: control.Facts{
+				GuestIP: "10.0.0.2", HostIP: "10.11.0.1", Acceleration: "tcg", Isolation: sandbox.IsolationProcess, StartedAt: now,
+				Source: source, Hygiene: &sandbox.Hygiene{At: now, Generation: ref.Generation, Reseeded: true},
+			},
+		}
+		startLifetime(vm)
+		h.vms[ref.ID] = vm
+		return *vm, nil
 	})
+}
+
+// startLifetime has the lifetime of v run from now.
+func startLifetime(v *control.View) {
+	v.Facts.LifetimeEndsAt = time.Time{}
+	if v.Spec.Lifetime > 0 {
+		v.Facts.LifetimeEndsAt = time.Now().Add(v.Spec.Lifetime)
+	}
+}
+
+// SetTimeouts takes paused machines too, as a host does.
+func (h *fakeHost) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.TimeoutChange) (control.View, error) {
+	return h.do(ctx, "timeouts", ref, func() (control.View, error) {
+		vm := h.vms[ref.ID]
+		if vm == nil {
+			return control.View{}, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "no such sandbox")
+		}
+		h.said = append(h.said, t)
+		if t.Idle != nil {
+			vm.Spec.Timeout = *t.Idle
+		}
+		if t.OnTimeout != nil {
+			vm.Spec.OnTimeout = *t.OnTimeout
+		}
+		if t.Lifetime != nil {
+			vm.Spec.Lifetime = *t.Lifetime
+			if vm.State == control.ViewRunning {
+				startLifetime(vm)
+			}
+		}
+		return *vm, nil
+	})
+}
+
+func (h *fakeHost) CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, _ control.SnapshotKind) (control.SnapshotView, error) {
+	var out control.SnapshotView
+	_, err := h.do(ctx, "snapshot", ref, func() (control.View, error) {
+		vm := h.vms[ref.ID]
+		if vm == nil {
+			return control.View{}, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "no such sandbox")
+		}
+		out = control.SnapshotView{ID: id, Of: vm.Ref, Spec: vm.Spec, Bytes: 4096, PauseWindow: 40 * time.Millisecond}
+		h.snaps[id] = &out
+		return control.View{}, nil
+	})
+	return out, err
+}
+
+func (h *fakeHost) DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) error {
+	_, err := h.do(ctx, "unsnapshot", sandbox.Ref{}, func() (control.View, error) {
+		delete(h.snaps, id)
+		return control.View{}, nil
+	})
+	return err
+}
+
+func (h *fakeHost) Snapshots(context.Context) ([]control.SnapshotView, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.down {
+		return nil, errDown
+	}
+	var out []control.SnapshotView
+	for _, s := range h.snaps {
+		out = append(out, *s)
+	}
+	return out, nil
+}
+
+func (h *fakeHost) CollectGarbage(ctx context.Context, mode control.GarbageMode) ([]control.Garbage, error) {
+	_, err := h.do(ctx, "gc "+string(mode), sandbox.Ref{}, func() (control.View, error) { return control.View{}, nil })
+	return []control.Garbage{{Kind: "build", ID: "b1", Bytes: 7, Reason: "left over"}}, err
 }
 
 func (h *fakeHost) Destroy(ctx context.Context, ref sandbox.Ref, _ sandbox.StopReason) error {
@@ -154,7 +246,7 @@ func (h *fakeHost) Pause(ctx context.Context, ref sandbox.Ref) (control.View, er
 		if err != nil {
 			return control.View{}, err
 		}
-		vm.State = control.ViewPaused
+		vm.State, vm.Facts.LifetimeEndsAt = control.ViewPaused, time.Time{}
 		return *vm, nil
 	})
 }
@@ -166,6 +258,7 @@ func (h *fakeHost) Resume(ctx context.Context, ref sandbox.Ref) (control.View, e
 			return control.View{}, err
 		}
 		vm.State, vm.Ref = control.ViewRunning, ref
+		startLifetime(vm)
 		return *vm, nil
 	})
 }

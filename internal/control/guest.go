@@ -12,53 +12,102 @@ import (
 // a sandbox that it does not have. Other NotFound answers are about files.
 const ReasonSandboxNotFound = "sandbox_not_found"
 
+// ReasonNotRunning is the reason with which a host refuses to begin work in a
+// guest that does not run. Work that has begun and is cut has another.
+const ReasonNotRunning = "sandbox_not_running"
+
 // Exec implements Sandboxes.
-func (s *Service) Exec(ctx context.Context, id sandbox.ID, e Exec, sink ExecSink) (ExecResult, error) {
-	row, host, err := s.running(ctx, id)
-	if err != nil {
-		return ExecResult{}, err
-	}
+func (s *Service) Exec(ctx context.Context, id sandbox.ID, e Exec, sink ExecSink) (res ExecResult, err error) {
 	defer s.activity.note(id)
-	res, err := host.Exec(ctx, row.Ref(), e, sink)
-	return res, s.guestFailed(ctx, host, row, err)
+	err = s.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
+		res, err = host.Exec(ctx, ref, e, sink)
+		return err
+	})
+	return res, err
 }
 
 // WriteFile implements Sandboxes.
-func (s *Service) WriteFile(ctx context.Context, id sandbox.ID, w WriteFile, content io.Reader) (int64, error) {
+func (s *Service) WriteFile(ctx context.Context, id sandbox.ID, w WriteFile, content io.Reader) (n int64, err error) {
 	if err := sandbox.ValidateGuestPath(w.Path); err != nil {
 		return 0, err
 	}
-	row, host, err := s.running(ctx, id)
-	if err != nil {
-		return 0, err
-	}
 	defer s.activity.note(id)
-	n, err := host.WriteFile(ctx, row.Ref(), w, content)
-	return n, s.guestFailed(ctx, host, row, err)
+	once := &readOnce{Reader: content}
+	err = s.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
+		if once.begun {
+			return fault.New(fault.WrongState, ReasonNotRunning, "the sandbox was paused as the file was being sent; send it again")
+		}
+		n, err = host.WriteFile(ctx, ref, w, once)
+		return err
+	})
+	return n, err
+}
+
+// readOnce remembers that something was read, after which it cannot be given
+// to a second attempt. One goroutine at a time uses it.
+type readOnce struct {
+	io.Reader
+	begun bool
+}
+
+// Read implements io.Reader.
+func (r *readOnce) Read(p []byte) (int, error) {
+	r.begun = true
+	return r.Reader.Read(p)
 }
 
 // ReadFile implements Sandboxes.
-func (s *Service) ReadFile(ctx context.Context, id sandbox.ID, path, user string) (*File, error) {
+func (s *Service) ReadFile(ctx context.Context, id sandbox.ID, path, user string) (f *File, err error) {
 	if err := sandbox.ValidateGuestPath(path); err != nil {
 		return nil, err
 	}
-	row, host, err := s.running(ctx, id)
+	err = s.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
+		f, err = host.ReadFile(ctx, ref, path, user)
+		return err
+	})
 	if err != nil {
 		return nil, err
-	}
-	f, err := host.ReadFile(ctx, row.Ref(), path, user)
-	if err != nil {
-		return nil, s.guestFailed(ctx, host, row, err)
 	}
 	return f, nil
 }
 
-// running returns the row of a sandbox in which work can be done, by one read,
-// and its host. It notes the activity in memory.
-func (s *Service) running(ctx context.Context, id sandbox.ID) (Sandbox, Host, error) {
+// inGuest does work in a sandbox that runs, or that can be resumed for it. A
+// host that refuses to begin because it has paused the sandbox by itself is
+// asked once more, after a resume.
+func (s *Service) inGuest(ctx context.Context, id sandbox.ID, work func(Host, sandbox.Ref) error) error {
+	row, host, err := s.usable(ctx, id)
+	if err != nil {
+		return err
+	}
+	cause := work(host, row.Ref())
+	if cause == nil {
+		return nil
+	}
+	now, err := s.guestFailed(ctx, host, row, cause)
+	if fault.ReasonOf(cause) != ReasonNotRunning || !wakeable(now) || ctx.Err() != nil {
+		return err
+	}
+	if row, host, err = s.usable(ctx, id); err != nil {
+		return err
+	}
+	if cause = work(host, row.Ref()); cause == nil {
+		return nil
+	}
+	_, err = s.guestFailed(ctx, host, row, cause)
+	return err
+}
+
+// usable returns the row of a sandbox in which work can be done, by one read
+// unless it has to be resumed, and its host. It notes the activity in memory.
+func (s *Service) usable(ctx context.Context, id sandbox.ID) (Sandbox, Host, error) {
 	row, err := s.store.Get(ctx, id)
 	if err != nil {
 		return Sandbox{}, nil, err
+	}
+	if wakeable(row) {
+		if row, err = s.awake(ctx, row); err != nil {
+			return Sandbox{}, nil, err
+		}
 	}
 	if row.State != sandbox.Running {
 		return Sandbox{}, nil, wrongState(row, sandbox.StatusRunning)
@@ -73,22 +122,20 @@ func (s *Service) running(ctx context.Context, id sandbox.ID) (Sandbox, Host, er
 
 // guestFailed turns the error of work in a guest into what the caller is told.
 // If the host says that the sandbox is not what the row says, the row is
-// settled first, so that the next reader sees the truth. nil stays nil.
-func (s *Service) guestFailed(ctx context.Context, host Host, row Sandbox, err error) error {
-	if err == nil {
-		return nil
-	}
+// settled first, so that the next reader sees the truth. The row comes back as
+// it is then known.
+func (s *Service) guestFailed(ctx context.Context, host Host, row Sandbox, err error) (Sandbox, error) {
 	kind := fault.KindOf(err)
 	gone := kind == fault.WrongState || kind == fault.Stale || fault.ReasonOf(err) == ReasonSandboxNotFound
 	if !gone || OutcomeUnknown(err) {
-		return guestFault(err)
+		return row, guestFault(err)
 	}
 	// The caller may have gone; what was learnt is worth keeping.
 	ctx, cancel := s.detached(ctx, s.cfg.AskTimeout)
 	defer cancel()
 	now, settleErr := s.settleNow(ctx, host, row)
 	if settleErr == nil && now.State != sandbox.Running {
-		return wrongState(now, sandbox.StatusRunning)
+		return now, wrongState(now, sandbox.StatusRunning)
 	}
-	return withCleanup(guestFault(err), settleErr)
+	return now, withCleanup(guestFault(err), settleErr)
 }

@@ -1,8 +1,13 @@
 package control
 
 import (
+	"slices"
+
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
+
+// passedOn are the kinds of a host's answers that mean the same to its caller.
+var passedOn = []fault.Kind{fault.HostFailed, fault.Timeout, fault.NoCapacity, fault.Unsupported, fault.Canceled}
 
 // hostFault turns the error of a lifecycle command into what the caller of the
 // API is told. A host speaks to the control plane, not to the user: that it
@@ -10,8 +15,10 @@ import (
 // user's mistake.
 func hostFault(err error) error {
 	f := fault.As(err)
-	switch f.Kind {
-	case fault.HostFailed, fault.Timeout, fault.NoCapacity, fault.Unsupported, fault.Canceled:
+	switch {
+	case f.Reason == ReasonSnapshotNotFound:
+		return err // deleted since the row was read
+	case slices.Contains(passedOn, f.Kind):
 		return err
 	default:
 		return fault.Wrap(err, fault.HostFailed, f.Reason, "the host could not do it: %s", f.Public)
@@ -33,10 +40,14 @@ func guestFault(err error) error {
 // beingSettled tells the caller that it is not known yet if its command took
 // effect, and what will happen: 504 when time ran out, 502 otherwise.
 func beingSettled(row Sandbox, err error) error {
-	kind := fault.HostFailed
-	if fault.Is(err, fault.Timeout) {
-		kind = fault.Timeout
-	}
-	return fault.Wrap(err, kind, "outcome_unknown",
+	return fault.Wrap(err, unknownKind(err), "outcome_unknown",
 		"the host has not answered; sandbox %s is being settled, read it again in a minute", row.ID)
+}
+
+// unknownKind is the kind of a fault whose outcome is unknown.
+func unknownKind(err error) fault.Kind {
+	if fault.Is(err, fault.Timeout) {
+		return fault.Timeout
+	}
+	return fault.HostFailed
 }

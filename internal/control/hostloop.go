@@ -25,7 +25,7 @@ type hostLoop struct {
 	s    *Service
 	id   string
 	log  *slog.Logger
-	open *disputes
+	open *openDisputes
 	// views carries events. It has no room: a slow database slows the stream
 	// down, and the host's own bound holds.
 	views chan View
@@ -38,7 +38,7 @@ type hostLoop struct {
 
 func newHostLoop(s *Service, id string) *hostLoop {
 	return &hostLoop{
-		s: s, id: id, log: s.log.With("host", id), open: newDisputes(s.cfg.Grace),
+		s: s, id: id, log: s.log.With("host", id), open: newOpenDisputes(s.cfg),
 		views: make(chan View), wake: make(chan struct{}, 1),
 	}
 }
@@ -99,6 +99,11 @@ func (l *hostLoop) event(ctx context.Context, view View) {
 	}
 	if v := settle(p.row, p.view, false); v.act != actNone {
 		l.s.applyLogged(ctx, host, p, v)
+		return
+	}
+	// Clocks are left to the pass: an event may be older than a change of them.
+	if err := l.s.learn(ctx, p); err != nil && ctx.Err() == nil {
+		l.log.Warn("event not taken over, the next pass will see it", "sandbox", view.Ref.ID, "error", err)
 	}
 }
 

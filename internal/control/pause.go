@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -26,15 +27,37 @@ func (s *Service) Pause(ctx context.Context, id sandbox.ID) (Sandbox, error) {
 // Resume implements Sandboxes. The new incarnation takes the capacity that the
 // pause gave back; NoCapacity leaves the sandbox paused.
 func (s *Service) Resume(ctx context.Context, id sandbox.ID) (Sandbox, error) {
-	return s.transit(ctx, id, transition{
-		from: sandbox.Paused, via: sandbox.Resuming, to: sandbox.Running,
-		timeout: s.cfg.ResumeTimeout, command: Host.Resume,
-	})
+	return s.transit(ctx, id, s.resumption())
 }
 
-// transit does t to its end even if the caller hangs up, see detached. Of two
-// at once the compare-and-set lets one through; the other is told WrongState.
+func (s *Service) resumption() transition {
+	return transition{
+		from: sandbox.Paused, via: sandbox.Resuming, to: sandbox.Running,
+		timeout: s.cfg.ResumeTimeout, command: Host.Resume,
+	}
+}
+
+// transit does t, and tells those in this process who wait for it.
 func (s *Service) transit(ctx context.Context, id sandbox.ID, t transition) (Sandbox, error) {
+	mo, mine := s.motions.begin(id, t.to)
+	if !mine {
+		return s.transitAlone(ctx, id, t) // which loses, unless the other is just over
+	}
+	return s.transitAs(ctx, id, t, mo)
+}
+
+// transitAs does t as the motion mo, which it ends.
+func (s *Service) transitAs(ctx context.Context, id sandbox.ID, t transition, mo *motion) (row Sandbox, err error) {
+	err = fault.New(fault.Internal, "internal", "the operation broke off")
+	defer func() { s.motions.end(id, mo, row, err) }() // also after a panic, or they would wait for ever
+	row, err = s.transitAlone(ctx, id, t)
+	return row, err
+}
+
+// transitAlone does t to its end even if the caller hangs up, see detached. Of
+// two at once the compare-and-set lets one through; the other is told
+// WrongState.
+func (s *Service) transitAlone(ctx context.Context, id sandbox.ID, t transition) (Sandbox, error) {
 	ctx, cancel := s.detached(ctx, t.timeout)
 	defer cancel()
 	row, err := s.store.Get(ctx, id)

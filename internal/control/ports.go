@@ -13,6 +13,8 @@ import (
 // of the database is Internal and never looks like a missing row.
 type Store interface {
 	Rows
+	SnapshotRows
+	SnapshotUpkeep
 	Upkeep
 }
 
@@ -23,6 +25,10 @@ type Rows interface {
 	// NoCapacity when it cannot, with ReasonHostNotRecorded when SaveHost has
 	// not been called for it. The row comes back with its timestamps.
 	Insert(ctx context.Context, row Sandbox) (Sandbox, error)
+	// InsertFork writes the rows of a fork's children, all on one host, and
+	// that of the snapshot they start from, all or none, in the transaction
+	// in which it checks that the host can carry them together.
+	InsertFork(ctx context.Context, snap Snapshot, rows []Sandbox) ([]Sandbox, error)
 	// Get returns NotFound for an id that has no row.
 	Get(ctx context.Context, id sandbox.ID) (Sandbox, error)
 	// List returns the newest first, and the cursor of the next page or "".
@@ -33,6 +39,12 @@ type Rows interface {
 	// sandbox.CanMove forbids is Internal. A move to Resuming takes the
 	// host's capacity again, and is NoCapacity if there is none.
 	Move(ctx context.Context, m Move) (row Sandbox, won bool, err error)
+	// SetClocks is a compare-and-set of the clocks of a row, as Move is of its
+	// state.
+	SetClocks(ctx context.Context, c ClockChange) (row Sandbox, won bool, err error)
+	// Learn writes what a host says of the incarnation ref, if it is the one
+	// that the row says runs.
+	Learn(ctx context.Context, ref sandbox.Ref, f Facts) error
 }
 
 // Upkeep is what the loops need beside Rows.
@@ -89,6 +101,12 @@ type Facts struct {
 	Acceleration    string
 	Isolation       sandbox.Isolation
 	StartedAt       time.Time
+	// LifetimeEndsAt is zero when it has no lifetime or does not run.
+	LifetimeEndsAt time.Time
+	// Hygiene is of the last start; nil when the host does not tell.
+	Hygiene *sandbox.Hygiene
+	// Source is how it was made: "pool", "restore", "fork" or empty.
+	Source string
 }
 
 // Fleet knows the hosts there are.
@@ -109,6 +127,7 @@ type Fleet interface {
 type Host interface {
 	Lifecycle
 	Guest
+	Keeper
 	Observer
 }
 
@@ -116,8 +135,9 @@ type Host interface {
 // that is older than the one it knows with a Stale fault.
 type Lifecycle interface {
 	// Create returns when commands can run. A second call with the same Ref
-	// joins the first.
-	Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec) (View, error)
+	// joins the first. With a snapshot the sandbox starts as its copy, and
+	// the sizes are the snapshot's; empty is the image spec names.
+	Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (View, error)
 	// Destroy returns after the VM is gone and makes the host forget it.
 	// Unknown ids succeed.
 	Destroy(ctx context.Context, ref sandbox.Ref, reason sandbox.StopReason) error
@@ -125,6 +145,21 @@ type Lifecycle interface {
 	Pause(ctx context.Context, ref sandbox.Ref) (View, error)
 	// Resume takes the Ref of the new incarnation.
 	Resume(ctx context.Context, ref sandbox.Ref) (View, error)
+	// SetTimeouts changes the clocks of a VM in any state but stopped. A
+	// lifetime that is given counts from now.
+	SetTimeouts(ctx context.Context, ref sandbox.Ref, t TimeoutChange) (View, error)
+}
+
+// Keeper keeps snapshots, and files that it may not need.
+type Keeper interface {
+	// CreateSnapshot returns once the snapshot can be used; a named one is
+	// durable then. The sandbox goes on as it was.
+	CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind SnapshotKind) (SnapshotView, error)
+	// DeleteSnapshot makes a snapshot unusable at once. Unknown ids succeed.
+	DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) error
+	// Snapshots returns all there are, also deleted ones that are in use.
+	Snapshots(ctx context.Context) ([]SnapshotView, error)
+	CollectGarbage(ctx context.Context, mode GarbageMode) ([]Garbage, error)
 }
 
 // Guest works inside running VMs.
@@ -158,6 +193,8 @@ type View struct {
 	LastActiveAt time.Time
 	// TemplateDigest is the digest of the image it runs on.
 	TemplateDigest string
+	// SnapshotID is the snapshot it was created from, or empty.
+	SnapshotID sandbox.SnapshotID
 	// Steps is how long each step of the last operation took.
 	Steps map[string]time.Duration
 }

@@ -47,7 +47,7 @@ const maxAtOnce = 8
 //
 // Rows are read before the host is asked: a row that was there first and has
 // no VM afterwards has none.
-func (s *Service) pass(ctx context.Context, hostID string, open *disputes) (time.Duration, error) {
+func (s *Service) pass(ctx context.Context, hostID string, open *openDisputes) (time.Duration, error) {
 	if _, err := s.observe(ctx, hostID); err != nil {
 		return 0, err
 	}
@@ -60,22 +60,38 @@ func (s *Service) pass(ctx context.Context, hostID string, open *disputes) (time
 		return 0, err
 	}
 	s.noteViews(pairs)
-	lasting := open.next(pairs, time.Now())
+	lasting := open.sandboxes.next(pairs, time.Now())
 	slots := make(chan struct{}, maxAtOnce)
 	var wg sync.WaitGroup
 	for i, p := range pairs {
 		v := settle(p.row, p.view, lasting[i])
-		if v.act == actNone {
+		if v.act == actNone && !newsIn(p.row, p.view) && clocksOff(p.row, p.view) == (TimeoutChange{}) {
 			continue
 		}
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			s.applyLogged(ctx, host, p, v)
+			s.mend(ctx, host, p, v)
 		})
 	}
 	wg.Wait()
-	return open.due(time.Now()), nil
+	return open.sandboxes.due(time.Now()), s.snapshotPass(ctx, host, hostID, open.snapshots)
+}
+
+// mend does what is to be done about one pair: settle a disagreement or, where
+// there is none, learn what the host knows and have it keep the row's clocks.
+func (s *Service) mend(ctx context.Context, host Host, p pair, v verdict) {
+	if v.act != actNone {
+		s.applyLogged(ctx, host, p, v)
+		return
+	}
+	err := s.learn(ctx, p)
+	if err == nil {
+		err = s.pushClocks(ctx, p)
+	}
+	if err != nil {
+		s.log.Warn("clocks or facts of a sandbox not settled, will try again", "sandbox", p.id(), "error", err)
+	}
 }
 
 // pairs reads both sides of a host. A view without a live row is looked up by
@@ -207,7 +223,7 @@ func (s *Service) runRetention(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if err := s.deleteEnded(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("ended sandboxes not deleted, will try again", "error", err)
+			s.log.Warn("what has ended is not deleted, will try again", "error", err)
 		}
 		select {
 		case <-tick.C:
@@ -218,6 +234,9 @@ func (s *Service) runRetention(ctx context.Context) {
 }
 
 func (s *Service) deleteEnded(ctx context.Context) error {
+	if err := s.store.RemoveFailedSnapshots(ctx, s.cfg.Retention); err != nil {
+		return err
+	}
 	for {
 		n, err := s.store.DeleteEnded(ctx, s.cfg.Retention, retentionBatch)
 		if err != nil || n < retentionBatch {

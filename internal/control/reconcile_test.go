@@ -95,7 +95,7 @@ func TestReconcileHostDown(t *testing.T) {
 func TestReconcileNotesActivity(t *testing.T) {
 	b := setup(t)
 	row := b.create()
-	at := time.Now().UTC().Truncate(time.Microsecond)
+	at := time.Now().Add(time.Minute).UTC().Truncate(time.Microsecond)
 	b.host.put(control.View{Ref: row.Ref(), State: control.ViewRunning, LastActiveAt: at})
 	b.reconcile()
 	if err := b.FlushActivity(t.Context()); err != nil {

@@ -10,10 +10,11 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Service implements [Sandboxes]. It is safe for concurrent use.
+// Service implements [API]. It is safe for concurrent use.
 //
 // Invariants: no state of a sandbox lives in it, only last-activity times that
-// have not been written yet; every move of a row is a compare-and-set, so any
+// have not been written yet, an estimate of what hosts carry, and who waits for
+// whom; every move of a row is a compare-and-set, so any
 // number of Services may share a database; it starts no goroutine outside Run.
 type Service struct {
 	// Constant after New.
@@ -23,9 +24,11 @@ type Service struct {
 	log   *slog.Logger
 
 	activity *activity
+	loads    *loads
+	motions  *motions
 }
 
-var _ Sandboxes = (*Service)(nil)
+var _ API = (*Service)(nil)
 
 // New returns a Service. Every argument is required.
 func New(cfg Config, store Store, fleet Fleet, log *slog.Logger) (*Service, error) {
@@ -35,7 +38,10 @@ func New(cfg Config, store Store, fleet Fleet, log *slog.Logger) (*Service, erro
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, store: store, fleet: fleet, log: log, activity: newActivity(store)}, nil
+	return &Service{
+		cfg: cfg, store: store, fleet: fleet, log: log,
+		activity: newActivity(store), loads: newLoads(store), motions: newMotions(),
+	}, nil
 }
 
 // Run runs the loops (reconciler, retention, activity) until ctx ends, waits

@@ -69,7 +69,7 @@ func setup(t *testing.T, change ...func(*control.Config)) *bundle {
 
 func (b *bundle) create() control.Sandbox {
 	b.t.Helper()
-	row, err := b.Create(b.t.Context(), sandbox.Spec{}, nil)
+	row, err := b.Create(b.t.Context(), control.NewSandbox{})
 	if err != nil {
 		b.t.Fatal("create:", err)
 	}
@@ -114,7 +114,9 @@ func wantFault(t *testing.T, err error, kind fault.Kind, reason string) {
 
 func TestCreate(t *testing.T) {
 	b := setup(t)
-	row, err := b.Create(t.Context(), sandbox.Spec{Env: map[string]string{"A": "1"}}, map[string]string{"k": "v"})
+	row, err := b.Create(t.Context(), control.NewSandbox{
+		Spec: sandbox.Spec{Env: map[string]string{"A": "1"}}, Metadata: map[string]string{"k": "v"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,10 +138,10 @@ func TestCreateRefused(t *testing.T) {
 		"invalid_memory":        {MemoryMB: 4097},
 		"isolation_unavailable": {MinIsolation: sandbox.IsolationHardware},
 	} {
-		_, err := b.Create(t.Context(), spec, nil)
+		_, err := b.Create(t.Context(), control.NewSandbox{Spec: spec})
 		wantFault(t, err, fault.Invalid, reason)
 	}
-	_, err := b.Create(t.Context(), sandbox.Spec{}, map[string]string{"k": "\x00"})
+	_, err := b.Create(t.Context(), control.NewSandbox{Metadata: map[string]string{"k": "\x00"}})
 	wantFault(t, err, fault.Invalid, "invalid_metadata")
 	if rows, _, err := b.List(t.Context(), control.Filter{}); err != nil || len(rows) != 0 {
 		t.Errorf("%d rows, %v", len(rows), err)
@@ -148,14 +150,14 @@ func TestCreateRefused(t *testing.T) {
 
 func TestCreateDemandsOfOperator(t *testing.T) {
 	b := setup(t, func(c *control.Config) { c.RequireMultiTenant = true })
-	_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+	_, err := b.Create(t.Context(), control.NewSandbox{})
 	wantFault(t, err, fault.Invalid, "isolation_unavailable")
 }
 
 func TestCreateHostDown(t *testing.T) {
 	b := setup(t)
 	b.host.setDown(true)
-	_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+	_, err := b.Create(t.Context(), control.NewSandbox{})
 	wantFault(t, err, fault.HostFailed, "host_unreachable")
 	wantFault(t, b.Ready(t.Context()), fault.HostFailed, "host_unreachable")
 	b.host.setDown(false)
@@ -165,14 +167,14 @@ func TestCreateHostDown(t *testing.T) {
 	}
 	// Down, but not known to be: the row tells what happened.
 	b.host.setDown(true)
-	_, err = b.Create(t.Context(), sandbox.Spec{}, nil)
+	_, err = b.Create(t.Context(), control.NewSandbox{})
 	wantFault(t, err, fault.HostFailed, "host_unreachable")
 }
 
 func TestCreateFails(t *testing.T) {
 	b := setup(t)
 	b.host.script(true, "create", refuse(fault.New(fault.Internal, "boot_failed", "no kernel\x00 \xff")))
-	_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+	_, err := b.Create(t.Context(), control.NewSandbox{})
 	wantFault(t, err, fault.HostFailed, "boot_failed")
 	row := b.only()
 	b.want(row.ID, sandbox.Error, sandbox.ReasonBootFailed, "")
@@ -184,7 +186,7 @@ func TestCreateFails(t *testing.T) {
 func TestCreateAnswerLost(t *testing.T) {
 	b := setup(t)
 	b.host.script(false, "create", lost)
-	_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+	_, err := b.Create(t.Context(), control.NewSandbox{})
 	wantFault(t, err, fault.HostFailed, "outcome_unknown")
 	row := b.only()
 	b.want(row.ID, sandbox.Pending, "", control.ViewRunning)
@@ -198,7 +200,7 @@ func TestCreateAnswerLost(t *testing.T) {
 func TestCreateRequestLost(t *testing.T) {
 	b := setup(t)
 	b.host.script(true, "create", lost)
-	_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+	_, err := b.Create(t.Context(), control.NewSandbox{})
 	wantFault(t, err, fault.HostFailed, "outcome_unknown")
 	row := b.only()
 	b.want(row.ID, sandbox.Pending, "", "")
@@ -216,7 +218,7 @@ func TestDatabaseDies(t *testing.T) {
 		b.reconcile()
 	}
 	b.store.dead = sandbox.Running
-	_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+	_, err := b.Create(t.Context(), control.NewSandbox{})
 	wantFault(t, err, fault.Internal, "database_unavailable")
 	id := b.only().ID
 	b.want(id, sandbox.Pending, "", control.ViewRunning)
@@ -244,7 +246,7 @@ func TestDatabaseDies(t *testing.T) {
 func TestCreateTimesOut(t *testing.T) {
 	b := setup(t, func(c *control.Config) { c.CreateTimeout = 20 * time.Millisecond })
 	b.host.script(true, "create", newGate().wait)
-	_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+	_, err := b.Create(t.Context(), control.NewSandbox{})
 	wantFault(t, err, fault.Timeout, "outcome_unknown")
 	b.want(b.only().ID, sandbox.Pending, "", "")
 }
@@ -257,7 +259,7 @@ func TestCreateCallerGone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	created := make(chan error)
 	go func() {
-		_, err := b.Create(ctx, sandbox.Spec{}, nil)
+		_, err := b.Create(ctx, control.NewSandbox{})
 		created <- err
 	}()
 	<-g.entered
@@ -275,7 +277,7 @@ func TestDestroyDuringCreate(t *testing.T) {
 	b.host.script(true, "create", g.wait)
 	created := make(chan error)
 	go func() {
-		_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+		_, err := b.Create(t.Context(), control.NewSandbox{})
 		created <- err
 	}()
 	<-g.entered
@@ -298,7 +300,7 @@ func TestManyCreates(t *testing.T) {
 	)
 	for range 20 {
 		wg.Go(func() {
-			_, err := b.Create(t.Context(), sandbox.Spec{}, nil)
+			_, err := b.Create(t.Context(), control.NewSandbox{})
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {

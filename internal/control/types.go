@@ -36,10 +36,35 @@ type Sandbox struct {
 	EndedAt   *time.Time
 	// Metadata is the user's own, kept and returned as given.
 	Metadata map[string]string
+	// SnapshotID is the named snapshot that it was created from; empty for an
+	// image and for forks.
+	SnapshotID sandbox.SnapshotID
+	// ParentID is the sandbox that it was forked from, or empty.
+	ParentID sandbox.ID
+	// Source is how its host made it ("pool", "restore", "fork"); empty until
+	// it has run, and for a machine that was booted cold.
+	Source string
+	// Hygiene is of its last start; nil until it has run.
+	Hygiene *sandbox.Hygiene
+	// LifetimeEndsAt is when its lifetime ends; nil when it has none or does
+	// not run.
+	LifetimeEndsAt *time.Time
 }
 
 // Ref returns the incarnation that s describes.
 func (s Sandbox) Ref() sandbox.Ref { return sandbox.Ref{ID: s.ID, Generation: s.Generation} }
+
+// NewSandbox is what a create asks for.
+type NewSandbox struct {
+	// Spec may have zero fields, which mean their defaults, or what the
+	// snapshot says.
+	Spec sandbox.Spec
+	// SnapshotID makes the sandbox a copy of this snapshot. Empty is an image,
+	// or the snapshot that Spec.Template names.
+	SnapshotID sandbox.SnapshotID
+	// Metadata may be nil.
+	Metadata map[string]string
+}
 
 // Exec is one command.
 type Exec struct {
@@ -97,12 +122,21 @@ type Filter struct {
 	Cursor string
 }
 
-// Sandboxes is what the API can do with sandboxes; *Service implements it.
+// API is everything that the public API can do; *Service implements it.
 // Errors are faults: NotFound for an id that is not known, WrongState where
 // the state forbids the call, HostFailed where the host agent failed.
+type API interface {
+	Sandboxes
+	Clocks
+	Forks
+	Snapshots
+	System
+}
+
+// Sandboxes is what can be done with one sandbox.
 type Sandboxes interface {
-	// Create returns when commands can run. metadata may be nil.
-	Create(ctx context.Context, spec sandbox.Spec, metadata map[string]string) (Sandbox, error)
+	// Create returns when commands can run.
+	Create(ctx context.Context, n NewSandbox) (Sandbox, error)
 	Get(ctx context.Context, id sandbox.ID) (Sandbox, error)
 	// List returns newest first, and the cursor of the next page or "".
 	List(ctx context.Context, f Filter) ([]Sandbox, string, error)
@@ -110,14 +144,21 @@ type Sandboxes interface {
 	Destroy(ctx context.Context, id sandbox.ID) error
 	Pause(ctx context.Context, id sandbox.ID) (Sandbox, error)
 	Resume(ctx context.Context, id sandbox.ID) (Sandbox, error)
-	// Exec runs a command to its end. Cancelling ctx kills it.
+	// Exec runs a command to its end. Cancelling ctx kills it. It, WriteFile
+	// and ReadFile resume a paused sandbox first if its spec says AutoResume.
 	Exec(ctx context.Context, id sandbox.ID, e Exec, sink ExecSink) (ExecResult, error)
 	WriteFile(ctx context.Context, id sandbox.ID, w WriteFile, content io.Reader) (int64, error)
 	ReadFile(ctx context.Context, id sandbox.ID, path, user string) (*File, error)
+}
+
+// System is what the API tells of, and does to, the installation as a whole.
+type System interface {
 	// Hosts returns what each host can do, for limits and capacity.
 	Hosts(ctx context.Context) ([]HostInfo, error)
 	// Ready fails when a request could not be served: no database or no host.
 	Ready(ctx context.Context) error
+	// CollectGarbage removes, or only lists, what no host needs any more.
+	CollectGarbage(ctx context.Context, mode GarbageMode) ([]Garbage, error)
 }
 
 // HostInfo is what a host agent says of its host.
@@ -142,8 +183,28 @@ type HostInfo struct {
 	Draining           bool
 	// BootRetries counts boots that needed a second try since the agent started.
 	BootRetries uint64
+	// Pools are the warm clones that it keeps, one entry for each kind.
+	Pools []Pool
+	// DiskReserve is the free disk, in bytes, below which it refuses new
+	// sandboxes and snapshots.
+	DiskReserve uint64
+	// Reflink says that files of its data share blocks.
+	Reflink bool
 	// Reachable says that the agent answered when it was last asked, SeenAt
 	// when it last did.
 	Reachable bool
 	SeenAt    time.Time
+}
+
+// Pool is one kind of warm clone that a host keeps.
+type Pool struct {
+	Template string
+	VCPUs    int
+	MemoryMB int
+	DiskMB   int
+	// Target is how many are wanted, Ready how many wait.
+	Target, Ready int
+	// Hits and Misses count creates that found one and that did not, since
+	// the agent started.
+	Hits, Misses uint64
 }

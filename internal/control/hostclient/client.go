@@ -56,9 +56,9 @@ func New(address, token string) (*Client, error) {
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
 // Create implements control.Host.
-func (c *Client) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec) (control.View, error) {
+func (c *Client) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (control.View, error) {
 	res, err := c.rpc.CreateSandbox(ctx, connect.NewRequest(&hostv1.CreateSandboxRequest{
-		Ref: refToProto(ref), Spec: specToProto(spec),
+		Ref: refToProto(ref), Spec: specToProto(spec), SnapshotId: string(from),
 	}))
 	if err != nil {
 		return control.View{}, faultOf(ctx, err)
@@ -86,6 +86,15 @@ func (c *Client) Pause(ctx context.Context, ref sandbox.Ref) (control.View, erro
 // Resume implements control.Host.
 func (c *Client) Resume(ctx context.Context, ref sandbox.Ref) (control.View, error) {
 	res, err := c.rpc.ResumeSandbox(ctx, connect.NewRequest(&hostv1.ResumeSandboxRequest{Ref: refToProto(ref)}))
+	if err != nil {
+		return control.View{}, faultOf(ctx, err)
+	}
+	return viewFromProto(res.Msg.GetSandbox()), nil
+}
+
+// SetTimeouts implements control.Host.
+func (c *Client) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.TimeoutChange) (control.View, error) {
+	res, err := c.rpc.SetTimeouts(ctx, connect.NewRequest(timeoutsToProto(ref, t)))
 	if err != nil {
 		return control.View{}, faultOf(ctx, err)
 	}

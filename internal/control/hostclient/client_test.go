@@ -28,7 +28,7 @@ func TestCreateErrors(t *testing.T) {
 	a := &agent{}
 	c, srv := connectTo(t, a)
 	create := func(ctx context.Context) error {
-		_, err := c.Create(ctx, ref, sandbox.Spec{})
+		_, err := c.Create(ctx, ref, sandbox.Spec{}, "")
 		return err
 	}
 	check := func(name string, err error, kind fault.Kind, reason string, unknown bool) {
@@ -78,7 +78,7 @@ func TestCreateUnanswered(t *testing.T) {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}
-			_, err := client.Create(ctx, ref, sandbox.Spec{})
+			_, err := client.Create(ctx, ref, sandbox.Spec{}, "")
 			if !fault.Is(err, c.kind) || !control.OutcomeUnknown(err) {
 				t.Errorf("%v (unknown %t), want %s", err, control.OutcomeUnknown(err), c.kind)
 			}

@@ -3,6 +3,7 @@ package hostclient
 import (
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
@@ -18,20 +19,24 @@ func refFromProto(r *hostv1.Ref) sandbox.Ref {
 	return sandbox.Ref{ID: sandbox.ID(r.GetId()), Generation: sandbox.Generation(r.GetGeneration())}
 }
 
+// specToProto leaves out AutoResume, which is not the host's.
 func specToProto(s sandbox.Spec) *hostv1.SandboxSpec {
 	return &hostv1.SandboxSpec{
 		Template: s.Template, Vcpus: uint32(s.VCPUs), MemoryMb: uint32(s.MemoryMB), DiskMb: uint32(s.DiskMB),
-		// Rounded up: zero means never.
-		TimeoutSec: uint32((s.Timeout + time.Second - 1) / time.Second),
-		Env:        s.Env, MinIsolation: string(s.MinIsolation),
+		TimeoutSec: seconds(s.Timeout), LifetimeSec: seconds(s.Lifetime), OnTimeout: string(s.OnTimeout),
+		Env: s.Env, MinIsolation: string(s.MinIsolation),
 	}
 }
+
+// seconds rounds up: zero means never.
+func seconds(d time.Duration) uint32 { return uint32((d + time.Second - 1) / time.Second) }
 
 func specFromProto(s *hostv1.SandboxSpec) sandbox.Spec {
 	return sandbox.Spec{
 		Template: s.GetTemplate(), VCPUs: int(s.GetVcpus()), MemoryMB: int(s.GetMemoryMb()), DiskMB: int(s.GetDiskMb()),
-		Timeout: time.Duration(s.GetTimeoutSec()) * time.Second,
-		Env:     s.GetEnv(), MinIsolation: sandbox.Isolation(s.GetMinIsolation()),
+		Timeout: time.Duration(s.GetTimeoutSec()) * time.Second, Lifetime: time.Duration(s.GetLifetimeSec()) * time.Second,
+		OnTimeout: sandbox.TimeoutAction(s.GetOnTimeout()),
+		Env:       s.GetEnv(), MinIsolation: sandbox.Isolation(s.GetMinIsolation()),
 	}
 }
 
@@ -54,18 +59,66 @@ func viewFromProto(s *hostv1.Sandbox) control.View {
 		Facts: control.Facts{
 			GuestIP: s.GetGuestIp(), HostIP: s.GetHostIp(), Acceleration: s.GetAcceleration(),
 			Isolation: sandbox.Isolation(s.GetIsolation()), StartedAt: timeFromProto(s.GetStartedAt()),
+			LifetimeEndsAt: timeFromProto(s.GetLifetimeEndsAt()), Hygiene: hygieneFromProto(s.GetHygiene()),
+			Source: s.GetSource(),
 		},
 		LastActiveAt:   timeFromProto(s.GetLastActiveAt()),
 		TemplateDigest: s.GetTemplateDigest(),
-		Steps:          make(map[string]time.Duration, len(s.GetStepMicros())),
+		SnapshotID:     sandbox.SnapshotID(s.GetSnapshotId()),
+		Steps:          stepsFromProto(s.GetStepMicros()),
 	}
 	if state, ok := viewStateOf[s.GetState()]; ok {
 		v.State = state
 	}
-	for name, micros := range s.GetStepMicros() {
-		v.Steps[name] = time.Duration(micros) * time.Microsecond
-	}
 	return v
+}
+
+func stepsFromProto(micros map[string]int64) map[string]time.Duration {
+	steps := make(map[string]time.Duration, len(micros))
+	for name, n := range micros {
+		steps[name] = time.Duration(n) * time.Microsecond
+	}
+	return steps
+}
+
+// hygieneFromProto returns nil for nil.
+func hygieneFromProto(h *hostv1.Hygiene) *sandbox.Hygiene {
+	if h == nil {
+		return nil
+	}
+	return &sandbox.Hygiene{
+		At: timeFromProto(h.GetAt()), Generation: sandbox.Generation(h.GetGeneration()),
+		ClockStep: time.Duration(h.GetClockStepNano()), ClockSkew: time.Duration(h.GetClockSkewNano()),
+		Reseeded: h.GetReseeded(), NewIdentity: h.GetNewIdentity(), TokenReplaced: h.GetTokenReplaced(),
+		NetworkAnswers: h.GetNetworkAnswers(), VMGeneration: h.GetVmGeneration(),
+		ConnectionsClosed: int(h.GetConnectionsClosed()), Steps: stepsFromProto(h.GetStepMicros()),
+	}
+}
+
+// timeoutsToProto leaves out what stays as it is.
+func timeoutsToProto(ref sandbox.Ref, t control.TimeoutChange) *hostv1.SetTimeoutsRequest {
+	out := &hostv1.SetTimeoutsRequest{Ref: refToProto(ref), OnTimeout: (*string)(t.OnTimeout)}
+	if t.Idle != nil {
+		out.TimeoutSec = proto.Uint32(seconds(*t.Idle))
+	}
+	if t.Lifetime != nil {
+		out.LifetimeSec = proto.Uint32(seconds(*t.Lifetime))
+	}
+	return out
+}
+
+// snapshotFromProto is the host's word on a snapshot.
+func snapshotFromProto(s *hostv1.Snapshot) control.SnapshotView {
+	return control.SnapshotView{
+		ID: sandbox.SnapshotID(s.GetId()), Of: refFromProto(s.GetRef()), Spec: specFromProto(s.GetSpec()),
+		TemplateDigest: s.GetTemplateDigest(), CreatedAt: timeFromProto(s.GetCreatedAt()),
+		Bytes: s.GetBytes(), Users: int(s.GetUsers()), Deleted: s.GetDeleted(),
+		PauseWindow: time.Duration(s.GetPauseWindowMicros()) * time.Microsecond,
+	}
+}
+
+func garbageFromProto(g *hostv1.CollectGarbageResponse_Item) control.Garbage {
+	return control.Garbage{Kind: g.GetKind(), ID: g.GetId(), Bytes: g.GetBytes(), Reason: g.GetReason()}
 }
 
 // timeFromProto returns the zero time for one that is absent.
@@ -89,5 +142,17 @@ func infoFromProto(h *hostv1.GetHostResponse) control.HostInfo {
 			MaxVCPUs: int(h.GetMaxVcpus()), MinMemoryMB: int(h.GetMinMemoryMb()), MaxMemoryMB: int(h.GetMaxMemoryMb()),
 		},
 		Templates: h.GetTemplates(), Draining: h.GetDraining(), BootRetries: h.GetBootRetries(),
+		Pools: poolsFromProto(h.GetPools()), DiskReserve: h.GetDiskReserveBytes(), Reflink: h.GetReflink(),
 	}
+}
+
+func poolsFromProto(pools []*hostv1.Pool) []control.Pool {
+	out := make([]control.Pool, 0, len(pools))
+	for _, p := range pools {
+		out = append(out, control.Pool{
+			Template: p.GetTemplate(), VCPUs: int(p.GetVcpus()), MemoryMB: int(p.GetMemoryMb()), DiskMB: int(p.GetDiskMb()),
+			Target: int(p.GetTarget()), Ready: int(p.GetReady()), Hits: p.GetHits(), Misses: p.GetMisses(),
+		})
+	}
+	return out
 }

@@ -98,6 +98,9 @@ func fillProto(m protoreflect.Message) {
 		switch {
 		case f.IsMap():
 			m.Mutable(f).Map().Set(scalar(f.MapKey()).MapKey(), scalar(f.MapValue()))
+		case f.IsList() && f.Kind() == protoreflect.MessageKind:
+			list := m.Mutable(f).List()
+			fillProto(list.AppendMutable().Message())
 		case f.IsList():
 			m.Mutable(f).List().Append(scalar(f))
 		case f.Kind() == protoreflect.MessageKind:
@@ -126,6 +129,7 @@ func unset(m protoreflect.Message) []string {
 func TestSpecThereAndBack(t *testing.T) {
 	var spec sandbox.Spec
 	fillAny(reflect.ValueOf(&spec).Elem())
+	spec.AutoResume = false // not the host's
 	msg := specToProto(spec)
 	if u := unset(msg.ProtoReflect()); len(u) > 0 {
 		t.Errorf("not set: %v", u)
@@ -149,9 +153,11 @@ func TestViewTakesEveryField(t *testing.T) {
 	var msg hostv1.Sandbox
 	fillProto(msg.ProtoReflect())
 	view := viewFromProto(&msg)
+	view.Spec.AutoResume = true // not the host's
 	if e := empty("View", reflect.ValueOf(view)); len(e) > 0 {
 		t.Errorf("empty: %v", e)
 	}
+	view.Spec.AutoResume = false
 	// Whatever is in the message is in the view: clearing any field shows.
 	fields := msg.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
@@ -179,6 +185,72 @@ func TestInfoTakesEveryField(t *testing.T) {
 		if cmp.Equal(info, infoFromProto(less)) {
 			t.Errorf("%s is lost", fields.Get(i).FullName())
 		}
+	}
+}
+
+func TestSnapshotTakesEveryField(t *testing.T) {
+	var msg hostv1.Snapshot
+	fillProto(msg.ProtoReflect())
+	takesEveryField(t, &msg, func(m *hostv1.Snapshot) control.SnapshotView {
+		v := snapshotFromProto(m)
+		v.Spec.AutoResume = true // not the host's
+		return v
+	})
+}
+
+func TestGarbageTakesEveryField(t *testing.T) {
+	var msg hostv1.CollectGarbageResponse_Item
+	fillProto(msg.ProtoReflect())
+	takesEveryField(t, &msg, func(m *hostv1.CollectGarbageResponse_Item) control.Garbage {
+		g := garbageFromProto(m)
+		g.HostID = "the caller's"
+		return g
+	})
+}
+
+func TestPoolsTakeEveryField(t *testing.T) {
+	var msg hostv1.Pool
+	fillProto(msg.ProtoReflect())
+	takesEveryField(t, &msg, func(m *hostv1.Pool) control.Pool { return poolsFromProto([]*hostv1.Pool{m})[0] })
+}
+
+func TestHygieneTakesEveryField(t *testing.T) {
+	var msg hostv1.Hygiene
+	fillProto(msg.ProtoReflect())
+	takesEveryField(t, &msg, func(m *hostv1.Hygiene) sandbox.Hygiene { return *hygieneFromProto(m) })
+}
+
+// takesEveryField checks that convert fills its result from a message that is
+// full, and that clearing any field of the message shows in it.
+func takesEveryField[M proto.Message, V any](t *testing.T, msg M, convert func(M) V) {
+	t.Helper()
+	full := convert(msg)
+	if e := empty(fmt.Sprintf("%T", full), reflect.ValueOf(full)); len(e) > 0 {
+		t.Errorf("empty: %v", e)
+	}
+	fields := msg.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		less := proto.CloneOf(msg)
+		less.ProtoReflect().Clear(fields.Get(i))
+		if cmp.Equal(full, convert(less)) {
+			t.Errorf("%s is lost", fields.Get(i).FullName())
+		}
+	}
+}
+
+func TestTimeoutsTakeEveryField(t *testing.T) {
+	var change control.TimeoutChange
+	fillAny(reflect.ValueOf(&change).Elem())
+	msg := timeoutsToProto(sandbox.Ref{ID: "a", Generation: 1}, change)
+	if u := unset(msg.ProtoReflect()); len(u) > 0 {
+		t.Errorf("not set: %v", u)
+	}
+	if msg.GetTimeoutSec() != 7 || msg.GetLifetimeSec() != 7 || msg.GetOnTimeout() != "text" {
+		t.Errorf("%v", msg)
+	}
+	none := timeoutsToProto(sandbox.Ref{}, control.TimeoutChange{})
+	if none.TimeoutSec != nil || none.LifetimeSec != nil || none.OnTimeout != nil {
+		t.Errorf("%v: what stays must not be set", none)
 	}
 }
 

@@ -67,7 +67,7 @@ func (f *Fleet) Hosts() []control.HostInfo {
 	out := make([]control.HostInfo, 0, len(f.ids))
 	for _, id := range f.ids {
 		info := f.infos[id]
-		info.Templates = slices.Clone(info.Templates)
+		info.Templates, info.Pools = slices.Clone(info.Templates), slices.Clone(info.Pools)
 		out = append(out, info)
 	}
 	return out

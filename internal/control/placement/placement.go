@@ -34,6 +34,9 @@ type Demand struct {
 	Spec sandbox.Spec
 	// MultiTenant leaves out hosts that are fit for one tenant only.
 	MultiTenant bool
+	// HostID is the only host that will do, because it has the snapshot; its
+	// templates do not matter then. Empty is any.
+	HostID string
 }
 
 // Choose returns the index of the host that has the largest share of its
@@ -74,10 +77,9 @@ func suitable(d Demand, hosts []Host) ([]int, error) {
 	if len(fit) == 0 {
 		return nil, unreachable()
 	}
-	known := fit
-	fit = keep(fit, func(i int) bool { return slices.Contains(hosts[i].Templates, d.Spec.Template) })
-	if len(fit) == 0 {
-		return nil, unknownTemplate(hosts, known)
+	fit, err := having(d, hosts, fit)
+	if err != nil {
+		return nil, err
 	}
 	fit = keep(fit, func(i int) bool {
 		return hosts[i].Isolation.Meets(d.Spec.MinIsolation) && (hosts[i].MultiTenant || !d.MultiTenant)
@@ -97,6 +99,22 @@ func suitable(d Demand, hosts []Host) ([]int, error) {
 	}
 	return nil, fault.New(fault.Invalid, "invalid_size",
 		"no host allows %d vcpus together with %d MB of memory", d.Spec.VCPUs, d.Spec.MemoryMB)
+}
+
+// having returns those of the known hosts that have what d starts from.
+func having(d Demand, hosts []Host, known []int) ([]int, error) {
+	if d.HostID != "" {
+		fit := keep(known, func(i int) bool { return hosts[i].ID == d.HostID })
+		if len(fit) == 0 {
+			return nil, unreachable()
+		}
+		return fit, nil
+	}
+	fit := keep(known, func(i int) bool { return slices.Contains(hosts[i].Templates, d.Spec.Template) })
+	if len(fit) == 0 {
+		return nil, unknownTemplate(hosts, known)
+	}
+	return fit, nil
 }
 
 // compareLoad orders by share of free memory, most first, then by id.

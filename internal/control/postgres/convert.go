@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 
@@ -20,28 +21,56 @@ func insertParams(row control.Sandbox) (db.InsertSandboxParams, error) {
 		ID: string(row.ID), Generation: int64(row.Generation), State: string(row.State),
 		Template: row.Spec.Template, Vcpus: int32(row.Spec.VCPUs),
 		MemoryMb: int32(row.Spec.MemoryMB), DiskMb: int32(row.Spec.DiskMB),
-		// Rounded up: zero means never.
-		TimeoutSec:   int32((row.Spec.Timeout + time.Second - 1) / time.Second),
+		TimeoutSec: seconds(row.Spec.Timeout), LifetimeSec: seconds(row.Spec.Lifetime),
+		OnTimeout: onTimeout(row.Spec.OnTimeout), AutoResume: row.Spec.AutoResume,
 		MinIsolation: string(row.Spec.MinIsolation), Metadata: metadata,
 		HostID: row.HostID, Acceleration: row.Acceleration, Isolation: string(row.Isolation),
+		SnapshotID: string(row.SnapshotID), ParentID: string(row.ParentID),
 	}, nil
 }
 
+// seconds rounds up: zero means never.
+func seconds(d time.Duration) int32 { return int32((d + time.Second - 1) / time.Second) }
+
+// onTimeout makes the default explicit.
+func onTimeout(a sandbox.TimeoutAction) string {
+	return string(cmp.Or(a, sandbox.TimeoutDestroy))
+}
+
 // moveParams returns the columns that m changes and the ones that it compares.
-func moveParams(m control.Move) db.MoveSandboxParams {
+// The end of a lifetime stays while the machine is on its way to a pause, comes
+// with the facts of a start, and goes with every other move.
+func moveParams(m control.Move) (db.MoveSandboxParams, error) {
 	p := db.MoveSandboxParams{
 		ID: string(m.Ref.ID), Generation: int64(m.Ref.Generation), FromState: string(m.From),
 		ToState: string(m.To), NextGeneration: int64(m.Next()), Ended: m.To.Ended(),
 		StopReason: optional(string(m.StopReason)), Message: optional(m.Message),
+		KeepLifetime: m.To == sandbox.Pausing || m.To == sandbox.Running && m.Facts == nil,
+		Relaxed:      relearnt(m),
 	}
-	if f := m.Facts; f != nil {
-		p.GuestIp, p.HostIp = optional(f.GuestIP), optional(f.HostIP)
-		p.Acceleration, p.Isolation = optional(f.Acceleration), optional(string(f.Isolation))
-		if !f.StartedAt.IsZero() {
-			p.StartedAt = &f.StartedAt
-		}
+	f := m.Facts
+	if f == nil {
+		return p, nil
 	}
-	return p
+	p.GuestIp, p.HostIp = optional(f.GuestIP), optional(f.HostIP)
+	p.Acceleration, p.Isolation = optional(f.Acceleration), optional(string(f.Isolation))
+	p.StartedAt, p.LifetimeEndsAt = optionalTime(f.StartedAt), optionalTime(f.LifetimeEndsAt)
+	p.Source = optional(f.Source)
+	var err error
+	p.Hygiene, err = hygieneJSON(f.Hygiene)
+	return p, err
+}
+
+// relearnt reports whether the reconciler would make m again, from what the
+// host says, if a crash of the database lost it. Its commit need not wait for
+// the disk then.
+func relearnt(m control.Move) bool {
+	switch m.From {
+	case sandbox.Pending, sandbox.Pausing, sandbox.Resuming:
+		return m.To == sandbox.Running || m.To == sandbox.Paused
+	default:
+		return false
+	}
 }
 
 // fromRow is the reading side of insertParams and moveParams.
@@ -50,10 +79,13 @@ func fromRow(r db.Sandbox) (control.Sandbox, error) {
 		ID: sandbox.ID(r.ID), Generation: sandbox.Generation(r.Generation), State: sandbox.State(r.State),
 		Spec: sandbox.Spec{
 			Template: r.Template, VCPUs: int(r.Vcpus), MemoryMB: int(r.MemoryMb), DiskMB: int(r.DiskMb),
-			Timeout:      time.Duration(r.TimeoutSec) * time.Second,
+			Timeout: time.Duration(r.TimeoutSec) * time.Second, Lifetime: time.Duration(r.LifetimeSec) * time.Second,
+			OnTimeout: sandbox.TimeoutAction(r.OnTimeout), AutoResume: r.AutoResume,
 			MinIsolation: sandbox.Isolation(r.MinIsolation),
 		},
-		HostID: r.HostID, GuestIP: r.GuestIp, HostIP: r.HostIp,
+		SnapshotID: sandbox.SnapshotID(r.SnapshotID), ParentID: sandbox.ID(r.ParentID), Source: r.Source,
+		LifetimeEndsAt: utc(r.LifetimeEndsAt),
+		HostID:         r.HostID, GuestIP: r.GuestIp, HostIP: r.HostIp,
 		Acceleration: r.Acceleration, Isolation: sandbox.Isolation(r.Isolation),
 		Message: r.Message, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
 		StartedAt: utc(r.StartedAt), LastActiveAt: utc(r.LastActiveAt), EndedAt: utc(r.EndedAt),
@@ -64,7 +96,9 @@ func fromRow(r db.Sandbox) (control.Sandbox, error) {
 	if err := json.Unmarshal(r.Metadata, &row.Metadata); err != nil {
 		return control.Sandbox{}, fault.Wrap(err, fault.Internal, "database_error", "the sandbox's metadata cannot be read")
 	}
-	return row, nil
+	var err error
+	row.Hygiene, err = hygieneFrom(r.Hygiene)
+	return row, err
 }
 
 func fromRows(stored []db.Sandbox) ([]control.Sandbox, error) {
@@ -97,6 +131,14 @@ func optional(s string) *string {
 		return nil
 	}
 	return &s
+}
+
+// optionalTime returns nil for the zero time.
+func optionalTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 func utc(t *time.Time) *time.Time {

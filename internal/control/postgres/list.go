@@ -18,13 +18,10 @@ const maxList = 1 << 20
 // listParams turns a filter into a query. It asks for one row more than the
 // limit, to learn whether there is a next page.
 func listParams(f control.Filter) (db.ListSandboxesParams, error) {
-	var p db.ListSandboxesParams
-	if f.Limit < 0 || f.Limit > maxList {
-		return p, fault.New(fault.Invalid, "invalid_limit", "limit must be from 1 to %d", maxList)
-	}
-	if f.Limit > 0 {
-		n := int32(f.Limit + 1)
-		p.MaxRows = &n
+	page, err := pageOf(f.Limit, f.Cursor)
+	p := db.ListSandboxesParams{MaxRows: page.rows, BeforeCreated: page.beforeCreated, BeforeID: page.beforeID}
+	if err != nil {
+		return p, err
 	}
 	for _, status := range f.Statuses {
 		states := sandbox.StatesOf(status)
@@ -35,25 +32,42 @@ func listParams(f control.Filter) (db.ListSandboxesParams, error) {
 			p.States = append(p.States, string(s))
 		}
 	}
-	if f.Template != "" {
-		p.Template = &f.Template
-	}
-	if f.Cursor == "" {
-		return p, nil
-	}
-	created, id, ok := parseCursor(f.Cursor)
-	if !ok {
-		return p, fault.New(fault.Invalid, "invalid_cursor", "cursor must be one that an earlier page returned")
-	}
-	p.BeforeCreated, p.BeforeID = &created, &id
+	p.Template = optional(f.Template)
 	return p, nil
 }
 
-// cursorAfter names the place behind row in the order of lists. It holds the
+// page is what a list's limit and cursor mean in SQL; nil is no bound.
+type page struct {
+	rows          *int32
+	beforeCreated *time.Time
+	beforeID      *string
+}
+
+func pageOf(limit int, cursor string) (page, error) {
+	var p page
+	if limit < 0 || limit > maxList {
+		return p, fault.New(fault.Invalid, "invalid_limit", "limit must be from 1 to %d", maxList)
+	}
+	if limit > 0 {
+		n := int32(limit + 1)
+		p.rows = &n
+	}
+	if cursor == "" {
+		return p, nil
+	}
+	created, id, ok := parseCursor(cursor)
+	if !ok {
+		return p, fault.New(fault.Invalid, "invalid_cursor", "cursor must be one that an earlier page returned")
+	}
+	p.beforeCreated, p.beforeID = &created, &id
+	return p, nil
+}
+
+// cursorAfter names the place behind a row in the order of lists. It holds the
 // sort key itself, so a page is right whatever has come and gone meanwhile.
 // PostgreSQL keeps microseconds.
-func cursorAfter(row control.Sandbox) string {
-	key := strconv.FormatInt(row.CreatedAt.UnixMicro(), 10) + " " + string(row.ID)
+func cursorAfter(created time.Time, id string) string {
+	key := strconv.FormatInt(created.UnixMicro(), 10) + " " + id
 	return base64.RawURLEncoding.EncodeToString([]byte(key))
 }
 

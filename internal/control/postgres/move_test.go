@@ -22,6 +22,8 @@ func TestInsertGetMove(t *testing.T) {
 	in.Spec.Timeout, in.Spec.MinIsolation = 300*time.Second, sandbox.IsolationProcess
 	in.Spec.Env = map[string]string{"SECRET": "x"}
 	in.Metadata = map[string]string{"a": "b\"\\ü"}
+	in.Spec.Lifetime, in.Spec.OnTimeout, in.Spec.AutoResume = time.Hour, sandbox.TimeoutPause, true
+	in.SnapshotID, in.ParentID = "snap", "parent"
 	in.Acceleration, in.Isolation = "tcg", sandbox.IsolationProcess
 	stored := insert(t, s, in)
 	if stored.CreatedAt.IsZero() || stored.UpdatedAt.IsZero() || stored.Spec.Env != nil {
@@ -35,15 +37,21 @@ func TestInsertGetMove(t *testing.T) {
 	}
 
 	started := time.Now().UTC().Truncate(time.Microsecond)
+	ends := started.Add(time.Hour)
+	hygiene := &sandbox.Hygiene{
+		At: started, Generation: 1, ClockStep: -3, ClockSkew: 4, Reseeded: true, NewIdentity: true, TokenReplaced: true,
+		NetworkAnswers: true, VMGeneration: "vmgenid", ConnectionsClosed: 2, Steps: map[string]time.Duration{"clock": 5},
+	}
 	running, won, err := s.Move(t.Context(), control.Move{
 		Ref: in.Ref(), From: sandbox.Pending, To: sandbox.Running,
 		Facts: &control.Facts{
 			GuestIP: "10.0.0.2", HostIP: "10.11.0.1", Acceleration: "kvm",
-			Isolation: sandbox.IsolationHardware, StartedAt: started,
+			Isolation: sandbox.IsolationHardware, StartedAt: started, LifetimeEndsAt: ends, Hygiene: hygiene, Source: "pool",
 		},
 	})
 	want.State, want.GuestIP, want.HostIP = sandbox.Running, "10.0.0.2", "10.11.0.1"
 	want.Acceleration, want.Isolation, want.StartedAt = "kvm", sandbox.IsolationHardware, &started
+	want.LastActiveAt, want.LifetimeEndsAt, want.Hygiene, want.Source = &started, &ends, hygiene, "pool"
 	want.UpdatedAt = running.UpdatedAt
 	if diff := cmp.Diff(want, running); err != nil || !won || diff != "" {
 		t.Errorf("Move: won %t, %v\n%s", won, err, diff)
@@ -53,7 +61,8 @@ func TestInsertGetMove(t *testing.T) {
 		Ref: in.Ref(), From: sandbox.Running, To: sandbox.Stopped,
 		StopReason: sandbox.ReasonOOM, Message: "too big",
 	})
-	if err != nil || !won || ended.EndedAt == nil || ended.StopReason != sandbox.ReasonOOM || ended.Message != "too big" {
+	if err != nil || !won || ended.EndedAt == nil || ended.StopReason != sandbox.ReasonOOM || ended.Message != "too big" ||
+		ended.LifetimeEndsAt != nil {
 		t.Errorf("end: won %t, %v, %+v", won, err, ended)
 	}
 }

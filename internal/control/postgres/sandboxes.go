@@ -34,6 +34,41 @@ func (s *Store) Insert(ctx context.Context, row control.Sandbox) (control.Sandbo
 	return fromRow(stored)
 }
 
+// InsertFork implements control.Store.
+func (s *Store) InsertFork(ctx context.Context, snap control.Snapshot, rows []control.Sandbox) ([]control.Sandbox, error) {
+	var need control.Capacity
+	for _, row := range rows {
+		need.VCPUs += row.Spec.VCPUs
+		need.MemoryMB += row.Spec.MemoryMB
+	}
+	inserted := make([]control.Sandbox, 0, len(rows))
+	err := s.inTx(ctx, func(q *db.Queries) error {
+		if err := takeCapacity(ctx, q, snap.HostID, need); err != nil {
+			return err
+		}
+		if _, err := insertSnapshot(ctx, q, snap); err != nil {
+			return err
+		}
+		for _, row := range rows {
+			params, err := insertParams(row)
+			if err != nil {
+				return err
+			}
+			stored, err := q.InsertSandbox(ctx, params)
+			if err != nil {
+				return err
+			}
+			row, err := fromRow(stored)
+			if err != nil {
+				return err
+			}
+			inserted = append(inserted, row)
+		}
+		return nil
+	})
+	return inserted, err
+}
+
 // Get implements control.Store.
 func (s *Store) Get(ctx context.Context, id sandbox.ID) (control.Sandbox, error) {
 	return get(ctx, s.q, id)
@@ -69,7 +104,7 @@ func (s *Store) List(ctx context.Context, f control.Filter) ([]control.Sandbox, 
 		return rows, "", err
 	}
 	last := rows[len(rows)-1]
-	return rows, cursorAfter(last), nil
+	return rows, cursorAfter(last.CreatedAt, string(last.ID)), nil
 }
 
 // Move implements control.Store.
@@ -100,7 +135,11 @@ func (s *Store) Move(ctx context.Context, m control.Move) (control.Sandbox, bool
 
 // move makes m, or reads the row as it is if m has lost.
 func move(ctx context.Context, q *db.Queries, m control.Move) (control.Sandbox, bool, error) {
-	stored, err := q.MoveSandbox(ctx, moveParams(m))
+	params, err := moveParams(m)
+	if err != nil {
+		return control.Sandbox{}, false, err
+	}
+	stored, err := q.MoveSandbox(ctx, params)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		row, err := get(ctx, q, m.Ref.ID)
@@ -110,6 +149,39 @@ func move(ctx context.Context, q *db.Queries, m control.Move) (control.Sandbox, 
 	}
 	row, err := fromRow(stored)
 	return row, err == nil, err
+}
+
+// SetClocks implements control.Store.
+func (s *Store) SetClocks(ctx context.Context, c control.ClockChange) (control.Sandbox, bool, error) {
+	was := c.Was.Spec
+	stored, err := s.q.SetSandboxClocks(ctx, db.SetSandboxClocksParams{
+		TimeoutSec: seconds(c.Timeouts.Idle), LifetimeSec: seconds(c.Timeouts.Lifetime),
+		OnTimeout: onTimeout(c.Timeouts.OnTimeout), AutoResume: c.AutoResume, LifetimeEndsAt: c.LifetimeEndsAt,
+		ID: string(c.Was.ID), Generation: int64(c.Was.Generation), State: string(c.Was.State),
+		WasTimeoutSec: seconds(was.Timeout), WasLifetimeSec: seconds(was.Lifetime),
+		WasOnTimeout: onTimeout(was.OnTimeout), WasAutoResume: was.AutoResume, WasLifetimeEndsAt: c.Was.LifetimeEndsAt,
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		row, err := s.Get(ctx, c.Was.ID)
+		return row, false, err
+	case err != nil:
+		return control.Sandbox{}, false, faultOf(err)
+	}
+	row, err := fromRow(stored)
+	return row, err == nil, err
+}
+
+// Learn implements control.Store.
+func (s *Store) Learn(ctx context.Context, ref sandbox.Ref, f control.Facts) error {
+	hygiene, err := hygieneJSON(f.Hygiene)
+	if err != nil {
+		return err
+	}
+	return faultOf(s.q.LearnSandbox(ctx, db.LearnSandboxParams{
+		ID: string(ref.ID), Generation: int64(ref.Generation), Hygiene: hygiene, Source: optional(f.Source),
+		StartedAt: optionalTime(f.StartedAt), LifetimeEndsAt: optionalTime(f.LifetimeEndsAt),
+	}))
 }
 
 // Unended implements control.Store.

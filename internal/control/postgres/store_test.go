@@ -31,7 +31,7 @@ func host(t *testing.T, s *postgres.Store, id string, n int) {
 func newRow(hostID string) control.Sandbox {
 	return control.Sandbox{
 		ID: sandbox.NewID(), Generation: 1, State: sandbox.Pending, HostID: hostID,
-		Spec: sandbox.Spec{Template: "minimal", VCPUs: 1, MemoryMB: 512, DiskMB: 2048},
+		Spec: sandbox.Spec{Template: "minimal", VCPUs: 1, MemoryMB: 512, DiskMB: 2048, OnTimeout: sandbox.TimeoutDestroy},
 	}
 }
 
@@ -65,6 +65,9 @@ func TestChecksEqualGo(t *testing.T) {
 	for name, want := range map[string][]string{
 		"sandboxes_state_check":       words(sandbox.States()),
 		"sandboxes_stop_reason_check": words(sandbox.StopReasons()),
+		"sandboxes_on_timeout_check":  words([]sandbox.TimeoutAction{sandbox.TimeoutDestroy, sandbox.TimeoutPause}),
+		"snapshots_status_check":      words(control.SnapshotStatuses()),
+		"snapshots_kind_check":        words([]control.SnapshotKind{control.KindNamed, control.KindFork}),
 	} {
 		var def string
 		err := pool.QueryRow(t.Context(),

@@ -19,7 +19,7 @@ const (
 // Config is what a REST handler is made of. Sandboxes, Access and Log are
 // required; a zero limit is its default.
 type Config struct {
-	Sandboxes control.Sandboxes
+	Sandboxes control.API
 	Access    Access
 	Log       *slog.Logger
 	// Version is shown by /healthz.

@@ -29,6 +29,8 @@ type execJSON struct {
 	Cmd       string  `json:"cmd"`
 	ExitCode  int     `json:"exit_code"`
 	Signal    *string `json:"signal"`
+	// TimeoutSec is the lifetime that the command had.
+	TimeoutSec int64 `json:"timeout_sec"`
 	outputJSON
 }
 
@@ -51,6 +53,7 @@ func (s *server) collectExec(w http.ResponseWriter, r *http.Request, id sandbox.
 		Cmd:        e.Cmd,
 		ExitCode:   result.ExitCode,
 		Signal:     nullable(result.Signal),
+		TimeoutSec: int64(e.Timeout / time.Second),
 		outputJSON: sink.output(result.Duration),
 	})
 }

@@ -26,8 +26,14 @@ type fakeSandboxes struct {
 	// open, if set, stands in for the file at /special.
 	open func() *control.File
 
+	// clocks, forked and garbage are what was last asked for.
+	clocks  control.ClockRequest
+	forked  control.Fork
+	garbage []control.GarbageMode
+
 	mu    sync.Mutex // protects the following
 	rows  []control.Sandbox
+	snaps []control.Snapshot
 	files map[string]fakeFile
 }
 
@@ -49,7 +55,7 @@ func newFake() *fakeSandboxes {
 func (f *fakeSandboxes) snapshot() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return fmt.Sprintf("%+v %+v", f.rows, f.files)
+	return fmt.Sprintf("%+v %+v %+v", f.rows, f.snaps, f.files)
 }
 
 // add puts a sandbox in state st there.
@@ -66,10 +72,14 @@ func (f *fakeSandboxes) add(st sandbox.State) sandbox.ID {
 	return sb.ID
 }
 
-func (f *fakeSandboxes) Create(_ context.Context, spec sandbox.Spec, metadata map[string]string) (control.Sandbox, error) {
+func (f *fakeSandboxes) Create(_ context.Context, n control.NewSandbox) (control.Sandbox, error) {
 	if f.createErr != nil {
 		return control.Sandbox{}, f.createErr
 	}
+	if n.SnapshotID != "" && n.Spec.VCPUs != 0 {
+		return control.Sandbox{}, fault.New(fault.Invalid, "snapshot_fixes_size", "vcpus comes from the snapshot")
+	}
+	spec := n.Spec.WithDefaults()
 	if err := spec.ValidateFor(fakeLimits); err != nil {
 		return control.Sandbox{}, err
 	}
@@ -77,13 +87,134 @@ func (f *fakeSandboxes) Create(_ context.Context, spec sandbox.Spec, metadata ma
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	sb := &f.rows[len(f.rows)-1]
-	sb.Spec, sb.Metadata = spec, metadata
+	sb.Spec, sb.Metadata, sb.SnapshotID = spec, n.Metadata, n.SnapshotID
 	now := time.Now()
 	sb.StartedAt, sb.LastActiveAt = &now, &now
+	if spec.Lifetime > 0 {
+		sb.LifetimeEndsAt = ptr(now.Add(spec.Lifetime))
+	}
 	if sb.ID != id {
 		panic("the fake is not for concurrent creates")
 	}
 	return *sb, nil
+}
+
+func (f *fakeSandboxes) SetTimeouts(_ context.Context, id sandbox.ID, c control.ClockRequest) (control.Sandbox, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	sb, err := f.find(id)
+	if err != nil {
+		return control.Sandbox{}, err
+	}
+	f.clocks = c
+	sb.Spec = c.Over(sb.Spec)
+	return *sb, nil
+}
+
+// Fork makes two children of which one has failed, whatever was asked for.
+func (f *fakeSandboxes) Fork(_ context.Context, id sandbox.ID, k control.Fork) (control.Forked, error) {
+	if err := f.running(id); err != nil {
+		return control.Forked{}, err
+	}
+	f.forked = k
+	child := f.add(sandbox.Running)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	sb, err := f.find(child)
+	if err != nil {
+		return control.Forked{}, err
+	}
+	sb.ParentID, sb.Source = id, "fork"
+	return control.Forked{
+		Sandboxes: []control.Sandbox{*sb}, PauseWindow: 41237 * time.Microsecond,
+		Failed: []control.FailedFork{{ID: "failed1", Err: fault.New(fault.NoCapacity, "no_memory", "the host is full")}},
+	}, nil
+}
+
+func (f *fakeSandboxes) CreateSnapshot(_ context.Context, id sandbox.ID, n control.NewSnapshot) (control.Snapshot, error) {
+	if f.createErr != nil {
+		return control.Snapshot{}, f.createErr
+	}
+	if err := f.running(id); err != nil {
+		return control.Snapshot{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	snap := control.Snapshot{
+		ID: sandbox.NewSnapshotID(), Kind: control.KindNamed, Status: control.SnapshotReady, Name: n.Name, Metadata: n.Metadata,
+		Of: sandbox.Ref{ID: id, Generation: 1}, HostID: "h1", Spec: sandbox.Spec{}.WithDefaults(), Bytes: 4096, Users: 1,
+		PauseWindow: 5 * time.Millisecond, CreatedAt: time.Now(),
+	}
+	f.snaps = append(f.snaps, snap)
+	return snap, nil
+}
+
+// findSnap returns the snapshot id, under mu.
+func (f *fakeSandboxes) findSnap(id sandbox.SnapshotID) (*control.Snapshot, error) {
+	for i := range f.snaps {
+		if f.snaps[i].ID == id {
+			return &f.snaps[i], nil
+		}
+	}
+	return nil, fault.New(fault.NotFound, "snapshot_not_found", "there is no snapshot with this id")
+}
+
+func (f *fakeSandboxes) GetSnapshot(_ context.Context, id sandbox.SnapshotID) (control.Snapshot, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	snap, err := f.findSnap(id)
+	if err != nil {
+		return control.Snapshot{}, err
+	}
+	return *snap, nil
+}
+
+func (f *fakeSandboxes) ListSnapshots(_ context.Context, flt control.SnapshotFilter) ([]control.Snapshot, string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []control.Snapshot
+	for _, snap := range slices.Backward(f.snaps) {
+		if (flt.Name == "" || flt.Name == snap.Name) && (flt.SandboxID == "" || flt.SandboxID == snap.Of.ID) {
+			out = append(out, snap)
+		}
+	}
+	if flt.Limit > 0 && len(out) > flt.Limit {
+		return out[:flt.Limit], "more", nil
+	}
+	return out, "", nil
+}
+
+func (f *fakeSandboxes) DeleteSnapshot(_ context.Context, id sandbox.SnapshotID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	snap, err := f.findSnap(id)
+	if err != nil {
+		return err
+	}
+	if snap.TemplateName != "" {
+		return fault.New(fault.WrongState, "snapshot_is_template", "the snapshot is a template")
+	}
+	f.snaps = slices.DeleteFunc(f.snaps, func(s control.Snapshot) bool { return s.ID == id })
+	return nil
+}
+
+func (f *fakeSandboxes) SetTemplate(_ context.Context, id sandbox.SnapshotID, name string) (control.Snapshot, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	snap, err := f.findSnap(id)
+	if err != nil {
+		return control.Snapshot{}, err
+	}
+	snap.TemplateName = name
+	return *snap, nil
+}
+
+func (f *fakeSandboxes) CollectGarbage(_ context.Context, mode control.GarbageMode) ([]control.Garbage, error) {
+	f.garbage = append(f.garbage, mode)
+	return []control.Garbage{
+		{HostID: "h1", Kind: "build", ID: "b1", Bytes: 5, Reason: "left by a build"},
+		{HostID: "h1", Kind: "snapshot", ID: "s1", Bytes: 7, Reason: "nothing uses it"},
+	}, f.hostErr
 }
 
 // find returns the row of id, under mu.

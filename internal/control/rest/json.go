@@ -36,7 +36,8 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 }
 
 // fields maps each field that an object may have to where its value goes: a
-// *string, *int, *[]string or *map[string]string.
+// *string, *int, *bool, *[]string or *map[string]string; or, where it matters
+// if the field is there, a **string, **int or **bool, which is set then.
 type fields map[string]any
 
 // readJSON reads the request's body, one JSON object, into f. An empty body is
@@ -162,6 +163,17 @@ func decodeField(name string, raw json.RawMessage, dst any) error {
 		return decodeString(name, raw, dst)
 	case *int:
 		return decodeInt(name, raw, dst)
+	case *bool:
+		return decodeBool(name, raw, dst)
+	case **string:
+		*dst = new(string)
+		return decodeString(name, raw, *dst)
+	case **int:
+		*dst = new(int)
+		return decodeInt(name, raw, *dst)
+	case **bool:
+		*dst = new(bool)
+		return decodeBool(name, raw, *dst)
 	case *[]string:
 		return decodeStrings(name, raw, dst)
 	case *map[string]string:
@@ -191,6 +203,16 @@ func decodeInt(name string, raw json.RawMessage, dst *int) error {
 	}
 	*dst = n
 	return nil
+}
+
+func decodeBool(name string, raw json.RawMessage, dst *bool) error {
+	switch string(raw) {
+	case "true", "false":
+		*dst = string(raw) == "true"
+		return nil
+	default:
+		return wrongType(name, "true or false")
+	}
 }
 
 func decodeStrings(name string, raw json.RawMessage, dst *[]string) error {

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -50,22 +51,54 @@ func readFilter(r *http.Request) (control.Filter, error) {
 	if q.Has("template") && !sandbox.ValidTemplateName(f.Template) {
 		return f, fault.New(fault.Invalid, "invalid_template", "template is not the name of a template")
 	}
-	limit, err := one(q, "limit")
+	f.Limit, f.Cursor, err = pageIn(q)
+	return f, err
+}
+
+// readSnapshotFilter reads the parameters of a list of snapshots.
+func readSnapshotFilter(r *http.Request) (control.SnapshotFilter, error) {
+	var f control.SnapshotFilter
+	q, err := readQuery(r)
 	if err != nil {
 		return f, err
 	}
-	if q.Has("limit") {
-		if f.Limit, err = strconv.Atoi(limit); err != nil || f.Limit < 1 || f.Limit > maxListLimit {
-			return f, fault.New(fault.Invalid, "invalid_limit", "limit must be from 1 to %d", maxListLimit)
-		}
-	}
-	if f.Cursor, err = one(q, "cursor"); err != nil {
+	of, err := one(q, "sandbox_id")
+	if err != nil {
 		return f, err
 	}
-	if len(f.Cursor) > maxCursor {
-		return f, fault.New(fault.Invalid, "invalid_cursor", "cursor is not one that a list returned")
+	if q.Has("sandbox_id") {
+		if f.SandboxID, err = sandbox.ParseID(of); err != nil {
+			return f, fault.New(fault.Invalid, "invalid_sandbox_id", "sandbox_id is not the id of a sandbox")
+		}
 	}
-	return f, nil
+	if f.Name, err = one(q, "name"); err != nil {
+		return f, err
+	}
+	if len(f.Name) > 4*control.MaxSnapshotName || strings.ContainsRune(f.Name, 0) || !utf8.ValidString(f.Name) {
+		return f, fault.New(fault.Invalid, "invalid_name", "name is not one that a snapshot can have")
+	}
+	f.Limit, f.Cursor, err = pageIn(q)
+	return f, err
+}
+
+// pageIn reads the parameters that say which part of a list is wanted.
+func pageIn(q url.Values) (limit int, cursor string, err error) {
+	given, err := one(q, "limit")
+	if err != nil {
+		return 0, "", err
+	}
+	if q.Has("limit") {
+		if limit, err = strconv.Atoi(given); err != nil || limit < 1 || limit > maxListLimit {
+			return 0, "", fault.New(fault.Invalid, "invalid_limit", "limit must be from 1 to %d", maxListLimit)
+		}
+	}
+	if cursor, err = one(q, "cursor"); err != nil {
+		return 0, "", err
+	}
+	if len(cursor) > maxCursor {
+		return 0, "", fault.New(fault.Invalid, "invalid_cursor", "cursor is not one that a list returned")
+	}
+	return limit, cursor, nil
 }
 
 // statuses reads statuses that are given one by one, or several with commas.
@@ -82,6 +115,15 @@ func statuses(given []string) ([]sandbox.Status, error) {
 		}
 	}
 	return out, nil
+}
+
+// linkNext tells where the next page is, unless this was the last.
+func linkNext(w http.ResponseWriter, r *http.Request, cursor string) {
+	if cursor == "" {
+		return
+	}
+	w.Header().Set("X-Next-Cursor", cursor)
+	w.Header().Set("Link", nextLink(r, cursor))
 }
 
 // nextLink is the Link header (RFC 8288) of the page after r's.

@@ -38,7 +38,18 @@ func (s *server) routes() *chi.Mux {
 		r.Post("/v1/sandboxes/{id}/files/read", s.downloadFile)
 		r.Put("/v1/sandboxes/{id}/files", s.putFile)
 		r.Get("/v1/sandboxes/{id}/files", s.getFile)
+		r.Get("/v1/sandboxes/{id}/timeout", s.getTimeout)
+		r.Patch("/v1/sandboxes/{id}/timeout", s.setTimeout)
+		r.Post("/v1/sandboxes/{id}/fork", s.forkSandbox)
+		r.Post("/v1/sandboxes/{id}/snapshots", s.createSnapshot)
+		r.Get("/v1/sandboxes/{id}/snapshots", s.listSandboxSnapshots)
+		r.Get("/v1/snapshots", s.listSnapshots)
+		r.Get("/v1/snapshots/{id}", s.getSnapshot)
+		r.Delete("/v1/snapshots/{id}", s.deleteSnapshot)
+		r.Post("/v1/snapshots/{id}/template", s.setTemplate)
+		r.Delete("/v1/snapshots/{id}/template", s.unsetTemplate)
 		r.Get("/v1/hosts", s.listHosts)
+		r.Post("/v1/gc", s.collectGarbage)
 	})
 	return r
 }
@@ -72,7 +83,7 @@ func allowedMethods(routes chi.Routes, r *http.Request) []string {
 		path = r.URL.Path
 	}
 	var allowed []string
-	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		if !routes.Match(chi.NewRouteContext(), m, path) {
 			continue
 		}

@@ -18,12 +18,12 @@ func idOf(r *http.Request) (sandbox.ID, error) {
 }
 
 func (s *server) createSandbox(w http.ResponseWriter, r *http.Request) {
-	spec, metadata, err := s.readCreate(w, r)
+	n, err := s.readCreate(w, r)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	sb, err := s.Sandboxes.Create(r.Context(), spec, metadata)
+	sb, err := s.Sandboxes.Create(r.Context(), n)
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -32,33 +32,79 @@ func (s *server) createSandbox(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusCreated, sandboxOf(sb))
 }
 
-// readCreate decodes a CreateSandboxRequest over the contract's defaults. The
-// spec comes back validated here, because further in a zero field means its
-// default, while here it was asked for.
-func (s *server) readCreate(w http.ResponseWriter, r *http.Request) (sandbox.Spec, map[string]string, error) {
-	spec := sandbox.Spec{}.WithDefaults()
-	timeoutSec, isolation := sandbox.DefaultTimeoutSec, ""
-	var metadata map[string]string
+// createFields are what a CreateSandboxRequest may have besides plain values.
+// Nil is a field that is absent: further in, zero means that the default or a
+// snapshot decides, while here a zero was asked for.
+type createFields struct {
+	template            *string
+	vcpus, memory, disk *int
+	clocks              clockFields
+	snapshot, isolation string
+}
+
+// readCreate decodes a CreateSandboxRequest. What it says is validated here.
+func (s *server) readCreate(w http.ResponseWriter, r *http.Request) (control.NewSandbox, error) {
+	var n control.NewSandbox
+	var f createFields
 	err := readJSON(w, r, fields{
-		"template":      &spec.Template,
-		"vcpus":         &spec.VCPUs,
-		"memory_mb":     &spec.MemoryMB,
-		"disk_mb":       &spec.DiskMB,
-		"timeout_sec":   &timeoutSec,
-		"env":           &spec.Env,
-		"metadata":      &metadata,
-		"min_isolation": &isolation,
+		"template":      &f.template,
+		"vcpus":         &f.vcpus,
+		"memory_mb":     &f.memory,
+		"disk_mb":       &f.disk,
+		"timeout_sec":   &f.clocks.idle,
+		"lifetime_sec":  &f.clocks.lifetime,
+		"on_timeout":    &f.clocks.onTimeout,
+		"auto_resume":   &f.clocks.autoResume,
+		"snapshot_id":   &f.snapshot,
+		"env":           &n.Spec.Env,
+		"metadata":      &n.Metadata,
+		"min_isolation": &f.isolation,
 	})
 	if err != nil {
-		return spec, nil, err
+		return n, err
 	}
-	if timeoutSec < 0 || timeoutSec > sandbox.MaxTimeoutSec { // before a Duration could overflow
-		return spec, nil, fault.New(fault.Invalid, "invalid_timeout",
-			"timeout_sec must be from 0 (never) to %d", sandbox.MaxTimeoutSec)
+	if n.SnapshotID, err = snapshotIn(f.snapshot); err != nil {
+		return n, err
 	}
-	spec.Timeout = time.Duration(timeoutSec) * time.Second
-	spec.MinIsolation = sandbox.Isolation(isolation)
-	return spec, metadata, s.validateSpec(r.Context(), spec)
+	n.Spec.Timeout = sandbox.DefaultTimeoutSec * time.Second
+	n.Spec.MinIsolation = sandbox.Isolation(f.isolation)
+	clocks, err := f.clocks.request()
+	if err != nil {
+		return n, err
+	}
+	n.Spec = clocks.Over(n.Spec)
+	whole := f.over(n.Spec.WithDefaults())
+	if err := s.validateSpec(r.Context(), whole); err != nil {
+		return n, err
+	}
+	n.Spec = f.over(n.Spec)
+	n.Spec.OnTimeout = whole.OnTimeout
+	return n, nil
+}
+
+// over returns spec with the template and sizes that were given.
+func (f createFields) over(spec sandbox.Spec) sandbox.Spec {
+	if f.template != nil {
+		spec.Template = *f.template
+	}
+	for _, size := range []struct {
+		given *int
+		dst   *int
+	}{{f.vcpus, &spec.VCPUs}, {f.memory, &spec.MemoryMB}, {f.disk, &spec.DiskMB}} {
+		if size.given != nil {
+			*size.dst = *size.given
+		}
+	}
+	return spec
+}
+
+// snapshotIn is the id of a snapshot in a body. What cannot be one is
+// NotFound; "" is none.
+func snapshotIn(id string) (sandbox.SnapshotID, error) {
+	if id == "" {
+		return "", nil
+	}
+	return sandbox.ParseSnapshotID(id)
 }
 
 // validateSpec is spec.Validate, but a size out of range is answered with the
@@ -109,10 +155,7 @@ func (s *server) listSandboxes(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	if next != "" {
-		w.Header().Set("X-Next-Cursor", next)
-		w.Header().Set("Link", nextLink(r, next))
-	}
+	linkNext(w, r, next)
 	out := make([]sandboxJSON, len(list))
 	for i, sb := range list {
 		out[i] = sandboxOf(sb)

@@ -65,10 +65,12 @@ func TestCreateDefaults(t *testing.T) {
 func TestCreatePassesEveryField(t *testing.T) {
 	w := newWorld(t)
 	w.want(w.call("POST", "/v1/sandboxes", `{"template":"py-3.12","vcpus":2,"memory_mb":1024,"disk_mb":4096,`+
-		`"timeout_sec":0,"env":{"A":"b=c","É":""},"metadata":{"k":"v"},"min_isolation":"process"}`), http.StatusCreated)
+		`"timeout_sec":0,"env":{"A":"b=c","É":""},"metadata":{"k":"v"},"min_isolation":"process",`+
+		`"lifetime_sec":7200,"on_timeout":"pause","auto_resume":true}`), http.StatusCreated)
 	got := w.fake.rows[0]
 	want := sandbox.Spec{
 		Template: "py-3.12", VCPUs: 2, MemoryMB: 1024, DiskMB: 4096, Timeout: 0,
+		Lifetime: 2 * time.Hour, OnTimeout: sandbox.TimeoutPause, AutoResume: true,
 		Env: map[string]string{"A": "b=c", "É": ""}, MinIsolation: sandbox.IsolationProcess,
 	}
 	if !reflect.DeepEqual(got.Spec, want) || got.Metadata["k"] != "v" {
@@ -177,7 +179,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 	keptBack := map[string]string{
 		"Generation": "internal", "Spec": "shown field by field", "Env": "secret",
 		"MinIsolation": "what it has is shown, not what was asked for",
-		"Limits":       "shown field by field",
+		"Limits":       "shown field by field", "Hygiene": "shown field by field", "Pools": "shown field by field",
 	}
 	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("east", 3600))
 	sb := control.Sandbox{
@@ -185,9 +187,16 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 		Acceleration: "kvm", Isolation: sandbox.IsolationHardware, StopReason: sandbox.ReasonOOM, Message: "a message",
 		CreatedAt: when, StartedAt: ptr(when.Add(time.Hour)), LastActiveAt: ptr(when.Add(2 * time.Hour)),
 		UpdatedAt: when.Add(3 * time.Hour), EndedAt: ptr(when.Add(4 * time.Hour)),
-		Metadata: map[string]string{"meta": "data"},
+		Metadata:   map[string]string{"meta": "data"},
+		SnapshotID: "snap8", ParentID: "parent8", Source: "pool", LifetimeEndsAt: ptr(when.Add(5 * time.Hour)),
+		Hygiene: &sandbox.Hygiene{
+			At: when.Add(6 * time.Hour), Generation: 78, ClockStep: 9 * time.Millisecond, ClockSkew: 1500 * time.Microsecond,
+			Reseeded: true, NewIdentity: true, TokenReplaced: true, NetworkAnswers: true, VMGeneration: "vmgenid",
+			ConnectionsClosed: 12, Steps: map[string]time.Duration{"entropy": 2 * time.Millisecond},
+		},
 		Spec: sandbox.Spec{
 			Template: "tmpl", VCPUs: 3, MemoryMB: 333, DiskMB: 3333, Timeout: 33333 * time.Second,
+			Lifetime: 44444 * time.Second, OnTimeout: sandbox.TimeoutPause, AutoResume: true,
 			Env: map[string]string{"E": "V"}, MinIsolation: sandbox.IsolationProcess,
 		},
 	}
@@ -195,23 +204,33 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 		ID: "hid", AgentVersion: "av", GuestVersion: "gv", Driver: "dr", DriverVersion: "dv", Acceleration: "tcg",
 		AccelerationReason: "why", Isolation: sandbox.IsolationProcess, MultiTenant: true, KernelRelease: "kr",
 		VCPUs: 5, MemoryMB: 55, DiskTotal: 555, DiskFree: 5555, Templates: []string{"tt"}, Draining: true, Reachable: true,
-		SeenAt: when, BootRetries: 4, Limits: sandbox.Limits{MaxVCPUs: 6, MinMemoryMB: 66, MaxMemoryMB: 666},
+		SeenAt: when, BootRetries: 4, DiskReserve: 777, Reflink: true,
+		Pools:  []control.Pool{{Template: "pt", VCPUs: 11, MemoryMB: 12, DiskMB: 13, Target: 14, Ready: 15, Hits: 16, Misses: 17}},
+		Limits: sandbox.Limits{MaxVCPUs: 6, MinMemoryMB: 66, MaxMemoryMB: 666},
 	}
-	for _, v := range []any{sb, sb.Spec, host, host.Limits} {
+	for _, v := range []any{sb, sb.Spec, host, host.Limits, host.Pools[0], *sb.Hygiene} {
 		everyFieldFilled(t, v)
 	}
 	shown := leaves(reflect.ValueOf(sandboxOf(sb))) + leaves(reflect.ValueOf(hostOf(host)))
-	for _, v := range []any{sb, sb.Spec, host, host.Limits} {
+	for _, v := range []any{sb, sb.Spec, host, host.Limits, host.Pools[0], *sb.Hygiene} {
 		rv := reflect.ValueOf(v)
 		for i := range rv.NumField() {
 			name := rv.Type().Field(i).Name
-			if _, ok := keptBack[name]; ok {
+			if _, ok := keptBack[name]; ok && name != "Generation" || name == "Generation" && rv.Type() == reflect.TypeFor[control.Sandbox]() {
 				continue
 			}
 			want := leaves(rv.Field(i))
 			switch name {
 			case "Timeout":
 				want = "33333;"
+			case "Lifetime":
+				want = "44444;"
+			case "ClockStep":
+				want = "9;"
+			case "ClockSkew":
+				want = "1.5;"
+			case "Steps":
+				want = "entropy=2;"
 			case "State":
 				want = string(sandbox.StatusPaused) + ";"
 			}
@@ -251,7 +270,16 @@ func leaves(v reflect.Value) string {
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
+		if v.IsNil() {
+			return ""
+		}
 		return leaves(v.Elem())
+	case reflect.Slice:
+		var out string
+		for i := range v.Len() {
+			out += leaves(v.Index(i))
+		}
+		return out
 	case reflect.Struct:
 		var out string
 		for i := range v.NumField() {

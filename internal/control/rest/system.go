@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
@@ -32,4 +33,43 @@ func (s *server) ready(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.health(w, r)
+}
+
+// garbageJSON is the schema GarbageResponse.
+type garbageJSON struct {
+	DryRun bool              `json:"dry_run"`
+	Bytes  uint64            `json:"bytes"`
+	Items  []garbageItemJSON `json:"items"`
+}
+
+type garbageItemJSON struct {
+	HostID string `json:"host_id"`
+	Kind   string `json:"kind"`
+	ID     string `json:"id"`
+	Bytes  uint64 `json:"bytes"`
+	Reason string `json:"reason"`
+}
+
+// collectGarbage only tells what could go, unless a dry run is not wanted.
+func (s *server) collectGarbage(w http.ResponseWriter, r *http.Request) {
+	dryRun := true
+	if err := readJSON(w, r, fields{"dry_run": &dryRun}); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	mode := control.GarbageRemove
+	if dryRun {
+		mode = control.GarbageList
+	}
+	items, err := s.Sandboxes.CollectGarbage(r.Context(), mode)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	out := garbageJSON{DryRun: dryRun, Items: make([]garbageItemJSON, len(items))}
+	for i, g := range items {
+		out.Items[i] = garbageItemJSON{HostID: g.HostID, Kind: g.Kind, ID: g.ID, Bytes: g.Bytes, Reason: g.Reason}
+		out.Bytes += g.Bytes
+	}
+	writeJSON(w, http.StatusOK, out)
 }

@@ -29,6 +29,14 @@ type sandboxJSON struct {
 	StopReason   *string           `json:"stop_reason"`
 	Message      *string           `json:"message"`
 	Metadata     map[string]string `json:"metadata"`
+	LifetimeSec  int64             `json:"lifetime_sec"`
+	OnTimeout    string            `json:"on_timeout"`
+	AutoResume   bool              `json:"auto_resume"`
+	SnapshotID   *string           `json:"snapshot_id"`
+	ParentID     *string           `json:"parent_id"`
+	Source       *string           `json:"source"`
+	Hygiene      *hygieneJSON      `json:"hygiene"`
+	Clocks       clocksJSON        `json:"clocks"`
 }
 
 // sandboxOf leaves out what is not the user's: the generation, and the
@@ -60,6 +68,14 @@ func sandboxOf(sb control.Sandbox) sandboxJSON {
 		StopReason:   nullable(string(sb.StopReason)),
 		Message:      nullable(sb.Message),
 		Metadata:     metadata,
+		LifetimeSec:  int64(sb.Spec.Lifetime / time.Second),
+		OnTimeout:    string(sb.Spec.OnTimeout),
+		AutoResume:   sb.Spec.AutoResume,
+		SnapshotID:   nullable(string(sb.SnapshotID)),
+		ParentID:     nullable(string(sb.ParentID)),
+		Source:       nullable(sb.Source),
+		Hygiene:      hygieneOf(sb.Hygiene),
+		Clocks:       clocksOf(sb),
 	}
 }
 
@@ -85,6 +101,21 @@ type hostJSON struct {
 	Reachable          bool       `json:"reachable"`
 	SeenAt             *time.Time `json:"seen_at"`
 	BootRetries        uint64     `json:"boot_retries"`
+	Pools              []poolJSON `json:"pools"`
+	DiskReserveBytes   uint64     `json:"disk_reserve_bytes"`
+	Reflink            bool       `json:"reflink"`
+}
+
+// poolJSON is the schema Pool.
+type poolJSON struct {
+	Template string `json:"template"`
+	VCPUs    int    `json:"vcpus"`
+	MemoryMB int    `json:"memory_mb"`
+	DiskMB   int    `json:"disk_mb"`
+	Target   int    `json:"target"`
+	Ready    int    `json:"ready"`
+	Hits     uint64 `json:"hits"`
+	Misses   uint64 `json:"misses"`
 }
 
 type limitsJSON struct {
@@ -118,6 +149,12 @@ func hostOf(h control.HostInfo) hostJSON {
 		Draining:           h.Draining,
 		Reachable:          h.Reachable,
 		BootRetries:        h.BootRetries,
+		Pools:              make([]poolJSON, 0, len(h.Pools)),
+		DiskReserveBytes:   h.DiskReserve,
+		Reflink:            h.Reflink,
+	}
+	for _, p := range h.Pools {
+		out.Pools = append(out.Pools, poolJSON(p))
 	}
 	if !h.SeenAt.IsZero() {
 		out.SeenAt = utc(&h.SeenAt)

@@ -30,26 +30,55 @@ type Host struct {
 }
 
 type Sandbox struct {
-	ID           string
-	Generation   int64
-	State        string
-	StopReason   *string
-	Message      string
-	Template     string
-	Vcpus        int32
-	MemoryMb     int32
-	DiskMb       int32
-	TimeoutSec   int32
-	MinIsolation string
-	Metadata     []byte
-	HostID       string
-	GuestIp      string
-	HostIp       string
-	Acceleration string
-	Isolation    string
-	CreatedAt    time.Time
-	StartedAt    *time.Time
-	LastActiveAt *time.Time
-	UpdatedAt    time.Time
-	EndedAt      *time.Time
+	ID             string
+	Generation     int64
+	State          string
+	StopReason     *string
+	Message        string
+	Template       string
+	Vcpus          int32
+	MemoryMb       int32
+	DiskMb         int32
+	TimeoutSec     int32
+	MinIsolation   string
+	Metadata       []byte
+	HostID         string
+	GuestIp        string
+	HostIp         string
+	Acceleration   string
+	Isolation      string
+	CreatedAt      time.Time
+	StartedAt      *time.Time
+	LastActiveAt   *time.Time
+	UpdatedAt      time.Time
+	EndedAt        *time.Time
+	LifetimeSec    int32
+	LifetimeEndsAt *time.Time
+	OnTimeout      string
+	AutoResume     bool
+	SnapshotID     string
+	ParentID       string
+	Source         string
+	Hygiene        []byte
+}
+
+type Snapshot struct {
+	ID            string
+	Kind          string
+	Status        string
+	Name          string
+	TemplateName  *string
+	SandboxID     string
+	Generation    int64
+	HostID        string
+	Template      string
+	Vcpus         int32
+	MemoryMb      int32
+	DiskMb        int32
+	Bytes         int64
+	Users         int32
+	PauseWindowUs int64
+	Metadata      []byte
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
 }

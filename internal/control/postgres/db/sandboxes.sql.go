@@ -33,7 +33,7 @@ func (q *Queries) DeleteEndedSandboxes(ctx context.Context, arg DeleteEndedSandb
 }
 
 const getSandbox = `-- name: GetSandbox :one
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at FROM sandboxes WHERE id = $1
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene FROM sandboxes WHERE id = $1
 `
 
 func (q *Queries) GetSandbox(ctx context.Context, id string) (Sandbox, error) {
@@ -62,6 +62,14 @@ func (q *Queries) GetSandbox(ctx context.Context, id string) (Sandbox, error) {
 		&i.LastActiveAt,
 		&i.UpdatedAt,
 		&i.EndedAt,
+		&i.LifetimeSec,
+		&i.LifetimeEndsAt,
+		&i.OnTimeout,
+		&i.AutoResume,
+		&i.SnapshotID,
+		&i.ParentID,
+		&i.Source,
+		&i.Hygiene,
 	)
 	return i, err
 }
@@ -69,11 +77,13 @@ func (q *Queries) GetSandbox(ctx context.Context, id string) (Sandbox, error) {
 const insertSandbox = `-- name: InsertSandbox :one
 INSERT INTO sandboxes (
     id, generation, state, template, vcpus, memory_mb, disk_mb, timeout_sec,
-    min_isolation, metadata, host_id, acceleration, isolation
+    min_isolation, metadata, host_id, acceleration, isolation,
+    lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id
 ) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8,
-    $9, $10, $11, $12, $13
-) RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at
+    $9, $10, $11, $12, $13,
+    $14, $15, $16, $17, $18
+) RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene
 `
 
 type InsertSandboxParams struct {
@@ -90,6 +100,11 @@ type InsertSandboxParams struct {
 	HostID       string
 	Acceleration string
 	Isolation    string
+	LifetimeSec  int32
+	OnTimeout    string
+	AutoResume   bool
+	SnapshotID   string
+	ParentID     string
 }
 
 func (q *Queries) InsertSandbox(ctx context.Context, arg InsertSandboxParams) (Sandbox, error) {
@@ -107,6 +122,11 @@ func (q *Queries) InsertSandbox(ctx context.Context, arg InsertSandboxParams) (S
 		arg.HostID,
 		arg.Acceleration,
 		arg.Isolation,
+		arg.LifetimeSec,
+		arg.OnTimeout,
+		arg.AutoResume,
+		arg.SnapshotID,
+		arg.ParentID,
 	)
 	var i Sandbox
 	err := row.Scan(
@@ -132,12 +152,50 @@ func (q *Queries) InsertSandbox(ctx context.Context, arg InsertSandboxParams) (S
 		&i.LastActiveAt,
 		&i.UpdatedAt,
 		&i.EndedAt,
+		&i.LifetimeSec,
+		&i.LifetimeEndsAt,
+		&i.OnTimeout,
+		&i.AutoResume,
+		&i.SnapshotID,
+		&i.ParentID,
+		&i.Source,
+		&i.Hygiene,
 	)
 	return i, err
 }
 
+const learnSandbox = `-- name: LearnSandbox :exec
+UPDATE sandboxes SET
+    started_at       = coalesce($1, started_at),
+    source           = coalesce($2, source),
+    hygiene          = coalesce($3, hygiene),
+    lifetime_ends_at = $4
+WHERE id = $5 AND generation = $6 AND state = 'running'
+`
+
+type LearnSandboxParams struct {
+	StartedAt      *time.Time
+	Source         *string
+	Hygiene        []byte
+	LifetimeEndsAt *time.Time
+	ID             string
+	Generation     int64
+}
+
+func (q *Queries) LearnSandbox(ctx context.Context, arg LearnSandboxParams) error {
+	_, err := q.db.Exec(ctx, learnSandbox,
+		arg.StartedAt,
+		arg.Source,
+		arg.Hygiene,
+		arg.LifetimeEndsAt,
+		arg.ID,
+		arg.Generation,
+	)
+	return err
+}
+
 const listSandboxes = `-- name: ListSandboxes :many
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at FROM sandboxes
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene FROM sandboxes
 WHERE ($1::text[] IS NULL OR state = ANY ($1::text[]))
   AND ($2::text IS NULL OR template = $2::text)
   AND ($3::timestamptz IS NULL
@@ -192,6 +250,14 @@ func (q *Queries) ListSandboxes(ctx context.Context, arg ListSandboxesParams) ([
 			&i.LastActiveAt,
 			&i.UpdatedAt,
 			&i.EndedAt,
+			&i.LifetimeSec,
+			&i.LifetimeEndsAt,
+			&i.OnTimeout,
+			&i.AutoResume,
+			&i.SnapshotID,
+			&i.ParentID,
+			&i.Source,
+			&i.Hygiene,
 		); err != nil {
 			return nil, err
 		}
@@ -205,19 +271,25 @@ func (q *Queries) ListSandboxes(ctx context.Context, arg ListSandboxesParams) ([
 
 const moveSandbox = `-- name: MoveSandbox :one
 UPDATE sandboxes SET
-    state        = $1,
-    generation   = $2,
-    stop_reason  = coalesce($3, stop_reason),
-    message      = coalesce($4, message),
-    guest_ip     = coalesce($5, guest_ip),
-    host_ip      = coalesce($6, host_ip),
-    acceleration = coalesce($7, acceleration),
-    isolation    = coalesce($8, isolation),
-    started_at   = coalesce($9, started_at),
-    updated_at   = now(),
-    ended_at     = CASE WHEN $10::boolean THEN coalesce(ended_at, now()) END
-WHERE id = $11 AND generation = $12 AND state = $13
-RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at
+    state            = $1,
+    generation       = $2,
+    stop_reason      = coalesce($3, stop_reason),
+    message          = coalesce($4, message),
+    guest_ip         = coalesce($5, guest_ip),
+    host_ip          = coalesce($6, host_ip),
+    acceleration     = coalesce($7, acceleration),
+    isolation        = coalesce($8, isolation),
+    started_at       = coalesce($9, started_at),
+    last_active_at   = greatest(last_active_at, $9),
+    source           = coalesce($10, source),
+    hygiene          = coalesce($11, hygiene),
+    lifetime_ends_at = CASE WHEN $12::boolean THEN lifetime_ends_at ELSE $13 END,
+    updated_at       = now(),
+    ended_at         = CASE WHEN $14::boolean THEN coalesce(ended_at, now()) END
+WHERE id = $15 AND generation = $16 AND state = $17
+  AND (SELECT set_config('synchronous_commit', CASE WHEN $18::boolean THEN 'off'
+       ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene
 `
 
 type MoveSandboxParams struct {
@@ -230,13 +302,19 @@ type MoveSandboxParams struct {
 	Acceleration   *string
 	Isolation      *string
 	StartedAt      *time.Time
+	Source         *string
+	Hygiene        []byte
+	KeepLifetime   bool
+	LifetimeEndsAt *time.Time
 	Ended          bool
 	ID             string
 	Generation     int64
 	FromState      string
+	Relaxed        bool
 }
 
-// MoveSandbox is the only statement that changes a state.
+// MoveSandbox is the only statement that changes a state. When relaxed, its
+// commit does not wait for the disk.
 func (q *Queries) MoveSandbox(ctx context.Context, arg MoveSandboxParams) (Sandbox, error) {
 	row := q.db.QueryRow(ctx, moveSandbox,
 		arg.ToState,
@@ -248,10 +326,15 @@ func (q *Queries) MoveSandbox(ctx context.Context, arg MoveSandboxParams) (Sandb
 		arg.Acceleration,
 		arg.Isolation,
 		arg.StartedAt,
+		arg.Source,
+		arg.Hygiene,
+		arg.KeepLifetime,
+		arg.LifetimeEndsAt,
 		arg.Ended,
 		arg.ID,
 		arg.Generation,
 		arg.FromState,
+		arg.Relaxed,
 	)
 	var i Sandbox
 	err := row.Scan(
@@ -277,6 +360,92 @@ func (q *Queries) MoveSandbox(ctx context.Context, arg MoveSandboxParams) (Sandb
 		&i.LastActiveAt,
 		&i.UpdatedAt,
 		&i.EndedAt,
+		&i.LifetimeSec,
+		&i.LifetimeEndsAt,
+		&i.OnTimeout,
+		&i.AutoResume,
+		&i.SnapshotID,
+		&i.ParentID,
+		&i.Source,
+		&i.Hygiene,
+	)
+	return i, err
+}
+
+const setSandboxClocks = `-- name: SetSandboxClocks :one
+UPDATE sandboxes SET
+    timeout_sec = $1, lifetime_sec = $2, on_timeout = $3,
+    auto_resume = $4, lifetime_ends_at = $5
+WHERE id = $6 AND generation = $7 AND state = $8
+  AND timeout_sec = $9 AND lifetime_sec = $10 AND on_timeout = $11
+  AND auto_resume = $12 AND lifetime_ends_at IS NOT DISTINCT FROM $13
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene
+`
+
+type SetSandboxClocksParams struct {
+	TimeoutSec        int32
+	LifetimeSec       int32
+	OnTimeout         string
+	AutoResume        bool
+	LifetimeEndsAt    *time.Time
+	ID                string
+	Generation        int64
+	State             string
+	WasTimeoutSec     int32
+	WasLifetimeSec    int32
+	WasOnTimeout      string
+	WasAutoResume     bool
+	WasLifetimeEndsAt *time.Time
+}
+
+func (q *Queries) SetSandboxClocks(ctx context.Context, arg SetSandboxClocksParams) (Sandbox, error) {
+	row := q.db.QueryRow(ctx, setSandboxClocks,
+		arg.TimeoutSec,
+		arg.LifetimeSec,
+		arg.OnTimeout,
+		arg.AutoResume,
+		arg.LifetimeEndsAt,
+		arg.ID,
+		arg.Generation,
+		arg.State,
+		arg.WasTimeoutSec,
+		arg.WasLifetimeSec,
+		arg.WasOnTimeout,
+		arg.WasAutoResume,
+		arg.WasLifetimeEndsAt,
+	)
+	var i Sandbox
+	err := row.Scan(
+		&i.ID,
+		&i.Generation,
+		&i.State,
+		&i.StopReason,
+		&i.Message,
+		&i.Template,
+		&i.Vcpus,
+		&i.MemoryMb,
+		&i.DiskMb,
+		&i.TimeoutSec,
+		&i.MinIsolation,
+		&i.Metadata,
+		&i.HostID,
+		&i.GuestIp,
+		&i.HostIp,
+		&i.Acceleration,
+		&i.Isolation,
+		&i.CreatedAt,
+		&i.StartedAt,
+		&i.LastActiveAt,
+		&i.UpdatedAt,
+		&i.EndedAt,
+		&i.LifetimeSec,
+		&i.LifetimeEndsAt,
+		&i.OnTimeout,
+		&i.AutoResume,
+		&i.SnapshotID,
+		&i.ParentID,
+		&i.Source,
+		&i.Hygiene,
 	)
 	return i, err
 }
@@ -298,7 +467,7 @@ func (q *Queries) TouchSandboxes(ctx context.Context, arg TouchSandboxesParams) 
 }
 
 const unendedSandboxes = `-- name: UnendedSandboxes :many
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at FROM sandboxes WHERE host_id = $1 AND ended_at IS NULL ORDER BY id
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene FROM sandboxes WHERE host_id = $1 AND ended_at IS NULL ORDER BY id
 `
 
 func (q *Queries) UnendedSandboxes(ctx context.Context, hostID string) ([]Sandbox, error) {
@@ -333,6 +502,14 @@ func (q *Queries) UnendedSandboxes(ctx context.Context, hostID string) ([]Sandbo
 			&i.LastActiveAt,
 			&i.UpdatedAt,
 			&i.EndedAt,
+			&i.LifetimeSec,
+			&i.LifetimeEndsAt,
+			&i.OnTimeout,
+			&i.AutoResume,
+			&i.SnapshotID,
+			&i.ParentID,
+			&i.Source,
+			&i.Hygiene,
 		); err != nil {
 			return nil, err
 		}

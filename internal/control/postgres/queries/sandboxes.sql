@@ -1,10 +1,12 @@
 -- name: InsertSandbox :one
 INSERT INTO sandboxes (
     id, generation, state, template, vcpus, memory_mb, disk_mb, timeout_sec,
-    min_isolation, metadata, host_id, acceleration, isolation
+    min_isolation, metadata, host_id, acceleration, isolation,
+    lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id
 ) VALUES (
     @id, @generation, @state, @template, @vcpus, @memory_mb, @disk_mb, @timeout_sec,
-    @min_isolation, @metadata, @host_id, @acceleration, @isolation
+    @min_isolation, @metadata, @host_id, @acceleration, @isolation,
+    @lifetime_sec, @on_timeout, @auto_resume, @snapshot_id, @parent_id
 ) RETURNING *;
 
 -- name: GetSandbox :one
@@ -22,21 +24,45 @@ LIMIT sqlc.narg('max_rows')::integer;
 -- name: UnendedSandboxes :many
 SELECT * FROM sandboxes WHERE host_id = @host_id AND ended_at IS NULL ORDER BY id;
 
--- MoveSandbox is the only statement that changes a state.
+-- MoveSandbox is the only statement that changes a state. When relaxed, its
+-- commit does not wait for the disk.
 -- name: MoveSandbox :one
 UPDATE sandboxes SET
-    state        = @to_state,
-    generation   = @next_generation,
-    stop_reason  = coalesce(sqlc.narg('stop_reason'), stop_reason),
-    message      = coalesce(sqlc.narg('message'), message),
-    guest_ip     = coalesce(sqlc.narg('guest_ip'), guest_ip),
-    host_ip      = coalesce(sqlc.narg('host_ip'), host_ip),
-    acceleration = coalesce(sqlc.narg('acceleration'), acceleration),
-    isolation    = coalesce(sqlc.narg('isolation'), isolation),
-    started_at   = coalesce(sqlc.narg('started_at'), started_at),
-    updated_at   = now(),
-    ended_at     = CASE WHEN @ended::boolean THEN coalesce(ended_at, now()) END
+    state            = @to_state,
+    generation       = @next_generation,
+    stop_reason      = coalesce(sqlc.narg('stop_reason'), stop_reason),
+    message          = coalesce(sqlc.narg('message'), message),
+    guest_ip         = coalesce(sqlc.narg('guest_ip'), guest_ip),
+    host_ip          = coalesce(sqlc.narg('host_ip'), host_ip),
+    acceleration     = coalesce(sqlc.narg('acceleration'), acceleration),
+    isolation        = coalesce(sqlc.narg('isolation'), isolation),
+    started_at       = coalesce(sqlc.narg('started_at'), started_at),
+    last_active_at   = greatest(last_active_at, sqlc.narg('started_at')),
+    source           = coalesce(sqlc.narg('source'), source),
+    hygiene          = coalesce(sqlc.narg('hygiene'), hygiene),
+    lifetime_ends_at = CASE WHEN @keep_lifetime::boolean THEN lifetime_ends_at ELSE sqlc.narg('lifetime_ends_at') END,
+    updated_at       = now(),
+    ended_at         = CASE WHEN @ended::boolean THEN coalesce(ended_at, now()) END
 WHERE id = @id AND generation = @generation AND state = @from_state
+  AND (SELECT set_config('synchronous_commit', CASE WHEN @relaxed::boolean THEN 'off'
+       ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
+RETURNING *;
+
+-- name: LearnSandbox :exec
+UPDATE sandboxes SET
+    started_at       = coalesce(sqlc.narg('started_at'), started_at),
+    source           = coalesce(sqlc.narg('source'), source),
+    hygiene          = coalesce(sqlc.narg('hygiene'), hygiene),
+    lifetime_ends_at = sqlc.narg('lifetime_ends_at')
+WHERE id = @id AND generation = @generation AND state = 'running';
+
+-- name: SetSandboxClocks :one
+UPDATE sandboxes SET
+    timeout_sec = @timeout_sec, lifetime_sec = @lifetime_sec, on_timeout = @on_timeout,
+    auto_resume = @auto_resume, lifetime_ends_at = sqlc.narg('lifetime_ends_at')
+WHERE id = @id AND generation = @generation AND state = @state
+  AND timeout_sec = @was_timeout_sec AND lifetime_sec = @was_lifetime_sec AND on_timeout = @was_on_timeout
+  AND auto_resume = @was_auto_resume AND lifetime_ends_at IS NOT DISTINCT FROM sqlc.narg('was_lifetime_ends_at')
 RETURNING *;
 
 -- name: TouchSandboxes :exec

@@ -1,0 +1,52 @@
+package client
+
+import (
+	"context"
+	"net/http"
+)
+
+// ForkRequest says what copies to make of a sandbox. Whatever it leaves out
+// they have from their parent.
+type ForkRequest struct {
+	// Count is from 1 to 100; 0 is one copy.
+	Count int `json:"count,omitempty"`
+	// Env is added to the environment of the copies.
+	Env map[string]string `json:"env,omitempty"`
+	// Metadata is laid over the parent's.
+	Metadata    map[string]string `json:"metadata,omitempty"`
+	TimeoutSec  *int              `json:"timeout_sec,omitempty"`
+	LifetimeSec *int              `json:"lifetime_sec,omitempty"`
+	OnTimeout   *string           `json:"on_timeout,omitempty"`
+	AutoResume  *bool             `json:"auto_resume,omitempty"`
+}
+
+// Forked is what came of a fork: at least one copy runs.
+type Forked struct {
+	Sandboxes []Sandbox    `json:"sandboxes"`
+	Failed    []FailedFork `json:"failed"`
+	// PauseWindowMS is how long the parent stood still.
+	PauseWindowMS float64 `json:"pause_window_ms"`
+}
+
+// FailedFork is a copy that did not start.
+type FailedFork struct {
+	ID string `json:"id"`
+	// Code and Message are those of an Error.
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// Fork copies a running or paused sandbox with its memory, processes and disk,
+// and returns when the copies run. The sandbox stands still for the pause
+// window alone.
+func (c *Client) Fork(ctx context.Context, id string, in ForkRequest) (*Forked, error) {
+	path, err := sandboxPath(id, "/fork")
+	if err != nil {
+		return nil, err
+	}
+	out := new(Forked)
+	if _, err := c.call(ctx, request{method: http.MethodPost, path: path}, in, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}

@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/client"
+)
+
+func (a *App) gcCmd() *cobra.Command {
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:     "gc [flags]",
+		Short:   "List or remove what the hosts keep and nothing needs",
+		Example: "  wrenn gc\n  wrenn gc --dry-run=false",
+		Args:    args(0, 0, "nothing"),
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", true, "only list it")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		found, err := a.Client().GC(cmd.Context(), client.GCRequest{DryRun: dryRun})
+		if err != nil {
+			return err
+		}
+		if a.json {
+			return a.printJSON(found)
+		}
+		t := newTable(a.io.Out, "HOST", "KIND", "ID", "SPACE", "REASON")
+		for _, item := range found.Items {
+			t.row(item.HostID, item.Kind, item.ID, showBytes(item.Bytes), item.Reason)
+		}
+		if err := t.flush(); err != nil {
+			return err
+		}
+		if found.DryRun {
+			a.note("%s could be freed, with --dry-run=false", showBytes(found.Bytes))
+		} else {
+			a.note("%s freed", showBytes(found.Bytes))
+		}
+		return nil
+	}
+	return cmd
+}

@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wrenn-dev/wrenn/client"
+)
+
+func (a *App) timeoutCmd() *cobra.Command {
+	var flags clockFlags
+	cmd := &cobra.Command{
+		Use:   "timeout [flags] ID",
+		Short: "Show or change when a sandbox ends",
+		Long: "Show the clocks of a sandbox: for commands, for time without use, and for its whole life. With flags, change\n" +
+			"what they name first.",
+		Example: "  wrenn timeout --extend 10m $id\n  wrenn timeout --idle 5m --on-timeout pause --auto-resume $id",
+		Args:    args(1, 1, "the ID of a sandbox"),
+	}
+	flags.add(cmd)
+	cmd.Flags().Duration("idle", 0, "idle time after which it ends; 0 is never")
+	cmd.Flags().Duration("extend", 0, "move the end of its lifetime later by so much")
+	cmd.ValidArgsFunction = a.completeIDs(1, live...)
+	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
+		req, err := flags.request(cmd, "idle", "extend")
+		if err != nil {
+			return err
+		}
+		if req.LifetimeSec != nil && req.ExtendSec != nil {
+			return usagef(cmd, "give --lifetime or --extend, not both")
+		}
+		var clocks *client.Clocks
+		if req == (client.TimeoutRequest{}) {
+			clocks, err = a.Client().Timeout(cmd.Context(), argv[0])
+		} else {
+			clocks, err = a.Client().SetTimeout(cmd.Context(), argv[0], req)
+		}
+		if err != nil {
+			return err
+		}
+		if a.json {
+			return a.printJSON(clocks)
+		}
+		t := newTable(a.io.Out)
+		for _, line := range clockLines(*clocks, time.Now()) {
+			t.row(line.name+":", line.value)
+		}
+		return t.flush()
+	}
+	return cmd
+}
+
+// line is one line of what is shown of a sandbox.
+type line struct{ name, value string }
+
+// clockLines show c.
+func clockLines(c client.Clocks, now time.Time) []line {
+	resumed := "by `wrenn resume`"
+	if c.AutoResume {
+		resumed = "by use"
+	}
+	return []line{
+		{"commands", "end after " + showSeconds(c.CommandTimeoutSec) + " unless they ask for another time"},
+		{"idle", showClock(c.IdleTimeoutSec, c.IdleExpiresAt, "without use", now)},
+		{"lifetime", showClock(c.LifetimeSec, c.LifetimeExpiresAt, "in all", now)},
+		{"then", c.OnTimeout},
+		{"resumed", resumed},
+	}
+}
+
+func showClock(sec int, expires *time.Time, what string, now time.Time) string {
+	if sec == 0 {
+		return "never"
+	}
+	out := fmt.Sprintf("%s %s", showSeconds(sec), what)
+	if expires != nil {
+		out += ", in " + showAge(expires.Sub(now))
+	}
+	return out
+}
+
+// showSeconds shows a span as it was asked for: "90s" is "1m30s", an hour "1h".
+func showSeconds(sec int) string {
+	s := (time.Duration(sec) * time.Second).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

@@ -1,0 +1,188 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// SetTimeouts implements Clocks. The row is written first, by compare-and-set;
+// then the host is told.
+func (s *Service) SetTimeouts(ctx context.Context, id sandbox.ID, c ClockRequest) (Sandbox, error) {
+	ctx, cancel := s.detached(ctx, s.cfg.AskTimeout)
+	defer cancel()
+	was, row, err := s.writeClocks(ctx, id, c)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	change := timeoutsOf(row.Spec).changeFrom(timeoutsOf(was.Spec))
+	if c.Lifetime != nil || c.Extend != nil {
+		change.Lifetime = &row.Spec.Lifetime // it begins anew even where its length is the same
+	}
+	if change == (TimeoutChange{}) {
+		return row, nil
+	}
+	return s.tellClocks(ctx, row, change)
+}
+
+// writeClocks makes the change that c asks for in the row, and returns the row
+// before and after it. Whoever changes it at the same moment makes it try
+// again on what the other has left; some other change got on then, so this ends.
+func (s *Service) writeClocks(ctx context.Context, id sandbox.ID, c ClockRequest) (was, row Sandbox, err error) {
+	was, err = s.store.Get(ctx, id)
+	for err == nil {
+		if was.State.Ended() || was.State == sandbox.Stopping {
+			return was, row, wrongState(was, sandbox.StatusRunning)
+		}
+		change, err := c.apply(was, time.Now())
+		if err != nil {
+			return was, row, err
+		}
+		row, won, err := s.store.SetClocks(ctx, change)
+		if err != nil || won {
+			return was, row, err
+		}
+		was = row
+	}
+	return was, row, err
+}
+
+// tellClocks has row's host change its clocks.
+func (s *Service) tellClocks(ctx context.Context, row Sandbox, change TimeoutChange) (Sandbox, error) {
+	host, err := s.hostOf(row)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.AskTimeout)
+	defer cancel()
+	view, err := host.SetTimeouts(ctx, row.Ref(), change)
+	if err != nil {
+		return Sandbox{}, fault.Wrap(err, fault.HostFailed, "clocks_pending",
+			"the host did not confirm the new clocks; they hold as soon as it answers")
+	}
+	if view.State != ViewRunning || view.Ref != row.Ref() {
+		return row, nil
+	}
+	if err := s.store.Learn(ctx, row.Ref(), view.Facts); err != nil {
+		return Sandbox{}, err
+	}
+	return s.store.Get(ctx, row.ID)
+}
+
+// apply returns the change of row that c asks for. It is pure. A lifetime that
+// runs is kept as its end; what is stored and sent is the time to it from now.
+func (c ClockRequest) apply(row Sandbox, now time.Time) (ClockChange, error) {
+	spec, endsAt := c.Over(row.Spec), row.LifetimeEndsAt
+	if c.Extend != nil {
+		var err error
+		if spec.Lifetime, err = c.extended(row, now); err != nil {
+			return ClockChange{}, err
+		}
+	}
+	if err := spec.Validate(); err != nil {
+		return ClockChange{}, err
+	}
+	if c.Lifetime != nil || c.Extend != nil {
+		endsAt = nil
+		if spec.Lifetime > 0 && row.State == sandbox.Running {
+			end := now.Add(spec.Lifetime).UTC().Truncate(time.Microsecond)
+			endsAt = &end
+		}
+	}
+	return ClockChange{Was: row, Timeouts: timeoutsOf(spec), AutoResume: spec.AutoResume, LifetimeEndsAt: endsAt}, nil
+}
+
+// Over returns spec with the clocks that c gives; Extend is not one of them.
+func (c ClockRequest) Over(spec sandbox.Spec) sandbox.Spec {
+	if c.Idle != nil {
+		spec.Timeout = *c.Idle
+	}
+	if c.Lifetime != nil {
+		spec.Lifetime = *c.Lifetime
+	}
+	if c.OnTimeout != nil {
+		spec.OnTimeout = *c.OnTimeout
+	}
+	if c.AutoResume != nil {
+		spec.AutoResume = *c.AutoResume
+	}
+	return spec
+}
+
+// extended returns the lifetime from now on that moves its end later, in whole
+// seconds. One that does not run is longer by so much when it starts.
+func (c ClockRequest) extended(row Sandbox, now time.Time) (time.Duration, error) {
+	switch {
+	case c.Lifetime != nil:
+		return 0, fault.New(fault.Invalid, "invalid_lifetime", "give lifetime_sec or extend_sec, not both")
+	case *c.Extend <= 0 || *c.Extend > sandbox.MaxTimeoutSec*time.Second:
+		return 0, fault.New(fault.Invalid, "invalid_lifetime", "extend_sec must be from 1 to %d", sandbox.MaxTimeoutSec)
+	case row.Spec.Lifetime == 0:
+		return 0, fault.New(fault.WrongState, "no_lifetime", "the sandbox has no lifetime that could be extended")
+	case row.LifetimeEndsAt == nil:
+		return row.Spec.Lifetime + *c.Extend, nil
+	}
+	left := max(row.LifetimeEndsAt.Sub(now), 0) + *c.Extend
+	return (left + time.Second - 1).Truncate(time.Second), nil
+}
+
+// clocksOff returns what has to be changed on the host so that it keeps the
+// clocks that the row says. It is pure. It is zero for everything but a machine
+// that is settled in the state of its row: one that moves takes its clocks along.
+func clocksOff(row *Sandbox, view *View) TimeoutChange {
+	if row == nil || view == nil || view.Ref.Generation > row.Generation {
+		return TimeoutChange{}
+	}
+	settled := row.State == sandbox.Running && view.State == ViewRunning && view.Ref.Generation == row.Generation ||
+		row.State == sandbox.Paused && view.State == ViewPaused
+	if !settled {
+		return TimeoutChange{}
+	}
+	return timeoutsOf(row.Spec).changeFrom(timeoutsOf(view.Spec))
+}
+
+// pushClocks brings a host to keep the clocks of the row. The row is read
+// again: what a pass has read may be older than what the host has been told.
+func (s *Service) pushClocks(ctx context.Context, p pair) error {
+	if clocksOff(p.row, p.view) == (TimeoutChange{}) {
+		return nil
+	}
+	row, err := s.store.Get(ctx, p.row.ID)
+	if err != nil {
+		return err
+	}
+	change := clocksOff(&row, p.view)
+	if change == (TimeoutChange{}) {
+		return nil
+	}
+	_, err = s.tellClocks(ctx, row, change)
+	return err
+}
+
+// learn takes over what the host alone knows of a machine that runs, when the
+// row says otherwise: the end of its lifetime, and its hygiene.
+func (s *Service) learn(ctx context.Context, p pair) error {
+	if !newsIn(p.row, p.view) {
+		return nil
+	}
+	return s.store.Learn(ctx, p.row.Ref(), p.view.Facts)
+}
+
+// newsIn reports whether view has facts that row has not. It is pure. Times
+// are compared to the microsecond, which is what the database keeps.
+func newsIn(row *Sandbox, view *View) bool {
+	if row == nil || view == nil || row.State != sandbox.Running || view.State != ViewRunning || view.Ref != row.Ref() {
+		return false
+	}
+	var known time.Time
+	if row.LifetimeEndsAt != nil {
+		known = *row.LifetimeEndsAt
+	}
+	if !view.Facts.LifetimeEndsAt.Truncate(time.Microsecond).Equal(known) {
+		return true
+	}
+	h := view.Facts.Hygiene
+	return h != nil && (row.Hygiene == nil || !row.Hygiene.At.Equal(h.At))
+}

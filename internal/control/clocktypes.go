@@ -1,0 +1,111 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Timeouts are the clocks of a sandbox, as its host keeps them.
+type Timeouts struct {
+	// Idle is the time without use, Lifetime the time from now or from the
+	// next start, after which OnTimeout happens. Zero is never.
+	Idle, Lifetime time.Duration
+	OnTimeout      sandbox.TimeoutAction
+}
+
+// timeoutsOf returns the clocks that spec asks for.
+func timeoutsOf(spec sandbox.Spec) Timeouts {
+	t := Timeouts{Idle: spec.Timeout, Lifetime: spec.Lifetime, OnTimeout: spec.OnTimeout}
+	if t.OnTimeout == "" {
+		t.OnTimeout = sandbox.TimeoutDestroy
+	}
+	return t
+}
+
+// TimeoutChange tells a host which clocks to change. Nil stays as it is.
+type TimeoutChange struct {
+	Idle, Lifetime *time.Duration
+	OnTimeout      *sandbox.TimeoutAction
+}
+
+// changeFrom returns what makes t of was.
+func (t Timeouts) changeFrom(was Timeouts) TimeoutChange {
+	var c TimeoutChange
+	if t.Idle != was.Idle {
+		c.Idle = &t.Idle
+	}
+	if t.Lifetime != was.Lifetime {
+		c.Lifetime = &t.Lifetime
+	}
+	if t.OnTimeout != was.OnTimeout {
+		c.OnTimeout = &t.OnTimeout
+	}
+	return c
+}
+
+// ClockChange is a compare-and-set of a row's clocks: Was must be the row that
+// was last read.
+type ClockChange struct {
+	Was        Sandbox
+	Timeouts   Timeouts
+	AutoResume bool
+	// LifetimeEndsAt is nil when there is no lifetime or it does not run.
+	LifetimeEndsAt *time.Time
+}
+
+// ClockRequest is what a user wants changed. Nil stays as it is.
+type ClockRequest struct {
+	Idle *time.Duration
+	// Lifetime counts from now. Extend moves the end of the lifetime that
+	// there is; only one of the two may be given.
+	Lifetime, Extend *time.Duration
+	OnTimeout        *sandbox.TimeoutAction
+	AutoResume       *bool
+}
+
+// Clocks changes the clocks of sandboxes.
+type Clocks interface {
+	// SetTimeouts returns the sandbox with its new clocks. When the host does
+	// not take them the error is HostFailed, the row has them nevertheless,
+	// and the reconciler brings the host to agree.
+	SetTimeouts(ctx context.Context, id sandbox.ID, c ClockRequest) (Sandbox, error)
+}
+
+// MaxForks is the most children of one fork.
+const MaxForks = 100
+
+// Fork says what the children of a fork are to be. Whatever it leaves out they
+// have from their parent.
+type Fork struct {
+	// Count is from 1 to MaxForks.
+	Count int
+	// Env is added for every command; the parent's own stays in the guest.
+	Env map[string]string
+	// Metadata is laid over the parent's.
+	Metadata map[string]string
+	// Clocks are those that differ; its Extend must be nil.
+	Clocks ClockRequest
+}
+
+// Forked is what came of a fork.
+type Forked struct {
+	Sandboxes []Sandbox
+	Failed    []FailedFork
+	// PauseWindow is how long the parent stood still.
+	PauseWindow time.Duration
+}
+
+// FailedFork is a child that did not start.
+type FailedFork struct {
+	ID  sandbox.ID
+	Err error
+}
+
+// Forks copies sandboxes with their memory, processes and disk.
+type Forks interface {
+	// Fork returns when every child runs or has failed. The error is nil if
+	// at least one runs.
+	Fork(ctx context.Context, id sandbox.ID, f Fork) (Forked, error)
+}

@@ -1,0 +1,167 @@
+package control
+
+import (
+	"context"
+	"maps"
+	"sync"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// bootsPerCPU is how many children of a fork start at once for each CPU of the
+// host.
+const bootsPerCPU = 2
+
+// Fork implements Forks. All rows are written with their capacity, or none;
+// then the parent is frozen once, and every child starts from that.
+func (s *Service) Fork(ctx context.Context, id sandbox.ID, f Fork) (Forked, error) {
+	if err := f.validate(); err != nil {
+		return Forked{}, err
+	}
+	ctx, cancel := s.detached(ctx, s.cfg.ForkTimeout)
+	defer cancel()
+	parent, host, err := s.still(ctx, id)
+	if err != nil {
+		return Forked{}, err
+	}
+	spec := f.Clocks.Over(parent.Spec)
+	spec.Env = f.Env
+	if err := spec.Validate(); err != nil {
+		return Forked{}, err
+	}
+	metadata := merged(parent.Metadata, f.Metadata)
+	if err := validateMetadata(metadata); err != nil {
+		return Forked{}, err
+	}
+	snap := snapshotRow(parent, KindFork)
+	rows, err := s.store.InsertFork(ctx, snap, children(parent, spec, metadata, f.Count))
+	if err != nil {
+		return Forked{}, err
+	}
+	work, cancelWork := context.WithTimeout(ctx, s.cfg.ForkTimeout)
+	defer cancelWork()
+	defer s.dropSnapshot(ctx, host, snap.ID)
+	view, err := host.CreateSnapshot(work, parent.Ref(), snap.ID, KindFork)
+	if err != nil {
+		return Forked{}, s.forkFailed(ctx, parent, host, rows, err)
+	}
+	out := s.bootAll(work, rows, spec, snap.ID)
+	out.PauseWindow = view.PauseWindow
+	if len(out.Sandboxes) == 0 {
+		return out, out.Failed[0].Err
+	}
+	return out, nil
+}
+
+func (f Fork) validate() error {
+	if f.Count < 1 || f.Count > MaxForks {
+		return fault.New(fault.Invalid, "invalid_count", "count must be from 1 to %d", MaxForks)
+	}
+	return nil
+}
+
+// still returns the row of a sandbox that can be copied: one that runs or is
+// paused, and does not move.
+func (s *Service) still(ctx context.Context, id sandbox.ID) (Sandbox, Host, error) {
+	row, err := s.store.Get(ctx, id)
+	if err != nil {
+		return Sandbox{}, nil, err
+	}
+	if row.State != sandbox.Running && row.State != sandbox.Paused {
+		return Sandbox{}, nil, wrongState(row, sandbox.StatusRunning)
+	}
+	host, err := s.hostOf(row)
+	return row, host, err
+}
+
+// children returns the rows of a fork.
+func children(parent Sandbox, spec sandbox.Spec, metadata map[string]string, count int) []Sandbox {
+	rows := make([]Sandbox, count)
+	for i := range rows {
+		rows[i] = Sandbox{
+			ID: sandbox.NewID(), Generation: 1, State: sandbox.Pending, Spec: spec, Metadata: metadata,
+			HostID: parent.HostID, Acceleration: parent.Acceleration, Isolation: parent.Isolation, ParentID: parent.ID,
+		}
+	}
+	return rows
+}
+
+// bootAll starts every row, a few at a time, and waits for all. Their order is
+// kept.
+func (s *Service) bootAll(ctx context.Context, rows []Sandbox, spec sandbox.Spec, from sandbox.SnapshotID) Forked {
+	started, errs := make([]Sandbox, len(rows)), make([]error, len(rows))
+	slots := make(chan struct{}, s.bootsAtOnce(rows[0].HostID))
+	var wg sync.WaitGroup
+	for i, row := range rows {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			started[i], errs[i] = s.boot(ctx, row, spec, from)
+		})
+	}
+	wg.Wait()
+	var out Forked
+	for i, row := range rows {
+		if errs[i] != nil {
+			out.Failed = append(out.Failed, FailedFork{ID: row.ID, Err: errs[i]})
+			continue
+		}
+		out.Sandboxes = append(out.Sandboxes, started[i])
+	}
+	return out
+}
+
+func (s *Service) bootsAtOnce(hostID string) int {
+	for _, h := range s.fleet.Hosts() {
+		if h.ID == hostID {
+			return max(bootsPerCPU, bootsPerCPU*h.VCPUs)
+		}
+	}
+	return bootsPerCPU
+}
+
+// forkFailed records that no child of a fork was ever asked for, because the
+// parent could not be frozen, and returns what to tell the caller.
+func (s *Service) forkFailed(ctx context.Context, parent Sandbox, host Host, rows []Sandbox, cause error) error {
+	err := s.stillFailed(ctx, parent, host, cause)
+	for _, row := range rows {
+		err = withCleanup(err, s.bootGivenUp(ctx, row, cause))
+	}
+	return err
+}
+
+// bootGivenUp moves the row of a sandbox that its host was never asked for.
+func (s *Service) bootGivenUp(ctx context.Context, row Sandbox, cause error) error {
+	_, _, err := s.store.Move(ctx, Move{
+		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Error,
+		StopReason: sandbox.ReasonBootFailed, Message: storable(fault.As(cause).Public),
+	})
+	return err
+}
+
+// stillFailed turns the error of a snapshot of row's sandbox into what the
+// caller is told. If the host says that the sandbox is not what the row says,
+// the row is settled first.
+func (s *Service) stillFailed(ctx context.Context, row Sandbox, host Host, cause error) error {
+	kind := fault.KindOf(cause)
+	gone := kind == fault.WrongState || kind == fault.Stale || fault.ReasonOf(cause) == ReasonSandboxNotFound
+	if !gone || OutcomeUnknown(cause) {
+		return hostFault(cause)
+	}
+	now, err := s.settleNow(ctx, host, row)
+	if err == nil && now.State != row.State {
+		return wrongState(now, row.State.Status())
+	}
+	return withCleanup(hostFault(cause), err)
+}
+
+// merged returns over laid over base; nil when both are empty.
+func merged(base, over map[string]string) map[string]string {
+	out := maps.Clone(base)
+	if out == nil {
+		return maps.Clone(over)
+	}
+	maps.Copy(out, over)
+	return out
+}

@@ -1,0 +1,65 @@
+package control
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+)
+
+// loadsAge is how long what hosts carry is believed without a look at the
+// database. It only decides which host is tried first.
+const loadsAge = 5 * time.Second
+
+// loads remembers what hosts carry, so that a create does not have to add it
+// up anew. It is an estimate: others create too, and what ends is not
+// subtracted. The store has the last word.
+//
+// Invariants: known is nil or what the store said at readAt, and what this
+// process has put on hosts since then.
+type loads struct {
+	store Upkeep
+
+	mu     sync.Mutex // protects the following
+	known  map[string]Capacity
+	readAt time.Time
+}
+
+func newLoads(store Upkeep) *loads { return &loads{store: store} }
+
+// held returns, by host id, what the rows hold. The caller may keep it.
+func (l *loads) held(ctx context.Context) (map[string]Capacity, error) {
+	l.mu.Lock()
+	if l.known != nil && time.Since(l.readAt) < loadsAge {
+		defer l.mu.Unlock()
+		return maps.Clone(l.known), nil
+	}
+	l.mu.Unlock()
+	at := time.Now()
+	known, err := l.store.Usage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known, l.readAt = maps.Clone(known), at
+	return known, nil
+}
+
+// add counts what was just put on a host.
+func (l *loads) add(hostID string, c Capacity) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.known == nil {
+		return
+	}
+	sum := l.known[hostID]
+	l.known[hostID] = Capacity{VCPUs: sum.VCPUs + c.VCPUs, MemoryMB: sum.MemoryMB + c.MemoryMB}
+}
+
+// forget has the next held look at the database.
+func (l *loads) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known = nil
+}

@@ -1,0 +1,70 @@
+package rest
+
+import (
+	"net/http"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+)
+
+// forkJSON is the schema ForkResponse.
+type forkJSON struct {
+	Sandboxes     []sandboxJSON    `json:"sandboxes"`
+	Failed        []failedForkJSON `json:"failed"`
+	PauseWindowMS float64          `json:"pause_window_ms"`
+}
+
+type failedForkJSON struct {
+	ID      string `json:"id"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+func (s *server) forkSandbox(w http.ResponseWriter, r *http.Request) {
+	id, err := idOf(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	f, err := readFork(w, r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	forked, err := s.Sandboxes.Fork(r.Context(), id, f)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	out := forkJSON{
+		Sandboxes: make([]sandboxJSON, len(forked.Sandboxes)), Failed: make([]failedForkJSON, len(forked.Failed)),
+		PauseWindowMS: millis(forked.PauseWindow),
+	}
+	for i, sb := range forked.Sandboxes {
+		out.Sandboxes[i] = sandboxOf(sb)
+	}
+	for i, f := range forked.Failed {
+		body := errorBodyOf(settle(r.Context(), f.Err))
+		out.Failed[i] = failedForkJSON{string(f.ID), body.Code, body.Message}
+	}
+	writeJSON(w, http.StatusCreated, out)
+}
+
+// readFork decodes a ForkRequest.
+func readFork(w http.ResponseWriter, r *http.Request) (control.Fork, error) {
+	f := control.Fork{Count: 1}
+	var clocks clockFields
+	err := readJSON(w, r, fields{
+		"count":        &f.Count,
+		"env":          &f.Env,
+		"metadata":     &f.Metadata,
+		"timeout_sec":  &clocks.idle,
+		"lifetime_sec": &clocks.lifetime,
+		"on_timeout":   &clocks.onTimeout,
+		"auto_resume":  &clocks.autoResume,
+	})
+	if err != nil {
+		return f, err
+	}
+	f.Clocks, err = clocks.request()
+	return f, err
+}

@@ -1,0 +1,172 @@
+package rest
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// snapshotJSON is the schema Snapshot.
+type snapshotJSON struct {
+	ID            string            `json:"id"`
+	Name          string            `json:"name"`
+	SandboxID     string            `json:"sandbox_id"`
+	HostID        string            `json:"host_id"`
+	Template      string            `json:"template"`
+	VCPUs         int               `json:"vcpus"`
+	MemoryMB      int               `json:"memory_mb"`
+	DiskMB        int               `json:"disk_mb"`
+	Status        string            `json:"status"`
+	Bytes         uint64            `json:"bytes"`
+	Users         int               `json:"users"`
+	PauseWindowMS float64           `json:"pause_window_ms"`
+	TemplateName  *string           `json:"template_name"`
+	CreatedAt     time.Time         `json:"created_at"`
+	Metadata      map[string]string `json:"metadata"`
+}
+
+func snapshotOf(s control.Snapshot) snapshotJSON {
+	metadata := s.Metadata
+	if metadata == nil {
+		metadata = map[string]string{}
+	}
+	return snapshotJSON{
+		ID: string(s.ID), Name: s.Name, SandboxID: string(s.Of.ID), HostID: s.HostID,
+		Template: s.Spec.Template, VCPUs: s.Spec.VCPUs, MemoryMB: s.Spec.MemoryMB, DiskMB: s.Spec.DiskMB,
+		Status: string(s.Status), Bytes: s.Bytes, Users: s.Users, PauseWindowMS: millis(s.PauseWindow),
+		TemplateName: nullable(s.TemplateName), CreatedAt: s.CreatedAt.UTC(), Metadata: metadata,
+	}
+}
+
+// snapshotIDOf returns the id in the request's path. What cannot be an id is
+// NotFound.
+func snapshotIDOf(r *http.Request) (sandbox.SnapshotID, error) {
+	return sandbox.ParseSnapshotID(chi.URLParam(r, "id"))
+}
+
+func (s *server) createSnapshot(w http.ResponseWriter, r *http.Request) {
+	id, err := idOf(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	var n control.NewSnapshot
+	if err := readJSON(w, r, fields{"name": &n.Name, "metadata": &n.Metadata}); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	snap, err := s.Sandboxes.CreateSnapshot(r.Context(), id, n)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Location", "/v1/snapshots/"+string(snap.ID))
+	writeJSON(w, http.StatusCreated, snapshotOf(snap))
+}
+
+func (s *server) listSnapshots(w http.ResponseWriter, r *http.Request) {
+	f, err := readSnapshotFilter(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.answerSnapshots(w, r, f)
+}
+
+func (s *server) listSandboxSnapshots(w http.ResponseWriter, r *http.Request) {
+	id, err := idOf(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	q, err := readQuery(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	f := control.SnapshotFilter{SandboxID: id}
+	if f.Limit, f.Cursor, err = pageIn(q); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.answerSnapshots(w, r, f)
+}
+
+func (s *server) answerSnapshots(w http.ResponseWriter, r *http.Request, f control.SnapshotFilter) {
+	list, next, err := s.Sandboxes.ListSnapshots(r.Context(), f)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	linkNext(w, r, next)
+	out := make([]snapshotJSON, len(list))
+	for i, snap := range list {
+		out[i] = snapshotOf(snap)
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+// answerSnapshot runs one use case that takes an id and gives a snapshot.
+func (s *server) answerSnapshot(w http.ResponseWriter, r *http.Request,
+	do func(sandbox.SnapshotID) (control.Snapshot, error),
+) {
+	id, err := snapshotIDOf(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	snap, err := do(id)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, snapshotOf(snap))
+}
+
+func (s *server) getSnapshot(w http.ResponseWriter, r *http.Request) {
+	s.answerSnapshot(w, r, func(id sandbox.SnapshotID) (control.Snapshot, error) {
+		return s.Sandboxes.GetSnapshot(r.Context(), id)
+	})
+}
+
+func (s *server) setTemplate(w http.ResponseWriter, r *http.Request) {
+	s.answerSnapshot(w, r, func(id sandbox.SnapshotID) (control.Snapshot, error) {
+		var name string
+		if err := readJSON(w, r, fields{"name": &name}); err != nil {
+			return control.Snapshot{}, err
+		}
+		if name == "" { // further in, it would take the name away
+			return control.Snapshot{}, fault.New(fault.Invalid, "invalid_template", "name is required")
+		}
+		return s.Sandboxes.SetTemplate(r.Context(), id, name)
+	})
+}
+
+func (s *server) unsetTemplate(w http.ResponseWriter, r *http.Request) {
+	s.answerNothing(w, r, func(id sandbox.SnapshotID) error {
+		_, err := s.Sandboxes.SetTemplate(r.Context(), id, "")
+		return err
+	})
+}
+
+func (s *server) deleteSnapshot(w http.ResponseWriter, r *http.Request) {
+	s.answerNothing(w, r, func(id sandbox.SnapshotID) error { return s.Sandboxes.DeleteSnapshot(r.Context(), id) })
+}
+
+// answerNothing runs one use case that takes an id and gives nothing.
+func (s *server) answerNothing(w http.ResponseWriter, r *http.Request, do func(sandbox.SnapshotID) error) {
+	id, err := snapshotIDOf(r)
+	if err == nil {
+		err = do(id)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}

@@ -1,0 +1,185 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// SnapshotKind is what a snapshot is for.
+type SnapshotKind string
+
+// The kinds. The CHECK constraint of the snapshots table lists the same.
+const (
+	// KindNamed is made by a user, durable, and stays until it is deleted.
+	KindNamed SnapshotKind = "named"
+	// KindFork serves the children of one fork, is hidden from users, and goes
+	// when they have started.
+	KindFork SnapshotKind = "fork"
+)
+
+// SnapshotStatus is where a snapshot is in its life.
+//
+//	Creating ──► Ready ──► Deleting ──► (no row)
+//	    └──────────┴──► Error ──► Deleting, or (no row) after the retention
+type SnapshotStatus string
+
+// The statuses. The CHECK constraint of the snapshots table lists the same.
+const (
+	SnapshotCreating SnapshotStatus = "creating"
+	SnapshotReady    SnapshotStatus = "ready"
+	SnapshotDeleting SnapshotStatus = "deleting"
+	// SnapshotError: its host does not have it.
+	SnapshotError SnapshotStatus = "error"
+)
+
+// SnapshotStatuses lists every SnapshotStatus.
+func SnapshotStatuses() []SnapshotStatus {
+	return []SnapshotStatus{SnapshotCreating, SnapshotReady, SnapshotDeleting, SnapshotError}
+}
+
+// Snapshot is a snapshot as the control plane knows it: the row.
+type Snapshot struct {
+	ID     sandbox.SnapshotID
+	Kind   SnapshotKind
+	Status SnapshotStatus
+	// Name is the user's, not unique, and may be empty.
+	Name string
+	// TemplateName is the template that it is, or empty. It is unique.
+	TemplateName string
+	// Of is the sandbox, in the incarnation that it was taken of. Its row may
+	// be gone.
+	Of     sandbox.Ref
+	HostID string
+	// Spec is what a sandbox made from it will be: template and sizes alone.
+	Spec sandbox.Spec
+	// Bytes is its space on the host's disk, Users the sandboxes based on it;
+	// both as its host last said.
+	Bytes uint64
+	Users int
+	// PauseWindow is how long the sandbox stood still for it.
+	PauseWindow time.Duration
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+	// Metadata is the user's own, kept and returned as given.
+	Metadata map[string]string
+}
+
+// SnapshotView is a snapshot as its host knows it.
+type SnapshotView struct {
+	ID   sandbox.SnapshotID
+	Of   sandbox.Ref
+	Spec sandbox.Spec
+	// TemplateDigest is the digest of the image it is based on.
+	TemplateDigest string
+	CreatedAt      time.Time
+	Bytes          uint64
+	Users          int
+	// Deleted: only kept for its users.
+	Deleted     bool
+	PauseWindow time.Duration
+}
+
+// SnapshotMove is one step of a snapshot's life, made if the row still has one
+// of the statuses From.
+type SnapshotMove struct {
+	ID   sandbox.SnapshotID
+	From []SnapshotStatus
+	To   SnapshotStatus
+	// View, when given, is what the host says of it.
+	View *SnapshotView
+}
+
+// SnapshotQuota bounds the named snapshots of the installation. Zero bytes is
+// no bound.
+type SnapshotQuota struct {
+	Count int
+	Bytes uint64
+}
+
+// SnapshotFilter narrows a list of snapshots. The zero value is every named one.
+type SnapshotFilter struct {
+	SandboxID sandbox.ID
+	Name      string
+	// Limit and Cursor are as in Filter.
+	Limit  int
+	Cursor string
+}
+
+// SnapshotRows are the snapshots, one row each.
+type SnapshotRows interface {
+	// InsertSnapshot writes a new row, status Creating, unless q is used up,
+	// which is a Quota fault. The row comes back with its timestamps.
+	InsertSnapshot(ctx context.Context, s Snapshot, q SnapshotQuota) (Snapshot, error)
+	// GetSnapshot returns NotFound with ReasonSnapshotNotFound for an id that
+	// has no row.
+	GetSnapshot(ctx context.Context, id sandbox.SnapshotID) (Snapshot, error)
+	// TemplateSnapshot returns the snapshot that is the template name, or
+	// NotFound.
+	TemplateSnapshot(ctx context.Context, name string) (Snapshot, error)
+	// ListSnapshots returns named ones, newest first, and the cursor of the
+	// next page or "".
+	ListSnapshots(ctx context.Context, f SnapshotFilter) ([]Snapshot, string, error)
+	// MoveSnapshot is a compare-and-set as Rows.Move. A template is never
+	// moved to Deleting. A row that is gone is NotFound.
+	MoveSnapshot(ctx context.Context, m SnapshotMove) (row Snapshot, won bool, err error)
+	// NameTemplate makes a ready snapshot the template name, or none for "".
+	// won is false when it is not ready; the error is Exists when the name is
+	// another's.
+	NameTemplate(ctx context.Context, id sandbox.SnapshotID, name string) (row Snapshot, won bool, err error)
+}
+
+// SnapshotUpkeep is what the reconciler needs of snapshots beside SnapshotRows.
+type SnapshotUpkeep interface {
+	// SnapshotsOf returns every row of a host, of any kind and status.
+	SnapshotsOf(ctx context.Context, hostID string) ([]Snapshot, error)
+	// MeasureSnapshot writes what the host says of size and users.
+	MeasureSnapshot(ctx context.Context, v SnapshotView) error
+	// RemoveSnapshot deletes a row. One that is gone is no error.
+	RemoveSnapshot(ctx context.Context, id sandbox.SnapshotID) error
+	// RemoveFailedSnapshots deletes rows that have been in Error for age.
+	RemoveFailedSnapshots(ctx context.Context, age time.Duration) error
+}
+
+// NewSnapshot is what a user says of a snapshot to make.
+type NewSnapshot struct {
+	Name     string
+	Metadata map[string]string
+}
+
+// Snapshots is what the API can do with named snapshots.
+type Snapshots interface {
+	// CreateSnapshot returns when the snapshot is durable. The sandbox must be
+	// running or paused, and stays that.
+	CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnapshot) (Snapshot, error)
+	GetSnapshot(ctx context.Context, id sandbox.SnapshotID) (Snapshot, error)
+	// ListSnapshots returns newest first, and the cursor of the next page or
+	// "". A sandbox that is named, has no row and no snapshot is NotFound.
+	ListSnapshots(ctx context.Context, f SnapshotFilter) ([]Snapshot, string, error)
+	// DeleteSnapshot refuses a snapshot that is a template with WrongState.
+	DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) error
+	// SetTemplate lets creates name the snapshot as their template; an empty
+	// name takes that back.
+	SetTemplate(ctx context.Context, id sandbox.SnapshotID, name string) (Snapshot, error)
+}
+
+// GarbageMode says what a collection of garbage does.
+type GarbageMode string
+
+// The modes.
+const (
+	GarbageList   GarbageMode = "list" // a dry run
+	GarbageRemove GarbageMode = "remove"
+)
+
+// Garbage is something on a host that nothing needs any more.
+type Garbage struct {
+	HostID string
+	// Kind is "template_snapshot", "snapshot" or "build".
+	Kind  string
+	ID    string
+	Bytes uint64
+	// Reason says why nothing needs it, in a sentence.
+	Reason string
+}
