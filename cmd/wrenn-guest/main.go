@@ -20,6 +20,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guest/filesystem"
 	"github.com/wrenn-dev/wrenn/internal/guest/process"
 	"github.com/wrenn-dev/wrenn/internal/guest/rpc"
+	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
 // version is set by the linker.
@@ -60,7 +61,11 @@ func runAgent() error {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp4", net.JoinHostPort("", strconv.Itoa(rpc.Port)))
+	web, err := listen(ctx, rpc.Port)
+	if err != nil {
+		return err
+	}
+	channel, err := listen(ctx, guestwire.Port)
 	if err != nil {
 		return err
 	}
@@ -68,18 +73,31 @@ func runAgent() error {
 	server := rpc.NewServer(rpc.Config{
 		Processes: processes,
 		Accounts:  filesystem.NewAccounts("/"),
-		Kernel:    boot.NewMachine(os.NewFile(boot.DiskFD, "disk")),
-		Identity:  boot.NewIdentity("/", filesystem.ReplaceSystemFile),
+		Kernel:    boot.NewMachine(os.NewFile(boot.DiskFD, "disk"), rpc.Port, guestwire.Port),
+		Identity:  boot.NewIdentity("/"),
 		Freezer:   boot.NewUsers(boot.UserCgroup),
 		Vault:     boot.OpenMemory(os.NewFile(boot.MemoryFD, "memory")),
 		Log:       slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()})),
 		Version:   version,
 	})
 	fmt.Fprintln(os.Stderr, "wrenn-guest: ready")
-	err = server.Serve(ctx, listener)
+	ctx, cancelBoth := context.WithCancel(ctx)
+	defer cancelBoth()
+	failed := make(chan error, 1)
+	go func() {
+		defer cancelBoth()
+		failed <- server.ServeChannel(ctx, channel)
+	}()
+	err = server.Serve(ctx, web)
+	cancelBoth()
+	err = errors.Join(err, <-failed)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	return errors.Join(err, processes.Close(grace))
+}
+
+func listen(ctx context.Context, port int) (net.Listener, error) {
+	return new(net.ListenConfig).Listen(ctx, "tcp4", net.JoinHostPort("", strconv.Itoa(port)))
 }
 
 func logLevel() slog.Level {

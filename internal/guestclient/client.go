@@ -3,49 +3,37 @@ package guestclient
 import (
 	"context"
 	"net"
-	"net/http"
-	"slices"
 	"sync"
 	"time"
 
-	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
-	"github.com/wrenn-dev/wrenn/api/gen/process"
-	"github.com/wrenn-dev/wrenn/api/gen/process/processconnect"
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
-	"github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1/guestv1connect"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
-// Dialer opens a connection to the guest's port.
-type Dialer func(ctx context.Context) (net.Conn, error)
+// Dialer opens a connection to a TCP port of the guest.
+type Dialer func(ctx context.Context, port uint16) (net.Conn, error)
 
-// Limits on what a guest may send.
+// Limits on what a guest may send and on what is kept for it.
 const (
 	maxMessageBytes = 1 << 20
-	maxHeaderBytes  = 64 << 10
 	// bufferBytes is the unit of file transfers.
-	bufferBytes = 128 << 10
+	bufferBytes = 256 << 10
 	maxIdle     = 8
-	idleTime    = 90 * time.Second
-	// uploadAnswer is how long the guest may take to agree to an upload
-	// before it is sent anyway.
-	uploadAnswer = 5 * time.Second
+	// idleTime is shorter than the time after which the guest closes.
+	idleTime = 90 * time.Second
 )
 
-// baseURL only fills the Host header: the dialer knows the guest.
-const baseURL = "http://guest"
-
-// Client talks to one guest over HTTP/1.1 with kept-alive connections. Its
-// methods may be used from several goroutines.
+// Client talks to one guest. A connection carries one call at a time and is
+// kept for the next. Its methods may be used from several goroutines.
 //
 // Invariants: after Close no connection is open and every call, stream and
-// body fails at once; the token is sent with every request once it is set.
+// body fails at once; the token is sent with every call once it is set; an idle
+// connection has nothing unread.
 type Client struct {
-	dial      Dialer
-	transport *http.Transport
-	process   processconnect.ProcessClient
-	guest     guestv1connect.GuestClient
+	dial Dialer
 
 	// life ends with Close.
 	life context.Context
@@ -53,8 +41,8 @@ type Client struct {
 
 	mu    sync.Mutex // protects the following
 	token string
-	conns map[net.Conn]struct{}
-	spare net.Conn // opened by WaitReady for the request to come
+	conns map[*conn]struct{} // nil after Close
+	idle  []*conn            // newest last
 }
 
 // New returns a client of the guest behind dial. It opens nothing yet.
@@ -62,30 +50,12 @@ func New(dial Dialer) *Client {
 	if dial == nil {
 		panic("guestclient: nil Dialer")
 	}
-	c := &Client{dial: dial, conns: make(map[net.Conn]struct{})}
+	c := &Client{dial: dial, conns: make(map[*conn]struct{})}
 	c.life, c.end = context.WithCancel(context.Background())
-	c.transport = &http.Transport{
-		DialContext:            c.connect,
-		DisableCompression:     true,
-		MaxIdleConns:           maxIdle,
-		MaxIdleConnsPerHost:    maxIdle,
-		IdleConnTimeout:        idleTime,
-		MaxResponseHeaderBytes: maxHeaderBytes,
-		ExpectContinueTimeout:  uploadAnswer,
-		WriteBufferSize:        bufferBytes,
-		ReadBufferSize:         bufferBytes,
-	}
-	options := []connect.ClientOption{
-		connect.WithReadMaxBytes(maxMessageBytes),
-		// No compression is offered or understood.
-		connect.WithAcceptCompression("gzip", nil, nil),
-	}
-	c.process = processconnect.NewProcessClient(c, baseURL, options...)
-	c.guest = guestv1connect.NewGuestClient(c, baseURL, options...)
 	return c
 }
 
-// SetToken makes every later request carry token.
+// SetToken makes every later call carry token.
 func (c *Client) SetToken(token string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,76 +67,118 @@ func (c *Client) Close() {
 	c.end()
 	c.mu.Lock()
 	conns := c.conns
-	c.conns = nil
+	c.conns, c.idle = nil, nil
 	c.mu.Unlock()
 	for conn := range conns {
-		_ = conn.Close()
+		_ = conn.Conn.Close()
 	}
-	c.transport.CloseIdleConnections()
 }
 
-// Configure makes the guest this sandbox's own and opens it.
-func (c *Client) Configure(ctx context.Context, req *guestv1.ConfigureRequest) (*guestv1.ConfigureResponse, error) {
-	resp, err := c.guest.Configure(ctx, connect.NewRequest(req))
+// WaitReady returns once the guest answers that it can be configured, or when
+// ctx ends.
+func (c *Client) WaitReady(ctx context.Context) error {
+	x, err := c.reach(ctx)
 	if err != nil {
-		return nil, c.fault(ctx, err)
+		return err
 	}
-	return resp.Msg, nil
+	x.finish(true)
+	return nil
+}
+
+// Configure makes the guest this sandbox's own and opens it. It tries to reach
+// the guest until ctx ends, so that a guest that has just been let go needs no
+// other call before it. It sets req.WallClockUnixNano to the moment of sending.
+func (c *Client) Configure(ctx context.Context, req *guestv1.ConfigureRequest) (*guestv1.ConfigureResponse, error) {
+	x, err := c.reach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	req.WallClockUnixNano = time.Now().UnixNano()
+	resp := &guestv1.ConfigureResponse{}
+	if err := x.roundTrip(guestwire.Configure, req, resp); err != nil {
+		return nil, err
+	}
+	// The guest has closed every connection but this one.
+	c.dropIdle()
+	x.finish(true)
+	return resp, nil
 }
 
 // Hold freezes the guest's processes for a snapshot of a machine that goes on.
 func (c *Client) Hold(ctx context.Context) error {
-	_, err := c.guest.Hold(ctx, connect.NewRequest(&guestv1.HoldRequest{}))
-	return c.fault(ctx, err)
+	x, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	if err := x.roundTrip(guestwire.Hold, nil, nil); err != nil {
+		return err
+	}
+	x.finish(true)
+	return nil
 }
 
 // Release moves the guest's wall clock by adjust, lets go of what Configure or
 // Hold held, and returns the guest's wall clock as it answered.
 func (c *Client) Release(ctx context.Context, adjust time.Duration) (time.Time, error) {
-	resp, err := c.guest.Release(ctx, connect.NewRequest(&guestv1.ReleaseRequest{ClockAdjustNano: int64(adjust)}))
+	x, err := c.open(ctx)
 	if err != nil {
-		return time.Time{}, c.fault(ctx, err)
+		return time.Time{}, err
 	}
-	return time.Unix(0, resp.Msg.GetWallClockUnixNano()), nil
+	resp := &guestv1.ReleaseResponse{}
+	if err := x.roundTrip(guestwire.Release, &guestv1.ReleaseRequest{ClockAdjustNano: int64(adjust)}, resp); err != nil {
+		return time.Time{}, err
+	}
+	x.finish(true)
+	return time.Unix(0, resp.GetWallClockUnixNano()), nil
 }
 
-// Quiesce freezes the guest's processes and seals it, before a snapshot.
+// Quiesce freezes the guest's processes and seals it, before a snapshot of
+// memory and disk together.
 func (c *Client) Quiesce(ctx context.Context) (*guestv1.QuiesceResponse, error) {
-	resp, err := c.guest.Quiesce(ctx, connect.NewRequest(&guestv1.QuiesceRequest{}))
+	return c.quiesce(ctx, &guestv1.QuiesceRequest{})
+}
+
+// QuiesceToDisk is Quiesce for a snapshot whose disk will be used without its
+// memory: the guest writes its file systems back.
+func (c *Client) QuiesceToDisk(ctx context.Context) (*guestv1.QuiesceResponse, error) {
+	return c.quiesce(ctx, &guestv1.QuiesceRequest{SyncDisk: true})
+}
+
+func (c *Client) quiesce(ctx context.Context, req *guestv1.QuiesceRequest) (*guestv1.QuiesceResponse, error) {
+	resp := &guestv1.QuiesceResponse{}
+	x, err := c.open(ctx)
 	if err != nil {
-		return nil, c.fault(ctx, err)
+		return nil, err
 	}
-	return resp.Msg, nil
+	if err := x.roundTrip(guestwire.Quiesce, req, resp); err != nil {
+		return nil, err
+	}
+	c.dropIdle()
+	x.finish(true)
+	return resp, nil
 }
 
 // Kill sends SIGKILL to the command with pid and all it started. One that has
 // ended is NotFound.
 func (c *Client) Kill(ctx context.Context, pid uint32) error {
-	_, err := c.process.SendSignal(ctx, connect.NewRequest(&process.SendSignalRequest{
-		Process: &process.ProcessSelector{Selector: &process.ProcessSelector_Pid{Pid: pid}},
-		Signal:  process.Signal_SIGNAL_SIGKILL,
-	}))
-	return c.fault(ctx, err)
+	x, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	if err := x.roundTrip(guestwire.Kill, &guestv1.KillCall{Pid: pid}, nil); err != nil {
+		return err
+	}
+	x.finish(true)
+	return nil
 }
 
-// inputBytes is how much input goes into one message.
-const inputBytes = 64 << 10
-
-// Input writes data to the stdin of the command with pid and closes it. It
-// returns when the command has taken everything, which may be never: ctx ends
-// it. A command that has closed its stdin or has ended is an error.
-func (c *Client) Input(ctx context.Context, pid uint32, data []byte) error {
-	of := &process.ProcessSelector{Selector: &process.ProcessSelector_Pid{Pid: pid}}
-	for piece := range slices.Chunk(data, inputBytes) {
-		_, err := c.process.SendInput(ctx, connect.NewRequest(&process.SendInputRequest{
-			Process: of, Input: &process.ProcessInput{Input: &process.ProcessInput_Stdin{Stdin: piece}},
-		}))
-		if err != nil {
-			return c.fault(ctx, err)
-		}
+// roundTrip sends a call and reads its answer into resp, which is nil for an
+// answer without content. On error the exchange is over.
+func (x *exchange) roundTrip(t guestwire.Type, req, resp proto.Message) error {
+	if err := x.call(t, req); err != nil {
+		return err
 	}
-	_, err := c.process.CloseStdin(ctx, connect.NewRequest(&process.CloseStdinRequest{Process: of}))
-	return c.fault(ctx, err)
+	return x.answer(resp)
 }
 
 // errClosed is what every call on a closed client fails with.

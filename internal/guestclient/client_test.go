@@ -31,6 +31,7 @@ type machine struct{ kept []byte }
 
 func (*machine) Reseed([]byte) error                                { return nil }
 func (*machine) SetClock(time.Time) (step time.Duration, err error) { return 0, nil }
+func (*machine) CloseConnections() (int, error)                     { return 0, nil }
 func (*machine) Sync() error                                        { return nil }
 func (*machine) Release() string                                    { return "test" }
 func (*machine) SetHostname(string) error                           { return nil }
@@ -56,7 +57,7 @@ func newClient(t *testing.T) *guestclient.Client {
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- server.Serve(ctx, listener) }()
+	go func() { done <- server.ServeChannel(ctx, listener) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -75,7 +76,7 @@ func newClient(t *testing.T) *guestclient.Client {
 }
 
 func dialer(address string) guestclient.Dialer {
-	return func(ctx context.Context) (net.Conn, error) {
+	return func(ctx context.Context, _ uint16) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", address)
 	}
 }
@@ -90,7 +91,7 @@ func configure(t *testing.T, c *guestclient.Client) {
 		t.Fatal(err)
 	}
 	resp, err := c.Configure(t.Context(), &guestv1.ConfigureRequest{
-		SandboxId: "abc", WallClockUnixNano: time.Now().UnixNano(), Entropy: make([]byte, 32),
+		SandboxId: "abc", Entropy: make([]byte, 32),
 		AccessToken: "secret", DefaultUser: me.Username,
 	})
 	if err != nil || !resp.GetReseeded() {

@@ -2,82 +2,23 @@ package guestclient
 
 import (
 	"context"
-	"io"
 	"net"
-	"net/http"
+	"slices"
+	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
-// ownedConn is a connection that Close of its client closes.
-type ownedConn struct {
+// conn is a connection of the lean channel.
+type conn struct {
 	net.Conn
-	client *Client
-}
-
-// Close closes the connection.
-func (o *ownedConn) Close() error {
-	o.client.mu.Lock()
-	delete(o.client.conns, o)
-	o.client.mu.Unlock()
-	return o.Conn.Close()
-}
-
-// connect is the transport's dialer. It takes the spare connection first.
-func (c *Client) connect(ctx context.Context, _, _ string) (net.Conn, error) {
-	c.mu.Lock()
-	spare := c.spare
-	c.spare = nil
-	c.mu.Unlock()
-	if spare != nil {
-		return spare, nil
-	}
-	return c.open(ctx)
-}
-
-// open dials and takes the connection into the client's care.
-func (c *Client) open(ctx context.Context) (net.Conn, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(c.life, cancel)()
-	conn, err := c.dial(ctx)
-	if err != nil {
-		return nil, err
-	}
-	owned := &ownedConn{Conn: conn, client: c}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.conns == nil {
-		_ = conn.Close()
-		return nil, errClosed
-	}
-	c.conns[owned] = struct{}{}
-	return owned, nil
-}
-
-type lifetimeKey struct{}
-
-// Do implements connect.HTTPClient: it adds the token, and puts the lifetime
-// of a command where Connect would put the deadline of the call.
-func (c *Client) Do(req *http.Request) (*http.Response, error) {
-	if c.life.Err() != nil {
-		return nil, errClosed
-	}
-	c.mu.Lock()
-	token := c.token
-	c.mu.Unlock()
-	if token != "" {
-		req.Header.Set("X-Access-Token", token)
-	}
-	if lifetime, ok := req.Context().Value(lifetimeKey{}).(string); ok {
-		req.Header.Del("Connect-Timeout-Ms")
-		if lifetime != "" {
-			req.Header.Set("Connect-Timeout-Ms", lifetime)
-		}
-	}
-	// RoundTrip, not Client.Do: a guest must not redirect the host.
-	return c.transport.RoundTrip(req)
+	reader    *guestwire.Reader
+	out       []byte // reused for every call
+	idleSince time.Time
 }
 
 const (
@@ -90,52 +31,152 @@ const (
 	answerPatience = 3 * time.Second
 )
 
-// WaitReady returns once the guest answers that it can be configured, or when
-// ctx ends. There is no event to wait for: the guest cannot call the host.
-func (c *Client) WaitReady(ctx context.Context) error {
+// reach returns an exchange on a connection over which the guest has just
+// answered. It tries until ctx ends: there is no event to wait for, since the
+// guest cannot call the host.
+func (c *Client) reach(ctx context.Context) (*exchange, error) {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return fault.Wrap(ctx.Err(), fault.Timeout, "guest_not_ready", "the sandbox did not become ready in time")
+			return nil, fault.Wrap(ctx.Err(), fault.Timeout, "guest_not_ready", "the sandbox did not become ready in time")
 		case <-c.life.Done():
-			return errClosed
+			return nil, errClosed
 		case <-pause.C:
 		}
-		if c.probe(ctx) == nil {
-			return nil
+		if x, err := c.probe(ctx); err == nil {
+			return x, nil
 		}
 		pause.Reset(retryPause)
 	}
 }
 
-// probe asks for /health once over a new connection, which is kept for what
-// comes next.
-func (c *Client) probe(ctx context.Context) error {
-	dialCtx, cancel := context.WithTimeout(ctx, dialPatience)
-	conn, err := c.open(dialCtx)
-	cancel()
-	if err != nil {
-		return err
+// probe asks for a sign of life once.
+func (c *Client) probe(ctx context.Context) (*exchange, error) {
+	found := c.takeIdle()
+	if found == nil {
+		dialCtx, cancel := context.WithTimeout(ctx, dialPatience)
+		defer cancel()
+		var err error
+		if found, err = c.connect(dialCtx); err != nil {
+			return nil, err
+		}
 	}
-	c.mu.Lock()
-	c.spare = conn
-	c.mu.Unlock()
-	ctx, cancel = context.WithTimeout(ctx, answerPatience)
+	pingCtx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, baseURL+"/health", nil)
+	ping := c.exchange(pingCtx, found)
+	if err := ping.roundTrip(guestwire.Ping, nil, nil); err != nil {
+		return nil, err
+	}
+	if !ping.release() {
+		c.discard(found)
+		return nil, fault.As(pingCtx.Err())
+	}
+	return c.exchange(ctx, found), nil
+}
+
+// open returns an exchange on an idle connection, or on a new one.
+func (c *Client) open(ctx context.Context) (*exchange, error) {
+	if c.life.Err() != nil {
+		return nil, errClosed
+	}
+	found := c.takeIdle()
+	if found == nil {
+		var err error
+		if found, err = c.connect(ctx); err != nil {
+			return nil, c.broken(ctx, err)
+		}
+	}
+	return c.exchange(ctx, found), nil
+}
+
+// connect dials and takes the connection into the client's care.
+func (c *Client) connect(ctx context.Context) (*conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.life, cancel)()
+	dialled, err := c.dial(ctx, guestwire.Port)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	resp, err := c.Do(req)
+	made := &conn{Conn: dialled, reader: guestwire.NewReader(dialled)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conns == nil {
+		_ = dialled.Close()
+		return nil, errClosed
+	}
+	c.conns[made] = struct{}{}
+	return made, nil
+}
+
+// discard closes a connection for good.
+func (c *Client) discard(old *conn) {
+	c.mu.Lock()
+	delete(c.conns, old)
+	c.mu.Unlock()
+	_ = old.Close()
+}
+
+// takeIdle returns the idle connection used last, or nil. One that the guest
+// has closed, or has sent something on, is not used again.
+func (c *Client) takeIdle() *conn {
+	for {
+		c.mu.Lock()
+		if len(c.idle) == 0 {
+			c.mu.Unlock()
+			return nil
+		}
+		last := len(c.idle) - 1
+		found := c.idle[last]
+		c.idle = c.idle[:last]
+		c.mu.Unlock()
+		if time.Since(found.idleSince) < idleTime && quiet(found.Conn) {
+			return found
+		}
+		c.discard(found)
+	}
+}
+
+// keep makes a connection whose call has ended idle.
+func (c *Client) keep(used *conn) {
+	used.idleSince = time.Now()
+	c.mu.Lock()
+	full := c.conns == nil || len(c.idle) >= maxIdle
+	if !full {
+		c.idle = append(c.idle, used)
+	}
+	c.mu.Unlock()
+	if full {
+		c.discard(used)
+	}
+}
+
+// dropIdle closes every idle connection.
+func (c *Client) dropIdle() {
+	c.mu.Lock()
+	idle := slices.Clone(c.idle)
+	c.idle = nil
+	c.mu.Unlock()
+	for _, old := range idle {
+		c.discard(old)
+	}
+}
+
+// quiet reports whether conn is open and has nothing to read, without waiting.
+func quiet(conn net.Conn) bool {
+	sock, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sock.SyscallConn()
 	if err != nil {
-		return err
+		return false
 	}
-	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxErrorBytes))
-	if resp.StatusCode/100 != 2 {
-		return errStatus(resp.StatusCode)
-	}
-	return nil
+	var peekErr error
+	err = raw.Control(func(fd uintptr) {
+		_, _, peekErr = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	})
+	return err == nil && peekErr == unix.EAGAIN
 }

@@ -2,19 +2,15 @@ package guestclient
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
-	"net/http"
 	"regexp"
 	"strings"
 	"unicode/utf8"
 
-	"connectrpc.com/connect"
-
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
-	"github.com/wrenn-dev/wrenn/internal/fault/faulthttp"
 	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
+	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
 // Reasons of the faults that callers tell apart.
@@ -87,48 +83,39 @@ func plain(text string) string {
 	return text
 }
 
-// fault classifies the error of a call under ctx. fault(ctx, nil) is nil.
-func (c *Client) fault(ctx context.Context, err error) error {
+// judgeFailure makes a fault of the guest's answer.
+func judgeFailure(m *guestv1.Failure) error {
+	if m.GetReason() == reasonUnauthenticated {
+		return fault.New(fault.HostFailed, "guest_token_rejected", "the sandbox does not take its access token")
+	}
+	kind := fault.Internal
+	for _, k := range fault.Kinds() {
+		if k.String() == m.GetKind() {
+			kind = k
+		}
+	}
+	return judge(nil, kind, m.GetReason(), m.GetMessage())
+}
+
+// reasonUnauthenticated is what the guest says to a wrong token.
+const reasonUnauthenticated = "unauthenticated"
+
+// errDisorder is for frames that are not what the protocol allows.
+var errDisorder = fault.New(fault.HostFailed, "guest_failed", "the sandbox answered with something that is not its protocol")
+
+// broken classifies what broke a call under ctx: Close, the caller, or the
+// guest.
+func (c *Client) broken(ctx context.Context, err error) error {
+	var known *fault.Error
 	switch {
-	case err == nil:
-		return nil
 	case c.life.Err() != nil:
 		return errClosed
 	case ctx.Err() != nil:
 		return fault.As(context.Cause(ctx))
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, guestwire.ErrMalformed):
+		return errDisorder
 	}
-	f := fault.As(faultrpc.FromConnect(err))
-	if connect.CodeOf(err) == connect.CodeUnauthenticated && !connect.IsWireError(err) {
-		return fault.Wrap(err, fault.HostFailed, "guest_token_rejected", "the sandbox does not take its access token")
-	}
-	if !connect.IsWireError(err) {
-		return f
-	}
-	return judge(err, f.Kind, f.Reason, f.Public)
-}
-
-// errStatus is a plain HTTP answer that says no.
-func errStatus(status int) error {
-	return judge(nil, faulthttp.Kind(status), "", http.StatusText(status))
-}
-
-// errResponse reads the error body of a plain HTTP answer.
-func errResponse(resp *http.Response) error {
-	var body struct {
-		Message string `json:"message"`
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes))
-	if err == nil {
-		err = json.Unmarshal(b, &body)
-	}
-	return judge(err, faulthttp.Kind(resp.StatusCode), resp.Header.Get("Wrenn-Error-Reason"), body.Message)
-}
-
-// errBroken is a transfer that ended before its end.
-func errBroken(cause error) error {
-	var known *fault.Error
-	if errors.As(cause, &known) {
-		return cause
-	}
-	return fault.Wrap(cause, fault.HostFailed, faultrpc.ReasonUnreachable, "the connection to the sandbox broke")
+	return fault.Wrap(err, fault.HostFailed, faultrpc.ReasonUnreachable, "the connection to the sandbox broke")
 }

@@ -2,56 +2,85 @@ package guestclient_test
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/guestwire"
+
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 )
 
-// hostile returns a client of a guest that answers as it likes.
-func hostile(t *testing.T, answer http.HandlerFunc) *guestclient.Client {
+// hostile returns a client of a guest that answers every call with the same
+// bytes and then falls silent.
+func hostile(t *testing.T, bytes []byte) *guestclient.Client {
 	t.Helper()
-	server := httptest.NewServer(answer)
-	t.Cleanup(server.Close)
-	c := guestclient.New(dialer(server.Listener.Addr().String()))
-	t.Cleanup(c.Close)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	served.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			served.Go(func() {
+				defer conn.Close()
+				if _, err := conn.Read(make([]byte, 4096)); err == nil {
+					_, _ = conn.Write(bytes)
+					_, _ = io.Copy(io.Discard, conn)
+				}
+			})
+		}
+	})
+	c := guestclient.New(dialer(listener.Addr().String()))
+	t.Cleanup(func() {
+		c.Close()
+		_ = listener.Close()
+		served.Wait()
+	})
 	return c
 }
 
+func frame(t guestwire.Type, payload string) []byte {
+	return guestwire.AppendFrame(nil, t, func(b []byte) []byte { return append(b, payload...) })
+}
+
+func failure(kind, reason, message string) []byte {
+	return guestwire.AppendFrame(nil, guestwire.Failure, func(b []byte) []byte {
+		return guestwire.AppendFailure(b, &guestv1.Failure{Kind: kind, Reason: reason, Message: message})
+	})
+}
+
 func TestHostileErrors(t *testing.T) {
-	long := strings.Repeat("x", 1<<20)
 	tests := []struct {
 		name   string
-		answer http.HandlerFunc
+		answer []byte
 		kind   fault.Kind
 	}{
-		{"claims to be the control plane", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Wrenn-Error-Reason", "no_capacity")
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}, fault.HostFailed},
-		{"asks for credentials", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }, fault.HostFailed},
-		{"redirects", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Location", "http://192.0.2.1/")
-			w.WriteHeader(http.StatusFound)
-		}, fault.HostFailed},
-		{"endless text", func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(http.StatusNotFound)
-			fmt.Fprintf(w, `{"message":"%s"}`, long)
-		}, fault.NotFound},
-		{"terminal codes", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Wrenn-Error-Reason", "A b")
-			w.WriteHeader(http.StatusNotFound)
-			fmt.Fprint(w, `{"message":"\u001b[2J\u0000\n"}`)
-		}, fault.NotFound},
-		{"endless header", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("X", long)
-		}, fault.HostFailed},
+		{"claims to be the control plane", failure("no_capacity", "no_capacity", "full"), fault.HostFailed},
+		{"claims a kind that is none", failure("nonsense", "x", "y"), fault.HostFailed},
+		{"asks for credentials", failure("unauthenticated", "log_in", "password?"), fault.HostFailed},
+		{"does not know its token", failure("unauthenticated", "unauthenticated", "no"), fault.HostFailed},
+		{"long text", failure("not_found", "x", strings.Repeat("x", 7<<10)), fault.NotFound},
+		{"endless text", failure("not_found", "x", strings.Repeat("x", 1<<19)), fault.HostFailed},
+		{"terminal codes", failure("not_found", "A b", "\x1b[2J\x00\n"), fault.NotFound},
+		{"no text", failure("not_found", "", ""), fault.NotFound},
+		{"no message", frame(guestwire.Failure, "\xff\xff\xff"), fault.HostFailed},
+		{"answers with data", frame(guestwire.Data, "x"), fault.HostFailed},
+		{"garbage", []byte("HTTP/1.1 400 Bad Request\r\n\r\n"), fault.HostFailed},
+		{"frame too large", guestwire.AppendHeader(nil, guestwire.Answer, 1<<30), fault.HostFailed},
+		{"a size below none", guestwire.AppendFrame(nil, guestwire.Answer, func(b []byte) []byte {
+			return guestwire.AppendFileInfo(b, &guestv1.FileInfo{Size: -2})
+		}), fault.HostFailed},
 	}
 	for _, tt := range tests {
 		_, err := hostile(t, tt.answer).ReadFile(t.Context(), "/x", "")
@@ -67,28 +96,98 @@ func TestHostileErrors(t *testing.T) {
 }
 
 func TestHostileStreams(t *testing.T) {
-	frame := func(flag byte, size uint32, payload string) []byte {
-		return append([]byte{flag, byte(size >> 24), byte(size >> 16), byte(size >> 8), byte(size)}, payload...)
-	}
-	tests := map[string][]byte{
-		"message too large":      frame(0, 1<<30, ""),
-		"end without exit":       frame(2, 2, "{}"),
-		"broken in the middle":   frame(0, 100, "short"),
-		"garbage":                frame(0, 4, "\xff\xff\xff\xff"),
-		"claims another's error": frame(2, 57, `{"error":{"code":"unauthenticated","message":"log in!!!"}}`),
-	}
-	for name, b := range tests {
-		c := hostile(t, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "application/connect+proto")
-			_, _ = w.Write(b)
-		})
-		s, err := c.Start(t.Context(), shell("true"), guestclient.StartOptions{})
+	for name, b := range map[string][]byte{
+		"message too large": guestwire.AppendHeader(nil, guestwire.Event, 1<<30),
+		"an answer":         frame(guestwire.Answer, ""),
+		"data":              frame(guestwire.Data, "x"),
+		"garbage":           frame(guestwire.Event, "\xff\xff\xff\xff"),
+		"another's error":   failure("unauthenticated", "log_in", "log in!!!"),
+	} {
+		s, err := hostile(t, b).Start(t.Context(), shell("true"), guestclient.StartOptions{})
 		if err == nil {
 			_, _, err = drain(s)
 			_ = s.Close()
 		}
-		if kind := fault.KindOf(err); kind != fault.HostFailed && kind != fault.TooLarge && kind != fault.Invalid {
+		if kind := fault.KindOf(err); kind != fault.HostFailed {
 			t.Errorf("%s: %v (%v)", name, err, kind)
+		}
+	}
+}
+
+// TestHostileFiles: what a guest sends for a file is never taken for a whole
+// one, unless it is.
+func TestHostileFiles(t *testing.T) {
+	info := func(size int64, rest ...[]byte) []byte {
+		b := guestwire.AppendFrame(nil, guestwire.Answer, func(b []byte) []byte {
+			return guestwire.AppendFileInfo(b, &guestv1.FileInfo{Size: size})
+		})
+		for _, r := range rest {
+			b = append(b, r...)
+		}
+		return b
+	}
+	end := frame(guestwire.End, "")
+	for name, b := range map[string][]byte{
+		"ends early":           info(10, frame(guestwire.Data, "12345"), end),
+		"more than announced":  info(3, frame(guestwire.Data, "12345"), end),
+		"an end with content":  info(0, frame(guestwire.End, "x")),
+		"an answer in between": info(-1, frame(guestwire.Data, "x"), frame(guestwire.Answer, "")),
+		"empty data for ever":  info(-1, frame(guestwire.Data, "")),
+		"data too large":       info(-1, guestwire.AppendHeader(nil, guestwire.Data, guestwire.MaxData+1)),
+	} {
+		f, err := hostile(t, b).ReadFile(t.Context(), "/x", "")
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if _, err := io.ReadAll(f.Body); !fault.Is(err, fault.HostFailed) {
+			t.Errorf("%s: %v", name, err)
+		}
+		_ = f.Body.Close()
+	}
+}
+
+// TestSilence: a guest that says nothing holds nobody longer than they want.
+func TestSilence(t *testing.T) {
+	for name, call := range map[string]func(context.Context, *guestclient.Client) error{
+		"wait": func(ctx context.Context, c *guestclient.Client) error { return c.WaitReady(ctx) },
+		"configure": func(ctx context.Context, c *guestclient.Client) error {
+			_, err := c.Configure(ctx, &guestv1.ConfigureRequest{})
+			return err
+		},
+		"quiesce": func(ctx context.Context, c *guestclient.Client) error { _, err := c.Quiesce(ctx); return err },
+		"kill":    func(ctx context.Context, c *guestclient.Client) error { return c.Kill(ctx, 1) },
+		"input":   func(ctx context.Context, c *guestclient.Client) error { return c.Input(ctx, 1, make([]byte, 1<<24)) },
+		"write": func(ctx context.Context, c *guestclient.Client) error {
+			_, err := c.WriteFile(ctx, guestclient.WriteFile{Path: "/x"}, strings.NewReader("x"))
+			return err
+		},
+		"exec": func(ctx context.Context, c *guestclient.Client) error {
+			s, err := c.Start(ctx, shell("true"), guestclient.StartOptions{})
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			_, err = s.Receive()
+			return err
+		},
+	} {
+		c := hostile(t, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		if err := call(ctx, c); !fault.Is(err, fault.Timeout) {
+			t.Errorf("%s: %v", name, err)
+		}
+		cancel()
+	}
+}
+
+// TestNoSecondUse: a connection on which the guest spoke out of turn carries no
+// other call.
+func TestNoSecondUse(t *testing.T) {
+	c := hostile(t, append(frame(guestwire.Answer, ""), frame(guestwire.Answer, "more")...))
+	for range 3 {
+		if err := c.Kill(t.Context(), 1); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -103,7 +202,7 @@ func TestWaitReadyEndsWithItsContext(t *testing.T) {
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if err := c.WaitReady(ctx); !fault.Is(err, fault.Timeout) {
+	if err := c.WaitReady(ctx); !fault.Is(err, fault.Timeout) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 }

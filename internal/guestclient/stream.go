@@ -3,13 +3,14 @@ package guestclient
 import (
 	"context"
 	"io"
-	"strconv"
 	"time"
 
-	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/wrenn-dev/wrenn/api/gen/process"
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
 // timeoutGrace is how much longer than a command's timeout the guest's answer
@@ -30,38 +31,33 @@ type StartOptions struct {
 // Stream is the output of one command. It is for one goroutine; Close may be
 // called from any.
 type Stream struct {
-	client *Client
-	ctx    context.Context
 	cancel context.CancelCauseFunc
 	timer  *time.Timer // nil without a timeout
-	from   *connect.ServerStreamForClient[process.StartResponse]
+	x      *exchange
 	ended  bool
 }
 
 var errExecTimeout = fault.New(fault.Timeout, ReasonExecTimeout, "the command ran longer than its timeout and was killed")
 
 // Start runs a command. When ctx ends, so does the stream, but not the
-// command: see Kill.
+// command: see Kill. What the guest refuses comes from the first Receive.
 func (c *Client) Start(ctx context.Context, req *process.StartRequest, opt StartOptions) (*Stream, error) {
-	s := &Stream{client: c}
-	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	lifetime := ""
+	ctx, cancel := context.WithCancelCause(ctx)
+	s := &Stream{cancel: cancel}
+	call := &guestv1.ExecCall{Start: req, User: opt.User}
 	if opt.Timeout > 0 {
 		timeout := min(opt.Timeout, maxTimeout)
-		lifetime = strconv.FormatInt(max(timeout.Milliseconds(), 1), 10)
-		s.timer = time.AfterFunc(timeout+timeoutGrace, func() { s.cancel(errExecTimeout) })
+		call.TimeoutMs = uint64(max(timeout.Milliseconds(), 1))
+		s.timer = time.AfterFunc(timeout+timeoutGrace, func() { cancel(errExecTimeout) })
 	}
-	creq := connect.NewRequest(req)
-	if opt.User != "" {
-		creq.Header().Set("Authorization", basicAuth(opt.User))
+	var err error
+	if s.x, err = c.open(ctx); err == nil {
+		err = s.x.call(guestwire.Exec, call)
 	}
-	from, err := c.process.Start(context.WithValue(s.ctx, lifetimeKey{}, lifetime), creq)
 	if err != nil {
-		err = c.fault(s.ctx, err)
 		_ = s.Close()
 		return nil, err
 	}
-	s.from = from
 	return s, nil
 }
 
@@ -69,21 +65,28 @@ func (c *Client) Start(ctx context.Context, req *process.StartRequest, opt Start
 // A command killed for its timeout is Timeout with reason exec_timeout, after
 // the output it gave.
 func (s *Stream) Receive() (*process.ProcessEvent, error) {
-	for s.from.Receive() {
-		event := s.from.Msg().GetEvent()
+	for !s.ended {
+		t, payload, err := s.x.conn.reader.Frame(maxMessageBytes)
+		switch {
+		case err != nil:
+			return nil, s.x.fail(err)
+		case t == guestwire.Failure:
+			return nil, s.x.failure(payload)
+		case t != guestwire.Event:
+			return nil, s.x.fail(errDisorder)
+		}
+		event := &process.ProcessEvent{}
+		if err := proto.Unmarshal(payload, event); err != nil {
+			return nil, s.x.fail(errDisorder)
+		}
 		switch event.GetEvent().(type) {
 		case *process.ProcessEvent_Start, *process.ProcessEvent_Data:
 			return event, nil
 		case *process.ProcessEvent_End:
 			s.ended = true
+			s.x.finish(true)
 			return event, nil
 		}
-	}
-	if err := s.from.Err(); err != nil {
-		return nil, s.client.fault(s.ctx, err)
-	}
-	if !s.ended {
-		return nil, judge(nil, fault.Internal, "guest_failed", "the sandbox ended the stream without an exit status")
 	}
 	return nil, io.EOF
 }
@@ -93,9 +96,9 @@ func (s *Stream) Close() error {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
-	s.cancel(context.Canceled)
-	if s.from != nil {
-		_ = s.from.Close()
+	if s.x != nil {
+		s.x.finish(false)
 	}
+	s.cancel(context.Canceled)
 	return nil
 }

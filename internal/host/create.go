@@ -158,12 +158,11 @@ func (m *machine) restoreBase(ctx context.Context) (err error) {
 	return m.recordVM()
 }
 
-// wakeGuest lets the virtual CPUs go and connects to the guest.
+// wakeGuest lets the virtual CPUs go. The first call to the guest waits until
+// it answers.
 func (m *machine) wakeGuest(ctx context.Context) error {
-	if err := m.vm.Resume(ctx); err != nil {
-		return err
-	}
-	return m.awaitGuest(ctx)
+	m.setGuest(m.newGuest())
+	return m.vm.Resume(ctx)
 }
 
 // goLive settles the machine as running and opens the gate.

@@ -72,7 +72,7 @@ func (m *machine) makeCgroup(context.Context) error {
 // newGuest makes a client for the guest in the present slot.
 func (m *machine) newGuest() *guestclient.Client {
 	slot := m.slot
-	return guestclient.New(func(ctx context.Context) (net.Conn, error) { return slot.Dial(ctx, network.AgentPort) })
+	return guestclient.New(func(ctx context.Context, port uint16) (net.Conn, error) { return slot.Dial(ctx, port) })
 }
 
 func (m *machine) setGuest(g *guestclient.Client) {

@@ -26,7 +26,7 @@ var law = map[string][]string{
 	"client": {},
 
 	"cmd/wrenn":       {"api", "client", "internal/..."},
-	"cmd/wrenn-guest": {"internal/guest/...", "internal/fault"},
+	"cmd/wrenn-guest": {"internal/guest/...", "internal/guestwire", "internal/fault"},
 
 	"internal/law":             {},
 	"internal/fault":           {},
@@ -36,7 +36,8 @@ var law = map[string][]string{
 	"internal/sandbox":         {"internal/fault"},
 	"internal/daemon":          {"internal/fault"},
 	"internal/pgserver":        {"internal/fault"},
-	"internal/guestclient":     append([]string{"internal/sandbox"}, faults...),
+	"internal/guestwire":       {},
+	"internal/guestclient":     append([]string{"internal/guestwire", "internal/sandbox"}, faults...),
 
 	"internal/control":                 {"internal/control/placement", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 	"internal/control/placement":       {"internal/sandbox", "internal/fault"},
@@ -68,7 +69,7 @@ var law = map[string][]string{
 	"internal/guest/boot":       {"internal/fault"},
 	"internal/guest/process":    {"internal/fault"},
 	"internal/guest/filesystem": {"internal/fault"},
-	"internal/guest/rpc":        append([]string{"internal/guest/process", "internal/guest/filesystem"}, faults...),
+	"internal/guest/rpc":        append([]string{"internal/guest/process", "internal/guest/filesystem", "internal/guestwire"}, faults...),
 
 	"internal/cli":   {"client"},
 	"internal/bench": {"client"},

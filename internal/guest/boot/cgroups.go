@@ -97,23 +97,25 @@ func (u *Users) Thaw(ctx context.Context) error {
 	return u.set(ctx, false)
 }
 
-// set writes cgroup.freeze and waits until cgroup.events says the same.
+// set writes cgroup.freeze and waits until cgroup.events says the same. It
+// keeps to bare system calls: it runs in every clone before anything else of
+// the user's does, on a processor that has run none of this yet.
 func (u *Users) set(ctx context.Context, freeze bool) error {
 	word, state := "0", []byte("frozen 0")
 	if freeze {
 		word, state = "1", []byte("frozen 1")
 	}
-	events, err := os.Open(filepath.Join(u.dir, "cgroup.events"))
+	events, err := unix.Open(u.dir+"/cgroup.events", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("freezer: %w", err)
 	}
-	defer events.Close()
-	if err := os.WriteFile(filepath.Join(u.dir, "cgroup.freeze"), []byte(word), 0); err != nil {
+	defer unix.Close(events)
+	if err := writeControl(u.dir+"/cgroup.freeze", word); err != nil {
 		return fmt.Errorf("freezer: %w", err)
 	}
 	buf := make([]byte, 256)
 	for {
-		n, err := unix.Pread(int(events.Fd()), buf, 0)
+		n, err := unix.Pread(events, buf, 0)
 		if err != nil {
 			return fmt.Errorf("freezer: %w", err)
 		}
@@ -125,11 +127,22 @@ func (u *Users) set(ctx context.Context, freeze bool) error {
 		}
 		// A change of the file is POLLPRI (cgroup v2, "Notifications"). The
 		// bound is only so that the end of ctx is seen.
-		fds := []unix.PollFd{{Fd: int32(events.Fd()), Events: unix.POLLPRI}}
+		fds := []unix.PollFd{{Fd: int32(events), Events: unix.POLLPRI}}
 		if _, err := unix.Poll(fds, 50); err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("freezer: %w", err)
 		}
 	}
+}
+
+// writeControl writes word to a control file of the kernel.
+func writeControl(path, word string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte(word))
+	return err
 }
 
 // count returns the number of processes in the tree.

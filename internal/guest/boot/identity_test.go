@@ -36,9 +36,7 @@ func TestIdentityWritesIntoTheRoot(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	id := NewIdentity(root, func(path, content string, mode os.FileMode) error {
-		return os.WriteFile(path, []byte(content), mode)
-	})
+	id := NewIdentity(root)
 	if err := id.writeHostname("sb-1"); err != nil {
 		t.Fatal(err)
 	}

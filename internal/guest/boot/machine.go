@@ -24,27 +24,33 @@ const clockTolerance = time.Millisecond
 type Machine struct {
 	// disk is the mount of the writable disk below the root.
 	disk *os.File
+	// ownPorts are those that the agent listens on.
+	ownPorts []uint16
+	release  string
 }
 
-// NewMachine returns a Machine whose writable disk is mounted at disk.
-func NewMachine(disk *os.File) *Machine { return &Machine{disk: disk} }
+// NewMachine returns a Machine whose writable disk is mounted at disk and whose
+// agent listens on ownPorts.
+func NewMachine(disk *os.File, ownPorts ...uint16) *Machine {
+	return &Machine{disk: disk, ownPorts: ownPorts, release: kernelRelease()}
+}
 
 // Reseed credits entropy to the kernel's generator and makes it draw a new key
 // from it at once, on every CPU.
 func (*Machine) Reseed(entropy []byte) error {
-	f, err := os.OpenFile("/dev/urandom", os.O_RDWR, 0)
+	fd, err := unix.Open("/dev/urandom", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return fmt.Errorf("open /dev/urandom: %w", err)
 	}
-	defer f.Close()
+	defer unix.Close(fd)
 	// struct rand_pool_info: bits, bytes, data.
 	info := binary.NativeEndian.AppendUint32(nil, uint32(len(entropy)*8))
 	info = binary.NativeEndian.AppendUint32(info, uint32(len(entropy)))
 	info = append(info, entropy...)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), rndAddEntropy, uintptr(unsafe.Pointer(&info[0]))); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), rndAddEntropy, uintptr(unsafe.Pointer(&info[0]))); errno != 0 {
 		return fmt.Errorf("RNDADDENTROPY: %w", errno)
 	}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), rndReseedCRNG, 0); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), rndReseedCRNG, 0); errno != 0 {
 		return fmt.Errorf("RNDRESEEDCRNG: %w", errno)
 	}
 	return nil
@@ -74,7 +80,9 @@ func (m *Machine) Sync() error {
 }
 
 // Release returns the kernel's release, as uname -r.
-func (*Machine) Release() string {
+func (m *Machine) Release() string { return m.release }
+
+func kernelRelease() string {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
 		return ""

@@ -110,8 +110,12 @@ func replaceFile(path string, r io.Reader, prepare func(*os.File) error) (size i
 			_ = os.Remove(tmp.Name())
 		}
 	}()
-	// The bare Writer keeps io.CopyBuffer to our buffer.
-	size, err = io.CopyBuffer(struct{ io.Writer }{tmp}, r, make([]byte, writeBuffer))
+	if direct, ok := r.(io.WriterTo); ok {
+		size, err = direct.WriteTo(tmp)
+	} else {
+		// The bare Writer keeps io.CopyBuffer to our buffer.
+		size, err = io.CopyBuffer(struct{ io.Writer }{tmp}, r, make([]byte, writeBuffer))
+	}
 	if err == nil {
 		err = prepare(tmp)
 	}

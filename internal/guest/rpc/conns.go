@@ -19,17 +19,28 @@ type connKey struct{}
 
 // track is for http.Server.ConnState.
 func (c *connections) track(conn net.Conn, state http.ConnState) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	switch state {
 	case http.StateNew:
-		c.open[conn] = struct{}{}
+		c.add(conn)
 	case http.StateClosed, http.StateHijacked:
-		delete(c.open, conn)
+		c.remove(conn)
 	}
 }
 
-// mark is for http.Server.ConnContext.
+func (c *connections) add(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open[conn] = struct{}{}
+}
+
+func (c *connections) remove(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.open, conn)
+}
+
+// mark puts a request's connection into its context, as http.Server.ConnContext
+// wants it.
 func mark(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, conn)
 }

@@ -58,6 +58,7 @@ func (m *machine) Reseed([]byte) error { return m.step("reseed") }
 func (m *machine) SetClock(time.Time) (time.Duration, error) {
 	return time.Second, m.step("clock")
 }
+func (m *machine) CloseConnections() (int, error)      { return 2, m.step("connections") }
 func (m *machine) Sync() error                         { return m.step("sync") }
 func (m *machine) Release() string                     { return "test" }
 func (m *machine) SetHostname(string) error            { return m.step("hostname") }

@@ -10,9 +10,65 @@ import (
 
 const headerToken = "X-Access-Token"
 
-// gate admits requests: CORS, the sealed state and the access token. Handlers
-// behind it find their epoch in the context. /files is let through without a
-// token, because a signature may stand for it.
+// claim is what a call asks to be admitted as.
+type claim int
+
+const (
+	// claimCall needs the token.
+	claimCall claim = iota
+	// claimFiles is let in without a token, because a signature may stand for
+	// it: the handler looks.
+	claimFiles
+	// claimConfigure is let in while the guest is sealed.
+	claimConfigure
+	claimQuiesce
+	// claimRelease is let in while the guest is neither open nor sealed: it
+	// looks at the token itself.
+	claimRelease
+)
+
+// admit lets a call with token into the current epoch, which the caller must
+// leave. It returns no epoch for Configure, Quiesce and Release: these begin or
+// end the epoch themselves and must not wait for themselves.
+func (s *Server) admit(c claim, token string) (*epoch, error) {
+	if c == claimRelease {
+		return nil, nil
+	}
+	e := s.state.enter()
+	switch {
+	case e == nil && c == claimConfigure:
+		return nil, nil
+	case e == nil:
+		return nil, errSealed
+	case c != claimFiles && !e.admits(token):
+		e.leave()
+		return nil, errAccess("the access token is missing or wrong")
+	case c == claimConfigure || c == claimQuiesce:
+		e.leave()
+		return nil, nil
+	}
+	return e, nil
+}
+
+// claimOf says what an HTTP request is.
+func claimOf(r *http.Request) claim {
+	switch r.URL.Path {
+	case guestv1connect.GuestConfigureProcedure:
+		return claimConfigure
+	case guestv1connect.GuestQuiesceProcedure:
+		return claimQuiesce
+	case guestv1connect.GuestReleaseProcedure:
+		return claimRelease
+	case "/files":
+		if r.Method == http.MethodGet || r.Method == http.MethodPost || r.Method == http.MethodHead {
+			return claimFiles
+		}
+	}
+	return claimCall
+}
+
+// gate admits HTTP requests: CORS, the sealed state and the access token.
+// Handlers behind it find their epoch in the context.
 func (s *Server) gate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		allowOrigins(w.Header())
@@ -24,29 +80,12 @@ func (s *Server) gate(next http.Handler) http.Handler {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		if r.URL.Path == guestv1connect.GuestReleaseProcedure {
-			next.ServeHTTP(w, r) // it ends what is neither sealed nor open, and checks the token itself
+		e, err := s.admit(claimOf(r), r.Header.Get(headerToken))
+		if err != nil {
+			writeFault(w, err)
 			return
 		}
-		e := s.state.enter()
 		if e == nil {
-			if r.URL.Path == guestv1connect.GuestConfigureProcedure {
-				next.ServeHTTP(w, r)
-				return
-			}
-			writeError(w, http.StatusServiceUnavailable, errSealed.Public)
-			return
-		}
-		isFiles := r.URL.Path == "/files" && (r.Method == http.MethodGet || r.Method == http.MethodPost || r.Method == http.MethodHead)
-		admitted := isFiles || e.admits(r.Header.Get(headerToken))
-		if !admitted {
-			e.leave()
-			writeError(w, http.StatusUnauthorized, "the access token is missing or wrong")
-			return
-		}
-		if r.URL.Path == guestv1connect.GuestConfigureProcedure || r.URL.Path == guestv1connect.GuestQuiesceProcedure {
-			// These end the epoch themselves: they must not wait for themselves.
-			e.leave()
 			next.ServeHTTP(w, r)
 			return
 		}

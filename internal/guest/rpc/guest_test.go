@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var configureSteps = []string{"load", "reseed", "clock", "renew", "hostname", "nameservers", "save", "thaw"}
+var configureSteps = []string{"load", "reseed", "clock", "renew", "hostname", "nameservers", "save", "connections", "thaw"}
 
 func TestSealedGuestAnswersLittle(t *testing.T) {
 	g := newGuest(t)
@@ -116,7 +116,7 @@ func TestQuiesceSealsAndCutsOff(t *testing.T) {
 	s := g.stream("/process.Process/Start", map[string]any{"process": map[string]any{"cmd": "sleep", "args": []string{"1000"}}})
 	s.next()
 	g.machine.failAt("")
-	if status, out := g.call("/wrenn.guest.v1.Guest/Quiesce", map[string]any{}); status != http.StatusOK || out["frozen"] != 3.0 {
+	if status, out := g.call("/wrenn.guest.v1.Guest/Quiesce", map[string]any{"syncDisk": true}); status != http.StatusOK || out["frozen"] != 3.0 {
 		t.Fatalf("%d %v", status, out)
 	}
 	if got, want := g.machine.taken(), []string{"freeze", "sync", "save"}; !slices.Equal(got, want) {
@@ -140,7 +140,7 @@ func TestFailedQuiesceLeavesTheGuestOpen(t *testing.T) {
 	for _, step := range []string{"freeze", "sync", "save"} {
 		g := newGuest(t).open()
 		g.machine.failAt(step)
-		if status, out := g.call("/wrenn.guest.v1.Guest/Quiesce", map[string]any{}); status != http.StatusInternalServerError {
+		if status, out := g.call("/wrenn.guest.v1.Guest/Quiesce", map[string]any{"syncDisk": true}); status != http.StatusInternalServerError {
 			t.Errorf("%s: %d %v", step, status, out)
 		}
 		if !slices.Contains(g.machine.taken(), "thaw") {

@@ -79,6 +79,9 @@ type countedConn struct {
 // ReadFrom lets files go out by sendfile(2).
 func (c *countedConn) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }
 
+// NetConn returns the connection itself, for what only its own type can do.
+func (c *countedConn) NetConn() net.Conn { return c.Conn }
+
 // Close closes the connection.
 func (c *countedConn) Close() error {
 	defer c.release()

@@ -12,6 +12,9 @@ type Kernel interface {
 	Reseed(entropy []byte) error
 	// SetClock sets the wall clock and returns how far it was moved.
 	SetClock(now time.Time) (step time.Duration, err error)
+	// CloseConnections ends the TCP connections with other machines that are
+	// not the agent's, and returns how many there were.
+	CloseConnections() (int, error)
 	// Sync writes file systems back.
 	Sync() error
 	// Release names the kernel's version.

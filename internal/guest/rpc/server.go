@@ -17,7 +17,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guest/process"
 )
 
-// Port is where every guest listens.
+// Port is where every guest serves HTTP. The lean channel has a port of its own,
+// guestwire.Port.
 const Port = 49983
 
 // Limits of the server.
@@ -57,6 +58,11 @@ type Server struct {
 	state     state
 	conns     connections
 	load      loadMeter
+	// turn is held by the one Configure, Quiesce, Hold or Release under way.
+	turn chan struct{}
+	// pending are the settings of a Configure that holds, until Release. It is
+	// owned by whoever has the turn.
+	pending *settings
 }
 
 // NewServer returns a sealed server, or an open one if c.Vault holds the
@@ -70,7 +76,7 @@ func NewServer(c Config) *Server {
 		processes: c.Processes, accounts: c.Accounts, files: files, watchers: filesystem.NewWatchers(files),
 		kernel: c.Kernel, identity: c.Identity, freezer: c.Freezer, log: c.Log, version: c.Version,
 		state: state{vault: c.Vault},
-		conns: connections{open: make(map[net.Conn]struct{})},
+		conns: connections{open: make(map[net.Conn]struct{})}, turn: make(chan struct{}, 1),
 	}
 	if err := s.state.recover(); err != nil {
 		s.log.Error("sealed after a restart", slog.Any("error", err))
@@ -89,7 +95,7 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(processconnect.NewProcessHandler(processService{s}, options...))
 	mux.Handle(filesystemconnect.NewFilesystemHandler(filesystemService{s}, options...))
-	mux.Handle(guestv1connect.NewGuestHandler(newGuestService(s), options...))
+	mux.Handle(guestv1connect.NewGuestHandler(guestService{s}, options...))
 	mux.HandleFunc("GET /files", s.download)
 	mux.HandleFunc("POST /files", s.upload)
 	mux.HandleFunc("GET /metrics", s.metrics)

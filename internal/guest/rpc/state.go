@@ -3,7 +3,6 @@ package rpc
 import (
 	"context"
 	"crypto/subtle"
-	"encoding/json"
 	"fmt"
 	"sync"
 
@@ -62,8 +61,8 @@ func (s *state) recover() error {
 	if len(b) == 0 {
 		return nil
 	}
-	var kept settings
-	if err := json.Unmarshal(b, &kept); err != nil {
+	kept, err := decodeSettings(b)
+	if err != nil {
 		return fmt.Errorf("read the settings kept over a restart: %w", err)
 	}
 	s.open(kept)
@@ -130,13 +129,7 @@ func (s *state) enter() *epoch {
 func (e *epoch) leave() { e.calls.Done() }
 
 // save puts next into the vault.
-func (s *state) save(next settings) error {
-	b, err := json.Marshal(next)
-	if err != nil {
-		return err
-	}
-	return s.vault.Save(b)
-}
+func (s *state) save(next settings) error { return s.vault.Save(next.encode()) }
 
 type epochKey struct{}
 

@@ -25,7 +25,8 @@ func testStore(t *testing.T) *Store {
 func testKernel(t *testing.T) Kernel {
 	return Kernel{Release: "6.1.0-test", ModuleDir: makeModules(t, "kernel/fs/ext4.ko\n", map[string][]string{
 		"virtio.ko": {"depends="}, "virtio_mmio.ko": {"depends=virtio"}, "virtio_blk.ko": {"depends=virtio"},
-		"virtio_net.ko": {"depends=virtio"}, "overlay.ko": {"depends="}, "erofs.ko": {"depends="}, "kvm-amd.ko": {"depends="},
+		"virtio_net.ko": {"depends=virtio"}, "overlay.ko": {"depends="}, "erofs.ko": {"depends="}, "tcp_diag.ko": {"depends="},
+		"kvm-amd.ko": {"depends="},
 	})}
 }
 
@@ -59,7 +60,7 @@ func TestInitramfsHoldsGuestAndModules(t *testing.T) {
 	if files["init 100755"] != string(guest) {
 		t.Error("init is not the guest")
 	}
-	want := "virtio.ko virtio_mmio.ko virtio_blk.ko virtio_net.ko overlay.ko erofs.ko kvm-amd.ko"
+	want := "virtio.ko virtio_mmio.ko virtio_blk.ko virtio_net.ko overlay.ko erofs.ko tcp_diag.ko kvm-amd.ko"
 	order := strings.Fields(files["m/order 100644"])
 	if strings.Join(order, " ") != want {
 		t.Errorf("order is %v, want %s", order, want)

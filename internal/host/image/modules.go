@@ -19,7 +19,7 @@ import (
 // GuestModules are the kernel modules that every sandbox needs, without
 // their dependencies. Some may be built into the kernel; that is fine.
 func GuestModules() []string {
-	return []string{"virtio_mmio", "virtio_blk", "virtio_net", "overlay", "erofs", "ext4"}
+	return []string{"virtio_mmio", "virtio_blk", "virtio_net", "overlay", "erofs", "ext4", "tcp_diag"}
 }
 
 // maxModule bounds one unpacked kernel module, in bytes.

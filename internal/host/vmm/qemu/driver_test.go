@@ -77,8 +77,8 @@ func newGuest(t *testing.T, deps host.Deps) vmmtest.Guest {
 	for _, p := range []string{cfg.Dir, cfg.Disk, cfg.MemoryFile} {
 		check(t, os.Chown(p, uid, uid))
 	}
-	g := &guest{cfg: cfg, exec: hosttest.Patience(t, 20*time.Second), client: guestclient.New(func(ctx context.Context) (net.Conn, error) {
-		return slot.Dial(ctx, network.AgentPort)
+	g := &guest{cfg: cfg, exec: hosttest.Patience(t, 20*time.Second), client: guestclient.New(func(ctx context.Context, port uint16) (net.Conn, error) {
+		return slot.Dial(ctx, port)
 	})}
 	t.Cleanup(g.client.Close)
 	return vmmtest.Guest{Config: cfg, Ready: g.ready, Count: g.count, Freeze: g.freeze, Thaw: g.configure, Capture: capture}

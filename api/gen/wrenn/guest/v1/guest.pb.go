@@ -531,7 +531,10 @@ func (x *ConfigureResponse) GetStepMicros() map[string]int64 {
 }
 
 type QuiesceRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Write file systems back, for a disk that is to be used without the memory
+	// of the same moment.
+	SyncDisk      bool `protobuf:"varint,1,opt,name=sync_disk,json=syncDisk,proto3" json:"sync_disk,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -564,6 +567,13 @@ func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use QuiesceRequest.ProtoReflect.Descriptor instead.
 func (*QuiesceRequest) Descriptor() ([]byte, []int) {
 	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *QuiesceRequest) GetSyncDisk() bool {
+	if x != nil {
+		return x.SyncDisk
+	}
+	return false
 }
 
 type QuiesceResponse struct {
@@ -662,8 +672,9 @@ const file_wrenn_guest_v1_guest_proto_rawDesc = "" +
 	"stepMicros\x1a=\n" +
 	"\x0fStepMicrosEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x10\n" +
-	"\x0eQuiesceRequest\")\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"-\n" +
+	"\x0eQuiesceRequest\x12\x1b\n" +
+	"\tsync_disk\x18\x01 \x01(\bR\bsyncDisk\")\n" +
 	"\x0fQuiesceResponse\x12\x16\n" +
 	"\x06frozen\x18\x01 \x01(\rR\x06frozen2\xb4\x02\n" +
 	"\x05Guest\x12P\n" +

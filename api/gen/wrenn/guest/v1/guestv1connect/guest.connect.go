@@ -53,8 +53,9 @@ type GuestClient interface {
 	// part fails the call and leaves user processes frozen.
 	// In the unsealed state it needs the current access token.
 	Configure(context.Context, *connect.Request[v1.ConfigureRequest]) (*connect.Response[v1.ConfigureResponse], error)
-	// Quiesce freezes user processes, writes back file systems, forgets the
-	// access token and seals the guest, so that a snapshot can be taken.
+	// Quiesce freezes user processes, forgets the access token and seals the
+	// guest, so that a snapshot can be taken. File systems are written back only
+	// if asked for: what is not on disk yet is in the snapshot's memory.
 	Quiesce(context.Context, *connect.Request[v1.QuiesceRequest]) (*connect.Response[v1.QuiesceResponse], error)
 	// Hold freezes user processes and leaves everything else as it is: the guest
 	// stays open, and requests that are under way go on. It is for a snapshot of
@@ -141,8 +142,9 @@ type GuestHandler interface {
 	// part fails the call and leaves user processes frozen.
 	// In the unsealed state it needs the current access token.
 	Configure(context.Context, *connect.Request[v1.ConfigureRequest]) (*connect.Response[v1.ConfigureResponse], error)
-	// Quiesce freezes user processes, writes back file systems, forgets the
-	// access token and seals the guest, so that a snapshot can be taken.
+	// Quiesce freezes user processes, forgets the access token and seals the
+	// guest, so that a snapshot can be taken. File systems are written back only
+	// if asked for: what is not on disk yet is in the snapshot's memory.
 	Quiesce(context.Context, *connect.Request[v1.QuiesceRequest]) (*connect.Response[v1.QuiesceResponse], error)
 	// Hold freezes user processes and leaves everything else as it is: the guest
 	// stays open, and requests that are under way go on. It is for a snapshot of

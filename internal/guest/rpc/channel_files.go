@@ -1,0 +1,267 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guest/filesystem"
+	"github.com/wrenn-dev/wrenn/internal/guestwire"
+)
+
+// smallFile is the size up to which a file goes out in one write.
+const smallFile = 32 << 10
+
+// writeFile replaces a file with the data that follows.
+func (c *channel) writeFile(ctx context.Context, message []byte) error {
+	m, err := guestwire.ParseWriteFileCall(message)
+	if err != nil {
+		return errMessage(err)
+	}
+	w, err := c.server.fileToWrite(ctx, m)
+	if err != nil {
+		return err
+	}
+	body := &dataFrames{ctx: ctx, channel: c}
+	_, err = c.server.files.Write(w, body)
+	switch {
+	case err == nil:
+		return c.send(guestwire.Answer, nil)
+	case errors.Is(err, errHangUp):
+		return errHangUp
+	case body.begun:
+		return c.failAmidData(err)
+	default:
+		return err
+	}
+}
+
+// fileToWrite works out where the content of m goes.
+func (s *Server) fileToWrite(ctx context.Context, m *guestv1.WriteFileCall) (filesystem.Write, error) {
+	who, err := s.actorNamed(ctx, m.GetUser())
+	if err != nil {
+		return filesystem.Write{}, err
+	}
+	if m.GetPath() == "" {
+		return filesystem.Write{}, fault.New(fault.Invalid, "invalid_path", "path is required")
+	}
+	if m.GetMode() > 0o777 {
+		return filesystem.Write{}, fault.New(fault.Invalid, "invalid_mode", "mode must be permission bits, at most 0777")
+	}
+	path, err := who.resolve(m.GetPath())
+	return filesystem.Write{Path: path, Owner: who.owner(), Mode: m.Mode}, err
+}
+
+// dataFrames is the content of Data frames until End. The first read asks for
+// them: until then the peer waits.
+type dataFrames struct {
+	ctx     context.Context
+	channel *channel
+	begun   bool
+	left    int // of the present frame
+	ended   bool
+}
+
+// next makes left positive, or returns io.EOF after End.
+func (d *dataFrames) next() error {
+	c := d.channel
+	if !d.begun {
+		d.begun = true
+		if err := c.send(guestwire.Answer, nil); err != nil {
+			return err
+		}
+	}
+	if d.ended {
+		return io.EOF
+	}
+	if err := c.awaitData(d.ctx); err != nil || d.left > 0 {
+		return err
+	}
+	t, n, err := c.reader.Header()
+	switch {
+	case err != nil:
+		return d.broken(err)
+	case t == guestwire.End && n == 0:
+		d.ended = true
+		return io.EOF
+	case t != guestwire.Data || n == 0 || n > guestwire.MaxData:
+		return errors.Join(errHangUp, errBody(guestwire.ErrMalformed))
+	}
+	d.left = n
+	return nil
+}
+
+// broken classifies a failed read: the epoch's end comes as a timeout.
+func (d *dataFrames) broken(err error) error {
+	if d.ctx.Err() != nil {
+		return context.Cause(d.ctx)
+	}
+	return errors.Join(errHangUp, errBody(err))
+}
+
+// Read implements io.Reader.
+func (d *dataFrames) Read(p []byte) (int, error) {
+	if err := d.next(); err != nil {
+		return 0, err
+	}
+	b := d.channel.reader.Buffered(min(d.left, len(p)))
+	n := copy(p, b)
+	if n == 0 {
+		var err error
+		if n, err = d.channel.conn.Read(p[:min(d.left, len(p))]); err != nil {
+			return 0, d.broken(err)
+		}
+	}
+	d.left -= n
+	return n, nil
+}
+
+// WriteTo implements io.WriterTo: it lets the kernel move the content into a
+// file (splice(2)), past this process.
+func (d *dataFrames) WriteTo(w io.Writer) (written int64, err error) {
+	for {
+		if err := d.next(); errors.Is(err, io.EOF) {
+			return written, nil
+		} else if err != nil {
+			return written, err
+		}
+		n, err := d.move(w)
+		written += n
+		if err != nil {
+			return written, err
+		}
+	}
+}
+
+// move hands on what is left of the present frame.
+func (d *dataFrames) move(w io.Writer) (int64, error) {
+	n, err := w.Write(d.channel.reader.Buffered(d.left))
+	d.left -= n
+	if err != nil || d.left == 0 {
+		return int64(n), err
+	}
+	m, err := io.Copy(w, &io.LimitedReader{R: bare(d.channel.conn), N: int64(d.left)})
+	d.left -= int(m)
+	if err == nil && d.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	if fromPeer(err) {
+		err = d.broken(err)
+	}
+	return int64(n) + m, err
+}
+
+// fromPeer reports whether err of a copy from a connection to a file is the
+// connection's.
+func fromPeer(err error) bool {
+	for _, e := range []error{io.ErrUnexpectedEOF, os.ErrDeadlineExceeded, os.ErrClosed, net.ErrClosed, syscall.ECONNRESET, syscall.ETIMEDOUT} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// bare returns the connection that the kernel knows.
+func bare(conn net.Conn) net.Conn {
+	if c, ok := conn.(*countedConn); ok {
+		return c.NetConn()
+	}
+	return conn
+}
+
+// readFile sends a file.
+func (c *channel) readFile(ctx context.Context, message []byte) error {
+	m, err := guestwire.ParseReadFileCall(message)
+	if err != nil {
+		return errMessage(err)
+	}
+	who, err := c.server.actorNamed(ctx, m.GetUser())
+	if err != nil {
+		return err
+	}
+	path, err := who.resolve(m.GetPath())
+	if err != nil {
+		return err
+	}
+	content, err := c.server.files.Open(path)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	c.out = guestwire.AppendFrame(c.out[:0], guestwire.Answer, func(b []byte) []byte {
+		return guestwire.AppendFileInfo(b, &guestv1.FileInfo{Size: content.Size})
+	})
+	if content.Size > smallFile {
+		if err := c.sendLarge(content); err != nil {
+			return errors.Join(errHangUp, err)
+		}
+		return c.send(guestwire.End, nil)
+	}
+	if err := c.sendSmall(content); err != nil {
+		return errors.Join(errHangUp, err)
+	}
+	c.out = guestwire.AppendFrame(c.out, guestwire.End, nil)
+	return c.flush()
+}
+
+// sendSmall appends what content holds, and writes only when that is more than
+// its size promised, as with files that the kernel makes up. It leaves the last
+// piece in out.
+func (c *channel) sendSmall(content *filesystem.Content) error {
+	left := content.Size
+	buf := make([]byte, smallFile)
+	for left != 0 {
+		limit := int64(len(buf))
+		if left > 0 {
+			limit = min(limit, left)
+		}
+		n, err := content.Read(buf[:limit])
+		if n > 0 {
+			if len(c.out) >= smallFile {
+				if err := c.flush(); err != nil {
+					return err
+				}
+				c.out = c.out[:0]
+			}
+			c.out = guestwire.AppendFrame(c.out, guestwire.Data, func(b []byte) []byte { return append(b, buf[:n]...) })
+			if left > 0 {
+				left -= int64(n)
+			}
+		}
+		if errors.Is(err, io.EOF) && left < 0 {
+			return nil
+		}
+		if err != nil {
+			return err // also one that has become shorter
+		}
+	}
+	return nil
+}
+
+// sendLarge sends content of known size by sendfile(2).
+func (c *channel) sendLarge(content *filesystem.Content) error {
+	file, to := content.Seekable(), bare(c.conn)
+	for left := content.Size; left > 0; {
+		n := min(left, guestwire.MaxData)
+		c.out = guestwire.AppendHeader(c.out, guestwire.Data, int(n))
+		if err := c.flush(); err != nil {
+			return err
+		}
+		c.out = c.out[:0]
+		sent, err := io.Copy(to, &io.LimitedReader{R: file, N: n})
+		if err != nil {
+			return err
+		}
+		if sent != n {
+			return os.ErrInvalid // it has become shorter
+		}
+		left -= n
+	}
+	return nil
+}

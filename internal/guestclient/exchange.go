@@ -1,0 +1,114 @@
+package guestclient
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestwire"
+)
+
+// exchange is one call on a connection: it ends with finish, once.
+//
+// Invariants: when ctx ends, reads and writes of the connection fail at once,
+// and it is not used again.
+type exchange struct {
+	client *Client
+	ctx    context.Context
+	conn   *conn
+	stop   func() bool // ends the watch over ctx
+	over   atomic.Bool
+}
+
+func (c *Client) exchange(ctx context.Context, on *conn) *exchange {
+	x := &exchange{client: c, ctx: ctx, conn: on}
+	x.stop = context.AfterFunc(ctx, func() { _ = on.SetDeadline(time.Unix(1, 0)) })
+	return x
+}
+
+// release lets go of the connection without closing it. It reports false when
+// ctx has ended meanwhile, or the exchange has been finished.
+func (x *exchange) release() bool {
+	return x.over.CompareAndSwap(false, true) && x.stop()
+}
+
+// finish gives the connection back, for reuse if what it carried was read and
+// written to its end and nothing more has come. Only the first call counts.
+func (x *exchange) finish(whole bool) {
+	if !x.over.CompareAndSwap(false, true) {
+		return
+	}
+	if x.stop() && whole && !x.conn.reader.Pending() {
+		x.client.keep(x.conn)
+	} else {
+		x.client.discard(x.conn)
+	}
+}
+
+// fail ends the exchange and classifies what broke it.
+func (x *exchange) fail(err error) error {
+	err = x.client.broken(x.ctx, err)
+	x.finish(false)
+	return err
+}
+
+// call sends the frame of a call. A nil message is empty.
+func (x *exchange) call(t guestwire.Type, message proto.Message) error {
+	var body []byte
+	if message != nil {
+		var err error
+		if body, err = proto.Marshal(message); err != nil {
+			x.finish(true)
+			return fault.Wrap(err, fault.Invalid, "invalid_message", "names, arguments and environment must be valid UTF-8")
+		}
+	}
+	x.client.mu.Lock()
+	token := x.client.token
+	x.client.mu.Unlock()
+	frame, err := guestwire.AppendCall(x.conn.out[:0], t, token, body)
+	if err != nil {
+		return x.fail(err)
+	}
+	if cap(frame) <= bufferBytes {
+		x.conn.out = frame
+	}
+	if _, err := x.conn.Write(frame); err != nil {
+		return x.fail(err)
+	}
+	return nil
+}
+
+// answer reads the answer into resp, which is nil for one without content. A
+// failure that the guest answers with leaves the connection in order.
+func (x *exchange) answer(resp proto.Message) error {
+	t, payload, err := x.conn.reader.Frame(maxMessageBytes)
+	if err != nil {
+		return x.fail(err)
+	}
+	switch {
+	case t == guestwire.Failure:
+		return x.failure(payload)
+	case t != guestwire.Answer:
+		return x.fail(errDisorder)
+	case resp == nil:
+		return nil
+	}
+	if err := proto.Unmarshal(payload, resp); err != nil {
+		return x.fail(errDisorder)
+	}
+	return nil
+}
+
+// failure ends the exchange with what the guest says went wrong.
+func (x *exchange) failure(payload []byte) error {
+	m := &guestv1.Failure{}
+	if len(payload) > maxErrorBytes || proto.Unmarshal(payload, m) != nil {
+		return x.fail(errDisorder)
+	}
+	x.finish(true)
+	return judgeFailure(m)
+}
