@@ -126,7 +126,7 @@ func (c *Client) quiesce(ctx context.Context, req *guestv1.QuiesceRequest) (*gue
 		return nil, err
 	}
 	c.dropIdle()
-	x.finish(true)
+	x.hangUp()
 	return resp, nil
 }
 

@@ -60,6 +60,9 @@ type Server struct {
 	load      loadMeter
 	// turn is held by the one Configure or Quiesce under way.
 	turn chan struct{}
+	// ensured are the users that Configure has made exist; whoever holds turn
+	// owns it.
+	ensured []filesystem.User
 }
 
 // NewServer returns a sealed server, or an open one if c.Vault holds the
