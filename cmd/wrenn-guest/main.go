@@ -96,8 +96,12 @@ func runAgent() error {
 	return errors.Join(err, processes.Close(grace))
 }
 
+// listen returns a listener for plain TCP without keepalive probes: the peer is
+// the host of this machine, and an idle connection has its own time limit.
 func listen(ctx context.Context, port int) (net.Listener, error) {
-	return new(net.ListenConfig).Listen(ctx, "tcp4", net.JoinHostPort("", strconv.Itoa(port)))
+	config := net.ListenConfig{KeepAlive: -1}
+	config.SetMultipathTCP(false)
+	return config.Listen(ctx, "tcp4", net.JoinHostPort("", strconv.Itoa(port)))
 }
 
 func logLevel() slog.Level {

@@ -74,10 +74,10 @@ func (c *Client) Close() {
 	}
 }
 
-// WaitReady returns once the guest answers that it can be configured, or when
-// ctx ends.
+// WaitReady returns once a guest that boots answers that it can be configured,
+// or when ctx ends.
 func (c *Client) WaitReady(ctx context.Context) error {
-	x, err := c.reach(ctx)
+	x, err := c.reach(ctx, bootPatience)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (c *Client) WaitReady(ctx context.Context) error {
 // the guest until ctx ends, so that a guest that has just been let go needs no
 // other call before it. It sets req.WallClockUnixNano to the moment of sending.
 func (c *Client) Configure(ctx context.Context, req *guestv1.ConfigureRequest) (*guestv1.ConfigureResponse, error) {
-	x, err := c.reach(ctx)
+	x, err := c.reach(ctx, wakePatience)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func (c *Client) quiesce(ctx context.Context, req *guestv1.QuiesceRequest) (*gue
 		return nil, err
 	}
 	c.dropIdle()
-	x.finish(true)
+	x.hangUp()
 	return resp, nil
 }
 

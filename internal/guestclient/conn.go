@@ -24,17 +24,22 @@ type conn struct {
 const (
 	// retryPause lies between two attempts to reach a guest that boots.
 	retryPause = 5 * time.Millisecond
-	// dialPatience is short: a packet sent before the guest's network is up is
-	// lost, and the kernel would send the next one only after a second.
-	dialPatience = 50 * time.Millisecond
+	// bootPatience is short: a packet sent before a booting guest's network is
+	// up is lost, and the kernel would send the next one only after a second.
+	bootPatience = 50 * time.Millisecond
+	// wakePatience is for a guest that was let go: its network card has the
+	// packet, but the guest needs time for its first answer. Another attempt
+	// would only make more work for it.
+	wakePatience = 900 * time.Millisecond
 	// answerPatience is for a guest that has the connection but is slow.
 	answerPatience = 3 * time.Second
 )
 
 // reach returns an exchange on a connection over which the guest has just
 // answered. It tries until ctx ends: there is no event to wait for, since the
-// guest cannot call the host.
-func (c *Client) reach(ctx context.Context) (*exchange, error) {
+// guest cannot call the host. patience is how long one attempt to connect may
+// take.
+func (c *Client) reach(ctx context.Context, patience time.Duration) (*exchange, error) {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
@@ -45,7 +50,7 @@ func (c *Client) reach(ctx context.Context) (*exchange, error) {
 			return nil, errClosed
 		case <-pause.C:
 		}
-		if x, err := c.probe(ctx); err == nil {
+		if x, err := c.probe(ctx, patience); err == nil {
 			return x, nil
 		}
 		pause.Reset(retryPause)
@@ -53,10 +58,10 @@ func (c *Client) reach(ctx context.Context) (*exchange, error) {
 }
 
 // probe asks for a sign of life once.
-func (c *Client) probe(ctx context.Context) (*exchange, error) {
+func (c *Client) probe(ctx context.Context, patience time.Duration) (*exchange, error) {
 	found := c.takeIdle()
 	if found == nil {
-		dialCtx, cancel := context.WithTimeout(ctx, dialPatience)
+		dialCtx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		var err error
 		if found, err = c.connect(dialCtx); err != nil {

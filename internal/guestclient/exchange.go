@@ -49,6 +49,22 @@ func (x *exchange) finish(whole bool) {
 	}
 }
 
+// hangUpPatience bounds hangUp.
+const hangUpPatience = time.Second
+
+// hangUp ends the exchange and returns once the guest has closed its end too,
+// so that a snapshot of the guest holds no connection: each clone would take it
+// for alive and send again what was not acknowledged.
+func (x *exchange) hangUp() {
+	defer x.finish(false)
+	half, ok := x.conn.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = x.conn.SetReadDeadline(time.Now().Add(hangUpPatience))
+	_, _ = x.conn.Read(make([]byte, 1))
+}
+
 // fail ends the exchange and classifies what broke it.
 func (x *exchange) fail(err error) error {
 	err = x.client.broken(x.ctx, err)

@@ -69,8 +69,14 @@ func readNumber(path string) (uint64, error) {
 	return strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 64)
 }
 
-// Users freezes and thaws a cgroup with everything below it.
-type Users struct{ dir string }
+// Users freezes and thaws a cgroup with everything below it. Its methods must
+// not be called at the same time.
+//
+// Invariant: thawed is true only if the cgroup is known not to be frozen.
+type Users struct {
+	dir    string
+	thawed bool
+}
 
 // NewUsers returns Users for the cgroup v2 directory dir.
 func NewUsers(dir string) *Users { return &Users{dir: dir} }
@@ -80,10 +86,15 @@ func NewUsers(dir string) *Users { return &Users{dir: dir} }
 const freezeTimeout = 5 * time.Second
 
 // Freeze stops every process and returns how many there are, once all stand
-// still. On error some may be frozen: Thaw must follow.
+// still. Where there is none there is nothing to do: only a process of the
+// group could make another. On error some may be frozen: Thaw must follow.
 func (u *Users) Freeze(ctx context.Context) (frozen int, err error) {
+	if n, err := u.count(); err != nil || n == 0 {
+		return 0, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, freezeTimeout)
 	defer cancel()
+	u.thawed = false
 	if err := u.set(ctx, true); err != nil {
 		return 0, err
 	}
@@ -92,9 +103,14 @@ func (u *Users) Freeze(ctx context.Context) (frozen int, err error) {
 
 // Thaw lets every process go on. It is idempotent.
 func (u *Users) Thaw(ctx context.Context) error {
+	if u.thawed {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, freezeTimeout)
 	defer cancel()
-	return u.set(ctx, false)
+	err := u.set(ctx, false)
+	u.thawed = err == nil
+	return err
 }
 
 // set writes cgroup.freeze and waits until cgroup.events says the same. It

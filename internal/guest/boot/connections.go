@@ -21,6 +21,9 @@ const (
 	// diagAnswerIDAt is where struct inet_diag_sockid lies in an answer.
 	diagAnswerIDAt = 4
 	diagIDBytes    = 48
+	// diagBuffer is of a size that the allocator has at hand; the kernel makes
+	// as many datagrams as it needs.
+	diagBuffer = 16 << 10
 )
 
 // connectedStates are those of a connection that somebody else may take part
@@ -37,16 +40,18 @@ const connectedStates = 1<<unix.BPF_TCP_ESTABLISHED | 1<<unix.BPF_TCP_SYN_SENT |
 // Connections that begin and end in this machine stay: both ends were copied
 // with it, and agree.
 //
-// It needs the kernel module tcp_diag.
+// It needs the kernel module tcp_diag. It must not be called twice at a time.
 func (m *Machine) CloseConnections() (int, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
-	if err != nil {
-		return 0, fmt.Errorf("open socket diagnosis: %w", err)
+	if m.diag < 0 {
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+		if err != nil {
+			return 0, fmt.Errorf("open socket diagnosis: %w", err)
+		}
+		m.diag = fd
 	}
-	defer unix.Close(fd)
 	closed := 0
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		found, err := connectionsOf(fd, family)
+		found, err := connectionsOf(m.diag, family)
 		if err != nil {
 			return closed, err
 		}
@@ -54,7 +59,7 @@ func (m *Machine) CloseConnections() (int, error) {
 			if c.inside() || slices.Contains(m.ownPorts, c.localPort()) {
 				continue
 			}
-			err := diagRequest(fd, sockDestroy, unix.NLM_F_ACK, family, c.id, func(connection) {})
+			err := diagRequest(m.diag, sockDestroy, unix.NLM_F_ACK, family, c.id, func(connection) {})
 			// ENOENT: it has ended by itself meanwhile.
 			if err != nil && !errors.Is(err, unix.ENOENT) {
 				return closed, fmt.Errorf("close a connection: %w", err)
@@ -109,7 +114,7 @@ func diagRequest(fd int, kind, flags uint16, family byte, id []byte, visit func(
 	if err := unix.Sendto(fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return err
 	}
-	buf := make([]byte, 32<<10)
+	buf := make([]byte, diagBuffer)
 	for {
 		n, _, err := unix.Recvfrom(fd, buf, 0)
 		if errors.Is(err, unix.EINTR) {

@@ -1,11 +1,9 @@
 package boot
 
 import (
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +12,7 @@ import (
 )
 
 // Identity writes who the machine is into the root file system and the kernel.
+// Its methods must not be called at the same time.
 //
 // The files in /etc that say so are links to a file system in memory, made when
 // a machine is configured for the first time. To change them costs no write to
@@ -22,92 +21,23 @@ import (
 //
 // What is in memory goes with a snapshot of it, and is lost with a disk used
 // alone: hosts then begins with localhost again.
-type Identity struct{ root string }
+type Identity struct {
+	seed                             string // of systemd, below the root
+	hostname, hosts, resolv, machine ownFile
+	// others is hosts without our lines for the host's name, as put last.
+	others string
+}
 
 // NewIdentity returns an Identity for the system rooted at root ("/").
-func NewIdentity(root string) *Identity { return &Identity{root: root} }
-
-// ownDir is where the files that links in /etc name lie, below the root.
-const ownDir = "run/wrenn/etc"
-
-// maxIdentityFile bounds what is read of a file that programs may have written.
-const maxIdentityFile = 1 << 20
-
-func (i *Identity) etc(name string) string { return filepath.Join(i.root, "etc", name) }
-func (i *Identity) own(name string) string { return filepath.Join(i.root, ownDir, name) }
-
-// put makes content what /etc/name holds.
-func (i *Identity) put(name, content string, mode uint32) error {
-	if err := rewrite(i.own(name), content, mode); err != nil {
-		return err
+func NewIdentity(root string) *Identity {
+	return &Identity{
+		seed:     filepath.Join(root, "var/lib/systemd/random-seed"),
+		hostname: newOwnFile(root, "hostname", 0o644),
+		hosts:    newOwnFile(root, "hosts", 0o644),
+		resolv:   newOwnFile(root, "resolv.conf", 0o644),
+		machine:  newOwnFile(root, "machine-id", 0o444),
 	}
-	link := "../" + ownDir + "/" + name
-	if target, err := os.Readlink(i.etc(name)); err == nil && target == link {
-		return nil
-	}
-	return replaceByLink(i.etc(name), link)
 }
-
-// replaceByLink makes path a link to target. Programs see what was there, or
-// the link.
-func replaceByLink(path, target string) error {
-	made := path + ".wrenn-link"
-	if err := os.Remove(made); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if err := os.Symlink(target, made); err != nil {
-		return err
-	}
-	return os.Rename(made, path)
-}
-
-// rewrite makes content that of the file at path, in place: it may be mounted
-// elsewhere too. Where that is no file any more, it becomes one.
-func rewrite(path, content string, mode uint32) error {
-	err := overwrite(path, content, mode)
-	if err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(path); err != nil {
-		return err
-	}
-	return overwrite(path, content, mode)
-}
-
-// overwrite writes before it cuts, so that no reader finds an empty file. It
-// waits for no pipe and follows no link.
-func overwrite(path, content string, mode uint32) error {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, mode)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	defer unix.Close(fd)
-	if _, err := unix.Pwrite(fd, []byte(content), 0); err != nil {
-		return &os.PathError{Op: "write", Path: path, Err: err}
-	}
-	return unix.Ftruncate(fd, int64(len(content)))
-}
-
-// read returns what /etc/name holds, or nothing.
-func (i *Identity) read(name string) (string, error) {
-	fd, err := unix.Open(i.etc(name), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ELOOP) {
-		return "", nil
-	}
-	if err != nil {
-		return "", &os.PathError{Op: "open", Path: i.etc(name), Err: err}
-	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxIdentityFile))
-	return string(b), err
-}
-
-// ownLine marks the lines in /etc/hosts that are ours to replace.
-const ownLine = "# wrenn"
 
 // SetHostname implements rpc.Identity.
 func (i *Identity) SetHostname(name string) error {
@@ -118,18 +48,24 @@ func (i *Identity) SetHostname(name string) error {
 }
 
 func (i *Identity) writeHostname(name string) error {
-	if err := i.put("hostname", name+"\n", 0o644); err != nil {
+	if err := i.hostname.put(name + "\n"); err != nil {
 		return err
 	}
-	have, err := i.read("hosts")
-	if err != nil {
-		return err
+	if !i.hosts.untouched() {
+		have, err := i.hosts.read()
+		if err != nil {
+			return err
+		}
+		i.others = otherHosts(have)
 	}
-	return i.put("hosts", hostsWith(have, name), 0o644)
+	return i.hosts.put(i.others + "127.0.1.1\t" + name + " " + ownLine + "\n")
 }
 
-// hostsWith returns the hosts file have with name in it, and localhost.
-func hostsWith(have, name string) string {
+// ownLine marks the lines in /etc/hosts that are ours to replace.
+const ownLine = "# wrenn"
+
+// otherHosts returns the hosts file have without our lines, and with localhost.
+func otherHosts(have string) string {
 	var out strings.Builder
 	localhost := false
 	for line := range strings.Lines(have) {
@@ -145,33 +81,32 @@ func hostsWith(have, name string) string {
 	if !localhost {
 		out.WriteString("127.0.0.1\tlocalhost " + ownLine + "\n")
 	}
-	out.WriteString("127.0.1.1\t" + name + " " + ownLine + "\n")
 	return out.String()
 }
 
 // SetNameservers implements rpc.Identity.
 func (i *Identity) SetNameservers(addresses []string) error {
-	var out strings.Builder
+	content := ""
 	for _, a := range addresses {
-		out.WriteString("nameserver " + a + "\n")
+		content += "nameserver " + a + "\n"
 	}
-	return i.put("resolv.conf", out.String(), 0o644)
+	return i.resolv.put(content)
 }
 
 // Renew implements rpc.Identity. The kernel's boot id cannot be changed: a
 // file is mounted over it.
 func (i *Identity) Renew() error {
-	var machine, boot [16]byte
-	_, _ = rand.Read(machine[:]) // never fails, see crypto/rand
-	_, _ = rand.Read(boot[:])
-	if err := i.put("machine-id", hex.EncodeToString(machine[:])+"\n", 0o444); err != nil {
+	var random [32]byte
+	if n, err := unix.Getrandom(random[:], 0); err != nil || n != len(random) {
+		return errors.Join(errors.New("draw a machine id"), err)
+	}
+	if err := i.machine.put(hex.EncodeToString(random[:16]) + "\n"); err != nil {
 		return err
 	}
-	seed := filepath.Join(i.root, "var/lib/systemd/random-seed")
-	if err := unix.Unlink(seed); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
-		return &os.PathError{Op: "remove", Path: seed, Err: err}
+	if err := unix.Unlink(i.seed); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
+		return &os.PathError{Op: "remove", Path: i.seed, Err: err}
 	}
-	return coverBootID(uuid(boot))
+	return coverBootID(uuid([16]byte(random[16:])))
 }
 
 // uuid formats b as a random UUID (RFC 9562, version 4).
@@ -192,7 +127,8 @@ func coverBootID(id string) error {
 		return err
 	}
 	// It is mounted already but for the first time.
-	if now, err := os.ReadFile(bootIDPath); err == nil && strings.TrimSpace(string(now)) == id {
+	var under, over unix.Stat_t
+	if unix.Stat(bootIDPath, &under) == nil && unix.Stat(bootIDCover, &over) == nil && under.Dev == over.Dev && under.Ino == over.Ino {
 		return nil
 	}
 	if err := unix.Mount(bootIDCover, bootIDPath, "", unix.MS_BIND, ""); err != nil {

@@ -167,7 +167,7 @@ func (i *Init) start(args []string) error {
 	defer cgroup.Close()
 	i.agent, err = syscall.ForkExec("/proc/self/exe", append([]string{"wrenn-guest"}, args...), &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", StartEnv + "=" + strconv.Itoa(i.starts)},
+		Env:   []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "GODEBUG=" + agentRuntime, StartEnv + "=" + strconv.Itoa(i.starts)},
 		Files: []uintptr{i.console.Fd(), i.console.Fd(), i.console.Fd(), i.memory.file.Fd(), i.disk.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(cgroup.Fd())},
 	})
@@ -176,6 +176,14 @@ func (i *Init) start(args []string) error {
 	}
 	return nil
 }
+
+// agentRuntime are settings of the agent's Go runtime. In a clone under software
+// emulation all that runs for the first time is dear, and what runs again and
+// again keeps a processor from its rest. No loop of the agent's is so tight that
+// only a signal could interrupt it; the number of processors never changes, so
+// that it need not be looked up each second; and a stack that has grown in the
+// template shall not have to grow again in each clone.
+const agentRuntime = "asyncpreemptoff=1,updatemaxprocs=0,gcshrinkstackoff=1"
 
 // StartEnv names the variable that counts the agents of one boot from 1.
 const StartEnv = "WRENN_AGENT_START"

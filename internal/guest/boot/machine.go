@@ -27,12 +27,15 @@ type Machine struct {
 	// ownPorts are those that the agent listens on.
 	ownPorts []uint16
 	release  string
+	// diag is a socket to the kernel's socket diagnosis, or -1; it is kept for
+	// the clones to come.
+	diag int
 }
 
 // NewMachine returns a Machine whose writable disk is mounted at disk and whose
 // agent listens on ownPorts.
 func NewMachine(disk *os.File, ownPorts ...uint16) *Machine {
-	return &Machine{disk: disk, ownPorts: ownPorts, release: kernelRelease()}
+	return &Machine{disk: disk, ownPorts: ownPorts, release: kernelRelease(), diag: -1}
 }
 
 // Reseed credits entropy to the kernel's generator and makes it draw a new key

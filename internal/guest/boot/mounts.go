@@ -75,7 +75,7 @@ func mountRoot() (disk *os.File, err error) {
 	}
 	// redirect_dir lets directories of the image be renamed, as programs expect.
 	data := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,redirect_dir=on", lowerDir, upper, work)
-	if err := (mount{"overlay", newRoot, "overlay", 0, data}).do(); err != nil {
+	if err := (mount{"overlay", newRoot, "overlay", unix.MS_NOATIME, data}).do(); err != nil {
 		return nil, err
 	}
 	disk, err = os.Open(diskDir)

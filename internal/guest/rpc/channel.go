@@ -22,8 +22,8 @@ func (s *Server) ServeChannel(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	var served sync.WaitGroup
-	defer served.Wait()
+	w := workers{server: s, next: make(chan net.Conn)}
+	defer w.running.Wait()
 	defer cancel() // before the wait: it is what ends them
 	bounded := newBoundedListener(l)
 	for {
@@ -35,11 +35,42 @@ func (s *Server) ServeChannel(ctx context.Context, l net.Listener) error {
 			}
 			return nil
 		case err == nil:
-			served.Go(func() { s.serveConn(ctx, conn) })
+			w.serve(ctx, conn)
 		case passing(err):
 			rest(ctx, acceptPause)
 		default:
 			return err
+		}
+	}
+}
+
+// workers are the goroutines that serve connections. One that has nothing to do
+// waits for the next: its stack has grown already, which in a clone it would
+// have to do again.
+type workers struct {
+	server  *Server
+	next    chan net.Conn
+	running sync.WaitGroup
+}
+
+// serve has conn served, by a worker that waits or by a new one.
+func (w *workers) serve(ctx context.Context, conn net.Conn) {
+	select {
+	case w.next <- conn:
+	default:
+		w.running.Go(func() { w.work(ctx, conn) })
+	}
+}
+
+// work serves connections until ctx ends. There are never more workers than
+// there were connections at once.
+func (w *workers) work(ctx context.Context, conn net.Conn) {
+	for {
+		w.server.serveConn(ctx, conn)
+		select {
+		case conn = <-w.next:
+		case <-ctx.Done():
+			return
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
@@ -129,9 +130,8 @@ func (c *configuration) identify(context.Context) error {
 func (c *configuration) settle(context.Context) error {
 	accounts, msg := c.server.accounts, c.msg
 	for _, u := range msg.GetUsers() {
-		want := filesystem.User{Name: u.GetName(), UID: u.GetUid(), GID: u.GetGid(), Home: u.GetHome(), Shell: u.GetShell()}
-		if err := accounts.Ensure(want); err != nil {
-			return fmt.Errorf("ensure user: %w", err)
+		if err := c.server.ensure(filesystem.User{Name: u.GetName(), UID: u.GetUid(), GID: u.GetGid(), Home: u.GetHome(), Shell: u.GetShell()}); err != nil {
+			return err
 		}
 	}
 	c.next = settings{
@@ -153,6 +153,24 @@ func (c *configuration) settle(context.Context) error {
 		}
 	}
 	return errStep(c.server.state.save(c.next), "settings_failed", "keep settings")
+}
+
+// ensure makes a user exist, once: what a sandbox's owner does to it afterwards
+// is theirs, and a clone need not look.
+func (s *Server) ensure(want filesystem.User) error {
+	known := slices.ContainsFunc(s.ensured, func(u filesystem.User) bool {
+		return u.Name == want.Name && u.UID == want.UID && u.GID == want.GID && u.Home == want.Home && u.Shell == want.Shell
+	})
+	if known {
+		return nil
+	}
+	if err := s.accounts.Ensure(want); err != nil {
+		return fmt.Errorf("ensure user: %w", err)
+	}
+	if len(s.ensured) < maxUsers {
+		s.ensured = append(s.ensured, want)
+	}
+	return nil
 }
 
 // rootUser always exists, also where no account file names it.

@@ -3,7 +3,6 @@ package rpc
 import (
 	"io"
 	"net"
-	"net/netip"
 	"sync"
 )
 
@@ -62,12 +61,9 @@ func (b *boundedListener) give(count *int) {
 
 // fromSelf reports whether both ends of conn are on this machine.
 func fromSelf(conn net.Conn) bool {
-	remote, err1 := netip.ParseAddrPort(conn.RemoteAddr().String())
-	local, err2 := netip.ParseAddrPort(conn.LocalAddr().String())
-	if err1 != nil || err2 != nil {
-		return false
-	}
-	return remote.Addr().IsLoopback() || remote.Addr().Unmap() == local.Addr().Unmap()
+	remote, ok1 := conn.RemoteAddr().(*net.TCPAddr)
+	local, ok2 := conn.LocalAddr().(*net.TCPAddr)
+	return ok1 && ok2 && (remote.IP.IsLoopback() || remote.IP.Equal(local.IP))
 }
 
 // countedConn gives its place back when it is closed.
