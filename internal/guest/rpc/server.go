@@ -63,6 +63,9 @@ type Server struct {
 	// pending are the settings of a Configure that holds, until Release. It is
 	// owned by whoever has the turn.
 	pending *settings
+	// ensured are the users that Configure has made exist; whoever holds turn
+	// owns it.
+	ensured []filesystem.User
 }
 
 // NewServer returns a sealed server, or an open one if c.Vault holds the
