@@ -185,6 +185,12 @@ func (m *Manager) refill() {
 // short. What ends the wait calls refill.
 func (m *Manager) fillPools(ctx context.Context) {
 	for {
+		rest := time.NewTimer(refillRest)
+		select {
+		case <-rest.C:
+		case <-ctx.Done():
+			rest.Stop()
+		}
 		made, err := m.fillOne(ctx)
 		if err != nil && ctx.Err() == nil {
 			m.log.WarnContext(ctx, "a warm clone could not be made; creates restore until the next one is", "error", err)
@@ -200,6 +206,10 @@ func (m *Manager) fillPools(ctx context.Context) {
 		return
 	}
 }
+
+// refillRest lies before each clone, so that a sandbox that has just been
+// started has the CPU for its first command.
+const refillRest = 250 * time.Millisecond
 
 // fillOne makes one clone of the first kind that has too few.
 func (m *Manager) fillOne(ctx context.Context) (made bool, err error) {
@@ -257,7 +267,12 @@ func (m *machine) warmUp(ctx context.Context, dir snapshotDir) error {
 		}},
 		{StepPoolDisk, m.copyDisk},
 		{StepPoolNetwork, m.makeNetwork},
-		{StepPoolCgroup, m.makeCgroup},
+		{StepPoolCgroup, func(ctx context.Context) error {
+			if err := m.makeCgroup(ctx); err != nil {
+				return err
+			}
+			return m.group.Background(true)
+		}},
 		{StepPoolVMM, m.restoreBase},
 		{StepPoolGuest, func(ctx context.Context) error {
 			if err := m.wakeGuest(ctx); err != nil {
@@ -266,7 +281,7 @@ func (m *machine) warmUp(ctx context.Context, dir snapshotDir) error {
 			return m.configure(ctx, renewal{identity: true, token: randomToken()})
 		}},
 		{StepPoolWarm, m.exercise},
-		{StepPoolReady, func(context.Context) error { return nil }},
+		{StepPoolReady, func(context.Context) error { return m.group.Background(false) }},
 	} {
 		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
 		err := m.step(ctx, s.name, s.do)
@@ -280,9 +295,9 @@ func (m *machine) warmUp(ctx context.Context, dir snapshotDir) error {
 
 // poolRounds is how often a warm clone does what sandboxes do first: under
 // software emulation code is slow until it has been translated.
-const poolRounds = 3
+const poolRounds = 6
 
-// exercise runs a command, and what a create will do.
+// exercise runs a command, and does what a create will do, again and again.
 func (m *machine) exercise(ctx context.Context) error {
 	ctx, stop := m.untilExit(ctx)
 	defer stop()
@@ -290,10 +305,11 @@ func (m *machine) exercise(ctx context.Context) error {
 		if err := m.runQuietly(ctx, []string{"/bin/sh", "-c", "true"}); err != nil {
 			return err
 		}
-		if err := m.configure(ctx, renewal{identity: true, token: randomToken()}); err != nil {
+		if err := m.configure(ctx, renewal{token: randomToken()}); err != nil {
 			return err
 		}
 	}
+	m.rec.Hygiene.NewIdentity = true // see StepPoolGuest, which would have failed
 	return nil
 }
 
@@ -363,7 +379,14 @@ func (m *machine) assign(ctx context.Context) error {
 	err := m.step(ctx, StepCreateConfigure, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, assignTimeout)
 		defer cancel()
-		return m.configure(ctx, renewal{identity: true, token: randomToken()})
+		// Its machine id and boot id were made new when it was warmed up, and
+		// nobody has seen them.
+		fresh := m.rec.Hygiene.NewIdentity
+		err := m.configure(ctx, renewal{token: randomToken()})
+		if err == nil {
+			m.rec.Hygiene.NewIdentity = fresh
+		}
+		return err
 	})
 	if err != nil {
 		return err

@@ -198,6 +198,30 @@ func TestLimitsAreSet(t *testing.T) {
 	}
 }
 
+func TestBackgroundIsALowWeight(t *testing.T) {
+	m := openManager(t)
+	g := create(t, m, "background", Limits{CPUs: 1})
+	path, normal := filepath.Join(g.unified, "cpu.weight"), "100"
+	if dir := g.v1["cpu"]; dir != "" {
+		path, normal = filepath.Join(dir, "cpu.shares"), "1024"
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		t.Skip("no control group has a say in CPU here")
+	}
+	for _, on := range []bool{true, false, true} {
+		if err := g.Background(on); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if isNormal := strings.TrimSpace(string(got)) == normal; isNormal == on {
+			t.Errorf("background %t: %s is %s", on, path, got)
+		}
+	}
+}
+
 func TestSweepKeepsWhatIsWanted(t *testing.T) {
 	m := openManager(t)
 	create(t, m, "wanted", Limits{})
@@ -223,7 +247,7 @@ func TestWithoutControlGroupsNothingHappens(t *testing.T) {
 	if m.Kind() != None || g.Dir() != nil || g.OOMKilled() {
 		t.Errorf("kind %s, dir %v, oom %v", m.Kind(), g.Dir(), g.OOMKilled())
 	}
-	if err := errors.Join(g.Add(os.Getpid()), g.Kill(t.Context()), g.Remove()); err != nil {
+	if err := errors.Join(g.Add(os.Getpid()), g.Background(true), g.Kill(t.Context()), g.Remove()); err != nil {
 		t.Error(err)
 	}
 	if _, err := m.Sweep(t.Context(), func(string) bool { return false }); err != nil {

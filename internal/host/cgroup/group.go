@@ -134,6 +134,34 @@ func (g *Group) Add(pid int) error {
 	return nil
 }
 
+// Weights of a group against its siblings, as cpu.weight of cgroup v2 counts
+// them; v1 counts in cpu.shares, of which 1024 are a weight of 100.
+const (
+	weightNormal     = 100
+	weightBackground = 5
+	sharesPerWeight  = 1024.0 / weightNormal
+)
+
+// Background has the group's processes wait for those of other groups where
+// CPU is short, or ends that. Where no group has a say in CPU it does nothing.
+func (g *Group) Background(on bool) error {
+	weight := weightNormal
+	if on {
+		weight = weightBackground
+	}
+	var err error
+	switch {
+	case g.v1["cpu"] != "":
+		err = write(g.v1["cpu"], "cpu.shares", strconv.Itoa(int(float64(weight)*sharesPerWeight)))
+	case g.unified != "":
+		err = write(g.unified, "cpu.weight", strconv.Itoa(weight))
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return fault.Wrap(err, fault.HostFailed, "cgroup_weight_failed", "the weight of a VM's control group cannot be set")
+}
+
 // OOMKilled reports whether the kernel has ever killed a process of the group
 // because the group was out of memory.
 func (g *Group) OOMKilled() bool {
