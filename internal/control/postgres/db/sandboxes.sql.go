@@ -169,24 +169,28 @@ UPDATE sandboxes SET
     started_at       = coalesce($1, started_at),
     source           = coalesce($2, source),
     hygiene          = coalesce($3, hygiene),
-    lifetime_ends_at = $4
-WHERE id = $5 AND generation = $6 AND state = 'running'
+    lifetime_ends_at = CASE WHEN lifetime_sec = $4 THEN $5 ELSE lifetime_ends_at END
+WHERE id = $6 AND generation = $7 AND state = 'running'
 `
 
 type LearnSandboxParams struct {
 	StartedAt      *time.Time
 	Source         *string
 	Hygiene        []byte
+	LifetimeSec    int32
 	LifetimeEndsAt *time.Time
 	ID             string
 	Generation     int64
 }
 
+// LearnSandbox takes the end of a lifetime only of a host that keeps the
+// lifetime of the row: it may have been changed since the host spoke.
 func (q *Queries) LearnSandbox(ctx context.Context, arg LearnSandboxParams) error {
 	_, err := q.db.Exec(ctx, learnSandbox,
 		arg.StartedAt,
 		arg.Source,
 		arg.Hygiene,
+		arg.LifetimeSec,
 		arg.LifetimeEndsAt,
 		arg.ID,
 		arg.Generation,

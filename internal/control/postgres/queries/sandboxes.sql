@@ -48,12 +48,14 @@ WHERE id = @id AND generation = @generation AND state = @from_state
        ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
 RETURNING *;
 
+-- LearnSandbox takes the end of a lifetime only of a host that keeps the
+-- lifetime of the row: it may have been changed since the host spoke.
 -- name: LearnSandbox :exec
 UPDATE sandboxes SET
     started_at       = coalesce(sqlc.narg('started_at'), started_at),
     source           = coalesce(sqlc.narg('source'), source),
     hygiene          = coalesce(sqlc.narg('hygiene'), hygiene),
-    lifetime_ends_at = sqlc.narg('lifetime_ends_at')
+    lifetime_ends_at = CASE WHEN lifetime_sec = @lifetime_sec THEN sqlc.narg('lifetime_ends_at') ELSE lifetime_ends_at END
 WHERE id = @id AND generation = @generation AND state = 'running';
 
 -- name: SetSandboxClocks :one
