@@ -242,7 +242,9 @@ func TestForkOfDeadControlPlane(t *testing.T) {
 	snap := control.Snapshot{
 		ID: "left", Kind: control.KindFork, Status: control.SnapshotCreating, Of: parent.Ref(), HostID: b.host.id, Spec: parent.Spec,
 	}
-	if _, err := b.store.InsertFork(t.Context(), snap, nil); err != nil {
+	child := parent
+	child.ID, child.State = sandbox.NewID(), sandbox.Pending
+	if _, err := b.store.InsertFork(t.Context(), snap, []control.Sandbox{child}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.host.CreateSnapshot(t.Context(), parent.Ref(), snap.ID, control.KindFork); err != nil {
