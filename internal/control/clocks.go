@@ -65,7 +65,7 @@ func (s *Service) tellClocks(ctx context.Context, row Sandbox, change TimeoutCha
 	if view.State != ViewRunning || view.Ref != row.Ref() {
 		return row, nil
 	}
-	if err := s.store.Learn(ctx, row.Ref(), view.Facts); err != nil {
+	if err := s.store.Learn(ctx, view); err != nil {
 		return Sandbox{}, err
 	}
 	return s.store.Get(ctx, row.ID)
@@ -167,7 +167,7 @@ func (s *Service) learn(ctx context.Context, p pair) error {
 	if !newsIn(p.row, p.view) {
 		return nil
 	}
-	return s.store.Learn(ctx, p.row.Ref(), p.view.Facts)
+	return s.store.Learn(ctx, *p.view)
 }
 
 // newsIn reports whether view has facts that row has not. It is pure. Times
@@ -180,7 +180,8 @@ func newsIn(row *Sandbox, view *View) bool {
 	if row.LifetimeEndsAt != nil {
 		known = *row.LifetimeEndsAt
 	}
-	if !view.Facts.LifetimeEndsAt.Truncate(time.Microsecond).Equal(known) {
+	same := row.Spec.Lifetime == view.Spec.Lifetime
+	if same && !view.Facts.LifetimeEndsAt.Truncate(time.Microsecond).Equal(known) {
 		return true
 	}
 	h := view.Facts.Hygiene

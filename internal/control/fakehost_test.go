@@ -31,6 +31,8 @@ type fakeHost struct {
 	snaps         map[sandbox.SnapshotID]*control.SnapshotView
 	// said are the changes of clocks that it was told.
 	said []control.TimeoutChange
+	// eager takes the beginning of an upload before it looks at the state.
+	eager bool
 	// count is how often each command acted.
 	count map[string]int
 }
@@ -275,6 +277,11 @@ func (h *fakeHost) Exec(ctx context.Context, ref sandbox.Ref, e control.Exec, si
 }
 
 func (h *fakeHost) WriteFile(ctx context.Context, ref sandbox.Ref, _ control.WriteFile, content io.Reader) (int64, error) {
+	if h.eager {
+		if _, err := content.Read(make([]byte, 1)); err != nil {
+			return 0, err
+		}
+	}
 	if _, err := h.do(ctx, "write", ref, func() (control.View, error) {
 		_, err := h.in(ref, control.ViewRunning)
 		return control.View{}, err

@@ -42,9 +42,10 @@ type Rows interface {
 	// SetClocks is a compare-and-set of the clocks of a row, as Move is of its
 	// state.
 	SetClocks(ctx context.Context, c ClockChange) (row Sandbox, won bool, err error)
-	// Learn writes what a host says of the incarnation ref, if it is the one
-	// that the row says runs.
-	Learn(ctx context.Context, ref sandbox.Ref, f Facts) error
+	// Learn writes the facts of a machine that runs, if the row says so too.
+	// The end of its lifetime is taken only if the host keeps the lifetime
+	// that the row has.
+	Learn(ctx context.Context, v View) error
 }
 
 // Upkeep is what the loops need beside Rows.

@@ -30,8 +30,19 @@ type bundle struct {
 type movesStore struct {
 	control.Store
 	moves chan control.Move
+	// gets tells of each row that was read by its id.
+	gets chan sandbox.ID
 	// dead is the state to which no row can be moved.
 	dead sandbox.State
+}
+
+func (s *movesStore) Get(ctx context.Context, id sandbox.ID) (control.Sandbox, error) {
+	row, err := s.Store.Get(ctx, id)
+	select {
+	case s.gets <- id:
+	default:
+	}
+	return row, err
 }
 
 func (s *movesStore) Move(ctx context.Context, m control.Move) (control.Sandbox, bool, error) {
@@ -59,7 +70,7 @@ func setup(t *testing.T, change ...func(*control.Config)) *bundle {
 		f(&cfg)
 	}
 	host := newFakeHost("h1")
-	store := &movesStore{Store: pgtest.Open(t), moves: make(chan control.Move, 64)}
+	store := &movesStore{Store: pgtest.Open(t), moves: make(chan control.Move, 64), gets: make(chan sandbox.ID, 64)}
 	s, err := control.New(cfg, store, newFakeFleet(host), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

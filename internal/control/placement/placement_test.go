@@ -47,17 +47,27 @@ func TestChoose(t *testing.T) {
 	demand := func(f func(*sandbox.Spec)) placement.Demand {
 		return small(func(d *placement.Demand) { f(&d.Spec) })
 	}
+	on := func(id string) placement.Demand {
+		return small(func(d *placement.Demand) { d.HostID = id })
+	}
 	for name, c := range map[string]struct {
 		demand placement.Demand
 		hosts  []placement.Host
 		want   string // the id of a host, or the reason of an error
 		says   string
 	}{
-		"none":             {small(), nil, "host_unreachable", ""},
-		"never heard of":   {small(), []placement.Host{{ID: "a"}}, "host_unreachable", ""},
-		"down":             {small(), []placement.Host{usual("a", down)}, "host_unreachable", ""},
-		"one down":         {small(), []placement.Host{usual("a", down), usual("b")}, "b", ""},
-		"draining":         {small(), []placement.Host{usual("a", drained)}, "no_capacity", ""},
+		"none":           {small(), nil, "host_unreachable", ""},
+		"never heard of": {small(), []placement.Host{{ID: "a"}}, "host_unreachable", ""},
+		"down":           {small(), []placement.Host{usual("a", down)}, "host_unreachable", ""},
+		"one down":       {small(), []placement.Host{usual("a", down), usual("b")}, "b", ""},
+		"draining":       {small(), []placement.Host{usual("a", drained)}, "no_capacity", ""},
+		"its host":       {on("b"), []placement.Host{usual("a"), usual("b", half)}, "b", ""},
+		"its host has no such image": {on("b"), []placement.Host{
+			usual("a"), usual("b", func(h *placement.Host) { h.Templates = nil }),
+		}, "b", ""},
+		"its host is full": {on("b"), []placement.Host{usual("a"), usual("b", full)}, "no_capacity", ""},
+		"its host is down": {on("b"), []placement.Host{usual("a"), usual("b", down)}, "host_unreachable", ""},
+		"its host is gone": {on("b"), []placement.Host{usual("a")}, "host_unreachable", ""},
 		"memory full":      {small(), []placement.Host{usual("a", full)}, "no_capacity", "512 MB"},
 		"shrunk":           {small(), []placement.Host{usual("a", shrunk)}, "no_capacity", ""},
 		"cpus full":        {small(), []placement.Host{usual("a", busy)}, "no_capacity", ""},
@@ -118,11 +128,12 @@ func TestChoiceCanTakeIt(t *testing.T) {
 		}
 		d := small(func(d *placement.Demand) {
 			d.MultiTenant = rapid.Bool().Draw(t, "tenants")
+			d.HostID = rapid.SampledFrom([]string{"", "0", "1"}).Draw(t, "host")
 			d.Spec.VCPUs = rapid.IntRange(1, 5).Draw(t, "vcpus")
 			d.Spec.MemoryMB = rapid.IntRange(64, 2048).Draw(t, "memory")
 		})
 		can := func(h placement.Host) bool {
-			return h.Reachable && !h.Draining && (h.MultiTenant || !d.MultiTenant) &&
+			return (d.HostID == "" || d.HostID == h.ID) && h.Reachable && !h.Draining && (h.MultiTenant || !d.MultiTenant) &&
 				d.Spec.ValidateFor(h.Limits) == nil && h.FreeMemoryMB >= d.Spec.MemoryMB && h.FreeVCPUs >= d.Spec.VCPUs
 		}
 		any := false

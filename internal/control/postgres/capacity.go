@@ -2,9 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/postgres/db"
@@ -45,31 +42,27 @@ func (s *Store) Usage(ctx context.Context) (map[string]control.Capacity, error) 
 	return out, nil
 }
 
-// takeCapacity locks the host until the transaction ends and fails with
-// NoCapacity unless need is free on it.
-func takeCapacity(ctx context.Context, q *db.Queries, hostID string, need control.Capacity) error {
-	host, err := q.LockHost(ctx, hostID)
-	if errors.Is(err, pgx.ErrNoRows) {
+// noRoom says why no row could be inserted on a host.
+func noRoom(ctx context.Context, q *db.Queries, hostID string) error {
+	known, err := q.HostExists(ctx, hostID)
+	switch {
+	case err != nil:
+		return faultOf(err)
+	case !known:
 		return fault.New(fault.NoCapacity, control.ReasonHostNotRecorded, "the host is not ready yet; try again later")
-	}
-	if err != nil {
-		return err
-	}
-	held, err := q.HeldOnHost(ctx, db.HeldOnHostParams{HostID: hostID, Holding: holding})
-	if err != nil {
-		return err
-	}
-	if held.Vcpus+int64(need.VCPUs) > int64(host.CapacityVcpus) ||
-		held.MemoryMb+int64(need.MemoryMB) > int64(host.CapacityMemoryMb) {
+	default:
 		return noCapacity()
 	}
-	return nil
 }
 
-// checkCapacity is takeCapacity after a row has been written in the same
-// transaction: the sum, with that row, must not exceed what the host has.
+// checkCapacity fails with NoCapacity when a host carries more than it can,
+// with what the transaction has just written, and locks it until the end.
 func checkCapacity(ctx context.Context, q *db.Queries, hostID string) error {
-	return takeCapacity(ctx, q, hostID, control.Capacity{})
+	enough, err := q.TakeCapacity(ctx, db.TakeCapacityParams{HostID: hostID, Holding: holding})
+	if err == nil && !enough {
+		return noCapacity()
+	}
+	return err
 }
 
 func noCapacity() error {

@@ -11,14 +11,20 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// insertParams returns the columns of a new row.
-func insertParams(row control.Sandbox) (db.InsertSandboxParams, error) {
+// insertParams returns the columns of new rows, of which there is at least one
+// and which differ in their ids alone.
+func insertParams(rows []control.Sandbox) (db.InsertSandboxesParams, error) {
+	row, n := rows[0], int64(len(rows))
 	metadata, err := metadataJSON(row.Metadata)
 	if err != nil {
-		return db.InsertSandboxParams{}, err
+		return db.InsertSandboxesParams{}, err
 	}
-	return db.InsertSandboxParams{
-		ID: string(row.ID), Generation: int64(row.Generation), State: string(row.State),
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = string(r.ID)
+	}
+	return db.InsertSandboxesParams{
+		Ids: ids, Generation: int64(row.Generation), State: string(row.State),
 		Template: row.Spec.Template, Vcpus: int32(row.Spec.VCPUs),
 		MemoryMb: int32(row.Spec.MemoryMB), DiskMb: int32(row.Spec.DiskMB),
 		TimeoutSec: seconds(row.Spec.Timeout), LifetimeSec: seconds(row.Spec.Lifetime),
@@ -26,6 +32,7 @@ func insertParams(row control.Sandbox) (db.InsertSandboxParams, error) {
 		MinIsolation: string(row.Spec.MinIsolation), Metadata: metadata,
 		HostID: row.HostID, Acceleration: row.Acceleration, Isolation: string(row.Isolation),
 		SnapshotID: string(row.SnapshotID), ParentID: string(row.ParentID),
+		OnHost: row.HostID, NeedVcpus: n * int64(row.Spec.VCPUs), NeedMemoryMb: n * int64(row.Spec.MemoryMB), Holding: holding,
 	}, nil
 }
 

@@ -15,58 +15,42 @@ import (
 
 // Insert implements control.Store.
 func (s *Store) Insert(ctx context.Context, row control.Sandbox) (control.Sandbox, error) {
-	params, err := insertParams(row)
+	rows, err := insert(ctx, s.q, []control.Sandbox{row})
 	if err != nil {
 		return control.Sandbox{}, err
 	}
-	var stored db.Sandbox
-	err = s.inTx(ctx, func(q *db.Queries) error {
-		need := control.Capacity{VCPUs: row.Spec.VCPUs, MemoryMB: row.Spec.MemoryMB}
-		if err := takeCapacity(ctx, q, row.HostID, need); err != nil {
-			return err
-		}
-		stored, err = q.InsertSandbox(ctx, params)
-		return err
-	})
-	if err != nil {
-		return control.Sandbox{}, err
-	}
-	return fromRow(stored)
+	return rows[0], nil
 }
 
 // InsertFork implements control.Store.
 func (s *Store) InsertFork(ctx context.Context, snap control.Snapshot, rows []control.Sandbox) ([]control.Sandbox, error) {
-	var need control.Capacity
-	for _, row := range rows {
-		need.VCPUs += row.Spec.VCPUs
-		need.MemoryMB += row.Spec.MemoryMB
-	}
-	inserted := make([]control.Sandbox, 0, len(rows))
+	var inserted []control.Sandbox
 	err := s.inTx(ctx, func(q *db.Queries) error {
-		if err := takeCapacity(ctx, q, snap.HostID, need); err != nil {
+		var err error
+		if inserted, err = insert(ctx, q, rows); err != nil {
 			return err
 		}
-		if _, err := insertSnapshot(ctx, q, snap); err != nil {
-			return err
-		}
-		for _, row := range rows {
-			params, err := insertParams(row)
-			if err != nil {
-				return err
-			}
-			stored, err := q.InsertSandbox(ctx, params)
-			if err != nil {
-				return err
-			}
-			row, err := fromRow(stored)
-			if err != nil {
-				return err
-			}
-			inserted = append(inserted, row)
-		}
-		return nil
+		_, err = insertSnapshot(ctx, q, snap)
+		return err
 	})
 	return inserted, err
+}
+
+// insert writes rows that differ in their ids alone, by one statement, which
+// also takes their capacity.
+func insert(ctx context.Context, q *db.Queries, rows []control.Sandbox) ([]control.Sandbox, error) {
+	params, err := insertParams(rows)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := q.InsertSandboxes(ctx, params)
+	if err != nil {
+		return nil, faultOf(err)
+	}
+	if len(stored) == 0 {
+		return nil, noRoom(ctx, q, params.HostID)
+	}
+	return fromRows(stored)
 }
 
 // Get implements control.Store.
@@ -173,14 +157,16 @@ func (s *Store) SetClocks(ctx context.Context, c control.ClockChange) (control.S
 }
 
 // Learn implements control.Store.
-func (s *Store) Learn(ctx context.Context, ref sandbox.Ref, f control.Facts) error {
+func (s *Store) Learn(ctx context.Context, v control.View) error {
+	f := v.Facts
 	hygiene, err := hygieneJSON(f.Hygiene)
 	if err != nil {
 		return err
 	}
 	return faultOf(s.q.LearnSandbox(ctx, db.LearnSandboxParams{
-		ID: string(ref.ID), Generation: int64(ref.Generation), Hygiene: hygiene, Source: optional(f.Source),
-		StartedAt: optionalTime(f.StartedAt), LifetimeEndsAt: optionalTime(f.LifetimeEndsAt),
+		ID: string(v.Ref.ID), Generation: int64(v.Ref.Generation), Hygiene: hygiene, Source: optional(f.Source),
+		LifetimeSec: seconds(v.Spec.Lifetime),
+		StartedAt:   optionalTime(f.StartedAt), LifetimeEndsAt: optionalTime(f.LifetimeEndsAt),
 	}))
 }
 

@@ -55,7 +55,7 @@ func TestRouterAndDocumentAgree(t *testing.T) {
 	if want := documented(); !slices.Equal(routed, want) {
 		t.Errorf("router and document differ:\nrouter   %s\ndocument %s", routed, want)
 	}
-	if len(routed) < 12 {
+	if len(routed) < 24 {
 		t.Errorf("only %d routes were compared", len(routed))
 	}
 }
@@ -68,7 +68,9 @@ func TestEveryFaultIsDocumented(t *testing.T) {
 		if kind == fault.Canceled {
 			continue // nobody sees it
 		}
-		for _, op := range []string{"createSandbox", "execCommand", "uploadFile", "downloadFile"} {
+		for _, op := range []string{
+			"createSandbox", "execCommand", "uploadFile", "downloadFile", "forkSandbox", "createSnapshot", "setTimeout",
+		} {
 			if operation(t, op).Responses.Status(status) == nil {
 				t.Errorf("%s: %d (%s) is not documented", op, status, kind)
 			}
@@ -106,6 +108,13 @@ func TestDocumentSaysTheLimits(t *testing.T) {
 		{"CreateSandboxRequest", "memory_mb", sandbox.DefaultMemoryMB, sandbox.MinMemoryMB, sandbox.MaxMemoryMB},
 		{"CreateSandboxRequest", "disk_mb", sandbox.DefaultDiskMB, sandbox.MinDiskMB, sandbox.MaxDiskMB},
 		{"CreateSandboxRequest", "timeout_sec", sandbox.DefaultTimeoutSec, 0, sandbox.MaxTimeoutSec},
+		{"CreateSandboxRequest", "lifetime_sec", 0, 0, sandbox.MaxTimeoutSec},
+		{"TimeoutRequest", "timeout_sec", nil, 0, sandbox.MaxTimeoutSec},
+		{"TimeoutRequest", "lifetime_sec", nil, 0, sandbox.MaxTimeoutSec},
+		{"TimeoutRequest", "extend_sec", nil, 1, sandbox.MaxTimeoutSec},
+		{"ForkRequest", "timeout_sec", nil, 0, sandbox.MaxTimeoutSec},
+		{"ForkRequest", "lifetime_sec", nil, 0, sandbox.MaxTimeoutSec},
+		{"ForkRequest", "count", 1, 1, control.MaxForks},
 		{"ExecRequest", "timeout_sec", DefaultExecTimeoutSec, 1, MaxExecTimeoutSec},
 	} {
 		p := prop(c.schema, c.field)
@@ -118,6 +127,9 @@ func TestDocumentSaysTheLimits(t *testing.T) {
 	}
 	if got := *prop("CreateSandboxRequest", "metadata").MaxProps; got != control.MaxMetadataEntries {
 		t.Errorf("metadata.maxProperties is %d", got)
+	}
+	if got := *prop("CreateSnapshotRequest", "name").MaxLength; got != control.MaxSnapshotName {
+		t.Errorf("name.maxLength is %d", got)
 	}
 	if got := prop("CreateSandboxRequest", "template").Default; got != sandbox.DefaultTemplate {
 		t.Errorf("template's default is %v", got)
@@ -145,6 +157,15 @@ func TestDocumentSaysTheEnums(t *testing.T) {
 		}
 		sameSet(t, "status", enum, want)
 	}
+	actions := []any{string(sandbox.TimeoutDestroy), string(sandbox.TimeoutPause)}
+	for _, schema := range []string{"CreateSandboxRequest", "Sandbox", "Clocks", "TimeoutRequest", "ForkRequest"} {
+		sameSet(t, schema+".on_timeout", schemas[schema].Value.Properties["on_timeout"].Value.Enum, actions)
+	}
+	var snapshotStatuses []any
+	for _, s := range control.SnapshotStatuses() {
+		snapshotStatuses = append(snapshotStatuses, string(s))
+	}
+	sameSet(t, "snapshot status", schemas["Snapshot"].Value.Properties["status"].Value.Enum, snapshotStatuses)
 	sameSet(t, "isolation", schemas["Isolation"].Value.Enum, []any{string(sandbox.IsolationProcess), string(sandbox.IsolationHardware)})
 }
 

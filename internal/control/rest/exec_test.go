@@ -101,7 +101,8 @@ func TestExecCollects(t *testing.T) {
 			if got.outputJSON != c.want {
 				t.Errorf("got %+v, want %+v", got.outputJSON, c.want)
 			}
-			if got.ExitCode != c.result.ExitCode || (got.Signal != nil) != (c.result.Signal != "") || got.Cmd != "x" || !strings.Contains(path, got.SandboxID) {
+			if got.ExitCode != c.result.ExitCode || (got.Signal != nil) != (c.result.Signal != "") || got.Cmd != "x" ||
+				!strings.Contains(path, got.SandboxID) || got.TimeoutSec != DefaultExecTimeoutSec {
 				t.Errorf("got %s", a.body)
 			}
 		})

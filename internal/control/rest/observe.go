@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -81,9 +82,13 @@ func (s *server) logAccess(r *http.Request, rec *recorder, took time.Duration) {
 		slog.Int64("bytes", rec.bytes),
 	}
 	if rc := chi.RouteContext(r.Context()); rc != nil {
-		attrs = append(attrs, slog.String("route", rc.RoutePattern()))
+		route, key := rc.RoutePattern(), "sandbox"
+		if strings.HasPrefix(route, "/v1/snapshots/") {
+			key = "snapshot"
+		}
+		attrs = append(attrs, slog.String("route", route))
 		if id, err := sandbox.ParseID(rc.URLParam("id")); err == nil {
-			attrs = append(attrs, slog.String("sandbox", string(id)))
+			attrs = append(attrs, slog.String(key, string(id)))
 		}
 	}
 	if q.principal != "" {

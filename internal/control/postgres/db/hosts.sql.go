@@ -40,43 +40,15 @@ func (q *Queries) HeldByHost(ctx context.Context, holding []string) ([]HeldByHos
 	return items, nil
 }
 
-const heldOnHost = `-- name: HeldOnHost :one
-SELECT coalesce(sum(vcpus), 0)::bigint AS vcpus, coalesce(sum(memory_mb), 0)::bigint AS memory_mb
-FROM sandboxes WHERE host_id = $1 AND ended_at IS NULL AND state = ANY ($2::text[])
+const hostExists = `-- name: HostExists :one
+SELECT EXISTS (SELECT FROM hosts WHERE id = $1)
 `
 
-type HeldOnHostParams struct {
-	HostID  string
-	Holding []string
-}
-
-type HeldOnHostRow struct {
-	Vcpus    int64
-	MemoryMb int64
-}
-
-func (q *Queries) HeldOnHost(ctx context.Context, arg HeldOnHostParams) (HeldOnHostRow, error) {
-	row := q.db.QueryRow(ctx, heldOnHost, arg.HostID, arg.Holding)
-	var i HeldOnHostRow
-	err := row.Scan(&i.Vcpus, &i.MemoryMb)
-	return i, err
-}
-
-const lockHost = `-- name: LockHost :one
-SELECT capacity_vcpus, capacity_memory_mb FROM hosts WHERE id = $1 FOR UPDATE
-`
-
-type LockHostRow struct {
-	CapacityVcpus    int32
-	CapacityMemoryMb int32
-}
-
-// LockHost makes whoever takes capacity on a host wait for whoever does already.
-func (q *Queries) LockHost(ctx context.Context, id string) (LockHostRow, error) {
-	row := q.db.QueryRow(ctx, lockHost, id)
-	var i LockHostRow
-	err := row.Scan(&i.CapacityVcpus, &i.CapacityMemoryMb)
-	return i, err
+func (q *Queries) HostExists(ctx context.Context, id string) (bool, error) {
+	row := q.db.QueryRow(ctx, hostExists, id)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
 }
 
 const saveHost = `-- name: SaveHost :exec
@@ -109,4 +81,29 @@ func (q *Queries) SaveHost(ctx context.Context, arg SaveHostParams) error {
 		arg.Isolation,
 	)
 	return err
+}
+
+const takeCapacity = `-- name: TakeCapacity :one
+SELECT coalesce(take_capacity($1::text, $2::bigint, $3::bigint, $4::text[]), false)::boolean AS enough
+`
+
+type TakeCapacityParams struct {
+	HostID   string
+	Vcpus    int64
+	MemoryMb int64
+	Holding  []string
+}
+
+// TakeCapacity makes whoever takes capacity on a host wait for whoever does
+// already. It is false when there is no such host, too.
+func (q *Queries) TakeCapacity(ctx context.Context, arg TakeCapacityParams) (bool, error) {
+	row := q.db.QueryRow(ctx, takeCapacity,
+		arg.HostID,
+		arg.Vcpus,
+		arg.MemoryMb,
+		arg.Holding,
+	)
+	var enough bool
+	err := row.Scan(&enough)
+	return enough, err
 }

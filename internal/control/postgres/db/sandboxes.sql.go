@@ -74,20 +74,23 @@ func (q *Queries) GetSandbox(ctx context.Context, id string) (Sandbox, error) {
 	return i, err
 }
 
-const insertSandbox = `-- name: InsertSandbox :one
+const insertSandboxes = `-- name: InsertSandboxes :many
 INSERT INTO sandboxes (
     id, generation, state, template, vcpus, memory_mb, disk_mb, timeout_sec,
     min_isolation, metadata, host_id, acceleration, isolation,
     lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id
-) VALUES (
-    $1, $2, $3, $4, $5, $6, $7, $8,
-    $9, $10, $11, $12, $13,
-    $14, $15, $16, $17, $18
-) RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene
+)
+SELECT
+    unnest($1::text[]), $2::bigint, $3::text, $4::text, $5::integer, $6::integer,
+    $7::integer, $8::integer, $9::text, $10::jsonb, $11::text,
+    $12::text, $13::text, $14::integer, $15::text, $16::boolean,
+    $17::text, $18::text
+WHERE take_capacity($19::text, $20::bigint, $21::bigint, $22::text[])
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene
 `
 
-type InsertSandboxParams struct {
-	ID           string
+type InsertSandboxesParams struct {
+	Ids          []string
 	Generation   int64
 	State        string
 	Template     string
@@ -105,11 +108,17 @@ type InsertSandboxParams struct {
 	AutoResume   bool
 	SnapshotID   string
 	ParentID     string
+	OnHost       string
+	NeedVcpus    int64
+	NeedMemoryMb int64
+	Holding      []string
 }
 
-func (q *Queries) InsertSandbox(ctx context.Context, arg InsertSandboxParams) (Sandbox, error) {
-	row := q.db.QueryRow(ctx, insertSandbox,
-		arg.ID,
+// InsertSandboxes writes a row for each id, all alike, or none where its host
+// cannot carry what they need together.
+func (q *Queries) InsertSandboxes(ctx context.Context, arg InsertSandboxesParams) ([]Sandbox, error) {
+	rows, err := q.db.Query(ctx, insertSandboxes,
+		arg.Ids,
 		arg.Generation,
 		arg.State,
 		arg.Template,
@@ -127,41 +136,58 @@ func (q *Queries) InsertSandbox(ctx context.Context, arg InsertSandboxParams) (S
 		arg.AutoResume,
 		arg.SnapshotID,
 		arg.ParentID,
+		arg.OnHost,
+		arg.NeedVcpus,
+		arg.NeedMemoryMb,
+		arg.Holding,
 	)
-	var i Sandbox
-	err := row.Scan(
-		&i.ID,
-		&i.Generation,
-		&i.State,
-		&i.StopReason,
-		&i.Message,
-		&i.Template,
-		&i.Vcpus,
-		&i.MemoryMb,
-		&i.DiskMb,
-		&i.TimeoutSec,
-		&i.MinIsolation,
-		&i.Metadata,
-		&i.HostID,
-		&i.GuestIp,
-		&i.HostIp,
-		&i.Acceleration,
-		&i.Isolation,
-		&i.CreatedAt,
-		&i.StartedAt,
-		&i.LastActiveAt,
-		&i.UpdatedAt,
-		&i.EndedAt,
-		&i.LifetimeSec,
-		&i.LifetimeEndsAt,
-		&i.OnTimeout,
-		&i.AutoResume,
-		&i.SnapshotID,
-		&i.ParentID,
-		&i.Source,
-		&i.Hygiene,
-	)
-	return i, err
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Sandbox
+	for rows.Next() {
+		var i Sandbox
+		if err := rows.Scan(
+			&i.ID,
+			&i.Generation,
+			&i.State,
+			&i.StopReason,
+			&i.Message,
+			&i.Template,
+			&i.Vcpus,
+			&i.MemoryMb,
+			&i.DiskMb,
+			&i.TimeoutSec,
+			&i.MinIsolation,
+			&i.Metadata,
+			&i.HostID,
+			&i.GuestIp,
+			&i.HostIp,
+			&i.Acceleration,
+			&i.Isolation,
+			&i.CreatedAt,
+			&i.StartedAt,
+			&i.LastActiveAt,
+			&i.UpdatedAt,
+			&i.EndedAt,
+			&i.LifetimeSec,
+			&i.LifetimeEndsAt,
+			&i.OnTimeout,
+			&i.AutoResume,
+			&i.SnapshotID,
+			&i.ParentID,
+			&i.Source,
+			&i.Hygiene,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const learnSandbox = `-- name: LearnSandbox :exec
@@ -169,24 +195,28 @@ UPDATE sandboxes SET
     started_at       = coalesce($1, started_at),
     source           = coalesce($2, source),
     hygiene          = coalesce($3, hygiene),
-    lifetime_ends_at = $4
-WHERE id = $5 AND generation = $6 AND state = 'running'
+    lifetime_ends_at = CASE WHEN lifetime_sec = $4 THEN $5 ELSE lifetime_ends_at END
+WHERE id = $6 AND generation = $7 AND state = 'running'
 `
 
 type LearnSandboxParams struct {
 	StartedAt      *time.Time
 	Source         *string
 	Hygiene        []byte
+	LifetimeSec    int32
 	LifetimeEndsAt *time.Time
 	ID             string
 	Generation     int64
 }
 
+// LearnSandbox takes the end of a lifetime only of a host that keeps the
+// lifetime of the row: it may have been changed since the host spoke.
 func (q *Queries) LearnSandbox(ctx context.Context, arg LearnSandboxParams) error {
 	_, err := q.db.Exec(ctx, learnSandbox,
 		arg.StartedAt,
 		arg.Source,
 		arg.Hygiene,
+		arg.LifetimeSec,
 		arg.LifetimeEndsAt,
 		arg.ID,
 		arg.Generation,

@@ -266,8 +266,8 @@ func (q *Queries) MoveSnapshot(ctx context.Context, arg MoveSnapshotParams) (Sna
 }
 
 const nameTemplate = `-- name: NameTemplate :one
-UPDATE snapshots SET template_name = $1
-WHERE id = $2 AND kind = 'named' AND (status = 'ready' OR $1 IS NULL)
+UPDATE snapshots SET template_name = $1::text
+WHERE id = $2 AND kind = 'named' AND (status = 'ready' OR $1::text IS NULL)
 RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at
 `
 

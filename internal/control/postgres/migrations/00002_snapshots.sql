@@ -46,7 +46,31 @@ ALTER TABLE sandboxes
     ADD COLUMN source           text    NOT NULL DEFAULT '',
     ADD COLUMN hygiene          jsonb;
 
+-- take_capacity locks a host until the transaction ends and reports whether it
+-- can carry so much more; null when there is no such host. Being volatile, it
+-- sums up what is there once the lock is held, not when its caller began.
+-- +goose StatementBegin
+CREATE FUNCTION take_capacity(host text, need_vcpus bigint, need_memory_mb bigint, holding text[]) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    total  hosts%ROWTYPE;
+    enough boolean;
+BEGIN
+    SELECT * INTO total FROM hosts WHERE id = host FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    SELECT coalesce(sum(vcpus), 0) + need_vcpus <= total.capacity_vcpus
+       AND coalesce(sum(memory_mb), 0) + need_memory_mb <= total.capacity_memory_mb
+    INTO enough
+    FROM sandboxes WHERE host_id = host AND ended_at IS NULL AND state = ANY (holding);
+    RETURN enough;
+END
+$$;
+-- +goose StatementEnd
+
 -- +goose Down
+DROP FUNCTION take_capacity;
 ALTER TABLE sandboxes
     DROP COLUMN lifetime_sec, DROP COLUMN lifetime_ends_at, DROP COLUMN on_timeout, DROP COLUMN auto_resume,
     DROP COLUMN snapshot_id, DROP COLUMN parent_id, DROP COLUMN source, DROP COLUMN hygiene;

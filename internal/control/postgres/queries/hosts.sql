@@ -6,13 +6,13 @@ ON CONFLICT (id) DO UPDATE SET
     agent_version = excluded.agent_version, driver = excluded.driver,
     acceleration = excluded.acceleration, isolation = excluded.isolation, seen_at = now();
 
--- LockHost makes whoever takes capacity on a host wait for whoever does already.
--- name: LockHost :one
-SELECT capacity_vcpus, capacity_memory_mb FROM hosts WHERE id = @id FOR UPDATE;
+-- TakeCapacity makes whoever takes capacity on a host wait for whoever does
+-- already. It is false when there is no such host, too.
+-- name: TakeCapacity :one
+SELECT coalesce(take_capacity(@host_id::text, @vcpus::bigint, @memory_mb::bigint, @holding::text[]), false)::boolean AS enough;
 
--- name: HeldOnHost :one
-SELECT coalesce(sum(vcpus), 0)::bigint AS vcpus, coalesce(sum(memory_mb), 0)::bigint AS memory_mb
-FROM sandboxes WHERE host_id = @host_id AND ended_at IS NULL AND state = ANY (@holding::text[]);
+-- name: HostExists :one
+SELECT EXISTS (SELECT FROM hosts WHERE id = @id);
 
 -- name: HeldByHost :many
 SELECT host_id, sum(vcpus)::bigint AS vcpus, sum(memory_mb)::bigint AS memory_mb

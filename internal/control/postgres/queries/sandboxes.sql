@@ -1,13 +1,18 @@
--- name: InsertSandbox :one
+-- InsertSandboxes writes a row for each id, all alike, or none where its host
+-- cannot carry what they need together.
+-- name: InsertSandboxes :many
 INSERT INTO sandboxes (
     id, generation, state, template, vcpus, memory_mb, disk_mb, timeout_sec,
     min_isolation, metadata, host_id, acceleration, isolation,
     lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id
-) VALUES (
-    @id, @generation, @state, @template, @vcpus, @memory_mb, @disk_mb, @timeout_sec,
-    @min_isolation, @metadata, @host_id, @acceleration, @isolation,
-    @lifetime_sec, @on_timeout, @auto_resume, @snapshot_id, @parent_id
-) RETURNING *;
+)
+SELECT
+    unnest(@ids::text[]), @generation::bigint, @state::text, @template::text, @vcpus::integer, @memory_mb::integer,
+    @disk_mb::integer, @timeout_sec::integer, @min_isolation::text, @metadata::jsonb, @host_id::text,
+    @acceleration::text, @isolation::text, @lifetime_sec::integer, @on_timeout::text, @auto_resume::boolean,
+    @snapshot_id::text, @parent_id::text
+WHERE take_capacity(@on_host::text, @need_vcpus::bigint, @need_memory_mb::bigint, @holding::text[])
+RETURNING *;
 
 -- name: GetSandbox :one
 SELECT * FROM sandboxes WHERE id = @id;
@@ -48,12 +53,14 @@ WHERE id = @id AND generation = @generation AND state = @from_state
        ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
 RETURNING *;
 
+-- LearnSandbox takes the end of a lifetime only of a host that keeps the
+-- lifetime of the row: it may have been changed since the host spoke.
 -- name: LearnSandbox :exec
 UPDATE sandboxes SET
     started_at       = coalesce(sqlc.narg('started_at'), started_at),
     source           = coalesce(sqlc.narg('source'), source),
     hygiene          = coalesce(sqlc.narg('hygiene'), hygiene),
-    lifetime_ends_at = sqlc.narg('lifetime_ends_at')
+    lifetime_ends_at = CASE WHEN lifetime_sec = @lifetime_sec THEN sqlc.narg('lifetime_ends_at') ELSE lifetime_ends_at END
 WHERE id = @id AND generation = @generation AND state = 'running';
 
 -- name: SetSandboxClocks :one

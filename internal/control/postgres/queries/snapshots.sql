@@ -47,8 +47,8 @@ WHERE id = @id AND status = ANY (@from_statuses::text[])
 RETURNING *;
 
 -- name: NameTemplate :one
-UPDATE snapshots SET template_name = sqlc.narg('template_name')
-WHERE id = @id AND kind = 'named' AND (status = 'ready' OR sqlc.narg('template_name') IS NULL)
+UPDATE snapshots SET template_name = sqlc.narg('template_name')::text
+WHERE id = @id AND kind = 'named' AND (status = 'ready' OR sqlc.narg('template_name')::text IS NULL)
 RETURNING *;
 
 -- name: MeasureSnapshot :exec
