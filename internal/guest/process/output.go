@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,10 @@ type source struct {
 	file *os.File // non-blocking, so that deadlines work
 }
 
+// chunks are the buffers of pumps. They are most of what a short command would
+// otherwise leave to the garbage collector.
+var chunks = sync.Pool{New: func() any { return new([pipeChunk]byte) }}
+
 func (s source) chunk() int {
 	if s.kind == Terminal {
 		return terminalChunk
@@ -35,7 +40,9 @@ func (s source) chunk() int {
 // pump publishes what s yields until its end, or until the deadline that the
 // end of the main process sets. It reports whether the stream is still open.
 func (s source) pump(h *hub) (open bool) {
-	buf := make([]byte, s.chunk())
+	chunk := chunks.Get().(*[pipeChunk]byte)
+	defer chunks.Put(chunk)
+	buf := chunk[:s.chunk()]
 	for {
 		n, err := s.file.Read(buf)
 		if n > 0 {

@@ -67,52 +67,60 @@ type dataFrames struct {
 	ended   bool
 }
 
-// next makes left positive, or returns io.EOF after End.
-func (d *dataFrames) next() error {
+// next makes left positive. After End, and only then, it reports false without
+// an error: a connection that ends makes no whole file.
+func (d *dataFrames) next() (more bool, err error) {
 	c := d.channel
 	if !d.begun {
 		d.begun = true
 		if err := c.send(guestwire.Answer, nil); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if d.ended {
-		return io.EOF
+		return false, nil
 	}
 	if err := c.awaitData(d.ctx); err != nil || d.left > 0 {
-		return err
+		return d.left > 0, err
 	}
 	t, n, err := c.reader.Header()
 	switch {
 	case err != nil:
-		return d.broken(err)
+		return false, d.broken(err)
 	case t == guestwire.End && n == 0:
 		d.ended = true
-		return io.EOF
+		return false, nil
 	case t != guestwire.Data || n == 0 || n > guestwire.MaxData:
-		return errors.Join(errHangUp, errBody(guestwire.ErrMalformed))
+		return false, d.broken(guestwire.ErrMalformed)
 	}
 	d.left = n
-	return nil
+	return true, nil
 }
 
-// broken classifies a failed read: the epoch's end comes as a timeout.
+// broken classifies a failed read: the epoch's end comes as a timeout. The
+// result is never io.EOF, which readers take for the end of the content.
 func (d *dataFrames) broken(err error) error {
 	if d.ctx.Err() != nil {
 		return context.Cause(d.ctx)
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
 	}
 	return errors.Join(errHangUp, errBody(err))
 }
 
 // Read implements io.Reader.
 func (d *dataFrames) Read(p []byte) (int, error) {
-	if err := d.next(); err != nil {
+	more, err := d.next()
+	if err != nil {
 		return 0, err
+	}
+	if !more {
+		return 0, io.EOF
 	}
 	b := d.channel.reader.Buffered(min(d.left, len(p)))
 	n := copy(p, b)
 	if n == 0 {
-		var err error
 		if n, err = d.channel.conn.Read(p[:min(d.left, len(p))]); err != nil {
 			return 0, d.broken(err)
 		}
@@ -125,9 +133,7 @@ func (d *dataFrames) Read(p []byte) (int, error) {
 // file (splice(2)), past this process.
 func (d *dataFrames) WriteTo(w io.Writer) (written int64, err error) {
 	for {
-		if err := d.next(); errors.Is(err, io.EOF) {
-			return written, nil
-		} else if err != nil {
+		if more, err := d.next(); err != nil || !more {
 			return written, err
 		}
 		n, err := d.move(w)

@@ -79,6 +79,7 @@ func (m *machine) Save(b []byte) error {
 type guest struct {
 	t       *testing.T
 	machine *machine
+	server  *Server // the one served last
 	base    string
 	home    string
 	user    string
@@ -111,6 +112,7 @@ func (g *guest) serve(m *machine) {
 		Processes: table, Accounts: filesystem.NewAccounts("/"), Kernel: m, Identity: m, Freezer: m, Vault: m,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test",
 	})
+	g.server = server
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx, listener) }()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
@@ -44,6 +45,9 @@ func (s *Server) quiesce(ctx context.Context, msg *guestv1.QuiesceRequest) (*gue
 func (s *Server) freeze(ctx context.Context, sync bool) (frozen int, err error) {
 	frozen, err = s.freezer.Freeze(ctx)
 	if err == nil && sync {
+		// Such a snapshot has time, and many machines may be made of it: they
+		// shall not have to collect this one's garbage.
+		debug.FreeOSMemory()
 		err = s.kernel.Sync()
 	}
 	if err == nil {
