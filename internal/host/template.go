@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -202,8 +203,8 @@ func moveInto(from, to snapshotDir) error {
 	return syncDir(filepath.Dir(string(to)))
 }
 
-// current reports whether a template snapshot would be used for the spec it
-// was made for.
+// current reports whether a template snapshot can be used for the spec it was
+// made for. There may be several: agents may share a directory.
 func (m *Manager) current(t snapshotDir) bool {
 	mf, err := manifestOf(t)
 	if err != nil {
@@ -214,5 +215,5 @@ func (m *Manager) current(t snapshotDir) bool {
 		return false
 	}
 	key, print := m.templateKey(mf.Spec, img)
-	return m.findTemplate(key, print) == t
+	return strings.HasPrefix(filepath.Base(string(t)), key+".") && vmm.CheckFingerprint(mf.Kind, print) == nil
 }

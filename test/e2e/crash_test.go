@@ -43,7 +43,7 @@ func setScene(t *testing.T, c *client.Client, dir string) *scene {
 }
 
 // pauseBegun begins a pause and returns when it is in the middle of it: the
-// directory of the snapshot is there.
+// directory of the pause is there.
 func pauseBegun(t *testing.T, c *client.Client, dir, id string) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
@@ -52,7 +52,7 @@ func pauseBegun(t *testing.T, c *client.Client, dir, id string) <-chan error {
 		done <- err
 	}()
 	eventually(t, "the snapshot is begun", func() bool {
-		found, _ := filepath.Glob(filepath.Join(dir, "host", "s", id, "snap-*"))
+		found, _ := filepath.Glob(filepath.Join(dir, "host", "s", id, "pause-*"))
 		return len(found) > 0
 	})
 	return done

@@ -24,6 +24,8 @@ func nothingLeft(t testing.TB, dir, name string) {
 	for _, pattern := range []string{
 		dir + "/host/s/*", // disks, snapshots, journals
 		dir + "/host/b/*", // template snapshots being made
+		dir + "/host/n/*", // snapshots; see destroyAll
+		dir + "/host/n/.*",
 		"/run/netns/" + name + "-*",
 		"/sys/class/net/" + name + "-*",
 		"/sys/fs/cgroup/" + name,

@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -32,7 +34,12 @@ func startUp(t *testing.T, args ...string) *server {
 // startUpIn is startUp in a directory that the caller has made.
 func startUpIn(t *testing.T, dir string, args ...string) *server {
 	t.Helper()
-	s := &server{dir: dir, args: append(args, "--network", networkRange())}
+	// Without warm clones, unless args ask for them: refilling takes CPU from
+	// all that run at once here.
+	s := &server{dir: dir, args: append([]string{"--network", networkRange()}, args...)}
+	if !slices.Contains(args, "--pool") {
+		s.args = append(s.args, "--pool", "0")
+	}
 	t.Cleanup(func() { s.end(t) })
 	s.start(t)
 	return s
@@ -92,6 +99,18 @@ func destroyAll(t *testing.T, c *client.Client, dir string) {
 		}
 		if err := c.Destroy(ctx, sb.ID); err != nil {
 			t.Errorf("destroy %s: %v", sb.ID, err)
+		}
+	}
+	for snap, err := range c.AllSnapshots(ctx, client.SnapshotOptions{}) {
+		if err != nil {
+			t.Errorf("list the snapshots to be deleted: %v", err)
+			return
+		}
+		if snap.TemplateName != nil {
+			err = c.RemoveTemplate(ctx, snap.ID)
+		}
+		if err = errors.Join(err, c.DeleteSnapshot(ctx, snap.ID)); err != nil {
+			t.Errorf("delete snapshot %s: %v", snap.ID, err)
 		}
 	}
 	eventually(t, "the host has no sandboxes", func() bool {
