@@ -39,6 +39,7 @@ func (s *Service) Fork(ctx context.Context, id sandbox.ID, f Fork) (Forked, erro
 	if err != nil {
 		return Forked{}, err
 	}
+	s.loads.add(parent.HostID, Capacity{VCPUs: f.Count * spec.VCPUs, MemoryMB: f.Count * spec.MemoryMB})
 	work, cancelWork := context.WithTimeout(ctx, s.cfg.ForkTimeout)
 	defer cancelWork()
 	defer s.dropSnapshot(ctx, host, snap.ID)
