@@ -19,7 +19,7 @@ func (a *App) forkCmd() *cobra.Command {
 		Short: "Copy a sandbox with its memory and processes",
 		Long: "Make copies of a running or paused sandbox with its memory, processes and disk, and print their ids. It stands\n" +
 			"still for a moment and is not changed. What no flag names the copies have from it.",
-		Example: "  wrenn fork $id\n  for child in $(wrenn fork --count 10 $id); do wrenn exec $child -- ./work & done",
+		Example: "  wrenn fork $id\n  for child in $(wrenn fork --count 10 $id); do wrenn exec $child -- ./job & done",
 		Args:    args(1, 1, "the ID of a sandbox"),
 	}
 	flags := cmd.Flags()

@@ -34,53 +34,61 @@ func (a *App) getCmd() *cobra.Command {
 }
 
 func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
-	t := newTable(a.io.Out)
-	line := func(name, value string) {
-		if value != "" {
-			t.row(name+":", value)
-		}
-	}
-	when := func(name string, at *time.Time) {
-		if at != nil {
-			line(name, fmt.Sprintf("%s (%s ago)", at.UTC().Format(time.RFC3339), showAge(now.Sub(*at))))
-		}
-	}
-	line("id", sb.ID)
-	line("status", sb.Status)
-	known := func(name string, value *string) {
-		if value != nil {
-			line(name, *value)
-		}
-	}
-	known("reason", sb.StopReason)
-	known("message", sb.Message)
-	line("template", sb.Template)
-	line("size", fmt.Sprintf("%d CPUs, %s memory, %s disk", sb.VCPUs, showMemory(sb.MemoryMB), showMemory(sb.DiskMB)))
-	line("ends", showLimit(sb, now))
+	lines := []line{{"id", sb.ID}, {"status", sb.Status}, {"reason", deref(sb.StopReason)}, {"message", deref(sb.Message)}}
+	lines = append(lines,
+		line{"template", sb.Template},
+		line{"size", fmt.Sprintf("%d CPUs, %s memory, %s disk", sb.VCPUs, showMemory(sb.MemoryMB), showMemory(sb.DiskMB))},
+		line{"ends", showLimit(sb, now)})
 	if sb.EndedAt == nil {
-		for _, l := range clockLines(sb.Clocks, now) {
-			line(l.name, l.value)
-		}
+		lines = append(lines, clockLines(sb.Clocks, now)...)
 	}
-	known("snapshot", sb.SnapshotID)
-	known("forked from", sb.ParentID)
-	known("made by", sb.Source)
-	line("host", sb.HostID)
-	line("runs on", sb.Acceleration)
-	line("isolation", sb.Isolation)
-	line("guest ip", sb.GuestIP)
-	line("host ip", sb.HostIP)
-	when("created", &sb.CreatedAt)
-	when("started", sb.StartedAt)
-	when("last used", sb.LastActiveAt)
-	when("ended", sb.EndedAt)
-	for _, l := range hygieneLines(sb.Hygiene) {
-		line(l.name, l.value)
-	}
+	lines = append(lines,
+		line{"snapshot", deref(sb.SnapshotID)},
+		line{"forked from", deref(sb.ParentID)},
+		line{"made by", deref(sb.Source)},
+		line{"host", sb.HostID},
+		line{"runs on", sb.Acceleration},
+		line{"isolation", sb.Isolation},
+		line{"guest ip", sb.GuestIP},
+		line{"host ip", sb.HostIP},
+		line{"created", showWhen(&sb.CreatedAt, now)},
+		line{"started", showWhen(sb.StartedAt, now)},
+		line{"last used", showWhen(sb.LastActiveAt, now)},
+		line{"ended", showWhen(sb.EndedAt, now)})
+	lines = append(lines, hygieneLines(sb.Hygiene)...)
 	for _, name := range slices.Sorted(maps.Keys(sb.Metadata)) {
-		line("metadata "+name, sb.Metadata[name])
+		lines = append(lines, line{"metadata " + name, sb.Metadata[name]})
+	}
+	return a.printLines(lines)
+}
+
+// line is one line of what is shown of a sandbox. Without a value it is left
+// out.
+type line struct{ name, value string }
+
+func (a *App) printLines(lines []line) error {
+	t := newTable(a.io.Out)
+	for _, l := range lines {
+		if l.value != "" {
+			t.row(l.name+":", l.value)
+		}
 	}
 	return t.flush()
+}
+
+// showWhen says when something was; "" for never.
+func showWhen(at *time.Time, now time.Time) string {
+	if at == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s (%s ago)", at.UTC().Format(time.RFC3339), showAge(now.Sub(*at)))
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 func showLimit(sb client.Sandbox, now time.Time) string {

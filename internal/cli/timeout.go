@@ -44,17 +44,10 @@ func (a *App) timeoutCmd() *cobra.Command {
 		if a.json {
 			return a.printJSON(clocks)
 		}
-		t := newTable(a.io.Out)
-		for _, line := range clockLines(*clocks, time.Now()) {
-			t.row(line.name+":", line.value)
-		}
-		return t.flush()
+		return a.printLines(clockLines(*clocks, time.Now()))
 	}
 	return cmd
 }
-
-// line is one line of what is shown of a sandbox.
-type line struct{ name, value string }
 
 // clockLines show c.
 func clockLines(c client.Clocks, now time.Time) []line {

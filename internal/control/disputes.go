@@ -22,7 +22,7 @@ type openDisputes struct {
 // fork.
 func newOpenDisputes(cfg Config) *openDisputes {
 	return &openDisputes{
-		sandboxes: newDisputes(cfg.Grace),
+		sandboxes: newDisputes(cfg.Grace, cfg.ForkTimeout+cfg.Grace),
 		snapshots: &snapshotDisputes{grace: cfg.Grace, fork: cfg.ForkTimeout + cfg.Grace},
 	}
 }
@@ -35,39 +35,59 @@ func newOpenDisputes(cfg Config) *openDisputes {
 // Invariants: a dispute is in since only while every pass has seen it, in the
 // same states and generations. One goroutine uses it.
 type disputes struct {
-	grace time.Duration
-	since map[dispute]time.Time
+	// grace is for what one command explains, fork for a child of a fork that
+	// waits for its turn.
+	grace, fork time.Duration
+	since       map[dispute]period
 }
 
-func newDisputes(grace time.Duration) *disputes { return &disputes{grace: grace} }
+// period is since when a dispute has been seen, and how long it is left alone.
+type period struct {
+	first time.Time
+	grace time.Duration
+}
+
+// left is how much of the grace is left; it is over at zero.
+func (p period) left(now time.Time) time.Duration { return p.grace - now.Sub(p.first) }
+
+func newDisputes(grace, fork time.Duration) *disputes { return &disputes{grace: grace, fork: fork} }
 
 // next takes a pass's pairs and reports for each if it has been in dispute for
-// the grace period.
+// its grace.
 func (d *disputes) next(pairs []pair, now time.Time) []bool {
-	since := make(map[dispute]time.Time)
+	since := make(map[dispute]period)
 	lasting := make([]bool, len(pairs))
 	for i, p := range pairs {
 		if decide(p.row, p.view).act == actNone {
 			continue
 		}
 		key := dispute{p.id(), p.rowState(), p.viewState()}
-		first, ok := d.since[key]
+		seen, ok := d.since[key]
 		if !ok {
-			first = now
+			seen = period{first: now, grace: d.graceOf(p)}
 		}
-		since[key] = first
-		lasting[i] = now.Sub(first) >= d.grace
+		since[key] = seen
+		lasting[i] = seen.left(now) <= 0
 	}
 	d.since = since
 	return lasting
 }
 
-// due returns how long it is until the next grace period ends; zero if none is
+// graceOf returns how long p is left alone. The children of a fork have their
+// rows from its beginning, but only a few are started at a time.
+func (d *disputes) graceOf(p pair) time.Duration {
+	if p.view == nil && p.row.State == sandbox.Pending && p.row.ParentID != "" {
+		return d.fork
+	}
+	return d.grace
+}
+
+// due returns how long it is until the next grace ends; zero if none is
 // running. One that has ended already is left to the regular interval.
 func (d *disputes) due(now time.Time) time.Duration {
 	var next time.Duration
-	for _, first := range d.since {
-		left := d.grace - now.Sub(first)
+	for _, seen := range d.since {
+		left := seen.left(now)
 		if left > 0 && (next == 0 || left < next) {
 			next = left
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 func TestDisputes(t *testing.T) {
-	d := newDisputes(time.Minute)
+	d := newDisputes(time.Minute, time.Hour)
 	at := time.Unix(0, 0)
 	orphan := pair{view: &View{Ref: sandbox.Ref{ID: "a", Generation: 1}, State: ViewRunning}}
 	fine := pair{
@@ -33,4 +33,12 @@ func TestDisputes(t *testing.T) {
 	changed := *orphan.view
 	changed.State = ViewPaused
 	check(time.Minute, []pair{{view: &changed}}, false, time.Minute) // another disagreement
+
+	// A child of a fork waits for its turn, until it is seen on its host.
+	child := pair{row: &Sandbox{ID: "c", Generation: 1, State: sandbox.Pending, ParentID: "p"}}
+	check(0, []pair{child}, false, time.Hour)
+	check(time.Minute, []pair{child}, false, 59*time.Minute)
+	check(59*time.Minute, []pair{child}, true, 0)
+	child.view = &View{Ref: sandbox.Ref{ID: "c", Generation: 1}, State: ViewRunning}
+	check(0, []pair{child}, false, time.Minute)
 }

@@ -27,4 +27,15 @@
 // The reconciler applies settle to each pair every interval and after each
 // event of a host. A host that cannot be reached changes nothing: its VMs may
 // still run.
+//
+// # Snapshots, forks and clocks
+//
+// A snapshot has a row of its own, written before the host is asked for it and
+// settled like those of sandboxes (settlesnapshot.go). A fork takes one that is
+// hidden, starts every child from it and deletes it; the children's rows and
+// that of the snapshot are written together or not at all.
+//
+// The row says which clocks a sandbox has, the host runs them, and a host that
+// has others is told again by the next pass (clocks.go). Use of a paused sandbox
+// may resume it (wake.go): the compare-and-set makes one resume of many callers.
 package control

@@ -4,10 +4,48 @@ import (
 	"context"
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
+
+// MaxForks is the most children of one fork.
+const MaxForks = 100
+
+// Fork says what the children of a fork are to be. Whatever it leaves out they
+// have from their parent.
+type Fork struct {
+	// Count is from 1 to MaxForks.
+	Count int
+	// Env is added for every command; the parent's own stays in the guest.
+	Env map[string]string
+	// Metadata is laid over the parent's.
+	Metadata map[string]string
+	// Clocks are those that differ; its Extend must be nil.
+	Clocks ClockRequest
+}
+
+// Forked is what came of a fork.
+type Forked struct {
+	Sandboxes []Sandbox
+	Failed    []FailedFork
+	// PauseWindow is how long the parent stood still.
+	PauseWindow time.Duration
+}
+
+// FailedFork is a child that did not start.
+type FailedFork struct {
+	ID  sandbox.ID
+	Err error
+}
+
+// Forks copies sandboxes with their memory, processes and disk.
+type Forks interface {
+	// Fork returns when every child runs or has failed. The error is nil if
+	// at least one runs.
+	Fork(ctx context.Context, id sandbox.ID, f Fork) (Forked, error)
+}
 
 // bootsPerCPU is how many children of a fork start at once for each CPU of the
 // host.
@@ -39,6 +77,7 @@ func (s *Service) Fork(ctx context.Context, id sandbox.ID, f Fork) (Forked, erro
 	if err != nil {
 		return Forked{}, err
 	}
+	s.loads.add(parent.HostID, Capacity{VCPUs: f.Count * spec.VCPUs, MemoryMB: f.Count * spec.MemoryMB})
 	work, cancelWork := context.WithTimeout(ctx, s.cfg.ForkTimeout)
 	defer cancelWork()
 	defer s.dropSnapshot(ctx, host, snap.ID)

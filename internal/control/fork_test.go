@@ -214,8 +214,8 @@ func TestForkLeavesSnapshot(t *testing.T) {
 	b.wantNoSnapshots()
 }
 
-// TestForkUnderWayIsLeftAlone: a pass does not take the snapshot of a fork that
-// goes on, and takes that of one whose control plane has died.
+// TestForkUnderWayIsLeftAlone: a pass takes neither the snapshot of a fork that
+// goes on, nor its children that wait for their turn.
 func TestForkUnderWayIsLeftAlone(t *testing.T) {
 	b := setup(t, func(c *control.Config) { c.ForkTimeout = time.Hour })
 	parent := b.create()
@@ -233,9 +233,13 @@ func TestForkUnderWayIsLeftAlone(t *testing.T) {
 		t.Error("the snapshot was taken from under a fork")
 	}
 	close(g.open)
-	<-done // the reconciler may have taken the child for lost: its grace is zero here
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	b.wantNoSnapshots()
 }
 
+// TestForkOfDeadControlPlane: what a fork left half-way is cleaned up.
 func TestForkOfDeadControlPlane(t *testing.T) {
 	b := setup(t, func(c *control.Config) { c.ForkTimeout = time.Nanosecond })
 	parent := b.create()
@@ -253,4 +257,5 @@ func TestForkOfDeadControlPlane(t *testing.T) {
 	b.reconcile() // sees it
 	b.reconcile() // and again
 	b.wantNoSnapshots()
+	b.want(child.ID, sandbox.Error, sandbox.ReasonBootFailed, "")
 }

@@ -18,7 +18,6 @@ const ReasonNotRunning = "sandbox_not_running"
 
 // Exec implements Sandboxes.
 func (s *Service) Exec(ctx context.Context, id sandbox.ID, e Exec, sink ExecSink) (res ExecResult, err error) {
-	defer s.activity.note(id)
 	err = s.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
 		res, err = host.Exec(ctx, ref, e, sink)
 		return err
@@ -31,7 +30,6 @@ func (s *Service) WriteFile(ctx context.Context, id sandbox.ID, w WriteFile, con
 	if err := sandbox.ValidateGuestPath(w.Path); err != nil {
 		return 0, err
 	}
-	defer s.activity.note(id)
 	once := &readOnce{Reader: content}
 	err = s.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
 		if once.begun {
@@ -80,6 +78,7 @@ func (s *Service) inGuest(ctx context.Context, id sandbox.ID, work func(Host, sa
 		return err
 	}
 	cause := work(host, row.Ref())
+	s.activity.note(id)
 	if cause == nil {
 		return nil
 	}
@@ -90,7 +89,9 @@ func (s *Service) inGuest(ctx context.Context, id sandbox.ID, work func(Host, sa
 	if row, host, err = s.usable(ctx, id); err != nil {
 		return err
 	}
-	if cause = work(host, row.Ref()); cause == nil {
+	cause = work(host, row.Ref())
+	s.activity.note(id)
+	if cause == nil {
 		return nil
 	}
 	_, err = s.guestFailed(ctx, host, row, cause)
@@ -98,7 +99,8 @@ func (s *Service) inGuest(ctx context.Context, id sandbox.ID, work func(Host, sa
 }
 
 // usable returns the row of a sandbox in which work can be done, by one read
-// unless it has to be resumed, and its host. It notes the activity in memory.
+// unless it has to be resumed, and its host. It notes the activity in memory,
+// so that the idle clock does not look older than it is while work goes on.
 func (s *Service) usable(ctx context.Context, id sandbox.ID) (Sandbox, Host, error) {
 	row, err := s.store.Get(ctx, id)
 	if err != nil {

@@ -54,6 +54,22 @@ func TestTwoPauses(t *testing.T) {
 	b.want(row.ID, sandbox.Paused, "", control.ViewPaused)
 }
 
+// TestRefusedUseIsNoActivity: what is told 409 has not used the sandbox.
+func TestRefusedUseIsNoActivity(t *testing.T) {
+	b := setup(t)
+	row := b.create()
+	paused, err := b.Pause(t.Context(), row.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, use := range b.uses() {
+		wantFault(t, use(row.ID), fault.WrongState, "sandbox_not_running")
+	}
+	if err := b.FlushActivity(t.Context()); err != nil || !b.only().LastActiveAt.Equal(*paused.LastActiveAt) {
+		t.Errorf("%v: last active %v, want %v", err, b.only().LastActiveAt, paused.LastActiveAt)
+	}
+}
+
 func TestPauseCallerGone(t *testing.T) {
 	b := setup(t)
 	row := b.create()
@@ -171,6 +187,9 @@ func TestExecAndFiles(t *testing.T) {
 
 	if got := b.only().LastActiveAt; !got.Equal(*row.StartedAt) {
 		t.Error("activity cost an UPDATE at once")
+	}
+	if _, err := b.Exec(t.Context(), row.ID, control.Exec{Cmd: "again"}, sink{&out}); err != nil {
+		t.Error(err)
 	}
 	if err := b.FlushActivity(t.Context()); err != nil || !b.only().LastActiveAt.After(*row.StartedAt) {
 		t.Errorf("activity was not written: %v", err)

@@ -197,29 +197,3 @@ func validateSnapshotName(name string) error {
 	}
 	return nil
 }
-
-// CollectGarbage implements System. Hosts that cannot be reached are left out.
-func (s *Service) CollectGarbage(ctx context.Context, mode GarbageMode) ([]Garbage, error) {
-	ctx, cancel := s.detached(ctx, s.cfg.DestroyTimeout)
-	defer cancel()
-	hosts, err := s.Hosts(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var all []Garbage
-	for _, info := range hosts {
-		host, ok := s.fleet.Host(info.ID)
-		if !ok || !info.Reachable {
-			continue
-		}
-		items, err := host.CollectGarbage(ctx, mode)
-		if err != nil {
-			return nil, hostFault(err)
-		}
-		for _, item := range items {
-			item.HostID = info.ID
-			all = append(all, item)
-		}
-	}
-	return all, nil
-}

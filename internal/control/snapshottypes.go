@@ -163,23 +163,3 @@ type Snapshots interface {
 	// name takes that back.
 	SetTemplate(ctx context.Context, id sandbox.SnapshotID, name string) (Snapshot, error)
 }
-
-// GarbageMode says what a collection of garbage does.
-type GarbageMode string
-
-// The modes.
-const (
-	GarbageList   GarbageMode = "list" // a dry run
-	GarbageRemove GarbageMode = "remove"
-)
-
-// Garbage is something on a host that nothing needs any more.
-type Garbage struct {
-	HostID string
-	// Kind is "template_snapshot", "snapshot" or "build".
-	Kind  string
-	ID    string
-	Bytes uint64
-	// Reason says why nothing needs it, in a sentence.
-	Reason string
-}

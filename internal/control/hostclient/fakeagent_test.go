@@ -24,6 +24,32 @@ type agent struct {
 	read   func(context.Context, *hostv1.ReadFileRequest, func(*hostv1.ReadFileResponse) error) error
 	watch  func(func(*hostv1.WatchEventsResponse) error) error
 	info   *hostv1.GetHostResponse
+	// asked are the requests about clocks, snapshots and garbage.
+	asked []any
+}
+
+func (a *agent) SetTimeouts(_ context.Context, r *connect.Request[hostv1.SetTimeoutsRequest]) (*connect.Response[hostv1.SetTimeoutsResponse], error) {
+	a.asked = append(a.asked, r.Msg)
+	return connect.NewResponse(&hostv1.SetTimeoutsResponse{Sandbox: &hostv1.Sandbox{Ref: r.Msg.GetRef()}}), nil
+}
+
+func (a *agent) CreateSnapshot(_ context.Context, r *connect.Request[hostv1.CreateSnapshotRequest]) (*connect.Response[hostv1.CreateSnapshotResponse], error) {
+	a.asked = append(a.asked, r.Msg)
+	return connect.NewResponse(&hostv1.CreateSnapshotResponse{Snapshot: &hostv1.Snapshot{Id: r.Msg.GetSnapshotId()}}), nil
+}
+
+func (a *agent) DeleteSnapshot(_ context.Context, r *connect.Request[hostv1.DeleteSnapshotRequest]) (*connect.Response[hostv1.DeleteSnapshotResponse], error) {
+	a.asked = append(a.asked, r.Msg)
+	return connect.NewResponse(&hostv1.DeleteSnapshotResponse{}), nil
+}
+
+func (a *agent) ListSnapshots(context.Context, *connect.Request[hostv1.ListSnapshotsRequest]) (*connect.Response[hostv1.ListSnapshotsResponse], error) {
+	return connect.NewResponse(&hostv1.ListSnapshotsResponse{Snapshots: []*hostv1.Snapshot{{Id: "a"}, {Id: "b"}}}), nil
+}
+
+func (a *agent) CollectGarbage(_ context.Context, r *connect.Request[hostv1.CollectGarbageRequest]) (*connect.Response[hostv1.CollectGarbageResponse], error) {
+	a.asked = append(a.asked, r.Msg)
+	return connect.NewResponse(&hostv1.CollectGarbageResponse{Items: []*hostv1.CollectGarbageResponse_Item{{Id: "g", Bytes: 3}}}), nil
 }
 
 func (a *agent) CreateSandbox(ctx context.Context, r *connect.Request[hostv1.CreateSandboxRequest]) (*connect.Response[hostv1.CreateSandboxResponse], error) {

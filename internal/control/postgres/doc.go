@@ -1,5 +1,5 @@
 // Package postgres keeps the control plane's truth in PostgreSQL: sandboxes,
-// the hosts they are on with their capacity, and API keys.
+// snapshots, the hosts they are on with their capacity, and API keys.
 //
 // [Store] implements control.Store and the store of auth. It is the only
 // package that knows pgx, SQL and SQLSTATE; the queries are in queries/*.sql

@@ -18,9 +18,11 @@ const connectTimeout = 5 * time.Second
 
 // Store is a database. It is safe for concurrent use.
 //
-// Invariants: only Move changes a state, by compare-and-set; whatever takes
-// capacity on a host holds the lock on that host's row while it looks and
-// writes, so the sum never exceeds what SaveHost recorded.
+// Invariants: only Move changes a state, and only MoveSnapshot a status, by
+// compare-and-set; whatever takes capacity on a host holds the lock on that
+// host's row while it looks and writes, so the sum never exceeds what SaveHost
+// recorded; every commit is on disk before it is reported, but for the moves
+// that the reconciler would make again (relearnt).
 type Store struct {
 	pool *pgxpool.Pool
 	q    *db.Queries

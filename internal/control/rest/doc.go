@@ -2,13 +2,13 @@
 // request ids, the access log, and the API's documentation pages.
 //
 // The process that wires the control plane builds a handler with [New] and runs
-// it with [Serve]. The package translates between HTTP and [control.Sandboxes]
+// it with [Serve]. The package translates between HTTP and [control.API]
 // and decides nothing about sandboxes itself; it never talks to a database or
 // a host. The contract is api/openapi.yaml: tests hold the two to each other.
 //
 // # How a request passes
 //
-//	request id, access log ─► panics ─► access ─► handler ─► control.Sandboxes
+//	request id, access log ─► panics ─► access ─► handler ─► control.API
 //	                                                 │
 //	                             every failure ─► server.fail: one shape
 //
