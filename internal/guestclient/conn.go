@@ -24,9 +24,11 @@ type conn struct {
 const (
 	// retryPause lies between two attempts to reach a guest that boots.
 	retryPause = 5 * time.Millisecond
-	// dialPatience is short: a packet sent before the guest's network is up is
-	// lost, and the kernel would send the next one only after a second.
-	dialPatience = 50 * time.Millisecond
+	// dialPatience is shorter than the second after which the kernel would ask
+	// again, for a packet sent before the guest's network is up is lost; and
+	// long enough for a guest just restored, which first has to translate what
+	// it answers with, and for which each attempt given up is more to do.
+	dialPatience = 200 * time.Millisecond
 	// answerPatience is for a guest that has the connection but is slow.
 	answerPatience = 3 * time.Second
 )
