@@ -1,6 +1,7 @@
 package guestclient
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -55,7 +56,15 @@ func (c *Client) ReadFile(ctx context.Context, name, user string) (File, error) 
 	if info.GetSize() < -1 {
 		return File{}, x.fail(errDisorder)
 	}
-	return File{Name: path.Base(name), Size: info.GetSize(), Body: &fileBody{x: x, missing: info.GetSize()}}, nil
+	body := &fileBody{x: x, missing: info.GetSize()}
+	return File{Name: path.Base(name), Size: info.GetSize(), Body: bufferedBody{bufio.NewReaderSize(body, bufferBytes), body}}, nil
+}
+
+// bufferedBody reads in large pieces, however small those are that its user
+// asks for.
+type bufferedBody struct {
+	*bufio.Reader
+	io.Closer
 }
 
 // fileBody is the content of a file on its way from the guest.

@@ -6,17 +6,20 @@ import (
 	"os"
 	"path/filepath"
 
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/host/memory"
 )
 
 // sealGuest has the guest forget its secrets and stand still, so that what is
 // captured of it next can start again as somebody else.
-func (m *machine) sealGuest(ctx context.Context) error {
+func (m *machine) sealGuest(ctx context.Context) error { return m.sealWith(ctx, m.guest.Quiesce) }
+
+func (m *machine) sealWith(ctx context.Context, quiesce func(context.Context) (*guestv1.QuiesceResponse, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
 	defer cancel()
 	ctx, stop := m.untilExit(ctx)
 	defer stop()
-	_, err := m.guest.Quiesce(ctx)
+	_, err := quiesce(ctx)
 	return causeOr(ctx, err)
 }
 

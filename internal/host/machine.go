@@ -181,15 +181,15 @@ func (m *machine) handle(ctx context.Context, r request) error {
 	return err
 }
 
-// checkRef refuses commands for an incarnation that has passed. Only resume
-// and destroy may name a later one: the control plane counts up before it
-// asks, and its question may have been lost.
+// checkRef refuses commands for an incarnation that has passed. A later one may
+// only be named to resume, to destroy, or of a paused sandbox: the control
+// plane counts up before it asks for a resume, and that may have been lost or
+// have failed.
 func (m *machine) checkRef(r request) error {
 	known := m.rec.ref()
-	switch {
-	case r.ref.Generation < known.Generation:
-		return errStale(r.ref, known)
-	case r.ref.Generation > known.Generation && r.op != opResume && r.op != opDestroy:
+	later := r.op == opResume || r.op == opDestroy ||
+		m.rec.State == sandbox.Paused && (r.op == opSnapshot || r.op == opTimeouts)
+	if r.ref.Generation < known.Generation || r.ref.Generation > known.Generation && !later {
 		return errStale(r.ref, known)
 	}
 	return nil

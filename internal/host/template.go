@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
@@ -160,7 +161,7 @@ func (m *machine) makeTemplate(ctx context.Context, to snapshotDir, print map[st
 		return err
 	}
 	for _, s := range []step{
-		{StepTemplateSeal, m.sealGuest},
+		{StepTemplateSeal, m.settleAndSeal},
 		{StepTemplateState, func(ctx context.Context) error {
 			if err := m.vm.Pause(ctx); err != nil {
 				return err
@@ -190,6 +191,24 @@ func (m *machine) makeTemplate(ctx context.Context, to snapshotDir, print map[st
 		}
 	}
 	return nil
+}
+
+// templateRest is how long a template's guest is left alone before it is
+// sealed: what its kernel and its agent have put off would else be done by
+// every clone, before its first answer.
+const templateRest = 5 * time.Second
+
+// settleAndSeal seals a guest with nothing left to do, neither in memory nor on
+// disk.
+func (m *machine) settleAndSeal(ctx context.Context) error {
+	rest := time.NewTimer(templateRest)
+	defer rest.Stop()
+	select {
+	case <-rest.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return m.sealWith(ctx, m.guest.QuiesceToDisk)
 }
 
 // moveInto publishes a sealed snapshot.

@@ -214,6 +214,7 @@ func testAutoResume(t *testing.T, s *server) {
 
 // TestPool tests a server that keeps warm clones.
 func TestPool(t *testing.T) {
+	t.Parallel()
 	s := startUp(t, "--pool", "memory_mb=256,disk_mb=512,size=2")
 	ready := func(n int) func() bool {
 		return func() bool {
@@ -245,45 +246,32 @@ func TestPool(t *testing.T) {
 // TestKilledDuringFork kills a server in the midst of a fork: the parent goes
 // on, and each child is a whole sandbox or none.
 func TestKilledDuringFork(t *testing.T) {
+	t.Parallel()
 	s := startUp(t)
 	parent, err := s.Create(t.Context(), small)
 	check(t, err)
 	sh(t, s.Client, parent.ID, counter)
 	before := sh(t, s.Client, parent.ID, "cat /tmp/n")
-	for _, some := range []int{0, 2} {
-		go func() { _, _ = s.Fork(context.Background(), parent.ID, client.ForkRequest{Count: 5}) }()
-		eventually(t, "some children are being made", func() bool {
-			made := 0
-			for sb, err := range s.All(t.Context(), client.ListOptions{}) {
-				check(t, err)
-				if sb.ParentID != nil && (some == 0 || sb.Status == "running") {
-					made++
-				}
-			}
-			return made > some
-		})
-		s.stop(t, syscall.SIGKILL)
-		s.start(t)
-		goesOn(t, s.Client, parent.ID, before)
-		eventually(t, "every child is settled", func() bool {
-			for sb, err := range s.All(t.Context(), client.ListOptions{}) {
-				check(t, err)
-				if sb.Status == "pending" {
-					return false
-				}
-			}
-			return true
-		})
-		for sb, err := range s.All(t.Context(), client.ListOptions{Status: []string{"running"}}) {
+	go func() { _, _ = s.Fork(context.Background(), parent.ID, client.ForkRequest{Count: 6}) }()
+	children := func(statuses ...string) (all []client.Sandbox) {
+		for sb, err := range s.All(t.Context(), client.ListOptions{Status: statuses}) {
 			check(t, err)
-			if sb.ParentID == nil {
-				continue
+			if sb.ParentID != nil {
+				all = append(all, sb)
 			}
-			goesOn(t, s.Client, sb.ID, before)
-			check(t, s.Destroy(t.Context(), sb.ID))
 		}
+		return all
 	}
-	eventually(t, "the snapshots of the forks are gone", func() bool {
+	eventually(t, "a child runs and others do not yet", func() bool { return len(children("running")) > 0 })
+	s.stop(t, syscall.SIGKILL)
+	s.start(t)
+	goesOn(t, s.Client, parent.ID, before)
+	eventually(t, "every child is settled", func() bool { return len(children("pending")) == 0 })
+	for _, child := range children("running") {
+		goesOn(t, s.Client, child.ID, before)
+		check(t, s.Destroy(t.Context(), child.ID))
+	}
+	eventually(t, "the snapshot of the fork is gone", func() bool {
 		found, err := filepath.Glob(filepath.Join(s.dir, "host", "n", "*"))
 		return err == nil && len(found) == 0
 	})

@@ -66,6 +66,12 @@ func (c *channel) serveCall(ctx context.Context, patience time.Duration) bool {
 	if e == nil {
 		return c.settleCall(c.endEpoch(ctx, t, token, message))
 	}
+	return c.callIn(ctx, e, t, message)
+}
+
+// callIn answers a call until the epoch ends. Then its context is cut off, and
+// reads and writes that wait for the peer fail at once.
+func (c *channel) callIn(ctx context.Context, e *epoch, t guestwire.Type, message []byte) bool {
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, epochKey{}, e))
 	defer cancel(nil)
 	stop := context.AfterFunc(e.ctx, func() {

@@ -32,9 +32,13 @@ const (
 // LinkBits is the prefix length of the wire between guest and tap.
 const LinkBits = 30
 
-// AgentPort is the guest agent's TCP port. It is reachable through Slot.Dial
+// AgentPort and ChannelPort are the guest agent's TCP ports: that of HTTP, and
+// that of the host agent's own channel. They are reachable through Slot.Dial
 // only, never through HostIP.
-const AgentPort = 49983
+const (
+	AgentPort   = 49983
+	ChannelPort = 49982
+)
 
 // GuestIP is the address of every guest; GatewayIP the tap's, its default route.
 var (

@@ -25,7 +25,7 @@ const (
 //
 // What the guest sends is checked for its source first, on the device. A guest
 // may talk to anybody outside but the denied ranges; the host may open
-// connections to the guest's ports through hostIP, save the agent's port;
+// connections to the guest's ports through hostIP, save the agent's;
 // nobody else may.
 func sandboxTables(p policy, hostEnd, hostIP netip.Addr) []table {
 	guard := table{family: nftables.TableFamilyNetdev, name: "guard", chains: []chain{{
@@ -38,7 +38,8 @@ func sandboxTables(p policy, hostEnd, hostIP netip.Addr) []table {
 	}}}
 	toGuest := func(proto string) rule {
 		return rule{
-			iif(is, uplinkName), saddr(is, hostEnd), daddr(is, hostIP), dport(proto, isNot, AgentPort), dnatTo(GuestIP),
+			iif(is, uplinkName), saddr(is, hostEnd), daddr(is, hostIP),
+			dport(proto, isNot, AgentPort), dport(proto, isNot, ChannelPort), dnatTo(GuestIP),
 		}
 	}
 	forward := []rule{

@@ -51,7 +51,9 @@ func (d *Driver) argv(cfg vmm.Config, restoring bool) []string {
 		"-blockdev", "driver=raw,node-name=d1,file=f1,discard=unmap,detect-zeroes=unmap",
 		"-device", "virtio-blk-device,drive=d1,id=vdb,werror=report,rerror=report",
 		"-netdev", fmt.Sprintf("tap,id=n0,fd=%d,vhost=off", fdTap),
-		"-device", "virtio-net-device,netdev=n0,mac=" + cfg.GuestMAC,
+		// A restored guest announces itself to nobody: its neighbour is
+		// permanent, and an announcement would be work before its first answer.
+		"-device", "virtio-net-device,netdev=n0,guest_announce=off,mac=" + cfg.GuestMAC,
 		"-chardev", fmt.Sprintf("ringbuf,id=con,size=%d", consoleBytes),
 		"-serial", "chardev:con",
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d,server=on,wait=off", fdMonitor),
