@@ -29,7 +29,7 @@ func (t *trouble) String() string {
 }
 
 // errNotHere is wrapped by what will not be better in the next round.
-var errNotHere = errors.New("not measured")
+var errNotHere = errors.New("not here")
 
 // attempt measures one part and deletes what it made. If it fails that is
 // noted, what it had measured until then counts, and the run goes on; a part
@@ -42,10 +42,21 @@ func (r *run) attempt(ctx context.Context, part string, do func(context.Context)
 	if err == nil {
 		err = do(ctx)
 	}
-	if err = errors.Join(err, r.sweep(ctx)); err != nil && ctx.Err() == nil {
+	left := r.sweep(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
 		r.suffer(part, err)
 	}
+	if left != nil {
+		r.suffer(partCleaning, left)
+	}
 }
+
+// partCleaning stands for what could not be deleted between the parts. It is
+// tried again after each, and is no reason to leave another out.
+const partCleaning = "deleting what a part made"
 
 func (r *run) leftOut(part string) bool {
 	t := r.troubles[part]

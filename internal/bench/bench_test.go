@@ -194,9 +194,20 @@ func TestChangedFileFailsTheRun(t *testing.T) {
 	}
 }
 
+func TestSandboxThatCannotBeDeleted(t *testing.T) {
+	s := &server{pool: 2, stuck: "fake2box"}
+	report, err := measure(t, s, smallOptions())
+	if err == nil || report == nil || !strings.Contains(err.Error(), s.stuck) {
+		t.Fatalf("%s is left: %v", s.stuck, err)
+	}
+	if samples(report, opForkFirst) != 2 || !strings.Contains(strings.Join(report.Missing, "\n"), partCleaning) {
+		t.Errorf("%q", report.Missing)
+	}
+}
+
 func TestInterruptedRunLeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, after := range []time.Duration{100 * time.Millisecond, 2 * time.Second, 5 * time.Second, 12 * time.Second} {
+		for _, after := range []time.Duration{100 * time.Millisecond, 2 * time.Second, 5 * time.Second, 9 * time.Second} {
 			ctx, cancel := context.WithTimeout(t.Context(), after)
 			if report, err := measureIn(ctx, t, &server{pool: 2}, smallOptions()); err == nil || report != nil {
 				t.Errorf("interrupted after %v: %v, %v", after, report, err)

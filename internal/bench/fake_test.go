@@ -43,6 +43,7 @@ type server struct {
 	failures   int           // so often; 0 is always
 	refuseOver int           // creates beyond so many alive are refused; 0 is none
 	corrupt    bool
+	stuck      string // a sandbox that cannot be deleted
 
 	mu        sync.Mutex // protects the following
 	made      int
@@ -50,7 +51,7 @@ type server struct {
 	alive     map[string]*fakeBox
 	most      int // alive together
 	snapshots map[string]bool
-	taken     []time.Time // when clones left the pool
+	refills   []time.Time // when what left the pool is replaced
 	told      string      // the hosts, as last told
 	toldAt    time.Time
 }
@@ -92,6 +93,8 @@ func (s *server) answer(w *httptest.ResponseRecorder, req *http.Request, body []
 		delete(s.snapshots, parts[2])
 	case len(parts) == 2:
 		return s.create(w, body)
+	case req.Method == http.MethodDelete && parts[2] == s.stuck:
+		return refuse(w)
 	case req.Method == http.MethodDelete:
 		delete(s.alive, parts[2])
 	case s.alive[parts[2]] == nil:
@@ -108,18 +111,27 @@ func refuse(w *httptest.ResponseRecorder) time.Duration {
 	return time.Millisecond
 }
 
-// ready is how many clones wait: one is made after the other.
+// ready is how many clones wait.
 func (s *server) ready() int {
 	if s.broken {
 		return 0
 	}
-	missing := 0
-	for i, at := range s.taken {
-		if time.Since(at) < refillTime*time.Duration(len(s.taken)-i) {
-			missing++
+	left := s.pool
+	for _, at := range s.refills {
+		if time.Now().Before(at) {
+			left--
 		}
 	}
-	return max(s.pool-missing, 0)
+	return max(left, 0)
+}
+
+// take has a clone replaced, after those before it.
+func (s *server) take() {
+	begin := time.Now()
+	if n := len(s.refills); n > 0 && s.refills[n-1].After(begin) {
+		begin = s.refills[n-1]
+	}
+	s.refills = append(s.refills, begin.Add(refillTime))
 }
 
 func (s *server) hosts() string {
@@ -146,7 +158,7 @@ func (s *server) create(w *httptest.ResponseRecorder, body []byte) time.Duration
 	source, took := sourceRestore, restoreTime
 	if in.SnapshotID == "" && (Size{in.VCPUs, in.MemoryMB, in.DiskMB}) == testSize && s.ready() > 0 {
 		source, took = sourcePool, poolTime
-		s.taken = append(s.taken, time.Now())
+		s.take()
 	}
 	fmt.Fprintf(w, `{"id":%q,"status":"running","template":"minimal","source":%q,"last_updated":%q}`,
 		s.add(), source, time.Now().Format(time.RFC3339Nano))
@@ -242,7 +254,7 @@ func measureIn(ctx context.Context, t *testing.T, s *server, o Options) (*Report
 	report, err := Run(ctx, o)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.alive)+len(s.snapshots) > 0 {
+	if delete(s.alive, s.stuck); len(s.alive)+len(s.snapshots) > 0 {
 		t.Errorf("left: %d sandboxes, %d snapshots", len(s.alive), len(s.snapshots))
 	}
 	return report, err
