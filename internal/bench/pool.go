@@ -49,16 +49,19 @@ func sizeOf(p client.Pool) Size { return Size{VCPUs: p.VCPUs, MemoryMB: p.Memory
 // host would do that beside what is measured. A pool that does not fill up is
 // no reason to wait for long.
 func (r *run) settle(ctx context.Context) error {
+	r.mu.Lock()
+	last := r.drawn
+	r.mu.Unlock()
 	return r.poll(ctx, func(hosts []client.Host) bool {
-		return time.Since(r.drawn.here) >= poolRest || r.full(hosts)
+		return time.Since(last.here) >= poolRest || full(hosts, last.there)
 	})
 }
 
-// full says whether every pool has what it should have, by news from after the
-// last draw.
-func (r *run) full(hosts []client.Host) bool {
+// full says whether every pool has what it should have, by news from after a
+// time of the server's clock.
+func full(hosts []client.Host, after time.Time) bool {
 	for _, h := range hosts {
-		if h.SeenAt == nil || !h.SeenAt.After(r.drawn.there) {
+		if h.SeenAt == nil || !h.SeenAt.After(after) {
 			return false
 		}
 		if slices.ContainsFunc(h.Pools, func(p client.Pool) bool { return p.Ready < p.Target }) {

@@ -91,6 +91,8 @@ func (r *run) breaks(ctx context.Context, err error) error {
 
 // verdict is the error of a run in which something broke.
 func (r *run) verdict() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if len(r.broken) == 0 {
 		return nil
 	}
