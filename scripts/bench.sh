@@ -2,10 +2,12 @@
 # Measures this build on this machine: starts a server of its own, with its
 # own data and only the images shared, runs "wrenn bench" against it, and
 # stops it. The samples and their plot go to bench/DATE-ACCELERATION.json and
-# .svg; nothing else is left.
+# .svg, also when some of it failed; nothing else is left.
 #
 # BENCH_N is the number of rounds (20), BENCH_BURST how many creates begin at
-# once (8), BENCH_PORT the server's port (18089). WRENN_TEST_IMAGES is the
+# once (20), BENCH_DENSITY how many idle sandboxes are kept alive together (0,
+# none), BENCH_DATA_FS=xfs puts the server's data on a file system that shares
+# blocks, BENCH_PORT is the server's port (18089). WRENN_TEST_IMAGES is the
 # directory of guest kernel and templates, as for scripts/test.sh. Arguments
 # are passed to "wrenn bench".
 set -euo pipefail
@@ -26,7 +28,8 @@ finish() {
 		say "The end of the server's log:" >&2
 		tail -n 20 "$results/server.log" >&2
 	fi
-	[ -z "$data" ] || as_root rm -rf "$data"
+	# Where the server's file system is still mounted this fails, and is to.
+	[ -z "$data" ] || as_root rm -rf --one-file-system "$data" || status=1
 	[ -z "$results" ] || rm -rf "$results"
 	exit "$status"
 }
@@ -40,10 +43,17 @@ data=$(as_root mktemp -d /var/tmp/wrenn-bench.XXXXXX)
 as_root chmod 711 "$data" # VMs run as users of their own and pass through it
 as_root ln -s "$images" "$data/images"
 
+density=${BENCH_DENSITY:-0}
+up=(--data-dir "$data" --listen "${url#http://}" --log-level warn)
+# Idle sandboxes share most of their memory and hardly use a CPU.
+[ "$density" = 0 ] || up+=(--memory-overcommit 4 --cpu-overcommit 64)
+[ -z "${BENCH_DATA_FS:-}" ] || up+=(--data-fs "$BENCH_DATA_FS")
+[ "${BENCH_DATA_FS:-}" != xfs ] || up+=(--data-fs-size 8G)
+
 # In a session of its own, so that an interrupt here does not reach it before
 # "wrenn down" does.
 # shellcheck disable=SC2016 # the inner shell is to expand these
-as_root bash -c 'exec setsid --wait bin/wrenn up --data-dir "$1" --listen "${2#http://}" --log-level warn' - "$data" "$url" \
+as_root bash -c 'exec setsid --wait bin/wrenn up "$@"' - "${up[@]}" \
 	>"$results/server.log" 2>&1 </dev/null &
 server=$!
 until curl -fsS -m 2 -o /dev/null "$url/readyz" 2>/dev/null; do
@@ -51,10 +61,14 @@ until curl -fsS -m 2 -o /dev/null "$url/readyz" 2>/dev/null; do
 	sleep 0.1
 done
 
-as_root bin/wrenn bench --url "$url" --data-dir "$data" --n "${BENCH_N:-20}" --burst "${BENCH_BURST:-8}" \
-	--out "$results/report.json" --svg "$results/report.svg" "$@"
+# A run in which something failed has its report nevertheless.
+failed=0
+as_root bin/wrenn bench --url "$url" --data-dir "$data" --n "${BENCH_N:-20}" --burst "${BENCH_BURST:-20}" --density "$density" \
+	--out "$results/report.json" --svg "$results/report.svg" "$@" || failed=$?
+[ -s "$results/report.json" ] || exit "$failed"
 acceleration=$(sed -n 's/^  "acceleration": "\([a-z]*\)",$/\1/p' "$results/report.json")
 name=bench/$(date -u +%Y-%m-%d)-$acceleration
 cp "$results/report.json" "$name.json"
 cp "$results/report.svg" "$name.svg"
 say "samples in $name.json, plot in $name.svg"
+[ "$failed" = 0 ] || exit "$failed"

@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,15 +32,22 @@ type benchConfig struct {
 type benchSettings struct {
 	size                 bench.Size
 	rounds, burst, waves int
+	staggerMS            int
+	dirtyMB              []int
+	dirtyRounds, density int
 	fileMB               int64
 	bare                 bool
 	qemu, out, svg       string
 }
 
 func (s *benchSettings) flags(f flagSet) {
-	f.IntVar(&s.rounds, "n", 20, "sandboxes that go through the whole sequence, one after another")
-	f.IntVar(&s.burst, "burst", 0, "creates begun at once (none)")
-	f.IntVar(&s.waves, "burst-rounds", 3, "how often that is done")
+	f.IntVar(&s.rounds, "n", 20, "how often each part is measured, in turn with the others")
+	f.IntVar(&s.burst, "burst", 20, "creates begun at once, and staggered; 0 leaves both out")
+	f.IntVar(&s.waves, "burst-rounds", 3, "how often so many are begun at once")
+	f.IntVar(&s.staggerMS, "stagger-ms", 200, "time between one staggered create and the next, in ms")
+	f.IntSliceVar(&s.dirtyMB, "dirty-mb", []int{8, 64, 256}, "memory written before a pause, in MiB, to see what it costs")
+	f.IntVar(&s.dirtyRounds, "dirty-rounds", 5, "pauses with each of these; 0 leaves that out")
+	f.IntVar(&s.density, "density", 0, "idle sandboxes kept alive together, to see what they take (none)")
 	f.IntVar(&s.size.VCPUs, "vcpus", sandbox.DefaultVCPUs, "virtual CPUs of each sandbox")
 	f.IntVar(&s.size.MemoryMB, "memory-mb", sandbox.DefaultMemoryMB, "memory of each, in MiB")
 	f.IntVar(&s.size.DiskMB, "disk-mb", sandbox.DefaultDiskMB, "disk of each, in MiB")
@@ -50,8 +59,13 @@ func (s *benchSettings) flags(f flagSet) {
 }
 
 func (s *benchSettings) validate() error {
-	if s.rounds < 1 || s.burst < 0 || s.waves < 0 || s.fileMB < 0 {
-		return errors.New("--n is at least 1; --burst, --burst-rounds and --file-mb must not be negative")
+	if s.rounds < 1 || min(s.burst, s.waves, s.staggerMS, s.dirtyRounds, s.density) < 0 || s.fileMB < 0 {
+		return errors.New("--n is at least 1; --burst, --burst-rounds, --stagger-ms, --dirty-rounds, --density and --file-mb must not be negative")
+	}
+	for i, mb := range s.dirtyMB {
+		if mb < 1 || slices.Contains(s.dirtyMB[:i], mb) {
+			return errors.New("--dirty-mb is a list of different sizes of at least 1 MiB")
+		}
 	}
 	return nil
 }
@@ -60,10 +74,11 @@ func (p program) addBench() {
 	cfg := new(benchConfig)
 	cmd := &cobra.Command{
 		Use:   "bench [flags]",
-		Short: "Measure a server: create, exec, pause, resume, transfers, memory",
+		Short: "Measure a server: create, exec, pause, resume, fork, transfers, memory",
 		Long: "Measure a server over its REST API, beside boots of the same guest by a bare QEMU in the same run. It makes\n" +
-			"sandboxes and destroys them. The numbers hold for this machine, at its load, in that run; the report has them all.",
-		Example: "  sudo wrenn bench\n  sudo wrenn bench --n 50 --burst 8 --out bench.json --svg bench.svg\n  wrenn bench --url https://wrenn.example --bare=false",
+			"sandboxes and destroys them. The numbers hold for this machine, at its load, in that run; the report has them all.\n" +
+			"What cannot be measured is named there; if creates fail, the report is written and the command fails.",
+		Example: "  sudo wrenn bench\n  sudo wrenn bench --n 50 --density 100 --out bench.json --svg bench.svg\n  wrenn bench --url https://wrenn.example --bare=false",
 	}
 	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.bench}, func(ctx context.Context, _ []string) error { return p.bench(ctx, cfg) })
 	cmd.SetHelpFunc(nil) // unlike the servers, it has use for --url
@@ -71,10 +86,8 @@ func (p program) addBench() {
 }
 
 func (p program) bench(ctx context.Context, cfg *benchConfig) error {
-	o := bench.Options{
-		Client: p.app.Client(), Size: cfg.bench.size, Rounds: cfg.bench.rounds, Burst: cfg.bench.burst, Waves: cfg.bench.waves,
-		FileBytes: cfg.bench.fileMB << 20, Note: p.say,
-	}
+	o := cfg.bench.options()
+	o.Client, o.Note = p.app.Client(), p.say
 	if cfg.bench.bare {
 		var err error
 		if o.Bare, err = bareGuest(ctx, cfg); err != nil {
@@ -82,23 +95,37 @@ func (p program) bench(ctx context.Context, cfg *benchConfig) error {
 		}
 	}
 	report, err := bench.Run(ctx, o)
-	if err != nil {
+	if report == nil {
 		return err
 	}
-	if err := errors.Join(
-		toFile(cfg.bench.out, func(w io.Writer) error {
+	// A run in which something failed has its report nevertheless.
+	return errors.Join(err, p.showBench(report, cfg.bench))
+}
+
+// densityRest is how long idle sandboxes are watched.
+const densityRest = 10 * time.Second
+
+func (s *benchSettings) options() bench.Options {
+	return bench.Options{
+		Size: s.size, Rounds: s.rounds, Burst: s.burst, Waves: s.waves, Stagger: time.Duration(s.staggerMS) * time.Millisecond,
+		DirtyMB: s.dirtyMB, DirtyRounds: s.dirtyRounds, FileBytes: s.fileMB << 20, Density: s.density, Rest: densityRest,
+	}
+}
+
+// showBench writes the files that were asked for, and the report.
+func (p program) showBench(report *bench.Report, s benchSettings) error {
+	err := errors.Join(
+		toFile(s.out, func(w io.Writer) error {
 			enc := json.NewEncoder(w)
 			enc.SetIndent("", "  ")
 			return enc.Encode(report)
 		}),
-		toFile(cfg.bench.svg, report.SVG),
-	); err != nil {
-		return err
-	}
+		toFile(s.svg, report.SVG),
+	)
 	if p.app.JSON() {
-		return p.printJSON(report)
+		return errors.Join(err, p.printJSON(report))
 	}
-	return report.Text(p.io.Out)
+	return errors.Join(err, report.Text(p.io.Out))
 }
 
 // bareGuest finds what the server's sandboxes boot from.

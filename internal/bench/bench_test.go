@@ -3,191 +3,238 @@ package bench
 import (
 	"context"
 	"encoding/json"
-	"encoding/xml"
-	"errors"
-	"fmt"
-	"io"
 	"math"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-
-	"pgregory.net/rapid"
-
-	"github.com/wrenn-dev/wrenn/client"
+	"testing/synctest"
+	"time"
 )
 
-func TestSummary(t *testing.T) {
-	for _, c := range []struct {
-		samples      []float64
-		unit         Unit
-		median, tail float64
-	}{
-		{[]float64{7}, Milliseconds, 7, 7},
-		{[]float64{3, 1}, Milliseconds, 2, 3},
-		{[]float64{5, 1, 3}, Milliseconds, 3, 5},
-		{[]float64{20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1}, Milliseconds, 10.5, 19},
-		{[]float64{20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1}, MiBPerSecond, 10.5, 1},
-	} {
-		before := slices.Clone(c.samples)
-		m := Measurement{Unit: c.unit, Samples: c.samples}
-		m.summarise()
-		if m.Median != c.median || m.Tail != c.tail {
-			t.Errorf("%v: median %v, tail %v; want %v, %v", c.samples, m.Median, m.Tail, c.median, c.tail)
-		}
-		if !slices.Equal(before, m.Samples) {
-			t.Errorf("the order of %v was lost", before)
-		}
-	}
-}
-
-func TestSummaryLiesWithinTheSamples(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		samples := rapid.SliceOfN(rapid.Float64Range(0.001, 1e6), 1, 60).Draw(t, "samples")
-		m := Measurement{Unit: Milliseconds, Samples: samples}
-		m.summarise()
-		if m.Min > m.Median || m.Median > m.Max || m.Tail > m.Max || m.Tail < m.Min {
-			t.Fatalf("%+v", m)
-		}
-		over := 0
-		for _, s := range samples {
-			if s > m.Tail {
-				over++
-			}
-		}
-		if float64(over) > 0.05*float64(len(samples)) {
-			t.Fatalf("%d of %d samples are above the 95th percentile", over, len(samples))
-		}
-	})
-}
-
-func TestAxisHoldsEverySample(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		low := rapid.Float64Range(0.001, 1e6).Draw(t, "low")
-		high := low * rapid.Float64Range(1, 1e4).Draw(t, "factor")
-		a := newAxis(low, high)
-		for _, v := range append([]float64{low, high}, a.ticks...) {
-			if x := a.at(v); math.IsNaN(x) || x < plotLeft || x > plotRight {
-				t.Fatalf("%v of [%v, %v] is drawn at %v", v, low, high, x)
-			}
-		}
-		if len(a.ticks) == 0 {
-			t.Fatalf("no tick between %v and %v", low, high)
-		}
-	})
-}
-
-// server answers as the REST API does, without VMs behind it.
-type server struct {
-	mu      sync.Mutex // protects the following
-	made    int
-	alive   map[string][]byte // id → the file
-	failAt  string            // "METHOD path-suffix" of a request that fails
-	corrupt bool
-}
-
-func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, _ := io.ReadAll(r.Body)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
-	if s.failAt != "" && s.failAt == r.Method+" "+parts[len(parts)-1] {
-		w.WriteHeader(http.StatusBadGateway)
-		fmt.Fprint(w, `{"error":{"code":"host_failed","message":"no"}}`)
-		return
-	}
-	switch {
-	case parts[0] == "readyz":
-		fmt.Fprint(w, `{"status":"ok","version":"v9"}`)
-	case parts[1] == "hosts":
-		fmt.Fprint(w, `[{"driver":"qemu","driver_version":"10.0","acceleration":"tcg","kernel_release":"6.1"}]`)
-	case len(parts) == 2:
-		s.made++
-		id := fmt.Sprintf("s%d", s.made)
-		s.alive[id] = nil
-		w.WriteHeader(http.StatusCreated)
-		fmt.Fprintf(w, `{"id":%q,"status":"running","vcpus":1,"memory_mb":512,"disk_mb":2048}`, id)
-	case r.Method == http.MethodDelete:
-		delete(s.alive, parts[2])
-		w.WriteHeader(http.StatusNoContent)
-	case parts[3] == "files" && r.Method == http.MethodPut:
-		if s.corrupt {
-			body[0] ^= 1
-		}
-		s.alive[parts[2]] = body
-		w.WriteHeader(http.StatusNoContent)
-	case parts[3] == "files":
-		_, _ = w.Write(s.alive[parts[2]])
-	case parts[3] == "exec":
-		fmt.Fprint(w, `{"stdout":"","stderr":"","exit_code":0,"duration_ms":1}`)
-	default:
-		fmt.Fprintf(w, `{"id":%q,"status":"running"}`, parts[2])
-	}
-}
-
-func measure(t *testing.T, s *server) (*Report, error) {
-	t.Helper()
-	s.alive = map[string][]byte{}
-	web := httptest.NewServer(s)
-	defer web.Close()
-	report, err := Run(t.Context(), Options{
-		Client: &client.Client{BaseURL: web.URL}, Size: Size{1, 512, 2048}, Rounds: 2, Burst: 3, Waves: 2, FileBytes: 1 << 20, Note: t.Logf,
-	})
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.alive) > 0 {
-		t.Errorf("sandboxes left: %v", s.alive)
-	}
-	return report, err
-}
-
 func TestRun(t *testing.T) {
-	report, err := measure(t, new(server))
+	s := &server{pool: 2}
+	report, err := measure(t, s, smallOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, n := range map[string]int{
-		opFirst: 1, opCreate: 2, opToExec: 2, opExec: 2 * execsPerRound, opPause: 2, opResume: 2, opDelete: 2,
-		opUpload: 2, opDownload: 2, opBurst: 6, opBurstLast: 2,
+		opFirst: 1, opPool: 2, opPoolExec: 2, opRestore: 2, opRestoreExec: 2,
+		opStaggered: 3, opStaggeredExec: 3, opBurst: 6, opBurstLast: 2, opBurstExec: 3,
+		opExec: 2 * execsPerRound, opExecGuest: 2, opExecAdded: 2,
+		opPause: 2, opResume: 2, "pause_8_mb": 2, "resume_64_mb": 2, opDelete: 2,
+		opForkWindow: 4, opForkFirst: 2, opForkEach: 2, opSnapshot: 2, opSnapshotWindow: 2, opFromSnapshot: 2,
+		opUpload: 2, opDownload: 2,
 	} {
 		if m := report.find(name); m == nil || m.N != n || len(m.Samples) != n {
 			t.Errorf("%s: %+v, want %d samples", name, m, n)
 		}
 	}
-	if report.find(opBareBoot) != nil || report.find(opMemory) != nil || len(report.Missing) != 1 {
+	if report.find(opBareBoot) != nil || report.find(opMemory) != nil || len(report.Missing) != 1 || report.Density != nil {
 		t.Errorf("there was neither QEMU nor a VMM process here: %+v", report.Missing)
 	}
-	var text, svg strings.Builder
-	if err := errors.Join(report.Text(&text), report.SVG(&svg)); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"wrenn v9", "qemu 10.0", "create_to_exec", "burst_all", "not measured: memory"} {
-		if !strings.Contains(text.String(), want) {
-			t.Errorf("the table lacks %q:\n%s", want, text.String())
-		}
-	}
-	if n := strings.Count(svg.String(), "fill-opacity=\"0.55\""); n != 1+2*5+2*execsPerRound+2*2+6+2 {
-		t.Errorf("the plot has %d samples", n)
-	}
-	if err := xml.Unmarshal([]byte(svg.String()), new(struct{ XMLName xml.Name })); err != nil {
-		t.Errorf("the plot is not well-formed: %v", err)
+	if want := (Size{1, 512, 2048 + diskStep}); report.RestoreSandbox != want {
+		t.Errorf("restored sandboxes are %+v", report.RestoreSandbox)
 	}
 	if _, err := json.Marshal(report); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestRunThatFailsLeavesNothing(t *testing.T) {
-	for _, at := range []string{"POST exec", "POST pause", "POST resume", "PUT files", "GET files", "GET hosts"} {
-		if _, err := measure(t, &server{failAt: at}); err == nil {
-			t.Errorf("%s failed and the run did not", at)
+func TestEachClockMeasuresItsOwn(t *testing.T) {
+	report, err := measure(t, &server{pool: 2}, smallOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]time.Duration{
+		opPool: poolTime, opPoolExec: poolTime + execTime, opRestore: restoreTime, opRestoreExec: restoreTime + execTime,
+		opExec: execTime, opExecGuest: guestTime, opExecAdded: execTime - guestTime,
+		opPause: baseTime, "pause_64_mb": baseTime + 64*pausePerMB, "resume_8_mb": baseTime + 8*resumePerMB,
+		opForkWindow: windowTime, opForkFirst: windowTime + childTime, opForkEach: childTime,
+		opSnapshot: windowTime + restoreTime, opFromSnapshot: restoreTime, opBurstLast: restoreTime,
+	} {
+		if m := report.find(name); m == nil || math.Abs(m.Median-ms(want)) > 0.001 {
+			t.Errorf("%s: %+v, want %v", name, m, want)
 		}
 	}
-	if _, err := measure(t, &server{corrupt: true}); err == nil {
-		t.Error("a file that came back changed was not noticed")
+	for i, want := range []Fit{{2, 60, 1}, {1, 60, 1}} {
+		if f := report.Lines[i].Fit; f == nil || math.Abs(f.SlopeMSPerMB-want.SlopeMSPerMB)+math.Abs(f.InterceptMS-want.InterceptMS) > 1e-6 {
+			t.Errorf("%s: %+v, want %+v", report.Lines[i].Name, f, want)
+		}
+	}
+}
+
+func TestCreatesAreCountedWhereTheyCameFrom(t *testing.T) {
+	for name, c := range map[string]struct {
+		server        *server
+		pool, restore int
+		missing       string
+	}{
+		"a pool":                       {&server{pool: 1}, 2, 2, ""},
+		"a pool the server is late on": {&server{pool: 2, staleHosts: 30 * time.Second}, 2, 2, ""},
+		"no pool":                      {&server{}, 0, 2, "no host keeps a pool"},
+		"a pool that stays empty":      {&server{pool: 2, broken: true}, 0, 2, "no warm clone was ready"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := smallOptions()
+			o.Burst, o.DirtyRounds = 0, 0
+			report, err := measure(t, c.server, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if pool, restore := samples(report, opPool), samples(report, opRestore); pool != c.pool || restore != c.restore {
+				t.Errorf("%d from the pool, %d restored; want %d, %d", pool, restore, c.pool, c.restore)
+			}
+			if noted := strings.Contains(strings.Join(report.Missing, "\n"), "create_pool: "); noted != (c.missing != "") ||
+				!strings.Contains(strings.Join(report.Missing, "\n"), c.missing) {
+				t.Errorf("missing: %q, want %q", report.Missing, c.missing)
+			}
+		})
+	}
+}
+
+func samples(report *Report, name string) int {
+	if m := report.find(name); m != nil {
+		return m.N
+	}
+	return 0
+}
+
+func TestVolleysSayWhatCameFromThePool(t *testing.T) {
+	o := smallOptions()
+	o.Rounds, o.DirtyRounds, o.FileBytes = 1, 0, 0
+	report, err := measure(t, &server{pool: 2}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shapes []Shape
+	for _, v := range report.Volleys {
+		shapes = append(shapes, v.Shape)
+		if v.N != 3 || v.FromPool != 2 || v.Failed != 0 || v.ToExec != (v.TookMS > ms(restoreTime)) {
+			t.Errorf("%+v", v)
+		}
+	}
+	if want := []Shape{Staggered, Burst, Burst, Burst}; !slices.Equal(shapes, want) {
+		t.Errorf("%v, want %v", shapes, want)
+	}
+	if v := report.Volleys[0]; v.TookMS != ms(2*o.Stagger+restoreTime+execTime) {
+		t.Errorf("staggered creates took %v ms", v.TookMS)
+	}
+}
+
+func TestAPartThatFailsLosesNoOther(t *testing.T) {
+	for at, c := range map[string]struct {
+		lost, kept []string
+		fails      bool
+	}{
+		"POST pause":     {[]string{opPause, opDelete}, []string{opRestore, opExec, opForkFirst, opFromSnapshot, opBurst}, false},
+		"POST resume":    {[]string{opResume}, []string{opPause, opForkFirst, opSnapshot, opBurst}, false},
+		"POST snapshots": {[]string{opSnapshot, opFromSnapshot}, []string{opPause, opForkFirst, opUpload}, false},
+		"PUT files":      {[]string{opUpload, opDelete}, []string{opPause, opResume, opForkFirst, opBurst}, false},
+		"GET files":      {[]string{opDownload}, []string{opUpload, opForkFirst, opBurst}, false},
+		"POST fork":      {[]string{opForkFirst, opForkEach}, []string{opPause, opSnapshot, opBurst}, true},
+	} {
+		report, err := measure(t, &server{pool: 2, failAt: at}, smallOptions())
+		if report == nil || (err != nil) != c.fails {
+			t.Errorf("%s failed: %v", at, err)
+			continue
+		}
+		for _, name := range c.lost {
+			if report.find(name) != nil {
+				t.Errorf("%s failed and %s has samples", at, name)
+			}
+		}
+		for _, name := range c.kept {
+			if report.find(name) == nil {
+				t.Errorf("%s failed and %s was lost", at, name)
+			}
+		}
+		if len(report.Missing) < 2 {
+			t.Errorf("%s failed and is not said to be missing: %q", at, report.Missing)
+		}
+	}
+}
+
+func TestFailedCreatesFailTheRun(t *testing.T) {
+	report, err := measure(t, &server{pool: 2, refuseOver: 2}, smallOptions())
+	if err == nil || report == nil {
+		t.Fatalf("of three creates at once one failed: %v, %v", report, err)
+	}
+	if report.find(opBurst) != nil || report.find(opStaggered) != nil || report.find(opPool) == nil {
+		t.Error("a burst with failures counts, or the rest does not")
+	}
+	if v := report.Volleys[len(report.Volleys)-1]; v.Failed != 1 {
+		t.Errorf("%+v", v)
+	}
+}
+
+func TestATroubledPartGoesOnForAWhile(t *testing.T) {
+	o := smallOptions()
+	o.Rounds, o.Burst, o.DirtyRounds = 6, 0, 0
+	report, err := measure(t, &server{failAt: "POST pause", failures: 2}, o)
+	if err != nil || samples(report, opPause) != 4 {
+		t.Errorf("%d pauses after two failures: %v", samples(report, opPause), err)
+	}
+	report, err = measure(t, &server{failAt: "POST pause", failures: maxTrouble}, o)
+	if err != nil || samples(report, opPause) != 0 {
+		t.Errorf("%d pauses after %d failures: %v", samples(report, opPause), maxTrouble, err)
+	}
+}
+
+func TestNothingCanBeMeasured(t *testing.T) {
+	for _, at := range []string{"GET hosts", "GET readyz", "POST sandboxes"} {
+		if report, err := measure(t, &server{failAt: at}, smallOptions()); err == nil || report != nil {
+			t.Errorf("%s failed: %v, %v", at, report, err)
+		}
+	}
+}
+
+func TestChangedFileFailsTheRun(t *testing.T) {
+	if report, err := measure(t, &server{corrupt: true}, smallOptions()); err == nil || report == nil {
+		t.Errorf("a file that came back changed was not noticed: %v", err)
+	}
+}
+
+func TestSandboxThatCannotBeDeleted(t *testing.T) {
+	s := &server{pool: 2, stuck: "fake2box"}
+	report, err := measure(t, s, smallOptions())
+	if err == nil || report == nil || !strings.Contains(err.Error(), s.stuck) {
+		t.Fatalf("%s is left: %v", s.stuck, err)
+	}
+	if samples(report, opForkFirst) != 2 || !strings.Contains(strings.Join(report.Missing, "\n"), partCleaning) {
+		t.Errorf("%q", report.Missing)
+	}
+}
+
+func TestInterruptedRunLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, after := range []time.Duration{100 * time.Millisecond, 2 * time.Second, 5 * time.Second, 9 * time.Second} {
+			ctx, cancel := context.WithTimeout(t.Context(), after)
+			if report, err := measureIn(ctx, t, &server{pool: 2}, smallOptions()); err == nil || report != nil {
+				t.Errorf("interrupted after %v: %v, %v", after, report, err)
+			}
+			cancel()
+		}
+	})
+}
+
+func TestDensity(t *testing.T) {
+	o := smallOptions()
+	o.Rounds, o.Burst, o.DirtyRounds, o.Density = 1, 0, 0, 9
+	s := &server{}
+	report, err := measure(t, s, o)
+	if err != nil || report == nil {
+		t.Fatal(err)
+	}
+	d := report.Density
+	if d.Alive != 9 || d.Answered != 9 || s.most != 9 || d.Measured != 0 {
+		t.Errorf("%+v, %d together", d, s.most)
+	}
+	if want := (3 * restoreTime).Seconds(); math.Abs(d.CreateSec-want) > 1e-6 {
+		t.Errorf("9 creates, %d at once, took %v s", sweepers, d.CreateSec)
+	}
+	report, err = measure(t, &server{refuseOver: 7}, o)
+	if err == nil || report == nil || report.Density.Alive != 7 || report.Density.Answered != 7 {
+		t.Errorf("two were refused: %v, %+v", err, report)
 	}
 }
 

@@ -4,10 +4,12 @@
 // machine costs without the product.
 //
 // It owns the measuring, the statistics and their two forms, a table and a
-// plot; the wrenn bench command calls it. It destroys every sandbox that it
-// made, and never touches another one, nor the server's settings.
+// plot; the wrenn bench command calls it. It destroys every sandbox and
+// snapshot that it made, and never touches another one, nor the server's
+// settings.
 //
 // The numbers of a run hold for its machine, its load and its day. A run
 // therefore records those with every raw sample, and the bare boots lie
-// between the rounds that they are compared with.
+// between the creates that they are compared with. What could not be measured
+// is named in the report, and a create that failed fails the run.
 package bench

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -28,9 +27,8 @@ type Machine struct {
 // thisMachine reads what proc(5) says about this machine.
 func thisMachine() Machine {
 	m := Machine{CPU: field("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Load1: load1()}
-	kb, _, _ := strings.Cut(field("/proc/meminfo", "MemTotal"), " ")
-	if n, err := strconv.Atoi(kb); err == nil {
-		m.MemoryMB = n >> 10
+	if mib, err := kilobytes("/proc/meminfo", "MemTotal"); err == nil {
+		m.MemoryMB = int(mib)
 	}
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m.Kernel = strings.TrimSpace(string(release))
@@ -62,30 +60,15 @@ func field(path, key string) string {
 	return ""
 }
 
-// vmmMemory returns the proportional set size, in MiB, of the processes on
-// this machine that have a sandbox's id in their command line: each page
-// shared with other processes counts by its share (Pss of smaps_rollup,
-// proc_pid_smaps(5)). Reading it of another user's process needs root.
-func vmmMemory(id string) (mib float64, err error) {
-	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
+// kilobytes returns, in MiB, the field of a file that has it as "key: n kB".
+func kilobytes(path, key string) (mib float64, err error) {
+	number, _, _ := strings.Cut(field(path, key), " ")
+	n, err := strconv.ParseFloat(number, 64)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%s of %s cannot be read", key, path)
 	}
-	found := false
-	for _, name := range names {
-		line, err := os.ReadFile(name)
-		if err != nil || !bytes.Contains(line, []byte(id)) {
-			continue // it has ended, or is another's
-		}
-		kb, _, _ := strings.Cut(field(filepath.Join(filepath.Dir(name), "smaps_rollup"), "Pss"), " ")
-		n, err := strconv.ParseFloat(kb, 64)
-		if err != nil {
-			return 0, fmt.Errorf("the memory of the VMM process cannot be read (is this root?)")
-		}
-		mib, found = mib+n/1024, true
-	}
-	if !found {
-		return 0, fmt.Errorf("no VMM process of the sandbox is on this machine")
-	}
-	return mib, nil
+	return n / 1024, nil
 }
+
+// availableMemory is what the kernel says programs can still have, in MiB.
+func availableMemory() (mib float64, err error) { return kilobytes("/proc/meminfo", "MemAvailable") }

@@ -1,11 +1,6 @@
 package bench
 
-import (
-	"fmt"
-	"io"
-	"text/tabwriter"
-	"time"
-)
+import "time"
 
 // Report is one run: where, with what, and every sample.
 type Report struct {
@@ -17,19 +12,33 @@ type Report struct {
 	// Acceleration is "kvm" or "tcg" (software), the same for sandboxes and
 	// bare boots.
 	Acceleration string `json:"acceleration"`
-	// Sandbox is the size of every one, and of the bare machines.
-	Sandbox Size `json:"sandbox"`
-	Rounds  int  `json:"rounds"`
-	// Burst is how many creates began at once, Waves how often; 0 is none.
-	Burst     int   `json:"burst"`
-	Waves     int   `json:"waves"`
-	FileBytes int64 `json:"file_bytes"`
+	// Sandbox is the size of those from the pool, of those of the volleys and
+	// of the bare machines; RestoreSandbox, of which no pool keeps clones, that
+	// of all others.
+	Sandbox        Size `json:"sandbox"`
+	RestoreSandbox Size `json:"restore_sandbox"`
+	Rounds         int  `json:"rounds"`
+	// Burst is how many creates began at once or StaggerMS apart, Waves how
+	// often at once; 0 is none.
+	Burst       int   `json:"burst"`
+	Waves       int   `json:"waves"`
+	StaggerMS   int64 `json:"stagger_ms"`
+	DirtyMB     []int `json:"dirty_mb"`
+	DirtyRounds int   `json:"dirty_rounds"`
+	FileBytes   int64 `json:"file_bytes"`
 	// BareArgs are the arguments of the bare QEMU, paths by their last element.
 	BareArgs []string `json:"bare_args,omitempty"`
 	// BareRetries is how many bare boots died and were tried again.
 	BareRetries  int           `json:"bare_retries"`
 	Measurements []Measurement `json:"measurements"`
-	// Missing says what was not measured, and why.
+	// Ratios compare creates with the bare boot.
+	Ratios []Ratio `json:"ratios,omitempty"`
+	// Lines are the cost of pause and resume by the memory written.
+	Lines   []Line   `json:"lines,omitempty"`
+	Volleys []Volley `json:"volleys,omitempty"`
+	// Density is nil where it was not asked for.
+	Density *Density `json:"density,omitempty"`
+	// Missing says what was not measured, or not as often as asked, and why.
 	Missing []string `json:"missing,omitempty"`
 }
 
@@ -47,6 +56,28 @@ type Versions struct {
 	GuestKernel string `json:"guest_kernel"`
 }
 
+// Ratio is how many times faster one operation is than another, by their
+// medians.
+type Ratio struct {
+	Name  string  `json:"name"`
+	Than  string  `json:"than"`
+	Times float64 `json:"times_faster"`
+}
+
+// Volley is many creates that came together.
+type Volley struct {
+	Shape Shape `json:"shape"`
+	N     int   `json:"n"`
+	// FromPool were answered by a warm clone; Failed were not answered.
+	FromPool int `json:"from_pool"`
+	Failed   int `json:"failed"`
+	// ToExec says that each was followed by a command.
+	ToExec bool    `json:"to_exec"`
+	TookMS float64 `json:"took_ms"`
+	// Load1 is the load average of the minute, after it.
+	Load1 float64 `json:"load1"`
+}
+
 // find returns a measurement that has samples, or nil.
 func (r *Report) find(name string) *Measurement {
 	for i := range r.Measurements {
@@ -57,48 +88,15 @@ func (r *Report) find(name string) *Measurement {
 	return nil
 }
 
-// Text writes the report for people.
-func (r *Report) Text(w io.Writer) error {
-	fmt.Fprintf(w, "%s, %d cores, %d MB, Linux %s; load %.2f at start, %.2f at most\n",
-		r.Machine.CPU, r.Machine.Cores, r.Machine.MemoryMB, r.Machine.Kernel, r.Machine.Load1,
-		r.Machine.peakLoad())
-	fmt.Fprintf(w, "wrenn %s, %s, guest kernel %s, acceleration %s; %s\n",
-		r.Versions.Wrenn, r.Versions.VMM, r.Versions.GuestKernel, r.Acceleration, r.Date.Format("2006-01-02 15:04 MST"))
-	fmt.Fprintf(w, "sandboxes of %d vCPU, %d MB memory, %d MB disk; %d rounds; files of %d MiB\n\n",
-		r.Sandbox.VCPUs, r.Sandbox.MemoryMB, r.Sandbox.DiskMB, r.Rounds, r.FileBytes>>20)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "OPERATION\tSHAPE\tMEDIAN\tP95 (RATES: P5)\tMIN\tMAX\tN\tWHAT")
-	for _, m := range r.Measurements {
-		if m.N == 0 {
-			continue
+func (r *Report) ratios() (out []Ratio) {
+	bare := r.find(opBareBoot)
+	if bare == nil {
+		return nil
+	}
+	for _, name := range []string{opPool, opRestore} {
+		if m := r.find(name); m != nil && m.Median > 0 {
+			out = append(out, Ratio{Name: name, Than: opBareBoot, Times: bare.Median / m.Median})
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", m.Name, m.Shape,
-			show(m.Median, m.Unit), show(m.Tail, m.Unit), show(m.Min, m.Unit), show(m.Max, m.Unit), m.N, m.About)
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	if create, bare := r.find(opCreate), r.find(opBareBoot); create != nil && bare != nil {
-		fmt.Fprintf(w, "\ncreate takes %.2f times as long as the bare boot of the same guest (medians).\n", create.Median/bare.Median)
-	}
-	if r.BareRetries > 0 {
-		fmt.Fprintf(w, "%d bare boots died and were tried again; their time is not counted.\n", r.BareRetries)
-	}
-	for _, what := range r.Missing {
-		fmt.Fprintf(w, "not measured: %s\n", what)
-	}
-	_, err := fmt.Fprintln(w, "These numbers hold for this machine, at this load, in this run.")
-	return err
-}
-
-// show writes a value with three digits or so.
-func show(v float64, u Unit) string {
-	switch {
-	case u == Milliseconds && v >= 1000:
-		return fmt.Sprintf("%.2f s", v/1000)
-	case v >= 100:
-		return fmt.Sprintf("%.0f %s", v, u)
-	default:
-		return fmt.Sprintf("%.1f %s", v, u)
-	}
+	return out
 }

@@ -21,13 +21,19 @@ type Shape string
 // The shapes.
 const (
 	Sequential Shape = "sequential" // one at a time
+	Staggered  Shape = "staggered"  // each begun some time after the one before
 	Burst      Shape = "burst"      // all at once
 	Without    Shape = "bare"       // QEMU without Wrenn
 )
 
+// tailSamples is how many samples it takes to speak of a 95th percentile:
+// with fewer it would be the worst of them.
+const tailSamples = 20
+
 // Measurement is everything known about one operation.
 type Measurement struct {
 	Name  string `json:"name"`
+	Group Group  `json:"group"`
 	Shape Shape  `json:"shape"`
 	Unit  Unit   `json:"unit"`
 	// About says in a few words what was measured.
@@ -35,9 +41,10 @@ type Measurement struct {
 	N      int     `json:"n"`
 	Median float64 `json:"median"`
 	// Tail is, by nearest rank, what TailOf says: the 95th percentile, but of
-	// throughputs the 5th, for there the low ones hurt.
-	Tail   float64 `json:"tail"`
-	TailOf string  `json:"tail_of"`
+	// throughputs the 5th, for there the low ones hurt. Both are left out
+	// below tailSamples.
+	Tail   float64 `json:"tail,omitempty"`
+	TailOf string  `json:"tail_of,omitempty"`
 	Min    float64 `json:"min"`
 	Max    float64 `json:"max"`
 	// Samples are in the order in which they were taken.
@@ -48,16 +55,27 @@ type Measurement struct {
 func (m *Measurement) summarise() {
 	m.N = len(m.Samples)
 	if m.N == 0 {
+		m.Samples = []float64{}
 		return
 	}
 	sorted := slices.Sorted(slices.Values(m.Samples))
 	m.Min, m.Max = sorted[0], sorted[m.N-1]
 	m.Median = median(sorted)
-	m.TailOf = tailName(m.Unit)
-	m.Tail = rank(sorted, 0.95)
+	if m.N < tailSamples {
+		return
+	}
+	m.TailOf, m.Tail = tailName(m.Unit), rank(sorted, 0.95)
 	if m.Unit == MiBPerSecond {
 		m.Tail = rank(sorted, 0.05)
 	}
+}
+
+// showTail writes the tail, or that there is none.
+func (m *Measurement) showTail() string {
+	if m.TailOf == "" {
+		return "-"
+	}
+	return show(m.Tail, m.Unit)
 }
 
 func tailName(u Unit) string {

@@ -1,0 +1,261 @@
+package bench
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/client"
+)
+
+// What the fake server takes for its answers, in the time of a test's bubble.
+const (
+	poolTime    = 15 * time.Millisecond
+	restoreTime = 150 * time.Millisecond
+	refillTime  = 300 * time.Millisecond
+	execTime    = 6 * time.Millisecond
+	guestTime   = 4 * time.Millisecond // of an exec, the guest's own
+	windowTime  = 70 * time.Millisecond
+	childTime   = 100 * time.Millisecond
+	baseTime    = 60 * time.Millisecond // of a pause and of a resume
+	pausePerMB  = 2 * time.Millisecond
+	resumePerMB = time.Millisecond
+	fileTime    = 500 * time.Millisecond
+)
+
+var testSize = Size{VCPUs: 1, MemoryMB: 512, DiskMB: 2048}
+
+// server answers as the REST API does, without VMs behind it.
+type server struct {
+	pool       int           // warm clones that it keeps; 0 is no pool
+	broken     bool          // the pool never fills
+	staleHosts time.Duration // how old what it says of its hosts may be
+	failAt     string        // "METHOD path-suffix" of a request that fails
+	failures   int           // so often; 0 is always
+	refuseOver int           // creates beyond so many alive are refused; 0 is none
+	corrupt    bool
+	stuck      string // a sandbox that cannot be deleted
+
+	mu        sync.Mutex // protects the following
+	made      int
+	failed    int
+	alive     map[string]*fakeBox
+	most      int // alive together
+	snapshots map[string]bool
+	refills   []time.Time // when what left the pool is replaced
+	told      string      // the hosts, as last told
+	toldAt    time.Time
+}
+
+type fakeBox struct {
+	file  []byte
+	dirty time.Duration // MiB
+}
+
+// RoundTrip lets the server be a client's transport: a bubble has no network.
+func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := req.Context().Err(); err != nil {
+		return nil, err
+	}
+	w := httptest.NewRecorder()
+	body := []byte{}
+	if req.Body != nil {
+		body, _ = io.ReadAll(req.Body)
+	}
+	time.Sleep(s.answer(w, req, body))
+	return w.Result(), nil
+}
+
+// answer writes the answer and says how long it takes.
+func (s *server) answer(w *httptest.ResponseRecorder, req *http.Request, body []byte) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	parts := strings.Split(strings.Trim(req.URL.Path, "/"), "/")
+	if s.failAt == req.Method+" "+parts[len(parts)-1] && (s.failures == 0 || s.failed < s.failures) {
+		s.failed++
+		return refuse(w)
+	}
+	switch {
+	case parts[0] == "readyz":
+		fmt.Fprint(w, `{"status":"ok","version":"v9"}`)
+	case parts[1] == "hosts":
+		fmt.Fprint(w, s.hosts())
+	case parts[1] == "snapshots":
+		delete(s.snapshots, parts[2])
+	case len(parts) == 2:
+		return s.create(w, body)
+	case req.Method == http.MethodDelete && parts[2] == s.stuck:
+		return refuse(w)
+	case req.Method == http.MethodDelete:
+		delete(s.alive, parts[2])
+	case s.alive[parts[2]] == nil:
+		return refuse(w)
+	default:
+		return s.use(w, req, parts[2], parts[3], body)
+	}
+	return time.Millisecond
+}
+
+func refuse(w *httptest.ResponseRecorder) time.Duration {
+	w.WriteHeader(http.StatusBadGateway)
+	fmt.Fprint(w, `{"error":{"code":"host_failed","message":"no"}}`)
+	return time.Millisecond
+}
+
+// ready is how many clones wait.
+func (s *server) ready() int {
+	if s.broken {
+		return 0
+	}
+	left := s.pool
+	for _, at := range s.refills {
+		if time.Now().Before(at) {
+			left--
+		}
+	}
+	return max(left, 0)
+}
+
+// take has a clone replaced, after those before it.
+func (s *server) take() {
+	begin := time.Now()
+	if n := len(s.refills); n > 0 && s.refills[n-1].After(begin) {
+		begin = s.refills[n-1]
+	}
+	s.refills = append(s.refills, begin.Add(refillTime))
+}
+
+func (s *server) hosts() string {
+	if s.told == "" || time.Since(s.toldAt) >= s.staleHosts {
+		s.toldAt = time.Now()
+		pools := "[]"
+		if s.pool > 0 {
+			pools = fmt.Sprintf(`[{"template":"minimal","vcpus":1,"memory_mb":512,"disk_mb":2048,"target":%d,"ready":%d}]`, s.pool, s.ready())
+		}
+		s.told = fmt.Sprintf(`[{"driver":"qemu","driver_version":"10.0","acceleration":"tcg","kernel_release":"6.1","seen_at":%q,"pools":%s}]`,
+			s.toldAt.Format(time.RFC3339Nano), pools)
+	}
+	return s.told
+}
+
+func (s *server) create(w *httptest.ResponseRecorder, body []byte) time.Duration {
+	var in client.CreateRequest
+	if json.Unmarshal(body, &in) != nil || s.refuseOver > 0 && len(s.alive) >= s.refuseOver {
+		return refuse(w)
+	}
+	if in.SnapshotID != "" && !s.snapshots[in.SnapshotID] {
+		return refuse(w)
+	}
+	source, took := sourceRestore, restoreTime
+	if in.SnapshotID == "" && (Size{in.VCPUs, in.MemoryMB, in.DiskMB}) == testSize && s.ready() > 0 {
+		source, took = sourcePool, poolTime
+		s.take()
+	}
+	fmt.Fprintf(w, `{"id":%q,"status":"running","template":"minimal","source":%q,"last_updated":%q}`,
+		s.add(), source, time.Now().Format(time.RFC3339Nano))
+	return took
+}
+
+func (s *server) add() (id string) {
+	s.made++
+	id = fmt.Sprintf("fake%dbox", s.made)
+	s.alive[id] = &fakeBox{}
+	s.most = max(s.most, len(s.alive))
+	return id
+}
+
+// use answers what is asked of a sandbox.
+func (s *server) use(w *httptest.ResponseRecorder, req *http.Request, id, what string, body []byte) time.Duration {
+	box := s.alive[id]
+	switch what {
+	case "files":
+		if req.Method == http.MethodGet {
+			_, _ = w.Write(box.file)
+			return fileTime
+		}
+		if s.corrupt {
+			body[0] ^= 1
+		}
+		box.file = body
+		return fileTime
+	case "exec":
+		return box.exec(w, body)
+	case "fork":
+		return s.fork(w, body)
+	case "snapshots":
+		s.made++
+		s.snapshots[fmt.Sprintf("snap%d", s.made)] = true
+		fmt.Fprintf(w, `{"id":"snap%d","pause_window_ms":%d}`, s.made, windowTime.Milliseconds())
+		return windowTime + restoreTime
+	default: // pause and resume
+		fmt.Fprintf(w, `{"id":%q,"status":"running"}`, id)
+		return baseTime + box.dirty*map[string]time.Duration{"pause": pausePerMB, "resume": resumePerMB}[what]
+	}
+}
+
+func (b *fakeBox) exec(w *httptest.ResponseRecorder, body []byte) time.Duration {
+	var in struct {
+		Args []string `json:"args"`
+	}
+	_ = json.Unmarshal(body, &in)
+	stdout, took := "", execTime
+	switch {
+	case len(in.Args) == 2:
+		loop := time.Millisecond
+		commands := guestLoops*guestTime + loop
+		stdout, took = fmt.Sprintf("%d %d\n", commands.Nanoseconds(), loop.Nanoseconds()), commands+loop
+	case len(in.Args) == 4:
+		_, _ = fmt.Sscan(in.Args[3], (*int64)(&b.dirty))
+	}
+	fmt.Fprintf(w, `{"stdout":%q,"stderr":"","exit_code":0,"duration_ms":1}`, stdout)
+	return took
+}
+
+func (s *server) fork(w *httptest.ResponseRecorder, body []byte) time.Duration {
+	var in client.ForkRequest
+	_ = json.Unmarshal(body, &in)
+	var children []string
+	for range cmp.Or(in.Count, 1) {
+		children = append(children, fmt.Sprintf(`{"id":%q}`, s.add()))
+	}
+	fmt.Fprintf(w, `{"sandboxes":[%s],"failed":[],"pause_window_ms":%d}`, strings.Join(children, ","), windowTime.Milliseconds())
+	return windowTime + time.Duration(len(children))*childTime
+}
+
+// smallOptions measure a little of everything.
+func smallOptions() Options {
+	return Options{
+		Size: testSize, Rounds: 2, Burst: 3, Waves: 2, Stagger: 50 * time.Millisecond,
+		DirtyMB: []int{8, 64}, DirtyRounds: 2, FileBytes: 1 << 20, Rest: time.Second,
+	}
+}
+
+// measure runs against s in a bubble, and sees that nothing is left on it.
+func measure(t *testing.T, s *server, o Options) (report *Report, err error) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { report, err = measureIn(t.Context(), t, s, o) })
+	return report, err
+}
+
+func measureIn(ctx context.Context, t *testing.T, s *server, o Options) (*Report, error) {
+	t.Helper()
+	s.alive, s.snapshots = map[string]*fakeBox{}, map[string]bool{}
+	o.Client = &client.Client{HTTPClient: &http.Client{Transport: s}}
+	o.Note = t.Logf
+	report, err := Run(ctx, o)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if delete(s.alive, s.stuck); len(s.alive)+len(s.snapshots) > 0 {
+		t.Errorf("left: %d sandboxes, %d snapshots", len(s.alive), len(s.snapshots))
+	}
+	return report, err
+}

@@ -1,0 +1,78 @@
+package bench
+
+import "math"
+
+// Line is how one operation's time depends on the memory that was written.
+type Line struct {
+	Name string `json:"name"`
+	// Points are in the order in which they were taken.
+	Points []Point `json:"points"`
+	// Fit is nil where the points do not decide on a line.
+	Fit *Fit `json:"fit"`
+}
+
+// Point is one sample of a Line.
+type Point struct {
+	DirtyMB float64 `json:"dirty_mb"` // MiB
+	MS      float64 `json:"ms"`
+}
+
+// Fit is a straight line by least squares.
+type Fit struct {
+	SlopeMSPerMB float64 `json:"slope_ms_per_mb"`
+	InterceptMS  float64 `json:"intercept_ms"`
+	// R2 is the coefficient of determination, the share of the variance of the
+	// times that the line explains: 1 where all points lie on it. It is 1 for
+	// times that are all the same, of which the line explains what there is.
+	R2 float64 `json:"r2"`
+}
+
+// fitLine returns nil unless there are two different amounts of memory.
+func fitLine(points []Point) *Fit {
+	n := float64(len(points))
+	var meanX, meanY float64
+	for _, p := range points {
+		meanX, meanY = meanX+p.DirtyMB/n, meanY+p.MS/n
+	}
+	var xx, xy, yy float64
+	for _, p := range points {
+		dx, dy := p.DirtyMB-meanX, p.MS-meanY
+		xx, xy, yy = xx+dx*dx, xy+dx*dy, yy+dy*dy
+	}
+	if !severalAmounts(points) || xx == 0 {
+		return nil
+	}
+	f := &Fit{SlopeMSPerMB: xy / xx, R2: 1}
+	f.InterceptMS = meanY - f.SlopeMSPerMB*meanX
+	if yy > 0 {
+		// Rounding may carry it a little out of its range.
+		f.R2 = math.Min(xy*xy/(xx*yy), 1)
+	}
+	return f
+}
+
+// severalAmounts decides that without rounding.
+func severalAmounts(points []Point) bool {
+	for _, p := range points {
+		if p.DirtyMB != points[0].DirtyMB {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *Fit) at(dirtyMB float64) float64 { return f.InterceptMS + f.SlopeMSPerMB*dirtyMB }
+
+// above returns the part of the range from 0 to high in which the line is not
+// below zero. A line through times is above zero somewhere in it.
+func (f *Fit) above(high float64) (from, to float64) {
+	to = high
+	zero := -f.InterceptMS / f.SlopeMSPerMB
+	switch {
+	case f.at(0) < 0:
+		from = min(zero, high)
+	case f.at(high) < 0:
+		to = max(zero, 0)
+	}
+	return from, to
+}

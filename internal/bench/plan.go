@@ -1,0 +1,121 @@
+package bench
+
+import "fmt"
+
+// The operations, by the names they have in reports.
+const (
+	opBareBoot = "bare_boot"
+	opFirst    = "first_create"
+
+	opPool        = "create_pool"
+	opPoolExec    = "create_pool_to_exec"
+	opRestore     = "create_restore"
+	opRestoreExec = "create_restore_to_exec"
+
+	opStaggered     = "staggered_create"
+	opStaggeredExec = "staggered_to_exec"
+	opBurst         = "burst_create"
+	opBurstLast     = "burst_all"
+	opBurstExec     = "burst_to_exec"
+
+	opExec      = "exec"
+	opExecGuest = "exec_in_guest"
+	opExecAdded = "exec_added"
+
+	opPause  = "pause"
+	opResume = "resume"
+	opDelete = "delete"
+
+	opForkWindow     = "fork_pause_window"
+	opForkFirst      = "fork_first"
+	opForkEach       = "fork_each_further"
+	opSnapshot       = "snapshot_create"
+	opSnapshotWindow = "snapshot_window"
+	opFromSnapshot   = "create_snapshot"
+
+	opUpload   = "upload"
+	opDownload = "download"
+
+	opMemory        = "idle_memory"
+	opDensityMemory = "density_memory"
+)
+
+// opDirty is the name of op with so many MiB dirty.
+func opDirty(op string, mb int) string { return fmt.Sprintf("%s_%d_mb", op, mb) }
+
+// Group is which measurements are shown beside each other. All of one group
+// have one unit.
+type Group string
+
+// The groups, in the order of the report.
+const (
+	Creates   Group = "Create"
+	Shapes    Group = "Create, many"
+	Execs     Group = "Exec"
+	Pauses    Group = "Pause, resume"
+	Copies    Group = "Fork, snapshot"
+	Transfers Group = "Throughput"
+	Memories  Group = "Memory"
+)
+
+var groups = []Group{Creates, Shapes, Execs, Pauses, Copies, Transfers, Memories}
+
+// plan names the measurements, in the order of the report.
+func (r *run) plan() {
+	r.enter(Creates, Milliseconds,
+		Measurement{Name: opBareBoot, Shape: Without, About: "bare QEMU from its start to the guest's ready line"},
+		Measurement{Name: opFirst, About: "the first create of the restored size, which makes its template if there is none"},
+		Measurement{Name: opPool, About: "POST /v1/sandboxes, answered by a warm clone"},
+		Measurement{Name: opPoolExec, About: "the same until true has returned"},
+		Measurement{Name: opRestore, About: "POST /v1/sandboxes, answered by a restore of the template snapshot"},
+		Measurement{Name: opRestoreExec, About: "the same until true has returned"})
+	r.enter(Shapes, Milliseconds,
+		Measurement{Name: opStaggered, Shape: Staggered, About: fmt.Sprintf("each of %d creates, one begun every %d ms", r.Burst, r.Stagger.Milliseconds())},
+		Measurement{Name: opStaggeredExec, Shape: Staggered, About: "the same until true has returned"},
+		Measurement{Name: opBurst, Shape: Burst, About: fmt.Sprintf("each of %d creates begun at once", r.Burst)},
+		Measurement{Name: opBurstLast, Shape: Burst, About: fmt.Sprintf("until all %d were there", r.Burst)},
+		Measurement{Name: opBurstExec, Shape: Burst, About: "each of another burst, until true has returned"})
+	r.enter(Execs, Milliseconds,
+		Measurement{Name: opExec, About: "exec of true in a sandbox that has run it"},
+		Measurement{Name: opExecGuest, About: "what a shell in the sandbox needs for /bin/true, of 50 less an empty loop"},
+		Measurement{Name: opExecAdded, About: "exec less exec_in_guest, in the same sandbox"})
+	r.enter(Pauses, Milliseconds, r.pausePlan()...)
+	r.enter(Copies, Milliseconds,
+		Measurement{Name: opForkWindow, About: "how long a fork stopped its parent, as the server says"},
+		Measurement{Name: opForkFirst, About: "fork into one child"},
+		Measurement{Name: opForkEach, About: "fork into five less fork into one, by four"},
+		Measurement{Name: opSnapshot, About: "named snapshot of a running sandbox, until it is durable"},
+		Measurement{Name: opSnapshotWindow, About: "how long that stopped the sandbox, as the server says"},
+		Measurement{Name: opFromSnapshot, About: "POST /v1/sandboxes with that snapshot"})
+	r.enter(Transfers, MiBPerSecond,
+		Measurement{Name: opUpload, About: fmt.Sprintf("file of %d MiB into the sandbox", r.FileBytes>>20)},
+		Measurement{Name: opDownload, About: "the same file out again"})
+	r.enter(Memories, MiB,
+		Measurement{Name: opMemory, About: "Pss of the VMM process after the first commands"},
+		Measurement{Name: opDensityMemory, About: fmt.Sprintf("Pss of each VMM process, of %d idle sandboxes together", r.Density)})
+}
+
+func (r *run) pausePlan() []Measurement {
+	rows := []Measurement{
+		{Name: opPause, About: "pause of an idle sandbox"},
+		{Name: opResume, About: "resume of it"},
+	}
+	for _, mb := range r.DirtyMB {
+		rows = append(rows,
+			Measurement{Name: opDirty(opPause, mb), About: fmt.Sprintf("pause with %d MiB of memory written", mb)},
+			Measurement{Name: opDirty(opResume, mb), About: "resume of that"})
+	}
+	return append(rows, Measurement{Name: opDelete, About: "delete of a running sandbox"})
+}
+
+// enter adds the rows of a group. The shape of most is sequential.
+func (r *run) enter(group Group, unit Unit, rows ...Measurement) {
+	for _, m := range rows {
+		m.Group, m.Unit = group, unit
+		if m.Shape == "" {
+			m.Shape = Sequential
+		}
+		r.byName[m.Name] = &m
+		r.order = append(r.order, m.Name)
+	}
+}

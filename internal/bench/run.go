@@ -1,0 +1,164 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/client"
+)
+
+// run is one run in progress. One goroutine measures and owns everything but
+// what mu protects; creates may come from several.
+//
+// Invariants: sandboxes and snapshots hold everything that was made and not yet
+// deleted; between two parts both are empty, unless a delete failed.
+type run struct {
+	Options
+	report      *Report
+	template    string // of sandboxes that name none; known after the first
+	restoreSize Size
+	byName      map[string]*Measurement
+	order       []string         // of byName
+	lines       map[string]*Line // by operation
+	troubles    map[string]*trouble
+	troubled    []string // the order of troubles
+
+	mu        sync.Mutex // protects the following
+	sandboxes map[string]bool
+	snapshots map[string]bool
+	drawn     draw
+	broken    []error // what makes the run fail
+}
+
+// draw is the last time at which a create may have taken a warm clone, by the
+// clock here and by the server's, which may differ.
+type draw struct{ here, there time.Time }
+
+func newRun(o Options) *run {
+	return &run{
+		Options: o, byName: map[string]*Measurement{}, lines: map[string]*Line{}, troubles: map[string]*trouble{},
+		sandboxes: map[string]bool{}, snapshots: map[string]bool{},
+		report: &Report{
+			Date: time.Now().UTC().Truncate(time.Second), Machine: thisMachine(), Sandbox: o.Size, Rounds: o.Rounds,
+			Burst: o.Burst, Waves: o.Waves, StaggerMS: o.Stagger.Milliseconds(),
+			DirtyMB: o.DirtyMB, DirtyRounds: o.DirtyRounds, FileBytes: o.FileBytes,
+		},
+	}
+}
+
+func (r *run) add(name string, value float64) {
+	m := r.byName[name]
+	m.Samples = append(m.Samples, value)
+}
+
+func (r *run) addTime(name string, took time.Duration) { r.add(name, ms(took)) }
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// create makes a sandbox that the run will destroy whatever happens.
+func (r *run) create(ctx context.Context, size Size) (*client.Sandbox, error) {
+	return r.createAs(ctx, client.CreateRequest{VCPUs: size.VCPUs, MemoryMB: size.MemoryMB, DiskMB: size.DiskMB})
+}
+
+func (r *run) createAs(ctx context.Context, in client.CreateRequest) (*client.Sandbox, error) {
+	never := 0
+	in.TimeoutSec, in.Metadata = &never, map[string]string{"purpose": "wrenn bench"}
+	sb, err := r.Client.Create(ctx, in)
+	if err != nil {
+		return nil, r.breaks(ctx, fmt.Errorf("create: %w", err))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sandboxes[sb.ID] = true
+	if sb.Source != nil && *sb.Source == sourcePool {
+		r.drawn = draw{here: time.Now(), there: sb.LastUpdated}
+	}
+	return sb, nil
+}
+
+// breaks notes what makes the run fail, and returns it.
+func (r *run) breaks(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.broken = append(r.broken, err)
+	}
+	return err
+}
+
+// verdict is the error of a run in which something broke.
+func (r *run) verdict() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.broken) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d calls failed that must not, the first: %w", len(r.broken), r.broken[0])
+}
+
+func (r *run) destroy(ctx context.Context, id string) error {
+	if err := r.Client.Destroy(ctx, id); err != nil {
+		return fmt.Errorf("delete of sandbox %s: %w", id, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.sandboxes, id)
+	return nil
+}
+
+// cleanLimit bounds the deleting of what a run has left.
+const cleanLimit = 2 * time.Minute
+
+// clean deletes what is left, even when ctx has ended.
+func (r *run) clean(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanLimit)
+	defer cancel()
+	return r.sweep(ctx)
+}
+
+// sweepers is how many deletes, and creates of a crowd, are under way at once.
+const sweepers = 4
+
+// sweep deletes all sandboxes of the run, and then its snapshots.
+func (r *run) sweep(ctx context.Context) error {
+	r.mu.Lock()
+	sandboxes, snapshots := keys(r.sandboxes), keys(r.snapshots)
+	r.mu.Unlock()
+	errs := make([]error, len(sandboxes))
+	inParallel(len(sandboxes), sweepers, func(i int) { errs[i] = r.destroy(ctx, sandboxes[i]) })
+	for _, id := range snapshots {
+		if err := r.Client.DeleteSnapshot(ctx, id); err != nil {
+			errs = append(errs, fmt.Errorf("delete of snapshot %s: %w", id, err))
+			continue
+		}
+		r.mu.Lock()
+		delete(r.snapshots, id)
+		r.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+func keys(set map[string]bool) (out []string) {
+	for key := range set {
+		out = append(out, key)
+	}
+	return out
+}
+
+// inParallel calls do for each of 0 to n-1, at most limit at once, and returns
+// when all have returned.
+func inParallel(n, limit int, do func(i int)) {
+	slots := make(chan struct{}, limit)
+	var wg sync.WaitGroup
+	for i := range n {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			do(i)
+		})
+	}
+	wg.Wait()
+}
