@@ -95,7 +95,7 @@ func (s *Service) insert(ctx context.Context, row Sandbox) (Sandbox, error) {
 
 // candidates returns all hosts with what is free on them, as far as is known.
 func (s *Service) candidates(ctx context.Context) ([]placement.Host, error) {
-	hosts, err := s.Hosts(ctx)
+	hosts, err := s.remembered(ctx)
 	if err != nil {
 		return nil, err
 	}

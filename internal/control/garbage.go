@@ -26,7 +26,7 @@ type Garbage struct {
 func (s *Service) CollectGarbage(ctx context.Context, mode GarbageMode) ([]Garbage, error) {
 	ctx, cancel := s.detached(ctx, s.cfg.DestroyTimeout)
 	defer cancel()
-	hosts, err := s.Hosts(ctx)
+	hosts, err := s.remembered(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -20,17 +21,40 @@ func (s *Service) List(ctx context.Context, f Filter) ([]Sandbox, string, error)
 	return s.store.List(ctx, f)
 }
 
-// Hosts implements Sandboxes. It returns what is remembered, unless that is
-// that no host can be reached: then all are asked again first.
+const (
+	// hostsFresh is how old an answer of a host may be that is shown to a user.
+	hostsFresh = time.Second
+	// hostsPatience is how long the user waits for a host that does not answer.
+	hostsPatience = 2 * time.Second
+)
+
+// Hosts implements Sandboxes. Hosts that have not answered lately are asked
+// again first, all at once.
 func (s *Service) Hosts(ctx context.Context) ([]HostInfo, error) {
-	hosts := s.fleet.Hosts()
-	if slices.ContainsFunc(hosts, func(h HostInfo) bool { return h.Reachable }) {
+	asking, cancel := context.WithTimeout(ctx, hostsPatience)
+	defer cancel()
+	hosts, _ := s.observeWhere(asking, func(h HostInfo) bool { return time.Since(h.SeenAt) > hostsFresh })
+	return hosts, ctx.Err()
+}
+
+// remembered returns what the hosts said last, unless that is that none can be
+// reached: then all are asked again first.
+func (s *Service) remembered(ctx context.Context) ([]HostInfo, error) {
+	if hosts := s.fleet.Hosts(); slices.ContainsFunc(hosts, func(h HostInfo) bool { return h.Reachable }) {
 		return hosts, nil
 	}
+	return s.observeWhere(ctx, func(HostInfo) bool { return true })
+}
+
+// observeWhere asks the hosts that stale names, and returns what is known of
+// all then.
+func (s *Service) observeWhere(ctx context.Context, stale func(HostInfo) bool) ([]HostInfo, error) {
 	var wg sync.WaitGroup
-	for _, h := range hosts {
-		// That a host did not answer is in what the fleet then remembers.
-		wg.Go(func() { _, _ = s.observe(ctx, h.ID) })
+	for _, h := range s.fleet.Hosts() {
+		if stale(h) {
+			// That a host did not answer is in what the fleet then remembers.
+			wg.Go(func() { _, _ = s.observe(ctx, h.ID) })
+		}
 	}
 	wg.Wait()
 	return s.fleet.Hosts(), ctx.Err()
@@ -41,7 +65,7 @@ func (s *Service) Ready(ctx context.Context) error {
 	if err := s.store.Ping(ctx); err != nil {
 		return err
 	}
-	hosts, err := s.Hosts(ctx)
+	hosts, err := s.remembered(ctx)
 	if err != nil {
 		return err
 	}
