@@ -297,13 +297,16 @@ func (m *machine) warmUp(ctx context.Context, dir snapshotDir) error {
 // software emulation code is slow until it has been translated.
 const poolRounds = 6
 
-// exercise runs a command, and does what a create will do, again and again.
+// poolCommands run in every warm clone. An image need not have them.
+var poolCommands = [][]string{{"true"}, {"/bin/sh", "-c", "true"}}
+
+// exercise runs commands, and does what a create will do, again and again.
 func (m *machine) exercise(ctx context.Context) error {
 	ctx, stop := m.untilExit(ctx)
 	defer stop()
 	for range poolRounds {
-		if err := m.runQuietly(ctx, []string{"/bin/sh", "-c", "true"}); err != nil {
-			return err
+		for _, argv := range poolCommands {
+			_ = m.runQuietly(ctx, argv)
 		}
 		if err := m.configure(ctx, renewal{token: randomToken()}); err != nil {
 			return err

@@ -51,6 +51,7 @@ func (m *Manager) templateKey(spec sandbox.Spec, img image.Template) (string, ma
 	print := m.fingerprint(spec)
 	print["image"], print["kernel"] = img.Digest, m.deps.Kernel.Digest
 	print["initramfs"], print["disk_mb"] = m.deps.Initramfs.Digest, fmt.Sprint(spec.DiskMB)
+	print["disk_format"] = disk.Format()
 	rate := print[vmm.FingerprintTSC]
 	delete(print, vmm.FingerprintTSC)
 	data, _ := json.Marshal(print) // a map of strings cannot fail; keys are sorted
