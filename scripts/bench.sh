@@ -5,11 +5,11 @@
 # .svg, also when some of it failed; nothing else is left.
 #
 # BENCH_N is the number of rounds (20), BENCH_BURST how many creates begin at
-# once (20), BENCH_DENSITY how many idle sandboxes are kept alive together (0,
-# none), BENCH_DATA_FS=xfs puts the server's data on a file system that shares
-# blocks, BENCH_PORT is the server's port (18089). WRENN_TEST_IMAGES is the
-# directory of guest kernel and templates, as for scripts/test.sh. Arguments
-# are passed to "wrenn bench".
+# once (20), BENCH_POOL how many warm clones the server keeps (8), BENCH_DENSITY
+# how many idle sandboxes are kept alive together (0, none), BENCH_DATA_FS=xfs
+# puts the server's data on a file system that shares blocks, BENCH_PORT is the
+# server's port (18089). WRENN_TEST_IMAGES is the directory of guest kernel and
+# templates, as for scripts/test.sh. Arguments are passed to "wrenn bench".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -44,7 +44,7 @@ as_root chmod 711 "$data" # VMs run as users of their own and pass through it
 as_root ln -s "$images" "$data/images"
 
 density=${BENCH_DENSITY:-0}
-up=(--data-dir "$data" --listen "${url#http://}" --log-level warn)
+up=(--data-dir "$data" --listen "${url#http://}" --log-level warn --pool "${BENCH_POOL:-8}")
 # Idle sandboxes share most of their memory and hardly use a CPU.
 [ "$density" = 0 ] || up+=(--memory-overcommit 4 --cpu-overcommit 64)
 [ -z "${BENCH_DATA_FS:-}" ] || up+=(--data-fs "$BENCH_DATA_FS")

@@ -39,7 +39,8 @@ const bootLimit = 2 * time.Minute
 // chosen as for a sandbox, so that the difference is what Wrenn does; only the
 // network card leads nowhere.
 func (b *Bare) args(acceleration string, size Size, disk string) []string {
-	cpu, cmdline := "max", fmt.Sprintf("tsc_early_khz=%d tsc=reliable mitigations=off init_on_alloc=0", b.TSCKHz)
+	cpu, cmdline := "max,erms=off,fsrm=off", fmt.Sprintf("tsc_early_khz=%d tsc=reliable mitigations=off init_on_alloc=0 "+
+		"psi=0 cgroup.memory=nokmem,nosocket nowatchdog", b.TSCKHz)
 	if acceleration == "kvm" {
 		cpu, cmdline = "host", ""
 	} else {

@@ -93,6 +93,11 @@ func (r *run) look(ctx context.Context) error {
 	}
 	host := hosts[0]
 	r.restoreSize = notKept(r.Size, hosts)
+	for _, p := range host.Pools {
+		if sizeOf(p) == r.Size {
+			r.kept = p.Target
+		}
+	}
 	r.report.RestoreSandbox = r.restoreSize
 	r.report.Acceleration = host.Acceleration
 	r.report.Versions = Versions{

@@ -58,7 +58,7 @@ func TestTextAndPlotHaveEverything(t *testing.T) {
 	for _, want := range []string{
 		"wrenn v9", "qemu 10.0", "create_pool_to_exec", "burst_all", "\nFork, snapshot ", "pause_64_mb", "exec_added",
 		"not measured: idle_memory: ", "pause: 60.00 ms and 2.000 ms per MiB written, R² 1.000, n 4",
-		"burst: 3 creates in 150 ms, 2 from the pool, 0 failed.", "density: 2 of 2 sandboxes alive together",
+		"burst: 3 creates in 150 ms, 2 from the pool of 2, 0 failed.", "density: 2 of 2 sandboxes alive together",
 		"create_restore is 10.0 times as fast as bare_boot", "create_pool is 100.0 times",
 	} {
 		if !strings.Contains(text.String(), want) {

@@ -16,14 +16,10 @@ const (
 )
 
 // How the run waits for warm pools. The API tells how they stand and sends no
-// word when that changes, so it is asked again. What it tells may be as old as
-// the server's round of its hosts, half a minute.
+// word when that changes, so it is asked again.
 const (
 	poolPoll = 100 * time.Millisecond
-	// poolRest is the time after which a pool counts as full again if the
-	// server has not heard of it since a clone was taken.
-	poolRest = 2 * time.Second
-	// poolLimit is longer than the server's round.
+	// poolLimit is longer than it takes to fill a pool of some ten clones.
 	poolLimit = 45 * time.Second
 )
 
@@ -53,7 +49,7 @@ func (r *run) settle(ctx context.Context) error {
 	last := r.drawn
 	r.mu.Unlock()
 	return r.poll(ctx, func(hosts []client.Host) bool {
-		return time.Since(last.here) >= poolRest || full(hosts, last.there)
+		return full(hosts, last.there)
 	})
 }
 

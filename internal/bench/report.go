@@ -70,7 +70,9 @@ type Volley struct {
 	N     int   `json:"n"`
 	// FromPool were answered by a warm clone; Failed were not answered.
 	FromPool int `json:"from_pool"`
-	Failed   int `json:"failed"`
+	// Kept is how many warm clones of the size the server keeps.
+	Kept   int `json:"kept"`
+	Failed int `json:"failed"`
 	// ToExec says that each was followed by a command.
 	ToExec bool    `json:"to_exec"`
 	TookMS float64 `json:"took_ms"`

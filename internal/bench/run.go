@@ -20,11 +20,13 @@ type run struct {
 	report      *Report
 	template    string // of sandboxes that name none; known after the first
 	restoreSize Size
-	byName      map[string]*Measurement
-	order       []string         // of byName
-	lines       map[string]*Line // by operation
-	troubles    map[string]*trouble
-	troubled    []string // the order of troubles
+	// kept is how many warm clones of Size the server keeps.
+	kept     int
+	byName   map[string]*Measurement
+	order    []string         // of byName
+	lines    map[string]*Line // by operation
+	troubles map[string]*trouble
+	troubled []string // the order of troubles
 
 	mu        sync.Mutex // protects the following
 	sandboxes map[string]bool

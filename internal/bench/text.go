@@ -21,8 +21,8 @@ func (r *Report) Text(w io.Writer) error {
 	fmt.Fprintln(w)
 	r.textLines(w)
 	for _, v := range r.Volleys {
-		fmt.Fprintf(w, "%s: %d creates in %s, %d from the pool, %d failed%s.\n",
-			v.Shape, v.N, show(v.TookMS, Milliseconds), v.FromPool, v.Failed, map[bool]string{true: ", each with a command"}[v.ToExec])
+		fmt.Fprintf(w, "%s: %d creates in %s, %d from the pool of %d, %d failed%s.\n",
+			v.Shape, v.N, show(v.TookMS, Milliseconds), v.FromPool, v.Kept, v.Failed, map[bool]string{true: ", each with a command"}[v.ToExec])
 	}
 	r.Density.text(w)
 	for _, ratio := range r.Ratios {

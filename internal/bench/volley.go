@@ -50,7 +50,7 @@ func (r *run) volley(ctx context.Context, v volley) error {
 		return err
 	}
 	took := time.Since(began)
-	told := Volley{Shape: v.shape, N: len(shots), ToExec: v.toExec != "", TookMS: ms(took), Load1: load1()}
+	told := Volley{Shape: v.shape, N: len(shots), Kept: r.kept, ToExec: v.toExec != "", TookMS: ms(took), Load1: load1()}
 	for _, s := range shots {
 		switch {
 		case s.err != nil:
@@ -69,7 +69,7 @@ func (r *run) volley(ctx context.Context, v volley) error {
 		r.addNamed(v.toExec, s.toExec)
 	}
 	r.addNamed(v.all, took)
-	r.Note("%s: %d sandboxes in %.1f s, %d from the pool", v.shape, told.N, told.TookMS/1000, told.FromPool)
+	r.Note("%s: %d sandboxes in %.1f s, %d from the pool of %d", v.shape, told.N, told.TookMS/1000, told.FromPool, told.Kept)
 	return nil
 }
 

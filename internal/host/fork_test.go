@@ -308,7 +308,7 @@ setsid sh /root/write.sh >/dev/null 2>&1 & sleep 0.5`)
 	var early, late int64
 	last := 0
 	for i := range rounds {
-		s, err := b.Pause(t.Context(), ref)
+		_, err := b.Pause(t.Context(), ref)
 		check(t, err)
 		st, err := os.Stat(fmt.Sprintf("%s/s/%s/pause-%d/diff", b.dir, ref.ID, ref.Generation))
 		check(t, err)
@@ -319,7 +319,8 @@ setsid sh /root/write.sh >/dev/null 2>&1 & sleep 0.5`)
 			late = st.Size()
 		}
 		ref.Generation++
-		if s, err = b.Resume(t.Context(), ref); err != nil {
+		s, err := b.Resume(t.Context(), ref)
+		if err != nil {
 			t.Fatalf("round %d: %v", i, err)
 		}
 		checkHygiene(t, s, false)

@@ -98,14 +98,7 @@ func (m *machine) awaitGuest(ctx context.Context) error {
 	return causeOr(ctx, g.WaitReady(ctx))
 }
 
-// newToken replaces the guest's access token. It may only be called while the
-// guest is sealed, and is written down before the guest hears of it: a guest
-// that is not sealed answers to the token in the journal alone.
-func (m *machine) newToken() error {
-	m.rec.Token = randomToken()
-	return m.save(false)
-}
-
+// randomToken is a new access token for a guest.
 func randomToken() string {
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails, see crypto/rand
