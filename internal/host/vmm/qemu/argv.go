@@ -117,15 +117,26 @@ func (d *Driver) memoryMode() string {
 	return "share=off"
 }
 
-func (d *Driver) cmdline(cfg vmm.Config) string {
-	parts := []string{commonCmdline}
+// emulatedCmdline is for software emulation. The mitigations are pure cost on
+// an emulated CPU; pressure accounting, the charging of kernel objects to
+// groups and the watchdog cost a tenth of a command.
+const emulatedCmdline = "tsc=reliable mitigations=off init_on_alloc=0 psi=0 cgroup.memory=nokmem,nosocket nowatchdog"
+
+// profile is what the kernel command line has in common on every host with
+// this acceleration.
+func (d *Driver) profile() string {
 	if d.info.Acceleration == vmm.TCG {
-		// Without tsc_early_khz about one boot in eight never ends: there is
-		// no timer to calibrate against. The mitigations are pure cost on an
-		// emulated CPU, and pressure accounting, the charging of kernel
-		// objects to groups and the watchdog cost a tenth of a command.
-		parts = append(parts, fmt.Sprintf("tsc_early_khz=%d tsc=reliable mitigations=off init_on_alloc=0 "+
-			"psi=0 cgroup.memory=nokmem,nosocket nowatchdog", d.tscKHz))
+		return commonCmdline + " " + emulatedCmdline
+	}
+	return commonCmdline
+}
+
+func (d *Driver) cmdline(cfg vmm.Config) string {
+	parts := []string{d.profile()}
+	if d.info.Acceleration == vmm.TCG {
+		// Without it about one boot in eight never ends: there is no timer to
+		// calibrate against.
+		parts = append(parts, fmt.Sprintf("tsc_early_khz=%d", d.tscKHz))
 	}
 	if cfg.Cmdline != "" {
 		parts = append(parts, cfg.Cmdline)

@@ -105,6 +105,7 @@ func (d *Driver) Fingerprint(cfg vmm.Config) map[string]string {
 		"vcpus":        fmt.Sprint(cfg.VCPUs),
 		"memory_mb":    fmt.Sprint(cfg.MemoryMB),
 		"machine":      machineDigest,
+		"cmdline":      d.profile(),
 	}
 	if d.info.Acceleration == vmm.TCG {
 		fp["tsc_khz"] = fmt.Sprint(d.tscKHz)

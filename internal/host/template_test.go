@@ -1,0 +1,68 @@
+package host
+
+import (
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// printer is a driver that only has a fingerprint.
+type printer struct {
+	vmm.Driver
+	print map[string]string
+}
+
+func (p printer) Fingerprint(vmm.Config) map[string]string {
+	out := map[string]string{"vcpus": "1", vmm.FingerprintTSC: "2000000"}
+	for k, v := range p.print {
+		out[k] = v
+	}
+	return out
+}
+
+// TestTemplateKey: whatever a template snapshot depends on makes another key,
+// so that none is ever stale; what it does not depend on makes the same.
+func TestTemplateKey(t *testing.T) {
+	type world struct {
+		m    Manager
+		spec sandbox.Spec
+		img  image.Template
+	}
+	key := func(change func(*world)) string {
+		w := world{spec: sandbox.Spec{}.WithDefaults(), img: image.Template{Digest: "image"}}
+		w.m.driver = printer{print: map[string]string{"cpu": "max"}}
+		w.m.deps = Deps{Kernel: image.Kernel{Digest: "kernel"}, Initramfs: image.Initramfs{Digest: "guest"}}
+		change(&w)
+		k, _ := w.m.templateKey(w.spec, w.img)
+		return k
+	}
+	base := key(func(*world) {})
+	seen := map[string]string{base: "nothing"}
+	for what, change := range map[string]func(*world){
+		"image":   func(w *world) { w.img.Digest = "another" },
+		"kernel":  func(w *world) { w.m.deps.Kernel.Digest = "another" },
+		"guest":   func(w *world) { w.m.deps.Initramfs.Digest = "another" },
+		"disk":    func(w *world) { w.spec.DiskMB++ },
+		"cpu":     func(w *world) { w.m.driver = printer{print: map[string]string{"cpu": "host"}} },
+		"version": func(w *world) { w.m.driver = printer{print: map[string]string{"cpu": "max", "version": "9"}} },
+	} {
+		k := key(change)
+		if other, ok := seen[k]; ok {
+			t.Errorf("another %s has the key of another %s", what, other)
+		}
+		seen[k] = what
+	}
+	for what, change := range map[string]func(*world){
+		"environment": func(w *world) { w.spec.Env = map[string]string{"A": "B"} },
+		"timeout":     func(w *world) { w.spec.Timeout++ },
+		"clock rate": func(w *world) {
+			w.m.driver = printer{print: map[string]string{"cpu": "max", vmm.FingerprintTSC: "2000001"}}
+		},
+	} {
+		if key(change) != base {
+			t.Errorf("another %s makes another key", what)
+		}
+	}
+}
