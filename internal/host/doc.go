@@ -1,5 +1,5 @@
-// Package host owns the virtual machines of one host: it boots, pauses,
-// resumes and ends them, and lends out the running ones for commands and files.
+// Package host owns the virtual machines of one host: it makes, pauses, resumes,
+// copies and ends them, and lends out the running ones for commands and files.
 //
 // The RPC service (package rpc) calls it. It never talks to the control plane
 // or its database: what it knows stands in its journal on disk, and what
@@ -7,8 +7,8 @@
 //
 // # One goroutine owns each machine
 //
-// Lifecycle calls (pause, resume, destroy) and events (the VM's end, idle
-// time) go through the machine's mailbox, one at a time. Commands and file
+// Lifecycle calls (pause, resume, snapshot, destroy) and events (the VM's end,
+// a clock that has run out) go through the machine's mailbox, one at a time. Commands and file
 // transfers do not: they borrow the running guest by a lease. Pause closes the
 // gate for new leases, gives the open ones a moment, then cuts them.
 //
@@ -20,8 +20,21 @@
 //
 //	create    rolled back: nothing had been acknowledged
 //	pause     before pause.commit the VM goes on; from there on it is paused
-//	resume    before resume.cont it is still paused; from there on it runs
+//	resume    before resume.cont it is still paused; from there on it runs, or
+//	          is paused again if it cannot and its disk is still whole
+//	snapshot  the VM goes on; the snapshot is there if snapshot.commit was done
+//	pool      ended and removed: a warm clone is nobody's yet
 //	destroy   rolled forward
 //
-// VMs do not end with the agent: Close leaves them running.
+// VMs do not end with the agent: Close leaves them running, but for warm clones.
+//
+// # What machines are made from
+//
+//	image + kernel ── cold boot ──► template snapshot ──┬─ restore ──► machine
+//	                                                    └─ restore, warm up ──► warm clone ── assign ──► machine
+//	machine ── pause ──► difference from its base ── resume ──► the same machine
+//	machine ── snapshot ──► named snapshot ── restore ──► another machine (fork)
+//
+// Whatever it is made from, a machine is renewed and measured before user code
+// runs in it, see configure.
 package host
