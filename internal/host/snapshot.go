@@ -118,6 +118,9 @@ func (m *machine) snapshot(ctx context.Context, r *snapshotRequest) error {
 	if m.rec.State != sandbox.Running && m.rec.State != sandbox.Paused {
 		return fault.New(fault.WrongState, reasonNotRunning, "the sandbox is %s, neither running nor paused", m.rec.State.Status())
 	}
+	if _, err := os.Stat(m.mgr.layout.snapshot(r.id).manifest()); err == nil {
+		return nil // the same question, asked while the first was under way
+	}
 	if err := m.mgr.diskReserve(); err != nil {
 		return err
 	}
