@@ -13,6 +13,13 @@ const (
 	maxRewatch = 15 * time.Second
 )
 
+// How soon a pass follows where something could not be looked at: an event, or
+// a whole host. Mostly the database was away, and comes back in seconds.
+const (
+	missedRetry = 2 * time.Second
+	failedRetry = 5 * time.Second
+)
+
 // hostLoop reconciles one host: a pass every interval, a pass when the event
 // stream opens or breaks, and each event as it comes.
 //
@@ -55,7 +62,9 @@ func (l *hostLoop) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case view := <-l.views:
-			l.event(ctx, view)
+			if !l.event(ctx, view) {
+				timer.Reset(missedRetry)
+			}
 			continue
 		case <-l.wake:
 		case <-timer.C:
@@ -75,18 +84,22 @@ func (l *hostLoop) pass(ctx context.Context) time.Duration {
 		l.log.Info("host can be reconciled again")
 	}
 	l.failing = err != nil
+	next := l.s.cfg.ReconcileInterval
 	if due > 0 {
-		return min(due, l.s.cfg.ReconcileInterval)
+		next = min(due, next)
 	}
-	return l.s.cfg.ReconcileInterval
+	if err != nil {
+		next = min(failedRetry, next)
+	}
+	return next
 }
 
 // event settles what a single event makes certain, and leaves the rest to the
-// operation under way or the next pass.
-func (l *hostLoop) event(ctx context.Context, view View) {
+// operation under way or the next pass. It reports whether it could look.
+func (l *hostLoop) event(ctx context.Context, view View) bool {
 	host, ok := l.s.fleet.Host(l.id)
 	if !ok {
-		return
+		return true
 	}
 	readCtx, cancel := context.WithTimeout(ctx, l.s.cfg.AskTimeout)
 	defer cancel()
@@ -95,16 +108,18 @@ func (l *hostLoop) event(ctx context.Context, view View) {
 		if ctx.Err() == nil {
 			l.log.Warn("event not looked at, the next pass will see it", "sandbox", view.Ref.ID, "error", err)
 		}
-		return
+		return false
 	}
 	if v := settle(p.row, p.view, false); v.act != actNone {
 		l.s.applyLogged(ctx, host, p, v)
-		return
+		return true
 	}
 	// Clocks are left to the pass: an event may be older than a change of them.
 	if err := l.s.learn(ctx, p); err != nil && ctx.Err() == nil {
 		l.log.Warn("event not taken over, the next pass will see it", "sandbox", view.Ref.ID, "error", err)
+		return false
 	}
+	return true
 }
 
 // watch keeps the event stream open until ctx ends.

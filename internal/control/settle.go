@@ -72,9 +72,14 @@ func immediate(row *Sandbox, view *View) bool {
 		return false // the caller of create has the better message
 	case view.State == ViewStopped:
 		return true
+	case view.Ref.Generation != row.Generation:
+		return false
+	case view.State == ViewPaused:
+		// The host paused it by itself, as a drain does; or it has done what it
+		// was asked for, and whoever asked finds the row where it was to go.
+		return row.State == sandbox.Running || row.State == sandbox.Pausing
 	default:
-		// The host paused it by itself, as a drain does.
-		return row.State == sandbox.Running && view.State == ViewPaused && view.Ref.Generation == row.Generation
+		return view.State == ViewRunning && row.State == sandbox.Resuming
 	}
 }
 

@@ -80,9 +80,8 @@ func (sc *scene) survived(t *testing.T, c *client.Client, dir string) {
 		sb, err := c.Get(t.Context(), id)
 		check(t, err)
 		t.Logf("the %s sandbox is %s", name, sb.Status)
-		if sb.Status == client.StatusPaused && name == "pausing" {
-			_, err = c.Resume(t.Context(), id)
-			check(t, err)
+		if name == "pausing" {
+			awake(t, c, id)
 		}
 		if name == "busy" { // its command may have been killed with its caller's connection
 			sh(t, c, id, "true")
@@ -91,6 +90,19 @@ func (sc *scene) survived(t *testing.T, c *client.Client, dir string) {
 		goesOn(t, c, id, "1")
 	}
 	wantTruth(t, c, dir)
+}
+
+// awake waits until a sandbox whose pause was cut off is one thing or the
+// other, and resumes it if that is paused.
+func awake(t *testing.T, c *client.Client, id string) {
+	t.Helper()
+	eventually(t, "the sandbox that was being paused can be used", func() bool {
+		if _, err := trySh(t.Context(), c, id, "true"); err == nil {
+			return true
+		}
+		_, err := c.Resume(t.Context(), id)
+		return err == nil
+	})
 }
 
 // settled waits until no row is on its way.
