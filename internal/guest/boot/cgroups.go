@@ -161,15 +161,19 @@ func writeControl(path, word string) error {
 	return err
 }
 
-// count returns the number of processes in the tree.
+// count returns the number of processes in the tree. Groups of commands come
+// and go meanwhile.
 func (u *Users) count() (int, error) {
 	n := 0
 	err := filepath.WalkDir(u.dir, func(path string, d fs.DirEntry, err error) error {
+		if gone(err) && path != u.dir {
+			return nil
+		}
 		if err != nil || !d.IsDir() {
 			return err
 		}
 		procs, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
-		if errors.Is(err, unix.EOPNOTSUPP) {
+		if errors.Is(err, unix.EOPNOTSUPP) || gone(err) {
 			return nil
 		}
 		n += bytes.Count(procs, []byte("\n"))
@@ -180,3 +184,7 @@ func (u *Users) count() (int, error) {
 	}
 	return n, nil
 }
+
+// gone reports whether err says that a group was removed: ENODEV is what its
+// files say while they are still open.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -91,6 +92,37 @@ func TestReserve(t *testing.T) {
 	} {
 		if got := reserve(tt.total); got != tt.want {
 			t.Errorf("reserve(%d MiB) = %d MiB, want %d", tt.total>>20, got>>20, tt.want>>20)
+		}
+	}
+}
+
+// TestFreezeWhileGroupsComeAndGo: groups of other commands are made and removed
+// all the time, and do not stop a freeze.
+func TestFreezeWhileGroupsComeAndGo(t *testing.T) {
+	dir := newCgroup(t)
+	done, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			name := filepath.Join(dir, strconv.Itoa(i%8))
+			if os.Mkdir(name, 0o755) == nil {
+				_ = os.Remove(name)
+			}
+		}
+	}()
+	defer func() { close(done); <-stopped }()
+	users := NewUsers(dir)
+	for range 3000 {
+		if _, err := users.Freeze(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := users.Thaw(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
