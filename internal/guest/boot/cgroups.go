@@ -166,14 +166,15 @@ func writeControl(path, word string) error {
 func (u *Users) count() (int, error) {
 	n := 0
 	err := filepath.WalkDir(u.dir, func(path string, d fs.DirEntry, err error) error {
-		if gone(err) && path != u.dir {
+		below := path != u.dir
+		if below && gone(err) {
 			return nil
 		}
 		if err != nil || !d.IsDir() {
 			return err
 		}
 		procs, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
-		if errors.Is(err, unix.EOPNOTSUPP) || gone(err) {
+		if errors.Is(err, unix.EOPNOTSUPP) || below && gone(err) {
 			return nil
 		}
 		n += bytes.Count(procs, []byte("\n"))
