@@ -18,11 +18,11 @@ type openDisputes struct {
 	snapshots *snapshotDisputes
 }
 
-// newOpenDisputes returns none yet. What a fork explains may take as long as a
-// fork.
+// newOpenDisputes returns none yet. The snapshot of a fork may be needed as long
+// as a fork takes; its children are asked for once that has been taken.
 func newOpenDisputes(cfg Config) *openDisputes {
 	return &openDisputes{
-		sandboxes: newDisputes(cfg.Grace, cfg.ForkTimeout+cfg.Grace),
+		sandboxes: newDisputes(cfg.Grace, 2*cfg.Grace),
 		snapshots: &snapshotDisputes{grace: cfg.Grace, fork: cfg.ForkTimeout + cfg.Grace},
 	}
 }
@@ -35,8 +35,8 @@ func newOpenDisputes(cfg Config) *openDisputes {
 // Invariants: a dispute is in since only while every pass has seen it, in the
 // same states and generations. One goroutine uses it.
 type disputes struct {
-	// grace is for what one command explains, fork for a child of a fork that
-	// waits for its turn.
+	// grace is for what one command explains, fork for a child of a fork, which
+	// waits for the snapshot.
 	grace, fork time.Duration
 	since       map[dispute]period
 }
@@ -74,7 +74,7 @@ func (d *disputes) next(pairs []pair, now time.Time) []bool {
 }
 
 // graceOf returns how long p is left alone. The children of a fork have their
-// rows from its beginning, but only a few are started at a time.
+// rows before there is a snapshot to make them from.
 func (d *disputes) graceOf(p pair) time.Duration {
 	if p.view == nil && p.row.State == sandbox.Pending && p.row.ParentID != "" {
 		return d.fork

@@ -47,10 +47,6 @@ type Forks interface {
 	Fork(ctx context.Context, id sandbox.ID, f Fork) (Forked, error)
 }
 
-// bootsPerCPU is how many children of a fork start at once for each CPU of the
-// host.
-const bootsPerCPU = 2
-
 // Fork implements Forks. All rows are written with their capacity, or none;
 // then the parent is frozen once, and every child starts from that.
 func (s *Service) Fork(ctx context.Context, id sandbox.ID, f Fork) (Forked, error) {
@@ -126,18 +122,13 @@ func children(parent Sandbox, spec sandbox.Spec, metadata map[string]string, cou
 	return rows
 }
 
-// bootAll starts every row, a few at a time, and waits for all. Their order is
-// kept.
+// bootAll asks the host for every row at once, so that it knows of all of them,
+// and waits for all; the host starts a few at a time. Their order is kept.
 func (s *Service) bootAll(ctx context.Context, rows []Sandbox, spec sandbox.Spec, from sandbox.SnapshotID) Forked {
 	started, errs := make([]Sandbox, len(rows)), make([]error, len(rows))
-	slots := make(chan struct{}, s.bootsAtOnce(rows[0].HostID))
 	var wg sync.WaitGroup
 	for i, row := range rows {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			started[i], errs[i] = s.boot(ctx, row, spec, from)
-		})
+		wg.Go(func() { started[i], errs[i] = s.boot(ctx, row, spec, from) })
 	}
 	wg.Wait()
 	var out Forked
@@ -149,15 +140,6 @@ func (s *Service) bootAll(ctx context.Context, rows []Sandbox, spec sandbox.Spec
 		out.Sandboxes = append(out.Sandboxes, started[i])
 	}
 	return out
-}
-
-func (s *Service) bootsAtOnce(hostID string) int {
-	for _, h := range s.fleet.Hosts() {
-		if h.ID == hostID {
-			return max(bootsPerCPU, bootsPerCPU*h.VCPUs)
-		}
-	}
-	return bootsPerCPU
 }
 
 // forkFailed records that no child of a fork was ever asked for, because the

@@ -215,9 +215,9 @@ func TestForkLeavesSnapshot(t *testing.T) {
 }
 
 // TestForkUnderWayIsLeftAlone: a pass takes neither the snapshot of a fork that
-// goes on, nor its children that wait for their turn.
+// goes on, nor its children.
 func TestForkUnderWayIsLeftAlone(t *testing.T) {
-	b := setup(t, func(c *control.Config) { c.ForkTimeout = time.Hour })
+	b := setup(t, func(c *control.Config) { c.ForkTimeout, c.Grace = time.Hour, time.Hour })
 	parent := b.create()
 	g := newGate()
 	b.host.script(true, "create", g.wait)

@@ -38,7 +38,8 @@ func (m *machine) coldBoot(ctx context.Context) error {
 		}
 	}
 	m.rec.Base = string(m.dir) // never held: it is the machine's own
-	if err := m.startGuest(ctx, m.bootOnce); err != nil {
+	err := m.inTurn(ctx, func(ctx context.Context) error { return m.startGuest(ctx, m.bootOnce) })
+	if err != nil {
 		return err
 	}
 	m.rec.State = sandbox.Running

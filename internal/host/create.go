@@ -95,6 +95,19 @@ func (m *machine) grow(ctx context.Context, find func(context.Context) (origin, 
 			m.rec.TemplateDigest, m.rec.RootImage, m.wakeToken = from.digest, from.image, from.token
 			return m.holdBase(from.dir)
 		}},
+	} {
+		if err := m.step(ctx, s.name, s.do); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	// From here on a few at a time: of many that are asked for at once the
+	// first are to be ready early.
+	return m.inTurn(ctx, m.build)
+}
+
+// build makes what is the machine's own and starts it.
+func (m *machine) build(ctx context.Context) error {
+	for _, s := range []step{
 		{StepCreateDisk, m.copyDisk},
 		{StepCreateNetwork, m.makeNetwork},
 		{StepCreateCgroup, m.makeCgroup},
@@ -107,6 +120,15 @@ func (m *machine) grow(ctx context.Context, find func(context.Context) (origin, 
 		return err
 	}
 	return m.step(ctx, StepCreateCommit, m.commitCreate)
+}
+
+// inTurn calls do while at most BootConcurrency machines are being started.
+func (m *machine) inTurn(ctx context.Context, do func(context.Context) error) error {
+	if err := m.mgr.boots.Acquire(ctx, 1); err != nil {
+		return context.Cause(ctx)
+	}
+	defer m.mgr.boots.Release(1)
+	return do(ctx)
 }
 
 // copyDisk gives the machine a copy of its base's disk.
@@ -182,10 +204,6 @@ const startAttempts = 2
 // startGuest calls once, which starts the VM and returns when its guest has
 // been configured. A start that hangs or dies is tried once more, and counted.
 func (m *machine) startGuest(ctx context.Context, once func(context.Context) error) error {
-	if err := m.mgr.boots.Acquire(ctx, 1); err != nil {
-		return context.Cause(ctx)
-	}
-	defer m.mgr.boots.Release(1)
 	for attempt := 1; ; attempt++ {
 		err := m.withinBootTimeout(ctx, once)
 		if err == nil || attempt == startAttempts || ctx.Err() != nil {

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"math"
 	"time"
 
@@ -148,6 +149,14 @@ func (m *machine) configureRequest(what renewal) *guestv1.ConfigureRequest {
 	return req
 }
 
+const (
+	// reconfigureTries is how often reconfigure tries: a guest that was in the
+	// midst of something when its host went away may end the connection of the
+	// next host with it.
+	reconfigureTries = 5
+	reconfigurePause = 200 * time.Millisecond
+)
+
 // reconfigure is configure for a guest of which it is not known whether it is
 // sealed, open, or in between with the token that it was about to get.
 func (m *machine) reconfigure(ctx context.Context) error {
@@ -155,13 +164,22 @@ func (m *machine) reconfigure(ctx context.Context) error {
 	if next := m.rec.NextToken; next != "" {
 		tokens = append(tokens, next)
 	}
+	pause := time.NewTicker(reconfigurePause)
+	defer pause.Stop()
 	var err error
-	for _, token := range tokens {
-		m.rec.Token = token
-		m.guest.SetToken(token)
-		if err = m.configure(ctx, renewal{}); err == nil {
-			m.rec.NextToken = ""
-			return nil
+	for range reconfigureTries {
+		for _, token := range tokens {
+			m.rec.Token = token
+			m.guest.SetToken(token)
+			if err = m.configure(ctx, renewal{}); err == nil {
+				m.rec.NextToken = ""
+				return nil
+			}
+		}
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
 		}
 	}
 	return err

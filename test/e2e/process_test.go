@@ -31,7 +31,9 @@ func start(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{ended: make(chan struct{}), news: make(chan struct{})}
 	p.cmd = exec.Command(binary(t), append(args, "--log-format", "json")...)
-	p.cmd.Env = append(os.Environ(), env...)
+	// Without warm clones, unless args ask for them: refilling takes CPU from
+	// all that run at once here.
+	p.cmd.Env = append(append(os.Environ(), "WRENN_POOL=0"), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	// An own pipe: with that of exec, Wait would close it over unread lines.
 	r, w, err := os.Pipe()

@@ -36,12 +36,7 @@ func startUp(t *testing.T, args ...string) *server {
 // startUpIn is startUp in a directory that the caller has made.
 func startUpIn(t *testing.T, dir string, args ...string) *server {
 	t.Helper()
-	// Without warm clones, unless args ask for them: refilling takes CPU from
-	// all that run at once here.
-	s := &server{dir: dir, args: append([]string{"--network", networkRange()}, args...)}
-	if !slices.Contains(args, "--pool") {
-		s.args = append(s.args, "--pool", "0")
-	}
+	s := &server{dir: dir, args: append(args, "--network", networkRange())}
 	t.Cleanup(func() { s.end(t) })
 	s.start(t)
 	return s
