@@ -32,10 +32,14 @@ threading.Thread(target=tick, daemon=True).start()
 kept = open("/root/kept")
 kept.readline()
 server = socket.create_server(("127.0.0.1", 7777))
+asked = 0
 def isn():
+    # The same ports in every copy, and others each time: a connection that
+    # follows an old one takes its number from that (RFC 6191).
+    global asked
+    asked += 1
     c = socket.socket()
-    c.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    c.bind(("127.0.0.1", 40001))
+    c.bind(("127.0.0.1", 40000 + asked))
     c.connect(("127.0.0.1", 7777))
     c.setsockopt(socket.IPPROTO_TCP, 19, 1)
     c.setsockopt(socket.IPPROTO_TCP, 20, 2)

@@ -77,7 +77,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 	}
 	m.templates.building = make(map[string]*templateBuild)
 	m.bases.users = make(map[snapshotDir]int)
-	m.pools.kinds, m.pools.ready = cfg.Pools, make(map[snapshotDir][]*warmClone)
+	m.pools.kinds, m.pools.ready = cfg.Pools, make(map[string][]*warmClone)
 	m.pools.stats = make(map[string]*poolStats)
 	for _, k := range cfg.Pools {
 		m.pools.stats[kindKey(k.Spec)] = &poolStats{}

@@ -16,9 +16,9 @@ import (
 // and exercised once, that wait for a sandbox. A create that finds one of its
 // kind only has to tell it who it is.
 //
-// A clone belongs to the template snapshot that it came from, by directory: if
-// anything that snapshots depend on has changed, the snapshot is another one
-// and the clone a miss. Clones are journalled like sandboxes, so that one that
+// A clone belongs to the key of the template snapshot that it came from: if
+// anything that snapshots depend on has changed, the key is another one and the
+// clone a miss. Clones are journalled like sandboxes, so that one that
 // an agent has left behind is found by the next, which ends it.
 //
 // Invariants: a machine in ready belongs to nobody else; its goroutine watches
@@ -26,9 +26,9 @@ import (
 type pools struct {
 	kinds []PoolKind // constant
 
-	mu      sync.Mutex // protects the following
-	ready   map[snapshotDir][]*warmClone
-	stats   map[string]*poolStats // by kind, see kindKey
+	mu      sync.Mutex              // protects the following
+	ready   map[string][]*warmClone // by template key
+	stats   map[string]*poolStats   // by kind, see kindKey
 	filling bool
 	again   bool // something changed while filling
 	closed  bool
@@ -52,6 +52,7 @@ type poolStats struct{ hits, misses uint64 }
 // warmClone is a machine in the pool. taken is closed when it leaves.
 type warmClone struct {
 	m     *machine
+	key   string // of its template snapshot
 	taken chan struct{}
 	left  chan struct{} // closed when the watch has ended
 }
@@ -61,36 +62,36 @@ func kindKey(spec sandbox.Spec) string {
 	return fmt.Sprint(k.Template, "/", k.VCPUs, "/", k.MemoryMB, "/", k.DiskMB)
 }
 
-// take removes a clone of the template snapshot dir from the pool.
-func (p *pools) take(dir snapshotDir, spec sandbox.Spec) *machine {
+// take removes a clone of the template snapshot key from the pool.
+func (p *pools) take(key string, spec sandbox.Spec) *machine {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	stats := p.stats[kindKey(spec)]
 	if stats == nil {
 		return nil // a kind that is not kept
 	}
-	clones := p.ready[dir]
+	clones := p.ready[key]
 	if len(clones) == 0 {
 		stats.misses++
 		return nil
 	}
 	stats.hits++
 	c := clones[0]
-	p.ready[dir] = clones[1:]
+	p.ready[key] = clones[1:]
 	close(c.taken)
 	return c.m
 }
 
 // add puts a clone into the pool and watches its VM. It is false when the pool
 // is closed.
-func (m *Manager) addClone(c *machine) bool {
-	w := &warmClone{m: c, taken: make(chan struct{}), left: make(chan struct{})}
+func (m *Manager) addClone(c *machine, key string) bool {
+	w := &warmClone{m: c, key: key, taken: make(chan struct{}), left: make(chan struct{})}
 	m.pools.mu.Lock()
 	defer m.pools.mu.Unlock()
 	if m.pools.closed {
 		return false
 	}
-	m.pools.ready[c.base()] = append(m.pools.ready[c.base()], w)
+	m.pools.ready[key] = append(m.pools.ready[key], w)
 	exited := c.vm.Exited()
 	m.running.Go(func() {
 		defer close(w.left)
@@ -111,12 +112,12 @@ func (m *Manager) addClone(c *machine) bool {
 func (p *pools) forget(w *warmClone) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	clones := p.ready[w.m.base()]
+	clones := p.ready[w.key]
 	i := slices.Index(clones, w)
 	if i < 0 {
 		return false
 	}
-	p.ready[w.m.base()] = slices.Delete(clones, i, i+1)
+	p.ready[w.key] = slices.Delete(clones, i, i+1)
 	return true
 }
 
@@ -230,7 +231,7 @@ func (m *Manager) fillOne(ctx context.Context) (made bool, err error) {
 			c.discard(ctx)
 			return false, err
 		}
-		if !m.addClone(c) {
+		if !m.addClone(c, t.key) {
 			c.discard(context.WithoutCancel(ctx))
 		}
 		return true, nil
@@ -338,12 +339,8 @@ func (m *machine) takeClone(ctx context.Context) (taken bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	key, print := m.mgr.templateKey(m.rec.Spec, img)
-	dir := m.mgr.findTemplate(key, print)
-	if dir == "" {
-		return false, nil
-	}
-	clone := m.mgr.pools.take(dir, m.rec.Spec)
+	key, _ := m.mgr.templateKey(m.rec.Spec, img)
+	clone := m.mgr.pools.take(key, m.rec.Spec)
 	if clone == nil {
 		return false, nil
 	}

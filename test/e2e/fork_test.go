@@ -228,7 +228,7 @@ func TestPool(t *testing.T) {
 	check(t, err)
 	fresh(t, *sb)
 	if sb.Source == nil || *sb.Source != "pool" {
-		t.Errorf("the sandbox came from %v", sb.Source)
+		t.Errorf("the sandbox did not come from the pool: %+v", sb)
 	}
 	if got := sh(t, s.Client, sb.ID, "hostname"); got != "wrenn-"+sb.ID {
 		t.Errorf("it is called %q", got)
