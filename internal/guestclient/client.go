@@ -10,6 +10,7 @@ import (
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
@@ -89,10 +90,23 @@ func (c *Client) WaitReady(ctx context.Context) error {
 // the guest until ctx ends, so that a guest that has just been let go needs no
 // other call before it. It sets req.WallClockUnixNano to the moment of sending.
 func (c *Client) Configure(ctx context.Context, req *guestv1.ConfigureRequest) (*guestv1.ConfigureResponse, error) {
+	// Over a connection that is open, a guest that has answered before needs
+	// not be asked for a sign of life. One that the guest has closed meanwhile
+	// proves nothing; Configure may be said twice.
+	if idle := c.takeIdle(); idle != nil {
+		resp, err := c.configure(c.exchange(ctx, idle), req)
+		if err == nil || fault.ReasonOf(err) != faultrpc.ReasonUnreachable {
+			return resp, err
+		}
+	}
 	x, err := c.reach(ctx, wakePatience)
 	if err != nil {
 		return nil, err
 	}
+	return c.configure(x, req)
+}
+
+func (c *Client) configure(x *exchange, req *guestv1.ConfigureRequest) (*guestv1.ConfigureResponse, error) {
 	req.WallClockUnixNano = time.Now().UnixNano()
 	resp := &guestv1.ConfigureResponse{}
 	if err := x.roundTrip(guestwire.Configure, req, resp); err != nil {

@@ -309,7 +309,7 @@ func (m *machine) exercise(ctx context.Context) error {
 		for _, argv := range poolCommands {
 			_ = m.runQuietly(ctx, argv)
 		}
-		if err := m.configure(ctx, renewal{token: randomToken()}); err != nil {
+		if err := m.configure(ctx, renewal{token: randomToken(), idle: true}); err != nil {
 			return err
 		}
 	}
@@ -382,7 +382,7 @@ func (m *machine) assign(ctx context.Context) error {
 		// Its machine id and boot id were made new when it was warmed up, and
 		// nobody has seen them.
 		fresh := m.rec.Hygiene.NewIdentity
-		err := m.configure(ctx, renewal{token: randomToken()})
+		err := m.configure(ctx, renewal{token: randomToken(), idle: true})
 		if err == nil {
 			m.rec.Hygiene.NewIdentity = fresh
 		}
