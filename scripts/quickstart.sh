@@ -82,6 +82,7 @@ cat <<END
   bin/wrenn exec ID -- sh -c 'uname -a; ps aux'      # a command in it
   bin/wrenn cp file.txt ID:/home/user/               # files, both ways
   bin/wrenn pause ID; bin/wrenn resume ID            # its memory and processes survive
+  bin/wrenn fork ID --count 2                        # two copies of it, processes running
   bin/wrenn ls; bin/wrenn rm ID
 
   curl -s -X POST $url/v1/sandboxes -H 'Content-Type: application/json' -d '{"template":"minimal"}'
