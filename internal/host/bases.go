@@ -162,15 +162,10 @@ func sealOf(path string) (fileSeal, error) {
 	return fileSeal{Bytes: st.Size(), ModifiedNano: st.ModTime().UnixNano()}, nil
 }
 
-// diskUsage is the space in bytes that the files of dir take.
+// diskUsage is the space in bytes that dir takes, as far as it can be told.
 func diskUsage(dir snapshotDir) uint64 {
-	var total int64
-	for _, path := range []string{dir.memory(), dir.state(), dir.disk(), dir.diff(), dir.manifest()} {
-		if n, err := disk.Allocated(path); err == nil {
-			total += n
-		}
-	}
-	return uint64(total)
+	n, _ := disk.Usage(string(dir)) // 0 for what has gone meanwhile
+	return uint64(n)
 }
 
 // seal makes a base durable and unchangeable, and writes its manifest last.

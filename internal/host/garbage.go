@@ -3,13 +3,10 @@ package host
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/wrenn-dev/wrenn/internal/host/disk"
 )
 
 // Garbage is something on the host's disk that nothing needs any more.
@@ -65,7 +62,7 @@ func (m *Manager) findGarbage() ([]Garbage, error) {
 	var out []Garbage
 	add := func(kind, dir, reason string, loose bool) {
 		g := Garbage{Kind: kind, ID: filepath.Base(dir), Reason: reason, dir: snapshotDir(dir), loose: loose}
-		g.Bytes = treeBytes(dir)
+		g.Bytes = diskUsage(g.dir)
 		out = append(out, g)
 	}
 	for _, dir := range templates {
@@ -117,18 +114,4 @@ func (m *Manager) collectAtStart(ctx context.Context) {
 	if err = errors.Join(err, gcErr, removeAll(filepath.Join(m.layout.builds(), "*"))); err != nil {
 		m.log.WarnContext(ctx, "could not remove everything that an earlier agent left", "error", err)
 	}
-}
-
-// treeBytes is the space that the files below dir take.
-func treeBytes(dir string) uint64 {
-	var total int64
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() {
-			if n, err := disk.Allocated(path); err == nil {
-				total += n
-			}
-		}
-		return nil
-	})
-	return uint64(total)
 }

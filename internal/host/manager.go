@@ -92,9 +92,8 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 	if m.lock, err = lockDir(m.layout.lock()); err != nil {
 		return nil, err
 	}
-	if m.reflink, err = disk.Share(ctx, m.layout.lock()+".share", m.layout.lock()); err == nil {
-		err = removeFile(m.layout.lock() + ".share")
-	}
+	can, err := disk.Probe(cfg.Dir)
+	m.reflink = can.Reflink
 	if err == nil {
 		err = m.recover(ctx)
 	}

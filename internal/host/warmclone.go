@@ -1,0 +1,170 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// warmUp makes a clone of the template snapshot dir, lets it become a machine
+// of its own, and exercises what a sandbox does first.
+func (m *machine) warmUp(ctx context.Context, dir snapshotDir) error {
+	if err := os.MkdirAll(string(m.dir), 0o711); err != nil {
+		return err
+	}
+	m.begin("pool")
+	for _, s := range []step{
+		{StepPoolRecord, func(ctx context.Context) error {
+			return errors.Join(m.makeDirs(ctx), m.holdBase(dir))
+		}},
+		{StepPoolDisk, m.copyDisk},
+		{StepPoolNetwork, m.makeNetwork},
+		{StepPoolCgroup, func(ctx context.Context) error {
+			if err := m.makeCgroup(ctx); err != nil {
+				return err
+			}
+			return m.group.Background(true)
+		}},
+		{StepPoolVMM, m.restoreBase},
+		{StepPoolGuest, func(ctx context.Context) error {
+			if err := m.wakeGuest(ctx); err != nil {
+				return err
+			}
+			return m.configure(ctx, renewal{identity: true, token: randomToken()})
+		}},
+		{StepPoolWarm, m.exercise},
+		{StepPoolReady, func(context.Context) error { return m.group.Background(false) }},
+	} {
+		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
+		err := m.step(ctx, s.name, s.do)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// poolRounds is how often a warm clone does what sandboxes do first: under
+// software emulation code is slow until it has been translated.
+const poolRounds = 6
+
+// poolCommands run in every warm clone. An image need not have them.
+var poolCommands = [][]string{{"true"}, {"/bin/sh", "-c", "true"}}
+
+// exercise runs commands, and does what a create will do, again and again.
+func (m *machine) exercise(ctx context.Context) error {
+	ctx, stop := m.untilExit(ctx)
+	defer stop()
+	for range poolRounds {
+		for _, argv := range poolCommands {
+			_ = m.runQuietly(ctx, argv)
+		}
+		if err := m.configure(ctx, renewal{token: randomToken(), idle: true}); err != nil {
+			return err
+		}
+	}
+	m.rec.Hygiene.NewIdentity = true // see StepPoolGuest, which would have failed
+	return nil
+}
+
+// discard ends a machine that is no sandbox, and leaves nothing of it.
+func (m *machine) discard(ctx context.Context) {
+	m.rec.StopReason = sandbox.ReasonDestroyed
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTimeout)
+	defer cancel()
+	m.rec.State = sandbox.Pending
+	err := m.teardown(ctx)
+	if err == nil {
+		err = os.RemoveAll(string(m.dir))
+	}
+	if err != nil {
+		m.log.ErrorContext(ctx, "could not free a warm clone; the next agent does", "error", err)
+	}
+}
+
+// takeClone makes the sandbox of a warm clone, if one of its kind waits.
+// taken is false when it still has to be made, err or not.
+func (m *machine) takeClone(ctx context.Context) (taken bool, err error) {
+	img, err := m.mgr.template(m.rec.Spec.Template)
+	if err != nil {
+		return false, err
+	}
+	key, _ := m.mgr.templateKey(m.rec.Spec, img)
+	clone := m.mgr.pools.take(key, m.rec.Spec)
+	if clone == nil {
+		return false, nil
+	}
+	m.become(clone)
+	if err := m.assign(ctx); err != nil {
+		if ctx.Err() != nil {
+			return true, err
+		}
+		m.log.WarnContext(ctx, "a warm clone failed when it was taken; restoring another", "error", err)
+		return false, m.unbecome(ctx)
+	}
+	return true, nil
+}
+
+// become takes over everything that c consists of.
+func (m *machine) become(c *machine) {
+	m.name, m.dir, m.held = c.name, c.dir, c.held
+	m.vm, m.slot, m.group = c.vm, c.slot, c.group
+	c.mu.Lock()
+	guest := c.guest
+	c.mu.Unlock()
+	m.setGuest(guest)
+	rec := c.rec
+	rec.ID, rec.Generation, rec.Spec, rec.CreatedAt = m.rec.ID, m.rec.Generation, m.rec.Spec, m.rec.CreatedAt
+	rec.Pooled, rec.Source, rec.Op, rec.State = false, SourcePool, opCreate, sandbox.Pending
+	m.rec = rec
+}
+
+// assign tells the clone which sandbox it is.
+func (m *machine) assign(ctx context.Context) error {
+	ctx, stop := m.untilExit(ctx)
+	defer stop()
+	if err := m.step(ctx, StepCreateAssign, func(context.Context) error { return nil }); err != nil {
+		return err
+	}
+	err := m.step(ctx, StepCreateConfigure, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, assignTimeout)
+		defer cancel()
+		// Its machine id and boot id were made new when it was warmed up, and
+		// nobody has seen them.
+		fresh := m.rec.Hygiene.NewIdentity
+		err := m.configure(ctx, renewal{token: randomToken(), idle: true})
+		if err == nil {
+			m.rec.Hygiene.NewIdentity = fresh
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return m.step(ctx, StepCreateCommit, m.commitCreate)
+}
+
+// assignTimeout is how long a warm clone may take before another is restored.
+const assignTimeout = 5 * time.Second
+
+// unbecome frees a clone that failed and makes m a machine of which nothing
+// exists yet.
+func (m *machine) unbecome(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, teardownTimeout)
+	defer cancel()
+	if err := errors.Join(m.endVM(ctx), m.endNetwork(ctx), m.endCgroup(ctx)); err != nil {
+		return err
+	}
+	m.dropBase()
+	if err := os.RemoveAll(string(m.dir)); err != nil {
+		return err
+	}
+	m.name, m.dir = string(m.rec.ID), m.mgr.layout.machine(string(m.rec.ID))
+	m.rec.Token, m.rec.NextToken, m.rec.Base, m.rec.Hygiene = "", "", "", nil
+	return nil
+}
