@@ -42,7 +42,7 @@ type bench struct {
 // newBench opens an agent of its own under name.
 func newBench(t testing.TB, name string, configure ...func(*host.Config)) *bench {
 	t.Helper()
-	b := &bench{t: t, name: name, dir: hosttest.Dir(t), templates: hosttest.TemplateDir()}
+	b := &bench{t: t, name: hosttest.Name(name), dir: hosttest.Dir(t), templates: hosttest.TemplateDir()}
 	b.configure = func(cfg *host.Config) {
 		for _, change := range configure {
 			change(cfg)

@@ -145,6 +145,10 @@ func ImagesDir() string {
 // sandbox is booted once and not once per test.
 func TemplateDir() string { return filepath.Join(filepath.Dir(ImagesDir()), "test-templates") }
 
+// Name returns name with WRENN_TEST_PREFIX, one or two lower-case letters, put
+// before it: suites of two checkouts can then run beside each other.
+func Name(name string) string { return os.Getenv("WRENN_TEST_PREFIX") + name }
+
 // Deps returns real parts for a host manager. name keeps parallel tests apart;
 // two calls with the same name are an agent and its successor.
 func Deps(t testing.TB, name string) host.Deps {

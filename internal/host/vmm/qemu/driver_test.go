@@ -37,7 +37,7 @@ const uid = 699_999
 
 // TestDriver runs the suite of every driver against QEMU and the real guest.
 func TestDriver(t *testing.T) {
-	deps := hosttest.Deps(t, "wqemu")
+	deps := hosttest.Deps(t, hosttest.Name("wqemu"))
 	t.Cleanup(func() {
 		if err := deps.Network.Close(); err != nil {
 			t.Errorf("close network: %v", err)
