@@ -24,7 +24,9 @@ start_server() {
 	as_root mkdir -p "$data"
 	# shellcheck disable=SC2016 # the inner shell is to expand these
 	# The shell that stays as its parent must not hold this script's output open.
-	as_root bash -c 'exec setsid bin/wrenn up --data-dir "$1" >>"$2" 2>&1' - "$data" "$log" </dev/null >/dev/null 2>&1 &
+	# At a terminal setsid(1) forks, unless it is told to wait: sudo, which gives
+	# its command a terminal of its own (use_pty), would end at once otherwise.
+	as_root bash -c 'exec setsid --wait bin/wrenn up --data-dir "$1" >>"$2" 2>&1' - "$data" "$log" </dev/null >/dev/null 2>&1 &
 	pid=$!
 	until ready; do
 		if [ ! -d "/proc/$pid" ] || [ $(($(now_ms) - began)) -gt 900000 ]; then

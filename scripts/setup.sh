@@ -16,7 +16,7 @@ check='' packages=(
 for arg; do
 	case $arg in
 	--check) check=yes ;;
-	--test) packages+=(shellcheck) ;;
+	--test) packages+=(nftables procps python3 shellcheck) ;; # nft, ps and python3 are what tests run
 	*) die "unknown argument $arg; there are --check and --test" ;;
 	esac
 done

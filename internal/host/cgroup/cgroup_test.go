@@ -41,13 +41,20 @@ func openManager(t *testing.T) *Manager {
 		}
 	})
 	if m.Kind() == None {
-		if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "root") {
-			t.Fatal("control groups are required but cannot be made here")
-		}
-		t.Skip("control groups cannot be made here")
+		missing(t, "control groups that can be made")
 	}
 	t.Logf("kind %s, enforced %v", m.Kind(), m.Enforced())
 	return m
+}
+
+// missing skips the test for lack of what. It fails the test where
+// WRENN_REQUIRE has root.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "root") {
+		t.Fatalf("this test is required and lacks %s", what)
+	}
+	t.Skipf("this test lacks %s", what)
 }
 
 // start runs a shell script in the group the way a VMM is started, and returns
@@ -163,7 +170,7 @@ func TestMemoryLimitIsNoticed(t *testing.T) {
 	}
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		t.Skip("needs python3 to use memory with")
+		missing(t, "python3, which uses the memory")
 	}
 	g := create(t, m, "small", Limits{MemoryBytes: 32 << 20})
 	if g.OOMKilled() {

@@ -28,10 +28,17 @@ func needRoot(t testing.TB) {
 			return
 		}
 	}
+	missing(t, "root and /dev/net/tun")
+}
+
+// missing skips the test for lack of what. It fails the test where
+// WRENN_REQUIRE has root.
+func missing(t testing.TB, what string) {
+	t.Helper()
 	if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "root") {
-		t.Fatal("root and /dev/net/tun are required but missing")
+		t.Fatalf("this test is required and lacks %s", what)
 	}
-	t.Skip("needs root and /dev/net/tun")
+	t.Skipf("this test lacks %s", what)
 }
 
 // space is a network namespace of the test's own.

@@ -62,7 +62,7 @@ func TestKernelHasTheRulesAsWritten(t *testing.T) {
 	needRoot(t)
 	nft, err := exec.LookPath("nft")
 	if err != nil {
-		t.Skip("needs the nft command")
+		missing(t, "the nft command (package nftables)")
 	}
 	for name, tables := range exampleTables() {
 		host := newSpace(t)
