@@ -80,9 +80,9 @@ func (a *App) report(cmd *cobra.Command, err error) int {
 func (a *App) print(f *Failure) {
 	// Messages come from elsewhere; a line break in one must not look like
 	// another message.
-	fmt.Fprintln(a.io.Err, "wrenn:", strings.Join(strings.Fields(f.Error()), " "))
+	fmt.Fprintln(a.io.Err, "wrenn:", printable(strings.Join(strings.Fields(f.Error()), " ")))
 	if f.Hint != "" {
-		fmt.Fprintln(a.io.Err, "      ", f.Hint)
+		fmt.Fprintln(a.io.Err, "      ", printable(f.Hint))
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
 // printJSON prints v for programs.
@@ -45,7 +47,7 @@ func (t table) flush() error { return t.w.Flush() }
 // printable keeps what a server sent from steering the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+		if untrusted.Steers(r) {
 			return '?'
 		}
 		return r

@@ -3,14 +3,13 @@ package guestclient
 import (
 	"context"
 	"errors"
-	"regexp"
 	"strings"
-	"unicode/utf8"
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
+	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
 // Reasons of the faults that callers tell apart.
@@ -29,7 +28,25 @@ const (
 	maxPublicBytes = 512
 )
 
-var reasonForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+// reasons are those that a guest may give. One that is not here, such as the
+// name of a decision of the host, is replaced by the name of the kind. A test
+// compares the list with the reasons that the guest agent has.
+var reasons = map[string]bool{
+	ReasonFileNotFound: true, ReasonIsDirectory: true, ReasonDiskFull: true, ReasonExecTimeout: true,
+	ReasonCommandNotFound: true, ReasonInvalidCwd: true, ReasonUnknownUser: true,
+
+	"command_not_executable": true, "command_too_large": true, "start_failed": true, "too_many_processes": true,
+	"directory_exists": true, "not_a_directory": true, "not_a_file": true, "path_exists": true, "path_busy": true,
+	"path_forbidden": true, "too_many_entries": true, "too_many_directories": true, "guest_exhausted": true,
+	"invalid_command": true, "invalid_configure": true, "invalid_env": true, "invalid_message": true,
+	"invalid_metadata": true, "invalid_mode": true, "invalid_path": true, "invalid_user": true,
+	"missing_cmd": true, "missing_process": true, "missing_input": true, "broken_upload": true,
+	"guest_sealed": true, "quiesce_timeout": true, "shutting_down": true, "network_mount": true,
+	"connect_timeout": true, "duplicate_path": true, "invalid_authorization": true, "invalid_content_encoding": true,
+	"invalid_content_type": true, "invalid_signal": true, "no_stdin": true, "no_terminal": true, "stdin_closed": true,
+	"process_not_found": true, "too_many_parts": true, "too_many_readers": true, "too_many_watchers": true,
+	"too_many_watches": true, "watch_overflow": true, "watch_timeout": true, "watcher_not_found": true,
+}
 
 // kindsByReason are the failures whose kind the reason alone decides.
 var kindsByReason = map[string]fault.Kind{
@@ -52,7 +69,7 @@ var believable = map[fault.Kind]fault.Kind{
 
 // judge makes a fault of what the guest said.
 func judge(cause error, kind fault.Kind, reason, text string) error {
-	if !reasonForm.MatchString(reason) {
+	if !reasons[reason] {
 		reason = kind.String()
 	}
 	known, ok := kindsByReason[reason]
@@ -67,17 +84,7 @@ func judge(cause error, kind fault.Kind, reason, text string) error {
 
 // plain makes text of the guest fit to be shown: short, valid, one line.
 func plain(text string) string {
-	if len(text) > maxPublicBytes {
-		text = text[:maxPublicBytes]
-	}
-	text = strings.ToValidUTF8(text, "�")
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError {
-			return ' '
-		}
-		return r
-	}, text)
-	if text == "" {
+	if text = untrusted.Line(text, maxPublicBytes); strings.TrimSpace(text) == "" {
 		return "the sandbox gave no reason"
 	}
 	return text

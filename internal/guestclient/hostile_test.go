@@ -13,6 +13,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
+	"github.com/wrenn-dev/wrenn/internal/untrusted"
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 )
@@ -73,6 +74,8 @@ func TestHostileErrors(t *testing.T) {
 		{"long text", failure("not_found", "x", strings.Repeat("x", 7<<10)), fault.NotFound},
 		{"endless text", failure("not_found", "x", strings.Repeat("x", 1<<19)), fault.HostFailed},
 		{"terminal codes", failure("not_found", "A b", "\x1b[2J\x00\n"), fault.NotFound},
+		{"claims a reason of the host", failure("wrong_state", "sandbox_paused", "paused"), fault.WrongState},
+		{"bidirectional text", failure("not_found", "x", "a\u202eb"), fault.NotFound},
 		{"no text", failure("not_found", "", ""), fault.NotFound},
 		{"no message", frame(guestwire.Failure, "\xff\xff\xff"), fault.HostFailed},
 		{"answers with data", frame(guestwire.Data, "x"), fault.HostFailed},
@@ -89,7 +92,7 @@ func TestHostileErrors(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
 		}
-		if len(f.Public) > 1024 || strings.ContainsFunc(f.Public, func(r rune) bool { return r < ' ' }) || strings.Contains(f.Reason, " ") {
+		if len(f.Public) > 1024 || strings.ContainsFunc(f.Public, untrusted.Steers) || strings.Contains(f.Reason, " ") || f.Reason == "sandbox_paused" {
 			t.Errorf("%s: reason %q, text %q", tt.name, f.Reason, f.Public)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
 // vmmOverheadMB is what a VM process needs beside guest memory: translation
@@ -127,7 +128,7 @@ func (m *machine) console(ctx context.Context) string {
 	if err != nil {
 		return fmt.Sprintf("(%v)", err)
 	}
-	return string(out[max(0, len(out)-keep):])
+	return untrusted.Line(string(out[max(0, len(out)-keep):]), keep)
 }
 
 // causeOr returns why ctx ended, where that is the reason for err.

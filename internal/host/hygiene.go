@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"math"
+	"regexp"
 	"time"
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
@@ -86,6 +87,9 @@ func (m *machine) renew(ctx context.Context, what renewal, h *sandbox.Hygiene) (
 		if len(h.Steps) == maxGuestSteps {
 			break
 		}
+		if !guestStep.MatchString(name) {
+			continue
+		}
 		h.Steps["guest_"+name] = time.Duration(micros) * time.Microsecond
 	}
 	switch {
@@ -103,6 +107,9 @@ func (m *machine) renew(ctx context.Context, what renewal, h *sandbox.Hygiene) (
 	h.ClockSkew, h.Steps["round_trip"] = time.Unix(0, res.GetWallClockUnixNano()).Sub(answered.Add(-trip/2)), trip
 	return h.ClockSkew, nil
 }
+
+// guestStep is the form of the names that a guest gives to its steps.
+var guestStep = regexp.MustCompile(`^[a-z][a-z_]{0,31}$`)
 
 // maxGuestSteps bounds what a guest can add to a sandbox's hygiene.
 const maxGuestSteps = 16

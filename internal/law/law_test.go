@@ -37,7 +37,8 @@ var law = map[string][]string{
 	"internal/daemon":          {"internal/fault"},
 	"internal/pgserver":        {"internal/fault"},
 	"internal/guestwire":       {},
-	"internal/guestclient":     append([]string{"internal/guestwire", "internal/sandbox"}, faults...),
+	"internal/untrusted":       {},
+	"internal/guestclient":     append([]string{"internal/guestwire", "internal/sandbox", "internal/untrusted"}, faults...),
 
 	"internal/control":                 {"internal/control/placement", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 	"internal/control/placement":       {"internal/sandbox", "internal/fault"},
@@ -50,10 +51,11 @@ var law = map[string][]string{
 	"internal/host": {
 		"internal/host/vmm", "internal/host/disk", "internal/host/network", "internal/host/image",
 		"internal/host/memory", "internal/host/cgroup", "internal/guestclient", "internal/sandbox", "internal/fault",
+		"internal/untrusted",
 	},
 	"internal/host/vmm":          {"internal/fault"},
 	"internal/host/vmm/emulator": {"internal/fault"},
-	"internal/host/vmm/qemu":     {"internal/host/vmm", "internal/host/vmm/emulator", "internal/fault"},
+	"internal/host/vmm/qemu":     {"internal/host/vmm", "internal/host/vmm/emulator", "internal/fault", "internal/untrusted"},
 	"internal/host/vmm/vmmtest":  {"internal/host/vmm"},
 	"internal/host/vmm/kvmprobe": {"internal/fault"},
 	"internal/host/vmm/tsc":      {"internal/fault"},
@@ -72,7 +74,7 @@ var law = map[string][]string{
 	"internal/guest/filesystem": {"internal/fault"},
 	"internal/guest/rpc":        append([]string{"internal/guest/process", "internal/guest/filesystem", "internal/guestwire"}, faults...),
 
-	"internal/cli":   {"client"},
+	"internal/cli":   {"client", "internal/untrusted"},
 	"internal/bench": {"client"},
 }
 

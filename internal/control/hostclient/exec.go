@@ -73,18 +73,26 @@ func deliver(d *process.ProcessEvent_DataEvent, sink control.ExecSink) error {
 const statusSignal = "signal: "
 
 // resultOf reads an end event. Its status is data of the protocol: the only
-// place where the signal is named.
+// place where the signal is named. The guest wrote it, so that a name is only
+// taken from the list of signals.
 func resultOf(end *process.ProcessEvent_EndEvent, took time.Duration) control.ExecResult {
-	res := control.ExecResult{ExitCode: int(end.GetExitCode()), Duration: took}
+	res := control.ExecResult{ExitCode: exitCode(end.GetExitCode()), Duration: took}
 	name, signalled := strings.CutPrefix(end.GetStatus(), statusSignal)
-	if !signalled {
-		return res
-	}
-	res.Signal = strings.TrimSuffix(name, " (core dumped)")
-	if n, ok := signalNumbers[res.Signal]; ok {
-		res.ExitCode = 128 + n
+	name = strings.TrimSuffix(name, " (core dumped)")
+	if n, ok := signalNumbers[name]; ok && signalled {
+		res.Signal, res.ExitCode = name, 128+n
 	}
 	return res
+}
+
+// exitCode bounds the code that the guest tells: a process has 8 bits for it
+// (wait(2)). Only a guest that lies, or that names a signal unknown here, has
+// another one; it counts as 255.
+func exitCode(told int32) int {
+	if told < 0 || told > 255 {
+		return 255
+	}
+	return int(told)
 }
 
 // maxSignal is the highest signal of Linux (SIGRTMAX, signal(7)).

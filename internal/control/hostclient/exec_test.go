@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"testing"
 
 	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
@@ -40,15 +42,21 @@ func TestExec(t *testing.T) {
 	a := &agent{}
 	c, _ := connectTo(t, a)
 	for status, want := range map[string]control.ExecResult{
-		"exit status 3":  {ExitCode: 3},
-		"signal: killed": {ExitCode: 137, Signal: "killed"},
+		"exit status 3":                            {ExitCode: 3},
+		"exit status 255":                          {ExitCode: 255},
+		"exit status 70000":                        {ExitCode: 255},
+		"exit status -2147483648":                  {ExitCode: 255},
+		"signal: killed":                           {ExitCode: 137, Signal: "killed"},
 		"signal: segmentation fault (core dumped)": {ExitCode: 139, Signal: "segmentation fault"},
-		"signal: nonsense":                         {ExitCode: -1, Signal: "nonsense"},
+		"signal: nonsense":                         {ExitCode: 255},
+		"signal: \x1b[31mkilled":                   {ExitCode: 255},
+		"killed":                                   {ExitCode: 255},
 	} {
 		a.exec = func(_ context.Context, r *hostv1.ExecRequest, send func(*hostv1.ExecResponse) error) error {
 			code := int32(-1)
-			if want.Signal == "" {
-				code = int32(want.ExitCode)
+			if n, ok := strings.CutPrefix(status, "exit status "); ok {
+				told, _ := strconv.ParseInt(n, 10, 32)
+				code = int32(told)
 			}
 			return errors.Join(
 				send(event(&process.ProcessEvent{Event: &process.ProcessEvent_Start{Start: &process.ProcessEvent_StartEvent{Pid: 7}}})),

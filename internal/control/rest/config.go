@@ -14,6 +14,8 @@ const (
 	DefaultMaxUploadBytes = 4 << 30
 	DefaultMaxOutputBytes = 8 << 20
 	DefaultStallTimeout   = 5 * time.Minute
+	// DefaultOutputBudgetBytes leaves room for sixteen full answers.
+	DefaultOutputBudgetBytes = 256 << 20
 )
 
 // Config is what a REST handler is made of. Sandboxes, Access and Log are
@@ -29,6 +31,11 @@ type Config struct {
 	// MaxOutputBytes is the most of stdout, and of stderr, that an exec whose
 	// answer is collected may return. Streamed answers have no limit.
 	MaxOutputBytes int
+	// OutputBudgetBytes is the most output that all execs whose answers are
+	// collected may hold together. Each has 64 KiB for itself, and is refused
+	// with 503 when there is no room for that; beyond it, output that finds no
+	// room is left out and reported as truncated. A quarter is for the 64 KiB.
+	OutputBudgetBytes int64
 	// StallTimeout is how long a peer may leave an upload, a download or a
 	// streamed exec without taking or giving a byte.
 	StallTimeout time.Duration
@@ -37,6 +44,7 @@ type Config struct {
 // server holds what the handlers need. All of it is constant after New.
 type server struct {
 	Config
+	outputs *outputBudget
 }
 
 // New returns the handler of the REST API. The error names what is missing or
@@ -49,7 +57,7 @@ func New(c Config) (http.Handler, error) {
 		return nil, invalidConfig("Access is missing: choose OpenOnLoopback, or RequireKey with an Authenticator")
 	case c.Log == nil:
 		return nil, invalidConfig("Log is missing")
-	case c.MaxUploadBytes < 0 || c.MaxOutputBytes < 0 || c.StallTimeout < 0:
+	case c.MaxUploadBytes < 0 || c.MaxOutputBytes < 0 || c.OutputBudgetBytes < 0 || c.StallTimeout < 0:
 		return nil, invalidConfig("a limit is negative")
 	}
 	if c.MaxUploadBytes == 0 {
@@ -61,7 +69,10 @@ func New(c Config) (http.Handler, error) {
 	if c.StallTimeout == 0 {
 		c.StallTimeout = DefaultStallTimeout
 	}
-	s := &server{Config: c}
+	if c.OutputBudgetBytes == 0 {
+		c.OutputBudgetBytes = DefaultOutputBudgetBytes
+	}
+	s := &server{Config: c, outputs: newOutputBudget(c.OutputBudgetBytes)}
 	return s.routes(), nil
 }
 

@@ -40,7 +40,7 @@ func documented() []string {
 }
 
 func TestRouterAndDocumentAgree(t *testing.T) {
-	s := &server{Config{Sandboxes: newFake()}}
+	s := &server{Config: Config{Sandboxes: newFake()}}
 	var routed []string
 	err := chi.Walk(s.routes(), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		if route != "/" && !strings.HasPrefix(route, "/docs") { // pages for people

@@ -34,8 +34,9 @@ type errorJSON struct {
 }
 
 type errorBody struct {
-	Code    string      `json:"code"`
-	Message string      `json:"message"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	// Details comes last: writeOutput adds to it.
 	Details *outputJSON `json:"details,omitempty"`
 }
 
@@ -75,7 +76,9 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	s.failWith(w, r, err, nil)
 }
 
-func (s *server) failWith(w http.ResponseWriter, r *http.Request, err error, details *outputJSON) {
+// failWith is fail with the output that a command had made by then; nil when
+// there is none to tell.
+func (s *server) failWith(w http.ResponseWriter, r *http.Request, err error, partial *output) {
 	err = settle(r.Context(), err)
 	recordError(r.Context(), err)
 	status := statusOf(err)
@@ -86,6 +89,10 @@ func (s *server) failWith(w http.ResponseWriter, r *http.Request, err error, det
 		w.Header().Set("WWW-Authenticate", `Bearer realm="wrenn"`)
 	}
 	body := errorBodyOf(err)
-	body.Details = details
-	writeJSON(w, status, errorJSON{body})
+	if partial == nil {
+		writeJSON(w, status, errorJSON{body})
+		return
+	}
+	body.Details = &partial.outputJSON
+	writeOutput(w, s.paceOf(w), status, errorJSON{body}, "}}}", partial)
 }

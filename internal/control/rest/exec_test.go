@@ -74,6 +74,27 @@ func TestExecPassesEveryField(t *testing.T) {
 	}
 }
 
+// collected is the output in an answer.
+type collected struct {
+	Stdout          string
+	Stderr          string
+	DurationMS      int64 `json:"duration_ms"`
+	Encoding        string
+	StdoutTruncated bool `json:"stdout_truncated"`
+	StderrTruncated bool `json:"stderr_truncated"`
+}
+
+// execAnswer is the schema ExecResponse.
+type execAnswer struct {
+	SandboxID string `json:"sandbox_id"`
+	Cmd       string
+	ExitCode  int `json:"exit_code"`
+	Signal    *string
+	// TimeoutSec is the lifetime that the command had.
+	TimeoutSec int64 `json:"timeout_sec"`
+	collected
+}
+
 func TestExecCollects(t *testing.T) {
 	b64 := base64.StdEncoding.EncodeToString
 	killed := control.ExecResult{ExitCode: 137, Signal: "killed", Duration: 1500 * time.Millisecond}
@@ -81,25 +102,25 @@ func TestExecCollects(t *testing.T) {
 		name   string
 		result control.ExecResult
 		chunks []string
-		want   outputJSON
+		want   collected
 	}{
-		{"nothing", control.ExecResult{}, nil, outputJSON{Encoding: "utf-8"}},
-		{"text", killed, []string{"1:a<", "2:b", "1:é\n"}, outputJSON{Stdout: "a<é\n", Stderr: "b", Encoding: "utf-8", DurationMS: 1500}},
-		{"a character in two chunks", control.ExecResult{}, []string{"1:\xc3", "1:\xa9"}, outputJSON{Stdout: "é", Encoding: "utf-8"}},
-		{"binary stderr", control.ExecResult{}, []string{"1:text", "2:\xff\x00"}, outputJSON{Stdout: b64([]byte("text")), Stderr: b64([]byte{255, 0}), Encoding: "base64"}},
-		{"half a character", control.ExecResult{}, []string{"1:a\xc3"}, outputJSON{Stdout: b64([]byte("a\xc3")), Encoding: "base64"}},
-		{"just fits", control.ExecResult{}, []string{"1:12345678"}, outputJSON{Stdout: "12345678", Encoding: "utf-8"}},
-		{"too long", control.ExecResult{}, []string{"1:1234", "1:56789", "1:more", "2:ok"}, outputJSON{Stdout: "12345678", Stderr: "ok", Encoding: "utf-8", StdoutTruncated: true}},
-		{"cut in a character", control.ExecResult{}, []string{"2:1234567é"}, outputJSON{Stderr: "1234567", Encoding: "utf-8", StderrTruncated: true}},
-		{"cut binary", control.ExecResult{}, []string{"1:\xff2345678é"}, outputJSON{Stdout: b64([]byte("\xff2345678")), Encoding: "base64", StdoutTruncated: true}},
+		{"nothing", control.ExecResult{}, nil, collected{Encoding: "utf-8"}},
+		{"text", killed, []string{"1:a<", "2:b", "1:é\n"}, collected{Stdout: "a<é\n", Stderr: "b", Encoding: "utf-8", DurationMS: 1500}},
+		{"a character in two chunks", control.ExecResult{}, []string{"1:\xc3", "1:\xa9"}, collected{Stdout: "é", Encoding: "utf-8"}},
+		{"binary stderr", control.ExecResult{}, []string{"1:text", "2:\xff\x00"}, collected{Stdout: b64([]byte("text")), Stderr: b64([]byte{255, 0}), Encoding: "base64"}},
+		{"half a character", control.ExecResult{}, []string{"1:a\xc3"}, collected{Stdout: b64([]byte("a\xc3")), Encoding: "base64"}},
+		{"just fits", control.ExecResult{}, []string{"1:12345678"}, collected{Stdout: "12345678", Encoding: "utf-8"}},
+		{"too long", control.ExecResult{}, []string{"1:1234", "1:56789", "1:more", "2:ok"}, collected{Stdout: "12345678", Stderr: "ok", Encoding: "utf-8", StdoutTruncated: true}},
+		{"cut in a character", control.ExecResult{}, []string{"2:1234567é"}, collected{Stderr: "1234567", Encoding: "utf-8", StderrTruncated: true}},
+		{"cut binary", control.ExecResult{}, []string{"1:\xff2345678é"}, collected{Stdout: b64([]byte("\xff2345678")), Encoding: "base64", StdoutTruncated: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w, path := execWorld(t, func(c *Config) { c.MaxOutputBytes = 8 })
 			w.fake.exec = says(c.result, nil, c.chunks...)
 			a := w.want(w.call("POST", path, `{"cmd":"x"}`), http.StatusOK)
-			got := decode[execJSON](w, a)
-			if got.outputJSON != c.want {
-				t.Errorf("got %+v, want %+v", got.outputJSON, c.want)
+			got := decode[execAnswer](w, a)
+			if got.collected != c.want {
+				t.Errorf("got %+v, want %+v", got.collected, c.want)
 			}
 			if got.ExitCode != c.result.ExitCode || (got.Signal != nil) != (c.result.Signal != "") || got.Cmd != "x" ||
 				!strings.Contains(path, got.SandboxID) || got.TimeoutSec != DefaultExecTimeoutSec {
@@ -112,9 +133,15 @@ func TestExecCollects(t *testing.T) {
 func TestExecTimeoutShowsWhatWasWritten(t *testing.T) {
 	w, path := execWorld(t)
 	w.fake.exec = says(control.ExecResult{}, errExecTimeout, "1:half", "2:way")
-	got := w.want(w.call("POST", path, `{"cmd":"x"}`), http.StatusGatewayTimeout).fault(w)
-	if got.Code != "exec_timeout" || got.Details == nil || got.Details.Stdout != "half" || got.Details.Stderr != "way" {
-		t.Errorf("got %+v", got)
+	got := w.want(w.call("POST", path, `{"cmd":"x"}`), http.StatusGatewayTimeout)
+	details := decode[struct {
+		Error struct {
+			Code, Message string
+			Details       collected
+		}
+	}](w, got).Error
+	if details.Code != "exec_timeout" || details.Message == "" || details.Details.Stdout != "half" || details.Details.Stderr != "way" {
+		t.Errorf("got %s", got.body)
 	}
 	w.fake.exec = says(control.ExecResult{}, fault.New(fault.Timeout, "timeout", "no answer"), "1:half")
 	if got := w.want(w.call("POST", path, `{"cmd":"x"}`), http.StatusGatewayTimeout).fault(w); got.Details != nil {

@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"encoding/base64"
 	"net/http"
 	"sync"
 	"time"
@@ -12,18 +11,23 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// outputJSON is what a command wrote: part of the schema ExecResponse, and the
-// schema ErrorDetails.
+// outputJSON is the output of a command without the two streams, which
+// writeOutput adds: part of the schema ExecResponse, and the schema
+// ErrorDetails.
 type outputJSON struct {
-	Stdout          string `json:"stdout"`
-	Stderr          string `json:"stderr"`
 	DurationMS      int64  `json:"duration_ms"`
 	Encoding        string `json:"encoding"`
 	StdoutTruncated bool   `json:"stdout_truncated"`
 	StderrTruncated bool   `json:"stderr_truncated"`
 }
 
-// execJSON is the schema ExecResponse.
+// output is the collected output of a command.
+type output struct {
+	outputJSON
+	stdout, stderr *outputHead
+}
+
+// execJSON is the schema ExecResponse without the two streams.
 type execJSON struct {
 	SandboxID string  `json:"sandbox_id"`
 	Cmd       string  `json:"cmd"`
@@ -36,95 +40,114 @@ type execJSON struct {
 
 // collectExec answers with the whole output once the command has ended.
 func (s *server) collectExec(w http.ResponseWriter, r *http.Request, id sandbox.ID, e control.Exec) {
+	sink := &collector{limit: s.MaxOutputBytes, budget: s.outputs}
+	if err := sink.reserve(); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer sink.release()
 	begin := time.Now()
-	sink := &collector{limit: s.MaxOutputBytes}
 	result, err := s.Sandboxes.Exec(r.Context(), id, e, sink)
 	if err != nil {
-		var partial *outputJSON
+		var partial *output
 		if fault.ReasonOf(err) == reasonExecTimeout {
-			out := sink.output(time.Since(begin))
-			partial = &out
+			partial = sink.output(time.Since(begin))
 		}
 		s.failWith(w, r, err, partial)
 		return
 	}
-	writeJSON(w, http.StatusOK, execJSON{
+	out := sink.output(result.Duration)
+	writeOutput(w, s.paceOf(w), http.StatusOK, execJSON{
 		SandboxID:  string(id),
 		Cmd:        e.Cmd,
 		ExitCode:   result.ExitCode,
 		Signal:     nullable(result.Signal),
 		TimeoutSec: int64(e.Timeout / time.Second),
-		outputJSON: sink.output(result.Duration),
-	})
+		outputJSON: out.outputJSON,
+	}, "}", out)
 }
 
 // collector is a control.ExecSink that keeps the head of each stream and takes
 // the rest without keeping it, so that a talkative command still ends by
 // itself.
+//
+// reserve comes before the command, release after the answer. The output may
+// still grow between output and release, when a command was given up on: by
+// then the collector is sealed and drops it.
 type collector struct {
-	limit int
+	limit  int
+	budget *outputBudget
 
 	mu             sync.Mutex // protects the following
-	stdout, stderr head
+	stdout, stderr outputHead
+	held           int64 // bytes of the budget
+	sealed         bool
+}
+
+// errBusy refuses a command whose output could not be kept.
+var errBusy = fault.New(fault.NoCapacity, "output_budget_exhausted",
+	"the server holds as much command output as it may; try again, or stream the output with Accept: application/x-ndjson")
+
+// reserve takes the part of the budget that every command has for itself. It
+// fails with NoCapacity before anything has been run.
+func (c *collector) reserve() error {
+	if !c.budget.begin(2 * firstChunk) {
+		return errBusy
+	}
+	c.held = 2 * firstChunk
+	return nil
+}
+
+// release gives back all that the collector holds.
+func (c *collector) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sealed = true
+	c.budget.give(c.held)
+	c.held = 0
+}
+
+// grow takes n bytes more of the budget.
+func (c *collector) grow(n int64) bool {
+	if !c.budget.grow(n) {
+		return false
+	}
+	c.held += n
+	return true
 }
 
 // Stdout implements control.ExecSink.
-func (c *collector) Stdout(p []byte) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stdout.add(p, c.limit)
-	return nil
-}
+func (c *collector) Stdout(p []byte) error { return c.add(&c.stdout, p) }
 
 // Stderr implements control.ExecSink.
-func (c *collector) Stderr(p []byte) error {
+func (c *collector) Stderr(p []byte) error { return c.add(&c.stderr, p) }
+
+func (c *collector) add(h *outputHead, p []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.stderr.add(p, c.limit)
+	if !c.sealed {
+		h.add(p, c.limit, c.grow)
+	}
 	return nil
 }
 
-// output returns what was kept, both streams in one encoding.
-func (c *collector) output(took time.Duration) outputJSON {
+// output returns what was kept, both streams in one encoding, and seals the
+// collector.
+func (c *collector) output(took time.Duration) *output {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	stdout, stderr := c.stdout.bytes(), c.stderr.bytes()
-	out := outputJSON{
-		DurationMS:      took.Milliseconds(),
-		Encoding:        "utf-8",
-		StdoutTruncated: c.stdout.truncated,
-		StderrTruncated: c.stderr.truncated,
+	c.sealed = true
+	c.stdout.trim()
+	c.stderr.trim()
+	return &output{
+		outputJSON: outputJSON{
+			DurationMS:      took.Milliseconds(),
+			Encoding:        encodingOf(&c.stdout, &c.stderr),
+			StdoutTruncated: c.stdout.truncated,
+			StderrTruncated: c.stderr.truncated,
+		},
+		stdout: &c.stdout, stderr: &c.stderr,
 	}
-	if utf8.Valid(stdout) && utf8.Valid(stderr) {
-		out.Stdout, out.Stderr = string(stdout), string(stderr)
-		return out
-	}
-	out.Encoding = "base64"
-	out.Stdout = base64.StdEncoding.EncodeToString(stdout)
-	out.Stderr = base64.StdEncoding.EncodeToString(stderr)
-	return out
-}
-
-// head is the beginning of a stream.
-type head struct {
-	kept      []byte
-	truncated bool
-}
-
-func (h *head) add(p []byte, limit int) {
-	if room := limit - len(h.kept); len(p) > room {
-		p, h.truncated = p[:room], true
-	}
-	h.kept = append(h.kept, p...)
-}
-
-// bytes returns what was kept. A character that the limit cut in two is left
-// out, so that text stays text.
-func (h *head) bytes() []byte {
-	if !h.truncated {
-		return h.kept
-	}
-	return h.kept[:len(h.kept)-len(partialRune(h.kept))]
 }
 
 // partialRune returns the end of p that may be the beginning of a UTF-8

@@ -193,13 +193,22 @@ func checkSchema(t *testing.T, schema string, data []byte) {
 // fault returns the error in a, which must have the shape and nothing else.
 func (a answer) fault(w *world) errorBody {
 	w.Helper()
-	var e errorJSON
+	var e struct {
+		Error struct {
+			Code, Message string
+			Details       *collected
+		}
+	}
 	dec := json.NewDecoder(bytes.NewReader(a.body))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&e); err != nil || e.Error.Code == "" || e.Error.Message == "" {
 		w.Errorf("%d: not in the error shape: %q (%v)", a.StatusCode, a.body, err)
 	}
-	return e.Error
+	body := errorBody{Code: e.Error.Code, Message: e.Error.Message}
+	if e.Error.Details != nil {
+		body.Details = &outputJSON{DurationMS: e.Error.Details.DurationMS, Encoding: e.Error.Details.Encoding}
+	}
+	return body
 }
 
 // want fails the test unless a has the status, and returns a.

@@ -25,14 +25,19 @@ const (
 // writeJSON writes v with status. Failing to write means that the client has
 // gone, which leaves nothing to do.
 func writeJSON(w http.ResponseWriter, status int, v any) {
+	writeHeader(w, status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v)
+}
+
+// writeHeader begins an answer of JSON.
+func writeHeader(w http.ResponseWriter, status int) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(v)
 }
 
 // fields maps each field that an object may have to where its value goes: a

@@ -14,6 +14,11 @@ type pace struct {
 	stall time.Duration
 }
 
+// paceOf returns the pace of the response w.
+func (s *server) paceOf(w http.ResponseWriter) pace {
+	return pace{http.NewResponseController(w), s.StallTimeout}
+}
+
 // reading starts the clock for one read of the request's body.
 func (p pace) reading() { _ = p.rc.SetReadDeadline(time.Now().Add(p.stall)) }
 

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
 // messageBytes is how much of the VMM's own messages is kept for diagnosis.
@@ -38,10 +39,11 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// String returns the messages as one line. Some of them hold text of the guest.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return strings.TrimSpace(string(t.buf))
+	return untrusted.Line(strings.TrimSpace(string(t.buf)), messageBytes)
 }
 
 // spawn starts QEMU for cfg with the descriptors that argv promises. The
