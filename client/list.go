@@ -15,6 +15,10 @@ type ListOptions struct {
 	Status []string
 	// Template is the template wanted; empty means all.
 	Template string
+	// Name is the exact name wanted; empty means all.
+	Name string
+	// Metadata are entries that a sandbox must have, with these values.
+	Metadata map[string]string
 	// Limit is the size of a page, at most 1000. Zero is one page with
 	// everything for List, and the client's choice for All.
 	Limit int
@@ -77,6 +81,12 @@ func (o ListOptions) query() url.Values {
 	}
 	if o.Template != "" {
 		q.Set("template", o.Template)
+	}
+	if o.Name != "" {
+		q.Set("name", o.Name)
+	}
+	for k, v := range o.Metadata {
+		q.Set("metadata."+k, v)
 	}
 	if o.Limit > 0 {
 		q.Set("limit", strconv.Itoa(o.Limit))

@@ -17,12 +17,15 @@ const (
 
 // Sandbox is a sandbox as the API shows it. A nil field is the API's null.
 type Sandbox struct {
-	ID       string `json:"id"`
-	Status   string `json:"status"`
-	Template string `json:"template"`
-	VCPUs    int    `json:"vcpus"`
-	MemoryMB int    `json:"memory_mb"`
-	DiskMB   int    `json:"disk_mb"`
+	ID string `json:"id"`
+	// Name is the name that it was created with. Among sandboxes that have
+	// not ended it is unique.
+	Name     *string `json:"name"`
+	Status   string  `json:"status"`
+	Template string  `json:"template"`
+	VCPUs    int     `json:"vcpus"`
+	MemoryMB int     `json:"memory_mb"`
+	DiskMB   int     `json:"disk_mb"`
 	// TimeoutSec is the idle time after which OnTimeout happens; 0 means never.
 	TimeoutSec int `json:"timeout_sec"`
 	// GuestIP, HostIP and HostID are empty until it has run.
@@ -84,6 +87,9 @@ type Hygiene struct {
 // CreateRequest says what sandbox to make. The server fills in every zero
 // field with its default.
 type CreateRequest struct {
+	// Name is yours: lower-case letters, digits, '.', '_' and '-'. The error
+	// is 409 name_taken while another sandbox that has not ended has it.
+	Name     string `json:"name,omitempty"`
 	Template string `json:"template,omitempty"`
 	VCPUs    int    `json:"vcpus,omitempty"`
 	MemoryMB int    `json:"memory_mb,omitempty"`

@@ -16,10 +16,17 @@ const (
 	MaxMetadataBytes   = 16 << 10
 )
 
+// ReasonNameTaken is the reason of a create with a name that another sandbox
+// has, which has not ended.
+const ReasonNameTaken = "name_taken"
+
 // Create implements Sandboxes. The row is written before the host is called; a
 // caller that hangs up does not stop what it began, see detached.
 func (s *Service) Create(ctx context.Context, n NewSandbox) (Sandbox, error) {
-	if err := validateMetadata(n.Metadata); err != nil {
+	if err := sandbox.ValidateName(n.Name); err != nil {
+		return Sandbox{}, err
+	}
+	if err := ValidateMetadata(n.Metadata); err != nil {
 		return Sandbox{}, err
 	}
 	spec, from, err := s.resolve(ctx, n)
@@ -35,7 +42,8 @@ func (s *Service) Create(ctx context.Context, n NewSandbox) (Sandbox, error) {
 	ctx, cancel := s.detached(ctx, s.cfg.CreateTimeout)
 	defer cancel()
 	row, err := s.admit(ctx, Sandbox{
-		ID: sandbox.NewID(), Generation: 1, State: sandbox.Pending, Spec: spec, Metadata: n.Metadata, SnapshotID: from.ID,
+		ID: sandbox.NewID(), Name: n.Name, Generation: 1, State: sandbox.Pending,
+		Spec: spec, Metadata: n.Metadata, SnapshotID: from.ID,
 	}, from.HostID)
 	if err != nil {
 		return Sandbox{}, err
@@ -190,9 +198,9 @@ func storable(s string) string {
 	return s[:cut]
 }
 
-// validateMetadata checks number, size and content of metadata. NUL is refused
+// ValidateMetadata checks number, size and content of metadata. NUL is refused
 // because PostgreSQL's jsonb cannot hold it.
-func validateMetadata(metadata map[string]string) error {
+func ValidateMetadata(metadata map[string]string) error {
 	if len(metadata) > MaxMetadataEntries {
 		return fault.New(fault.Invalid, "invalid_metadata", "metadata may have at most %d entries", MaxMetadataEntries)
 	}

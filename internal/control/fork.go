@@ -65,7 +65,7 @@ func (s *Service) Fork(ctx context.Context, id sandbox.ID, f Fork) (Forked, erro
 		return Forked{}, err
 	}
 	metadata := merged(parent.Metadata, f.Metadata)
-	if err := validateMetadata(metadata); err != nil {
+	if err := ValidateMetadata(metadata); err != nil {
 		return Forked{}, err
 	}
 	snap := snapshotRow(parent, KindFork)

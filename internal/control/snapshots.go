@@ -35,7 +35,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnapsh
 	if err := validateSnapshotName(n.Name); err != nil {
 		return Snapshot{}, err
 	}
-	if err := validateMetadata(n.Metadata); err != nil {
+	if err := ValidateMetadata(n.Metadata); err != nil {
 		return Snapshot{}, err
 	}
 	ctx, cancel := s.detached(ctx, s.cfg.PauseTimeout)

@@ -13,7 +13,10 @@ import (
 // Spec.Env is empty in everything read back: its values are secrets that only
 // the host needs, so they are never stored.
 type Sandbox struct {
-	ID         sandbox.ID
+	ID sandbox.ID
+	// Name is the user's; empty when there is none. Among sandboxes that have
+	// not ended it is unique.
+	Name       string
 	Generation sandbox.Generation
 	State      sandbox.State
 	Spec       sandbox.Spec
@@ -56,6 +59,9 @@ func (s Sandbox) Ref() sandbox.Ref { return sandbox.Ref{ID: s.ID, Generation: s.
 
 // NewSandbox is what a create asks for.
 type NewSandbox struct {
+	// Name is empty, or valid as sandbox.ValidName says. The error of Create
+	// is Exists with ReasonNameTaken when a sandbox that has not ended has it.
+	Name string
 	// Spec may have zero fields, which mean their defaults, or what the
 	// snapshot says.
 	Spec sandbox.Spec
@@ -116,6 +122,10 @@ type File struct {
 type Filter struct {
 	Statuses []sandbox.Status
 	Template string
+	// Name is the exact name; empty is any.
+	Name string
+	// Metadata are entries that a sandbox must have, with these values.
+	Metadata map[string]string
 	// Limit is the most rows returned; zero is no limit.
 	Limit int
 	// Cursor is what an earlier page returned; empty is the start.

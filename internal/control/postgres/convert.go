@@ -31,7 +31,7 @@ func insertParams(rows []control.Sandbox) (db.InsertSandboxesParams, error) {
 		OnTimeout: onTimeout(row.Spec.OnTimeout), AutoResume: row.Spec.AutoResume,
 		MinIsolation: string(row.Spec.MinIsolation), Metadata: metadata,
 		HostID: row.HostID, Acceleration: row.Acceleration, Isolation: string(row.Isolation),
-		SnapshotID: string(row.SnapshotID), ParentID: string(row.ParentID),
+		SnapshotID: string(row.SnapshotID), ParentID: string(row.ParentID), Name: row.Name,
 		OnHost: row.HostID, NeedVcpus: n * int64(row.Spec.VCPUs), NeedMemoryMb: n * int64(row.Spec.MemoryMB), Holding: holding,
 	}, nil
 }
@@ -83,7 +83,7 @@ func relearnt(m control.Move) bool {
 // fromRow is the reading side of insertParams and moveParams.
 func fromRow(r db.Sandbox) (control.Sandbox, error) {
 	row := control.Sandbox{
-		ID: sandbox.ID(r.ID), Generation: sandbox.Generation(r.Generation), State: sandbox.State(r.State),
+		ID: sandbox.ID(r.ID), Name: r.Name, Generation: sandbox.Generation(r.Generation), State: sandbox.State(r.State),
 		Spec: sandbox.Spec{
 			Template: r.Template, VCPUs: int(r.Vcpus), MemoryMB: int(r.MemoryMb), DiskMB: int(r.DiskMb),
 			Timeout: time.Duration(r.TimeoutSec) * time.Second, Lifetime: time.Duration(r.LifetimeSec) * time.Second,

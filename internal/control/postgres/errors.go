@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
@@ -18,6 +19,9 @@ const (
 	classResources    = "53"
 	classIntervention = "57" // shutdown, crash recovery, cancelled
 )
+
+// liveNames is the unique index on the names of sandboxes that have not ended.
+const liveNames = "sandboxes_live_name"
 
 // faultOf classifies an error of the database. Faults and nil pass through;
 // rows that are missing must be told apart before.
@@ -39,6 +43,9 @@ func faultOf(err error) error {
 	case !errors.As(err, &answer):
 		// The server did not answer: the connection broke.
 		return unavailable(err)
+	case answer.Code == uniqueViolation && answer.ConstraintName == liveNames:
+		return fault.Wrap(err, fault.Exists, control.ReasonNameTaken,
+			"another sandbox that has not ended has this name; choose another name, or destroy that sandbox first")
 	case answer.Code == uniqueViolation:
 		return fault.Wrap(err, fault.Exists, "exists", "it exists already")
 	case strings.HasPrefix(answer.Code, classConnection),

@@ -32,8 +32,11 @@ func listParams(f control.Filter) (db.ListSandboxesParams, error) {
 			p.States = append(p.States, string(s))
 		}
 	}
-	p.Template = optional(f.Template)
-	return p, nil
+	p.Template, p.Name = optional(f.Template), optional(f.Name)
+	if len(f.Metadata) > 0 {
+		p.Metadata, err = metadataJSON(f.Metadata)
+	}
+	return p, err
 }
 
 // page is what a list's limit and cursor mean in SQL; nil is no bound.

@@ -53,7 +53,9 @@ func migrateLocked(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) er
 	}
 	sqlDB := stdlib.OpenDBFromPool(pool)
 	defer sqlDB.Close()
-	provider, err := goose.NewProvider(goose.DialectPostgres, sqlDB, files)
+	// A database may have met a later migration before an earlier one was
+	// merged; the migrations do not depend on their order in that case.
+	provider, err := goose.NewProvider(goose.DialectPostgres, sqlDB, files, goose.WithAllowOutofOrder(true))
 	if err != nil {
 		return faultOf(err)
 	}

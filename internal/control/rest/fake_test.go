@@ -83,11 +83,14 @@ func (f *fakeSandboxes) Create(_ context.Context, n control.NewSandbox) (control
 	if err := spec.ValidateFor(fakeLimits); err != nil {
 		return control.Sandbox{}, err
 	}
+	if n.Name != "" && f.nameTaken(n.Name) {
+		return control.Sandbox{}, fault.New(fault.Exists, control.ReasonNameTaken, "another sandbox has this name")
+	}
 	id := f.add(sandbox.Running)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	sb := &f.rows[len(f.rows)-1]
-	sb.Spec, sb.Metadata, sb.SnapshotID = spec, n.Metadata, n.SnapshotID
+	sb.Name, sb.Spec, sb.Metadata, sb.SnapshotID = n.Name, spec, n.Metadata, n.SnapshotID
 	now := time.Now()
 	sb.StartedAt, sb.LastActiveAt = &now, &now
 	if spec.Lifetime > 0 {
@@ -97,6 +100,12 @@ func (f *fakeSandboxes) Create(_ context.Context, n control.NewSandbox) (control
 		panic("the fake is not for concurrent creates")
 	}
 	return *sb, nil
+}
+
+func (f *fakeSandboxes) nameTaken(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.rows, func(sb control.Sandbox) bool { return sb.Name == name && !sb.State.Ended() })
 }
 
 func (f *fakeSandboxes) SetTimeouts(_ context.Context, id sandbox.ID, c control.ClockRequest) (control.Sandbox, error) {
@@ -248,7 +257,8 @@ func (f *fakeSandboxes) List(_ context.Context, flt control.Filter) ([]control.S
 			continue
 		}
 		if len(flt.Statuses) > 0 && !slices.Contains(flt.Statuses, sb.State.Status()) ||
-			flt.Template != "" && flt.Template != sb.Spec.Template {
+			flt.Template != "" && flt.Template != sb.Spec.Template || flt.Name != "" && flt.Name != sb.Name ||
+			!hasAll(sb.Metadata, flt.Metadata) {
 			continue
 		}
 		if flt.Limit > 0 && len(out) == flt.Limit {
@@ -260,6 +270,16 @@ func (f *fakeSandboxes) List(_ context.Context, flt control.Filter) ([]control.S
 		return nil, "", fault.New(fault.Invalid, "invalid_cursor", "cursor is not one that a list returned")
 	}
 	return out, "", nil
+}
+
+// hasAll reports whether have contains every entry of want.
+func hasAll(have, want map[string]string) bool {
+	for k, v := range want {
+		if got, ok := have[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
 }
 
 func (f *fakeSandboxes) move(id sandbox.ID, from, to sandbox.State) (control.Sandbox, error) {

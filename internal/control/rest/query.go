@@ -51,8 +51,51 @@ func readFilter(r *http.Request) (control.Filter, error) {
 	if q.Has("template") && !sandbox.ValidTemplateName(f.Template) {
 		return f, fault.New(fault.Invalid, "invalid_template", "template is not the name of a template")
 	}
+	if f.Name, err = nameIn(q); err != nil {
+		return f, err
+	}
+	if f.Metadata, err = metadataIn(q); err != nil {
+		return f, err
+	}
 	f.Limit, f.Cursor, err = pageIn(q)
 	return f, err
+}
+
+// nameIn returns the name that a list of sandboxes is narrowed to.
+func nameIn(q url.Values) (string, error) {
+	name, err := one(q, "name")
+	if err != nil {
+		return "", err
+	}
+	if err := sandbox.ValidateName(name); err != nil || q.Has("name") && name == "" {
+		return "", fault.Wrap(err, fault.Invalid, "invalid_name", "name is not one that a sandbox can have")
+	}
+	return name, nil
+}
+
+// metadataParam begins the name of a query parameter that asks for one entry of
+// the metadata: metadata.KEY=VALUE.
+const metadataParam = "metadata."
+
+// metadataIn returns the entries of the metadata that a list of sandboxes is
+// narrowed to; nil is none.
+func metadataIn(q url.Values) (map[string]string, error) {
+	var out map[string]string
+	for name := range q {
+		key, ok := strings.CutPrefix(name, metadataParam)
+		if !ok {
+			continue
+		}
+		value, err := one(q, name)
+		if err != nil {
+			return nil, err
+		}
+		if out == nil {
+			out = make(map[string]string)
+		}
+		out[key] = value
+	}
+	return out, control.ValidateMetadata(out)
 }
 
 // readSnapshotFilter reads the parameters of a list of snapshots.

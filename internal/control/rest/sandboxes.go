@@ -47,6 +47,7 @@ func (s *server) readCreate(w http.ResponseWriter, r *http.Request) (control.New
 	var n control.NewSandbox
 	var f createFields
 	err := readJSON(w, r, fields{
+		"name":          &n.Name,
 		"template":      &f.template,
 		"vcpus":         &f.vcpus,
 		"memory_mb":     &f.memory,
@@ -61,6 +62,9 @@ func (s *server) readCreate(w http.ResponseWriter, r *http.Request) (control.New
 		"min_isolation": &f.isolation,
 	})
 	if err != nil {
+		return n, err
+	}
+	if err := sandbox.ValidateName(n.Name); err != nil {
 		return n, err
 	}
 	if n.SnapshotID, err = snapshotIn(f.snapshot); err != nil {

@@ -10,6 +10,7 @@ import (
 // sandboxJSON is the schema Sandbox.
 type sandboxJSON struct {
 	ID           string            `json:"id"`
+	Name         *string           `json:"name"`
 	Status       string            `json:"status"`
 	Template     string            `json:"template"`
 	VCPUs        int               `json:"vcpus"`
@@ -49,6 +50,7 @@ func sandboxOf(sb control.Sandbox) sandboxJSON {
 	}
 	return sandboxJSON{
 		ID:           string(sb.ID),
+		Name:         nullable(sb.Name),
 		Status:       string(sb.State.Status()),
 		Template:     sb.Spec.Template,
 		VCPUs:        sb.Spec.VCPUs,

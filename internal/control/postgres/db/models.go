@@ -29,6 +29,18 @@ type Host struct {
 	SeenAt           time.Time
 }
 
+type IdempotencyKey struct {
+	Principal   string
+	Key         string
+	Fingerprint []byte
+	LeasedUntil time.Time
+	Status      *int32
+	Header      []byte
+	Body        []byte
+	CreatedAt   time.Time
+	ExpiresAt   time.Time
+}
+
 type Sandbox struct {
 	ID             string
 	Generation     int64
@@ -60,6 +72,7 @@ type Sandbox struct {
 	ParentID       string
 	Source         string
 	Hygiene        []byte
+	Name           string
 }
 
 type Snapshot struct {

@@ -4,13 +4,13 @@
 INSERT INTO sandboxes (
     id, generation, state, template, vcpus, memory_mb, disk_mb, timeout_sec,
     min_isolation, metadata, host_id, acceleration, isolation,
-    lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id
+    lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id, name
 )
 SELECT
     unnest(@ids::text[]), @generation::bigint, @state::text, @template::text, @vcpus::integer, @memory_mb::integer,
     @disk_mb::integer, @timeout_sec::integer, @min_isolation::text, @metadata::jsonb, @host_id::text,
     @acceleration::text, @isolation::text, @lifetime_sec::integer, @on_timeout::text, @auto_resume::boolean,
-    @snapshot_id::text, @parent_id::text
+    @snapshot_id::text, @parent_id::text, @name::text
 WHERE take_capacity(@on_host::text, @need_vcpus::bigint, @need_memory_mb::bigint, @holding::text[])
 RETURNING *;
 
@@ -21,6 +21,8 @@ SELECT * FROM sandboxes WHERE id = @id;
 SELECT * FROM sandboxes
 WHERE (sqlc.narg('states')::text[] IS NULL OR state = ANY (sqlc.narg('states')::text[]))
   AND (sqlc.narg('template')::text IS NULL OR template = sqlc.narg('template')::text)
+  AND (sqlc.narg('name')::text IS NULL OR name = sqlc.narg('name')::text)
+  AND (sqlc.narg('metadata')::jsonb IS NULL OR metadata @> sqlc.narg('metadata')::jsonb)
   AND (sqlc.narg('before_created')::timestamptz IS NULL
        OR (created_at, id) < (sqlc.narg('before_created')::timestamptz, sqlc.narg('before_id')::text))
 ORDER BY created_at DESC, id DESC
