@@ -11,6 +11,7 @@ func TestProduct(t *testing.T) {
 		"create":        testCreate,
 		"exec":          testExec,
 		"files":         testFiles,
+		"guest":         testGuest,
 		"pause":         testPause,
 		"fork":          testFork,
 		"snapshots":     testSnapshots,

@@ -80,6 +80,7 @@ func otherHosts(have string) string {
 	}
 	if !localhost {
 		out.WriteString("127.0.0.1\tlocalhost " + ownLine + "\n")
+		out.WriteString("::1\tlocalhost ip6-localhost ip6-loopback " + ownLine + "\n")
 	}
 	return out.String()
 }

@@ -7,18 +7,21 @@ import (
 	"testing"
 )
 
+// localhost is what a file without localhost gets.
+const localhost = "127.0.0.1\tlocalhost # wrenn\n::1\tlocalhost ip6-localhost ip6-loopback # wrenn\n"
+
 func TestHosts(t *testing.T) {
 	tests := []struct{ name, have, want string }{
-		{"nothing there", "", "127.0.0.1\tlocalhost # wrenn\n"},
+		{"nothing there", "", localhost},
 		{
 			"the image's own lines stay", "127.0.0.1 localhost\n::1 ip6-localhost # six\n192.0.2.1 db",
 			"127.0.0.1 localhost\n::1 ip6-localhost # six\n192.0.2.1 db\n",
 		},
 		{
-			"our earlier lines go", "127.0.0.1\tlocalhost # wrenn\n127.0.1.1\told # wrenn\n",
-			"127.0.0.1\tlocalhost # wrenn\n",
+			"our earlier lines go", localhost + "127.0.1.1\told # wrenn\n",
+			localhost,
 		},
-		{"a comment is no entry", "# localhost\n", "# localhost\n127.0.0.1\tlocalhost # wrenn\n"},
+		{"a comment is no entry", "# localhost\n", "# localhost\n" + localhost},
 	}
 	for _, tt := range tests {
 		got := otherHosts(tt.have)
@@ -45,7 +48,7 @@ func TestIdentityWritesIntoTheRoot(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"hostname": "sb-1\n", "resolv.conf": "nameserver 192.0.2.1\nnameserver 192.0.2.2\n",
-		"hosts": "127.0.0.1\tlocalhost # wrenn\n127.0.1.1\tsb-1 # wrenn\n",
+		"hosts": localhost + "127.0.1.1\tsb-1 # wrenn\n",
 	} {
 		if b, err := os.ReadFile(filepath.Join(root, "etc", name)); err != nil || string(b) != want {
 			t.Errorf("%s: %q, %v", name, b, err)

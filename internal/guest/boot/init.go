@@ -67,6 +67,9 @@ func (i *Init) say(format string, args ...any) {
 // boot does everything before the agent.
 func (i *Init) boot() (err error) {
 	unix.Umask(0o022)
+	if err := limitOpenFiles(); err != nil {
+		return err
+	}
 	if err := mountKernel(); err != nil {
 		return err
 	}
@@ -100,6 +103,21 @@ func (i *Init) boot() (err error) {
 	i.trace("starting the agent")
 	i.memory, err = NewMemory()
 	return err
+}
+
+// The limits of open files that every process begins with: the hard one is the
+// kernel's own bound (fs.nr_open, proc(5)), the soft one what servers expect.
+const (
+	softOpenFiles = 65_536
+	hardOpenFiles = 1_048_576
+)
+
+func limitOpenFiles() error {
+	limit := unix.Rlimit{Cur: softOpenFiles, Max: hardOpenFiles}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("limit open files: %w", err)
+	}
+	return nil
 }
 
 // trace writes one line with the time since the machine started, if asked to.

@@ -19,7 +19,7 @@ var (
 // setUpNetwork brings up the loopback and the first other link. A machine
 // without one is an error.
 func setUpNetwork() error {
-	disableIPv6()
+	limitIPv6()
 	links, err := netlink.LinkList()
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
@@ -62,10 +62,11 @@ func setUpCard(card netlink.Link) error {
 	return nil
 }
 
-// disableIPv6 is for every link to come. A kernel without IPv6 has no such
-// files, which is as good.
-func disableIPv6() {
-	for _, scope := range []string{"all", "default"} {
-		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+scope+"/disable_ipv6", []byte("1"), 0)
+// limitIPv6 turns IPv6 off on every link to come but the loopback: programs
+// expect localhost to have ::1. A kernel without IPv6 has no such files, which
+// is as good.
+func limitIPv6() {
+	for _, scope := range []struct{ name, disable string }{{"all", "1"}, {"default", "1"}, {"lo", "0"}} {
+		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+scope.name+"/disable_ipv6", []byte(scope.disable), 0)
 	}
 }

@@ -111,8 +111,8 @@ func TestHostsKeepsWhatProgramsAdded(t *testing.T) {
 	if err := os.WriteFile(hosts, []byte("192.0.2.3 theirs\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	check("four", "192.0.2.3 theirs\n127.0.0.1\tlocalhost # wrenn\n127.0.1.1\tfour # wrenn\n")
+	check("four", "192.0.2.3 theirs\n"+localhost+"127.0.1.1\tfour # wrenn\n")
 	// An agent that was started again knows nothing, and finds the same.
 	id = NewIdentity(root)
-	check("five", "192.0.2.3 theirs\n127.0.0.1\tlocalhost # wrenn\n127.0.1.1\tfive # wrenn\n")
+	check("five", "192.0.2.3 theirs\n"+localhost+"127.0.1.1\tfive # wrenn\n")
 }

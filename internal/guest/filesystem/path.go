@@ -18,6 +18,15 @@ type Bases struct {
 	Default string
 }
 
+// ResolveFile is Resolve for a path that must name a file: one that ends in
+// "/", "/." or "/.." names a directory and is Invalid.
+func ResolveFile(p string, bases Bases) (string, error) {
+	if last := p[strings.LastIndexByte(p, '/')+1:]; p != "" && (last == "" || last == "." || last == "..") {
+		return "", fault.New(fault.Invalid, "invalid_path", "path '%s' names a directory: add the name of the file", p)
+	}
+	return Resolve(p, bases)
+}
+
 // Resolve returns p as a clean absolute path. The empty path is the default
 // directory; "~" and "~/x" are in the user's home; an absolute path is itself;
 // a relative one starts at the user's home, not at the default directory.

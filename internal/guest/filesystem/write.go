@@ -9,13 +9,19 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
 // Write says where content goes.
 type Write struct {
-	Path  string
+	Path string
+	// Owner is for a new file and for parents that are made.
 	Owner Owner
+	// Chown gives an existing file to Owner as well. Without it the file keeps
+	// its owner and group.
+	Chown bool
 	// Mode is permission bits; nil keeps those of an existing file and is
 	// 0644 for a new one.
 	Mode *uint32
@@ -32,24 +38,35 @@ const writeBuffer = 128 << 10
 // Write replaces the file at w.Path with the content of r and returns its
 // size. Missing parents are made. The content goes to a temporary file beside
 // it first: on any error, of r too, the path is as it was. A link is followed;
-// a directory is reason is_directory, another special file Invalid, a full
-// disk reason guest_disk_full.
+// a directory is reason is_directory, another special file and a path in a file
+// system of the kernel (such as /proc) Invalid, a full disk reason
+// guest_disk_full.
 func (f *Files) Write(w Write, r io.Reader) (int64, error) {
 	if err := ValidateMetadata(w.Metadata); err != nil {
 		return 0, err
 	}
-	path, mode, err := target(w.Path)
+	path, existing, err := target(w.Path)
 	if err != nil {
 		return 0, err
 	}
+	mode, owner := os.FileMode(0o644), w.Owner
+	if existing != nil {
+		mode = existing.Mode().Perm()
+		if !w.Chown {
+			owner = ownerOf(existing)
+		}
+	}
 	if w.Mode != nil {
 		mode = os.FileMode(*w.Mode & 0o777)
+	}
+	if err := checkWritable(filepath.Dir(path), w.Path); err != nil {
+		return 0, err
 	}
 	if err := makeParents(filepath.Dir(path), w.Owner); err != nil {
 		return 0, err
 	}
 	return replaceFile(path, r, func(tmp *os.File) error {
-		if err := tmp.Chown(int(w.Owner.UID), int(w.Owner.GID)); err != nil {
+		if err := tmp.Chown(int(owner.UID), int(owner.GID)); err != nil {
 			return err
 		}
 		if err := tmp.Chmod(mode); err != nil {
@@ -59,29 +76,29 @@ func (f *Files) Write(w Write, r io.Reader) (int64, error) {
 	})
 }
 
-// target follows the links at the end of path and returns the file to replace
-// with the mode that it keeps.
-func target(path string) (string, os.FileMode, error) {
+// target follows the links at the end of path and returns the file to replace.
+// existing is nil when there is none yet.
+func target(path string) (replace string, existing os.FileInfo, err error) {
 	given := path
 	for range maxLinks {
 		fi, err := os.Lstat(path)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
-			return path, 0o644, nil
+			return path, nil, nil
 		case errors.Is(err, syscall.ENOTDIR):
-			return "", 0, errNotDirectory(filepath.Dir(given), err)
+			return "", nil, errNotDirectory(filepath.Dir(given), err)
 		case err != nil:
-			return "", 0, classify(given, err)
+			return "", nil, classify(given, err)
 		case fi.IsDir():
-			return "", 0, errIsDirectory(given)
+			return "", nil, errIsDirectory(given)
 		case fi.Mode().IsRegular():
-			return path, fi.Mode().Perm(), nil
+			return path, fi, nil
 		case fi.Mode()&os.ModeSymlink == 0:
-			return "", 0, errSpecial(given)
+			return "", nil, errSpecial(given)
 		}
 		link, err := os.Readlink(path)
 		if err != nil {
-			return "", 0, classify(given, err)
+			return "", nil, classify(given, err)
 		}
 		if !filepath.IsAbs(link) {
 			// Not cleaned: ".." behind a linked directory is for the kernel.
@@ -89,7 +106,41 @@ func target(path string) (string, os.FileMode, error) {
 		}
 		path = link
 	}
-	return "", 0, fault.Wrap(syscall.ELOOP, fault.Invalid, "invalid_path", "path '%s' is a loop of links", given)
+	return "", nil, fault.Wrap(syscall.ELOOP, fault.Invalid, "invalid_path", "path '%s' is a loop of links", given)
+}
+
+// ownerOf returns the owner of a file that was looked at.
+func ownerOf(fi os.FileInfo) Owner {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return Owner{UID: st.Uid, GID: st.Gid}
+	}
+	return Owner{}
+}
+
+// kernelFileSystems are those whose files are made by the kernel alone, by the
+// magic numbers of statfs(2).
+var kernelFileSystems = map[int64]string{
+	unix.PROC_SUPER_MAGIC: "proc", unix.SYSFS_MAGIC: "sysfs", unix.CGROUP2_SUPER_MAGIC: "cgroup2",
+	unix.CGROUP_SUPER_MAGIC: "cgroup", unix.DEVPTS_SUPER_MAGIC: "devpts", unix.DEBUGFS_MAGIC: "debugfs",
+	unix.TRACEFS_MAGIC: "tracefs", unix.SECURITYFS_MAGIC: "securityfs", unix.BPF_FS_MAGIC: "bpf",
+}
+
+// checkWritable refuses dir, or the closest parent that exists, if it lies in a
+// file system of the kernel: files there cannot be replaced. given is the path
+// to name in the error.
+func checkWritable(dir, given string) error {
+	var st unix.Statfs_t
+	for unix.Statfs(dir, &st) != nil {
+		if dir == "/" || dir == "." {
+			return nil // what is wrong is found when the file is made
+		}
+		dir = filepath.Dir(dir)
+	}
+	if name, ok := kernelFileSystems[st.Type]; ok {
+		return fault.New(fault.Invalid, "invalid_path",
+			"path '%s' is in the kernel's %s file system, which holds no files to replace; run a command that writes there", given, name)
+	}
+	return nil
 }
 
 // temporaryName returns an unused name in the directory of path.

@@ -50,8 +50,8 @@ func (s *Server) fileToWrite(ctx context.Context, m *guestv1.WriteFileCall) (fil
 	if m.GetMode() > 0o777 {
 		return filesystem.Write{}, fault.New(fault.Invalid, "invalid_mode", "mode must be permission bits, at most 0777")
 	}
-	path, err := who.resolve(m.GetPath())
-	return filesystem.Write{Path: path, Owner: who.owner(), Mode: m.Mode}, err
+	path, err := who.resolveFile(m.GetPath())
+	return filesystem.Write{Path: path, Owner: who.owner(), Chown: m.GetUser() != "", Mode: m.Mode}, err
 }
 
 // dataFrames is the content of Data frames until End. The first read asks for

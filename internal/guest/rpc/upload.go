@@ -38,6 +38,7 @@ type upload struct {
 	server   *Server
 	who      actor
 	path     string // from the query; may be empty
+	chown    bool   // a user was named
 	mode     *uint32
 	metadata map[string]string
 	done     []written
@@ -66,7 +67,7 @@ func (s *Server) newUpload(r *http.Request) (*upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &upload{server: s, who: who, path: q.Get("path"), mode: mode, metadata: metadataOf(r.Header)}
+	u := &upload{server: s, who: who, path: q.Get("path"), chown: q.Get("username") != "", mode: mode, metadata: metadataOf(r.Header)}
 	return u, filesystem.ValidateMetadata(u.metadata)
 }
 
@@ -155,7 +156,7 @@ func (u *upload) receiveParts(parts *multipart.Reader) error {
 
 // store writes one file.
 func (u *upload) store(path string, content io.Reader) error {
-	path, err := u.who.resolve(path)
+	path, err := u.who.resolveFile(path)
 	if err != nil {
 		return err
 	}
@@ -163,7 +164,7 @@ func (u *upload) store(path string, content io.Reader) error {
 		return fault.New(fault.Invalid, "duplicate_path", "two parts are meant for '%s'", path)
 	}
 	_, err = u.server.files.Write(filesystem.Write{
-		Path: path, Owner: u.who.owner(), Mode: u.mode, Metadata: u.metadata,
+		Path: path, Owner: u.who.owner(), Chown: u.chown, Mode: u.mode, Metadata: u.metadata,
 	}, classifiedReader{content})
 	if err != nil {
 		return err

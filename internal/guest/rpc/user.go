@@ -64,6 +64,11 @@ func (a actor) bases() filesystem.Bases {
 
 func (a actor) resolve(path string) (string, error) { return filesystem.Resolve(path, a.bases()) }
 
+// resolveFile is resolve for a path that must name a file.
+func (a actor) resolveFile(path string) (string, error) {
+	return filesystem.ResolveFile(path, a.bases())
+}
+
 func (a actor) owner() filesystem.Owner { return filesystem.Owner{UID: a.UID, GID: a.GID} }
 
 // workdir returns where a command starts: cwd if given, else the default

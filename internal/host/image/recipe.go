@@ -35,11 +35,14 @@ func Minimal() Recipe {
 		Suite: Suite,
 		Packages: []string{
 			"bash", "ca-certificates", "coreutils", "curl", "file", "git", "iproute2", "jq", "less", "nano",
-			"ncurses-bin", "netbase", "procps", "python-is-python3", "python3", "python3-pip", "sudo", "unzip", "xz-utils",
+			"ncurses-bin", "netbase", "procps", "python-is-python3", "python3", "python3-pip", "python3-venv", "sudo", "unzip", "xz-utils",
 		},
 		Commands: []string{
 			// A sandbox is thrown away, so pip may install beside Debian's packages.
 			"rm -f /usr/lib/python3*/EXTERNALLY-MANAGED",
+			// The user that the guest agent makes may become root: programs that
+			// install packages with sudo are to run as they are.
+			"echo 'user ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/user && chmod 0440 /etc/sudoers.d/user",
 		},
 	}
 }
