@@ -42,7 +42,7 @@ func (p *Pool) build(s *Slot) error {
 	if err := install(sandboxTables(p.policy, s.hostEnd, s.HostIP)); err != nil {
 		return err
 	}
-	if err := bindName(s.Netns); err != nil {
+	if err := p.names.bind(s.Netns); err != nil {
 		return fmt.Errorf("name: %w", err)
 	}
 	return nil
@@ -141,24 +141,21 @@ func (p *Pool) buildHostEnd(s *Slot) error {
 	return p.nl.LinkSetUp(end)
 }
 
-// dropHostEnd removes both ends of the slot's veth pair. One that is not there
-// is success.
-func (p *Pool) dropHostEnd(s *Slot) error {
-	end, err := p.nl.LinkByName(s.Netns)
+// dropHostEnd removes both ends of the veth pair called name if its mark is
+// ours. A pair that is not there is success.
+func (p *Pool) dropHostEnd(name string, ours func(mark string) bool) error {
+	end, err := p.nl.LinkByName(name)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if end.Attrs().Alias != p.cfg.mark(s.ID) {
-		return nil // somebody else's, who gave it this name
+	if !ours(end.Attrs().Alias) {
+		return nil
 	}
-	err = p.nl.LinkDel(end)
-	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) {
-		return nil // its namespace has just gone and taken it along
-	}
-	return err
+	// ENODEV, EINVAL: its namespace has just gone and taken it along.
+	return ignore(p.nl.LinkDel(end), unix.ENODEV, unix.EINVAL)
 }
 
 // attachTap opens the tap device of the calling thread's namespace. With

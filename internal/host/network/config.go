@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
@@ -73,7 +74,7 @@ func (c Config) slotIndex(name string) (index int, ok bool) {
 // of the host's veth end.
 func (c Config) mark(id string) string { return "wrenn-owner=" + c.Name + " sandbox=" + id }
 
-// markPrefix begins every mark of this pool.
-func (c Config) markPrefix() string { return c.mark("") }
+// ours accepts every mark of this pool.
+func (c Config) ours(mark string) bool { return strings.HasPrefix(mark, c.mark("")) }
 
 var idPattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$`)

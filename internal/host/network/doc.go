@@ -11,9 +11,34 @@
 //
 // The host manager is the caller: it opens one Pool per agent, acquires a Slot
 // before it starts a VMM and releases it after the VMM is gone. Namespaces
-// outlive the agent; Adopt takes them over after a restart and Sweep removes
-// those that nobody claims. The package never starts a process, never runs the
-// ip or nft commands, and never touches what does not carry its owner mark.
+// outlive the agent; Adopt takes them over after a restart, Discard and Sweep
+// remove those that nobody claims. The package never starts a process, never
+// runs the ip or nft commands, and never touches what does not carry its owner
+// mark.
+//
+// # Where the names of namespaces are
+//
+// Each pool has a directory of its own, /run/netns-NAME, mounted on itself and
+// private. It is not /run/netns, the directory of ip-netns(8), because others
+// change the mounts there: "ip netns add", and every CNI plugin, mounts
+// /run/netns on itself, which hides the mounts that were in it before, and
+// then the names can no longer be unlinked (EBUSY). A directory of its own also
+// keeps "ip -all netns delete" away from sandboxes. It is private because the
+// kernel would otherwise copy each name into every mount namespace of the
+// host. It is in /run because namespaces end with the boot of the host. To run
+// a command in a sandbox's namespace: nsenter --net=/run/netns-NAME/NAME-XXXX.
+//
+// # Guarantees
+//
+//  1. Mounts that others make in /run/netns change nothing for a slot
+//     (TestNamesBesideIPNetns).
+//  2. Names of an earlier agent that such a mount has hidden are removed
+//     (TestHiddenNamesAreRemoved).
+//  3. A name that cannot be removed is garbage: it holds its index, is tried
+//     again in the background, and fails no Release, Discard, Acquire or Sweep
+//     (TestNameThatCannotBeRemovedIsGarbage).
+//  4. Two agents with one name never work at the same time
+//     (TestSecondAgentIsRefused).
 package network
 
 import (

@@ -250,7 +250,7 @@ func acquire(t testing.TB, p *Pool, id string) *Slot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Release(context.Background()) })
+	t.Cleanup(func() { s.Release(context.Background()) })
 	return s
 }
 

@@ -7,13 +7,7 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/wrenn-dev/wrenn/internal/fault"
 )
-
-// netnsDir is where named network namespaces are, by the convention of
-// ip-netns(8), so that an operator's tools see them.
-const netnsDir = "/run/netns"
 
 // onThread runs fn on a thread that move has put into another network
 // namespace, and returns the thread to home. A thread that cannot be returned
@@ -46,6 +40,24 @@ func insideNew(home *os.File, fn func() error) error {
 	return onThread(home, func() error { return unix.Unshare(unix.CLONE_NEWNET) }, fn)
 }
 
+// onOwnThread runs fn on a thread that ends with it, so that fn may change what
+// threads of a process usually share (its mount namespace, its root). It is
+// never the process's first thread, which /proc/self describes.
+func onOwnThread(fn func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // without an unlock: the thread ends with the goroutine
+		if unix.Gettid() == unix.Getpid() {
+			err := onOwnThread(fn) // on another thread, because this goroutine occupies the first
+			runtime.UnlockOSThread()
+			done <- err
+			return
+		}
+		done <- fn()
+	}()
+	return <-done
+}
+
 func setns(ns *os.File) error {
 	raw, err := ns.SyscallConn()
 	if err != nil {
@@ -61,67 +73,6 @@ func setns(ns *os.File) error {
 // currentNamespace opens the namespace of the calling thread.
 func currentNamespace() (*os.File, error) {
 	return os.Open("/proc/thread-self/ns/net")
-}
-
-// claimName creates the file of a namespace's name, holding mark until the
-// namespace is mounted over it. It fails with fs.ErrExist if the name is taken
-// by anyone.
-func claimName(name, mark string) error {
-	f, err := os.OpenFile(filepath.Join(netnsDir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(mark)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		_ = dropName(name)
-	}
-	return err
-}
-
-// bindName gives the calling thread's namespace the claimed name, which keeps
-// it alive without a process.
-func bindName(name string) error {
-	return unix.Mount("/proc/thread-self/ns/net", filepath.Join(netnsDir, name), "", unix.MS_BIND, "")
-}
-
-// openName opens a named namespace and returns it with its inode number, which
-// tells it from a later one of the same name. It fails with fault.NotFound if
-// the name is not that of a namespace.
-func openName(name string) (*os.File, uint64, error) {
-	f, err := os.Open(filepath.Join(netnsDir, name))
-	if err != nil {
-		return nil, 0, fault.Wrap(err, fault.NotFound, "netns_missing", "the sandbox's network namespace is gone")
-	}
-	raw := int(f.Fd())
-	var fs unix.Statfs_t
-	var st unix.Stat_t
-	if err := errors.Join(unix.Fstatfs(raw, &fs), unix.Fstat(raw, &st)); err != nil {
-		_ = f.Close()
-		return nil, 0, fault.Wrap(err, fault.Internal, "netns_unreadable", "the sandbox's network namespace cannot be read")
-	}
-	if fs.Type != unix.NSFS_MAGIC {
-		_ = f.Close()
-		return nil, 0, fault.New(fault.NotFound, "netns_missing", "the sandbox's network namespace is gone")
-	}
-	return f, st.Ino, nil
-}
-
-// dropName removes a namespace's name, mounted or not. The namespace itself
-// and everything in it go as soon as no process and no open file uses it. A
-// name that is not there is success.
-func dropName(name string) error {
-	path := filepath.Join(netnsDir, name)
-	err := unix.Unmount(path, unix.MNT_DETACH)
-	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-		return err
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // sysctl writes a value below /proc/sys/net of the calling thread's namespace.

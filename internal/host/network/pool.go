@@ -21,22 +21,31 @@ import (
 // Pool makes the networks of one agent's sandboxes. Its methods may be called
 // from several goroutines.
 //
-// Invariants: an index held in indexes belongs to exactly one slot, or to one
-// Acquire, Adopt or Sweep under way; every slot in slots holds its index; no
-// two slots have the same sandbox id.
+// Invariants: an index held in indexes belongs to exactly one slot, to one piece
+// of garbage, or to one Acquire, Adopt or Sweep under way; every slot in slots
+// holds its index; no two slots have the same sandbox id.
 type Pool struct {
 	// Constant after Open.
 	cfg         Config
 	log         *slog.Logger
 	policy      policy
 	indexes     *indexes
+	names       nameDir
 	host        *os.File        // the host's network namespace
 	nl          *netlink.Handle // into it
-	reservation *os.File
+	reservation *os.File        // of the address range
+	// nameReservation is that of cfg.Name.
+	nameReservation *os.File
+	life            context.Context // ended by Close
+	end             context.CancelFunc
+	running         sync.WaitGroup // of the pool's own goroutines
 
 	mu     sync.Mutex // protects the following
 	slots  map[string]*Slot
 	closed bool
+	// garbage holds the names that could not be removed yet.
+	garbage    map[string]bool
+	collecting bool // a goroutine tries to remove the garbage
 }
 
 // Open prepares the host (the thread's network namespace) for sandboxes: it
@@ -56,7 +65,9 @@ func Open(cfg Config, log *slog.Logger) (_ *Pool, err error) {
 			err = errors.Join(err, undoing.Run(context.Background()))
 		}
 	}()
-	p := &Pool{cfg: cfg, log: log, slots: map[string]*Slot{}}
+	p := &Pool{cfg: cfg, log: log, names: namesOf(cfg.Name), slots: map[string]*Slot{}, garbage: map[string]bool{}}
+	p.life, p.end = context.WithCancel(context.Background())
+	_ = undoing.Push("life", func(context.Context) error { p.end(); return nil })
 	if p.host, err = currentNamespace(); err != nil {
 		return nil, unreadable(err)
 	}
@@ -65,6 +76,12 @@ func Open(cfg Config, log *slog.Logger) (_ *Pool, err error) {
 		return nil, unreadable(err)
 	}
 	_ = undoing.Push("netlink handle", func(context.Context) error { p.nl.Close(); return nil })
+	nameReservation, err := reserveName(cfg.Name)
+	if err != nil {
+		return nil, err
+	}
+	p.nameReservation = nameReservation
+	_ = undoing.Push("network name", func(context.Context) error { return nameReservation.Close() })
 	view, err := look(p.nl, cfg)
 	if err != nil {
 		return nil, err
@@ -77,9 +94,10 @@ func Open(cfg Config, log *slog.Logger) (_ *Pool, err error) {
 	_ = undoing.Push("address range", func(context.Context) error { return reservation.Close() })
 	p.indexes = newIndexes(slotCount(prefix))
 	p.policy = policy{name: cfg.Name, prefix: prefix, hostAddrs: view.addrs, nameservers: cfg.Nameservers}
-	if err := os.MkdirAll(netnsDir, 0o755); err != nil {
-		return nil, fault.Wrap(err, fault.HostFailed, "netns_dir", "the directory of network namespaces cannot be made")
+	if err := p.names.prepare(); err != nil {
+		return nil, fault.Wrap(err, fault.HostFailed, "netns_dir", "the directory %s of network namespaces cannot be made or mounted on itself", p.names)
 	}
+	_ = undoing.Push("directory of names", func(context.Context) error { return p.names.retire() })
 	if err := sysctl("ipv4/ip_forward", "1"); err != nil {
 		return nil, fault.Wrap(err, fault.HostFailed, "no_forwarding", "IPv4 forwarding cannot be turned on; this needs root")
 	}
@@ -115,11 +133,10 @@ func (p *Pool) Acquire(ctx context.Context, id string) (*Slot, error) {
 		if !ok {
 			break
 		}
-		s, err := p.make(id, index)
+		s, err := p.make(ctx, id, index)
 		if err == nil {
 			return s, nil
 		}
-		p.indexes.put(index, time.Now())
 		if !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
@@ -128,28 +145,39 @@ func (p *Pool) Acquire(ctx context.Context, id string) (*Slot, error) {
 }
 
 // make builds the namespace of a held index and registers the slot. On error
-// nothing of it is left, and the index is still held. An error that is
-// fs.ErrExist means that the index's names are taken.
-func (p *Pool) make(id string, index int) (_ *Slot, err error) {
+// the index is given back and nothing of the slot is left, but for garbage. An
+// error that is fs.ErrExist means that the index's names are taken.
+func (p *Pool) make(ctx context.Context, id string, index int) (_ *Slot, err error) {
 	s := p.newSlot(id, index)
 	if err := p.register(s); err != nil {
+		p.indexes.put(index, time.Now())
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			p.unregister(s)
-		}
-	}()
-	if err := claimName(s.Netns, p.cfg.mark(id)); err != nil {
+	if err := p.names.claim(s.Netns, p.cfg.mark(id)); err != nil {
+		p.unregister(s)
+		p.indexes.put(index, time.Now())
 		return nil, notMade(err)
 	}
-	if err := insideNew(p.host, func() error { return p.build(s) }); err != nil {
-		return nil, errors.Join(notMade(err), dropName(s.Netns))
+	err = insideNew(p.host, func() error { return p.build(s) })
+	if err == nil {
+		s.ns, s.inode, err = p.names.open(s.Netns)
 	}
-	if s.ns, s.inode, err = openName(s.Netns); err != nil {
-		return nil, errors.Join(err, dropName(s.Netns))
+	if err != nil {
+		p.unregister(s)
+		p.abandon(ctx, s)
+		return nil, notMade(err)
 	}
 	return s, nil
+}
+
+// abandon frees the claimed name of a slot that was not made, and its index. The
+// veth pair goes with the namespace that never got the name.
+func (p *Pool) abandon(ctx context.Context, s *Slot) {
+	if err := p.names.drop(s.Netns); err != nil {
+		p.keepGarbage(ctx, s.Netns, err)
+		return
+	}
+	p.indexes.put(s.Index, time.Now())
 }
 
 func notMade(err error) error {
@@ -160,7 +188,7 @@ func (p *Pool) newSlot(id string, index int) *Slot {
 	hostEnd, hostIP := slotAddrs(p.policy.prefix, index)
 	return &Slot{
 		ID: id, Index: index, Netns: p.cfg.slotName(index), GuestIP: GuestIP, HostIP: hostIP,
-		pool: p, hostEnd: hostEnd,
+		pool: p, hostEnd: hostEnd, names: p.names,
 	}
 }
 
@@ -200,6 +228,8 @@ func (p *Pool) Close() error {
 		slots = append(slots, s)
 	}
 	p.mu.Unlock()
+	p.end()
+	p.running.Wait()
 	var errs []error
 	names, err := p.namespaces()
 	errs = append(errs, err)
@@ -210,5 +240,6 @@ func (p *Pool) Close() error {
 		errs = append(errs, s.ns.Close())
 	}
 	p.nl.Close()
-	return errors.Join(append(errs, p.reservation.Close(), p.host.Close())...)
+	errs = append(errs, p.names.retire())
+	return errors.Join(append(errs, p.reservation.Close(), p.nameReservation.Close(), p.host.Close())...)
 }

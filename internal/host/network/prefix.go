@@ -48,7 +48,7 @@ func choose(c Config, v hostView) (netip.Prefix, *os.File, error) {
 		if overlapsAny(p, v.foreign) {
 			continue
 		}
-		reservation, err := reserve(p)
+		reservation, err := reserve(p.String())
 		if errors.Is(err, unix.EADDRINUSE) {
 			continue
 		}
@@ -88,20 +88,31 @@ func list(prefixes []netip.Prefix) string {
 	return strings.Join(words, ", ")
 }
 
-// reserve keeps other pools in the same network namespace from choosing p
-// while the returned file is open, even before there is a route: an abstract
-// socket address is exclusive, belongs to the network namespace and goes with
-// the process, so nothing can be left behind.
-func reserve(p netip.Prefix) (*os.File, error) {
+// reserve keeps other pools in the same network namespace from using what (a
+// range, or a pool's name) while the returned file is open, even before there
+// is a route: an abstract socket address is exclusive, belongs to the network
+// namespace and goes with the process, so nothing can be left behind. It fails
+// with EADDRINUSE where another pool has what.
+func reserve(what string) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "@wrenn-network/" + p.String()}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "@wrenn-network/" + what}); err != nil {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), "reservation of "+p.String()), nil
+	return os.NewFile(uintptr(fd), "reservation of "+what), nil
+}
+
+// reserveName keeps a second agent from using the devices, names and rules of
+// this one.
+func reserveName(name string) (*os.File, error) {
+	f, err := reserve(name)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, fault.Wrap(err, fault.Exists, "network_name_in_use", "another host agent uses the network name %s: stop it, or use another data directory", name)
+	}
+	return f, err
 }
 
 // look reads the host's links, addresses and routes.
@@ -113,7 +124,7 @@ func look(nl *netlink.Handle, c Config) (hostView, error) {
 	}
 	mine := map[int]bool{}
 	for _, l := range links {
-		mine[l.Attrs().Index] = strings.HasPrefix(l.Attrs().Alias, c.markPrefix())
+		mine[l.Attrs().Index] = c.ours(l.Attrs().Alias)
 	}
 	addrs, err := nl.AddrList(nil, netlink.FAMILY_V4)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 
 // Slot is the network of one sandbox, from Acquire or Adopt to Release.
 //
-// Invariants: until Release has succeeded the slot holds its index and the
-// name Netns is its namespace's; afterwards every method but Release fails.
+// Invariants: until Release the slot holds its index and the name Netns is its
+// namespace's; afterwards every method but Release fails.
 type Slot struct {
 	// Constant.
 	ID      string
@@ -27,6 +27,7 @@ type Slot struct {
 
 	pool    *Pool
 	hostEnd netip.Addr
+	names   nameDir  // where Netns is
 	ns      *os.File // closed by Release
 	inode   uint64
 
@@ -73,29 +74,29 @@ func (s *Slot) OpenTap() (*os.File, error) {
 }
 
 // Release removes the namespace's name and the veth pair, and with them all
-// that is in the namespace as soon as nothing uses it any more: the VMM must
-// have ended. The address is not given out again for a few seconds. Release is
+// that is in the namespace as soon as nothing uses it any more. The VMM must
+// have ended. The address is not given out again for a few seconds.
+//
+// It cannot fail: what cannot be removed now is garbage, which the pool tries
+// to remove again and whose address it gives to nobody until then. Release is
 // idempotent.
-func (s *Slot) Release(ctx context.Context) error {
+func (s *Slot) Release(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.released {
-		return nil
-	}
-	if err := ctx.Err(); err != nil {
-		return fault.As(err)
-	}
-	// The pair would go with its namespace, but the kernel keeps that for some
-	// two minutes: so long does a closed connection to a guest that is gone try
-	// to send its end.
-	if err := errors.Join(dropName(s.Netns), s.pool.dropHostEnd(s)); err != nil {
-		return fault.Wrap(err, fault.HostFailed, "network_not_released", "the sandbox's network cannot be removed")
+		return
 	}
 	s.released = true
 	_ = s.ns.Close()
 	s.pool.unregister(s)
+	// The pair would go with its namespace, but the kernel keeps that for some
+	// two minutes: so long does a closed connection to a guest that is gone try
+	// to send its end.
+	if err := errors.Join(s.names.drop(s.Netns), s.pool.dropHostEnd(s.Netns, s.pool.cfg.ours)); err != nil {
+		s.pool.keepGarbage(ctx, s.Netns, err)
+		return
+	}
 	s.pool.indexes.put(s.Index, time.Now())
-	return nil
 }
 
 func errReleased() error {

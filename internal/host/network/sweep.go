@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -36,7 +34,7 @@ func (p *Pool) Adopt(id string, rec Record) (_ *Slot, err error) {
 	if s.HostIP != rec.HostIP {
 		return nil, gone
 	}
-	if s.ns, s.inode, err = openName(rec.Netns); err != nil {
+	if err = s.openAnywhere(); err != nil {
 		return nil, err
 	}
 	mark, err := markOf(p.host, s.ns)
@@ -53,27 +51,34 @@ func (p *Pool) Adopt(id string, rec Record) (_ *Slot, err error) {
 	return s, nil
 }
 
+// Discard removes the network that rec names, made for sandbox id by an earlier
+// agent and not adopted. Like Release it cannot fail. A record whose network is
+// gone, or is another sandbox's by now, changes nothing.
+func (p *Pool) Discard(ctx context.Context, id string, rec Record) {
+	index, ok := p.cfg.slotIndex(rec.Netns)
+	if !ok || index != rec.Index || id != rec.ID {
+		return
+	}
+	mark := p.cfg.mark(id)
+	p.sweepName(ctx, rec.Netns, func(m string) bool { return m == mark })
+}
+
 // Sweep removes every namespace and veth end with this pool's owner mark that
 // is neither a slot of the pool nor wanted by keep, which is asked with the
-// namespace's name. It returns the names of what it removed. Call it after the
-// processes in them have ended and all slots to keep have been adopted.
+// namespace's name. It returns the names that it removed. A name that cannot be
+// removed becomes garbage and is no error. Call Sweep after the processes in
+// the namespaces have ended and all slots to keep have been adopted.
 func (p *Pool) Sweep(ctx context.Context, keep func(name string) bool) ([]string, error) {
 	names, err := p.namespaces()
 	if err != nil {
 		return nil, err
 	}
 	var removed []string
-	var errs []error
 	for _, name := range names {
 		if ctx.Err() != nil {
 			return removed, fault.As(ctx.Err())
 		}
-		if keep(name) {
-			continue
-		}
-		ok, err := p.sweepName(name)
-		errs = append(errs, err)
-		if ok {
+		if !keep(name) && p.sweepName(ctx, name, p.cfg.ours) {
 			removed = append(removed, name)
 		}
 	}
@@ -83,61 +88,73 @@ func (p *Pool) Sweep(ctx context.Context, keep func(name string) bool) ([]string
 			removed = append(removed, name)
 		}
 	}
-	if err := errors.Join(append(errs, err)...); err != nil {
+	if err != nil {
 		return removed, fault.Wrap(err, fault.HostFailed, "sweep_failed", "some left-over sandbox networks could not be removed")
 	}
 	return removed, nil
 }
 
-// namespaces lists the names that look like this pool's, marked or not.
+// namespaces lists the names that look like this pool's, marked or not, each
+// once.
 func (p *Pool) namespaces() ([]string, error) {
-	entries, err := os.ReadDir(netnsDir)
-	if err != nil {
-		return nil, unreadable(err)
-	}
+	accept := func(name string) bool { _, ok := p.cfg.slotIndex(name); return ok }
 	var names []string
-	for _, e := range entries {
-		if _, ok := p.cfg.slotIndex(e.Name()); ok {
-			names = append(names, e.Name())
+	for _, d := range p.nameDirs() {
+		some, err := d.list(accept)
+		if err != nil {
+			return nil, unreadable(err)
 		}
+		names = append(names, some...)
 	}
-	return names, nil
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
-// sweepName removes one namespace's name if nobody holds its index and it is
-// ours. It holds the index meanwhile, so that no Acquire meets half of it.
-func (p *Pool) sweepName(name string) (bool, error) {
+// nameDirs are the directories in which names of the pool may be, its own first.
+func (p *Pool) nameDirs() []nameDir { return []nameDir{p.names, sharedNames} }
+
+// openAnywhere opens the slot's namespace by its name in any of the directories.
+func (s *Slot) openAnywhere() (err error) {
+	for _, s.names = range s.pool.nameDirs() {
+		if s.ns, s.inode, err = s.names.open(s.Netns); !fault.Is(err, fault.NotFound) {
+			break
+		}
+	}
+	return err
+}
+
+// sweepName removes one name with a mark that is ours if nobody holds its
+// index. It holds the index meanwhile, so that no Acquire meets half of it.
+func (p *Pool) sweepName(ctx context.Context, name string, ours func(mark string) bool) (removed bool) {
+	index, _ := p.cfg.slotIndex(name)
+	held := p.indexes.hold(index)
 	// A name beyond the range is of a pool that had a larger prefix.
-	if index, _ := p.cfg.slotIndex(name); index < p.indexes.size {
-		if !p.indexes.hold(index) {
-			return false, nil
-		}
-		defer func() { p.indexes.put(index, time.Now()) }()
+	if !held && index < p.indexes.size {
+		return false
 	}
-	mine, err := p.isMine(name)
-	if err != nil || !mine {
-		return false, err
+	found, err := p.remove(name, ours)
+	if err != nil {
+		p.keepGarbage(ctx, name, err)
+		return false
 	}
-	return true, dropName(name)
+	if held {
+		p.indexes.put(index, time.Now())
+	}
+	return found
 }
 
-// isMine reads the owner mark: in the namespace, or in the file that a crash
-// left before the namespace was mounted on it.
-func (p *Pool) isMine(name string) (bool, error) {
-	ns, _, err := openName(name)
+// mark returns the owner mark of a name; empty if there is none.
+func (d nameDir) mark(home *os.File, name string) (string, error) {
+	ns, _, err := d.open(name)
 	if fault.Is(err, fault.NotFound) {
-		text, err := os.ReadFile(filepath.Join(netnsDir, name))
-		if errors.Is(err, os.ErrNotExist) {
-			return false, nil
-		}
-		return strings.HasPrefix(string(text), p.cfg.markPrefix()), err
+		text, err := os.ReadFile(d.path(name))
+		return string(text), ignore(err, unix.ENOENT, unix.EISDIR)
 	}
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	defer ns.Close()
-	mark, err := markOf(p.host, ns)
-	return strings.HasPrefix(mark, p.cfg.markPrefix()), err
+	return markOf(home, ns)
 }
 
 // markOf reads the alias of a namespace's loopback device.
@@ -175,16 +192,15 @@ func (p *Pool) sweepEnds(keep func(name string) bool) ([]string, error) {
 	for _, l := range links {
 		name := l.Attrs().Name
 		index, ok := p.cfg.slotIndex(name)
-		if !ok || !strings.HasPrefix(l.Attrs().Alias, p.cfg.markPrefix()) || keep(name) || !p.indexes.idle(index, time.Now()) {
+		if !ok || !p.cfg.ours(l.Attrs().Alias) || keep(name) || !p.indexes.idle(index, time.Now()) {
 			continue
 		}
+		// ENODEV, EINVAL: its namespace went meanwhile and took it along.
 		switch err := p.nl.LinkDel(l); {
 		case err == nil:
 			removed = append(removed, name)
-		case errors.Is(err, unix.ENODEV), errors.Is(err, unix.EINVAL):
-			// Its namespace went meanwhile and took it along.
 		default:
-			errs = append(errs, err)
+			errs = append(errs, ignore(err, unix.ENODEV, unix.EINVAL))
 		}
 	}
 	return removed, errors.Join(errs...)
