@@ -100,18 +100,20 @@ func (m *Manager) takingSnapshot(name string) bool {
 	return ok
 }
 
-// collectAtStart removes what an earlier agent left, ephemeral snapshots among
-// it, before anything is made.
-func (m *Manager) collectAtStart(ctx context.Context) {
-	snapshots, err := filepath.Glob(filepath.Join(m.layout.snapshots(), "[a-z0-9]*"))
-	for _, dir := range snapshots {
-		mf, mfErr := manifestOf(snapshotDir(dir))
-		if mfErr == nil && mf.Ephemeral {
-			err = errors.Join(err, os.WriteFile(snapshotDir(dir).deleted(), nil, 0o600))
+// collectAtStart removes the files that an earlier agent left, ephemeral
+// snapshots and half-made templates among them. It may be called again later.
+func (m *Manager) collectAtStart(ctx context.Context) error {
+	var errs []error
+	for _, dir := range m.leftovers.ephemeral {
+		err := os.WriteFile(dir.deleted(), nil, 0o600)
+		if !errors.Is(err, os.ErrNotExist) { // it is gone: collected, or deleted meanwhile
+			errs = append(errs, err)
 		}
 	}
-	_, gcErr := m.CollectGarbage(ctx, false)
-	if err = errors.Join(err, gcErr, removeAll(filepath.Join(m.layout.builds(), "*"))); err != nil {
-		m.log.WarnContext(ctx, "could not remove everything that an earlier agent left", "error", err)
+	_, err := m.CollectGarbage(ctx, false)
+	errs = append(errs, err)
+	for name := range m.leftovers.builds {
+		errs = append(errs, os.RemoveAll(filepath.Join(m.layout.builds(), name)))
 	}
+	return errors.Join(errs...)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
@@ -60,14 +61,22 @@ func (m *machine) makeNetwork(ctx context.Context) error {
 	return nil
 }
 
-func (m *machine) makeCgroup(context.Context) error {
-	group, err := m.mgr.deps.Cgroups.Create(m.name, cgroup.Limits{
+func (m *machine) makeCgroup(ctx context.Context) error {
+	group, err := m.mgr.deps.Cgroups.Create(m.name, m.limits())
+	if fault.Is(err, fault.Exists) { // it could not be removed when the machine was paused
+		group, err = m.mgr.deps.Cgroups.Reuse(ctx, m.name, m.limits())
+	}
+	m.group = group
+	return err
+}
+
+// limits bound the VM process with all that it may start.
+func (m *machine) limits() cgroup.Limits {
+	return cgroup.Limits{
 		MemoryBytes: int64(m.rec.Spec.MemoryMB+vmmOverheadMB) << 20,
 		CPUs:        float64(m.rec.Spec.VCPUs) + vmmOverheadCPUs,
 		PIDs:        256,
-	})
-	m.group = group
-	return err
+	}
 }
 
 // newGuest makes a client for the guest in the present slot.

@@ -113,7 +113,7 @@ func (b *bench) nothingLeftOf(driver vmm.Driver) {
 	if len(found) != 0 {
 		b.t.Errorf("VM processes left: %+v", found)
 	}
-	if names, _ := filepath.Glob("/run/netns/" + b.name + "-*"); len(names) != 0 {
+	if names, _ := filepath.Glob("/run/netns*/" + b.name + "-*"); len(names) != 0 {
 		b.t.Errorf("namespaces left: %v", names)
 	}
 	if names, _ := filepath.Glob(b.dir + "/[sbn]/*"); len(names) != 0 {

@@ -48,6 +48,8 @@ type Manager struct {
 	templates templates
 	pools     pools
 	bases     bases
+	chores    chores
+	leftovers leftovers
 	taking    sync.Map // directory names of snapshots being taken
 
 	mu       sync.Mutex // protects the following

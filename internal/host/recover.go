@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -62,10 +61,8 @@ func (m *Manager) recover(ctx context.Context) error {
 		group.Go(func() error { <-settled; return nil })
 	}
 	_ = group.Wait()
-	if err := m.sweep(ctx, processes, networks); err != nil {
-		return err
-	}
-	m.collectAtStart(ctx)
+	m.findLeftovers(networks)
+	m.sweepAtStart(ctx)
 	return nil
 }
 
@@ -205,37 +202,6 @@ func (m *machine) removeStalePauses(ctx context.Context) {
 	if err != nil {
 		m.log.WarnContext(ctx, "could not remove old pauses", "error", err)
 	}
-}
-
-// sweep removes processes, namespaces and cgroups that no machine owns. What a
-// journal named is never swept, also where freeing it has failed so far.
-func (m *Manager) sweep(ctx context.Context, processes []vmm.Record, networks map[string]bool) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	m.mu.Lock()
-	owned := make(map[string]bool, len(m.machines))
-	dirs := make(map[string]bool, len(m.machines))
-	for _, mc := range m.machines {
-		owned[mc.name] = true
-		dirs[mc.dir.vm()] = true
-	}
-	m.mu.Unlock()
-	var errs []error
-	for _, p := range processes {
-		if !dirs[p.Dir] {
-			m.log.WarnContext(ctx, "killing a VM without a journal", "pid", p.PID, "dir", p.Dir)
-			errs = append(errs, m.driver.KillRecord(ctx, p))
-		}
-	}
-	if swept, err := m.deps.Network.Sweep(ctx, func(name string) bool { return networks[name] }); err != nil || len(swept) > 0 {
-		m.log.WarnContext(ctx, "removed networks without a journal", "networks", swept, "error", err)
-		errs = append(errs, err)
-	}
-	if swept, err := m.deps.Cgroups.Sweep(ctx, func(id string) bool { return owned[id] }); err != nil || len(swept) > 0 {
-		m.log.WarnContext(ctx, "removed cgroups without a journal", "cgroups", swept, "error", err)
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
 }
 
 // removeAll removes what pattern names.

@@ -102,17 +102,11 @@ func (m *machine) endVM(ctx context.Context) error {
 }
 
 func (m *machine) endNetwork(ctx context.Context) error {
-	if m.slot == nil && m.rec.Network != nil {
-		slot, err := m.mgr.deps.Network.Adopt(m.name, *m.rec.Network)
-		if err != nil && !fault.Is(err, fault.NotFound) {
-			return err
-		}
-		m.slot = slot
-	}
-	if m.slot != nil {
-		if err := m.slot.Release(ctx); err != nil {
-			return err
-		}
+	switch {
+	case m.slot != nil:
+		m.slot.Release(ctx)
+	case m.rec.Network != nil:
+		m.mgr.deps.Network.Discard(ctx, m.name, *m.rec.Network)
 	}
 	m.slot, m.rec.Network = nil, nil
 	return nil
@@ -129,10 +123,10 @@ func (m *machine) endCgroup(ctx context.Context) error {
 		}
 		m.group = group
 	}
-	if err := errors.Join(m.group.Kill(ctx), m.group.Remove()); err != nil {
+	if err := m.group.Kill(ctx); err != nil {
 		return err
 	}
-	m.group = nil
+	m.removeCgroup(ctx)
 	return nil
 }
 

@@ -72,19 +72,24 @@ func (m *machine) exercise(ctx context.Context) error {
 	return nil
 }
 
-// discard ends a machine that is no sandbox, and leaves nothing of it.
+// discard ends a machine that is no sandbox, and leaves nothing of it. Where
+// that fails it is tried again in the background.
 func (m *machine) discard(ctx context.Context) {
+	if err := m.discardOnce(ctx); err != nil {
+		m.log.ErrorContext(ctx, "could not free a warm clone; trying again in the background", "error", err)
+		m.mgr.chores.add(m.mgr, "discard "+m.name, m.discardOnce)
+	}
+}
+
+func (m *machine) discardOnce(ctx context.Context) error {
 	m.rec.StopReason = sandbox.ReasonDestroyed
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTimeout)
 	defer cancel()
 	m.rec.State = sandbox.Pending
-	err := m.teardown(ctx)
-	if err == nil {
-		err = os.RemoveAll(string(m.dir))
+	if err := m.teardown(ctx); err != nil {
+		return err
 	}
-	if err != nil {
-		m.log.ErrorContext(ctx, "could not free a warm clone; the next agent does", "error", err)
-	}
+	return os.RemoveAll(string(m.dir))
 }
 
 // takeClone makes the sandbox of a warm clone, if one of its kind waits.

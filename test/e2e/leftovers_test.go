@@ -27,6 +27,7 @@ func nothingLeft(t testing.TB, dir, name string) {
 		dir + "/host/n/*", // snapshots; see destroyAll
 		dir + "/host/n/.*",
 		"/run/netns/" + name + "-*",
+		"/run/netns-" + name,
 		"/sys/class/net/" + name + "-*",
 		"/sys/fs/cgroup/" + name,
 		"/sys/fs/cgroup/*/" + name,
@@ -42,7 +43,7 @@ func nothingLeft(t testing.TB, dir, name string) {
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	check(t, err)
-	for _, part := range []string{dir + "/", "/run/netns/" + name + "-"} {
+	for _, part := range []string{dir + "/", "/run/netns/" + name + "-", "/run/netns-" + name} {
 		if line := lineWith(string(mounts), part); line != "" {
 			t.Errorf("a mount is left: %s", line)
 		}

@@ -309,3 +309,30 @@ func TestParseMountinfo(t *testing.T) {
 		}
 	}
 }
+
+// TestGroupThatCannotBeRemovedIsUsedAgain: a group below it keeps it.
+func TestGroupThatCannotBeRemovedIsUsedAgain(t *testing.T) {
+	m := openManager(t)
+	limits := Limits{MemoryBytes: 512 << 20, CPUs: 1, PIDs: 64}
+	g := create(t, m, "one", limits)
+	for _, dir := range g.dirs() {
+		nested := filepath.Join(dir, "nested")
+		if err := os.Mkdir(nested, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.Remove(nested) })
+	}
+	for range 3 {
+		start(t, g, "sleep 1000 & echo ready; wait")
+		if err := g.Kill(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Remove(); err == nil {
+			t.Fatal("a group with a group below it was removed")
+		}
+		var err error
+		if g, err = m.Reuse(t.Context(), "one", limits); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

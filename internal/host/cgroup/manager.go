@@ -132,6 +132,22 @@ func (m *Manager) Create(id string, limits Limits) (*Group, error) {
 	return g, nil
 }
 
+// Reuse returns the group of id, which exists because it could not be removed,
+// empty and with limits. Its Dir is nil: a kernel with the fix of the race
+// between fork and cgroup.kill (6.14 and later) may kill at once what is cloned
+// into a group that has been killed before. Add puts the process under the
+// limits. OOMKilled may be true because of an earlier process.
+func (m *Manager) Reuse(ctx context.Context, id string, limits Limits) (*Group, error) {
+	g, err := m.group(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.Kill(ctx); err != nil {
+		return nil, err
+	}
+	return g, g.limit(limits, m.limits)
+}
+
 // Adopt returns the group of id that an earlier agent made. It fails with
 // fault.NotFound if there is none. Where groups are not used it always
 // succeeds.

@@ -76,6 +76,7 @@ func Run(ctx context.Context, cfg Config) []Check {
 		checkTun(),
 		checkNetwork(),
 		checkForwarding(),
+		checkHidden(),
 		checkCgroups(),
 	}
 	checks = append(checks, checkData(cfg.Data, cfg.DiskReserveBytes)...)

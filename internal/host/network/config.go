@@ -72,7 +72,10 @@ func (c Config) slotIndex(name string) (index int, ok bool) {
 
 // mark is the owner mark: the alias of the loopback device in a namespace and
 // of the host's veth end.
-func (c Config) mark(id string) string { return "wrenn-owner=" + c.Name + " sandbox=" + id }
+func (c Config) mark(id string) string { return markWord + c.Name + " sandbox=" + id }
+
+// markWord begins the marks of all pools.
+const markWord = "wrenn-owner="
 
 // ours accepts every mark of this pool.
 func (c Config) ours(mark string) bool { return strings.HasPrefix(mark, c.mark("")) }

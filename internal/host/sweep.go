@@ -1,0 +1,113 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// sweepTimeout bounds one pass over the leftovers.
+const sweepTimeout = 20 * time.Second
+
+// leftovers says what on this host belongs to machines, so that the rest can be
+// removed. The directory of a machine decides: it is there from before the
+// machine's first process, network or cgroup is made until after the last one
+// is gone.
+//
+// It is constant once Open has returned.
+type leftovers struct {
+	// networks are the names that journals held when the agent started.
+	networks map[string]bool
+	// builds are the directories of template builds that the agent found when
+	// it started; nobody goes on with them.
+	builds map[string]bool
+	// ephemeral are the snapshots of forks that the earlier agent did not end.
+	ephemeral []snapshotDir
+}
+
+// findLeftovers notes what only the start of the agent can tell apart.
+func (m *Manager) findLeftovers(networks map[string]bool) {
+	m.leftovers = leftovers{networks: networks, builds: make(map[string]bool)}
+	entries, _ := os.ReadDir(m.layout.builds()) // what it misses goes with the next agent
+	for _, e := range entries {
+		m.leftovers.builds[e.Name()] = true
+	}
+	snapshots, _ := filepath.Glob(filepath.Join(m.layout.snapshots(), "[a-z0-9]*"))
+	for _, dir := range snapshots {
+		if mf, err := manifestOf(snapshotDir(dir)); err == nil && mf.Ephemeral {
+			m.leftovers.ephemeral = append(m.leftovers.ephemeral, snapshotDir(dir))
+		}
+	}
+}
+
+// owned reports whether a machine called name has, or may have, processes and
+// cgroups on this host.
+func (m *Manager) owned(name string) bool {
+	if _, err := os.Lstat(string(m.layout.machine(name))); !errors.Is(err, os.ErrNotExist) {
+		return true
+	}
+	_, err := os.Lstat(filepath.Join(m.layout.builds(), name))
+	return !errors.Is(err, os.ErrNotExist) && !m.leftovers.builds[name]
+}
+
+// sweep removes processes, networks and cgroups that no machine owns. What a
+// journal names is never swept, also where freeing it has failed so far. It may
+// be called at any time; every part is tried, whatever became of the others.
+func (m *Manager) sweep(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	errs := []error{m.sweepProcesses(ctx)}
+	// Processes that still live keep nothing from being swept: their machines
+	// are gone.
+	swept, err := m.deps.Network.Sweep(ctx, func(name string) bool { return m.leftovers.networks[name] })
+	if len(swept) > 0 {
+		m.log.WarnContext(ctx, "removed networks without a journal", "networks", swept)
+	}
+	errs = append(errs, err)
+	swept, err = m.deps.Cgroups.Sweep(ctx, m.owned)
+	if len(swept) > 0 {
+		m.log.WarnContext(ctx, "removed cgroups without a journal", "cgroups", swept)
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+func (m *Manager) sweepProcesses(ctx context.Context) error {
+	processes, err := m.driver.Find(m.layout.root)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, p := range processes {
+		if m.owned(filepath.Base(filepath.Dir(p.Dir))) {
+			continue
+		}
+		m.log.WarnContext(ctx, "killing a VM without a journal", "pid", p.PID, "dir", p.Dir)
+		errs = append(errs, m.driver.KillRecord(ctx, p))
+	}
+	return errors.Join(errs...)
+}
+
+// sweepAtStart removes what an earlier agent left. What cannot be removed harms
+// nobody: it is logged and tried again in the background.
+func (m *Manager) sweepAtStart(ctx context.Context) {
+	if err := m.sweep(ctx); err != nil {
+		m.log.WarnContext(ctx, "could not remove everything that no sandbox owns; trying again in the background", "error", err)
+		m.chores.add(m, "sweep", m.sweep)
+	}
+	if err := m.collectAtStart(ctx); err != nil {
+		m.log.WarnContext(ctx, "could not remove all files that an earlier agent left; trying again in the background", "error", err)
+		m.chores.add(m, "collect", m.collectAtStart)
+	}
+}
+
+// removeCgroup removes the machine's control group, in which no process is left.
+// One that stays is removed later, or used again by a resume.
+func (m *machine) removeCgroup(ctx context.Context) {
+	if err := m.group.Remove(); err != nil {
+		m.log.WarnContext(ctx, "the control group of a VM cannot be removed; trying again in the background", "error", err)
+		m.mgr.chores.add(m.mgr, "sweep", m.mgr.sweep)
+	}
+	m.group = nil
+}
