@@ -22,7 +22,7 @@ const ReasonNameTaken = "name_taken"
 
 // Create implements Sandboxes. The row is written before the host is called; a
 // caller that hangs up does not stop what it began, see detached.
-func (s *Service) Create(ctx context.Context, n NewSandbox) (Sandbox, error) {
+func (s *Service) Create(ctx context.Context, n NewSandbox) (_ Sandbox, err error) {
 	if err := sandbox.ValidateName(n.Name); err != nil {
 		return Sandbox{}, err
 	}
@@ -41,8 +41,12 @@ func (s *Service) Create(ctx context.Context, n NewSandbox) (Sandbox, error) {
 	}
 	ctx, cancel := s.detached(ctx, s.cfg.CreateTimeout)
 	defer cancel()
-	row, err := s.admit(ctx, Sandbox{
-		ID: sandbox.NewID(), Name: n.Name, Generation: 1, State: sandbox.Pending,
+	var row Sandbox
+	id := sandbox.NewID()
+	defer func() { s.operated(row.HostID, err) }()
+	defer s.underway.begin(id)()
+	row, err = s.admit(ctx, Sandbox{
+		ID: id, Name: n.Name, Generation: 1, State: sandbox.Pending,
 		Spec: spec, Metadata: n.Metadata, SnapshotID: from.ID,
 	}, from.HostID)
 	if err != nil {
@@ -88,6 +92,7 @@ func (s *Service) place(ctx context.Context, row Sandbox, demand placement.Deman
 // insert writes row, and records its host first if that has not been done: the
 // fleet knows of a host a moment before the database does.
 func (s *Service) insert(ctx context.Context, row Sandbox) (Sandbox, error) {
+	row.Server = s.id
 	inserted, err := s.store.Insert(ctx, row)
 	if fault.ReasonOf(err) == ReasonHostNotRecorded {
 		if _, err := s.observe(ctx, row.HostID); err != nil {
@@ -148,10 +153,12 @@ func (s *Service) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from
 // booted moves the row of a VM that runs. If the row has ended meanwhile the
 // VM is destroyed.
 func (s *Service) booted(ctx context.Context, host Host, row Sandbox, view View) (Sandbox, error) {
-	now, won, err := s.store.Move(ctx, Move{
+	now, won, err := s.move(ctx, Move{
 		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Running, Facts: &view.Facts,
 	})
 	switch {
+	case fault.Is(err, fault.NotFound):
+		return Sandbox{}, withCleanup(rowLost(err), host.Destroy(ctx, row.Ref(), sandbox.ReasonDestroyed))
 	case err != nil:
 		return Sandbox{}, err // the VM runs and the row is pending: the reconciler's
 	case won, !now.State.Ended() && now.State != sandbox.Stopping:
@@ -160,11 +167,18 @@ func (s *Service) booted(ctx context.Context, host Host, row Sandbox, view View)
 	return Sandbox{}, withCleanup(overtaken(now), host.Destroy(ctx, row.Ref(), sandbox.ReasonDestroyed))
 }
 
+// rowLost is the fault of a create whose row a crash of the database took back
+// before it was durable.
+func rowLost(cause error) error {
+	return fault.Wrap(cause, fault.Unavailable, "create_lost",
+		"the database was restarted while the sandbox was being created; create it again")
+}
+
 // bootFailed records that the host definitely did not start row's sandbox, and
 // returns what to tell the caller. What the host remembers of the attempt is
 // removed by the reconciler.
 func (s *Service) bootFailed(ctx context.Context, row Sandbox, cause error) error {
-	now, won, err := s.store.Move(ctx, Move{
+	now, won, err := s.move(ctx, Move{
 		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Error,
 		StopReason: sandbox.ReasonBootFailed, Message: storable(fault.As(cause).Public),
 	})

@@ -14,6 +14,7 @@ type dispute struct {
 
 // openDisputes are all that a pass remembers between two runs.
 type openDisputes struct {
+	born      time.Time
 	sandboxes *disputes
 	snapshots *snapshotDisputes
 }
@@ -22,6 +23,7 @@ type openDisputes struct {
 // as a fork takes; its children are asked for once that has been taken.
 func newOpenDisputes(cfg Config) *openDisputes {
 	return &openDisputes{
+		born:      time.Now(),
 		sandboxes: newDisputes(cfg.Grace, 2*cfg.Grace),
 		snapshots: &snapshotDisputes{grace: cfg.Grace, fork: cfg.ForkTimeout + cfg.Grace},
 	}

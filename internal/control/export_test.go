@@ -17,3 +17,6 @@ func (s *Service) FlushActivity(ctx context.Context) error { return s.activity.f
 
 // DeleteEnded deletes what is past its retention.
 func (s *Service) DeleteEnded(ctx context.Context) error { return s.deleteEnded(ctx) }
+
+// ServerID returns the id of the server that s is.
+func (s *Service) ServerID() ServerID { return s.id }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -40,6 +41,15 @@ type FailedFork struct {
 	Err error
 }
 
+// failures joins the errors of all children.
+func (f Forked) failures() error {
+	errs := make([]error, len(f.Failed))
+	for i, child := range f.Failed {
+		errs[i] = child.Err
+	}
+	return errors.Join(errs...)
+}
+
 // Forks copies sandboxes with their memory, processes and disk.
 type Forks interface {
 	// Fork returns when every child runs or has failed. The error is nil if
@@ -49,7 +59,7 @@ type Forks interface {
 
 // Fork implements Forks. All rows are written with their capacity, or none;
 // then the parent is frozen once, and every child starts from that.
-func (s *Service) Fork(ctx context.Context, id sandbox.ID, f Fork) (Forked, error) {
+func (s *Service) Fork(ctx context.Context, id sandbox.ID, f Fork) (out Forked, err error) {
 	if err := f.validate(); err != nil {
 		return Forked{}, err
 	}
@@ -69,7 +79,10 @@ func (s *Service) Fork(ctx context.Context, id sandbox.ID, f Fork) (Forked, erro
 		return Forked{}, err
 	}
 	snap := snapshotRow(parent, KindFork)
-	rows, err := s.store.InsertFork(ctx, snap, children(parent, spec, metadata, f.Count))
+	rows := s.children(parent, spec, metadata, f.Count)
+	defer func() { s.operated(parent.HostID, errors.Join(err, out.failures())) }()
+	defer s.underway.begin(idsOf(rows)...)()
+	rows, err = s.store.InsertFork(ctx, snap, rows)
 	if err != nil {
 		return Forked{}, err
 	}
@@ -81,7 +94,7 @@ func (s *Service) Fork(ctx context.Context, id sandbox.ID, f Fork) (Forked, erro
 	if err != nil {
 		return Forked{}, s.forkFailed(ctx, parent, host, rows, err)
 	}
-	out := s.bootAll(work, rows, spec, snap.ID)
+	out = s.bootAll(work, rows, spec, snap.ID)
 	out.PauseWindow = view.PauseWindow
 	if len(out.Sandboxes) == 0 {
 		return out, out.Failed[0].Err
@@ -111,15 +124,24 @@ func (s *Service) still(ctx context.Context, id sandbox.ID) (Sandbox, Host, erro
 }
 
 // children returns the rows of a fork.
-func children(parent Sandbox, spec sandbox.Spec, metadata map[string]string, count int) []Sandbox {
+func (s *Service) children(parent Sandbox, spec sandbox.Spec, metadata map[string]string, count int) []Sandbox {
 	rows := make([]Sandbox, count)
 	for i := range rows {
 		rows[i] = Sandbox{
 			ID: sandbox.NewID(), Generation: 1, State: sandbox.Pending, Spec: spec, Metadata: metadata,
 			HostID: parent.HostID, Acceleration: parent.Acceleration, Isolation: parent.Isolation, ParentID: parent.ID,
+			Server: s.id,
 		}
 	}
 	return rows
+}
+
+func idsOf(rows []Sandbox) []sandbox.ID {
+	ids := make([]sandbox.ID, len(rows))
+	for i, row := range rows {
+		ids[i] = row.ID
+	}
+	return ids
 }
 
 // bootAll asks the host for every row at once, so that it knows of all of them,
@@ -154,7 +176,7 @@ func (s *Service) forkFailed(ctx context.Context, parent Sandbox, host Host, row
 
 // bootGivenUp moves the row of a sandbox that its host was never asked for.
 func (s *Service) bootGivenUp(ctx context.Context, row Sandbox, cause error) error {
-	_, _, err := s.store.Move(ctx, Move{
+	_, _, err := s.move(ctx, Move{
 		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Error,
 		StopReason: sandbox.ReasonBootFailed, Message: storable(fault.As(cause).Public),
 	})

@@ -10,14 +10,14 @@ import (
 // Bounds of the pause before a broken event stream is opened again.
 const (
 	minRewatch = 500 * time.Millisecond
-	maxRewatch = 15 * time.Second
+	maxRewatch = 2 * time.Second
 )
 
 // How soon a pass follows where something could not be looked at: an event, or
 // a whole host. Mostly the database was away, and comes back in seconds.
 const (
-	missedRetry = 2 * time.Second
-	failedRetry = 5 * time.Second
+	missedRetry = time.Second
+	failedRetry = time.Second
 )
 
 // hostLoop reconciles one host: a pass every interval, a pass when the event
@@ -25,9 +25,10 @@ const (
 //
 //	watch ──views──►  run: settle one
 //	  └────wake────►  run: pass over all  ◄── timer
+//	operations ─▲
 //
-// Invariants: run owns open and failing; watch is the only sender on both
-// channels, and run waits for it, so neither is ever closed.
+// Invariants: run owns open and failing; watch is the only sender of views, and
+// run waits for it; neither channel is ever closed.
 type hostLoop struct {
 	s    *Service
 	id   string
@@ -36,7 +37,7 @@ type hostLoop struct {
 	// views carries events. It has no room: a slow database slows the stream
 	// down, and the host's own bound holds.
 	views chan View
-	// wake asks for a pass; one request stands for many.
+	// wake asks for a pass; one request stands for many. Operations ask too.
 	wake chan struct{}
 	// failing is true after a pass that failed, so that a host that is down
 	// is logged once.
@@ -46,7 +47,7 @@ type hostLoop struct {
 func newHostLoop(s *Service, id string) *hostLoop {
 	return &hostLoop{
 		s: s, id: id, log: s.log.With("host", id), open: newOpenDisputes(s.cfg),
-		views: make(chan View), wake: make(chan struct{}, 1),
+		views: make(chan View), wake: s.wakes.channel(id),
 	}
 }
 
@@ -114,6 +115,7 @@ func (l *hostLoop) event(ctx context.Context, view View) bool {
 		l.s.applyLogged(ctx, host, p, v)
 		return true
 	}
+	l.wakeFor(readCtx, p)
 	// Clocks are left to the pass: an event may be older than a change of them.
 	if err := l.s.learn(ctx, p); err != nil && ctx.Err() == nil {
 		l.log.Warn("event not taken over, the next pass will see it", "sandbox", view.Ref.ID, "error", err)
@@ -153,9 +155,17 @@ func (l *hostLoop) watch(ctx context.Context) {
 	}
 }
 
-func (l *hostLoop) requestPass() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
+// wakeFor asks for a pass if p's row waits for a host that has just said
+// something about it. An event is older than the row that was read for it, so
+// that alone is not enough to decide.
+func (l *hostLoop) wakeFor(ctx context.Context, p pair) {
+	if p.row == nil || decide(p.row, p.view).act == actNone {
+		return
+	}
+	over, err := l.s.operationsOver(ctx, []Sandbox{*p.row}, l.s.underway.all())
+	if err == nil && over[p.row.ID] {
+		l.requestPass()
 	}
 }
+
+func (l *hostLoop) requestPass() { l.s.wakes.request(l.id) }

@@ -57,10 +57,13 @@ func (s *Service) transitAs(ctx context.Context, id sandbox.ID, t transition, mo
 // transitAlone does t to its end even if the caller hangs up, see detached. Of
 // two at once the compare-and-set lets one through; the other is told
 // WrongState.
-func (s *Service) transitAlone(ctx context.Context, id sandbox.ID, t transition) (Sandbox, error) {
+func (s *Service) transitAlone(ctx context.Context, id sandbox.ID, t transition) (row Sandbox, err error) {
 	ctx, cancel := s.detached(ctx, t.timeout)
 	defer cancel()
-	row, err := s.store.Get(ctx, id)
+	var hostID string
+	defer func() { s.operated(hostID, err) }()
+	defer s.underway.begin(id)()
+	row, err = s.store.Get(ctx, id)
 	if err != nil {
 		return Sandbox{}, err
 	}
@@ -71,7 +74,8 @@ func (s *Service) transitAlone(ctx context.Context, id sandbox.ID, t transition)
 	if err != nil {
 		return Sandbox{}, err
 	}
-	row, won, err := s.store.Move(ctx, Move{Ref: row.Ref(), From: t.from, To: t.via})
+	hostID = row.HostID
+	row, won, err := s.move(ctx, Move{Ref: row.Ref(), From: t.from, To: t.via})
 	if err != nil {
 		return Sandbox{}, err
 	}
@@ -97,7 +101,7 @@ func (s *Service) transited(ctx context.Context, row Sandbox, view View, t trans
 	if t.to == sandbox.Running {
 		m.Facts = &view.Facts
 	}
-	now, won, err := s.store.Move(ctx, m)
+	now, won, err := s.move(ctx, m)
 	if err != nil {
 		return Sandbox{}, err
 	}

@@ -23,7 +23,8 @@ type Rows interface {
 	// Insert writes a new row, state Pending and generation as given, in the
 	// transaction in which it checks that its host can carry it. The error is
 	// NoCapacity when it cannot, with ReasonHostNotRecorded when SaveHost has
-	// not been called for it. The row comes back with its timestamps.
+	// not been called for it. The row comes back with its timestamps. A crash
+	// of the database may lose a row that has not been moved yet.
 	Insert(ctx context.Context, row Sandbox) (Sandbox, error)
 	// InsertFork writes the rows of a fork's children, all on one host, and
 	// that of the snapshot they start from, all or none, in the transaction
@@ -61,8 +62,15 @@ type Upkeep interface {
 	SaveHost(ctx context.Context, h HostInfo, c Capacity) error
 	// Usage returns, by host id, the capacity that rows hold.
 	Usage(ctx context.Context) (map[string]Capacity, error)
-	// Ping fails when the store cannot serve.
+	// Ping fails unless the store can be read and takes writes. An answer may be
+	// one second old.
 	Ping(ctx context.Context) error
+	// HoldServer makes id a live server for as long as it runs: until ctx ends
+	// or the connection breaks, and at the latest until the process ends. It
+	// calls held once id is live, and always returns an error.
+	HoldServer(ctx context.Context, id ServerID, held func()) error
+	// LiveServers returns those of ids that are live.
+	LiveServers(ctx context.Context, ids []ServerID) ([]ServerID, error)
 }
 
 // ReasonHostNotRecorded is the reason of an Insert on a host that the store
@@ -85,6 +93,8 @@ type Move struct {
 	// StopReason and Message are written when not empty.
 	StopReason sandbox.StopReason
 	Message    string
+	// Server makes the move.
+	Server ServerID
 }
 
 // Next returns the generation that the row has after m: a resume begins a new
@@ -198,6 +208,8 @@ type View struct {
 	SnapshotID sandbox.SnapshotID
 	// Steps is how long each step of the last operation took.
 	Steps map[string]time.Duration
+	// Busy: the host has an operation on it under way or waiting.
+	Busy bool
 }
 
 // ViewState is the state of a VM on its host. It is not a sandbox.State: a

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +29,13 @@ func (s *Service) RunReconciler(ctx context.Context) error {
 type pair struct {
 	row  *Sandbox
 	view *View
+	// over: no operation of any server explains the row's state. The host may
+	// still be at work, see View.Busy.
+	over bool
 }
+
+// certain reports whether no operation under way can explain a disagreement.
+func (p pair) certain() bool { return p.over && (p.view == nil || !p.view.Busy) }
 
 // id returns whose pair it is.
 func (p pair) id() sandbox.ID {
@@ -46,7 +53,8 @@ const maxAtOnce = 8
 // have ended by then; zero if there is none.
 //
 // Rows are read before the host is asked: a row that was there first and has
-// no VM afterwards has none.
+// no VM afterwards has none. Whose operations are over is found out in between,
+// see operationsOver.
 func (s *Service) pass(ctx context.Context, hostID string, open *openDisputes) (time.Duration, error) {
 	if _, err := s.observe(ctx, hostID); err != nil {
 		return 0, err
@@ -64,7 +72,7 @@ func (s *Service) pass(ctx context.Context, hostID string, open *openDisputes) (
 	slots := make(chan struct{}, maxAtOnce)
 	var wg sync.WaitGroup
 	for i, p := range pairs {
-		v := settle(p.row, p.view, lasting[i])
+		v := settle(p.row, p.view, lasting[i] || p.certain())
 		if v.act == actNone && !newsIn(p.row, p.view) && clocksOff(p.row, p.view) == (TimeoutChange{}) {
 			continue
 		}
@@ -75,7 +83,31 @@ func (s *Service) pass(ctx context.Context, hostID string, open *openDisputes) (
 		})
 	}
 	wg.Wait()
-	return open.sandboxes.due(time.Now()), s.snapshotPass(ctx, host, hostID, open.snapshots)
+	due := open.sandboxes.due(time.Now())
+	young := time.Since(open.born) < startTime
+	if slices.ContainsFunc(pairs, func(p pair) bool { return s.soonOver(p, young) }) && (due == 0 || due > soonRetry) {
+		due = soonRetry
+	}
+	return due, s.snapshotPass(ctx, host, hostID, open.snapshots)
+}
+
+const (
+	// soonRetry is how soon an operation is looked at again that is about to be
+	// over, see soonOver.
+	soonRetry = time.Second
+	// startTime is how long after the start of a server the database may still
+	// take its predecessor for live.
+	startTime = 15 * time.Second
+)
+
+// soonOver reports whether the operation behind p's row is about to be known to
+// be over: the host still works for a server that has ended or, in a young
+// server, it may be its predecessor's.
+func (s *Service) soonOver(p pair, young bool) bool {
+	if p.over {
+		return !p.certain()
+	}
+	return young && p.row != nil && between(p.row.State) && p.row.Server != 0 && p.row.Server != s.id
 }
 
 // mend does what is to be done about one pair: settle a disagreement or, where
@@ -99,7 +131,12 @@ func (s *Service) mend(ctx context.Context, host Host, p pair, v verdict) {
 func (s *Service) pairs(ctx context.Context, host Host, hostID string) ([]pair, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*s.cfg.AskTimeout)
 	defer cancel()
+	busy := s.underway.all()
 	rows, err := s.store.Unended(ctx, hostID)
+	if err != nil {
+		return nil, err
+	}
+	over, err := s.operationsOver(ctx, rows, busy)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +150,7 @@ func (s *Service) pairs(ctx context.Context, host Host, hostID string) ([]pair, 
 	}
 	pairs := make([]pair, 0, len(rows))
 	for i := range rows {
-		pairs = append(pairs, pair{row: &rows[i], view: viewOf[rows[i].ID]})
+		pairs = append(pairs, pair{row: &rows[i], view: viewOf[rows[i].ID], over: over[rows[i].ID]})
 		delete(viewOf, rows[i].ID)
 	}
 	for _, view := range viewOf {
@@ -164,7 +201,7 @@ func (s *Service) apply(ctx context.Context, host Host, p pair, v verdict) error
 		if v.to == sandbox.Running {
 			m.Facts = &p.view.Facts
 		}
-		_, _, err := s.store.Move(ctx, m)
+		_, _, err := s.move(ctx, m)
 		return err
 	case actDestroy:
 		ctx, cancel := context.WithTimeout(ctx, s.cfg.DestroyTimeout)

@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 	"log/slog"
+	"math"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -13,8 +15,8 @@ import (
 // Service implements [API]. It is safe for concurrent use.
 //
 // Invariants: no state of a sandbox lives in it, only last-activity times that
-// have not been written yet, an estimate of what hosts carry, and who waits for
-// whom; every move of a row is a compare-and-set, so any
+// have not been written yet, an estimate of what hosts carry, what is under way
+// here, and who waits for whom; every move of a row is a compare-and-set, so any
 // number of Services may share a database; it starts no goroutine outside Run.
 type Service struct {
 	// Constant after New.
@@ -22,10 +24,14 @@ type Service struct {
 	store Store
 	fleet Fleet
 	log   *slog.Logger
+	// id is new for each Service.
+	id ServerID
 
 	activity *activity
 	loads    *loads
 	motions  *motions
+	underway *underway
+	wakes    *wakes
 }
 
 var _ API = (*Service)(nil)
@@ -39,15 +45,17 @@ func New(cfg Config, store Store, fleet Fleet, log *slog.Logger) (*Service, erro
 		return nil, err
 	}
 	return &Service{
-		cfg: cfg, store: store, fleet: fleet, log: log,
+		cfg: cfg, store: store, fleet: fleet, log: log, id: ServerID(1 + rand.Int64N(math.MaxInt64)),
 		activity: newActivity(store), loads: newLoads(store), motions: newMotions(),
+		underway: newUnderway(), wakes: newWakes(),
 	}, nil
 }
 
-// Run runs the loops (reconciler, retention, activity) until ctx ends, waits
+// Run runs the loops (presence, reconciler, retention, activity) until ctx ends, waits
 // for all of them, and returns nil. Failures inside are logged and tried again.
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
+	wg.Go(func() { _ = s.RunPresence(ctx) })
 	wg.Go(func() { _ = s.RunReconciler(ctx) })
 	wg.Go(func() { _ = s.RunActivity(ctx) })
 	wg.Wait()

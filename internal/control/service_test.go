@@ -47,7 +47,7 @@ func (s *movesStore) Get(ctx context.Context, id sandbox.ID) (control.Sandbox, e
 
 func (s *movesStore) Move(ctx context.Context, m control.Move) (control.Sandbox, bool, error) {
 	if m.To == s.dead {
-		return control.Sandbox{}, false, fault.New(fault.Internal, "database_unavailable", "down")
+		return control.Sandbox{}, false, fault.New(fault.Unavailable, "database_unavailable", "down")
 	}
 	row, won, err := s.Store.Move(ctx, m)
 	if won {
@@ -230,7 +230,7 @@ func TestDatabaseDies(t *testing.T) {
 	}
 	b.store.dead = sandbox.Running
 	_, err := b.Create(t.Context(), control.NewSandbox{})
-	wantFault(t, err, fault.Internal, "database_unavailable")
+	wantFault(t, err, fault.Unavailable, "database_unavailable")
 	id := b.only().ID
 	b.want(id, sandbox.Pending, "", control.ViewRunning)
 	back()
@@ -238,18 +238,18 @@ func TestDatabaseDies(t *testing.T) {
 
 	b.store.dead = sandbox.Paused
 	_, err = b.Pause(t.Context(), id)
-	wantFault(t, err, fault.Internal, "database_unavailable")
+	wantFault(t, err, fault.Unavailable, "database_unavailable")
 	back()
 	b.want(id, sandbox.Paused, "", control.ViewPaused)
 
 	b.store.dead = sandbox.Running
 	_, err = b.Resume(t.Context(), id)
-	wantFault(t, err, fault.Internal, "database_unavailable")
+	wantFault(t, err, fault.Unavailable, "database_unavailable")
 	back()
 	b.want(id, sandbox.Running, "", control.ViewRunning)
 
 	b.store.dead = sandbox.Stopped
-	wantFault(t, b.Destroy(t.Context(), id), fault.Internal, "database_unavailable")
+	wantFault(t, b.Destroy(t.Context(), id), fault.Unavailable, "database_unavailable")
 	back()
 	b.want(id, sandbox.Stopped, sandbox.ReasonDestroyed, "")
 }

@@ -52,7 +52,13 @@ type Sandbox struct {
 	// LifetimeEndsAt is when its lifetime ends; nil when it has none or does
 	// not run.
 	LifetimeEndsAt *time.Time
+	// Server is the server process that wrote the row or moved it last; zero is
+	// unknown.
+	Server ServerID
 }
+
+// ServerID identifies one run of one control plane process. It is positive.
+type ServerID int64
 
 // Ref returns the incarnation that s describes.
 func (s Sandbox) Ref() sandbox.Ref { return sandbox.Ref{ID: s.ID, Generation: s.Generation} }

@@ -34,13 +34,16 @@ const (
 	Timeout
 	Unsupported
 	Canceled
+	// Unavailable: a part of the installation, such as its database, is away
+	// for now. The same request can succeed later.
+	Unavailable
 )
 
 // Kinds lists every kind, for tests that walk the tables.
 func Kinds() []Kind {
 	return []Kind{
 		Internal, Invalid, Unauthenticated, Forbidden, NotFound, Exists, WrongState, Stale,
-		TooLarge, Quota, HostFailed, NoCapacity, Timeout, Unsupported, Canceled,
+		TooLarge, Quota, HostFailed, NoCapacity, Timeout, Unsupported, Canceled, Unavailable,
 	}
 }
 
@@ -76,6 +79,8 @@ func (k Kind) String() string {
 		return "unsupported"
 	case Canceled:
 		return "canceled"
+	case Unavailable:
+		return "unavailable"
 	default:
 		return "internal"
 	}

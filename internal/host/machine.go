@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -34,6 +35,9 @@ type machine struct {
 	booted chan struct{} // closed when create has ended, or the machine was taken over
 	// bootErr is how create ended; valid once booted is closed.
 	bootErr error
+	// requests counts those that were handed over, or wait for that, and have
+	// not been handled.
+	requests atomic.Int64
 
 	// Owned by the goroutine of run.
 	rec   record
@@ -92,11 +96,14 @@ func newMachine(mgr *Manager, rec record) *machine {
 // the operation goes on and its outcome is unknown to the caller.
 func (m *machine) ask(ctx context.Context, r request) error {
 	r.reply = make(chan error, 1)
+	m.requests.Add(1)
 	select {
 	case m.inbox <- r:
 	case <-m.gone:
+		m.requests.Add(-1)
 		return errMachineGone
 	case <-ctx.Done():
+		m.requests.Add(-1)
 		return context.Cause(ctx)
 	}
 	select {
@@ -125,6 +132,7 @@ func (m *machine) run(life context.Context, first func(context.Context)) {
 		select {
 		case r := <-m.inbox:
 			err := m.handle(life, r)
+			m.requests.Add(-1)
 			r.reply <- err
 			if err == nil && r.op == opDestroy {
 				stop()

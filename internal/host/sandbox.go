@@ -29,6 +29,8 @@ type Sandbox struct {
 	Hygiene *sandbox.Hygiene
 	// Steps is how long each step of the last operation took.
 	Steps map[string]time.Duration
+	// Busy: an operation on it is under way or waits for its turn.
+	Busy bool
 }
 
 // publish makes the machine's present state the one that callers see and tells
@@ -47,6 +49,7 @@ func (m *machine) publish(state sandbox.State) {
 		m.view.LifetimeEnd = m.rec.LifetimeEnd
 	}
 	v := m.view
+	v.Busy = m.busy()
 	m.mu.Unlock()
 	m.mgr.events.publish(v)
 }
@@ -56,8 +59,20 @@ func (m *machine) snapshotView() Sandbox {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v := m.view
+	v.Busy = m.busy()
 	if v.State == sandbox.Running {
 		v.LastActiveAt = m.lastActiveLocked()
 	}
 	return v
+}
+
+// busy reports whether a request waits for the machine or is being handled, or
+// the machine is being created or taken over.
+func (m *machine) busy() bool {
+	select {
+	case <-m.booted:
+		return m.requests.Load() > 0
+	default:
+		return true
+	}
 }

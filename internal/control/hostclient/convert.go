@@ -66,6 +66,7 @@ func viewFromProto(s *hostv1.Sandbox) control.View {
 		TemplateDigest: s.GetTemplateDigest(),
 		SnapshotID:     sandbox.SnapshotID(s.GetSnapshotId()),
 		Steps:          stepsFromProto(s.GetStepMicros()),
+		Busy:           s.GetBusy(),
 	}
 	if state, ok := viewStateOf[s.GetState()]; ok {
 		v.State = state

@@ -32,6 +32,7 @@ func insertParams(rows []control.Sandbox) (db.InsertSandboxesParams, error) {
 		MinIsolation: string(row.Spec.MinIsolation), Metadata: metadata,
 		HostID: row.HostID, Acceleration: row.Acceleration, Isolation: string(row.Isolation),
 		SnapshotID: string(row.SnapshotID), ParentID: string(row.ParentID), Name: row.Name,
+		Server: int64(row.Server),
 		OnHost: row.HostID, NeedVcpus: n * int64(row.Spec.VCPUs), NeedMemoryMb: n * int64(row.Spec.MemoryMB), Holding: holding,
 	}, nil
 }
@@ -53,7 +54,8 @@ func moveParams(m control.Move) (db.MoveSandboxParams, error) {
 		ToState: string(m.To), NextGeneration: int64(m.Next()), Ended: m.To.Ended(),
 		StopReason: optional(string(m.StopReason)), Message: optional(m.Message),
 		KeepLifetime: m.To == sandbox.Pausing || m.To == sandbox.Running && m.Facts == nil,
-		Relaxed:      relearnt(m),
+		Relaxed:      m.To == sandbox.Pausing, // nothing is acknowledged by it
+		Server:       int64(m.Server),
 	}
 	f := m.Facts
 	if f == nil {
@@ -66,18 +68,6 @@ func moveParams(m control.Move) (db.MoveSandboxParams, error) {
 	var err error
 	p.Hygiene, err = hygieneJSON(f.Hygiene)
 	return p, err
-}
-
-// relearnt reports whether the reconciler would make m again, from what the
-// host says, if a crash of the database lost it. Its commit need not wait for
-// the disk then.
-func relearnt(m control.Move) bool {
-	switch m.From {
-	case sandbox.Pending, sandbox.Pausing, sandbox.Resuming:
-		return m.To == sandbox.Running || m.To == sandbox.Paused
-	default:
-		return false
-	}
 }
 
 // fromRow is the reading side of insertParams and moveParams.
@@ -96,6 +86,7 @@ func fromRow(r db.Sandbox) (control.Sandbox, error) {
 		Acceleration: r.Acceleration, Isolation: sandbox.Isolation(r.Isolation),
 		Message: r.Message, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
 		StartedAt: utc(r.StartedAt), LastActiveAt: utc(r.LastActiveAt), EndedAt: utc(r.EndedAt),
+		Server: control.ServerID(r.Server),
 	}
 	if r.StopReason != nil {
 		row.StopReason = sandbox.StopReason(*r.StopReason)

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -12,13 +13,20 @@ import (
 )
 
 // SQLSTATE codes that mean something to us (PostgreSQL manual, appendix A).
-const (
-	uniqueViolation = "23505"
-	// Classes: the first two characters.
-	classConnection   = "08"
-	classResources    = "53"
-	classIntervention = "57" // shutdown, crash recovery, cancelled
-)
+const uniqueViolation = "23505"
+
+// transient are the codes, and the classes (two characters), of failures that
+// are the server's and not the statement's. The same statement can succeed
+// later.
+var transient = []string{
+	"08",    // connection lost
+	"25006", // read-only: a standby, or a server that was made one
+	"40",    // rolled back by a deadlock or a conflict
+	"53",    // disk full, out of memory, too many connections
+	"55P03", // a lock could not be had in time
+	"57",    // shutdown, crash recovery, cancelled
+	"58",    // the server's own input and output
+}
 
 // liveNames is the unique index on the names of sandboxes that have not ended.
 const liveNames = "sandboxes_live_name"
@@ -36,10 +44,13 @@ func faultOf(err error) error {
 		return nil
 	case errors.As(err, &known):
 		return err
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.Canceled):
 		return fault.As(err)
 	case errors.As(err, &connecting):
+		// Before the deadline: connecting has one of its own.
 		return unavailable(err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fault.As(err)
 	case !errors.As(err, &answer):
 		// The server did not answer: the connection broke.
 		return unavailable(err)
@@ -48,15 +59,17 @@ func faultOf(err error) error {
 			"another sandbox that has not ended has this name; choose another name, or destroy that sandbox first")
 	case answer.Code == uniqueViolation:
 		return fault.Wrap(err, fault.Exists, "exists", "it exists already")
-	case strings.HasPrefix(answer.Code, classConnection),
-		strings.HasPrefix(answer.Code, classResources),
-		strings.HasPrefix(answer.Code, classIntervention):
+	case slices.ContainsFunc(transient, func(code string) bool { return strings.HasPrefix(answer.Code, code) }):
 		return unavailable(err)
 	default:
 		return fault.Wrap(err, fault.Internal, "database_error", "an internal error; the request id finds it in the server's log")
 	}
 }
 
+// reasonUnavailable is the reason of every failure that is the server's.
+const reasonUnavailable = "database_unavailable"
+
 func unavailable(err error) error {
-	return fault.Wrap(err, fault.Internal, "database_unavailable", "the database cannot be reached; try again")
+	return fault.Wrap(err, fault.Unavailable, reasonUnavailable,
+		"the database cannot be used at the moment; try again in a few seconds")
 }

@@ -15,8 +15,10 @@ import (
 
 // Insert implements control.Store.
 func (s *Store) Insert(ctx context.Context, row control.Sandbox) (control.Sandbox, error) {
-	rows, err := insert(ctx, s.q, []control.Sandbox{row})
-	if err != nil {
+	// Nothing is acknowledged by it, and the durable commit of the first move
+	// makes it durable as well.
+	rows, err := insert(ctx, s.q, []control.Sandbox{row}, relaxed)
+	if s.writes.note(err) != nil {
 		return control.Sandbox{}, err
 	}
 	return rows[0], nil
@@ -27,22 +29,31 @@ func (s *Store) InsertFork(ctx context.Context, snap control.Snapshot, rows []co
 	var inserted []control.Sandbox
 	err := s.inTx(ctx, func(q *db.Queries) error {
 		var err error
-		if inserted, err = insert(ctx, q, rows); err != nil {
+		if inserted, err = insert(ctx, q, rows, durable); err != nil {
 			return err
 		}
 		_, err = insertSnapshot(ctx, q, snap)
 		return err
 	})
-	return inserted, err
+	return inserted, s.writes.note(err)
 }
+
+// commit says if a commit waits for the disk.
+type commit bool
+
+const (
+	durable commit = false
+	relaxed commit = true
+)
 
 // insert writes rows that differ in their ids alone, by one statement, which
 // also takes their capacity.
-func insert(ctx context.Context, q *db.Queries, rows []control.Sandbox) ([]control.Sandbox, error) {
+func insert(ctx context.Context, q *db.Queries, rows []control.Sandbox, c commit) ([]control.Sandbox, error) {
 	params, err := insertParams(rows)
 	if err != nil {
 		return nil, err
 	}
+	params.Relaxed = bool(c)
 	stored, err := q.InsertSandboxes(ctx, params)
 	if err != nil {
 		return nil, faultOf(err)
@@ -98,7 +109,8 @@ func (s *Store) Move(ctx context.Context, m control.Move) (control.Sandbox, bool
 			"a sandbox cannot go from %s to %s", m.From, m.To)
 	}
 	if m.To != sandbox.Resuming {
-		return move(ctx, s.q, m)
+		row, won, err := move(ctx, s.q, m)
+		return row, won, s.writes.note(err)
 	}
 	var (
 		row control.Sandbox
@@ -111,7 +123,7 @@ func (s *Store) Move(ctx context.Context, m control.Move) (control.Sandbox, bool
 		}
 		return checkCapacity(ctx, q, row.HostID)
 	})
-	if err != nil {
+	if s.writes.note(err) != nil {
 		return control.Sandbox{}, false, err
 	}
 	return row, won, nil

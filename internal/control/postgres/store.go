@@ -21,11 +21,12 @@ const connectTimeout = 5 * time.Second
 // Invariants: only Move changes a state, and only MoveSnapshot a status, by
 // compare-and-set; whatever takes capacity on a host holds the lock on that
 // host's row while it looks and writes, so the sum never exceeds what SaveHost
-// recorded; every commit is on disk before it is reported, but for the moves
-// that the reconciler would make again (relearnt).
+// recorded; whatever is acknowledged to a caller of the API is on disk before:
+// only a row's insertion and its move to pausing do not wait for that.
 type Store struct {
-	pool *pgxpool.Pool
-	q    *db.Queries
+	pool   *pgxpool.Pool
+	q      *db.Queries
+	writes *writeHealth
 }
 
 var _ control.Store = (*Store)(nil)
@@ -54,13 +55,12 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 
 // New returns a Store on a pool whose database has been migrated. The pool
 // becomes the Store's.
-func New(pool *pgxpool.Pool) *Store { return &Store{pool: pool, q: db.New(pool)} }
+func New(pool *pgxpool.Pool) *Store {
+	return &Store{pool: pool, q: db.New(pool), writes: newWriteHealth()}
+}
 
 // Close waits for queries under way and closes all connections.
 func (s *Store) Close() { s.pool.Close() }
-
-// Ping implements control.Store.
-func (s *Store) Ping(ctx context.Context) error { return faultOf(s.pool.Ping(ctx)) }
 
 // inTx runs fn in a transaction, which is committed if fn returns nil.
 func (s *Store) inTx(ctx context.Context, fn func(*db.Queries) error) error {

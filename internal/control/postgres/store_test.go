@@ -157,8 +157,8 @@ func TestDeadDatabaseIsNotNotFound(t *testing.T) {
 	t.Parallel()
 	s := pgtest.Open(t)
 	s.Close()
-	if _, err := s.Get(t.Context(), "abc"); !fault.Is(err, fault.Internal) {
-		t.Errorf("Get on a closed database: %v, want Internal", err)
+	if _, err := s.Get(t.Context(), "abc"); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("Get on a closed database: %v, want Unavailable", err)
 	}
 	if s.Ping(t.Context()) == nil {
 		t.Error("Ping on a closed database succeeds")

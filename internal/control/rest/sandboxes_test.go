@@ -177,13 +177,14 @@ func TestEveryKindOfFaultHasItsStatus(t *testing.T) {
 // what is shown. Fields that are kept back are listed with the reason.
 func TestEverySandboxFieldIsShown(t *testing.T) {
 	keptBack := map[string]string{
-		"Generation": "internal", "Spec": "shown field by field", "Env": "secret",
+		"Generation": "internal", "Server": "internal", "Spec": "shown field by field", "Env": "secret",
 		"MinIsolation": "what it has is shown, not what was asked for",
 		"Limits":       "shown field by field", "Hygiene": "shown field by field", "Pools": "shown field by field",
 	}
 	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("east", 3600))
 	sb := control.Sandbox{
-		ID: "id1", Name: "name-6", Generation: 77, State: sandbox.Paused, HostID: "host9", GuestIP: "1.1.1.1", HostIP: "2.2.2.2",
+		ID: "id1", Name: "name-6", Generation: 77, Server: 78, State: sandbox.Paused, HostID: "host9",
+		GuestIP: "1.1.1.1", HostIP: "2.2.2.2",
 		Acceleration: "kvm", Isolation: sandbox.IsolationHardware, StopReason: sandbox.ReasonOOM, Message: "a message",
 		CreatedAt: when, StartedAt: ptr(when.Add(time.Hour)), LastActiveAt: ptr(when.Add(2 * time.Hour)),
 		UpdatedAt: when.Add(3 * time.Hour), EndedAt: ptr(when.Add(4 * time.Hour)),

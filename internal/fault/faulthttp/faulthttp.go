@@ -30,6 +30,7 @@ var statusOf = map[fault.Kind]int{
 	fault.Timeout:         http.StatusGatewayTimeout,
 	fault.Unsupported:     http.StatusNotImplemented,
 	fault.Canceled:        StatusClientClosedRequest,
+	fault.Unavailable:     http.StatusServiceUnavailable,
 }
 
 // Status returns the HTTP status for kind.
@@ -46,7 +47,7 @@ func Kind(status int) fault.Kind {
 	switch status {
 	case http.StatusConflict:
 		return fault.WrongState
-	case http.StatusInsufficientStorage:
+	case http.StatusInsufficientStorage, http.StatusServiceUnavailable:
 		return fault.NoCapacity
 	case http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnsupportedMediaType:
 		return fault.Invalid

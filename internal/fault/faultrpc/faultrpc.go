@@ -35,6 +35,7 @@ var codeOf = map[fault.Kind]connect.Code{
 	fault.Timeout:         connect.CodeDeadlineExceeded,
 	fault.Unsupported:     connect.CodeUnimplemented,
 	fault.Canceled:        connect.CodeCanceled,
+	fault.Unavailable:     connect.CodeUnavailable,
 }
 
 var kindOf = map[connect.Code]fault.Kind{

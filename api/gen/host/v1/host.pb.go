@@ -423,7 +423,10 @@ type Sandbox struct {
 	LifetimeEndsAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=lifetime_ends_at,json=lifetimeEndsAt,proto3" json:"lifetime_ends_at,omitempty"`
 	// How it was created: "pool" (a warm clone was waiting), "restore" (a clone
 	// was made) or "fork" (from a snapshot).
-	Source        string `protobuf:"bytes,16,opt,name=source,proto3" json:"source,omitempty"`
+	Source string `protobuf:"bytes,16,opt,name=source,proto3" json:"source,omitempty"`
+	// An operation on it is under way or waits for its turn. Without one, what
+	// is said here stays true until somebody asks for a change.
+	Busy          bool `protobuf:"varint,20,opt,name=busy,proto3" json:"busy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -568,6 +571,13 @@ func (x *Sandbox) GetSource() string {
 		return x.Source
 	}
 	return ""
+}
+
+func (x *Sandbox) GetBusy() bool {
+	if x != nil {
+		return x.Busy
+	}
+	return false
 }
 
 type CreateSandboxRequest struct {
@@ -2845,7 +2855,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"stepMicros\x1a=\n" +
 	"\x0fStepMicrosEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xea\x05\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xfe\x05\n" +
 	"\aSandbox\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12(\n" +
 	"\x04spec\x18\x02 \x01(\v2\x14.host.v1.SandboxSpecR\x04spec\x12+\n" +
@@ -2867,7 +2877,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\vsnapshot_id\x18\x0e \x01(\tR\n" +
 	"snapshotId\x12D\n" +
 	"\x10lifetime_ends_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x0elifetimeEndsAt\x12\x16\n" +
-	"\x06source\x18\x10 \x01(\tR\x06source\x1a=\n" +
+	"\x06source\x18\x10 \x01(\tR\x06source\x12\x12\n" +
+	"\x04busy\x18\x14 \x01(\bR\x04busy\x1a=\n" +
 	"\x0fStepMicrosEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x81\x01\n" +

@@ -72,6 +72,7 @@ type Sandbox struct {
 	ParentID       string
 	Source         string
 	Hygiene        []byte
+	Server         int64
 	Name           string
 }
 
@@ -94,4 +95,9 @@ type Snapshot struct {
 	Metadata      []byte
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
+}
+
+type WriteProbe struct {
+	At      time.Time
+	Padding string
 }

@@ -33,7 +33,7 @@ func (q *Queries) DeleteEndedSandboxes(ctx context.Context, arg DeleteEndedSandb
 }
 
 const getSandbox = `-- name: GetSandbox :one
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, name FROM sandboxes WHERE id = $1
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name FROM sandboxes WHERE id = $1
 `
 
 func (q *Queries) GetSandbox(ctx context.Context, id string) (Sandbox, error) {
@@ -70,6 +70,7 @@ func (q *Queries) GetSandbox(ctx context.Context, id string) (Sandbox, error) {
 		&i.ParentID,
 		&i.Source,
 		&i.Hygiene,
+		&i.Server,
 		&i.Name,
 	)
 	return i, err
@@ -79,15 +80,17 @@ const insertSandboxes = `-- name: InsertSandboxes :many
 INSERT INTO sandboxes (
     id, generation, state, template, vcpus, memory_mb, disk_mb, timeout_sec,
     min_isolation, metadata, host_id, acceleration, isolation,
-    lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id, name
+    lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id, name, server
 )
 SELECT
     unnest($1::text[]), $2::bigint, $3::text, $4::text, $5::integer, $6::integer,
     $7::integer, $8::integer, $9::text, $10::jsonb, $11::text,
     $12::text, $13::text, $14::integer, $15::text, $16::boolean,
-    $17::text, $18::text, $19::text
-WHERE take_capacity($20::text, $21::bigint, $22::bigint, $23::text[])
-RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, name
+    $17::text, $18::text, $19::text, $20::bigint
+WHERE (SELECT set_config('synchronous_commit', CASE WHEN $21::boolean THEN 'off'
+       ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
+  AND take_capacity($22::text, $23::bigint, $24::bigint, $25::text[])
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name
 `
 
 type InsertSandboxesParams struct {
@@ -110,6 +113,8 @@ type InsertSandboxesParams struct {
 	SnapshotID   string
 	ParentID     string
 	Name         string
+	Server       int64
+	Relaxed      bool
 	OnHost       string
 	NeedVcpus    int64
 	NeedMemoryMb int64
@@ -117,7 +122,8 @@ type InsertSandboxesParams struct {
 }
 
 // InsertSandboxes writes a row for each id, all alike, or none where its host
-// cannot carry what they need together.
+// cannot carry what they need together. When relaxed, its commit does not wait
+// for the disk.
 func (q *Queries) InsertSandboxes(ctx context.Context, arg InsertSandboxesParams) ([]Sandbox, error) {
 	rows, err := q.db.Query(ctx, insertSandboxes,
 		arg.Ids,
@@ -139,6 +145,8 @@ func (q *Queries) InsertSandboxes(ctx context.Context, arg InsertSandboxesParams
 		arg.SnapshotID,
 		arg.ParentID,
 		arg.Name,
+		arg.Server,
+		arg.Relaxed,
 		arg.OnHost,
 		arg.NeedVcpus,
 		arg.NeedMemoryMb,
@@ -182,6 +190,7 @@ func (q *Queries) InsertSandboxes(ctx context.Context, arg InsertSandboxesParams
 			&i.ParentID,
 			&i.Source,
 			&i.Hygiene,
+			&i.Server,
 			&i.Name,
 		); err != nil {
 			return nil, err
@@ -229,7 +238,7 @@ func (q *Queries) LearnSandbox(ctx context.Context, arg LearnSandboxParams) erro
 }
 
 const listSandboxes = `-- name: ListSandboxes :many
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, name FROM sandboxes
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name FROM sandboxes
 WHERE ($1::text[] IS NULL OR state = ANY ($1::text[]))
   AND ($2::text IS NULL OR template = $2::text)
   AND ($3::text IS NULL OR name = $3::text)
@@ -298,6 +307,7 @@ func (q *Queries) ListSandboxes(ctx context.Context, arg ListSandboxesParams) ([
 			&i.ParentID,
 			&i.Source,
 			&i.Hygiene,
+			&i.Server,
 			&i.Name,
 		); err != nil {
 			return nil, err
@@ -314,28 +324,30 @@ const moveSandbox = `-- name: MoveSandbox :one
 UPDATE sandboxes SET
     state            = $1,
     generation       = $2,
-    stop_reason      = coalesce($3, stop_reason),
-    message          = coalesce($4, message),
-    guest_ip         = coalesce($5, guest_ip),
-    host_ip          = coalesce($6, host_ip),
-    acceleration     = coalesce($7, acceleration),
-    isolation        = coalesce($8, isolation),
-    started_at       = coalesce($9, started_at),
-    last_active_at   = greatest(last_active_at, $9),
-    source           = coalesce($10, source),
-    hygiene          = coalesce($11, hygiene),
-    lifetime_ends_at = CASE WHEN $12::boolean THEN lifetime_ends_at ELSE $13 END,
+    server           = $3,
+    stop_reason      = coalesce($4, stop_reason),
+    message          = coalesce($5, message),
+    guest_ip         = coalesce($6, guest_ip),
+    host_ip          = coalesce($7, host_ip),
+    acceleration     = coalesce($8, acceleration),
+    isolation        = coalesce($9, isolation),
+    started_at       = coalesce($10, started_at),
+    last_active_at   = greatest(last_active_at, $10),
+    source           = coalesce($11, source),
+    hygiene          = coalesce($12, hygiene),
+    lifetime_ends_at = CASE WHEN $13::boolean THEN lifetime_ends_at ELSE $14 END,
     updated_at       = now(),
-    ended_at         = CASE WHEN $14::boolean THEN coalesce(ended_at, now()) END
-WHERE id = $15 AND generation = $16 AND state = $17
-  AND (SELECT set_config('synchronous_commit', CASE WHEN $18::boolean THEN 'off'
+    ended_at         = CASE WHEN $15::boolean THEN coalesce(ended_at, now()) END
+WHERE id = $16 AND generation = $17 AND state = $18
+  AND (SELECT set_config('synchronous_commit', CASE WHEN $19::boolean THEN 'off'
        ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
-RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, name
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name
 `
 
 type MoveSandboxParams struct {
 	ToState        string
 	NextGeneration int64
+	Server         int64
 	StopReason     *string
 	Message        *string
 	GuestIp        *string
@@ -360,6 +372,7 @@ func (q *Queries) MoveSandbox(ctx context.Context, arg MoveSandboxParams) (Sandb
 	row := q.db.QueryRow(ctx, moveSandbox,
 		arg.ToState,
 		arg.NextGeneration,
+		arg.Server,
 		arg.StopReason,
 		arg.Message,
 		arg.GuestIp,
@@ -409,6 +422,7 @@ func (q *Queries) MoveSandbox(ctx context.Context, arg MoveSandboxParams) (Sandb
 		&i.ParentID,
 		&i.Source,
 		&i.Hygiene,
+		&i.Server,
 		&i.Name,
 	)
 	return i, err
@@ -421,7 +435,7 @@ UPDATE sandboxes SET
 WHERE id = $6 AND generation = $7 AND state = $8
   AND timeout_sec = $9 AND lifetime_sec = $10 AND on_timeout = $11
   AND auto_resume = $12 AND lifetime_ends_at IS NOT DISTINCT FROM $13
-RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, name
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name
 `
 
 type SetSandboxClocksParams struct {
@@ -488,6 +502,7 @@ func (q *Queries) SetSandboxClocks(ctx context.Context, arg SetSandboxClocksPara
 		&i.ParentID,
 		&i.Source,
 		&i.Hygiene,
+		&i.Server,
 		&i.Name,
 	)
 	return i, err
@@ -510,7 +525,7 @@ func (q *Queries) TouchSandboxes(ctx context.Context, arg TouchSandboxesParams) 
 }
 
 const unendedSandboxes = `-- name: UnendedSandboxes :many
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, name FROM sandboxes WHERE host_id = $1 AND ended_at IS NULL ORDER BY id
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name FROM sandboxes WHERE host_id = $1 AND ended_at IS NULL ORDER BY id
 `
 
 func (q *Queries) UnendedSandboxes(ctx context.Context, hostID string) ([]Sandbox, error) {
@@ -553,6 +568,7 @@ func (q *Queries) UnendedSandboxes(ctx context.Context, hostID string) ([]Sandbo
 			&i.ParentID,
 			&i.Source,
 			&i.Hygiene,
+			&i.Server,
 			&i.Name,
 		); err != nil {
 			return nil, err

@@ -1,17 +1,20 @@
 -- InsertSandboxes writes a row for each id, all alike, or none where its host
--- cannot carry what they need together.
+-- cannot carry what they need together. When relaxed, its commit does not wait
+-- for the disk.
 -- name: InsertSandboxes :many
 INSERT INTO sandboxes (
     id, generation, state, template, vcpus, memory_mb, disk_mb, timeout_sec,
     min_isolation, metadata, host_id, acceleration, isolation,
-    lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id, name
+    lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id, name, server
 )
 SELECT
     unnest(@ids::text[]), @generation::bigint, @state::text, @template::text, @vcpus::integer, @memory_mb::integer,
     @disk_mb::integer, @timeout_sec::integer, @min_isolation::text, @metadata::jsonb, @host_id::text,
     @acceleration::text, @isolation::text, @lifetime_sec::integer, @on_timeout::text, @auto_resume::boolean,
-    @snapshot_id::text, @parent_id::text, @name::text
-WHERE take_capacity(@on_host::text, @need_vcpus::bigint, @need_memory_mb::bigint, @holding::text[])
+    @snapshot_id::text, @parent_id::text, @name::text, @server::bigint
+WHERE (SELECT set_config('synchronous_commit', CASE WHEN @relaxed::boolean THEN 'off'
+       ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
+  AND take_capacity(@on_host::text, @need_vcpus::bigint, @need_memory_mb::bigint, @holding::text[])
 RETURNING *;
 
 -- name: GetSandbox :one
@@ -37,6 +40,7 @@ SELECT * FROM sandboxes WHERE host_id = @host_id AND ended_at IS NULL ORDER BY i
 UPDATE sandboxes SET
     state            = @to_state,
     generation       = @next_generation,
+    server           = @server,
     stop_reason      = coalesce(sqlc.narg('stop_reason'), stop_reason),
     message          = coalesce(sqlc.narg('message'), message),
     guest_ip         = coalesce(sqlc.narg('guest_ip'), guest_ip),
