@@ -19,13 +19,13 @@ import (
 func TestAwayIsUnavailable(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]fault.Kind{
-		"08006": fault.Unavailable, // connection failure
-		"25006": fault.Unavailable, // read-only
+		"08006": fault.Unavailable,                             // connection failure
+		"25006": fault.Unavailable,                             // read-only
 		"40001": fault.Unavailable, "40P01": fault.Unavailable, // rolled back
-		"53100": fault.Unavailable, // disk full
+		"53100": fault.Unavailable,                             // disk full
 		"53200": fault.Unavailable, "53300": fault.Unavailable, // memory, connections
-		"55P03": fault.Unavailable, // lock timeout
-		"57014": fault.Unavailable, // cancelled by an operator
+		"55P03": fault.Unavailable,                                                         // lock timeout
+		"57014": fault.Unavailable,                                                         // cancelled by an operator
 		"57P01": fault.Unavailable, "57P02": fault.Unavailable, "57P03": fault.Unavailable, // shutdown, crash, start
 		"58030": fault.Unavailable, "58P01": fault.Unavailable, // I/O error, file missing
 		"22P02": fault.Internal, "42P01": fault.Internal, "XX001": fault.Internal,
