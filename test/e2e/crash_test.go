@@ -234,13 +234,21 @@ func TestKilledControlPlane(t *testing.T) {
 type pair struct {
 	*client.Client
 	dir, name, database, network string
+	agentArgs                    []string
 	plane, agent                 *process
 }
 
 func startPair(t *testing.T) *pair {
 	t.Helper()
 	needVMs(t)
-	p := &pair{dir: dataDir(t), database: pgtest.New(t), network: networkRange()}
+	return startPairIn(t, dataDir(t), pgtest.New(t))
+}
+
+// startPairIn starts a pair in a data directory and on a database that the
+// caller has made, with further arguments for the agent.
+func startPairIn(t *testing.T, dir, database string, agentArgs ...string) *pair {
+	t.Helper()
+	p := &pair{dir: dir, database: database, network: networkRange(), agentArgs: agentArgs}
 	t.Cleanup(func() {
 		if p.Client != nil {
 			destroyAll(t, p.Client, p.dir)
@@ -258,7 +266,8 @@ func startPair(t *testing.T) *pair {
 
 func (p *pair) startAgent(t *testing.T) {
 	t.Helper()
-	p.agent = start(t, nil, "agent", "--data-dir", p.dir, "--host-id", "one", "--network", p.network)
+	args := append([]string{"agent", "--data-dir", p.dir, "--host-id", "one", "--network", p.network}, p.agentArgs...)
+	p.agent = start(t, nil, args...)
 	p.name = p.agent.await(t, "sandbox network is ready")["name"].(string)
 	p.agent.await(t, "the host agent is ready")
 }

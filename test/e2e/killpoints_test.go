@@ -1,0 +1,253 @@
+package e2e
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/client"
+	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+)
+
+// settleLimit is how long a sandbox may be in between after everything runs
+// again. The aim is 5 s; the limit is that of a busy machine, and far below the
+// minute for which an operation under way is given the benefit of the doubt.
+const settleLimit = 25 * time.Second
+
+// killPoints is how many random points each combination is killed at.
+func killPoints(t *testing.T) int {
+	given := os.Getenv("WRENN_KILL_POINTS")
+	if given == "" {
+		return 3
+	}
+	n, err := strconv.Atoi(given)
+	check(t, err)
+	return n
+}
+
+// victim is an installation that can be killed and started again.
+type victim struct {
+	client func() *client.Client
+	dir    string
+	// revive kills parts of it, which ones depends on round, and returns once
+	// it has been started again.
+	revive func(t *testing.T, round int)
+}
+
+// TestKilledAtAnyPoint kills the product with SIGKILL at random points of
+// creates, pauses and resumes. Nothing that was acknowledged is lost, the
+// sandboxes go on where they were, and they can be used soon after the restart.
+// WRENN_KILL_POINTS=20 has it try 20 points of each combination.
+func TestKilledAtAnyPoint(t *testing.T) {
+	for _, fs := range []string{"directory", "xfs"} {
+		t.Run("up on "+fs, func(t *testing.T) {
+			t.Parallel()
+			killedAtAnyPoint(t, upVictim(t, fs))
+		})
+		t.Run("server and agent on "+fs, func(t *testing.T) {
+			t.Parallel()
+			killedAtAnyPoint(t, pairVictim(t, fs))
+		})
+	}
+}
+
+// upVictim is a `wrenn up`, which is killed as a whole, in every other round
+// with its database.
+func upVictim(t *testing.T, fs string) *victim {
+	needVMs(t)
+	dir, args := dirOn(t, fs)
+	s := startUpIn(t, dir, args...)
+	return &victim{
+		client: func() *client.Client { return s.Client }, dir: dir,
+		revive: func(t *testing.T, round int) {
+			if round%2 == 0 {
+				kill(t, postmaster(t, dir))
+			}
+			s.stop(t, syscall.SIGKILL)
+			s.start(t)
+		},
+	}
+}
+
+// pairVictim is a control plane and an agent, of which the one, the other or
+// both are killed.
+func pairVictim(t *testing.T, fs string) *victim {
+	needVMs(t)
+	dir, args := dirOn(t, fs)
+	p := startPairIn(t, dir, pgtest.New(t), args...)
+	return &victim{
+		client: func() *client.Client { return p.Client }, dir: dir,
+		revive: func(t *testing.T, round int) {
+			plane, agent := round%3 != 1, round%3 != 0
+			if plane {
+				p.plane.stop(t, syscall.SIGKILL)
+			}
+			if agent {
+				p.agent.stop(t, syscall.SIGKILL)
+				p.startAgent(t)
+			}
+			if plane {
+				p.startPlane(t)
+			}
+		},
+	}
+}
+
+// dirOn returns a data directory on the file system that tests run on, or the
+// arguments that give it an XFS of its own.
+func dirOn(t *testing.T, fs string) (dir string, args []string) {
+	t.Helper()
+	if fs != "xfs" {
+		return dataDir(t), nil
+	}
+	dir = hosttest.Dir(t)
+	useImages(t, dir)
+	// It stays mounted when the server ends, since VMs may use it.
+	t.Cleanup(func() { _ = unix.Unmount(filepath.Join(dir, "host"), 0) })
+	return dir, []string{"--data-fs", "xfs", "--data-fs-size", "8G"}
+}
+
+func killedAtAnyPoint(t *testing.T, v *victim) {
+	sb, err := v.client().Create(t.Context(), small)
+	check(t, err)
+	sh(t, v.client(), sb.ID, counter)
+	took := map[string]time.Duration{}
+	for _, op := range []string{"pause", "resume", "create"} {
+		begun := time.Now()
+		check(t, <-v.begin(t, op, sb.ID, "whole "+op))
+		took[op] = time.Since(begun)
+	}
+	var worst time.Duration
+	rounds := killPoints(t)
+	for round := range rounds {
+		op := []string{"pause", "resume", "create"}[round%3]
+		if op == "resume" {
+			_, err := v.client().Pause(t.Context(), sb.ID)
+			check(t, err)
+		}
+		mark := op + strconv.Itoa(round)
+		outcome := v.begin(t, op, sb.ID, mark)
+		point := rand.N(took[op])
+		time.Sleep(point) // the point itself, nothing is waited for
+		v.revive(t, round)
+		again := time.Now()
+		acknowledged := <-outcome == nil
+		v.settled(t, sb.ID, mark, op == "create" && acknowledged)
+		settled := time.Since(again)
+		worst = max(worst, settled)
+		t.Logf("%s of %v killed after %v (acknowledged: %t): settled %v after the restart",
+			op, took[op].Round(time.Millisecond), point.Round(time.Millisecond), acknowledged, settled.Round(time.Millisecond))
+		if settled > settleLimit {
+			t.Errorf("after a kill in a %s the sandbox was in between for %v, want at most %v", op, settled, settleLimit)
+		}
+		v.usable(t, sb.ID)
+	}
+	t.Logf("%d points: settled at most %v after the restart", rounds, worst.Round(time.Millisecond))
+	wantTruth(t, v.client(), v.dir)
+}
+
+// begin starts an operation and returns where its outcome will be told.
+func (v *victim) begin(t *testing.T, op, id, mark string) <-chan error {
+	t.Helper()
+	c := v.client()
+	if op == "create" {
+		return createMarked(t, c, mark)
+	}
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		if op == "pause" {
+			_, err = c.Pause(context.Background(), id)
+		} else {
+			_, err = c.Resume(context.Background(), id)
+		}
+		done <- err
+	}()
+	return done
+}
+
+// settled waits until neither the sandbox nor the one that was being created,
+// which goes then, is in between. One that was acknowledged runs.
+func (v *victim) settled(t *testing.T, id, mark string, acknowledged bool) {
+	t.Helper()
+	var page *client.Page
+	eventually(t, "no sandbox is in between", func() bool {
+		var err error
+		page, err = v.client().List(t.Context(), client.ListOptions{})
+		if err != nil {
+			return false
+		}
+		for _, sb := range page.Sandboxes {
+			if sb.Status == client.StatusPending {
+				return false
+			}
+		}
+		return true
+	})
+	found := false
+	for _, sb := range page.Sandboxes {
+		switch {
+		case sb.ID == id && sb.Status != client.StatusRunning && sb.Status != client.StatusPaused:
+			t.Fatalf("the sandbox is %s (%v)", sb.Status, sb.StopReason)
+		case sb.Metadata["mark"] != mark:
+			continue
+		case sb.Status == client.StatusRunning:
+			found = true
+			sh(t, v.client(), sb.ID, "true")
+			check(t, v.client().Destroy(t.Context(), sb.ID))
+		}
+	}
+	if acknowledged && !found {
+		t.Error("a sandbox whose create was acknowledged does not run")
+	}
+}
+
+// usable checks that the sandbox goes on where it was, at the first attempt.
+func (v *victim) usable(t *testing.T, id string) {
+	t.Helper()
+	sb, err := v.client().Get(t.Context(), id)
+	check(t, err)
+	if sb.Status == client.StatusPaused {
+		_, err := v.client().Resume(t.Context(), id)
+		check(t, err)
+	}
+	goesOn(t, v.client(), id, "1")
+}
+
+// TestAcknowledgedCreateIsDurable kills the database the moment a create is
+// acknowledged. Whatever is answered about the sandbox afterwards, it is never
+// that it is still being created.
+func TestAcknowledgedCreateIsDurable(t *testing.T) {
+	t.Parallel()
+	s := startUp(t)
+	for range 3 {
+		sb, err := s.Create(t.Context(), small)
+		check(t, err)
+		kill(t, postmaster(t, s.dir))
+		var first *client.Sandbox
+		eventually(t, "the database answers again", func() bool {
+			now, err := s.Get(t.Context(), sb.ID)
+			if err != nil {
+				if f := failure(t, err); f.Status != 503 || f.Code != "database_unavailable" {
+					t.Errorf("without its database the server answers %d %s, want 503 database_unavailable", f.Status, f.Code)
+				}
+				return false
+			}
+			first = now
+			return true
+		})
+		if first.Status != client.StatusRunning {
+			t.Fatalf("an acknowledged sandbox is %s", first.Status)
+		}
+		sh(t, s.Client, sb.ID, "true")
+		check(t, s.Destroy(t.Context(), sb.ID))
+	}
+}
