@@ -78,7 +78,7 @@ type Garbage struct {
 // GarbageItem is one piece of garbage.
 type GarbageItem struct {
 	HostID string `json:"host_id"`
-	// Kind is "template_snapshot", "snapshot" or "build".
+	// Kind is "template_snapshot", "snapshot" or "vmm_build".
 	Kind  string `json:"kind"`
 	ID    string `json:"id"`
 	Bytes int64  `json:"bytes"`

@@ -30,6 +30,7 @@ func (l layout) host() string { return filepath.Join(l.root, "host") }
 func (l layout) dataFS() datafs.Place {
 	return datafs.Place{Image: filepath.Join(l.root, "host.xfs"), Dir: l.host()}
 }
+func (l layout) builds() string      { return filepath.Join(l.root, "host", "vmm") }
 func (l layout) probe() string       { return filepath.Join(l.root, "host", "probe") }
 func (l layout) images() string      { return filepath.Join(l.root, "images") }
 func (l layout) agentSocket() string { return filepath.Join(l.root, "run", "agent.sock") }

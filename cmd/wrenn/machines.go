@@ -99,7 +99,7 @@ func (a hostAgent) driver(ctx context.Context) (vmm.Driver, error) {
 	}
 	a.log.Info("acceleration chosen", "acceleration", acceleration, "reason", reason)
 	return qemu.New(ctx, qemu.Options{
-		Binary: a.host.qemu, Acceleration: vmm.Acceleration(acceleration), Reason: reason,
+		Binary: a.host.qemu, Builds: a.dirs.builds(), Acceleration: vmm.Acceleration(acceleration), Reason: reason,
 		TSCKHz: khz, MaxVCPUs: runtime.NumCPU(), KVMGroup: kvmGroup(), Log: a.log,
 	})
 }

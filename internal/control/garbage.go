@@ -14,7 +14,7 @@ const (
 // Garbage is something on a host that nothing needs any more.
 type Garbage struct {
 	HostID string
-	// Kind is "template_snapshot", "snapshot" or "build".
+	// Kind is "template_snapshot", "snapshot" or "vmm_build".
 	Kind  string
 	ID    string
 	Bytes uint64

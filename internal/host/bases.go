@@ -10,7 +10,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // bases counts the machines that are based on each snapshot directory: they
@@ -92,7 +92,11 @@ func (m *machine) dropBase() {
 		return
 	}
 	m.held = ""
+	old := m.mgr.underOldBuild(dir)
 	m.mgr.bases.drop(dir)
+	if old && m.mgr.bases.count(dir) == 0 {
+		defer m.mgr.collectSoon()
+	}
 	if _, err := os.Stat(dir.deleted()); err != nil {
 		return
 	}
@@ -120,12 +124,12 @@ func manifestOf(dir snapshotDir) (manifest, error) {
 // checkBase refuses a base that is damaged or of another kind of machine,
 // before any of it is loaded. Whole memories and disks are not read again: that
 // they are the files that were sealed, by size and times, has to do.
-func checkBase(dir snapshotDir, now map[string]string) (manifest, error) {
+func (m *Manager) checkBase(dir snapshotDir, spec sandbox.Spec) (manifest, error) {
 	mf, err := manifestOf(dir)
 	if err != nil {
 		return mf, err
 	}
-	if err := vmm.CheckFingerprint(mf.Fingerprint, now); err != nil {
+	if err := m.checkFingerprint(mf.Fingerprint, spec); err != nil {
 		return mf, err
 	}
 	for _, f := range []struct {
@@ -173,7 +177,7 @@ func diskUsage(dir snapshotDir) uint64 {
 // the same is only fit for a single tenant.
 func (m *Manager) seal(ctx context.Context, dir snapshotDir, mf manifest, durable bool) error {
 	mode := os.FileMode(0o444)
-	if !m.driver.Info().MultiTenant {
+	if !m.multiTenant(mf.Fingerprint) {
 		mode = 0o666
 	}
 	err := errors.Join(

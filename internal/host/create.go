@@ -76,7 +76,7 @@ func (m *machine) fromTemplate(ctx context.Context) (origin, error) {
 // fromSnapshot is the snapshot that the sandbox is to be a copy of.
 func (m *machine) fromSnapshot(context.Context) (origin, error) {
 	dir := m.mgr.layout.snapshot(m.rec.SnapshotID)
-	mf, err := checkBase(dir, m.fingerprint())
+	mf, err := m.mgr.checkBase(dir, m.rec.Spec)
 	return origin{dir: dir, digest: mf.TemplateDigest, image: mf.RootImage, token: mf.Token}, err
 }
 
@@ -171,6 +171,9 @@ func (m *machine) cloneOnce(ctx context.Context) error {
 // restoreBase starts a VM from the machine's base, stopped.
 func (m *machine) restoreBase(ctx context.Context) (err error) {
 	cfg := m.vmConfig(m.base().memory())
+	if cfg.Build, err = m.mgr.buildOf(m.base()); err != nil {
+		return err
+	}
 	if err := m.giveFiles(cfg.UID, m.dir.disk(), m.dir.vm()); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 
 // Garbage is something on the host's disk that nothing needs any more.
 type Garbage struct {
-	// Kind is "template_snapshot", "snapshot" or "build".
+	// Kind is "template_snapshot", "snapshot" or "vmm_build".
 	Kind string
 	ID   string
 	// Bytes is the space it takes.
@@ -31,16 +31,27 @@ func (m *Manager) CollectGarbage(ctx context.Context, dryRun bool) ([]Garbage, e
 	if err != nil || dryRun {
 		return found, err
 	}
-	var removed []Garbage
+	found = slices.DeleteFunc(found, func(g Garbage) bool { return g.Kind == garbageBuild })
+	removed, err := m.removeGarbage(ctx, found)
+	// Builds are looked for anew: what was to free one may have stayed.
+	more, moreErr := m.removeGarbage(ctx, m.unneededBuilds(nil))
+	return append(removed, more...), errors.Join(err, moreErr)
+}
+
+// removeGarbage removes what of found nobody has begun to use meanwhile.
+func (m *Manager) removeGarbage(ctx context.Context, found []Garbage) (removed []Garbage, err error) {
 	var errs []error
 	for _, g := range found {
 		if ctx.Err() != nil {
 			break
 		}
 		ok, err := true, error(nil)
-		if g.loose {
+		switch {
+		case g.Kind == garbageBuild:
+			err = m.driver.RemoveBuild(ctx, g.ID)
+		case g.loose:
 			err = os.RemoveAll(string(g.dir))
-		} else {
+		default:
 			ok, err = m.bases.remove(g.dir)
 		}
 		if err != nil {
@@ -83,8 +94,10 @@ func (m *Manager) findGarbage() ([]Garbage, error) {
 			add("snapshot", dir, "it was deleted and no sandbox is based on it any more", false)
 		}
 	}
+	out = slices.DeleteFunc(out, func(g Garbage) bool { return m.takingSnapshot(g.ID) })
+	out = append(out, m.unneededBuilds(out)...)
 	slices.SortFunc(out, func(a, b Garbage) int { return strings.Compare(a.ID, b.ID) })
-	return slices.DeleteFunc(out, func(g Garbage) bool { return m.takingSnapshot(g.ID) }), nil
+	return out, nil
 }
 
 // isRemains reports whether dir is what a crash left of a snapshot.

@@ -35,7 +35,9 @@ type bench struct {
 	templates string
 	// configure, when set, changes the configuration of every agent.
 	configure func(*host.Config)
-	deps      host.Deps
+	// driver, when set, makes the driver of every agent.
+	driver func() vmm.Driver
+	deps   host.Deps
 	*host.Manager
 }
 
@@ -56,6 +58,9 @@ func newBench(t testing.TB, name string, configure ...func(*host.Config)) *bench
 func (b *bench) open() {
 	b.t.Helper()
 	b.deps = hosttest.Deps(b.t, b.name)
+	if b.driver != nil {
+		b.deps.Driver = b.driver()
+	}
 	cfg := host.Config{
 		Dir: b.dir, DiskReserveBytes: 1, TemplateDir: b.templates, Nameservers: []string{"192.0.2.53"},
 		BootTimeout: hosttest.Patience(b.t, 45*time.Second),

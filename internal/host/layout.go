@@ -17,6 +17,7 @@ import (
 //	<data>/s/<name>/vm/                the VM process's own directory
 //	<data>/t/<key>.<id>/               a template snapshot
 //	<data>/n/<id>/                     a named snapshot
+//	<data>/vmm/<id>/                   a kept build of the VMM, see package emulator
 //	<data>/b/<id>/                     a machine that is to become a template snapshot
 //
 // A machine's name is that of its directory, control group and network. It is

@@ -48,10 +48,20 @@ type manifest struct {
 	PauseWindow time.Duration `json:"pause_window,omitempty"`
 }
 
-func (m *machine) fingerprint() map[string]string { return m.mgr.fingerprint(m.rec.Spec) }
+// fingerprint is that of what the machine saves. Its VM runs under the build
+// that its base was saved under; while it boots cold it has none.
+func (m *machine) fingerprint() map[string]string {
+	now := m.mgr.fingerprint(m.rec.Spec, "")
+	if base, err := manifestOf(m.base()); err == nil {
+		return vmm.WithBuildOf(now, base.Fingerprint)
+	}
+	return now
+}
 
-func (m *Manager) fingerprint(spec sandbox.Spec) map[string]string {
-	return m.driver.Fingerprint(vmm.Config{VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB})
+// fingerprint is that of a machine of spec under a kept build, or the current
+// one for none.
+func (m *Manager) fingerprint(spec sandbox.Spec, build string) map[string]string {
+	return m.driver.Fingerprint(vmm.Config{VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB, Build: build})
 }
 
 func (m *machine) manifest(stats memory.Stats) manifest {
@@ -89,10 +99,10 @@ func (m *machine) checkPause(snap snapshotDir) error {
 	if err != nil {
 		return err
 	}
-	if _, err := checkBase(m.base(), m.fingerprint()); err != nil {
+	if _, err := m.mgr.checkBase(m.base(), m.rec.Spec); err != nil {
 		return err
 	}
-	if err := vmm.CheckFingerprint(mf.Fingerprint, m.fingerprint()); err != nil {
+	if err := m.mgr.checkFingerprint(mf.Fingerprint, m.rec.Spec); err != nil {
 		return err
 	}
 	if sum, err := sha256File(snap.state()); err != nil || sum != mf.StateSHA256 {

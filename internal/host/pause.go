@@ -30,6 +30,10 @@ func (m *machine) pause(ctx context.Context) error {
 	if err := disk.CheckReserve(m.mgr.cfg.Dir, pauseReserve); err != nil {
 		return err
 	}
+	// A pause that could not be resumed would lose a sandbox that runs.
+	if _, err := m.mgr.buildOf(m.base()); err != nil {
+		return err
+	}
 	m.begin(opPause)
 	m.publish(sandbox.Pausing)
 	if err := m.writePause(ctx); err != nil {

@@ -87,6 +87,9 @@ func (m *machine) prepareResume(ctx context.Context) error {
 // pause has of it.
 func (m *machine) restorePause(ctx context.Context, snap snapshotDir) (err error) {
 	cfg := m.vmConfig(m.base().memory())
+	if cfg.Build, err = m.mgr.buildOf(m.base()); err != nil {
+		return err
+	}
 	if m.canGoBack() {
 		cfg.Disk = m.dir.nextDisk()
 	}

@@ -107,6 +107,9 @@ func (m *Manager) DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) err
 	if err := syncDir(string(dir)); err != nil {
 		return err
 	}
+	if m.underOldBuild(dir) {
+		defer m.collectSoon()
+	}
 	if _, err := m.bases.remove(dir); err != nil {
 		m.log.WarnContext(ctx, "could not remove the files of a snapshot; the next collection does", "snapshot", id, "error", err)
 	}

@@ -48,7 +48,7 @@ type templateBuild struct {
 // of the host is left out, since a measured one is never twice the same; it is
 // compared, with a tolerance, when the snapshot is used.
 func (m *Manager) templateKey(spec sandbox.Spec, img image.Template) (string, map[string]string) {
-	print := m.fingerprint(spec)
+	print := m.fingerprint(spec, "")
 	print["image"], print["kernel"] = img.Digest, m.deps.Kernel.Digest
 	print["initramfs"], print["disk_mb"] = m.deps.Initramfs.Digest, fmt.Sprint(spec.DiskMB)
 	print["disk_format"] = disk.Format()

@@ -49,13 +49,13 @@ var law = map[string][]string{
 	"internal/control/rest":            append([]string{"api", "internal/control", "internal/control/auth", "internal/sandbox"}, faults...),
 
 	"internal/host": {
-		"internal/host/vmm", "internal/host/disk", "internal/host/network", "internal/host/image",
+		"internal/host/vmm", "internal/host/vmm/emulator", "internal/host/disk", "internal/host/network", "internal/host/image",
 		"internal/host/memory", "internal/host/cgroup", "internal/guestclient", "internal/sandbox", "internal/fault",
 		"internal/untrusted",
 	},
 	"internal/host/vmm":               {"internal/fault"},
 	"internal/host/vmm/emulator":      {"internal/fault"},
-	"internal/host/vmm/qemu":          {"internal/host/vmm", "internal/host/vmm/emulator", "internal/fault", "internal/untrusted"},
+	"internal/host/vmm/qemu":          {"internal/host/vmm", "internal/host/vmm/emulator", "internal/host/vmm/tsc", "internal/fault", "internal/untrusted"},
 	"internal/host/vmm/vmmtest":       {"internal/host/vmm"},
 	"internal/host/vmm/kvmprobe":      {"internal/fault"},
 	"internal/host/vmm/tsc":           {"internal/fault"},

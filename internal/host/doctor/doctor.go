@@ -73,6 +73,7 @@ func Run(ctx context.Context, cfg Config) []Check {
 		checkKVM(probe),
 		checkAcceleration(cfg.Acceleration, probe),
 		checkQEMU(ctx, cfg.QEMU),
+		checkBuilds(cfg.Data.Dir, cfg.QEMU),
 		checkTun(),
 		checkNetwork(),
 		checkForwarding(),

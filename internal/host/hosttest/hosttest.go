@@ -145,6 +145,9 @@ func ImagesDir() string {
 // sandbox is booted once and not once per test.
 func TemplateDir() string { return filepath.Join(filepath.Dir(ImagesDir()), "test-templates") }
 
+// BuildsDir is where tests share copies of QEMU.
+func BuildsDir() string { return filepath.Join(filepath.Dir(ImagesDir()), "test-builds") }
+
 // Name returns name with WRENN_TEST_PREFIX, one or two lower-case letters, put
 // before it: suites of two checkouts can then run beside each other.
 func Name(name string) string { return os.Getenv("WRENN_TEST_PREFIX") + name }
@@ -190,6 +193,13 @@ func Deps(t testing.TB, name string) host.Deps {
 // or that WRENN_TEST_ACCEL names.
 func Driver(t testing.TB) vmm.Driver {
 	t.Helper()
+	return DriverOf(t, qemu.DefaultBinary, BuildsDir())
+}
+
+// DriverOf is Driver on a machine where binary is the installed QEMU, with
+// copies kept in builds.
+func DriverOf(t testing.TB, binary, builds string) vmm.Driver {
+	t.Helper()
 	policy := kvmprobe.Auto
 	if p := os.Getenv("WRENN_TEST_ACCEL"); p != "" {
 		policy = kvmprobe.Policy(p)
@@ -203,6 +213,7 @@ func Driver(t testing.TB) vmm.Driver {
 		t.Fatal(err)
 	}
 	d, err := qemu.New(t.Context(), qemu.Options{
+		Binary: binary, Builds: builds,
 		Acceleration: vmm.Acceleration(acceleration), Reason: reason, TSCKHz: khz, MaxVCPUs: 2, KVMGroup: kvmGroup(), Log: Log(),
 	})
 	if err != nil {

@@ -42,12 +42,36 @@ type Info struct {
 	MaxVCPUs int
 }
 
+// Build is one build of a VMM. Device state can only be loaded by the build
+// that saved it, so that a driver keeps builds until they are removed.
+type Build struct {
+	ID      string
+	Version string
+	Bytes   int64
+	// Current: new VMs are started under it.
+	Current bool
+	// Dir is the directory of its files.
+	Dir string
+	// MultiTenant is as in Info.
+	MultiTenant bool
+}
+
 // Driver starts VMs of one kind.
 type Driver interface {
 	Info() Info
-	// Fingerprint returns everything that must be equal between the host that
-	// saved a snapshot and the one that restores it, by name.
+	// Fingerprint returns what a guest under cfg can see of this host and
+	// depends on, by name; cfg.Build chooses the build. CheckFingerprint
+	// compares two.
 	Fingerprint(Config) map[string]string
+	// BuildOf returns the ID of the kept build that a snapshot with the
+	// fingerprint saved has to be restored under. The error is of kind
+	// WrongState, reason "vmm_build_missing", and names what is missing.
+	BuildOf(saved map[string]string) (string, error)
+	// Builds returns the kept builds, the newest first.
+	Builds() ([]Build, error)
+	// RemoveBuild removes a kept build that nothing needs any more. VMs that
+	// run under it go on. It refuses the current one.
+	RemoveBuild(ctx context.Context, id string) error
 	// Start boots cfg cold and returns when the VMM answers; the guest is
 	// still booting. On error nothing is left.
 	Start(ctx context.Context, cfg Config) (VM, error)
@@ -107,6 +131,9 @@ type Config struct {
 	// state files go here. Its path may be at most 80 bytes long.
 	Dir      string
 	UID, GID int
+	// Build is the ID of the build to run; empty is the current one. Restore
+	// needs the one that BuildOf names.
+	Build    string
 	VCPUs    int
 	MemoryMB int
 	// Kernel (an uncompressed ELF with a PVH note) and Initrd are only read by Start.

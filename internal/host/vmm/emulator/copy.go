@@ -128,6 +128,15 @@ func copyFile(to, from string) (sum string, err error) {
 	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, out.Chmod(0o555), out.Close())
 }
 
+// BinaryDigest returns the Digest that a build of the binary at path has.
+func BinaryDigest(path string) (string, error) {
+	sum, err := fileSum(path)
+	if err != nil {
+		return "", err
+	}
+	return sum[:digestLength], nil
+}
+
 func fileSum(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -36,14 +36,12 @@ type Store struct {
 	verified map[string]bool // builds whose files this process has read and found whole
 }
 
-// Open returns the store in dir, which it creates. VM processes with user ids
-// of their own must be able to pass through the directories above dir.
+// Open returns the store in dir, which Keep creates if it is missing. VM
+// processes with user ids of their own must be able to pass through the
+// directories above dir.
 func Open(dir string) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(os.MkdirAll(dir, 0o711), os.Chmod(dir, 0o711)); err != nil {
 		return nil, err
 	}
 	return &Store{dir: dir, verified: make(map[string]bool)}, nil
@@ -55,6 +53,9 @@ func Open(dir string) (*Store, error) {
 func (s *Store) Keep(ctx context.Context, path, version string) (Build, error) {
 	parts, err := installed(ctx, path)
 	if err != nil {
+		return Build{}, err
+	}
+	if err := errors.Join(os.MkdirAll(s.dir, 0o711), os.Chmod(s.dir, 0o711)); err != nil {
 		return Build{}, err
 	}
 	unlock, err := s.lock(ctx)
@@ -92,7 +93,7 @@ func (b Build) madeFrom(parts []part) bool {
 // Builds returns the builds in the store, the newest first.
 func (s *Store) Builds() ([]Build, error) {
 	entries, err := os.ReadDir(s.dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	type dated struct {

@@ -27,21 +27,22 @@ const (
 const commonCmdline = "console=ttyS0 quiet loglevel=1 panic=-1 reboot=t no_timer_check random.trust_cpu=1 " +
 	"lsm=landlock audit=0 cryptomgr.notests"
 
-// argv returns QEMU's arguments for cfg. With restoring, the VM waits for its
-// device state and has no kernel: under -incoming none would be loaded.
+// argv returns the arguments for cfg of a QEMU of version v. With restoring,
+// the VM waits for its device state and has no kernel: under -incoming none
+// would be loaded.
 //
 // Start and Restore must give the same devices in the same order, for device
 // state is matched by position and name; that is why there is one function.
-func (d *Driver) argv(cfg vmm.Config, restoring bool) []string {
+func (d *Driver) argv(v version, cfg vmm.Config, restoring bool) []string {
 	args := []string{
 		"-M", "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on,suppress-vmdesc=on," +
 			"memory-backend=mem0,dump-guest-core=off",
-		"-accel", d.accelerator(restoring),
+		"-accel", d.accelerator(v, restoring),
 		"-cpu", d.cpuModel(),
 		"-m", strconv.Itoa(cfg.MemoryMB),
 		"-smp", strconv.Itoa(cfg.VCPUs),
 		"-object", fmt.Sprintf("memory-backend-file,id=mem0,size=%dM,mem-path=%s,%s,prealloc=off,dump=off,merge=off",
-			cfg.MemoryMB, escape(cfg.MemoryFile), d.memoryMode()),
+			cfg.MemoryMB, escape(cfg.MemoryFile), memoryMode(v)),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-global", "migration.send-configuration=off",
 		"-blockdev", "driver=file,node-name=f0,filename=" + escape(cfg.RootImage) + ",read-only=on,locking=off",
@@ -62,7 +63,7 @@ func (d *Driver) argv(cfg vmm.Config, restoring bool) []string {
 		"-name", "wrenn-" + cfg.ID + ",debug-threads=on",
 		"-msg", "timestamp=on",
 	}
-	if d.kvmByFd() {
+	if d.kvmByFd(v) {
 		args = append(args, "-add-fd", fmt.Sprintf("fd=%d,set=%d", fdKVM, kvmFdset))
 	}
 	if restoring {
@@ -78,9 +79,9 @@ func (d *Driver) argv(cfg vmm.Config, restoring bool) []string {
 // the only large overhead of a VM; the default is a share of the host's memory.
 // A boot runs so much code once that a small cache would be emptied again and
 // again.
-func (d *Driver) accelerator(restoring bool) string {
+func (d *Driver) accelerator(v version, restoring bool) string {
 	switch {
-	case d.kvmByFd():
+	case d.kvmByFd(v):
 		return fmt.Sprintf("kvm,device=/dev/fdset/%d", kvmFdset)
 	case d.info.Acceleration == vmm.KVM:
 		return "kvm"
@@ -94,8 +95,8 @@ func (d *Driver) accelerator(restoring bool) string {
 // kvmByFd reports whether QEMU is handed /dev/kvm open, as it can be since
 // 10.0. VM processes then need neither the device's group nor its path, and run
 // where /dev/kvm is root's alone, as in many containers.
-func (d *Driver) kvmByFd() bool {
-	return d.info.Acceleration == vmm.KVM && d.version.atLeast(10, 0)
+func (d *Driver) kvmByFd(v version) bool {
+	return d.info.Acceleration == vmm.KVM && v.atLeast(10, 0)
 }
 
 func (d *Driver) cpuModel() string {
@@ -110,8 +111,8 @@ func (d *Driver) cpuModel() string {
 // memoryMode keeps the memory file unwritable for QEMU where its version can
 // (8.2 and later); older ones need it open for writing even for a private
 // mapping.
-func (d *Driver) memoryMode() string {
-	if d.version.atLeast(8, 2) {
+func memoryMode(v version) string {
+	if v.atLeast(8, 2) {
 		return "share=off,readonly=on,rom=off"
 	}
 	return "share=off"

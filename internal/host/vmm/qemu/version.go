@@ -17,6 +17,10 @@ func (v version) atLeast(major, minor int) bool {
 	return v.major > major || v.major == major && v.minor >= minor
 }
 
+// multiTenant reports whether memory files that VMs share can be kept
+// unwritable for this version.
+func (v version) multiTenant() bool { return v.atLeast(8, 2) }
+
 func (v version) String() string { return fmt.Sprintf("%d.%d.%d", v.major, v.minor, v.micro) }
 
 var versionLine = regexp.MustCompile(`QEMU emulator version (\d+)\.(\d+)\.(\d+)`)

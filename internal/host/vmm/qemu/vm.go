@@ -47,7 +47,7 @@ var _ vmm.VM = (*vm)(nil)
 
 // Start boots cfg cold.
 func (d *Driver) Start(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
-	v, err := d.start(ctx, cfg, nil)
+	v, _, err := d.start(ctx, cfg, nil)
 	if err != nil {
 		return nil, err // never a nil *vm in a non-nil interface
 	}
@@ -61,7 +61,7 @@ func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, state string) (vmm
 		return nil, fmt.Errorf("open device state: %w", err)
 	}
 	defer f.Close()
-	v, err := d.start(ctx, cfg, f)
+	v, b, err := d.start(ctx, cfg, f)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, state string) (vmm
 			return nil, errors.Join(err, v.Kill(context.WithoutCancel(ctx)))
 		}
 	}
-	if err := v.load(ctx, d.version); err != nil {
+	if err := v.load(ctx, b.version); err != nil {
 		detail := v.messages.String()
 		_ = v.Kill(context.WithoutCancel(ctx))
 		return nil, fault.Wrap(fmt.Errorf("%w (qemu: %s)", err, detail), fault.HostFailed, "restore_failed",
@@ -79,19 +79,24 @@ func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, state string) (vmm
 	return v, nil
 }
 
-func (d *Driver) start(ctx context.Context, cfg vmm.Config, state *os.File) (*vm, error) {
-	cmd, messages, err := d.spawn(cfg, state)
+// start starts the build that cfg names and connects to it.
+func (d *Driver) start(ctx context.Context, cfg vmm.Config, state *os.File) (*vm, build, error) {
+	b, err := d.build(ctx, cfg.Build)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.HostFailed, "vmm_start_failed", "the VM process could not be started")
+		return nil, b, err
+	}
+	cmd, messages, err := d.spawn(b, cfg, state)
+	if err != nil {
+		return nil, b, fault.Wrap(err, fault.HostFailed, "vmm_start_failed", "the VM process could not be started")
 	}
 	v, err := d.attachChild(ctx, cfg, cmd, messages)
 	if err != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		return nil, fault.Wrap(fmt.Errorf("%w (qemu: %s)", err, messages), fault.HostFailed, "vmm_start_failed",
+		return nil, b, fault.Wrap(fmt.Errorf("%w (qemu: %s)", err, messages), fault.HostFailed, "vmm_start_failed",
 			"the VM process did not come up")
 	}
-	return v, nil
+	return v, b, nil
 }
 
 func (d *Driver) attachChild(ctx context.Context, cfg vmm.Config, cmd *exec.Cmd, messages *tail) (*vm, error) {

@@ -4,7 +4,8 @@
 // and a Linux guest without another timer needs the rate on its command line
 // (tsc_early_khz=): it becomes the rate of the guest's clock, so parts per
 // million matter. The QEMU driver asks once per agent life and puts the value
-// into the fingerprint of snapshots. The package never changes a clock and
+// into the fingerprint of snapshots, under KVM with the processor's feature
+// bits and whether the rate of a guest can be changed. The package never changes a clock and
 // never looks at a guest.
 package tsc
 
@@ -14,6 +15,16 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
+
+// Features returns the feature bits that the processor of this host has, as
+// words in hexadecimal joined by dots; a bit has the same place on every host.
+// It is empty on anything but amd64.
+func Features() string { return features() }
+
+// Scaling reports whether KVM can run a guest's counter at another rate than
+// the host's (KVM_CAP_TSC_CONTROL of the kernel's virt/kvm/api.rst). It is false
+// where KVM cannot be opened.
+func Scaling() bool { return scaling() }
 
 // The plausible range of a counter rate, in kHz. A source that reports
 // something outside it is not believed.

@@ -61,3 +61,13 @@ func TestSourcesAgree(t *testing.T) {
 		}
 	}
 }
+
+func TestFeatures(t *testing.T) {
+	if !supported {
+		t.Skip("needs an x86-64 host")
+	}
+	first, second := Features(), Features()
+	if first != second || !regexp.MustCompile(`^[0-9a-f]{8}(\.[0-9a-f]{8})+$`).MatchString(first) {
+		t.Fatalf("the feature bits are %q and then %q", first, second)
+	}
+}

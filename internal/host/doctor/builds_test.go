@@ -1,0 +1,47 @@
+package doctor
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestCheckBuilds: what needs a build that is gone is named.
+func TestCheckBuilds(t *testing.T) {
+	data := t.TempDir()
+	qemu := filepath.Join(t.TempDir(), "qemu")
+	if err := os.WriteFile(qemu, []byte("binary"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if c := checkBuilds(filepath.Join(data, "absent"), qemu); c.Status != OK {
+		t.Fatalf("before the first start: %v", c)
+	}
+	base := filepath.Join(data, "n", "snap")
+	write := func(path string, v any) {
+		t.Helper()
+		text, err := json.Marshal(v)
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(path), 0o755)
+		}
+		if err == nil {
+			err = os.WriteFile(path, text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(filepath.Join(base, "manifest.json"), map[string]any{
+		"fingerprint": map[string]string{"vmm_version": "7.2.22", "vmm_digest": "gone"},
+	})
+	write(filepath.Join(data, "s", "sandbox1", "record.json"), map[string]any{
+		"version": 2, "id": "sandbox1", "state": "paused", "base": base,
+	})
+	c := checkBuilds(data, qemu)
+	for _, want := range []string{"7.2.22", "sandbox1", "snap"} {
+		if c.Status != Warn || !strings.Contains(c.Detail, want) {
+			t.Errorf("with a build that is gone: %v, want a warning that names %s", c, want)
+		}
+	}
+}

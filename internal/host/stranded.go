@@ -1,0 +1,111 @@
+package host
+
+import (
+	"cmp"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/emulator"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Stranded is a build of the VMM that is neither kept nor installed, and what
+// cannot be started without it.
+type Stranded struct {
+	// Version and Binary (a digest) name the build.
+	Version, Binary string
+	// Sandboxes were saved under it, or run under it and cannot be paused.
+	Sandboxes []sandbox.ID
+	Snapshots []sandbox.SnapshotID
+}
+
+// FindStranded looks in the data directory dir for what needs a build of the
+// VMM that is not kept there. A build with the digest installed counts as kept:
+// the next agent keeps it. It works beside an agent and without one, and
+// changes nothing.
+func FindStranded(dir, installed string) ([]Stranded, error) {
+	f := strandedFinder{layout: layout{dir}, installed: installed, found: make(map[string]*Stranded)}
+	store, err := emulator.Open(filepath.Join(dir, "vmm"))
+	if err != nil {
+		return nil, err
+	}
+	if f.kept, err = store.Builds(); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(f.sandboxes(), f.snapshots()); err != nil {
+		return nil, err
+	}
+	out := make([]Stranded, 0, len(f.found))
+	for _, s := range f.found {
+		out = append(out, *s)
+	}
+	slices.SortFunc(out, func(a, b Stranded) int { return cmp.Compare(a.Binary, b.Binary) })
+	return out, nil
+}
+
+type strandedFinder struct {
+	layout    layout
+	installed string
+	kept      []emulator.Build
+	found     map[string]*Stranded // by digest of the binary
+}
+
+// missing returns the entry of the build that the base dir was saved under, or
+// nil where that is kept.
+func (f *strandedFinder) missing(dir snapshotDir) *Stranded {
+	mf, err := manifestOf(dir)
+	if err != nil {
+		return nil // damaged, or removed meanwhile: not a matter of builds
+	}
+	saved := mf.Fingerprint
+	binary := saved[vmm.FingerprintBinary]
+	if binary == f.installed {
+		return nil
+	}
+	for _, b := range f.kept {
+		if vmm.SameBuild(saved, map[string]string{vmm.FingerprintBinary: b.Digest, vmm.FingerprintFirmware: b.Firmware}) {
+			return nil
+		}
+	}
+	if f.found[binary] == nil {
+		f.found[binary] = &Stranded{Version: saved[vmm.FingerprintVersion], Binary: binary}
+	}
+	return f.found[binary]
+}
+
+func (f *strandedFinder) sandboxes() error {
+	entries, err := os.ReadDir(f.layout.machines())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		rec, err := readRecord(filepath.Join(f.layout.machines(), e.Name()))
+		if err != nil || rec.Pooled || rec.State == sandbox.Stopped || rec.Base == "" {
+			continue
+		}
+		if s := f.missing(snapshotDir(rec.Base)); s != nil {
+			s.Sandboxes = append(s.Sandboxes, rec.ID)
+		}
+	}
+	return nil
+}
+
+func (f *strandedFinder) snapshots() error {
+	entries, err := os.ReadDir(f.layout.snapshots())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		dir := snapshotDir(filepath.Join(f.layout.snapshots(), e.Name()))
+		if _, err := os.Stat(dir.deleted()); err == nil || isRemains(string(dir)) {
+			continue
+		}
+		if s := f.missing(dir); s != nil {
+			s.Snapshots = append(s.Snapshots, sandbox.SnapshotID(e.Name()))
+		}
+	}
+	return nil
+}
