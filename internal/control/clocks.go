@@ -59,8 +59,8 @@ func (s *Service) tellClocks(ctx context.Context, row Sandbox, change TimeoutCha
 	defer cancel()
 	view, err := host.SetTimeouts(ctx, row.Ref(), change)
 	if err != nil {
-		return Sandbox{}, fault.Wrap(err, fault.HostFailed, "clocks_pending",
-			"the host did not confirm the new clocks; they hold as soon as it answers")
+		return Sandbox{}, s.orEnded(ctx, row, fault.Wrap(err, fault.HostFailed, "clocks_pending",
+			"the host did not confirm the new clocks; they hold as soon as it answers"))
 	}
 	if view.State != ViewRunning || view.Ref != row.Ref() {
 		return row, nil

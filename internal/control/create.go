@@ -191,9 +191,9 @@ func (s *Service) bootFailed(ctx context.Context, row Sandbox, cause error) erro
 // overtaken says why a create has no sandbox to return although it did its part.
 func overtaken(row Sandbox) error {
 	if row.State == sandbox.Stopping || row.StopReason == sandbox.ReasonDestroyed {
-		return fault.New(fault.WrongState, "sandbox_destroyed", "the sandbox was destroyed while it was being created")
+		return fault.New(fault.WrongState, ReasonEnded, "the sandbox was destroyed while it was being created")
 	}
-	return fault.New(fault.HostFailed, "sandbox_ended", "the sandbox ended while it was being created (%s)", row.StopReason)
+	return fault.New(fault.HostFailed, "boot_failed", "the sandbox ended while it was being created (%s)", row.StopReason)
 }
 
 // maxMessage bounds what a host can have stored, in bytes.

@@ -187,10 +187,8 @@ func (s *Service) bootGivenUp(ctx context.Context, row Sandbox, cause error) err
 // caller is told. If the host says that the sandbox is not what the row says,
 // the row is settled first.
 func (s *Service) stillFailed(ctx context.Context, row Sandbox, host Host, cause error) error {
-	kind := fault.KindOf(cause)
-	gone := kind == fault.WrongState || kind == fault.Stale || fault.ReasonOf(cause) == ReasonSandboxNotFound
-	if !gone || OutcomeUnknown(cause) {
-		return hostFault(cause)
+	if !stateForbids(cause) || OutcomeUnknown(cause) {
+		return s.orEnded(ctx, row, hostFault(cause))
 	}
 	now, err := s.settleNow(ctx, host, row)
 	if err == nil && now.State != row.State {

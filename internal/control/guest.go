@@ -12,9 +12,16 @@ import (
 // a sandbox that it does not have. Other NotFound answers are about files.
 const ReasonSandboxNotFound = "sandbox_not_found"
 
-// ReasonNotRunning is the reason with which a host refuses to begin work in a
-// guest that does not run. Work that has begun and is cut has another.
-const ReasonNotRunning = "sandbox_not_running"
+// Reasons of work in a guest that the state of its sandbox forbids or cuts.
+const (
+	// ReasonNotRunning: the host refused to begin. Nothing has happened.
+	ReasonNotRunning = "sandbox_not_running"
+	// ReasonPaused: a pause cut work that had begun. A command goes on when the
+	// sandbox is resumed, so whoever repeats it runs it twice.
+	ReasonPaused = "sandbox_paused"
+	// ReasonEnded: the sandbox has ended, or is ending and past return.
+	ReasonEnded = "sandbox_ended"
+)
 
 // Exec implements Sandboxes.
 func (s *Service) Exec(ctx context.Context, id sandbox.ID, e Exec, sink ExecSink) (res ExecResult, err error) {
@@ -33,7 +40,7 @@ func (s *Service) WriteFile(ctx context.Context, id sandbox.ID, w WriteFile, con
 	once := &readOnce{Reader: content}
 	err = s.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
 		if once.begun {
-			return fault.New(fault.WrongState, ReasonNotRunning, "the sandbox was paused as the file was being sent; send it again")
+			return fault.New(fault.WrongState, ReasonPaused, "the sandbox was paused as the file was being sent; send it again")
 		}
 		n, err = host.WriteFile(ctx, ref, w, once)
 		return err
@@ -70,8 +77,9 @@ func (s *Service) ReadFile(ctx context.Context, id sandbox.ID, path, user string
 }
 
 // inGuest does work in a sandbox that runs, or that can be resumed for it. A
-// host that refuses to begin because it has paused the sandbox by itself is
-// asked once more, after a resume.
+// host that refuses to begin is asked once more if the sandbox turns out to
+// run, or can be resumed: it paused the sandbox by itself, or a pause and a
+// resume came between the read of the row and the command.
 func (s *Service) inGuest(ctx context.Context, id sandbox.ID, work func(Host, sandbox.Ref) error) error {
 	row, host, err := s.usable(ctx, id)
 	if err != nil {
@@ -83,7 +91,8 @@ func (s *Service) inGuest(ctx context.Context, id sandbox.ID, work func(Host, sa
 		return nil
 	}
 	now, err := s.guestFailed(ctx, host, row, cause)
-	if fault.ReasonOf(cause) != ReasonNotRunning || !wakeable(now) || ctx.Err() != nil {
+	refused := fault.ReasonOf(cause) == ReasonNotRunning || fault.Is(cause, fault.Stale)
+	if !refused || !(wakeable(now) || now.State == sandbox.Running) || ctx.Err() != nil {
 		return err
 	}
 	if row, host, err = s.usable(ctx, id); err != nil {
@@ -125,19 +134,24 @@ func (s *Service) usable(ctx context.Context, id sandbox.ID) (Sandbox, Host, err
 // guestFailed turns the error of work in a guest into what the caller is told.
 // If the host says that the sandbox is not what the row says, the row is
 // settled first, so that the next reader sees the truth. The row comes back as
-// it is then known.
-func (s *Service) guestFailed(ctx context.Context, host Host, row Sandbox, err error) (Sandbox, error) {
-	kind := fault.KindOf(err)
-	gone := kind == fault.WrongState || kind == fault.Stale || fault.ReasonOf(err) == ReasonSandboxNotFound
-	if !gone || OutcomeUnknown(err) {
-		return row, guestFault(err)
-	}
+// it is then known. A sandbox that has ended has one reason, ReasonEnded,
+// however the work noticed it.
+func (s *Service) guestFailed(ctx context.Context, host Host, row Sandbox, cause error) (Sandbox, error) {
 	// The caller may have gone; what was learnt is worth keeping.
 	ctx, cancel := s.detached(ctx, s.cfg.AskTimeout)
 	defer cancel()
+	if OutcomeUnknown(cause) || !(stateForbids(cause) || fault.Is(cause, fault.HostFailed)) {
+		return row, s.orEnded(ctx, row, guestFault(cause))
+	}
 	now, settleErr := s.settleNow(ctx, host, row)
-	if settleErr == nil && now.State != sandbox.Running {
+	reason := fault.ReasonOf(cause)
+	switch {
+	case over(now):
+		return now, wrongState(now, sandbox.StatusRunning)
+	case reason == reasonStopped || reason == ReasonSandboxNotFound:
+		return now, withCleanup(fault.Wrap(cause, fault.WrongState, ReasonEnded, "the sandbox has ended"), settleErr)
+	case reason == ReasonNotRunning && settleErr == nil && now.State != sandbox.Running:
 		return now, wrongState(now, sandbox.StatusRunning)
 	}
-	return now, withCleanup(guestFault(err), settleErr)
+	return now, withCleanup(guestFault(cause), settleErr)
 }

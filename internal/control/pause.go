@@ -89,7 +89,7 @@ func (s *Service) transitAlone(ctx context.Context, id sandbox.ID, t transition)
 	case err == nil:
 		return s.transited(ctx, row, view, t)
 	case OutcomeUnknown(err):
-		return Sandbox{}, beingSettled(row, err)
+		return Sandbox{}, s.orEnded(ctx, row, beingSettled(row, err))
 	default:
 		return Sandbox{}, s.transitFailed(ctx, host, row, err)
 	}
@@ -113,11 +113,17 @@ func (s *Service) transited(ctx context.Context, row Sandbox, view View, t trans
 
 // transitFailed finds out what became of the sandbox after the host refused or
 // failed, and returns what to tell the caller: that somebody ended it
-// meanwhile, or that the host failed.
+// meanwhile, or that the host failed. A sandbox that the failure itself ended
+// is a failure of the host.
 func (s *Service) transitFailed(ctx context.Context, host Host, row Sandbox, cause error) error {
 	now, err := s.settleNow(ctx, host, row)
-	if err == nil && (now.StopReason == sandbox.ReasonDestroyed || now.StopReason == sandbox.ReasonExpired) {
+	ended := now.State == sandbox.Stopping || now.StopReason == sandbox.ReasonDestroyed ||
+		now.StopReason == sandbox.ReasonExpired || over(now) && stateForbids(cause)
+	if err == nil && ended {
 		return wrongState(now, row.State.Status())
+	}
+	if err != nil && stateForbids(cause) {
+		return withCleanup(s.orEnded(ctx, row, hostFault(cause)), err)
 	}
 	return withCleanup(hostFault(cause), err)
 }

@@ -113,7 +113,7 @@ func TestPauseOfLostVM(t *testing.T) {
 	row := b.create()
 	b.host.forget(row.ID)
 	_, err := b.Pause(t.Context(), row.ID)
-	wantFault(t, err, fault.HostFailed, "sandbox_not_found")
+	wantFault(t, err, fault.WrongState, "sandbox_ended")
 	b.want(row.ID, sandbox.Stopped, sandbox.ReasonHostLost, "")
 }
 

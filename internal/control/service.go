@@ -86,7 +86,7 @@ func wrongState(row Sandbox, want sandbox.Status) error {
 		if row.StopReason != "" {
 			why += ": " + string(row.StopReason)
 		}
-		return fault.New(fault.WrongState, "sandbox_ended", "the sandbox has ended (%s)", why)
+		return fault.New(fault.WrongState, ReasonEnded, "the sandbox has ended (%s)", why)
 	}
 	return fault.New(fault.WrongState, "sandbox_not_"+string(want),
 		"the sandbox is %s; it must be %s for this", row.State, want)

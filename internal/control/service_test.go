@@ -298,7 +298,7 @@ func TestDestroyDuringCreate(t *testing.T) {
 	}
 	b.want(row.ID, sandbox.Stopped, sandbox.ReasonDestroyed, "")
 	close(g.open) // and now the host boots it after all
-	wantFault(t, <-created, fault.WrongState, "sandbox_destroyed")
+	wantFault(t, <-created, fault.WrongState, "sandbox_ended")
 	b.want(row.ID, sandbox.Stopped, sandbox.ReasonDestroyed, "")
 }
 

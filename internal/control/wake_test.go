@@ -228,7 +228,7 @@ func TestUseOfWhatTheHostPaused(t *testing.T) {
 		b.host.put(control.View{Ref: row.Ref(), Spec: row.Spec, State: control.ViewPaused})
 		return fault.New(fault.WrongState, "sandbox_paused", "paused while the command ran")
 	})
-	wantFault(t, b.uses()["exec"](row.ID), fault.WrongState, "sandbox_not_running")
+	wantFault(t, b.uses()["exec"](row.ID), fault.WrongState, "sandbox_paused")
 	if got := b.host.count["exec"]; got != 2 { // refused and done above; the one that began is not counted
 		t.Errorf("%d commands reached the host, want 2: one that had begun was begun again", got)
 	}
@@ -240,7 +240,7 @@ func TestUploadIsNotSentTwice(t *testing.T) {
 	row := b.createWith(sandbox.Spec{AutoResume: true})
 	b.host.eager = true
 	b.host.put(control.View{Ref: row.Ref(), Spec: row.Spec, State: control.ViewPaused})
-	wantFault(t, b.uses()["write"](row.ID), fault.WrongState, "sandbox_not_running")
+	wantFault(t, b.uses()["write"](row.ID), fault.WrongState, "sandbox_paused")
 	b.want(row.ID, sandbox.Running, "", control.ViewRunning)
 	if got := b.host.count["write"]; got != 1 {
 		t.Errorf("the host was asked %d times, want 1", got)

@@ -84,7 +84,7 @@ func testDeleteDuringCreate(t *testing.T, s *server) {
 	created := createMarked(t, s.Client, t.Name())
 	id := pending(t, s.Client, t.Name())
 	check(t, s.Destroy(t.Context(), id))
-	wantFailure(t, <-created, 409, "sandbox_destroyed")
+	wantFailure(t, <-created, 409, "sandbox_ended")
 	wantEnd(t, s, id, "destroyed")
 }
 
