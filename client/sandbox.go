@@ -56,7 +56,7 @@ type Sandbox struct {
 	ParentID   *string `json:"parent_id"`
 	// Source is how it was made: "pool", "restore" or "fork".
 	Source *string `json:"source"`
-	// Hygiene is nil until it has run.
+	// Hygiene is nil until it has run, and in lists.
 	Hygiene *Hygiene `json:"hygiene"`
 	Clocks  Clocks   `json:"clocks"`
 }

@@ -32,7 +32,7 @@ func snapshotRow(row Sandbox, kind SnapshotKind) Snapshot {
 // CreateSnapshot implements Snapshots. The row is written, and the quota
 // checked, before the host is called.
 func (s *Service) CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnapshot) (Snapshot, error) {
-	if err := validateSnapshotName(n.Name); err != nil {
+	if err := ValidateSnapshotName(n.Name); err != nil {
 		return Snapshot{}, err
 	}
 	if err := ValidateMetadata(n.Metadata); err != nil {
@@ -93,11 +93,7 @@ func (s *Service) GetSnapshot(ctx context.Context, id sandbox.SnapshotID) (Snaps
 
 // ListSnapshots implements Snapshots.
 func (s *Service) ListSnapshots(ctx context.Context, f SnapshotFilter) ([]Snapshot, string, error) {
-	rows, next, err := s.store.ListSnapshots(ctx, f)
-	if err == nil && len(rows) == 0 && f.SandboxID != "" {
-		_, err = s.store.Get(ctx, f.SandboxID)
-	}
-	return rows, next, err
+	return s.store.ListSnapshots(ctx, f)
 }
 
 // DeleteSnapshot implements Snapshots. When the host fails the row stays
@@ -189,7 +185,8 @@ func snapshotNotReady(row Snapshot) error {
 	return fault.New(fault.WrongState, "snapshot_not_ready", "the snapshot is %s; it must be ready for this", row.Status)
 }
 
-func validateSnapshotName(name string) error {
+// ValidateSnapshotName checks the name of a snapshot, which may be empty.
+func ValidateSnapshotName(name string) error {
 	if !utf8.ValidString(name) || utf8.RuneCountInString(name) > MaxSnapshotName ||
 		slices.ContainsFunc([]rune(name), unicode.IsControl) {
 		return fault.New(fault.Invalid, "invalid_name",

@@ -155,7 +155,7 @@ type Snapshots interface {
 	CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnapshot) (Snapshot, error)
 	GetSnapshot(ctx context.Context, id sandbox.SnapshotID) (Snapshot, error)
 	// ListSnapshots returns newest first, and the cursor of the next page or
-	// "". A sandbox that is named, has no row and no snapshot is NotFound.
+	// "".
 	ListSnapshots(ctx context.Context, f SnapshotFilter) ([]Snapshot, string, error)
 	// DeleteSnapshot refuses a snapshot that is a template with WrongState.
 	DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) error

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
@@ -191,6 +192,9 @@ func ValidateGuestPath(path string) error {
 		return fault.New(fault.Invalid, "invalid_path", "path is required")
 	case strings.ContainsRune(path, 0):
 		return fault.New(fault.Invalid, "invalid_path", "path must not hold NUL")
+	case !utf8.ValidString(path):
+		return fault.New(fault.Invalid, "invalid_path",
+			"path must be UTF-8; reach a file with another name by a command, such as sh -c 'cat \"$(printf \"/tmp/a\\377\")\"'")
 	case path[0] != '/':
 		return fault.New(fault.Invalid, "invalid_path", "path must be absolute: it must start with '/'")
 	case len(path) > MaxPathLen:

@@ -71,6 +71,17 @@ func readExec(w http.ResponseWriter, r *http.Request) (control.Exec, error) {
 	return e, validateExec(e)
 }
 
+// hintCommandLine makes the error of a command that was not found say what to
+// do, if the command looks like a line for a shell.
+func hintCommandLine(e control.Exec, err error) error {
+	if fault.ReasonOf(err) != "command_not_found" || len(e.Args) > 0 || !strings.ContainsAny(e.Cmd, " \t\n|&;<>$") {
+		return err
+	}
+	return fault.Wrap(err, fault.KindOf(err), "command_not_found",
+		"there is no program of this name: cmd is one program and no command line; "+
+			`give its arguments in args, as {"cmd":"ls","args":["-la","/"]}, or ask for a shell: {"cmd":"sh","args":["-c","ls -la /"]}`)
+}
+
 func decodeStdin(stdin, encoding string) ([]byte, error) {
 	switch {
 	case encoding == "base64":

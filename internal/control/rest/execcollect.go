@@ -49,6 +49,7 @@ func (s *server) collectExec(w http.ResponseWriter, r *http.Request, id sandbox.
 	begin := time.Now()
 	result, err := s.Sandboxes.Exec(r.Context(), id, e, sink)
 	if err != nil {
+		err = hintCommandLine(e, err)
 		var partial *output
 		if fault.ReasonOf(err) == reasonExecTimeout {
 			partial = sink.output(time.Since(begin))

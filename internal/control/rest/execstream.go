@@ -39,6 +39,9 @@ func (s *server) streamExec(w http.ResponseWriter, r *http.Request, id sandbox.I
 	sink := newEventWriter(w, s.StallTimeout)
 	defer sink.pace.end()
 	result, err := s.Sandboxes.Exec(r.Context(), id, e, sink)
+	if err != nil {
+		err = hintCommandLine(e, err)
+	}
 	switch {
 	case err == nil:
 		err = sink.finish(exitEvent{"exit", result.ExitCode, nullable(result.Signal), result.Duration.Milliseconds()})

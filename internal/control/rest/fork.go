@@ -53,7 +53,7 @@ func (s *server) forkSandbox(w http.ResponseWriter, r *http.Request) {
 func readFork(w http.ResponseWriter, r *http.Request) (control.Fork, error) {
 	f := control.Fork{Count: 1}
 	var clocks clockFields
-	err := readJSON(w, r, fields{
+	err := readOptionalJSON(w, r, fields{
 		"count":        &f.Count,
 		"env":          &f.Env,
 		"metadata":     &f.Metadata,

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"mime"
@@ -13,16 +14,22 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// form is a multipart form (RFC 7578) that is read as it comes: the fields
-// first, then the file, which is left to the caller.
+// maxSpool is the largest file, in bytes, that may come before the fields that
+// say where it goes: so much of it is kept in memory until they are there.
+const maxSpool = 1 << 20
+
+// form is a multipart form (RFC 7578) that is read as it comes. A small file is
+// read whole, so that fields may follow it; a larger one is left to the caller
+// from its beginning on.
 type form struct {
 	target control.WriteFile
 	file   io.Reader
-	parts  *multipart.Reader
+	// parts is what follows the file; nil when all of the form has been read.
+	parts *multipart.Reader
 }
 
-// openForm reads the fields that come before the file. Query parameters q
-// count as fields, for clients that cannot order theirs.
+// openForm reads the form up to a file that is larger than maxSpool, or to its
+// end. Query parameters q count as fields, for clients that cannot order theirs.
 func openForm(h http.Header, body io.Reader, q url.Values) (*form, error) {
 	typ, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	if err != nil || typ != "multipart/form-data" {
@@ -37,33 +44,71 @@ func openForm(h http.Header, body io.Reader, q url.Values) (*form, error) {
 		return nil, err
 	}
 	parts := multipart.NewReader(body, params["boundary"])
+	f := &form{}
 	for {
 		part, err := parts.NextPart()
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil, fault.New(fault.Invalid, "missing_file", "the form has no field file")
+			return f.finish(t)
 		case err != nil:
 			return nil, invalidForm(err)
-		case part.FormName() == "file":
-			return startFile(t, part, parts)
+		case part.FormName() != "file":
+			err = readFormField(&t, part)
+		case f.file != nil:
+			err = fault.New(fault.Invalid, "duplicate_field", "file is given twice")
+		default:
+			err = f.take(part)
 		}
-		if err := readFormField(&t, part); err != nil {
+		if err != nil {
 			return nil, err
+		}
+		if f.parts = nil; f.file != nil && !f.whole() {
+			f.parts = parts
+			return f.finish(t)
 		}
 	}
 }
 
-// startFile returns the form with everything known that may be known.
-func startFile(t target, part *multipart.Part, parts *multipart.Reader) (*form, error) {
-	if !t.given["path"] {
+// spooled is a file that has been read whole.
+type spooled struct{ *bytes.Reader }
+
+// whole reports whether the file has been read whole.
+func (f *form) whole() bool {
+	_, ok := f.file.(spooled)
+	return ok
+}
+
+// take reads the file's beginning: all of it, if it is not larger than maxSpool.
+func (f *form) take(part *multipart.Part) error {
+	var head bytes.Buffer
+	n, err := io.CopyN(&head, part, maxSpool+1)
+	switch {
+	case errors.Is(err, io.EOF):
+		f.file = spooled{bytes.NewReader(head.Bytes())}
+		return nil
+	case err != nil:
+		return uploadIncomplete(err)
+	case n <= maxSpool:
+		return uploadIncomplete(io.ErrUnexpectedEOF)
+	}
+	f.file = io.MultiReader(&head, part)
+	return nil
+}
+
+// finish returns f with everything known that may be known.
+func (f *form) finish(t target) (*form, error) {
+	switch {
+	case f.file == nil:
+		return nil, fault.New(fault.Invalid, "missing_file", "the form has no field file")
+	case !t.given["path"] && f.parts != nil:
 		return nil, fault.New(fault.Invalid, "missing_path",
-			"path is required, before file in the form or as a query parameter: the file is not kept until it is known where it goes")
+			"a file larger than %d bytes must come after path in the form, or with path as a query parameter: it is not kept until it is known where it goes", maxSpool)
+	case !t.given["path"]:
+		return nil, fault.New(fault.Invalid, "missing_path", "path is required, in the form or as a query parameter")
 	}
-	where, err := t.validate()
-	if err != nil {
-		return nil, err
-	}
-	return &form{target: where, file: part, parts: parts}, nil
+	var err error
+	f.target, err = t.validate()
+	return f, err
 }
 
 // readFormField reads one small field into t.
@@ -75,8 +120,11 @@ func readFormField(t *target, part *multipart.Part) error {
 	return t.set(part.FormName(), string(value))
 }
 
-// end checks that nothing follows the file: a field would come too late.
+// end checks that nothing follows a large file: a field would come too late.
 func (f *form) end() error {
+	if f.parts == nil {
+		return nil
+	}
 	part, err := f.parts.NextPart()
 	switch {
 	case errors.Is(err, io.EOF):
@@ -85,7 +133,7 @@ func (f *form) end() error {
 		return uploadIncomplete(err)
 	default:
 		return fault.New(fault.Invalid, "field_after_file",
-			"the form field %q comes after file: fields must come before it, or as query parameters; nothing was written", part.FormName())
+			"the form field %q comes after a file larger than a mebibyte: fields must come before it, or as query parameters; nothing was written", part.FormName())
 	}
 }
 

@@ -45,9 +45,23 @@ func writeHeader(w http.ResponseWriter, status int) {
 // if the field is there, a **string, **int or **bool, which is set then.
 type fields map[string]any
 
-// readJSON reads the request's body, one JSON object, into f. An empty body is
-// {}. Fields that are absent keep the values they have.
+// readJSON reads the request's body, one JSON object, into f. Fields that are
+// absent keep the values they have. A missing body is refused.
 func readJSON(w http.ResponseWriter, r *http.Request, f fields) error {
+	return readBody(w, r, f, func() error {
+		return fault.New(fault.Invalid, "missing_body", "a JSON object is required as the body; {} is the least")
+	})
+}
+
+// readOptionalJSON is readJSON for operations without a required field, where a
+// missing body is {}.
+func readOptionalJSON(w http.ResponseWriter, r *http.Request, f fields) error {
+	return readBody(w, r, f, func() error { return nil })
+}
+
+// readBody reads the body into f, or returns what missing returns if there is
+// none.
+func readBody(w http.ResponseWriter, r *http.Request, f fields, missing func() error) error {
 	if err := checkMediaType(r.Header, "application/json"); err != nil {
 		return err
 	}
@@ -61,6 +75,9 @@ func readJSON(w http.ResponseWriter, r *http.Request, f fields) error {
 	}
 	if err != nil {
 		return fault.Wrap(err, fault.Invalid, "body_incomplete", "the body did not arrive whole")
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return missing()
 	}
 	return decodeObject(body, f)
 }
@@ -81,9 +98,19 @@ func checkMediaType(h http.Header, want string) error {
 	charset := params["charset"]
 	if err != nil || typ != want || (charset != "" && !strings.EqualFold(charset, "utf-8")) {
 		return withStatus(http.StatusUnsupportedMediaType,
-			fault.Wrap(err, fault.Invalid, "unsupported_media_type", "Content-Type must be %s", want))
+			fault.Wrap(err, fault.Invalid, "unsupported_media_type",
+				"the Content-Type is %s and must be %s: send the header Content-Type: %[2]s", quoted(given[0]), want))
 	}
 	return nil
+}
+
+// quoted is what a header said, short and without control characters.
+func quoted(header string) string {
+	const most = 64
+	if len(header) > most {
+		header = header[:most]
+	}
+	return strconv.Quote(header)
 }
 
 func checkEncoding(h http.Header) error {
@@ -99,11 +126,12 @@ func checkEncoding(h http.Header) error {
 // an Invalid fault that names the field. encoding/json alone lets all of these
 // pass.
 func decodeObject(body []byte, f fields) error {
-	if len(bytes.TrimSpace(body)) == 0 {
-		return nil
-	}
 	if !utf8.Valid(body) {
 		return fault.New(fault.Invalid, "invalid_json", "the body is not UTF-8")
+	}
+	if half := loneSurrogate(body); half != "" {
+		return fault.New(fault.Invalid, "invalid_json",
+			"the body holds %s, half of a surrogate pair: a character beyond U+FFFF needs both halves", half)
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	err := walkObject(dec, "the body", "", func(name string, raw json.RawMessage) error {

@@ -55,8 +55,9 @@ func (w *world) logLine(id string) map[string]any {
 func TestAccessLog(t *testing.T) {
 	w, path := execWorld(t)
 	w.fake.exec = says(control.ExecResult{}, nil, "1:output-secret")
-	a := w.want(w.call("POST", path+"?q=query-secret", `{"cmd":"cmd-secret","env":{"TOKEN":"env-secret"},"stdin":"stdin-secret"}`,
+	a := w.want(w.call("POST", path, `{"cmd":"cmd-secret","env":{"TOKEN":"env-secret"},"stdin":"stdin-secret"}`,
 		"Authorization: Bearer key-secret"), http.StatusOK)
+	w.want(w.call("GET", "/v1/sandboxes?status=query-secret", "", "Authorization: Bearer key-secret"), http.StatusBadRequest)
 	line := w.logLine(a.Header.Get("X-Request-Id"))
 	for key, want := range map[string]any{
 		"method": "POST", "route": "/v1/sandboxes/{id}/exec", "status": 200.0, "level": "INFO", "sandbox": string(w.fake.rows[0].ID),

@@ -1,11 +1,12 @@
 package rest
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -16,6 +17,33 @@ const (
 	maxListLimit = 1000
 	maxCursor    = 512
 )
+
+// query lets requests pass to next whose query string has only parameters that
+// are known. A name that ends in '*' stands for all that begin so. A parameter
+// that is mistyped would otherwise be a filter or an owner that is lost.
+func (s *server) query(next http.HandlerFunc, known ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		q, err := readQuery(r)
+		for name := range q {
+			if err == nil && !knownParam(name, known) {
+				err = fault.New(fault.Invalid, "unknown_parameter", "unknown query parameter %q; this operation takes %s",
+					name, cmp.Or(strings.Join(known, ", "), "none"))
+			}
+		}
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		next(w, r)
+	}
+}
+
+func knownParam(name string, known []string) bool {
+	return slices.ContainsFunc(known, func(k string) bool {
+		prefix, open := strings.CutSuffix(k, "*")
+		return name == k || open && strings.HasPrefix(name, prefix)
+	})
+}
 
 // readQuery parses the query string. net/url's own Query drops what it cannot
 // read, and with it a filter.
@@ -117,8 +145,11 @@ func readSnapshotFilter(r *http.Request) (control.SnapshotFilter, error) {
 	if f.Name, err = one(q, "name"); err != nil {
 		return f, err
 	}
-	if len(f.Name) > 4*control.MaxSnapshotName || strings.ContainsRune(f.Name, 0) || !utf8.ValidString(f.Name) {
-		return f, fault.New(fault.Invalid, "invalid_name", "name is not one that a snapshot can have")
+	if q.Has("name") && f.Name == "" {
+		return f, fault.New(fault.Invalid, "invalid_name", "name must not be empty; leave it out for all snapshots")
+	}
+	if err := control.ValidateSnapshotName(f.Name); err != nil {
+		return f, err
 	}
 	f.Limit, f.Cursor, err = pageIn(q)
 	return f, err

@@ -14,7 +14,7 @@ import (
 // they read as in the OpenAPI document.
 func (s *server) routes() *chi.Mux {
 	r := chi.NewRouter()
-	r.Use(s.observe, s.recover, middleware.GetHead)
+	r.Use(s.observe, s.recover, stripSlash, middleware.GetHead)
 	r.NotFound(s.routeNotFound)
 	r.MethodNotAllowed(s.methodNotAllowed(r))
 
@@ -27,31 +27,58 @@ func (s *server) routes() *chi.Mux {
 
 	r.Group(func(r chi.Router) {
 		r.Use(s.access)
-		r.Post("/v1/sandboxes", s.createSandbox)
-		r.Get("/v1/sandboxes", s.listSandboxes)
-		r.Get("/v1/sandboxes/{id}", s.getSandbox)
-		r.Delete("/v1/sandboxes/{id}", s.destroySandbox)
-		r.Post("/v1/sandboxes/{id}/pause", s.pauseSandbox)
-		r.Post("/v1/sandboxes/{id}/resume", s.resumeSandbox)
-		r.Post("/v1/sandboxes/{id}/exec", s.execCommand)
-		r.Post("/v1/sandboxes/{id}/files/write", s.uploadFile)
-		r.Post("/v1/sandboxes/{id}/files/read", s.downloadFile)
-		r.Put("/v1/sandboxes/{id}/files", s.putFile)
-		r.Get("/v1/sandboxes/{id}/files", s.getFile)
-		r.Get("/v1/sandboxes/{id}/timeout", s.getTimeout)
-		r.Patch("/v1/sandboxes/{id}/timeout", s.setTimeout)
-		r.Post("/v1/sandboxes/{id}/fork", s.forkSandbox)
-		r.Post("/v1/sandboxes/{id}/snapshots", s.createSnapshot)
-		r.Get("/v1/sandboxes/{id}/snapshots", s.listSandboxSnapshots)
-		r.Get("/v1/snapshots", s.listSnapshots)
-		r.Get("/v1/snapshots/{id}", s.getSnapshot)
-		r.Delete("/v1/snapshots/{id}", s.deleteSnapshot)
-		r.Post("/v1/snapshots/{id}/template", s.setTemplate)
-		r.Delete("/v1/snapshots/{id}/template", s.unsetTemplate)
-		r.Get("/v1/hosts", s.listHosts)
-		r.Post("/v1/gc", s.collectGarbage)
+		r.Post("/v1/sandboxes", s.query(s.createSandbox))
+		r.Get("/v1/sandboxes", s.query(s.listSandboxes, "status", "template", "name", metadataParam+"*", "limit", "cursor"))
+		r.Get("/v1/sandboxes/{id}", s.query(s.getSandbox))
+		r.Delete("/v1/sandboxes/{id}", s.query(s.destroySandbox))
+		r.Post("/v1/sandboxes/{id}/pause", s.query(s.pauseSandbox))
+		r.Post("/v1/sandboxes/{id}/resume", s.query(s.resumeSandbox))
+		r.Post("/v1/sandboxes/{id}/exec", s.query(s.execCommand))
+		r.Post("/v1/sandboxes/{id}/files/write", s.query(s.uploadFile, "path", "mode", "user"))
+		r.Post("/v1/sandboxes/{id}/files/read", s.query(s.downloadFile))
+		r.Put("/v1/sandboxes/{id}/files", s.query(s.putFile, "path", "mode", "user"))
+		r.Get("/v1/sandboxes/{id}/files", s.query(s.getFile, "path", "user"))
+		r.Get("/v1/sandboxes/{id}/timeout", s.query(s.getTimeout))
+		r.Patch("/v1/sandboxes/{id}/timeout", s.query(s.setTimeout))
+		r.Post("/v1/sandboxes/{id}/fork", s.query(s.forkSandbox))
+		r.Post("/v1/sandboxes/{id}/snapshots", s.query(s.createSnapshot))
+		r.Get("/v1/sandboxes/{id}/snapshots", s.query(s.listSandboxSnapshots, "limit", "cursor"))
+		r.Get("/v1/snapshots", s.query(s.listSnapshots, "sandbox_id", "name", "limit", "cursor"))
+		r.Get("/v1/snapshots/{id}", s.query(s.getSnapshot))
+		r.Delete("/v1/snapshots/{id}", s.query(s.deleteSnapshot))
+		r.Post("/v1/snapshots/{id}/template", s.query(s.setTemplate))
+		r.Delete("/v1/snapshots/{id}/template", s.query(s.unsetTemplate))
+		r.Get("/v1/hosts", s.query(s.listHosts))
+		r.Post("/v1/gc", s.query(s.collectGarbage))
 	})
 	return r
+}
+
+// routedPath returns the path by which chi routes r.
+func routedPath(r *http.Request) string {
+	if r.URL.RawPath != "" {
+		return r.URL.RawPath
+	}
+	return r.URL.Path
+}
+
+// withoutSlash returns path without one slash at its end, if it is of /v1.
+func withoutSlash(path string) string {
+	if strings.HasPrefix(path, "/v1/") {
+		return strings.TrimSuffix(path, "/")
+	}
+	return path
+}
+
+// stripSlash has a path of /v1 with a slash at its end mean the path without:
+// a redirect would lose the body of a POST with many clients.
+func stripSlash(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if rc := chi.RouteContext(r.Context()); rc != nil {
+			rc.RoutePath = withoutSlash(routedPath(r))
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (s *server) routeNotFound(w http.ResponseWriter, r *http.Request) {
@@ -78,10 +105,7 @@ func (s *server) methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 }
 
 func allowedMethods(routes chi.Routes, r *http.Request) []string {
-	path := r.URL.RawPath // as chi routes
-	if path == "" {
-		path = r.URL.Path
-	}
+	path := withoutSlash(routedPath(r))
 	var allowed []string
 	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		if !routes.Match(chi.NewRouteContext(), m, path) {

@@ -160,9 +160,9 @@ func (s *server) listSandboxes(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	linkNext(w, r, next)
-	out := make([]sandboxJSON, len(list))
+	out := make([]listedJSON, len(list))
 	for i, sb := range list {
-		out[i] = sandboxOf(sb)
+		out[i] = listedJSON{sandboxJSON: sandboxOf(sb)}
 	}
 	writeJSON(w, http.StatusOK, out)
 }

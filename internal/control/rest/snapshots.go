@@ -56,7 +56,7 @@ func (s *server) createSnapshot(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var n control.NewSnapshot
-	if err := readJSON(w, r, fields{"name": &n.Name, "metadata": &n.Metadata}); err != nil {
+	if err := readOptionalJSON(w, r, fields{"name": &n.Name, "metadata": &n.Metadata}); err != nil {
 		s.fail(w, r, err)
 		return
 	}
@@ -75,7 +75,7 @@ func (s *server) listSnapshots(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	s.answerSnapshots(w, r, f)
+	s.answerSnapshots(w, r, f, func() error { return nil })
 }
 
 func (s *server) listSandboxSnapshots(w http.ResponseWriter, r *http.Request) {
@@ -94,11 +94,19 @@ func (s *server) listSandboxSnapshots(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	s.answerSnapshots(w, r, f)
+	s.answerSnapshots(w, r, f, func() error {
+		_, err := s.Sandboxes.Get(r.Context(), id)
+		return err
+	})
 }
 
-func (s *server) answerSnapshots(w http.ResponseWriter, r *http.Request, f control.SnapshotFilter) {
+// answerSnapshots sends a list of snapshots. empty says what is wrong if there
+// is none at all.
+func (s *server) answerSnapshots(w http.ResponseWriter, r *http.Request, f control.SnapshotFilter, empty func() error) {
 	list, next, err := s.Sandboxes.ListSnapshots(r.Context(), f)
+	if err == nil && len(list) == 0 {
+		err = empty()
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return

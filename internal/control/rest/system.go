@@ -53,7 +53,7 @@ type garbageItemJSON struct {
 // collectGarbage only tells what could go, unless a dry run is not wanted.
 func (s *server) collectGarbage(w http.ResponseWriter, r *http.Request) {
 	dryRun := true
-	if err := readJSON(w, r, fields{"dry_run": &dryRun}); err != nil {
+	if err := readOptionalJSON(w, r, fields{"dry_run": &dryRun}); err != nil {
 		s.fail(w, r, err)
 		return
 	}

@@ -40,6 +40,14 @@ type sandboxJSON struct {
 	Clocks       clocksJSON        `json:"clocks"`
 }
 
+// listedJSON is a Sandbox in a list, without what only the answer for one
+// sandbox has.
+type listedJSON struct {
+	sandboxJSON
+	// Hygiene hides the embedded field and is always absent.
+	Hygiene *struct{} `json:"hygiene,omitempty"`
+}
+
 // sandboxOf leaves out what is not the user's: the generation, and the
 // environment, whose values are secrets. The isolation shown is what the
 // sandbox has, not what was asked for.
