@@ -16,6 +16,12 @@ import (
 
 const impatient = 300 * time.Millisecond
 
+// patient bounds a connection that must be made. The first packets through a
+// new veth pair may be lost: when both ends have the same index in their
+// namespaces, the kernel starts the second end's queue up to a second later
+// (net/core/link_watch.c), and TCP repeats its SYN only after another second.
+const patient = 30 * time.Second
+
 func TestSlotIsMadeAndGone(t *testing.T) {
 	needRoot(t)
 	host := newSpace(t)
@@ -109,7 +115,7 @@ func TestDialHonoursItsContext(t *testing.T) {
 	if _, err := s.Dial(ctx, 80); !fault.Is(err, fault.Timeout) {
 		t.Fatalf("dial to a silent guest: %v", err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > patient {
 		t.Fatalf("gave up after %v", took)
 	}
 	ctx, cancel = context.WithCancel(t.Context())
@@ -133,7 +139,7 @@ func TestHostReachesGuestThroughHostIP(t *testing.T) {
 	for _, port := range agentPorts {
 		guest.listen(port)
 	}
-	got, err := host.ask(s.HostIP.String()+":8080", 5*time.Second)
+	got, err := host.ask(s.HostIP.String()+":8080", patient)
 	if err != nil || got != s.hostEnd.String() {
 		t.Fatalf("guest saw %q (%v), want %v", got, err, s.hostEnd)
 	}
@@ -161,22 +167,18 @@ func TestEgressPolicy(t *testing.T) {
 	s := acquire(t, p, "one")
 	guest := newGuest(t, s)
 
-	for _, a := range append(open, "203.0.113.9") {
-		got, err := guest.ask(a+":80", impatient)
-		if a == "203.0.113.9" {
-			if err == nil {
-				t.Error("a host in the host's own network was reached")
-			}
-			continue
-		}
+	for _, a := range open {
+		got, err := guest.ask(a+":80", patient)
 		if err != nil || got != "203.0.113.2" {
 			t.Errorf("%s: saw %q (%v), want the host's address", a, got, err)
 		}
 	}
-	if _, err := guest.ask(resolver+":53", 5*time.Second); err != nil {
+	if _, err := guest.ask(resolver+":53", patient); err != nil {
 		t.Errorf("the nameserver cannot be asked: %v", err)
 	}
-	closed = append(closed, "203.0.113.1", "203.0.113.2", s.hostEnd.String(), s.HostIP.String(), GatewayIP.String())
+	// The gateway, a neighbour and the host itself in the host's own network,
+	// and every address of the host's that belongs to sandboxes.
+	closed = append(closed, "203.0.113.1", "203.0.113.9", "203.0.113.2", s.hostEnd.String(), s.HostIP.String(), GatewayIP.String())
 	for _, a := range closed {
 		if _, err := guest.ask(a+":80", impatient); err == nil {
 			t.Errorf("%s was reached", a)
@@ -195,7 +197,7 @@ func TestSpoofedSourceIsDropped(t *testing.T) {
 	p := host.open(Config{Name: uniqueName()})
 	s := acquire(t, p, "one")
 	guest := newGuest(t, s)
-	if _, err := guest.ask("198.51.100.7:80", 5*time.Second); err != nil {
+	if _, err := guest.ask("198.51.100.7:80", patient); err != nil {
 		t.Fatalf("without spoofing: %v", err)
 	}
 	// The namespace knows the way back to the spoofed address, so that only
