@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 GO_ENV := . scripts/lib.sh && use_go &&
 TOOL := go tool -modfile=tools/go.mod
 
-DATA_DIR = $(or $(WRENN_DATA_DIR),/var/lib/wrenn)
+PREFIX ?= /usr/local
 
 VERSION = $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS = -s -w -X main.version=$(VERSION)
@@ -30,11 +30,19 @@ quickstart: ## set up, build, start a server and run Python in a sandbox
 
 .PHONY: up
 up: build ## run the server in the foreground
-	@. scripts/lib.sh && as_root bin/wrenn up --data-dir "$(DATA_DIR)"
+	@. scripts/lib.sh && as_root bin/wrenn up
+
+.PHONY: install
+install: build ## put wrenn into PATH, as $(PREFIX)/bin/wrenn (root or sudo)
+	@. scripts/lib.sh && as_root install -D -m 0755 bin/wrenn "$(PREFIX)/bin/wrenn" && say "$(PREFIX)/bin/wrenn"
+
+.PHONY: uninstall
+uninstall: ## destroy every sandbox and remove all that Wrenn has put on this machine
+	@PREFIX="$(PREFIX)" scripts/uninstall.sh
 
 .PHONY: stop
-stop: ## stop the server that quickstart started
-	@. scripts/lib.sh && as_root bin/wrenn down --data-dir "$(DATA_DIR)"
+stop: ## pause the sandboxes and stop the server that quickstart started
+	@scripts/stop.sh
 
 # The guest agent is copied only when it has changed: its time is part of
 # what the build cache of bin/wrenn goes by.
@@ -52,6 +60,10 @@ generate: ## make the generated code anew from the protocols and queries
 .PHONY: test
 test: ## set up and run every test, with real VMs and a real database
 	@scripts/test.sh
+
+.PHONY: test-fresh
+test-fresh: ## run the README in minimal Debian 12 and 13 trees (FRESH_SUITES, FRESH_USERS, FRESH_PARTS)
+	@scripts/test-fresh.sh
 
 .PHONY: test-kvm
 test-kvm: ## run the driver suite under nested hardware virtualisation (slow)

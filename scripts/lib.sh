@@ -31,12 +31,29 @@ use_go() {
 	export PATH GOTOOLCHAIN="${GOTOOLCHAIN:-auto}"
 }
 
-# as_root runs a command as root.
+# carried lists, with commas between them, the exported variables that a command
+# run as root must see: the user's settings of Wrenn, the database, the proxies,
+# and where Go modules and certificates come from.
+carried() {
+	local name names=''
+	for name in $(compgen -e); do
+		case $name in
+		WRENN_* | BENCH_* | FRESH_* | DATABASE_URL | *_proxy | *_PROXY | GOPROXY | GOSUMDB | GONOSUMDB | GONOPROXY | \
+			GOPRIVATE | GOINSECURE | GOTOOLCHAIN | SSL_CERT_FILE | SSL_CERT_DIR) names+=,$name ;;
+		esac
+	done
+	printf '%s\n' "${names#,}"
+}
+
+# as_root runs a command as root, with the variables that "carried" names:
+# sudo alone would drop them.
 as_root() {
+	local keep
 	if [ "$(id -u)" = 0 ]; then
 		"$@"
 	elif command -v sudo >/dev/null; then
-		sudo "$@"
+		keep=$(carried)
+		sudo ${keep:+"--preserve-env=$keep"} "$@"
 	else
 		die "this needs root and sudo is not installed: run the command as root"
 	fi
@@ -47,6 +64,30 @@ die() {
 	printf '%s: %s\n' "$(basename "$0")" "$*" >&2
 	exit 1
 }
+
+# quoted prints a word as a shell would have to read it.
+quoted() { printf '%q\n' "$1"; }
+
+# with_progress WHAT COMMAND... runs a command and, while that takes long, says
+# every 10 s what it is about. It returns the command's exit code.
+with_progress() {
+	local what=$1 status=0 ticker clock
+	shift
+	exec {clock}<> <(:) # nothing is ever written there: reading it is a pause without a process
+	(
+		began=$SECONDS
+		while ! read -r -t 10 -u "$clock"; do say "  $what: $((SECONDS - began)) s so far" >&2; done
+	) &
+	ticker=$!
+	"$@" || status=$?
+	kill "$ticker" 2>/dev/null || true
+	wait "$ticker" 2>/dev/null || true
+	exec {clock}>&-
+	return "$status"
+}
+
+# wait_until COMMAND... repeats a command until it succeeds.
+wait_until() { until "$@"; do sleep 0.1; done; }
 
 # now_ms prints the time in milliseconds; only differences mean anything.
 now_ms() { printf '%s\n' "${EPOCHREALTIME//[.,]/}" | sed 's/...$//'; }

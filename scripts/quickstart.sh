@@ -1,38 +1,50 @@
 #!/bin/bash
 # From nothing to a running sandbox on Debian 12 or 13 and Ubuntu 22.04 or
-# 24.04: installs what is missing, builds, prepares the guest's kernel and
-# template, starts a server in the background, and runs Python in a sandbox.
-# Running it again takes seconds.
+# 24.04: looks at the machine, installs what is missing, builds, prepares the
+# guest's kernel and template, starts a server in the background, and runs
+# Python in a sandbox. Running it again takes seconds.
 #
-# WRENN_DATA_DIR is where data is kept, by default /var/lib/wrenn.
+# WRENN_DATA_DIR is where data is kept, by default /var/lib/wrenn. WRENN_LISTEN
+# is the server's address, by default 127.0.0.1:8080; WRENN_URL is how it is
+# reached, where that differs. Every other WRENN_ variable that "wrenn up"
+# knows reaches the server too, and so do proxies (http_proxy, ...), GOPROXY
+# and WRENN_DEBIAN_MIRROR. WRENN_YES=1 goes on where this would stop and say
+# that memory or disk are short or that QEMU would move to another version.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
+. scripts/look.sh
 
-data=${WRENN_DATA_DIR:-/var/lib/wrenn}
-url=${WRENN_URL:-http://127.0.0.1:8080}
+default_data=/var/lib/wrenn
+data=${WRENN_DATA_DIR:-$default_data}
+[ "${data#/}" != "$data" ] || data=$PWD/$data
 log=$data/wrenn.log
 began=$(now_ms)
 
 step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-ready() { curl -fsS -m 2 -o /dev/null "$url/readyz" 2>/dev/null; }
+ready() { curl -fsS --noproxy '*' -m 2 -o /dev/null "$url/readyz" 2>/dev/null; }
 
 # start_server starts "wrenn up" apart from this terminal and returns when
-# the server is ready. If it ends instead, its last words are shown.
+# the server is ready. If it ends instead, the end of its log is shown.
 start_server() {
-	local pid
+	local pid told=$SECONDS
 	as_root mkdir -p "$data"
-	# shellcheck disable=SC2016 # the inner shell is to expand these
 	# The shell that stays as its parent must not hold this script's output open.
 	# At a terminal setsid(1) forks, unless it is told to wait: sudo, which gives
 	# its command a terminal of its own (use_pty), would end at once otherwise.
-	as_root bash -c 'exec setsid --wait bin/wrenn up --data-dir "$1" >>"$2" 2>&1' - "$data" "$log" </dev/null >/dev/null 2>&1 &
+	# shellcheck disable=SC2016 # the inner shell is to expand these
+	as_root bash -c 'exec setsid --wait bin/wrenn up --data-dir "$1" --listen "$2" >>"$3" 2>&1' - "$data" "$listen" "$log" \
+		</dev/null >/dev/null 2>&1 &
 	pid=$!
 	until ready; do
 		if [ ! -d "/proc/$pid" ] || [ $(($(now_ms) - began)) -gt 900000 ]; then
 			say "The server did not start. The end of $log:"
 			as_root tail -n 20 "$log"
-			die "see 'sudo bin/wrenn doctor' for what this machine lacks"
+			die "run 'sudo bin/wrenn doctor --data-dir $(quoted "$data")' to see what this machine lacks"
+		fi
+		if [ $((SECONDS - told)) -ge 10 ]; then
+			told=$SECONDS
+			say "  still starting: $(as_root tail -n 1 "$log" | sed -n 's/.*msg=//p' | cut -c1-100)"
 		fi
 		sleep 0.1
 	done
@@ -50,13 +62,16 @@ print(f"Python {platform.python_version()} on Linux {platform.release()}, user i
 print(f"{sum(sieve) - 2} primes below 200,000, in {time.perf_counter() - began:.3f} s")
 '
 
-step "1. What this machine lacks"
+step "1. What this machine can do and lacks"
+look_address
+look_machine
+look_port
 scripts/setup.sh
 say "nothing is missing ($(since "$began"))"
 
 step "2. Build"
 at=$(now_ms)
-make build
+with_progress "building" make build
 say "bin/wrenn ($(since "$at"))"
 
 step "3. Guest kernel and template"
@@ -66,8 +81,9 @@ say "ready ($(since "$at"))"
 
 step "4. Server"
 at=$(now_ms)
-if ready; then
-	say "one is already running at $url; 'make stop' and quickstart again to run this build"
+if [ -n "$running" ] && our_server >/dev/null; then
+	with_progress "waiting for $url" wait_until ready
+	say "one is already running at $url (process $running); 'make stop' and quickstart again to run this build"
 else
 	start_server
 	say "$url is ready ($(since "$at")); its log is $log"
@@ -75,10 +91,16 @@ fi
 
 step "5. A sandbox of its own for a small program"
 at=$(now_ms)
-bin/wrenn run --url "$url" --timing -- python3 -c "$program"
+export WRENN_URL=$url
+with_progress "the first sandbox of a kind boots, later ones are copies of it" \
+	bin/wrenn run --timing -- python3 -c "$program"
 say "created, run and destroyed ($(since "$at"))"
 
+# Commands to copy work for a server and a directory that are not the default.
+stop='make stop'
+[ "$data" = "$default_data" ] || stop="make stop WRENN_DATA_DIR=$(quoted "$data")"
 step "Done in $(since "$began"). What to try next:"
+[ -z "$custom" ] || say "  export WRENN_URL=$url      # the commands below find the server by it"
 cat <<END
   bin/wrenn create                                   # a sandbox that stays; prints its id
   bin/wrenn exec ID -- sh -c 'uname -a; ps aux'      # a command in it
@@ -93,5 +115,6 @@ cat <<END
   curl -s -X DELETE $url/v1/sandboxes/ID
 
   $url/docs                          # the API, to read and to try
-  make stop                                          # stop the server
+  $stop                                          # pause the sandboxes and stop the server
+  make install                                       # put wrenn into PATH (/usr/local/bin)
 END

@@ -5,6 +5,13 @@
 #   scripts/setup.sh          install what is missing (as root or with sudo)
 #   scripts/setup.sh --check  list what is missing and exit 1, or exit 0
 #   scripts/setup.sh --test   as the first, with what the tests need
+#
+# Debian 12 has what is wanted of QEMU and Go only in its backports, which are
+# then enabled; that is said. Where a QEMU is installed that would move to
+# another version, this stops and says so: WRENN_YES=1 goes on, WRENN_KEEP_QEMU=1
+# goes on without touching it. A machine without QEMU is never asked anything.
+#
+# What was installed is listed in /var/lib/wrenn-setup, for "make uninstall".
 set -Eeuo pipefail
 trap 'echo "setup: failed in line $LINENO" >&2' ERR
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -24,6 +31,7 @@ command -v apt-get >/dev/null || die "this needs Debian or Ubuntu; elsewhere ins
 
 # Older QEMU opens the memory file that sandboxes share for writing.
 qemu_wanted=8.2
+record=/var/lib/wrenn-setup # what set-up has changed on this machine
 backports_file=/etc/apt/sources.list.d/wrenn-backports.sources
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 # shellcheck source=/dev/null
@@ -46,7 +54,7 @@ find_missing() {
 	version=$(qemu_version)
 	if [ -z "$version" ]; then
 		missing+=(qemu-system-x86)
-	elif ! version_at_least "$version" "$qemu_wanted" && newer_qemu_exists; then
+	elif [ -z "${WRENN_KEEP_QEMU:-}" ] && ! version_at_least "$version" "$qemu_wanted" && newer_qemu_exists; then
 		missing+=(qemu-system-x86)
 		reasons+=("QEMU $version is here; $qemu_wanted or later is wanted")
 	fi
@@ -76,7 +84,8 @@ enable_backports() {
 	fi
 	mirror=$(debian_mirror)
 	[ -n "$mirror" ] || die "no source for $codename found in /etc/apt; add $codename-backports by hand and try again"
-	say "setup: enabling $codename-backports in $backports_file"
+	say "setup: adding Debian's backports to this machine's package sources, in $backports_file:"
+	say "setup: $codename itself has no QEMU $qemu_wanted and no Go that can build this. Only packages asked for come from there."
 	as_root tee "$backports_file" >/dev/null <<-END
 		# Written by Wrenn's scripts/setup.sh, for QEMU $qemu_wanted or later.
 		Types: deb
@@ -85,6 +94,7 @@ enable_backports() {
 		Components: main
 		Signed-By: $keyring
 	END
+	added=yes
 }
 
 # newest_go_package prints the package with the newest Go that can fetch the
@@ -115,7 +125,34 @@ without_cluster() {
 	return "$status"
 }
 
-apt_install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; }
+# apt_install installs packages and notes those that were not there before.
+apt_install() {
+	local before
+	before=$(installed_packages)
+	with_progress "installing packages" \
+		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+	LC_ALL=C comm -13 <(printf '%s\n' "$before") <(installed_packages) | as_root tee -a "$record/packages" >/dev/null
+}
+
+installed_packages() { dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | LC_ALL=C sort -u; }
+
+# keep_qemu stops before a QEMU that is here moves to another version, unless
+# that is wanted. Arguments are those of the apt-get install to come.
+keep_qemu() {
+	local moves
+	[ "${WRENN_YES:-}" != 1 ] || return 0
+	moves=$(LC_ALL=C apt-get install -s --no-install-recommends "$@" 2>/dev/null |
+		sed -nE 's/^Inst (qemu[^ ]*) \[([^]]*)\] \(([^ ]*) .*/  \1 from \2 to \3/p; s/^Remv ([^ ]*).*/  \1 would be removed/p')
+	[ -n "$moves" ] || return 0
+	say "setup: this machine has a QEMU already, and installing ${missing[*]} would change it:"
+	say "$moves"
+	say "setup: other virtual machines here may depend on it, so nothing was installed. Set one of"
+	say "  WRENN_YES=1        go on: install the newer version"
+	say "  WRENN_KEEP_QEMU=1  go on with QEMU as it is; before $qemu_wanted that is for one tenant only"
+	[ -z "$added" ] || as_root rm -f "$backports_file"
+	exit 1
+}
+added='' # set where this run has added backports
 
 install_missing() {
 	local package plain=() backported=()
@@ -131,6 +168,9 @@ install_missing() {
 		*) plain+=("$package") ;;
 		esac
 	done
+	[ ${#plain[@]} = 0 ] || keep_qemu "${plain[@]}"
+	[ ${#backported[@]} = 0 ] || keep_qemu -t "$codename-backports" "${backported[@]}"
+	as_root mkdir -p "$record"
 	say "setup: installing ${plain[*]}${backported[*]:+ and, from backports, ${backported[*]}}"
 	[ ${#plain[@]} = 0 ] || without_cluster apt_install "${plain[@]}"
 	[ ${#backported[@]} = 0 ] || apt_install -t "$codename-backports" "${backported[@]}"
@@ -153,7 +193,7 @@ if [ "$codename" = bookworm ] && [[ " ${missing[*]} " == *" qemu-system-x86 "* |
 	enable_backports
 fi
 say "setup: missing ${missing[*]}"
-as_root apt-get update -q
+with_progress "reading package lists" as_root apt-get update -q
 install_missing
 find_missing
 [ ${#missing[@]} = 0 ] || die "still missing after installation: ${missing[*]}"

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"syscall"
 	"time"
 
@@ -61,7 +62,7 @@ func (p program) down(ctx context.Context, cfg *downConfig) error {
 	}
 	defer up.Close()
 	left := 0
-	if !cfg.stop.leaveRunning {
+	if !cfg.stop.leaveRunning && p.agentIsThere(ctx, dirs, up) {
 		if left, err = p.drain(ctx, dirs); err != nil {
 			return err
 		}
@@ -87,25 +88,64 @@ func (p program) down(ctx context.Context, cfg *downConfig) error {
 	return p.releaseData(dirs)
 }
 
-// drain pauses the running sandboxes and returns how many could not be.
+// agentPatience is how long a wrenn up that has just been started may take until
+// its host agent can be asked to pause sandboxes.
+const agentPatience = 30 * time.Second
+
+// agentIsThere waits until the host agent of up accepts calls. It returns false
+// if up ends before, or takes too long, as when it prepares images: then the
+// sandboxes of an earlier wrenn up, if there are any, are left as they are.
+func (p program) agentIsThere(ctx context.Context, dirs layout, up *daemon.Process) bool {
+	for deadline, told := time.Now().Add(agentPatience), false; ; {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", dirs.agentSocket())
+		if err == nil {
+			_ = conn.Close()
+			return true
+		}
+		if !told {
+			p.say("waiting for the host agent, which is starting")
+			told = true
+		}
+		pause, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		ended := up.Wait(pause) == nil
+		cancel()
+		if ended || ctx.Err() != nil {
+			return false
+		}
+		if time.Now().After(deadline) {
+			p.say("the host agent is not ready after %s: sandboxes are not paused, and those that run go on running", agentPatience)
+			return false
+		}
+	}
+}
+
+// drain pauses the running sandboxes, says what became of each, and returns how
+// many could not be paused.
 func (p program) drain(ctx context.Context, dirs layout) (failed int, err error) {
 	agent, err := hostclient.New(dirs.agentAddress(), "")
 	if err != nil {
 		return 0, err
 	}
 	defer agent.Close()
-	p.say("pausing the running sandboxes")
+	paused := 0
 	err = agent.Drain(ctx, func(id sandbox.ID, problem string) {
 		if problem != "" {
 			failed++
 			p.say("  %s goes on running: %s", id, problem)
 			return
 		}
+		paused++
 		p.say("  %s is paused", id)
 	})
 	if err != nil && failed == 0 {
 		return 0, fault.Wrap(err, fault.HostFailed, "not_drained",
 			"the host agent cannot pause the sandboxes: `wrenn down --leave-running` stops the server without that")
+	}
+	switch {
+	case paused+failed == 0:
+		p.say("no sandbox was running; paused ones stay paused")
+	case paused > 0:
+		p.say("%d paused: memory, processes and disk are kept, and after the next start `wrenn resume ID` goes on with them", paused)
 	}
 	return failed, nil
 }

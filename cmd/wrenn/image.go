@@ -107,13 +107,18 @@ func (p program) buildImages(ctx context.Context, cfg *imageConfig) error {
 	return nil
 }
 
-// progress tells the stages of a build, each with its first detail.
+// progressEvery is how often a stage that lasts is told again.
+const progressEvery = 5 * time.Second
+
+// progress tells each stage of a build as it begins, and what a stage is at
+// whenever it has been silent for a while.
 func (p program) progress(what string) image.Progress {
-	last := ""
+	last, told := "", time.Time{}
 	return func(e image.Event) {
-		if e.Stage != last {
-			last = e.Stage
-			p.say("%s: %s %s", what, e.Stage, e.Detail)
+		if e.Stage == last && time.Since(told) < progressEvery {
+			return
 		}
+		last, told = e.Stage, time.Now()
+		p.say("%s: %s %s", what, e.Stage, e.Detail)
 	}
 }

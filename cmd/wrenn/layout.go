@@ -35,6 +35,15 @@ func (l layout) probe() string       { return filepath.Join(l.root, "host", "pro
 func (l layout) images() string      { return filepath.Join(l.root, "images") }
 func (l layout) agentSocket() string { return filepath.Join(l.root, "run", "agent.sock") }
 
+// parts lists what the data directory can consist of.
+func (l layout) parts() []string {
+	names := []string{"up.lock", "run", "host", "host.xfs", "images", "postgres", "api-key", "wrenn.log"}
+	for i, name := range names {
+		names[i] = filepath.Join(l.root, name)
+	}
+	return names
+}
+
 // name begins the names of everything on the machine that belongs to the data
 // directory: namespaces, devices, control groups. Each directory has its own,
 // so that two installations on a machine never take each other's for leftovers.

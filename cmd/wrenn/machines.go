@@ -56,6 +56,9 @@ func (a hostAgent) openInto(ctx context.Context, m *machines) error {
 	if deps.Kernel, deps.Initramfs, err = prepareImages(ctx, deps.Images, logProgress(a.log)); err != nil {
 		return err
 	}
+	if err := hostForwarding.remember(); err != nil {
+		return err
+	}
 	if deps.Network, err = network.Open(a.network(), a.log); err != nil {
 		return err
 	}

@@ -1,5 +1,5 @@
 // Command wrenn is everything that an operator or a user types: the servers
-// (up, server, agent), what looks after them (down, doctor, image, key), and
+// (up, server, agent), what looks after them (down, uninstall, doctor, image, key), and
 // the commands that use sandboxes through the REST API.
 //
 // This package reads flags and environment and puts the parts together; what
@@ -9,6 +9,7 @@ package main
 import (
 	"context"
 	"os"
+	"os/exec"
 
 	"github.com/wrenn-dev/wrenn/internal/cli"
 	"github.com/wrenn-dev/wrenn/internal/daemon"
@@ -21,9 +22,24 @@ var version = "dev"
 func main() {
 	kvmprobe.MaybeChild()
 	ctx, stop := daemon.OnSignals(context.Background(), os.Exit)
-	code := newProgram(cli.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, LookupEnv: os.LookupEnv}).Run(ctx, os.Args[1:])
+	code := newProgram(cli.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, LookupEnv: os.LookupEnv, Program: programName(os.Args[0])}).Run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
+}
+
+// programName returns how a person starts this program again, given how it was
+// started: "wrenn" only where PATH has this very file.
+func programName(started string) string {
+	self, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return started
+	}
+	if path, err := exec.LookPath("wrenn"); err == nil {
+		if st, err := os.Stat(path); err == nil && os.SameFile(st, self) {
+			return "wrenn"
+		}
+	}
+	return started
 }
 
 // newProgram returns the whole tree of commands.
@@ -33,6 +49,7 @@ func newProgram(io cli.IO) *cli.App {
 	p.addServer()
 	p.addAgent()
 	p.addDown()
+	p.addUninstall()
 	p.addDoctor()
 	p.addImage()
 	p.addKey()

@@ -65,6 +65,8 @@ func TestWrongCommandLines(t *testing.T) {
 		{args: []string{"agent", "--token", "a", "--token-file", "b"}, want: "exclude each other"},
 		{args: []string{"agent", "--token-file", "/nosuch"}, want: "/nosuch"},
 		{args: []string{"image", "build", "--template", "alpine"}, want: `no recipe for the template "alpine"`},
+		{args: []string{"uninstall", "--yes", "--data-dir", ""}, want: "--data-dir must name a directory"},
+		{args: []string{"uninstall"}, want: "say so with --yes"},
 		{args: []string{"key", "create"}, want: "create needs a NAME for the key"},
 	}
 	for _, c := range cases {
@@ -133,6 +135,32 @@ func TestKeys(t *testing.T) {
 	}
 	if got := wrenn(t, nil, "key", "revoke", "--data-dir", dir, "key_nosuch"); got.code != 1 {
 		t.Errorf("revoke of an unknown key: %+v", got)
+	}
+}
+
+// TestHintsNameTheProgramAsItWasStarted has a server that is not there: the
+// hint must be a command that exists.
+func TestHintsNameTheProgramAsItWasStarted(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	if got := programName("bin/wrenn"); got != "bin/wrenn" {
+		t.Errorf("not in PATH: got %q, want bin/wrenn", got)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, filepath.Join(os.Getenv("PATH"), "wrenn")); err != nil {
+		t.Fatal(err)
+	}
+	if got := programName("bin/wrenn"); got != "wrenn" {
+		t.Errorf("in PATH: got %q, want wrenn", got)
+	}
+	var errs bytes.Buffer
+	none := func(string) (string, bool) { return "", false }
+	io := cli.IO{In: strings.NewReader(""), Out: &errs, Err: &errs, LookupEnv: none, Program: "bin/wrenn"}
+	newProgram(io).Run(t.Context(), []string{"ls", "--url", "http://127.0.0.1:1"})
+	if !strings.Contains(errs.String(), "`bin/wrenn up`") {
+		t.Errorf("the hint without a server is %q, want `bin/wrenn up` in it", errs.String())
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,6 +29,9 @@ func (s *dataSettings) flags(f flagSet) {
 }
 
 func (s *dataSettings) validate() error {
+	if s.dataDir == "" {
+		return errors.New("--data-dir must name a directory")
+	}
 	abs, err := filepath.Abs(s.dataDir)
 	s.dataDir = abs
 	return err

@@ -27,6 +27,9 @@ type IO struct {
 	Out, Err io.Writer
 	// LookupEnv is os.LookupEnv outside tests.
 	LookupEnv func(name string) (value string, ok bool)
+	// Program is how a person at this terminal starts wrenn, such as bin/wrenn;
+	// empty is "wrenn". Messages name commands with it.
+	Program string
 }
 
 // App is the tree of commands.

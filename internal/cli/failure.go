@@ -80,10 +80,19 @@ func (a *App) report(cmd *cobra.Command, err error) int {
 func (a *App) print(f *Failure) {
 	// Messages come from elsewhere; a line break in one must not look like
 	// another message.
-	fmt.Fprintln(a.io.Err, "wrenn:", printable(strings.Join(strings.Fields(f.Error()), " ")))
+	fmt.Fprintln(a.io.Err, "wrenn:", printable(a.named(strings.Join(strings.Fields(f.Error()), " "))))
 	if f.Hint != "" {
-		fmt.Fprintln(a.io.Err, "      ", printable(f.Hint))
+		fmt.Fprintln(a.io.Err, "      ", printable(a.named(f.Hint)))
 	}
+}
+
+// named returns text with the wrenn commands in it, which stand in backquotes,
+// as they have to be typed at this terminal.
+func (a *App) named(text string) string {
+	if a.io.Program == "" {
+		return text
+	}
+	return strings.NewReplacer("`wrenn ", "`"+a.io.Program+" ", "`sudo wrenn ", "`sudo "+a.io.Program+" ").Replace(text)
 }
 
 // explain turns err into what a person needs to know.

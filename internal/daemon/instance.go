@@ -17,6 +17,13 @@ import (
 // ErrRunning says that another process holds a lock.
 var ErrRunning = errors.New("another process holds the lock")
 
+// A probe of Holder holds a lock for an instant, and a start has the lock for an
+// instant before its id is in the file. Both are waited for, for so long.
+const (
+	lockPatience = 2 * time.Second
+	lockRetry    = 5 * time.Millisecond
+)
+
 // Lock makes this process the only one that holds the file at path, and
 // records its process id there. The kernel ends the lock with the process,
 // however that ends. release ends it earlier. The error is ErrRunning when
@@ -26,11 +33,8 @@ func Lock(path string) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := lockFile(f); err != nil {
 		_ = f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = ErrRunning
-		}
 		return nil, err
 	}
 	err = f.Truncate(0)
@@ -41,8 +45,28 @@ func Lock(path string) (release func(), err error) {
 		_ = f.Close()
 		return nil, err
 	}
-	return func() { _ = f.Close() }, nil
+	return func() { _ = f.Truncate(0); _ = f.Close() }, nil
 }
+
+// lockFile takes the exclusive lock of f. A shared lock in its way is that of a
+// Holder, which ends at once.
+func lockFile(f *os.File) error {
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lockRetry) {
+		err := flock(f, syscall.LOCK_EX)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return err
+		}
+		if p := recorded(f); p != nil {
+			p.Close()
+			return ErrRunning
+		}
+		if time.Now().After(deadline) {
+			return ErrRunning
+		}
+	}
+}
+
+func flock(f *os.File, how int) error { return syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB) }
 
 // Process is another process, held by a descriptor: unlike its id, that never
 // comes to mean another one.
@@ -52,10 +76,10 @@ type Process struct {
 }
 
 // Holder returns the process that holds the lock at path, or nil if none does.
-// The caller closes it.
+// The caller closes it. It needs the right to see that process's open files.
 //
 // The id in the file alone proves nothing: the process must also have this
-// very file open while the lock is held.
+// very file open.
 func Holder(path string) (*Process, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -65,28 +89,41 @@ func Holder(path string) (*Process, error) {
 		return nil, err
 	}
 	defer f.Close()
-	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); {
-	case err == nil:
-		return nil, nil
-	case !errors.Is(err, syscall.EWOULDBLOCK):
-		return nil, err
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lockRetry) {
+		switch err := flock(f, syscall.LOCK_SH); {
+		case err == nil:
+			return nil, nil
+		case !errors.Is(err, syscall.EWOULDBLOCK):
+			return nil, err
+		}
+		if p := recorded(f); p != nil {
+			return p, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("%s is locked, but not by the process that it names, if any", path)
+		}
 	}
+}
+
+// recorded returns the process whose id is in f, if it has f open, or nil. The
+// caller closes it.
+func recorded(f *os.File) *Process {
 	raw := make([]byte, 32)
-	n, _ := f.Read(raw)
+	n, _ := f.ReadAt(raw, 0)
 	pid, err := strconv.Atoi(strings.TrimSpace(string(raw[:n])))
 	if err != nil {
-		return nil, fmt.Errorf("%s is locked and names no process", path)
+		return nil
 	}
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
-		return nil, fmt.Errorf("%s is locked, and process %d, which it names, cannot be found: %w", path, pid, err)
+		return nil
 	}
 	p := &Process{PID: pid, fd: os.NewFile(uintptr(fd), "pidfd")}
 	if !hasOpen(pid, f) {
 		p.Close()
-		return nil, fmt.Errorf("%s is locked, but not by process %d, which it names", path, pid)
+		return nil
 	}
-	return p, nil
+	return p
 }
 
 // hasOpen reports whether process pid has the file of f open.
@@ -119,13 +156,27 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return errors.Join(err, sent)
 }
 
-// Wait returns nil once the process has ended, or ctx's error.
+// Wait returns nil once the process has ended, or ctx's error. It may be called
+// again, but not by several goroutines at once.
 func (p *Process) Wait(ctx context.Context) error {
 	raw, err := p.fd.SyscallConn()
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { _ = p.fd.SetReadDeadline(time.Unix(1, 0)) })()
+	// The deadline that cut an earlier call short is not this one's.
+	if err := p.fd.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	cut := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(cut)
+		_ = p.fd.SetReadDeadline(time.Unix(1, 0))
+	})
+	defer func() {
+		if !stop() {
+			<-cut
+		}
+	}()
 	ended := false
 	err = raw.Read(func(fd uintptr) bool {
 		// A descriptor of a process becomes readable when it has ended

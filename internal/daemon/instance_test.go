@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,25 +17,30 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/daemon"
 )
 
-// lockFile makes the test binary hold the lock it names until its end.
+// lockFile makes the test binary hold the lock it names until its input ends.
 const lockFile = "WRENN_TEST_DAEMON_LOCK"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(lockFile); path != "" {
 		_, err := daemon.Lock(path)
 		fmt.Println("locked", err)
-		select {}
+		// Not "select {}": the runtime ends a process in which nothing can happen.
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
 
-func TestLockIsExclusiveAndEndsWithItsHolder(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "lock")
-	if p, err := daemon.Holder(path); p != nil || err != nil {
-		t.Fatalf("Holder of a missing file: %v, %v", p, err)
-	}
+// holdLock starts a process that holds the lock at path, and returns when it
+// does. The process ends with the test.
+func holdLock(t *testing.T, path string) *exec.Cmd {
+	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), lockFile+"="+path)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -41,9 +48,19 @@ func TestLockIsExclusiveAndEndsWithItsHolder(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = in.Close(); _ = cmd.Wait() })
 	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "locked <nil>\n" {
-		t.Fatalf("the holder says %q", line)
+		t.Fatalf("the holder says %q, want that it is locked", line)
 	}
+	return cmd
+}
+
+func TestLockIsExclusiveAndEndsWithItsHolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	if p, err := daemon.Holder(path); p != nil || err != nil {
+		t.Fatalf("Holder of a missing file: %v, %v", p, err)
+	}
+	cmd := holdLock(t, path)
 	if _, err := daemon.Lock(path); !errors.Is(err, daemon.ErrRunning) {
 		t.Errorf("a second Lock: %v, want ErrRunning", err)
 	}
@@ -60,6 +77,9 @@ func TestLockIsExclusiveAndEndsWithItsHolder(t *testing.T) {
 	if err := p.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	if err := p.Wait(t.Context()); err != nil {
+		t.Errorf("Wait after one that was cut short: got %v, want the process's end", err)
+	}
 	_ = cmd.Wait()
 
 	release, err := daemon.Lock(path)
@@ -74,16 +94,7 @@ func TestLockIsExclusiveAndEndsWithItsHolder(t *testing.T) {
 
 func TestWaitReturnsWhenTheProcessEnds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), lockFile+"="+path)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	_, _ = bufio.NewReader(out).ReadString('\n')
+	cmd := holdLock(t, path)
 	p, err := daemon.Holder(path)
 	if err != nil {
 		t.Fatal(err)
@@ -115,5 +126,37 @@ func TestHolderDoesNotTrustTheNumber(t *testing.T) {
 	}
 	if p, err := daemon.Holder(path); err == nil {
 		t.Errorf("Holder believed that process %d holds the lock", p.PID)
+	}
+}
+
+// TestAskingDoesNotRefuseAStart has several goroutines ask who holds the lock
+// while it is taken and released: whoever only asks must never make a start
+// fail, and a start under way is never taken for a fault.
+func TestAskingDoesNotRefuseAStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	ctx, stop := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer stop()
+	for range 3 {
+		asking.Go(func() {
+			for ctx.Err() == nil {
+				p, err := daemon.Holder(path)
+				if err != nil {
+					t.Errorf("Holder while the lock is taken and released: got %v, want a process or none", err)
+					return
+				}
+				if p != nil {
+					p.Close()
+				}
+			}
+		})
+	}
+	for i := range 300 {
+		release, err := daemon.Lock(path)
+		if err != nil {
+			t.Fatalf("Lock %d while others ask for its holder: got %v, want the lock", i, err)
+		}
+		release()
 	}
 }

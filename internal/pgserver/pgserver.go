@@ -23,6 +23,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -56,9 +57,11 @@ func (c Config) dataDir() string { return filepath.Join(c.Dir, "data") }
 func (c Config) runDir() string  { return filepath.Join(c.Dir, "run") }
 
 // URL returns the connection URL of the server that lives in c.Dir, whether
-// or not it runs.
+// or not it runs. Both pgx and libpq read it: a space is %20, since libpq takes
+// a plus sign as it is.
 func (c Config) URL() string {
-	return fmt.Sprintf("postgres://%s@/%s?host=%s", Role, Database, url.QueryEscape(c.runDir()))
+	host := strings.ReplaceAll(url.QueryEscape(c.runDir()), "+", "%20")
+	return fmt.Sprintf("postgres://%s@/%s?host=%s", Role, Database, host)
 }
 
 // Server is a private PostgreSQL server.
@@ -133,6 +136,10 @@ func (c Config) resolve() (Config, error) {
 		return c, fault.New(fault.Invalid, "postgres_path_too_long",
 			"the path of PostgreSQL's socket, %s, has %d bytes and may have %d: choose a data directory with a shorter path",
 			socket, len(socket), maxSocketPath)
+	}
+	if strings.ContainsAny(c.Dir, ",\n") {
+		return c, fault.New(fault.Invalid, "postgres_path_comma",
+			"PostgreSQL's clients take %s, which has a comma or a line break in it, for several: choose a data directory without", c.Dir)
 	}
 	return c, nil
 }

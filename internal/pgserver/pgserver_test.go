@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/pgserver"
 )
@@ -169,6 +171,26 @@ func TestDataSurvivesStopKillAndRestart(t *testing.T) {
 	}
 }
 
+// TestUnusualPath has the server live in a directory whose name means something
+// in a URL, in a list of PostgreSQL's or to a shell.
+func TestUnusualPath(t *testing.T) {
+	parent := filepath.Join(filepath.Dir(newDir(t)), `a b;c+d%20"e'f&g=h`)
+	if err := os.Mkdir(parent, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	v := serve(t, filepath.Join(parent, "postgres"))
+	if got := v.sql("SELECT 1"); got != "1" {
+		t.Errorf("SELECT 1 in %s: got %q", parent, got)
+	}
+	conn, err := pgx.Connect(t.Context(), v.URL())
+	if err != nil {
+		t.Fatalf("pgx cannot connect in %s: %v", parent, err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestKilledOwnerLeavesUsableDirectory(t *testing.T) {
 	needPostgres(t)
 	dir := newDir(t)
@@ -219,6 +241,13 @@ func TestUnusableDirectories(t *testing.T) {
 	}{
 		{"path too long", "postgres_path_too_long", func(t *testing.T) pgserver.Config {
 			parent := filepath.Join(filepath.Dir(newDir(t)), strings.Repeat("long", 25))
+			if err := os.Mkdir(parent, 0o711); err != nil {
+				t.Fatal(err)
+			}
+			return pgserver.Config{Dir: filepath.Join(parent, "postgres")}
+		}},
+		{"path with a comma", "postgres_path_comma", func(t *testing.T) pgserver.Config {
+			parent := filepath.Join(filepath.Dir(newDir(t)), "a,b")
 			if err := os.Mkdir(parent, 0o711); err != nil {
 				t.Fatal(err)
 			}

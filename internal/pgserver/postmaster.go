@@ -56,7 +56,7 @@ func (s *Server) start(onExit func()) (*postmaster, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"-D", s.cfg.dataDir(), "-c", "unix_socket_directories=" + s.cfg.runDir()}
+	args := []string{"-D", s.cfg.dataDir(), "-c", "unix_socket_directories=" + quoteDir(s.cfg.runDir())}
 	for _, set := range settings {
 		args = append(args, "-c", set)
 	}
@@ -88,6 +88,11 @@ func (s *Server) start(onExit func()) (*postmaster, error) {
 	pm.process = cmd.Process
 	return pm, nil
 }
+
+// quoteDir writes a directory as an element of PostgreSQL's list of directories,
+// where commas separate, and quotes keep together (SplitDirectoriesString in
+// src/backend/utils/adt/varlena.c).
+func quoteDir(dir string) string { return `"` + strings.ReplaceAll(dir, `"`, `""`) + `"` }
 
 // startAndWait starts a postmaster and returns when it accepts connections.
 // Recovery after a crash may take minutes; ctx alone bounds it. On an error

@@ -1,0 +1,67 @@
+#!/bin/bash
+# The first process of a minimal tree: inside.sh USER PARTS. It types what the
+# README says, as root or as a user with sudo at a terminal, and looks at what
+# came of it. Everything in the tree ends with it.
+set -euo pipefail
+user=$1 parts=$2
+clone=/srv/wrenn
+set -a
+# shellcheck source=/dev/null
+. /srv/environment
+set +a
+
+fail() {
+	echo "fresh: FAILED: $*"
+	exit 1
+}
+
+# Debian's sudo gives a command a terminal of its own. That has broken the
+# start of the server before, so a tree without it would show little.
+if [ "$user" = user ]; then
+	grep -q '^Defaults.*use_pty' /etc/sudoers || fail "sudo has no use_pty here"
+	useradd --create-home --shell /bin/bash --groups sudo tester
+	echo 'tester ALL=(ALL:ALL) NOPASSWD: ALL' >/etc/sudoers.d/tester
+	mv /srv/wrenn /home/tester/wrenn
+	clone=/home/tester/wrenn
+	chown -R tester: "$clone"
+	# A terminal that user opened is the user's.
+	chmod 666 /dev/tty
+fi
+
+# types LINE runs a line in the clone as the user would, at a terminal where
+# the user is not root. What it prints goes to the log and to $said.
+said=/srv/said
+types() {
+	local status=0
+	echo "fresh\$ $1"
+	case $user in
+	root) (cd "$clone" && bash -c "$1") 2>&1 | tee "$said" || status=$? ;;
+	user)
+		env -C "$clone" HOME=/home/tester USER=tester LOGNAME=tester \
+			runuser -u tester -- script -qec "$1" /dev/null | tee "$said" || status=$?
+		;;
+	esac
+	return "$status"
+}
+
+# expect LINE TEXT types a line that must succeed and print a text.
+expect() {
+	local began=$SECONDS
+	types "$1" || fail "'$1' ended with $?"
+	grep -aqE "$2" "$said" || fail "'$1' did not print '$2'"
+	echo "fresh: $1: $((SECONDS - began)) s"
+}
+
+quickstart() {
+	expect "make quickstart" "primes below 200,000"
+	expect "make quickstart" "primes below 200,000"
+	expect "make stop" "stopped"
+}
+
+for part in $parts; do
+	case $part in
+	quickstart) quickstart ;;
+	test) expect "make test" "^[0-9]+ passed, 0 failed" ;;
+	*) fail "there is no part $part" ;;
+	esac
+done
