@@ -34,6 +34,7 @@ done
 # shellcheck disable=SC2034 # scripts/fresh/host.sh uses it
 work=${FRESH_DIR:-$(mktemp -d /var/tmp/wrenn-fresh.XXXXXX)}
 mkdir -p "$work"
+# shellcheck disable=SC2317 # the trap calls it
 finish() {
 	local status=$?
 	trap - EXIT
