@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/subtle"
 	"sync"
 	"time"
@@ -26,31 +25,23 @@ type Store interface {
 	TouchKey(ctx context.Context, id string) error
 }
 
-// cacheFor is how long a key that was found good is taken as good. A key
-// revoked through another process works for so long after.
-const cacheFor = 15 * time.Second
+// touchEvery is how often a key's last use is recorded: reading a key for each
+// request is cheap, writing it is not.
+const touchEvery = 15 * time.Second
 
-// maxCached bounds the cache. Only good keys are in it.
-const maxCached = 4096
+// maxTouched bounds the remembered times of use.
+const maxTouched = 4096
 
 // Service makes, checks and revokes keys. It is safe for concurrent use.
 //
-// Invariants: good holds hashes of keys, never keys, and only of keys that the
-// store confirmed less than cacheFor before their expiry was set; a key revoked
-// through this Service is not in it.
+// Every check asks the store, so that a key that another process has made or
+// revoked counts with the next request.
 type Service struct {
 	store Store
 
-	mu   sync.Mutex // protects the following
-	good map[[sha256.Size]byte]cached
-	// revocations counts Revoke calls, so that a check which began before one
-	// does not put its result into good after it.
-	revocations uint64
-}
-
-type cached struct {
-	principal Principal
-	until     time.Time
+	mu sync.Mutex // protects the following
+	// touched holds when each key's use was last recorded, by the key's id.
+	touched map[string]time.Time
 }
 
 // New returns a Service on store.
@@ -58,7 +49,7 @@ func New(store Store) (*Service, error) {
 	if store == nil {
 		return nil, fault.New(fault.Internal, "missing_dependency", "auth.New needs a store")
 	}
-	return &Service{store: store, good: make(map[[sha256.Size]byte]cached)}, nil
+	return &Service{store: store, touched: make(map[string]time.Time)}, nil
 }
 
 // maxName is the longest name of a key, in characters.
@@ -96,18 +87,9 @@ func (s *Service) List(ctx context.Context) ([]control.APIKey, error) { return s
 // Any reports whether a key exists that would be accepted.
 func (s *Service) Any(ctx context.Context) (bool, error) { return s.store.AnyUsableKey(ctx) }
 
-// Revoke makes a key unusable for ever: here at once, in other processes
-// within cacheFor. Revoking it again succeeds.
-func (s *Service) Revoke(ctx context.Context, id string) error {
-	if err := s.store.RevokeKey(ctx, id); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.revocations++
-	clear(s.good)
-	return nil
-}
+// Revoke makes a key unusable for good: the next request with it is refused,
+// here and in every other process. Revoking it again succeeds.
+func (s *Service) Revoke(ctx context.Context, id string) error { return s.store.RevokeKey(ctx, id) }
 
 // Authenticate returns whose key presented is. The error is Unauthenticated
 // for anything that is not a usable key, and the store's if it cannot be asked.
@@ -116,10 +98,6 @@ func (s *Service) Authenticate(ctx context.Context, presented string) (Principal
 		return Principal{}, refused()
 	}
 	hash := hashOf(presented)
-	p, epoch, ok := s.cached(hash)
-	if ok {
-		return p, nil
-	}
 	k, err := s.store.UsableKey(ctx, presented[:prefixLength])
 	switch {
 	case fault.Is(err, fault.NotFound):
@@ -129,33 +107,29 @@ func (s *Service) Authenticate(ctx context.Context, presented string) (Principal
 	case subtle.ConstantTimeCompare(k.Hash, hash[:]) != 1:
 		return Principal{}, refused()
 	}
-	// Here, and so at most once per cacheFor and key.
-	if err := s.store.TouchKey(ctx, k.ID); err != nil {
-		return Principal{}, err
+	s.touch(ctx, k.ID)
+	return Principal{KeyID: k.ID, KeyName: k.Name}, nil
+}
+
+// touch records that a key was used, at most once per touchEvery. A store that
+// cannot write now does not refuse a good key; the next use tries again.
+func (s *Service) touch(ctx context.Context, id string) {
+	now := time.Now()
+	s.mu.Lock()
+	recent := now.Sub(s.touched[id]) < touchEvery
+	if !recent {
+		if len(s.touched) >= maxTouched {
+			clear(s.touched)
+		}
+		s.touched[id] = now
 	}
-	p = Principal{KeyID: k.ID, KeyName: k.Name}
-	s.remember(hash, p, epoch)
-	return p, nil
-}
-
-func (s *Service) cached(hash [sha256.Size]byte) (p Principal, epoch uint64, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c, ok := s.good[hash]
-	return c.principal, s.revocations, ok && time.Now().Before(c.until)
-}
-
-// remember caches p unless a key was revoked since epoch.
-func (s *Service) remember(hash [sha256.Size]byte, p Principal, epoch uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if epoch != s.revocations {
+	s.mu.Unlock()
+	if recent || s.store.TouchKey(ctx, id) == nil {
 		return
 	}
-	if len(s.good) >= maxCached {
-		clear(s.good)
-	}
-	s.good[hash] = cached{p, time.Now().Add(cacheFor)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.touched, id)
 }
 
 func refused() error {
