@@ -35,6 +35,8 @@ var law = map[string][]string{
 	"internal/fault/faultrpc":  {"internal/fault"},
 	"internal/sandbox":         {"internal/fault"},
 	"internal/daemon":          {"internal/fault"},
+	"internal/certs":           {},
+	"internal/certs/certstest": {},
 	"internal/pgserver":        {"internal/fault"},
 	"internal/guestwire":       {},
 	"internal/untrusted":       {},

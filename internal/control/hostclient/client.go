@@ -2,6 +2,7 @@ package hostclient
 
 import (
 	"context"
+	"crypto/tls"
 	"net/http"
 
 	"connectrpc.com/connect"
@@ -25,21 +26,33 @@ type Client struct {
 
 var _ control.Host = (*Client)(nil)
 
+// Access is how a control plane proves to agents who it is and knows them.
+type Access struct {
+	// Token is sent with every call, unless it is empty.
+	Token string
+	// Certificate says that the configuration of TLS has a certificate that
+	// agents can check.
+	Certificate bool
+	// TLS returns the configuration for the next connection to an https
+	// address. Nil is one with the machine's authorities and no certificate.
+	TLS func() *tls.Config
+}
+
 // New returns a client of the agent at address: unix:///path/to/socket,
-// http://host:port or https://host:port. token is sent to agents reached over
-// TCP, which demand one; on a unix socket it may be empty. Nothing is
-// connected yet. The caller closes the client.
-func New(address, token string) (*Client, error) {
-	e, err := parseAddress(address)
+// https://host:port or, on loopback alone, http://host:port. An agent reached
+// over TCP demands a token or, with TLS, a certificate; on a unix socket both
+// may be missing. Nothing is connected yet. The caller closes the client.
+func New(address string, access Access) (*Client, error) {
+	e, err := parseAddress(address, access.TLS)
 	if err != nil {
 		return nil, err
 	}
-	if e.remote && token == "" {
-		return nil, fault.New(fault.Invalid, "missing_host_token", "the host agent at %s needs a token", address)
+	if e.remote && access.Token == "" && !(e.encrypted && access.Certificate) {
+		return nil, fault.New(fault.Invalid, "missing_host_token", "the host agent at %s needs a token, or https and a certificate", address)
 	}
 	var rt http.RoundTripper = e.transport
-	if token != "" {
-		rt = bearer{next: rt, token: token}
+	if access.Token != "" {
+		rt = bearer{next: rt, token: access.Token}
 	}
 	return &Client{
 		transport: e.transport,

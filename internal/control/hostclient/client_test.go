@@ -88,7 +88,7 @@ func TestCreateUnanswered(t *testing.T) {
 
 func TestNoSocket(t *testing.T) {
 	t.Parallel()
-	c, err := hostclient.New("unix://"+filepath.Join(t.TempDir(), "none"), "")
+	c, err := hostclient.New("unix://"+filepath.Join(t.TempDir(), "none"), hostclient.Access{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,9 +102,10 @@ func TestAddresses(t *testing.T) {
 	t.Parallel()
 	for address, token := range map[string]string{
 		"": "x", "unix://rel/path": "x", "unix:rel": "x", "/run/a.sock": "x", "ftp://h": "x", "http://": "x",
-		"http://u:p@h:1": "x", "http://h:1/path": "x", "h:1": "x", "http://%zz": "x", "http://h:1": "", "https://h:1": "",
+		"http://u:p@h:1": "x", "http://h:1/path": "x", "h:1": "x", "http://%zz": "x", "http://h:1": "x", "http://10.0.0.1:1": "x",
+		"http://localhost:1": "", "http://[::1]:1": "", "https://h:1": "",
 	} {
-		if _, err := hostclient.New(address, token); !fault.Is(err, fault.Invalid) {
+		if _, err := hostclient.New(address, hostclient.Access{Token: token}); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%q with token %q: %v, want Invalid", address, token, err)
 		}
 	}
@@ -127,7 +128,7 @@ func TestToken(t *testing.T) {
 		inner.ServeHTTP(w, r)
 	}))
 	for token, ok := range map[string]bool{"secret": true, "wrong": false} {
-		c, err := hostclient.New("http://"+l.Addr().String(), token)
+		c, err := hostclient.New("http://"+l.Addr().String(), hostclient.Access{Token: token})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -109,7 +109,7 @@ func connectTo(t *testing.T, a *agent) (*hostclient.Client, *httptest.Server) {
 	mux := http.NewServeMux()
 	mux.Handle(hostv1connect.NewHostServiceHandler(a))
 	srv := serve(t, l, mux)
-	c, err := hostclient.New("unix://"+path, "")
+	c, err := hostclient.New("unix://"+path, hostclient.Access{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,9 @@ type Member struct {
 	// ID must be what the agent says of itself, so that a wrong address can
 	// never make one host's sandboxes look lost and another's superfluous.
 	ID string
-	// Address and Token are as for New.
-	Address, Token string
+	// Address and Access are as for New.
+	Address string
+	Access  Access
 }
 
 // Fleet is a fixed list of hosts. It is safe for concurrent use.
@@ -42,7 +43,7 @@ func NewFleet(members []Member) (*Fleet, error) {
 		if _, twice := f.clients[m.ID]; twice || m.ID == "" {
 			return nil, fault.New(fault.Invalid, "invalid_host_id", "each host needs an id of its own; %q is none", m.ID)
 		}
-		c, err := New(m.Address, m.Token)
+		c, err := New(m.Address, m.Access)
 		if err != nil {
 			return nil, err
 		}

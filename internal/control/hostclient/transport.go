@@ -2,8 +2,10 @@ package hostclient
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"time"
@@ -26,13 +28,17 @@ type endpoint struct {
 	baseURL   string
 	// remote is false for a unix socket, whose file's mode guards it.
 	remote bool
+	// encrypted is true for https.
+	encrypted bool
 }
 
-// parseAddress takes unix:///path, http://host:port or https://host:port.
+// parseAddress takes unix:///path, https://host:port, or http://host:port on
+// loopback: what is sent to an agent must not cross a network in clear text.
+// config makes the configuration of each connection with TLS; it may be nil.
 //
 // Without TLS it speaks HTTP/2 with prior knowledge: uploads need a server that
 // can refuse in the middle of the body without breaking the connection.
-func parseAddress(address string) (endpoint, error) {
+func parseAddress(address string, config func() *tls.Config) (endpoint, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return endpoint{}, badAddress(address)
@@ -58,10 +64,29 @@ func parseAddress(address string) (endpoint, error) {
 			return dialer.DialContext(ctx, "unix", u.Path)
 		}
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && (u.Path == "" || u.Path == "/") && u.User == nil:
+		if u.Scheme == "http" && !loopback(u.Hostname()) {
+			return endpoint{}, fault.New(fault.Invalid, "clear_text",
+				"the host agent at %s must be reached with https, because it is not on this machine", address)
+		}
+		if e.encrypted = u.Scheme == "https"; e.encrypted && config != nil {
+			e.transport.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+				return (&tls.Dialer{NetDialer: dialer, Config: config()}).DialContext(ctx, network, address)
+			}
+		}
 	default:
 		return endpoint{}, badAddress(address)
 	}
 	return e, nil
+}
+
+// loopback reports whether a host's name or address is this machine's own,
+// without asking DNS.
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
 }
 
 func badAddress(address string) error {

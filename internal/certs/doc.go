@@ -1,0 +1,18 @@
+// Package certs reads TLS certificates, keys and authorities from files and
+// follows their changes, so that a renewed certificate is used without a
+// restart.
+//
+// cmd/wrenn opens the files and hands [ServerConfig] to the REST API and the
+// host agent, and [ClientConfig] to the client of host agents. The package
+// never creates certificates and never writes a file.
+//
+// # Guarantees
+//
+//  1. A handshake after a file has changed uses the new content
+//     (TestRenewedCertificateIsServed).
+//  2. Content that cannot be used, such as a certificate whose key has not
+//     been written yet, leaves the last good one in use
+//     (TestBrokenRenewalKeepsTheOldCertificate).
+//  3. With authorities for clients, a client without a certificate of theirs
+//     completes no handshake (TestClientNeedsACertificate).
+package certs

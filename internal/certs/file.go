@@ -1,0 +1,108 @@
+package certs
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"time"
+)
+
+// maxFile bounds a file of certificates or keys, in bytes.
+const maxFile = 4 << 20
+
+// stamp tells one content of a file from another without reading it.
+type stamp struct {
+	modified time.Time
+	size     int64
+	inode    any
+}
+
+// watched is a value that is made from files and made anew when one of them
+// has changed. It is safe for concurrent use.
+type watched[T any] struct {
+	// Constant after open.
+	paths []string
+	parse func(contents [][]byte) (T, error)
+
+	mu     sync.Mutex // protects the following
+	stamps []stamp
+	value  T
+}
+
+// open returns the value that parse makes of the files, or why it cannot be
+// made.
+func open[T any](parse func([][]byte) (T, error), paths ...string) (*watched[T], error) {
+	w := &watched[T]{paths: paths, parse: parse}
+	stamps, err := w.look()
+	if err != nil {
+		return nil, err
+	}
+	if w.value, err = w.read(); err != nil {
+		return nil, err
+	}
+	w.stamps = stamps
+	return w, nil
+}
+
+// get returns the newest value that could be made.
+func (w *watched[T]) get() T {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	stamps, err := w.look()
+	if err != nil || same(stamps, w.stamps) {
+		return w.value
+	}
+	// The stamps are those from before the reading: a file that changes
+	// meanwhile is read again by the next call.
+	if value, err := w.read(); err == nil {
+		w.value, w.stamps = value, stamps
+	}
+	return w.value
+}
+
+func (w *watched[T]) look() ([]stamp, error) {
+	var out []stamp
+	for _, path := range w.paths {
+		st, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, stamp{st.ModTime(), st.Size(), inodeOf(st)})
+	}
+	return out, nil
+}
+
+func (w *watched[T]) read() (value T, err error) {
+	var contents [][]byte
+	for _, path := range w.paths {
+		content, err := readFile(path)
+		if err != nil {
+			return value, err
+		}
+		contents = append(contents, content)
+	}
+	return w.parse(contents)
+}
+
+func readFile(path string) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() || st.Size() > maxFile {
+		return nil, errors.New(path + " is not a file of certificates")
+	}
+	return os.ReadFile(path)
+}
+
+func same(a, b []stamp) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if !a[i].modified.Equal(b[i].modified) || a[i].size != b[i].size || a[i].inode != b[i].inode {
+			return false
+		}
+	}
+	return true
+}
