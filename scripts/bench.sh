@@ -63,7 +63,7 @@ done
 
 # A run in which something failed has its report nevertheless.
 failed=0
-as_root bin/wrenn bench --url "$url" --data-dir "$data" --n "${BENCH_N:-20}" --burst "${BENCH_BURST:-20}" --density "$density" \
+as_root bin/wrenn bench --url "$url" --data-dir "$data" --api-key-file "$data/api-key" --n "${BENCH_N:-20}" --burst "${BENCH_BURST:-20}" --density "$density" \
 	--out "$results/report.json" --svg "$results/report.svg" "$@" || failed=$?
 [ -s "$results/report.json" ] || exit "$failed"
 acceleration=$(sed -n 's/^  "acceleration": "\([a-z]*\)",$/\1/p' "$results/report.json")

@@ -59,6 +59,36 @@ as_root() {
 	fi
 }
 
+# keep_key DATA gives the person who runs this a copy of the server's API key
+# that "wrenn" finds, and prints the file's name: the key itself is for root
+# alone. It writes as that person, never as root into a directory of another.
+# Root without a person behind sudo has the key itself.
+keep_key() {
+	local user home config key file=$1/api-key
+	user=$(id -un)
+	[ "$(id -u)" != 0 ] || user=${SUDO_USER:-root}
+	if [ "$user" = root ]; then
+		say "$file"
+		return
+	fi
+	key=$(as_root cat "$file") || return
+	home=$(getent passwd "$user" | cut -d: -f6)
+	config=$home/.config
+	if [ "$(id -u)" != 0 ]; then config=${XDG_CONFIG_HOME:-$HOME/.config}; fi
+	# shellcheck disable=SC2016 # the inner shell is to expand these
+	as_user "$user" sh -c '
+		umask 077 && mkdir -p "$1/wrenn" && cat >"$1/wrenn/api-key.new" && mv "$1/wrenn/api-key.new" "$1/wrenn/api-key"
+	' - "$config" <<<"$key" >&2 || return
+	say "$config/wrenn/api-key"
+}
+
+# as_user USER COMMAND... runs a command as that user, who may be the present.
+as_user() {
+	local user=$1
+	shift
+	if [ "$(id -un)" = "$user" ]; then "$@"; else runuser -u "$user" -- "$@"; fi
+}
+
 say() { printf '%s\n' "$*"; }
 die() {
 	printf '%s: %s\n' "$(basename "$0")" "$*" >&2

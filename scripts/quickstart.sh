@@ -89,6 +89,13 @@ else
 	say "$url is ready ($(since "$at")); its log is $log"
 fi
 
+# A server with --no-auth has made no key.
+key_file=''
+if as_root test -e "$data/api-key"; then
+	key_file=$(keep_key "$data") || die "the API key of the server cannot be copied from $data/api-key"
+	say "its API key is in $key_file, where wrenn finds it"
+fi
+
 step "5. A sandbox of its own for a small program"
 at=$(now_ms)
 export WRENN_URL=$url
@@ -101,20 +108,32 @@ stop='make stop'
 [ "$data" = "$default_data" ] || stop="make stop WRENN_DATA_DIR=$(quoted "$data")"
 step "Done in $(since "$began"). What to try next:"
 [ -z "$custom" ] || say "  export WRENN_URL=$url      # the commands below find the server by it"
+if [ "$key_file" = "$data/api-key" ] && [ "$data" != "$default_data" ]; then
+	printf '  export WRENN_DATA_DIR=%q    # where wrenn finds the API key\n' "$data"
+fi
 cat <<END
   bin/wrenn create                                   # a sandbox that stays; prints its id
   bin/wrenn exec ID -- sh -c 'uname -a; ps aux'      # a command in it
   bin/wrenn cp file.txt ID:/home/user/               # files, both ways
   bin/wrenn pause ID; bin/wrenn resume ID            # its memory and processes survive
-  bin/wrenn fork ID --count 2                        # two copies of it, processes running
+  bin/wrenn fork --count 2 ID                        # two copies of it, processes running
   bin/wrenn ls; bin/wrenn rm ID
 
-  curl -s -X POST $url/v1/sandboxes -H 'Content-Type: application/json' -d '{"template":"minimal"}'
-  curl -s $url/v1/sandboxes
-  curl -s -X POST $url/v1/sandboxes/ID/exec -H 'Content-Type: application/json' -d '{"cmd":"python3","args":["-c","print(6*7)"]}'
-  curl -s -X DELETE $url/v1/sandboxes/ID
+END
+auth=''
+if [ -n "$key_file" ]; then
+	# shellcheck disable=SC2016 # these are to be pasted
+	printf '  key=$(cat %q)\n' "$key_file"
+	# shellcheck disable=SC2016
+	auth=' -H "Authorization: Bearer $key"'
+fi
+cat <<END
+  curl -s$auth -H 'Content-Type: application/json' $url/v1/sandboxes -d '{"template":"minimal"}'
+  curl -s$auth $url/v1/sandboxes
+  curl -s$auth -H 'Content-Type: application/json' $url/v1/sandboxes/ID/exec -d '{"cmd":"python3","args":["-c","print(6*7)"]}'
+  curl -s$auth -X DELETE $url/v1/sandboxes/ID
 
-  $url/docs                          # the API, to read and to try
+  $url/docs                          # the API, to read and to try; "Authorize" takes the key
   $stop                                          # pause the sandboxes and stop the server
   make install                                       # put wrenn into PATH (/usr/local/bin)
 END

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/wrenn-dev/wrenn/internal/certs"
 	"github.com/wrenn-dev/wrenn/internal/daemon"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/rpc"
@@ -23,9 +25,11 @@ type hostAgent struct {
 	dirs layout
 	// id names the host; empty is the machine's host name.
 	id string
-	// listen is unix:///path or host:port; the latter needs a token.
+	// listen is unix:///path or host:port; the latter needs a token or tls.
 	listen, token string
-	log           *slog.Logger
+	// tls is nil for clear text.
+	tls *tls.Config
+	log *slog.Logger
 }
 
 // component returns the host agent as a part of a process. VMs go on running
@@ -48,7 +52,10 @@ func (a hostAgent) run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
-	a.log.Info("the host agent is ready", "address", a.listen)
+	if a.tls != nil {
+		listener = tls.NewListener(listener, a.tls)
+	}
+	a.log.Info("the host agent is ready", "address", listener.Addr().String(), "tls", a.tls != nil)
 	ready()
 	return rpc.Serve(ctx, listener, handler)
 }
@@ -78,26 +85,39 @@ type agentConfig struct {
 	dataFS dataFSSettings
 	log    logSettings
 	host   hostSettings
-	token  tokenSettings
+	token  secretSetting
 	listen agentListen
 }
 
-// agentListen says where the agent is reached and what it is called.
+// agentListen says where the agent is reached, by whom, and what it is called.
 type agentListen struct {
-	token  *tokenSettings
+	token  *secretSetting
 	data   *dataSettings
 	listen string
 	hostID string
+	tls    certSettings
+	// clients are the authorities of the control planes that are served.
+	clients caSettings
 }
 
 func (s *agentListen) flags(f flagSet) {
 	f.StringVar(&s.listen, "listen", "", "address of the RPC: unix:///path or host:port (a socket in the data directory)")
 	f.StringVar(&s.hostID, "host-id", "", "name of this host in the control plane (the machine's)")
+	s.tls = certSettings{prefix: "tls", whose: "the agent"}
+	s.tls.flags(f)
+	s.clients = caSettings{flag: "tls-client-ca", what: "file with the authorities of the control planes' certificates"}
+	s.clients.flags(f)
 }
 
 func (s *agentListen) validate() error {
 	if s.listen == "" {
 		s.listen = s.data.layout().agentAddress()
+	}
+	if err := errors.Join(s.tls.validate(), s.clients.validate()); err != nil {
+		return err
+	}
+	if s.clients.file != "" && !s.tls.given() {
+		return errors.New("--tls-client-ca needs --tls-cert and --tls-key")
 	}
 	if strings.HasPrefix(s.listen, unixScheme+"/") {
 		return nil
@@ -105,22 +125,38 @@ func (s *agentListen) validate() error {
 	if _, _, err := net.SplitHostPort(s.listen); err != nil {
 		return fmt.Errorf("--listen is unix:///path or host:port, not %q", s.listen)
 	}
-	if s.token.value == "" {
-		return errors.New("an agent that listens on TCP needs --token-file or --token")
+	local, err := onlyLoopback(s.listen)
+	switch {
+	case err != nil:
+		return fmt.Errorf("--listen: %w", err)
+	case !local && (!s.tls.given() || s.clients.file == ""):
+		return errNeedsTLS
+	case s.clients.file == "" && s.token.value == "":
+		return errors.New("an agent that listens on TCP needs --token-file, WRENN_TOKEN or --tls-client-ca")
 	}
 	return nil
 }
 
+// config returns the agent's side of TLS, nil for clear text.
+func (s *agentListen) config() *tls.Config {
+	if !s.tls.given() {
+		return nil
+	}
+	return certs.ServerConfig(s.tls.identity, s.clients.authorities)
+}
+
 func (p program) addAgent() {
-	cfg := &agentConfig{token: tokenSettings{flag: "token"}}
+	cfg := &agentConfig{token: secretSetting{name: "token", what: "secret between control plane and agents"}}
 	cfg.listen.token, cfg.listen.data = &cfg.token, &cfg.data
 	cmd := &cobra.Command{
 		Use:   "agent [flags]",
 		Short: "Run the host agent alone, for a control plane elsewhere",
-		Long: "Run the host agent alone. It starts the virtual machines of this host for the control plane that knows its\n" +
-			"token. They go on running when it ends, and the next one takes them over.\n\n" +
-			"Each flag can be given as an environment variable: --token as WRENN_TOKEN.",
-		Example: "  sudo wrenn agent --listen 10.0.0.2:7070 --host-id one --token-file /etc/wrenn/token",
+		Long: "Run the host agent alone. It starts the virtual machines of this host for its control plane, which proves\n" +
+			"itself with a certificate (--tls-client-ca), a token, or both. They go on running when the agent ends, and the\n" +
+			"next one takes them over.\n\n" +
+			"Each flag can be given as an environment variable: --host-id as WRENN_HOST_ID.",
+		Example: "  sudo wrenn agent --listen 10.0.0.2:7070 --host-id one \\\n" +
+			"    --tls-cert /etc/wrenn/one.pem --tls-key /etc/wrenn/one.key --tls-client-ca /etc/wrenn/ca.pem",
 	}
 	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.dataFS, &cfg.log, &cfg.host, &cfg.token, &cfg.listen},
 		func(ctx context.Context, _ []string) error {
@@ -138,7 +174,7 @@ func (p program) addAgent() {
 			}
 			agent := hostAgent{
 				host: cfg.host, dirs: dirs, id: cfg.listen.hostID,
-				listen: cfg.listen.listen, token: cfg.token.value, log: log,
+				listen: cfg.listen.listen, token: cfg.token.value, tls: cfg.listen.config(), log: log,
 			}
 			return daemon.Run(ctx, log, agent.component())
 		})

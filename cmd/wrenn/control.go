@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/certs"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/auth"
 	"github.com/wrenn-dev/wrenn/internal/control/hostclient"
@@ -22,7 +24,10 @@ type controlPlane struct {
 	hosts       []hostclient.Member
 	// keyCommand makes an API key for this installation.
 	keyCommand string
-	log        *slog.Logger
+	// keyFile holds this machine's own key, which is made if it is missing.
+	// Empty is a control plane without one.
+	keyFile string
+	log     *slog.Logger
 }
 
 // component returns the control plane as a part of a process. It stops the
@@ -55,7 +60,7 @@ func (c controlPlane) run(ctx context.Context, ready func()) error {
 		return err
 	}
 	defer listener.Close()
-	access, err := c.access(ctx, listener.Addr(), keys)
+	access, err := c.access(ctx, keys)
 	if err != nil {
 		return err
 	}
@@ -73,37 +78,67 @@ func (c controlPlane) run(ctx context.Context, ready func()) error {
 		daemon.Component{Name: "rest", StopTimeout: 20 * time.Second, Run: func(ctx context.Context, restReady func()) error {
 			restReady()
 			ready()
-			c.log.Info("the REST API is served", "url", "http://"+listener.Addr().String(), "docs", "http://"+listener.Addr().String()+"/docs")
+			url := c.scheme() + "://" + listener.Addr().String()
+			c.log.Info("the REST API is served", "url", url, "docs", url+"/docs")
 			return rest.Serve(ctx, listener, handler, c.log)
 		}})
 }
 
+// listen opens the address of the REST API. One that other machines can reach
+// speaks TLS: names are looked up again here, so the address itself is asked.
 func (c controlPlane) listen(ctx context.Context) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", c.api.listen)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "cannot_listen",
 			"cannot listen on %s: is another server there? Choose another address with --listen", c.api.listen)
 	}
+	if c.api.tls.given() {
+		return tls.NewListener(l, certs.ServerConfig(c.api.tls.identity, nil)), nil
+	}
+	if tcp, ok := l.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
+		_ = l.Close()
+		return nil, fault.New(fault.Invalid, "clear_text",
+			"%s is reached from other machines, where API keys must not travel in clear text: give --tls-cert and --tls-key", l.Addr())
+	}
 	return l, nil
 }
 
-// access decides who may come in at addr: those with a key, once there is one;
-// before, everybody on this machine, and nobody else ever.
-func (c controlPlane) access(ctx context.Context, addr net.Addr, keys *auth.Service) (rest.Access, error) {
+// tryListen returns why the address cannot be listened on, before minutes are
+// spent on everything else.
+func (c controlPlane) tryListen(ctx context.Context) error {
+	l, err := c.listen(ctx)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+func (c controlPlane) scheme() string {
+	if c.api.tls.given() {
+		return "https"
+	}
+	return "http"
+}
+
+// access decides who may come in: those with a key or, with --no-auth,
+// everybody on this machine. A server that asks for keys may have none yet; the
+// first one counts as soon as it is made.
+func (c controlPlane) access(ctx context.Context, keys *auth.Service) (rest.Access, error) {
+	if c.api.noAuth {
+		c.log.Warn("the API is open: with --no-auth everyone on this machine may use every sandbox")
+		return rest.OpenOnLoopback(), nil
+	}
+	if c.keyFile != "" {
+		if err := ensureLocalKey(ctx, keys, c.keyFile, c.log); err != nil {
+			return rest.Access{}, err
+		}
+	}
 	any, err := keys.Any(ctx)
 	if err != nil {
 		return rest.Access{}, err
 	}
-	tcp, ok := addr.(*net.TCPAddr)
-	loopback := ok && tcp.IP.IsLoopback()
-	switch {
-	case any:
-		return rest.RequireKey(keys), nil
-	case loopback:
-		c.log.Warn("there are no API keys: everyone on this machine may use the API", "make_one", c.keyCommand)
-		return rest.OpenOnLoopback(), nil
-	default:
-		return rest.Access{}, fault.New(fault.Forbidden, "no_api_keys",
-			"refusing to listen on %s without API keys: make one with `%s`, then start again", addr, c.keyCommand)
+	if !any {
+		c.log.Warn("there are no API keys, so every request is refused until one is made", "make_one", c.keyCommand)
 	}
+	return rest.RequireKey(keys), nil
 }

@@ -30,8 +30,8 @@ func embeddedPostgres(cfg pgserver.Config, log *slog.Logger) daemon.Component {
 // which is started for the moment if wrenn up does not run.
 func withStore(ctx context.Context, dirs layout, db databaseSettings, do func(*postgres.Store) error) error {
 	log := slog.New(slog.DiscardHandler)
-	if db.url != "" {
-		return doWithStore(ctx, db.url, log, do)
+	if db.url.value != "" {
+		return doWithStore(ctx, db.url.value, log, do)
 	}
 	if err := dirs.make(); err != nil {
 		return err

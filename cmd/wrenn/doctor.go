@@ -32,7 +32,7 @@ func (p program) addDoctor() {
 		checks := doctor.Run(ctx, doctor.Config{
 			Data: dirs.dataFS(), DiskReserveBytes: host.DefaultDiskReserveBytes, ImageDir: dirs.images(),
 			Acceleration: kvmprobe.Policy(cfg.host.acceleration), QEMU: cfg.host.qemu,
-			ExternalDatabase: cfg.database.url != "",
+			ExternalDatabase: cfg.database.url.value != "",
 		})
 		if err := p.printChecks(checks); err != nil {
 			return err

@@ -122,7 +122,7 @@ func (p program) agentIsThere(ctx context.Context, dirs layout, up *daemon.Proce
 // drain pauses the running sandboxes, says what became of each, and returns how
 // many could not be paused.
 func (p program) drain(ctx context.Context, dirs layout) (failed int, err error) {
-	agent, err := hostclient.New(dirs.agentAddress(), "")
+	agent, err := hostclient.New(dirs.agentAddress(), hostclient.Access{})
 	if err != nil {
 		return 0, err
 	}

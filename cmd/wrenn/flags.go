@@ -35,7 +35,12 @@ func variableOf(f *pflag.Flag) string {
 	if names := f.Annotations[envAnnotation]; len(names) == 1 {
 		return names[0]
 	}
-	return "WRENN_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+	return variableName(f.Name)
+}
+
+// variableName is the usual name of a flag's variable.
+func variableName(flag string) string {
+	return "WRENN_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // readEnvironment sets the flags that were not given and whose variable is set
@@ -50,6 +55,10 @@ func readEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) e
 		if !ok || value == "" {
 			return
 		}
+		if secret, ok := f.Value.(*refusedSecret); ok {
+			secret.value = value
+			return
+		}
 		if err := flags.Set(f.Name, value); err != nil {
 			first = fmt.Errorf("the environment variable %s: %w", variableOf(f), err)
 		}
@@ -59,7 +68,7 @@ func readEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) e
 
 func isServerFlag(f *pflag.Flag) bool {
 	switch f.Name {
-	case "url", "api-key", "json", "help":
+	case "url", "api-key", "api-key-file", "ca-file", "json", "help":
 		return false
 	default:
 		return true

@@ -43,7 +43,7 @@ func TestFlagOverEnvironmentOverDefault(t *testing.T) {
 
 func TestSecretsAreNotShown(t *testing.T) {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
-	for _, s := range []settings{&dataSettings{}, &databaseSettings{}, &tokenSettings{flag: "token"}} {
+	for _, s := range []settings{&dataSettings{}, &databaseSettings{}, &secretSetting{name: "token"}} {
 		s.flags(flagSet{flags})
 	}
 	env := map[string]string{"DATABASE_URL": "postgres://u:hunter2@db/w", "WRENN_TOKEN": "s3cret"}

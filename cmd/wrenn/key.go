@@ -23,8 +23,7 @@ func (p program) addKey() {
 		Use:   "key",
 		Short: "Make, list and revoke API keys",
 		Long: "Make, list and revoke API keys, directly in the database: that of DATABASE_URL, or the embedded one of the data\n" +
-			"directory, whether or not wrenn up runs. A server that found no key when it started asks for none until it is\n" +
-			"started again.",
+			"directory, whether or not wrenn up runs. What they do counts with the next request to a running server.",
 	}
 	p.addParent(parent)
 	p.addKeyCommand(parent, &cobra.Command{
@@ -39,7 +38,7 @@ func (p program) addKey() {
 	}, p.listKeys)
 	p.addKeyCommand(parent, &cobra.Command{
 		Use:   "revoke ID",
-		Short: "Make a key unusable for ever",
+		Short: "Revoke a key permanently",
 		Args:  oneArg("the ID of a key"),
 	}, p.revokeKey)
 }
@@ -122,7 +121,7 @@ func (p program) revokeKey(ctx context.Context, keys *auth.Service, args []strin
 		return err
 	}
 	fmt.Fprintln(p.io.Out, args[0])
-	p.say("revoked; a running server may take it for some seconds more")
+	p.say("revoked; a running server refuses it from now on")
 	return nil
 }
 

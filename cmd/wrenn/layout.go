@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/wrenn-dev/wrenn/internal/cli"
 	"github.com/wrenn-dev/wrenn/internal/daemon"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/datafs"
@@ -18,6 +19,7 @@ import (
 // layout names the parts of the data directory:
 //
 //	<data>/up.lock         held while wrenn up runs, with its process id
+//	<data>/api-key         a key of the API for this machine's root and CLI
 //	<data>/run/agent.sock  the host agent's RPC
 //	<data>/host/           the host agent's own
 //	<data>/host.xfs        the file system mounted there, if it has its own
@@ -25,8 +27,9 @@ import (
 //	<data>/postgres/       the embedded database
 type layout struct{ root string }
 
-func (l layout) lock() string { return filepath.Join(l.root, "up.lock") }
-func (l layout) host() string { return filepath.Join(l.root, "host") }
+func (l layout) apiKey() string { return filepath.Join(l.root, cli.KeyFileName) }
+func (l layout) lock() string   { return filepath.Join(l.root, "up.lock") }
+func (l layout) host() string   { return filepath.Join(l.root, "host") }
 func (l layout) dataFS() datafs.Place {
 	return datafs.Place{Image: filepath.Join(l.root, "host.xfs"), Dir: l.host()}
 }

@@ -58,11 +58,24 @@ func TestWrongCommandLines(t *testing.T) {
 		{args: []string{"up", "--data-fs", "zfs"}, want: "--data-fs is auto, xfs or none"},
 		{args: []string{"agent", "--data-fs-size", "200"}, want: "--data-fs-size is a number with M, G or T behind it"},
 		{args: []string{"up"}, env: []string{"WRENN_DATA_FS_SIZE=100M"}, want: `and at least 4G, not "100M"`},
-		{args: []string{"server"}, want: "DATABASE_URL or --database-url is needed"},
+		{args: []string{"server"}, want: "DATABASE_URL or --database-url-file is needed"},
 		{args: []string{"server"}, env: []string{"DATABASE_URL=postgres://x"}, want: "at least one --host NAME=ADDRESS is needed"},
 		{args: []string{"server", "--host", "one"}, env: []string{"DATABASE_URL=postgres://x"}, want: "--host is NAME=ADDRESS"},
-		{args: []string{"agent", "--listen", "127.0.0.1:7070"}, want: "needs --token-file or --token"},
-		{args: []string{"agent", "--token", "a", "--token-file", "b"}, want: "exclude each other"},
+		{args: []string{"agent", "--listen", "127.0.0.1:7070"}, want: "needs --token-file, WRENN_TOKEN or --tls-client-ca"},
+		{args: []string{"agent", "--token-file", "b"}, env: []string{"WRENN_TOKEN=a"}, want: "exclude each other"},
+		{args: []string{"agent", "--token", "a"}, want: "process list"},
+		{args: []string{"server", "--host-token=a"}, want: "use --host-token-file, or set WRENN_HOST_TOKEN"},
+		{args: []string{"server", "--database-url", "postgres://u:p@h/d"}, want: "use --database-url-file, or set DATABASE_URL"},
+		{args: []string{"up", "--database-url=postgres://u:p@h/d"}, want: "process list"},
+		{args: []string{"up", "--listen", "0.0.0.0:8080"}, want: "clear text"},
+		{args: []string{"up", "--listen", ":8080"}, want: "--tls-cert and --tls-key"},
+		{args: []string{"up", "--listen", "[::]:8080", "--no-auth"}, want: "serves this machine alone"},
+		{args: []string{"up", "--tls-cert", "x"}, want: "--tls-cert and --tls-key go together"},
+		{args: []string{"up", "--tls-cert", "/nosuch", "--tls-key", "/nosuch"}, want: "no such file"},
+		{args: []string{"agent", "--listen", "0.0.0.0:7070"}, env: []string{"WRENN_TOKEN=a"}, want: "--tls-cert, --tls-key and --tls-client-ca"},
+		{args: []string{"agent", "--tls-client-ca", "/nosuch"}, want: "no such file"},
+		{args: []string{"server", "--host", "one=http://10.1.2.3:7070"}, env: []string{"DATABASE_URL=postgres://x", "WRENN_HOST_TOKEN=a"}, want: "must be reached with https"},
+		{args: []string{"server", "--host", "one=https://10.1.2.3:7070"}, env: []string{"DATABASE_URL=postgres://x"}, want: "needs a token, or https and a certificate"},
 		{args: []string{"agent", "--token-file", "/nosuch"}, want: "/nosuch"},
 		{args: []string{"image", "build", "--template", "alpine"}, want: `no recipe for the template "alpine"`},
 		{args: []string{"uninstall", "--yes", "--data-dir", ""}, want: "--data-dir must name a directory"},
@@ -72,6 +85,9 @@ func TestWrongCommandLines(t *testing.T) {
 	for _, c := range cases {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			got := wrenn(t, c.env, c.args...)
+			if strings.Contains(got.err, "u:p@h") {
+				t.Errorf("the message shows the secret: %s", got.err)
+			}
 			if got.code != 2 || !strings.Contains(got.err, c.want) || !strings.Contains(got.err, "usage: wrenn "+c.args[0]) {
 				t.Errorf("ended with %d and %q, want 2 and %q", got.code, got.err, c.want)
 			}

@@ -68,7 +68,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 // hideForeignFlags leaves out of cmd's help the flags of the root command that
 // it does not look at.
 func hideForeignFlags(cmd *cobra.Command) {
-	foreign := []string{"url", "api-key"}
+	foreign := []string{"url", "api-key-file", "ca-file"}
 	if _, ok := cmd.Annotations[printsJSON]; !ok {
 		foreign = append(foreign, "json")
 	}

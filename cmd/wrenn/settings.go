@@ -7,10 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/cli"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/rest"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
@@ -22,7 +22,7 @@ type dataSettings struct {
 	dataDir string
 }
 
-const defaultDataDir = "/var/lib/wrenn"
+const defaultDataDir = cli.DefaultDataDir
 
 func (s *dataSettings) flags(f flagSet) {
 	f.StringVar(&s.dataDir, "data-dir", defaultDataDir, "directory for sandboxes, images and the database")
@@ -74,22 +74,24 @@ func (s *logSettings) logger(w io.Writer) *slog.Logger {
 // databaseSettings say which PostgreSQL is used.
 type databaseSettings struct {
 	// url is empty where the embedded server is to be used.
-	url         string
+	url         secretSetting
 	postgresBin string
 }
 
 func (s *databaseSettings) flags(f flagSet) {
-	f.StringVar(&s.url, "database-url", "", "PostgreSQL server to use instead of an own one (DATABASE_URL)")
-	f.env("database-url", "DATABASE_URL")
-	f.secret("database-url")
+	s.url = databaseURL("PostgreSQL server to use instead of an own one")
+	s.url.flags(f)
 	f.StringVar(&s.postgresBin, "postgres-bin", "", "directory of the PostgreSQL server's programs (the newest installed)")
 }
 
-func (s *databaseSettings) validate() error { return nil }
+func (s *databaseSettings) validate() error { return s.url.validate() }
 
 // apiSettings are those of the REST API and of the control plane behind it.
 type apiSettings struct {
-	listen       string
+	listen string
+	// noAuth serves everybody on this machine without an API key.
+	noAuth       bool
+	tls          certSettings
 	maxUploadMB  int64
 	retention    time.Duration
 	minIsolation string
@@ -101,7 +103,10 @@ type apiSettings struct {
 const defaultListen = "127.0.0.1:8080"
 
 func (s *apiSettings) flags(f flagSet) {
-	f.StringVar(&s.listen, "listen", defaultListen, "address of the REST API; other than loopback needs API keys (wrenn key create)")
+	f.StringVar(&s.listen, "listen", defaultListen, "address of the REST API; other than loopback needs --tls-cert and --tls-key")
+	f.BoolVar(&s.noAuth, "no-auth", false, "ask for no API key: everyone on this machine may use the API (loopback only)")
+	s.tls = certSettings{prefix: "tls", whose: "the REST API"}
+	s.tls.flags(f)
 	f.Int64Var(&s.maxUploadMB, "max-upload-mb", rest.DefaultMaxUploadBytes>>20, "largest upload, in MiB")
 	f.DurationVar(&s.retention, "retention", control.DefaultConfig().Retention, "how long ended sandboxes stay readable")
 	f.StringVar(&s.minIsolation, "min-isolation", "", "refuse sandboxes that are isolated less: process or hardware")
@@ -113,11 +118,34 @@ func (s *apiSettings) validate() error {
 	if _, _, err := net.SplitHostPort(s.listen); err != nil {
 		return fmt.Errorf("--listen is host:port, not %q", s.listen)
 	}
+	if err := s.tls.validate(); err != nil {
+		return err
+	}
+	if err := s.validateReach(); err != nil {
+		return err
+	}
 	if s.maxUploadMB < 1 || s.maxUploadMB > 1<<40>>20 {
 		return fmt.Errorf("--max-upload-mb is from 1 to %d", 1<<40>>20)
 	}
 	if err := s.control().Validate(); err != nil {
 		return fmt.Errorf("--retention, --min-isolation or --cpu-overcommit: %w", err)
+	}
+	return nil
+}
+
+// validateReach refuses to serve other machines in clear text or without keys.
+func (s *apiSettings) validateReach() error {
+	local, err := onlyLoopback(s.listen)
+	switch {
+	case err != nil:
+		return fmt.Errorf("--listen: %w", err)
+	case local:
+		return nil
+	case s.noAuth:
+		return fmt.Errorf("--no-auth serves this machine alone, and %s is reached from others: listen on 127.0.0.1, or leave --no-auth out", s.listen)
+	case !s.tls.given():
+		return fmt.Errorf("%s is reached from other machines, where API keys must not travel in clear text: give --tls-cert and --tls-key, "+
+			"or listen on 127.0.0.1 behind a proxy that speaks TLS", s.listen)
 	}
 	return nil
 }
@@ -177,33 +205,4 @@ func (s *hostSettings) validate() error {
 		return fmt.Errorf("--memory-overcommit is from 1 to 64")
 	}
 	return s.pools.validate()
-}
-
-// tokenSettings are the secret between control plane and host agents.
-type tokenSettings struct {
-	flag        string // "token" or "host-token"
-	value, file string
-}
-
-func (s *tokenSettings) flags(f flagSet) {
-	f.StringVar(&s.value, s.flag, "", "secret between control plane and agents; better in a file")
-	f.secret(s.flag)
-	f.StringVar(&s.file, s.flag+"-file", "", "file with that secret")
-}
-
-func (s *tokenSettings) validate() error {
-	if s.file == "" {
-		return nil
-	}
-	if s.value != "" {
-		return fmt.Errorf("--%s and --%s-file exclude each other", s.flag, s.flag)
-	}
-	raw, err := os.ReadFile(s.file)
-	if err != nil {
-		return fmt.Errorf("--%s-file: %w", s.flag, err)
-	}
-	if s.value = trimLine(raw); s.value == "" {
-		return fmt.Errorf("--%s-file: %s is empty", s.flag, s.file)
-	}
-	return nil
 }

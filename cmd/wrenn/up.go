@@ -33,6 +33,8 @@ func (p program) addUp() {
 			"unless DATABASE_URL names a server, a PostgreSQL of its own. What is missing of guest kernel and template is\n" +
 			"prepared first. Sandboxes go on running when it ends, and the next one takes them over; `wrenn down` pauses\n" +
 			"them before it stops the server.\n\n" +
+			"The API asks for a key. One is made in DATA-DIR/api-key, which root alone may read and where the other wrenn\n" +
+			"commands find it; `wrenn key create` makes more, also while the server runs.\n\n" +
 			"Each flag can be given as an environment variable: --data-dir as WRENN_DATA_DIR.",
 		Example: "  sudo wrenn up\n  sudo wrenn up --data-dir /srv/wrenn --listen 127.0.0.1:9000",
 	}
@@ -61,9 +63,13 @@ func (cfg *upConfig) run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	plane := controlPlane{
-		api: cfg.api, databaseURL: cfg.database.url, log: log,
+		api: cfg.api, databaseURL: cfg.database.url.value, log: log,
 		hosts:      []hostclient.Member{{ID: localHost, Address: dirs.agentAddress()}},
 		keyCommand: "wrenn key create --data-dir " + dirs.root + " NAME",
+		keyFile:    dirs.apiKey(),
+	}
+	if err := plane.tryListen(ctx); err != nil {
+		return err
 	}
 	var parts []daemon.Component
 	if plane.databaseURL == "" {

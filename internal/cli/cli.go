@@ -15,6 +15,7 @@ package cli
 import (
 	"context"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -40,9 +41,13 @@ type App struct {
 	io   IO
 	root *cobra.Command
 
-	url, apiKey string
-	json        bool
-	started     bool
+	// readFile is os.ReadFile outside tests.
+	readFile func(path string) ([]byte, error)
+
+	url             string
+	keyFile, caFile string
+	json            bool
+	started         bool
 }
 
 // GroupSandboxes and GroupServer are the groups of commands in the help.
@@ -54,7 +59,7 @@ const (
 // New returns the tree with the user's commands. Commands of other groups are
 // added to Root before the first Run.
 func New(io IO) *App {
-	a := &App{io: io}
+	a := &App{io: io, readFile: os.ReadFile}
 	a.root = &cobra.Command{
 		Use:   "wrenn",
 		Short: "Run untrusted code in virtual machines of its own",
@@ -67,10 +72,14 @@ func New(io IO) *App {
 	a.root.SetIn(io.In)
 	a.root.SetOut(io.Out)
 	a.root.SetErr(io.Err)
+	a.root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withoutSecret(err) })
 	a.root.AddGroup(&cobra.Group{ID: GroupSandboxes, Title: "Sandboxes:"}, &cobra.Group{ID: GroupServer, Title: "Server:"})
 	flags := a.root.PersistentFlags()
 	flags.StringVar(&a.url, "url", a.env("WRENN_URL", client.DefaultURL), "address of the server (WRENN_URL)")
-	flags.StringVar(&a.apiKey, "api-key", "", "API key (WRENN_API_KEY)")
+	flags.StringVar(&a.keyFile, "api-key-file", a.env("WRENN_API_KEY_FILE", ""), "file with the API key; or set WRENN_API_KEY (found by itself for a server here)")
+	flags.StringVar(&a.caFile, "ca-file", a.env("WRENN_CA_FILE", ""), "file with the authorities of an https server's certificate, in PEM (the system's)")
+	flags.Var(refusedKey{}, "api-key", "")
+	_ = flags.MarkHidden("api-key")
 	flags.BoolVar(&a.json, "json", false, "print results as JSON")
 	for _, cmd := range []*cobra.Command{
 		a.createCmd(), a.lsCmd(), a.getCmd(), a.execCmd(), a.cpCmd(),
@@ -105,12 +114,11 @@ func (a *App) Run(ctx context.Context, args []string) int {
 
 // Client returns the client for the server named on the command line.
 func (a *App) Client() *client.Client {
-	key := a.apiKey
-	if key == "" {
-		// Not the flag's default: that would show the key in the help.
-		key = a.env("WRENN_API_KEY", "")
+	found, err := a.credentials()
+	if err != nil {
+		return &client.Client{BaseURL: a.serverURL(), HTTPClient: failing(err)}
 	}
-	return &client.Client{BaseURL: a.url, APIKey: key}
+	return &client.Client{BaseURL: a.serverURL(), APIKey: found.key, HTTPClient: a.httpClient()}
 }
 
 func (a *App) env(name, fallback string) string {

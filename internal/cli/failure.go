@@ -71,7 +71,7 @@ func (a *App) report(cmd *cobra.Command, err error) int {
 	case errors.Is(err, context.Canceled) && cmd.Context().Err() != nil:
 		return exitInterrupted
 	default:
-		a.print(explain(err))
+		a.print(a.explain(err))
 		return exitFailed
 	}
 }
@@ -96,7 +96,7 @@ func (a *App) named(text string) string {
 }
 
 // explain turns err into what a person needs to know.
-func explain(err error) *Failure {
+func (a *App) explain(err error) *Failure {
 	var (
 		failure *Failure
 		api     *client.Error
@@ -106,10 +106,13 @@ func explain(err error) *Failure {
 	case errors.As(err, &failure):
 		return failure
 	case errors.As(err, &api):
-		return &Failure{Message: api.Message, Code: api.Code, RequestID: api.RequestID, Hint: hintFor(api)}
+		return &Failure{Message: api.Message, Code: api.Code, RequestID: api.RequestID, Hint: a.hintFor(api)}
 	case errors.Is(err, syscall.ECONNREFUSED) && errors.As(err, &sent):
 		return &Failure{Message: "no server answers at " + hostOf(sent.URL),
 			Hint: "start one with `wrenn up`, or name another with --url or WRENN_URL"}
+	case isCertificateProblem(err) && errors.As(err, &sent):
+		return &Failure{Message: fmt.Sprintf("%s: %v", hostOf(sent.URL), sent.Err),
+			Hint: "the file with the authority of its certificate is named with --ca-file or WRENN_CA_FILE"}
 	case errors.As(err, &sent):
 		return &Failure{Message: fmt.Sprintf("%s: %v", hostOf(sent.URL), sent.Err),
 			Hint: "the address is set with --url or WRENN_URL"}
@@ -127,7 +130,7 @@ func hostOf(raw string) string {
 }
 
 // hintFor says what to do about a failure that the API reported.
-func hintFor(e *client.Error) string {
+func (a *App) hintFor(e *client.Error) string {
 	switch {
 	case e.RetryAfter > 0:
 		return "try again in " + showDuration(e.RetryAfter)
@@ -148,7 +151,7 @@ func hintFor(e *client.Error) string {
 	}
 	switch e.Status {
 	case http.StatusUnauthorized:
-		return "give a key with --api-key or WRENN_API_KEY; `wrenn key create` on the server makes one"
+		return a.keyHint()
 	case http.StatusConflict:
 		return "`wrenn get ID` shows its state; `wrenn resume ID` brings a paused one back"
 	case http.StatusBadGateway:

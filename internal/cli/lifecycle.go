@@ -55,7 +55,7 @@ func (a *App) eachCmd(cmd *cobra.Command, done string, do func(context.Context, 
 				return err
 			}
 			if err != nil {
-				f := *explain(err)
+				f := *a.explain(err)
 				f.Message = id + ": " + f.Message
 				a.print(&f)
 				result = ExitCode(exitFailed)

@@ -98,7 +98,7 @@ func (a *App) destroyAfterRun(ctx context.Context, id string, took *runTimes) {
 	if err == nil || (errors.As(err, &gone) && gone.Code == "sandbox_not_found") {
 		return
 	}
-	f := *explain(err)
+	f := *a.explain(err)
 	f.Message = "the sandbox " + id + " is left: " + f.Message
 	f.Hint = "destroy it with `wrenn rm " + id + "`"
 	a.print(&f)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
@@ -32,6 +33,8 @@ func TestScripts(t *testing.T) {
 			f, url := newFake(env.T().(testing.TB))
 			env.Values["fake"] = f
 			env.Setenv("WRENN_URL", url)
+			// A server of this machine has no part in the tests.
+			env.Setenv("WRENN_DATA_DIR", filepath.Join(env.WorkDir, "none"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -18,6 +18,7 @@ func testCLI(t *testing.T, s *server) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("WRENN_URL", s.BaseURL)
+			env.Setenv("WRENN_DATA_DIR", s.dir) // where the key is found
 			env.Setenv("PATH", filepath.Dir(binary(t))+":"+env.Getenv("PATH"))
 			return nil
 		},

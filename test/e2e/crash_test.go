@@ -2,7 +2,7 @@ package e2e
 
 import (
 	"context"
-	"fmt"
+	"crypto/rand"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/client"
+	"github.com/wrenn-dev/wrenn/internal/certs/certstest"
 	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
 )
 
@@ -234,8 +235,12 @@ func TestKilledControlPlane(t *testing.T) {
 type pair struct {
 	*client.Client
 	dir, name, database, network string
-	agentArgs                    []string
-	plane, agent                 *process
+	// address is the agent's, the same after a restart. Over TCP it speaks TLS
+	// alone, to a control plane that has a certificate and the token.
+	address, token string
+	ca             *certstest.Authority
+	agentArgs      []string
+	plane, agent   *process
 }
 
 func startPair(t *testing.T) *pair {
@@ -248,7 +253,10 @@ func startPair(t *testing.T) *pair {
 // caller has made, with further arguments for the agent.
 func startPairIn(t *testing.T, dir, database string, agentArgs ...string) *pair {
 	t.Helper()
-	p := &pair{dir: dir, database: database, network: networkRange(), agentArgs: agentArgs}
+	p := &pair{
+		dir: dir, database: database, network: networkRange(), agentArgs: agentArgs,
+		address: "127.0.0.1:0", token: rand.Text(), ca: certstest.New(t, "ca"),
+	}
 	t.Cleanup(func() {
 		if p.Client != nil {
 			destroyAll(t, p.Client, p.dir)
@@ -261,20 +269,37 @@ func startPairIn(t *testing.T, dir, database string, agentArgs ...string) *pair 
 	})
 	p.startAgent(t)
 	p.startPlane(t)
+	notInProcessList(t, p.token)
 	return p
 }
 
 func (p *pair) startAgent(t *testing.T) {
 	t.Helper()
-	args := append([]string{"agent", "--data-dir", p.dir, "--host-id", "one", "--network", p.network}, p.agentArgs...)
-	p.agent = start(t, nil, args...)
+	cert, key := p.ca.Issue(t, "agent")
+	args := append([]string{"agent", "--data-dir", p.dir, "--host-id", "one", "--network", p.network,
+		"--listen", p.address, "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", p.ca.File}, p.agentArgs...)
+	p.agent = start(t, []string{"WRENN_TOKEN=" + p.token}, args...)
 	p.name = p.agent.await(t, "sandbox network is ready")["name"].(string)
-	p.agent.await(t, "the host agent is ready")
+	p.address = p.agent.await(t, "the host agent is ready")["address"].(string)
 }
 
 func (p *pair) startPlane(t *testing.T) {
 	t.Helper()
-	p.plane = start(t, []string{"DATABASE_URL=" + p.database}, "server", "--listen", "127.0.0.1:0",
-		"--host", fmt.Sprintf("one=unix://%s/run/agent.sock", p.dir))
+	cert, key := p.ca.Issue(t, "plane")
+	p.plane = start(t, []string{"DATABASE_URL=" + p.database, "WRENN_HOST_TOKEN=" + p.token},
+		"server", "--listen", "127.0.0.1:0", "--no-auth",
+		"--host", "one=https://"+p.address, "--host-ca", p.ca.File, "--host-cert", cert, "--host-key", key)
 	p.Client = served(t, p.plane)
+}
+
+// notInProcessList looks for a secret among the arguments of all processes.
+func notInProcessList(t *testing.T, secret string) {
+	t.Helper()
+	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	check(t, err)
+	for _, path := range found {
+		if line, _ := os.ReadFile(path); strings.Contains(string(line), secret) { // others end meanwhile
+			t.Errorf("a secret stands in the process list: %q", line)
+		}
+	}
 }

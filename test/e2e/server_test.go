@@ -48,6 +48,18 @@ func (s *server) start(t *testing.T) {
 	s.process = start(t, nil, append([]string{"up", "--data-dir", s.dir, "--listen", "127.0.0.1:0"}, s.args...)...)
 	s.name = s.await(t, "sandbox network is ready")["name"].(string)
 	s.Client = served(t, s.process)
+	if !slices.Contains(s.args, "--no-auth") {
+		s.Client.APIKey = localKey(t, s.dir)
+	}
+}
+
+// localKey returns the key that the server of a data directory has made for
+// this machine.
+func localKey(t testing.TB, dir string) string {
+	t.Helper()
+	key, err := os.ReadFile(filepath.Join(dir, "api-key"))
+	check(t, err)
+	return strings.TrimSpace(string(key))
 }
 
 // networkRange returns a range for one server. Those that the product chooses

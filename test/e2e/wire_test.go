@@ -58,7 +58,14 @@ func call(t testing.TB, c *client.Client, method, path string, body any, header 
 		}
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := http.DefaultClient.Do(req)
+	if c.APIKey != "" {
+		req.Header.Set("Authorization", "Bearer "+c.APIKey)
+	}
+	via := c.HTTPClient
+	if via == nil {
+		via = http.DefaultClient
+	}
+	resp, err := via.Do(req)
 	check(t, err)
 	defer resp.Body.Close()
 	read, err := io.ReadAll(resp.Body)

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/wrenn-dev/wrenn/internal/control/auth"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// localKeyName is the name of the key that a server makes for the users of its
+// own machine.
+const localKeyName = "local"
+
+// ensureLocalKey makes sure that the file at path, which root alone may read,
+// holds a key that the server accepts. A key that was revoked, or that belongs
+// to another database, is replaced by a new one.
+func ensureLocalKey(ctx context.Context, keys *auth.Service, path string, log *slog.Logger) error {
+	key, err := readSecret(path)
+	if err == nil {
+		switch _, err := keys.Authenticate(ctx, key); {
+		case err == nil:
+			return nil
+		case !fault.Is(err, fault.Unauthenticated):
+			return err
+		}
+	}
+	k, key, err := keys.Create(ctx, localKeyName)
+	if err != nil {
+		return err
+	}
+	if err := writeSecret(path, key); err != nil {
+		err = fault.Wrap(err, fault.Invalid, "invalid_data_dir", "the API key cannot be written to %s", path)
+		return errors.Join(err, keys.Revoke(ctx, k.ID))
+	}
+	log.Info("made an API key for this machine", "file", path, "id", k.ID)
+	return nil
+}
+
+// writeSecret replaces a file with one that its owner alone may read. The old
+// content or the new one is there, never a part.
+func writeSecret(path, secret string) error {
+	part := path + "." + rand.Text()
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(secret + "\n")
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(part, path)
+	}
+	if err != nil {
+		return errors.Join(err, removeIfThere(part))
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
