@@ -1,0 +1,38 @@
+package jail
+
+// Spec is one process and its jail. It travels to the launcher as JSON.
+type Spec struct {
+	// Root is an existing directory of the host over which, in the process's
+	// own mount namespace, the root directory is assembled.
+	Root string `json:"root"`
+	// Binds are the files and directories that the process can open by name.
+	Binds []Bind `json:"binds"`
+	// Path is the program inside the jail; Argv its arguments, the first being
+	// its name; Env its environment.
+	Path string   `json:"path"`
+	Argv []string `json:"argv"`
+	Env  []string `json:"env"`
+	// UID and GID are what the process runs as, Groups further groups.
+	UID    int   `json:"uid"`
+	GID    int   `json:"gid"`
+	Groups []int `json:"groups"`
+	// FileBytes is the largest size that the process can give to a file.
+	FileBytes uint64 `json:"file_bytes"`
+	// KVM allows the ioctls of /dev/kvm and of what is made with it.
+	KVM bool `json:"kvm"`
+	// Keep are the descriptors, beside 0 to 2, that the process gets. Command
+	// fills it in.
+	Keep []int `json:"keep"`
+}
+
+// Bind is a file, device or directory of the host that appears in the jail.
+type Bind struct {
+	From string `json:"from"` // on the host
+	To   string `json:"to"`   // in the jail, absolute
+	// Exec allows programs and libraries to be executed from it.
+	Exec bool `json:"exec"`
+	// Write allows to write to it, where its permissions do.
+	Write bool `json:"write"`
+	// Device makes a device node usable.
+	Device bool `json:"device"`
+}
