@@ -14,7 +14,7 @@ PREFIX ?= /usr/local
 VERSION = $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS = -s -w -X main.version=$(VERSION)
 BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
-EMBEDDED := cmd/wrenn/guest/wrenn-guest
+EMBEDDED := cmd/wrenn/guest/wrenn-guest cmd/wrenn/guest/wrenn-jail
 
 .PHONY: help
 help: ## list the targets
@@ -44,12 +44,12 @@ uninstall: ## destroy every sandbox and remove all that Wrenn has put on this ma
 stop: ## pause the sandboxes and stop the server that quickstart started
 	@scripts/stop.sh
 
-# The guest agent is copied only when it has changed: its time is part of
+# What is embedded is copied only when it has changed: its time is part of
 # what the build cache of bin/wrenn goes by.
 .PHONY: build
 build: ## build bin/wrenn with the guest agent in it
-	@$(GO_ENV) mkdir -p bin && $(BUILD) -o bin/wrenn-guest ./cmd/wrenn-guest
-	@cmp -s bin/wrenn-guest $(EMBEDDED) || install -m 0755 bin/wrenn-guest $(EMBEDDED)
+	@$(GO_ENV) mkdir -p bin && $(BUILD) -o bin/ ./cmd/wrenn-guest ./cmd/wrenn-jail
+	@for f in $(EMBEDDED); do cmp -s bin/$${f##*/} $$f || install -m 0755 bin/$${f##*/} $$f; done
 	@$(GO_ENV) $(BUILD) -o bin/wrenn ./cmd/wrenn
 
 .PHONY: generate

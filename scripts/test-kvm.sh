@@ -23,7 +23,7 @@ go build -trimpath -o "$work/bin/inside" ./test/kvm/inside
 go build -o "$work/kvm" ./test/kvm
 go test -c -o "$work/bin/qemu.test" ./internal/host/vmm/qemu
 go test -c -o "$work/bin/host.test" ./internal/host
-cp bin/wrenn bin/wrenn-guest "$work/bin/"
+cp bin/wrenn bin/wrenn-guest bin/wrenn-jail "$work/bin/"
 say "== images in $images"
 as_root bin/wrenn image build --data-dir "$(dirname "$images")"
 

@@ -4,9 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"os"
 	"runtime"
-	"syscall"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host"
@@ -100,20 +98,15 @@ func (a hostAgent) driver(ctx context.Context) (vmm.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
+	launcher, err := jailLauncher()
+	if err != nil {
+		return nil, err
+	}
 	a.log.Info("acceleration chosen", "acceleration", acceleration, "reason", reason)
 	return qemu.New(ctx, qemu.Options{
-		Binary: a.host.qemu, Builds: a.dirs.builds(), Acceleration: vmm.Acceleration(acceleration), Reason: reason,
-		TSCKHz: khz, MaxVCPUs: runtime.NumCPU(), KVMGroup: kvmGroup(), Log: a.log,
+		Binary: a.host.qemu, Builds: a.dirs.builds(), Jail: launcher, Acceleration: vmm.Acceleration(acceleration), Reason: reason,
+		TSCKHz: khz, MaxVCPUs: runtime.NumCPU(), Log: a.log,
 	})
-}
-
-// kvmGroup is the group that may use /dev/kvm, 0 where there is none.
-func kvmGroup() int {
-	st, err := os.Stat("/dev/kvm")
-	if err != nil {
-		return 0
-	}
-	return int(st.Sys().(*syscall.Stat_t).Gid)
 }
 
 // prepareImages returns what guests boot from, and makes what is missing of it

@@ -173,15 +173,17 @@ func diskUsage(dir snapshotDir) uint64 {
 }
 
 // seal makes a base durable and unchangeable, and writes its manifest last.
-// Machines map the memory and never write it. A VMM that wants it writable all
-// the same is only fit for a single tenant.
+// Disk and device state are root's alone. The memory, which VMM processes open
+// by name, belongs to a group of its own that only they are in; they map it and
+// never write it. A VMM that wants it writable all the same is only fit for a
+// single tenant.
 func (m *Manager) seal(ctx context.Context, dir snapshotDir, mf manifest, durable bool) error {
-	mode := os.FileMode(0o444)
-	if !m.multiTenant(mf.Fingerprint) {
-		mode = 0o666
+	mode := os.FileMode(0o440)
+	if m.writesMemory(mf.Fingerprint) {
+		mode = 0o660
 	}
 	err := errors.Join(
-		os.Chown(dir.memory(), 0, 0), os.Chmod(dir.memory(), mode),
+		os.Chown(dir.memory(), 0, newReaders()), os.Chmod(dir.memory(), mode),
 		os.Chown(dir.disk(), 0, 0), os.Chmod(dir.disk(), 0o400),
 		os.Chown(dir.state(), 0, 0), os.Chmod(dir.state(), 0o400))
 	if err != nil {

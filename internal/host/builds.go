@@ -51,11 +51,11 @@ func (m *Manager) keptBuild(saved map[string]string) (vmm.Build, bool) {
 	return builds[i], true
 }
 
-// multiTenant reports whether the build that saved names leaves the memory
-// files that VMs share unchanged.
-func (m *Manager) multiTenant(saved map[string]string) bool {
+// writesMemory reports whether the build that saved names has to open the memory
+// files that VMs share for writing.
+func (m *Manager) writesMemory(saved map[string]string) bool {
 	b, ok := m.keptBuild(saved)
-	return ok && b.MultiTenant
+	return ok && b.WritesMemory
 }
 
 // underOldBuild reports whether the base dir was saved under a build that is

@@ -49,7 +49,7 @@ func (m *machine) coldBoot(ctx context.Context) error {
 func (m *machine) bootOnce(ctx context.Context) error {
 	err := m.step(ctx, StepTemplateVMM, func(ctx context.Context) (err error) {
 		cfg := m.vmConfig(m.dir.bootMemory())
-		if err := m.giveFiles(cfg.UID, m.dir.disk(), m.dir.bootMemory(), m.dir.vm()); err != nil {
+		if err := os.Chown(cfg.MemoryFile, cfg.UID, cfg.GID); err != nil {
 			return err
 		}
 		cfg.Kernel, cfg.Initrd = m.mgr.deps.Kernel.Vmlinux, m.mgr.deps.Initramfs.Path

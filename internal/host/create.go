@@ -174,7 +174,7 @@ func (m *machine) restoreBase(ctx context.Context) (err error) {
 	if cfg.Build, err = m.mgr.buildOf(m.base()); err != nil {
 		return err
 	}
-	if err := m.giveFiles(cfg.UID, m.dir.disk(), m.dir.vm()); err != nil {
+	if err := keepFiles(m.dir.disk(), m.dir.vm()); err != nil {
 		return err
 	}
 	if m.vm, err = m.mgr.driver.Restore(ctx, cfg, m.base().state()); err != nil {

@@ -93,7 +93,7 @@ func (m *machine) restorePause(ctx context.Context, snap snapshotDir) (err error
 	if m.canGoBack() {
 		cfg.Disk = m.dir.nextDisk()
 	}
-	if err := m.giveFiles(cfg.UID, cfg.Disk, m.dir.vm()); err != nil {
+	if err := keepFiles(cfg.Disk, m.dir.vm()); err != nil {
 		return err
 	}
 	cfg.FillMemory = func(ctx context.Context, pid int) error {

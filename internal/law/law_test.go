@@ -26,6 +26,7 @@ var law = map[string][]string{
 	"client": {},
 
 	"cmd/wrenn":       {"api", "client", "internal/..."},
+	"cmd/wrenn-jail":  {"internal/host/vmm/jail"},
 	"cmd/wrenn-guest": {"internal/guest/...", "internal/guestwire", "internal/fault"},
 
 	"internal/law":             {},
@@ -57,7 +58,8 @@ var law = map[string][]string{
 	},
 	"internal/host/vmm":               {"internal/fault"},
 	"internal/host/vmm/emulator":      {"internal/fault"},
-	"internal/host/vmm/qemu":          {"internal/host/vmm", "internal/host/vmm/emulator", "internal/host/vmm/tsc", "internal/fault", "internal/untrusted"},
+	"internal/host/vmm/qemu":          {"internal/host/vmm", "internal/host/vmm/emulator", "internal/host/vmm/jail", "internal/host/vmm/tsc", "internal/fault", "internal/untrusted"},
+	"internal/host/vmm/jail":          {},
 	"internal/host/vmm/vmmtest":       {"internal/host/vmm"},
 	"internal/host/vmm/kvmprobe":      {"internal/fault"},
 	"internal/host/vmm/tsc":           {"internal/fault"},

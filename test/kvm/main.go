@@ -43,7 +43,7 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.bin, "bin", "", "directory with wrenn, wrenn-guest, inside, qemu.test and host.test, all static")
+	flag.StringVar(&o.bin, "bin", "", "directory with wrenn, wrenn-guest, wrenn-jail, inside, qemu.test and host.test, all static")
 	flag.StringVar(&o.images, "images", insideImages, "image store with a kernel and the default template")
 	flag.DurationVar(&o.limit, "limit", 25*time.Minute, "longest time the machine may run")
 	flag.IntVar(&o.memoryMB, "memory", 5120, "memory of the machine, in MiB")
@@ -120,7 +120,7 @@ func (o options) plan() []plan.Step {
 		// The driver is asked for KVM, so that it fails where the probe would
 		// have chosen otherwise; and nothing may be skipped.
 		"WRENN_TEST_ACCEL=kvm", "WRENN_REQUIRE=vm,root",
-		"WRENN_TEST_IMAGES=" + insideImages, "WRENN_TEST_GUEST=/kvm/wrenn-guest",
+		"WRENN_TEST_IMAGES=" + insideImages, "WRENN_TEST_GUEST=/kvm/wrenn-guest", "WRENN_TEST_JAIL=/kvm/wrenn-jail",
 		"WRENN_TEST_PATIENCE=" + strconv.Itoa(o.patience),
 	}
 	suite := func(name, binary, run string) plan.Step {

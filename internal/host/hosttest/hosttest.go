@@ -18,7 +18,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -27,6 +26,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/jail"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/qemu"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/tsc"
@@ -83,34 +83,57 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
-var guest struct {
-	once sync.Once
-	data []byte
-	err  error
+// program is a command of this module that is built once per process.
+type program struct {
+	name, variable string
+	once           sync.Once
+	data           []byte
+	err            error
 }
+
+var (
+	guestProgram = program{name: "wrenn-guest", variable: "WRENN_TEST_GUEST"}
+	jailProgram  = program{name: "wrenn-jail", variable: "WRENN_TEST_JAIL"}
+)
 
 // GuestBinary returns the guest agent: the file that WRENN_TEST_GUEST names,
 // for machines without Go, or else one built once per process.
 func GuestBinary(t testing.TB) []byte {
 	t.Helper()
-	guest.once.Do(func() { guest.data, guest.err = buildGuest() })
-	if guest.err != nil {
-		t.Fatalf("build the guest agent: %v", guest.err)
-	}
-	return guest.data
+	return guestProgram.binary(t)
 }
 
-func buildGuest() ([]byte, error) {
-	if ready := os.Getenv("WRENN_TEST_GUEST"); ready != "" {
+// Jail returns the launcher of VM processes: the file that WRENN_TEST_JAIL
+// names, or else one built once per process.
+func Jail(t testing.TB) *jail.Launcher {
+	t.Helper()
+	l, err := jail.New(jailProgram.binary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func (p *program) binary(t testing.TB) []byte {
+	t.Helper()
+	p.once.Do(func() { p.data, p.err = p.build() })
+	if p.err != nil {
+		t.Fatalf("build %s: %v", p.name, p.err)
+	}
+	return p.data
+}
+
+func (p *program) build() ([]byte, error) {
+	if ready := os.Getenv(p.variable); ready != "" {
 		return os.ReadFile(ready)
 	}
-	dir, err := os.MkdirTemp("", "wrenn-guest")
+	dir, err := os.MkdirTemp("", p.name)
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "wrenn-guest")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "github.com/wrenn-dev/wrenn/cmd/wrenn-guest")
+	path := filepath.Join(dir, p.name)
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "github.com/wrenn-dev/wrenn/cmd/"+p.name)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
@@ -213,20 +236,11 @@ func DriverOf(t testing.TB, binary, builds string) vmm.Driver {
 		t.Fatal(err)
 	}
 	d, err := qemu.New(t.Context(), qemu.Options{
-		Binary: binary, Builds: builds,
-		Acceleration: vmm.Acceleration(acceleration), Reason: reason, TSCKHz: khz, MaxVCPUs: 2, KVMGroup: kvmGroup(), Log: Log(),
+		Binary: binary, Builds: builds, Jail: Jail(t),
+		Acceleration: vmm.Acceleration(acceleration), Reason: reason, TSCKHz: khz, MaxVCPUs: 2, Log: Log(),
 	})
 	if err != nil {
 		missing(t, "%v", err)
 	}
 	return d
-}
-
-// kvmGroup is the group that may use /dev/kvm, 0 where there is none.
-func kvmGroup() int {
-	st, err := os.Stat("/dev/kvm")
-	if err != nil {
-		return 0
-	}
-	return int(st.Sys().(*syscall.Stat_t).Gid)
 }

@@ -35,8 +35,9 @@ type Info struct {
 	Acceleration Acceleration
 	// Reason is a sentence that says why that acceleration.
 	Reason string
-	// MultiTenant is false where an escaped VMM process could change files
-	// that other VMs share.
+	// MultiTenant is true where VMs of tenants who distrust each other may run
+	// side by side: behind a hardware boundary or a userspace kernel, with a
+	// VMM that cannot change files that VMs share.
 	MultiTenant bool
 	// MaxVCPUs is the most virtual CPUs that one VM may have.
 	MaxVCPUs int
@@ -52,8 +53,9 @@ type Build struct {
 	Current bool
 	// Dir is the directory of its files.
 	Dir string
-	// MultiTenant is as in Info.
-	MultiTenant bool
+	// WritesMemory is true where the build can only open Config.MemoryFile for
+	// writing too, although it maps it private.
+	WritesMemory bool
 }
 
 // Driver starts VMs of one kind.
@@ -100,9 +102,9 @@ type VM interface {
 	Pause(ctx context.Context) error
 	// Resume starts them. Resuming a running VM does nothing.
 	Resume(ctx context.Context) error
-	// SaveState writes the device state of a paused VM to path, which must be
-	// in the VM's own directory. Memory and disks are the caller's. The VM
-	// stays paused and can be resumed.
+	// SaveState writes the device state of a paused VM to path, a new file.
+	// Memory and disks are the caller's. The VM stays paused and can be
+	// resumed.
 	SaveState(ctx context.Context, path string) error
 	// Kill ends the process and returns after it has been reaped. It is
 	// idempotent, and nil for a VM that has already exited.
@@ -127,9 +129,13 @@ type VM interface {
 type Config struct {
 	// ID names the VM in process lists.
 	ID string
-	// Dir is a directory of the VM alone, owned by UID; sockets, logs and
-	// state files go here. Its path may be at most 80 bytes long.
-	Dir      string
+	// Dir is a directory of the VM alone, for the driver's sockets; the process
+	// cannot reach it. Its path may be at most 80 bytes long.
+	Dir string
+	// UID and GID are what the process runs as. Of the files below, it must be
+	// able to open MemoryFile, Kernel and Initrd: as their owner, by their
+	// group, which it joins unless that is root's, or as anybody. The others it
+	// gets open.
 	UID, GID int
 	// Build is the ID of the build to run; empty is the current one. Restore
 	// needs the one that BuildOf names.

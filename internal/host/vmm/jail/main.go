@@ -87,8 +87,8 @@ func (p program) exec() error {
 // leaveSession separates the process from what a session of the agent's is
 // shared by beside namespaces: its keyring and its view of the cgroups.
 func leaveSession(Spec) error {
-	if _, err := unix.KeyctlJoinSessionKeyring(""); err != nil && err != unix.ENOSYS {
-		return fmt.Errorf("new session keyring: %w", err)
+	if _, _, e := unix.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); e != 0 && e != unix.ENOSYS {
+		return fmt.Errorf("new session keyring: %w", e)
 	}
 	// A core that is piped to a program knows no size: leave all memory out.
 	_ = os.WriteFile("/proc/self/coredump_filter", []byte("0"), 0) // the limit is what counts

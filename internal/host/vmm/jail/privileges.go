@@ -104,13 +104,14 @@ func setIDs(s Spec) error {
 	return nil
 }
 
-// closeOthers closes every descriptor from 3 on that s does not keep.
+// closeOthers has every descriptor from 3 on that s does not keep closed by the
+// exec. Until then they are this program's: its runtime polls some of them.
 func closeOthers(s Spec) error {
 	keep := slices.Sorted(slices.Values(s.Keep))
 	next := uint(firstFile)
 	for _, fd := range append(keep, int(^uint32(0)>>1)) {
 		if from := next; uint(fd) > from {
-			if err := unix.CloseRange(from, uint(fd)-1, 0); err != nil {
+			if err := unix.CloseRange(from, uint(fd)-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 				return err
 			}
 		}

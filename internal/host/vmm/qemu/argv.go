@@ -14,13 +14,30 @@ const (
 	fdTap     = 4 // host side of the network card
 	fdState   = 5 // saved device state, only for a restore
 	fdKVM     = 6 // /dev/kvm, only where kvmByFd says so
+	fdRoot    = 7 // the root image, open for reading
+	fdDisk    = 8 // the disk, open for reading and writing
 )
 
-// Fd sets under which QEMU finds fdState and fdKVM.
+// Fd sets under which QEMU finds descriptors that it would otherwise open.
 const (
 	stateFdset = 1
 	kvmFdset   = 2
+	rootFdset  = 3
+	diskFdset  = 4
 )
+
+// Names in the jail of the files that QEMU can only open by name.
+const (
+	jailMemory = "/memory"
+	jailKernel = "/kernel"
+	jailInitrd = "/initrd"
+)
+
+// addFd makes a descriptor the only one of an fd set.
+func addFd(fd, set int) []string { return []string{"-add-fd", fmt.Sprintf("fd=%d,set=%d", fd, set)} }
+
+// fdsetPath is the name under which QEMU opens the descriptors of a set.
+func fdsetPath(set int64) string { return fmt.Sprintf("/dev/fdset/%d", set) }
 
 // Guest kernel parameters for every acceleration. panic=-1 with reboot=t turns
 // a panic into a reset, which -no-reboot turns into an exit.
@@ -42,13 +59,13 @@ func (d *Driver) argv(v version, cfg vmm.Config, restoring bool) []string {
 		"-m", strconv.Itoa(cfg.MemoryMB),
 		"-smp", strconv.Itoa(cfg.VCPUs),
 		"-object", fmt.Sprintf("memory-backend-file,id=mem0,size=%dM,mem-path=%s,%s,prealloc=off,dump=off,merge=off",
-			cfg.MemoryMB, escape(cfg.MemoryFile), memoryMode(v)),
+			cfg.MemoryMB, jailMemory, memoryMode(v)),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-global", "migration.send-configuration=off",
-		"-blockdev", "driver=file,node-name=f0,filename=" + escape(cfg.RootImage) + ",read-only=on,locking=off",
+		"-blockdev", "driver=file,node-name=f0,filename=" + fdsetPath(rootFdset) + ",read-only=on,locking=off",
 		"-blockdev", "driver=raw,node-name=d0,file=f0,read-only=on",
 		"-device", "virtio-blk-device,drive=d0",
-		"-blockdev", "driver=file,node-name=f1,filename=" + escape(cfg.Disk) + ",cache.no-flush=on,discard=unmap,aio=threads",
+		"-blockdev", "driver=file,node-name=f1,filename=" + fdsetPath(diskFdset) + ",cache.no-flush=on,discard=unmap,aio=threads",
 		"-blockdev", "driver=raw,node-name=d1,file=f1,discard=unmap,detect-zeroes=unmap",
 		"-device", "virtio-blk-device,drive=d1,id=vdb,werror=report,rerror=report",
 		"-netdev", fmt.Sprintf("tap,id=n0,fd=%d,vhost=off", fdTap),
@@ -63,16 +80,17 @@ func (d *Driver) argv(v version, cfg vmm.Config, restoring bool) []string {
 		"-name", "wrenn-" + cfg.ID + ",debug-threads=on",
 		"-msg", "timestamp=on",
 	}
+	args = append(args, addFd(fdRoot, rootFdset)...)
+	args = append(args, addFd(fdDisk, diskFdset)...)
 	if d.kvmByFd(v) {
-		args = append(args, "-add-fd", fmt.Sprintf("fd=%d,set=%d", fdKVM, kvmFdset))
+		args = append(args, addFd(fdKVM, kvmFdset)...)
 	}
 	if restoring {
 		// -S: the saved state says "running", and the caller decides when the
 		// virtual CPUs start.
-		return append(args, "-incoming", "defer", "-S",
-			"-add-fd", fmt.Sprintf("fd=%d,set=%d", fdState, stateFdset))
+		return append(append(args, "-incoming", "defer", "-S"), addFd(fdState, stateFdset)...)
 	}
-	return append(args, "-kernel", cfg.Kernel, "-initrd", cfg.Initrd, "-append", d.cmdline(cfg))
+	return append(args, "-kernel", jailKernel, "-initrd", jailInitrd, "-append", d.cmdline(cfg))
 }
 
 // accelerator bounds, under software emulation, the translation cache (MiB),
@@ -82,7 +100,7 @@ func (d *Driver) argv(v version, cfg vmm.Config, restoring bool) []string {
 func (d *Driver) accelerator(v version, restoring bool) string {
 	switch {
 	case d.kvmByFd(v):
-		return fmt.Sprintf("kvm,device=/dev/fdset/%d", kvmFdset)
+		return "kvm,device=" + fdsetPath(kvmFdset)
 	case d.info.Acceleration == vmm.KVM:
 		return "kvm"
 	case restoring:
@@ -112,7 +130,7 @@ func (d *Driver) cpuModel() string {
 // (8.2 and later); older ones need it open for writing even for a private
 // mapping.
 func memoryMode(v version) string {
-	if v.atLeast(8, 2) {
+	if v.memoryReadOnly() {
 		return "share=off,readonly=on,rom=off"
 	}
 	return "share=off"
@@ -144,6 +162,3 @@ func (d *Driver) cmdline(cfg vmm.Config) string {
 	}
 	return strings.Join(parts, " ")
 }
-
-// escape doubles commas, as QEMU's option parser wants inside a value.
-func escape(path string) string { return strings.ReplaceAll(path, ",", ",,") }

@@ -20,7 +20,7 @@ func TestArgvPerAcceleration(t *testing.T) {
 	tcg := strings.Join(testDriver(vmm.TCG).argv(version{10, 0, 2}, testConfig, false), " ")
 	for _, want := range []string{
 		"-accel tcg,tb-size=128", "tsc_early_khz=2596138", "share=off,readonly=on,rom=off", "-cpu max",
-		"/root,,1.erofs", "-sandbox on", "-no-reboot", "extra=1", "-m 512", "-smp 2",
+		"filename=/dev/fdset/3,read-only=on", "filename=/dev/fdset/4,", "mem-path=/memory,", "-sandbox on", "-no-reboot", "extra=1", "-m 512", "-smp 2",
 	} {
 		if !strings.Contains(tcg, want) {
 			t.Errorf("TCG: %q is missing in %s", want, tcg)
@@ -36,12 +36,8 @@ func TestArgvPerAcceleration(t *testing.T) {
 		t.Errorf("KVM: /dev/kvm is not handed over in %s", kvm)
 	}
 	d, v := testDriver(vmm.KVM), version{8, 2, 2}
-	d.kvmGroup = 107
-	if old := strings.Join(d.argv(v, testConfig, false), " "); !strings.Contains(old, "-accel kvm -") || strings.Contains(old, "-add-fd") {
+	if old := strings.Join(d.argv(v, testConfig, false), " "); !strings.Contains(old, "-accel kvm -") || strings.Contains(old, "fd=6") {
 		t.Errorf("QEMU 8.2 opens /dev/kvm itself: %s", old)
-	}
-	if got := d.groups(v); len(got) != 1 || got[0] != 107 {
-		t.Errorf("a QEMU that opens /dev/kvm itself has the groups %v", got)
 	}
 	old := strings.Join(testDriver(vmm.TCG).argv(version{7, 2, 0}, testConfig, false), " ")
 	if strings.Contains(old, "rom=off") {

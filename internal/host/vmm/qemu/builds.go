@@ -118,7 +118,7 @@ func (d *Driver) Builds() ([]vmm.Build, error) {
 		}
 		out[i] = vmm.Build{
 			ID: b.ID, Version: b.Version, Bytes: b.Bytes(), Dir: b.Dir,
-			Current: b.ID == d.current.ID, MultiTenant: v.multiTenant(),
+			Current: b.ID == d.current.ID, WritesMemory: !v.memoryReadOnly(),
 		}
 	}
 	return out, nil

@@ -7,6 +7,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/emulator"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/jail"
 )
 
 // Name is the driver's name in records and in the API.
@@ -30,21 +31,20 @@ type Options struct {
 	TSCKHz uint64
 	// MaxVCPUs is the most virtual CPUs that a VM may have.
 	MaxVCPUs int
-	// KVMGroup is the group of /dev/kvm, which VM processes join where QEMU
-	// has to open that itself.
-	KVMGroup int
-	Log      *slog.Logger
+	// Jail starts every VM process. Required.
+	Jail *jail.Launcher
+	Log  *slog.Logger
 }
 
 // Driver runs VMs with QEMU. It is safe for use by several goroutines.
 type Driver struct {
-	store    *emulator.Store
-	current  build // the installed one, which new VMs are started under
-	tscKHz   uint64
-	kvmGroup int
-	cpu      hostCPU // under KVM
-	info     vmm.Info
-	log      *slog.Logger
+	store   *emulator.Store
+	current build // the installed one, which new VMs are started under
+	jail    *jail.Launcher
+	tscKHz  uint64
+	cpu     hostCPU // under KVM
+	info    vmm.Info
+	log     *slog.Logger
 }
 
 var _ vmm.Driver = (*Driver)(nil)
@@ -54,19 +54,20 @@ var _ vmm.Driver = (*Driver)(nil)
 // run from Options.Builds.
 func New(ctx context.Context, o Options) (*Driver, error) {
 	switch {
-	case o.Log == nil || o.Builds == "":
-		return nil, fault.New(fault.Internal, "internal", "qemu.New needs a logger and a directory for builds")
+	case o.Log == nil || o.Jail == nil || o.Builds == "":
+		return nil, fault.New(fault.Internal, "internal", "qemu.New needs a logger, a jail and a directory for builds")
 	case o.Acceleration == vmm.TCG && o.TSCKHz == 0:
 		return nil, fault.New(fault.Invalid, "tsc_unknown", "software emulation needs the rate of the time stamp counter")
 	}
-	d := &Driver{tscKHz: o.TSCKHz, kvmGroup: o.KVMGroup, log: o.Log}
+	d := &Driver{jail: o.Jail, tscKHz: o.TSCKHz, log: o.Log}
 	if err := d.keepInstalled(ctx, o); err != nil {
 		return nil, err
 	}
 	v := d.current.version
 	d.info = vmm.Info{
 		Driver: Name, Version: v.String(), Acceleration: o.Acceleration, Reason: o.Reason,
-		MultiTenant: v.multiTenant(), MaxVCPUs: o.MaxVCPUs,
+		// Emulation is no boundary: QEMU's own security process excludes it.
+		MultiTenant: v.memoryReadOnly() && o.Acceleration == vmm.KVM, MaxVCPUs: o.MaxVCPUs,
 	}
 	if o.Acceleration == vmm.TCG && !v.atLeast(8, 1) {
 		d.info.MaxVCPUs = 1 // older ones race when guest code is patched on several CPUs

@@ -56,7 +56,7 @@ type guest struct {
 	exec   time.Duration // bounds one command
 }
 
-func newGuest(t *testing.T, deps host.Deps) vmmtest.Guest {
+func newGuest(t testing.TB, deps host.Deps) vmmtest.Guest {
 	t.Helper()
 	dir := hosttest.Dir(t)
 	slot, err := deps.Network.Acquire(t.Context(), "vm"+rand.Text()[:8])
@@ -84,7 +84,7 @@ func newGuest(t *testing.T, deps host.Deps) vmmtest.Guest {
 	return vmmtest.Guest{Config: cfg, Ready: g.ready, Count: g.count, Freeze: g.freeze, Thaw: g.configure, Capture: capture}
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

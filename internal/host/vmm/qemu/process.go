@@ -5,17 +5,13 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
@@ -44,65 +40,6 @@ func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return untrusted.Line(strings.TrimSpace(string(t.buf)), messageBytes)
-}
-
-// spawn starts build b for cfg with the descriptors that argv promises. The
-// process gets a session of its own and no tie to this one, so that it
-// outlives the agent; its messages go to a pipe whose loss it ignores.
-func (d *Driver) spawn(b build, cfg vmm.Config, state *os.File) (*exec.Cmd, *tail, error) {
-	listener, err := listenMonitor(cfg.Dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer listener.Close()
-	tap, err := cfg.OpenTap()
-	if err != nil {
-		return nil, nil, fmt.Errorf("open tap: %w", err)
-	}
-	defer tap.Close()
-	kvm, err := d.openKVM(b.version)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer kvm.Close() // a nil one does nothing
-	path, argv, env := b.Command(b.Dir, d.argv(b.version, cfg, state != nil)...)
-	cmd := &exec.Cmd{Path: path, Args: argv, Dir: "/"}
-	cmd.Env = append(env, "PATH=/usr/bin:/bin", dirVariable+cfg.Dir)
-	cmd.ExtraFiles = []*os.File{listener, tap, state, kvm} // from 3 on; a nil one is closed
-	messages := &tail{}
-	cmd.Stderr = messages
-	cmd.WaitDelay = time.Second // for the pipe, should a descendant hold it
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if cfg.UID != 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(cfg.UID), Gid: uint32(cfg.GID), Groups: d.groups(b.version)}
-	}
-	if cfg.Cgroup != nil {
-		cmd.SysProcAttr.UseCgroupFD = true
-		cmd.SysProcAttr.CgroupFD = int(cfg.Cgroup.Fd())
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, nil, fmt.Errorf("start %s: %w", path, err)
-	}
-	return cmd, messages, nil
-}
-
-// openKVM returns /dev/kvm for a VM process that is to get it open, else nil.
-func (d *Driver) openKVM(v version) (*os.File, error) {
-	if !d.kvmByFd(v) {
-		return nil, nil
-	}
-	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open KVM: %w", err)
-	}
-	return f, nil
-}
-
-func (d *Driver) groups(v version) []uint32 {
-	if d.info.Acceleration == vmm.KVM && !d.kvmByFd(v) && d.kvmGroup > 0 {
-		return []uint32{uint32(d.kvmGroup)}
-	}
-	return nil
 }
 
 func monitorPath(dir string) string { return filepath.Join(dir, "qmp.sock") }

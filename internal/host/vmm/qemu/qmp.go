@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxQMPMessage bounds one message of the VMM, which parses guest input and
@@ -131,7 +134,13 @@ func (m *monitor) close() {
 // call runs one command and decodes its answer into out unless that is nil.
 // When ctx ends first the command may still take effect.
 func (m *monitor) call(ctx context.Context, command string, args, out any) error {
-	reply, err := m.send(command, args)
+	return m.callWithFile(ctx, command, nil, args, out)
+}
+
+// callWithFile is call, and hands over a duplicate of f, unless that is nil, in
+// the same message, as commands that take a descriptor want it.
+func (m *monitor) callWithFile(ctx context.Context, command string, f *os.File, args, out any) error {
+	reply, err := m.send(command, f, args)
 	if err != nil {
 		return fmt.Errorf("qmp %s: %w", command, err)
 	}
@@ -152,7 +161,7 @@ func (m *monitor) call(ctx context.Context, command string, args, out any) error
 	}
 }
 
-func (m *monitor) send(command string, args any) (<-chan message, error) {
+func (m *monitor) send(command string, f *os.File, args any) (<-chan message, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -171,9 +180,22 @@ func (m *monitor) send(command string, args any) (<-chan message, error) {
 	m.pending[m.nextID] = reply
 	// The socket buffer takes a command whole; a VMM that has stopped reading
 	// is found by the caller's deadline on the reply.
-	if _, err := m.conn.Write(append(data, '\n')); err != nil {
+	if err := m.write(append(data, '\n'), f); err != nil {
 		delete(m.pending, m.nextID)
 		return nil, err
 	}
 	return reply, nil
+}
+
+func (m *monitor) write(data []byte, f *os.File) error {
+	if f == nil {
+		_, err := m.conn.Write(data)
+		return err
+	}
+	conn, ok := m.conn.(*net.UnixConn)
+	if !ok {
+		return errors.New("descriptors are only passed on unix sockets")
+	}
+	_, _, err := conn.WriteMsgUnix(data, unix.UnixRights(int(f.Fd())), nil)
+	return err
 }

@@ -17,9 +17,9 @@ func (v version) atLeast(major, minor int) bool {
 	return v.major > major || v.major == major && v.minor >= minor
 }
 
-// multiTenant reports whether memory files that VMs share can be kept
-// unwritable for this version.
-func (v version) multiTenant() bool { return v.atLeast(8, 2) }
+// memoryReadOnly reports whether this version can map a memory file that it may
+// not write.
+func (v version) memoryReadOnly() bool { return v.atLeast(8, 2) }
 
 func (v version) String() string { return fmt.Sprintf("%d.%d.%d", v.major, v.minor, v.micro) }
 

@@ -246,13 +246,37 @@ func (v *vm) Resume(ctx context.Context) error { return v.call(ctx, "cont", nil,
 
 // SaveState writes every section of the VM's state but its memory. The command
 // was made for Xen and exists without it; New's callers test it per version.
+// QEMU gets the file open: it has no directory that it could write to.
 func (v *vm) SaveState(ctx context.Context, path string) error {
-	return v.call(ctx, "xen-save-devices-state", map[string]any{"filename": path, "live": false}, nil)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	set, err := v.addFd(ctx, f)
+	if err != nil {
+		return err
+	}
+	save := map[string]any{"filename": fdsetPath(set), "live": false}
+	return errors.Join(
+		v.call(ctx, "xen-save-devices-state", save, nil),
+		v.call(ctx, "remove-fd", map[string]any{"fdset-id": set}, nil))
+}
+
+// addFd hands QEMU a duplicate of f and returns the fd set that holds it.
+func (v *vm) addFd(ctx context.Context, f *os.File) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	var added struct {
+		Set int64 `json:"fdset-id"`
+	}
+	err := v.mon.callWithFile(ctx, "add-fd", f, nil, &added)
+	return added.Set, err
 }
 
 // load reads the device state that spawn passed and waits until it is in.
 func (v *vm) load(ctx context.Context, ver version) error {
-	uri := fmt.Sprintf("file:/dev/fdset/%d", stateFdset)
+	uri := "file:" + fdsetPath(stateFdset)
 	if !ver.atLeast(8, 2) {
 		uri = fmt.Sprintf("fd:%d", fdState)
 	}
