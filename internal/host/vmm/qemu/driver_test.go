@@ -74,9 +74,7 @@ func newGuest(t testing.TB, deps host.Deps) vmmtest.Guest {
 	check(t, os.Mkdir(cfg.Dir, 0o700))
 	check(t, disk.Create(t.Context(), cfg.Disk, 512<<20))
 	check(t, memory.CreateBase(cfg.MemoryFile, int64(cfg.MemoryMB)<<20))
-	for _, p := range []string{cfg.Dir, cfg.Disk, cfg.MemoryFile} {
-		check(t, os.Chown(p, uid, uid))
-	}
+	check(t, os.Chown(cfg.MemoryFile, uid, uid))
 	g := &guest{cfg: cfg, exec: hosttest.Patience(t, 20*time.Second), client: guestclient.New(func(ctx context.Context, port uint16) (net.Conn, error) {
 		return slot.Dial(ctx, port)
 	})}
