@@ -214,13 +214,13 @@ var attempts = []attempt{
 	{"a new file in /tmp", create(at("/tmp/wrenn-escape-new"))},
 	{"a new file in shared memory", create(at("/dev/shm/wrenn-escape-new"))},
 	{"a new file among the libraries", func(w world) error {
-		if err := open("/qemu/new", unix.O_CREAT|unix.O_WRONLY); err == nil {
+		if err := open("/program/new", unix.O_CREAT|unix.O_WRONLY); err == nil {
 			return nil
 		}
 		return create(named("new"))(w)
 	}},
 	{"a changed program", func(w world) error {
-		if err := unix.Chmod("/player", 0o4755); err == nil {
+		if err := unix.Chmod("/program", 0o777); err == nil {
 			return nil
 		}
 		return unix.Chmod(w.file("public"), 0o666)
@@ -345,7 +345,10 @@ var attempts = []attempt{
 		attr := unix.PerfEventAttr{Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_CPU_CLOCK, Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{}))}
 		return descriptor(unix.SYS_PERF_EVENT_OPEN, uintptr(unsafe.Pointer(&attr)), 0, ^uintptr(0), ^uintptr(0), 0)
 	}},
-	{"a key", func(world) error { _, err := unix.AddKey("user", "wrenn-escape", []byte("x"), unix.KEY_SPEC_THREAD_KEYRING); return err }},
+	{"a key", func(world) error {
+		_, err := unix.AddKey("user", "wrenn-escape", []byte("x"), unix.KEY_SPEC_THREAD_KEYRING)
+		return err
+	}},
 	{"the session's keys", func(world) error { _, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, true); return err }},
 	{"the requested key", func(world) error { return call(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0) }},
 	{"System V shared memory", func(w world) error {

@@ -7,8 +7,10 @@
 // seccomp allow-list and executes the VMM in its own place, so that the VMM has
 // the PID and the start time of the launcher.
 //
-//	agent ── clone: new net, mount, pid, ipc, uts namespaces ──► launcher (root)
-//	launcher ── root directory, limits, capabilities, uid, Landlock, seccomp ── execve ──► VMM
+//	agent ── once: a mount namespace with nothing of the host's in it
+//	agent ── clone: new net, pid, ipc, uts namespaces ──► launcher (root)
+//	launcher ── copy of that mount namespace, cgroup namespace, keyring, limits,
+//	            capabilities, uid, Landlock, seccomp ── execve ──► VMM
 //
 // # What a process in the jail has
 //

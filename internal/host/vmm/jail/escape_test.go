@@ -50,6 +50,8 @@ func TestMain(m *testing.M) {
 	case "player":
 		play(os.Args[1])
 		os.Exit(0)
+	case "nothing":
+		os.Exit(0)
 	case "victim":
 		beVictim()
 	}
@@ -109,7 +111,6 @@ func makeWorld(t *testing.T) world {
 		check(t, os.Chown(w.file(name), 0, memoryGID))
 		check(t, os.Chmod(w.file(name), mode))
 	}
-	check(t, os.Mkdir(w.file("root"), 0o700))
 	listenUnix(t, w.AgentSocket)
 	listenUnix(t, "@"+w.Abstract)
 	w.TCP = listenTCP(t)
@@ -211,12 +212,12 @@ func runInside(t *testing.T, w world) map[string]string {
 	disk := makeDisk(t)
 	w.Disk = 3
 	cmd, err := launcher(t).Command(jail.Spec{
-		Root: w.file("root"), Path: "/player", Argv: []string{"player", encode(t, w)}, UID: jailUID, GID: jailUID, Groups: []int{memoryGID},
+		Path: jail.ProgramDir + "/" + filepath.Base(self), Argv: []string{"player", encode(t, w)}, UID: jailUID, GID: jailUID, Groups: []int{memoryGID},
 		FileBytes: 1 << 20,
 		Binds: []jail.Bind{
-			{From: self, To: "/player", Exec: true},
-			{From: w.Memory, To: "/memory"},
-			{From: "/dev/null", To: "/dev/null", Write: true, Device: true},
+			{From: filepath.Dir(self), To: jail.ProgramDir, Exec: true},
+			{From: w.Memory, To: jail.Memory},
+			{From: jail.Null, To: jail.Null, Write: true, Device: true},
 		},
 	}, disk)
 	check(t, err)

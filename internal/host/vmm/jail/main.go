@@ -15,21 +15,32 @@ import (
 // exitFailed is the exit status of a launcher that could not confine or execute.
 const exitFailed = 125
 
-// Main is the launcher. Its only argument is a Spec; it must have been started
-// by [Launcher.Command]. It does not return: the process becomes the one of the
-// Spec, or says on standard error what has failed and exits.
+// Main is the launcher. It must have been started by this package. Its only
+// argument is a Spec, or argMounts. It does not return: the process becomes the
+// one of the Spec, or says on standard error what has failed and exits.
 func Main() {
 	// Credentials, the filter and execve(2) are matters of one thread.
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
-	fmt.Fprintln(os.Stderr, "wrenn-jail:", launch(os.Args[1:]))
+	err := launch(os.Args[1:])
+	if err == nil {
+		os.Exit(0)
+	}
+	fmt.Fprintln(os.Stderr, "wrenn-jail:", err)
 	os.Exit(exitFailed)
 }
+
+// argMounts, in the place of a Spec, has the launcher make the empty mount
+// namespace.
+const argMounts = "mounts"
 
 func launch(args []string) error {
 	var s Spec
 	if len(args) != 1 {
 		return fmt.Errorf("want one argument, not %d: this program is for wrenn itself", len(args))
+	}
+	if args[0] == argMounts {
+		return makeMounts()
 	}
 	if err := json.Unmarshal([]byte(args[0]), &s); err != nil {
 		return fmt.Errorf("read specification: %w", err)

@@ -3,38 +3,38 @@ package jail
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
 
-// enterRoot makes the root directory of s and moves the process into it. The
-// host's mounts are detached from its namespace.
-func enterRoot(s Spec) error {
-	// Nothing that is mounted from here on may reach the host.
+// makeMounts makes this process's mount namespace the one that all jails begin
+// as: a read-only root directory with empty places, and nothing of the host's.
+// It then says so on standard output and waits for the end of standard input,
+// for the agent to take the namespace over.
+//
+// Copies of this namespace have one mount each. Copies of the host's have
+// hundreds on some machines, and taking them off again waits for every CPU.
+func makeMounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	// All before the new root covers Root, below which sources may lie.
-	trees := make([]int, len(s.Binds))
-	for i, b := range s.Binds {
-		tree, err := openBind(b)
-		if err != nil {
-			return err
-		}
-		trees[i] = tree
-	}
-	err := unix.Mount("wrenn-jail", s.Root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0755,size=256k,nr_inodes=512")
+	const root = "/proc" // any directory
+	err := unix.Mount("wrenn-jail", root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0755,size=64k,nr_inodes=32")
 	if err != nil {
 		return fmt.Errorf("mount a root: %w", err)
 	}
-	if err := unix.Chdir(s.Root); err != nil {
+	if err := unix.Chdir(root); err != nil {
 		return err
 	}
-	for i, b := range s.Binds {
-		if err := place(trees[i], b); err != nil {
-			return fmt.Errorf("bind %s: %w", b.From, err)
+	if err := errors.Join(os.Mkdir("dev", 0o755), os.Mkdir(filepath.Base(ProgramDir), 0o755)); err != nil {
+		return err
+	}
+	for _, path := range []string{Memory, Kernel, Initrd, Null, KVM} {
+		if err := os.WriteFile("."+path, nil, 0o444); err != nil {
+			return err
 		}
 	}
 	// pivot_root(2), notes: the old root is stacked over the new one, and the
@@ -45,10 +45,46 @@ func enterRoot(s Spec) error {
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("detach the host's files: %w", err)
 	}
-	if err := unix.Chdir("/"); err != nil {
+	if err := setattr("/", unix.AT_FDCWD, 0, unix.MOUNT_ATTR_RDONLY); err != nil {
 		return err
 	}
-	return setattr("/", unix.AT_FDCWD, 0, unix.MOUNT_ATTR_RDONLY)
+	if _, err := os.Stdout.WriteString(mountsReady); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// mountsReady is what makeMounts says.
+const mountsReady = "ready\n"
+
+// enterRoot moves this thread into a copy of the empty mount namespace and binds
+// the files of s there. The host's mounts are none of it.
+func enterRoot(s Spec) error {
+	trees := make([]int, len(s.Binds))
+	for i, b := range s.Binds {
+		tree, err := openBind(b)
+		if err != nil {
+			return err
+		}
+		trees[i] = tree
+	}
+	// The program's other threads stay where they are and end with the exec.
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("leave the working directory: %w", err)
+	}
+	if err := unix.Setns(s.Mounts, unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("enter the empty mount namespace: %w", err)
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("copy the empty mount namespace: %w", err)
+	}
+	for i, b := range s.Binds {
+		if err := unix.MoveMount(trees[i], "", unix.AT_FDCWD, b.To, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return fmt.Errorf("bind %s to %s: %w", b.From, b.To, err)
+		}
+	}
+	return nil
 }
 
 // openBind makes a detached copy of the mount at b.From, with the restrictions
@@ -80,37 +116,4 @@ func setattr(path string, dir int, flags uint, attrs uint64) error {
 		return fmt.Errorf("restrict mount %q: %w", path, err)
 	}
 	return nil
-}
-
-// place mounts tree at b.To below the working directory.
-func place(tree int, b Bind) error {
-	var st unix.Stat_t
-	if err := unix.Fstatat(tree, "", &st, unix.AT_EMPTY_PATH); err != nil {
-		return err
-	}
-	to := filepath.Join(".", filepath.Clean("/"+b.To))
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		if err := os.MkdirAll(to, 0o755); err != nil {
-			return err
-		}
-	} else if err := touch(to); err != nil {
-		return err
-	}
-	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, to, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return err
-	}
-	return unix.Close(tree)
-}
-
-func touch(path string) error {
-	fd, err := unix.Open(path, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o444)
-	if errors.Is(err, unix.ENOENT) {
-		if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
-			fd, err = unix.Open(path, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o444)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return unix.Close(fd)
 }

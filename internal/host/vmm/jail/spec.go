@@ -2,9 +2,6 @@ package jail
 
 // Spec is one process and its jail. It travels to the launcher as JSON.
 type Spec struct {
-	// Root is an existing directory of the host over which, in the process's
-	// own mount namespace, the root directory is assembled.
-	Root string `json:"root"`
 	// Binds are the files and directories that the process can open by name.
 	Binds []Bind `json:"binds"`
 	// Path is the program inside the jail; Argv its arguments, the first being
@@ -20,15 +17,26 @@ type Spec struct {
 	FileBytes uint64 `json:"file_bytes"`
 	// KVM allows the ioctls of /dev/kvm and of what is made with it.
 	KVM bool `json:"kvm"`
-	// Keep are the descriptors, beside 0 to 2, that the process gets. Command
-	// fills it in.
-	Keep []int `json:"keep"`
+	// Keep are the descriptors, beside 0 to 2, that the process gets, and Mounts
+	// is that of the empty mount namespace. Command fills both in.
+	Keep   []int `json:"keep"`
+	Mounts int   `json:"mounts"`
 }
+
+// The places of a jail at which files can be bound.
+const (
+	ProgramDir = "/program" // a directory: the program with its libraries and data
+	Memory     = "/memory"
+	Kernel     = "/kernel"
+	Initrd     = "/initrd"
+	Null       = "/dev/null"
+	KVM        = "/dev/kvm"
+)
 
 // Bind is a file, device or directory of the host that appears in the jail.
 type Bind struct {
 	From string `json:"from"` // on the host
-	To   string `json:"to"`   // in the jail, absolute
+	To   string `json:"to"`   // in the jail, one of the places above
 	// Exec allows programs and libraries to be executed from it.
 	Exec bool `json:"exec"`
 	// Write allows to write to it, where its permissions do.

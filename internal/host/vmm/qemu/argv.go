@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/jail"
 )
 
 // File descriptors handed to the VM process, by their number in it.
@@ -24,13 +25,6 @@ const (
 	kvmFdset   = 2
 	rootFdset  = 3
 	diskFdset  = 4
-)
-
-// Names in the jail of the files that QEMU can only open by name.
-const (
-	jailMemory = "/memory"
-	jailKernel = "/kernel"
-	jailInitrd = "/initrd"
 )
 
 // addFd makes a descriptor the only one of an fd set.
@@ -59,7 +53,7 @@ func (d *Driver) argv(v version, cfg vmm.Config, restoring bool) []string {
 		"-m", strconv.Itoa(cfg.MemoryMB),
 		"-smp", strconv.Itoa(cfg.VCPUs),
 		"-object", fmt.Sprintf("memory-backend-file,id=mem0,size=%dM,mem-path=%s,%s,prealloc=off,dump=off,merge=off",
-			cfg.MemoryMB, jailMemory, memoryMode(v)),
+			cfg.MemoryMB, jail.Memory, memoryMode(v)),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-global", "migration.send-configuration=off",
 		"-blockdev", "driver=file,node-name=f0,filename=" + fdsetPath(rootFdset) + ",read-only=on,locking=off",
@@ -90,7 +84,7 @@ func (d *Driver) argv(v version, cfg vmm.Config, restoring bool) []string {
 		// virtual CPUs start.
 		return append(append(args, "-incoming", "defer", "-S"), addFd(fdState, stateFdset)...)
 	}
-	return append(args, "-kernel", jailKernel, "-initrd", jailInitrd, "-append", d.cmdline(cfg))
+	return append(args, "-kernel", jail.Kernel, "-initrd", jail.Initrd, "-append", d.cmdline(cfg))
 }
 
 // accelerator bounds, under software emulation, the translation cache (MiB),

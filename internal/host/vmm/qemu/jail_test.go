@@ -111,7 +111,7 @@ func (p inspected) mounts(t *testing.T) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	if want := []string{"dev", "initrd", "kernel", "memory", "qemu"}; !slices.Equal(names, want) {
+	if want := []string{"dev", "initrd", "kernel", "memory", "program"}; !slices.Equal(names, want) {
 		t.Errorf("the root directory holds %v, want %v", names, want)
 	}
 	data, err := os.ReadFile(p.dir + "mountinfo")
@@ -128,7 +128,7 @@ func (p inspected) mounts(t *testing.T) {
 				t.Errorf("%s is mounted with %v, want %s", fields[4], options, o)
 			}
 		}
-		if fields[4] != "/qemu" && !slices.Contains(options, "noexec") {
+		if fields[4] != "/program" && !slices.Contains(options, "noexec") {
 			t.Errorf("programs can be executed from %s", fields[4])
 		}
 	}

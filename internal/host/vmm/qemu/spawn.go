@@ -12,9 +12,6 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/jail"
 )
 
-// jailBuild is where a VM process finds the files of its build of QEMU.
-const jailBuild = "/qemu"
-
 // spawn starts build b for cfg, in its jail, with the descriptors that argv
 // promises. The process gets a session of its own and no tie to this one, so
 // that it outlives the agent; its messages go to a pipe whose loss it ignores.
@@ -88,21 +85,21 @@ func (d *Driver) openKVM(v version) (*os.File, error) {
 // jailSpec describes the process of cfg: QEMU, and in its jail the few files
 // that it opens by name.
 func (d *Driver) jailSpec(b build, cfg vmm.Config, restoring bool, files *vmFiles) (jail.Spec, error) {
-	path, argv, env := b.Command(jailBuild, d.argv(b.version, cfg, restoring)...)
+	path, argv, env := b.Command(jail.ProgramDir, d.argv(b.version, cfg, restoring)...)
 	s := jail.Spec{
-		Root: cfg.Dir, Path: path, Argv: argv, Env: append(env, dirVariable+cfg.Dir),
+		Path: path, Argv: argv, Env: append(env, dirVariable+cfg.Dir),
 		UID: cfg.UID, GID: cfg.GID, KVM: d.info.Acceleration == vmm.KVM,
 		Binds: []jail.Bind{
-			{From: b.Dir, To: jailBuild, Exec: true},
-			{From: "/dev/null", To: "/dev/null", Write: true, Device: true},
-			{From: cfg.MemoryFile, To: jailMemory, Write: !b.version.memoryReadOnly()},
+			{From: b.Dir, To: jail.ProgramDir, Exec: true},
+			{From: "/dev/null", To: jail.Null, Write: true, Device: true},
+			{From: cfg.MemoryFile, To: jail.Memory, Write: !b.version.memoryReadOnly()},
 		},
 	}
 	if !restoring {
-		s.Binds = append(s.Binds, jail.Bind{From: cfg.Kernel, To: jailKernel}, jail.Bind{From: cfg.Initrd, To: jailInitrd})
+		s.Binds = append(s.Binds, jail.Bind{From: cfg.Kernel, To: jail.Kernel}, jail.Bind{From: cfg.Initrd, To: jail.Initrd})
 	}
 	if s.KVM && !d.kvmByFd(b.version) {
-		s.Binds = append(s.Binds, jail.Bind{From: "/dev/kvm", To: "/dev/kvm", Write: true, Device: true})
+		s.Binds = append(s.Binds, jail.Bind{From: "/dev/kvm", To: jail.KVM, Write: true, Device: true})
 	}
 	var err error
 	if s.Groups, err = groupsOf(s.Binds); err != nil {
