@@ -190,11 +190,16 @@ func (m *machine) prepareSnapshot(ctx context.Context, tmp snapshotDir) error {
 }
 
 // copyRunning copies the running machine to tmp. It stands still from freeze
-// to cont.
+// to cont, for what could not be copied ahead of that.
 func (m *machine) copyRunning(ctx context.Context, tmp snapshotDir) (mf manifest, err error) {
 	err = m.step(ctx, StepSnapshotPrepare, func(ctx context.Context) error { return m.prepareSnapshot(ctx, tmp) })
 	if err != nil {
 		return mf, err
+	}
+	ahead := &liveCopy{machine: m, tmp: tmp}
+	defer ahead.close(ctx)
+	if err := m.step(ctx, StepSnapshotAhead, ahead.begin); err != nil {
+		return mf, fmt.Errorf("%s: %w", StepSnapshotAhead, err)
 	}
 	var stood time.Time
 	for _, s := range []step{
@@ -206,11 +211,8 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshotDir) (mf manifest
 		}},
 		{StepSnapshotStop, func(ctx context.Context) error { return m.vm.Pause(ctx) }},
 		{StepSnapshotState, func(ctx context.Context) error { return m.saveState(ctx, tmp) }},
-		{StepSnapshotMemory, func(ctx context.Context) error { return m.saveWhole(ctx, tmp) }},
-		{StepSnapshotDisk, func(ctx context.Context) error {
-			_, err := disk.Clone(ctx, tmp.disk(), m.dir.disk())
-			return err
-		}},
+		{StepSnapshotMemory, ahead.finishMemory},
+		{StepSnapshotDisk, ahead.finishDisk},
 	} {
 		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
 		err = m.step(ctx, s.name, s.do)

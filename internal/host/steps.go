@@ -40,6 +40,7 @@ const (
 	StepPoolReady   = "pool.ready"
 
 	StepSnapshotPrepare = "snapshot.prepare"
+	StepSnapshotAhead   = "snapshot.ahead"
 	StepSnapshotFreeze  = "snapshot.freeze"
 	StepSnapshotStop    = "snapshot.stop"
 	StepSnapshotState   = "snapshot.state"
@@ -93,8 +94,8 @@ func Steps() map[string][]string {
 		},
 		"assign": {StepCreateAssign, StepCreateConfigure, StepCreateCommit},
 		opSnapshot: {
-			StepSnapshotPrepare, StepSnapshotFreeze, StepSnapshotStop, StepSnapshotState, StepSnapshotMemory,
-			StepSnapshotDisk, StepSnapshotCont, StepSnapshotSeal, StepSnapshotCommit,
+			StepSnapshotPrepare, StepSnapshotAhead, StepSnapshotFreeze, StepSnapshotStop, StepSnapshotState,
+			StepSnapshotMemory, StepSnapshotDisk, StepSnapshotCont, StepSnapshotSeal, StepSnapshotCommit,
 		},
 		opPause: {
 			StepPauseGate, StepPauseQuiesce, StepPauseStop, StepPauseState,

@@ -106,6 +106,18 @@ type VM interface {
 	// Memory and disks are the caller's. The VM stays paused and can be
 	// resumed.
 	SaveState(ctx context.Context, path string) error
+	// BeginDiskCopy begins to copy the VM's writable disk to the empty file
+	// dst, which is as long as the disk and open for reading and writing, and
+	// returns once the copy keeps up with the guest's writes. The guest goes
+	// on. There is one copy at a time. On error there is none.
+	BeginDiskCopy(ctx context.Context, dst *os.File) error
+	// EndDiskCopy ends the copy of a paused VM: dst then holds what the disk
+	// holds, holes included, and is not yet durable. On error the copy is of no
+	// use and still has to be abandoned.
+	EndDiskCopy(ctx context.Context) error
+	// AbandonDiskCopy ends a copy that is under way, if there is one, also one
+	// that an earlier agent has begun. Adopt does so by itself.
+	AbandonDiskCopy(ctx context.Context) error
 	// Kill ends the process and returns after it has been reaped. It is
 	// idempotent, and nil for a VM that has already exited.
 	Kill(ctx context.Context) error

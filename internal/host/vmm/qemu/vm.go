@@ -144,6 +144,10 @@ func (d *Driver) Adopt(ctx context.Context, rec vmm.Record) (vmm.VM, error) {
 	if err != nil {
 		return nil, err // never a nil *vm in a non-nil interface
 	}
+	if err := v.AbandonDiskCopy(ctx); err != nil {
+		v.Detach()
+		return nil, err
+	}
 	return v, nil
 }
 

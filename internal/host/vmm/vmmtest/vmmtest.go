@@ -48,6 +48,7 @@ func Run(t *testing.T, f Fixture) {
 	t.Run("SnapshotRestore", f.snapshotRestore)
 	t.Run("ExitIsNoticed", f.exitIsNoticed)
 	t.Run("AdoptAndFind", f.adoptAndFind)
+	t.Run("DiskCopy", f.diskCopy)
 	t.Run("StartFailsClean", f.startFailsClean)
 	t.Run("RestoreRefusesDamage", f.restoreRefusesDamage)
 }

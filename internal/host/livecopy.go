@@ -1,0 +1,103 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/memory"
+)
+
+// liveCopy copies a machine's memory and disk to a snapshot directory. It does
+// most of that while the machine runs: begin copies what there is, and the
+// finish methods, called while the VM is stopped, add what has changed since.
+//
+// Where files share blocks the disk is cloned by finishDisk alone, which takes
+// no time. Elsewhere the VMM copies it, since only the VMM knows what the guest
+// writes meanwhile.
+type liveCopy struct {
+	*machine
+	tmp snapshotDir
+
+	memory, disk *os.File // open between begin and close; disk is nil where it is cloned
+	whole        *memory.Whole
+}
+
+// aheadTimeout bounds the copying of a running machine, which does not stop it.
+const aheadTimeout = 15 * time.Minute
+
+// begin copies memory and disk while the machine runs. tmp must hold a copy of
+// the base's memory.
+func (c *liveCopy) begin(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, aheadTimeout)
+	defer cancel()
+	ctx, stop := c.untilExit(ctx)
+	defer stop()
+	if !c.mgr.reflink {
+		if err := c.beginDisk(ctx); err != nil {
+			return causeOr(ctx, err)
+		}
+	}
+	if c.memory, err = os.OpenFile(c.tmp.memory(), os.O_RDWR, 0o600); err != nil {
+		return err
+	}
+	rec := c.vm.Record()
+	c.whole = memory.NewWhole(rec.PID, rec.MemoryFile, c.memory)
+	return causeOr(ctx, c.whole.Begin(ctx))
+}
+
+func (c *liveCopy) beginDisk(ctx context.Context) (err error) {
+	st, err := os.Stat(c.dir.disk())
+	if err != nil {
+		return err
+	}
+	if c.disk, err = os.OpenFile(c.tmp.disk(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+		return err
+	}
+	if err := c.disk.Truncate(st.Size()); err != nil {
+		return err
+	}
+	return c.vm.BeginDiskCopy(ctx, c.disk)
+}
+
+// finishMemory adds what of the stopped VM's memory has changed since begin.
+func (c *liveCopy) finishMemory(ctx context.Context) (err error) {
+	c.captured, err = c.whole.Finish(ctx)
+	return err
+}
+
+// finishDisk makes tmp's disk that of the stopped VM.
+func (c *liveCopy) finishDisk(ctx context.Context) error {
+	if c.disk == nil {
+		_, err := disk.Clone(ctx, c.tmp.disk(), c.dir.disk())
+		return err
+	}
+	if err := c.vm.EndDiskCopy(ctx); err != nil {
+		return err
+	}
+	err := c.disk.Close()
+	c.disk = nil
+	return err
+}
+
+// close gives up what was not finished. A copy of the disk that cannot be given
+// up goes on in the VM and costs it time, until the next agent ends it.
+func (c *liveCopy) close(ctx context.Context) {
+	var errs []error
+	if c.memory != nil {
+		errs = append(errs, c.memory.Close())
+	}
+	if c.disk != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTimeout)
+		defer cancel()
+		if vm := c.vm; vm != nil {
+			errs = append(errs, vm.AbandonDiskCopy(ctx))
+		}
+		errs = append(errs, c.disk.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		c.log.WarnContext(ctx, "could not end the copying of a running sandbox", "error", err)
+	}
+}

@@ -1,0 +1,61 @@
+package vmmtest
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// diskCopy copies the disk of a running guest, gives copies up, and hands one
+// that is under way to the next agent.
+func (f Fixture) diskCopy(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), f.Limit)
+	defer cancel()
+	g := f.New(t)
+	vm, err := f.Driver.Start(ctx, g.Config)
+	check(t, "start", err)
+	t.Cleanup(func() { check(t, "kill", f.Driver.KillRecord(context.Background(), vm.Record())) })
+	check(t, "ready", g.Ready(ctx))
+	dir := filepath.Dir(g.Config.Disk)
+	target := func(name string) *os.File {
+		t.Helper()
+		st, err := os.Stat(g.Config.Disk)
+		check(t, "stat", err)
+		dst, err := os.Create(filepath.Join(dir, name))
+		check(t, "create", err)
+		t.Cleanup(func() { _ = dst.Close() })
+		check(t, "truncate", dst.Truncate(st.Size()))
+		return dst
+	}
+	check(t, "abandon what was not begun", vm.AbandonDiskCopy(ctx))
+	check(t, "begin", vm.BeginDiskCopy(ctx, target("given-up")))
+	for range 2 {
+		check(t, "abandon", vm.AbandonDiskCopy(ctx))
+	}
+
+	dst := target("copy")
+	check(t, "begin after a copy that was given up", vm.BeginDiskCopy(ctx, dst))
+	count(ctx, t, g)
+	check(t, "freeze", g.Freeze(ctx))
+	check(t, "pause", vm.Pause(ctx))
+	check(t, "end", vm.EndDiskCopy(ctx))
+	have, err := os.ReadFile(g.Config.Disk)
+	check(t, "read the disk", err)
+	copied, err := os.ReadFile(dst.Name())
+	check(t, "read the copy", err)
+	if !bytes.Equal(have, copied) {
+		t.Fatal("the copy is not what the disk holds")
+	}
+	check(t, "resume", vm.Resume(ctx))
+	check(t, "thaw", g.Thaw(ctx))
+
+	check(t, "begin before the agent ends", vm.BeginDiskCopy(ctx, target("left")))
+	vm.Detach()
+	adopted, err := f.Driver.Adopt(ctx, vm.Record())
+	check(t, "adopt", err)
+	check(t, "begin under the next agent", adopted.BeginDiskCopy(ctx, target("next")))
+	check(t, "abandon under the next agent", adopted.AbandonDiskCopy(ctx))
+	count(ctx, t, g)
+}
