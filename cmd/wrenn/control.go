@@ -65,7 +65,7 @@ func (c controlPlane) run(ctx context.Context, ready func()) error {
 		return err
 	}
 	handler, err := rest.New(rest.Config{
-		Sandboxes: service, Access: access, Log: c.log, Version: version, MaxUploadBytes: c.api.maxUploadMB << 20,
+		Sandboxes: service, Answers: store, Access: access, Log: c.log, Version: version, MaxUploadBytes: c.api.maxUploadMB << 20,
 	})
 	if err != nil {
 		return err

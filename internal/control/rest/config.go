@@ -3,6 +3,7 @@ package rest
 import (
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
@@ -24,6 +25,9 @@ type Config struct {
 	Sandboxes control.API
 	Access    Access
 	Log       *slog.Logger
+	// Answers keeps the answers to requests with an Idempotency-Key. Without
+	// it such requests are refused with 501.
+	Answers Answers
 	// Version is shown by /healthz.
 	Version string
 	// MaxUploadBytes is the largest file that may be uploaded.
@@ -41,10 +45,13 @@ type Config struct {
 	StallTimeout time.Duration
 }
 
-// server holds what the handlers need. All of it is constant after New.
+// server holds what the handlers need. All of Config is constant after New.
 type server struct {
 	Config
 	outputs *outputBudget
+	flights flights
+	// begun counts requests with an Idempotency-Key.
+	begun atomic.Int64
 }
 
 // New returns the handler of the REST API. The error names what is missing or

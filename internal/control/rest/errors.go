@@ -17,6 +17,10 @@ const retryAfterSec = 5
 // errShuttingDown is the cause that Serve gives to requests it gives up on.
 var errShuttingDown = fault.New(fault.NoCapacity, "shutting_down", "the server is shutting down")
 
+// reasonInterrupted is the code of an operation that was cancelled, though not
+// by its caller.
+const reasonInterrupted = "interrupted"
+
 // statusError gives a fault an HTTP status that no kind stands for.
 type statusError struct {
 	error
@@ -65,7 +69,7 @@ func settle(ctx context.Context, err error) error {
 		return cause
 	}
 	if ctx.Err() == nil {
-		return fault.Wrap(err, fault.NoCapacity, "interrupted", "the operation was interrupted; try again")
+		return fault.Wrap(err, fault.NoCapacity, reasonInterrupted, "the operation was interrupted; try again")
 	}
 	return err
 }

@@ -94,11 +94,11 @@ func TestEncodingOfTextThatEscapesWouldExpand(t *testing.T) {
 	}
 }
 
-// TestOutputBudget has 16 commands write 8 MiB of NUL at once against a budget
+// TestOutputBudget has 16 commands write 12 MiB of NUL at once against a budget
 // of 12 MiB: memory stays within it, every command ends, and all of the budget
 // comes back.
 func TestOutputBudget(t *testing.T) {
-	const budget, commands, size = 12 << 20, 16, 8 << 20
+	const budget, commands, size = 12 << 20, 16, 12 << 20
 	w, path := execWorld(t, func(c *Config) { c.OutputBudgetBytes = budget })
 	outputs := newOutputBudget(budget)
 	piece := make([]byte, 32<<10)

@@ -27,8 +27,9 @@ const (
 // was ctx that ended, and what broke the listener otherwise. It owns l.
 func Serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.Logger) error {
 	// Requests must outlive ctx, or there would be nothing to drain.
-	requests, abort := context.WithCancelCause(context.WithoutCancel(ctx))
+	base, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer abort(nil)
+	requests := context.WithValue(base, serverKey{}, base)
 	srv := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,

@@ -1,0 +1,23 @@
+package control
+
+// AnswerKey names a request that a caller may send again: the Idempotency-Key,
+// which belongs to one caller.
+type AnswerKey struct {
+	// Principal is the id of the caller's API key; empty on a server without.
+	Principal string
+	Key       string
+}
+
+// Answer is what a request with an AnswerKey was answered with.
+type Answer struct {
+	// Fingerprint is the SHA-256 of what makes the request the same request.
+	Fingerprint [32]byte
+	// Status is the HTTP status; zero while the request is under way.
+	Status int
+	Header map[string]string
+	// Body is nil when the answer was too large to be kept.
+	Body []byte
+	// Abandoned: the server that worked on the request stopped before it had
+	// an answer. Whether the request took effect is not known.
+	Abandoned bool
+}

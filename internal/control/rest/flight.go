@@ -1,0 +1,140 @@
+package rest
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+)
+
+// flight is a request with an Idempotency-Key that this process works on.
+type flight struct {
+	sum [32]byte
+	// done is closed at the end; answer is written before, once, and is nil
+	// when there is none to share.
+	done   chan struct{}
+	answer *control.Answer
+}
+
+// flights are the requests under way, by key. The zero value is ready.
+type flights struct {
+	mu sync.Mutex
+	m  map[control.AnswerKey]*flight
+}
+
+// begin returns the flight of key. mine is true for the caller that has begun
+// it and must end it.
+func (f *flights) begin(key control.AnswerKey, sum [32]byte) (fl *flight, mine bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fl, ok := f.m[key]; ok {
+		return fl, false
+	}
+	if f.m == nil {
+		f.m = make(map[control.AnswerKey]*flight)
+	}
+	fl = &flight{sum: sum, done: make(chan struct{})}
+	f.m[key] = fl
+	return fl, true
+}
+
+func (f *flights) end(key control.AnswerKey, fl *flight) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.m, key)
+	close(fl.done)
+}
+
+// fate is what becomes of the answer to a request with an Idempotency-Key.
+type fate int
+
+const (
+	fateKeep fate = iota
+	// fateDrop: the request did nothing, and may do something when it is sent
+	// again.
+	fateDrop
+	// fateLeave: nobody knows what it did, so nobody repeats it with this key.
+	fateLeave
+)
+
+// fateOf decides by the status and, if it is an error, by its code.
+func fateOf(status int, code string) fate {
+	switch status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
+		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusTooManyRequests:
+		return fateDrop
+	case http.StatusServiceUnavailable:
+		if code == errShuttingDown.Reason || code == reasonInterrupted || strings.HasPrefix(code, "database_") {
+			return fateLeave
+		}
+		return fateDrop
+	default:
+		return fateKeep
+	}
+}
+
+// keptHeaders are the headers of an answer that are kept with it.
+var keptHeaders = []string{"Content-Type", "Location", "Cache-Control", "X-Content-Type-Options"}
+
+// keeper passes a response on and keeps a copy of it, as long as that has at
+// most maxAnswerBytes. A client that is gone does not make it fail: the answer
+// is for the client's retry.
+type keeper struct {
+	http.ResponseWriter
+	status int
+	body   []byte
+	large  bool
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (k *keeper) Unwrap() http.ResponseWriter { return k.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (k *keeper) WriteHeader(status int) {
+	if k.status == 0 && status >= http.StatusOK {
+		k.status = status
+	}
+	k.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter. It never fails.
+func (k *keeper) Write(p []byte) (int, error) {
+	if k.status == 0 {
+		k.status = http.StatusOK
+	}
+	if k.large = k.large || len(k.body)+len(p) > maxAnswerBytes; k.large {
+		k.body = nil
+	} else {
+		k.body = append(k.body, p...)
+	}
+	_, _ = k.ResponseWriter.Write(p)
+	return len(p), nil
+}
+
+// FlushError implements what http.ResponseController looks for.
+func (k *keeper) FlushError() error {
+	_ = http.NewResponseController(k.ResponseWriter).Flush()
+	return nil
+}
+
+func (k *keeper) code() int {
+	if k.status == 0 {
+		return http.StatusOK
+	}
+	return k.status
+}
+
+// answer returns the copy.
+func (k *keeper) answer(sum [32]byte) control.Answer {
+	a := control.Answer{Fingerprint: sum, Status: k.code(), Header: make(map[string]string)}
+	for _, name := range keptHeaders {
+		if v := k.Header().Get(name); v != "" {
+			a.Header[name] = v
+		}
+	}
+	if !k.large {
+		a.Body = append([]byte{}, k.body...)
+	}
+	return a
+}
