@@ -113,7 +113,7 @@ func (r *run) finish() {
 		m.summarise()
 		r.report.Measurements = append(r.report.Measurements, *m)
 	}
-	for _, name := range []string{opPause, opResume} {
+	for _, name := range []string{opPause, opResume, opForkMemory, opForkDisk} {
 		if l := r.lines[name]; l != nil {
 			l.Fit = fitLine(l.Points)
 			r.report.Lines = append(r.report.Lines, *l)

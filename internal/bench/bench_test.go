@@ -22,7 +22,7 @@ func TestRun(t *testing.T) {
 		opStaggered: 3, opStaggeredExec: 3, opBurst: 6, opBurstLast: 2, opBurstExec: 3,
 		opExec: 2 * execsPerRound, opExecGuest: 2, opExecAdded: 2,
 		opPause: 2, opResume: 2, "pause_8_mb": 2, "resume_64_mb": 2, opDelete: 2,
-		opForkWindow: 4, opForkFirst: 2, opForkEach: 2, opSnapshot: 2, opSnapshotWindow: 2, opFromSnapshot: 2,
+		"fork_window_memory_8_mb": 2, "fork_window_disk_64_mb": 2, opForkWindow: 4, opForkFirst: 2, opForkEach: 2, opSnapshot: 2, opSnapshotWindow: 2, opFromSnapshot: 2,
 		opUpload: 2, opDownload: 2,
 	} {
 		if m := report.find(name); m == nil || m.N != n || len(m.Samples) != n {
@@ -49,14 +49,14 @@ func TestEachClockMeasuresItsOwn(t *testing.T) {
 		opPool: poolTime, opPoolExec: poolTime + execTime, opRestore: restoreTime, opRestoreExec: restoreTime + execTime,
 		opExec: execTime, opExecGuest: guestTime, opExecAdded: execTime - guestTime,
 		opPause: baseTime, "pause_64_mb": baseTime + 64*pausePerMB, "resume_8_mb": baseTime + 8*resumePerMB,
-		opForkWindow: windowTime, opForkFirst: windowTime + childTime, opForkEach: childTime,
+		"fork_window_memory_64_mb": windowTime + 64*forkPerMB, "fork_window_disk_64_mb": windowTime, opForkWindow: windowTime, opForkFirst: windowTime + childTime, opForkEach: childTime,
 		opSnapshot: windowTime + restoreTime, opFromSnapshot: restoreTime, opBurstLast: restoreTime,
 	} {
 		if m := report.find(name); m == nil || math.Abs(m.Median-ms(want)) > 0.001 {
 			t.Errorf("%s: %+v, want %v", name, m, want)
 		}
 	}
-	for i, want := range []Fit{{2, 60, 1}, {1, 60, 1}} {
+	for i, want := range []Fit{{2, 60, 1}, {1, 60, 1}, {0.5, 70, 1}, {0, 70, 1}} {
 		if f := report.Lines[i].Fit; f == nil || math.Abs(f.SlopeMSPerMB-want.SlopeMSPerMB)+math.Abs(f.InterceptMS-want.InterceptMS) > 1e-6 {
 			t.Errorf("%s: %+v, want %+v", report.Lines[i].Name, f, want)
 		}

@@ -20,24 +20,31 @@ for f in /dev/shm/bench /run/bench; do
 	[ $(stat -c %s $f) = $(($1 * 524288)) ]
 done`
 
-// dirtyRound measures pause and resume once for each amount of memory.
+// fillDiskScript writes so many MiB, none of them zero, to the disk.
+const fillDiskScript = `set -e
+yes 'wrenn bench' | head -c $(($1 * 1048576)) >/var/bench
+[ $(stat -c %s /var/bench) = $(($1 * 1048576)) ]
+sync`
+
+// dirtyRound measures, once for each amount, pause and resume with memory
+// written and the windows of forks with memory or disk written.
 func (r *run) dirtyRound(ctx context.Context, i int) {
 	began := time.Now()
 	for _, mb := range r.DirtyMB {
 		r.attempt(ctx, opDirty(opPause, mb), func(ctx context.Context) error { return r.dirtyPause(ctx, mb) })
+		r.attempt(ctx, opDirty(opForkMemory, mb), func(ctx context.Context) error {
+			return r.dirtyFork(ctx, opForkMemory, fillScript, mb)
+		})
+		r.attempt(ctx, opDirty(opForkDisk, mb), func(ctx context.Context) error {
+			return r.dirtyFork(ctx, opForkDisk, fillDiskScript, mb)
+		})
 	}
-	r.Note("pauses with memory written, %d of %d, took %.1f s", i+1, r.DirtyRounds, time.Since(began).Seconds())
+	r.Note("pauses and forks with memory or disk written, %d of %d, took %.1f s", i+1, r.DirtyRounds, time.Since(began).Seconds())
 }
 
 // dirtyPause pauses and resumes a new sandbox with so many MiB written.
 func (r *run) dirtyPause(ctx context.Context, mb int) error {
-	sb, err := r.create(ctx, r.restoreSize)
-	if err != nil {
-		return err
-	}
-	_, err = r.exec(ctx, sb.ID, client.ExecRequest{
-		Cmd: "sh", Args: []string{"-c", fillScript, "sh", fmt.Sprint(mb)}, User: "root", Timeout: fillLimit,
-	})
+	sb, err := r.filled(ctx, fillScript, mb)
 	if err != nil {
 		return err
 	}
@@ -48,6 +55,39 @@ func (r *run) dirtyPause(ctx context.Context, mb int) error {
 	r.addPoint(opPause, mb, last(r.byName[pause].Samples))
 	r.addPoint(opResume, mb, last(r.byName[resume].Samples))
 	return nil
+}
+
+// dirtyFork forks a new sandbox in which script has written so many MiB, and
+// takes down how long it stood still.
+func (r *run) dirtyFork(ctx context.Context, op, script string, mb int) error {
+	sb, err := r.filled(ctx, script, mb)
+	if err != nil {
+		return err
+	}
+	forked, err := r.Client.Fork(ctx, sb.ID, client.ForkRequest{Count: 1})
+	if err != nil {
+		return r.breaks(ctx, err)
+	}
+	r.mu.Lock()
+	for _, child := range forked.Sandboxes {
+		r.sandboxes[child.ID] = true
+	}
+	r.mu.Unlock()
+	r.add(opDirty(op, mb), forked.PauseWindowMS)
+	r.addPoint(op, mb, forked.PauseWindowMS)
+	return nil
+}
+
+// filled creates a sandbox in which script has written so many MiB.
+func (r *run) filled(ctx context.Context, script string, mb int) (*client.Sandbox, error) {
+	sb, err := r.create(ctx, r.restoreSize)
+	if err != nil {
+		return nil, err
+	}
+	_, err = r.exec(ctx, sb.ID, client.ExecRequest{
+		Cmd: "sh", Args: []string{"-c", script, "sh", fmt.Sprint(mb)}, User: "root", Timeout: fillLimit,
+	})
+	return sb, err
 }
 
 func (r *run) addPoint(line string, mb int, took float64) {

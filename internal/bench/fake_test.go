@@ -29,6 +29,7 @@ const (
 	baseTime    = 60 * time.Millisecond // of a pause and of a resume
 	pausePerMB  = 2 * time.Millisecond
 	resumePerMB = time.Millisecond
+	forkPerMB   = time.Millisecond / 2 // of a fork's window, for memory
 	fileTime    = 500 * time.Millisecond
 )
 
@@ -58,7 +59,7 @@ type server struct {
 
 type fakeBox struct {
 	file  []byte
-	dirty time.Duration // MiB
+	dirty time.Duration // MiB of memory
 }
 
 // RoundTrip lets the server be a client's transport: a bubble has no network.
@@ -190,7 +191,7 @@ func (s *server) use(w *httptest.ResponseRecorder, req *http.Request, id, what s
 	case "exec":
 		return box.exec(w, body)
 	case "fork":
-		return s.fork(w, body)
+		return s.fork(w, box, body)
 	case "snapshots":
 		s.made++
 		s.snapshots[fmt.Sprintf("snap%d", s.made)] = true
@@ -213,22 +214,23 @@ func (b *fakeBox) exec(w *httptest.ResponseRecorder, body []byte) time.Duration 
 		loop := time.Millisecond
 		commands := guestLoops*guestTime + loop
 		stdout, took = fmt.Sprintf("%d %d\n", commands.Nanoseconds(), loop.Nanoseconds()), commands+loop
-	case len(in.Args) == 4:
+	case len(in.Args) == 4 && in.Args[1] == fillScript:
 		_, _ = fmt.Sscan(in.Args[3], (*int64)(&b.dirty))
 	}
 	fmt.Fprintf(w, `{"stdout":%q,"stderr":"","exit_code":0,"duration_ms":1}`, stdout)
 	return took
 }
 
-func (s *server) fork(w *httptest.ResponseRecorder, body []byte) time.Duration {
+func (s *server) fork(w *httptest.ResponseRecorder, box *fakeBox, body []byte) time.Duration {
 	var in client.ForkRequest
 	_ = json.Unmarshal(body, &in)
 	var children []string
 	for range cmp.Or(in.Count, 1) {
 		children = append(children, fmt.Sprintf(`{"id":%q}`, s.add()))
 	}
-	fmt.Fprintf(w, `{"sandboxes":[%s],"failed":[],"pause_window_ms":%d}`, strings.Join(children, ","), windowTime.Milliseconds())
-	return windowTime + time.Duration(len(children))*childTime
+	window := windowTime + box.dirty*forkPerMB
+	fmt.Fprintf(w, `{"sandboxes":[%s],"failed":[],"pause_window_ms":%d}`, strings.Join(children, ","), window.Milliseconds())
+	return window + time.Duration(len(children))*childTime
 }
 
 // smallOptions measure a little of everything.

@@ -2,7 +2,8 @@ package bench
 
 import "math"
 
-// Line is how one operation's time depends on the memory that was written.
+// Line is how one operation's time depends on the memory, or the part of the
+// disk, that was written.
 type Line struct {
 	Name string `json:"name"`
 	// Points are in the order in which they were taken.

@@ -27,6 +27,8 @@ const (
 	opDelete = "delete"
 
 	opForkWindow     = "fork_pause_window"
+	opForkMemory     = "fork_window_memory"
+	opForkDisk       = "fork_window_disk"
 	opForkFirst      = "fork_first"
 	opForkEach       = "fork_each_further"
 	opSnapshot       = "snapshot_create"
@@ -80,8 +82,9 @@ func (r *run) plan() {
 		Measurement{Name: opExecGuest, About: "what a shell in the sandbox needs for /bin/true, of 50 less an empty loop"},
 		Measurement{Name: opExecAdded, About: "exec less exec_in_guest, in the same sandbox"})
 	r.enter(Pauses, Milliseconds, r.pausePlan()...)
+	r.enter(Copies, Milliseconds, Measurement{Name: opForkWindow, About: "how long a fork stopped its parent, as the server says"})
+	r.enter(Copies, Milliseconds, r.dirtyForkPlan()...)
 	r.enter(Copies, Milliseconds,
-		Measurement{Name: opForkWindow, About: "how long a fork stopped its parent, as the server says"},
 		Measurement{Name: opForkFirst, About: "fork into one child"},
 		Measurement{Name: opForkEach, About: "fork into five less fork into one, by four"},
 		Measurement{Name: opSnapshot, About: "named snapshot of a running sandbox, until it is durable"},
@@ -106,6 +109,15 @@ func (r *run) pausePlan() []Measurement {
 			Measurement{Name: opDirty(opResume, mb), About: "resume of that"})
 	}
 	return append(rows, Measurement{Name: opDelete, About: "delete of a running sandbox"})
+}
+
+func (r *run) dirtyForkPlan() (rows []Measurement) {
+	for _, mb := range r.DirtyMB {
+		rows = append(rows,
+			Measurement{Name: opDirty(opForkMemory, mb), About: fmt.Sprintf("the same with %d MiB of memory written", mb)},
+			Measurement{Name: opDirty(opForkDisk, mb), About: fmt.Sprintf("the same with %d MiB of the disk written", mb)})
+	}
+	return rows
 }
 
 // enter adds the rows of a group. The shape of most is sequential.

@@ -51,7 +51,8 @@ func (p panel) height() int { return panelHead + rowHeight*len(p.rows) + panelFo
 
 // SVG draws every sample of the report as a dot, with a box from the first to
 // the third quartile and a bar at the median, over a logarithmic axis for each
-// group; and the lines of pause and resume over memory, on linear axes.
+// group; and the lines of pause, resume and fork windows over what was written, on
+// linear axes.
 func (r *Report) SVG(w io.Writer) error {
 	panels := r.panels()
 	height := plotHeader + plotFooter

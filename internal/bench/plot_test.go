@@ -75,7 +75,7 @@ func TestTextAndPlotHaveEverything(t *testing.T) {
 	if n := strings.Count(svg.String(), `fill-opacity="0.55"`); n != all {
 		t.Errorf("the plot has %d samples of %d", n, all)
 	}
-	if n := strings.Count(svg.String(), `stroke-width="1.5"`); n != 2 {
+	if n := strings.Count(svg.String(), `stroke-width="1.5"`); n != 4 {
 		t.Errorf("the plot has %d lines", n)
 	}
 	if err := xml.Unmarshal([]byte(svg.String()), new(struct{ XMLName xml.Name })); err != nil {

@@ -33,7 +33,8 @@ type Report struct {
 	Measurements []Measurement `json:"measurements"`
 	// Ratios compare creates with the bare boot.
 	Ratios []Ratio `json:"ratios,omitempty"`
-	// Lines are the cost of pause and resume by the memory written.
+	// Lines are the cost of pause and resume by the memory written, and of the
+	// window of a fork by the memory or disk written.
 	Lines   []Line   `json:"lines,omitempty"`
 	Volleys []Volley `json:"volleys,omitempty"`
 	// Density is nil where it was not asked for.

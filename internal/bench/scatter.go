@@ -7,11 +7,11 @@ import (
 
 // Geometry of the scatter panel, in pixels.
 const (
-	scatterHeight = 330
+	scatterHeight = 366
 	scatterPlot   = 220 // of the axes
 )
 
-var lineColours = map[string]string{opPause: "#2563a8", opResume: "#0f766e"}
+var lineColours = map[string]string{opPause: "#2563a8", opResume: "#0f766e", opForkMemory: "#b45309", opForkDisk: "#7c3aed"}
 
 // scatter draws times over memory, with linear axes from zero.
 type scatter struct {
@@ -40,7 +40,7 @@ func newScatter(lines []Line) scatter {
 // draw puts the panel below y.
 func (s scatter) draw(d *drawing, y int) {
 	top := y + panelHead
-	d.text(style{x: 20, y: y + 32, colour: "#111827", size: 14}, "Pause and resume over the memory written")
+	d.text(style{x: 20, y: y + 32, colour: "#111827", size: 14}, "Pause, resume and the window of a fork over what was written")
 	x := func(v float64) float64 { return plotLeft + v/s.highX*(plotRight-plotLeft) }
 	h := func(v float64) float64 { return float64(top+scatterPlot) - v/s.highY*scatterPlot }
 	for _, tick := range linearTicks(s.highY) {
