@@ -73,6 +73,11 @@ step "2. Build"
 at=$(now_ms)
 with_progress "building" make build
 say "bin/wrenn ($(since "$at"))"
+# The program looks closer than the shell could, still before the long part.
+if ! found=$(as_root bin/wrenn doctor --data-dir "$data" --listen "$listen" --before-images); then
+	awk '/^[a-z]/ { bad = /^fail/ } bad' <<<"$found"
+	die "sandboxes cannot run here: see above"
+fi
 
 step "3. Guest kernel and template"
 at=$(now_ms)

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/wrenn-dev/wrenn/internal/cli"
+	"github.com/wrenn-dev/wrenn/internal/daemon"
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/doctor"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
@@ -17,6 +20,50 @@ type doctorConfig struct {
 	data     dataSettings
 	database databaseSettings
 	host     hostSettings
+	start    startSettings
+}
+
+// startSettings tell doctor of the start that is to come.
+type startSettings struct {
+	listen       string
+	beforeImages bool
+}
+
+func (s *startSettings) flags(f flagSet) {
+	f.StringVar(&s.listen, "listen", defaultListen, "address of the REST API, to see whether it is free")
+	f.BoolVar(&s.beforeImages, "before-images", false, "leave out guest kernel and templates, which the first start prepares")
+}
+
+func (s *startSettings) validate() error {
+	if _, _, err := net.SplitHostPort(s.listen); err != nil {
+		return fmt.Errorf("--listen is host:port, not %q", s.listen)
+	}
+	return nil
+}
+
+// doctorConfig is what doctor looks at for this installation.
+func (p program) doctorConfig(cfg *doctorConfig) doctor.Config {
+	dirs := cfg.data.layout()
+	out := doctor.Config{
+		Data: dirs.dataFS(), DiskReserveBytes: host.DefaultDiskReserveBytes, ImageDir: dirs.images(),
+		Acceleration: kvmprobe.Policy(cfg.host.acceleration), QEMU: cfg.host.qemu,
+		ExternalDatabase: cfg.database.url.value != "",
+		Listen:           cfg.start.listen, BeforeImages: cfg.start.beforeImages, Name: dirs.name(),
+	}
+	if p.io.Program != "wrenn" && p.io.Program != "" {
+		// A fix works in any directory and with anybody's PATH.
+		if path, err := os.Executable(); err == nil {
+			out.Program = path
+		}
+	}
+	if dirs.root != defaultDataDir {
+		out.DataDirFlag = dirs.root
+	}
+	if up, err := daemon.Holder(dirs.lock()); err == nil && up != nil {
+		out.ServerPID = up.PID
+		up.Close()
+	}
+	return out
 }
 
 func (p program) addDoctor() {
@@ -27,13 +74,8 @@ func (p program) addDoctor() {
 		Short:       "Say what this machine can do and what it lacks",
 		Long:        "Say what this machine can do as a host of sandboxes, and what is missing, with the command that mends it.\nIt ends with code 1 when sandboxes cannot run.",
 	}
-	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.database, &cfg.host}, func(ctx context.Context, _ []string) error {
-		dirs := cfg.data.layout()
-		checks := doctor.Run(ctx, doctor.Config{
-			Data: dirs.dataFS(), DiskReserveBytes: host.DefaultDiskReserveBytes, ImageDir: dirs.images(),
-			Acceleration: kvmprobe.Policy(cfg.host.acceleration), QEMU: cfg.host.qemu,
-			ExternalDatabase: cfg.database.url.value != "",
-		})
+	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.database, &cfg.host, &cfg.start}, func(ctx context.Context, _ []string) error {
+		checks := doctor.Run(ctx, p.doctorConfig(cfg))
 		if err := p.printChecks(checks); err != nil {
 			return err
 		}

@@ -2,7 +2,8 @@
 # The first process of a minimal tree: inside.sh USER PARTS. It types what the
 # README says, as root or as a user with sudo at a terminal, and looks at what
 # came of it. Everything in the tree ends with it.
-set -euo pipefail
+set -Eeuo pipefail
+trap 'echo "fresh: FAILED in line $LINENO"' ERR
 user=$1 parts=$2
 clone=/srv/wrenn
 set -a
@@ -52,10 +53,34 @@ expect() {
 	echo "fresh: $1: $((SECONDS - began)) s"
 }
 
+# state lists what a machine has that set-up and server change: accounts,
+# packages and their sources, forwarding, networks, control groups and files.
+state() {
+	getent passwd
+	getent group
+	dpkg-query -W -f '${db:Status-Status} ${Package}\n' | grep '^installed '
+	find /etc/apt/sources.list /etc/apt/sources.list.d /usr/local/bin /var/lib/wrenn* /run/netns /run/wrenn* 2>/dev/null || true
+	echo "forwarding $(cat /proc/sys/net/ipv4/ip_forward)"
+	ls /sys/class/net
+	find /sys/fs/cgroup -type d
+}
+
 quickstart() {
+	echo 0 >/proc/sys/net/ipv4/ip_forward
+	state >/srv/before
 	expect "make quickstart" "primes below 200,000"
-	expect "make quickstart" "primes below 200,000"
+	expect "make quickstart" "one is already running"
 	expect "make stop" "stopped"
+	# Another address, set like a proxy in the user's environment, reaches the
+	# server through sudo; and a server can be stopped without its program.
+	expect "WRENN_LISTEN=127.0.0.1:8090 make quickstart" "127.0.0.1:8090 is ready"
+	expect "make clean stop" "stopped"
+	expect "make build install" "/usr/local/bin/wrenn"
+	expect "WRENN_YES=1 make uninstall" "Wrenn is removed"
+	state >/srv/after
+	diff /srv/before /srv/after || fail "make uninstall left or took something"
+	apt-get install -y -q nftables >/dev/null
+	[ -z "$(nft list tables)" ] || fail "make uninstall left $(nft list tables)"
 }
 
 for part in $parts; do

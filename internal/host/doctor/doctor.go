@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/host/datafs"
+	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
 )
 
@@ -34,8 +35,8 @@ type Check struct {
 	Found string `json:"found"`
 	// Detail says what it means; empty where Found says it all.
 	Detail string `json:"detail,omitempty"`
-	// Fix is a command, to be run as root, that mends the matter; empty where
-	// none can.
+	// Fix is a command that fixes the matter when this user types it; empty
+	// where no command does.
 	Fix string `json:"fix,omitempty"`
 }
 
@@ -56,6 +57,18 @@ type Config struct {
 	// ExternalDatabase is set where the control plane is given a PostgreSQL
 	// server, so that none of this machine's is needed.
 	ExternalDatabase bool
+	// Listen is the address of the REST API, 127.0.0.1:8080 if empty. ServerPID
+	// is the wrenn up that uses the data directory, 0 where none runs.
+	Listen    string
+	ServerPID int
+	// BeforeImages leaves out guest kernel and templates, as before a first
+	// start, which prepares them.
+	BeforeImages bool
+	// Name begins the names of the sandboxes' devices, "wrenn" if empty.
+	Name string
+	// Program starts wrenn in the commands of Fix, "wrenn" if empty.
+	// DataDirFlag is the data directory where that is not the default.
+	Program, DataDirFlag string
 }
 
 // Run makes all checks, in less than a second on an idle machine. It always
@@ -64,10 +77,16 @@ func Run(ctx context.Context, cfg Config) []Check {
 	if cfg.QEMU == "" {
 		cfg.QEMU = "qemu-system-x86_64"
 	}
+	if cfg.Listen == "" {
+		cfg.Listen = defaultListen
+	}
+	if cfg.Name == "" {
+		cfg.Name = network.DefaultName
+	}
 	probe := kvmprobe.Probe(ctx)
 	checks := []Check{
 		checkOS(),
-		checkRights(),
+		checkRights(cfg),
 		checkCPUs(),
 		checkMemory(),
 		checkKVM(probe),
@@ -76,17 +95,20 @@ func Run(ctx context.Context, cfg Config) []Check {
 		checkBuilds(cfg.Data.Dir, cfg.QEMU),
 		checkTun(),
 		checkNetwork(),
-		checkForwarding(),
+		checkForwarding(cfg.Name),
 		checkHidden(),
 		checkCgroups(),
+		checkPort(cfg.Listen, cfg.ServerPID),
 	}
-	checks = append(checks, checkData(cfg.Data, cfg.DiskReserveBytes)...)
-	checks = append(checks, checkImages(cfg.ImageDir)...)
+	checks = append(checks, checkData(cfg)...)
+	if !cfg.BeforeImages {
+		checks = append(checks, checkImages(cfg)...)
+	}
 	checks = append(checks, checkTools()...)
 	if !cfg.ExternalDatabase {
 		checks = append(checks, checkPostgres())
 	}
-	return checks
+	return finish(checks)
 }
 
 // Failed reports whether sandboxes cannot run.

@@ -48,21 +48,11 @@ var (
 	qemuOldest = [2]int{7, 2}
 )
 
-// qemuFix names the release that has a new enough QEMU: Debian 12 only in its
-// backports.
-func qemuFix() string {
-	const install = "apt-get install qemu-system-x86"
-	if osField(osRelease, "VERSION_CODENAME") == "bookworm" {
-		return install + " -t bookworm-backports"
-	}
-	return install
-}
-
 func checkQEMU(ctx context.Context, binary string) Check {
 	c := Check{Name: "qemu", Status: OK}
 	path, err := exec.LookPath(binary)
 	if err != nil {
-		c.Status, c.Found, c.Fix = Fail, binary+" not found", qemuFix()
+		c.Status, c.Found, c.Fix = Fail, binary+" not found", installQEMU()
 		return c
 	}
 	out, err := exec.CommandContext(ctx, path, "--version").Output()
@@ -87,10 +77,10 @@ func judgeQEMU(c Check, text string) Check {
 	c.Status, c.Found = OK, "version "+m[1]+"."+m[2]
 	switch have := [2]int{major, minor}; {
 	case older(have, qemuOldest):
-		c.Status, c.Fix = Fail, qemuFix()
+		c.Status, c.Fix = Fail, installQEMU()
 		c.Detail = "7.2 is the oldest that works, 8.2 the oldest for more than one tenant"
 	case older(have, qemuSafe):
-		c.Status, c.Fix = Warn, qemuFix()
+		c.Status, c.Fix = Warn, installQEMU()
 		c.Detail = "for a single tenant only: before 8.2 QEMU opens memory files that sandboxes share for writing"
 	}
 	return c

@@ -53,7 +53,7 @@ func osField(path, name string) string {
 
 // checkRights looks at the effective capabilities, not at the user: root in a
 // container may have few.
-func checkRights() Check {
+func checkRights(cfg Config) Check {
 	c := Check{Name: "rights", Status: OK, Found: fmt.Sprintf("user id %d", os.Geteuid())}
 	needed := []struct {
 		name   string
@@ -78,7 +78,7 @@ func checkRights() Check {
 	c.Found += ", without " + strings.Join(missing, ", ")
 	c.Detail = "the host agent makes namespaces, devices and firewall rules"
 	if os.Geteuid() != 0 {
-		c.Fix = "sudo wrenn doctor"
+		c.Fix = "sudo " + cfg.command("doctor")
 	}
 	return c
 }
@@ -171,7 +171,7 @@ func checkNetwork() Check {
 
 // checkForwarding looks for rules of others that would keep sandboxes from the
 // outside: an accept in our table does not overrule a drop in theirs.
-func checkForwarding() Check {
+func checkForwarding(name string) Check {
 	c := Check{Name: "forwarding", Status: OK, Found: "nothing drops what sandboxes send"}
 	tables, err := network.ForwardDroppers()
 	switch {
@@ -181,14 +181,27 @@ func checkForwarding() Check {
 		c.Status = Warn
 		c.Found = "forwarded packets are dropped by the policy of table " + strings.Join(tables, ", ")
 		c.Detail = "sandboxes have no way out unless that table (Docker makes such a one) accepts their devices"
-		c.Fix = fmt.Sprintf("iptables -I FORWARD -i %[1]s-+ -j ACCEPT; iptables -I FORWARD -o %[1]s-+ -j ACCEPT", network.DefaultName)
+		c.Fix = acceptForwarding(tables, name)
 	case legacyFilter("/proc/net/ip_tables_names"):
 		c.Status = Warn
 		c.Found = "rules of the old iptables are in use"
 		c.Detail = "they cannot be seen from here; if sandboxes have no way out, look at the policy of FORWARD"
-		c.Fix = fmt.Sprintf("iptables-legacy -I FORWARD -i %[1]s-+ -j ACCEPT; iptables-legacy -I FORWARD -o %[1]s-+ -j ACCEPT", network.DefaultName)
+		c.Fix = fmt.Sprintf("iptables-legacy -I FORWARD -i %[1]s-+ -j ACCEPT; iptables-legacy -I FORWARD -o %[1]s-+ -j ACCEPT", name)
 	}
 	return c
+}
+
+// acceptForwarding returns the command that has the filter table of iptables
+// accept the devices of sandboxes. What other firewalls want is theirs to tell.
+func acceptForwarding(tables []string, name string) string {
+	if !slices.Equal(tables, []string{"filter"}) {
+		return ""
+	}
+	command := fmt.Sprintf("iptables -I FORWARD -i %[1]s-+ -j ACCEPT && iptables -I FORWARD -o %[1]s-+ -j ACCEPT", name)
+	if find("iptables") == "" {
+		command = install("iptables") + " && " + command
+	}
+	return command
 }
 
 // legacyFilter reports whether the kernel's list of iptables tables has the

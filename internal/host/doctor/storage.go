@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
-	"github.com/wrenn-dev/wrenn/internal/host/datafs"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
 )
@@ -21,7 +20,8 @@ const lowSpace = 10 << 30
 
 // checkData looks at the file system that the data directory is in or will be
 // made in.
-func checkData(data datafs.Place, reserve uint64) []Check {
+func checkData(cfg Config) []Check {
+	data := cfg.Data
 	c := Check{Name: "data directory", Status: OK}
 	at, err := nearest(data.Dir)
 	if err != nil {
@@ -32,12 +32,13 @@ func checkData(data datafs.Place, reserve uint64) []Check {
 	if at != filepath.Clean(data.Dir) {
 		c.Found += " (not made yet)"
 	}
-	return []Check{checkReflink(c, at, data), checkSpace(at, reserve)}
+	return []Check{checkReflink(c, at, cfg), checkSpace(at, cfg.DiskReserveBytes)}
 }
 
-// checkReflink tries the file system at an existing directory on behalf of
-// data.
-func checkReflink(c Check, at string, data datafs.Place) Check {
+// checkReflink tries the file system at an existing directory on behalf of the
+// data directory.
+func checkReflink(c Check, at string, cfg Config) Check {
+	data := cfg.Data
 	own, err := data.Exists()
 	if f := fault.As(err); f != nil && f.Kind == fault.WrongState {
 		c.Status, c.Detail = Fail, f.Public
@@ -56,7 +57,9 @@ func checkReflink(c Check, at string, data datafs.Place) Check {
 		c.Found += " on " + can.FS + ", no reflink"
 		c.Detail = "the disk of each new sandbox is copied; on xfs or btrfs copies are instant and free, " +
 			"and an xfs in a file can be made as long as the directory is empty"
-		c.Fix = "wrenn up --data-fs xfs"
+		if names, err := os.ReadDir(data.Dir); len(names) == 0 && (err == nil || errors.Is(err, fs.ErrNotExist)) {
+			c.Fix = cfg.command("up --data-fs xfs")
+		}
 	}
 	return c
 }
@@ -100,11 +103,10 @@ func nearest(dir string) (string, error) {
 	}
 }
 
-const buildFix = "wrenn image build"
-
 // checkImages opens the store only where there is one: opening makes the
 // directories that are missing.
-func checkImages(dir string) []Check {
+func checkImages(cfg Config) []Check {
+	dir, buildFix := cfg.ImageDir, cfg.command("image build")
 	kernel := Check{Name: "guest kernel", Status: Fail, Found: "not prepared", Fix: buildFix}
 	templates := Check{Name: "templates", Status: Fail, Found: "none", Fix: buildFix}
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {

@@ -21,7 +21,7 @@ func TestDataDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	look := func() Check { return checkReflink(Check{Status: OK, Found: data.Dir}, dir, data) }
+	look := func() Check { return checkReflink(Check{Status: OK, Found: data.Dir}, dir, Config{Data: data}) }
 
 	plain := look()
 	if (plain.Status == OK) != can.Reflink || (plain.Fix == "wrenn up --data-fs xfs") == can.Reflink {

@@ -26,7 +26,7 @@ func checkTools() []Check {
 		checks[i] = Check{Name: t.program, Status: OK}
 		path := find(t.program)
 		if path == "" {
-			checks[i] = Check{Name: t.program, Status: t.missing, Found: "not found", Detail: t.use, Fix: "apt-get install " + t.pkg}
+			checks[i] = Check{Name: t.program, Status: t.missing, Found: "not found", Detail: t.use, Fix: install(t.pkg)}
 			continue
 		}
 		checks[i].Found = path
@@ -62,6 +62,6 @@ func checkPostgres() Check {
 	}
 	c.Status, c.Found = Fail, "no server programs"
 	c.Detail = "`wrenn up` runs a server of its own unless DATABASE_URL names one"
-	c.Fix = "apt-get install --no-install-recommends postgresql"
+	c.Fix = install("postgresql")
 	return c
 }

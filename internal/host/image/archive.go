@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -59,6 +60,28 @@ func hostArchive(aptDir string) Archive {
 			}
 		}
 	}
+	eachSource(aptDir, note)
+	if found.Mirror == "" {
+		return Archive{}
+	}
+	return found
+}
+
+// HostMirror returns the Debian mirror of the apt configuration under aptDir,
+// usually /etc/apt, or nothing.
+func HostMirror(aptDir string) string { return hostArchive(aptDir).Mirror }
+
+// HasSuite reports whether the apt configuration under aptDir has a source for
+// a suite such as bookworm-backports.
+func HasSuite(aptDir, suite string) bool {
+	found := false
+	eachSource(aptDir, func(_, suites []string) { found = found || slices.Contains(suites, suite) })
+	return found
+}
+
+// eachSource calls note with every source of the apt configuration under
+// aptDir.
+func eachSource(aptDir string, note func(uris, suites []string)) {
 	oneLine, _ := filepath.Glob(filepath.Join(aptDir, "sources.list.d", "*.list"))
 	for _, path := range append([]string{filepath.Join(aptDir, "sources.list")}, oneLine...) {
 		parseOneLine(path, note)
@@ -67,10 +90,6 @@ func hostArchive(aptDir string) Archive {
 	for _, path := range deb822 {
 		parseDeb822(path, note)
 	}
-	if found.Mirror == "" {
-		return Archive{}
-	}
-	return found
 }
 
 // debianSuites are the names by which a sources file means Debian. Ubuntu's
