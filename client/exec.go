@@ -23,6 +23,11 @@ type ExecRequest struct {
 	// Stdin is given to the command, then closed. A request may have 1 MiB in
 	// all, which leaves about 700 KiB for binary input.
 	Stdin []byte
+	// Input is given to the command as it comes, without a limit, instead of
+	// Stdin; it is read until the command has ended. A Read that waits then
+	// goes on waiting after the call has returned: give it an Input that can be
+	// left like that.
+	Input io.Reader
 	// Timeout is the command's lifetime, after which it is killed with all it
 	// started. It is rounded up to seconds; 0 is the server's default.
 	Timeout time.Duration
@@ -60,7 +65,12 @@ func (c *Client) Exec(ctx context.Context, id string, in ExecRequest) (*ExecResu
 		return nil, err
 	}
 	var out wireExec
-	if _, err := c.call(ctx, request{method: http.MethodPost, path: path}, in.wire(), &out); err != nil {
+	r := request{method: http.MethodPost, path: path}
+	if err := in.encode(ctx, &r); err != nil {
+		return nil, err
+	}
+	defer r.closeBody()
+	if _, err := c.call(ctx, r, nil, &out); err != nil {
 		return nil, err
 	}
 	return out.result()
@@ -75,9 +85,10 @@ func (c *Client) ExecStream(ctx context.Context, id string, in ExecRequest, stdo
 		return nil, err
 	}
 	r := request{method: http.MethodPost, path: path, header: http.Header{"Accept": {ndjson}}}
-	if err := r.setJSON(in.wire()); err != nil {
+	if err := in.encode(ctx, &r); err != nil {
 		return nil, err
 	}
+	defer r.closeBody()
 	resp, err := c.send(ctx, r)
 	if err != nil {
 		return nil, err

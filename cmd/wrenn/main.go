@@ -21,8 +21,13 @@ var version = "dev"
 
 func main() {
 	kvmprobe.MaybeChild()
-	ctx, stop := daemon.OnSignals(context.Background(), os.Exit)
-	code := newProgram(cli.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, LookupEnv: os.LookupEnv, Program: programName(os.Args[0])}).Run(ctx, os.Args[1:])
+	app := newProgram(cli.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, LookupEnv: os.LookupEnv, Program: programName(os.Args[0])})
+	ctx, stop := daemon.OnSignals(context.Background(), func(code int) {
+		if app.MayExit() {
+			os.Exit(code)
+		}
+	})
+	code := app.Run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
 }

@@ -7,9 +7,19 @@
 // nothing between calls.
 //
 // Results go to stdout, everything else (durations, what went wrong and what
-// to do about it) to stderr. Exit codes: 0, or that of the command that exec
-// and run ran; 1 when something failed; 2 when the command line is wrong; 130
-// when it was interrupted.
+// to do about it) to stderr.
+//
+// # Exit codes
+//
+// 0; 1 when something failed; 2 when the command line is wrong; 128 plus the
+// signal's number when it was interrupted. exec and run end with the code of
+// the command that they ran, which is 128 plus the number of the signal that
+// ended it, and keep their own apart, as env(1) and timeout(1) do:
+//
+//	124  the command outlived its --timeout
+//	125  it could not be run: a wrong command line, no server, no sandbox, ...
+//	126  it was found and cannot be executed
+//	127  it was not found
 package cli
 
 import (
@@ -48,6 +58,7 @@ type App struct {
 	keyFile, caFile string
 	json            bool
 	started         bool
+	cleaning        patience
 }
 
 // GroupSandboxes and GroupServer are the groups of commands in the help.
@@ -102,6 +113,7 @@ func (a *App) JSON() bool { return a.json }
 func (a *App) Run(ctx context.Context, args []string) int {
 	a.started = false
 	a.root.SetArgs(args)
+	a.refuseUnknown()
 	cmd, err := a.root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0

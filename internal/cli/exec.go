@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"io"
 	"strings"
 	"time"
 
@@ -11,20 +10,20 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// maxStdin is how much standard input fits, in base64 and with the command
-// beside it, into a request of 1 MiB.
-const maxStdin = 700 << 10
-
 func (a *App) execCmd() *cobra.Command {
 	var flags commandFlags
 	flags.env.lookup = a.io.LookupEnv
 	cmd := &cobra.Command{
 		Use:   "exec [flags] ID [--] COMMAND [ARGUMENT...]",
 		Short: "Run a command in a sandbox",
-		Long: "Run a command in a sandbox, with its output as it comes, and end with its exit code.\n\n" +
+		Long: "Run a command in a sandbox, with its output as it comes, and end with its exit code. Exit codes that are not\n" +
+			"the command's: 124 it took longer than --timeout, 125 it could not be run, 126 it is not executable, 127 it was\n" +
+			"not found, 130 interrupted.\n\n" +
 			"The arguments reach the command as they are, without a shell; for one, run `sh -c '...'`.",
 		Example: "  wrenn exec $id -- python3 -c 'print(6*7)'\n  wrenn exec -i $id -- wc -l < data.csv",
 		Args:    args(2, -1, "the ID of a sandbox and a command"),
+
+		Annotations: map[string]string{runsCommand: ""},
 	}
 	flags.add(cmd)
 	cmd.Flags().VarP(&flags.env, "env", "e", "environment variable; NAME alone takes it from here")
@@ -82,17 +81,7 @@ func (a *App) execRequest(cmd *cobra.Command, f commandFlags, argv []string) (cl
 	if !f.stdin {
 		return req, nil
 	}
-	stdin, err := io.ReadAll(io.LimitReader(a.io.In, maxStdin+1))
-	if err != nil {
-		return req, err
-	}
-	if len(stdin) > maxStdin {
-		return req, &Failure{
-			Message: "the standard input has more than " + showBytes(maxStdin),
-			Hint:    "copy it in with `wrenn cp - ID:/path` and give the command the file",
-		}
-	}
-	req.Stdin = stdin
+	req.Input = a.io.In
 	return req, nil
 }
 

@@ -21,6 +21,37 @@ const (
 	exitInterrupted = 128 + int(syscall.SIGINT)
 )
 
+// The exit codes of exec and run for what is not their command's own end.
+const (
+	exitTimedOut      = 124
+	exitWrenn         = 125
+	exitNotExecutable = 126
+	exitNotFound      = 127
+)
+
+// runsCommand marks the commands that pass on a command's exit code.
+const runsCommand = "wrenn_runs_command"
+
+// failureCode returns the exit code of cmd for an error; otherwise is that of
+// commands that have no other's to keep apart.
+func failureCode(cmd *cobra.Command, err error, otherwise int) int {
+	if _, runs := cmd.Annotations[runsCommand]; !runs {
+		return otherwise
+	}
+	var api *client.Error
+	if errors.As(err, &api) {
+		switch api.Code {
+		case "exec_timeout":
+			return exitTimedOut
+		case "command_not_executable":
+			return exitNotExecutable
+		case "command_not_found":
+			return exitNotFound
+		}
+	}
+	return exitWrenn
+}
+
 // Failure is an error that is ready to be shown to a person.
 type Failure struct {
 	// Message says what went wrong, in a sentence without a full stop.
@@ -67,12 +98,12 @@ func (a *App) report(cmd *cobra.Command, err error) int {
 		return int(code)
 	case errors.As(err, &usage):
 		a.print(&Failure{Message: usage.Error(), Hint: "usage: " + usage.cmd.UseLine()})
-		return exitUsage
+		return failureCode(usage.cmd, err, exitUsage)
 	case errors.Is(err, context.Canceled) && cmd.Context().Err() != nil:
-		return exitInterrupted
+		return interruptedCode(cmd.Context())
 	default:
 		a.print(a.explain(err))
-		return exitFailed
+		return failureCode(cmd, err, exitFailed)
 	}
 }
 

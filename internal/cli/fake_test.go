@@ -1,12 +1,14 @@
 package cli_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -216,8 +219,13 @@ func (f *fake) exec(w http.ResponseWriter, r *http.Request, sb *client.Sandbox) 
 		StdinEncoding         string `json:"stdin_encoding"`
 		TimeoutSec            int    `json:"timeout_sec"`
 	}
-	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+	lines := bufio.NewReader(r.Body)
+	first, _ := lines.ReadBytes('\n')
+	if err := json.Unmarshal(first, &in); err != nil {
 		refuse(w, 400, "invalid_json", err.Error())
+		return
+	}
+	if f.refusesCommand(w, in.Cmd) {
 		return
 	}
 	f.mu.Lock()
@@ -237,8 +245,19 @@ func (f *fake) exec(w http.ResponseWriter, r *http.Request, sb *client.Sandbox) 
 	}
 	stdin, _ := base64.StdEncoding.DecodeString(in.Stdin)
 	cmd.Stdin = bytes.NewReader(stdin)
+	if r.Header.Get("Content-Type") == "application/x-ndjson" {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		defer feed(cmd, lines)()
+	}
+	var timedOut atomic.Bool
+	if in.TimeoutSec == 1 { // the tests' shortest ends at once
+		defer time.AfterFunc(100*time.Millisecond, func() {
+			timedOut.Store(true)
+			_ = cmd.Cancel()
+		}).Stop()
+	}
 	if r.Header.Get("Accept") == "application/x-ndjson" {
-		stream(w, cmd)
+		stream(w, cmd, &timedOut)
 		return
 	}
 	var stdout, stderr bytes.Buffer
@@ -279,11 +298,51 @@ func (e events) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func stream(w http.ResponseWriter, cmd *exec.Cmd) {
+// refusesCommand answers for commands that cannot be started.
+func (f *fake) refusesCommand(w http.ResponseWriter, name string) bool {
+	_, err := exec.LookPath(name)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		refuse(w, 400, "command_not_executable", "command '"+name+"' cannot be executed")
+	case err != nil:
+		refuse(w, 400, "command_not_found", "command '"+name+"' was not found")
+	}
+	return err != nil
+}
+
+// feed gives cmd the stdin in lines as it comes.
+func feed(cmd *exec.Cmd, lines *bufio.Reader) (end func()) {
+	r, w, _ := os.Pipe()
+	cmd.Stdin = r
+	go func() {
+		for {
+			line, err := lines.ReadBytes('\n')
+			var e struct{ Data []byte }
+			if len(line) > 0 && json.Unmarshal(line, &e) == nil {
+				_, _ = w.Write(e.Data)
+			}
+			if err == io.EOF {
+				_ = w.Close()
+			}
+			if err != nil { // a broken body is no end of stdin
+				return
+			}
+		}
+	}()
+	return func() { _ = r.Close() }
+}
+
+func stream(w http.ResponseWriter, cmd *exec.Cmd, timedOut *atomic.Bool) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	var mu sync.Mutex
 	cmd.Stdout, cmd.Stderr = events{&mu, w, "stdout"}, events{&mu, w, "stderr"}
 	code := exitCode(cmd.Run())
+	if timedOut.Load() {
+		_ = json.NewEncoder(w).Encode(map[string]any{"type": "error", "error": map[string]string{
+			"code": "exec_timeout", "message": "the command was killed",
+		}})
+		return
+	}
 	_ = json.NewEncoder(w).Encode(map[string]any{"type": "exit", "exit_code": code, "signal": nil, "duration_ms": 31})
 }
 

@@ -25,9 +25,11 @@ func (a *App) runCmd() *cobra.Command {
 		Use:   "run [flags] [--] COMMAND [ARGUMENT...]",
 		Short: "Run one command in a sandbox of its own",
 		Long: "Create a sandbox, run one command in it with its output as it comes, destroy the sandbox and end with\n" +
-			"the command's exit code. An interrupt destroys it too.",
+			"the command's exit code, or one of its own as exec has them. An interrupt destroys it too.",
 		Example: "  wrenn run -- python3 -c 'print(6*7)'\n  wrenn run --memory 2G --timeout 1h -i python3 - < job.py",
 		Args:    args(1, -1, "a command"),
+
+		Annotations: map[string]string{runsCommand: ""},
 	}
 	spec.add(a, cmd)
 	flags.add(cmd)
@@ -37,6 +39,7 @@ func (a *App) runCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		defer a.cleaning.hold()()
 		var took runTimes
 		sb, err := a.createForRun(cmd.Context(), spec.request(), &took)
 		if err != nil {
@@ -74,7 +77,7 @@ func (a *App) createForRun(ctx context.Context, req client.CreateRequest, took *
 	select {
 	case made = <-done:
 	case <-ctx.Done():
-		a.note("interrupted: waiting for the sandbox, to destroy it; interrupt again to leave it")
+		a.note("interrupted: waiting for the sandbox, to destroy it")
 		made = <-done
 	}
 	took.create = time.Since(began)

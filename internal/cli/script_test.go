@@ -3,21 +3,24 @@ package cli_test
 import (
 	"context"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/wrenn-dev/wrenn/internal/cli"
+	"github.com/wrenn-dev/wrenn/internal/daemon"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"wrenn": func() {
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT)
 		app := cli.New(cli.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, LookupEnv: os.LookupEnv})
+		ctx, stop := daemon.OnSignals(context.Background(), func(code int) {
+			if app.MayExit() {
+				os.Exit(code)
+			}
+		})
 		code := app.Run(ctx, os.Args[1:])
 		stop()
 		os.Exit(code)

@@ -17,10 +17,6 @@ func (a *App) snapshotCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snapshot",
 		Short: "Keep sandboxes with their memory, and make templates of them",
-		Args:  args(1, -1, "a command: create, ls, rm or template"),
-		RunE: func(cmd *cobra.Command, argv []string) error {
-			return usagef(cmd, "there is no command %q: they are create, ls, rm and template", argv[0])
-		},
 	}
 	cmd.AddCommand(a.snapshotCreateCmd(), a.snapshotLsCmd(), a.snapshotRmCmd(), a.snapshotTemplateCmd())
 	return cmd

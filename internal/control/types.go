@@ -89,6 +89,18 @@ type Exec struct {
 	Timeout time.Duration
 	// Stdin is given to the command, then closed. Nil is an empty stdin.
 	Stdin []byte
+	// Input is given to the command as it comes, instead of Stdin; nil is none.
+	// Nothing is read of it before the command has started, so that it can be
+	// given to a second attempt. When Exec returns it has been closed, if it
+	// was read from. An error of its Read kills the command and is returned.
+	Input Input
+}
+
+// Input is a stdin that comes while its command runs. Close ends a Read that
+// waits; it may be called from any goroutine and more than once.
+type Input interface {
+	io.Reader
+	Close() error
 }
 
 // ExecSink takes a command's output as it comes. Stdout and Stderr may keep

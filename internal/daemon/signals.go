@@ -7,12 +7,25 @@ import (
 	"syscall"
 )
 
-// OnSignals returns a context that ends with the first SIGINT or SIGTERM. The
-// second one calls exit with 128 plus its number, for an operator who will not
-// wait for an orderly stop; exit is os.Exit outside tests. The caller must
-// call stop, which gives both signals their default effect back.
+// Signalled is the cause with which a context of OnSignals ends.
+type Signalled struct{ Signal syscall.Signal }
+
+// Error names the signal.
+func (s Signalled) Error() string { return "received " + s.Signal.String() }
+
+// Is makes it context.Canceled to those who ask whether they were cancelled.
+func (s Signalled) Is(target error) bool { return target == context.Canceled }
+
+// ExitCode is that of a program which the signal ends: 128 plus its number.
+func (s Signalled) ExitCode() int { return 128 + int(s.Signal) }
+
+// OnSignals returns a context that ends with the first SIGINT or SIGTERM, with
+// a Signalled as its cause. Each later one calls exit with 128 plus its number,
+// for an operator who will not wait for an orderly stop; exit is os.Exit, or
+// returns to go on. The caller must call stop, which gives both signals their
+// default effect back.
 func OnSignals(ctx context.Context, exit func(code int)) (signalled context.Context, stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	got := make(chan os.Signal, 2) // never closed: package signal may still send
 	signal.Notify(got, syscall.SIGINT, syscall.SIGTERM)
 	quit, done := make(chan struct{}), make(chan struct{})
@@ -21,11 +34,12 @@ func OnSignals(ctx context.Context, exit func(code int)) (signalled context.Cont
 		for seen := 0; ; seen++ {
 			select {
 			case s := <-got:
-				if seen > 0 {
-					exit(128 + int(s.(syscall.Signal)))
-					return
+				signalled := Signalled{s.(syscall.Signal)}
+				if seen == 0 {
+					cancel(signalled)
+					continue
 				}
-				cancel()
+				exit(signalled.ExitCode())
 			case <-quit:
 				return
 			}
@@ -33,7 +47,7 @@ func OnSignals(ctx context.Context, exit func(code int)) (signalled context.Cont
 	}()
 	return ctx, func() {
 		signal.Stop(got)
-		cancel()
+		cancel(nil)
 		close(quit)
 		<-done
 	}

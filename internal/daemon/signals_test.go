@@ -1,6 +1,8 @@
 package daemon_test
 
 import (
+	"context"
+	"errors"
 	"syscall"
 	"testing"
 
@@ -23,9 +25,15 @@ func TestSignals(t *testing.T) {
 		t.Fatalf("the first signal called exit(%d)", code)
 	default:
 	}
-	self(syscall.SIGINT)
-	if code := <-codes; code != 128+int(syscall.SIGINT) {
-		t.Errorf("the second signal called exit(%d), want 130", code)
+	var cause daemon.Signalled
+	if !errors.As(context.Cause(ctx), &cause) || cause.ExitCode() != 128+int(syscall.SIGTERM) {
+		t.Errorf("the context ended with %v, want SIGTERM", context.Cause(ctx))
+	}
+	for range 2 { // exit may return: the next signal asks again
+		self(syscall.SIGINT)
+		if code := <-codes; code != 128+int(syscall.SIGINT) {
+			t.Errorf("a later signal called exit(%d), want 130", code)
+		}
 	}
 }
 

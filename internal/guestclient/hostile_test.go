@@ -1,6 +1,7 @@
 package guestclient_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -160,7 +161,9 @@ func TestSilence(t *testing.T) {
 		},
 		"quiesce": func(ctx context.Context, c *guestclient.Client) error { _, err := c.Quiesce(ctx); return err },
 		"kill":    func(ctx context.Context, c *guestclient.Client) error { return c.Kill(ctx, 1) },
-		"input":   func(ctx context.Context, c *guestclient.Client) error { return c.Input(ctx, 1, make([]byte, 1<<24)) },
+		"input": func(ctx context.Context, c *guestclient.Client) error {
+			return c.Input(ctx, 1, bytes.NewReader(make([]byte, 1<<24)))
+		},
 		"write": func(ctx context.Context, c *guestclient.Client) error {
 			_, err := c.WriteFile(ctx, guestclient.WriteFile{Path: "/x"}, strings.NewReader("x"))
 			return err

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -22,6 +23,18 @@ type Exec struct {
 	// Stdin is given to the command, then closed. Start.Stdin must be true
 	// where it is not empty.
 	Stdin []byte
+	// Input is given to the command as it comes, instead of Stdin; nil is none.
+	// Nothing is read of it before the command has started. Exec closes it,
+	// which must end a Read that waits.
+	Input io.ReadCloser
+}
+
+// stdin returns what the command is given; nil is nothing.
+func (e Exec) stdin() io.ReadCloser {
+	if e.Input == nil && len(e.Stdin) > 0 {
+		return io.NopCloser(bytes.NewReader(e.Stdin))
+	}
+	return e.Input
 }
 
 // killTimeout bounds the killing of a command whose caller has gone.
@@ -45,16 +58,19 @@ func (m *Manager) Exec(ctx context.Context, ref sandbox.Ref, e Exec, send func(*
 		return l.err(err)
 	}
 	defer stream.Close()
-	return l.err(l.pump(stream, e.Stdin, send))
+	return l.err(l.pump(stream, e.stdin(), send))
 }
 
 // pump moves events until the stream ends or the caller is gone, and stdin the
 // other way.
-func (l *lease) pump(stream *guestclient.Stream, stdin []byte, send func(*process.ProcessEvent) error) error {
+func (l *lease) pump(stream *guestclient.Stream, stdin io.ReadCloser, send func(*process.ProcessEvent) error) error {
 	var feeding sync.WaitGroup
 	feed, stop := context.WithCancel(l.ctx)
 	defer feeding.Wait()
 	defer stop()
+	if stdin != nil {
+		defer stdin.Close()
+	}
 	var pid uint32
 	ended := false
 	for {
@@ -65,7 +81,7 @@ func (l *lease) pump(stream *guestclient.Stream, stdin []byte, send func(*proces
 		if err == nil {
 			if start := event.GetStart(); start != nil {
 				pid = start.GetPid()
-				if len(stdin) > 0 {
+				if stdin != nil {
 					// A command need not read what it is given: an error here
 					// says nothing about it.
 					feeding.Go(func() { _ = l.guest.Input(feed, pid, stdin) })

@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/base64"
+	"io"
 	"strings"
 	"testing"
 
@@ -44,6 +46,7 @@ func testExec(t *testing.T, s *server) {
 	execBinary(t, s, path)
 	execTimeout(t, s, sb.ID)
 	execStreamed(t, s, sb.ID)
+	execInput(t, s, sb.ID)
 	call(t, s.Client, "POST", path, `{"cmd":"no-such-program"}`).wantError(t, 400, "command_not_found")
 }
 
@@ -90,6 +93,43 @@ func execStreamed(t *testing.T, s *server, id string) {
 		t.Errorf("%d bytes, truncated: %v", len(whole.Stdout), whole.StdoutTruncated)
 	}
 	firstLineComesFirst(t, s, id)
+}
+
+// execInput: stdin reaches the command while it runs, more of it than a
+// request may have, and a command that reads none ends all the same.
+func execInput(t *testing.T, s *server, id string) {
+	t.Helper()
+	in, stdin := io.Pipe()
+	out, stdout := io.Pipe()
+	go func() {
+		defer stdin.Close()
+		lines := bufio.NewReader(out)
+		for _, line := range []string{"one\n", "two\n"} {
+			_, _ = io.WriteString(stdin, line)
+			if got, err := lines.ReadString('\n'); got != "got "+line {
+				t.Errorf("the answer to %q is %q (%v)", line, got, err)
+			}
+		}
+		go func() { _, _ = io.Copy(io.Discard, lines) }()
+		_, _ = stdin.Write(make([]byte, 3_000_000))
+	}()
+	res, err := s.ExecStream(t.Context(), id, client.ExecRequest{
+		Cmd: "sh", Args: []string{"-c", `read a; echo got $a; read b; echo got $b; test $(wc -c) = 3000000`}, Input: in,
+	}, stdout, io.Discard)
+	check(t, err)
+	stdout.Close()
+	if res.ExitCode != 0 {
+		t.Errorf("the command ended with %d: it got another number of bytes", res.ExitCode)
+	}
+	for _, cmd := range []string{"true", "no-such-program"} {
+		open, _ := io.Pipe()
+		_, err := s.Exec(t.Context(), id, client.ExecRequest{Cmd: cmd, Input: open})
+		if cmd == "true" {
+			check(t, err)
+		} else {
+			wantFailure(t, err, 400, "command_not_found")
+		}
+	}
 }
 
 // firstLineComesFirst runs a command that ends only because its first line

@@ -43,6 +43,7 @@ func fillAny(v reflect.Value) {
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		fillAny(v.Index(0))
+	case reflect.Interface: // a stream, which is not data
 	case reflect.String:
 		v.SetString("text")
 	case reflect.Bool:

@@ -19,6 +19,9 @@ import (
 func (c *Client) Exec(ctx context.Context, ref sandbox.Ref, e control.Exec, sink control.ExecSink) (control.ExecResult, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if e.Input != nil {
+		return c.execWithInput(ctx, ref, e, sink)
+	}
 	begin := time.Now()
 	stream, err := c.rpc.Exec(ctx, connect.NewRequest(execToProto(ref, e)))
 	if err != nil {
@@ -43,7 +46,7 @@ func (c *Client) Exec(ctx context.Context, ref sandbox.Ref, e control.Exec, sink
 }
 
 func execToProto(ref sandbox.Ref, e control.Exec) *hostv1.ExecRequest {
-	stdin := len(e.Stdin) > 0
+	stdin := len(e.Stdin) > 0 || e.Input != nil
 	p := &process.ProcessConfig{Cmd: e.Cmd, Args: e.Args, Envs: e.Env}
 	if e.Cwd != "" {
 		p.Cwd = &e.Cwd

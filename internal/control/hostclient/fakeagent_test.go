@@ -20,6 +20,7 @@ type agent struct {
 	hostv1connect.UnimplementedHostServiceHandler
 	create func(context.Context, *hostv1.CreateSandboxRequest) (*hostv1.CreateSandboxResponse, error)
 	exec   func(context.Context, *hostv1.ExecRequest, func(*hostv1.ExecResponse) error) error
+	input  func(context.Context, *connect.BidiStream[hostv1.ExecWithInputRequest, hostv1.ExecWithInputResponse]) error
 	write  func(*connect.ClientStream[hostv1.WriteFileRequest]) (int64, error)
 	read   func(context.Context, *hostv1.ReadFileRequest, func(*hostv1.ReadFileResponse) error) error
 	watch  func(func(*hostv1.WatchEventsResponse) error) error
@@ -62,6 +63,10 @@ func (a *agent) CreateSandbox(ctx context.Context, r *connect.Request[hostv1.Cre
 
 func (a *agent) Exec(ctx context.Context, r *connect.Request[hostv1.ExecRequest], s *connect.ServerStream[hostv1.ExecResponse]) error {
 	return a.exec(ctx, r.Msg, s.Send)
+}
+
+func (a *agent) ExecWithInput(ctx context.Context, s *connect.BidiStream[hostv1.ExecWithInputRequest, hostv1.ExecWithInputResponse]) error {
+	return a.input(ctx, s)
 }
 
 func (a *agent) WriteFile(_ context.Context, s *connect.ClientStream[hostv1.WriteFileRequest]) (*connect.Response[hostv1.WriteFileResponse], error) {

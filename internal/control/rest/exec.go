@@ -2,6 +2,7 @@ package rest
 
 import (
 	"encoding/base64"
+	"mime"
 	"net/http"
 	"regexp"
 	"strings"
@@ -33,6 +34,9 @@ func (s *server) execCommand(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e, err := readExec(w, r)
+	if e.Input != nil {
+		defer leaveBody(w, s.StallTimeout)
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -44,11 +48,19 @@ func (s *server) execCommand(w http.ResponseWriter, r *http.Request) {
 	s.collectExec(w, r, id, e)
 }
 
-// readExec decodes and validates an ExecRequest.
+// readExec reads an ExecRequest, with its stdin in it or after it.
 func readExec(w http.ResponseWriter, r *http.Request) (control.Exec, error) {
+	if typ, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && typ == ndjson {
+		return readExecLines(w, r)
+	}
+	return decodeExec(func(f fields) error { return readJSON(w, r, f) })
+}
+
+// decodeExec decodes an ExecRequest with decode and validates it.
+func decodeExec(decode func(fields) error) (control.Exec, error) {
 	var e control.Exec
 	timeoutSec, stdin, encoding := DefaultExecTimeoutSec, "", "utf-8"
-	err := readJSON(w, r, fields{
+	err := decode(fields{
 		"cmd":            &e.Cmd,
 		"args":           &e.Args,
 		"env":            &e.Env,

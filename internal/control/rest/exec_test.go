@@ -67,6 +67,7 @@ func TestExecPassesEveryField(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)
 	}
+	got.Input = new(execInput) // of a body of lines, below
 	everyFieldFilled(t, got)
 	w.want(w.call("POST", path, `{"cmd":"wc","stdin":"é\n"}`), http.StatusOK)
 	if string(got.Stdin) != "é\n" {

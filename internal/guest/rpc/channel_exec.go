@@ -87,7 +87,7 @@ func (c *channel) input(ctx context.Context, message []byte) error {
 		return c.failAmidData(err)
 	}
 	for {
-		if err := c.awaitData(ctx); err != nil {
+		if err := c.awaitInput(ctx); err != nil {
 			return c.failAmidData(err)
 		}
 		t, piece, err := c.reader.Frame(guestwire.MaxData)
@@ -112,6 +112,17 @@ func (c *channel) input(ctx context.Context, message []byte) error {
 // awaitData gives the next read uploadIdle to make progress.
 func (c *channel) awaitData(ctx context.Context) error {
 	_ = c.conn.SetReadDeadline(time.Now().Add(uploadIdle))
+	// After the deadline was moved: whoever ends ctx moves it back afterwards.
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// awaitInput lets the next read wait without limit: a person may type it. The
+// host hangs up when the command has ended.
+func (c *channel) awaitInput(ctx context.Context) error {
+	_ = c.conn.SetReadDeadline(time.Time{})
 	// After the deadline was moved: whoever ends ctx moves it back afterwards.
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

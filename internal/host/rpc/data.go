@@ -25,10 +25,7 @@ func (s *service) Exec(ctx context.Context, req *connect.Request[hostv1.ExecRequ
 	if err != nil {
 		return faultrpc.ToConnect(err)
 	}
-	e := host.Exec{
-		Start: req.Msg.GetStart(), User: req.Msg.GetUser(),
-		Timeout: time.Duration(req.Msg.GetTimeoutMs()) * time.Millisecond, Stdin: req.Msg.GetStdin(),
-	}
+	e := toExec(req.Msg)
 	err = s.manager.Exec(ctx, ref, e, func(event *process.ProcessEvent) error {
 		return stream.Send(&hostv1.ExecResponse{Event: event})
 	})
@@ -36,6 +33,13 @@ func (s *service) Exec(ctx context.Context, req *connect.Request[hostv1.ExecRequ
 		return s.fail(ctx, "Exec", err)
 	}
 	return nil
+}
+
+func toExec(m *hostv1.ExecRequest) host.Exec {
+	return host.Exec{
+		Start: m.GetStart(), User: m.GetUser(),
+		Timeout: time.Duration(m.GetTimeoutMs()) * time.Millisecond, Stdin: m.GetStdin(),
+	}
 }
 
 // WriteFile streams one file into a guest.

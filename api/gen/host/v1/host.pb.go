@@ -1658,6 +1658,149 @@ func (x *ExecResponse) GetEvent() *process.ProcessEvent {
 	return nil
 }
 
+type ExecWithInputRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ExecWithInputRequest_Exec
+	//	*ExecWithInputRequest_Stdin
+	//	*ExecWithInputRequest_StdinEnd
+	Message       isExecWithInputRequest_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecWithInputRequest) Reset() {
+	*x = ExecWithInputRequest{}
+	mi := &file_host_v1_host_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecWithInputRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecWithInputRequest) ProtoMessage() {}
+
+func (x *ExecWithInputRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecWithInputRequest.ProtoReflect.Descriptor instead.
+func (*ExecWithInputRequest) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ExecWithInputRequest) GetMessage() isExecWithInputRequest_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ExecWithInputRequest) GetExec() *ExecRequest {
+	if x != nil {
+		if x, ok := x.Message.(*ExecWithInputRequest_Exec); ok {
+			return x.Exec
+		}
+	}
+	return nil
+}
+
+func (x *ExecWithInputRequest) GetStdin() []byte {
+	if x != nil {
+		if x, ok := x.Message.(*ExecWithInputRequest_Stdin); ok {
+			return x.Stdin
+		}
+	}
+	return nil
+}
+
+func (x *ExecWithInputRequest) GetStdinEnd() bool {
+	if x != nil {
+		if x, ok := x.Message.(*ExecWithInputRequest_StdinEnd); ok {
+			return x.StdinEnd
+		}
+	}
+	return false
+}
+
+type isExecWithInputRequest_Message interface {
+	isExecWithInputRequest_Message()
+}
+
+type ExecWithInputRequest_Exec struct {
+	// Without stdin.
+	Exec *ExecRequest `protobuf:"bytes,1,opt,name=exec,proto3,oneof"`
+}
+
+type ExecWithInputRequest_Stdin struct {
+	Stdin []byte `protobuf:"bytes,2,opt,name=stdin,proto3,oneof"`
+}
+
+type ExecWithInputRequest_StdinEnd struct {
+	StdinEnd bool `protobuf:"varint,3,opt,name=stdin_end,json=stdinEnd,proto3,oneof"`
+}
+
+func (*ExecWithInputRequest_Exec) isExecWithInputRequest_Message() {}
+
+func (*ExecWithInputRequest_Stdin) isExecWithInputRequest_Message() {}
+
+func (*ExecWithInputRequest_StdinEnd) isExecWithInputRequest_Message() {}
+
+type ExecWithInputResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Event         *process.ProcessEvent  `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecWithInputResponse) Reset() {
+	*x = ExecWithInputResponse{}
+	mi := &file_host_v1_host_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecWithInputResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecWithInputResponse) ProtoMessage() {}
+
+func (x *ExecWithInputResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecWithInputResponse.ProtoReflect.Descriptor instead.
+func (*ExecWithInputResponse) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ExecWithInputResponse) GetEvent() *process.ProcessEvent {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
 type WriteFileOpen struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
@@ -1671,7 +1814,7 @@ type WriteFileOpen struct {
 
 func (x *WriteFileOpen) Reset() {
 	*x = WriteFileOpen{}
-	mi := &file_host_v1_host_proto_msgTypes[25]
+	mi := &file_host_v1_host_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1826,7 @@ func (x *WriteFileOpen) String() string {
 func (*WriteFileOpen) ProtoMessage() {}
 
 func (x *WriteFileOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[25]
+	mi := &file_host_v1_host_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1839,7 @@ func (x *WriteFileOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileOpen.ProtoReflect.Descriptor instead.
 func (*WriteFileOpen) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{25}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WriteFileOpen) GetRef() *Ref {
@@ -1740,7 +1883,7 @@ type WriteFileRequest struct {
 
 func (x *WriteFileRequest) Reset() {
 	*x = WriteFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[26]
+	mi := &file_host_v1_host_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1752,7 +1895,7 @@ func (x *WriteFileRequest) String() string {
 func (*WriteFileRequest) ProtoMessage() {}
 
 func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[26]
+	mi := &file_host_v1_host_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1765,7 +1908,7 @@ func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{26}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WriteFileRequest) GetMessage() isWriteFileRequest_Message {
@@ -1818,7 +1961,7 @@ type WriteFileResponse struct {
 
 func (x *WriteFileResponse) Reset() {
 	*x = WriteFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[27]
+	mi := &file_host_v1_host_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +1973,7 @@ func (x *WriteFileResponse) String() string {
 func (*WriteFileResponse) ProtoMessage() {}
 
 func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[27]
+	mi := &file_host_v1_host_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +1986,7 @@ func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{27}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WriteFileResponse) GetSize() int64 {
@@ -1864,7 +2007,7 @@ type ReadFileRequest struct {
 
 func (x *ReadFileRequest) Reset() {
 	*x = ReadFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[28]
+	mi := &file_host_v1_host_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +2019,7 @@ func (x *ReadFileRequest) String() string {
 func (*ReadFileRequest) ProtoMessage() {}
 
 func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[28]
+	mi := &file_host_v1_host_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +2032,7 @@ func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
 func (*ReadFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{28}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReadFileRequest) GetRef() *Ref {
@@ -1924,7 +2067,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_host_v1_host_proto_msgTypes[29]
+	mi := &file_host_v1_host_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2079,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[29]
+	mi := &file_host_v1_host_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2092,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{29}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *FileInfo) GetName() string {
@@ -1979,7 +2122,7 @@ type ReadFileResponse struct {
 
 func (x *ReadFileResponse) Reset() {
 	*x = ReadFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[30]
+	mi := &file_host_v1_host_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2134,7 @@ func (x *ReadFileResponse) String() string {
 func (*ReadFileResponse) ProtoMessage() {}
 
 func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[30]
+	mi := &file_host_v1_host_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2147,7 @@ func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileResponse.ProtoReflect.Descriptor instead.
 func (*ReadFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{30}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ReadFileResponse) GetMessage() isReadFileResponse_Message {
@@ -2056,7 +2199,7 @@ type ListSandboxesRequest struct {
 
 func (x *ListSandboxesRequest) Reset() {
 	*x = ListSandboxesRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[31]
+	mi := &file_host_v1_host_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2211,7 @@ func (x *ListSandboxesRequest) String() string {
 func (*ListSandboxesRequest) ProtoMessage() {}
 
 func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[31]
+	mi := &file_host_v1_host_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2224,7 @@ func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*ListSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{31}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
 }
 
 type ListSandboxesResponse struct {
@@ -2093,7 +2236,7 @@ type ListSandboxesResponse struct {
 
 func (x *ListSandboxesResponse) Reset() {
 	*x = ListSandboxesResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[32]
+	mi := &file_host_v1_host_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2248,7 @@ func (x *ListSandboxesResponse) String() string {
 func (*ListSandboxesResponse) ProtoMessage() {}
 
 func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[32]
+	mi := &file_host_v1_host_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2261,7 @@ func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*ListSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{32}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListSandboxesResponse) GetSandboxes() []*Sandbox {
@@ -2136,7 +2279,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[33]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2291,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[33]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2304,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
 }
 
 type WatchEventsResponse struct {
@@ -2177,7 +2320,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[34]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2332,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[34]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +2345,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchEventsResponse) GetEvent() isWatchEventsResponse_Event {
@@ -2255,7 +2398,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[35]
+	mi := &file_host_v1_host_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2267,7 +2410,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[35]
+	mi := &file_host_v1_host_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +2423,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
 }
 
 type GetHostResponse struct {
@@ -2326,7 +2469,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[36]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2481,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[36]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2494,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetHostResponse) GetHostId() string {
@@ -2533,7 +2676,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_host_v1_host_proto_msgTypes[37]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2545,7 +2688,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[37]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2558,7 +2701,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Pool) GetTemplate() string {
@@ -2625,7 +2768,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[38]
+	mi := &file_host_v1_host_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2780,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[38]
+	mi := &file_host_v1_host_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2793,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{40}
 }
 
 type DrainResponse struct {
@@ -2664,7 +2807,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[39]
+	mi := &file_host_v1_host_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2676,7 +2819,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[39]
+	mi := &file_host_v1_host_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2689,7 +2832,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DrainResponse) GetRef() *Ref {
@@ -2720,7 +2863,7 @@ type CollectGarbageResponse_Item struct {
 
 func (x *CollectGarbageResponse_Item) Reset() {
 	*x = CollectGarbageResponse_Item{}
-	mi := &file_host_v1_host_proto_msgTypes[43]
+	mi := &file_host_v1_host_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2732,7 +2875,7 @@ func (x *CollectGarbageResponse_Item) String() string {
 func (*CollectGarbageResponse_Item) ProtoMessage() {}
 
 func (x *CollectGarbageResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[43]
+	mi := &file_host_v1_host_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2784,7 +2927,7 @@ type WatchEventsResponse_Hello struct {
 
 func (x *WatchEventsResponse_Hello) Reset() {
 	*x = WatchEventsResponse_Hello{}
-	mi := &file_host_v1_host_proto_msgTypes[44]
+	mi := &file_host_v1_host_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2796,7 +2939,7 @@ func (x *WatchEventsResponse_Hello) String() string {
 func (*WatchEventsResponse_Hello) ProtoMessage() {}
 
 func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[44]
+	mi := &file_host_v1_host_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2809,7 +2952,7 @@ func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse_Hello.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse_Hello) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{34, 0}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{36, 0}
 }
 
 var File_host_v1_host_proto protoreflect.FileDescriptor
@@ -2955,6 +3098,13 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"timeout_ms\x18\x04 \x01(\rR\ttimeoutMs\x12\x14\n" +
 	"\x05stdin\x18\x05 \x01(\fR\x05stdin\";\n" +
 	"\fExecResponse\x12+\n" +
+	"\x05event\x18\x01 \x01(\v2\x15.process.ProcessEventR\x05event\"\x84\x01\n" +
+	"\x14ExecWithInputRequest\x12*\n" +
+	"\x04exec\x18\x01 \x01(\v2\x14.host.v1.ExecRequestH\x00R\x04exec\x12\x16\n" +
+	"\x05stdin\x18\x02 \x01(\fH\x00R\x05stdin\x12\x1d\n" +
+	"\tstdin_end\x18\x03 \x01(\bH\x00R\bstdinEndB\t\n" +
+	"\amessage\"D\n" +
+	"\x15ExecWithInputResponse\x12+\n" +
 	"\x05event\x18\x01 \x01(\v2\x15.process.ProcessEventR\x05event\"y\n" +
 	"\rWriteFileOpen\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x12\n" +
@@ -3036,7 +3186,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x14SANDBOX_STATE_PAUSED\x10\x04\x12\x1a\n" +
 	"\x16SANDBOX_STATE_RESUMING\x10\x05\x12\x1a\n" +
 	"\x16SANDBOX_STATE_STOPPING\x10\x06\x12\x19\n" +
-	"\x15SANDBOX_STATE_STOPPED\x10\a2\xb4\t\n" +
+	"\x15SANDBOX_STATE_STOPPED\x10\a2\x88\n" +
+	"\n" +
 	"\vHostService\x12N\n" +
 	"\rCreateSandbox\x12\x1d.host.v1.CreateSandboxRequest\x1a\x1e.host.v1.CreateSandboxResponse\x12Q\n" +
 	"\x0eDestroySandbox\x12\x1e.host.v1.DestroySandboxRequest\x1a\x1f.host.v1.DestroySandboxResponse\x12K\n" +
@@ -3047,7 +3198,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x0eDeleteSnapshot\x12\x1e.host.v1.DeleteSnapshotRequest\x1a\x1f.host.v1.DeleteSnapshotResponse\x12N\n" +
 	"\rListSnapshots\x12\x1d.host.v1.ListSnapshotsRequest\x1a\x1e.host.v1.ListSnapshotsResponse\x12Q\n" +
 	"\x0eCollectGarbage\x12\x1e.host.v1.CollectGarbageRequest\x1a\x1f.host.v1.CollectGarbageResponse\x125\n" +
-	"\x04Exec\x12\x14.host.v1.ExecRequest\x1a\x15.host.v1.ExecResponse0\x01\x12D\n" +
+	"\x04Exec\x12\x14.host.v1.ExecRequest\x1a\x15.host.v1.ExecResponse0\x01\x12R\n" +
+	"\rExecWithInput\x12\x1d.host.v1.ExecWithInputRequest\x1a\x1e.host.v1.ExecWithInputResponse(\x010\x01\x12D\n" +
 	"\tWriteFile\x12\x19.host.v1.WriteFileRequest\x1a\x1a.host.v1.WriteFileResponse(\x01\x12A\n" +
 	"\bReadFile\x12\x18.host.v1.ReadFileRequest\x1a\x19.host.v1.ReadFileResponse0\x01\x12N\n" +
 	"\rListSandboxes\x12\x1d.host.v1.ListSandboxesRequest\x1a\x1e.host.v1.ListSandboxesResponse\x12J\n" +
@@ -3068,7 +3220,7 @@ func file_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_host_v1_host_proto_goTypes = []any{
 	(SandboxState)(0),                   // 0: host.v1.SandboxState
 	(*Ref)(nil),                         // 1: host.v1.Ref
@@ -3096,42 +3248,44 @@ var file_host_v1_host_proto_goTypes = []any{
 	(*CollectGarbageResponse)(nil),      // 23: host.v1.CollectGarbageResponse
 	(*ExecRequest)(nil),                 // 24: host.v1.ExecRequest
 	(*ExecResponse)(nil),                // 25: host.v1.ExecResponse
-	(*WriteFileOpen)(nil),               // 26: host.v1.WriteFileOpen
-	(*WriteFileRequest)(nil),            // 27: host.v1.WriteFileRequest
-	(*WriteFileResponse)(nil),           // 28: host.v1.WriteFileResponse
-	(*ReadFileRequest)(nil),             // 29: host.v1.ReadFileRequest
-	(*FileInfo)(nil),                    // 30: host.v1.FileInfo
-	(*ReadFileResponse)(nil),            // 31: host.v1.ReadFileResponse
-	(*ListSandboxesRequest)(nil),        // 32: host.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),       // 33: host.v1.ListSandboxesResponse
-	(*WatchEventsRequest)(nil),          // 34: host.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),         // 35: host.v1.WatchEventsResponse
-	(*GetHostRequest)(nil),              // 36: host.v1.GetHostRequest
-	(*GetHostResponse)(nil),             // 37: host.v1.GetHostResponse
-	(*Pool)(nil),                        // 38: host.v1.Pool
-	(*DrainRequest)(nil),                // 39: host.v1.DrainRequest
-	(*DrainResponse)(nil),               // 40: host.v1.DrainResponse
-	nil,                                 // 41: host.v1.SandboxSpec.EnvEntry
-	nil,                                 // 42: host.v1.Hygiene.StepMicrosEntry
-	nil,                                 // 43: host.v1.Sandbox.StepMicrosEntry
-	(*CollectGarbageResponse_Item)(nil), // 44: host.v1.CollectGarbageResponse.Item
-	(*WatchEventsResponse_Hello)(nil),   // 45: host.v1.WatchEventsResponse.Hello
-	(*timestamppb.Timestamp)(nil),       // 46: google.protobuf.Timestamp
-	(*process.StartRequest)(nil),        // 47: process.StartRequest
-	(*process.ProcessEvent)(nil),        // 48: process.ProcessEvent
+	(*ExecWithInputRequest)(nil),        // 26: host.v1.ExecWithInputRequest
+	(*ExecWithInputResponse)(nil),       // 27: host.v1.ExecWithInputResponse
+	(*WriteFileOpen)(nil),               // 28: host.v1.WriteFileOpen
+	(*WriteFileRequest)(nil),            // 29: host.v1.WriteFileRequest
+	(*WriteFileResponse)(nil),           // 30: host.v1.WriteFileResponse
+	(*ReadFileRequest)(nil),             // 31: host.v1.ReadFileRequest
+	(*FileInfo)(nil),                    // 32: host.v1.FileInfo
+	(*ReadFileResponse)(nil),            // 33: host.v1.ReadFileResponse
+	(*ListSandboxesRequest)(nil),        // 34: host.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),       // 35: host.v1.ListSandboxesResponse
+	(*WatchEventsRequest)(nil),          // 36: host.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),         // 37: host.v1.WatchEventsResponse
+	(*GetHostRequest)(nil),              // 38: host.v1.GetHostRequest
+	(*GetHostResponse)(nil),             // 39: host.v1.GetHostResponse
+	(*Pool)(nil),                        // 40: host.v1.Pool
+	(*DrainRequest)(nil),                // 41: host.v1.DrainRequest
+	(*DrainResponse)(nil),               // 42: host.v1.DrainResponse
+	nil,                                 // 43: host.v1.SandboxSpec.EnvEntry
+	nil,                                 // 44: host.v1.Hygiene.StepMicrosEntry
+	nil,                                 // 45: host.v1.Sandbox.StepMicrosEntry
+	(*CollectGarbageResponse_Item)(nil), // 46: host.v1.CollectGarbageResponse.Item
+	(*WatchEventsResponse_Hello)(nil),   // 47: host.v1.WatchEventsResponse.Hello
+	(*timestamppb.Timestamp)(nil),       // 48: google.protobuf.Timestamp
+	(*process.StartRequest)(nil),        // 49: process.StartRequest
+	(*process.ProcessEvent)(nil),        // 50: process.ProcessEvent
 }
 var file_host_v1_host_proto_depIdxs = []int32{
-	41, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
-	46, // 1: host.v1.Hygiene.at:type_name -> google.protobuf.Timestamp
-	42, // 2: host.v1.Hygiene.step_micros:type_name -> host.v1.Hygiene.StepMicrosEntry
+	43, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
+	48, // 1: host.v1.Hygiene.at:type_name -> google.protobuf.Timestamp
+	44, // 2: host.v1.Hygiene.step_micros:type_name -> host.v1.Hygiene.StepMicrosEntry
 	1,  // 3: host.v1.Sandbox.ref:type_name -> host.v1.Ref
 	2,  // 4: host.v1.Sandbox.spec:type_name -> host.v1.SandboxSpec
 	0,  // 5: host.v1.Sandbox.state:type_name -> host.v1.SandboxState
-	46, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
-	46, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	43, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
+	48, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
+	48, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	45, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
 	3,  // 9: host.v1.Sandbox.hygiene:type_name -> host.v1.Hygiene
-	46, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
+	48, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
 	1,  // 11: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref
 	2,  // 12: host.v1.CreateSandboxRequest.spec:type_name -> host.v1.SandboxSpec
 	4,  // 13: host.v1.CreateSandboxResponse.sandbox:type_name -> host.v1.Sandbox
@@ -3144,60 +3298,64 @@ var file_host_v1_host_proto_depIdxs = []int32{
 	4,  // 20: host.v1.SetTimeoutsResponse.sandbox:type_name -> host.v1.Sandbox
 	2,  // 21: host.v1.Snapshot.spec:type_name -> host.v1.SandboxSpec
 	1,  // 22: host.v1.Snapshot.ref:type_name -> host.v1.Ref
-	46, // 23: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	48, // 23: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 24: host.v1.CreateSnapshotRequest.ref:type_name -> host.v1.Ref
 	15, // 25: host.v1.CreateSnapshotResponse.snapshot:type_name -> host.v1.Snapshot
 	15, // 26: host.v1.ListSnapshotsResponse.snapshots:type_name -> host.v1.Snapshot
-	44, // 27: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
+	46, // 27: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
 	1,  // 28: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
-	47, // 29: host.v1.ExecRequest.start:type_name -> process.StartRequest
-	48, // 30: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
-	1,  // 31: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
-	26, // 32: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
-	1,  // 33: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
-	30, // 34: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
-	4,  // 35: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
-	45, // 36: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
-	4,  // 37: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
-	38, // 38: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
-	1,  // 39: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
-	5,  // 40: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
-	7,  // 41: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
-	9,  // 42: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
-	11, // 43: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
-	13, // 44: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
-	16, // 45: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
-	18, // 46: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
-	20, // 47: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
-	22, // 48: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
-	24, // 49: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
-	27, // 50: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
-	29, // 51: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
-	32, // 52: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
-	34, // 53: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
-	36, // 54: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
-	39, // 55: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
-	6,  // 56: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
-	8,  // 57: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
-	10, // 58: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
-	12, // 59: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
-	14, // 60: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
-	17, // 61: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
-	19, // 62: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
-	21, // 63: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
-	23, // 64: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
-	25, // 65: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
-	28, // 66: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
-	31, // 67: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
-	33, // 68: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
-	35, // 69: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
-	37, // 70: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
-	40, // 71: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
-	56, // [56:72] is the sub-list for method output_type
-	40, // [40:56] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	49, // 29: host.v1.ExecRequest.start:type_name -> process.StartRequest
+	50, // 30: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
+	24, // 31: host.v1.ExecWithInputRequest.exec:type_name -> host.v1.ExecRequest
+	50, // 32: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
+	1,  // 33: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
+	28, // 34: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
+	1,  // 35: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
+	32, // 36: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
+	4,  // 37: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
+	47, // 38: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
+	4,  // 39: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
+	40, // 40: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
+	1,  // 41: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
+	5,  // 42: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
+	7,  // 43: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
+	9,  // 44: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
+	11, // 45: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
+	13, // 46: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
+	16, // 47: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
+	18, // 48: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
+	20, // 49: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
+	22, // 50: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
+	24, // 51: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
+	26, // 52: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
+	29, // 53: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
+	31, // 54: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
+	34, // 55: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
+	36, // 56: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
+	38, // 57: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
+	41, // 58: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
+	6,  // 59: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
+	8,  // 60: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
+	10, // 61: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
+	12, // 62: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
+	14, // 63: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
+	17, // 64: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
+	19, // 65: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
+	21, // 66: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
+	23, // 67: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
+	25, // 68: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
+	27, // 69: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
+	30, // 70: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
+	33, // 71: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
+	35, // 72: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
+	37, // 73: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
+	39, // 74: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
+	42, // 75: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
+	59, // [59:76] is the sub-list for method output_type
+	42, // [42:59] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_host_v1_host_proto_init() }
@@ -3206,16 +3364,21 @@ func file_host_v1_host_proto_init() {
 		return
 	}
 	file_host_v1_host_proto_msgTypes[12].OneofWrappers = []any{}
-	file_host_v1_host_proto_msgTypes[25].OneofWrappers = []any{}
-	file_host_v1_host_proto_msgTypes[26].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[25].OneofWrappers = []any{
+		(*ExecWithInputRequest_Exec)(nil),
+		(*ExecWithInputRequest_Stdin)(nil),
+		(*ExecWithInputRequest_StdinEnd)(nil),
+	}
+	file_host_v1_host_proto_msgTypes[27].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[28].OneofWrappers = []any{
 		(*WriteFileRequest_Open)(nil),
 		(*WriteFileRequest_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[30].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[32].OneofWrappers = []any{
 		(*ReadFileResponse_Info)(nil),
 		(*ReadFileResponse_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[34].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[36].OneofWrappers = []any{
 		(*WatchEventsResponse_Hello_)(nil),
 		(*WatchEventsResponse_Sandbox)(nil),
 	}
@@ -3225,7 +3388,7 @@ func file_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_v1_host_proto_rawDesc), len(file_host_v1_host_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   45,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

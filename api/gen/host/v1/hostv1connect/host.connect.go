@@ -62,6 +62,9 @@ const (
 	HostServiceCollectGarbageProcedure = "/host.v1.HostService/CollectGarbage"
 	// HostServiceExecProcedure is the fully-qualified name of the HostService's Exec RPC.
 	HostServiceExecProcedure = "/host.v1.HostService/Exec"
+	// HostServiceExecWithInputProcedure is the fully-qualified name of the HostService's ExecWithInput
+	// RPC.
+	HostServiceExecWithInputProcedure = "/host.v1.HostService/ExecWithInput"
 	// HostServiceWriteFileProcedure is the fully-qualified name of the HostService's WriteFile RPC.
 	HostServiceWriteFileProcedure = "/host.v1.HostService/WriteFile"
 	// HostServiceReadFileProcedure is the fully-qualified name of the HostService's ReadFile RPC.
@@ -112,6 +115,11 @@ type HostServiceClient interface {
 	// Exec runs a command. The stream ends with an `end` event or an error.
 	// A caller that hangs up kills the command.
 	Exec(context.Context, *connect.Request[v1.ExecRequest]) (*connect.ServerStreamForClient[v1.ExecResponse], error)
+	// ExecWithInput is Exec whose stdin comes while the command runs. The first
+	// message carries `exec`, the others `stdin`, and `stdin_end` closes stdin:
+	// messages that end without it come from a caller that has gone. Nothing is
+	// read of them before the command has started.
+	ExecWithInput(context.Context) *connect.BidiStreamForClient[v1.ExecWithInputRequest, v1.ExecWithInputResponse]
 	// WriteFile replaces one file. The first message carries `open`, the others
 	// `chunk`.
 	WriteFile(context.Context) *connect.ClientStreamForClient[v1.WriteFileRequest, v1.WriteFileResponse]
@@ -200,6 +208,12 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("Exec")),
 			connect.WithClientOptions(opts...),
 		),
+		execWithInput: connect.NewClient[v1.ExecWithInputRequest, v1.ExecWithInputResponse](
+			httpClient,
+			baseURL+HostServiceExecWithInputProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("ExecWithInput")),
+			connect.WithClientOptions(opts...),
+		),
 		writeFile: connect.NewClient[v1.WriteFileRequest, v1.WriteFileResponse](
 			httpClient,
 			baseURL+HostServiceWriteFileProcedure,
@@ -251,6 +265,7 @@ type hostServiceClient struct {
 	listSnapshots  *connect.Client[v1.ListSnapshotsRequest, v1.ListSnapshotsResponse]
 	collectGarbage *connect.Client[v1.CollectGarbageRequest, v1.CollectGarbageResponse]
 	exec           *connect.Client[v1.ExecRequest, v1.ExecResponse]
+	execWithInput  *connect.Client[v1.ExecWithInputRequest, v1.ExecWithInputResponse]
 	writeFile      *connect.Client[v1.WriteFileRequest, v1.WriteFileResponse]
 	readFile       *connect.Client[v1.ReadFileRequest, v1.ReadFileResponse]
 	listSandboxes  *connect.Client[v1.ListSandboxesRequest, v1.ListSandboxesResponse]
@@ -307,6 +322,11 @@ func (c *hostServiceClient) CollectGarbage(ctx context.Context, req *connect.Req
 // Exec calls host.v1.HostService.Exec.
 func (c *hostServiceClient) Exec(ctx context.Context, req *connect.Request[v1.ExecRequest]) (*connect.ServerStreamForClient[v1.ExecResponse], error) {
 	return c.exec.CallServerStream(ctx, req)
+}
+
+// ExecWithInput calls host.v1.HostService.ExecWithInput.
+func (c *hostServiceClient) ExecWithInput(ctx context.Context) *connect.BidiStreamForClient[v1.ExecWithInputRequest, v1.ExecWithInputResponse] {
+	return c.execWithInput.CallBidiStream(ctx)
 }
 
 // WriteFile calls host.v1.HostService.WriteFile.
@@ -374,6 +394,11 @@ type HostServiceHandler interface {
 	// Exec runs a command. The stream ends with an `end` event or an error.
 	// A caller that hangs up kills the command.
 	Exec(context.Context, *connect.Request[v1.ExecRequest], *connect.ServerStream[v1.ExecResponse]) error
+	// ExecWithInput is Exec whose stdin comes while the command runs. The first
+	// message carries `exec`, the others `stdin`, and `stdin_end` closes stdin:
+	// messages that end without it come from a caller that has gone. Nothing is
+	// read of them before the command has started.
+	ExecWithInput(context.Context, *connect.BidiStream[v1.ExecWithInputRequest, v1.ExecWithInputResponse]) error
 	// WriteFile replaces one file. The first message carries `open`, the others
 	// `chunk`.
 	WriteFile(context.Context, *connect.ClientStream[v1.WriteFileRequest]) (*connect.Response[v1.WriteFileResponse], error)
@@ -458,6 +483,12 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("Exec")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceExecWithInputHandler := connect.NewBidiStreamHandler(
+		HostServiceExecWithInputProcedure,
+		svc.ExecWithInput,
+		connect.WithSchema(hostServiceMethods.ByName("ExecWithInput")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceWriteFileHandler := connect.NewClientStreamHandler(
 		HostServiceWriteFileProcedure,
 		svc.WriteFile,
@@ -516,6 +547,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceCollectGarbageHandler.ServeHTTP(w, r)
 		case HostServiceExecProcedure:
 			hostServiceExecHandler.ServeHTTP(w, r)
+		case HostServiceExecWithInputProcedure:
+			hostServiceExecWithInputHandler.ServeHTTP(w, r)
 		case HostServiceWriteFileProcedure:
 			hostServiceWriteFileHandler.ServeHTTP(w, r)
 		case HostServiceReadFileProcedure:
@@ -575,6 +608,10 @@ func (UnimplementedHostServiceHandler) CollectGarbage(context.Context, *connect.
 
 func (UnimplementedHostServiceHandler) Exec(context.Context, *connect.Request[v1.ExecRequest], *connect.ServerStream[v1.ExecResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.Exec is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) ExecWithInput(context.Context, *connect.BidiStream[v1.ExecWithInputRequest, v1.ExecWithInputResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.ExecWithInput is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) WriteFile(context.Context, *connect.ClientStream[v1.WriteFileRequest]) (*connect.Response[v1.WriteFileResponse], error) {
