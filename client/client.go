@@ -75,6 +75,9 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 		req.Header[name] = values
 	}
 	req.Header.Set("User-Agent", "wrenn-go")
+	if key, ok := ctx.Value(idempotencyKey{}).(string); ok && r.method != http.MethodGet {
+		req.Header.Set("Idempotency-Key", key)
+	}
 	if c.APIKey != "" {
 		// Not X-API-Key: net/http drops this header when a redirect leads to
 		// another host.

@@ -35,6 +35,7 @@ var methods = map[string]string{
 	"unsetTemplate":  "RemoveTemplate",
 	"collectGarbage": "GC",
 	"listHosts":      "Hosts",
+	"listErrors":     "ErrorCodes",
 
 	"listSandboxSnapshots": "ListSnapshotsOf",
 	"health":               "Health",
@@ -96,6 +97,7 @@ func TestTypesMatchTheContract(t *testing.T) {
 		"GarbageItem":          reflect.TypeFor[GarbageItem](),
 
 		"CreateSnapshotRequest": reflect.TypeFor[SnapshotRequest](),
+		"ErrorCode":             reflect.TypeFor[ErrorCode](),
 		"Health":                reflect.TypeFor[Health](),
 		"ErrorBody":             reflect.TypeFor[wireError](),
 	} {

@@ -32,6 +32,7 @@ var law = map[string][]string{
 	"internal/law":             {},
 	"internal/fault":           {},
 	"internal/undo":            {},
+	"internal/errorcodes":      {"internal/fault", "internal/fault/faulthttp"},
 	"internal/fault/faulthttp": {"internal/fault"},
 	"internal/fault/faultrpc":  {"internal/fault"},
 	"internal/sandbox":         {"internal/fault"},
@@ -49,7 +50,7 @@ var law = map[string][]string{
 	"internal/control/postgres/pgtest": {"internal/control/postgres"},
 	"internal/control/hostclient":      {"internal/control", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 	"internal/control/auth":            {"internal/control", "internal/fault"},
-	"internal/control/rest":            append([]string{"api", "internal/control", "internal/control/auth", "internal/sandbox"}, faults...),
+	"internal/control/rest":            append([]string{"api", "internal/errorcodes", "internal/control", "internal/control/auth", "internal/sandbox"}, faults...),
 
 	"internal/host": {
 		"internal/host/vmm", "internal/host/vmm/emulator", "internal/host/disk", "internal/host/network", "internal/host/image",

@@ -20,6 +20,7 @@ func (s *server) routes() *chi.Mux {
 
 	r.Get("/", http.RedirectHandler("/docs", http.StatusFound).ServeHTTP)
 	r.Get("/docs", s.docsPage)
+	r.Get("/docs/errors.md", s.errorsPage)
 	r.Get("/docs/{asset}", s.docsAsset())
 	r.Get("/openapi.yaml", s.openAPI)
 	r.Get("/healthz", s.health)
@@ -48,6 +49,7 @@ func (s *server) routes() *chi.Mux {
 		r.Delete("/v1/snapshots/{id}", s.query(s.once(s.deleteSnapshot, true)))
 		r.Post("/v1/snapshots/{id}/template", s.query(s.once(s.setTemplate, true)))
 		r.Delete("/v1/snapshots/{id}/template", s.query(s.once(s.unsetTemplate, true)))
+		r.Get("/v1/errors", s.query(s.listErrors))
 		r.Get("/v1/hosts", s.query(s.listHosts))
 		r.Post("/v1/gc", s.query(s.once(s.collectGarbage, true)))
 	})
