@@ -51,8 +51,10 @@ type Config struct {
 	MemoryOvercommit float64
 	// Nameservers are given to guests.
 	Nameservers []string
-	// UIDBase is the first of the user ids that VM processes run as, one per
-	// network slot; 0 is 700000. Negative runs them as root.
+	// UIDBase is the first of the 2^30 user ids from which each VM process gets
+	// one by the number of its network slot. Slots of all agents in one network
+	// namespace have different numbers, and so their VMs different users. 0 is
+	// DefaultUIDBase. Negative runs VM processes as root.
 	UIDBase int
 	// OnStep, when set, is called before each step of an operation, after the
 	// step has been journalled.
@@ -75,6 +77,11 @@ type Deps struct {
 
 const maxDirLength = 60
 
+// DefaultUIDBase is above every range that useradd gives to subordinate users
+// (at most 600,100,000, login.defs(5)), and 2^30 ids above it are still positive
+// as a signed number.
+const DefaultUIDBase = 1 << 30
+
 // DefaultDiskReserveBytes is enough to pause a few sandboxes.
 const DefaultDiskReserveBytes = 2 << 30
 
@@ -83,7 +90,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.PauseGrace, 500*time.Millisecond)
 	setDefault(&c.MemoryReserveMB, 1024)
 	setDefault(&c.DiskReserveBytes, DefaultDiskReserveBytes)
-	setDefault(&c.UIDBase, 700_000)
+	setDefault(&c.UIDBase, DefaultUIDBase)
 	setDefault(&c.MemoryOvercommit, 1)
 	setDefault(&c.BootConcurrency, hostCPUs())
 	setDefault(&c.TemplateDir, layout{c.Dir}.templates())

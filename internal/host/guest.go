@@ -34,7 +34,7 @@ func (m *machine) vmConfig(memoryFile string) vmm.Config {
 		OpenTap: m.slot.OpenTap, GuestMAC: network.GuestMAC, Cgroup: m.group.Dir(),
 	}
 	if base := m.mgr.cfg.UIDBase; base > 0 {
-		cfg.UID = base + m.slot.Index
+		cfg.UID = base + int(m.slot.Number())
 		cfg.GID = cfg.UID
 	}
 	return cfg

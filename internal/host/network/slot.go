@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"os"
@@ -35,6 +36,17 @@ type Slot struct {
 	// wait for nothing outside the kernel.
 	mu       sync.Mutex
 	released bool
+}
+
+// Number is the slot's number among all slots that any range of IPv4 addresses
+// has, from 0 to 2^30-1. No two slots of one machine have the same, whoever
+// made them: ranges of pools do not overlap, and a range in which a slot of an
+// agent that has ended still is, is taken by that agent's successor only. Pools
+// in different network namespaces know nothing of each other; give them
+// different ranges.
+func (s *Slot) Number() uint32 {
+	four := s.HostIP.As4()
+	return binary.BigEndian.Uint32(four[:]) >> (32 - slotBits)
 }
 
 // Record is what Adopt needs to find a slot again. It goes into the journal.
