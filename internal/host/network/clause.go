@@ -89,6 +89,7 @@ func device(word string, key expr.MetaKey, e equal, name string) clause {
 // Offsets in an IPv4 header (RFC 791), an Ethernet header, an ARP packet for
 // IPv4 over Ethernet (RFC 826), and TCP and UDP headers.
 const (
+	ipProtocolField         = 9
 	ipSource, ipDestination = 12, 16
 	etherSource             = 6
 	arpSenderIP             = 14
@@ -103,10 +104,15 @@ func daddr(e equal, a netip.Addr) clause {
 	return address("ip daddr", ipDestination, e, a)
 }
 
-// wireSaddr and wireARP match the sender in a frame on a device, where the
-// protocol is not yet known: their text implies it, their expressions ask.
+// wireSaddr, wireDaddr and wireARP match an address in a frame on a device,
+// where the protocol is not yet known: their text implies it, their expressions
+// ask.
 func wireSaddr(a netip.Addr) clause {
 	return ofType(unix.ETH_P_IP, saddr(is, a))
+}
+
+func wireDaddr(e equal, a netip.Addr) clause {
+	return ofType(unix.ETH_P_IP, daddr(e, a))
 }
 
 func wireARP(a netip.Addr) clause {
@@ -138,6 +144,30 @@ func saddrIn(e equal, p netip.Prefix) clause {
 			compare(e, p.Addr().AsSlice()),
 		},
 	}
+}
+
+// protocols are those that a sandbox may speak with the outside, as nft(8) and
+// IANA call them.
+var protocols = []struct {
+	name   string
+	number byte
+}{{"tcp", unix.IPPROTO_TCP}, {"udp", unix.IPPROTO_UDP}, {"icmp", unix.IPPROTO_ICMP}}
+
+// ipProtocol matches the protocol in an IPv4 header, also in a fragment.
+func ipProtocol(e equal, name string, number byte) clause {
+	return clause{
+		fmt.Sprintf("ip protocol %s%s", e.text(), name),
+		[]expr.Any{load(expr.PayloadBaseNetworkHeader, ipProtocolField, 1), compare(e, []byte{number})},
+	}
+}
+
+// otherProtocol is a rule's beginning that matches all but protocols.
+func otherProtocol() rule {
+	var r rule
+	for _, p := range protocols {
+		r = append(r, ipProtocol(isNot, p.name, p.number))
+	}
+	return r
 }
 
 // daddrInSet matches a destination address in a named set of the same table.
@@ -186,15 +216,25 @@ func pingRequest() clause {
 	}
 }
 
-// Connection tracking bits; statusDNAT is IPS_DST_NAT of nf_conntrack_common.h.
+// Connection tracking bits; the status ones are IPS_CONFIRMED and IPS_DST_NAT of
+// nf_conntrack_common.h.
 const (
-	stateReply = expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED
-	statusDNAT = 1 << 5
+	stateReply      = expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED
+	statusConfirmed = 1 << 3
+	statusDNAT      = 1 << 5
 )
 
 func ctReply() clause   { return ctBits("state", "established,related", expr.CtKeySTATE, stateReply) }
 func ctInvalid() clause { return ctBits("state", "invalid", expr.CtKeySTATE, expr.CtStateBitINVALID) }
 func ctDNAT() clause    { return ctBits("status", "dnat", expr.CtKeySTATUS, statusDNAT) }
+
+// ctUnconfirmed matches the first packet of a connection, which is not in the
+// table yet.
+func ctUnconfirmed() clause {
+	c := ctBits("status", "! confirmed", expr.CtKeySTATUS, statusConfirmed)
+	c.exprs[len(c.exprs)-1] = compare(is, make([]byte, 4))
+	return c
+}
 
 func ctBits(word, value string, key expr.CtKey, bits uint32) clause {
 	return clause{

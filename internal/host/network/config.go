@@ -28,6 +28,8 @@ type Config struct {
 	// Those that are not IPv4 or are loopback addresses are left out: no
 	// sandbox could reach them.
 	Nameservers []netip.Addr
+	// Limits hold for each sandbox.
+	Limits Limits
 }
 
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9]{0,9}$`)
@@ -53,7 +55,9 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	c.Nameservers = usable
-	return c, nil
+	var err error
+	c.Limits, err = c.Limits.withDefaults()
+	return c, err
 }
 
 // slotName is the name of the namespace and of the host's veth end of index.

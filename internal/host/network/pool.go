@@ -93,7 +93,7 @@ func Open(cfg Config, log *slog.Logger) (_ *Pool, err error) {
 	p.reservation = reservation
 	_ = undoing.Push("address range", func(context.Context) error { return reservation.Close() })
 	p.indexes = newIndexes(slotCount(prefix))
-	p.policy = policy{name: cfg.Name, prefix: prefix, hostAddrs: view.addrs, nameservers: cfg.Nameservers}
+	p.policy = policy{name: cfg.Name, prefix: prefix, hostAddrs: view.addrs, nameservers: cfg.Nameservers, limits: cfg.Limits}
 	if err := p.names.prepare(); err != nil {
 		return nil, fault.Wrap(err, fault.HostFailed, "netns_dir", "the directory %s of network namespaces cannot be made or mounted on itself", p.names)
 	}

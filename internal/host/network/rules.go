@@ -12,6 +12,7 @@ type policy struct {
 	prefix      netip.Prefix   // of the pool
 	hostAddrs   []netip.Prefix // the host's own addresses and the networks it is in
 	nameservers []netip.Addr
+	limits      Limits
 }
 
 // Names of the sets.
@@ -23,19 +24,11 @@ const (
 // sandboxTables are the rules inside a sandbox's namespace, where hostEnd and
 // hostIP are the addresses of its veth pair.
 //
-// What the guest sends is checked for its source first, on the device. A guest
-// may talk to anybody outside but the denied ranges; the host may open
-// connections to the guest's ports through hostIP, save the agent's;
-// nobody else may.
+// What the guest sends is first checked for its source, protocol and rate, on
+// the device. A guest may talk to anybody outside but the denied ranges; the
+// host may open connections to the guest's ports through hostIP, save the
+// agent's; nobody else may.
 func sandboxTables(p policy, hostEnd, hostIP netip.Addr) []table {
-	guard := table{family: nftables.TableFamilyNetdev, name: "guard", chains: []chain{{
-		name: "ingress", kind: nftables.ChainTypeFilter, hook: hookIngress, device: tapName, drop: true,
-		rules: []rule{
-			{wireMAC(isNot, GuestMAC), drop()},
-			{wireARP(GuestIP), accept()},
-			{wireSaddr(GuestIP), accept()},
-		},
-	}}}
 	toGuest := func(proto string) rule {
 		return rule{
 			iif(is, uplinkName), saddr(is, hostEnd), daddr(is, hostIP),
@@ -48,6 +41,7 @@ func sandboxTables(p policy, hostEnd, hostIP netip.Addr) []table {
 		{iif(is, uplinkName), oif(is, tapName), ctDNAT(), accept()},
 		{iif(isNot, tapName), drop()},
 	}
+	forward = append(forward, p.limits.connections()...)
 	forward = append(forward, dnsRules(p)...)
 	forward = append(forward, rule{daddrInSet(denySet), drop()}, rule{oif(is, uplinkName), accept()})
 	filter := table{family: nftables.TableFamilyIPv4, name: "sandbox", sets: policySets(p), chains: []chain{
@@ -61,7 +55,21 @@ func sandboxTables(p policy, hostEnd, hostIP netip.Addr) []table {
 			{iif(is, uplinkName), saddr(is, hostEnd), pingRequest(), accept()},
 		}},
 	}}
-	return []table{guard, filter}
+	return []table{guardTable(p), filter}
+}
+
+// guardTable looks at frames as they enter the namespace, before they cost
+// anything else: those of the guest, and those of the outside for it.
+func guardTable(p policy) table {
+	fromGuest := append([]rule{{wireMAC(isNot, GuestMAC), drop()}}, p.limits.rates(wireDaddr(isNot, GatewayIP))...)
+	fromGuest = append(fromGuest, rule{wireARP(GuestIP), accept()})
+	for _, proto := range protocols {
+		fromGuest = append(fromGuest, rule{wireSaddr(GuestIP), ipProtocol(is, proto.name, proto.number), accept()})
+	}
+	return table{family: nftables.TableFamilyNetdev, name: "guard", chains: []chain{
+		{name: "guest", kind: nftables.ChainTypeFilter, hook: hookIngress, device: tapName, drop: true, rules: fromGuest},
+		{name: "outside", kind: nftables.ChainTypeFilter, hook: hookIngress, device: uplinkName, rules: p.limits.rates()},
+	}}
 }
 
 // hostTables are the rules in the host's namespace, shared by all slots of a
@@ -76,6 +84,7 @@ func hostTables(p policy) []table {
 		{oif(is, devices), ctReply(), accept()},
 		{oif(is, devices), drop()},
 		{iif(isNot, devices), accept()},
+		append(otherProtocol(), drop()),
 		{ctInvalid(), drop()},
 		{saddrIn(isNot, p.prefix), drop()},
 	}

@@ -19,7 +19,7 @@ func examplePolicy() policy {
 	return policy{
 		name: "wrenn", prefix: netip.MustParsePrefix("10.201.0.0/16"),
 		hostAddrs:   []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("203.0.113.2/32")},
-		nameservers: addrs("10.0.0.53", "9.9.9.9"),
+		nameservers: addrs("10.0.0.53", "9.9.9.9"), limits: DefaultLimits,
 	}
 }
 
@@ -67,12 +67,19 @@ func TestKernelHasTheRulesAsWritten(t *testing.T) {
 	for name, tables := range exampleTables() {
 		host := newSpace(t)
 		var out []byte
-		host.do(func(*netlink.Handle) error {
-			tap, err := attachTap(false) // the ingress chain needs its device
+		host.do(func(nl *netlink.Handle) error {
+			tap, err := attachTap(false) // the ingress chains need their devices
 			if err != nil {
 				return err
 			}
 			defer tap.Close()
+			attrs := netlink.NewLinkAttrs()
+			attrs.Name = uplinkName
+			pair := netlink.NewVeth(attrs)
+			pair.PeerName = "peer0"
+			if err := nl.LinkAdd(pair); err != nil {
+				return err
+			}
 			if err := install(tables); err != nil {
 				return err
 			}
