@@ -164,7 +164,7 @@ func checkNetwork() Check {
 	if err := network.Try(); err != nil {
 		c.Status, c.Found = Fail, "a sandbox's network cannot be made: "+err.Error()
 		c.Detail = "each sandbox has a network namespace and nftables rules of its own"
-		c.Fix = "modprobe -a tun veth nf_tables nft_ct nft_nat nft_masq"
+		c.Fix = "modprobe -a tun veth nf_tables nft_ct nft_nat nft_masq nft_limit nft_connlimit"
 	}
 	return c
 }

@@ -14,7 +14,7 @@ import (
 // build fills the calling thread's new namespace and, last, gives it its name:
 // a namespace that has a name is complete and marked. On error the namespace
 // has no name and dies with all its devices when the thread leaves it.
-func (p *Pool) build(s *Slot) error {
+func (p *Pool) build(s *Slot, rules policy) error {
 	// IPv6 is off before the first device exists: the rules cover IPv4 only.
 	for _, kv := range [][2]string{
 		{"ipv6/conf/all/disable_ipv6", "1"},
@@ -39,7 +39,7 @@ func (p *Pool) build(s *Slot) error {
 	if err := p.buildUplink(nl, s); err != nil {
 		return fmt.Errorf("veth pair: %w", err)
 	}
-	if err := install(sandboxTables(p.policy, s.hostEnd, s.HostIP)); err != nil {
+	if err := install(sandboxTables(rules, s.hostEnd, s.HostIP)); err != nil {
 		return err
 	}
 	if err := p.names.bind(s.Netns); err != nil {
@@ -48,12 +48,13 @@ func (p *Pool) build(s *Slot) error {
 	return nil
 }
 
+// loopbackIndex is the index of the loopback device of every namespace: it is
+// the first device that the kernel makes in it.
+const loopbackIndex = 1
+
 // buildLoopback marks the namespace as ours.
 func buildLoopback(nl *netlink.Handle, mark string) error {
-	lo, err := nl.LinkByName("lo")
-	if err != nil {
-		return err
-	}
+	lo := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: loopbackIndex}}
 	if err := nl.LinkSetAlias(lo, mark); err != nil {
 		return err
 	}
@@ -103,17 +104,13 @@ func (p *Pool) buildUplink(nl *netlink.Handle, s *Slot) error {
 	if err := p.buildHostEnd(s); err != nil {
 		return err
 	}
-	uplink, err := nl.LinkByName(uplinkName)
-	if err != nil {
+	if err := nl.AddrAdd(pair, addrOf(s.HostIP, slotBits)); err != nil {
 		return err
 	}
-	if err := nl.AddrAdd(uplink, addrOf(s.HostIP, slotBits)); err != nil {
+	if err := nl.LinkSetUp(pair); err != nil {
 		return err
 	}
-	if err := nl.LinkSetUp(uplink); err != nil {
-		return err
-	}
-	return nl.RouteAdd(&netlink.Route{LinkIndex: uplink.Attrs().Index, Gw: s.hostEnd.AsSlice()})
+	return nl.RouteAdd(&netlink.Route{LinkIndex: pair.Attrs().Index, Gw: s.hostEnd.AsSlice()})
 }
 
 // buildHostEnd sets up the veth end that is in the host. Strict reverse path

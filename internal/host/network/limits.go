@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables/expr"
 
@@ -49,16 +50,16 @@ func (l Limits) withDefaults() (Limits, error) {
 // A second's limit may be used up in this many parts of a second.
 const burstParts = 4
 
-// rates are rules that drop what is above the packet limit and, of what also
-// matches counted, above the byte limit. They belong to one way of one device:
-// each rule counts by itself.
-func (l Limits) rates(counted ...clause) []rule {
+// rates are rules that drop what matches packets and is above the packet limit,
+// and what matches bytes and is above the byte limit. Each rule counts by
+// itself.
+func (l Limits) rates(packets, bytes []clause) []rule {
 	var rules []rule
 	if l.Packets > 0 {
-		rules = append(rules, rule{packetsOver(l.Packets), drop()})
+		rules = append(rules, append(slices.Clone(packets), packetsOver(l.Packets), drop()))
 	}
 	if l.Bytes > 0 {
-		rules = append(rules, append(append(rule{}, counted...), bytesOver(l.Bytes), drop()))
+		rules = append(rules, append(slices.Clone(bytes), bytesOver(l.Bytes), drop()))
 	}
 	return rules
 }

@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -109,6 +110,26 @@ func replace(tables []table) error {
 	})
 }
 
+// renewDenied changes the content of the set of denied ranges in tables that are
+// installed, at once for all packets.
+func renewDenied(tables []table) error {
+	return transact(tables, func(conn *nftables.Conn, t table) error {
+		for _, s := range t.sets {
+			if s.name != denySet {
+				continue
+			}
+			ks := &nftables.Set{
+				Table: &nftables.Table{Family: t.family, Name: t.name}, Name: s.name, KeyType: nftables.TypeIPAddr, Interval: true,
+			}
+			conn.FlushSet(ks)
+			if err := addElements(conn, ks, s); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // uninstall removes the tables if they are there.
 func uninstall(tables []table) error {
 	return transact(tables, func(conn *nftables.Conn, t table) error {
@@ -119,14 +140,14 @@ func uninstall(tables []table) error {
 
 // transact queues something for each table and commits all of it at once.
 func transact(tables []table, queue func(*nftables.Conn, table) error) error {
-	conn, err := nftables.New()
-	for i := 0; err == nil && i < len(tables); i++ {
-		err = queue(conn, tables[i])
-	}
-	if err == nil {
-		err = conn.Flush()
-	}
-	if err != nil {
+	if err := commit(func(conn *nftables.Conn) error {
+		for _, t := range tables {
+			if err := queue(conn, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
 		return fault.Wrap(err, fault.HostFailed, "firewall_failed",
 			"the host's firewall rules for sandboxes cannot be changed; the kernel must have nftables and the agent root's rights")
 	}
@@ -141,6 +162,19 @@ func deleteTable(conn *nftables.Conn, t table) {
 	conn.DelTable(target)
 }
 
+// elementsAtOnce keeps a message below the 64 KiB that an attribute can have.
+const elementsAtOnce = 1000
+
+// addElements queues the content of an empty set.
+func addElements(conn *nftables.Conn, ks *nftables.Set, s set) error {
+	for part := range slices.Chunk(s.elements(), elementsAtOnce) {
+		if err := conn.SetAddElements(ks, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // addTable queues the making of a table with all its content.
 func addTable(conn *nftables.Conn, t table) error {
 	target := conn.AddTable(&nftables.Table{Family: t.family, Name: t.name})
@@ -148,7 +182,10 @@ func addTable(conn *nftables.Conn, t table) error {
 		// Set ids are local to a transaction. Left at 0 they would come from
 		// an unguarded counter of the library.
 		ks := &nftables.Set{Table: target, ID: uint32(i + 1), Name: s.name, KeyType: nftables.TypeIPAddr, Interval: true}
-		if err := conn.AddSet(ks, s.elements()); err != nil {
+		if err := conn.AddSet(ks, nil); err != nil {
+			return err
+		}
+		if err := addElements(conn, ks, s); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -28,7 +29,7 @@ type Pool struct {
 	// Constant after Open.
 	cfg         Config
 	log         *slog.Logger
-	policy      policy
+	policy      policy // without the networks that the host is in: see joined
 	indexes     *indexes
 	names       nameDir
 	host        *os.File        // the host's network namespace
@@ -39,6 +40,11 @@ type Pool struct {
 	life            context.Context // ended by Close
 	end             context.CancelFunc
 	running         sync.WaitGroup // of the pool's own goroutines
+
+	// joined are the host's addresses and the networks it is in, as rules that
+	// are made from now on have them. refresh alone changes it.
+	joined  atomic.Pointer[[]netip.Prefix]
+	changes *os.File // where the kernel tells of changes of these
 
 	mu     sync.Mutex // protects the following
 	slots  map[string]*Slot
@@ -82,6 +88,11 @@ func Open(cfg Config, log *slog.Logger) (_ *Pool, err error) {
 	}
 	p.nameReservation = nameReservation
 	_ = undoing.Push("network name", func(context.Context) error { return nameReservation.Close() })
+	// Before the first look, so that no change is missed.
+	if p.changes, err = subscribe(); err != nil {
+		return nil, unreadable(err)
+	}
+	_ = undoing.Push("address and route changes", func(context.Context) error { return p.changes.Close() })
 	view, err := look(p.nl, cfg)
 	if err != nil {
 		return nil, err
@@ -93,7 +104,7 @@ func Open(cfg Config, log *slog.Logger) (_ *Pool, err error) {
 	p.reservation = reservation
 	_ = undoing.Push("address range", func(context.Context) error { return reservation.Close() })
 	p.indexes = newIndexes(slotCount(prefix))
-	p.policy = policy{name: cfg.Name, prefix: prefix, hostAddrs: view.addrs, nameservers: cfg.Nameservers, limits: cfg.Limits}
+	p.policy = policy{name: cfg.Name, prefix: prefix, nameservers: cfg.Nameservers, limits: cfg.Limits}
 	if err := p.names.prepare(); err != nil {
 		return nil, fault.Wrap(err, fault.HostFailed, "netns_dir", "the directory %s of network namespaces cannot be made or mounted on itself", p.names)
 	}
@@ -101,9 +112,11 @@ func Open(cfg Config, log *slog.Logger) (_ *Pool, err error) {
 	if err := sysctl("ipv4/ip_forward", "1"); err != nil {
 		return nil, fault.Wrap(err, fault.HostFailed, "no_forwarding", "IPv4 forwarding cannot be turned on; this needs root")
 	}
-	if err := replace(hostTables(p.policy)); err != nil {
+	if err := replace(hostTables(p.policy.with(view.addrs))); err != nil {
 		return nil, err
 	}
+	p.joined.Store(&view.addrs)
+	p.running.Go(func() { p.watch(p.changes) })
 	log.Info("sandbox network is ready", "prefix", prefix.String(), "name", cfg.Name)
 	return p, nil
 }
@@ -158,9 +171,15 @@ func (p *Pool) make(ctx context.Context, id string, index int) (_ *Slot, err err
 		p.indexes.put(index, time.Now())
 		return nil, notMade(err)
 	}
-	err = insideNew(p.host, func() error { return p.build(s) })
+	joined := p.joined.Load()
+	err = insideNew(p.host, func() error { return p.build(s, p.policy.with(*joined)) })
 	if err == nil {
 		s.ns, s.inode, err = p.names.open(s.Netns)
+	}
+	if err == nil {
+		if err = p.current(s, joined); err != nil {
+			_ = s.ns.Close()
+		}
 	}
 	if err != nil {
 		p.unregister(s)
@@ -229,8 +248,8 @@ func (p *Pool) Close() error {
 	}
 	p.mu.Unlock()
 	p.end()
+	errs := []error{p.changes.Close()}
 	p.running.Wait()
-	var errs []error
 	names, err := p.namespaces()
 	errs = append(errs, err)
 	if err == nil && len(names) == 0 {

@@ -151,8 +151,18 @@ func look(nl *netlink.Handle, c Config) (hostView, error) {
 			continue
 		}
 		v.foreign = append(v.foreign, p.Masked())
+		if isLocal(r, p.Bits()) {
+			v.addrs = append(v.addrs, p.Masked())
+		}
 	}
 	return v, nil
+}
+
+// isLocal reports whether a route leads to a network that the host is in: it has
+// no gateway. Routes of more than a /8 are ways to the internet that go through
+// a tunnel.
+func isLocal(r netlink.Route, bits int) bool {
+	return len(r.Gw) == 0 && r.Via == nil && len(r.MultiPath) == 0 && r.Type == unix.RTN_UNICAST && bits >= 8
 }
 
 func toPrefix(n *net.IPNet) (netip.Prefix, bool) {

@@ -2,6 +2,7 @@ package network
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 )
@@ -35,12 +36,13 @@ func sandboxTables(p policy, hostEnd, hostIP netip.Addr) []table {
 			dport(proto, isNot, AgentPort), dport(proto, isNot, ChannelPort), dnatTo(GuestIP),
 		}
 	}
-	forward := []rule{
+	forward := p.limits.rates([]clause{iif(is, uplinkName)}, []clause{iif(is, uplinkName)}) // to the guest
+	forward = append(forward, []rule{
 		{ctInvalid(), drop()},
 		{ctReply(), accept()},
 		{iif(is, uplinkName), oif(is, tapName), ctDNAT(), accept()},
 		{iif(isNot, tapName), drop()},
-	}
+	}...)
 	forward = append(forward, p.limits.connections()...)
 	forward = append(forward, dnsRules(p)...)
 	forward = append(forward, rule{daddrInSet(denySet), drop()}, rule{oif(is, uplinkName), accept()})
@@ -58,17 +60,17 @@ func sandboxTables(p policy, hostEnd, hostIP netip.Addr) []table {
 	return []table{guardTable(p), filter}
 }
 
-// guardTable looks at frames as they enter the namespace, before they cost
-// anything else: those of the guest, and those of the outside for it.
+// guardTable looks at the guest's frames as they enter the namespace, before they
+// cost anything else. What it sends to the gateway are answers to the host agent.
 func guardTable(p policy) table {
-	fromGuest := append([]rule{{wireMAC(isNot, GuestMAC), drop()}}, p.limits.rates(wireDaddr(isNot, GatewayIP))...)
+	fromGuest := []rule{{wireMAC(isNot, GuestMAC), drop()}}
+	fromGuest = append(fromGuest, p.limits.rates(nil, []clause{wireDaddr(isNot, GatewayIP)})...)
 	fromGuest = append(fromGuest, rule{wireARP(GuestIP), accept()})
 	for _, proto := range protocols {
 		fromGuest = append(fromGuest, rule{wireSaddr(GuestIP), ipProtocol(is, proto.name, proto.number), accept()})
 	}
 	return table{family: nftables.TableFamilyNetdev, name: "guard", chains: []chain{
-		{name: "guest", kind: nftables.ChainTypeFilter, hook: hookIngress, device: tapName, drop: true, rules: fromGuest},
-		{name: "outside", kind: nftables.ChainTypeFilter, hook: hookIngress, device: uplinkName, rules: p.limits.rates()},
+		{name: "ingress", kind: nftables.ChainTypeFilter, hook: hookIngress, device: tapName, drop: true, rules: fromGuest},
 	}}
 }
 
@@ -116,9 +118,25 @@ func dnsRules(p policy) []rule {
 	}
 }
 
+// with is the policy for a host that is in the given networks.
+func (p policy) with(hostAddrs []netip.Prefix) policy {
+	p.hostAddrs = hostAddrs
+	return p
+}
+
+// denied are the ranges that no sandbox may open a connection to.
+func (p policy) denied() []span {
+	return merge(append(append([]netip.Prefix{p.prefix}, neverReachable...), p.hostAddrs...))
+}
+
+// alwaysDenied reports whether an address is denied whatever networks the host
+// is in. What is not IPv4 cannot be reached in any case.
+func (p policy) alwaysDenied(a netip.Addr) bool {
+	return !a.Is4() || p.prefix.Contains(a) || slices.ContainsFunc(neverReachable, func(r netip.Prefix) bool { return r.Contains(a) })
+}
+
 func policySets(p policy) []set {
-	denied := append(append([]netip.Prefix{p.prefix}, neverReachable...), p.hostAddrs...)
-	sets := []set{{name: denySet, spans: merge(denied)}}
+	sets := []set{{name: denySet, spans: p.denied()}}
 	if len(p.nameservers) == 0 {
 		return sets
 	}

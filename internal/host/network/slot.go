@@ -32,6 +32,10 @@ type Slot struct {
 	ns      *os.File // closed by Release
 	inode   uint64
 
+	// live: the slot's rules are complete, and follow the host's networks. The
+	// pool's mutex protects it.
+	live bool
+
 	// mu makes concurrent Releases one. It is held over system calls that
 	// wait for nothing outside the kernel.
 	mu       sync.Mutex

@@ -48,7 +48,20 @@ func (p *Pool) Adopt(id string, rec Record) (_ *Slot, err error) {
 		_ = s.ns.Close()
 		return nil, err
 	}
+	p.renewRules(s)
 	return s, nil
+}
+
+// renewRules gives an adopted slot the rules of this agent: the earlier one may
+// have had others. Where that fails it keeps its old rules.
+func (p *Pool) renewRules(s *Slot) {
+	joined := p.joined.Load()
+	err := inside(p.host, s.ns, func() error {
+		return replace(sandboxTables(p.policy.with(*joined), s.hostEnd, s.HostIP))
+	})
+	if err = errors.Join(err, p.current(s, joined)); err != nil {
+		p.log.Error("a sandbox keeps the firewall rules of an earlier agent", "sandbox", s.ID, "error", err)
+	}
 }
 
 // Discard removes the network that rec names, made for sandbox id by an earlier

@@ -36,7 +36,7 @@ func Try() error {
 		if err := nl.LinkAdd(pair); err != nil {
 			return fmt.Errorf("veth pair: %w", err)
 		}
-		p := policy{name: DefaultName, prefix: candidates[0], nameservers: []netip.Addr{GatewayIP}}
+		p := policy{name: DefaultName, prefix: candidates[0], nameservers: []netip.Addr{GatewayIP}, limits: DefaultLimits}
 		hostEnd, hostIP := slotAddrs(p.prefix, 0)
 		return install(append(sandboxTables(p, hostEnd, hostIP), hostTables(p)...))
 	})
