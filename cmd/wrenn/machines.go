@@ -80,7 +80,9 @@ func (a hostAgent) openInto(ctx context.Context, m *machines) error {
 func (a hostAgent) network() network.Config {
 	// It is valid; empty is the zero prefix, which has one chosen.
 	prefix, _ := netip.ParsePrefix(a.host.network)
-	return network.Config{Name: a.dirs.name(), Prefix: prefix, Nameservers: nameservers(a.host.nameservers, a.log)}
+	return network.Config{
+		Name: a.dirs.name(), Prefix: prefix, Nameservers: nameservers(a.host.nameservers, a.log), Limits: a.host.limits.config(),
+	}
 }
 
 // driver returns the QEMU driver with the acceleration that is wanted and

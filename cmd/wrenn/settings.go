@@ -165,6 +165,7 @@ type hostSettings struct {
 	qemu            string
 	nameservers     []string
 	network         string
+	limits          networkLimits
 	archive         archiveSettings
 	memoryReserveMB int
 	// memoryOvercommit is how much memory may be promised, as a multiple of
@@ -179,6 +180,7 @@ func (s *hostSettings) flags(f flagSet) {
 	s.archive.flags(f)
 	f.StringSliceVar(&s.nameservers, "nameserver", nil, "nameserver for sandboxes, may be repeated (those of this machine)")
 	f.StringVar(&s.network, "network", "", "IPv4 range of the sandboxes' addresses, such as 10.201.0.0/16 (a free one)")
+	s.limits.flags(f)
 	f.IntVar(&s.memoryReserveMB, "memory-reserve-mb", 0, "memory kept from sandboxes, in MiB (1024)")
 	f.Float64Var(&s.memoryOvercommit, "memory-overcommit", 1, "memory promised to sandboxes, as a multiple of what there is; they share what they do not write")
 	s.pools.flags(f)
@@ -197,6 +199,9 @@ func (s *hostSettings) validate() error {
 	}
 	if _, err := netip.ParsePrefix(s.network); s.network != "" && err != nil {
 		return fmt.Errorf("--network is an address range such as 10.201.0.0/16, not %q", s.network)
+	}
+	if err := s.limits.validate(); err != nil {
+		return err
 	}
 	if s.memoryReserveMB < 0 {
 		return fmt.Errorf("--memory-reserve-mb must not be negative")
