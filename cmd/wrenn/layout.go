@@ -67,8 +67,8 @@ func (l layout) postgres(s databaseSettings) pgserver.Config {
 
 // make makes what is missing of the directory, but for the host agent's part.
 // Others must be able to pass through it, whatever the umask and the mode it
-// had, for VMs and the database run as users of their own; what is in it is
-// closed to them.
+// had, because the database runs as a user of its own; what is in it is closed
+// to them.
 func (l layout) make() error {
 	return l.makeDirs(dirMode{l.root, 0o711}, dirMode{filepath.Dir(l.agentSocket()), 0o700})
 }
@@ -76,7 +76,7 @@ func (l layout) make() error {
 // makeHost makes what is missing of the host agent's part. A file system of
 // its own must be mounted there before.
 func (l layout) makeHost() error {
-	return l.makeDirs(dirMode{l.host(), 0o711}, dirMode{l.probe(), 0o700})
+	return l.makeDirs(dirMode{l.host(), 0o700}, dirMode{l.probe(), 0o700})
 }
 
 type dirMode struct {

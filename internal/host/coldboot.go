@@ -19,7 +19,7 @@ import (
 // and exercises what every sandbox does first, so that clones find that code
 // and those pages in the memory they share.
 func (m *machine) coldBoot(ctx context.Context) error {
-	if err := os.MkdirAll(string(m.dir), 0o711); err != nil {
+	if err := os.MkdirAll(string(m.dir), 0o700); err != nil {
 		return err
 	}
 	for _, s := range []step{

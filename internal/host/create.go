@@ -82,7 +82,7 @@ func (m *machine) fromSnapshot(context.Context) (origin, error) {
 
 // grow makes the machine from what find returns, step by step.
 func (m *machine) grow(ctx context.Context, find func(context.Context) (origin, error)) error {
-	if err := os.MkdirAll(string(m.dir), 0o711); err != nil {
+	if err := os.MkdirAll(string(m.dir), 0o700); err != nil {
 		return err
 	}
 	var from origin

@@ -85,12 +85,15 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 		m.pools.stats[kindKey(k.Spec)] = &poolStats{}
 	}
 	m.life, m.end = context.WithCancel(context.WithoutCancel(ctx))
-	for _, dir := range []string{m.layout.machines(), m.layout.builds(), m.layout.snapshots(), cfg.TemplateDir} {
-		if err := os.MkdirAll(dir, 0o711); err != nil {
-			return nil, err
-		}
+	// No VM process opens anything in them: it gets its files open, or bound.
+	// Earlier agents made them so that VM processes could pass through.
+	err := os.MkdirAll(cfg.TemplateDir, 0o700)
+	for _, dir := range []string{m.layout.machines(), m.layout.builds(), m.layout.snapshots()} {
+		err = errors.Join(err, os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700))
 	}
-	var err error
+	if err != nil {
+		return nil, err
+	}
 	if m.lock, err = lockDir(m.layout.lock()); err != nil {
 		return nil, err
 	}

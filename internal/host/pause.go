@@ -64,7 +64,7 @@ func (m *machine) writePause(ctx context.Context) error {
 		{StepPauseGate, func(ctx context.Context) error {
 			m.closeGate(ctx, m.mgr.cfg.PauseGrace, fault.New(fault.WrongState, reasonPaused,
 				"the sandbox was paused; the command goes on when it is resumed, but its output from here on is lost to this call"))
-			return errors.Join(os.RemoveAll(string(snap)), os.Mkdir(string(snap), 0o711))
+			return errors.Join(os.RemoveAll(string(snap)), os.Mkdir(string(snap), 0o700))
 		}},
 		{StepPauseQuiesce, m.sealGuest},
 		{StepPauseStop, func(ctx context.Context) error { return m.vm.Pause(ctx) }},

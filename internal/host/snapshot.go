@@ -182,7 +182,7 @@ func (m *machine) publishSnapshot(ctx context.Context, tmp snapshotDir, r *snaps
 // prepareSnapshot makes the directory and the copy of the base's memory that
 // the machine's changes are written into.
 func (m *machine) prepareSnapshot(ctx context.Context, tmp snapshotDir) error {
-	if err := errors.Join(os.RemoveAll(string(tmp)), os.Mkdir(string(tmp), 0o711)); err != nil {
+	if err := errors.Join(os.RemoveAll(string(tmp)), os.Mkdir(string(tmp), 0o700)); err != nil {
 		return err
 	}
 	_, err := disk.Clone(ctx, tmp.memory(), m.base().memory())

@@ -53,7 +53,7 @@ func (m *machine) teardown(ctx context.Context) error {
 	if m.rec.State == sandbox.Stopped {
 		return nil
 	}
-	if err := os.MkdirAll(string(m.dir), 0o711); err != nil {
+	if err := os.MkdirAll(string(m.dir), 0o700); err != nil {
 		return errTeardown(err)
 	}
 	m.begin(opDestroy)

@@ -158,7 +158,7 @@ func kindOf(spec sandbox.Spec) sandbox.Spec {
 // whole or not at all.
 func (m *machine) makeTemplate(ctx context.Context, to snapshotDir, print map[string]string) error {
 	snap := m.dir.pause("template")
-	if err := os.Mkdir(string(snap), 0o711); err != nil {
+	if err := os.Mkdir(string(snap), 0o700); err != nil {
 		return err
 	}
 	for _, s := range []step{

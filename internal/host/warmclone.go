@@ -13,7 +13,7 @@ import (
 // warmUp makes a clone of the template snapshot dir, lets it become a machine
 // of its own, and exercises what a sandbox does first.
 func (m *machine) warmUp(ctx context.Context, dir snapshotDir) error {
-	if err := os.MkdirAll(string(m.dir), 0o711); err != nil {
+	if err := os.MkdirAll(string(m.dir), 0o700); err != nil {
 		return err
 	}
 	m.begin("pool")

@@ -68,7 +68,7 @@ func (s *Store) makeErofs(ctx context.Context, r Recipe, root, path string, prog
 		}
 		return fmt.Errorf("mkfs.erofs: %w: %s", err, strings.Join(tail, " / "))
 	}
-	return os.Chmod(path, 0o444)
+	return os.Chmod(path, 0o400) // VMM processes get it open
 }
 
 // recipeUUID derives a file system UUID from a recipe (RFC 9562, version 8:

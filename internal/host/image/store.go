@@ -56,8 +56,8 @@ func Open(dir string, log *slog.Logger, opts ...Option) (*Store, error) {
 // Dir returns the absolute path of the store.
 func (s *Store) Dir() string { return s.dir }
 
-// mkdir makes dir and its parents, readable by the users that VMM processes
-// run as, whatever the umask.
+// mkdir makes dir and its parents, readable by the users that the tools of a
+// build run as, whatever the umask.
 func mkdir(dir string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
@@ -68,12 +68,13 @@ func mkdir(dir string) error {
 	return os.Chmod(dir, 0o755)
 }
 
-// publish moves the finished directory tmp to parent/digest and then points
-// parent/current at it. All of tmp is on disk before its name is. A copy
+// publish moves the finished directory tmp, which becomes root's alone, to
+// parent/digest and then points parent/current at it. VMM processes do not pass
+// through it: they get files open, or bound into their jail. All of tmp is on disk before its name is. A copy
 // that is already there is replaced, in case it is damaged; VMs that use it
 // keep the file they have open.
 func publish(tmp, parent, digest string) error {
-	if err := os.Chmod(tmp, 0o755); err != nil {
+	if err := os.Chmod(tmp, 0o700); err != nil {
 		return err
 	}
 	if err := syncTree(tmp); err != nil {
