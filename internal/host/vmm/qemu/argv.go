@@ -82,7 +82,12 @@ func (d *Driver) argv(v version, cfg vmm.Config, restoring bool) []string {
 	if restoring {
 		// -S: the saved state says "running", and the caller decides when the
 		// virtual CPUs start.
-		return append(append(args, "-incoming", "defer", "-S"), addFd(fdState, stateFdset)...)
+		args = append(args, "-incoming", "defer", "-S")
+		if v.loadsFiles() {
+			// Older ones read the descriptor itself, which -add-fd would close.
+			args = append(args, addFd(fdState, stateFdset)...)
+		}
+		return args
 	}
 	return append(args, "-kernel", jail.Kernel, "-initrd", jail.Initrd, "-append", d.cmdline(cfg))
 }

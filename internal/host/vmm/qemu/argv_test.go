@@ -43,6 +43,10 @@ func TestArgvPerAcceleration(t *testing.T) {
 	if strings.Contains(old, "rom=off") {
 		t.Error("QEMU 7.2 does not know rom=off")
 	}
+	oldRestore := strings.Join(testDriver(vmm.TCG).argv(version{7, 2, 0}, testConfig, true), " ")
+	if strings.Contains(oldRestore, "fd=5") {
+		t.Errorf("QEMU 7.2 loads from descriptor 5 itself, which -add-fd closes: %s", oldRestore)
+	}
 }
 
 // TestRestoreHasTheSameDevices: device state is matched by order and name.

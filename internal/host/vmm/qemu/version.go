@@ -21,6 +21,9 @@ func (v version) atLeast(major, minor int) bool {
 // not write.
 func (v version) memoryReadOnly() bool { return v.atLeast(8, 2) }
 
+// loadsFiles reports whether this version knows migration from a file by name.
+func (v version) loadsFiles() bool { return v.atLeast(8, 2) }
+
 func (v version) String() string { return fmt.Sprintf("%d.%d.%d", v.major, v.minor, v.micro) }
 
 var versionLine = regexp.MustCompile(`QEMU emulator version (\d+)\.(\d+)\.(\d+)`)

@@ -281,7 +281,7 @@ func (v *vm) addFd(ctx context.Context, f *os.File) (int64, error) {
 // load reads the device state that spawn passed and waits until it is in.
 func (v *vm) load(ctx context.Context, ver version) error {
 	uri := "file:" + fdsetPath(stateFdset)
-	if !ver.atLeast(8, 2) {
+	if !ver.loadsFiles() {
 		uri = fmt.Sprintf("fd:%d", fdState)
 	}
 	if err := v.call(ctx, "migrate-incoming", map[string]any{"uri": uri}, nil); err != nil {
