@@ -78,3 +78,21 @@ func TestParseVersion(t *testing.T) {
 		t.Fatal("nonsense was taken for a version")
 	}
 }
+
+func TestMultiTenantNeedsHardware(t *testing.T) {
+	for _, c := range []struct {
+		acceleration vmm.Acceleration
+		version      version
+		want         bool
+	}{
+		{vmm.KVM, version{10, 0, 2}, true},
+		{vmm.KVM, version{8, 2, 0}, true},
+		{vmm.KVM, version{7, 2, 22}, false}, // it writes shared memory files
+		{vmm.TCG, version{10, 0, 2}, false},
+		{vmm.TCG, version{7, 2, 22}, false},
+	} {
+		if got := multiTenant(c.acceleration, c.version); got != c.want {
+			t.Errorf("QEMU %s under %s: multi_tenant is %v, want %v", c.version, c.acceleration, got, c.want)
+		}
+	}
+}

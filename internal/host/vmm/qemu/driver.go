@@ -66,8 +66,7 @@ func New(ctx context.Context, o Options) (*Driver, error) {
 	v := d.current.version
 	d.info = vmm.Info{
 		Driver: Name, Version: v.String(), Acceleration: o.Acceleration, Reason: o.Reason,
-		// Emulation is no boundary: QEMU's own security process excludes it.
-		MultiTenant: v.memoryReadOnly() && o.Acceleration == vmm.KVM, MaxVCPUs: o.MaxVCPUs,
+		MultiTenant: multiTenant(o.Acceleration, v), MaxVCPUs: o.MaxVCPUs,
 	}
 	if o.Acceleration == vmm.TCG && !v.atLeast(8, 1) {
 		d.info.MaxVCPUs = 1 // older ones race when guest code is patched on several CPUs
@@ -80,3 +79,8 @@ func New(ctx context.Context, o Options) (*Driver, error) {
 
 // Info describes the driver on this host.
 func (d *Driver) Info() vmm.Info { return d.info }
+
+// multiTenant reports whether tenants who distrust each other may share a host.
+// Emulation is no boundary for that: QEMU does not treat faults of its
+// translator as vulnerabilities (QEMU docs, system/security).
+func multiTenant(a vmm.Acceleration, v version) bool { return a == vmm.KVM && v.memoryReadOnly() }

@@ -25,7 +25,7 @@ func TestRunningVMIsJailed(t *testing.T) {
 	t.Run("Namespaces", func(t *testing.T) { p.namespaces(t) })
 	t.Run("Status", func(t *testing.T) { p.status(t) })
 	t.Run("Limits", func(t *testing.T) { p.limits(t, g.Config) })
-	t.Run("Mounts", func(t *testing.T) { p.mounts(t) })
+	t.Run("Mounts", func(t *testing.T) { p.mounts(t, writesMemory(t, deps.Driver)) })
 	t.Run("Descriptors", func(t *testing.T) { p.descriptors(t) })
 	t.Run("Files", func(t *testing.T) { ownFiles(t, g.Config) })
 }
@@ -104,7 +104,15 @@ func (p inspected) limits(t *testing.T, cfg vmm.Config) {
 	}
 }
 
-func (p inspected) mounts(t *testing.T) {
+// writesMemory reports whether the installed QEMU wants memory files writable.
+func writesMemory(t *testing.T, d vmm.Driver) bool {
+	builds, err := d.Builds()
+	check(t, err)
+	i := slices.IndexFunc(builds, func(b vmm.Build) bool { return b.Current })
+	return i >= 0 && builds[i].WritesMemory
+}
+
+func (p inspected) mounts(t *testing.T, writesMemory bool) {
 	entries, err := os.ReadDir(p.dir + "root")
 	check(t, err)
 	var names []string
@@ -120,8 +128,11 @@ func (p inspected) mounts(t *testing.T) {
 		fields := strings.Fields(line)
 		options := strings.Split(fields[5], ",")
 		want := []string{"nosuid", "ro", "nodev"}
-		if fields[4] == "/dev/null" {
+		switch {
+		case fields[4] == "/dev/null":
 			want = []string{"nosuid", "noexec"}
+		case fields[4] == "/memory" && writesMemory:
+			want = []string{"nosuid", "nodev"}
 		}
 		for _, o := range want {
 			if !slices.Contains(options, o) {
