@@ -59,27 +59,49 @@ as_root() {
 	fi
 }
 
+# key_copy finds where "wrenn" looks for the API key of the person who runs this.
+# It sets "key_user" and "key_dir"; root without a person behind sudo has the
+# server's own key, and then both are empty.
+key_copy() {
+	local home
+	key_user=$(id -un) key_dir=''
+	[ "$(id -u)" != 0 ] || key_user=${SUDO_USER:-root}
+	if [ "$key_user" = root ]; then
+		key_user=''
+		return
+	fi
+	home=$(getent passwd "$key_user" | cut -d: -f6)
+	key_dir=$home/.config/wrenn
+	if [ "$(id -u)" != 0 ]; then key_dir=${XDG_CONFIG_HOME:-$HOME/.config}/wrenn; fi
+}
+
 # keep_key DATA gives the person who runs this a copy of the server's API key
 # that "wrenn" finds, and prints the file's name: the key itself is for root
 # alone. It writes as that person, never as root into a directory of another.
-# Root without a person behind sudo has the key itself.
 keep_key() {
-	local user home config key file=$1/api-key
-	user=$(id -un)
-	[ "$(id -u)" != 0 ] || user=${SUDO_USER:-root}
-	if [ "$user" = root ]; then
+	local key_user key_dir key file=$1/api-key
+	key_copy
+	if [ -z "$key_user" ]; then
 		say "$file"
 		return
 	fi
 	key=$(as_root cat "$file") || return
-	home=$(getent passwd "$user" | cut -d: -f6)
-	config=$home/.config
-	if [ "$(id -u)" != 0 ]; then config=${XDG_CONFIG_HOME:-$HOME/.config}; fi
 	# shellcheck disable=SC2016 # the inner shell is to expand these
-	as_user "$user" sh -c '
-		umask 077 && mkdir -p "$1/wrenn" && cat >"$1/wrenn/api-key.new" && mv "$1/wrenn/api-key.new" "$1/wrenn/api-key"
-	' - "$config" <<<"$key" >&2 || return
-	say "$config/wrenn/api-key"
+	as_user "$key_user" sh -c '
+		umask 077 && mkdir -p "$1" && cat >"$1/api-key.new" && mv "$1/api-key.new" "$1/api-key"
+	' - "$key_dir" <<<"$key" >&2 || return
+	say "$key_dir/api-key"
+}
+
+# drop_key DATA removes that copy, unless it is the key of another server.
+drop_key() {
+	local key_user key_dir key
+	key_copy
+	[ -n "$key_user" ] || return 0
+	key=$(as_root cat "$1/api-key" 2>/dev/null) || return 0
+	[ "$(as_user "$key_user" cat "$key_dir/api-key" 2>/dev/null)" = "$key" ] || return 0
+	as_user "$key_user" rm "$key_dir/api-key"
+	as_user "$key_user" rmdir "$key_dir" 2>/dev/null || true
 }
 
 # as_user USER COMMAND... runs a command as that user, who may be the present.

@@ -34,13 +34,13 @@ if [ "${WRENN_YES:-}" != 1 ]; then
 	[ "$answer" = yes ] || die "nothing was removed"
 fi
 
+drop_key "$data"
 if [ -x bin/wrenn ]; then
 	wrenn=$PWD/bin/wrenn
 elif ! wrenn=$(command -v wrenn); then
 	pid=$(our_server) && wrenn=/proc/$pid/exe || wrenn=''
 fi
 if [ -n "$wrenn" ]; then
-	# Not --data-dir where it is the default: the program knows that best.
 	as_root bash -c 'exec "$@"' - "$wrenn" uninstall --yes --data-dir "$data"
 elif as_root test -e "$data"; then
 	die "there is no wrenn program to remove $data with: 'make build', then try again"

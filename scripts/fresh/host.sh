@@ -21,6 +21,7 @@ make_tree() {
 		mmdebstrap --quiet --variant=minbase --include=ca-certificates,git,make,sudo "$suite" "$base.new" "$mirror" >&2
 		mv "$base.new" "$base"
 	fi
+	rm -rf --one-file-system "$tree" # of a run that was cut off
 	mkdir "$tree"
 	tar -xpf "$base" -C "$tree" --exclude='./dev/*'
 	cp -L /etc/resolv.conf "$tree/etc/resolv.conf"

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -109,6 +112,8 @@ type cgroup struct {
 	owner *Cgroups
 	path  string
 	fd    int
+	// killed says that the kernel was told to end every process in the group.
+	killed atomic.Bool
 }
 
 func (g *cgroup) Dir() int { return g.fd }
@@ -116,6 +121,7 @@ func (g *cgroup) Dir() int { return g.fd }
 // Kill uses cgroup.kill, which no process can escape by forking (Linux 5.14,
 // Documentation/admin-guide/cgroup-v2.rst).
 func (g *cgroup) Kill() error {
+	g.killed.Store(true)
 	return os.WriteFile(filepath.Join(g.path, "cgroup.kill"), []byte("1"), 0)
 }
 
@@ -135,7 +141,45 @@ func (g *cgroup) Members() ([]int, error) {
 	return pids, nil
 }
 
+// Release removes the group, or leaves it for later where processes that were
+// not killed still live in it. Killed ones that are not descendants of the main
+// process's group may outlive that process by a moment, which Release waits
+// for.
 func (g *cgroup) Release() {
+	if g.killed.Load() {
+		g.awaitEmpty(dyingPatience)
+	}
 	_ = unix.Close(g.fd)
 	g.owner.release(g.path)
+}
+
+// dyingPatience bounds how long the processes of a killed group may take to
+// end. One that waits for a device that does not answer takes for ever.
+const dyingPatience = 10 * time.Second
+
+// awaitEmpty returns when no process is in the group, or after limit. The
+// kernel tells of each change of cgroup.events by POLLPRI
+// (Documentation/admin-guide/cgroup-v2.rst).
+func (g *cgroup) awaitEmpty(limit time.Duration) {
+	events, err := os.Open(filepath.Join(g.path, "cgroup.events"))
+	if err != nil {
+		return
+	}
+	defer events.Close()
+	text := make([]byte, 256)
+	for deadline := time.Now().Add(limit); ; {
+		// Reading arms the next poll.
+		n, err := events.ReadAt(text, 0)
+		if err != nil && !errors.Is(err, io.EOF) || bytes.Contains(text[:n], []byte("populated 0")) {
+			return
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			return
+		}
+		poll := []unix.PollFd{{Fd: int32(events.Fd()), Events: unix.POLLPRI}}
+		if _, err := unix.Poll(poll, int(left.Milliseconds())+1); err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
