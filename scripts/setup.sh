@@ -125,14 +125,19 @@ without_cluster() {
 	return "$status"
 }
 
-# apt_install installs packages and notes those that were not there before.
+# apt_install installs packages, and notes the packages and accounts that were
+# not there before.
 apt_install() {
-	local before
-	before=$(installed_packages)
+	local packages accounts
+	packages=$(installed_packages) accounts=$(accounts)
 	with_progress "installing packages" \
 		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
-	LC_ALL=C comm -13 <(printf '%s\n' "$before") <(installed_packages) | as_root tee -a "$record/packages" >/dev/null
+	LC_ALL=C comm -13 <(printf '%s\n' "$packages") <(installed_packages) | as_root tee -a "$record/packages" >/dev/null
+	LC_ALL=C comm -13 <(printf '%s\n' "$accounts") <(accounts) | as_root tee -a "$record/accounts" >/dev/null
 }
+
+# accounts prints the users and groups of this machine.
+accounts() { (getent passwd | sed 's/^\([^:]*\):.*/user \1/'; getent group | sed 's/^\([^:]*\):.*/group \1/') | LC_ALL=C sort -u; }
 
 installed_packages() { dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | LC_ALL=C sort -u; }
 

@@ -27,6 +27,21 @@ removable() {
 		<(printf '%s\n' "${packages[@]}" | LC_ALL=C sort -u)
 }
 
+# remove_accounts removes the users and groups that those packages made and left
+# behind, unless a package that is still here makes them too.
+remove_accounts() {
+	local kind name
+	[ -s "$record/accounts" ] || return 0
+	while read -r kind name; do # users come first
+		! grep -lqsw -- "$name" /var/lib/dpkg/info/*.preinst /var/lib/dpkg/info/*.postinst || continue
+		case $kind in
+		user) ! getent passwd "$name" >/dev/null || as_root userdel "$name" ;;
+		group) ! getent group "$name" >/dev/null || as_root groupdel "$name" ;;
+		esac
+		say "removed the $kind $name"
+	done < <(LC_ALL=C sort -ur "$record/accounts")
+}
+
 say "This destroys every sandbox, snapshot and image in $data and removes Wrenn from this machine."
 if [ "${WRENN_YES:-}" != 1 ]; then
 	[ -t 0 ] || die "nobody can be asked here: WRENN_YES=1 goes on"
@@ -50,16 +65,10 @@ fi
 if [ -z "${WRENN_KEEP_PACKAGES:-}" ] && [ -s "$record/packages" ]; then
 	mapfile -t packages < <(removable)
 	if [ ${#packages[@]} != 0 ]; then
-		had_postgres=$(grep -cx postgresql-common "$record/packages" || true)
 		say "removing ${#packages[@]} packages that set-up installed"
 		with_progress "removing packages" as_root env DEBIAN_FRONTEND=noninteractive apt-get purge -y -q "${packages[@]}" >/dev/null
-		# The package leaves its account for files that it does not know of.
-		if [ "$had_postgres" != 0 ] && ! dpkg-query -W postgresql-common >/dev/null 2>&1 && getent passwd postgres >/dev/null; then
-			as_root userdel postgres
-			! getent group postgres >/dev/null || as_root groupdel postgres
-			say "removed the account postgres"
-		fi
 	fi
+	remove_accounts
 	if grep -qs "^# Written by Wrenn's" "$backports"; then
 		as_root rm -f "$backports"
 		say "removed $backports"

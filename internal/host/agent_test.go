@@ -160,8 +160,7 @@ func TestAgentKilledDuringPauseAndResume(t *testing.T) {
 			default:
 				t.Fatalf("killed before %s, the sandbox is %q (%s)", step, s.State, s.StopReason)
 			}
-			first := atoi(t, b.sh(ref, "cat /tmp/n"))
-			second := atoi(t, b.sh(ref, "sleep 0.3; cat /tmp/n"))
+			first, second := b.goesOn(ref)
 			if first < last || second <= first {
 				t.Fatalf("killed before %s: the counter went %d, %d, %d", step, last, first, second)
 			}
@@ -195,8 +194,7 @@ func TestAgentKilledDuringSnapshot(t *testing.T) {
 		if s := b.state(ref.ID); s.State != sandbox.Running {
 			t.Fatalf("killed before %s, the sandbox is %q (%s)", step, s.State, s.StopReason)
 		}
-		first := atoi(t, b.sh(ref, "cat /tmp/n"))
-		second := atoi(t, b.sh(ref, "sleep 0.3; cat /tmp/n"))
+		first, second := b.goesOn(ref)
 		if first < last || second <= first {
 			t.Fatalf("killed before %s: the counter went %d, %d, %d", step, last, first, second)
 		}

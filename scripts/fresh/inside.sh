@@ -55,10 +55,12 @@ expect() {
 
 # state lists what a machine has that set-up and server change: accounts,
 # packages and their sources, forwarding, networks, control groups and files.
+# Debian never removes some packages by itself once they are there (e2fsprogs,
+# adduser), so that only those are listed that nobody else wants.
 state() {
 	getent passwd
 	getent group
-	dpkg-query -W -f '${db:Status-Status} ${Package}\n' | grep '^installed '
+	dpkg-query -W -f '${db:Status-Status} ${Package}\n' | grep -E '^installed (qemu|postgres|golang|mmdebstrap|erofs|xfsprogs|curl|iproute2|shellcheck)' || true
 	find /etc/apt/sources.list /etc/apt/sources.list.d /usr/local/bin /var/lib/wrenn* /run/netns /run/wrenn* /home/*/.config/wrenn 2>/dev/null || true
 	echo "forwarding $(cat /proc/sys/net/ipv4/ip_forward)"
 	ls /sys/class/net
