@@ -87,10 +87,13 @@ func (u *upgrades) mustRunUnder(ref sandbox.Ref, build string) {
 	if len(found) != 1 {
 		u.t.Fatalf("%s has the VM processes %v, want one", ref.ID, found)
 	}
-	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", found[0].PID))
+	// Each build has a loader of its own, whatever path the process sees it at.
+	runs, err := os.Stat(fmt.Sprintf("/proc/%d/exe", found[0].PID))
 	check(u.t, err)
-	if !strings.Contains(string(cmdline), build) {
-		u.t.Fatalf("%s runs %q, want build %s", ref.ID, cmdline, build)
+	want, err := os.Stat(filepath.Join(u.dir, "vmm", build, "lib", "qemu-loader"))
+	check(u.t, err)
+	if !os.SameFile(runs, want) {
+		u.t.Fatalf("%s does not run build %s", ref.ID, build)
 	}
 }
 
