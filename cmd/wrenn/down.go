@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/wrenn-dev/wrenn/internal/cli"
 	"github.com/wrenn-dev/wrenn/internal/control/hostclient"
 	"github.com/wrenn-dev/wrenn/internal/daemon"
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -28,7 +29,7 @@ type stopSettings struct {
 
 func (s *stopSettings) flags(f flagSet) {
 	f.BoolVar(&s.leaveRunning, "leave-running", false, "leave sandboxes running, for the next wrenn up to take over")
-	f.DurationVar(&s.timeout, "timeout", 2*time.Minute, "how long the server may take to end once it was asked to")
+	cli.DurationVar(f.FlagSet, &s.timeout, "timeout", 2*time.Minute, "how long the server may take to end once it was asked to")
 }
 
 func (s *stopSettings) validate() error {

@@ -181,6 +181,14 @@ func TestHintsNameTheProgramAsItWasStarted(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
+	if got := wrenn(t, nil, "--version"); got.code != 0 || got.out != "wrenn "+version+"\n" {
+		t.Errorf("--version: %+v", got)
+	}
+	for _, args := range [][]string{{"key", "nosuch"}, {"image", "nosuch"}, {"key"}, {"nosuch"}} {
+		if got := wrenn(t, nil, args...); got.code != 2 {
+			t.Errorf("wrenn %v ended with %d, want 2", args, got.code)
+		}
+	}
 	if got := wrenn(t, nil, "version"); got.code != 0 || !strings.HasPrefix(got.out, "wrenn "+version+" (go") {
 		t.Errorf("got %+v", got)
 	}

@@ -108,7 +108,7 @@ func (s *apiSettings) flags(f flagSet) {
 	s.tls = certSettings{prefix: "tls", whose: "the REST API"}
 	s.tls.flags(f)
 	f.Int64Var(&s.maxUploadMB, "max-upload-mb", rest.DefaultMaxUploadBytes>>20, "largest upload, in MiB")
-	f.DurationVar(&s.retention, "retention", control.DefaultConfig().Retention, "how long ended sandboxes stay readable")
+	cli.DurationVar(f.FlagSet, &s.retention, "retention", control.DefaultConfig().Retention, "how long ended sandboxes stay readable")
 	f.StringVar(&s.minIsolation, "min-isolation", "", "refuse sandboxes that are isolated less: process or hardware")
 	f.Float64Var(&s.cpuOvercommit, "cpu-overcommit", control.DefaultConfig().VCPUsPerCPU, "virtual CPUs given out for each CPU of a host")
 	f.BoolVar(&s.multiTenant, "multi-tenant", false, "use only hosts that are fit for several tenants")

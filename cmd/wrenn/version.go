@@ -9,6 +9,8 @@ import (
 )
 
 func (p program) addVersion() {
+	p.app.Root().Version = version
+	p.app.Root().SetVersionTemplate("wrenn {{.Version}}\n")
 	cmd := &cobra.Command{Use: "version", Annotations: map[string]string{printsJSON: ""}, Short: "Show what this wrenn is"}
 	p.add(p.app.Root(), cmd, nil, func(context.Context, []string) error {
 		_, err := guestBinary()

@@ -58,7 +58,9 @@ type App struct {
 	keyFile, caFile string
 	json            bool
 	started         bool
-	cleaning        patience
+	// subject is the sandbox that the command line is about, for hints.
+	subject  string
+	cleaning patience
 }
 
 // GroupSandboxes and GroupServer are the groups of commands in the help.
@@ -111,7 +113,7 @@ func (a *App) JSON() bool { return a.json }
 // Run does one command line and returns the exit code. What went wrong has
 // then been printed.
 func (a *App) Run(ctx context.Context, args []string) int {
-	a.started = false
+	a.started, a.subject = false, ""
 	a.root.SetArgs(args)
 	a.refuseUnknown()
 	cmd, err := a.root.ExecuteContextC(ctx)

@@ -29,7 +29,7 @@ func (p place) isStream() bool { return p.id == "" && p.path == "-" }
 // here. A colon in a name here is written behind a slash: "./a:b".
 func placeOf(arg string) (place, error) {
 	id, rest, ok := strings.Cut(arg, ":")
-	if !ok || strings.ContainsAny(id, "/.") {
+	if !ok || strings.Contains(id, "/") || strings.HasPrefix(id, ".") {
 		if arg == "" {
 			return place{}, errors.New("a path must not be empty")
 		}
@@ -65,6 +65,14 @@ func (a *App) cpCmd() *cobra.Command {
 		}
 		if (from.id == "") == (to.id == "") {
 			return usagef(cmd, "one of FROM and TO must be in a sandbox (ID:/path), the other not")
+		}
+		for _, end := range []*place{&from, &to} {
+			if end.id == "" {
+				continue
+			}
+			if end.id, err = a.sandboxID(cmd.Context(), end.id); err != nil {
+				return err
+			}
 		}
 		began := time.Now()
 		copyFile := a.upload

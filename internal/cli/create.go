@@ -16,24 +16,22 @@ func (a *App) createCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "create [flags]",
 		Short:   "Create a sandbox and print its id",
-		Example: "  id=$(wrenn create --memory 1G --timeout 1h)\n  wrenn exec $id -- python3 -c 'print(6*7)'",
+		Example: "  id=$(wrenn create --name build --memory 1G --idle-timeout 1h)\n  wrenn exec build -- python3 -c 'print(6*7)'",
 		Args:    args(0, 0, "nothing"),
 	}
 	spec.add(a, cmd)
 	clocks.add(cmd)
-	cmd.Flags().StringVar(&snapshot, "snapshot", "", "start as a copy of this snapshot, which decides on template and sizes")
+	refuseTimeout(cmd)
+	cmd.Flags().StringVar(&snapshot, "snapshot", "", "start as a copy of this snapshot (id or name), which decides on template and sizes")
 	_ = cmd.RegisterFlagCompletionFunc("snapshot", a.completeSnapshots(-1))
-	cmd.Flags().Duration("timeout", 0, "idle time after which it ends; 0 is never (the server's default is 5m)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		set, err := clocks.request(cmd, "timeout", "")
+		req := spec.request()
+		err := clocks.create(cmd, &req)
 		if err != nil {
 			return err
 		}
-		req := spec.request()
-		req.SnapshotID, req.TimeoutSec = snapshot, set.TimeoutSec
-		req.OnTimeout, req.AutoResume = clocks.onTimeout, clocks.autoResume
-		if set.LifetimeSec != nil {
-			req.LifetimeSec = *set.LifetimeSec
+		if req.SnapshotID, err = a.snapshotID(cmd.Context(), snapshot); err != nil {
+			return err
 		}
 		began := time.Now()
 		sb, err := a.Client().Create(cmd.Context(), req)

@@ -33,7 +33,11 @@ func (a *App) execCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		res, err := a.exec(cmd.Context(), argv[0], req)
+		id, err := a.sandboxID(cmd.Context(), argv[0])
+		if err != nil {
+			return err
+		}
+		res, err := a.exec(cmd.Context(), id, req)
 		if err != nil {
 			return err
 		}
@@ -41,7 +45,7 @@ func (a *App) execCmd() *cobra.Command {
 			a.note("exit code %d after %s", res.ExitCode, showDuration(res.Duration))
 		}
 		if a.json {
-			if err := a.printJSON(execJSON(argv[0], req, res)); err != nil {
+			if err := a.printJSON(execJSON(id, req, res)); err != nil {
 				return err
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -160,6 +161,34 @@ func hostOf(raw string) string {
 	return u.Scheme + "://" + u.Host
 }
 
+// stateHintTimeout bounds looking up a state that a hint is to fit.
+const stateHintTimeout = 2 * time.Second
+
+// stateHint says what to do about a sandbox that is in the wrong state for the
+// command line. It asks for the state; without an answer it names the command
+// that does.
+func (a *App) stateHint() string {
+	if a.subject == "" {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stateHintTimeout)
+	defer cancel()
+	sb, err := a.Client().Get(ctx, a.subject)
+	if err != nil {
+		return "`wrenn get " + a.subject + "` shows its state"
+	}
+	switch sb.Status {
+	case client.StatusPaused:
+		return "`wrenn resume " + sb.ID + "` brings it back; one that is created with --auto-resume comes back by itself"
+	case client.StatusPending:
+		return "it is being started; try again in a moment"
+	case client.StatusStopped, client.StatusError:
+		return "it has ended and does not come back; `wrenn create` makes another"
+	default:
+		return "`wrenn get " + sb.ID + "` shows its state"
+	}
+}
+
 // hintFor says what to do about a failure that the API reported.
 func (a *App) hintFor(e *client.Error) string {
 	switch {
@@ -175,6 +204,8 @@ func (a *App) hintFor(e *client.Error) string {
 		return "`wrenn snapshot template --remove ID` takes the name from it"
 	case e.Code == "no_lifetime":
 		return "give it one with `wrenn timeout --lifetime 1h ID`"
+	case e.Code == "name_taken":
+		return "`wrenn ls` shows the names; another name will do, or `wrenn rm NAME` first"
 	case e.Code == "template_exists":
 		return "`wrenn snapshot ls` and `wrenn hosts` show the names that are taken"
 	case e.Code == "":
@@ -184,7 +215,7 @@ func (a *App) hintFor(e *client.Error) string {
 	case http.StatusUnauthorized:
 		return a.keyHint()
 	case http.StatusConflict:
-		return "`wrenn get ID` shows its state; `wrenn resume ID` brings a paused one back"
+		return a.stateHint()
 	case http.StatusBadGateway:
 		return "`wrenn hosts` shows the hosts; `wrenn doctor` on a host shows what is wrong with it"
 	case http.StatusInternalServerError:

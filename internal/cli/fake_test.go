@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path"
@@ -117,6 +118,12 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if in.Name != "" && slices.ContainsFunc(f.sandboxes, func(sb *client.Sandbox) bool {
+		return sb.EndedAt == nil && sb.Name != nil && *sb.Name == in.Name
+	}) {
+		refuse(w, 409, "name_taken", "another sandbox has this name")
+		return
+	}
 	now := time.Now().UTC()
 	sb := &client.Sandbox{
 		ID: fmt.Sprintf("sandbox%d", len(f.sandboxes)+1), Status: "running", Template: in.Template,
@@ -127,6 +134,9 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 		Hygiene: &client.Hygiene{
 			Generation: 1, At: now, ClockStepMS: 1200, ClockSkewMS: 0.25, Reseeded: true, NewIdentity: true, VMGeneration: "none",
 		},
+	}
+	if in.Name != "" {
+		sb.Name = &in.Name
 	}
 	if in.SnapshotID != "" {
 		sb.SnapshotID = &in.SnapshotID
@@ -159,11 +169,24 @@ func (f *fake) list(w http.ResponseWriter, r *http.Request) {
 	status, template := r.URL.Query().Get("status"), r.URL.Query().Get("template")
 	out := []*client.Sandbox{}
 	for _, sb := range slices.Backward(f.sandboxes) {
-		if (status == "" || slices.Contains(strings.Split(status, ","), sb.Status)) && (template == "" || template == sb.Template) {
+		if (status == "" || slices.Contains(strings.Split(status, ","), sb.Status)) && (template == "" || template == sb.Template) && matches(sb, r.URL.Query()) {
 			out = append(out, sb)
 		}
 	}
 	answer(w, 200, out)
+}
+
+// matches reports whether sb has the name and the metadata in q.
+func matches(sb *client.Sandbox, q url.Values) bool {
+	if name := q.Get("name"); name != "" && (sb.Name == nil || *sb.Name != name) {
+		return false
+	}
+	for param := range q {
+		if key, ok := strings.CutPrefix(param, "metadata."); ok && sb.Metadata[key] != q.Get(param) {
+			return false
+		}
+	}
+	return true
 }
 
 // with finds the sandbox named in the path.

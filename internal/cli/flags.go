@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,35 +22,6 @@ func args(low, high int, names string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// sizeFlag is a size in MiB, written "512", "512M" or "2G".
-type sizeFlag int
-
-func (f *sizeFlag) String() string {
-	if *f == 0 {
-		return ""
-	}
-	return strconv.Itoa(int(*f))
-}
-
-func (f *sizeFlag) Type() string { return "MiB" }
-
-func (f *sizeFlag) Set(s string) error {
-	digits, factor := strings.TrimRight(s, "MmGgiB"), 1
-	switch strings.ToLower(strings.TrimSuffix(s[len(digits):], "iB")) {
-	case "", "m":
-	case "g":
-		factor = 1024
-	default:
-		return fmt.Errorf("%q is no size: write 512, 512M or 2G", s)
-	}
-	n, err := strconv.ParseUint(digits, 10, 31)
-	if err != nil || n == 0 || n > 1<<30/uint64(factor) {
-		return fmt.Errorf("%q is no size: write 512, 512M or 2G", s)
-	}
-	*f = sizeFlag(int(n) * factor)
-	return nil
 }
 
 // pairsFlag collects NAME=VALUE; lookup, if it is set, gives the value of a
@@ -92,10 +62,11 @@ type specFlags struct {
 func (f *specFlags) add(a *App, cmd *cobra.Command) {
 	f.env.lookup = a.io.LookupEnv
 	flags := cmd.Flags()
+	flags.StringVar(&f.req.Name, "name", "", "a name of yours, which other commands take in place of the id")
 	flags.StringVar(&f.req.Template, "template", "", "image to boot (the server's default is minimal)")
 	flags.IntVar(&f.req.VCPUs, "cpus", 0, "virtual CPUs (the server's default is 1)")
-	flags.Var(&f.memory, "memory", "memory: 512, 512M or 2G (the server's default is 512)")
-	flags.Var(&f.disk, "disk", "writable disk: 2048, 2048M or 2G (the server's default is 2G)")
+	flags.Var(&f.memory, "memory", "memory: 512 (MiB), 512M or 2G (the server's default is 512)")
+	flags.Var(&f.disk, "disk", "writable disk: 2048 (MiB), 2048M or 2G (the server's default is 2G)")
 	flags.VarP(&f.env, "env", "e", "environment of every command; NAME alone takes it from here")
 	flags.Var(&f.meta, "meta", "metadata of yours, kept with the sandbox")
 	flags.StringVar(&f.req.MinIsolation, "min-isolation", "", "weakest isolation accepted: process or hardware")
@@ -128,7 +99,7 @@ func (f *commandFlags) add(cmd *cobra.Command) {
 	flags.SetInterspersed(false)
 	flags.StringVarP(&f.cwd, "cwd", "w", "", "working directory (the user's home)")
 	flags.StringVarP(&f.user, "user", "u", "", "user to run as (the guest's default)")
-	flags.DurationVar(&f.timeout, "timeout", defaultCommandTimeout, "lifetime of the command, after which it is killed")
+	DurationVar(flags, &f.timeout, "timeout", defaultCommandTimeout, "time after which the command is killed")
 	flags.BoolVarP(&f.stdin, "stdin", "i", false, "give it the standard input")
 	flags.BoolVar(&f.timing, "timing", false, "say on stderr how long it took")
 }

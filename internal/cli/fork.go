@@ -26,19 +26,23 @@ func (a *App) forkCmd() *cobra.Command {
 	flags.IntVar(&count, "count", 1, "how many copies, at most 100")
 	flags.VarP(&env, "env", "e", "added to the environment; NAME alone takes it from here")
 	flags.Var(&meta, "meta", "metadata, laid over the sandbox's own")
-	flags.Duration("timeout", 0, "idle time after which they end; 0 is never")
+	refuseTimeout(cmd)
 	clocks.add(cmd)
 	cmd.ValidArgsFunction = a.completeIDs(1, client.StatusRunning, client.StatusPaused)
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
 		if count < 1 {
 			return usagef(cmd, "--count must be at least 1")
 		}
-		set, err := clocks.request(cmd, "timeout", "")
+		set, err := clocks.request(cmd)
+		if err != nil {
+			return err
+		}
+		id, err := a.sandboxID(cmd.Context(), argv[0])
 		if err != nil {
 			return err
 		}
 		began := time.Now()
-		forked, err := a.Client().Fork(cmd.Context(), argv[0], client.ForkRequest{
+		forked, err := a.Client().Fork(cmd.Context(), id, client.ForkRequest{
 			Count: count, Env: env.values, Metadata: meta.values,
 			TimeoutSec: set.TimeoutSec, LifetimeSec: set.LifetimeSec, OnTimeout: set.OnTimeout, AutoResume: set.AutoResume,
 		})

@@ -21,7 +21,11 @@ func (a *App) getCmd() *cobra.Command {
 	}
 	cmd.ValidArgsFunction = a.completeIDs(1)
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
-		sb, err := a.Client().Get(cmd.Context(), argv[0])
+		id, err := a.sandboxID(cmd.Context(), argv[0])
+		if err != nil {
+			return err
+		}
+		sb, err := a.Client().Get(cmd.Context(), id)
 		if err != nil {
 			return err
 		}
@@ -34,7 +38,7 @@ func (a *App) getCmd() *cobra.Command {
 }
 
 func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
-	lines := []line{{"id", sb.ID}, {"status", sb.Status}, {"reason", deref(sb.StopReason)}, {"message", deref(sb.Message)}}
+	lines := []line{{"id", sb.ID}, {"name", deref(sb.Name)}, {"status", sb.Status}, {"reason", deref(sb.StopReason)}, {"message", deref(sb.Message)}}
 	lines = append(lines,
 		line{"template", sb.Template},
 		line{"size", fmt.Sprintf("%d CPUs, %s memory, %s disk", sb.VCPUs, showMemory(sb.MemoryMB), showMemory(sb.DiskMB))},

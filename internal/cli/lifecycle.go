@@ -14,14 +14,14 @@ func (a *App) pauseCmd() *cobra.Command {
 	return a.eachCmd(&cobra.Command{
 		Use:   "pause ID...",
 		Short: "Write running sandboxes to disk and free their memory",
-	}, "paused", func(ctx context.Context, id string) (any, error) { return a.Client().Pause(ctx, id) }, client.StatusRunning)
+	}, "paused", a.sandboxID, func(ctx context.Context, id string) (any, error) { return a.Client().Pause(ctx, id) }, client.StatusRunning)
 }
 
 func (a *App) resumeCmd() *cobra.Command {
 	return a.eachCmd(&cobra.Command{
 		Use:   "resume ID...",
 		Short: "Bring paused sandboxes back, with their processes running",
-	}, "resumed", func(ctx context.Context, id string) (any, error) { return a.Client().Resume(ctx, id) }, client.StatusPaused)
+	}, "resumed", a.sandboxID, func(ctx context.Context, id string) (any, error) { return a.Client().Resume(ctx, id) }, client.StatusPaused)
 }
 
 func (a *App) rmCmd() *cobra.Command {
@@ -33,21 +33,26 @@ func (a *App) rmCmd() *cobra.Command {
 		Use:     "rm ID...",
 		Aliases: []string{"destroy"},
 		Short:   "Destroy sandboxes",
-	}, "destroyed", func(ctx context.Context, id string) (any, error) {
+	}, "destroyed", a.sandboxID, func(ctx context.Context, id string) (any, error) {
 		return removed{id, true}, a.Client().Destroy(ctx, id)
 	}, live...)
 }
 
 // eachCmd completes cmd into one that does something to each sandbox named.
-// One that fails does not keep it from the others.
-func (a *App) eachCmd(cmd *cobra.Command, done string, do func(context.Context, string) (any, error), complete ...string) *cobra.Command {
+// One that fails does not keep it from the others. resolve makes an id of what
+// was typed.
+func (a *App) eachCmd(cmd *cobra.Command, done string, resolve resolver, do func(context.Context, string) (any, error), complete ...string) *cobra.Command {
 	cmd.Args = args(1, -1, "the ID of a sandbox")
 	cmd.ValidArgsFunction = a.completeIDs(-1, complete...)
 	cmd.RunE = func(cmd *cobra.Command, ids []string) error {
 		var result error
-		for _, id := range ids {
+		for _, typed := range ids {
 			began := time.Now()
-			value, err := do(cmd.Context(), id)
+			var value any
+			id, err := resolve(cmd.Context(), typed)
+			if err == nil {
+				value, err = do(cmd.Context(), id)
+			}
 			if err == nil {
 				err = a.did(id, done, time.Since(began), value)
 			}
@@ -56,7 +61,7 @@ func (a *App) eachCmd(cmd *cobra.Command, done string, do func(context.Context, 
 			}
 			if err != nil {
 				f := *a.explain(err)
-				f.Message = id + ": " + f.Message
+				f.Message = typed + ": " + f.Message
 				a.print(&f)
 				result = ExitCode(exitFailed)
 			}

@@ -20,21 +20,26 @@ var statuses = append(slices.Clone(live), client.StatusStopped, client.StatusErr
 func (a *App) lsCmd() *cobra.Command {
 	var all, quiet bool
 	var opts client.ListOptions
+	var filter filterFlag
 	cmd := &cobra.Command{
 		Use:     "ls [flags]",
 		Aliases: []string{"list"},
 		Short:   "List the sandboxes, newest first",
-		Example: "  wrenn ls --all\n  wrenn rm $(wrenn ls -q --status paused)",
+		Example: "  wrenn ls --all\n  wrenn ls --filter metadata.job=nightly\n  wrenn rm $(wrenn ls -q --status paused)",
 		Args:    args(0, 0, "nothing"),
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&all, "all", "a", false, "ended ones too")
 	flags.BoolVarP(&quiet, "quiet", "q", false, "ids only")
 	flags.StringSliceVar(&opts.Status, "status", nil, "only these: "+strings.Join(statuses, ", "))
+	flags.Var(&filter, "filter", "only those with this: metadata.KEY=VALUE, name=NAME, template=NAME or status=STATUS; may be repeated")
 	flags.StringVar(&opts.Template, "template", "", "only those of this template")
 	a.completeTemplates(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(statuses, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := filter.apply(&opts); err != nil {
+			return usagef(cmd, "%w", err)
+		}
 		for _, s := range opts.Status {
 			if !slices.Contains(statuses, s) {
 				return usagef(cmd, "%q is no status: they are %s", s, strings.Join(statuses, ", "))

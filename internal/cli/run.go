@@ -20,6 +20,7 @@ type runTimes struct{ create, destroy time.Duration }
 func (a *App) runCmd() *cobra.Command {
 	var spec specFlags
 	var flags commandFlags
+	var clocks clockFlags
 	var keep bool
 	cmd := &cobra.Command{
 		Use:   "run [flags] [--] COMMAND [ARGUMENT...]",
@@ -32,6 +33,7 @@ func (a *App) runCmd() *cobra.Command {
 		Annotations: map[string]string{runsCommand: ""},
 	}
 	spec.add(a, cmd)
+	clocks.add(cmd)
 	flags.add(cmd)
 	cmd.Flags().BoolVar(&keep, "keep", false, "do not destroy the sandbox; print its id on stderr")
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
@@ -39,9 +41,13 @@ func (a *App) runCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		create := spec.request()
+		if err := clocks.create(cmd, &create); err != nil {
+			return err
+		}
 		defer a.cleaning.hold()()
 		var took runTimes
-		sb, err := a.createForRun(cmd.Context(), spec.request(), &took)
+		sb, err := a.createForRun(cmd.Context(), create, &took)
 		if err != nil {
 			return err
 		}

@@ -36,8 +36,12 @@ func (a *App) snapshotCreateCmd() *cobra.Command {
 	cmd.ValidArgsFunction = a.completeIDs(1, client.StatusRunning, client.StatusPaused)
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
 		req.Metadata = meta.values
+		id, err := a.sandboxID(cmd.Context(), argv[0])
+		if err != nil {
+			return err
+		}
 		began := time.Now()
-		snap, err := a.Client().CreateSnapshot(cmd.Context(), argv[0], req)
+		snap, err := a.Client().CreateSnapshot(cmd.Context(), id, req)
 		if err != nil {
 			return err
 		}
@@ -120,7 +124,7 @@ func (a *App) snapshotRmCmd() *cobra.Command {
 		Use:     "rm ID...",
 		Aliases: []string{"delete"},
 		Short:   "Delete snapshots",
-	}, "deleted", func(ctx context.Context, id string) (any, error) {
+	}, "deleted", a.snapshotID, func(ctx context.Context, id string) (any, error) {
 		return deleted{id, true}, a.Client().DeleteSnapshot(ctx, id)
 	})
 	cmd.Args = args(1, -1, "the ID of a snapshot")
@@ -142,18 +146,22 @@ func (a *App) snapshotTemplateCmd() *cobra.Command {
 		if remove != (len(argv) == 1) {
 			return usagef(cmd, "template needs the ID of a snapshot and a name, or --remove and the ID")
 		}
-		began := time.Now()
-		if remove {
-			if err := a.Client().RemoveTemplate(cmd.Context(), argv[0]); err != nil {
-				return err
-			}
-			return a.did(argv[0], "no template any more", time.Since(began), map[string]any{"id": argv[0], "template_name": nil})
-		}
-		snap, err := a.Client().TemplateFromSnapshot(cmd.Context(), argv[0], argv[1])
+		id, err := a.snapshotID(cmd.Context(), argv[0])
 		if err != nil {
 			return err
 		}
-		return a.did(argv[0], "made a template", time.Since(began), snap)
+		began := time.Now()
+		if remove {
+			if err := a.Client().RemoveTemplate(cmd.Context(), id); err != nil {
+				return err
+			}
+			return a.did(id, "no template any more", time.Since(began), map[string]any{"id": id, "template_name": nil})
+		}
+		snap, err := a.Client().TemplateFromSnapshot(cmd.Context(), id, argv[1])
+		if err != nil {
+			return err
+		}
+		return a.did(id, "made a template", time.Since(began), snap)
 	}
 	return cmd
 }

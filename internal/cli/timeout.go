@@ -17,26 +17,29 @@ func (a *App) timeoutCmd() *cobra.Command {
 		Short: "Show or change when a sandbox ends",
 		Long: "Show the clocks of a sandbox: for commands, for time without use, and for its whole life. With flags, change\n" +
 			"what they name first.",
-		Example: "  wrenn timeout --extend 10m $id\n  wrenn timeout --idle 5m --on-timeout pause --auto-resume $id",
+		Example: "  wrenn timeout --extend 10m $id\n  wrenn timeout --idle-timeout 5m --on-timeout pause --auto-resume $id",
 		Args:    args(1, 1, "the ID of a sandbox"),
 	}
 	flags.add(cmd)
-	cmd.Flags().Duration("idle", 0, "idle time after which it ends; 0 is never")
-	cmd.Flags().Duration("extend", 0, "move the end of its lifetime later by so much")
+	flags.addExtend(cmd)
 	cmd.ValidArgsFunction = a.completeIDs(1, live...)
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
-		req, err := flags.request(cmd, "idle", "extend")
+		req, err := flags.request(cmd)
 		if err != nil {
 			return err
 		}
 		if req.LifetimeSec != nil && req.ExtendSec != nil {
 			return usagef(cmd, "give --lifetime or --extend, not both")
 		}
+		id, err := a.sandboxID(cmd.Context(), argv[0])
+		if err != nil {
+			return err
+		}
 		var clocks *client.Clocks
 		if req == (client.TimeoutRequest{}) {
-			clocks, err = a.Client().Timeout(cmd.Context(), argv[0])
+			clocks, err = a.Client().Timeout(cmd.Context(), id)
 		} else {
-			clocks, err = a.Client().SetTimeout(cmd.Context(), argv[0], req)
+			clocks, err = a.Client().SetTimeout(cmd.Context(), id, req)
 		}
 		if err != nil {
 			return err

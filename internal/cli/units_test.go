@@ -1,0 +1,40 @@
+package cli
+
+import (
+	"testing"
+	"time"
+)
+
+func TestDurationsAsPeopleTypeThem(t *testing.T) {
+	for typed, want := range map[string]time.Duration{
+		"0": 0, "10": 10 * time.Second, "90s": 90 * time.Second, "10m": 10 * time.Minute, "1h30m": 90 * time.Minute,
+		"1d": 24 * time.Hour, "2w": 14 * 24 * time.Hour, "1d12h": 36 * time.Hour, "1.5h": 90 * time.Minute, "500ms": time.Second / 2, "1H": time.Hour,
+	} {
+		if got, err := parseDuration(typed); err != nil || got != want {
+			t.Errorf("%q is %v (%v), want %v", typed, got, err, want)
+		}
+	}
+	for _, typed := range []string{"", "-1", "-1s", "soon", "1y", "m", "1 h x", "1e3", "1..5s", "99999999999999999999d", "Inf", "0x10"} {
+		if got, err := parseDuration(typed); err == nil {
+			t.Errorf("%q is %v, want an error", typed, got)
+		}
+	}
+}
+
+func TestSizesAsPeopleTypeThem(t *testing.T) {
+	for typed, want := range map[string]int{
+		"512": 512, "512M": 512, "512m": 512, "512Mi": 512, "512MiB": 512, "512MB": 512, "1G": 1024, "1GB": 1024, "1Gi": 1024,
+		"2 GiB": 2048, "1.5G": 1536, "1T": 1 << 20, "1024K": 1, "0.5G": 512,
+	} {
+		var f sizeFlag
+		if err := f.Set(typed); err != nil || int(f) != want {
+			t.Errorf("%q is %d MiB (%v), want %d", typed, f, err, want)
+		}
+	}
+	for _, typed := range []string{"", "0", "-1", "lots", "1.5", "1P", "G", "512iB", "512B", "512ib", "1K", "1e3", "999999999999T"} {
+		var f sizeFlag
+		if err := f.Set(typed); err == nil {
+			t.Errorf("%q is %d MiB, want an error", typed, f)
+		}
+	}
+}
