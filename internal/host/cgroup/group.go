@@ -142,8 +142,29 @@ const (
 	sharesPerWeight  = 1024.0 / weightNormal
 )
 
-// Background has the group's processes wait for those of other groups where
-// CPU is short, or ends that. Where no group has a say in CPU it does nothing.
+// ioWeight is the file with the group's weight for disk I/O, which counts like
+// cpu.weight from 100 down, or "" where groups have none.
+func (g *Group) ioWeight() string {
+	if dir := g.v1["blkio"]; dir != "" {
+		return weightFile(dir)
+	}
+	return weightFile(g.unified)
+}
+
+// weightFile is the file of dir with a weight for disk I/O: of cgroup v2, of its
+// BFQ scheduler, or of the same in v1.
+func weightFile(dir string) string {
+	for _, name := range []string{"io.weight", "io.bfq.weight", "blkio.bfq.weight"} {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); dir != "" && err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// Background has the group's processes wait for those of other groups where CPU
+// or disks are short, or ends that. Where no group has a say it does nothing.
 func (g *Group) Background(on bool) error {
 	weight := weightNormal
 	if on {
@@ -156,7 +177,13 @@ func (g *Group) Background(on bool) error {
 	case g.unified != "":
 		err = write(g.unified, "cpu.weight", strconv.Itoa(weight))
 	}
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if file := g.ioWeight(); file != "" && err == nil {
+		err = write(filepath.Dir(file), filepath.Base(file), strconv.Itoa(weight))
+	}
+	if err == nil {
 		return nil
 	}
 	return fault.Wrap(err, fault.HostFailed, "cgroup_weight_failed", "the weight of a VM's control group cannot be set")

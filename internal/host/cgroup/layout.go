@@ -18,14 +18,19 @@ const (
 	None   Kind = "none"   // nothing: VMs have no limits but their own
 )
 
-// controllers are those that the package uses.
+// controllers are those that the package uses for limits.
 var controllers = []string{"memory", "cpu", "pids"}
+
+// extras are v1 controllers that are used where they are, and not missed where
+// they are not.
+var extras = []string{"devices", "blkio"}
 
 // layout is where the hierarchies are mounted; a path is "" if there is none.
 type layout struct {
 	unified    string            // cgroup v2
 	unifiedHas []string          // controllers of it that the package uses
 	v1         map[string]string // controller to mount point
+	extraV1    map[string]string // the same of extras
 }
 
 // Detect returns the kind that this host's mounts suggest, without trying
@@ -70,7 +75,7 @@ func detect(mountinfo string) (layout, error) {
 // parent, device, root, mount point, options, optional fields up to "-", type,
 // source, options of the file system (for v1 its controllers).
 func parse(mountinfo string) layout {
-	l := layout{v1: map[string]string{}}
+	l := layout{v1: map[string]string{}, extraV1: map[string]string{}}
 	for line := range strings.Lines(mountinfo) {
 		before, after, ok := strings.Cut(strings.TrimSpace(line), " - ")
 		fields, tail := strings.Fields(before), strings.Fields(after)
@@ -86,6 +91,9 @@ func parse(mountinfo string) layout {
 			for _, c := range strings.Split(tail[2], ",") {
 				if slices.Contains(controllers, c) && l.v1[c] == "" {
 					l.v1[c] = fields[4]
+				}
+				if slices.Contains(extras, c) && l.extraV1[c] == "" {
+					l.extraV1[c] = fields[4]
 				}
 			}
 		}

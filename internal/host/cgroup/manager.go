@@ -53,6 +53,7 @@ func Open(name string, log *slog.Logger) (*Manager, error) {
 		}
 	}
 	m.kind = layout{unified: m.unified, unifiedHas: m.limitsOfV2(), v1: m.v1}.kind()
+	m.openExtras(found)
 	slices.Sort(m.limits)
 	if len(m.limits) < len(controllers) {
 		log.Warn("not every limit on VM processes can be enforced", "cgroup", string(m.kind), "enforced", m.limits)
@@ -84,6 +85,52 @@ func (m *Manager) openUnified(found layout, name string) {
 		}
 		m.limits = append(m.limits, c)
 	}
+}
+
+// openExtras prepares what is used where the host has it: a list of devices,
+// better by BPF, which needs no hierarchy that processes have to be moved into,
+// and a weight for disk I/O.
+func (m *Manager) openExtras(found layout) {
+	use := func(controller string) bool {
+		top, ok := found.extraV1[controller]
+		if !ok {
+			return false
+		}
+		base, err := makeBase(top, filepath.Base(m.anyBase()))
+		if err == nil {
+			m.v1[controller] = base
+		}
+		return err == nil
+	}
+	err := errors.New("there is no v2 hierarchy")
+	if m.unified != "" {
+		err = restrictDevices(m.unified)
+	}
+	if m.anyBase() != "" && err != nil && !use("devices") {
+		m.log.Info("VM processes have no list of devices; their jail has no others by name", "error", err)
+	}
+	if base := m.v1["devices"]; base != "" { // groups take it over from there
+		if err := restrictDevicesV1(base); err != nil {
+			m.log.Warn("the list of devices of VM processes cannot be set", "error", err)
+		}
+	}
+	if m.anyBase() != "" && use("blkio") && weightFile(m.v1["blkio"]) == "" {
+		_ = os.Remove(m.v1["blkio"])
+		delete(m.v1, "blkio")
+	}
+	if m.unified != "" {
+		// Handed down or not, nothing depends on it.
+		_ = write(filepath.Dir(m.unified), "cgroup.subtree_control", "+io")
+		_ = write(m.unified, "cgroup.subtree_control", "+io")
+	}
+}
+
+// anyBase is one of the manager's directories, or "".
+func (m *Manager) anyBase() string {
+	if bases := m.bases(); len(bases) > 0 {
+		return bases[0]
+	}
+	return ""
 }
 
 func (m *Manager) limitsOfV2() []string {
