@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 
@@ -50,6 +51,8 @@ func (p program) doctorConfig(cfg *doctorConfig) doctor.Config {
 		ExternalDatabase: cfg.database.url.value != "",
 		Listen:           cfg.start.listen, BeforeImages: cfg.start.beforeImages, Name: dirs.name(),
 	}
+	agent := hostAgent{host: cfg.host, dirs: dirs, log: slog.New(slog.DiscardHandler)}.network()
+	out.Nameservers, out.Network = agent.Nameservers, agent.Prefix
 	if p.io.Program != "wrenn" && p.io.Program != "" {
 		// A fix works in any directory and with anybody's PATH.
 		if path, err := os.Executable(); err == nil {

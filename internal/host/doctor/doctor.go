@@ -2,7 +2,7 @@
 // what is missing, with the command that mends it.
 //
 // The doctor command calls it. It looks and tries, and leaves everything as it
-// was: what it makes (a namespace, two nameless files, a test guest) is gone
+// was: what it makes (a namespace, two nameless files, a test guest, a sandbox's network) is gone
 // when Run returns. It never decides anything for the host agent, which draws
 // its own conclusions from the same packages.
 package doctor
@@ -10,7 +10,9 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
+	"sync"
 
 	"github.com/wrenn-dev/wrenn/internal/host/datafs"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
@@ -64,6 +66,10 @@ type Config struct {
 	// BeforeImages leaves out guest kernel and templates, as before a first
 	// start, which prepares them.
 	BeforeImages bool
+	// Nameservers are those that sandboxes get. Network is the range of their
+	// addresses; the zero value has one chosen.
+	Nameservers []netip.Addr
+	Network     netip.Prefix
 	// Name begins the names of the sandboxes' devices, "wrenn" if empty.
 	Name string
 	// Program starts wrenn in the commands of Fix, "wrenn" if empty.
@@ -71,7 +77,8 @@ type Config struct {
 	Program, DataDirFlag string
 }
 
-// Run makes all checks, in less than a second on an idle machine. It always
+// Run makes all checks, in some seconds where KVM, a nameserver or the outside
+// does not answer, and else in less than one. It always
 // returns every check; those cut short by ctx say so.
 func Run(ctx context.Context, cfg Config) []Check {
 	if cfg.QEMU == "" {
@@ -83,6 +90,9 @@ func Run(ctx context.Context, cfg Config) []Check {
 	if cfg.Name == "" {
 		cfg.Name = network.DefaultName
 	}
+	var outside []Check
+	var looking sync.WaitGroup // beside the probe of KVM, which takes as long
+	looking.Go(func() { outside = checkOutside(ctx, cfg) })
 	probe := kvmprobe.Probe(ctx)
 	checks := []Check{
 		checkOS(),
@@ -100,6 +110,8 @@ func Run(ctx context.Context, cfg Config) []Check {
 		checkCgroups(),
 		checkPort(cfg.Listen, cfg.ServerPID),
 	}
+	looking.Wait()
+	checks = append(checks, outside...)
 	checks = append(checks, checkData(cfg)...)
 	if !cfg.BeforeImages {
 		checks = append(checks, checkImages(cfg)...)

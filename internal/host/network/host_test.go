@@ -193,52 +193,15 @@ func outside(host *space, addrs ...string) *space {
 	return world
 }
 
-// newGuest plugs a namespace with the guest's addresses into the slot's tap,
-// by a cable that copies frames between two tap devices.
+// newGuest plugs a stand-in for a guest into the slot's tap.
 func newGuest(t testing.TB, s *Slot) *space {
 	t.Helper()
-	guest := newSpace(t)
-	hostSide, err := s.OpenTap()
+	guest, err := s.Plug()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var guestSide *os.File
-	guest.do(func(nl *netlink.Handle) error {
-		if guestSide, err = attachTap(false); err != nil {
-			return err
-		}
-		l, err := nl.LinkByName(tapName)
-		if err != nil {
-			return err
-		}
-		if err := nl.LinkSetHardwareAddr(l, mustMAC(GuestMAC)); err != nil {
-			return err
-		}
-		if err := nl.AddrAdd(l, addrOf(GuestIP, LinkBits)); err != nil {
-			return err
-		}
-		if err := nl.LinkSetUp(l); err != nil {
-			return err
-		}
-		return nl.RouteAdd(&netlink.Route{Gw: GatewayIP.AsSlice()})
-	})
-	var cable sync.WaitGroup
-	for _, way := range [][2]*os.File{{hostSide, guestSide}, {guestSide, hostSide}} {
-		cable.Go(func() {
-			frame := make([]byte, 70<<10)
-			for {
-				n, err := way[0].Read(frame)
-				if err != nil {
-					return
-				}
-				if _, err := way[1].Write(frame[:n]); err != nil {
-					return
-				}
-			}
-		})
-	}
-	t.Cleanup(func() { _ = hostSide.Close(); _ = guestSide.Close(); cable.Wait() })
-	return guest
+	t.Cleanup(guest.Unplug)
+	return &space{t: t, home: guest.home, ns: guest.ns}
 }
 
 // uniqueName names a pool so that tests of several processes do not meet.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -105,10 +106,19 @@ func reserve(what string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "reservation of "+what), nil
 }
 
+// nameWait is how long a starting agent waits for its name, which a sample that
+// is being taken has for a moment.
+const nameWait = 5 * time.Second
+
 // reserveName keeps a second agent from using the devices, names and rules of
 // this one.
 func reserveName(name string) (*os.File, error) {
+	deadline := time.Now().Add(nameWait)
 	f, err := reserve(name)
+	for errors.Is(err, unix.EADDRINUSE) && time.Now().Before(deadline) {
+		time.Sleep(20 * time.Millisecond)
+		f, err = reserve(name)
+	}
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, fault.Wrap(err, fault.Exists, "network_name_in_use", "another host agent uses the network name %s: stop it, or use another data directory", name)
 	}
