@@ -8,7 +8,8 @@
 #   FRESH_USERS   who types the commands ("root user")
 #   FRESH_PARTS   what is run ("quickstart test"): "quickstart" is make
 #                 quickstart, again, stop and uninstall; "test" is make test,
-#                 run once for each release, by the first of the users
+#                 run once for each release, by the first of the users; "qemu"
+#                 is set-up where a QEMU is installed already (Debian 12 only)
 #   FRESH_DIR     directory for trees and logs (a new one in /var/tmp); logs
 #                 stay only in a directory that was given
 #

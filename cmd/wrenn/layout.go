@@ -12,6 +12,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/daemon"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/datafs"
+	"github.com/wrenn-dev/wrenn/internal/host/doctor"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/pgserver"
 )
@@ -111,7 +112,7 @@ func (l layout) lockForUp() (release func(), err error) {
 	switch {
 	case errors.Is(err, daemon.ErrRunning):
 		return nil, fault.Wrap(err, fault.Exists, "already_up",
-			"another wrenn up uses %s: stop it with `wrenn down --data-dir %s`", l.root, l.root)
+			"another wrenn up uses %s: stop it with `wrenn down --data-dir %s`", l.root, doctor.Quote(l.root))
 	case err != nil:
 		return nil, fault.Wrap(err, fault.Invalid, "invalid_data_dir", "the data directory %s cannot be used", l.root)
 	}

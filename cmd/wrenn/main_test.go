@@ -106,14 +106,17 @@ func TestSecondUpIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("wrenn up needs root")
 	}
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "my data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	release, err := daemon.Lock(layout{dir}.lock())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer release()
 	got := wrenn(t, nil, "up", "--data-dir", dir)
-	if got.code != 1 || !strings.Contains(got.err, "(already_up)") || !strings.Contains(got.err, "wrenn down --data-dir "+dir) {
+	if got.code != 1 || !strings.Contains(got.err, "(already_up)") || !strings.Contains(got.err, "wrenn down --data-dir '"+dir+"'") {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/control/hostclient"
 	"github.com/wrenn-dev/wrenn/internal/daemon"
+	"github.com/wrenn-dev/wrenn/internal/host/doctor"
 )
 
 // localHost is the id of the only host of wrenn up. Rows in the database refer
@@ -65,7 +66,7 @@ func (cfg *upConfig) run(ctx context.Context, log *slog.Logger) error {
 	plane := controlPlane{
 		api: cfg.api, databaseURL: cfg.database.url.value, log: log,
 		hosts:      []hostclient.Member{{ID: localHost, Address: dirs.agentAddress()}},
-		keyCommand: "wrenn key create --data-dir " + dirs.root + " NAME",
+		keyCommand: "wrenn key create --data-dir " + doctor.Quote(dirs.root) + " NAME",
 		keyFile:    dirs.apiKey(),
 	}
 	if err := plane.tryListen(ctx); err != nil {

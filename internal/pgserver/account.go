@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -38,7 +39,7 @@ func accountFor(dataDir string) (account, error) {
 	switch {
 	case owner.Uid == 0:
 		return account{}, fault.New(fault.WrongState, "postgres_owner",
-			"%s belongs to root, and PostgreSQL does not run as root: run `chown -R postgres: %s`", dataDir, dataDir)
+			"%s belongs to root, and PostgreSQL does not run as root: run `chown -R postgres: %s`", dataDir, quoted(dataDir))
 	case self.uid == 0:
 		return account{uid: owner.Uid, gid: owner.Gid, drop: true}, nil
 	case owner.Uid != self.uid:
@@ -105,7 +106,7 @@ func (a account) unreachable(dir string, cause error) error {
 	}
 	return fault.Wrap(cause, fault.Invalid, "postgres_unreachable",
 		"PostgreSQL runs as user id %d, which may not enter %s: run `chmod o+x %s`, or choose another data directory",
-		a.uid, blocker, blocker)
+		a.uid, blocker, quoted(blocker))
 }
 
 func (a account) mayEnter(st fs.FileInfo) bool {
@@ -118,4 +119,12 @@ func (a account) mayEnter(st fs.FileInfo) bool {
 	default:
 		return mode&0o001 != 0
 	}
+}
+
+// quoted writes a path as a shell has to read it.
+func quoted(path string) string {
+	if !strings.ContainsAny(path, " \t\n'\"\\$`!*?[]{}()<>|&;#~") {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }

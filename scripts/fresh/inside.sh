@@ -85,9 +85,26 @@ quickstart() {
 	[ -z "$(nft list tables)" ] || fail "make uninstall left $(nft list tables)"
 }
 
+# qemu has a QEMU on the machine that set-up would move to another version: it
+# stops, says so and changes nothing, unless it is told to go on.
+qemu() {
+	local before
+	apt-get update -q >/dev/null
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends qemu-system-x86 >/dev/null
+	before=$(dpkg-query -W && grep -rs . /etc/apt/sources.list /etc/apt/sources.list.d)
+	if types "make quickstart"; then fail "QEMU moved to another version without a word"; fi
+	grep -aq 'WRENN_KEEP_QEMU=1' "$said" || fail "set-up did not say how to go on"
+	[ "$before" = "$(dpkg-query -W && grep -rs . /etc/apt/sources.list /etc/apt/sources.list.d)" ] ||
+		fail "set-up stopped and had changed packages or their sources"
+	expect "WRENN_KEEP_QEMU=1 make setup" "one tenant only"
+	if types "make setup"; then fail "once kept, QEMU moved to another version without a word"; fi
+	expect "WRENN_YES=1 make setup" "setup: done"
+}
+
 for part in $parts; do
 	case $part in
 	quickstart) quickstart ;;
+	qemu) qemu ;;
 	test) expect "make test" "^[0-9]+ passed, 0 failed" ;;
 	*) fail "there is no part $part" ;;
 	esac

@@ -14,9 +14,9 @@ func (c Config) command(args string) string {
 	if program == "" {
 		program = "wrenn"
 	}
-	text := quote(program) + " " + args
+	text := Quote(program) + " " + args
 	if c.DataDirFlag != "" {
-		text += " --data-dir " + quote(c.DataDirFlag)
+		text += " --data-dir " + Quote(c.DataDirFlag)
 	}
 	return text
 }
@@ -53,14 +53,14 @@ func asTyped(fix string, uid int) string {
 	case fix == "" || uid == 0 || strings.HasPrefix(fix, "sudo ") || strings.HasPrefix(fix, "export "):
 		return fix
 	case strings.ContainsAny(fix, ";&|>"):
-		return "sudo sh -c " + quote(fix)
+		return "sudo sh -c " + Quote(fix)
 	default:
 		return "sudo " + fix
 	}
 }
 
-// quote writes a word as a shell has to read it.
-func quote(word string) string {
+// Quote writes a word as a shell has to read it.
+func Quote(word string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:=@%", r)
 	}

@@ -36,8 +36,8 @@ func TestFixesAreTypedAsTheyAre(t *testing.T) {
 			t.Errorf("%q for user %d: got %q, want %q", c.fix, c.uid, got, c.want)
 		}
 	}
-	if got := quote(`it's`); got != `'it'\''s'` {
-		t.Errorf("quote: got %s", got)
+	if got := Quote(`it's`); got != `'it'\''s'` {
+		t.Errorf("Quote: got %s", got)
 	}
 }
 
