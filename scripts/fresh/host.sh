@@ -143,7 +143,7 @@ connect() {
 leave() {
 	local group
 	if [ -n "$child" ]; then
-		kill "$child" 2>/dev/null || true
+		kill -KILL "$child" 2>/dev/null || true # unshare ignores SIGTERM; its child ends with it
 		wait "$child" 2>/dev/null || true
 		child=''
 	fi
