@@ -109,7 +109,8 @@ type VM interface {
 	// BeginDiskCopy begins to copy the VM's writable disk to the empty file
 	// dst, which is as long as the disk and open for reading and writing, and
 	// returns once the copy keeps up with the guest's writes. The guest goes
-	// on. There is one copy at a time. On error there is none.
+	// on, also when dst runs out of space. There is one copy at a time; one
+	// that is still under way is abandoned. On error there is none.
 	BeginDiskCopy(ctx context.Context, dst *os.File) error
 	// EndDiskCopy ends the copy of a paused VM: dst then holds what the disk
 	// holds, holes included, and is not yet durable. On error the copy is of no

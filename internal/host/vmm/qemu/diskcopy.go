@@ -35,6 +35,9 @@ func (v *vm) BeginDiskCopy(ctx context.Context, dst *os.File) (err error) {
 			err = errors.Join(err, v.AbandonDiskCopy(context.WithoutCancel(ctx)))
 		}
 	}()
+	if err := v.AbandonDiskCopy(ctx); err != nil { // one that could not be ended before
+		return err
+	}
 	set, err := v.addFile(ctx, dst)
 	if err != nil {
 		return err

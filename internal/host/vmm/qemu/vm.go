@@ -145,8 +145,8 @@ func (d *Driver) Adopt(ctx context.Context, rec vmm.Record) (vmm.VM, error) {
 		return nil, err // never a nil *vm in a non-nil interface
 	}
 	if err := v.AbandonDiskCopy(ctx); err != nil {
-		v.Detach()
-		return nil, err
+		// It costs the VM time until the next copy begins, and nothing else.
+		d.log.WarnContext(ctx, "a copy of a disk that an earlier agent has begun goes on", "pid", rec.PID, "error", err)
 	}
 	return v, nil
 }

@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
-// diskCopy copies the disk of a running guest, gives copies up, and hands one
-// that is under way to the next agent.
+// diskCopy copies the disk of a running guest, gives copies up, runs out of
+// space, and hands a copy that is under way to the next agent.
 func (f Fixture) diskCopy(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), f.Limit)
 	defer cancel()
@@ -35,6 +37,12 @@ func (f Fixture) diskCopy(t *testing.T) {
 		check(t, "abandon", vm.AbandonDiskCopy(ctx))
 	}
 
+	err = vm.BeginDiskCopy(ctx, onFullDisk(t))
+	if err == nil {
+		t.Fatal("a copy to a full disk was begun")
+	}
+	count(ctx, t, g)
+
 	dst := target("copy")
 	check(t, "begin after a copy that was given up", vm.BeginDiskCopy(ctx, dst))
 	count(ctx, t, g)
@@ -51,11 +59,29 @@ func (f Fixture) diskCopy(t *testing.T) {
 	check(t, "resume", vm.Resume(ctx))
 	check(t, "thaw", g.Thaw(ctx))
 
-	check(t, "begin before the agent ends", vm.BeginDiskCopy(ctx, target("left")))
+	for range 2 { // the second takes the place of the first
+		check(t, "begin before the agent ends", vm.BeginDiskCopy(ctx, target("left")))
+	}
 	vm.Detach()
 	adopted, err := f.Driver.Adopt(ctx, vm.Record())
 	check(t, "adopt", err)
 	check(t, "begin under the next agent", adopted.BeginDiskCopy(ctx, target("next")))
 	check(t, "abandon under the next agent", adopted.AbandonDiskCopy(ctx))
 	count(ctx, t, g)
+}
+
+// onFullDisk returns an empty file, as long as a disk, on a file system that
+// has room for nothing.
+func onFullDisk(t *testing.T) *os.File {
+	t.Helper()
+	dir := t.TempDir()
+	check(t, "mount a small file system", unix.Mount("full", dir, "tmpfs", 0, "size=64k"))
+	dst, err := os.Create(filepath.Join(dir, "copy"))
+	check(t, "create", err)
+	t.Cleanup(func() {
+		_ = dst.Close()
+		check(t, "unmount", unix.Unmount(dir, unix.MNT_DETACH))
+	})
+	check(t, "truncate", dst.Truncate(512<<20))
+	return dst
 }
