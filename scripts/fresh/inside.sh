@@ -61,7 +61,7 @@ state() {
 	getent passwd
 	getent group
 	dpkg-query -W -f '${db:Status-Status} ${Package}\n' | grep -E '^installed (qemu|postgres|golang|mmdebstrap|erofs|xfsprogs|curl|iproute2|shellcheck)' || true
-	find /etc/apt/sources.list /etc/apt/sources.list.d /usr/local/bin /var/lib/wrenn* /run/netns /run/wrenn* /home/*/.config/wrenn 2>/dev/null || true
+	find /etc/apt/sources.list /etc/apt/sources.list.d /usr/local/bin /var/lib/wrenn* /run/netns* /run/wrenn* /home/*/.config/wrenn 2>/dev/null || true
 	echo "forwarding $(cat /proc/sys/net/ipv4/ip_forward)"
 	ls /sys/class/net
 	find /sys/fs/cgroup -type d

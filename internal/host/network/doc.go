@@ -39,6 +39,13 @@
 //     (TestNameThatCannotBeRemovedIsGarbage).
 //  4. Two agents with one name never work at the same time
 //     (TestSecondAgentIsRefused).
+//  5. A sandbox reaches no network that the host is in, also one that it joins
+//     later (TestNetworksJoinedLaterAreDenied), and speaks TCP, UDP and ICMP
+//     only (TestOnlyKnownProtocolsLeave).
+//  6. A sandbox has at most Limits of the host's connections, packets and bytes
+//     (TestConnectionsAreLimited, TestRatesAreLimited).
+//  7. No two slots of a machine have the same Number, whichever agents made them
+//     (TestNumbersOfTwoAgents).
 package network
 
 import (

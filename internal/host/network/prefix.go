@@ -128,7 +128,7 @@ func reserveName(name string) (*os.File, error) {
 // look reads the host's links, addresses and routes.
 func look(nl *netlink.Handle, c Config) (hostView, error) {
 	var v hostView
-	links, err := nl.LinkList()
+	links, err := dump(nl.LinkList)
 	if err != nil {
 		return v, unreadable(err)
 	}
@@ -136,7 +136,7 @@ func look(nl *netlink.Handle, c Config) (hostView, error) {
 	for _, l := range links {
 		mine[l.Attrs().Index] = c.ours(l.Attrs().Alias)
 	}
-	addrs, err := nl.AddrList(nil, netlink.FAMILY_V4)
+	addrs, err := dump(func() ([]netlink.Addr, error) { return nl.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return v, unreadable(err)
 	}
@@ -151,7 +151,9 @@ func look(nl *netlink.Handle, c Config) (hostView, error) {
 		}
 	}
 	// An unset table is the main one; the local table repeats the addresses.
-	routes, err := nl.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := dump(func() ([]netlink.Route, error) {
+		return nl.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return v, unreadable(err)
 	}
@@ -166,6 +168,21 @@ func look(nl *netlink.Handle, c Config) (hostView, error) {
 		}
 	}
 	return v, nil
+}
+
+// dumpTries bounds how often a list is read that changes meanwhile.
+const dumpTries = 20
+
+// dump reads a list of the kernel's again while changes interrupt the reading,
+// as slots that come and go do. What it has read of a list that never stands
+// still is better than nothing.
+func dump[T any](read func() ([]T, error)) (all []T, err error) {
+	for range dumpTries {
+		if all, err = read(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return all, err
+		}
+	}
+	return all, nil
 }
 
 // isLocal reports whether a route leads to a network that the host is in: it has

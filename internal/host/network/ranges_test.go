@@ -1,10 +1,12 @@
 package network
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"pgregory.net/rapid"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -126,5 +128,26 @@ func TestPreferred(t *testing.T) {
 	}
 	if got := preferred(candidates, addrs("192.0.2.1")); len(got) != len(candidates) {
 		t.Errorf("with foreign addresses only: %v", got)
+	}
+}
+
+// TestDumpIsReadAgain: a list that changed while it was read.
+func TestDumpIsReadAgain(t *testing.T) {
+	for interrupted, want := range map[int]int{0: 1, 3: 4, dumpTries: dumpTries} {
+		reads := 0
+		got, err := dump(func() ([]int, error) {
+			reads++
+			if reads <= interrupted {
+				return []int{0}, netlink.ErrDumpInterrupted
+			}
+			return []int{1}, nil
+		})
+		if err != nil || len(got) != 1 || reads != want {
+			t.Errorf("%d interruptions: %v %v after %d reads, want %d", interrupted, got, err, reads, want)
+		}
+	}
+	broken := errors.New("broken")
+	if _, err := dump(func() ([]int, error) { return nil, broken }); err != broken {
+		t.Errorf("got %v, want the error", err)
 	}
 }

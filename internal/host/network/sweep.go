@@ -196,7 +196,7 @@ func markOf(home, ns *os.File) (string, error) {
 // any more but is kept alive by something else. Those of indexes at rest are
 // left for a later sweep: as a rule they are going by themselves.
 func (p *Pool) sweepEnds(keep func(name string) bool) ([]string, error) {
-	links, err := p.nl.LinkList()
+	links, err := dump(p.nl.LinkList)
 	if err != nil {
 		return nil, unreadable(err)
 	}

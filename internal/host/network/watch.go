@@ -13,8 +13,11 @@ import (
 )
 
 // lookAgain is how often the host's networks are looked at without a message of
-// the kernel, which may have been lost.
-const lookAgain = 30 * time.Second
+// the kernel, which may have been lost, and lookSoon after a look that failed.
+const (
+	lookAgain = 30 * time.Second
+	lookSoon  = time.Second
+)
 
 // subscribe opens a socket on which the kernel tells of every IPv4 address and
 // route that comes or goes in the calling thread's namespace.
@@ -35,8 +38,9 @@ func subscribe() (*os.File, error) {
 // closed.
 func (p *Pool) watch(changes *os.File) {
 	buf := make([]byte, 32<<10)
+	wait := lookAgain
 	for {
-		_ = changes.SetReadDeadline(time.Now().Add(lookAgain))
+		_ = changes.SetReadDeadline(time.Now().Add(wait))
 		n, err := changes.Read(buf)
 		switch {
 		case errors.Is(err, os.ErrClosed):
@@ -52,7 +56,9 @@ func (p *Pool) watch(changes *os.File) {
 				return
 			}
 		}
+		wait = lookAgain
 		if err := p.refresh(); err != nil {
+			wait = lookSoon
 			p.log.Error("sandboxes may reach a network that the host has joined; trying again", "error", err)
 		}
 	}
