@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/wrenn-dev/wrenn/internal/cli"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/auth"
 	"github.com/wrenn-dev/wrenn/internal/control/postgres"
@@ -108,12 +108,12 @@ func (p program) listKeys(ctx context.Context, keys *auth.Service, _ []string) e
 		}
 		return p.printJSON(out)
 	}
-	w := tabwriter.NewWriter(p.io.Out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "ID\tNAME\tPREFIX\tCREATED\tLAST USED\tREVOKED")
+	t := p.app.NewTable("ID", "~NAME", "PREFIX", "CREATED", "LAST USED", "REVOKED")
+	now := time.Now()
 	for _, k := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, k.Prefix, showTime(&k.CreatedAt), showTime(k.LastUsedAt), showTime(k.RevokedAt))
+		t.Row(k.ID, k.Name, k.Prefix, showAgo(&k.CreatedAt, now), showAgo(k.LastUsedAt, now), showAgo(k.RevokedAt, now))
 	}
-	return w.Flush()
+	return t.Flush()
 }
 
 func (p program) revokeKey(ctx context.Context, keys *auth.Service, args []string) error {
@@ -125,9 +125,10 @@ func (p program) revokeKey(ctx context.Context, keys *auth.Service, args []strin
 	return nil
 }
 
-func showTime(t *time.Time) string {
-	if t == nil {
+// showAgo shows how long ago something was; "-" for never.
+func showAgo(at *time.Time, now time.Time) string {
+	if at == nil {
 		return "-"
 	}
-	return t.UTC().Format(time.RFC3339)
+	return cli.ShowAge(now.Sub(*at)) + " ago"
 }

@@ -38,6 +38,9 @@ type IO struct {
 	Out, Err io.Writer
 	// LookupEnv is os.LookupEnv outside tests.
 	LookupEnv func(name string) (value string, ok bool)
+	// Width returns the width of the terminal that Out is, in characters; 0 is
+	// no terminal. It may be nil.
+	Width func() int
 	// Program is how a person at this terminal starts wrenn, such as bin/wrenn;
 	// empty is "wrenn". Messages name commands with it.
 	Program string

@@ -49,7 +49,7 @@ func (a *App) ids(ctx context.Context, suffix string, statuses []string) []strin
 		if err != nil {
 			return nil
 		}
-		out = append(out, sb.ID+suffix+"\t"+sb.Status+" "+sb.Template+", "+showAge(time.Since(sb.CreatedAt))+" old")
+		out = append(out, sb.ID+suffix+"\t"+sb.Status+" "+sb.Template+", "+ShowAge(time.Since(sb.CreatedAt))+" old")
 	}
 	return out
 }

@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -45,9 +47,10 @@ func (a *App) cpCmd() *cobra.Command {
 	var user string
 	cmd := &cobra.Command{
 		Use:   "cp FROM TO",
-		Short: "Copy a file into or out of a sandbox",
-		Long: "Copy a file into or out of a sandbox. One of FROM and TO is ID:/path, the other a file here, or - for\n" +
-			"the standard input or output. A TO that is a directory keeps the file's name.",
+		Short: "Copy files and directories into or out of a sandbox",
+		Long: "Copy a file or a directory into or out of a sandbox, with its permissions. One of FROM and TO is ID:/path, the\n" +
+			"other a path here, or - for the standard input or output (a directory comes out as tar). A TO that is a\n" +
+			"directory keeps the name. Of a directory that comes out, links that lead outside of it are left out.",
 		Example: "  wrenn cp data.csv $id:/tmp/\n  wrenn cp $id:/var/log/out.log .\n" +
 			"  tar c src | wrenn cp - $id:/tmp/src.tar",
 		Args: args(2, 2, "FROM and TO"),
@@ -120,8 +123,7 @@ func (a *App) upload(ctx context.Context, from, to place, user string) (int64, e
 		return 0, err
 	}
 	if st.IsDir() {
-		return 0, &Failure{Message: from.path + " is a directory, and cp copies files",
-			Hint: "pack it: tar c " + from.path + " | wrenn cp - " + to.id + ":/tmp/packed.tar"}
+		return a.uploadDir(ctx, from.path, to, user)
 	}
 	up := client.Upload{Path: to.path, User: user, Mode: st.Mode().Perm()}
 	if st.Mode().IsRegular() {
@@ -155,6 +157,10 @@ func (a *App) uploadFile(ctx context.Context, id string, up client.Upload, f *os
 
 func (a *App) download(ctx context.Context, from, to place, user string) (int64, error) {
 	f, err := a.Client().ReadFile(ctx, from.id, from.path, user)
+	var refused *client.Error
+	if errors.As(err, &refused) && refused.Code == "is_directory" {
+		return a.downloadDir(ctx, from, to, user)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -167,12 +173,28 @@ func (a *App) download(ctx context.Context, from, to place, user string) (int64,
 		// The name is what was asked for, never one that the sandbox chose.
 		target = filepath.Join(target, path.Base(from.path))
 	}
-	return saveAs(target, f.Body)
+	return saveAs(target, f.Body, a.modeIn(ctx, from, user))
+}
+
+// modeIn asks for the permission bits of a file in a sandbox. A guest without
+// stat(1) gives nil: the file gets the mode of any new one.
+func (a *App) modeIn(ctx context.Context, from place, user string) *fs.FileMode {
+	res, err := a.Client().Exec(ctx, from.id, client.ExecRequest{Cmd: "stat", Args: []string{"-L", "-c", "%a", "--", from.path}, User: user})
+	if err != nil || res.ExitCode != 0 {
+		return nil
+	}
+	bits, err := strconv.ParseUint(strings.TrimSpace(string(res.Stdout)), 8, 12)
+	if err != nil {
+		return nil
+	}
+	mode := fs.FileMode(bits) & fs.ModePerm
+	return &mode
 }
 
 // saveAs writes a file whole or not at all. A target that is there and no
-// regular file, like a device, is written to as it stands.
-func saveAs(target string, content io.Reader) (n int64, err error) {
+// regular file, like a device, is written to as it stands. A nil mode is that of
+// any new file.
+func saveAs(target string, content io.Reader, mode *fs.FileMode) (n int64, err error) {
 	if st, err := os.Stat(target); err == nil && !st.Mode().IsRegular() {
 		f, err := os.OpenFile(target, os.O_WRONLY, 0)
 		if err != nil {
@@ -183,12 +205,18 @@ func saveAs(target string, content io.Reader) (n int64, err error) {
 	}
 	// Not os.CreateTemp, which makes files for their owner alone: here the
 	// umask applies, as for any file that a program makes.
-	part := target + "." + rand.Text()
-	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	part, fresh := target+"."+rand.Text(), fs.FileMode(0o666)
+	if mode != nil {
+		fresh = 0o600 // until it is whole
+	}
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fresh)
 	if err != nil {
 		return 0, err
 	}
 	n, err = io.Copy(f, content)
+	if err == nil && mode != nil {
+		err = f.Chmod(*mode)
+	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(part, target)
 	}

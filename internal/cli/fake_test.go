@@ -396,6 +396,14 @@ func (f *fake) get(w http.ResponseWriter, r *http.Request, sb *client.Sandbox) {
 		content, ok = []byte(f.modes[sb.ID+of]), true
 	}
 	f.mu.Unlock()
+	if st, err := os.Stat(at); !ok && err == nil { // commands see the files here, too
+		if st.IsDir() {
+			refuse(w, 400, "is_directory", at+" is a directory")
+			return
+		}
+		content, err = os.ReadFile(at)
+		ok = err == nil
+	}
 	if !ok {
 		refuse(w, 404, "file_not_found", "there is no file "+at)
 		return

@@ -23,11 +23,11 @@ func (a *App) gcCmd() *cobra.Command {
 		if a.json {
 			return a.printJSON(found)
 		}
-		t := newTable(a.io.Out, "HOST", "KIND", "ID", "SPACE", "REASON")
+		t := a.NewTable("~HOST", "KIND", "~ID", "SPACE", "~REASON")
 		for _, item := range found.Items {
-			t.row(item.HostID, item.Kind, item.ID, showBytes(item.Bytes), item.Reason)
+			t.Row(item.HostID, item.Kind, item.ID, showBytes(item.Bytes), item.Reason)
 		}
-		if err := t.flush(); err != nil {
+		if err := t.Flush(); err != nil {
 			return err
 		}
 		if found.DryRun {

@@ -71,13 +71,13 @@ func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
 type line struct{ name, value string }
 
 func (a *App) printLines(lines []line) error {
-	t := newTable(a.io.Out)
+	t := a.NewTable()
 	for _, l := range lines {
 		if l.value != "" {
-			t.row(l.name+":", l.value)
+			t.Row(l.name+":", l.value)
 		}
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 // showWhen says when something was; "" for never.
@@ -85,7 +85,7 @@ func showWhen(at *time.Time, now time.Time) string {
 	if at == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s (%s ago)", at.UTC().Format(time.RFC3339), showAge(now.Sub(*at)))
+	return fmt.Sprintf("%s (%s ago)", at.UTC().Format(time.RFC3339), ShowAge(now.Sub(*at)))
 }
 
 func deref(s *string) string {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,14 +23,19 @@ func (a *App) hostsCmd() *cobra.Command {
 		if a.json {
 			return a.printJSON(hosts)
 		}
-		t := newTable(a.io.Out, "HOST", "STATE", "RUNS ON", "ISOLATION", "CPUS", "MEMORY", "DISK FREE", "LARGEST SANDBOX", "WARM", "TEMPLATES")
-		for _, h := range hosts {
-			t.row(h.ID, hostState(h), h.Acceleration, h.Isolation, strconv.Itoa(h.VCPUs), showMemory(h.MemoryMB), showBytes(h.DiskFreeBytes),
-				fmt.Sprintf("%d CPUs, %s", h.Limits.MaxVCPUs, showMemory(h.Limits.MaxMemoryMB)), showPools(h.Pools), strings.Join(h.Templates, " "))
-		}
-		return t.flush()
+		return a.printHosts(hosts)
 	}
 	return cmd
+}
+
+// printHosts shows the hosts; LARGEST is the largest sandbox that one takes.
+func (a *App) printHosts(hosts []client.Host) error {
+	t := a.NewTable("~HOST", "STATE", "ACCEL", "ISOLATION", "SIZE", "DISK FREE", "LARGEST", "WARM", "~TEMPLATES")
+	for _, h := range hosts {
+		t.Row(h.ID, hostState(h), h.Acceleration, h.Isolation, showShape(h.VCPUs, h.MemoryMB), showBytes(h.DiskFreeBytes),
+			showShape(h.Limits.MaxVCPUs, h.Limits.MaxMemoryMB), showPools(h.Pools), strings.Join(h.Templates, " "))
+	}
+	return t.Flush()
 }
 
 // showPools says how many warm clones wait, of how many that are wanted.

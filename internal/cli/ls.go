@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -77,21 +76,21 @@ func (a *App) printIDs(list []client.Sandbox) error {
 }
 
 func (a *App) printList(list []client.Sandbox, now time.Time) error {
-	t := newTable(a.io.Out, "ID", "STATUS", "TEMPLATE", "CPUS", "MEMORY", "AGE", "ENDS")
+	t := a.NewTable("ID", "~NAME", "STATUS", "~TEMPLATE", "SIZE", "AGE", "~ENDS")
 	for _, sb := range list {
-		t.row(sb.ID, sb.Status, sb.Template, strconv.Itoa(sb.VCPUs), showMemory(sb.MemoryMB),
-			showAge(now.Sub(sb.CreatedAt)), showEnd(sb, now))
+		t.Row(sb.ID, orDash(deref(sb.Name)), sb.Status, sb.Template, showShape(sb.VCPUs, sb.MemoryMB),
+			ShowAge(now.Sub(sb.CreatedAt)), showEnd(sb, now))
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 // showEnd says when a sandbox will end or when and why it has ended.
 func showEnd(sb client.Sandbox, now time.Time) string {
 	switch {
 	case sb.EndedAt != nil && sb.StopReason != nil:
-		return fmt.Sprintf("%s ago: %s", showAge(now.Sub(*sb.EndedAt)), *sb.StopReason)
+		return fmt.Sprintf("%s ago: %s", ShowAge(now.Sub(*sb.EndedAt)), *sb.StopReason)
 	case sb.EndedAt != nil:
-		return showAge(now.Sub(*sb.EndedAt)) + " ago"
+		return ShowAge(now.Sub(*sb.EndedAt)) + " ago"
 	case sb.StopReason != nil:
 		return *sb.StopReason
 	}
@@ -99,7 +98,7 @@ func showEnd(sb client.Sandbox, now time.Time) string {
 	if end == nil {
 		return "-"
 	}
-	return "in " + showAge(end.Sub(now))
+	return "in " + ShowAge(end.Sub(now))
 }
 
 // firstOf returns the earlier of two times of which either may be nil.

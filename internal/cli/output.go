@@ -3,9 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
@@ -23,26 +21,6 @@ func (a *App) printJSON(v any) error {
 func (a *App) note(format string, args ...any) {
 	fmt.Fprintf(a.io.Err, format+"\n", args...)
 }
-
-// table collects rows and prints them aligned.
-type table struct{ w *tabwriter.Writer }
-
-func newTable(out io.Writer, columns ...string) table {
-	t := table{tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)}
-	if len(columns) > 0 {
-		t.row(columns...)
-	}
-	return t
-}
-
-func (t table) row(cells ...string) {
-	for i, c := range cells {
-		cells[i] = printable(c)
-	}
-	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
-}
-
-func (t table) flush() error { return t.w.Flush() }
 
 // printable keeps what a server sent from steering the terminal.
 func printable(s string) string {
@@ -68,8 +46,8 @@ func showDuration(d time.Duration) string {
 	}
 }
 
-// showAge shows a span by its largest unit: "12s", "3m", "2h", "5d".
-func showAge(d time.Duration) string {
+// ShowAge shows a span by its largest unit: "12s", "3m", "2h", "5d".
+func ShowAge(d time.Duration) string {
 	switch d = max(d, 0); {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))
@@ -88,6 +66,14 @@ func showMemory(mb int) string {
 		return fmt.Sprintf("%d GiB", mb/1024)
 	}
 	return fmt.Sprintf("%d MiB", mb)
+}
+
+// showShape shows the size of a machine: "2x512M", "8x16G".
+func showShape(vcpus, memoryMB int) string {
+	if memoryMB >= 1024 && memoryMB%1024 == 0 {
+		return fmt.Sprintf("%dx%dG", vcpus, memoryMB/1024)
+	}
+	return fmt.Sprintf("%dx%dM", vcpus, memoryMB)
 }
 
 // showBytes shows a size with its unit.

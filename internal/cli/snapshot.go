@@ -95,17 +95,17 @@ func (a *App) printSnapshots(list []client.Snapshot, quiet bool, now time.Time) 
 		}
 		return nil
 	}
-	t := newTable(a.io.Out, "ID", "STATUS", "NAME", "SANDBOX", "SIZE", "SPACE", "USERS", "AGE", "TEMPLATE")
+	t := a.NewTable("ID", "STATUS", "~NAME", "~SANDBOX", "SIZE", "SPACE", "USERS", "AGE", "~TEMPLATE")
 	for _, snap := range list {
 		template := "-"
 		if snap.TemplateName != nil {
 			template = *snap.TemplateName
 		}
-		t.row(snap.ID, snap.Status, orDash(snap.Name), snap.SandboxID,
-			fmt.Sprintf("%d CPUs, %s", snap.VCPUs, showMemory(snap.MemoryMB)), showBytes(snap.Bytes),
-			strconv.Itoa(snap.Users), showAge(now.Sub(snap.CreatedAt)), template)
+		t.Row(snap.ID, snap.Status, orDash(snap.Name), snap.SandboxID,
+			showShape(snap.VCPUs, snap.MemoryMB), showBytes(snap.Bytes),
+			strconv.Itoa(snap.Users), ShowAge(now.Sub(snap.CreatedAt)), template)
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 func orDash(s string) string {
@@ -189,7 +189,7 @@ func (a *App) snapshotIDs(ctx context.Context) []string {
 		if err != nil {
 			return nil
 		}
-		out = append(out, snap.ID+"\t"+strings.TrimSpace(snap.Name+" of "+snap.SandboxID)+", "+showAge(time.Since(snap.CreatedAt))+" old")
+		out = append(out, snap.ID+"\t"+strings.TrimSpace(snap.Name+" of "+snap.SandboxID)+", "+ShowAge(time.Since(snap.CreatedAt))+" old")
 	}
 	return out
 }

@@ -73,7 +73,7 @@ func showClock(sec int, expires *time.Time, what string, now time.Time) string {
 	}
 	out := fmt.Sprintf("%s %s", showSeconds(sec), what)
 	if expires != nil {
-		out += ", in " + showAge(expires.Sub(now))
+		out += ", in " + ShowAge(expires.Sub(now))
 	}
 	return out
 }
