@@ -56,6 +56,9 @@ type Sandbox struct {
 	ParentID   *string `json:"parent_id"`
 	// Source is how it was made: "pool", "restore" or "fork".
 	Source *string `json:"source"`
+	// DiskFull: it stands still because its host's disk is full, and goes on by
+	// itself when there is space.
+	DiskFull bool `json:"disk_full"`
 	// Hygiene is nil until it has run, and in lists.
 	Hygiene *Hygiene `json:"hygiene"`
 	Clocks  Clocks   `json:"clocks"`

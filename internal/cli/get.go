@@ -43,6 +43,9 @@ func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
 		line{"template", sb.Template},
 		line{"size", fmt.Sprintf("%d CPUs, %s memory, %s disk", sb.VCPUs, showMemory(sb.MemoryMB), showMemory(sb.DiskMB))},
 		line{"ends", showLimit(sb, now)})
+	if sb.DiskFull {
+		lines = append(lines, line{"disk full", "it stands still until the host has disk space again"})
+	}
 	if sb.EndedAt == nil {
 		lines = append(lines, clockLines(sb.Clocks, now)...)
 	}

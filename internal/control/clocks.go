@@ -162,7 +162,8 @@ func (s *Service) pushClocks(ctx context.Context, p pair) error {
 }
 
 // learn takes over what the host alone knows of a machine that runs, when the
-// row says otherwise: the end of its lifetime, and its hygiene.
+// row says otherwise: the end of its lifetime, its hygiene, and that it stands
+// still.
 func (s *Service) learn(ctx context.Context, p pair) error {
 	if !newsIn(p.row, p.view) {
 		return nil
@@ -182,6 +183,9 @@ func newsIn(row *Sandbox, view *View) bool {
 	}
 	same := row.Spec.Lifetime == view.Spec.Lifetime
 	if same && !view.Facts.LifetimeEndsAt.Truncate(time.Microsecond).Equal(known) {
+		return true
+	}
+	if row.DiskFull != view.Facts.DiskFull {
 		return true
 	}
 	h := view.Facts.Hygiene

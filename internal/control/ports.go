@@ -118,6 +118,8 @@ type Facts struct {
 	Hygiene *sandbox.Hygiene
 	// Source is how it was made: "pool", "restore", "fork" or empty.
 	Source string
+	// DiskFull: it stands still because the host's disk is full.
+	DiskFull bool
 }
 
 // Fleet knows the hosts there are.

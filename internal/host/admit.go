@@ -2,6 +2,7 @@ package host
 
 import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -30,15 +31,18 @@ func (m *Manager) admitLocked(spec sandbox.Spec) error {
 	return m.diskReserve()
 }
 
-// admitResume admits a paused sandbox that is to run again. It needs no disk
-// that it does not have already.
+// admitResume admits a paused sandbox that is to run again. It needs room on
+// the disk for the journal, and for what it goes on to write.
 func (m *Manager) admitResume(spec sandbox.Spec) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.draining {
 		return fault.New(fault.NoCapacity, "host_draining", "the host resumes no sandboxes: it is being drained")
 	}
-	return m.roomLocked(spec.MemoryMB)
+	if err := m.roomLocked(spec.MemoryMB); err != nil {
+		return err
+	}
+	return disk.CheckReserve(m.cfg.Dir, pauseReserve)
 }
 
 // roomLocked refuses what does not fit beside the sandboxes that hold memory

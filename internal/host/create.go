@@ -187,6 +187,7 @@ func (m *machine) restoreBase(ctx context.Context) (err error) {
 // it answers.
 func (m *machine) wakeGuest(ctx context.Context) error {
 	m.setGuest(m.newGuest())
+	m.ran = true
 	return m.vm.Resume(ctx)
 }
 

@@ -67,7 +67,10 @@ func (m *machine) renew(ctx context.Context, what renewal, h *sandbox.Hygiene) (
 		// Written down first: should the agent die, the next one has to try both.
 		m.rec.NextToken = what.token
 		if err := m.save(false); err != nil {
-			return 0, err
+			if m.rec.Op == opCreate {
+				return 0, err
+			}
+			m.unsaved = true // the next write of the journal has the new token
 		}
 	}
 	req := m.configureRequest(what)

@@ -36,6 +36,9 @@ func (m *machine) acquire(ctx context.Context, ref sandbox.Ref) (*lease, error) 
 	if !m.gateOpen {
 		return nil, fault.New(fault.WrongState, reasonNotRunning, "the sandbox is %s, not running", m.view.State.Status())
 	}
+	if m.diskFull {
+		return nil, errDiskFull()
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	l := &lease{m: m, guest: m.guest, ctx: ctx, cancel: cancel}
 	m.leases[l] = struct{}{}

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
@@ -53,6 +55,10 @@ type machine struct {
 	// wakeToken is what a guest answers to that was not sealed when the
 	// machine's base was made.
 	wakeToken string
+	// ran: the virtual CPUs have run since the resume under way began.
+	ran bool
+	// unsaved: the journal on disk is older than rec, see conclude.
+	unsaved bool
 	// held is the base that this machine keeps from being removed.
 	held snapshotDir
 
@@ -65,6 +71,7 @@ type machine struct {
 	lastActive time.Time
 	cancelOp   context.CancelCauseFunc // of an operation that Destroy may interrupt
 	doomed     bool                    // Destroy was asked for
+	diskFull   bool                    // the guest stands still; only run's goroutine writes it
 }
 
 // request is one entry of the mailbox.
@@ -129,6 +136,7 @@ func (m *machine) run(life context.Context, first func(context.Context)) {
 	first(life)
 	for life.Err() == nil {
 		alarm, stop := m.alarm()
+		again, stopAgain := m.retryFull()
 		select {
 		case r := <-m.inbox:
 			err := m.handle(life, r)
@@ -136,8 +144,13 @@ func (m *machine) run(life context.Context, first func(context.Context)) {
 			r.reply <- err
 			if err == nil && r.op == opDestroy {
 				stop()
+				stopAgain()
 				return
 			}
+		case <-m.stalled():
+			m.stall(life)
+		case <-again:
+			m.tryAgain(life)
 		case <-m.exited():
 			m.ended(life)
 		case <-alarm:
@@ -145,6 +158,7 @@ func (m *machine) run(life context.Context, first func(context.Context)) {
 		case <-life.Done():
 		}
 		stop()
+		stopAgain()
 	}
 }
 
@@ -210,12 +224,11 @@ func (m *machine) step(ctx context.Context, name string, do func(context.Context
 	}
 	m.rec.Step = name
 	if err := m.save(false); err != nil {
-		if m.rec.Op != opDestroy {
+		if !m.goesOnUnsaved(name) {
 			return err
 		}
-		// A teardown may make the room that the journal lacks. What it has
-		// freed the next agent finds gone, whatever the journal says.
-		m.log.WarnContext(ctx, "destroying without a journal", "step", name, "error", err)
+		m.unsaved = true
+		m.log.WarnContext(ctx, "going on without a journal", "step", name, "error", err)
 	}
 	if m.mgr.cfg.OnStep != nil {
 		m.mgr.cfg.OnStep(name)
@@ -239,10 +252,15 @@ func (m *machine) settle(state sandbox.State, durable bool) error {
 }
 
 func (m *machine) save(durable bool) error {
-	if err := writeRecord(string(m.dir), &m.rec, durable); err != nil {
-		return fault.Wrap(err, fault.HostFailed, "journal_failed", "the host cannot write its journal; is its disk full?")
+	err := writeRecord(string(m.dir), &m.rec, durable)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fault.Wrap(err, fault.NoCapacity, "journal_failed", "the host's disk is full and it cannot write its journal; free some space on it")
+	default:
+		return fault.Wrap(err, fault.HostFailed, "journal_failed", "the host cannot write its journal")
 	}
-	return nil
 }
 
 // interruptible returns a context that Destroy cancels, and its end.

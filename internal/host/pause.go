@@ -30,6 +30,9 @@ func (m *machine) pause(ctx context.Context) error {
 	if err := disk.CheckReserve(m.mgr.cfg.Dir, pauseReserve); err != nil {
 		return err
 	}
+	if m.diskFull {
+		return errDiskFull()
+	}
 	// A pause that could not be resumed would lose a sandbox that runs.
 	if _, err := m.mgr.buildOf(m.base()); err != nil {
 		return err
@@ -44,9 +47,7 @@ func (m *machine) pause(ctx context.Context) error {
 		// VM is freed by the next operation or the next agent.
 		m.log.ErrorContext(ctx, "could not free a paused VM", "error", err)
 	}
-	if err := m.settle(sandbox.Paused, false); err != nil {
-		return err
-	}
+	m.conclude(ctx, sandbox.Paused)
 	m.publish(sandbox.Paused)
 	return nil
 }
@@ -139,7 +140,10 @@ func (m *machine) carryOn(ctx context.Context) error {
 	if err := os.RemoveAll(string(m.dir.pause(pauseName(m.rec.Generation)))); err != nil {
 		return err
 	}
-	return m.goLive()
+	m.rec.LastActive = time.Now()
+	m.conclude(ctx, sandbox.Running)
+	m.openGate(m.guest)
+	return nil
 }
 
 // free ends the VM of a machine that now consists of its pause.

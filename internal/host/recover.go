@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -123,12 +124,13 @@ func (m *machine) recoverPaused(ctx context.Context) {
 		m.finish(ctx, sandbox.ReasonHostLost, "its snapshot is gone")
 		return
 	}
-	if err := errors.Join(m.free(ctx), removeFile(m.dir.nextDisk())); err != nil {
+	if err := m.free(ctx); err != nil {
 		m.log.ErrorContext(ctx, "could not free the VM of a paused sandbox", "error", err)
 	}
 	m.removeStalePauses(ctx)
-	if err := m.settle(sandbox.Paused, false); err != nil {
-		m.log.ErrorContext(ctx, "could not write the journal", "error", err)
+	m.conclude(ctx, sandbox.Paused)
+	if !m.unsaved {
+		m.dropNextDisk(ctx)
 	}
 	m.publish(sandbox.Paused)
 }
@@ -144,7 +146,7 @@ func (m *machine) recoverRunning(ctx context.Context) {
 		return
 	}
 	m.log.WarnContext(ctx, "VM could not be taken over", "error", err)
-	if resuming && m.canGoBack() && m.pauseExists(m.rec.Snapshot) {
+	if resuming && m.hasNextDisk() && m.pauseExists(m.rec.Snapshot) {
 		m.recoverPaused(ctx)
 		return
 	}
@@ -188,7 +190,10 @@ func (m *machine) adopt(ctx context.Context) error {
 	if m.rec.State != sandbox.Running {
 		m.startLifetime() // the end of a resume that was cut off
 	}
-	return m.goLive()
+	m.rec.LastActive = time.Now()
+	m.conclude(ctx, sandbox.Running)
+	m.openGate(m.guest)
+	return nil
 }
 
 // removeStalePauses removes every pause that the machine does not consist of.

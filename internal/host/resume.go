@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
@@ -33,6 +34,7 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	ctx, done := m.interruptible(life)
 	defer done()
 	m.begin(opResume)
+	m.ran = false
 	m.publish(sandbox.Resuming)
 	if err := m.prepareResume(ctx); err != nil {
 		return m.backToPaused(life, err)
@@ -54,8 +56,12 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	return nil
 }
 
-// canGoBack reports whether the disk of the pause is still as it was.
-func (m *machine) canGoBack() bool {
+// canGoBack reports whether the disk of the pause is still as it was, after a
+// resume that failed.
+func (m *machine) canGoBack() bool { return !m.ran && m.rec.State == sandbox.Paused || m.hasNextDisk() }
+
+// hasNextDisk reports whether a resume goes on with a copy of the pause's disk.
+func (m *machine) hasNextDisk() bool {
 	if m.rec.State != sandbox.Paused {
 		return false
 	}
@@ -90,7 +96,7 @@ func (m *machine) restorePause(ctx context.Context, snap snapshotDir) (err error
 	if cfg.Build, err = m.mgr.buildOf(m.base()); err != nil {
 		return err
 	}
-	if m.canGoBack() {
+	if m.hasNextDisk() {
 		cfg.Disk = m.dir.nextDisk()
 	}
 	if err := keepFiles(cfg.Disk, m.dir.vm()); err != nil {
@@ -135,9 +141,9 @@ func (m *machine) releaseVM(ctx context.Context) error {
 func (m *machine) commitResume(ctx context.Context) error {
 	m.startLifetime()
 	m.rec.Snapshot = ""
-	if err := m.goLive(); err != nil {
-		return err
-	}
+	m.rec.LastActive = time.Now()
+	m.conclude(ctx, sandbox.Running)
+	m.openGate(m.guest)
 	m.dropPause(ctx)
 	return nil
 }
@@ -160,11 +166,14 @@ func (m *machine) backToPaused(life context.Context, cause error) error {
 	}
 	ctx, cancel := context.WithTimeout(life, teardownTimeout)
 	defer cancel()
-	if err := errors.Join(m.free(ctx), removeFile(m.dir.nextDisk())); err != nil {
+	if err := m.free(ctx); err != nil {
 		m.log.ErrorContext(ctx, "could not undo a failed resume", "error", err)
 	}
-	if err := m.settle(sandbox.Paused, false); err != nil {
-		return errors.Join(cause, err)
+	// The next disk goes after the journal has said that the resume is over:
+	// with it an agent that reads the old journal goes back as well.
+	m.conclude(ctx, sandbox.Paused)
+	if !m.unsaved {
+		m.dropNextDisk(ctx)
 	}
 	m.publish(sandbox.Paused)
 	if f := fault.As(cause); f.Kind != fault.Internal {

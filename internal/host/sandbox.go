@@ -29,6 +29,8 @@ type Sandbox struct {
 	Hygiene *sandbox.Hygiene
 	// Steps is how long each step of the last operation took.
 	Steps map[string]time.Duration
+	// DiskFull: the guest stands still because the host's disk is full.
+	DiskFull bool
 	// Busy: an operation on it is under way or waits for its turn.
 	Busy bool
 }
@@ -44,6 +46,7 @@ func (m *machine) publish(state sandbox.State) {
 		Acceleration: string(info.Acceleration), Isolation: isolationOf(info.Acceleration),
 		TemplateDigest: m.rec.TemplateDigest, StartedAt: m.rec.StartedAt, LastActiveAt: m.rec.LastActive,
 		Steps: maps.Clone(m.times), Source: m.rec.Source, SnapshotID: m.rec.SnapshotID, Hygiene: m.rec.Hygiene,
+		DiskFull: m.diskFull && state == sandbox.Running,
 	}
 	if state == sandbox.Running {
 		m.view.LifetimeEnd = m.rec.LifetimeEnd

@@ -149,9 +149,7 @@ func (m *machine) snapshot(ctx context.Context, r *snapshotRequest) error {
 	if m.rec.State == sandbox.Stopped {
 		return err
 	}
-	if settleErr := m.settle(m.rec.State, false); settleErr != nil {
-		return errors.Join(err, settleErr)
-	}
+	m.conclude(ctx, m.rec.State)
 	m.publish(m.rec.State)
 	if f := fault.As(err); err == nil || f.Kind != fault.Internal {
 		return err

@@ -60,7 +60,7 @@ func viewFromProto(s *hostv1.Sandbox) control.View {
 			GuestIP: s.GetGuestIp(), HostIP: s.GetHostIp(), Acceleration: s.GetAcceleration(),
 			Isolation: sandbox.Isolation(s.GetIsolation()), StartedAt: timeFromProto(s.GetStartedAt()),
 			LifetimeEndsAt: timeFromProto(s.GetLifetimeEndsAt()), Hygiene: hygieneFromProto(s.GetHygiene()),
-			Source: s.GetSource(),
+			Source: s.GetSource(), DiskFull: s.GetDiskFull(),
 		},
 		LastActiveAt:   timeFromProto(s.GetLastActiveAt()),
 		TemplateDigest: s.GetTemplateDigest(),

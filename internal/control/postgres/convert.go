@@ -86,7 +86,7 @@ func fromRow(r db.Sandbox) (control.Sandbox, error) {
 		Acceleration: r.Acceleration, Isolation: sandbox.Isolation(r.Isolation),
 		Message: r.Message, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
 		StartedAt: utc(r.StartedAt), LastActiveAt: utc(r.LastActiveAt), EndedAt: utc(r.EndedAt),
-		Server: control.ServerID(r.Server),
+		Server: control.ServerID(r.Server), DiskFull: r.DiskFull,
 	}
 	if r.StopReason != nil {
 		row.StopReason = sandbox.StopReason(*r.StopReason)

@@ -177,6 +177,7 @@ func (s *Store) Learn(ctx context.Context, v control.View) error {
 	}
 	return faultOf(s.q.LearnSandbox(ctx, db.LearnSandboxParams{
 		ID: string(v.Ref.ID), Generation: int64(v.Ref.Generation), Hygiene: hygiene, Source: optional(f.Source),
+		DiskFull:    f.DiskFull,
 		LifetimeSec: seconds(v.Spec.Lifetime),
 		StartedAt:   optionalTime(f.StartedAt), LifetimeEndsAt: optionalTime(f.LifetimeEndsAt),
 	}))

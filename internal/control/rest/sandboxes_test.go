@@ -183,7 +183,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 	}
 	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("east", 3600))
 	sb := control.Sandbox{
-		ID: "id1", Name: "name-6", Generation: 77, Server: 78, State: sandbox.Paused, HostID: "host9",
+		ID: "id1", Name: "name-6", Generation: 77, Server: 78, DiskFull: true, State: sandbox.Paused, HostID: "host9",
 		GuestIP: "1.1.1.1", HostIP: "2.2.2.2",
 		Acceleration: "kvm", Isolation: sandbox.IsolationHardware, StopReason: sandbox.ReasonOOM, Message: "a message",
 		CreatedAt: when, StartedAt: ptr(when.Add(time.Hour)), LastActiveAt: ptr(when.Add(2 * time.Hour)),

@@ -36,6 +36,7 @@ type sandboxJSON struct {
 	SnapshotID   *string           `json:"snapshot_id"`
 	ParentID     *string           `json:"parent_id"`
 	Source       *string           `json:"source"`
+	DiskFull     bool              `json:"disk_full"`
 	Hygiene      *hygieneJSON      `json:"hygiene"`
 	Clocks       clocksJSON        `json:"clocks"`
 }
@@ -84,6 +85,7 @@ func sandboxOf(sb control.Sandbox) sandboxJSON {
 		SnapshotID:   nullable(string(sb.SnapshotID)),
 		ParentID:     nullable(string(sb.ParentID)),
 		Source:       nullable(sb.Source),
+		DiskFull:     sb.DiskFull,
 		Hygiene:      hygieneOf(sb.Hygiene),
 		Clocks:       clocksOf(sb),
 	}

@@ -78,7 +78,7 @@ func fromSandbox(s host.Sandbox) *hostv1.Sandbox {
 		StartedAt: fromTime(s.StartedAt), LastActiveAt: fromTime(s.LastActiveAt), TemplateDigest: s.TemplateDigest,
 		StepMicros: micros(s.Steps), Hygiene: fromHygiene(s.Hygiene), SnapshotId: string(s.SnapshotID),
 		LifetimeEndsAt: fromTime(s.LifetimeEnd), Source: string(s.Source),
-		Busy: s.Busy,
+		Busy: s.Busy, DiskFull: s.DiskFull,
 	}
 	return out
 }

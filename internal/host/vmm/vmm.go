@@ -126,6 +126,11 @@ type VM interface {
 	// another Adopt. No other method may be called afterwards, and Exited may
 	// never be closed.
 	Detach()
+	// Stalled receives after the VMM has stopped the virtual CPUs by itself,
+	// because a write of the guest found the host's disk full. Resume tries that
+	// write again. Several stops may be one receive. An adopted VM that stalled
+	// earlier says so only once it has been resumed and has stalled again.
+	Stalled() <-chan struct{}
 	// Exited is closed when the process has ended for any reason.
 	Exited() <-chan struct{}
 	// Exit tells why. It is only valid once Exited is closed.

@@ -426,7 +426,9 @@ type Sandbox struct {
 	Source string `protobuf:"bytes,16,opt,name=source,proto3" json:"source,omitempty"`
 	// An operation on it is under way or waits for its turn. Without one, what
 	// is said here stays true until somebody asks for a change.
-	Busy          bool `protobuf:"varint,20,opt,name=busy,proto3" json:"busy,omitempty"`
+	Busy bool `protobuf:"varint,20,opt,name=busy,proto3" json:"busy,omitempty"`
+	// It runs and stands still, because the host's disk is full.
+	DiskFull      bool `protobuf:"varint,21,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -576,6 +578,13 @@ func (x *Sandbox) GetSource() string {
 func (x *Sandbox) GetBusy() bool {
 	if x != nil {
 		return x.Busy
+	}
+	return false
+}
+
+func (x *Sandbox) GetDiskFull() bool {
+	if x != nil {
+		return x.DiskFull
 	}
 	return false
 }
@@ -2998,7 +3007,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"stepMicros\x1a=\n" +
 	"\x0fStepMicrosEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xfe\x05\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x9b\x06\n" +
 	"\aSandbox\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12(\n" +
 	"\x04spec\x18\x02 \x01(\v2\x14.host.v1.SandboxSpecR\x04spec\x12+\n" +
@@ -3021,7 +3030,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"snapshotId\x12D\n" +
 	"\x10lifetime_ends_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x0elifetimeEndsAt\x12\x16\n" +
 	"\x06source\x18\x10 \x01(\tR\x06source\x12\x12\n" +
-	"\x04busy\x18\x14 \x01(\bR\x04busy\x1a=\n" +
+	"\x04busy\x18\x14 \x01(\bR\x04busy\x12\x1b\n" +
+	"\tdisk_full\x18\x15 \x01(\bR\bdiskFull\x1a=\n" +
 	"\x0fStepMicrosEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x81\x01\n" +

@@ -74,6 +74,7 @@ type Sandbox struct {
 	Hygiene        []byte
 	Server         int64
 	Name           string
+	DiskFull       bool
 }
 
 type Snapshot struct {

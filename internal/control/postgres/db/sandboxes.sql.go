@@ -33,7 +33,7 @@ func (q *Queries) DeleteEndedSandboxes(ctx context.Context, arg DeleteEndedSandb
 }
 
 const getSandbox = `-- name: GetSandbox :one
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name FROM sandboxes WHERE id = $1
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name, disk_full FROM sandboxes WHERE id = $1
 `
 
 func (q *Queries) GetSandbox(ctx context.Context, id string) (Sandbox, error) {
@@ -72,6 +72,7 @@ func (q *Queries) GetSandbox(ctx context.Context, id string) (Sandbox, error) {
 		&i.Hygiene,
 		&i.Server,
 		&i.Name,
+		&i.DiskFull,
 	)
 	return i, err
 }
@@ -90,7 +91,7 @@ SELECT
 WHERE (SELECT set_config('synchronous_commit', CASE WHEN $21::boolean THEN 'off'
        ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
   AND take_capacity($22::text, $23::bigint, $24::bigint, $25::text[])
-RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name, disk_full
 `
 
 type InsertSandboxesParams struct {
@@ -192,6 +193,7 @@ func (q *Queries) InsertSandboxes(ctx context.Context, arg InsertSandboxesParams
 			&i.Hygiene,
 			&i.Server,
 			&i.Name,
+			&i.DiskFull,
 		); err != nil {
 			return nil, err
 		}
@@ -208,14 +210,16 @@ UPDATE sandboxes SET
     started_at       = coalesce($1, started_at),
     source           = coalesce($2, source),
     hygiene          = coalesce($3, hygiene),
-    lifetime_ends_at = CASE WHEN lifetime_sec = $4 THEN $5 ELSE lifetime_ends_at END
-WHERE id = $6 AND generation = $7 AND state = 'running'
+    disk_full        = $4,
+    lifetime_ends_at = CASE WHEN lifetime_sec = $5 THEN $6 ELSE lifetime_ends_at END
+WHERE id = $7 AND generation = $8 AND state = 'running'
 `
 
 type LearnSandboxParams struct {
 	StartedAt      *time.Time
 	Source         *string
 	Hygiene        []byte
+	DiskFull       bool
 	LifetimeSec    int32
 	LifetimeEndsAt *time.Time
 	ID             string
@@ -229,6 +233,7 @@ func (q *Queries) LearnSandbox(ctx context.Context, arg LearnSandboxParams) erro
 		arg.StartedAt,
 		arg.Source,
 		arg.Hygiene,
+		arg.DiskFull,
 		arg.LifetimeSec,
 		arg.LifetimeEndsAt,
 		arg.ID,
@@ -238,7 +243,7 @@ func (q *Queries) LearnSandbox(ctx context.Context, arg LearnSandboxParams) erro
 }
 
 const listSandboxes = `-- name: ListSandboxes :many
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name FROM sandboxes
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name, disk_full FROM sandboxes
 WHERE ($1::text[] IS NULL OR state = ANY ($1::text[]))
   AND ($2::text IS NULL OR template = $2::text)
   AND ($3::text IS NULL OR name = $3::text)
@@ -309,6 +314,7 @@ func (q *Queries) ListSandboxes(ctx context.Context, arg ListSandboxesParams) ([
 			&i.Hygiene,
 			&i.Server,
 			&i.Name,
+			&i.DiskFull,
 		); err != nil {
 			return nil, err
 		}
@@ -325,6 +331,7 @@ UPDATE sandboxes SET
     state            = $1,
     generation       = $2,
     server           = $3,
+    disk_full        = false,
     stop_reason      = coalesce($4, stop_reason),
     message          = coalesce($5, message),
     guest_ip         = coalesce($6, guest_ip),
@@ -341,7 +348,7 @@ UPDATE sandboxes SET
 WHERE id = $16 AND generation = $17 AND state = $18
   AND (SELECT set_config('synchronous_commit', CASE WHEN $19::boolean THEN 'off'
        ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
-RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name, disk_full
 `
 
 type MoveSandboxParams struct {
@@ -424,6 +431,7 @@ func (q *Queries) MoveSandbox(ctx context.Context, arg MoveSandboxParams) (Sandb
 		&i.Hygiene,
 		&i.Server,
 		&i.Name,
+		&i.DiskFull,
 	)
 	return i, err
 }
@@ -435,7 +443,7 @@ UPDATE sandboxes SET
 WHERE id = $6 AND generation = $7 AND state = $8
   AND timeout_sec = $9 AND lifetime_sec = $10 AND on_timeout = $11
   AND auto_resume = $12 AND lifetime_ends_at IS NOT DISTINCT FROM $13
-RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name, disk_full
 `
 
 type SetSandboxClocksParams struct {
@@ -504,6 +512,7 @@ func (q *Queries) SetSandboxClocks(ctx context.Context, arg SetSandboxClocksPara
 		&i.Hygiene,
 		&i.Server,
 		&i.Name,
+		&i.DiskFull,
 	)
 	return i, err
 }
@@ -525,7 +534,7 @@ func (q *Queries) TouchSandboxes(ctx context.Context, arg TouchSandboxesParams) 
 }
 
 const unendedSandboxes = `-- name: UnendedSandboxes :many
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name FROM sandboxes WHERE host_id = $1 AND ended_at IS NULL ORDER BY id
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name, disk_full FROM sandboxes WHERE host_id = $1 AND ended_at IS NULL ORDER BY id
 `
 
 func (q *Queries) UnendedSandboxes(ctx context.Context, hostID string) ([]Sandbox, error) {
@@ -570,6 +579,7 @@ func (q *Queries) UnendedSandboxes(ctx context.Context, hostID string) ([]Sandbo
 			&i.Hygiene,
 			&i.Server,
 			&i.Name,
+			&i.DiskFull,
 		); err != nil {
 			return nil, err
 		}

@@ -41,6 +41,7 @@ UPDATE sandboxes SET
     state            = @to_state,
     generation       = @next_generation,
     server           = @server,
+    disk_full        = false,
     stop_reason      = coalesce(sqlc.narg('stop_reason'), stop_reason),
     message          = coalesce(sqlc.narg('message'), message),
     guest_ip         = coalesce(sqlc.narg('guest_ip'), guest_ip),
@@ -66,6 +67,7 @@ UPDATE sandboxes SET
     started_at       = coalesce(sqlc.narg('started_at'), started_at),
     source           = coalesce(sqlc.narg('source'), source),
     hygiene          = coalesce(sqlc.narg('hygiene'), hygiene),
+    disk_full        = @disk_full,
     lifetime_ends_at = CASE WHEN lifetime_sec = @lifetime_sec THEN sqlc.narg('lifetime_ends_at') ELSE lifetime_ends_at END
 WHERE id = @id AND generation = @generation AND state = 'running';
 

@@ -61,7 +61,7 @@ func (d *Driver) argv(v version, cfg vmm.Config, restoring bool) []string {
 		"-device", "virtio-blk-device,drive=d0",
 		"-blockdev", "driver=file,node-name=f1,filename=" + fdsetPath(diskFdset) + ",cache.no-flush=on,discard=unmap,aio=threads",
 		"-blockdev", "driver=raw,node-name=d1,file=f1,discard=unmap,detect-zeroes=unmap",
-		"-device", "virtio-blk-device,drive=d1,id=vdb,werror=report,rerror=report",
+		"-device", "virtio-blk-device,drive=d1,id=vdb,werror=enospc,rerror=report",
 		"-netdev", fmt.Sprintf("tap,id=n0,fd=%d,vhost=off", fdTap),
 		// A restored guest announces itself to nobody: its neighbour is
 		// permanent, and an announcement would be work before its first answer.

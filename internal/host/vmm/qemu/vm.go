@@ -35,6 +35,7 @@ type vm struct {
 	child    *exec.Cmd // nil for an adopted process
 	messages *tail
 	exited   chan struct{}
+	stalled  chan struct{} // has room for one
 
 	mu       sync.Mutex // protects the following
 	killing  bool
@@ -120,7 +121,7 @@ func attach(ctx context.Context, rec vmm.Record, child *exec.Cmd, messages *tail
 	if err != nil {
 		return nil, err
 	}
-	v := &vm{rec: rec, pidfd: pidfd, child: child, messages: messages, exited: make(chan struct{})}
+	v := &vm{rec: rec, pidfd: pidfd, child: child, messages: messages, exited: make(chan struct{}), stalled: make(chan struct{}, 1)}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", monitorPath(rec.Dir))
@@ -173,16 +174,33 @@ func (d *Driver) KillRecord(ctx context.Context, rec vmm.Record) error {
 }
 
 func (v *vm) onEvent(e event) {
-	if e.Name != "SHUTDOWN" {
+	switch e.Name {
+	case "SHUTDOWN":
+		var data struct {
+			Reason string `json:"reason"`
+		}
+		_ = json.Unmarshal(e.Data, &data) // an unreadable reason is an unknown one
+		v.mu.Lock()
+		v.shutdown = data.Reason
+		v.mu.Unlock()
+	case "BLOCK_IO_ERROR":
+		v.onBlockError(e.Data)
+	}
+}
+
+// onBlockError tells of a write for which QEMU has stopped the virtual CPUs.
+// With werror=enospc that is one that found no space.
+func (v *vm) onBlockError(raw json.RawMessage) {
+	var data struct {
+		Action string `json:"action"`
+	}
+	if json.Unmarshal(raw, &data) != nil || data.Action != "stop" {
 		return
 	}
-	var data struct {
-		Reason string `json:"reason"`
+	select {
+	case v.stalled <- struct{}{}:
+	default:
 	}
-	_ = json.Unmarshal(e.Data, &data) // an unreadable reason is an unknown one
-	v.mu.Lock()
-	v.shutdown = data.Reason
-	v.mu.Unlock()
 }
 
 // Detach hangs up and stops watching.
@@ -333,6 +351,9 @@ func (v *vm) Kill(ctx context.Context) error {
 		return fmt.Errorf("wait for the end of VM process %d: %w", v.rec.PID, context.Cause(ctx))
 	}
 }
+
+// Stalled receives after a write has found the host's disk full.
+func (v *vm) Stalled() <-chan struct{} { return v.stalled }
 
 // Exited is closed when the process has ended.
 func (v *vm) Exited() <-chan struct{} { return v.exited }

@@ -1,0 +1,145 @@
+package host
+
+import (
+	"context"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// When the host's disk is full, nothing that runs is lost: a guest stands still
+// at the write that found no space until there is some, and what the journal
+// could not take is written later.
+//
+//	guest writes ── no space ──► stalled ──┐ every fullRetry: space?
+//	     ▲                                 │
+//	     └───────── resume the VM ◄────────┘
+
+const (
+	// fullRetry is how often a machine looks if there is space again.
+	fullRetry = time.Second
+	// fullRoom is the free space, in bytes, with which guests go on. It is more
+	// than the ballast, which guests that stand still must not eat.
+	fullRoom = 256 << 20
+	// reasonDiskFull is the reason of faults because of it. It is part of the API.
+	reasonDiskFull = "disk_full"
+)
+
+// stalled receives when the guest has stopped at a full disk. It is nil, which
+// blocks, while there is no VM.
+func (m *machine) stalled() <-chan struct{} {
+	if m.vm == nil {
+		return nil
+	}
+	return m.vm.Stalled()
+}
+
+// stall notes that the guest stands still.
+func (m *machine) stall(ctx context.Context) {
+	if m.rec.State != sandbox.Running {
+		return
+	}
+	if !m.diskFull {
+		m.log.WarnContext(ctx, "the host's disk is full; the sandbox stands still until there is space")
+	}
+	m.setDiskFull(true)
+}
+
+func (m *machine) setDiskFull(full bool) {
+	if m.diskFull == full {
+		return
+	}
+	m.mu.Lock()
+	m.diskFull = full
+	m.mu.Unlock()
+	m.publish(m.rec.State)
+}
+
+// retryFull fires when a machine that waits for space is to look again. It is
+// nil, which never fires, for one that does not wait.
+func (m *machine) retryFull() (<-chan time.Time, func()) {
+	if !m.diskFull && !m.unsaved {
+		return nil, func() {}
+	}
+	timer := time.NewTimer(fullRetry)
+	return timer.C, func() { timer.Stop() }
+}
+
+// tryAgain writes what the journal lacks and lets a guest go on that stands
+// still, if there is space.
+func (m *machine) tryAgain(ctx context.Context) {
+	if m.unsaved {
+		m.saveLater(ctx)
+	}
+	if m.diskFull {
+		m.unstall(ctx)
+	}
+}
+
+// unstall resumes a guest that stands still, if there is space. It stalls again if
+// that was not enough.
+func (m *machine) unstall(ctx context.Context) {
+	if m.vm == nil || m.rec.State != sandbox.Running {
+		m.setDiskFull(false)
+		return
+	}
+	if _, free, err := disk.Space(m.mgr.cfg.Dir); err != nil || free < fullRoom {
+		return
+	}
+	if err := m.vm.Resume(ctx); err != nil {
+		m.log.WarnContext(ctx, "a sandbox that waited for disk space cannot go on, will try again", "error", err)
+		return
+	}
+	m.log.InfoContext(ctx, "there is disk space again; the sandbox goes on")
+	m.setDiskFull(false)
+}
+
+// errDiskFull is the fault of what needs a guest that stands still.
+func errDiskFull() error {
+	return fault.New(fault.NoCapacity, reasonDiskFull,
+		"the host's disk is full and the sandbox stands still; it goes on by itself when there is space: free some on the host, or destroy sandboxes or snapshots")
+}
+
+// conclude ends the operation in state, whether or not the journal can be
+// written: what has happened is true and is to be told. Only where an agent
+// that reads the old journal comes to the same state may it be used.
+func (m *machine) conclude(ctx context.Context, state sandbox.State) {
+	if err := m.settle(state, false); err != nil {
+		m.log.ErrorContext(ctx, "the journal cannot be written, will try again", "state", state, "error", err)
+		m.unsaved = true
+	}
+}
+
+// goesOnUnsaved reports whether a step may be done that the journal cannot
+// take. A teardown may make the room that the journal lacks, and what it has
+// freed the next agent finds gone, whatever the journal says. Of the others the
+// journal's last step before them leads an agent to the same state.
+func (m *machine) goesOnUnsaved(step string) bool {
+	switch step {
+	case StepResumeConfigure, StepResumeCommit, StepSnapshotCont, StepPauseFree:
+		return true
+	default:
+		return m.rec.Op == opDestroy
+	}
+}
+
+// saveLater writes what conclude could not.
+func (m *machine) saveLater(ctx context.Context) {
+	if err := m.save(false); err != nil {
+		return
+	}
+	m.unsaved = false
+	m.log.InfoContext(ctx, "the journal is written again")
+	if m.rec.State == sandbox.Paused {
+		m.dropNextDisk(ctx)
+	}
+}
+
+// dropNextDisk removes the disk that a failed resume began with.
+func (m *machine) dropNextDisk(ctx context.Context) {
+	if err := removeFile(m.dir.nextDisk()); err != nil {
+		m.log.ErrorContext(ctx, "could not remove the disk of a failed resume", "error", err)
+	}
+}
