@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wrenn-dev/wrenn/client"
+	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 )
 
@@ -48,6 +50,66 @@ func TestFullDisk(t *testing.T) {
 	goesOn(t, s.Client, sb.ID, "1")
 	create(t, s.Client, small)
 	wantTruth(t, s.Client, s.dir)
+}
+
+// TestGuestAtAFullDisk has a guest write more than its host has room for. It
+// stands still, says so, and goes on with all that it wrote when there is room.
+// Beside it a paused sandbox cannot be resumed meanwhile, and can afterwards.
+func TestGuestAtAFullDisk(t *testing.T) {
+	needVMs(t)
+	for _, fs := range []string{"directory", "xfs"} {
+		t.Run(fs, func(t *testing.T) {
+			t.Parallel()
+			dir := loopDir(t, 6<<30)
+			var args []string
+			if fs == "xfs" {
+				args = []string{"--data-fs", "xfs", "--data-fs-size", "5G"}
+			}
+			p := startPairIn(t, dir, pgtest.New(t), args...)
+			guestAtAFullDisk(t, p.Client, filepath.Join(dir, "filler"))
+		})
+	}
+}
+
+func guestAtAFullDisk(t *testing.T, c *client.Client, filler string) {
+	writing, paused, idle := create(t, c, small), create(t, c, small), create(t, c, small)
+	for _, sb := range []*client.Sandbox{writing, paused, idle} {
+		sh(t, c, sb.ID, counter)
+	}
+	_, err := c.Pause(t.Context(), paused.ID)
+	check(t, err)
+	fill(t, filler, 4<<20)
+	sh(t, c, writing.ID, `cd; setsid sh -c 'head -c 64M /dev/zero | tr "\\0" x >big; sync; touch written' >/dev/null 2>&1 &`)
+	eventually(t, "the sandbox that writes says that the disk is full", func() bool {
+		now, err := c.Get(t.Context(), writing.ID)
+		return err == nil && now.DiskFull
+	})
+	now, err := c.Get(t.Context(), writing.ID)
+	check(t, err)
+	if now.Status != client.StatusRunning {
+		t.Errorf("the sandbox that stands still is %s, want running", now.Status)
+	}
+	_, err = trySh(t.Context(), c, writing.ID, "true")
+	wantFailure(t, err, 503, "disk_full")
+	for range 2 { // the first changes nothing that the second would stumble over
+		_, err = c.Resume(t.Context(), paused.ID)
+		wantFailure(t, err, 503, "disk_reserve")
+		if sb, err := c.Get(t.Context(), paused.ID); err != nil || sb.Status != client.StatusPaused {
+			t.Errorf("after a resume that was refused the sandbox is %+v, %v; want paused", sb, err)
+		}
+	}
+	goesOn(t, c, idle.ID, "1")
+
+	check(t, os.Remove(filler))
+	eventually(t, "the sandbox that wrote goes on", func() bool {
+		now, err := c.Get(t.Context(), writing.ID)
+		return err == nil && !now.DiskFull
+	})
+	sh(t, c, writing.ID, `cd; until test -e written; do sleep 0.1; done; test "$(wc -c <big)" = 67108864; test "$(tr -d x <big | wc -c)" = 0`)
+	goesOn(t, c, writing.ID, "1")
+	_, err = c.Resume(t.Context(), paused.ID)
+	check(t, err)
+	goesOn(t, c, paused.ID, "1")
 }
 
 // fill makes the file so large that left bytes stay free.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // nothingLeft checks that a server that has ended, all of its sandboxes
@@ -40,6 +43,11 @@ func nothingLeft(t testing.TB, dir, name string) {
 	}
 	if line := lineWith(string(output(t, "nft", "list", "tables")), name); line != "" {
 		t.Errorf("an nft table is left: %s", line)
+	}
+	// A file system of its own stays mounted when a server ends, since VMs may
+	// use it. EINVAL is for a directory that is none.
+	if err := unix.Unmount(filepath.Join(dir, "host"), 0); err != nil && !errors.Is(err, unix.EINVAL) {
+		t.Errorf("unmount the data of %s: %v", dir, err)
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	check(t, err)
