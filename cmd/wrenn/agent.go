@@ -176,6 +176,10 @@ func (p program) addAgent() {
 				host: cfg.host, dirs: dirs, id: cfg.listen.hostID,
 				listen: cfg.listen.listen, token: cfg.token.value, tls: cfg.listen.config(), log: log,
 			}
-			return daemon.Run(ctx, log, agent.component())
+			parts, err := spaceKeepers(dirs, log)
+			if err != nil {
+				return err
+			}
+			return daemon.Run(ctx, log, append(parts, agent.component())...)
 		})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/daemon"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/datafs"
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/doctor"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/pgserver"
@@ -25,6 +26,7 @@ import (
 //	<data>/host/           the host agent's own
 //	<data>/host.xfs        the file system mounted there, if it has its own
 //	<data>/images/         kernels and templates
+//	<data>/ballast         space for a database on a full disk, see disk.Ballast
 //	<data>/postgres/       the embedded database
 type layout struct{ root string }
 
@@ -57,6 +59,11 @@ func (l layout) name() string {
 	}
 	sum := sha256.Sum256([]byte(l.root))
 	return "w" + hex.EncodeToString(sum[:4])
+}
+
+// ballast is the file that keeps space for the database and the journals.
+func (l layout) ballast() disk.Ballast {
+	return disk.Ballast{Path: filepath.Join(l.root, "ballast"), Size: disk.DefaultBallast}
 }
 
 // agentAddress is the agent's socket as clients of it write that.

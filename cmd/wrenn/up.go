@@ -72,7 +72,14 @@ func (cfg *upConfig) run(ctx context.Context, log *slog.Logger) error {
 	if err := plane.tryListen(ctx); err != nil {
 		return err
 	}
-	var parts []daemon.Component
+	parts, err := spaceKeepers(dirs, log)
+	if err != nil {
+		return err
+	}
+	// The agent comes before the database: running sandboxes and their clocks
+	// do not wait for that.
+	agent := hostAgent{host: cfg.host, dirs: dirs, id: localHost, listen: dirs.agentAddress(), log: log}
+	parts = append(parts, agent.component())
 	if plane.databaseURL == "" {
 		embedded := dirs.postgres(cfg.database)
 		plane.databaseURL = embedded.URL()
@@ -80,6 +87,5 @@ func (cfg *upConfig) run(ctx context.Context, log *slog.Logger) error {
 	} else {
 		plane.keyCommand = "DATABASE_URL=... wrenn key create NAME"
 	}
-	agent := hostAgent{host: cfg.host, dirs: dirs, id: localHost, listen: dirs.agentAddress(), log: log}
-	return daemon.Run(ctx, log, append(parts, agent.component(), plane.component())...)
+	return daemon.Run(ctx, log, append(parts, plane.component())...)
 }

@@ -81,10 +81,23 @@ func (s *Server) clearLocks() error {
 	if err := os.Remove(filepath.Join(s.cfg.dataDir(), pidFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fault.Wrap(err, fault.Internal, "postgres_dir", "cannot remove PostgreSQL's stale lock file")
 	}
-	if err := os.RemoveAll(s.cfg.runDir()); err != nil {
+	return s.clearRunDir()
+}
+
+// clearRunDir leaves the socket's directory empty. It keeps the directory, for
+// which a full disk might have no room again.
+func (s *Server) clearRunDir() error {
+	entries, err := os.ReadDir(s.cfg.runDir())
+	if errors.Is(err, os.ErrNotExist) {
+		return s.acct.mkdir(s.cfg.runDir())
+	}
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(s.cfg.runDir(), e.Name())))
+	}
+	if err != nil {
 		return fault.Wrap(err, fault.Internal, "postgres_dir", "cannot remove PostgreSQL's stale socket")
 	}
-	return s.acct.mkdir(s.cfg.runDir())
+	return nil
 }
 
 // leftover is a living process, held by a descriptor: unlike its id, that

@@ -85,9 +85,14 @@ type served struct {
 
 func serve(t *testing.T, dir string) *served {
 	t.Helper()
+	return serveWith(t, dir, slog.New(slog.NewTextHandler(t.Output(), nil)))
+}
+
+func serveWith(t *testing.T, dir string, log *slog.Logger) *served {
+	t.Helper()
 	v := &served{t: t, dir: dir, psql: needPostgres(t), ready: make(chan struct{}, 16)}
 	var err error
-	v.Server, err = pgserver.Open(t.Context(), pgserver.Config{Dir: dir}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	v.Server, err = pgserver.Open(t.Context(), pgserver.Config{Dir: dir}, log)
 	if err != nil {
 		t.Fatalf("Open: %v", err)
 	}

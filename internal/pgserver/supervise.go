@@ -3,18 +3,20 @@ package pgserver
 import (
 	"context"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Back-off between a death of the server and its restart.
 const (
 	firstBackoff = 100 * time.Millisecond
-	maxBackoff   = 10 * time.Second
+	maxBackoff   = 3 * time.Second
 	// calm is how long the server must have served for the back-off to begin
 	// anew.
 	calm = time.Minute
-	// maxFailedRestarts is how many restarts in a row may fail to come up
-	// before Run gives up.
-	maxFailedRestarts = 5
+	// lowSpace is the free space, in bytes, below which a first start that
+	// fails is taken to have failed for want of space, and is tried again.
+	lowSpace = 64 << 20
 )
 
 // StopTimeout is the longest that Run takes to return after ctx has ended.
@@ -23,10 +25,14 @@ const StopTimeout = fastShutdown + immediateShutdown + killing + outputGrace + t
 // Run serves until ctx ends, then shuts the server down and returns. It calls
 // ready whenever the server has come to accept connections: once at first and
 // again after each restart. A server that dies is restarted after a growing
-// pause; Run fails when the first start fails or when several restarts in a
-// row do.
+// pause, for as long as it takes: what else the process does goes on without a
+// database. Run fails only when the first start does, but for want of space.
 func (s *Server) Run(ctx context.Context, ready func()) error {
 	pm, err := s.startAndWait(ctx)
+	if err != nil && ctx.Err() == nil && s.spaceIsLow() {
+		s.log.Error("PostgreSQL did not start; its disk is full", "error", err, "restart_in", firstBackoff)
+		pm, err = s.restart(ctx, firstBackoff)
+	}
 	if err != nil {
 		return s.stopped(ctx, err)
 	}
@@ -43,29 +49,39 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 		if time.Since(began) > calm {
 			pause = firstBackoff
 		}
-		if pm, err = s.restart(ctx, pm, pause); err != nil {
+		pm.output.close()
+		if pm, err = s.restart(ctx, pause); err != nil {
 			return s.stopped(ctx, err)
 		}
 	}
 }
 
-// restart waits, clears what the dead postmaster left and starts another.
-func (s *Server) restart(ctx context.Context, dead *postmaster, pause time.Duration) (*postmaster, error) {
-	for failed := 1; ; failed++ {
+// restart waits, clears what the dead postmaster left and starts another, again
+// and again until one serves. It fails only when ctx ends.
+func (s *Server) restart(ctx context.Context, pause time.Duration) (*postmaster, error) {
+	for {
 		if err := sleep(ctx, pause); err != nil {
 			return nil, err
 		}
-		if err := s.settle(ctx); err != nil {
-			return nil, err
+		err := s.settle(ctx)
+		if err == nil {
+			var pm *postmaster
+			if pm, err = s.startAndWait(ctx); err == nil {
+				return pm, nil
+			}
 		}
-		dead.output.close()
-		pm, err := s.startAndWait(ctx)
-		if err == nil || ctx.Err() != nil || failed == maxFailedRestarts {
-			return pm, err
+		if ctx.Err() != nil {
+			return nil, err
 		}
 		pause = min(2*pause, maxBackoff)
 		s.log.Error("PostgreSQL did not restart", "error", err, "restart_in", pause)
 	}
+}
+
+// spaceIsLow reports whether next to nothing is free where the cluster is.
+func (s *Server) spaceIsLow() bool {
+	var st unix.Statfs_t
+	return unix.Statfs(s.cfg.Dir, &st) == nil && st.Bavail*uint64(st.Frsize) < lowSpace
 }
 
 // stopped turns err into nil when it only says that ctx has ended.

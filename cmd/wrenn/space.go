@@ -1,0 +1,30 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/wrenn-dev/wrenn/internal/daemon"
+)
+
+// spaceKeepers are the components that make a full disk bearable: one keeps a
+// ballast for the database and the journals, the other keeps the file system of
+// the data, where it is one in a file, from promising what the disk below it
+// does not have.
+func spaceKeepers(dirs layout, log *slog.Logger) ([]daemon.Component, error) {
+	parts := []daemon.Component{keeper("ballast", func(ctx context.Context) error { return dirs.ballast().Keep(ctx, log) })}
+	place := dirs.dataFS()
+	exists, err := place.Exists()
+	if err != nil || !exists {
+		return parts, err
+	}
+	return append(parts, keeper("data space", func(ctx context.Context) error { return place.Guard(ctx, log) })), nil
+}
+
+// keeper is a component that the others do not wait for.
+func keeper(name string, run func(context.Context) error) daemon.Component {
+	return daemon.Component{Name: name, Run: func(ctx context.Context, ready func()) error {
+		ready()
+		return run(ctx)
+	}}
+}

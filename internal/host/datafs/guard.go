@@ -1,0 +1,111 @@
+package datafs
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A write to a file system in a sparse file is taken when the file system has
+// room, and reaches the file later. If the disk below is full by then, the
+// write is lost and nobody is told but a caller of fsync(2). So the file system
+// must never look emptier than the disk below it is: Guard takes the difference
+// away with a file that holds space and no data.
+
+const (
+	// guardInterval is how often Guard compares the two.
+	guardInterval = 500 * time.Millisecond
+	// guardMargin is the space, in bytes, that is kept between them: for what
+	// others write to the disk below between two looks, and for the file
+	// system's own metadata.
+	guardMargin = 256 << 20
+	// guardStep is how much the held space has to be off, in bytes, to be
+	// changed.
+	guardStep = 16 << 20
+	guardName = ".held"
+)
+
+// Guard keeps the free space of the file system at what the disk below it can
+// take, until ctx ends, and returns nil. It must be mounted. The space that it
+// holds is kept when it ends, and adjusted by the next Guard.
+func (p Place) Guard(ctx context.Context, log *slog.Logger) error {
+	tick := time.NewTicker(guardInterval)
+	defer tick.Stop()
+	failing := false
+	for {
+		held, err := p.hold()
+		switch {
+		case err != nil && !failing:
+			log.Warn("the free space of the data's file system cannot be kept at that of the disk below, will try again", "error", err)
+		case err == nil && held.changed && held.bytes > 0:
+			log.Warn("the disk below the data's file system is nearly full", "held_mb", held.bytes>>20, "below_free_mb", held.below>>20)
+		case err == nil && held.changed:
+			log.Info("the disk below the data's file system has space again", "below_free_mb", held.below>>20)
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// heldSpace is what one look of Guard has come to.
+type heldSpace struct {
+	bytes, below int64
+	changed      bool
+}
+
+// hold looks once, and adjusts the held space.
+func (p Place) hold() (heldSpace, error) {
+	f, err := os.OpenFile(filepath.Join(p.Dir, guardName), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return heldSpace{}, err
+	}
+	defer f.Close()
+	var inner, outer unix.Statfs_t
+	var file, image unix.Stat_t
+	for _, err := range []error{
+		unix.Fstatfs(int(f.Fd()), &inner), unix.Fstat(int(f.Fd()), &file),
+		unix.Statfs(filepath.Dir(p.Image), &outer), unix.Stat(p.Image, &image),
+	} {
+		if err != nil {
+			return heldSpace{}, err
+		}
+	}
+	view := spaceView{
+		total: int64(inner.Blocks) * inner.Frsize, free: int64(inner.Bfree) * inner.Frsize,
+		held: file.Blocks * 512, written: image.Blocks * 512, below: int64(outer.Bavail) * outer.Frsize,
+	}
+	out := heldSpace{bytes: view.target(), below: view.below}
+	if diff := out.bytes - view.held; diff > -guardStep && diff < guardStep && (out.bytes > 0 || view.held == 0) {
+		out.bytes = view.held
+		return out, nil
+	}
+	out.changed = true
+	if out.bytes < view.held {
+		return out, f.Truncate(out.bytes)
+	}
+	return out, unix.Fallocate(int(f.Fd()), 0, 0, out.bytes)
+}
+
+// spaceView is what both file systems say, in bytes.
+type spaceView struct {
+	// total, free and held are of the inner one; held is Guard's own.
+	total, free, held int64
+	// written is what the image has of the disk below, below what is free there.
+	written, below int64
+}
+
+// target returns how much is to be held, so that what is used and what is free
+// can all be written to the disk below.
+func (v spaceView) target() int64 {
+	used := v.total - v.free - v.held
+	allowed := max(v.written+v.below-guardMargin-used, 0)
+	return min(max(v.free+v.held-allowed, 0), v.free+v.held)
+}
