@@ -2,6 +2,7 @@ package datafs
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -79,7 +80,7 @@ func (p Place) hold() (heldSpace, error) {
 		}
 	}
 	view := spaceView{
-		total: int64(inner.Blocks) * inner.Frsize, free: int64(inner.Bfree) * inner.Frsize,
+		total: int64(inner.Blocks) * inner.Frsize, free: int64(inner.Bavail) * inner.Frsize,
 		held: file.Blocks * 512, written: image.Blocks * 512, below: int64(outer.Bavail) * outer.Frsize,
 	}
 	out := heldSpace{bytes: view.target(), below: view.below}
@@ -87,11 +88,30 @@ func (p Place) hold() (heldSpace, error) {
 		out.bytes = view.held
 		return out, nil
 	}
-	out.changed = true
 	if out.bytes < view.held {
-		return out, f.Truncate(out.bytes)
+		out.changed = true
+		return out, f.Truncate(max(file.Size-(view.held-out.bytes), 0))
 	}
-	return out, unix.Fallocate(int(f.Fd()), 0, 0, out.bytes)
+	grown, err := grow(f, file.Size, out.bytes-view.held)
+	out.bytes, out.changed = view.held+grown, grown >= guardStep
+	return out, err
+}
+
+// grow adds up to n bytes of space at the end of f, whose size is given, and
+// returns how much it got. A file system cannot always give the last of what it
+// says is free.
+func grow(f *os.File, size, n int64) (grown int64, err error) {
+	for step := n; step >= 1<<20; step = min(step, n-grown) {
+		switch err := unix.Fallocate(int(f.Fd()), 0, size+grown, step); {
+		case err == nil:
+			grown += step
+		case errors.Is(err, unix.ENOSPC):
+			step /= 2
+		default:
+			return grown, err
+		}
+	}
+	return grown, nil
 }
 
 // spaceView is what both file systems say, in bytes.
