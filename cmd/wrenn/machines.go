@@ -68,7 +68,7 @@ func (a hostAgent) openInto(ctx context.Context, m *machines) error {
 	cfg := host.Config{
 		Dir: a.dirs.host(), HostID: a.id, Version: version,
 		Prepare: []sandbox.Spec{sandbox.Spec{}.WithDefaults()},
-		Pools:   a.host.pools.kinds, MemoryOvercommit: a.host.memoryOvercommit,
+		Pools:   a.host.pools.kinds, MemoryOvercommit: a.host.memoryOvercommit, DiskOvercommit: a.host.diskOvercommit,
 		MemoryReserveMB: a.host.memoryReserveMB, Nameservers: addresses(deps.Network.Nameservers()),
 	}
 	if m.manager, err = host.Open(ctx, cfg, deps); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/cli"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/rest"
+	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -171,7 +172,10 @@ type hostSettings struct {
 	// memoryOvercommit is how much memory may be promised, as a multiple of
 	// what there is.
 	memoryOvercommit float64
-	pools            poolSettings
+	// diskOvercommit is how much disk may be promised, as a multiple of what is
+	// free.
+	diskOvercommit float64
+	pools          poolSettings
 }
 
 func (s *hostSettings) flags(f flagSet) {
@@ -183,6 +187,7 @@ func (s *hostSettings) flags(f flagSet) {
 	s.limits.flags(f)
 	f.IntVar(&s.memoryReserveMB, "memory-reserve-mb", 0, "memory kept from sandboxes, in MiB (1024)")
 	f.Float64Var(&s.memoryOvercommit, "memory-overcommit", 1, "memory promised to sandboxes, as a multiple of what there is; they share what they do not write")
+	f.Float64Var(&s.diskOvercommit, "disk-overcommit", host.DefaultDiskOvercommit, "disk space promised to sandboxes, as a multiple of what is free; their disks take space as they are written")
 	s.pools.flags(f)
 }
 
@@ -205,6 +210,9 @@ func (s *hostSettings) validate() error {
 	}
 	if s.memoryReserveMB < 0 {
 		return fmt.Errorf("--memory-reserve-mb must not be negative")
+	}
+	if s.diskOvercommit < 1 || s.diskOvercommit > 1000 {
+		return fmt.Errorf("--disk-overcommit is from 1 to 1000")
 	}
 	if s.memoryOvercommit < 1 || s.memoryOvercommit > 64 {
 		return fmt.Errorf("--memory-overcommit is from 1 to 64")

@@ -65,6 +65,9 @@ func (s *Service) admit(ctx context.Context, row Sandbox, hostID string) (Sandbo
 		return inserted, err
 	}
 	s.loads.forget()
+	if _, err := s.observeWhere(ctx, func(HostInfo) bool { return true }); err != nil {
+		return Sandbox{}, err
+	}
 	return s.place(ctx, row, demand)
 }
 
@@ -123,7 +126,7 @@ func (s *Service) candidates(ctx context.Context) ([]placement.Host, error) {
 			ID: h.ID, Reachable: h.Reachable, Draining: h.Draining, MultiTenant: h.MultiTenant,
 			Acceleration: h.Acceleration, Isolation: h.Isolation, Limits: h.Limits, Templates: h.Templates,
 			TotalMemoryMB: total.MemoryMB, FreeMemoryMB: total.MemoryMB - held.MemoryMB,
-			FreeVCPUs: total.VCPUs - held.VCPUs,
+			FreeVCPUs: total.VCPUs - held.VCPUs, FreeDiskMB: h.DiskRoomMB,
 		})
 	}
 	return out, nil

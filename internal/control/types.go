@@ -218,6 +218,8 @@ type HostInfo struct {
 	// DiskReserve is the free disk, in bytes, below which it refuses new
 	// sandboxes and snapshots.
 	DiskReserve uint64
+	// DiskRoomMB is how much disk, in MiB, new sandboxes may be promised.
+	DiskRoomMB int
 	// Reflink says that files of its data share blocks.
 	Reflink bool
 	// Reachable says that the agent answered when it was last asked, SeenAt

@@ -42,7 +42,7 @@ var hosts = []Entry{
 	{"invalid_configure", s(502), "The guest was configured with values that it does not take.", "Report it."},
 	{"invalid_recipe", nil, "The recipe of a template is wrong.", "The message says what."},
 	{"invalid_ref", s(502), "A command names no sandbox.", "Report it."},
-	{"journal_failed", s(502), "The host could not write its journal.", "See that its disk has space and works."},
+	{"journal_failed", s(502, 503), "The host could not write its journal.", "See that its disk has space and works."},
 	{"kernel_not_prepared", s(502), "The host has no kernel for guests.", "Run `wrenn images build`."},
 	{"kvm_unusable", s(501), "KVM is there and does not work.", "See the reason in `GET /v1/hosts`."},
 	{"netns_dir", s(502), "The directory of network namespaces cannot be made.", "See the host's log."},

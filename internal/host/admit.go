@@ -28,7 +28,10 @@ func (m *Manager) admitLocked(spec sandbox.Spec) error {
 	if err := m.roomLocked(spec.MemoryMB); err != nil {
 		return err
 	}
-	return m.diskReserve()
+	if err := m.diskReserve(); err != nil {
+		return err
+	}
+	return m.admitDiskLocked(spec)
 }
 
 // admitResume admits a paused sandbox that is to run again. It needs room on

@@ -49,6 +49,9 @@ type Config struct {
 	// MemoryReserveMB of memory that is really available nothing is started,
 	// whatever was promised. 0 is 1.
 	MemoryOvercommit float64
+	// DiskOvercommit is how much disk sandboxes may be promised, as a multiple of
+	// what is free: their disks take space as they are written. 0 is DefaultDiskOvercommit.
+	DiskOvercommit float64
 	// Nameservers are given to guests.
 	Nameservers []string
 	// UIDBase is the first of the 2^30 user ids from which each VM process gets
@@ -85,6 +88,9 @@ const DefaultUIDBase = 1 << 30
 // DefaultDiskReserveBytes is enough to pause a few sandboxes.
 const DefaultDiskReserveBytes = 2 << 30
 
+// DefaultDiskOvercommit reckons with guests that write a quarter of their disk.
+const DefaultDiskOvercommit = 4
+
 func (c Config) withDefaults() Config {
 	setDefault(&c.BootTimeout, 45*time.Second)
 	setDefault(&c.PauseGrace, 500*time.Millisecond)
@@ -92,6 +98,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.DiskReserveBytes, DefaultDiskReserveBytes)
 	setDefault(&c.UIDBase, DefaultUIDBase)
 	setDefault(&c.MemoryOvercommit, 1)
+	setDefault(&c.DiskOvercommit, DefaultDiskOvercommit)
 	setDefault(&c.BootConcurrency, hostCPUs())
 	setDefault(&c.TemplateDir, layout{c.Dir}.templates())
 	return c

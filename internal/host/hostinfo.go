@@ -32,6 +32,8 @@ type Info struct {
 	BootRetries         uint64
 	Pools               []PoolInfo
 	DiskReserve         uint64
+	// DiskRoomMB is what new sandboxes may still be promised of the disk.
+	DiskRoomMB int
 	// Reflink: files of the data directory can share blocks.
 	Reflink bool
 }
@@ -50,6 +52,10 @@ func (m *Manager) Info(context.Context) (Info, error) {
 	for _, t := range templates {
 		names = append(names, t.Name)
 	}
+	room, err := m.diskRoomMB()
+	if err != nil {
+		return Info{}, err
+	}
 	m.mu.Lock()
 	draining := m.draining
 	m.mu.Unlock()
@@ -59,7 +65,7 @@ func (m *Manager) Info(context.Context) (Info, error) {
 		VMM: info, Isolation: isolationOf(info.Acceleration), KernelRelease: m.deps.Kernel.Release,
 		VCPUs: hostCPUs(), MemoryMB: m.memoryMB(), DiskTotal: total, DiskFree: free,
 		Limits: m.limits(), Templates: names, Draining: draining, BootRetries: m.bootRetries.Load(),
-		Pools: m.Pools(), DiskReserve: m.cfg.DiskReserveBytes, Reflink: m.reflink,
+		Pools: m.Pools(), DiskReserve: m.cfg.DiskReserveBytes, DiskRoomMB: max(room, 0), Reflink: m.reflink,
 	}, nil
 }
 

@@ -95,7 +95,7 @@ func newMachine(mgr *Manager, rec record) *machine {
 		inbox: make(chan request), gone: make(chan struct{}), booted: make(chan struct{}),
 		leases: make(map[*lease]struct{}), times: make(map[string]time.Duration),
 	}
-	m.view = Sandbox{Ref: rec.ref(), Spec: rec.Spec, State: rec.State}
+	m.view = Sandbox{Ref: rec.ref(), Spec: rec.Spec, State: rec.State, diskPath: m.dir.disk()}
 	return m
 }
 

@@ -31,6 +31,8 @@ type Sandbox struct {
 	Steps map[string]time.Duration
 	// DiskFull: the guest stands still because the host's disk is full.
 	DiskFull bool
+	// diskPath is where its disk is, or will be.
+	diskPath string
 	// Busy: an operation on it is under way or waits for its turn.
 	Busy bool
 }
@@ -46,7 +48,7 @@ func (m *machine) publish(state sandbox.State) {
 		Acceleration: string(info.Acceleration), Isolation: isolationOf(info.Acceleration),
 		TemplateDigest: m.rec.TemplateDigest, StartedAt: m.rec.StartedAt, LastActiveAt: m.rec.LastActive,
 		Steps: maps.Clone(m.times), Source: m.rec.Source, SnapshotID: m.rec.SnapshotID, Hygiene: m.rec.Hygiene,
-		DiskFull: m.diskFull && state == sandbox.Running,
+		DiskFull: m.diskFull && state == sandbox.Running, diskPath: m.dir.disk(),
 	}
 	if state == sandbox.Running {
 		m.view.LifetimeEnd = m.rec.LifetimeEnd

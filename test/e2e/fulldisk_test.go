@@ -22,9 +22,13 @@ func TestFullDisk(t *testing.T) {
 	sh(t, s.Client, sb.ID, counter)
 	filler := filepath.Join(s.dir, "filler")
 
+	// A disk that the host could never give is not promised.
+	a := call(t, s.Client, "POST", "/v1/sandboxes", `{"memory_mb":256,"disk_mb":1048576}`)
+	a.wantError(t, 503, "no_disk")
+
 	// Below the reserve there are no new sandboxes, but a pause still works.
 	fill(t, filler, 1<<30)
-	a := call(t, s.Client, "POST", "/v1/sandboxes", `{"memory_mb":256}`)
+	a = call(t, s.Client, "POST", "/v1/sandboxes", `{"memory_mb":256}`)
 	a.wantError(t, 503, "disk_reserve")
 	if a.header.Get("Retry-After") == "" {
 		t.Error("503 without Retry-After")
@@ -58,7 +62,8 @@ func TestFullDisk(t *testing.T) {
 	wantTruth(t, s.Client, s.dir)
 }
 
-// TestGuestAtAFullDisk has a guest write more than its host has room for. It
+// TestGuestAtAFullDisk has a guest write more than its host has room for, its
+// ballast included. It
 // stands still, says so, and goes on with all that it wrote when there is room.
 // Beside it a paused sandbox cannot be resumed meanwhile, and can afterwards.
 func TestGuestAtAFullDisk(t *testing.T) {
@@ -85,7 +90,7 @@ func guestAtAFullDisk(t *testing.T, c *client.Client, filler string) {
 	_, err := c.Pause(t.Context(), paused.ID)
 	check(t, err)
 	fill(t, filler, 4<<20)
-	sh(t, c, writing.ID, `cd; setsid sh -c 'head -c 64M /dev/zero | tr "\\0" x >big; sync; touch written' >/dev/null 2>&1 &`)
+	sh(t, c, writing.ID, `cd; setsid sh -c 'head -c 160M /dev/zero | tr "\\0" x >big; sync; touch written' >/dev/null 2>&1 &`)
 	eventually(t, "the sandbox that writes says that the disk is full", func() bool {
 		now, err := c.Get(t.Context(), writing.ID)
 		return err == nil && now.DiskFull
@@ -110,7 +115,7 @@ func guestAtAFullDisk(t *testing.T, c *client.Client, filler string) {
 		now, err := c.Get(t.Context(), writing.ID)
 		return err == nil && !now.DiskFull
 	})
-	sh(t, c, writing.ID, `cd; until test -e written; do sleep 0.1; done; test "$(wc -c <big)" = 67108864; test "$(tr -d x <big | wc -c)" = 0`)
+	sh(t, c, writing.ID, `cd; until test -e written; do sleep 0.1; done; test "$(wc -c <big)" = 167772160; test "$(tr -d x <big | wc -c)" = 0`)
 	goesOn(t, c, writing.ID, "1")
 	_, err = c.Resume(t.Context(), paused.ID)
 	check(t, err)

@@ -1,6 +1,7 @@
 package hostclient
 
 import (
+	"math"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -143,8 +144,16 @@ func infoFromProto(h *hostv1.GetHostResponse) control.HostInfo {
 			MaxVCPUs: int(h.GetMaxVcpus()), MinMemoryMB: int(h.GetMinMemoryMb()), MaxMemoryMB: int(h.GetMaxMemoryMb()),
 		},
 		Templates: h.GetTemplates(), Draining: h.GetDraining(), BootRetries: h.GetBootRetries(),
-		Pools: poolsFromProto(h.GetPools()), DiskReserve: h.GetDiskReserveBytes(), Reflink: h.GetReflink(),
+		Pools: poolsFromProto(h.GetPools()), DiskReserve: h.GetDiskReserveBytes(), DiskRoomMB: diskRoom(h), Reflink: h.GetReflink(),
 	}
+}
+
+// diskRoom is no bound for a host that does not say.
+func diskRoom(h *hostv1.GetHostResponse) int {
+	if h.DiskRoomMb == nil {
+		return math.MaxInt
+	}
+	return int(min(h.GetDiskRoomMb(), math.MaxInt))
 }
 
 func poolsFromProto(pools []*hostv1.Pool) []control.Pool {

@@ -27,6 +27,8 @@ type Host struct {
 	// TotalMemoryMB is what may be given out, FreeMemoryMB and FreeVCPUs what
 	// is left of it. Free may be negative on a host that has shrunk.
 	TotalMemoryMB, FreeMemoryMB, FreeVCPUs int
+	// FreeDiskMB is how much disk may still be promised.
+	FreeDiskMB int
 }
 
 // Demand is what a sandbox needs of its host.
@@ -45,7 +47,8 @@ type Demand struct {
 // Errors, the first that applies: HostFailed when no host has ever been heard
 // of; Invalid when no known host, however empty, could take d (the message
 // names what is possible); HostFailed when those which could cannot be
-// reached; NoCapacity when they are full or draining.
+// reached; NoCapacity when they are full or draining, with the reason no_disk
+// when only the disk that they can promise is too little.
 func Choose(d Demand, hosts []Host) (int, error) {
 	fit, err := suitable(d, hosts)
 	if err != nil {
@@ -62,6 +65,11 @@ func Choose(d Demand, hosts []Host) (int, error) {
 	if len(fit) == 0 {
 		return 0, fault.New(fault.NoCapacity, "no_capacity",
 			"no host has %d vcpus and %d MB of memory free; try again later", d.Spec.VCPUs, d.Spec.MemoryMB)
+	}
+	fit = keep(fit, func(i int) bool { return hosts[i].FreeDiskMB >= d.Spec.DiskMB })
+	if len(fit) == 0 {
+		return 0, fault.New(fault.NoCapacity, "no_disk",
+			"no host can promise %d MB of disk space; ask for a smaller disk, or destroy sandboxes", d.Spec.DiskMB)
 	}
 	return slices.MinFunc(fit, func(a, b int) int { return compareLoad(hosts[a], hosts[b]) }), nil
 }

@@ -17,7 +17,7 @@ func usual(id string, change ...func(*placement.Host)) placement.Host {
 	h := placement.Host{
 		ID: id, Reachable: true, Isolation: sandbox.IsolationProcess,
 		Limits:    sandbox.Limits{MaxVCPUs: 4, MinMemoryMB: 128, MaxMemoryMB: 4096},
-		Templates: []string{"minimal"}, TotalMemoryMB: 8192, FreeMemoryMB: 8192, FreeVCPUs: 64,
+		Templates: []string{"minimal"}, TotalMemoryMB: 8192, FreeMemoryMB: 8192, FreeVCPUs: 64, FreeDiskMB: 65536,
 	}
 	for _, f := range change {
 		f(&h)
@@ -39,6 +39,7 @@ func TestChoose(t *testing.T) {
 	kvm := func(h *placement.Host) { h.Isolation, h.MultiTenant = sandbox.IsolationHardware, true }
 	full := func(h *placement.Host) { h.FreeMemoryMB = 511 }
 	busy := func(h *placement.Host) { h.FreeVCPUs = 0 }
+	promised := func(h *placement.Host) { h.FreeDiskMB = 0 }
 	half := func(h *placement.Host) { h.FreeMemoryMB = 4096 }
 	shrunk := func(h *placement.Host) { h.FreeMemoryMB = -512 }
 	big := func(h *placement.Host) {
@@ -60,6 +61,8 @@ func TestChoose(t *testing.T) {
 		"never heard of": {small(), []placement.Host{{ID: "a"}}, "host_unreachable", ""},
 		"down":           {small(), []placement.Host{usual("a", down)}, "host_unreachable", ""},
 		"one down":       {small(), []placement.Host{usual("a", down), usual("b")}, "b", ""},
+		"disk promised":  {small(), []placement.Host{usual("a", promised)}, "no_disk", ""},
+		"one promised":   {small(), []placement.Host{usual("a", promised), usual("b")}, "b", ""},
 		"draining":       {small(), []placement.Host{usual("a", drained)}, "no_capacity", ""},
 		"its host":       {on("b"), []placement.Host{usual("a"), usual("b", half)}, "b", ""},
 		"its host has no such image": {on("b"), []placement.Host{

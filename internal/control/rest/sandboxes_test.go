@@ -177,7 +177,7 @@ func TestEveryKindOfFaultHasItsStatus(t *testing.T) {
 // what is shown. Fields that are kept back are listed with the reason.
 func TestEverySandboxFieldIsShown(t *testing.T) {
 	keptBack := map[string]string{
-		"Generation": "internal", "Server": "internal", "Spec": "shown field by field", "Env": "secret",
+		"Generation": "internal", "Server": "internal", "DiskRoomMB": "of placement", "Spec": "shown field by field", "Env": "secret",
 		"MinIsolation": "what it has is shown, not what was asked for",
 		"Limits":       "shown field by field", "Hygiene": "shown field by field", "Pools": "shown field by field",
 	}
@@ -205,7 +205,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 		ID: "hid", AgentVersion: "av", GuestVersion: "gv", Driver: "dr", DriverVersion: "dv", Acceleration: "tcg",
 		AccelerationReason: "why", Isolation: sandbox.IsolationProcess, MultiTenant: true, KernelRelease: "kr",
 		VCPUs: 5, MemoryMB: 55, DiskTotal: 555, DiskFree: 5555, Templates: []string{"tt"}, Draining: true, Reachable: true,
-		SeenAt: when, BootRetries: 4, DiskReserve: 777, Reflink: true,
+		SeenAt: when, BootRetries: 4, DiskReserve: 777, DiskRoomMB: 778, Reflink: true,
 		Pools:  []control.Pool{{Template: "pt", VCPUs: 11, MemoryMB: 12, DiskMB: 13, Target: 14, Ready: 15, Hits: 16, Misses: 17}},
 		Limits: sandbox.Limits{MaxVCPUs: 6, MinMemoryMB: 66, MaxMemoryMB: 666},
 	}

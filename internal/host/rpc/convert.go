@@ -3,6 +3,7 @@ package rpc
 import (
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
@@ -137,7 +138,7 @@ func fromInfo(i host.Info) *hostv1.GetHostResponse {
 		DiskBytesTotal: i.DiskTotal, DiskBytesFree: i.DiskFree,
 		MaxVcpus: uint32(i.Limits.MaxVCPUs), MaxMemoryMb: uint32(i.Limits.MaxMemoryMB), MinMemoryMb: uint32(i.Limits.MinMemoryMB),
 		Templates: i.Templates, Draining: i.Draining, BootRetries: i.BootRetries,
-		DiskReserveBytes: i.DiskReserve, Reflink: i.Reflink,
+		DiskReserveBytes: i.DiskReserve, DiskRoomMb: proto.Uint64(uint64(i.DiskRoomMB)), Reflink: i.Reflink,
 	}
 	for _, p := range i.Pools {
 		out.Pools = append(out.Pools, fromPool(p))

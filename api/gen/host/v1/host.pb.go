@@ -2471,7 +2471,9 @@ type GetHostResponse struct {
 	// Free disk below which new sandboxes and snapshots are refused.
 	DiskReserveBytes uint64 `protobuf:"varint,22,opt,name=disk_reserve_bytes,json=diskReserveBytes,proto3" json:"disk_reserve_bytes,omitempty"`
 	// Files of the data directory share blocks: forks cost no copy of the disk.
-	Reflink       bool `protobuf:"varint,23,opt,name=reflink,proto3" json:"reflink,omitempty"`
+	Reflink bool `protobuf:"varint,23,opt,name=reflink,proto3" json:"reflink,omitempty"`
+	// Disk that new sandboxes may still be promised, in MiB.
+	DiskRoomMb    *uint64 `protobuf:"varint,30,opt,name=disk_room_mb,json=diskRoomMb,proto3,oneof" json:"disk_room_mb,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2665,6 +2667,13 @@ func (x *GetHostResponse) GetReflink() bool {
 		return x.Reflink
 	}
 	return false
+}
+
+func (x *GetHostResponse) GetDiskRoomMb() uint64 {
+	if x != nil && x.DiskRoomMb != nil {
+		return *x.DiskRoomMb
+	}
+	return 0
 }
 
 type Pool struct {
@@ -3148,7 +3157,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\asandbox\x18\x02 \x01(\v2\x10.host.v1.SandboxH\x00R\asandbox\x1a\a\n" +
 	"\x05HelloB\a\n" +
 	"\x05event\"\x10\n" +
-	"\x0eGetHostRequest\"\xba\x06\n" +
+	"\x0eGetHostRequest\"\xf2\x06\n" +
 	"\x0fGetHostResponse\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12#\n" +
 	"\ragent_version\x18\x02 \x01(\tR\fagentVersion\x12#\n" +
@@ -3174,7 +3183,10 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\fboot_retries\x18\x14 \x01(\x04R\vbootRetries\x12#\n" +
 	"\x05pools\x18\x15 \x03(\v2\r.host.v1.PoolR\x05pools\x12,\n" +
 	"\x12disk_reserve_bytes\x18\x16 \x01(\x04R\x10diskReserveBytes\x12\x18\n" +
-	"\areflink\x18\x17 \x01(\bR\areflink\"\xc8\x01\n" +
+	"\areflink\x18\x17 \x01(\bR\areflink\x12%\n" +
+	"\fdisk_room_mb\x18\x1e \x01(\x04H\x00R\n" +
+	"diskRoomMb\x88\x01\x01B\x0f\n" +
+	"\r_disk_room_mb\"\xc8\x01\n" +
 	"\x04Pool\x12\x1a\n" +
 	"\btemplate\x18\x01 \x01(\tR\btemplate\x12\x14\n" +
 	"\x05vcpus\x18\x02 \x01(\rR\x05vcpus\x12\x1b\n" +
@@ -3392,6 +3404,7 @@ func file_host_v1_host_proto_init() {
 		(*WatchEventsResponse_Hello_)(nil),
 		(*WatchEventsResponse_Sandbox)(nil),
 	}
+	file_host_v1_host_proto_msgTypes[38].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
