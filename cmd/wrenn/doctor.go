@@ -79,6 +79,7 @@ func (p program) addDoctor() {
 	}
 	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.database, &cfg.host, &cfg.start}, func(ctx context.Context, _ []string) error {
 		checks := doctor.Run(ctx, p.doctorConfig(cfg))
+		checks = append(checks, keyCheck(cfg.data.layout().apiKey()))
 		if err := p.printChecks(checks); err != nil {
 			return err
 		}

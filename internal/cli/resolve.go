@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"iter"
+	"net/http"
 	"regexp"
 	"strings"
 
@@ -46,6 +47,9 @@ func (a *App) resolveSandbox(ctx context.Context, typed string) (string, error) 
 	}
 	if len(named.Sandboxes) > 0 {
 		return named.Sandboxes[0].ID, nil
+	}
+	if strings.Trim(typed, idLetters) != "" { // no id begins like that
+		return "", &client.Error{Status: http.StatusNotFound, Code: "sandbox_not_found", Message: "no sandbox that lives has the name " + typed}
 	}
 	return byBeginning(typed, "sandboxes", func(yield func(string, error) bool) {
 		for sb, err := range c.All(ctx, client.ListOptions{}) {
