@@ -96,6 +96,11 @@ func (d *Driver) argv(v version, cfg vmm.Config, restoring bool) []string {
 // the only large overhead of a VM; the default is a share of the host's memory.
 // A boot runs so much code once that a small cache would be emptied again and
 // again.
+//
+// split-wx, which maps that cache once to write and once to execute, works in the
+// jail but stays off: 7 % more CPU time for a boot and 28 % more for a command
+// were measured with it, and it takes nothing from an intruder that the jail's
+// list of system calls leaves to him.
 func (d *Driver) accelerator(v version, restoring bool) string {
 	switch {
 	case d.kvmByFd(v):
