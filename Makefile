@@ -73,6 +73,10 @@ test-kvm: ## run the driver suite under nested hardware virtualisation (slow)
 bench: build ## measure create, exec, pause, resume and transfers
 	@scripts/bench.sh
 
+.PHONY: clients
+clients: ## generate and compile clients of the API, and try it with schemathesis
+	@scripts/clients.sh
+
 .PHONY: check
 check: ## what a change must pass: generated code, format, linters, tests
 	@scripts/check.sh

@@ -42,5 +42,8 @@ case $status in
 *) say "govulncheck: NOT CHECKED. The vulnerability database could not be read from here (status $status)." ;;
 esac
 
+step "generated clients, schemathesis"
+scripts/clients.sh
+
 step "tests"
 scripts/test.sh

@@ -5,6 +5,7 @@ var hosts = []Entry{
 	{"archive_failed", s(502), "An archive of a template could not be written or read.", "See the host's log."},
 	{"bad_acceleration", nil, "The setting of the acceleration has no such value.", "Use `auto`, `kvm` or `tcg`."},
 	{"bad_cgroup_name", s(502), "A cgroup's name cannot be one.", "Report it."},
+	{"bad_network_limit", nil, "A limit of a sandbox's network is above what the firewall can count.", "Choose a lower one."},
 	{"bad_network_name", s(502), "A network's name cannot be one.", "Report it."},
 	{"bad_network_prefix", nil, "The agent's network range cannot be used.", "Choose a private IPv4 range that is large enough."},
 	{"bad_sandbox_id", s(502), "The id has not the form of one.", "Report it."},

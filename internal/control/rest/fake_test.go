@@ -214,6 +214,9 @@ func (f *fakeSandboxes) SetTemplate(_ context.Context, id sandbox.SnapshotID, na
 	if err != nil {
 		return control.Snapshot{}, err
 	}
+	if name != "" && !sandbox.ValidTemplateName(name) {
+		return control.Snapshot{}, fault.New(fault.Invalid, "invalid_template", "name is not one of a template")
+	}
 	snap.TemplateName = name
 	return *snap, nil
 }

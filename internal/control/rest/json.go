@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"strconv"
@@ -228,6 +229,9 @@ func decodeString(name string, raw json.RawMessage, dst *string) error {
 
 func decodeInt(name string, raw json.RawMessage, dst *int) error {
 	n, err := strconv.Atoi(string(raw))
+	if errors.Is(err, strconv.ErrSyntax) {
+		n, err = wholeNumber(string(raw))
+	}
 	if errors.Is(err, strconv.ErrRange) {
 		return fault.New(fault.Invalid, "invalid_type", "%s is out of range", name)
 	}
@@ -236,6 +240,22 @@ func decodeInt(name string, raw json.RawMessage, dst *int) error {
 	}
 	*dst = n
 	return nil
+}
+
+// wholeNumber returns a JSON number that is written as a fraction or with an
+// exponent and is an integer all the same, such as 1.0 or 3e2.
+func wholeNumber(text string) (int, error) {
+	const exact = 1 << 53
+	f, err := strconv.ParseFloat(text, 64)
+	switch {
+	case err != nil:
+		return 0, err
+	case f != math.Trunc(f):
+		return 0, strconv.ErrSyntax
+	case math.Abs(f) > exact:
+		return 0, strconv.ErrRange
+	}
+	return int(f), nil
 }
 
 func decodeBool(name string, raw json.RawMessage, dst *bool) error {

@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -46,7 +47,11 @@ func FuzzDecodeObject(f *testing.F) {
 		}
 		dec := json.NewDecoder(bytes.NewReader(body))
 		dec.DisallowUnknownFields()
-		if err := dec.Decode(&want); err != nil {
+		err = dec.Decode(&want)
+		if typ := (*json.UnmarshalTypeError)(nil); errors.As(err, &typ) && strings.HasPrefix(typ.Value, "number") {
+			return // an integer that is written with a fraction or an exponent, which encoding/json does not take
+		}
+		if err != nil {
 			t.Fatalf("%q was taken, encoding/json says %v", body, err)
 		}
 		g, _ := json.Marshal(got)

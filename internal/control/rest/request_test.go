@@ -67,6 +67,15 @@ func TestDocumentedParametersAreKnown(t *testing.T) {
 	}
 }
 
+// TestIntegersAsTheyAreWritten: JSON has one kind of number.
+func TestIntegersAsTheyAreWritten(t *testing.T) {
+	w := newWorld(t)
+	w.want(w.call("POST", "/v1/sandboxes", `{"vcpus":2.0,"memory_mb":1.024e3,"timeout_sec":0e0}`), http.StatusCreated)
+	if got := w.fake.rows[0].Spec; got.VCPUs != 2 || got.MemoryMB != 1024 || got.Timeout != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestPairsOfSurrogatesPass(t *testing.T) {
 	w := newWorld(t)
 	w.want(w.call("POST", "/v1/sandboxes", `{"metadata":{"a":"\ud83d\ude00 \\ud800 \\\ud83d\ude00","b\uD83D\uDE00":"\u0041"}}`), http.StatusCreated)
