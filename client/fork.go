@@ -18,6 +18,9 @@ type ForkRequest struct {
 	LifetimeSec *int              `json:"lifetime_sec,omitempty"`
 	OnTimeout   *string           `json:"on_timeout,omitempty"`
 	AutoResume  *bool             `json:"auto_resume,omitempty"`
+	// Force copies memory and disk of a guest that does not answer without its
+	// help. A copy whose guest does not answer either fails.
+	Force bool `json:"force,omitempty"`
 }
 
 // Forked is what came of a fork: at least one copy runs.

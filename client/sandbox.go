@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -59,9 +60,28 @@ type Sandbox struct {
 	// DiskFull: it stands still because its host's disk is full, and goes on by
 	// itself when there is space.
 	DiskFull bool `json:"disk_full"`
+	// Health is nil where it neither runs nor is paused, or is not known yet.
+	Health *GuestHealth `json:"health"`
 	// Hygiene is nil until it has run, and in lists.
 	Hygiene *Hygiene `json:"hygiene"`
 	Clocks  Clocks   `json:"clocks"`
+}
+
+// The states of a GuestHealth.
+const (
+	HealthOK           = "ok"
+	HealthUnresponsive = "unresponsive"
+)
+
+// GuestHealth says whether a sandbox's guest answers its host. One that does not has
+// not ended.
+type GuestHealth struct {
+	State string `json:"state"`
+	// Since is when the guest was first found not to answer; nil while it does.
+	Since *time.Time `json:"since"`
+	// Forced says that it was paused without the guest's help, and that the guest
+	// has not been renewed since.
+	Forced bool `json:"forced"`
 }
 
 // Hygiene is what was done, and measured, to make a machine that came from a
@@ -134,9 +154,16 @@ func (c *Client) Get(ctx context.Context, id string) (*Sandbox, error) {
 	return c.sandbox(ctx, http.MethodGet, id, "")
 }
 
-// Pause writes a running sandbox to disk and frees its memory and CPU.
+// Pause writes a running sandbox to disk and frees its memory and CPU. One whose
+// guest does not answer is left running, with the error code guest_unresponsive.
 func (c *Client) Pause(ctx context.Context, id string) (*Sandbox, error) {
 	return c.sandbox(ctx, http.MethodPost, id, "/pause")
+}
+
+// ForcePause is Pause, but keeps memory and disk of a guest that does not answer
+// without its help. See GuestHealth.Forced.
+func (c *Client) ForcePause(ctx context.Context, id string) (*Sandbox, error) {
+	return c.sandbox(ctx, http.MethodPost, id, "/pause", "force", "true")
 }
 
 // Resume brings a paused sandbox back with its processes running.
@@ -155,13 +182,19 @@ func (c *Client) Destroy(ctx context.Context, id string) error {
 	return err
 }
 
-func (c *Client) sandbox(ctx context.Context, method, id, rest string) (*Sandbox, error) {
+// sandbox calls what answers with a sandbox. params are names and values of the
+// query string.
+func (c *Client) sandbox(ctx context.Context, method, id, rest string, params ...string) (*Sandbox, error) {
 	path, err := sandboxPath(id, rest)
 	if err != nil {
 		return nil, err
 	}
+	query := url.Values{}
+	for i := 0; i+1 < len(params); i += 2 {
+		query.Set(params[i], params[i+1])
+	}
 	out := new(Sandbox)
-	if _, err := c.call(ctx, request{method: method, path: path}, nil, out); err != nil {
+	if _, err := c.call(ctx, request{method: method, path: path, query: query}, nil, out); err != nil {
 		return nil, err
 	}
 	return out, nil

@@ -48,6 +48,8 @@ type Snapshot struct {
 type SnapshotRequest struct {
 	Name     string            `json:"name,omitempty"`
 	Metadata map[string]string `json:"metadata,omitempty"`
+	// Force keeps memory and disk of a guest that does not answer without its help.
+	Force bool `json:"force,omitempty"`
 }
 
 // CreateSnapshot takes a snapshot of a running or paused sandbox and returns

@@ -13,6 +13,7 @@ func (a *App) forkCmd() *cobra.Command {
 	var clocks clockFlags
 	var env, meta pairsFlag
 	var count int
+	var force bool
 	env.lookup = a.io.LookupEnv
 	cmd := &cobra.Command{
 		Use:   "fork [flags] ID",
@@ -26,6 +27,7 @@ func (a *App) forkCmd() *cobra.Command {
 	flags.IntVar(&count, "count", 1, "how many copies, at most 100")
 	flags.VarP(&env, "env", "e", "added to the environment; NAME alone takes it from here")
 	flags.Var(&meta, "meta", "metadata, laid over the sandbox's own")
+	flags.BoolVar(&force, "force", false, forceUsage)
 	refuseTimeout(cmd)
 	clocks.add(cmd)
 	cmd.ValidArgsFunction = a.completeIDs(1, client.StatusRunning, client.StatusPaused)
@@ -43,7 +45,7 @@ func (a *App) forkCmd() *cobra.Command {
 		}
 		began := time.Now()
 		forked, err := a.Client().Fork(cmd.Context(), id, client.ForkRequest{
-			Count: count, Env: env.values, Metadata: meta.values,
+			Count: count, Force: force, Env: env.values, Metadata: meta.values,
 			TimeoutSec: set.TimeoutSec, LifetimeSec: set.LifetimeSec, OnTimeout: set.OnTimeout, AutoResume: set.AutoResume,
 		})
 		if err != nil {

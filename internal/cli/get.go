@@ -42,6 +42,7 @@ func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
 	lines = append(lines,
 		line{"template", sb.Template},
 		line{"size", fmt.Sprintf("%d CPUs, %s memory, %s disk", sb.VCPUs, showMemory(sb.MemoryMB), showMemory(sb.DiskMB))},
+		line{"guest", showHealth(sb.Health, now)},
 		line{"ends", showLimit(sb, now)})
 	if sb.DiskFull {
 		lines = append(lines, line{"disk full", "it stands still until the host has disk space again"})
@@ -67,6 +68,29 @@ func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
 		lines = append(lines, line{"metadata " + name, sb.Metadata[name]})
 	}
 	return a.printLines(lines)
+}
+
+// showHealth says what is wrong with a guest; "" where nothing is known to be.
+func showHealth(h *client.GuestHealth, now time.Time) string {
+	if h == nil || h.State == client.HealthOK && !h.Forced {
+		return ""
+	}
+	what := h.State
+	if h.Since != nil {
+		what += " since " + showWhen(h.Since, now)
+	}
+	if h.Forced {
+		what += "; paused by force, not renewed since"
+	}
+	return what
+}
+
+// showStatus is a sandbox's status, and that its guest does not answer.
+func showStatus(sb client.Sandbox) string {
+	if sb.Status == client.StatusRunning && sb.Health != nil && sb.Health.State != client.HealthOK {
+		return sb.Status + ", " + sb.Health.State
+	}
+	return sb.Status
 }
 
 // line is one line of what is shown of a sandbox. Without a value it is left

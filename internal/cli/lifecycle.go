@@ -11,11 +11,22 @@ import (
 )
 
 func (a *App) pauseCmd() *cobra.Command {
-	return a.eachCmd(&cobra.Command{
-		Use:   "pause ID...",
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "pause [flags] ID...",
 		Short: "Write running sandboxes to disk and free their memory",
-	}, "paused", a.sandboxID, func(ctx context.Context, id string) (any, error) { return a.Client().Pause(ctx, id) }, client.StatusRunning)
+	}
+	cmd.Flags().BoolVar(&force, "force", false, forceUsage)
+	return a.eachCmd(cmd, "paused", a.sandboxID, func(ctx context.Context, id string) (any, error) {
+		if force {
+			return a.Client().ForcePause(ctx, id)
+		}
+		return a.Client().Pause(ctx, id)
+	}, client.StatusRunning)
 }
+
+// forceUsage is the help of --force.
+const forceUsage = "keep memory and disk without the guest's help if it does not answer"
 
 func (a *App) resumeCmd() *cobra.Command {
 	return a.eachCmd(&cobra.Command{

@@ -32,6 +32,7 @@ func (a *App) snapshotCreateCmd() *cobra.Command {
 		Args:    args(1, 1, "the ID of a sandbox"),
 	}
 	cmd.Flags().StringVar(&req.Name, "name", "", "a name for people")
+	cmd.Flags().BoolVar(&req.Force, "force", false, forceUsage)
 	cmd.Flags().Var(&meta, "meta", "metadata of yours, kept with the snapshot")
 	cmd.ValidArgsFunction = a.completeIDs(1, client.StatusRunning, client.StatusPaused)
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -61,7 +62,7 @@ func (s *Service) RunActivity(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
-			if err := s.activity.flush(ctx); err != nil && ctx.Err() == nil {
+			if err := fault.Caught(func() error { return s.activity.flush(ctx) }); err != nil && ctx.Err() == nil {
 				s.log.Warn("last activity not written, will try again", "error", err)
 			}
 		case <-ctx.Done():

@@ -156,6 +156,7 @@ func (s *Service) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from
 // booted moves the row of a VM that runs. If the row has ended meanwhile the
 // VM is destroyed.
 func (s *Service) booted(ctx context.Context, host Host, row Sandbox, view View) (Sandbox, error) {
+	s.healths.note(view)
 	now, won, err := s.move(ctx, Move{
 		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Running, Facts: &view.Facts,
 	})
@@ -165,7 +166,7 @@ func (s *Service) booted(ctx context.Context, host Host, row Sandbox, view View)
 	case err != nil:
 		return Sandbox{}, err // the VM runs and the row is pending: the reconciler's
 	case won, !now.State.Ended() && now.State != sandbox.Stopping:
-		return now, nil // or the reconciler came first
+		return s.healths.over(now), nil // or the reconciler came first
 	}
 	return Sandbox{}, withCleanup(overtaken(now), host.Destroy(ctx, row.Ref(), sandbox.ReasonDestroyed))
 }

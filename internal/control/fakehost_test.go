@@ -208,6 +208,21 @@ func (h *fakeHost) CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandb
 	return out, err
 }
 
+func (h *fakeHost) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.SnapshotView, error) {
+	return h.CreateSnapshot(context.WithValue(ctx, forced{}, true), ref, id, kind)
+}
+
+// forced marks the context of commands that do not need the guest's help.
+type forced struct{}
+
+// silent is a hook for a guest that does not answer.
+func silent(ctx context.Context, _ sandbox.Ref) error {
+	if ctx.Value(forced{}) != nil {
+		return nil
+	}
+	return fault.New(fault.Unavailable, "guest_unresponsive", "the guest does not answer")
+}
+
 func (h *fakeHost) DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) error {
 	_, err := h.do(ctx, "unsnapshot", sandbox.Ref{}, func() (control.View, error) {
 		delete(h.snaps, id)
@@ -251,6 +266,10 @@ func (h *fakeHost) Pause(ctx context.Context, ref sandbox.Ref) (control.View, er
 		vm.State, vm.Facts.LifetimeEndsAt = control.ViewPaused, time.Time{}
 		return *vm, nil
 	})
+}
+
+func (h *fakeHost) ForcePause(ctx context.Context, ref sandbox.Ref) (control.View, error) {
+	return h.Pause(context.WithValue(ctx, forced{}, true), ref)
 }
 
 func (h *fakeHost) Resume(ctx context.Context, ref sandbox.Ref) (control.View, error) {

@@ -25,6 +25,8 @@ type Fork struct {
 	Metadata map[string]string
 	// Clocks are those that differ; its Extend must be nil.
 	Clocks ClockRequest
+	// Force is that of NewSnapshot. A child whose guest cannot be renewed fails.
+	Force bool
 }
 
 // Forked is what came of a fork.
@@ -90,7 +92,7 @@ func (s *Service) Fork(ctx context.Context, id sandbox.ID, f Fork) (out Forked, 
 	work, cancelWork := context.WithTimeout(ctx, s.cfg.ForkTimeout)
 	defer cancelWork()
 	defer s.dropSnapshot(ctx, host, snap.ID)
-	view, err := host.CreateSnapshot(work, parent.Ref(), snap.ID, KindFork)
+	view, err := takeBy(host, f.Force)(work, parent.Ref(), snap.ID, KindFork)
 	if err != nil {
 		return Forked{}, s.forkFailed(ctx, parent, host, rows, err)
 	}
@@ -150,7 +152,12 @@ func (s *Service) bootAll(ctx context.Context, rows []Sandbox, spec sandbox.Spec
 	started, errs := make([]Sandbox, len(rows)), make([]error, len(rows))
 	var wg sync.WaitGroup
 	for i, row := range rows {
-		wg.Go(func() { started[i], errs[i] = s.boot(ctx, row, spec, from) })
+		wg.Go(func() {
+			errs[i] = fault.Caught(func() (err error) {
+				started[i], err = s.boot(ctx, row, spec, from)
+				return err
+			})
+		})
 	}
 	wg.Wait()
 	var out Forked

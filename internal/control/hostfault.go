@@ -7,7 +7,7 @@ import (
 )
 
 // passedOn are the kinds of a host's answers that mean the same to its caller.
-var passedOn = []fault.Kind{fault.HostFailed, fault.Timeout, fault.NoCapacity, fault.Unsupported, fault.Canceled}
+var passedOn = []fault.Kind{fault.HostFailed, fault.Timeout, fault.NoCapacity, fault.Unsupported, fault.Canceled, fault.Unavailable}
 
 // hostFault turns the error of a lifecycle command into what the caller of the
 // API is told. A host speaks to the control plane, not to the user: that it

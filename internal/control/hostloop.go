@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
 // Bounds of the pause before a broken event stream is opened again.
@@ -63,7 +65,9 @@ func (l *hostLoop) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case view := <-l.views:
-			if !l.event(ctx, view) {
+			seen := false
+			l.s.guarded("an event of a host", func() error { seen = l.event(ctx, view); return nil })
+			if !seen {
 				timer.Reset(missedRetry)
 			}
 			continue
@@ -76,7 +80,11 @@ func (l *hostLoop) run(ctx context.Context) {
 
 // pass makes one pass and returns the time until the next.
 func (l *hostLoop) pass(ctx context.Context) time.Duration {
-	due, err := l.s.pass(ctx, l.id, l.open)
+	var due time.Duration
+	err := fault.Caught(func() (err error) {
+		due, err = l.s.pass(ctx, l.id, l.open)
+		return err
+	})
 	switch {
 	case ctx.Err() != nil:
 	case err != nil && !l.failing:
@@ -102,6 +110,7 @@ func (l *hostLoop) event(ctx context.Context, view View) bool {
 	if !ok {
 		return true
 	}
+	l.s.healths.note(view)
 	readCtx, cancel := context.WithTimeout(ctx, l.s.cfg.AskTimeout)
 	defer cancel()
 	p, err := l.s.lookUp(readCtx, l.id, &view)
@@ -132,14 +141,16 @@ func (l *hostLoop) watch(ctx context.Context) {
 	}
 	wait := minRewatch
 	for {
-		_ = host.Watch(ctx, func() {
-			wait = minRewatch
-			l.requestPass()
-		}, func(v View) {
-			select {
-			case l.views <- v:
-			case <-ctx.Done():
-			}
+		_ = fault.Caught(func() error {
+			return host.Watch(ctx, func() {
+				wait = minRewatch
+				l.requestPass()
+			}, func(v View) {
+				select {
+				case l.views <- v:
+				case <-ctx.Done():
+				}
+			})
 		})
 		// Why the stream broke does not matter; whether the host is there does,
 		// and the pass finds that out and says so.

@@ -18,9 +18,18 @@ type transition struct {
 
 // Pause implements Sandboxes.
 func (s *Service) Pause(ctx context.Context, id sandbox.ID) (Sandbox, error) {
+	return s.pauseBy(ctx, id, Host.Pause)
+}
+
+// ForcePause implements Sandboxes.
+func (s *Service) ForcePause(ctx context.Context, id sandbox.ID) (Sandbox, error) {
+	return s.pauseBy(ctx, id, Host.ForcePause)
+}
+
+func (s *Service) pauseBy(ctx context.Context, id sandbox.ID, command func(Host, context.Context, sandbox.Ref) (View, error)) (Sandbox, error) {
 	return s.transit(ctx, id, transition{
 		from: sandbox.Running, via: sandbox.Pausing, to: sandbox.Paused,
-		timeout: s.cfg.PauseTimeout, command: Host.Pause,
+		timeout: s.cfg.PauseTimeout, command: command,
 	})
 }
 
@@ -101,12 +110,13 @@ func (s *Service) transited(ctx context.Context, row Sandbox, view View, t trans
 	if t.to == sandbox.Running {
 		m.Facts = &view.Facts
 	}
+	s.healths.note(view)
 	now, won, err := s.move(ctx, m)
 	if err != nil {
 		return Sandbox{}, err
 	}
 	if won || now.State == t.to {
-		return now, nil // or the reconciler came first
+		return s.healths.over(now), nil // or the reconciler came first
 	}
 	return Sandbox{}, wrongState(now, t.from.Status())
 }

@@ -154,8 +154,11 @@ type Lifecycle interface {
 	// Destroy returns after the VM is gone and makes the host forget it.
 	// Unknown ids succeed.
 	Destroy(ctx context.Context, ref sandbox.Ref, reason sandbox.StopReason) error
-	// Pause returns when the snapshot is durable.
+	// Pause returns when the snapshot is durable. It is Unavailable
+	// guest_unresponsive where the guest does not answer.
 	Pause(ctx context.Context, ref sandbox.Ref) (View, error)
+	// ForcePause is Pause without the guest's help where that does not answer.
+	ForcePause(ctx context.Context, ref sandbox.Ref) (View, error)
 	// Resume takes the Ref of the new incarnation.
 	Resume(ctx context.Context, ref sandbox.Ref) (View, error)
 	// SetTimeouts changes the clocks of a VM in any state but stopped. A
@@ -168,6 +171,9 @@ type Keeper interface {
 	// CreateSnapshot returns once the snapshot can be used; a named one is
 	// durable then. The sandbox goes on as it was.
 	CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind SnapshotKind) (SnapshotView, error)
+	// ForceSnapshot is CreateSnapshot without the guest's help where that does
+	// not answer.
+	ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind SnapshotKind) (SnapshotView, error)
 	// DeleteSnapshot makes a snapshot unusable at once. Unknown ids succeed.
 	DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) error
 	// Snapshots returns all there are, also deleted ones that are in use.
@@ -212,6 +218,8 @@ type View struct {
 	Steps map[string]time.Duration
 	// Busy: the host has an operation on it under way or waiting.
 	Busy bool
+	// Health is zero unless it runs or is paused.
+	Health sandbox.Health
 }
 
 // ViewState is the state of a VM on its host. It is not a sandbox.State: a

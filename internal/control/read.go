@@ -13,12 +13,17 @@ import (
 
 // Get implements Sandboxes.
 func (s *Service) Get(ctx context.Context, id sandbox.ID) (Sandbox, error) {
-	return s.store.Get(ctx, id)
+	row, err := s.store.Get(ctx, id)
+	return s.healths.over(row), err
 }
 
 // List implements Sandboxes.
 func (s *Service) List(ctx context.Context, f Filter) ([]Sandbox, string, error) {
-	return s.store.List(ctx, f)
+	rows, next, err := s.store.List(ctx, f)
+	for i, row := range rows {
+		rows[i] = s.healths.over(row)
+	}
+	return rows, next, err
 }
 
 const (
@@ -53,7 +58,9 @@ func (s *Service) observeWhere(ctx context.Context, stale func(HostInfo) bool) (
 	for _, h := range s.fleet.Hosts() {
 		if stale(h) {
 			// That a host did not answer is in what the fleet then remembers.
-			wg.Go(func() { _, _ = s.observe(ctx, h.ID) })
+			wg.Go(func() {
+				s.guarded("asking a host", func() error { _, _ = s.observe(ctx, h.ID); return nil })
+			})
 		}
 	}
 	wg.Wait()

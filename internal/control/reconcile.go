@@ -17,9 +17,9 @@ import (
 func (s *Service) RunReconciler(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, h := range s.fleet.Hosts() {
-		wg.Go(func() { newHostLoop(s, h.ID).run(ctx) })
+		wg.Go(func() { newHostLoop(s, h.ID).run(ctx) }) // each round of which is guarded
 	}
-	wg.Go(func() { s.runRetention(ctx) })
+	wg.Go(func() { s.runRetention(ctx) }) // the same
 	wg.Wait()
 	return nil
 }
@@ -68,6 +68,7 @@ func (s *Service) pass(ctx context.Context, hostID string, open *openDisputes) (
 		return 0, err
 	}
 	s.noteViews(pairs)
+	s.healths.notePairs(pairs)
 	lasting := open.sandboxes.next(pairs, time.Now())
 	slots := make(chan struct{}, maxAtOnce)
 	var wg sync.WaitGroup
@@ -79,7 +80,7 @@ func (s *Service) pass(ctx context.Context, hostID string, open *openDisputes) (
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			s.mend(ctx, host, p, v)
+			s.guarded("settling a sandbox", func() error { s.mend(ctx, host, p, v); return nil })
 		})
 	}
 	wg.Wait()
@@ -259,7 +260,7 @@ func (s *Service) runRetention(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.ReconcileInterval)
 	defer tick.Stop()
 	for {
-		if err := s.deleteEnded(ctx); err != nil && ctx.Err() == nil {
+		if err := fault.Caught(func() error { return s.deleteEnded(ctx) }); err != nil && ctx.Err() == nil {
 			s.log.Warn("what has ended is not deleted, will try again", "error", err)
 		}
 		select {

@@ -15,7 +15,8 @@ import (
 // Service implements [API]. It is safe for concurrent use.
 //
 // Invariants: no state of a sandbox lives in it, only last-activity times that
-// have not been written yet, an estimate of what hosts carry, what is under way
+// have not been written yet, an estimate of what hosts carry, the health that
+// they last told, what is under way
 // here, and who waits for whom; every move of a row is a compare-and-set, so any
 // number of Services may share a database; it starts no goroutine outside Run.
 type Service struct {
@@ -32,6 +33,7 @@ type Service struct {
 	motions  *motions
 	underway *underway
 	wakes    *wakes
+	healths  *healths
 }
 
 var _ API = (*Service)(nil)
@@ -47,7 +49,7 @@ func New(cfg Config, store Store, fleet Fleet, log *slog.Logger) (*Service, erro
 	return &Service{
 		cfg: cfg, store: store, fleet: fleet, log: log, id: ServerID(1 + rand.Int64N(math.MaxInt64)),
 		activity: newActivity(store), loads: newLoads(store), motions: newMotions(),
-		underway: newUnderway(), wakes: newWakes(),
+		underway: newUnderway(), wakes: newWakes(), healths: newHealths(),
 	}, nil
 }
 
@@ -60,6 +62,14 @@ func (s *Service) Run(ctx context.Context) error {
 	wg.Go(func() { _ = s.RunActivity(ctx) })
 	wg.Wait()
 	return nil
+}
+
+// guarded calls do, which owns its errors. A panic in it is logged and ends do
+// alone: what it left undone the next pass of the reconciler finds.
+func (s *Service) guarded(what string, do func() error) {
+	if err := fault.Caught(do); err != nil {
+		s.log.Error(what+" failed", "error", err)
+	}
 }
 
 // detached returns a context for an operation that moves a sandbox. It goes on

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -28,7 +29,7 @@ func (s *Service) snapshotPass(ctx context.Context, host Host, hostID string, op
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if err := s.applySnapshot(ctx, host, p, act); err != nil {
+			if err := fault.Caught(func() error { return s.applySnapshot(ctx, host, p, act) }); err != nil {
 				s.log.Warn("disagreement about a snapshot not settled, will try again", "snapshot", p.id(), "error", err)
 			}
 		})

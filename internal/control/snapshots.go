@@ -52,7 +52,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnapsh
 	}
 	hostCtx, cancelHost := context.WithTimeout(ctx, s.cfg.PauseTimeout)
 	defer cancelHost()
-	view, err := host.CreateSnapshot(hostCtx, of.Ref(), row.ID, KindNamed)
+	view, err := takeBy(host, n.Force)(hostCtx, of.Ref(), row.ID, KindNamed)
 	switch {
 	case err == nil:
 		return s.snapshotMade(ctx, row, view)
@@ -62,6 +62,14 @@ func (s *Service) CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnapsh
 	default:
 		return Snapshot{}, withCleanup(s.stillFailed(ctx, of, host, err), s.store.RemoveSnapshot(ctx, row.ID))
 	}
+}
+
+// takeBy returns the way in which host is to take a snapshot.
+func takeBy(host Host, force bool) func(context.Context, sandbox.Ref, sandbox.SnapshotID, SnapshotKind) (SnapshotView, error) {
+	if force {
+		return host.ForceSnapshot
+	}
+	return host.CreateSnapshot
 }
 
 // snapshotMade moves the row of a snapshot that the host has. The reconciler

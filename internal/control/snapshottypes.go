@@ -146,6 +146,9 @@ type SnapshotUpkeep interface {
 type NewSnapshot struct {
 	Name     string
 	Metadata map[string]string
+	// Force keeps memory and disk of a guest that does not answer without its
+	// help, instead of failing with Unavailable guest_unresponsive.
+	Force bool
 }
 
 // Snapshots is what the API can do with named snapshots.

@@ -57,6 +57,9 @@ type Sandbox struct {
 	// Server is the server process that wrote the row or moved it last; zero is
 	// unknown.
 	Server ServerID
+	// Health is what its host last said. It is not stored: zero where this
+	// server has not heard of it yet, and where it neither runs nor is paused.
+	Health sandbox.Health
 }
 
 // ServerID identifies one run of one control plane process. It is positive.
@@ -172,7 +175,12 @@ type Sandboxes interface {
 	List(ctx context.Context, f Filter) ([]Sandbox, string, error)
 	// Destroy returns when the VM is gone. Destroying an ended sandbox succeeds.
 	Destroy(ctx context.Context, id sandbox.ID) error
+	// Pause is Unavailable guest_unresponsive where the guest does not answer;
+	// then nothing has changed.
 	Pause(ctx context.Context, id sandbox.ID) (Sandbox, error)
+	// ForcePause is Pause, but keeps memory and disk of a guest that does not
+	// answer without its help.
+	ForcePause(ctx context.Context, id sandbox.ID) (Sandbox, error)
 	Resume(ctx context.Context, id sandbox.ID) (Sandbox, error)
 	// Exec runs a command to its end. Cancelling ctx kills it. It, WriteFile
 	// and ReadFile resume a paused sandbox first if its spec says AutoResume.

@@ -16,6 +16,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
 // DefaultStopTimeout is how long a component may take to stop when it does not
@@ -112,7 +114,8 @@ func (g *group) launch(ctx context.Context, c Component) *running {
 	r := &running{Component: c, cancel: cancel, ready: make(chan struct{}), done: make(chan struct{})}
 	g.started = append(g.started, r)
 	go func() {
-		r.err = c.Run(own, sync.OnceFunc(func() { close(r.ready) }))
+		// A component that panics has failed, and the others end in order.
+		r.err = fault.Caught(func() error { return c.Run(own, sync.OnceFunc(func() { close(r.ready) })) })
 		close(r.done)
 		g.ended <- r
 	}()

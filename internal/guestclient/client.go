@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -39,6 +40,12 @@ type Client struct {
 	// life ends with Close.
 	life context.Context
 	end  context.CancelFunc
+	// stall is the longest time that a transfer may wait for the guest to move
+	// the next bytes.
+	stall time.Duration
+	born  time.Time
+	// heard is when the guest last sent anything, in nanoseconds after born.
+	heard atomic.Int64
 
 	mu    sync.Mutex // protects the following
 	token string
@@ -51,10 +58,21 @@ func New(dial Dialer) *Client {
 	if dial == nil {
 		panic("guestclient: nil Dialer")
 	}
-	c := &Client{dial: dial, conns: make(map[*conn]struct{})}
+	c := &Client{dial: dial, stall: stallLimit, born: time.Now(), conns: make(map[*conn]struct{})}
 	c.life, c.end = context.WithCancel(context.Background())
 	return c
 }
+
+// stallLimit is the default of SetStallLimit.
+const stallLimit = time.Minute
+
+// SetStallLimit bounds how long a transfer waits for the guest to move the next
+// bytes. It must be called before the client is used.
+func (c *Client) SetStallLimit(limit time.Duration) { c.stall = limit }
+
+// LastHeard returns when the guest last sent anything; before that, when the
+// client was made.
+func (c *Client) LastHeard() time.Time { return c.born.Add(time.Duration(c.heard.Load())) }
 
 // SetToken makes every later call carry token.
 func (c *Client) SetToken(token string) {
@@ -77,8 +95,21 @@ func (c *Client) Close() {
 
 // WaitReady returns once a guest that boots answers that it can be configured,
 // or when ctx ends.
-func (c *Client) WaitReady(ctx context.Context) error {
-	x, err := c.reach(ctx, bootPatience)
+func (c *Client) WaitReady(ctx context.Context) error { return c.answers(ctx, bootPatience) }
+
+// Ping returns nil once a guest that has run before gives a sign of life. It
+// tries until ctx ends, and then fails with Timeout guest_unresponsive. It needs
+// no token and says nothing about the guest's state.
+func (c *Client) Ping(ctx context.Context) error {
+	err := c.answers(ctx, wakePatience)
+	if err != nil && ctx.Err() != nil {
+		return fault.Wrap(err, fault.Timeout, ReasonUnresponsive, "the sandbox does not answer")
+	}
+	return err
+}
+
+func (c *Client) answers(ctx context.Context, patience time.Duration) error {
+	x, err := c.reach(ctx, patience)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,9 @@ package guestclient
 
 import (
 	"context"
+	"errors"
 	"net"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -16,9 +18,34 @@ import (
 // conn is a connection of the lean channel.
 type conn struct {
 	net.Conn
+	client    *Client
 	reader    *guestwire.Reader
 	out       []byte // reused for every call
 	idleSince time.Time
+	// limited is the exchange whose reads may each take the client's stall
+	// limit; nil while reads only end with their exchange.
+	limited *exchange
+}
+
+// Read implements net.Conn. It records that the guest was heard.
+func (c *conn) Read(p []byte) (int, error) {
+	x := c.limited
+	if x != nil {
+		_ = c.SetReadDeadline(time.Now().Add(c.client.stall))
+		if x.ctx.Err() != nil {
+			// The end of ctx sets a deadline in the past, which this one has
+			// replaced or is about to be replaced by.
+			_ = c.SetReadDeadline(time.Unix(1, 0))
+		}
+	}
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.client.heard.Store(int64(time.Since(c.client.born)))
+	}
+	if x != nil && x.ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, errStalled
+	}
+	return n, err
 }
 
 const (
@@ -105,7 +132,8 @@ func (c *Client) connect(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	made := &conn{Conn: dialled, reader: guestwire.NewReader(dialled)}
+	made := &conn{Conn: dialled, client: c}
+	made.reader = guestwire.NewReader(made)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conns == nil {

@@ -42,11 +42,25 @@ func (x *exchange) finish(whole bool) {
 	if !x.over.CompareAndSwap(false, true) {
 		return
 	}
-	if x.stop() && whole && !x.conn.reader.Pending() {
+	if x.stop() && whole && !x.conn.reader.Pending() && x.unlimit() {
 		x.client.keep(x.conn)
 	} else {
 		x.client.discard(x.conn)
 	}
+}
+
+// limit makes each read of the exchange fail with errStalled after the client's
+// stall limit.
+func (x *exchange) limit() { x.conn.limited = x }
+
+// unlimit ends what limit began, for a connection on which nothing reads. It
+// reports whether the connection can be used on.
+func (x *exchange) unlimit() bool {
+	if x.conn.limited == nil {
+		return true
+	}
+	x.conn.limited = nil
+	return x.conn.SetReadDeadline(time.Time{}) == nil
 }
 
 // hangUpPatience bounds hangUp.

@@ -21,6 +21,9 @@ const (
 	ReasonCommandNotFound = "command_not_found"
 	ReasonInvalidCwd      = "invalid_cwd"
 	ReasonUnknownUser     = "unknown_user"
+	// ReasonUnresponsive is for a guest that does not answer. What it was asked
+	// to do it may have done, or may still do.
+	ReasonUnresponsive = "guest_unresponsive"
 )
 
 const (
@@ -53,7 +56,6 @@ var kindsByReason = map[string]fault.Kind{
 	ReasonFileNotFound:    fault.NotFound,
 	ReasonIsDirectory:     fault.Invalid,
 	ReasonDiskFull:        fault.TooLarge,
-	ReasonExecTimeout:     fault.Timeout,
 	ReasonCommandNotFound: fault.Invalid,
 	ReasonInvalidCwd:      fault.Invalid,
 	ReasonUnknownUser:     fault.Invalid,
@@ -109,6 +111,11 @@ const reasonUnauthenticated = "unauthenticated"
 
 // errDisorder is for frames that are not what the protocol allows.
 var errDisorder = fault.New(fault.HostFailed, "guest_failed", "the sandbox answered with something that is not its protocol")
+
+// errStalled is for a transfer of which the guest has moved nothing for the
+// stall limit.
+var errStalled = fault.New(fault.Timeout, ReasonUnresponsive,
+	"the sandbox stopped moving the file's bytes; it is not known how much of it took effect")
 
 // broken classifies what broke a call under ctx: Close, the caller, or the
 // guest.

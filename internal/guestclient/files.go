@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"path"
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
@@ -30,25 +31,34 @@ type File struct {
 
 // WriteFile replaces one file with the content of r and returns how much that
 // was. The guest replaces it whole or not at all; r is not read after the
-// return. An error of r comes back as it is.
+// return. An error of r comes back as it is. A guest that takes nothing for the
+// client's stall limit ends it with Timeout guest_unresponsive; then it is not
+// known whether the file was replaced.
 func (c *Client) WriteFile(ctx context.Context, w WriteFile, r io.Reader) (int64, error) {
 	x, err := c.open(ctx)
 	if err != nil {
 		return 0, err
 	}
 	// The guest refuses a bad path before the content is sent.
+	x.limit()
 	if err := x.roundTrip(guestwire.WriteFile, &guestv1.WriteFileCall{Path: w.Path, User: w.User, Mode: w.Mode}, nil); err != nil {
 		return 0, err
+	}
+	if !x.unlimit() { // the next answer comes when all has been sent
+		return 0, x.fail(net.ErrClosed)
 	}
 	return x.send(r)
 }
 
-// ReadFile opens one file of the guest.
+// ReadFile opens one file of the guest. A guest that sends nothing for the
+// client's stall limit ends the call, or a later Read, with Timeout
+// guest_unresponsive.
 func (c *Client) ReadFile(ctx context.Context, name, user string) (File, error) {
 	x, err := c.open(ctx)
 	if err != nil {
 		return File{}, err
 	}
+	x.limit()
 	info := &guestv1.FileInfo{}
 	if err := x.roundTrip(guestwire.ReadFile, &guestv1.ReadFileCall{Path: name, User: user}, info); err != nil {
 		return File{}, err

@@ -23,6 +23,20 @@ import (
 // bytes and then falls silent.
 func hostile(t *testing.T, bytes []byte) *guestclient.Client {
 	t.Helper()
+	return answering(t, bytes, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+}
+
+// deaf is hostile for a guest that reads nothing after the call.
+func deaf(t *testing.T, bytes []byte) *guestclient.Client {
+	t.Helper()
+	done := make(chan struct{})
+	c := answering(t, bytes, func(net.Conn) { <-done })
+	t.Cleanup(func() { close(done) }) // before that of answering
+	return c
+}
+
+func answering(t *testing.T, bytes []byte, then func(net.Conn)) *guestclient.Client {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +52,7 @@ func hostile(t *testing.T, bytes []byte) *guestclient.Client {
 				defer conn.Close()
 				if _, err := conn.Read(make([]byte, 4096)); err == nil {
 					_, _ = conn.Write(bytes)
-					_, _ = io.Copy(io.Discard, conn)
+					then(conn)
 				}
 			})
 		}

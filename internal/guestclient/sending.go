@@ -3,12 +3,16 @@ package guestclient
 import (
 	"errors"
 	"io"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
@@ -24,7 +28,8 @@ var transferBuffers = sync.Pool{New: func() any { return new([bufferBytes]byte) 
 type sending struct {
 	x        *exchange
 	answered chan struct{}
-	verdict  error // valid once answered is closed
+	over     atomic.Bool // the guest has answered: writes are to fail
+	verdict  error       // valid once answered is closed
 }
 
 // send sends all that r yields and returns how much that was, once the guest
@@ -34,7 +39,8 @@ func (x *exchange) send(r io.Reader) (int64, error) {
 	s := &sending{x: x, answered: make(chan struct{})}
 	go func() {
 		defer close(s.answered)
-		s.verdict = s.judge(x.conn.reader.Frame(maxMessageBytes))
+		s.verdict = fault.Caught(func() error { return s.judge(x.conn.reader.Frame(maxMessageBytes)) })
+		s.over.Store(true)
 		// A write that waits for the guest to read waits in vain.
 		_ = x.conn.SetWriteDeadline(time.Unix(1, 0))
 	}()
@@ -89,17 +95,27 @@ func (s *sending) copy(r io.Reader) (n int64, err error) {
 	}
 }
 
-// write sends b. Where that fails, the guest's own reason is worth more.
+// write sends b, for which it has the client's stall limit. Where that fails,
+// the guest's own reason is worth more.
 func (s *sending) write(b []byte) error {
+	_ = s.x.conn.SetWriteDeadline(time.Now().Add(s.x.client.stall))
+	if s.over.Load() || s.x.ctx.Err() != nil {
+		// Both set a deadline in the past, which this one may have replaced.
+		_ = s.x.conn.SetWriteDeadline(time.Unix(1, 0))
+	}
 	_, err := s.x.conn.Write(b)
 	if err == nil {
 		return nil
 	}
+	stalled := !s.over.Load() && s.x.ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded)
 	if s.x.ctx.Err() == nil {
 		_ = s.x.conn.SetReadDeadline(time.Now().Add(refusalPatience))
 	}
 	<-s.answered
-	if s.verdict != nil {
+	switch {
+	case stalled && (s.verdict == nil || fault.ReasonOf(s.verdict) == faultrpc.ReasonUnreachable):
+		return errStalled
+	case s.verdict != nil:
 		return s.verdict
 	}
 	return s.x.client.broken(s.x.ctx, errDisorder)

@@ -31,24 +31,30 @@ type StartOptions struct {
 // Stream is the output of one command. It is for one goroutine; Close may be
 // called from any.
 type Stream struct {
-	cancel context.CancelCauseFunc
-	timer  *time.Timer // nil without a timeout
-	x      *exchange
-	ended  bool
+	cancel  context.CancelCauseFunc
+	timer   *time.Timer // nil without a timeout
+	begun   time.Time
+	timeout time.Duration // zero is none
+	x       *exchange
+	ended   bool
 }
 
-var errExecTimeout = fault.New(fault.Timeout, ReasonExecTimeout, "the command ran longer than its timeout and was killed")
+// errNoEnd is for a command whose end the guest has not told long after its
+// timeout.
+var errNoEnd = fault.New(fault.Timeout, ReasonUnresponsive,
+	"the sandbox did not say how the command ended, although its timeout has passed; it may still run")
 
 // Start runs a command. When ctx ends, so does the stream, but not the
 // command: see Kill. What the guest refuses comes from the first Receive.
 func (c *Client) Start(ctx context.Context, req *process.StartRequest, opt StartOptions) (*Stream, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &Stream{cancel: cancel}
+	s := &Stream{cancel: cancel, begun: time.Now()}
 	call := &guestv1.ExecCall{Start: req, User: opt.User}
 	if opt.Timeout > 0 {
 		timeout := min(opt.Timeout, maxTimeout)
 		call.TimeoutMs = uint64(max(timeout.Milliseconds(), 1))
-		s.timer = time.AfterFunc(timeout+timeoutGrace, func() { cancel(errExecTimeout) })
+		s.timeout = timeout
+		s.timer = time.AfterFunc(timeout+timeoutGrace, func() { cancel(errNoEnd) })
 	}
 	var err error
 	if s.x, err = c.open(ctx); err == nil {
@@ -71,7 +77,7 @@ func (s *Stream) Receive() (*process.ProcessEvent, error) {
 		case err != nil:
 			return nil, s.x.fail(err)
 		case t == guestwire.Failure:
-			return nil, s.x.failure(payload)
+			return nil, s.failure(payload)
 		case t != guestwire.Event:
 			return nil, s.x.fail(errDisorder)
 		}
@@ -89,6 +95,25 @@ func (s *Stream) Receive() (*process.ProcessEvent, error) {
 		}
 	}
 	return nil, io.EOF
+}
+
+// clockTolerance is by what part of a timeout a guest's clock may run faster
+// than the host's.
+const clockTolerance = 20
+
+// failure ends the stream with what the guest says went wrong. That a command
+// outlived its timeout is only taken from a guest when the host's own clock
+// agrees.
+func (s *Stream) failure(payload []byte) error {
+	m := &guestv1.Failure{}
+	if len(payload) > maxErrorBytes || proto.Unmarshal(payload, m) != nil || m.GetReason() != ReasonExecTimeout {
+		return s.x.failure(payload)
+	}
+	s.x.finish(true)
+	if s.timeout == 0 || time.Since(s.begun) < s.timeout-s.timeout/clockTolerance {
+		return fault.New(fault.HostFailed, "guest_failed", "the sandbox says that the command outlived its timeout, which has not passed yet")
+	}
+	return fault.New(fault.Timeout, ReasonExecTimeout, "the command ran longer than its timeout of %s and was killed", s.timeout)
 }
 
 // Close ends the stream. The command goes on. It is idempotent.

@@ -33,13 +33,14 @@ func TestAgentChild(t *testing.T) {
 	filled := make(chan struct{}, 8)
 	cfg := host.Config{
 		Dir: dir, DiskReserveBytes: 1, TemplateDir: templates, Nameservers: []string{"192.0.2.53"},
-		OnStep: func(s string) {
+		OnStep: func(s string) error {
 			if armed && s == step {
 				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			}
 			if s == host.StepPoolReady {
 				filled <- struct{}{}
 			}
+			return nil
 		},
 	}
 	if op == "pool" || op == "assign" {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -72,7 +73,11 @@ func (m *Manager) underOldBuild(dir snapshotDir) bool {
 // collectSoon collects garbage in the background.
 func (m *Manager) collectSoon() {
 	m.running.Go(func() {
-		if _, err := m.CollectGarbage(m.life, false); err != nil && m.life.Err() == nil {
+		err := fault.Caught(func() error {
+			_, err := m.CollectGarbage(m.life, false)
+			return err
+		})
+		if err != nil && m.life.Err() == nil {
 			m.log.Warn("could not remove everything that an old build of the VMM was kept for", "error", err)
 		}
 	})

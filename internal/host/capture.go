@@ -5,22 +5,42 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"time"
 
-	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/host/memory"
 )
 
-// sealGuest has the guest forget its secrets and stand still, so that what is
-// captured of it next can start again as somebody else.
-func (m *machine) sealGuest(ctx context.Context) error { return m.sealWith(ctx, m.guest.Quiesce) }
+// freezeGrace is how much longer than GuestTimeout a guest may take to freeze
+// its processes, which it gives up by itself after 10 s.
+const freezeGrace = 10 * time.Second
 
-func (m *machine) sealWith(ctx context.Context, quiesce func(context.Context) (*guestv1.QuiesceResponse, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
+// sealIf has a guest that helps forget its secrets and stand still, so that what
+// is captured of it next can start again as somebody else.
+func (m *machine) sealIf(ctx context.Context, helps bool) error {
+	if !helps {
+		return errSilent(nil)
+	}
+	return m.freezeWith(ctx, func(ctx context.Context) error {
+		_, err := m.guest.Quiesce(ctx)
+		return err
+	})
+}
+
+// freezeWith calls freeze, which has the guest stand still. A guest that has
+// answered just before and does not now is Unavailable guest_unresponsive.
+func (m *machine) freezeWith(ctx context.Context, freeze func(context.Context) error) error {
+	limit, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout+freezeGrace)
 	defer cancel()
-	ctx, stop := m.untilExit(ctx)
+	limit, stop := m.untilExit(limit)
 	defer stop()
-	_, err := quiesce(ctx)
-	return causeOr(ctx, err)
+	err := freeze(limit)
+	switch {
+	case err == nil || ctx.Err() != nil || m.vmEnded():
+		return causeOr(limit, err)
+	case limit.Err() != nil:
+		return errSilent(err)
+	}
+	return err
 }
 
 // saveState writes the device state of the stopped VM to snap.

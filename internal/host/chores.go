@@ -5,6 +5,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
 // Waits between two attempts at the chores.
@@ -61,7 +63,7 @@ func (c *chores) round(m *Manager) (done bool) {
 	c.waiting = make(map[string]func(context.Context) error)
 	c.mu.Unlock()
 	for name, do := range waiting {
-		err := do(m.life)
+		err := fault.Caught(func() error { return do(m.life) })
 		if err == nil {
 			m.log.Info("a clean-up that had failed is done", "chore", name)
 			delete(waiting, name)

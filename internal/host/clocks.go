@@ -94,7 +94,7 @@ func (m *machine) halfFreed() bool { return m.rec.Op == opDestroy && m.rec.State
 // to be tried again. It is nil, which never fires, when there is neither.
 func (m *machine) alarm() (<-chan time.Time, func()) {
 	wait := teardownRetry
-	if !m.halfFreed() {
+	if !m.halfFreed() && !m.hasLeftover() {
 		at, ok := m.expiry()
 		if !ok || m.rec.State != sandbox.Running || m.vm == nil {
 			return nil, func() {}
@@ -111,6 +111,14 @@ func (m *machine) wake(ctx context.Context) {
 		m.finish(ctx, m.rec.StopReason, m.rec.StopDetail)
 		return
 	}
+	if m.hasLeftover() {
+		if err := m.freeLeftover(ctx); err != nil {
+			m.log.ErrorContext(ctx, "could not free a paused VM", "error", err, "retry", teardownRetry)
+		} else if err := m.save(false); err != nil {
+			m.log.ErrorContext(ctx, "could not write the journal", "error", err)
+		}
+		return
+	}
 	at, ok := m.expiry()
 	if !ok || time.Now().Before(at) {
 		return
@@ -120,7 +128,8 @@ func (m *machine) wake(ctx context.Context) {
 		m.finish(ctx, sandbox.ReasonExpired, "")
 		return
 	}
-	if err := m.pause(ctx); err != nil {
+	// A guest that hangs is kept as it is: the clock's promise is to free the host.
+	if err := m.pause(ctx, true); err != nil {
 		m.log.ErrorContext(ctx, "could not pause a sandbox that timed out; it goes on for now", "error", err, "retry", expiryRetry)
 		m.notBefore = time.Now().Add(expiryRetry)
 	}

@@ -59,9 +59,15 @@ type Config struct {
 	// namespace have different numbers, and so their VMs different users. 0 is
 	// DefaultUIDBase. Negative runs VM processes as root.
 	UIDBase int
+	// GuestTimeout is how long a guest may take to answer before it counts as
+	// unresponsive; 0 is 10 s.
+	GuestTimeout time.Duration
+	// ProbeInterval is how long an idle guest may be silent before it is asked
+	// for a sign of life; 0 is 30 s.
+	ProbeInterval time.Duration
 	// OnStep, when set, is called before each step of an operation, after the
-	// step has been journalled.
-	OnStep func(step string)
+	// step has been journalled. The step fails with its error.
+	OnStep func(step string) error
 }
 
 // Deps are the parts that the manager puts to work. All are required.
@@ -94,6 +100,8 @@ const DefaultDiskOvercommit = 4
 func (c Config) withDefaults() Config {
 	setDefault(&c.BootTimeout, 45*time.Second)
 	setDefault(&c.PauseGrace, 500*time.Millisecond)
+	setDefault(&c.GuestTimeout, 10*time.Second)
+	setDefault(&c.ProbeInterval, 30*time.Second)
 	setDefault(&c.MemoryReserveMB, 1024)
 	setDefault(&c.DiskReserveBytes, DefaultDiskReserveBytes)
 	setDefault(&c.UIDBase, DefaultUIDBase)

@@ -20,7 +20,7 @@ func (m *machine) create(life context.Context) {
 	defer done()
 	m.begin(opCreate)
 	m.rec.CreatedAt = time.Now()
-	err := m.start(ctx)
+	err := fault.Caught(func() error { return m.start(ctx) })
 	if err == nil {
 		m.publish(sandbox.Running)
 		return
@@ -65,6 +65,8 @@ type origin struct {
 	image  string // path of the read-only root
 	// token is what the guest answers to if it was not sealed.
 	token string
+	// forced: the snapshot was taken without the guest's help.
+	forced bool
 }
 
 // fromTemplate is the template snapshot of the machine's kind.
@@ -77,7 +79,7 @@ func (m *machine) fromTemplate(ctx context.Context) (origin, error) {
 func (m *machine) fromSnapshot(context.Context) (origin, error) {
 	dir := m.mgr.layout.snapshot(m.rec.SnapshotID)
 	mf, err := m.mgr.checkBase(dir, m.rec.Spec)
-	return origin{dir: dir, digest: mf.TemplateDigest, image: mf.RootImage, token: mf.Token}, err
+	return origin{dir: dir, digest: mf.TemplateDigest, image: mf.RootImage, token: mf.Token, forced: mf.Forced}, err
 }
 
 // grow makes the machine from what find returns, step by step.
@@ -93,6 +95,7 @@ func (m *machine) grow(ctx context.Context, find func(context.Context) (origin, 
 				return err
 			}
 			m.rec.TemplateDigest, m.rec.RootImage, m.wakeToken = from.digest, from.image, from.token
+			m.fromForced = from.forced
 			return m.holdBase(from.dir)
 		}},
 	} {
@@ -164,9 +167,41 @@ func (m *machine) cloneOnce(ctx context.Context) error {
 	}
 	return m.step(ctx, StepCreateConfigure, func(ctx context.Context) error {
 		m.guest.SetToken(m.wakeToken)
+		if m.fromForced {
+			if err := m.holdCopy(ctx); err != nil {
+				return err
+			}
+		}
 		return m.configure(ctx, renewal{identity: true, token: randomToken()})
 	})
 }
+
+// holdCopy freezes the user processes of a copy whose original was not frozen,
+// so that no more of their code runs before it is renewed. A copy whose guest
+// does not answer is not handed out.
+func (m *machine) holdCopy(ctx context.Context) error {
+	limit, cancel := context.WithTimeout(ctx, copyFactor*m.mgr.cfg.GuestTimeout)
+	defer cancel()
+	err := m.guest.Ping(limit)
+	if err == nil {
+		err = m.guest.Hold(limit)
+	}
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return causeOr(ctx, err)
+	case fault.ReasonOf(err) == reasonGuestFailed:
+		return nil // it had sealed itself unheard, and so stands still
+	}
+	return fault.Wrap(err, fault.Unavailable, reasonUnresponsive,
+		"the snapshot was taken without its guest's help, and the copy's guest does not answer; a copy that cannot be renewed is not handed out")
+}
+
+const (
+	// copyFactor is how many times GuestTimeout the guest of a copy has to answer.
+	copyFactor = 2
+	// reasonGuestFailed is the reason of a guest that refuses a call.
+	reasonGuestFailed = "guest_failed"
+)
 
 // restoreBase starts a VM from the machine's base, stopped.
 func (m *machine) restoreBase(ctx context.Context) (err error) {
@@ -210,7 +245,7 @@ const startAttempts = 2
 func (m *machine) startGuest(ctx context.Context, once func(context.Context) error) error {
 	for attempt := 1; ; attempt++ {
 		err := m.withinBootTimeout(ctx, once)
-		if err == nil || attempt == startAttempts || ctx.Err() != nil {
+		if err == nil || attempt == startAttempts || ctx.Err() != nil || fault.ReasonOf(err) == reasonUnresponsive {
 			return err
 		}
 		m.mgr.bootRetries.Add(1)

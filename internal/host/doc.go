@@ -28,6 +28,20 @@
 //
 // VMs do not end with the agent: Close leaves them running, but for warm clones.
 //
+// # What ends a machine
+//
+// Only Destroy, a clock, and the end of its VM process. A machine whose VM is
+// gone is told to be stopped at once, whatever could not be freed yet, and
+// accepts nothing but destroy. A panic in an operation, or in one of its steps,
+// ends the operation with an error; the machine goes back to what it last was.
+//
+// A guest that does not answer ends nothing: its machine runs on and says so in
+// its Health. Pause and snapshot need the guest's help, and fail with
+// guest_unresponsive in seconds, unless they are forced. Commands and transfers
+// under way are cut with an unknown outcome after six times GuestTimeout. A
+// guest that may be sealed, or may still be what a snapshot holds, is renewed as
+// soon as it answers; nothing is let into it before.
+//
 // # What machines are made from
 //
 //	image + kernel ── cold boot ──► template snapshot ──┬─ restore ──► machine

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/api/gen/process"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -42,13 +43,14 @@ const killTimeout = 5 * time.Second
 
 // Exec runs a command and hands its events to send, in order, until the
 // command has ended. A caller that goes away (ctx, or an error of send) kills
-// the command; a pause or the sandbox's end cuts the call and leaves it.
+// the command; a pause, the sandbox's end or a guest that stops answering
+// (Timeout guest_unresponsive) cuts the call and leaves it.
 func (m *Manager) Exec(ctx context.Context, ref sandbox.Ref, e Exec, send func(*process.ProcessEvent) error) error {
 	mc, err := m.find(ref.ID)
 	if err != nil {
 		return err
 	}
-	l, err := mc.acquire(ctx, ref)
+	l, err := mc.acquire(ctx, ref, useCommand)
 	if err != nil {
 		return err
 	}
@@ -84,7 +86,12 @@ func (l *lease) pump(stream *guestclient.Stream, stdin io.ReadCloser, send func(
 				if stdin != nil {
 					// A command need not read what it is given: an error here
 					// says nothing about it.
-					feeding.Go(func() { _ = l.guest.Input(feed, pid, stdin) })
+					feeding.Go(func() {
+						err := fault.Caught(func() error { return l.guest.Input(feed, pid, stdin) })
+						if fault.ReasonOf(err) == reasonPanic {
+							l.m.log.ErrorContext(feed, "giving a command its input panicked", "error", err)
+						}
+					})
 				}
 			}
 			ended = ended || event.GetEnd() != nil

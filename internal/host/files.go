@@ -15,13 +15,28 @@ func (m *Manager) WriteFile(ctx context.Context, ref sandbox.Ref, w guestclient.
 	if err != nil {
 		return 0, err
 	}
-	l, err := mc.acquire(ctx, ref)
+	l, err := mc.acquire(ctx, ref, useTransfer)
 	if err != nil {
 		return 0, err
 	}
 	defer l.release()
-	n, err := l.guest.WriteFile(l.ctx, w, content)
+	n, err := l.guest.WriteFile(l.ctx, w, touching{content, l})
 	return n, l.err(err)
+}
+
+// touching is content that a transfer moves.
+type touching struct {
+	io.Reader
+	lease *lease
+}
+
+// Read implements io.Reader.
+func (t touching) Read(p []byte) (int, error) {
+	n, err := t.Reader.Read(p)
+	if n > 0 {
+		t.lease.touch()
+	}
+	return n, err
 }
 
 // File is a guest's file being read. Close must be called, and ends the lease
@@ -41,7 +56,7 @@ func (m *Manager) ReadFile(ctx context.Context, ref sandbox.Ref, path, user stri
 	if err != nil {
 		return nil, err
 	}
-	l, err := mc.acquire(ctx, ref)
+	l, err := mc.acquire(ctx, ref, useTransfer)
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +72,9 @@ func (m *Manager) ReadFile(ctx context.Context, ref sandbox.Ref, path, user stri
 // Read reads on. Its errors are faults, or io.EOF.
 func (f *File) Read(p []byte) (int, error) {
 	n, err := f.body.Read(p)
+	if n > 0 {
+		f.lease.touch()
+	}
 	if err != nil && err != io.EOF {
 		err = f.lease.err(err)
 	}

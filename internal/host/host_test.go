@@ -64,6 +64,8 @@ func (b *bench) open() {
 	cfg := host.Config{
 		Dir: b.dir, DiskReserveBytes: 1, TemplateDir: b.templates, Nameservers: []string{"192.0.2.53"},
 		BootTimeout: hosttest.Patience(b.t, 45*time.Second),
+		// A busy machine's guests are slow, and only some tests want that noticed.
+		GuestTimeout: hosttest.Patience(b.t, 30*time.Second),
 	}
 	if b.configure != nil {
 		b.configure(&cfg)

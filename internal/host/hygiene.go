@@ -179,8 +179,10 @@ const (
 )
 
 // reconfigure is configure for a guest of which it is not known whether it is
-// sealed, open, or in between with the token that it was about to get.
+// sealed, open, or in between with the token that it was about to get. It is no
+// start: what the last start measured stays, if the guest confirmed it.
 func (m *machine) reconfigure(ctx context.Context) error {
+	before := m.rec.Hygiene
 	tokens := []string{m.rec.Token}
 	if next := m.rec.NextToken; next != "" {
 		tokens = append(tokens, next)
@@ -194,6 +196,9 @@ func (m *machine) reconfigure(ctx context.Context) error {
 			m.guest.SetToken(token)
 			if err = m.configure(ctx, renewal{}); err == nil {
 				m.rec.NextToken = ""
+				if before != nil && before.Reseeded && before.Generation == m.rec.Generation {
+					m.rec.Hygiene = before
+				}
 				return nil
 			}
 		}

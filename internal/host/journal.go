@@ -58,6 +58,11 @@ type record struct {
 	// under way replaces it with.
 	Token     string `json:"token,omitempty"`
 	NextToken string `json:"next_token,omitempty"`
+	// Forced: the machine was paused without its guest's help, which has not
+	// been renewed since. SilentSince is since when the guest had not answered
+	// when it was paused.
+	Forced      bool      `json:"forced,omitempty"`
+	SilentSince time.Time `json:"silent_since,omitzero"`
 	// Hygiene is that of the last start.
 	Hygiene *sandbox.Hygiene `json:"hygiene,omitempty"`
 	// LifetimeEnd is when the lifetime clock runs out; zero is never.

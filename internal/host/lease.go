@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -24,35 +25,68 @@ type lease struct {
 	guest  *guestclient.Client
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	begun  time.Time
+	use    use
+	// moved is when the transfer last moved bytes, in nanoseconds after begun.
+	moved atomic.Int64
 }
 
+// use is what a guest is borrowed for.
+type use int
+
+const (
+	// useCommand is activity for as long as it lasts.
+	useCommand use = iota
+	// useTransfer is activity whenever bytes move.
+	useTransfer
+)
+
 // acquire borrows the guest of m for one command or transfer.
-func (m *machine) acquire(ctx context.Context, ref sandbox.Ref) (*lease, error) {
+func (m *machine) acquire(ctx context.Context, ref sandbox.Ref, purpose use) (*lease, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if ref.Generation != m.view.Ref.Generation {
 		return nil, errStale(ref, m.view.Ref)
 	}
-	if !m.gateOpen {
+	switch {
+	case m.view.State == sandbox.Stopping || m.view.State == sandbox.Stopped:
+		return nil, errEnded(m.view.StopReason)
+	case !m.gateOpen:
 		return nil, fault.New(fault.WrongState, reasonNotRunning, "the sandbox is %s, not running", m.view.State.Status())
+	case m.health.renewDue:
+		return nil, fault.New(fault.Unavailable, reasonUnresponsive,
+			"the sandbox's guest has not answered since it was let go, and cannot be used until it does; nothing was begun: try again later")
 	}
 	if m.diskFull {
 		return nil, errDiskFull()
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	l := &lease{m: m, guest: m.guest, ctx: ctx, cancel: cancel}
+	l := &lease{m: m, guest: m.guest, ctx: ctx, cancel: cancel, begun: time.Now(), use: purpose}
 	m.leases[l] = struct{}{}
 	return l, nil
 }
 
-// release ends the lease and counts as activity.
+// touch records that the transfer has moved bytes.
+func (l *lease) touch() { l.moved.Store(int64(time.Since(l.begun))) }
+
+// activeAt is when the lease was last activity.
+func (l *lease) activeAt() time.Time {
+	if l.use == useCommand {
+		return time.Now()
+	}
+	return l.begun.Add(time.Duration(l.moved.Load()))
+}
+
+// release ends the lease.
 func (l *lease) release() {
 	m := l.m
 	l.cancel(nil)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.leases, l)
-	m.lastActive = time.Now()
+	if at := l.activeAt(); at.After(m.lastActive) {
+		m.lastActive = at
+	}
 	if len(m.leases) == 0 && m.drained != nil {
 		close(m.drained)
 		m.drained = nil
@@ -65,8 +99,8 @@ func (l *lease) err(err error) error {
 	if err == nil {
 		return nil
 	}
-	if cause := context.Cause(l.ctx); cause != nil && fault.Is(cause, fault.WrongState) {
-		return cause
+	if l.cut() {
+		return context.Cause(l.ctx)
 	}
 	return err
 }
@@ -74,7 +108,7 @@ func (l *lease) err(err error) error {
 // cut reports whether the machine, not the caller, ended the lease.
 func (l *lease) cut() bool {
 	cause := context.Cause(l.ctx)
-	return cause != nil && fault.Is(cause, fault.WrongState)
+	return cause != nil && (fault.Is(cause, fault.WrongState) || fault.ReasonOf(cause) == reasonUnresponsive)
 }
 
 // openGate lets leases on guest be taken.
@@ -83,6 +117,7 @@ func (m *machine) openGate(guest *guestclient.Client) {
 	defer m.mu.Unlock()
 	m.guest, m.gateOpen = guest, true
 	m.lastActive = time.Now()
+	m.health.since, m.health.renewDue = time.Time{}, false
 }
 
 // cutGrace is how long a lease that was cut may take to go away. Its holder may
@@ -123,12 +158,15 @@ func (m *machine) closeGate(ctx context.Context, grace time.Duration, cause erro
 	}
 }
 
-// lastActiveLocked is now while a lease is out. mu must be held.
+// lastActiveLocked is now while a command runs. mu must be held.
 func (m *machine) lastActiveLocked() time.Time {
-	if len(m.leases) > 0 {
-		return time.Now()
+	last := m.lastActive
+	for l := range m.leases {
+		if at := l.activeAt(); at.After(last) {
+			last = at
+		}
 	}
-	return m.lastActive
+	return last
 }
 
 func errStale(got, known sandbox.Ref) error {

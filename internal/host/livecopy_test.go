@@ -61,7 +61,7 @@ func TestForkOfAWriter(t *testing.T) {
 	var parent sandbox.Ref
 	compared := false
 	b = newBench(t, "wwrit", func(cfg *host.Config) {
-		cfg.OnStep = func(step string) {
+		cfg.OnStep = func(step string) error {
 			switch {
 			case parent.ID == "":
 			case step == host.StepSnapshotFreeze:
@@ -72,6 +72,7 @@ func TestForkOfAWriter(t *testing.T) {
 				compared = true
 				sameFiles(t, filepath.Join(b.dir, "s", string(parent.ID), "disk"), filepath.Join(b.dir, "n", ".new-"+string(id), "disk"))
 			}
+			return nil
 		}
 	})
 	ref := b.create()

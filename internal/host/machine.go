@@ -59,6 +59,8 @@ type machine struct {
 	ran bool
 	// unsaved: the journal on disk is older than rec, see conclude.
 	unsaved bool
+	// fromForced: the machine's base was taken without its guest's help.
+	fromForced bool
 	// held is the base that this machine keeps from being removed.
 	held snapshotDir
 
@@ -72,6 +74,7 @@ type machine struct {
 	cancelOp   context.CancelCauseFunc // of an operation that Destroy may interrupt
 	doomed     bool                    // Destroy was asked for
 	diskFull   bool                    // the guest stands still; only run's goroutine writes it
+	health     health
 }
 
 // request is one entry of the mailbox.
@@ -79,6 +82,8 @@ type request struct {
 	op     string
 	ref    sandbox.Ref
 	reason sandbox.StopReason // of opDestroy
+	// force lets opPause and opSnapshot do without the guest's help.
+	force bool
 	// Of opSnapshot and opTimeouts.
 	snapshot *snapshotRequest
 	timeouts *Timeouts
@@ -133,13 +138,13 @@ func (m *machine) ask(ctx context.Context, r request) error {
 func (m *machine) run(life context.Context, first func(context.Context)) {
 	defer close(m.gone)
 	defer m.letGo()
-	first(life)
+	_ = m.act(life, "start", func() error { first(life); return nil })
 	for life.Err() == nil {
 		alarm, stop := m.alarm()
 		again, stopAgain := m.retryFull()
 		select {
 		case r := <-m.inbox:
-			err := m.handle(life, r)
+			err := m.act(life, r.op, func() error { return m.handle(life, r) })
 			m.requests.Add(-1)
 			r.reply <- err
 			if err == nil && r.op == opDestroy {
@@ -148,17 +153,60 @@ func (m *machine) run(life context.Context, first func(context.Context)) {
 				return
 			}
 		case <-m.stalled():
-			m.stall(life)
+			_ = m.act(life, "stalled", func() error { m.stall(life); return nil })
 		case <-again:
-			m.tryAgain(life)
+			_ = m.act(life, "again", func() error { m.tryAgain(life); return nil })
 		case <-m.exited():
-			m.ended(life)
+			_ = m.act(life, "exited", func() error { m.ended(life); return nil })
 		case <-alarm:
-			m.wake(life)
+			_ = m.act(life, "alarm", func() error { m.wake(life); return nil })
 		case <-life.Done():
 		}
 		stop()
 		stopAgain()
+	}
+}
+
+// act does one operation. A panic in it ends the operation alone: it comes back
+// as an error, and the machine goes back to what it last was.
+func (m *machine) act(life context.Context, op string, do func() error) error {
+	m.setActing(true)
+	defer m.setActing(false)
+	err := fault.Caught(do)
+	if fault.ReasonOf(err) != reasonPanic {
+		return err
+	}
+	m.log.ErrorContext(life, "an operation panicked", "op", op, "step", m.rec.Step, "error", err)
+	if again := fault.Caught(func() error { m.afterPanic(life, err); return nil }); again != nil {
+		m.log.ErrorContext(life, "the machine could not be brought back after a panic", "op", op, "error", again)
+	}
+	return err
+}
+
+func (m *machine) setActing(acting bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.health.acting = acting
+	if acting {
+		m.health.acts++
+	}
+}
+
+// reasonPanic is the reason of what fault.Caught makes of a panic.
+const reasonPanic = "panic"
+
+// afterPanic brings the machine back to a settled state after an operation that
+// panicked outside of its steps.
+func (m *machine) afterPanic(ctx context.Context, cause error) {
+	switch {
+	case m.halfFreed() || m.rec.State == sandbox.Stopped || ctx.Err() != nil:
+		return // a teardown is tried again by the alarm
+	case m.rec.State == sandbox.Paused && m.rec.Op != "":
+		_ = m.backToPaused(ctx, cause)
+	case m.rec.State == sandbox.Running && m.vm != nil:
+		_ = m.unpause(ctx, cause)
+	case m.rec.State == sandbox.Pending:
+		m.finish(ctx, sandbox.ReasonBootFailed, "the host agent failed while the sandbox was starting")
 	}
 }
 
@@ -170,9 +218,10 @@ func (m *machine) letGo() {
 	}
 }
 
-// exited is the VM's end, or nil, which blocks, while there is no VM.
+// exited is the VM's end, or nil, which blocks, while that would be no news:
+// there is no VM, it is being freed, or the machine consists of its pause.
 func (m *machine) exited() <-chan struct{} {
-	if m.vm == nil {
+	if m.vm == nil || m.rec.State != sandbox.Running || m.halfFreed() {
 		return nil
 	}
 	return m.vm.Exited()
@@ -182,16 +231,21 @@ func (m *machine) handle(ctx context.Context, r request) error {
 	if err := m.checkRef(r); err != nil {
 		return err
 	}
+	if err := m.refuseEnded(r.op); err != nil {
+		return err
+	}
 	var err error
 	switch r.op {
 	case opPause:
-		err = m.pause(ctx)
+		err = m.pause(ctx, r.force)
+	case opRenew:
+		err = m.renewLate(ctx)
 	case opResume:
 		err = m.resume(ctx, r.ref.Generation)
 	case opDestroy:
 		err = m.destroy(ctx, r.reason)
 	case opSnapshot:
-		err = m.snapshot(ctx, r.snapshot)
+		err = m.snapshot(ctx, r.snapshot, r.force)
 	case opTimeouts:
 		err = m.setTimeouts(r.timeouts)
 	default:
@@ -201,6 +255,20 @@ func (m *machine) handle(ctx context.Context, r request) error {
 		m.log.WarnContext(ctx, "operation failed", "op", r.op, "step", m.rec.Step, "error", err)
 	}
 	return err
+}
+
+// refuseEnded lets nothing but destroy through to a machine whose VM is gone,
+// all of whose parts may not be freed yet.
+func (m *machine) refuseEnded(op string) error {
+	gone := m.rec.State == sandbox.Stopped || m.halfFreed() || m.rec.State == sandbox.Running && m.vm == nil
+	if op == opDestroy || !gone {
+		return nil
+	}
+	return errEnded(m.rec.StopReason)
+}
+
+func errEnded(reason sandbox.StopReason) error {
+	return fault.New(fault.WrongState, reasonStopped, "the sandbox has ended (%s)", reason)
 }
 
 // checkRef refuses commands for an incarnation that has passed. A later one may
@@ -230,12 +298,21 @@ func (m *machine) step(ctx context.Context, name string, do func(context.Context
 		m.unsaved = true
 		m.log.WarnContext(ctx, "going on without a journal", "step", name, "error", err)
 	}
-	if m.mgr.cfg.OnStep != nil {
-		m.mgr.cfg.OnStep(name)
-	}
 	start := time.Now()
-	err := do(ctx)
+	err := fault.Caught(func() error {
+		if m.mgr.cfg.OnStep != nil {
+			if err := m.mgr.cfg.OnStep(name); err != nil {
+				return err
+			}
+		}
+		return do(ctx)
+	})
 	m.times[name] = time.Since(start)
+	if fault.ReasonOf(err) == reasonPanic {
+		m.log.ErrorContext(ctx, "a step panicked", "step", name, "error", err)
+		// From here on it is an error like any other, which the operation undoes.
+		err = fault.Wrap(errors.New(fault.As(err).Error()), fault.Internal, "internal", "%s", fault.As(err).Public)
+	}
 	return err
 }
 
@@ -294,12 +371,20 @@ func (m *machine) interrupt(ref sandbox.Ref) {
 	}
 }
 
+// beingDestroyed reports whether Destroy was asked for.
+func (m *machine) beingDestroyed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.doomed
+}
+
 func errDestroyed() error {
 	return fault.New(fault.WrongState, reasonStopped, "the sandbox is being destroyed")
 }
 
 // ended handles a VM that is gone without having been asked to.
 func (m *machine) ended(ctx context.Context) {
+	m.begin(opDestroy)
 	exit := m.vm.Exit()
 	reason := sandbox.ReasonVMMCrash
 	switch {
@@ -307,7 +392,7 @@ func (m *machine) ended(ctx context.Context) {
 		reason = sandbox.ReasonGuestExit
 	case exit.Cause == vmm.CauseGuestReset:
 		reason = sandbox.ReasonGuestCrash
-	case m.group.OOMKilled():
+	case m.group != nil && m.group.OOMKilled():
 		reason = sandbox.ReasonOOM
 	}
 	m.log.WarnContext(ctx, "VM ended", "reason", reason, "detail", exit.Detail)

@@ -108,10 +108,19 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 		return nil, err
 	}
 	for _, spec := range cfg.Prepare {
-		m.running.Go(func() { m.prepare(spec) })
+		m.running.Go(func() { m.guarded("preparing a template snapshot", func() { m.prepare(spec) }) })
 	}
+	m.running.Go(func() { m.watchHealth(m.life) })
 	m.refill()
 	return m, nil
+}
+
+// guarded calls do, which owns its errors. A panic in it is logged and ends do
+// alone.
+func (m *Manager) guarded(what string, do func()) {
+	if err := fault.Caught(func() error { do(); return nil }); err != nil {
+		m.log.Error(what+" failed", "error", err)
+	}
 }
 
 // starts counts a start of a sandbox until the function it returns is called.
@@ -223,7 +232,7 @@ func (m *Manager) register(ref sandbox.Ref, spec sandbox.Spec, from sandbox.Snap
 // mu must be held and closed must be false.
 func (m *Manager) startLocked(mc *machine, first func(context.Context)) {
 	m.machines[mc.rec.ID] = mc
-	m.running.Go(func() { mc.run(m.life, first) })
+	m.running.Go(func() { mc.run(m.life, first) }) // which guards each operation
 }
 
 // find returns the machine of ref. The generation is checked by whoever acts.
@@ -265,9 +274,18 @@ func (m *Manager) Destroy(ctx context.Context, ref sandbox.Ref, reason sandbox.S
 	return err
 }
 
-// Pause writes a running sandbox to disk and ends its VM.
+// Pause writes a running sandbox to disk and ends its VM. Where the guest does
+// not answer it fails with Unavailable guest_unresponsive, and the sandbox goes
+// on as it was.
 func (m *Manager) Pause(ctx context.Context, ref sandbox.Ref) (Sandbox, error) {
 	return m.lifecycle(ctx, request{op: opPause, ref: ref})
+}
+
+// ForcePause is Pause, but a guest that does not answer is paused without its
+// help: its processes are not frozen first, and it is renewed after the resume
+// as soon as it answers.
+func (m *Manager) ForcePause(ctx context.Context, ref sandbox.Ref) (Sandbox, error) {
+	return m.lifecycle(ctx, request{op: opPause, ref: ref, force: true})
 }
 
 // Resume brings a paused sandbox back as the generation of ref.
@@ -313,7 +331,7 @@ func (m *Manager) Drain(ctx context.Context, settled func(sandbox.Ref, error)) e
 		if s.State != sandbox.Running && s.State != sandbox.Pausing && s.State != sandbox.Pending && s.State != sandbox.Resuming {
 			continue
 		}
-		_, err := m.Pause(ctx, s.Ref)
+		_, err := m.ForcePause(ctx, s.Ref) // a guest that hangs is kept as it is
 		if fault.Is(err, fault.WrongState) || fault.Is(err, fault.NotFound) {
 			err = nil // it ended by itself meanwhile
 		}

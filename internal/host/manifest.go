@@ -42,6 +42,9 @@ type manifest struct {
 	Disk   fileSeal `json:"disk,omitzero"`
 	// Token is what a guest that was not sealed answers to.
 	Token string `json:"token,omitempty"`
+	// Forced snapshots were taken without the guest's help: its processes were
+	// not frozen, and it may not answer when it is let go.
+	Forced bool `json:"forced,omitempty"`
 	// Ephemeral snapshots do not outlive the agent.
 	Ephemeral bool `json:"ephemeral,omitempty"`
 	// PauseWindow is how long the machine stood still for it.
@@ -150,7 +153,7 @@ func removeFile(path string) error {
 func syncFiles(ctx context.Context, paths ...string) error {
 	group, _ := errgroup.WithContext(ctx)
 	for _, path := range paths {
-		group.Go(func() error { return syncFile(path) })
+		group.Go(func() error { return fault.Caught(func() error { return syncFile(path) }) })
 	}
 	return group.Wait()
 }

@@ -18,8 +18,10 @@ const pauseReserve = 32 << 20
 
 // pause writes the machine to a snapshot and frees its VM. Pausing a paused
 // machine of the same generation succeeds, for a control plane that asks twice.
-// On a full disk it fails with NoCapacity, and the machine goes on.
-func (m *machine) pause(ctx context.Context) error {
+// On a full disk it fails with NoCapacity, and the machine goes on. So it does
+// where the guest does not answer, unless force is set: then memory and disk are
+// kept without the guest's help.
+func (m *machine) pause(life context.Context, force bool) error {
 	switch m.rec.State {
 	case sandbox.Paused:
 		return nil
@@ -37,19 +39,52 @@ func (m *machine) pause(ctx context.Context) error {
 	if _, err := m.mgr.buildOf(m.base()); err != nil {
 		return err
 	}
+	ctx, done := m.interruptible(life)
+	defer done()
+	helps, err := m.mayStop(ctx, force)
+	if err != nil {
+		return err
+	}
 	m.begin(opPause)
 	m.publish(sandbox.Pausing)
-	if err := m.writePause(ctx); err != nil {
-		return m.unpause(ctx, err)
+	if err := m.writePause(ctx, helps, force); err != nil {
+		return m.unpause(life, err)
 	}
-	if err := m.step(ctx, StepPauseFree, func(ctx context.Context) error { return m.free(ctx) }); err != nil {
+	if err := m.step(life, StepPauseFree, m.free); err != nil {
 		// The snapshot is whole and the row may say so; what is left of the
-		// VM is freed by the next operation or the next agent.
-		m.log.ErrorContext(ctx, "could not free a paused VM", "error", err)
+		// VM is freed by the alarm, the next operation or the next agent.
+		m.log.ErrorContext(life, "could not free a paused VM", "error", err)
 	}
 	m.conclude(ctx, sandbox.Paused)
 	m.publish(sandbox.Paused)
 	return nil
+}
+
+// mayStop finds out, before anything is begun, whether the VM can be stopped
+// for a copy of its memory. helps says that the guest answers. It fails where
+// the guest does not and force is not set, and where not even the VMM answers.
+func (m *machine) mayStop(ctx context.Context, force bool) (helps bool, err error) {
+	if m.diskFull {
+		return false, errDiskFull()
+	}
+	err = m.callGuest(ctx)
+	switch {
+	case err == nil:
+		return true, nil
+	case ctx.Err() != nil:
+		return false, context.Cause(ctx)
+	case m.vmEnds():
+		return false, errEnded(sandbox.ReasonVMMCrash)
+	case !force:
+		return false, errSilent(err)
+	}
+	ask, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
+	defer cancel()
+	if err := m.vm.Ping(ask); err != nil {
+		return false, fault.Wrap(causeOr(ctx, err), fault.Unavailable, "vmm_unresponsive",
+			"neither the sandbox's guest nor its VMM process answers, so that not even force can stop it; nothing was changed: try again later, or delete the sandbox")
+	}
+	return false, nil
 }
 
 // pauseName is the directory of the pause of generation gen.
@@ -58,7 +93,9 @@ func pauseName(gen sandbox.Generation) string { return fmt.Sprintf("pause-%d", g
 // writePause returns once all that a paused machine consists of is durable and
 // the journal says so. Its cost follows from what the machine has changed of
 // its base's memory, not from the machine's size.
-func (m *machine) writePause(ctx context.Context) error {
+// helps says that the guest answers; one that does not seal itself in time all
+// the same fails the pause, unless force is set.
+func (m *machine) writePause(ctx context.Context, helps, force bool) error {
 	name := pauseName(m.rec.Generation)
 	snap := m.dir.pause(name)
 	for _, s := range []step{
@@ -67,7 +104,15 @@ func (m *machine) writePause(ctx context.Context) error {
 				"the sandbox was paused; the command goes on when it is resumed, but its output from here on is lost to this call"))
 			return errors.Join(os.RemoveAll(string(snap)), os.Mkdir(string(snap), 0o700))
 		}},
-		{StepPauseQuiesce, m.sealGuest},
+		{StepPauseQuiesce, func(ctx context.Context) error {
+			err := m.sealIf(ctx, helps)
+			if m.rec.Forced = err != nil; m.rec.Forced && force && ctx.Err() == nil && !m.vmEnds() {
+				m.log.WarnContext(ctx, "pausing without the guest's help", "error", err)
+				m.rec.SilentSince = m.silentSince()
+				return nil
+			}
+			return err
+		}},
 		{StepPauseStop, func(ctx context.Context) error { return m.vm.Pause(ctx) }},
 		{StepPauseState, func(ctx context.Context) error { return m.saveState(ctx, snap) }},
 		{StepPauseMemory, func(ctx context.Context) error { return m.saveDiff(ctx, snap) }},
@@ -87,7 +132,11 @@ func (m *machine) writePause(ctx context.Context) error {
 
 // syncPause makes the pause durable, disk included.
 func (m *machine) syncPause(ctx context.Context, snap snapshotDir) error {
-	if err := writeManifest(snap, m.manifest(m.captured), false); err != nil {
+	mf := m.manifest(m.captured)
+	if mf.Forced = m.rec.Forced; mf.Forced {
+		mf.Token = m.rec.Token
+	}
+	if err := writeManifest(snap, mf, false); err != nil {
 		return err
 	}
 	if err := syncFiles(ctx, snap.diff(), snap.state(), snap.manifest(), m.dir.disk()); err != nil {
@@ -96,21 +145,27 @@ func (m *machine) syncPause(ctx context.Context, snap snapshotDir) error {
 	return errors.Join(syncDir(string(snap)), syncDir(string(m.dir)))
 }
 
-// unpause lets a machine go on whose pause failed with cause.
+// unpause lets a machine go on whose pause failed with cause. Only the end of
+// its VM ends it.
 func (m *machine) unpause(ctx context.Context, cause error) error {
 	if ctx.Err() != nil {
 		return cause // the agent is closing; the next one goes on from here
 	}
-	if m.rec.State == sandbox.Paused {
-		// The commit was written, or may have been: both files exist, and the
-		// VM has not run since. What the journal says on disk is not known,
-		// so say again what is true.
-		m.rec.State = sandbox.Running
+	// Where the commit was written, or may have been, both files exist, and the
+	// VM has not run since. What the journal says on disk is not known, so say
+	// again what is true.
+	m.rec.State, m.rec.Snapshot, m.rec.Forced = sandbox.Running, "", false
+	if m.vmEnded() {
+		m.ended(ctx)
+		return fault.Wrap(cause, fault.HostFailed, "pause_failed", "the sandbox's VM ended while it was being paused")
 	}
-	if err := m.carryOn(ctx); err != nil {
-		m.log.ErrorContext(ctx, "the VM cannot go on after a failed pause", "pause_error", cause, "error", err)
-		m.finish(ctx, sandbox.ReasonVMMCrash, err.Error())
-		return fault.Wrap(errors.Join(cause, err), fault.HostFailed, "pause_failed", "the sandbox could not be paused and was lost")
+	if m.beingDestroyed() {
+		return cause // nobody needs it to go on
+	}
+	m.carryOn(ctx)
+	if m.vmEnded() {
+		m.ended(ctx)
+		return fault.Wrap(cause, fault.HostFailed, "pause_failed", "the sandbox's VM ended while it was being paused")
 	}
 	m.publish(sandbox.Running)
 	if f := fault.As(cause); f.Kind != fault.Internal {
@@ -119,31 +174,38 @@ func (m *machine) unpause(ctx context.Context, cause error) error {
 	return fault.Wrap(cause, fault.HostFailed, "pause_failed", "the sandbox could not be paused; it still runs")
 }
 
-// carryOn brings a VM that was stopped or sealed for a pause back to work.
-func (m *machine) carryOn(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
-	defer cancel()
-	select {
-	case <-m.vm.Exited():
-		return errors.New("the VM has ended: " + m.vm.Exit().Detail)
-	default:
-	}
-	if err := m.vm.Resume(ctx); err != nil {
-		return err
-	}
-	ctx, stop := m.untilExit(ctx)
-	defer stop()
-	if err := m.reconfigure(ctx); err != nil {
-		return err
-	}
-	m.rec.Snapshot = ""
+// carryOn brings a VM that was stopped or sealed for a pause back to work. A
+// guest that does not answer is brought back when it does.
+func (m *machine) carryOn(ctx context.Context) {
 	if err := os.RemoveAll(string(m.dir.pause(pauseName(m.rec.Generation)))); err != nil {
-		return err
+		m.log.WarnContext(ctx, "could not remove the files of a failed pause", "error", err)
 	}
+	if err := m.letRun(ctx); err == nil {
+		m.goOnLive(ctx)
+	} else if !m.vmEnds() {
+		m.goLiveSilent(ctx, err)
+	}
+}
+
+// goOnLive opens the gate of a machine that runs again, whether or not the
+// journal can be written.
+func (m *machine) goOnLive(ctx context.Context) {
 	m.rec.LastActive = time.Now()
 	m.conclude(ctx, sandbox.Running)
 	m.openGate(m.guest)
-	return nil
+}
+
+// letRun starts the virtual CPUs of a VM that may be stopped, and makes its
+// guest, which may be sealed or held, usable.
+func (m *machine) letRun(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
+	defer cancel()
+	ctx, stop := m.untilExit(ctx)
+	defer stop()
+	if err := m.vm.Resume(ctx); err != nil {
+		return causeOr(ctx, err)
+	}
+	return m.reconfigure(ctx)
 }
 
 // free ends the VM of a machine that now consists of its pause.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -98,7 +99,7 @@ func (m *Manager) addClone(c *machine, key string) bool {
 		case <-exited:
 			if m.pools.forget(w) {
 				c.log.Warn("a warm clone ended by itself", "detail", c.vm.Exit().Detail)
-				c.discard(m.life)
+				m.guarded("freeing a warm clone", func() { c.discard(m.life) })
 				m.refill()
 			}
 		}
@@ -190,7 +191,11 @@ func (m *Manager) fillPools(ctx context.Context) {
 		case <-ctx.Done():
 			rest.Stop()
 		}
-		made, err := m.fillOne(ctx)
+		made := false
+		err := fault.Caught(func() (err error) {
+			made, err = m.fillOne(ctx)
+			return err
+		})
 		if err != nil && ctx.Err() == nil {
 			m.log.WarnContext(ctx, "a warm clone could not be made; creates restore until the next one is", "error", err)
 		}
@@ -225,7 +230,7 @@ func (m *Manager) fillOne(ctx context.Context) (made bool, err error) {
 			State: sandbox.Pending, Pooled: true, CreatedAt: time.Now(),
 			TemplateDigest: t.image.Digest, RootImage: t.image.Path,
 		})
-		if err := c.warmUp(ctx, t.dir); err != nil {
+		if err := fault.Caught(func() error { return c.warmUp(ctx, t.dir) }); err != nil {
 			c.discard(ctx)
 			return false, err
 		}

@@ -48,7 +48,10 @@ func (m *Manager) recover(ctx context.Context) error {
 			_ = mc.holdBase(mc.base())
 		}
 		if mc.rec.Pooled {
-			group.Go(func() error { mc.discard(ctx); return nil })
+			group.Go(func() error {
+				m.guarded("freeing a warm clone", func() { mc.discard(ctx) })
+				return nil
+			})
 			continue
 		}
 		settled := make(chan struct{})
@@ -151,15 +154,16 @@ func (m *machine) recoverRunning(ctx context.Context) {
 		return
 	}
 	reason := sandbox.ReasonVMMCrash
-	if m.vm == nil && m.rec.VM != nil && !sameBoot(m.rec.VM) {
-		reason = sandbox.ReasonHostLost
+	if m.vm == nil && m.rec.VM != nil && !sameBoot(m.rec.VM) || !m.vmEnded() {
+		reason = sandbox.ReasonHostLost // the machine, or what it needs of the host, is gone
 	}
 	m.finish(ctx, reason, err.Error())
 }
 
 // adopt connects to everything that the machine consists of and opens the gate.
 // A guest that was sealed for a pause, or not yet unsealed after a resume, is
-// configured anew; for one that was not, that does no harm.
+// configured anew; for one that was not, that does no harm. One that does not
+// answer is when it does.
 func (m *machine) adopt(ctx context.Context) error {
 	if m.rec.VM == nil || m.rec.Network == nil {
 		return errors.New("the journal names no VM")
@@ -176,23 +180,23 @@ func (m *machine) adopt(ctx context.Context) error {
 	if m.group, err = m.mgr.deps.Cgroups.Adopt(m.name); err != nil {
 		return err
 	}
-	if err := m.vm.Resume(ctx); err != nil {
-		return err
+	m.setGuest(m.newGuest())
+	paused := m.rec.Op == opPause
+	err = m.letRun(ctx)
+	if err == nil || paused {
+		m.rec.Forced, m.rec.SilentSince = false, time.Time{}
 	}
-	ctx, stop := m.untilExit(ctx)
-	defer stop()
-	if err := m.awaitGuest(ctx); err != nil {
-		return err
-	}
-	if err := m.reconfigure(ctx); err != nil {
-		return err
+	if err != nil && m.vmEnds() {
+		return errors.Join(err, errors.New("the VM has ended: "+m.vm.Exit().Detail))
 	}
 	if m.rec.State != sandbox.Running {
 		m.startLifetime() // the end of a resume that was cut off
 	}
-	m.rec.LastActive = time.Now()
-	m.conclude(ctx, sandbox.Running)
-	m.openGate(m.guest)
+	if err != nil {
+		m.goLiveSilent(ctx, err)
+		return nil
+	}
+	m.goOnLive(ctx)
 	return nil
 }
 

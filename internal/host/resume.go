@@ -30,6 +30,9 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	if err := m.mgr.admitResume(m.rec.Spec); err != nil {
 		return err
 	}
+	if err := m.freeLeftover(life); err != nil {
+		return err
+	}
 	defer m.mgr.starts()()
 	ctx, done := m.interruptible(life)
 	defer done()
@@ -49,11 +52,36 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 			m.rec.Generation = before
 			return m.backToPaused(life, err)
 		}
-		m.finish(life, sandbox.ReasonVMMCrash, err.Error())
-		return fault.Wrap(err, fault.HostFailed, "resume_failed", "the sandbox did not come back from its snapshot")
+		if m.vmEnds() {
+			m.ended(life)
+			return fault.Wrap(err, fault.HostFailed, "resume_failed", "the sandbox's VM ended as it came back from its snapshot")
+		}
+		// Its disk has moved on, and its VM is there: it runs, and its guest is
+		// renewed once it answers.
+		if ctx.Err() != nil {
+			return err // it is being destroyed
+		}
+		m.commitSilent(life, err)
 	}
 	m.publish(sandbox.Running)
 	return nil
+}
+
+// freeLeftover frees what the last pause could not.
+func (m *machine) freeLeftover(ctx context.Context) error {
+	if !m.hasLeftover() {
+		return nil
+	}
+	if err := m.free(ctx); err != nil {
+		return errTeardown(err)
+	}
+	return nil
+}
+
+// hasLeftover reports whether a paused machine still holds parts of its VM.
+func (m *machine) hasLeftover() bool {
+	return m.rec.State == sandbox.Paused &&
+		(m.vm != nil || m.rec.VM != nil || m.slot != nil || m.rec.Network != nil || m.group != nil)
 }
 
 // canGoBack reports whether the disk of the pause is still as it was, after a
@@ -127,6 +155,9 @@ func (m *machine) releaseVM(ctx context.Context) error {
 	if err := m.step(ctx, StepResumeCont, m.wakeGuest); err != nil {
 		return err
 	}
+	if m.rec.Forced {
+		return m.releaseForced(ctx)
+	}
 	err := m.step(ctx, StepResumeConfigure, func(ctx context.Context) error {
 		return m.configure(ctx, renewal{token: randomToken()})
 	})
@@ -134,6 +165,46 @@ func (m *machine) releaseVM(ctx context.Context) error {
 		return err
 	}
 	return m.step(ctx, StepResumeCommit, m.commitResume)
+}
+
+// releaseForced makes a guest usable that was paused without its help. It may
+// not answer now either; then the machine runs, and waits for it.
+func (m *machine) releaseForced(ctx context.Context) error {
+	mf, err := manifestOf(m.dir.pause(m.rec.Snapshot))
+	if err != nil {
+		return err
+	}
+	// A resume that failed may have replaced the token; what was saved has not.
+	m.rec.Token, m.rec.NextToken = mf.Token, ""
+	var silent error
+	err = m.step(ctx, StepResumeConfigure, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
+		defer cancel()
+		if silent = m.guest.Ping(ctx); silent == nil {
+			silent = m.reconfigure(ctx)
+		}
+		return nil
+	})
+	if err != nil || silent != nil && m.vmEnds() {
+		return errors.Join(err, silent)
+	}
+	return m.step(ctx, StepResumeCommit, func(ctx context.Context) error {
+		if silent != nil {
+			m.commitSilent(ctx, silent)
+			return nil
+		}
+		m.rec.Forced, m.rec.SilentSince = false, time.Time{}
+		return m.commitResume(ctx)
+	})
+}
+
+// commitSilent is commitResume for a machine whose guest does not answer.
+func (m *machine) commitSilent(ctx context.Context, cause error) {
+	m.startLifetime()
+	m.rec.Snapshot = ""
+	m.rec.Hygiene = &sandbox.Hygiene{At: time.Now(), Generation: m.rec.Generation, VMGeneration: "none"}
+	m.goLiveSilent(ctx, cause)
+	m.dropPause(ctx)
 }
 
 // commitResume makes the machine a running one for good. The pause goes after

@@ -27,6 +27,8 @@ type Sandbox struct {
 	SnapshotID sandbox.SnapshotID
 	// Hygiene is that of the last start, nil until the sandbox has run.
 	Hygiene *sandbox.Hygiene
+	// Health is zero unless State is Running, Pausing or Paused.
+	Health sandbox.Health
 	// Steps is how long each step of the last operation took.
 	Steps map[string]time.Duration
 	// DiskFull: the guest stands still because the host's disk is full.
@@ -42,6 +44,7 @@ type Sandbox struct {
 func (m *machine) publish(state sandbox.State) {
 	info := m.mgr.driver.Info()
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.view = Sandbox{
 		Ref: m.rec.ref(), Spec: m.rec.Spec, State: state, StopReason: m.rec.StopReason,
 		GuestIP: m.rec.GuestIP, HostIP: m.rec.HostIP,
@@ -53,10 +56,10 @@ func (m *machine) publish(state sandbox.State) {
 	if state == sandbox.Running {
 		m.view.LifetimeEnd = m.rec.LifetimeEnd
 	}
+	m.view.Health = m.healthLocked(state, m.rec.Forced)
 	v := m.view
 	v.Busy = m.busy()
-	m.mu.Unlock()
-	m.mgr.events.publish(v)
+	m.mgr.events.publish(v) // waits for nobody, and keeps the order of changes
 }
 
 // snapshotView returns what callers see, with activity up to now.

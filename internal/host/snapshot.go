@@ -42,7 +42,22 @@ type snapshotRequest struct {
 // connections and commands go on. The snapshot is durable on return, unless it
 // is ephemeral: then it is for sandboxes that are about to be made from it, and
 // the next agent removes it.
+//
+// Where the guest does not answer it fails with Unavailable guest_unresponsive,
+// and the sandbox goes on as it was.
 func (m *Manager) Snapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, ephemeral bool) (Snapshot, error) {
+	return m.take(ctx, request{op: opSnapshot, ref: ref, snapshot: &snapshotRequest{id, ephemeral}})
+}
+
+// ForceSnapshot is Snapshot, but of a guest that does not answer memory and disk
+// are kept without its help. A sandbox that is made from such a snapshot is only
+// handed out if its guest answers and can be renewed.
+func (m *Manager) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, ephemeral bool) (Snapshot, error) {
+	return m.take(ctx, request{op: opSnapshot, ref: ref, snapshot: &snapshotRequest{id, ephemeral}, force: true})
+}
+
+func (m *Manager) take(ctx context.Context, r request) (Snapshot, error) {
+	ref, id := r.ref, r.snapshot.id
 	if have, err := m.snapshotAt(m.layout.snapshot(id)); err == nil {
 		if have.Of.ID == ref.ID && !have.Deleted {
 			return have, nil
@@ -53,7 +68,7 @@ func (m *Manager) Snapshot(ctx context.Context, ref sandbox.Ref, id sandbox.Snap
 	if err != nil {
 		return Snapshot{}, err
 	}
-	if err := mc.ask(ctx, request{op: opSnapshot, ref: ref, snapshot: &snapshotRequest{id, ephemeral}}); err != nil {
+	if err := mc.ask(ctx, r); err != nil {
 		return Snapshot{}, err
 	}
 	return m.snapshotAt(m.layout.snapshot(id))
@@ -117,7 +132,7 @@ func (m *Manager) DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) err
 }
 
 // snapshot is the operation on a machine.
-func (m *machine) snapshot(ctx context.Context, r *snapshotRequest) error {
+func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool) error {
 	if m.rec.State != sandbox.Running && m.rec.State != sandbox.Paused {
 		return fault.New(fault.WrongState, reasonNotRunning, "the sandbox is %s, neither running nor paused", m.rec.State.Status())
 	}
@@ -127,26 +142,34 @@ func (m *machine) snapshot(ctx context.Context, r *snapshotRequest) error {
 	if err := m.mgr.diskReserve(); err != nil {
 		return err
 	}
+	ctx, done := m.interruptible(life)
+	defer done()
+	take := m.copyPaused
+	if m.rec.State == sandbox.Running {
+		helps, err := m.mayStop(ctx, force)
+		if err != nil {
+			return err
+		}
+		take = func(ctx context.Context, tmp snapshotDir) (manifest, error) {
+			return m.copyRunning(ctx, tmp, helps, force)
+		}
+	}
 	m.begin(opSnapshot)
 	partial := partialPrefix + string(r.id)
 	m.mgr.taking.Store(partial, true)
 	defer m.mgr.taking.Delete(partial)
 	tmp := snapshotDir(filepath.Join(m.mgr.layout.snapshots(), partial))
-	take := m.copyRunning
-	if m.rec.State == sandbox.Paused {
-		take = m.copyPaused
-	}
 	mf, err := take(ctx, tmp)
 	if err == nil {
 		err = m.publishSnapshot(ctx, tmp, r, mf)
 	}
-	if ctx.Err() != nil {
+	if life.Err() != nil {
 		return err // the agent is closing; the next one clears up
 	}
 	if err != nil {
 		err = errors.Join(err, os.RemoveAll(string(tmp)))
 	}
-	if m.rec.State == sandbox.Stopped {
+	if m.rec.State == sandbox.Stopped || m.halfFreed() {
 		return err
 	}
 	m.conclude(ctx, m.rec.State)
@@ -189,7 +212,10 @@ func (m *machine) prepareSnapshot(ctx context.Context, tmp snapshotDir) error {
 
 // copyRunning copies the running machine to tmp. It stands still from freeze
 // to cont, for what could not be copied ahead of that.
-func (m *machine) copyRunning(ctx context.Context, tmp snapshotDir) (mf manifest, err error) {
+//
+// helps says that the guest answers; one that does not freeze its processes in
+// time all the same fails the snapshot, unless force is set.
+func (m *machine) copyRunning(ctx context.Context, tmp snapshotDir, helps, force bool) (mf manifest, err error) {
 	err = m.step(ctx, StepSnapshotPrepare, func(ctx context.Context) error { return m.prepareSnapshot(ctx, tmp) })
 	if err != nil {
 		return mf, err
@@ -200,12 +226,19 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshotDir) (mf manifest
 		return mf, fmt.Errorf("%s: %w", StepSnapshotAhead, err)
 	}
 	var stood time.Time
+	forced := false
 	for _, s := range []step{
 		{StepSnapshotFreeze, func(ctx context.Context) error {
-			ctx, stop := m.untilExit(ctx)
-			defer stop()
 			stood = time.Now()
-			return causeOr(ctx, m.guest.Hold(ctx))
+			err := errSilent(nil)
+			if helps {
+				err = m.freezeWith(ctx, m.guest.Hold)
+			}
+			if forced = err != nil; forced && force && ctx.Err() == nil && !m.vmEnds() {
+				m.log.WarnContext(ctx, "taking a snapshot without the guest's help", "error", err)
+				return nil
+			}
+			return err
 		}},
 		{StepSnapshotStop, func(ctx context.Context) error { return m.vm.Pause(ctx) }},
 		{StepSnapshotState, func(ctx context.Context) error { return m.saveState(ctx, tmp) }},
@@ -221,27 +254,31 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshotDir) (mf manifest
 		}
 	}
 	mf = m.manifest(m.captured)
-	mf.Token = m.rec.Token
-	if contErr := m.goOn(ctx); contErr != nil {
+	mf.Token, mf.Forced = m.rec.Token, forced
+	if contErr := m.goOn(ctx, helps); contErr != nil {
 		return mf, errors.Join(err, contErr)
 	}
 	mf.PauseWindow = time.Since(stood)
 	return mf, err
 }
 
-// goOn lets the machine go on after it stood still for a snapshot. A machine
-// that cannot is lost.
-func (m *machine) goOn(ctx context.Context) error {
+// goOn lets the machine go on after it stood still for a snapshot. A guest that
+// does not answer then is brought back when it does. asked says that it may have
+// frozen its processes, because it was asked to.
+func (m *machine) goOn(ctx context.Context, asked bool) error {
+	if m.beingDestroyed() {
+		return errDestroyed() // nobody needs it to go on
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // the agent is closing; the next one has it go on
 	}
 	err := m.step(ctx, StepSnapshotCont, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
+		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
 		defer cancel()
 		ctx, stop := m.untilExit(ctx)
 		defer stop()
-		if err := m.vm.Resume(ctx); err != nil {
-			return err
+		if err := m.vm.Resume(ctx); err != nil || !asked {
+			return causeOr(ctx, err)
 		}
 		_, err := m.guest.Release(ctx, 0)
 		if err != nil {
@@ -249,11 +286,15 @@ func (m *machine) goOn(ctx context.Context) error {
 		}
 		return causeOr(ctx, err)
 	})
-	if err == nil || ctx.Err() != nil {
+	switch {
+	case err == nil || ctx.Err() != nil:
 		return err
+	case m.vmEnds():
+		m.ended(ctx)
+		return fault.Wrap(err, fault.HostFailed, "sandbox_lost", "the sandbox's VM ended while its snapshot was taken")
 	}
-	m.finish(ctx, sandbox.ReasonVMMCrash, err.Error())
-	return fault.Wrap(err, fault.HostFailed, "sandbox_lost", "the sandbox did not go on after its snapshot")
+	m.goLiveSilent(ctx, err)
+	return nil
 }
 
 // copyPaused copies the paused machine to tmp. Nothing of it is touched.

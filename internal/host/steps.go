@@ -118,4 +118,5 @@ const (
 
 	opSnapshot = "snapshot"
 	opTimeouts = "timeouts" // one write of the journal, without steps
+	opRenew    = "renew"    // of a guest that was silent; without steps
 )

@@ -19,10 +19,13 @@ func (m *machine) destroy(ctx context.Context, reason sandbox.StopReason) error 
 	if m.rec.StopReason == "" {
 		m.rec.StopReason = reason
 	}
-	if m.rec.State != sandbox.Stopped {
+	if m.rec.State != sandbox.Stopped && !m.vmGone() {
 		m.publish(sandbox.Stopping)
 	}
-	if err := m.teardown(ctx); err != nil {
+	if err := m.teardown(ctx, func() {}); err != nil {
+		if m.vmGone() {
+			m.publish(sandbox.Stopped) // what is left is no sandbox any more
+		}
 		return err
 	}
 	if err := os.RemoveAll(string(m.dir)); err != nil {
@@ -35,33 +38,53 @@ func (m *machine) destroy(ctx context.Context, reason sandbox.StopReason) error 
 
 // finish ends a machine that nobody asked to end. Its record stays, so that
 // the reason can still be learned, until Destroy. Where something cannot be
-// freed the operation stays in the journal, to be tried again.
+// freed the operation stays in the journal, to be tried again. Callers are told
+// of the end as soon as the VM is gone, whatever is still to be freed.
 func (m *machine) finish(ctx context.Context, reason sandbox.StopReason, detail string) {
 	const keep = 4096
+	m.begin(opDestroy)
 	m.rec.StopReason, m.rec.StopDetail = reason, detail[max(0, len(detail)-keep):]
-	m.publish(sandbox.Stopping)
-	if err := m.teardown(ctx); err != nil {
-		m.log.ErrorContext(ctx, "could not free a sandbox", "step", m.rec.Step, "error", err)
-		return
+	told := m.vmGone()
+	if told {
+		m.publish(sandbox.Stopped)
+	} else {
+		m.publish(sandbox.Stopping)
 	}
-	m.publish(sandbox.Stopped)
+	err := m.teardown(ctx, func() {
+		if !told {
+			m.publish(sandbox.Stopped)
+		}
+	})
+	if err != nil {
+		m.log.ErrorContext(ctx, "could not free a sandbox", "step", m.rec.Step, "error", err)
+	}
 }
 
+// vmGone reports whether the machine is known to have no VM process.
+func (m *machine) vmGone() bool { return m.vmEnded() && (m.vm != nil || m.rec.VM == nil) }
+
 // teardown frees all but the record, in the order in which things depend on
-// each other: what a living VM uses is not taken from under it.
-func (m *machine) teardown(ctx context.Context) error {
+// each other: what a living VM uses is not taken from under it. It calls gone
+// once the VM process has ended.
+func (m *machine) teardown(ctx context.Context, gone func()) error {
 	if m.rec.State == sandbox.Stopped {
 		return nil
 	}
+	m.begin(opDestroy)
 	if err := os.MkdirAll(string(m.dir), 0o700); err != nil {
 		return errTeardown(err)
 	}
-	m.begin(opDestroy)
 	ctx, cancel := context.WithTimeout(ctx, teardownTimeout)
 	defer cancel()
-	m.closeGate(ctx, 0, fault.New(fault.WrongState, reasonStopped, "the sandbox has ended (%s)", m.rec.StopReason))
+	m.closeGate(ctx, 0, errEnded(m.rec.StopReason))
 	for _, s := range []step{
-		{StepDestroyVM, m.endVM},
+		{StepDestroyVM, func(ctx context.Context) error {
+			err := m.endVM(ctx)
+			if err == nil {
+				gone()
+			}
+			return err
+		}},
 		{StepDestroyNetwork, m.endNetwork},
 		{StepDestroyCgroup, m.endCgroup},
 		{StepDestroyFiles, func(context.Context) error { return m.removeFiles() }},

@@ -111,7 +111,10 @@ func (m *Manager) startBuild(t template, print map[string]string, spec sandbox.S
 	m.running.Go(func() {
 		defer close(b.done)
 		if b.dir = m.findTemplate(t.key, print); b.dir == "" { // it may have been finished just before
-			b.dir, b.err = m.buildTemplate(m.life, t, print, spec)
+			b.err = fault.Caught(func() (err error) {
+				b.dir, err = m.buildTemplate(m.life, t, print, spec)
+				return err
+			})
 		}
 		m.templates.mu.Lock()
 		delete(m.templates.building, t.key)
@@ -129,10 +132,12 @@ func (m *Manager) buildTemplate(life context.Context, t template, print map[stri
 	b.rec.TemplateDigest, b.rec.RootImage = t.image.Digest, t.image.Path
 	b.log.InfoContext(life, "making a template snapshot", "template", spec.Template, "vcpus", spec.VCPUs, "memory_mb", spec.MemoryMB)
 	to := snapshotDir(filepath.Join(m.cfg.TemplateDir, t.key+"."+b.name))
-	err := b.coldBoot(life)
-	if err == nil {
-		err = b.makeTemplate(life, to, print)
-	}
+	err := fault.Caught(func() error {
+		if err := b.coldBoot(life); err != nil {
+			return err
+		}
+		return b.makeTemplate(life, to, print)
+	})
 	// Even when the agent is closing: nobody could go on with half a build.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(life), teardownTimeout)
 	defer cancel()
@@ -209,7 +214,12 @@ func (m *machine) settleAndSeal(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return m.sealWith(ctx, m.guest.QuiesceToDisk)
+	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
+	defer cancel()
+	ctx, stop := m.untilExit(ctx)
+	defer stop()
+	_, err := m.guest.QuiesceToDisk(ctx)
+	return causeOr(ctx, err)
 }
 
 // moveInto publishes a sealed snapshot.

@@ -20,9 +20,9 @@ type sniper struct {
 	step string
 }
 
-func (s *sniper) onStep(step string) {
+func (s *sniper) onStep(step string) error {
 	if step != s.step {
-		return
+		return nil
 	}
 	s.step = ""
 	found, err := s.b.deps.Driver.Find(s.b.dir)
@@ -32,6 +32,7 @@ func (s *sniper) onStep(step string) {
 	for _, p := range found {
 		_ = syscall.Kill(p.PID, syscall.SIGKILL)
 	}
+	return nil
 }
 
 // onXFS gives the bench a data directory whose files can share blocks.

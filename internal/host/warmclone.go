@@ -86,7 +86,7 @@ func (m *machine) discardOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTimeout)
 	defer cancel()
 	m.rec.State = sandbox.Pending
-	if err := m.teardown(ctx); err != nil {
+	if err := m.teardown(ctx, func() {}); err != nil {
 		return err
 	}
 	return os.RemoveAll(string(m.dir))

@@ -89,7 +89,16 @@ func (c *Client) Destroy(ctx context.Context, ref sandbox.Ref, reason sandbox.St
 
 // Pause implements control.Host.
 func (c *Client) Pause(ctx context.Context, ref sandbox.Ref) (control.View, error) {
-	res, err := c.rpc.PauseSandbox(ctx, connect.NewRequest(&hostv1.PauseSandboxRequest{Ref: refToProto(ref)}))
+	return c.pause(ctx, &hostv1.PauseSandboxRequest{Ref: refToProto(ref)})
+}
+
+// ForcePause implements control.Host.
+func (c *Client) ForcePause(ctx context.Context, ref sandbox.Ref) (control.View, error) {
+	return c.pause(ctx, &hostv1.PauseSandboxRequest{Ref: refToProto(ref), Force: true})
+}
+
+func (c *Client) pause(ctx context.Context, req *hostv1.PauseSandboxRequest) (control.View, error) {
+	res, err := c.rpc.PauseSandbox(ctx, connect.NewRequest(req))
 	if err != nil {
 		return control.View{}, faultOf(ctx, err)
 	}

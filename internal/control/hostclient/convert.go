@@ -68,6 +68,9 @@ func viewFromProto(s *hostv1.Sandbox) control.View {
 		SnapshotID:     sandbox.SnapshotID(s.GetSnapshotId()),
 		Steps:          stepsFromProto(s.GetStepMicros()),
 		Busy:           s.GetBusy(),
+		Health: sandbox.Health{
+			State: sandbox.HealthState(s.GetHealth()), Since: timeFromProto(s.GetSilentSince()), Forced: s.GetForced(),
+		},
 	}
 	if state, ok := viewStateOf[s.GetState()]; ok {
 		v.State = state

@@ -12,6 +12,7 @@ import (
 	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
 	"github.com/wrenn-dev/wrenn/api/gen/process"
 	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -53,7 +54,11 @@ func (c *Client) execWithInput(ctx context.Context, ref sandbox.Ref, e control.E
 		switch event := m.GetEvent().GetEvent().(type) {
 		case *process.ProcessEvent_Start:
 			defer e.Input.Close()
-			feeding.Go(func() { feed(stream, e.Input, cancel) })
+			feeding.Go(func() {
+				if err := fault.Caught(func() error { feed(stream, e.Input, cancel); return nil }); err != nil {
+					cancel(&inputError{err})
+				}
+			})
 		case *process.ProcessEvent_Data:
 			if err := deliver(event.Data, sink); err != nil {
 				return control.ExecResult{}, err

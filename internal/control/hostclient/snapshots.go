@@ -12,9 +12,20 @@ import (
 
 // CreateSnapshot implements control.Host.
 func (c *Client) CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.SnapshotView, error) {
-	res, err := c.rpc.CreateSnapshot(ctx, connect.NewRequest(&hostv1.CreateSnapshotRequest{
+	return c.createSnapshot(ctx, &hostv1.CreateSnapshotRequest{
 		Ref: refToProto(ref), SnapshotId: string(id), Ephemeral: kind == control.KindFork,
-	}))
+	})
+}
+
+// ForceSnapshot implements control.Host.
+func (c *Client) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.SnapshotView, error) {
+	return c.createSnapshot(ctx, &hostv1.CreateSnapshotRequest{
+		Ref: refToProto(ref), SnapshotId: string(id), Ephemeral: kind == control.KindFork, Force: true,
+	})
+}
+
+func (c *Client) createSnapshot(ctx context.Context, req *hostv1.CreateSnapshotRequest) (control.SnapshotView, error) {
+	res, err := c.rpc.CreateSnapshot(ctx, connect.NewRequest(req))
 	if err != nil {
 		return control.SnapshotView{}, faultOf(ctx, err)
 	}

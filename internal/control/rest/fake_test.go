@@ -158,6 +158,14 @@ func (f *fakeSandboxes) CreateSnapshot(_ context.Context, id sandbox.ID, n contr
 	return snap, nil
 }
 
+func (f *fakeSandboxes) ForcePause(ctx context.Context, id sandbox.ID) (control.Sandbox, error) {
+	sb, err := f.Pause(ctx, id)
+	if err == nil {
+		sb.Health = sandbox.Health{State: sandbox.HealthUnresponsive, Since: time.Now(), Forced: true}
+	}
+	return sb, err
+}
+
 // findSnap returns the snapshot id, under mu.
 func (f *fakeSandboxes) findSnap(id sandbox.SnapshotID) (*control.Snapshot, error) {
 	for i := range f.snaps {

@@ -61,6 +61,7 @@ func readFork(w http.ResponseWriter, r *http.Request) (control.Fork, error) {
 		"lifetime_sec": &clocks.lifetime,
 		"on_timeout":   &clocks.onTimeout,
 		"auto_resume":  &clocks.autoResume,
+		"force":        &f.Force,
 	})
 	if err != nil {
 		return f, err

@@ -245,7 +245,8 @@ func (s *server) renew(ctx context.Context, key control.AnswerKey) {
 		case <-ctx.Done():
 			return
 		}
-		if err := s.Answers.RenewAnswer(ctx, key, answerLease); err != nil && ctx.Err() == nil {
+		err := fault.Caught(func() error { return s.Answers.RenewAnswer(ctx, key, answerLease) })
+		if err != nil && ctx.Err() == nil {
 			s.Log.Warn("the lease on an Idempotency-Key is not renewed, will try again", "error", err)
 		}
 	}

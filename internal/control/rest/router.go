@@ -32,7 +32,7 @@ func (s *server) routes() *chi.Mux {
 		r.Get("/v1/sandboxes", s.query(s.listSandboxes, "status", "template", "name", metadataParam+"*", "limit", "cursor"))
 		r.Get("/v1/sandboxes/{id}", s.query(s.getSandbox))
 		r.Delete("/v1/sandboxes/{id}", s.query(s.once(s.destroySandbox, true)))
-		r.Post("/v1/sandboxes/{id}/pause", s.query(s.once(s.pauseSandbox, true)))
+		r.Post("/v1/sandboxes/{id}/pause", s.query(s.once(s.pauseSandbox, true), "force"))
 		r.Post("/v1/sandboxes/{id}/resume", s.query(s.once(s.resumeSandbox, true)))
 		r.Post("/v1/sandboxes/{id}/exec", s.query(s.once(s.execCommand, true)))
 		r.Post("/v1/sandboxes/{id}/files/write", s.query(s.once(s.uploadFile, false), "path", "mode", "user"))

@@ -189,7 +189,15 @@ func (s *server) getSandbox(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) pauseSandbox(w http.ResponseWriter, r *http.Request) {
-	s.answerSandbox(w, r, s.Sandboxes.Pause)
+	force, err := forceIn(r)
+	switch {
+	case err != nil:
+		s.fail(w, r, err)
+	case force:
+		s.answerSandbox(w, r, s.Sandboxes.ForcePause)
+	default:
+		s.answerSandbox(w, r, s.Sandboxes.Pause)
+	}
 }
 
 func (s *server) resumeSandbox(w http.ResponseWriter, r *http.Request) {

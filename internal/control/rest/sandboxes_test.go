@@ -30,6 +30,12 @@ func TestLifeOfASandbox(t *testing.T) {
 		t.Errorf("paused %+v", got)
 	}
 	w.want(w.call("POST", path+"/pause", ""), http.StatusConflict)
+	w.want(w.call("POST", path+"/pause?force=yes", ""), http.StatusBadRequest)
+	w.want(w.call("POST", path+"/resume", ""), http.StatusOK)
+	got := decode[sandboxJSON](w, w.want(w.call("POST", path+"/pause?force=true", ""), http.StatusOK))
+	if got.Status != "paused" || got.Health == nil || !got.Health.Forced || got.Health.State != "unresponsive" || got.Health.Since == nil {
+		t.Errorf("paused by force: %+v, health %+v", got, got.Health)
+	}
 	w.want(w.call("POST", path+"/exec", `{"cmd":"true"}`), http.StatusConflict)
 	if got := decode[sandboxJSON](w, w.want(w.call("POST", path+"/resume", `{}`), http.StatusOK)); got.Status != "running" {
 		t.Errorf("resumed %+v", got)
@@ -195,6 +201,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 			Reseeded: true, NewIdentity: true, TokenReplaced: true, NetworkAnswers: true, VMGeneration: "vmgenid",
 			ConnectionsClosed: 12, Steps: map[string]time.Duration{"entropy": 2 * time.Millisecond},
 		},
+		Health: sandbox.Health{State: sandbox.HealthUnresponsive, Since: when.Add(time.Hour), Forced: true},
 		Spec: sandbox.Spec{
 			Template: "tmpl", VCPUs: 3, MemoryMB: 333, DiskMB: 3333, Timeout: 33333 * time.Second,
 			Lifetime: 44444 * time.Second, OnTimeout: sandbox.TimeoutPause, AutoResume: true,

@@ -56,7 +56,7 @@ func (s *server) createSnapshot(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var n control.NewSnapshot
-	if err := readOptionalJSON(w, r, fields{"name": &n.Name, "metadata": &n.Metadata}); err != nil {
+	if err := readOptionalJSON(w, r, fields{"name": &n.Name, "metadata": &n.Metadata, "force": &n.Force}); err != nil {
 		s.fail(w, r, err)
 		return
 	}

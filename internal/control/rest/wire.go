@@ -37,6 +37,7 @@ type sandboxJSON struct {
 	ParentID     *string           `json:"parent_id"`
 	Source       *string           `json:"source"`
 	DiskFull     bool              `json:"disk_full"`
+	Health       *guestHealthJSON  `json:"health"`
 	Hygiene      *hygieneJSON      `json:"hygiene"`
 	Clocks       clocksJSON        `json:"clocks"`
 }
@@ -86,6 +87,7 @@ func sandboxOf(sb control.Sandbox) sandboxJSON {
 		ParentID:     nullable(string(sb.ParentID)),
 		Source:       nullable(sb.Source),
 		DiskFull:     sb.DiskFull,
+		Health:       healthOf(sb.Health),
 		Hygiene:      hygieneOf(sb.Hygiene),
 		Clocks:       clocksOf(sb),
 	}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
@@ -66,7 +67,10 @@ func (w *workers) serve(ctx context.Context, conn net.Conn) {
 // there were connections at once.
 func (w *workers) work(ctx context.Context, conn net.Conn) {
 	for {
-		w.server.serveConn(ctx, conn)
+		err := fault.Caught(func() error { w.server.serveConn(ctx, conn); return nil })
+		if err != nil {
+			w.server.log.Error("serving a connection panicked", "error", err)
+		}
 		select {
 		case conn = <-w.next:
 		case <-ctx.Done():

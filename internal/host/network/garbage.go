@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
 // remove removes a namespace's name, wherever it is, and the veth pair of that
@@ -68,7 +70,11 @@ func (p *Pool) collectOnce() (done bool) {
 	}
 	p.mu.Unlock()
 	for _, name := range names {
-		if _, err := p.remove(name, p.cfg.ours); err != nil {
+		err := fault.Caught(func() error {
+			_, err := p.remove(name, p.cfg.ours)
+			return err
+		})
+		if err != nil {
 			p.log.Debug("a sandbox's network still cannot be removed", "name", name, "error", err)
 			continue
 		}

@@ -7,6 +7,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
 // onThread runs fn on a thread that move has put into another network
@@ -16,9 +18,9 @@ func onThread(home *os.File, move, fn func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		err := move()
+		err := fault.Caught(move)
 		if err == nil {
-			err = fn()
+			err = fault.Caught(fn)
 		}
 		if back := setns(home); back == nil {
 			runtime.UnlockOSThread()
@@ -53,7 +55,7 @@ func onOwnThread(fn func() error) error {
 			done <- err
 			return
 		}
-		done <- fn()
+		done <- fault.Caught(fn)
 	}()
 	return <-done
 }

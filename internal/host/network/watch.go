@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
 // lookAgain is how often the host's networks are looked at without a message of
@@ -57,7 +59,7 @@ func (p *Pool) watch(changes *os.File) {
 			}
 		}
 		wait = lookAgain
-		if err := p.refresh(); err != nil {
+		if err := fault.Caught(p.refresh); err != nil {
 			wait = lookSoon
 			p.log.Error("sandboxes may reach a network that the host has joined; trying again", "error", err)
 		}

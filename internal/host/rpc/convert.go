@@ -80,6 +80,7 @@ func fromSandbox(s host.Sandbox) *hostv1.Sandbox {
 		StepMicros: micros(s.Steps), Hygiene: fromHygiene(s.Hygiene), SnapshotId: string(s.SnapshotID),
 		LifetimeEndsAt: fromTime(s.LifetimeEnd), Source: string(s.Source),
 		Busy: s.Busy, DiskFull: s.DiskFull,
+		Health: string(s.Health.State), SilentSince: fromTime(s.Health.Since), Forced: s.Health.Forced,
 	}
 	return out
 }

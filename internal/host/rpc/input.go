@@ -58,7 +58,9 @@ type stdinStream struct {
 // Read implements io.Reader. It ends with io.EOF when the caller has closed
 // stdin, and with another error when the caller has gone.
 func (r *stdinStream) Read(p []byte) (int, error) {
-	r.begin.Do(func() { go r.receive() })
+	r.begin.Do(func() {
+		go func() { _ = fault.Caught(func() error { r.receive(); return nil }) }()
+	})
 	for len(r.rest) == 0 {
 		select {
 		case <-r.closed:
@@ -83,6 +85,7 @@ func (r *stdinStream) Close() error {
 
 func (r *stdinStream) receive() {
 	defer close(r.pieces)
+	r.err = io.ErrUnexpectedEOF // also after a panic
 	for {
 		m, err := r.stream.Receive()
 		switch {

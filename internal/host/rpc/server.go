@@ -33,11 +33,20 @@ func NewHandler(m *host.Manager, token string, log *slog.Logger) (http.Handler, 
 	}
 	mux := http.NewServeMux()
 	mux.Handle(hostv1connect.NewHostServiceHandler(&service{manager: m, log: log},
-		connect.WithReadMaxBytes(maxReceived), connect.WithSendMaxBytes(maxSent)))
+		connect.WithReadMaxBytes(maxReceived), connect.WithSendMaxBytes(maxSent), connect.WithRecover(recovered(log))))
 	if token == "" {
 		return mux, nil
 	}
 	return requireToken(mux, token), nil
+}
+
+// recovered makes an internal error of a panic in a call, and logs its stack.
+func recovered(log *slog.Logger) func(context.Context, connect.Spec, http.Header, any) error {
+	return func(ctx context.Context, spec connect.Spec, _ http.Header, v any) error {
+		err := fault.Panicked(v)
+		log.ErrorContext(ctx, "a call panicked", "call", spec.Procedure, "error", err)
+		return faultrpc.ToConnect(err)
+	}
 }
 
 func requireToken(next http.Handler, token string) http.Handler {

@@ -73,7 +73,11 @@ func (s *service) PauseSandbox(ctx context.Context, req *connect.Request[hostv1.
 	if err != nil {
 		return nil, faultrpc.ToConnect(err)
 	}
-	sb, err := s.manager.Pause(ctx, ref)
+	pause := s.manager.Pause
+	if req.Msg.GetForce() {
+		pause = s.manager.ForcePause
+	}
+	sb, err := pause(ctx, ref)
 	if err != nil {
 		return nil, s.fail(ctx, "PauseSandbox", err)
 	}

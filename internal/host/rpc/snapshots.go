@@ -33,7 +33,11 @@ func (s *service) CreateSnapshot(ctx context.Context, req *connect.Request[hostv
 	if err != nil {
 		return nil, faultrpc.ToConnect(err)
 	}
-	snap, err := s.manager.Snapshot(ctx, ref, id, req.Msg.GetEphemeral())
+	take := s.manager.Snapshot
+	if req.Msg.GetForce() {
+		take = s.manager.ForceSnapshot
+	}
+	snap, err := take(ctx, ref, id, req.Msg.GetEphemeral())
 	if err != nil {
 		return nil, s.fail(ctx, "CreateSnapshot", err)
 	}

@@ -81,8 +81,9 @@ type Driver interface {
 	// copy-on-write from cfg.MemoryFile, and returns it paused. On error
 	// nothing is left and the snapshot is unchanged.
 	Restore(ctx context.Context, cfg Config, state string) (VM, error)
-	// Adopt connects to the process of rec, started by an earlier agent. It
-	// fails if that process is not there any more or is another one; then the
+	// Adopt connects to the process of rec, started by an earlier agent. One
+	// that runs but does not answer is adopted all the same, and its calls fail
+	// until it does. It fails if that process is not there any more or is another one; then the
 	// caller still has to Kill by record.
 	Adopt(ctx context.Context, rec Record) (VM, error)
 	// KillRecord ends what rec describes if it still runs, whether or not it
@@ -98,6 +99,9 @@ type Driver interface {
 // VM is one VM process. Methods may be called from several goroutines; the
 // machine goroutine that owns the VM is the only one to change its state.
 type VM interface {
+	// Ping returns nil if the VMM process answers. It changes nothing and says
+	// nothing about the guest.
+	Ping(ctx context.Context) error
 	// Pause stops the virtual CPUs. Pausing a paused VM does nothing.
 	Pause(ctx context.Context) error
 	// Resume starts them. Resuming a running VM does nothing.

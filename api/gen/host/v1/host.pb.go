@@ -424,6 +424,14 @@ type Sandbox struct {
 	// How it was created: "pool" (a warm clone was waiting), "restore" (a clone
 	// was made) or "fork" (from a snapshot).
 	Source string `protobuf:"bytes,16,opt,name=source,proto3" json:"source,omitempty"`
+	// Whether the guest answers: "ok" or "unresponsive"; empty where the sandbox
+	// neither runs nor is paused. Only the end of its VM ends a sandbox.
+	Health string `protobuf:"bytes,17,opt,name=health,proto3" json:"health,omitempty"`
+	// When the guest was first found not to answer; absent while it does.
+	SilentSince *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=silent_since,json=silentSince,proto3" json:"silent_since,omitempty"`
+	// The sandbox was paused without the guest's help, and the guest has not been
+	// renewed since.
+	Forced bool `protobuf:"varint,19,opt,name=forced,proto3" json:"forced,omitempty"`
 	// An operation on it is under way or waits for its turn. Without one, what
 	// is said here stays true until somebody asks for a change.
 	Busy bool `protobuf:"varint,20,opt,name=busy,proto3" json:"busy,omitempty"`
@@ -573,6 +581,27 @@ func (x *Sandbox) GetSource() string {
 		return x.Source
 	}
 	return ""
+}
+
+func (x *Sandbox) GetHealth() string {
+	if x != nil {
+		return x.Health
+	}
+	return ""
+}
+
+func (x *Sandbox) GetSilentSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SilentSince
+	}
+	return nil
+}
+
+func (x *Sandbox) GetForced() bool {
+	if x != nil {
+		return x.Forced
+	}
+	return false
 }
 
 func (x *Sandbox) GetBusy() bool {
@@ -786,8 +815,11 @@ func (*DestroySandboxResponse) Descriptor() ([]byte, []int) {
 }
 
 type PauseSandboxRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	// Where the guest does not answer, keep memory and disk without its help
+	// instead of failing with guest_unresponsive.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -827,6 +859,13 @@ func (x *PauseSandboxRequest) GetRef() *Ref {
 		return x.Ref
 	}
 	return nil
+}
+
+func (x *PauseSandboxRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type PauseSandboxResponse struct {
@@ -1196,7 +1235,10 @@ type CreateSnapshotRequest struct {
 	SnapshotId string                 `protobuf:"bytes,2,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
 	// Only for the sandboxes that are about to be made from it: not synced to
 	// disk, gone with the agent's machine, deleted by a restart of the agent.
-	Ephemeral     bool `protobuf:"varint,3,opt,name=ephemeral,proto3" json:"ephemeral,omitempty"`
+	Ephemeral bool `protobuf:"varint,3,opt,name=ephemeral,proto3" json:"ephemeral,omitempty"`
+	// As in PauseSandboxRequest. A sandbox made from such a snapshot is only
+	// handed out if its guest answers and can be renewed.
+	Force         bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1248,6 +1290,13 @@ func (x *CreateSnapshotRequest) GetSnapshotId() string {
 func (x *CreateSnapshotRequest) GetEphemeral() bool {
 	if x != nil {
 		return x.Ephemeral
+	}
+	return false
+}
+
+func (x *CreateSnapshotRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
 	}
 	return false
 }
@@ -3016,7 +3065,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"stepMicros\x1a=\n" +
 	"\x0fStepMicrosEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x9b\x06\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x8a\a\n" +
 	"\aSandbox\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12(\n" +
 	"\x04spec\x18\x02 \x01(\v2\x14.host.v1.SandboxSpecR\x04spec\x12+\n" +
@@ -3038,7 +3087,10 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\vsnapshot_id\x18\x0e \x01(\tR\n" +
 	"snapshotId\x12D\n" +
 	"\x10lifetime_ends_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x0elifetimeEndsAt\x12\x16\n" +
-	"\x06source\x18\x10 \x01(\tR\x06source\x12\x12\n" +
+	"\x06source\x18\x10 \x01(\tR\x06source\x12\x16\n" +
+	"\x06health\x18\x11 \x01(\tR\x06health\x12=\n" +
+	"\fsilent_since\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\vsilentSince\x12\x16\n" +
+	"\x06forced\x18\x13 \x01(\bR\x06forced\x12\x12\n" +
 	"\x04busy\x18\x14 \x01(\bR\x04busy\x12\x1b\n" +
 	"\tdisk_full\x18\x15 \x01(\bR\bdiskFull\x1a=\n" +
 	"\x0fStepMicrosEntry\x12\x10\n" +
@@ -3054,9 +3106,10 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x15DestroySandboxRequest\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x18\n" +
-	"\x16DestroySandboxResponse\"5\n" +
+	"\x16DestroySandboxResponse\"K\n" +
 	"\x13PauseSandboxRequest\x12\x1e\n" +
-	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\"B\n" +
+	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"B\n" +
 	"\x14PauseSandboxResponse\x12*\n" +
 	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"6\n" +
 	"\x14ResumeSandboxRequest\x12\x1e\n" +
@@ -3085,12 +3138,13 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\x12\x14\n" +
 	"\x05users\x18\a \x01(\rR\x05users\x12\x18\n" +
 	"\adeleted\x18\b \x01(\bR\adeleted\x12.\n" +
-	"\x13pause_window_micros\x18\t \x01(\x03R\x11pauseWindowMicros\"v\n" +
+	"\x13pause_window_micros\x18\t \x01(\x03R\x11pauseWindowMicros\"\x8c\x01\n" +
 	"\x15CreateSnapshotRequest\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x1f\n" +
 	"\vsnapshot_id\x18\x02 \x01(\tR\n" +
 	"snapshotId\x12\x1c\n" +
-	"\tephemeral\x18\x03 \x01(\bR\tephemeral\"G\n" +
+	"\tephemeral\x18\x03 \x01(\bR\tephemeral\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"G\n" +
 	"\x16CreateSnapshotResponse\x12-\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x11.host.v1.SnapshotR\bsnapshot\"8\n" +
 	"\x15DeleteSnapshotRequest\x12\x1f\n" +
@@ -3308,76 +3362,77 @@ var file_host_v1_host_proto_depIdxs = []int32{
 	45, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
 	3,  // 9: host.v1.Sandbox.hygiene:type_name -> host.v1.Hygiene
 	48, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
-	1,  // 11: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref
-	2,  // 12: host.v1.CreateSandboxRequest.spec:type_name -> host.v1.SandboxSpec
-	4,  // 13: host.v1.CreateSandboxResponse.sandbox:type_name -> host.v1.Sandbox
-	1,  // 14: host.v1.DestroySandboxRequest.ref:type_name -> host.v1.Ref
-	1,  // 15: host.v1.PauseSandboxRequest.ref:type_name -> host.v1.Ref
-	4,  // 16: host.v1.PauseSandboxResponse.sandbox:type_name -> host.v1.Sandbox
-	1,  // 17: host.v1.ResumeSandboxRequest.ref:type_name -> host.v1.Ref
-	4,  // 18: host.v1.ResumeSandboxResponse.sandbox:type_name -> host.v1.Sandbox
-	1,  // 19: host.v1.SetTimeoutsRequest.ref:type_name -> host.v1.Ref
-	4,  // 20: host.v1.SetTimeoutsResponse.sandbox:type_name -> host.v1.Sandbox
-	2,  // 21: host.v1.Snapshot.spec:type_name -> host.v1.SandboxSpec
-	1,  // 22: host.v1.Snapshot.ref:type_name -> host.v1.Ref
-	48, // 23: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
-	1,  // 24: host.v1.CreateSnapshotRequest.ref:type_name -> host.v1.Ref
-	15, // 25: host.v1.CreateSnapshotResponse.snapshot:type_name -> host.v1.Snapshot
-	15, // 26: host.v1.ListSnapshotsResponse.snapshots:type_name -> host.v1.Snapshot
-	46, // 27: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
-	1,  // 28: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
-	49, // 29: host.v1.ExecRequest.start:type_name -> process.StartRequest
-	50, // 30: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
-	24, // 31: host.v1.ExecWithInputRequest.exec:type_name -> host.v1.ExecRequest
-	50, // 32: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
-	1,  // 33: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
-	28, // 34: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
-	1,  // 35: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
-	32, // 36: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
-	4,  // 37: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
-	47, // 38: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
-	4,  // 39: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
-	40, // 40: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
-	1,  // 41: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
-	5,  // 42: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
-	7,  // 43: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
-	9,  // 44: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
-	11, // 45: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
-	13, // 46: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
-	16, // 47: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
-	18, // 48: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
-	20, // 49: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
-	22, // 50: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
-	24, // 51: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
-	26, // 52: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
-	29, // 53: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
-	31, // 54: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
-	34, // 55: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
-	36, // 56: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
-	38, // 57: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
-	41, // 58: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
-	6,  // 59: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
-	8,  // 60: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
-	10, // 61: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
-	12, // 62: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
-	14, // 63: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
-	17, // 64: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
-	19, // 65: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
-	21, // 66: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
-	23, // 67: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
-	25, // 68: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
-	27, // 69: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
-	30, // 70: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
-	33, // 71: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
-	35, // 72: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
-	37, // 73: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
-	39, // 74: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
-	42, // 75: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
-	59, // [59:76] is the sub-list for method output_type
-	42, // [42:59] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	48, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
+	1,  // 12: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref
+	2,  // 13: host.v1.CreateSandboxRequest.spec:type_name -> host.v1.SandboxSpec
+	4,  // 14: host.v1.CreateSandboxResponse.sandbox:type_name -> host.v1.Sandbox
+	1,  // 15: host.v1.DestroySandboxRequest.ref:type_name -> host.v1.Ref
+	1,  // 16: host.v1.PauseSandboxRequest.ref:type_name -> host.v1.Ref
+	4,  // 17: host.v1.PauseSandboxResponse.sandbox:type_name -> host.v1.Sandbox
+	1,  // 18: host.v1.ResumeSandboxRequest.ref:type_name -> host.v1.Ref
+	4,  // 19: host.v1.ResumeSandboxResponse.sandbox:type_name -> host.v1.Sandbox
+	1,  // 20: host.v1.SetTimeoutsRequest.ref:type_name -> host.v1.Ref
+	4,  // 21: host.v1.SetTimeoutsResponse.sandbox:type_name -> host.v1.Sandbox
+	2,  // 22: host.v1.Snapshot.spec:type_name -> host.v1.SandboxSpec
+	1,  // 23: host.v1.Snapshot.ref:type_name -> host.v1.Ref
+	48, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	1,  // 25: host.v1.CreateSnapshotRequest.ref:type_name -> host.v1.Ref
+	15, // 26: host.v1.CreateSnapshotResponse.snapshot:type_name -> host.v1.Snapshot
+	15, // 27: host.v1.ListSnapshotsResponse.snapshots:type_name -> host.v1.Snapshot
+	46, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
+	1,  // 29: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
+	49, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
+	50, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
+	24, // 32: host.v1.ExecWithInputRequest.exec:type_name -> host.v1.ExecRequest
+	50, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
+	1,  // 34: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
+	28, // 35: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
+	1,  // 36: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
+	32, // 37: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
+	4,  // 38: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
+	47, // 39: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
+	4,  // 40: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
+	40, // 41: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
+	1,  // 42: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
+	5,  // 43: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
+	7,  // 44: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
+	9,  // 45: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
+	11, // 46: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
+	13, // 47: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
+	16, // 48: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
+	18, // 49: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
+	20, // 50: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
+	22, // 51: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
+	24, // 52: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
+	26, // 53: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
+	29, // 54: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
+	31, // 55: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
+	34, // 56: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
+	36, // 57: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
+	38, // 58: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
+	41, // 59: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
+	6,  // 60: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
+	8,  // 61: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
+	10, // 62: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
+	12, // 63: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
+	14, // 64: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
+	17, // 65: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
+	19, // 66: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
+	21, // 67: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
+	23, // 68: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
+	25, // 69: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
+	27, // 70: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
+	30, // 71: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
+	33, // 72: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
+	35, // 73: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
+	37, // 74: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
+	39, // 75: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
+	42, // 76: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
+	60, // [60:77] is the sub-list for method output_type
+	43, // [43:60] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_host_v1_host_proto_init() }

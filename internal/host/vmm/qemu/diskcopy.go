@@ -170,7 +170,7 @@ func (v *vm) addFile(ctx context.Context, f *os.File) (int64, error) {
 	var added struct {
 		Set int64 `json:"fdset-id"`
 	}
-	err := v.mon.callWithFile(ctx, "add-fd", f, map[string]any{"opaque": copyName}, &added)
+	err := v.callWithFile(ctx, "add-fd", f, map[string]any{"opaque": copyName}, &added)
 	return added.Set, err
 }
 

@@ -123,6 +123,19 @@ func waitProcess(pidfd *os.File) error {
 	return errors.Join(err, pollErr)
 }
 
+// processRuns reports whether the process of pidfd has not ended.
+func processRuns(pidfd *os.File) bool {
+	conn, err := pidfd.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 1
+	err = conn.Control(func(fd uintptr) {
+		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	})
+	return err == nil && n <= 0
+}
+
 func killProcess(pidfd *os.File) error {
 	conn, err := pidfd.SyscallConn()
 	if err != nil {

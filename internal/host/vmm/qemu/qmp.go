@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
 // maxQMPMessage bounds one message of the VMM, which parses guest input and
@@ -72,7 +74,10 @@ func newMonitor(ctx context.Context, conn net.Conn, onEvent func(event)) (*monit
 		_ = conn.Close()
 		return nil, fmt.Errorf("read QMP greeting: %w", errors.Join(err, ctx.Err()))
 	}
-	go m.read(lines)
+	go func() {
+		defer m.end()
+		_ = fault.Caught(func() error { m.read(lines); return nil }) // a panic ends the connection
+	}()
 	if err := m.call(ctx, "qmp_capabilities", nil, nil); err != nil {
 		m.close()
 		return nil, err
@@ -91,7 +96,6 @@ func readMessage(lines *bufio.Scanner, into *message) error {
 }
 
 func (m *monitor) read(lines *bufio.Scanner) {
-	defer m.end()
 	for {
 		var msg message
 		if err := readMessage(lines, &msg); err != nil {
@@ -123,6 +127,16 @@ func (m *monitor) end() {
 	}
 	m.mu.Unlock()
 	close(m.done)
+}
+
+// ended reports whether the connection has ended.
+func (m *monitor) ended() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // close ends the connection and waits for the reading goroutine.

@@ -6,10 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -22,6 +22,9 @@ const (
 	// Loading device state touches guest memory that may have to be read from
 	// disk first, on a machine that is busy booting others.
 	answerTimeout = 30 * time.Second
+	// adoptTimeout is how long the process of an earlier agent may take before
+	// it is adopted without an answer.
+	adoptTimeout = 5 * time.Second
 )
 
 // vm is one QEMU process.
@@ -31,11 +34,13 @@ const (
 type vm struct {
 	rec      vmm.Record
 	pidfd    *os.File
-	mon      *monitor
+	link     link
 	child    *exec.Cmd // nil for an adopted process
 	messages *tail
 	exited   chan struct{}
 	stalled  chan struct{} // has room for one
+	// copyLeft: an earlier agent's copy of the disk may be under way.
+	copyLeft atomic.Bool
 
 	mu       sync.Mutex // protects the following
 	killing  bool
@@ -122,16 +127,20 @@ func attach(ctx context.Context, rec vmm.Record, child *exec.Cmd, messages *tail
 		return nil, err
 	}
 	v := &vm{rec: rec, pidfd: pidfd, child: child, messages: messages, exited: make(chan struct{}), stalled: make(chan struct{}, 1)}
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	v.link = link{path: monitorPath(rec.Dir), onEvent: v.onEvent}
+	patience := answerTimeout
+	if child == nil {
+		patience = adoptTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", monitorPath(rec.Dir))
-	if err == nil {
-		v.mon, err = newMonitor(ctx, conn, v.onEvent)
-	}
-	if err != nil {
+	_, err = v.link.monitor(ctx)
+	if err != nil && (child != nil || !processRuns(pidfd)) {
 		_ = pidfd.Close()
-		return nil, fmt.Errorf("connect to QMP: %w", err)
+		return nil, err
 	}
+	// A process of an earlier agent that runs and does not answer may do so
+	// later: calls connect then.
 	go v.watch()
 	return v, nil
 }
@@ -145,9 +154,14 @@ func (d *Driver) Adopt(ctx context.Context, rec vmm.Record) (vmm.VM, error) {
 	if err != nil {
 		return nil, err // never a nil *vm in a non-nil interface
 	}
-	if err := v.AbandonDiskCopy(ctx); err != nil {
-		// It costs the VM time until the next copy begins, and nothing else.
-		d.log.WarnContext(ctx, "a copy of a disk that an earlier agent has begun goes on", "pid", rec.PID, "error", err)
+	// Where the process does not answer now, the copy that an earlier agent may
+	// have begun ends with the first Resume that it carries out. Until then it
+	// costs the VM time, and nothing else.
+	if v.copyLeft.Store(true); v.link.connected() {
+		err := v.AbandonDiskCopy(ctx)
+		if v.copyLeft.Store(err != nil); err != nil {
+			d.log.WarnContext(ctx, "a copy of a disk that an earlier agent has begun goes on", "pid", rec.PID, "error", err)
+		}
 	}
 	return v, nil
 }
@@ -208,7 +222,7 @@ func (v *vm) Detach() {
 	v.mu.Lock()
 	v.detached = true
 	v.mu.Unlock()
-	v.mon.close()
+	v.link.close()
 	_ = v.pidfd.Close() // ends watch
 }
 
@@ -229,7 +243,7 @@ func (v *vm) watch() {
 		_ = v.child.Wait()
 		detail += v.child.ProcessState.String()
 	}
-	v.mon.close()
+	v.link.close()
 	_ = v.pidfd.Close()
 	if m := v.messages.String(); m != "" {
 		detail += "; " + m
@@ -257,14 +271,38 @@ func (v *vm) cause() vmm.Cause {
 func (v *vm) call(ctx context.Context, command string, args, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	return v.mon.call(ctx, command, args, out)
+	mon, err := v.link.monitor(ctx)
+	if err != nil {
+		return fmt.Errorf("qmp %s: %w", command, err)
+	}
+	return mon.call(ctx, command, args, out)
 }
+
+// callWithFile is call for a command that takes a file.
+func (v *vm) callWithFile(ctx context.Context, command string, f *os.File, args, out any) error {
+	mon, err := v.link.monitor(ctx)
+	if err != nil {
+		return fmt.Errorf("qmp %s: %w", command, err)
+	}
+	return mon.callWithFile(ctx, command, f, args, out)
+}
+
+// Ping asks for the VM's status.
+func (v *vm) Ping(ctx context.Context) error { return v.call(ctx, "query-status", nil, nil) }
 
 // Pause stops the virtual CPUs.
 func (v *vm) Pause(ctx context.Context) error { return v.call(ctx, "stop", nil, nil) }
 
 // Resume starts the virtual CPUs.
-func (v *vm) Resume(ctx context.Context) error { return v.call(ctx, "cont", nil, nil) }
+func (v *vm) Resume(ctx context.Context) error {
+	if v.copyLeft.Load() {
+		if err := v.AbandonDiskCopy(ctx); err != nil {
+			return err
+		}
+		v.copyLeft.Store(false)
+	}
+	return v.call(ctx, "cont", nil, nil)
+}
 
 // SaveState writes every section of the VM's state but its memory. The command
 // was made for Xen and exists without it; New's callers test it per version.
@@ -292,7 +330,7 @@ func (v *vm) addFd(ctx context.Context, f *os.File) (int64, error) {
 	var added struct {
 		Set int64 `json:"fdset-id"`
 	}
-	err := v.mon.callWithFile(ctx, "add-fd", f, nil, &added)
+	err := v.callWithFile(ctx, "add-fd", f, nil, &added)
 	return added.Set, err
 }
 

@@ -49,6 +49,7 @@ func Run(t *testing.T, f Fixture) {
 	t.Run("ExitIsNoticed", f.exitIsNoticed)
 	t.Run("AdoptAndFind", f.adoptAndFind)
 	t.Run("DiskCopy", f.diskCopy)
+	t.Run("StoppedProcess", f.stoppedProcess)
 	t.Run("StartFailsClean", f.startFailsClean)
 	t.Run("RestoreRefusesDamage", f.restoreRefusesDamage)
 }
@@ -203,6 +204,52 @@ func (f Fixture) adoptAndFind(t *testing.T) {
 		t.Fatal("the end of an adopted VM was not noticed")
 	}
 	check(t, "kill by record again", f.Driver.KillRecord(ctx, rec))
+}
+
+// stoppedProcess: a VMM that does not answer fails calls when their time is over
+// and is no end of the VM. What it was asked to do meanwhile happens in order.
+// It can be adopted, and killed at once.
+func (f Fixture) stoppedProcess(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), f.Limit)
+	defer cancel()
+	g := f.New(t)
+	vm, err := f.Driver.Start(ctx, g.Config)
+	check(t, "start", err)
+	rec := vm.Record()
+	t.Cleanup(func() { check(t, "kill by record", f.Driver.KillRecord(context.Background(), rec)) })
+	check(t, "ready", g.Ready(ctx))
+	before := count(ctx, t, g)
+	check(t, "ping", vm.Ping(ctx))
+	check(t, "stop the process", syscall.Kill(rec.PID, syscall.SIGSTOP))
+	briefly := func(what string, call func(context.Context) error) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		defer cancel()
+		if err := call(ctx); err == nil {
+			t.Fatalf("%s of a stopped VMM succeeded", what)
+		}
+	}
+	briefly("ping", vm.Ping)
+	briefly("pause", vm.Pause)
+	briefly("resume", vm.Resume)
+	select {
+	case <-vm.Exited():
+		t.Fatal("a VMM that does not answer counts as ended")
+	default:
+	}
+	vm.Detach()
+	adopted, err := f.Driver.Adopt(ctx, rec)
+	check(t, "adopt a stopped VMM", err)
+	t.Cleanup(func() { kill(t, adopted) })
+	briefly("ping", adopted.Ping)
+	check(t, "let the process go on", syscall.Kill(rec.PID, syscall.SIGCONT))
+	check(t, "ping", adopted.Ping(ctx))
+	check(t, "resume", adopted.Resume(ctx))
+	if after := count(ctx, t, g); after < before {
+		t.Fatalf("the counter went from %d back to %d", before, after)
+	}
+	check(t, "stop the process again", syscall.Kill(rec.PID, syscall.SIGSTOP))
+	kill(t, adopted)
 }
 
 func (f Fixture) startFailsClean(t *testing.T) {

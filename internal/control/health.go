@@ -1,0 +1,57 @@
+package control
+
+import (
+	"sync"
+
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// healths are what hosts last said of the health of sandboxes. They are kept in
+// memory: a health changes without a command, is only ever the host's to know,
+// and comes again with each event, each pass and each answer to a command.
+type healths struct {
+	mu sync.Mutex // protects the following
+	of map[sandbox.ID]View
+}
+
+func newHealths() *healths { return &healths{of: make(map[sandbox.ID]View)} }
+
+// note remembers the health in v. A view without one forgets it.
+func (h *healths) note(v View) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v.Health.State == "" {
+		delete(h.of, v.Ref.ID)
+		return
+	}
+	h.of[v.Ref.ID] = View{Ref: v.Ref, State: v.State, Health: v.Health}
+}
+
+// notePairs is note for all sandboxes of a host. It forgets those that the host
+// does not know.
+func (h *healths) notePairs(pairs []pair) {
+	for _, p := range pairs {
+		if p.view != nil {
+			h.note(*p.view)
+		} else {
+			h.note(View{Ref: sandbox.Ref{ID: p.id()}})
+		}
+	}
+}
+
+// over returns row with its health, where that is known of the state that the
+// row is in. A resume that failed leaves a paused row a later generation than
+// the host's.
+func (h *healths) over(row Sandbox) Sandbox {
+	h.mu.Lock()
+	known, ok := h.of[row.ID]
+	h.mu.Unlock()
+	paused := known.State == ViewPaused
+	switch {
+	case !ok:
+	case row.State == sandbox.Paused && paused && known.Ref.Generation <= row.Generation,
+		(row.State == sandbox.Running || row.State == sandbox.Pausing) && !paused && known.Ref.Generation == row.Generation:
+		row.Health = known.Health
+	}
+	return row
+}

@@ -1,0 +1,153 @@
+package host
+
+import (
+	"context"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Every running sandbox is looked at: one that has said nothing for a while is
+// asked for a sign of life, which is one small frame each way on a connection
+// that is open already. Anything else that the guest sends counts as well, so
+// that a busy sandbox is never probed.
+
+const (
+	// probeTick is how often machines are looked through for one to probe.
+	probeTick = time.Second
+	// maxProbes is how many probes run at once.
+	maxProbes = 16
+	// busyProbe is how long a guest with a command or transfer under way may be
+	// silent before it is probed.
+	busyProbe = 10 * time.Second
+	// cutFactor says after how many times GuestTimeout of silence the commands
+	// and transfers of an unresponsive guest are cut.
+	cutFactor = 6
+)
+
+// watchHealth probes guests until ctx ends.
+func (m *Manager) watchHealth(ctx context.Context) {
+	tick := time.NewTicker(min(probeTick, m.cfg.ProbeInterval))
+	defer tick.Stop()
+	slots := make(chan struct{}, maxProbes)
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		m.guarded("looking at guests", func() { m.startProbes(ctx, slots) })
+	}
+}
+
+// startProbes begins the probes that are due, as far as there are free slots.
+func (m *Manager) startProbes(ctx context.Context, slots chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, mc := range m.machines {
+		p, due := mc.probeDue(time.Now())
+		if !due {
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+			m.running.Go(func() {
+				defer func() { <-slots }()
+				mc.probe(ctx, p) // which is guarded
+			})
+		default:
+			mc.probeOver() // the next round has room
+		}
+	}
+}
+
+// probe is one question to a guest, and what has to be unchanged for its
+// outcome to mean anything.
+type probe struct {
+	ref   sandbox.Ref
+	guest *guestclient.Client
+	acts  uint64
+	begun time.Time
+	// renew: the guest has to be renewed, which tells as much.
+	renew bool
+}
+
+// probeDue begins a probe if it is time for one; then probeOver must follow.
+func (m *machine) probeDue(now time.Time) (probe, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := &m.health
+	if !m.gateOpen || m.diskFull || h.acting || h.probing {
+		return probe{}, false
+	}
+	heard := m.guest.LastHeard()
+	if !h.since.IsZero() && !h.renewDue && heard.After(h.since) {
+		h.since = time.Time{}
+		m.tellHealthLocked()
+	}
+	wait := m.mgr.cfg.ProbeInterval
+	switch {
+	case !h.since.IsZero():
+		wait, heard = m.mgr.cfg.GuestTimeout/2, h.probed
+	case len(m.leases) > 0:
+		wait = min(wait, busyProbe)
+	}
+	if now.Sub(heard) < wait || now.Sub(h.probed) < wait {
+		return probe{}, false
+	}
+	h.probing, h.probed = true, now
+	return probe{ref: m.view.Ref, guest: m.guest, acts: h.acts, begun: now, renew: h.renewDue}, true
+}
+
+func (m *machine) probeOver() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.health.probing = false
+}
+
+// probe asks the guest and records the outcome.
+func (m *machine) probe(ctx context.Context, p probe) {
+	defer m.probeOver()
+	err := fault.Caught(func() error {
+		if p.renew {
+			// Where an operation is under way, this waits for its end.
+			return m.ask(ctx, request{op: opRenew, ref: p.ref})
+		}
+		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
+		defer cancel()
+		err := p.guest.Ping(ctx)
+		m.probed(p, err)
+		return err
+	})
+	if err != nil {
+		m.log.DebugContext(ctx, "the guest did not answer a probe", "error", err)
+	}
+}
+
+// probed records what came of p.
+func (m *machine) probed(p probe, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.guest != p.guest || m.health.acting || m.health.acts != p.acts || m.mgr.life.Err() != nil {
+		return
+	}
+	if err == nil {
+		m.health.since = time.Time{}
+		m.tellHealthLocked()
+		return
+	}
+	if m.health.since.IsZero() {
+		m.health.since = p.begun
+	}
+	m.tellHealthLocked()
+	if time.Since(p.guest.LastHeard()) < cutFactor*m.mgr.cfg.GuestTimeout {
+		return
+	}
+	for l := range m.leases {
+		if l.begun.Before(p.begun) {
+			l.cancel(errCut())
+		}
+	}
+}
