@@ -151,7 +151,7 @@ func (a *App) copyHint(c credentials) string {
 	if own == "" {
 		return stale + "only root may read " + c.unreadable + ": use sudo"
 	}
-	return fmt.Sprintf("%sonly root may read %s: use sudo, or take a copy with\n       mkdir -p %s && sudo install -m 600 -o \"$USER\" %s %s",
+	return fmt.Sprintf("%sonly root may read %s: use sudo, or take a copy: mkdir -p %s && sudo install -m 600 -o \"$USER\" %s %s",
 		stale, c.unreadable, shellWord(filepath.Dir(own)), shellWord(c.unreadable), shellWord(own))
 }
 

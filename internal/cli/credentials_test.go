@@ -59,6 +59,8 @@ func TestWhichKeyIsUsed(t *testing.T) {
 			}
 			if hint := a.keyHint(); !strings.Contains(hint, c.hint) {
 				t.Errorf("hint %q, want %q in it", hint, c.hint)
+			} else if printable(hint) != hint {
+				t.Errorf("the hint %q changes when it is printed", hint)
 			}
 		})
 	}
