@@ -28,6 +28,7 @@ var operators = []Entry{
 	{"migration_failed", nil, "The database's schema could not be brought up to date.", "The log says at which step."},
 	{"missing_dependency", nil, "The program was wired wrongly.", "Report it."},
 	{"missing_host_token", nil, "A host over TCP needs a token.", "Give it the agent's token file."},
+	{"bad_address", nil, "The text is no address to sample a sandbox's way to.", "Write it as `1.2.3.4:443`."},
 	{"no_agent", nil, "No agent runs on this host whose sandboxes could be looked at.", "Start one first."},
 	{"no_rules", nil, "A sandbox's network has no firewall rules that could be read.", "See the host's log; create another sandbox."},
 	{"no_loop_device", nil, "The kernel has no loop device.", "Load the module `loop`."},
