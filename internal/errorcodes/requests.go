@@ -15,6 +15,7 @@ var requests = []Entry{
 	{"invalid", s(400, 502), "A part of the product was given a value that it does not take.", "The message names the value; report it if it is not yours."},
 	{"invalid_api_key", s(401), "The API key is wrong or revoked.", "Make one with `wrenn key create`."},
 	{"invalid_authorization", s(401), "The Authorization header cannot be read.", "Send `Authorization: Bearer KEY`."},
+	{"invalid_force", s(400), "`force` is not `true` or `false`.", "Write one of them."},
 	{"invalid_cmd", s(400), "`cmd` is missing, or `cmd` or `args` hold NUL.", "Name one program in `cmd`."},
 	{"invalid_content_encoding", s(400), "The body is compressed.", "Send it as it is."},
 	{"invalid_content_type", s(400), "Content-Type is given twice or cannot be read.", "Send one."},

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
-	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -16,7 +15,7 @@ import (
 
 // reasonUnresponsive is the reason for which work in a guest that does not
 // answer is refused or cut. It is part of the API.
-const reasonUnresponsive = guestclient.ReasonUnresponsive
+const reasonUnresponsive = "guest_unresponsive"
 
 // health is what a machine knows of its guest. The machine's mu protects it.
 type health struct {
