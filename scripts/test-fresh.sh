@@ -82,5 +82,4 @@ main() {
 	say "$passed passed, $failed failed"
 	[ "$failed" = 0 ]
 }
-main
-exit # the shell has read this far: the file may change while it runs
+main; exit # read as one line: the file may change while this runs
