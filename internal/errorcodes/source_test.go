@@ -24,8 +24,8 @@ type site struct {
 type source struct {
 	fset  *token.FileSet
 	files map[string]*ast.File
-	// consts are the string constants, by package name and name.
-	consts map[string]string
+	// consts are the constants' values, by package name and name.
+	consts map[string]ast.Expr
 }
 
 const root = "../.."
@@ -33,7 +33,7 @@ const root = "../.."
 // readSource parses everything that is no test and not generated.
 func readSource(t *testing.T) *source {
 	t.Helper()
-	src := &source{fset: token.NewFileSet(), files: map[string]*ast.File{}, consts: map[string]string{}}
+	src := &source{fset: token.NewFileSet(), files: map[string]*ast.File{}, consts: map[string]ast.Expr{}}
 	for _, top := range []string{"internal", "cmd"} {
 		err := filepath.WalkDir(filepath.Join(root, top), func(path string, d fs.DirEntry, err error) error {
 			switch {
@@ -69,9 +69,7 @@ func (src *source) collectConsts(f *ast.File) {
 			values := spec.(*ast.ValueSpec)
 			for i, name := range values.Names {
 				if i < len(values.Values) {
-					if text := literal(values.Values[i]); text != "" {
-						src.consts[f.Name.Name+"."+name.Name] = text
-					}
+					src.consts[f.Name.Name+"."+name.Name] = values.Values[i]
 				}
 			}
 		}
@@ -87,17 +85,24 @@ func literal(e ast.Expr) string {
 	return text
 }
 
-// value returns the string that e is in a file of package pkg, or "".
+// value returns the string that e is in a file of package pkg, or "". A constant
+// may be another one's.
 func (src *source) value(pkg string, e ast.Expr) string {
+	name := ""
 	switch e := e.(type) {
 	case *ast.Ident:
-		return src.consts[pkg+"."+e.Name]
+		name = pkg + "." + e.Name
 	case *ast.SelectorExpr:
 		if x, ok := e.X.(*ast.Ident); ok {
-			return src.consts[x.Name+"."+e.Sel.Name]
+			pkg, name = x.Name, x.Name+"."+e.Sel.Name
 		}
+	default:
+		return literal(e)
 	}
-	return literal(e)
+	if of, ok := src.consts[name]; ok {
+		return src.value(pkg, of)
+	}
+	return ""
 }
 
 // sites returns every call of fault.New and fault.Wrap.
