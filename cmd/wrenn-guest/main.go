@@ -64,6 +64,7 @@ func runAgent() error {
 	}
 	unix.CloseOnExec(boot.MemoryFD)
 	unix.CloseOnExec(boot.DiskFD)
+	unix.CloseOnExec(boot.LedgerFD)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 
@@ -75,7 +76,8 @@ func runAgent() error {
 	if err != nil {
 		return err
 	}
-	processes := process.NewTable(process.NewCgroups(boot.UserCgroup, "agent"+os.Getenv(boot.StartEnv)+"-"))
+	prefix := "agent" + os.Getenv(boot.StartEnv) + "-"
+	processes := process.NewTable(process.NewCgroups(boot.UserCgroup, prefix))
 	server := rpc.NewServer(rpc.Config{
 		Processes: processes,
 		Accounts:  filesystem.NewAccounts("/"),
@@ -83,6 +85,7 @@ func runAgent() error {
 		Identity:  boot.NewIdentity("/"),
 		Freezer:   boot.NewUsers(boot.UserCgroup),
 		Vault:     boot.OpenMemory(os.NewFile(boot.MemoryFD, "memory")),
+		Orphans:   boot.NewOrphans(boot.OpenLedger(os.NewFile(boot.LedgerFD, "ledger")), prefix),
 		Log:       slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()})),
 		Version:   version,
 	})

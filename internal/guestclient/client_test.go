@@ -15,6 +15,8 @@ import (
 	"testing/iotest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/wrenn-dev/wrenn/api/gen/process"
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -25,6 +27,9 @@ import (
 )
 
 const patience = 20 * time.Second
+
+// orphan is the ticket of a command of an earlier agent, which a signal has ended.
+const orphan = 4711
 
 // machine lets everything succeed.
 type machine struct{ kept []byte }
@@ -39,8 +44,15 @@ func (*machine) SetNameservers([]string) error                      { return nil
 func (*machine) Renew() error                                       { return nil }
 func (*machine) Freeze(context.Context) (int, error)                { return 1, nil }
 func (*machine) Thaw(context.Context) error                         { return nil }
-func (m *machine) Load() ([]byte, error)                            { return m.kept, nil }
-func (m *machine) Save(b []byte) error                              { m.kept = b; return nil }
+func (*machine) Began(uint64, int)                                  {}
+func (*machine) End(_ context.Context, ticket uint64) (unix.WaitStatus, error) {
+	if ticket != orphan {
+		return 0, fault.New(fault.NotFound, "process_not_found", "no such process")
+	}
+	return 9, nil
+}
+func (m *machine) Load() ([]byte, error) { return m.kept, nil }
+func (m *machine) Save(b []byte) error   { m.kept = b; return nil }
 
 // newClient returns a client of a real, configured guest service.
 func newClient(t *testing.T) *guestclient.Client {
@@ -52,7 +64,7 @@ func newClient(t *testing.T) *guestclient.Client {
 	m := &machine{}
 	table := guestprocess.NewTable(guestprocess.NoGroups{})
 	server := rpc.NewServer(rpc.Config{
-		Processes: table, Accounts: filesystem.NewAccounts("/"), Kernel: m, Identity: m, Freezer: m, Vault: m,
+		Processes: table, Accounts: filesystem.NewAccounts("/"), Kernel: m, Identity: m, Freezer: m, Vault: m, Orphans: m,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test",
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -265,4 +277,15 @@ func TestQuiesce(t *testing.T) {
 		t.Errorf("a sealed guest: %v", err)
 	}
 	configure(t, c)
+}
+
+func TestOutcome(t *testing.T) {
+	c := newClient(t)
+	event, err := c.Outcome(t.Context(), orphan)
+	if err != nil || event.GetEnd().GetStatus() != "signal: killed" || event.GetEnd().GetExited() {
+		t.Errorf("the end of an orphan: got %v, %v, want signal: killed", event, err)
+	}
+	if _, err := c.Outcome(t.Context(), orphan+1); fault.ReasonOf(err) != "process_not_found" {
+		t.Errorf("the end of a process that is none: got %v, want process_not_found", err)
+	}
 }

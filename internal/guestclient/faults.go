@@ -21,6 +21,8 @@ const (
 	ReasonCommandNotFound = "command_not_found"
 	ReasonInvalidCwd      = "invalid_cwd"
 	ReasonUnknownUser     = "unknown_user"
+	// ReasonUnreachable is of a connection that broke: the outcome is unknown.
+	ReasonUnreachable = faultrpc.ReasonUnreachable
 	// ReasonUnresponsive is for a guest that does not answer. What it was asked
 	// to do it may have done, or may still do.
 	ReasonUnresponsive = "guest_unresponsive"

@@ -2,7 +2,9 @@ package guestclient
 
 import (
 	"context"
+	"errors"
 	"io"
+	"math/rand/v2"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -37,6 +39,8 @@ type Stream struct {
 	timeout time.Duration // zero is none
 	x       *exchange
 	ended   bool
+	client  *Client
+	ticket  uint64 // other than 0, see Outcome
 }
 
 // errNoEnd is for a command whose end the guest has not told long after its
@@ -48,8 +52,8 @@ var errNoEnd = fault.New(fault.Timeout, ReasonUnresponsive,
 // command: see Kill. What the guest refuses comes from the first Receive.
 func (c *Client) Start(ctx context.Context, req *process.StartRequest, opt StartOptions) (*Stream, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &Stream{cancel: cancel, begun: time.Now()}
-	call := &guestv1.ExecCall{Start: req, User: opt.User}
+	s := &Stream{cancel: cancel, begun: time.Now(), client: c, ticket: rand.Uint64() | 1}
+	call := &guestv1.ExecCall{Start: req, User: opt.User, Ticket: s.ticket}
 	if opt.Timeout > 0 {
 		timeout := min(opt.Timeout, maxTimeout)
 		call.TimeoutMs = uint64(max(timeout.Milliseconds(), 1))
@@ -75,7 +79,7 @@ func (s *Stream) Receive() (*process.ProcessEvent, error) {
 		t, payload, err := s.x.conn.reader.Frame(maxMessageBytes)
 		switch {
 		case err != nil:
-			return nil, s.x.fail(err)
+			return nil, s.x.fail(unexpectedEOF(err))
 		case t == guestwire.Failure:
 			return nil, s.failure(payload)
 		case t != guestwire.Event:
@@ -95,6 +99,47 @@ func (s *Stream) Receive() (*process.ProcessEvent, error) {
 		}
 	}
 	return nil, io.EOF
+}
+
+// unexpectedEOF is err, but for an end where none may be: io.EOF is what Receive
+// returns after the command's end.
+func unexpectedEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Outcome returns the end of a command whose stream broke because the guest's
+// agent died: its successor knows how the command ended, and kills one that
+// still runs, since its output is lost. It tries until ctx ends. NotFound means
+// that no agent that died had started the command.
+func (s *Stream) Outcome(ctx context.Context) (*process.ProcessEvent, error) {
+	return s.client.Outcome(ctx, s.ticket)
+}
+
+// Outcome is Stream.Outcome for the command that was started with ticket.
+func (c *Client) Outcome(ctx context.Context, ticket uint64) (*process.ProcessEvent, error) {
+	x, err := c.reach(ctx, wakePatience)
+	if err != nil {
+		return nil, err
+	}
+	if err := x.call(guestwire.Outcome, &guestv1.OutcomeCall{Ticket: ticket}); err != nil {
+		return nil, err
+	}
+	t, payload, err := x.conn.reader.Frame(maxMessageBytes)
+	switch {
+	case err != nil:
+		return nil, x.fail(err)
+	case t == guestwire.Failure:
+		return nil, x.failure(payload)
+	}
+	event := &process.ProcessEvent{}
+	if t != guestwire.Event || proto.Unmarshal(payload, event) != nil || event.GetEnd() == nil {
+		return nil, x.fail(errDisorder)
+	}
+	x.finish(true)
+	return event, nil
 }
 
 // clockTolerance is by what part of a timeout a guest's clock may run faster

@@ -116,6 +116,19 @@ func ParseExecCall(b []byte) (*guestv1.ExecCall, error) {
 			return f.text(&m.User)
 		case 3:
 			number(f, &m.TimeoutMs)
+		case 4:
+			number(f, &m.Ticket)
+		}
+		return nil
+	})
+}
+
+// ParseOutcomeCall reads an OutcomeCall.
+func ParseOutcomeCall(b []byte) (*guestv1.OutcomeCall, error) {
+	m := &guestv1.OutcomeCall{}
+	return m, walk(b, func(f field) error {
+		if f.num == 1 {
+			number(f, &m.Ticket)
 		}
 		return nil
 	})

@@ -26,6 +26,7 @@ const (
 	ReadFile  Type = 0x08
 	Hold      Type = 0x09
 	Release   Type = 0x0a
+	Outcome   Type = 0x0b
 
 	Data Type = 0x10
 	End  Type = 0x11

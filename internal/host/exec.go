@@ -97,13 +97,35 @@ func (l *lease) pump(stream *guestclient.Stream, stdin io.ReadCloser, send func(
 			ended = ended || event.GetEnd() != nil
 			err = send(event)
 		}
-		if err != nil {
-			if !ended && pid != 0 && !l.cut() {
+		if err != nil && !ended && !l.cut() {
+			if end := l.outcome(stream, err); end != nil {
+				return send(end)
+			}
+			if pid != 0 {
 				l.kill(pid)
 			}
+		}
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// outcome returns the end of a command whose stream has broken with cause, if
+// that was because the guest's agent died, as by kill -9 -1, and another could
+// tell. What the command wrote last is lost.
+func (l *lease) outcome(stream *guestclient.Stream, cause error) *process.ProcessEvent {
+	if fault.ReasonOf(cause) != guestclient.ReasonUnreachable || l.ctx.Err() != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, l.m.mgr.cfg.GuestTimeout)
+	defer cancel()
+	end, err := stream.Outcome(ctx)
+	if err != nil {
+		l.m.log.WarnContext(ctx, "a command's stream broke, and its end is not known", "cause", cause, "error", err)
+		return nil
+	}
+	return end
 }
 
 // kill ends a command for whose output nobody waits any more.

@@ -47,7 +47,24 @@ func testExec(t *testing.T, s *server) {
 	execTimeout(t, s, sb.ID)
 	execStreamed(t, s, sb.ID)
 	execInput(t, s, sb.ID)
+	execKillsEverything(t, s, path)
 	call(t, s.Client, "POST", path, `{"cmd":"no-such-program"}`).wantError(t, 400, "command_not_found")
+}
+
+// execKillsEverything runs commands that kill every process they may, the
+// guest's agent among them. They have ended by a signal, and the next command
+// finds an agent.
+func execKillsEverything(t *testing.T, s *server, path string) {
+	for _, script := range []string{"/bin/kill -9 -1; sleep 600", "kill -9 -1; sleep 600"} {
+		got := call(t, s.Client, "POST", path, map[string]any{"cmd": "sh", "args": []string{"-c", script}}).object(t, 200)
+		if got["exit_code"] != 137.0 || got["signal"] != "killed" {
+			t.Errorf("%s: %v, want signal killed", script, got)
+		}
+		after := call(t, s.Client, "POST", path, map[string]any{"cmd": "echo", "args": []string{"alive"}}).object(t, 200)
+		if after["stdout"] != "alive\n" {
+			t.Errorf("after %s: %v", script, after)
+		}
+	}
 }
 
 // execBinary: output that is no UTF-8 comes as base64.

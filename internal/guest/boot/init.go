@@ -20,6 +20,8 @@ const (
 	MemoryFD = 3
 	// DiskFD is the directory where the writable disk is mounted.
 	DiskFD = 4
+	// LedgerFD is a Ledger.
+	LedgerFD = 5
 )
 
 // Pause between two starts of an agent that keeps dying.
@@ -31,10 +33,12 @@ const (
 // Init is PID 1. It returns only if the machine cannot be powered off.
 //
 // Invariants: it alone waits for any child; exactly one agent runs, or is
-// about to be started; agents share memory and disk.
+// about to be started; agents share memory, disk and ledger; how a process ended
+// that it reaped is in the ledger.
 type Init struct {
 	console *os.File
 	memory  *Memory
+	ledger  *Ledger
 	disk    *os.File
 	agent   int // pid, or 0
 	starts  int
@@ -101,7 +105,10 @@ func (i *Init) boot() (err error) {
 		}
 	}
 	i.trace("starting the agent")
-	i.memory, err = NewMemory()
+	if i.memory, err = NewMemory(); err != nil {
+		return err
+	}
+	i.ledger, err = NewLedger()
 	return err
 }
 
@@ -186,7 +193,7 @@ func (i *Init) start(args []string) error {
 	i.agent, err = syscall.ForkExec("/proc/self/exe", append([]string{"wrenn-guest"}, args...), &syscall.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "GODEBUG=" + agentRuntime, StartEnv + "=" + strconv.Itoa(i.starts)},
-		Files: []uintptr{i.console.Fd(), i.console.Fd(), i.console.Fd(), i.memory.file.Fd(), i.disk.Fd()},
+		Files: []uintptr{i.console.Fd(), i.console.Fd(), i.console.Fd(), i.memory.file.Fd(), i.disk.Fd(), i.ledger.file.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(cgroup.Fd())},
 	})
 	if err != nil {
@@ -222,6 +229,10 @@ func (i *Init) reap() (status string, agentDied bool) {
 			status = fmt.Sprintf("status %d", ws.ExitStatus())
 			if ws.Signaled() {
 				status = ws.Signal().String()
+			}
+		default:
+			if err := i.ledger.note(pid, ws); err != nil {
+				i.say("the end of process %d is not kept: %v", pid, err)
 			}
 		}
 	}

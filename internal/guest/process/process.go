@@ -234,11 +234,12 @@ func (p *Process) reap() {
 	}
 	_ = p.pidfd.Close()
 	p.reaped = true
-	p.exit = exitOf(ws)
+	p.exit = ExitOf(ws)
 	p.exit.TimedOut = p.timedOut
 }
 
-func exitOf(ws unix.WaitStatus) Exit {
+// ExitOf reads a wait status.
+func ExitOf(ws unix.WaitStatus) Exit {
 	if ws.Signaled() {
 		e := Exit{Code: -1, Signal: ws.Signal(), Status: "signal: " + ws.Signal().String()}
 		if ws.CoreDump() {

@@ -57,6 +57,9 @@ type Spec struct {
 	Terminal *Size
 	// Timeout is the command's lifetime. Zero means none.
 	Timeout time.Duration
+	// Started, when not nil, is called with the number of the command's process
+	// as soon as it exists, before anything else is done about it.
+	Started func(pid int)
 	// Label is what the caller wants List to show.
 	Label Label
 }

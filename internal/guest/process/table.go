@@ -124,6 +124,9 @@ func (t *Table) launch(key uint64, path string, spec Spec) (*Process, error) {
 		group.Release()
 		return nil, startFault(spec.Cmd, err)
 	}
+	if spec.Started != nil {
+		spec.Started(p.pid)
+	}
 	exposeToOOM(p.pid, group)
 	if p.files.input != nil {
 		p.input = newInput(p.files.input)

@@ -153,6 +153,8 @@ func (c *channel) call(ctx context.Context, t guestwire.Type, message []byte) er
 		return c.input(ctx, message)
 	case guestwire.Kill:
 		return c.kill(message)
+	case guestwire.Outcome:
+		return c.outcome(ctx, message)
 	case guestwire.WriteFile:
 		return c.writeFile(ctx, message)
 	case guestwire.ReadFile:

@@ -9,6 +9,7 @@ import (
 
 	pb "github.com/wrenn-dev/wrenn/api/gen/process"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	guestprocess "github.com/wrenn-dev/wrenn/internal/guest/process"
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
@@ -25,9 +26,14 @@ func (c *channel) exec(ctx context.Context, message []byte) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var started func(pid int)
+	if ticket := m.GetTicket(); ticket != 0 {
+		started = func(pid int) { c.server.orphans.Began(ticket, pid) }
+	}
 	watch := c.watch(cancel)
 	err = c.server.run(ctx, command{
 		user: m.GetUser(), request: req, keepalive: defaultKeepalive,
+		started:  started,
 		lifetime: time.Duration(min(m.GetTimeoutMs(), maxLifetimeMS)) * time.Millisecond,
 	}, func(e *pb.ProcessEvent) error {
 		return c.send(guestwire.Event, func(b []byte) []byte { return guestwire.AppendEvent(b, e) })
@@ -128,6 +134,19 @@ func (c *channel) awaitInput(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// outcome tells how a command ended that an earlier agent had started.
+func (c *channel) outcome(ctx context.Context, message []byte) error {
+	m, err := guestwire.ParseOutcomeCall(message)
+	if err != nil {
+		return errMessage(err)
+	}
+	status, err := c.server.orphans.End(ctx, m.GetTicket())
+	if err != nil {
+		return fault.As(err)
+	}
+	return c.send(guestwire.Event, func(b []byte) []byte { return guestwire.AppendEvent(b, endEvent(guestprocess.ExitOf(status))) })
 }
 
 // kill ends a command and all it started.

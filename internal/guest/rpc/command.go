@@ -17,6 +17,8 @@ type command struct {
 	request *pb.StartRequest
 	// lifetime is 0 for no limit.
 	lifetime time.Duration
+	// started, when not nil, is called with the number of the process.
+	started func(pid int)
 	// keepalive is how long the stream of events may be silent.
 	keepalive time.Duration
 }
@@ -69,6 +71,7 @@ func (s *Server) spec(ctx context.Context, c command) (process.Spec, error) {
 		Credential: process.Credential{UID: who.UID, GID: who.GID, Groups: who.Groups},
 		Stdin:      c.request.Stdin == nil || *c.request.Stdin,
 		Timeout:    c.lifetime,
+		Started:    c.started,
 		Label:      process.Label{Envs: maps.Clone(config.GetEnvs()), Cwd: config.Cwd, Tag: c.request.Tag},
 	}
 	if pty := c.request.GetPty(); pty != nil {
@@ -121,12 +124,15 @@ func (f *follower) follow(ctx context.Context) error {
 
 // end sends how the command ended.
 func (f *follower) end() error {
-	exit := f.proc.Exit()
+	return f.send(endEvent(f.proc.Exit()))
+}
+
+func endEvent(exit process.Exit) *pb.ProcessEvent {
 	end := &pb.ProcessEvent_EndEvent{ExitCode: int32(exit.Code), Exited: exit.Signal == 0, Status: exit.Status}
 	if exit.Code != 0 {
 		end.Error = &exit.Status
 	}
-	return f.send(&pb.ProcessEvent{Event: &pb.ProcessEvent_End{End: end}})
+	return &pb.ProcessEvent{Event: &pb.ProcessEvent_End{End: end}}
 }
 
 func dataEvent(o process.Output) *pb.ProcessEvent {

@@ -17,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guest/filesystem"
 	"github.com/wrenn-dev/wrenn/internal/guest/process"
 )
@@ -52,6 +55,18 @@ func (m *machine) taken() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.steps)
+}
+
+// orphan is the ticket of a command of an earlier agent that a signal has ended.
+const orphan = 4711
+
+func (*machine) Began(uint64, int) {}
+
+func (m *machine) End(_ context.Context, ticket uint64) (unix.WaitStatus, error) {
+	if ticket != orphan {
+		return 0, fault.New(fault.NotFound, "process_not_found", "no command has the ticket %d", ticket)
+	}
+	return 9, nil
 }
 
 func (m *machine) Reseed([]byte) error { return m.step("reseed") }
@@ -109,7 +124,7 @@ func (g *guest) serve(m *machine) {
 	}
 	table := process.NewTable(process.NoGroups{})
 	server := NewServer(Config{
-		Processes: table, Accounts: filesystem.NewAccounts("/"), Kernel: m, Identity: m, Freezer: m, Vault: m,
+		Processes: table, Accounts: filesystem.NewAccounts("/"), Kernel: m, Identity: m, Freezer: m, Vault: m, Orphans: m,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test",
 	})
 	g.server = server

@@ -3,6 +3,8 @@ package rpc
 import (
 	"context"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Kernel is what Configure and Quiesce do to the running kernel.
@@ -36,6 +38,16 @@ type Freezer interface {
 	// Freeze returns how many processes stand still, once all do.
 	Freeze(ctx context.Context) (frozen int, err error)
 	Thaw(ctx context.Context) error
+}
+
+// Orphans are the commands of agents of this boot that have died.
+type Orphans interface {
+	// Began notes that the command with a ticket has the process pid, for the
+	// agent that comes after this one.
+	Began(ticket uint64, pid int)
+	// End returns the wait status of the command with a ticket, and kills one
+	// that still runs. A ticket that is no orphan's is NotFound.
+	End(ctx context.Context, ticket uint64) (unix.WaitStatus, error)
 }
 
 // Vault keeps what must survive a restart of the agent within one boot, out of

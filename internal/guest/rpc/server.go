@@ -39,6 +39,7 @@ type Config struct {
 	Identity  Identity
 	Freezer   Freezer
 	Vault     Vault
+	Orphans   Orphans
 	Log       *slog.Logger
 	// Version names the build of the guest.
 	Version string
@@ -53,6 +54,7 @@ type Server struct {
 	kernel    Kernel
 	identity  Identity
 	freezer   Freezer
+	orphans   Orphans
 	log       *slog.Logger
 	version   string
 	state     state
@@ -71,13 +73,13 @@ type Server struct {
 // NewServer returns a sealed server, or an open one if c.Vault holds the
 // settings of an earlier agent of this boot. With a broken vault it is sealed.
 func NewServer(c Config) *Server {
-	if c.Processes == nil || c.Accounts == nil || c.Kernel == nil || c.Identity == nil || c.Freezer == nil || c.Vault == nil || c.Log == nil {
+	if c.Processes == nil || c.Accounts == nil || c.Kernel == nil || c.Identity == nil || c.Freezer == nil || c.Vault == nil || c.Orphans == nil || c.Log == nil {
 		panic("rpc: Config is incomplete")
 	}
 	files := filesystem.NewFiles(c.Accounts)
 	s := &Server{
 		processes: c.Processes, accounts: c.Accounts, files: files, watchers: filesystem.NewWatchers(files),
-		kernel: c.Kernel, identity: c.Identity, freezer: c.Freezer, log: c.Log, version: c.Version,
+		kernel: c.Kernel, identity: c.Identity, freezer: c.Freezer, orphans: c.Orphans, log: c.Log, version: c.Version,
 		state: state{vault: c.Vault},
 		conns: connections{open: make(map[net.Conn]struct{})}, turn: make(chan struct{}, 1),
 	}

@@ -22,6 +22,7 @@
 //     0x08  READ_FILE   host   call with ReadFileCall
 //     0x09  HOLD        host   call, without message
 //     0x0a  RELEASE     host   call with ReleaseRequest
+//     0x0b  OUTCOME     host   call with OutcomeCall
 //     0x10  DATA        both   bytes of input or of a file
 //     0x11  END         both   nothing: what the DATA before it made is whole
 //     0x20  ANSWER      guest  the call's answer
@@ -34,6 +35,7 @@
 //     PING, KILL, HOLD                 ANSWER (empty)
 //     CONFIGURE, QUIESCE, RELEASE      ANSWER (ConfigureResponse, QuiesceResponse, ReleaseResponse)
 //     EXEC        EVENT (start, output, keepalive)... and EVENT (end), or FAILURE for a timeout
+//     OUTCOME     EVENT (end): how a command of an agent that has died ended; one that runs is killed
 //     INPUT       ANSWER (empty) once the command has taken everything and its stdin is closed
 //     WRITE_FILE  ANSWER (empty): send; after END another ANSWER (empty): the file is in place
 //     READ_FILE   ANSWER (FileInfo), DATA..., END; without END the file is not whole
@@ -66,7 +68,10 @@ type ExecCall struct {
 	// Empty means the default user.
 	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	// The command's lifetime in milliseconds; 0 means no limit.
-	TimeoutMs     uint64 `protobuf:"varint,3,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	TimeoutMs uint64 `protobuf:"varint,3,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	// A number of the caller's, other than 0, by which OutcomeCall finds the
+	// command.
+	Ticket        uint64 `protobuf:"varint,4,opt,name=ticket,proto3" json:"ticket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -122,6 +127,58 @@ func (x *ExecCall) GetTimeoutMs() uint64 {
 	return 0
 }
 
+func (x *ExecCall) GetTicket() uint64 {
+	if x != nil {
+		return x.Ticket
+	}
+	return 0
+}
+
+// OutcomeCall asks for the end of a command of an agent that has died.
+type OutcomeCall struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ticket        uint64                 `protobuf:"varint,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutcomeCall) Reset() {
+	*x = OutcomeCall{}
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutcomeCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutcomeCall) ProtoMessage() {}
+
+func (x *OutcomeCall) ProtoReflect() protoreflect.Message {
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutcomeCall.ProtoReflect.Descriptor instead.
+func (*OutcomeCall) Descriptor() ([]byte, []int) {
+	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *OutcomeCall) GetTicket() uint64 {
+	if x != nil {
+		return x.Ticket
+	}
+	return 0
+}
+
 // InputCall writes to the stdin of a running command, then closes it.
 type InputCall struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -132,7 +189,7 @@ type InputCall struct {
 
 func (x *InputCall) Reset() {
 	*x = InputCall{}
-	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[1]
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -144,7 +201,7 @@ func (x *InputCall) String() string {
 func (*InputCall) ProtoMessage() {}
 
 func (x *InputCall) ProtoReflect() protoreflect.Message {
-	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[1]
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -157,7 +214,7 @@ func (x *InputCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputCall.ProtoReflect.Descriptor instead.
 func (*InputCall) Descriptor() ([]byte, []int) {
-	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{1}
+	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *InputCall) GetPid() uint32 {
@@ -177,7 +234,7 @@ type KillCall struct {
 
 func (x *KillCall) Reset() {
 	*x = KillCall{}
-	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[2]
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -189,7 +246,7 @@ func (x *KillCall) String() string {
 func (*KillCall) ProtoMessage() {}
 
 func (x *KillCall) ProtoReflect() protoreflect.Message {
-	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[2]
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -202,7 +259,7 @@ func (x *KillCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillCall.ProtoReflect.Descriptor instead.
 func (*KillCall) Descriptor() ([]byte, []int) {
-	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{2}
+	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *KillCall) GetPid() uint32 {
@@ -226,7 +283,7 @@ type WriteFileCall struct {
 
 func (x *WriteFileCall) Reset() {
 	*x = WriteFileCall{}
-	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[3]
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +295,7 @@ func (x *WriteFileCall) String() string {
 func (*WriteFileCall) ProtoMessage() {}
 
 func (x *WriteFileCall) ProtoReflect() protoreflect.Message {
-	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[3]
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +308,7 @@ func (x *WriteFileCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileCall.ProtoReflect.Descriptor instead.
 func (*WriteFileCall) Descriptor() ([]byte, []int) {
-	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{3}
+	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WriteFileCall) GetPath() string {
@@ -286,7 +343,7 @@ type ReadFileCall struct {
 
 func (x *ReadFileCall) Reset() {
 	*x = ReadFileCall{}
-	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[4]
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -298,7 +355,7 @@ func (x *ReadFileCall) String() string {
 func (*ReadFileCall) ProtoMessage() {}
 
 func (x *ReadFileCall) ProtoReflect() protoreflect.Message {
-	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[4]
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -311,7 +368,7 @@ func (x *ReadFileCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileCall.ProtoReflect.Descriptor instead.
 func (*ReadFileCall) Descriptor() ([]byte, []int) {
-	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{4}
+	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReadFileCall) GetPath() string {
@@ -338,7 +395,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[5]
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +407,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[5]
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +420,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{5}
+	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *FileInfo) GetSize() int64 {
@@ -388,7 +445,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[6]
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +457,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[6]
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +470,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{6}
+	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Failure) GetKind() string {
@@ -441,12 +498,15 @@ var File_wrenn_guest_v1_channel_proto protoreflect.FileDescriptor
 
 const file_wrenn_guest_v1_channel_proto_rawDesc = "" +
 	"\n" +
-	"\x1cwrenn/guest/v1/channel.proto\x12\x0ewrenn.guest.v1\x1a\x15process/process.proto\"j\n" +
+	"\x1cwrenn/guest/v1/channel.proto\x12\x0ewrenn.guest.v1\x1a\x15process/process.proto\"\x82\x01\n" +
 	"\bExecCall\x12+\n" +
 	"\x05start\x18\x01 \x01(\v2\x15.process.StartRequestR\x05start\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\x03 \x01(\x04R\ttimeoutMs\"\x1d\n" +
+	"timeout_ms\x18\x03 \x01(\x04R\ttimeoutMs\x12\x16\n" +
+	"\x06ticket\x18\x04 \x01(\x04R\x06ticket\"%\n" +
+	"\vOutcomeCall\x12\x16\n" +
+	"\x06ticket\x18\x01 \x01(\x04R\x06ticket\"\x1d\n" +
 	"\tInputCall\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\"\x1c\n" +
 	"\bKillCall\x12\x10\n" +
@@ -478,19 +538,20 @@ func file_wrenn_guest_v1_channel_proto_rawDescGZIP() []byte {
 	return file_wrenn_guest_v1_channel_proto_rawDescData
 }
 
-var file_wrenn_guest_v1_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_wrenn_guest_v1_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_wrenn_guest_v1_channel_proto_goTypes = []any{
 	(*ExecCall)(nil),             // 0: wrenn.guest.v1.ExecCall
-	(*InputCall)(nil),            // 1: wrenn.guest.v1.InputCall
-	(*KillCall)(nil),             // 2: wrenn.guest.v1.KillCall
-	(*WriteFileCall)(nil),        // 3: wrenn.guest.v1.WriteFileCall
-	(*ReadFileCall)(nil),         // 4: wrenn.guest.v1.ReadFileCall
-	(*FileInfo)(nil),             // 5: wrenn.guest.v1.FileInfo
-	(*Failure)(nil),              // 6: wrenn.guest.v1.Failure
-	(*process.StartRequest)(nil), // 7: process.StartRequest
+	(*OutcomeCall)(nil),          // 1: wrenn.guest.v1.OutcomeCall
+	(*InputCall)(nil),            // 2: wrenn.guest.v1.InputCall
+	(*KillCall)(nil),             // 3: wrenn.guest.v1.KillCall
+	(*WriteFileCall)(nil),        // 4: wrenn.guest.v1.WriteFileCall
+	(*ReadFileCall)(nil),         // 5: wrenn.guest.v1.ReadFileCall
+	(*FileInfo)(nil),             // 6: wrenn.guest.v1.FileInfo
+	(*Failure)(nil),              // 7: wrenn.guest.v1.Failure
+	(*process.StartRequest)(nil), // 8: process.StartRequest
 }
 var file_wrenn_guest_v1_channel_proto_depIdxs = []int32{
-	7, // 0: wrenn.guest.v1.ExecCall.start:type_name -> process.StartRequest
+	8, // 0: wrenn.guest.v1.ExecCall.start:type_name -> process.StartRequest
 	1, // [1:1] is the sub-list for method output_type
 	1, // [1:1] is the sub-list for method input_type
 	1, // [1:1] is the sub-list for extension type_name
@@ -503,14 +564,14 @@ func file_wrenn_guest_v1_channel_proto_init() {
 	if File_wrenn_guest_v1_channel_proto != nil {
 		return
 	}
-	file_wrenn_guest_v1_channel_proto_msgTypes[3].OneofWrappers = []any{}
+	file_wrenn_guest_v1_channel_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wrenn_guest_v1_channel_proto_rawDesc), len(file_wrenn_guest_v1_channel_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,137 @@
+package boot
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ledgerEntries is how many entries each ring of a Ledger remembers. A user who
+// kills everything (kill -9 -1) ends all processes of the machine at once.
+const ledgerEntries = 4096
+
+// A ring of a ledger's file: how many entries were ever written, then the
+// entries, of which the oldest is overwritten first. An entry is a key and a
+// value of eight bytes each.
+const (
+	ringHeader = 8
+	ringEntry  = 16
+	ringBytes  = ringHeader + ledgerEntries*ringEntry
+)
+
+// The rings of a ledger's file, by their place.
+const (
+	startsRing  = 0         // ticket of a command → its process, written by agents
+	endsRing    = ringBytes // process → its wait status, written by Init
+	ledgerBytes = 2 * ringBytes
+)
+
+// Ledger tells the agent that comes after one that died what became of that
+// one's commands: which process each had, and how the processes that Init has
+// reaped ended. It is a file in memory that Init and its agents share. A
+// process that dies while it writes loses the one entry.
+type Ledger struct {
+	file *os.File
+
+	mu   sync.Mutex // protects view, and the ring that this process writes
+	view []byte     // the file in memory; nil before it is needed
+}
+
+// NewLedger returns an empty Ledger.
+func NewLedger() (*Ledger, error) {
+	fd, err := unix.MemfdCreate("wrenn-ledger", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make ledger file: %w", err)
+	}
+	if err := unix.Ftruncate(fd, ledgerBytes); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("size ledger file: %w", err)
+	}
+	return OpenLedger(os.NewFile(uintptr(fd), "ledger")), nil
+}
+
+// OpenLedger returns the Ledger in file, as inherited.
+func OpenLedger(file *os.File) *Ledger { return &Ledger{file: file} }
+
+// begin writes down which process the command with ticket has.
+func (l *Ledger) begin(ticket uint64, pid int) error { return l.put(startsRing, ticket, uint64(pid)) }
+
+// begun returns the process of the command with ticket, or errNoEntry.
+func (l *Ledger) begun(ticket uint64) (pid int, err error) {
+	value, err := l.get(startsRing, ticket)
+	return int(value), err
+}
+
+// note writes down how pid ended.
+func (l *Ledger) note(pid int, status unix.WaitStatus) error {
+	return l.put(endsRing, uint64(pid), uint64(status))
+}
+
+// find returns how the last process with the number pid ended, or errNoEntry.
+func (l *Ledger) find(pid int) (unix.WaitStatus, error) {
+	value, err := l.get(endsRing, uint64(pid))
+	return unix.WaitStatus(value), err
+}
+
+// errNoEntry is returned for a key that is not in a ring, or not any more.
+var errNoEntry = errors.New("the ledger has no such entry")
+
+func (l *Ledger) put(ring int, key, value uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.openLocked(); err != nil {
+		return err
+	}
+	count := l.count(ring)
+	n := count.Load()
+	e := l.entry(ring, n)
+	binary.NativeEndian.PutUint64(e, key)
+	binary.NativeEndian.PutUint64(e[8:], value)
+	count.Store(n + 1)
+	return nil
+}
+
+// get returns the newest value of key.
+func (l *Ledger) get(ring int, key uint64) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.openLocked(); err != nil {
+		return 0, err
+	}
+	n := l.count(ring).Load()
+	for i := uint64(1); i <= min(n, ledgerEntries); i++ {
+		if e := l.entry(ring, n-i); binary.NativeEndian.Uint64(e) == key {
+			return binary.NativeEndian.Uint64(e[8:]), nil
+		}
+	}
+	return 0, errNoEntry
+}
+
+// openLocked maps the file, once.
+func (l *Ledger) openLocked() error {
+	if l.view != nil {
+		return nil
+	}
+	view, err := unix.Mmap(int(l.file.Fd()), 0, ledgerBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("map ledger file: %w", err)
+	}
+	l.view = view
+	return nil
+}
+
+// count is the number of entries ever written to ring. The view begins on a
+// page, and the size of a ring is a multiple of eight.
+func (l *Ledger) count(ring int) *atomic.Uint64 {
+	return (*atomic.Uint64)(unsafe.Pointer(&l.view[ring]))
+}
+
+func (l *Ledger) entry(ring int, i uint64) []byte {
+	return l.view[ring+ringHeader+int(i%ledgerEntries)*ringEntry:][:ringEntry]
+}

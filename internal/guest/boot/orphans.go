@@ -1,0 +1,92 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// Orphans are the commands of agents of this boot that have died. Their output
+// is lost and nobody keeps their timeout; how they end is in the ledger.
+type Orphans struct {
+	ledger *Ledger
+	proc   string // where the proc file system is mounted
+	users  string // the cgroup that holds one for each command
+	own    string // what the cgroups of the present agent begin with
+}
+
+// NewOrphans returns the Orphans of agents other than the one whose cgroups
+// below UserCgroup begin with own.
+func NewOrphans(ledger *Ledger, own string) *Orphans {
+	return &Orphans{ledger: ledger, proc: "/proc", users: UserCgroup, own: own}
+}
+
+// orphanPoll is the time between two looks at a process that is ending.
+const orphanPoll = 20 * time.Millisecond
+
+// Began notes that the present agent's command with a ticket has the process
+// pid. A failure loses no more than the note.
+func (o *Orphans) Began(ticket uint64, pid int) { _ = o.ledger.begin(ticket, pid) }
+
+// End returns the wait status that the command with a ticket ended with. One
+// that still runs is killed with all it has started, as when its caller hangs
+// up. A ticket that is no orphan's is NotFound.
+func (o *Orphans) End(ctx context.Context, ticket uint64) (unix.WaitStatus, error) {
+	pid, err := o.ledger.begun(ticket)
+	if errors.Is(err, errNoEntry) {
+		return 0, fault.New(fault.NotFound, "process_not_found", "no command was started with this ticket")
+	}
+	if err != nil {
+		return 0, err
+	}
+	poll := time.NewTicker(orphanPoll)
+	defer poll.Stop()
+	for {
+		group, runs := o.groupOf(pid)
+		if !runs {
+			return o.ended(pid)
+		}
+		if group == "" {
+			return 0, fault.New(fault.NotFound, "process_not_found", "process %d is not a command of an earlier agent", pid)
+		}
+		// Again in each round, for what was forked in between.
+		_ = os.WriteFile(filepath.Join(group, "cgroup.kill"), []byte("1"), 0)
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// ended returns what the ledger says of a process that is gone.
+func (o *Orphans) ended(pid int) (unix.WaitStatus, error) {
+	status, err := o.ledger.find(pid)
+	if errors.Is(err, errNoEntry) {
+		return 0, fault.New(fault.NotFound, "process_not_found", "the end of process %d is not known", pid)
+	}
+	return status, err
+}
+
+// groupOf reports whether there is a process pid, dead or alive, and returns
+// the directory of its cgroup if that is an earlier agent's.
+func (o *Orphans) groupOf(pid int) (dir string, exists bool) {
+	text, err := os.ReadFile(filepath.Join(o.proc, strconv.Itoa(pid), "cgroup"))
+	if err != nil {
+		return "", false
+	}
+	_, path, _ := strings.Cut(strings.TrimSpace(string(text)), "::")
+	name := filepath.Base(path)
+	if filepath.Base(filepath.Dir(path)) != filepath.Base(o.users) || !strings.HasPrefix(name, "agent") || strings.HasPrefix(name, o.own) {
+		return "", true
+	}
+	return filepath.Join(o.users, name), true
+}
