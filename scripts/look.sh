@@ -74,7 +74,7 @@ look_port() {
 			return
 		fi
 		at=$(awk -v pid="$pid" '$3 == pid { print $1 ":" $2; exit }' <<<"$listeners")
-		die "the server that uses $data (process $pid) ${at:+listens on $at}${at:-does not serve yet}, not on $listen: run 'make stop' first${at:+, or set WRENN_LISTEN=$at}"
+		die "the server that uses $data (process $pid) $([ -n "$at" ] && echo "listens on $at" || echo 'does not serve yet'), not on $listen: run 'make stop' first${at:+, or set WRENN_LISTEN=$at}"
 	fi
 	why=$(as_root scripts/listeners.pl --try "$host" "$port") && return
 	case $why in

@@ -41,6 +41,30 @@ func TestQuickstartFindsItsAddress(t *testing.T) {
 	}
 }
 
+func TestQuickstartNamesWhereOurServerListens(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it asks for root's view of other processes")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	const free = "127.0.0.1:1"
+	for _, c := range []struct {
+		server int
+		want   string
+	}{
+		{os.Getpid(), "listens on " + l.Addr().String() + ", not on " + free + ": run 'make stop' first, or set WRENN_LISTEN=" + l.Addr().String() + "\n"},
+		{os.Getppid(), "does not serve yet, not on " + free + ": run 'make stop' first\n"},
+	} {
+		line := fmt.Sprintf("our_server() { echo %d; }; data=/nowhere; look_address; look_port", c.server)
+		if out, ok := look(t, []string{"WRENN_LISTEN=" + free}, line); ok || !strings.HasSuffix(out, c.want) {
+			t.Errorf("our server at another address: got %q, want it to end with %q", out, c.want)
+		}
+	}
+}
+
 func TestQuickstartNamesWhoHasThePort(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("it asks for root's view of other processes")

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/api/gen/process"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
@@ -114,10 +115,16 @@ func TestHostileErrors(t *testing.T) {
 }
 
 func TestHostileStreams(t *testing.T) {
+	start := guestwire.AppendFrame(nil, guestwire.Event, func(b []byte) []byte {
+		return guestwire.AppendEvent(b, &process.ProcessEvent{Event: &process.ProcessEvent_Start{
+			Start: &process.ProcessEvent_StartEvent{Pid: 7},
+		}})
+	})
 	for name, b := range map[string][]byte{
 		"message too large": guestwire.AppendHeader(nil, guestwire.Event, 1<<30),
 		"an answer":         frame(guestwire.Answer, ""),
 		"data":              frame(guestwire.Data, "x"),
+		"a second start":    append(start, start...),
 		"garbage":           frame(guestwire.Event, "\xff\xff\xff\xff"),
 		"another's error":   failure("unauthenticated", "log_in", "log in!!!"),
 	} {

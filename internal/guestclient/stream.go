@@ -38,9 +38,10 @@ type Stream struct {
 	begun   time.Time
 	timeout time.Duration // zero is none
 	x       *exchange
-	ended   bool
 	client  *Client
 	ticket  uint64 // other than 0, see Outcome
+	// started and ended: the event of that name has been received.
+	started, ended bool
 }
 
 // errNoEnd is for a command whose end the guest has not told long after its
@@ -71,7 +72,8 @@ func (c *Client) Start(ctx context.Context, req *process.StartRequest, opt Start
 	return s, nil
 }
 
-// Receive returns the next event: start, output, end. After end comes io.EOF.
+// Receive returns the next event: start, once, then output and end. After end
+// comes io.EOF. A guest that sends them in another order breaks the stream.
 // A command killed for its timeout is Timeout with reason exec_timeout, after
 // the output it gave.
 func (s *Stream) Receive() (*process.ProcessEvent, error) {
@@ -90,7 +92,13 @@ func (s *Stream) Receive() (*process.ProcessEvent, error) {
 			return nil, s.x.fail(errDisorder)
 		}
 		switch event.GetEvent().(type) {
-		case *process.ProcessEvent_Start, *process.ProcessEvent_Data:
+		case *process.ProcessEvent_Start:
+			if s.started {
+				return nil, s.x.fail(errDisorder)
+			}
+			s.started = true
+			return event, nil
+		case *process.ProcessEvent_Data:
 			return event, nil
 		case *process.ProcessEvent_End:
 			s.ended = true

@@ -146,7 +146,12 @@ func (m *machine) renewSilent(ctx context.Context) error {
 	m.mu.Lock()
 	m.health.renewDue, m.health.since = false, time.Time{}
 	m.mu.Unlock()
-	return m.save(false)
+	if err := m.save(false); err != nil {
+		// The guest is usable all the same; the next agent renews it once more.
+		m.log.WarnContext(ctx, "the renewal of a guest cannot be written to the journal, will try again", "error", err)
+		m.unsaved = true
+	}
+	return nil
 }
 
 // renewLate is the operation that tries renewSilent on a running machine. The

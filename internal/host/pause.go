@@ -177,6 +177,11 @@ func (m *machine) unpause(ctx context.Context, cause error) error {
 // carryOn brings a VM that was stopped or sealed for a pause back to work. A
 // guest that does not answer is brought back when it does.
 func (m *machine) carryOn(ctx context.Context) {
+	// Before anything of the pause goes and before the VM runs: an agent that
+	// reads a journal with the pause in it would end the VM.
+	if err := m.save(false); err != nil {
+		m.log.WarnContext(ctx, "the end of a failed pause cannot be written to the journal yet", "error", err)
+	}
 	if err := os.RemoveAll(string(m.dir.pause(pauseName(m.rec.Generation)))); err != nil {
 		m.log.WarnContext(ctx, "could not remove the files of a failed pause", "error", err)
 	}

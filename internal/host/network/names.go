@@ -33,12 +33,14 @@ func (d nameDir) prepare() error {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return err
 	}
-	if n, err := mountsAt(string(d)); err != nil || n > 0 {
+	n, err := mountsAt(string(d))
+	if err == nil && n == 0 {
+		err = unix.Mount(string(d), string(d), "", unix.MS_BIND, "")
+	}
+	if err != nil {
 		return err
 	}
-	if err := unix.Mount(string(d), string(d), "", unix.MS_BIND, ""); err != nil {
-		return err
-	}
+	// Also a mount that was there: an agent may have been killed in between.
 	return unix.Mount("", string(d), "", unix.MS_PRIVATE, "")
 }
 

@@ -249,3 +249,42 @@ func TestSecondAgentIsRefused(t *testing.T) {
 	}
 	acquire(t, p, "one")
 }
+
+// TestDirectoryOfNamesIsPrivate: also one whose agent was killed between the
+// mount and its becoming private.
+func TestDirectoryOfNamesIsPrivate(t *testing.T) {
+	if !netnstest.PrivateMounts(t) {
+		return
+	}
+	if err := unix.Mount("", "/run", "", unix.MS_SHARED, ""); err != nil {
+		t.Fatal(err)
+	}
+	dir := namesOf("wprivate")
+	if err := os.MkdirAll(string(dir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(string(dir), string(dir), "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := dir.prepare(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for line := range strings.Lines(string(mounts)) {
+		if fields := strings.Fields(line); fields[4] == string(dir) {
+			found++
+			if strings.Contains(line, " shared:") {
+				t.Errorf("got a mount that others see: %s", line)
+			}
+		}
+	}
+	if found != 1 {
+		t.Errorf("got %d mounts of the directory, want 1", found)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -154,12 +155,15 @@ func (m *monitor) call(ctx context.Context, command string, args, out any) error
 // callWithFile is call, and hands over a duplicate of f, unless that is nil, in
 // the same message, as commands that take a descriptor want it.
 func (m *monitor) callWithFile(ctx context.Context, command string, f *os.File, args, out any) error {
-	reply, err := m.send(command, f, args)
+	id, reply, err := m.send(ctx, command, f, args)
 	if err != nil {
 		return fmt.Errorf("qmp %s: %w", command, err)
 	}
 	select {
 	case <-ctx.Done():
+		m.mu.Lock()
+		delete(m.pending, id)
+		m.mu.Unlock()
 		return fmt.Errorf("qmp %s: %w", command, context.Cause(ctx))
 	case msg, ok := <-reply:
 		switch {
@@ -175,11 +179,12 @@ func (m *monitor) callWithFile(ctx context.Context, command string, f *os.File, 
 	}
 }
 
-func (m *monitor) send(command string, f *os.File, args any) (<-chan message, error) {
+// send writes one command and returns its number, and the channel of its answer.
+func (m *monitor) send(ctx context.Context, command string, f *os.File, args any) (uint64, <-chan message, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return nil, errQMPClosed
+		return 0, nil, errQMPClosed
 	}
 	m.nextID++
 	data, err := json.Marshal(struct {
@@ -188,28 +193,45 @@ func (m *monitor) send(command string, f *os.File, args any) (<-chan message, er
 		ID        uint64 `json:"id"`
 	}{command, args, m.nextID})
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	reply := make(chan message, 1)
 	m.pending[m.nextID] = reply
-	// The socket buffer takes a command whole; a VMM that has stopped reading
-	// is found by the caller's deadline on the reply.
-	if err := m.write(append(data, '\n'), f); err != nil {
+	if err := m.write(ctx, append(data, '\n'), f); err != nil {
 		delete(m.pending, m.nextID)
-		return nil, err
+		return 0, nil, err
 	}
-	return reply, nil
+	return m.nextID, reply, nil
 }
 
-func (m *monitor) write(data []byte, f *os.File) error {
+// write has until ctx's deadline, and answerTimeout at most: the socket buffer
+// takes a few hundred commands of a VMM that has stopped reading, and no more. A
+// command that was written in part ends the connection.
+func (m *monitor) write(ctx context.Context, data []byte, f *os.File) (err error) {
+	limit := time.Now().Add(answerTimeout)
+	if at, ok := ctx.Deadline(); ok && at.Before(limit) {
+		limit = at
+	}
+	if err := m.conn.SetWriteDeadline(limit); err != nil {
+		return err
+	}
+	n := 0
+	defer func() {
+		if err != nil && n > 0 {
+			_ = m.conn.Close()
+		}
+	}()
 	if f == nil {
-		_, err := m.conn.Write(data)
+		n, err = m.conn.Write(data)
 		return err
 	}
 	conn, ok := m.conn.(*net.UnixConn)
 	if !ok {
 		return errors.New("descriptors are only passed on unix sockets")
 	}
-	_, _, err := conn.WriteMsgUnix(data, unix.UnixRights(int(f.Fd())), nil)
+	n, _, err = conn.WriteMsgUnix(data, unix.UnixRights(int(f.Fd())), nil)
+	if err == nil && n < len(data) {
+		err = io.ErrShortWrite
+	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +98,32 @@ func TestMonitorGivesUp(t *testing.T) {
 	defer cancel()
 	if _, err := newMonitor(ctx, ours, func(event) {}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("a VMM that does not greet: %v", err)
+	}
+}
+
+// TestMonitorOfVMMThatStopsReading: once the socket takes no more, a command
+// ends with its deadline, as one without an answer does, and so does the next.
+func TestMonitorOfVMMThatStopsReading(t *testing.T) {
+	release := make(chan struct{})
+	conn := script(t, func(string, uint64) string { <-release; return "" })
+	defer close(release)
+	m, err := newMonitor(t.Context(), conn, func(event) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"answered-never", "read-never", "read-never"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		err := m.call(ctx, command, nil, nil)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("%s: got %v, want the deadline", command, err)
+		}
+	}
+	if n := len(m.pending); n != 0 {
+		t.Fatalf("%d calls that have ended still wait for an answer", n)
+	}
+	if m.ended() {
+		t.Fatal("the connection has ended although no command was written in part")
 	}
 }
 
