@@ -72,8 +72,8 @@ func (c *Client) Start(ctx context.Context, req *process.StartRequest, opt Start
 	return s, nil
 }
 
-// Receive returns the next event: start, once, then output and end. After end
-// comes io.EOF. A guest that sends them in another order breaks the stream.
+// Receive returns the next event: start, output, end. After end comes io.EOF. A
+// guest that tells of a second start breaks the stream.
 // A command killed for its timeout is Timeout with reason exec_timeout, after
 // the output it gave.
 func (s *Stream) Receive() (*process.ProcessEvent, error) {
