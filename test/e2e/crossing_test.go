@@ -175,7 +175,7 @@ func testVMMKilledDuringExec(t *testing.T, s *server) {
 	sb := create(t, s.Client, small)
 	done := running(t, s.Client, sb.ID)
 	kill(t, vmOf(s.dir, sb.ID))
-	if e := failure(t, <-done); e.Code != "sandbox_stopped" && e.Code != "guest_gone" {
+	if e := failure(t, <-done); e.Code != "sandbox_ended" {
 		t.Errorf("the exec ended with %v", e)
 	}
 	wantEnd(t, s, sb.ID, "vmm_crash")
