@@ -43,7 +43,7 @@ func (l layout) agentSocket() string { return filepath.Join(l.root, "run", "agen
 
 // parts lists what the data directory can consist of.
 func (l layout) parts() []string {
-	names := []string{"up.lock", "run", "host", "host.xfs", "images", "postgres", "api-key", "wrenn.log"}
+	names := []string{"up.lock", "run", "host", "host.xfs", "images", "ballast", "postgres", "api-key", "wrenn.log"}
 	for i, name := range names {
 		names[i] = filepath.Join(l.root, name)
 	}

@@ -43,7 +43,12 @@ func TestUninstallLeavesOtherFiles(t *testing.T) {
 	})
 	t.Run("nothing else", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "a b")
-		touch(layout{dir}.lock())
+		l := layout{dir}
+		for _, path := range []string{
+			l.lock(), l.apiKey(), l.ballast().Path, l.agentSocket(), filepath.Join(l.builds(), "x"), filepath.Join(l.images(), "x"),
+		} {
+			touch(path)
+		}
 		got := wrenn(t, nil, "uninstall", "--yes", "--data-dir", dir)
 		if got.code != 0 || exists(dir) {
 			t.Errorf("got %+v, want %s removed", got, dir)

@@ -144,6 +144,41 @@ func TestKillWithoutV2(t *testing.T) {
 	}
 }
 
+// TestGroupOfAnAgentWithFewerControllers: the next agent uses a controller that
+// nothing depends on, such as that of devices, and keeps the VM all the same.
+func TestGroupOfAnAgentWithFewerControllers(t *testing.T) {
+	dir := t.TempDir() // before openManager, which looks into it at the end
+	m := openManager(t)
+	for _, c := range extras {
+		if base := m.v1[c]; base != "" {
+			delete(m.v1, c)
+			t.Cleanup(func() { _ = os.Remove(base) })
+		}
+	}
+	cmd := start(t, create(t, m, "older", Limits{PIDs: 64}), "echo ready; sleep 1000")
+	for _, c := range extras {
+		m.v1[c] = filepath.Join(dir, c)
+		if err := os.Mkdir(m.v1[c], 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g, err := m.Adopt("older")
+	if err != nil {
+		t.Fatalf("adopt a group without the new controllers: %v", err)
+	}
+	if pids, err := g.members(); err != nil || !slices.Contains(pids, cmd.Process.Pid) {
+		t.Errorf("the adopted group has %v (%v), want process %d", pids, err, cmd.Process.Pid)
+	}
+	// Reuse ends what is in the group.
+	if g, err = m.Reuse(t.Context(), "older", Limits{PIDs: 32}); err != nil {
+		t.Fatalf("reuse a group without the new controllers: %v", err)
+	}
+	start(t, g, "echo ready; sleep 1000")
+	if err := g.Kill(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestKillEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	stop, err := newStopper(ctx)

@@ -40,6 +40,17 @@ type Group struct {
 
 func (g *Group) dirs() []string { return distinct(g.unified, g.v1) }
 
+// forgetMissing has the group do without the extras that it was made without: the
+// agent that made it did not use them, or the host did not have them then. They
+// are no reason to take a VM for one that has lost its group.
+func (g *Group) forgetMissing() {
+	for _, c := range extras {
+		if _, err := os.Stat(g.v1[c]); errors.Is(err, fs.ErrNotExist) {
+			delete(g.v1, c)
+		}
+	}
+}
+
 func (g *Group) open() error {
 	if g.unified == "" {
 		return nil

@@ -189,6 +189,7 @@ func (m *Manager) Reuse(ctx context.Context, id string, limits Limits) (*Group, 
 	if err != nil {
 		return nil, err
 	}
+	g.forgetMissing()
 	if err := g.Kill(ctx); err != nil {
 		return nil, err
 	}
@@ -203,6 +204,7 @@ func (m *Manager) Adopt(id string) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.forgetMissing()
 	for _, dir := range g.dirs() {
 		if _, err := os.Stat(dir); err != nil {
 			return nil, fault.Wrap(err, fault.NotFound, "cgroup_missing", "the sandbox's control group is gone")
