@@ -73,18 +73,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 		}
 		cfg.HostID = name
 	}
-	m := &Manager{
-		cfg: cfg, deps: deps, driver: deps.Driver, layout: layout{cfg.Dir}, log: deps.Log,
-		boots: semaphore.NewWeighted(int64(cfg.BootConcurrency)), machines: make(map[sandbox.ID]*machine),
-	}
-	m.templates.building = make(map[string]*templateBuild)
-	m.bases.users = make(map[snapshotDir]int)
-	m.pools.kinds, m.pools.ready = cfg.Pools, make(map[string][]*warmClone)
-	m.pools.stats = make(map[string]*poolStats)
-	for _, k := range cfg.Pools {
-		m.pools.stats[kindKey(k.Spec)] = &poolStats{}
-	}
-	m.life, m.end = context.WithCancel(context.WithoutCancel(ctx))
+	m := newManager(ctx, cfg, deps)
 	// No VM process opens anything in them: it gets its files open, or bound.
 	// Earlier agents made them so that VM processes could pass through.
 	err := os.MkdirAll(cfg.TemplateDir, 0o700)
@@ -113,6 +102,23 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 	m.running.Go(func() { m.watchHealth(m.life) })
 	m.refill()
 	return m, nil
+}
+
+// newManager returns a Manager that has read and started nothing yet.
+func newManager(ctx context.Context, cfg Config, deps Deps) *Manager {
+	m := &Manager{
+		cfg: cfg, deps: deps, driver: deps.Driver, layout: layout{cfg.Dir}, log: deps.Log,
+		boots: semaphore.NewWeighted(int64(cfg.BootConcurrency)), machines: make(map[sandbox.ID]*machine),
+	}
+	m.templates.building = make(map[string]*templateBuild)
+	m.bases.users = make(map[snapshotDir]int)
+	m.pools.kinds, m.pools.ready = cfg.Pools, make(map[string][]*warmClone)
+	m.pools.stats = make(map[string]*poolStats)
+	for _, k := range cfg.Pools {
+		m.pools.stats[kindKey(k.Spec)] = &poolStats{}
+	}
+	m.life, m.end = context.WithCancel(context.WithoutCancel(ctx))
+	return m
 }
 
 // guarded calls do, which owns its errors. A panic in it is logged and ends do

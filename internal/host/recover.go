@@ -17,32 +17,30 @@ import (
 // recover reads the journal that an earlier agent left, settles each machine
 // and removes what no journal owns.
 func (m *Manager) recover(ctx context.Context) error {
-	entries, err := os.ReadDir(m.layout.machines())
+	if err := m.settleMachines(ctx); err != nil {
+		return err
+	}
+	m.sweepAtStart(ctx)
+	return nil
+}
+
+// settleMachines returns when every machine of the journal is settled.
+func (m *Manager) settleMachines(ctx context.Context) error {
+	machines, err := m.readMachines()
 	if err != nil {
 		return err
 	}
-	processes, err := m.driver.Find(m.layout.root)
-	if err != nil {
-		return fmt.Errorf("look for VM processes: %w", err)
-	}
-	var group errgroup.Group
 	networks := make(map[string]bool)
-	for _, e := range entries {
-		mc, err := m.readMachine(e.Name())
-		if err != nil {
-			return err
-		}
-		if mc == nil {
-			continue
-		}
-		for _, p := range processes {
-			if p.Dir == mc.dir.vm() && mc.rec.VM == nil {
-				mc.rec.VM = &p // started, but the agent died before it wrote that down
-			}
-		}
+	for _, mc := range machines {
 		if n := mc.rec.Network; n != nil {
 			networks[n.Netns] = true
 		}
+	}
+	// Before the first machine acts: a clean-up that fails there is tried again
+	// in the background, and must know what the others are about to adopt.
+	m.findLeftovers(networks)
+	var group errgroup.Group
+	for _, mc := range machines {
 		if mc.rec.Base != "" {
 			// Where it is gone the machine finds out by itself.
 			_ = mc.holdBase(mc.base())
@@ -64,10 +62,37 @@ func (m *Manager) recover(ctx context.Context) error {
 		m.mu.Unlock()
 		group.Go(func() error { <-settled; return nil })
 	}
-	_ = group.Wait()
-	m.findLeftovers(networks)
-	m.sweepAtStart(ctx)
-	return nil
+	return group.Wait()
+}
+
+// readMachines returns the machines of the journal, with the processes that they
+// have.
+func (m *Manager) readMachines() ([]*machine, error) {
+	entries, err := os.ReadDir(m.layout.machines())
+	if err != nil {
+		return nil, err
+	}
+	processes, err := m.driver.Find(m.layout.root)
+	if err != nil {
+		return nil, fmt.Errorf("look for VM processes: %w", err)
+	}
+	var machines []*machine
+	for _, e := range entries {
+		mc, err := m.readMachine(e.Name())
+		if err != nil {
+			return nil, err
+		}
+		if mc == nil {
+			continue
+		}
+		for _, p := range processes {
+			if p.Dir == mc.dir.vm() && mc.rec.VM == nil {
+				mc.rec.VM = &p // started, but the agent died before it wrote that down
+			}
+		}
+		machines = append(machines, mc)
+	}
+	return machines, nil
 }
 
 // readMachine returns the machine of one directory, or nil where there was
