@@ -127,6 +127,33 @@ func TestMonitorOfVMMThatStopsReading(t *testing.T) {
 	}
 }
 
+// TestResumeTriesTheFailedWriteAgain: what was told of a full disk before a
+// resume does not count after it, unless the resume failed.
+func TestResumeTriesTheFailedWriteAgain(t *testing.T) {
+	for answer, want := range map[string]int{
+		`{"return": {}, "id": %d}`:                                     0,
+		`{"error": {"class": "GenericError", "desc": "no"}, "id": %d}`: 1,
+	} {
+		v := &vm{stalled: make(chan struct{}, 1)}
+		m, err := newMonitor(t.Context(), script(t, func(_ string, id uint64) string { return fmt.Sprintf(answer, id) }), v.onEvent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.link.mon = m
+		v.onEvent(event{Name: "BLOCK_IO_ERROR", Data: json.RawMessage(`{"action": "stop"}`)})
+		if len(v.stalled) != 1 {
+			t.Fatal("a write without space was not told of")
+		}
+		if err := v.Resume(t.Context()); (err != nil) != (want == 1) {
+			t.Fatalf("resume answered with %s: %v", answer, err)
+		}
+		if got := len(v.stalled); got != want {
+			t.Errorf("after a resume answered with %s the disk is told full %d times, want %d", answer, got, want)
+		}
+		v.link.close()
+	}
+}
+
 func FuzzMonitor(f *testing.F) {
 	f.Add([]byte(`{"event": "SHUTDOWN", "data": {"reason": "guest-reset"}}`))
 	f.Add([]byte(`{"return": 1, "id": 1}` + "\n" + `{"error": null, "id": 2}`))

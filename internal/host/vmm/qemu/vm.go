@@ -208,9 +208,12 @@ func (v *vm) onBlockError(raw json.RawMessage) {
 	var data struct {
 		Action string `json:"action"`
 	}
-	if json.Unmarshal(raw, &data) != nil || data.Action != "stop" {
-		return
+	if json.Unmarshal(raw, &data) == nil && data.Action == "stop" {
+		v.tellStalled()
 	}
+}
+
+func (v *vm) tellStalled() {
 	select {
 	case v.stalled <- struct{}{}:
 	default:
@@ -301,7 +304,19 @@ func (v *vm) Resume(ctx context.Context) error {
 		}
 		v.copyLeft.Store(false)
 	}
-	return v.call(ctx, "cont", nil, nil)
+	// The write that was told of is tried again: if it fails again, that is told
+	// again.
+	told := false
+	select {
+	case <-v.stalled:
+		told = true
+	default:
+	}
+	err := v.call(ctx, "cont", nil, nil)
+	if err != nil && told {
+		v.tellStalled()
+	}
+	return err
 }
 
 // SaveState writes every section of the VM's state but its memory. The command
