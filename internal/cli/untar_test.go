@@ -34,16 +34,17 @@ func stream(t *testing.T, headers ...tar.Header) *bytes.Buffer {
 	return &out
 }
 
-func unpack(t *testing.T, dir string, in *bytes.Buffer) (error, string) {
+func unpack(t *testing.T, dir string, in *bytes.Buffer) (notes string, err error) {
 	t.Helper()
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	var notes strings.Builder
-	u := &unpacking{root: root, note: func(format string, args ...any) { notes.WriteString(format) }}
-	return u.all(in), notes.String()
+	var noted strings.Builder
+	u := &unpacking{root: root, note: func(format string, args ...any) { noted.WriteString(format) }}
+	err = u.all(in)
+	return noted.String(), err
 }
 
 // TestUnpackingStaysInside: whatever a sandbox sends, nothing is written
@@ -77,7 +78,7 @@ func TestUnpackingStaysInside(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err, _ := unpack(t, dir, stream(t, c.headers...)); (err != nil) != c.refused {
+			if _, err := unpack(t, dir, stream(t, c.headers...)); (err != nil) != c.refused {
 				t.Errorf("unpacking ended with %v, want an error: %t", err, c.refused)
 			}
 			entries, _ := os.ReadDir(outside)
@@ -96,7 +97,7 @@ func TestUnpackingStaysInside(t *testing.T) {
 
 func TestUnpackingKeepsModesAndLinks(t *testing.T) {
 	dir := t.TempDir()
-	err, _ := unpack(t, dir, stream(t,
+	_, err := unpack(t, dir, stream(t,
 		tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o500},
 		tar.Header{Typeflag: tar.TypeDir, Name: "./closed/", Mode: 0o555},
 		tar.Header{Typeflag: tar.TypeReg, Name: "./closed/run", Mode: 0o4751},
