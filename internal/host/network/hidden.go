@@ -8,7 +8,8 @@ import (
 // Hidden lists the sandbox networks that agents have tried to remove but whose
 // names are still in /run/netns, because the mount on each of them was hidden
 // (see the package's doc). They hold addresses and memory, and nothing else.
-// Names of namespaces that may be in use are not among them. It only reads.
+// Names of namespaces that may be in use are not among them, nor are names that
+// UnhideCommand could not hand to a shell as they are. It only reads.
 func Hidden() ([]string, error) {
 	names, err := sharedNames.list(func(string) bool { return true })
 	if err != nil {
@@ -21,7 +22,7 @@ func Hidden() ([]string, error) {
 			continue
 		}
 		mark, _ := os.ReadFile(sharedNames.path(name)) // a stranger's file may be anything
-		if !strings.HasPrefix(string(mark), markWord) || strings.ContainsAny(name, " \t\n\\'") {
+		if !strings.HasPrefix(string(mark), markWord) || !idPattern.MatchString(name) {
 			continue
 		}
 		if n, err := mountsAt(sharedNames.path(name)); err != nil || n > 0 {

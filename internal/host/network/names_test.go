@@ -253,6 +253,7 @@ func TestSecondAgentIsRefused(t *testing.T) {
 // TestDirectoryOfNamesIsPrivate: also one whose agent was killed between the
 // mount and its becoming private.
 func TestDirectoryOfNamesIsPrivate(t *testing.T) {
+	needRoot(t)
 	if !netnstest.PrivateMounts(t) {
 		return
 	}
@@ -286,5 +287,27 @@ func TestDirectoryOfNamesIsPrivate(t *testing.T) {
 	}
 	if found != 1 {
 		t.Errorf("got %d mounts of the directory, want 1", found)
+	}
+}
+
+// TestHiddenNamesAreFitForAShell: doctor prints them in a command for root.
+func TestHiddenNamesAreFitForAShell(t *testing.T) {
+	needRoot(t)
+	if !netnstest.PrivateMounts(t) {
+		return
+	}
+	if err := os.MkdirAll(string(sharedNames), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"w0a1b2c3d-7", "a;reboot", "$(reboot)", "a b", "-rf"} {
+		if err := sharedNames.claim(name, markWord); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount(sharedNames.path(name), sharedNames.path(name), "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := Hidden(); err != nil || len(got) != 1 || got[0] != "w0a1b2c3d-7" {
+		t.Errorf("got the hidden names %q (%v), want w0a1b2c3d-7 alone", got, err)
 	}
 }
