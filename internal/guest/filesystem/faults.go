@@ -15,6 +15,9 @@ const (
 	ReasonUnknownUser = "unknown_user"
 )
 
+// reasonNotAFile is for what is there and has no content of its own.
+const reasonNotAFile = "not_a_file"
+
 func errMissing(path string, cause error) error {
 	return fault.Wrap(cause, fault.NotFound, ReasonNotFound, "path '%s' does not exist", path)
 }
@@ -28,7 +31,17 @@ func errNotDirectory(path string, cause error) error {
 }
 
 func errSpecial(path string) error {
-	return fault.New(fault.Invalid, "not_a_file", "path '%s' is not a regular file", path)
+	return fault.New(fault.Invalid, reasonNotAFile, "path '%s' is not a regular file", path)
+}
+
+// errUnreadable is for a file of the kernel's that opens and cannot be read.
+func errUnreadable(path string, cause error) error {
+	var errno syscall.Errno
+	if !errors.As(cause, &errno) {
+		return classify(path, cause)
+	}
+	return fault.Wrap(cause, fault.Invalid, reasonNotAFile,
+		"path '%s' is not a regular file: the kernel makes it up and refuses to read it (%s)", path, errno.Error())
 }
 
 // classify gives what the kernel answered about path its kind. An err that is

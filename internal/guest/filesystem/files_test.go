@@ -323,3 +323,34 @@ func TestDiskFull(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// TestOpenRefusesWhatTheKernelDoesNotRead opens files that open(2) takes and
+// read(2) refuses: the caller learns it before any content is promised.
+func TestOpenRefusesWhatTheKernelDoesNotRead(t *testing.T) {
+	c, err := newFiles().Open("/proc/self/mem")
+	if err == nil {
+		_ = c.Close()
+	}
+	if fault.KindOf(err) != fault.Invalid || fault.ReasonOf(err) != "not_a_file" || !strings.Contains(fault.As(err).Public, "refuses to read it") {
+		t.Errorf("opening /proc/self/mem: %v, want not_a_file with the kernel's answer", err)
+	}
+}
+
+// TestKernelFilesAreReadWhole compares a kernel file longer than what Open reads
+// at once, read in small pieces, with the file itself.
+func TestKernelFilesAreReadWhole(t *testing.T) {
+	const path = "/proc/kallsyms"
+	want, err := os.ReadFile(path)
+	if err != nil || len(want) <= headSize {
+		t.Skipf("%s has %d bytes here (%v), too few to tell", path, len(want), err)
+	}
+	c, err := newFiles().Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	got, err := io.ReadAll(iotest.HalfReader(c))
+	if err != nil || string(got) != string(want) {
+		t.Errorf("got %d bytes (%v), want the %d of the file", len(got), err, len(want))
+	}
+}

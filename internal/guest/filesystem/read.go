@@ -20,7 +20,13 @@ type Content struct {
 	// makes up (/proc, /sys) say zero and have content.
 	Size int64
 	file *os.File
+	// head is the part of a file of unknown size that Open has read already.
+	head []byte
 }
+
+// headSize is how much Open reads of a file of unknown size, in bytes. Some
+// kernel files answer only a read that has room for all they hold.
+const headSize = 32 << 10
 
 // Open opens the regular file at path. A missing file is NotFound, a directory
 // and anything else that is not a regular file Invalid; nothing is opened then
@@ -41,8 +47,25 @@ func (f *Files) Open(path string) (*Content, error) {
 	c := &Content{Name: filepath.Base(path), ModifiedAt: fi.ModTime(), Size: fi.Size(), file: file}
 	if madeUp(file) {
 		c.Size = -1
+		if err := c.readHead(); err != nil {
+			_ = file.Close()
+			return nil, errUnreadable(path, err)
+		}
 	}
 	return c, nil
+}
+
+// readHead reads the beginning of a file of unknown size. Many files that the
+// kernel makes up, such as /proc/self/mem, open and then refuse to be read;
+// the caller learns it before it has announced any content.
+func (c *Content) readHead() error {
+	head := make([]byte, headSize)
+	n, err := c.Read(head)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	c.head = head[:n]
+	return nil
 }
 
 // openRegular opens path for reading if, and only if, it is a regular file.
@@ -105,6 +128,11 @@ func onDescriptor(file *os.File, fn func(fd int) error) error {
 func (c *Content) Read(p []byte) (n int, err error) {
 	if c.Size >= 0 {
 		return c.file.Read(p)
+	}
+	if len(c.head) > 0 {
+		n = copy(p, c.head)
+		c.head = c.head[n:]
+		return n, nil
 	}
 	err = onDescriptor(c.file, func(fd int) (err error) {
 		for {

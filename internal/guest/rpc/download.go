@@ -53,7 +53,7 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) {
 		h.Set("Last-Modified", content.ModifiedAt.UTC().Format(http.TimeFormat))
 		sendGzip(w, content)
 	case content.Size < 0:
-		_, _ = io.CopyBuffer(w, onlyReader{content}, make([]byte, downloadBuffer))
+		sendUnsized(w, content)
 	default:
 		http.ServeContent(w, r, "", content.ModifiedAt, content.Seekable())
 	}
@@ -73,6 +73,14 @@ func (s *Server) openFor(r *http.Request) (*filesystem.Content, error) {
 
 // onlyReader hides everything but Read, so that the buffer given is used.
 type onlyReader struct{ io.Reader }
+
+// sendUnsized sends content of unknown size. An error on the way breaks the
+// connection, as in sendGzip.
+func sendUnsized(w http.ResponseWriter, content io.Reader) {
+	if _, err := io.CopyBuffer(w, onlyReader{content}, make([]byte, downloadBuffer)); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
 
 // sendGzip sends content compressed. An error on the way breaks the
 // connection, so that the client cannot take half a file for a whole one.
