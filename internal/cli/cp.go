@@ -56,6 +56,8 @@ func (a *App) cpCmd() *cobra.Command {
 		Args: args(2, 2, "FROM and TO"),
 	}
 	cmd.Flags().StringVarP(&user, "user", "u", "", "user to act as in the sandbox (the guest's default)")
+	// Directories are copied whole in any case; -r is what cp(1) and scp(1) ask for.
+	cmd.Flags().BoolP("recursive", "r", false, "accepted, as by cp: directories are always copied whole")
 	cmd.ValidArgsFunction = a.completePlaces
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
 		from, err := placeOf(argv[0])
@@ -210,6 +212,9 @@ func saveAs(target string, content io.Reader, mode *fs.FileMode) (n int64, err e
 		fresh = 0o600 // until it is whole
 	}
 	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fresh)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, &Failure{Message: "the directory " + filepath.Dir(target) + " does not exist", Hint: "make it first, or name another place"}
+	}
 	if err != nil {
 		return 0, err
 	}
