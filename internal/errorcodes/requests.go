@@ -3,7 +3,7 @@ package errorcodes
 // requests are the codes of requests that are wrong in themselves.
 var requests = []Entry{
 	{"body_incomplete", s(400), "The connection broke, or 30 s passed, before the body was there.", "Send the request again."},
-	{"body_too_large", s(413), "A JSON body has more than 1 MiB.", "Send files with the file operations."},
+	{"body_too_large", s(413), "A JSON body, or any body but an upload's with an `Idempotency-Key`, has more than 1 MiB.", "Send files with the file operations."},
 	{"cross_origin", s(403), "A browser sent the request for a page of another site to a server without keys.", "Use API keys, or a client that is no browser."},
 	{"duplicate_field", s(400), "A field is given twice.", "Give it once."},
 	{"field_after_file", s(400), "A form has a field after a file of more than 1 MiB.", "Put the fields before the file, or into the query."},

@@ -70,15 +70,12 @@ func (s *server) once(next http.HandlerFunc, wholeBody bool) http.HandlerFunc {
 			s.fail(w, r, fault.New(fault.Unsupported, "idempotency_unsupported", "this server does not keep answers; leave out Idempotency-Key"))
 			return
 		}
-		sum, ok, err := fingerprint(w, r, wholeBody)
-		switch {
-		case err != nil:
+		sum, err := fingerprint(w, r, wholeBody)
+		if err != nil {
 			s.fail(w, r, err)
-		case !ok:
-			next(w, r) // its body is too large, which next says
-		default:
-			s.answerOnce(w, r, key, sum, next)
+			return
 		}
+		s.answerOnce(w, r, key, sum, next)
 	}
 }
 
@@ -97,8 +94,8 @@ func idempotencyKey(r *http.Request) (control.AnswerKey, error) {
 }
 
 // fingerprint returns the hash of what makes requests the same. It reads a JSON
-// body and puts it back. ok is false if that is larger than it may be.
-func fingerprint(w http.ResponseWriter, r *http.Request, wholeBody bool) (sum [32]byte, ok bool, err error) {
+// body, also one of several lines, to its end and puts it back.
+func fingerprint(w http.ResponseWriter, r *http.Request, wholeBody bool) (sum [32]byte, err error) {
 	h := sha256.New()
 	streamed := strings.Contains(r.Header.Get("Accept"), ndjson)
 	fmt.Fprintf(h, "%s\n%s\n%s\n%t\n%d\n", r.Method, withoutSlash(routedPath(r)), r.URL.RawQuery, streamed, r.ContentLength)
@@ -108,20 +105,21 @@ func fingerprint(w http.ResponseWriter, r *http.Request, wholeBody bool) (sum [3
 		body, err := io.ReadAll(io.LimitReader(r.Body, maxJSONBytes+1))
 		_ = rc.SetReadDeadline(time.Time{})
 		if err != nil {
-			return sum, false, fault.Wrap(err, fault.Invalid, "body_incomplete", "the body did not arrive whole")
+			return sum, fault.Wrap(err, fault.Invalid, "body_incomplete",
+				"the body did not arrive whole; with an Idempotency-Key nothing begins before it has")
+		}
+		if len(body) > maxJSONBytes {
+			return sum, fault.New(fault.TooLarge, "body_too_large", "with an Idempotency-Key the body may have at most %d bytes", maxJSONBytes)
 		}
 		rest := r.Body
 		r.Body = struct {
 			io.Reader
 			io.Closer
 		}{io.MultiReader(bytes.NewReader(body), rest), rest}
-		if len(body) > maxJSONBytes {
-			return sum, false, nil
-		}
 		h.Write(body)
 	}
 	h.Sum(sum[:0])
-	return sum, true, nil
+	return sum, nil
 }
 
 // answerOnce does r, or waits for the answer to the same request.

@@ -210,3 +210,24 @@ func TestBadKeys(t *testing.T) {
 	w.want(w.call("POST", "/v1/sandboxes", body, "Idempotency-Key: k"), http.StatusRequestEntityTooLarge)
 	w.want(w.call("DELETE", "/v1/sandboxes/"+string(w.fake.add(sandbox.Running)), "", "Idempotency-Key: k"), http.StatusNoContent)
 }
+
+// TestKeyIsNeverIgnored: a request whose body is too large to be compared is
+// refused, and not done without its key.
+func TestKeyIsNeverIgnored(t *testing.T) {
+	w, path := execWorld(t, func(c *Config) { c.Answers = &fakeAnswers{} })
+	w.fake.exec = func(_ context.Context, e control.Exec, _ control.ExecSink) (control.ExecResult, error) {
+		t.Errorf("%s was run", e.Cmd)
+		return control.ExecResult{}, nil
+	}
+	line := `{"type":"stdin","data":"` + strings.Repeat("x", maxJSONBytes/2) + "\"}\n"
+	body := `{"cmd":"cat"}` + "\n" + line + line + line
+	a := w.want(w.call("POST", path, body, "Content-Type: "+ndjson, "Idempotency-Key: k"), http.StatusRequestEntityTooLarge)
+	if got := a.fault(w); got.Code != "body_too_large" {
+		t.Errorf("%s, want body_too_large", got.Code)
+	}
+	id := w.fake.add(sandbox.Running)
+	w.want(w.call("DELETE", "/v1/sandboxes/"+string(id), line+line+line, "Idempotency-Key: k"), http.StatusRequestEntityTooLarge)
+	if sb, err := w.fake.Get(t.Context(), id); err != nil || sb.State != sandbox.Running {
+		t.Errorf("a refused delete made it %v, %v", sb.State, err)
+	}
+}
