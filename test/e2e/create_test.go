@@ -165,7 +165,13 @@ until test -s /tmp/n; do sleep 0.05; done`
 // goesOn checks that the counter has not begun anew and counts on.
 func goesOn(t testing.TB, c *client.Client, id, before string) {
 	t.Helper()
-	sh(t, c, id, `test "$(cat /tmp/n)" -ge `+before+`; n=$(cat /tmp/n); until test "$(cat /tmp/n)" -gt $n; do sleep 0.05; done`)
+	sh(t, c, id, countedOn(before))
+}
+
+// countedOn is a script that fails if counter has not come to before, and ends
+// when it counts on.
+func countedOn(before string) string {
+	return `set -e; test "$(cat /tmp/n)" -ge ` + before + `; n=$(cat /tmp/n); until test "$(cat /tmp/n)" -gt $n; do sleep 0.05; done`
 }
 
 // testServedDocuments: what is served beside the sandboxes.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -35,9 +36,20 @@ func killPoints(t *testing.T) int {
 type victim struct {
 	client func() *client.Client
 	dir    string
-	// revive kills parts of it, which ones depends on round, and returns once
-	// it has been started again.
-	revive func(t *testing.T, round int)
+	// revive kills parts of it, one of ways choices, and returns once it has
+	// been started again.
+	revive func(t *testing.T, way int)
+	ways   int
+}
+
+// victimOps are the operations that are under way at a kill.
+var victimOps = []string{"pause", "resume", "create"}
+
+// inRound returns what is killed, and in what. In as many rounds as there are
+// combinations each comes once, and the first few rounds are not of one kind.
+func (v *victim) inRound(round int) (op string, way int) {
+	n := len(victimOps)
+	return victimOps[round%n], (round + round/n) % v.ways
 }
 
 // TestKilledAtAnyPoint kills the product with SIGKILL at random points of
@@ -65,8 +77,9 @@ func upVictim(t *testing.T, fs string) *victim {
 	s := startUpIn(t, dir, args...)
 	return &victim{
 		client: func() *client.Client { return s.Client }, dir: dir,
-		revive: func(t *testing.T, round int) {
-			if round%2 == 0 {
+		ways: 2,
+		revive: func(t *testing.T, way int) {
+			if way == 0 {
 				kill(t, postmaster(t, dir))
 			}
 			s.stop(t, syscall.SIGKILL)
@@ -83,8 +96,9 @@ func pairVictim(t *testing.T, fs string) *victim {
 	p := startPairIn(t, dir, pgtest.New(t), args...)
 	return &victim{
 		client: func() *client.Client { return p.Client }, dir: dir,
-		revive: func(t *testing.T, round int) {
-			plane, agent := round%3 != 1, round%3 != 0
+		ways: 3,
+		revive: func(t *testing.T, way int) {
+			plane, agent := way != 1, way != 0
 			if plane {
 				p.plane.stop(t, syscall.SIGKILL)
 			}
@@ -116,7 +130,7 @@ func killedAtAnyPoint(t *testing.T, v *victim) {
 	check(t, err)
 	sh(t, v.client(), sb.ID, counter)
 	took := map[string]time.Duration{}
-	for _, op := range []string{"pause", "resume", "create"} {
+	for _, op := range victimOps {
 		begun := time.Now()
 		check(t, <-v.begin(t, op, sb.ID, "whole "+op))
 		took[op] = time.Since(begun)
@@ -124,7 +138,8 @@ func killedAtAnyPoint(t *testing.T, v *victim) {
 	var worst time.Duration
 	rounds := killPoints(t)
 	for round := range rounds {
-		op := []string{"pause", "resume", "create"}[round%3]
+		op, way := v.inRound(round)
+		counted := sh(t, v.client(), sb.ID, "cat /tmp/n")
 		if op == "resume" {
 			_, err := v.client().Pause(t.Context(), sb.ID)
 			check(t, err)
@@ -133,7 +148,7 @@ func killedAtAnyPoint(t *testing.T, v *victim) {
 		outcome := v.begin(t, op, sb.ID, mark)
 		point := rand.N(took[op])
 		time.Sleep(point) // the point itself, nothing is waited for
-		v.revive(t, round)
+		v.revive(t, way)
 		again := time.Now()
 		acknowledged := <-outcome == nil
 		v.usable(t, sb.ID)
@@ -144,7 +159,7 @@ func killedAtAnyPoint(t *testing.T, v *victim) {
 		if usable > usableLimit {
 			t.Errorf("after a kill in a %s the sandbox could not be used for %v, want at most %v", op, usable, usableLimit)
 		}
-		goesOn(t, v.client(), sb.ID, "1")
+		v.goesOn(t, sb.ID, counted)
 		v.dropCreated(t, mark, op == "create" && acknowledged)
 	}
 	t.Logf("%d points: usable at most %v after the restart", rounds, worst.Round(time.Millisecond))
@@ -169,6 +184,22 @@ func (v *victim) begin(t *testing.T, op, id, mark string) <-chan error {
 		done <- err
 	}()
 	return done
+}
+
+// goesOn is the function of that name for a sandbox that may still be paused: a
+// server that was killed has perhaps sent the agent a pause that the agent has
+// not read when everything runs again, and that nobody can call back.
+func (v *victim) goesOn(t *testing.T, id, before string) {
+	t.Helper()
+	eventually(t, "the sandbox goes on", func() bool {
+		v.usable(t, id)
+		_, err := trySh(t.Context(), v.client(), id, countedOn(before))
+		var refused *client.Error
+		if err != nil && !errors.As(err, &refused) {
+			t.Fatal(err) // the command itself failed: what it counted is lost
+		}
+		return err == nil
+	})
 }
 
 // usable returns when a command has run in the sandbox, which is resumed if it
