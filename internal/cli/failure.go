@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -145,12 +146,21 @@ func (a *App) explain(err error) *Failure {
 	case isCertificateProblem(err) && errors.As(err, &sent):
 		return &Failure{Message: fmt.Sprintf("%s: %v", hostOf(sent.URL), sent.Err),
 			Hint: "the file with the authority of its certificate is named with --ca-file or WRENN_CA_FILE"}
+	case isLostConnection(err) && errors.As(err, &sent):
+		return &Failure{Message: "the server at " + hostOf(sent.URL) + " ended the connection before it answered; it is not known what it did",
+			Hint: "`wrenn ls` shows what there is; the server's log says why"}
 	case errors.As(err, &sent):
 		return &Failure{Message: fmt.Sprintf("%s: %v", hostOf(sent.URL), sent.Err),
 			Hint: "the address is set with --url or WRENN_URL"}
 	default:
 		return &Failure{Message: err.Error()}
 	}
+}
+
+// isLostConnection reports whether err is the end of a connection on which a
+// request was under way, as when the server is killed.
+func isLostConnection(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 func hostOf(raw string) string {

@@ -1,6 +1,10 @@
 package cli
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 )
@@ -35,6 +39,23 @@ func TestSizesAsPeopleTypeThem(t *testing.T) {
 		var f sizeFlag
 		if err := f.Set(typed); err == nil {
 			t.Errorf("%q is %d MiB, want an error", typed, f)
+		}
+	}
+}
+
+// TestLostConnectionIsToldPlainly kills the connection of a request: the message
+// must say that the outcome is unknown, not the name of a Go error.
+func TestLostConnectionIsToldPlainly(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer server.Close()
+	var stderr strings.Builder
+	a := New(IO{In: strings.NewReader(""), Out: io.Discard, Err: &stderr, LookupEnv: func(string) (string, bool) { return "", false }})
+	if code := a.Run(t.Context(), []string{"--url", server.URL, "create"}); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	for _, want := range []string{"ended the connection before it answered; it is not known what it did", "`wrenn ls` shows what there is"} {
+		if !strings.Contains(stderr.String(), want) {
+			t.Errorf("stderr %q, want %q in it", stderr.String(), want)
 		}
 	}
 }
