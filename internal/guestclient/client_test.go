@@ -44,6 +44,7 @@ func (*machine) SetNameservers([]string) error                      { return nil
 func (*machine) Renew() error                                       { return nil }
 func (*machine) Freeze(context.Context) (int, error)                { return 1, nil }
 func (*machine) Thaw(context.Context) error                         { return nil }
+func (*machine) Begins(uint64, string)                              {}
 func (*machine) Began(uint64, int)                                  {}
 func (*machine) End(_ context.Context, ticket uint64) (unix.WaitStatus, error) {
 	if ticket != orphan {

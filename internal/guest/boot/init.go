@@ -28,6 +28,9 @@ const (
 const (
 	restartFirst = 100 * time.Millisecond
 	restartMost  = 5 * time.Second
+	// restartCalm is how long an agent has to live for the next pause to be the
+	// first one again.
+	restartCalm = time.Second
 )
 
 // Init is PID 1. It returns only if the machine cannot be powered off.
@@ -43,6 +46,8 @@ type Init struct {
 	agent   int // pid, or 0
 	starts  int
 	backoff time.Duration
+	// started is when the present agent was started.
+	started time.Time
 }
 
 // Run boots the machine, runs the agent (this binary with the arguments given)
@@ -160,12 +165,12 @@ func (i *Init) supervise(args []string) error {
 	for {
 		select {
 		case <-restart.C:
-			started := time.Now()
+			i.started = time.Now()
 			if err := i.start(args); err != nil {
 				return err
 			}
 			if i.starts > 1 {
-				i.say("agent restarted after %s", time.Since(started).Round(time.Millisecond))
+				i.say("agent restarted after %s", time.Since(i.started).Round(time.Millisecond))
 			}
 		case sig := <-signals:
 			if sig != unix.SIGCHLD {
@@ -174,6 +179,9 @@ func (i *Init) supervise(args []string) error {
 			}
 			if status, died := i.reap(); died {
 				i.say("agent died (%s), starting it again", status)
+				if time.Since(i.started) > restartCalm {
+					i.backoff = restartFirst
+				}
 				restart.Reset(i.backoff)
 				i.backoff = min(2*i.backoff, restartMost)
 			}

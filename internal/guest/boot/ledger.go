@@ -18,16 +18,17 @@ const ledgerEntries = 4096
 
 // A ring of a ledger's file: how many entries were ever written, then the
 // entries, of which the oldest is overwritten first. An entry is a key and a
-// value of eight bytes each.
+// value of eight bytes each, and a name of at most nameBytes, padded with NUL.
 const (
 	ringHeader = 8
-	ringEntry  = 16
+	nameBytes  = 24
+	ringEntry  = 16 + nameBytes
 	ringBytes  = ringHeader + ledgerEntries*ringEntry
 )
 
 // The rings of a ledger's file, by their place.
 const (
-	startsRing  = 0         // ticket of a command → its process, written by agents
+	startsRing  = 0         // ticket of a command → its process and group, written by agents
 	endsRing    = ringBytes // process → its wait status, written by Init
 	ledgerBytes = 2 * ringBytes
 )
@@ -59,30 +60,36 @@ func NewLedger() (*Ledger, error) {
 // OpenLedger returns the Ledger in file, as inherited.
 func OpenLedger(file *os.File) *Ledger { return &Ledger{file: file} }
 
-// begin writes down which process the command with ticket has.
-func (l *Ledger) begin(ticket uint64, pid int) error { return l.put(startsRing, ticket, uint64(pid)) }
+// begin writes down which process the command with ticket has; 0 while it is
+// being started in group.
+func (l *Ledger) begin(ticket uint64, pid int, group string) error {
+	return l.put(startsRing, ticket, uint64(pid), group)
+}
 
-// begun returns the process of the command with ticket, or errNoEntry.
-func (l *Ledger) begun(ticket uint64) (pid int, err error) {
-	value, err := l.get(startsRing, ticket)
-	return int(value), err
+// begun returns what begin wrote down last for ticket, or errNoEntry.
+func (l *Ledger) begun(ticket uint64) (pid int, group string, err error) {
+	value, group, err := l.get(startsRing, ticket)
+	return int(value), group, err
 }
 
 // note writes down how pid ended.
 func (l *Ledger) note(pid int, status unix.WaitStatus) error {
-	return l.put(endsRing, uint64(pid), uint64(status))
+	return l.put(endsRing, uint64(pid), uint64(status), "")
 }
 
 // find returns how the last process with the number pid ended, or errNoEntry.
 func (l *Ledger) find(pid int) (unix.WaitStatus, error) {
-	value, err := l.get(endsRing, uint64(pid))
+	value, _, err := l.get(endsRing, uint64(pid))
 	return unix.WaitStatus(value), err
 }
 
 // errNoEntry is returned for a key that is not in a ring, or not any more.
 var errNoEntry = errors.New("the ledger has no such entry")
 
-func (l *Ledger) put(ring int, key, value uint64) error {
+func (l *Ledger) put(ring int, key, value uint64, name string) error {
+	if len(name) > nameBytes {
+		return fmt.Errorf("the name %q is too long for the ledger", name)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.openLocked(); err != nil {
@@ -93,24 +100,26 @@ func (l *Ledger) put(ring int, key, value uint64) error {
 	e := l.entry(ring, n)
 	binary.NativeEndian.PutUint64(e, key)
 	binary.NativeEndian.PutUint64(e[8:], value)
+	clear(e[16:])
+	copy(e[16:], name)
 	count.Store(n + 1)
 	return nil
 }
 
-// get returns the newest value of key.
-func (l *Ledger) get(ring int, key uint64) (uint64, error) {
+// get returns the newest entry of key.
+func (l *Ledger) get(ring int, key uint64) (value uint64, name string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.openLocked(); err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	n := l.count(ring).Load()
 	for i := uint64(1); i <= min(n, ledgerEntries); i++ {
 		if e := l.entry(ring, n-i); binary.NativeEndian.Uint64(e) == key {
-			return binary.NativeEndian.Uint64(e[8:]), nil
+			return binary.NativeEndian.Uint64(e[8:]), unix.ByteSliceToString(e[16:]), nil
 		}
 	}
-	return 0, errNoEntry
+	return 0, "", errNoEntry
 }
 
 // openLocked maps the file, once.

@@ -33,13 +33,22 @@ func TestLedger(t *testing.T) {
 	if got, err := read.find(7); err != nil || got != 15 {
 		t.Errorf("a number used again: got %v, %v, want the later end", got, err)
 	}
-	if err := written.begin(1<<63, 7); err != nil {
+	if err := written.begin(1<<63, 7, ""); err != nil {
 		t.Fatal(err)
 	}
-	if pid, err := read.begun(1 << 63); err != nil || pid != 7 {
-		t.Errorf("the process of a ticket: got %v, %v, want 7", pid, err)
+	if pid, group, err := read.begun(1 << 63); err != nil || pid != 7 || group != "" {
+		t.Errorf("the process of a ticket: got %v, %q, %v, want 7", pid, group, err)
 	}
-	if _, err := read.begun(7); !errors.Is(err, errNoEntry) {
+	if err := written.begin(2, 0, "agent1-2"); err != nil {
+		t.Fatal(err)
+	}
+	if pid, group, err := read.begun(2); err != nil || pid != 0 || group != "agent1-2" {
+		t.Errorf("a command that is being started: got %v, %q, %v, want its group", pid, group, err)
+	}
+	if err := written.begin(3, 0, "a name that no group can have"); err == nil {
+		t.Error("a name that does not fit was written")
+	}
+	if _, _, err := read.begun(7); !errors.Is(err, errNoEntry) {
 		t.Errorf("the process of no ticket: got %v, want errNoEntry", err)
 	}
 	for range ledgerEntries {

@@ -32,15 +32,19 @@ func NewOrphans(ledger *Ledger, own string) *Orphans {
 // orphanPoll is the time between two looks at a process that is ending.
 const orphanPoll = 20 * time.Millisecond
 
+// Begins notes that the present agent starts the command with a ticket in a
+// group. A failure loses no more than the note.
+func (o *Orphans) Begins(ticket uint64, group string) { _ = o.ledger.begin(ticket, 0, o.own+group) }
+
 // Began notes that the present agent's command with a ticket has the process
 // pid. A failure loses no more than the note.
-func (o *Orphans) Began(ticket uint64, pid int) { _ = o.ledger.begin(ticket, pid) }
+func (o *Orphans) Began(ticket uint64, pid int) { _ = o.ledger.begin(ticket, pid, "") }
 
 // End returns the wait status that the command with a ticket ended with. One
 // that still runs is killed with all it has started, as when its caller hangs
 // up. A ticket that is no orphan's is NotFound.
 func (o *Orphans) End(ctx context.Context, ticket uint64) (unix.WaitStatus, error) {
-	pid, err := o.ledger.begun(ticket)
+	pid, starting, err := o.ledger.begun(ticket)
 	if errors.Is(err, errNoEntry) {
 		return 0, fault.New(fault.NotFound, "process_not_found", "no command was started with this ticket")
 	}
@@ -49,6 +53,9 @@ func (o *Orphans) End(ctx context.Context, ticket uint64) (unix.WaitStatus, erro
 	}
 	poll := time.NewTicker(orphanPoll)
 	defer poll.Stop()
+	if pid == 0 {
+		return o.endGroup(ctx, starting, poll)
+	}
 	for {
 		group, runs := o.groupOf(pid)
 		if !runs {
@@ -59,6 +66,29 @@ func (o *Orphans) End(ctx context.Context, ticket uint64) (unix.WaitStatus, erro
 		}
 		// Again in each round, for what was forked in between.
 		_ = os.WriteFile(filepath.Join(group, "cgroup.kill"), []byte("1"), 0)
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// endGroup kills the command of an agent that died before it knew the command's
+// process, and returns the status of a killed process. Such a command has killed
+// the agent, was killed with it, or never ran.
+func (o *Orphans) endGroup(ctx context.Context, group string, poll *time.Ticker) (unix.WaitStatus, error) {
+	if strings.HasPrefix(group, o.own) {
+		return 0, fault.New(fault.NotFound, "process_not_found", "the command is being started by this agent")
+	}
+	dir := filepath.Join(o.users, group)
+	for {
+		members, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if err != nil || len(members) == 0 {
+			return unix.WaitStatus(unix.SIGKILL), nil
+		}
+		// Again in each round, for what was forked in between.
+		_ = os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
 		select {
 		case <-poll.C:
 		case <-ctx.Done():

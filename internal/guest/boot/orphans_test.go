@@ -73,3 +73,34 @@ func TestOrphanThatRunsIsKilled(t *testing.T) {
 		t.Errorf("got %v, %v, want signal 9", exit, err)
 	}
 }
+
+func TestEndOfACommandThatWasBeingStarted(t *testing.T) {
+	o, _ := newOrphans(t)
+	before := NewOrphans(o.ledger, "agent1-")
+	before.Begins(30, "3") // its group is there
+	before.Begins(31, "4") // its group has gone
+	o.Begins(32, "5")
+	procs := filepath.Join(o.users, "agent1-3", "cgroup.procs")
+	if err := os.WriteFile(procs, []byte("77\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := o.End(ctx, 30); !errors.Is(err, context.Canceled) {
+		t.Errorf("a command that still runs: got %v, want to wait for it", err)
+	}
+	if b, err := os.ReadFile(filepath.Join(o.users, "agent1-3", "cgroup.kill")); err != nil || string(b) != "1" {
+		t.Errorf("the group was not killed: %q, %v", b, err)
+	}
+	if err := os.WriteFile(procs, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, ticket := range []uint64{30, 31} {
+		if status, err := o.End(t.Context(), ticket); err != nil || status != 9 {
+			t.Errorf("ticket %d: got %v, %v, want killed", ticket, status, err)
+		}
+	}
+	if _, err := o.End(t.Context(), 32); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a command of this agent: got %v, want NotFound", err)
+	}
+}

@@ -57,9 +57,11 @@ type Spec struct {
 	Terminal *Size
 	// Timeout is the command's lifetime. Zero means none.
 	Timeout time.Duration
-	// Started, when not nil, is called with the number of the command's process
-	// as soon as it exists, before anything else is done about it.
-	Started func(pid int)
+	// Starting, when not nil, is called with the name of the command's group
+	// before there is a process in it, and Started with the number of the
+	// process as soon as it exists. A process may run before Started is called.
+	Starting func(group string)
+	Started  func(pid int)
 	// Label is what the caller wants List to show.
 	Label Label
 }

@@ -108,7 +108,11 @@ func (t *Table) unreserve(size int) {
 // launch starts the main process of a new command.
 func (t *Table) launch(key uint64, path string, spec Spec) (*Process, error) {
 	p := &Process{key: key, spec: spec, hub: newHub(), ended: make(chan struct{})}
-	group, err := t.groups.New(strconv.FormatUint(key, 10))
+	name := strconv.FormatUint(key, 10)
+	if spec.Starting != nil {
+		spec.Starting(name)
+	}
+	group, err := t.groups.New(name)
 	if err != nil {
 		return nil, startFault(spec.Cmd, errors.Join(syscall.EAGAIN, err))
 	}

@@ -26,14 +26,16 @@ func (c *channel) exec(ctx context.Context, message []byte) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var starting func(group string)
 	var started func(pid int)
 	if ticket := m.GetTicket(); ticket != 0 {
+		starting = func(group string) { c.server.orphans.Begins(ticket, group) }
 		started = func(pid int) { c.server.orphans.Began(ticket, pid) }
 	}
 	watch := c.watch(cancel)
 	err = c.server.run(ctx, command{
 		user: m.GetUser(), request: req, keepalive: defaultKeepalive,
-		started:  started,
+		starting: starting, started: started,
 		lifetime: time.Duration(min(m.GetTimeoutMs(), maxLifetimeMS)) * time.Millisecond,
 	}, func(e *pb.ProcessEvent) error {
 		return c.send(guestwire.Event, func(b []byte) []byte { return guestwire.AppendEvent(b, e) })

@@ -17,8 +17,9 @@ type command struct {
 	request *pb.StartRequest
 	// lifetime is 0 for no limit.
 	lifetime time.Duration
-	// started, when not nil, is called with the number of the process.
-	started func(pid int)
+	// starting and started, when not nil, are those of process.Spec.
+	starting func(group string)
+	started  func(pid int)
 	// keepalive is how long the stream of events may be silent.
 	keepalive time.Duration
 }
@@ -71,6 +72,7 @@ func (s *Server) spec(ctx context.Context, c command) (process.Spec, error) {
 		Credential: process.Credential{UID: who.UID, GID: who.GID, Groups: who.Groups},
 		Stdin:      c.request.Stdin == nil || *c.request.Stdin,
 		Timeout:    c.lifetime,
+		Starting:   c.starting,
 		Started:    c.started,
 		Label:      process.Label{Envs: maps.Clone(config.GetEnvs()), Cwd: config.Cwd, Tag: c.request.Tag},
 	}

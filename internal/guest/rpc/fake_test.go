@@ -60,7 +60,8 @@ func (m *machine) taken() []string {
 // orphan is the ticket of a command of an earlier agent that a signal has ended.
 const orphan = 4711
 
-func (*machine) Began(uint64, int) {}
+func (*machine) Begins(uint64, string) {}
+func (*machine) Began(uint64, int)     {}
 
 func (m *machine) End(_ context.Context, ticket uint64) (unix.WaitStatus, error) {
 	if ticket != orphan {

@@ -42,8 +42,9 @@ type Freezer interface {
 
 // Orphans are the commands of agents of this boot that have died.
 type Orphans interface {
-	// Began notes that the command with a ticket has the process pid, for the
-	// agent that comes after this one.
+	// Begins notes that the command with a ticket is started in a group, and
+	// Began that it has the process pid, for the agent that comes after this one.
+	Begins(ticket uint64, group string)
 	Began(ticket uint64, pid int)
 	// End returns the wait status of the command with a ticket, and kills one
 	// that still runs. A ticket that is no orphan's is NotFound.
