@@ -55,11 +55,20 @@ func (u *underway) all() map[sandbox.ID]bool {
 }
 
 // operated wakes the reconciler of a host if an operation that has ended with
-// err may have left its row in between. It is called once the operation is not
+// err may have left its row in between: its outcome is unknown, or the host
+// failed and could not be asked what became of the sandbox. It is called once the operation is not
 // under way any more, or the reconciler would leave the row alone.
 func (s *Service) operated(hostID string, err error) {
-	if OutcomeUnknown(err) || fault.Is(err, fault.Unavailable) {
+	if hostID == "" || err == nil {
+		return
+	}
+	switch fault.KindOf(err) {
+	case fault.HostFailed, fault.Timeout, fault.Unavailable, fault.Internal, fault.Canceled:
 		s.wakes.request(hostID)
+	default:
+		if OutcomeUnknown(err) {
+			s.wakes.request(hostID)
+		}
 	}
 }
 

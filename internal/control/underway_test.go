@@ -201,6 +201,34 @@ func TestLoopTakesUpWhatWasCutOff(t *testing.T) {
 	b.wantState(id, sandbox.Running, control.ViewRunning)
 }
 
+// TestLoopTakesUpWhatTheHostFailed: an operation that the host has refused by
+// being down leaves its row in between. The end of the operation wakes the
+// loop, since no event of the host does.
+func TestLoopTakesUpWhatTheHostFailed(t *testing.T) {
+	b := setup(t, patient, func(c *control.Config) { c.ReconcileInterval = time.Hour })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	id := b.create().ID
+	// Without setDown the event stream stays as it is.
+	down := func(is bool) {
+		b.host.mu.Lock()
+		defer b.host.mu.Unlock()
+		b.host.down = is
+	}
+	b.host.script(true, "pause", func(context.Context, sandbox.Ref) error { down(true); return errDown })
+	_, err := b.Pause(t.Context(), id)
+	wantFault(t, err, fault.HostFailed, "host_unreachable")
+	down(false)
+	for m := range b.store.moves {
+		if m.Ref.ID == id && m.From == sandbox.Pausing {
+			break
+		}
+	}
+	b.wantState(id, sandbox.Running, control.ViewRunning)
+}
+
 // TestCreateWhoseRowWasLost: a crash of the database may take back the row of a
 // sandbox that is being created. Then the VM goes too.
 func TestCreateWhoseRowWasLost(t *testing.T) {
