@@ -27,13 +27,14 @@ const (
 // Lock makes this process the only one that holds the file at path, and
 // records its process id there. The kernel ends the lock with the process,
 // however that ends. release ends it earlier. The error is ErrRunning when
-// another process holds it.
+// another process holds it. The file is for its owner alone: flock(2) asks for
+// no more than an open file, so that who can read it can keep all others out.
 func Lock(path string) (release func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := lockFile(f); err != nil {
+	if err := errors.Join(f.Chmod(0o600), lockFile(f)); err != nil { // one that an earlier version made
 		_ = f.Close()
 		return nil, err
 	}

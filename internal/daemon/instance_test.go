@@ -160,3 +160,20 @@ func TestAskingDoesNotRefuseAStart(t *testing.T) {
 		release()
 	}
 }
+
+// TestLockIsItsOwnersAlone: whoever can open the file can hold the lock, and
+// keep every start out.
+func TestLockIsItsOwnersAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	if err := os.WriteFile(path, nil, 0o644); err != nil { // as earlier versions made it
+		t.Fatal(err)
+	}
+	release, err := daemon.Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Fatalf("mode %v, %v: others can hold the lock", st.Mode(), err)
+	}
+}

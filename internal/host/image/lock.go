@@ -17,10 +17,16 @@ import (
 const lockRetry = 100 * time.Millisecond
 
 // lock takes the exclusive lock called name and returns its release. Locks
-// exclude goroutines as well as processes, and end with the process.
+// exclude goroutines as well as processes, and end with the process. The files
+// are their owner's alone: flock(2) asks for no more than an open file, so that
+// who can read one can keep every build out.
 func (s *Store) lock(ctx context.Context, name string, progress Progress) (release func(), err error) {
-	f, err := os.OpenFile(filepath.Join(s.dir, "locks", name), os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(filepath.Join(s.dir, "locks", name), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
+		return nil, err
+	}
+	if err := f.Chmod(0o600); err != nil { // one that an earlier version made
+		f.Close()
 		return nil, err
 	}
 	tick := time.NewTicker(lockRetry)

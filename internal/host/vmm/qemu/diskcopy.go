@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
 // A disk is copied by a mirror job of QEMU's block layer. It copies all there
@@ -73,8 +75,11 @@ func (v *vm) EndDiskCopy(ctx context.Context) error {
 	return v.dropCopy(ctx)
 }
 
-// AbandonDiskCopy ends the job where there is one, and frees what it had.
+// AbandonDiskCopy ends the job where there is one, and frees what it had. It
+// takes answerTimeout at most: a VMM may say for ever that the job goes on.
 func (v *vm) AbandonDiskCopy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	j, err := v.copyJob(ctx)
 	if err != nil {
 		return err
@@ -124,7 +129,7 @@ func (v *vm) awaitCopy(ctx context.Context, want string, poll time.Duration) err
 		case err != nil:
 			return err
 		case j.Status == "" || j.Error != "" || j.Status == "concluded" && want != "concluded":
-			return fmt.Errorf("the copy of the disk ended early: %q (%s)", j.Status, j.Error)
+			return fmt.Errorf("the copy of the disk ended early: %q (%s)", untrusted.Line(j.Status, 64), untrusted.Line(j.Error, 1<<10))
 		case j.Status == want:
 			return nil
 		}
