@@ -57,7 +57,7 @@ split_address() {
 # directory. It fails where none runs.
 our_server() {
 	local pid
-	pid=$(cat "$data/up.lock" 2>/dev/null) || return 1
+	pid=$(as_root cat "$data/up.lock" 2>/dev/null) || return 1
 	[ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = wrenn ] && printf '%s\n' "$pid"
 }
 
