@@ -36,9 +36,18 @@ func (m *machine) stalled() <-chan struct{} {
 	return m.vm.Stalled()
 }
 
-// stall notes that the guest stands still.
+// stallCheck is how long a VMM may take to confirm that its guest stands still.
+const stallCheck = 2 * time.Second
+
+// stall records that the guest stands still, if the VMM confirms it or does not
+// answer. A hint may be older than the last resume.
 func (m *machine) stall(ctx context.Context) {
-	if m.rec.State != sandbox.Running {
+	if m.vm == nil || m.rec.State != sandbox.Running {
+		return
+	}
+	check, cancel := context.WithTimeout(ctx, stallCheck)
+	defer cancel()
+	if full, err := m.vm.OutOfSpace(check); err == nil && !full {
 		return
 	}
 	if !m.diskFull {

@@ -130,11 +130,15 @@ type VM interface {
 	// another Adopt. No other method may be called afterwards, and Exited may
 	// never be closed.
 	Detach()
-	// Stalled receives after the VMM has stopped the virtual CPUs by itself,
-	// because a write of the guest found the host's disk full. Resume tries that
-	// write again. Several stops may be one receive. An adopted VM that stalled
-	// earlier says so only once it has been resumed and has stalled again.
+	// Stalled receives when the VMM may have stopped the virtual CPUs by itself,
+	// because a write of the guest found the host's disk full. It is a hint that
+	// OutOfSpace confirms: it may come late, once for several stops, and also
+	// after a new connection to the VMM, because a stop may have been missed
+	// while there was none. Resume tries the failed write again.
 	Stalled() <-chan struct{}
+	// OutOfSpace reports whether the virtual CPUs stand still because a write
+	// of the guest found the host's disk full.
+	OutOfSpace(ctx context.Context) (bool, error)
 	// Exited is closed when the process has ended for any reason.
 	Exited() <-chan struct{}
 	// Exit tells why. It is only valid once Exited is closed.

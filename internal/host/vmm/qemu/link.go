@@ -17,9 +17,13 @@ import (
 type link struct {
 	path    string
 	onEvent func(event)
+	// onReconnect is called after each connection to a process that may have
+	// sent events before it, which are lost.
+	onReconnect func()
 
 	mu     sync.Mutex // protects the following; held while connecting
 	mon    *monitor
+	fresh  bool // no connection has been made, and the process is new
 	closed bool
 }
 
@@ -45,7 +49,10 @@ func (l *link) monitor(ctx context.Context) (*monitor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to QMP: %w", err)
 	}
-	l.mon = mon
+	if l.mon = mon; !l.fresh {
+		l.onReconnect()
+	}
+	l.fresh = false
 	return mon, nil
 }
 

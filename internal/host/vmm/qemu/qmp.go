@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
 // maxQMPMessage bounds one message of the VMM, which parses guest input and
@@ -30,7 +31,13 @@ type qmpError struct {
 	Desc  string `json:"desc"`
 }
 
-func (e *qmpError) Error() string { return "qmp: " + e.Class + ": " + e.Desc }
+// maxErrorText bounds the part of an error answer that is kept, in bytes.
+const maxErrorText = 1 << 10
+
+// Error returns one printable line: the VMM may have been taken over by its guest.
+func (e *qmpError) Error() string {
+	return "qmp: " + untrusted.Line(e.Class, 64) + ": " + untrusted.Line(e.Desc, maxErrorText)
+}
 
 // event is an asynchronous message of QEMU.
 type event struct {

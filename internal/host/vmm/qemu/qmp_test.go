@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -151,6 +152,66 @@ func TestResumeTriesTheFailedWriteAgain(t *testing.T) {
 			t.Errorf("after a resume answered with %s the disk is told full %d times, want %d", answer, got, want)
 		}
 		v.link.close()
+	}
+}
+
+// TestOutOfSpace tells the state after a failed write from every other one.
+func TestOutOfSpace(t *testing.T) {
+	for state, want := range map[string]bool{"io-error": true, "running": false, "paused": false, "internal-error": false} {
+		v := &vm{}
+		m, err := newMonitor(t.Context(), script(t, func(_ string, id uint64) string {
+			return fmt.Sprintf(`{"return": {"status": %q}, "id": %d}`, state, id)
+		}), v.onEvent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.link.mon = m
+		if got, err := v.OutOfSpace(t.Context()); err != nil || got != want {
+			t.Errorf("in state %s: out of space is %v, %v; want %v", state, got, err, want)
+		}
+		v.link.close()
+	}
+}
+
+// TestNewConnectionHintsAtAStop: a stop may have been missed before it, unless the
+// process is as new as the connection.
+func TestNewConnectionHintsAtAStop(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "qmp")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintln(conn, `{"QMP": {}}`)
+			fmt.Fprintln(conn, `{"return": {}, "id": 1}`)
+		}
+	}()
+	v := &vm{stalled: make(chan struct{}, 1)}
+	v.link = link{path: path, onEvent: v.onEvent, onReconnect: v.tellStalled, fresh: true}
+	defer v.link.close()
+	for i, want := range []int{0, 1} {
+		m, err := v.link.monitor(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(v.stalled); got != want {
+			t.Errorf("after connection %d there are %d hints at a stop, want %d", i+1, got, want)
+		}
+		m.close()
+	}
+}
+
+// TestErrorTextIsBounded: the VMM may have been taken over by its guest.
+func TestErrorTextIsBounded(t *testing.T) {
+	err := &qmpError{Class: "Generic\x1b[2J", Desc: strings.Repeat("x", maxQMPMessage)}
+	if text := err.Error(); len(text) > 2*maxErrorText || strings.Contains(text, "\x1b") {
+		t.Errorf("an error text of %d bytes with control characters %v", len(text), strings.Contains(text, "\x1b"))
 	}
 }
 

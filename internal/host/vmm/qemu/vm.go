@@ -14,6 +14,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
 const (
@@ -127,7 +128,7 @@ func attach(ctx context.Context, rec vmm.Record, child *exec.Cmd, messages *tail
 		return nil, err
 	}
 	v := &vm{rec: rec, pidfd: pidfd, child: child, messages: messages, exited: make(chan struct{}), stalled: make(chan struct{}, 1)}
-	v.link = link{path: monitorPath(rec.Dir), onEvent: v.onEvent}
+	v.link = link{path: monitorPath(rec.Dir), onEvent: v.onEvent, onReconnect: v.tellStalled, fresh: child != nil}
 	patience := answerTimeout
 	if child == nil {
 		patience = adoptTimeout
@@ -290,8 +291,32 @@ func (v *vm) callWithFile(ctx context.Context, command string, f *os.File, args,
 	return mon.callWithFile(ctx, command, f, args, out)
 }
 
-// Ping asks for the VM's status.
-func (v *vm) Ping(ctx context.Context) error { return v.call(ctx, "query-status", nil, nil) }
+// runState is QEMU's name for the state of the VM (QEMU QMP reference, RunState).
+type runState string
+
+// stateIOError is the state after a write that werror= has stopped the VM for.
+const stateIOError runState = "io-error"
+
+// state asks for the VM's state.
+func (v *vm) state(ctx context.Context) (runState, error) {
+	var answer struct {
+		Status runState `json:"status"`
+	}
+	err := v.call(ctx, "query-status", nil, &answer)
+	return answer.Status, err
+}
+
+// Ping asks for the VM's state and ignores it.
+func (v *vm) Ping(ctx context.Context) error {
+	_, err := v.state(ctx)
+	return err
+}
+
+// OutOfSpace reports whether a write without space has stopped the VM.
+func (v *vm) OutOfSpace(ctx context.Context) (bool, error) {
+	state, err := v.state(ctx)
+	return state == stateIOError, err
+}
 
 // Pause stops the virtual CPUs.
 func (v *vm) Pause(ctx context.Context) error { return v.call(ctx, "stop", nil, nil) }
@@ -363,18 +388,16 @@ func (v *vm) load(ctx context.Context, ver version) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
-		var status struct {
-			Status string `json:"status"`
-		}
-		if err := v.call(ctx, "query-status", nil, &status); err != nil {
+		state, err := v.state(ctx)
+		if err != nil {
 			return err
 		}
-		switch status.Status {
+		switch state {
 		case "paused", "prelaunch":
 			return nil
 		case "inmigrate":
 		default:
-			return fmt.Errorf("the VM is %q after loading", status.Status)
+			return fmt.Errorf("the VM is %q after loading", untrusted.Line(string(state), 32))
 		}
 		select {
 		case <-tick.C:
