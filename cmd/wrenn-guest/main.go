@@ -16,26 +16,25 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wrenn-dev/wrenn/internal/guest/agent"
 	"github.com/wrenn-dev/wrenn/internal/guest/boot"
-	"github.com/wrenn-dev/wrenn/internal/guest/filesystem"
-	"github.com/wrenn-dev/wrenn/internal/guest/process"
-	"github.com/wrenn-dev/wrenn/internal/guest/rpc"
+	"github.com/wrenn-dev/wrenn/internal/guest/channel"
+	"github.com/wrenn-dev/wrenn/internal/guest/envd"
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
 // version is set by the linker.
 var version = "dev"
 
-// agentArg selects the agent's part.
+// agentArg is the argument with which Init starts the agent.
 const agentArg = "agent"
 
-// agentMemory is where the agent's garbage collector starts to work hard. It
-// lies below what boot keeps from users.
+// agentMemory is the soft memory limit of the agent's Go runtime. It is below the
+// memory that boot reserves for the agent.
 const agentMemory = 24 << 20
 
-// agentGCPercent lets the heap, which is small, grow to 8 MiB before it is
-// collected: to collect it costs a clone under software emulation more than the
-// memory.
+// agentGCPercent lets the small heap grow to 8 MiB before a collection, which
+// under software emulation costs a clone more than the memory.
 const agentGCPercent = 200
 
 func main() {
@@ -46,7 +45,7 @@ func main() {
 	case os.Getpid() == 1:
 		err = boot.Run(agentArg)
 	default:
-		err = errors.New("this is the first process of a sandbox VM and does nothing elsewhere")
+		err = errors.New("wrenn-guest is the first process of a sandbox VM and does nothing elsewhere")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "wrenn-guest:", err)
@@ -54,7 +53,7 @@ func main() {
 	}
 }
 
-// runAgent serves the guest protocol until a signal.
+// runAgent serves the control channel and the public protocol until a signal.
 func runAgent() error {
 	unix.Umask(0o022)
 	debug.SetMemoryLimit(agentMemory)
@@ -68,26 +67,18 @@ func runAgent() error {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 
-	web, err := listen(ctx, rpc.Port)
+	public, err := listen(ctx, envd.Port)
 	if err != nil {
 		return err
 	}
-	channel, err := listen(ctx, guestwire.Port)
+	control, err := listen(ctx, guestwire.Port)
 	if err != nil {
 		return err
 	}
-	prefix := "agent" + os.Getenv(boot.StartEnv) + "-"
-	processes := process.NewTable(process.NewCgroups(boot.UserCgroup, prefix))
-	server := rpc.NewServer(rpc.Config{
-		Processes: processes,
-		Accounts:  filesystem.NewAccounts("/"),
-		Kernel:    boot.NewMachine(os.NewFile(boot.DiskFD, "disk"), rpc.Port, guestwire.Port),
-		Identity:  boot.NewIdentity("/"),
-		Freezer:   boot.NewUsers(boot.UserCgroup),
-		Vault:     boot.OpenMemory(os.NewFile(boot.MemoryFD, "memory")),
-		Orphans:   boot.NewOrphans(boot.OpenLedger(os.NewFile(boot.LedgerFD, "ledger")), prefix),
-		Log:       slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()})),
-		Version:   version,
+	a := agent.New(agent.Config{
+		Platform: boot.NewPlatform(envd.Port, guestwire.Port),
+		Log:      slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()})),
+		Version:  version,
 	})
 	fmt.Fprintln(os.Stderr, "wrenn-guest: ready")
 	ctx, cancelBoth := context.WithCancel(ctx)
@@ -95,14 +86,14 @@ func runAgent() error {
 	failed := make(chan error, 1)
 	go func() {
 		defer cancelBoth()
-		failed <- server.ServeChannel(ctx, channel)
+		failed <- channel.New(a).Serve(ctx, control)
 	}()
-	err = server.Serve(ctx, web)
+	err = envd.New(a).Serve(ctx, public)
 	cancelBoth()
 	err = errors.Join(err, <-failed)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return errors.Join(err, processes.Close(grace))
+	return errors.Join(err, a.Close(grace))
 }
 
 // listen returns a listener for plain TCP without keepalive probes: the peer is

@@ -24,7 +24,7 @@ var passOn = map[string]int{
 	"internal/control/rest/clocks.go":     1, // invalid_timeout, invalid_lifetime
 	"internal/control/rest/system.go":     1,
 	"internal/fault/faultrpc/faultrpc.go": 2,
-	"internal/guest/rpc/configure.go":     1,
+	"internal/guest/agent/configure.go":   1,
 	"internal/guestclient/faults.go":      1,
 }
 

@@ -15,62 +15,28 @@ import (
 	"testing/iotest"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/wrenn-dev/wrenn/api/gen/process"
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
-	"github.com/wrenn-dev/wrenn/internal/guest/filesystem"
-	guestprocess "github.com/wrenn-dev/wrenn/internal/guest/process"
-	"github.com/wrenn-dev/wrenn/internal/guest/rpc"
+	"github.com/wrenn-dev/wrenn/internal/guest/agent"
+	"github.com/wrenn-dev/wrenn/internal/guest/agent/agenttest"
+	"github.com/wrenn-dev/wrenn/internal/guest/channel"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 )
 
 const patience = 20 * time.Second
 
-// orphan is the ticket of a command of an earlier agent, which a signal has ended.
-const orphan = 4711
-
-// machine lets everything succeed.
-type machine struct{ kept []byte }
-
-func (*machine) Reseed([]byte) error                                { return nil }
-func (*machine) SetClock(time.Time) (step time.Duration, err error) { return 0, nil }
-func (*machine) CloseConnections() (int, error)                     { return 0, nil }
-func (*machine) Sync() error                                        { return nil }
-func (*machine) Release() string                                    { return "test" }
-func (*machine) SetHostname(string) error                           { return nil }
-func (*machine) SetNameservers([]string) error                      { return nil }
-func (*machine) Renew() error                                       { return nil }
-func (*machine) Freeze(context.Context) (int, error)                { return 1, nil }
-func (*machine) Thaw(context.Context) error                         { return nil }
-func (*machine) Begins(uint64, string)                              {}
-func (*machine) Began(uint64, int)                                  {}
-func (*machine) End(_ context.Context, ticket uint64) (unix.WaitStatus, error) {
-	if ticket != orphan {
-		return 0, fault.New(fault.NotFound, "process_not_found", "no such process")
-	}
-	return 9, nil
-}
-func (m *machine) Load() ([]byte, error) { return m.kept, nil }
-func (m *machine) Save(b []byte) error   { m.kept = b; return nil }
-
 // newClient returns a client of a real, configured guest service.
-func newClient(t *testing.T) *guestclient.Client {
+func newClient(t testing.TB) *guestclient.Client {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{}
-	table := guestprocess.NewTable(guestprocess.NoGroups{})
-	server := rpc.NewServer(rpc.Config{
-		Processes: table, Accounts: filesystem.NewAccounts("/"), Kernel: m, Identity: m, Freezer: m, Vault: m, Orphans: m,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test",
-	})
+	a := agent.New(agent.Config{Platform: agenttest.NewPlatform(nil), Log: slog.New(slog.DiscardHandler), Version: "test"})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- server.ServeChannel(ctx, listener) }()
+	go func() { done <- channel.New(a).Serve(ctx, listener) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -78,7 +44,7 @@ func newClient(t *testing.T) *guestclient.Client {
 		}
 		grace, stop := context.WithTimeout(context.Background(), patience)
 		defer stop()
-		if err := table.Close(grace); err != nil {
+		if err := a.Close(grace); err != nil {
 			t.Errorf("close: %v", err)
 		}
 	})
@@ -94,7 +60,7 @@ func dialer(address string) guestclient.Dialer {
 	}
 }
 
-func configure(t *testing.T, c *guestclient.Client) {
+func configure(t testing.TB, c *guestclient.Client) {
 	t.Helper()
 	me, err := user.Current()
 	if err != nil {
@@ -271,7 +237,7 @@ func TestCloseAbortsStreams(t *testing.T) {
 func TestQuiesce(t *testing.T) {
 	c := newClient(t)
 	resp, err := c.Quiesce(t.Context())
-	if err != nil || resp.GetFrozen() != 1 {
+	if err != nil || resp.GetFrozen() != agenttest.Frozen {
 		t.Fatalf("%v, %v", resp, err)
 	}
 	if _, err := c.ReadFile(t.Context(), "/etc/passwd", ""); !fault.Is(err, fault.HostFailed) {
@@ -282,11 +248,11 @@ func TestQuiesce(t *testing.T) {
 
 func TestOutcome(t *testing.T) {
 	c := newClient(t)
-	event, err := c.Outcome(t.Context(), orphan)
+	event, err := c.Outcome(t.Context(), agenttest.Orphan)
 	if err != nil || event.GetEnd().GetStatus() != "signal: killed" || event.GetEnd().GetExited() {
-		t.Errorf("the end of an orphan: got %v, %v, want signal: killed", event, err)
+		t.Errorf("the end of an agenttest.Orphan: got %v, %v, want signal: killed", event, err)
 	}
-	if _, err := c.Outcome(t.Context(), orphan+1); fault.ReasonOf(err) != "process_not_found" {
+	if _, err := c.Outcome(t.Context(), agenttest.Orphan+1); fault.ReasonOf(err) != "process_not_found" {
 		t.Errorf("the end of a process that is none: got %v, want process_not_found", err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
-// conn is a connection of the lean channel.
+// conn is a connection of the control channel.
 type conn struct {
 	net.Conn
 	client    *Client

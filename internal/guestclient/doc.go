@@ -1,4 +1,4 @@
-// Package guestclient speaks to one guest over the lean channel (guestwire).
+// Package guestclient speaks to one guest over the control channel (guestwire).
 //
 // The host agent is its only user: one Client belongs to one incarnation of a
 // VM and is closed when that VM ends. The package never decides what a VM's

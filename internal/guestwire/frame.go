@@ -7,7 +7,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Port is where the guest serves the lean channel.
+// Port is where the guest serves the control channel.
 const Port = 49982
 
 // Type says what a frame is.

@@ -75,10 +75,14 @@ var law = map[string][]string{
 	"internal/host/hosttest":          {"internal/host", "internal/host/..."},
 	"internal/host/rpc":               {"internal/host", "internal/guestclient", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 
-	"internal/guest/boot":       {"internal/fault"},
-	"internal/guest/process":    {"internal/fault"},
-	"internal/guest/filesystem": {"internal/fault"},
-	"internal/guest/rpc":        append([]string{"internal/guest/process", "internal/guest/filesystem", "internal/guestwire"}, faults...),
+	"internal/guest/agent":           {"internal/guest/process", "internal/guest/filesystem", "internal/fault"},
+	"internal/guest/agent/agenttest": {"internal/guest/process", "internal/fault"},
+	"internal/guest/boot":            {"internal/guest/process", "internal/fault"},
+	"internal/guest/channel":         {"internal/guest/agent", "internal/guest/filesystem", "internal/guest/listener", "internal/guestwire", "internal/fault"},
+	"internal/guest/envd":            append([]string{"internal/guest/agent", "internal/guest/process", "internal/guest/filesystem", "internal/guest/listener"}, faults...),
+	"internal/guest/filesystem":      {"internal/fault"},
+	"internal/guest/listener":        {},
+	"internal/guest/process":         {"internal/fault"},
 
 	"internal/cli":   {"client", "internal/untrusted"},
 	"internal/bench": {"client"},

@@ -39,7 +39,7 @@ func NewIdentity(root string) *Identity {
 	}
 }
 
-// SetHostname implements rpc.Identity.
+// SetHostname implements agent.Identity.
 func (i *Identity) SetHostname(name string) error {
 	if err := unix.Sethostname([]byte(name)); err != nil {
 		return err
@@ -85,7 +85,7 @@ func otherHosts(have string) string {
 	return out.String()
 }
 
-// SetNameservers implements rpc.Identity.
+// SetNameservers implements agent.Identity.
 func (i *Identity) SetNameservers(addresses []string) error {
 	content := ""
 	for _, a := range addresses {
@@ -94,9 +94,9 @@ func (i *Identity) SetNameservers(addresses []string) error {
 	return i.resolv.put(content)
 }
 
-// Renew implements rpc.Identity. The kernel's boot id cannot be changed: a
+// RenewIdentity implements agent.Identity. The kernel's boot id cannot be changed: a
 // file is mounted over it.
-func (i *Identity) Renew() error {
+func (i *Identity) RenewIdentity() error {
 	var random [32]byte
 	if n, err := unix.Getrandom(random[:], 0); err != nil || n != len(random) {
 		return errors.Join(errors.New("draw a machine id"), err)

@@ -82,8 +82,8 @@ func (m *Machine) Sync() error {
 	return nil
 }
 
-// Release returns the kernel's release, as uname -r.
-func (m *Machine) Release() string { return m.release }
+// KernelRelease returns the kernel's release, as uname -r.
+func (m *Machine) KernelRelease() string { return m.release }
 
 func kernelRelease() string {
 	var u unix.Utsname

@@ -32,18 +32,20 @@ func NewOrphans(ledger *Ledger, own string) *Orphans {
 // orphanPoll is the time between two looks at a process that is ending.
 const orphanPoll = 20 * time.Millisecond
 
-// Begins notes that the present agent starts the command with a ticket in a
-// group. A failure loses no more than the note.
-func (o *Orphans) Begins(ticket uint64, group string) { _ = o.ledger.begin(ticket, 0, o.own+group) }
+// CommandStarting records that this agent starts the command with a ticket in a
+// group. A failure loses only the record.
+func (o *Orphans) CommandStarting(ticket uint64, group string) {
+	_ = o.ledger.begin(ticket, 0, o.own+group)
+}
 
-// Began notes that the present agent's command with a ticket has the process
-// pid. A failure loses no more than the note.
-func (o *Orphans) Began(ticket uint64, pid int) { _ = o.ledger.begin(ticket, pid, "") }
+// CommandStarted records that this agent's command with a ticket has the process
+// pid. A failure loses only the record.
+func (o *Orphans) CommandStarted(ticket uint64, pid int) { _ = o.ledger.begin(ticket, pid, "") }
 
-// End returns the wait status that the command with a ticket ended with. One
+// OrphanStatus returns the wait status that the command with a ticket ended with. One
 // that still runs is killed with all it has started, as when its caller hangs
 // up. A ticket that is no orphan's is NotFound.
-func (o *Orphans) End(ctx context.Context, ticket uint64) (unix.WaitStatus, error) {
+func (o *Orphans) OrphanStatus(ctx context.Context, ticket uint64) (unix.WaitStatus, error) {
 	pid, starting, err := o.ledger.begun(ticket)
 	if errors.Is(err, errNoEntry) {
 		return 0, fault.New(fault.NotFound, "process_not_found", "no command was started with this ticket")

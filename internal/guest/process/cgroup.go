@@ -17,8 +17,8 @@ import (
 
 // Groups makes the kernel groups that hold a command and all it starts.
 type Groups interface {
-	// New makes a group. Name is unique among the commands of one agent.
-	New(name string) (Group, error)
+	// NewGroup makes a group. Its name is unique among the commands of one agent.
+	NewGroup(name string) (Group, error)
 }
 
 // Group holds one command and its descendants.
@@ -37,8 +37,8 @@ type Group interface {
 // held together by its process group alone.
 type NoGroups struct{}
 
-// New returns a group that holds nothing.
-func (NoGroups) New(string) (Group, error) { return noGroup{}, nil }
+// NewGroup returns a group that holds nothing.
+func (NoGroups) NewGroup(string) (Group, error) { return noGroup{}, nil }
 
 type noGroup struct{}
 
@@ -67,7 +67,7 @@ func NewCgroups(parent, prefix string) *Cgroups {
 	c := &Cgroups{parent: parent, prefix: prefix}
 	left, err := os.ReadDir(parent)
 	if err != nil {
-		return c // New will say so
+		return c // NewGroup reports it
 	}
 	for _, d := range left {
 		if d.IsDir() {
@@ -77,8 +77,8 @@ func NewCgroups(parent, prefix string) *Cgroups {
 	return c
 }
 
-// New makes the cgroup for one command.
-func (c *Cgroups) New(name string) (Group, error) {
+// NewGroup makes the cgroup of one command.
+func (c *Cgroups) NewGroup(name string) (Group, error) {
 	path := filepath.Join(c.parent, c.prefix+name)
 	if err := os.Mkdir(path, 0o755); err != nil {
 		return nil, fmt.Errorf("make cgroup: %w", err)

@@ -3,7 +3,7 @@
 //
 // It owns every command started through the guest's process service: a Table
 // holds them, a Process is one of them, a Subscription is one reader of its
-// output. The rpc package is the only caller; it has already settled user,
+// output. The packages agent and envd are the callers; agent has already chosen user,
 // directory and environment. The package never looks up users, never speaks a
 // wire protocol and never waits for a process that it did not start.
 //

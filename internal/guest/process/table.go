@@ -112,7 +112,7 @@ func (t *Table) launch(key uint64, path string, spec Spec) (*Process, error) {
 	if spec.Starting != nil {
 		spec.Starting(name)
 	}
-	group, err := t.groups.New(name)
+	group, err := t.groups.NewGroup(name)
 	if err != nil {
 		return nil, startFault(spec.Cmd, errors.Join(syscall.EAGAIN, err))
 	}

@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: wrenn/guest/v1/channel.proto
 
-// The lean channel: what the host agent alone uses, on a port of its own
+// The control channel: what the host agent alone uses, on a port of its own
 // beside the one of the Guest, Process and Filesystem services. It means the
 // same as those and costs an emulated CPU less: no HTTP, no reflection.
 //

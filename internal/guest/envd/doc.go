@@ -1,0 +1,14 @@
+// Package envd serves the guest's public protocol, as clients of E2B sandboxes
+// speak it: the Connect services process.Process, filesystem.Filesystem and
+// wrenn.guest.v1.Guest, and the HTTP endpoints /health, /metrics, /envs and
+// /files, all on one port.
+//
+// It turns requests into calls of an agent.Agent, checks the signatures of file
+// URLs, and projects faults onto HTTP and Connect. It is the only package of the
+// guest that knows Connect. It never runs a command or changes the machine
+// itself.
+//
+// The host agent uses the control channel instead (package channel). Port 49983
+// is for other people's clients, once a sandbox's ports can be reached; programs
+// inside the guest reach it today.
+package envd
