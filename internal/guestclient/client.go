@@ -18,18 +18,20 @@ import (
 // Dialer opens a connection to a TCP port of the guest.
 type Dialer func(ctx context.Context, port uint16) (net.Conn, error)
 
-// Limits on what a guest may send and on what is kept for it.
+// Limits on the frames of a guest and on the resources that a client keeps.
 const (
 	maxMessageBytes = 1 << 20
-	// bufferBytes is the unit of file transfers.
+	// bufferBytes is the size of the pieces of file transfers.
 	bufferBytes = 256 << 10
-	maxIdle     = 8
-	// idleTime is shorter than the time after which the guest closes.
+	// maxIdle is the number of idle connections.
+	maxIdle = 8
+	// idleTime is shorter than the time after which the guest closes an idle
+	// connection.
 	idleTime = 90 * time.Second
 )
 
 // Client talks to one guest. A connection carries one call at a time and is
-// kept for the next. Its methods may be used from several goroutines.
+// reused for the next. Its methods may be used from several goroutines.
 //
 // Invariants: after Close no connection is open and every call, stream and
 // body fails at once; the token is sent with every call once it is set; an idle
@@ -40,11 +42,11 @@ type Client struct {
 	// life ends with Close.
 	life context.Context
 	end  context.CancelFunc
-	// stall is the longest time that a transfer may wait for the guest to move
-	// the next bytes.
+	// stall bounds how long a transfer waits for the guest to move the next bytes.
 	stall time.Duration
 	born  time.Time
-	// heard is when the guest last sent anything, in nanoseconds after born.
+	// heard is the time of the last bytes from the guest, in nanoseconds after
+	// born.
 	heard atomic.Int64
 
 	mu    sync.Mutex // protects the following
@@ -53,7 +55,7 @@ type Client struct {
 	idle  []*conn            // newest last
 }
 
-// New returns a client of the guest behind dial. It opens nothing yet.
+// New returns a client of the guest that dial reaches. It does not connect yet.
 func New(dial Dialer) *Client {
 	if dial == nil {
 		panic("guestclient: nil Dialer")
@@ -70,8 +72,8 @@ const stallLimit = time.Minute
 // bytes. It must be called before the client is used.
 func (c *Client) SetStallLimit(limit time.Duration) { c.stall = limit }
 
-// LastHeard returns when the guest last sent anything; before that, when the
-// client was made.
+// LastHeard returns the time of the last bytes from the guest, or the time of New
+// if there were none.
 func (c *Client) LastHeard() time.Time { return c.born.Add(time.Duration(c.heard.Load())) }
 
 // SetToken makes every later call carry token.
@@ -93,23 +95,23 @@ func (c *Client) Close() {
 	}
 }
 
-// WaitReady returns once a guest that boots answers that it can be configured,
-// or when ctx ends.
-func (c *Client) WaitReady(ctx context.Context) error { return c.answers(ctx, bootPatience) }
+// WaitReady returns once a booting guest answers, or when ctx ends with Timeout
+// guest_not_ready.
+func (c *Client) WaitReady(ctx context.Context) error { return c.awaitAnswer(ctx, bootDialTimeout) }
 
-// Ping returns nil once a guest that has run before gives a sign of life. It
-// tries until ctx ends, and then fails with Timeout guest_unresponsive. It needs
-// no token and says nothing about the guest's state.
+// Ping returns nil once a guest that has run before answers. It retries until ctx
+// ends, and then fails with Timeout guest_unresponsive. It needs no token, and a
+// sealed guest answers too.
 func (c *Client) Ping(ctx context.Context) error {
-	err := c.answers(ctx, wakePatience)
+	err := c.awaitAnswer(ctx, restoredDialTimeout)
 	if err != nil && ctx.Err() != nil {
 		return fault.Wrap(err, fault.Timeout, ReasonUnresponsive, "the sandbox does not answer")
 	}
 	return err
 }
 
-func (c *Client) answers(ctx context.Context, patience time.Duration) error {
-	x, err := c.reach(ctx, patience)
+func (c *Client) awaitAnswer(ctx context.Context, dialTimeout time.Duration) error {
+	x, err := c.reach(ctx, dialTimeout)
 	if err != nil {
 		return err
 	}
@@ -117,20 +119,19 @@ func (c *Client) answers(ctx context.Context, patience time.Duration) error {
 	return nil
 }
 
-// Configure makes the guest this sandbox's own and opens it. It tries to reach
-// the guest until ctx ends, so that a guest that has just been let go needs no
-// other call before it. It sets req.WallClockUnixNano to the moment of sending.
+// Configure gives the guest the sandbox's identity and opens it. It retries the
+// connection until ctx ends, so that the caller may call it as soon as the VM runs.
+// It sets req.WallClockUnixNano to the time of sending.
 func (c *Client) Configure(ctx context.Context, req *guestv1.ConfigureRequest) (*guestv1.ConfigureResponse, error) {
-	// Over a connection that is open, a guest that has answered before needs
-	// not be asked for a sign of life. One that the guest has closed meanwhile
-	// proves nothing; Configure may be said twice.
+	// On an idle connection the guest has answered before, which saves the ping.
+	// If the guest has closed it meanwhile, try again: Configure is idempotent.
 	if idle := c.takeIdle(); idle != nil {
 		resp, err := c.configure(c.exchange(ctx, idle), req)
 		if err == nil || fault.ReasonOf(err) != faultrpc.ReasonUnreachable {
 			return resp, err
 		}
 	}
-	x, err := c.reach(ctx, wakePatience)
+	x, err := c.reach(ctx, restoredDialTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +150,8 @@ func (c *Client) configure(x *exchange, req *guestv1.ConfigureRequest) (*guestv1
 	return resp, nil
 }
 
-// Hold freezes the guest's processes for a snapshot of a machine that goes on.
+// Hold freezes the guest's processes for a snapshot after which the VM continues.
+// Release ends it.
 func (c *Client) Hold(ctx context.Context) error {
 	x, err := c.open(ctx)
 	if err != nil {
@@ -162,8 +164,8 @@ func (c *Client) Hold(ctx context.Context) error {
 	return nil
 }
 
-// Release moves the guest's wall clock by adjust, lets go of what Configure or
-// Hold held, and returns the guest's wall clock as it answered.
+// Release moves the guest's wall clock by adjust, thaws the processes that Configure
+// or Hold froze, and returns the guest's wall clock at the time of its answer.
 func (c *Client) Release(ctx context.Context, adjust time.Duration) (time.Time, error) {
 	x, err := c.open(ctx)
 	if err != nil {
@@ -203,8 +205,8 @@ func (c *Client) quiesce(ctx context.Context, req *guestv1.QuiesceRequest) (*gue
 	return resp, nil
 }
 
-// Kill sends SIGKILL to the command with pid and all it started. One that has
-// ended is NotFound.
+// Kill sends SIGKILL to the command with pid and to its descendants. An ended
+// command is NotFound.
 func (c *Client) Kill(ctx context.Context, pid uint32) error {
 	x, err := c.open(ctx)
 	if err != nil {
@@ -217,8 +219,8 @@ func (c *Client) Kill(ctx context.Context, pid uint32) error {
 	return nil
 }
 
-// roundTrip sends a call and reads its answer into resp, which is nil for an
-// answer without content. On error the exchange is over.
+// roundTrip sends a call and decodes its answer into resp, which is nil for an
+// answer without a message. On error it has finished the exchange.
 func (x *exchange) roundTrip(t guestwire.Type, req, resp proto.Message) error {
 	if err := x.call(t, req); err != nil {
 		return err
@@ -226,5 +228,5 @@ func (x *exchange) roundTrip(t guestwire.Type, req, resp proto.Message) error {
 	return x.answer(resp)
 }
 
-// errClosed is what every call on a closed client fails with.
+// errClosed is the failure of every call on a closed client.
 var errClosed = fault.New(fault.HostFailed, "guest_gone", "the sandbox's virtual machine is gone")

@@ -22,19 +22,19 @@ type conn struct {
 	reader    *guestwire.Reader
 	out       []byte // reused for every call
 	idleSince time.Time
-	// limited is the exchange whose reads may each take the client's stall
-	// limit; nil while reads only end with their exchange.
+	// limited is the exchange whose reads fail after the client's stall limit; nil
+	// while only the end of the exchange ends a read.
 	limited *exchange
 }
 
-// Read implements net.Conn. It records that the guest was heard.
+// Read implements net.Conn. It records the time of the last bytes.
 func (c *conn) Read(p []byte) (int, error) {
 	x := c.limited
 	if x != nil {
 		_ = c.SetReadDeadline(time.Now().Add(c.client.stall))
 		if x.ctx.Err() != nil {
-			// The end of ctx sets a deadline in the past, which this one has
-			// replaced or is about to be replaced by.
+			// The end of ctx sets a deadline in the past. The line above may have
+			// replaced it.
 			_ = c.SetReadDeadline(time.Unix(1, 0))
 		}
 	}
@@ -49,24 +49,23 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 const (
-	// retryPause lies between two attempts to reach a guest that boots.
+	// retryPause is the pause between two attempts to reach a guest.
 	retryPause = 5 * time.Millisecond
-	// bootPatience is short: a packet sent before a booting guest's network is
-	// up is lost, and the kernel would send the next one only after a second.
-	bootPatience = 50 * time.Millisecond
-	// wakePatience is for a guest that was let go: its network card has the
-	// packet, but the guest needs time for its first answer. Another attempt
-	// would only make more work for it.
-	wakePatience = 900 * time.Millisecond
-	// answerPatience is for a guest that has the connection but is slow.
-	answerPatience = 3 * time.Second
+	// bootDialTimeout is short: a packet sent before a booting guest's network is
+	// up is lost, and the kernel would resend it only after a second.
+	bootDialTimeout = 50 * time.Millisecond
+	// restoredDialTimeout is long: the network card of a restored guest has the
+	// packet, but the guest needs time to answer. Another attempt would only be
+	// more work for it.
+	restoredDialTimeout = 900 * time.Millisecond
+	// answerTimeout bounds the answer to a ping on an open connection.
+	answerTimeout = 3 * time.Second
 )
 
 // reach returns an exchange on a connection over which the guest has just
-// answered. It tries until ctx ends: there is no event to wait for, since the
-// guest cannot call the host. patience is how long one attempt to connect may
-// take.
-func (c *Client) reach(ctx context.Context, patience time.Duration) (*exchange, error) {
+// answered. It retries until ctx ends; there is no event to wait for, because the
+// guest cannot call the host. dialTimeout bounds one attempt to connect.
+func (c *Client) reach(ctx context.Context, dialTimeout time.Duration) (*exchange, error) {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
@@ -77,31 +76,31 @@ func (c *Client) reach(ctx context.Context, patience time.Duration) (*exchange, 
 			return nil, errClosed
 		case <-pause.C:
 		}
-		if x, err := c.probe(ctx, patience); err == nil {
+		if x, err := c.probe(ctx, dialTimeout); err == nil {
 			return x, nil
 		}
 		pause.Reset(retryPause)
 	}
 }
 
-// probe asks for a sign of life once.
-func (c *Client) probe(ctx context.Context, patience time.Duration) (*exchange, error) {
+// probe sends one ping.
+func (c *Client) probe(ctx context.Context, dialTimeout time.Duration) (*exchange, error) {
 	found := c.takeIdle()
 	if found == nil {
-		dialCtx, cancel := context.WithTimeout(ctx, patience)
+		dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 		defer cancel()
 		var err error
 		if found, err = c.connect(dialCtx); err != nil {
 			return nil, err
 		}
 	}
-	pingCtx, cancel := context.WithTimeout(ctx, answerPatience)
+	pingCtx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	ping := c.exchange(pingCtx, found)
 	if err := ping.roundTrip(guestwire.Ping, nil, nil); err != nil {
 		return nil, err
 	}
-	if !ping.release() {
+	if !ping.detach() {
 		c.discard(found)
 		return nil, fault.As(pingCtx.Err())
 	}
@@ -123,7 +122,7 @@ func (c *Client) open(ctx context.Context) (*exchange, error) {
 	return c.exchange(ctx, found), nil
 }
 
-// connect dials and takes the connection into the client's care.
+// connect dials and registers the connection, which Close then closes.
 func (c *Client) connect(ctx context.Context) (*conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -144,7 +143,7 @@ func (c *Client) connect(ctx context.Context) (*conn, error) {
 	return made, nil
 }
 
-// discard closes a connection for good.
+// discard closes a connection and forgets it.
 func (c *Client) discard(old *conn) {
 	c.mu.Lock()
 	delete(c.conns, old)
@@ -152,8 +151,8 @@ func (c *Client) discard(old *conn) {
 	_ = old.Close()
 }
 
-// takeIdle returns the idle connection used last, or nil. One that the guest
-// has closed, or has sent something on, is not used again.
+// takeIdle returns the idle connection used last, or nil. It discards connections
+// that the guest has closed or has sent bytes on.
 func (c *Client) takeIdle() *conn {
 	for {
 		c.mu.Lock()
@@ -172,7 +171,7 @@ func (c *Client) takeIdle() *conn {
 	}
 }
 
-// keep makes a connection whose call has ended idle.
+// keep stores a connection whose call has ended as idle.
 func (c *Client) keep(used *conn) {
 	used.idleSince = time.Now()
 	c.mu.Lock()
@@ -197,7 +196,7 @@ func (c *Client) dropIdle() {
 	}
 }
 
-// quiet reports whether conn is open and has nothing to read, without waiting.
+// quiet reports whether conn is open and has no bytes to read, without waiting.
 func quiet(conn net.Conn) bool {
 	sock, ok := conn.(syscall.Conn)
 	if !ok {

@@ -1,12 +1,15 @@
-// Package guestclient speaks to one guest over the control channel (guestwire).
+// Package guestclient calls one guest over the control channel (guestwire).
 //
-// The host agent is its only user: one Client belongs to one incarnation of a
-// VM and is closed when that VM ends. The package never decides what a VM's
-// state is.
+// The host agent is its only user: one Client belongs to one run of a VM and is
+// closed when that VM ends. The package never decides the state of a VM.
 //
-// The guest is not trusted. It can say anything, at any length, or nothing at
-// all: frames and texts are bounded, kinds of failure that only the host itself
-// may claim are not taken from it, a connection whose frames are out of order
-// is not used again, and every wait ends with the caller's context, a command's
-// own timeout, or Close.
+// # Guarantees
+//
+// The guest is not trusted: it can send anything, at any length, or nothing.
+//
+//  1. Frames and texts are bounded, and a text is one line without control
+//     characters.
+//  2. A guest cannot claim a failure that only the host may report.
+//  3. A connection whose frames are out of order is not used again.
+//  4. Every wait ends with the caller's context, a command's timeout, or Close.
 package guestclient

@@ -12,10 +12,10 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
-// exchange is one call on a connection: it ends with finish, once.
+// exchange is one call on a connection. finish ends it, once.
 //
-// Invariants: when ctx ends, reads and writes of the connection fail at once,
-// and it is not used again.
+// Invariant: when ctx ends, reads and writes of the connection fail at once, and
+// the connection is not used again.
 type exchange struct {
 	client *Client
 	ctx    context.Context
@@ -30,14 +30,15 @@ func (c *Client) exchange(ctx context.Context, on *conn) *exchange {
 	return x
 }
 
-// release lets go of the connection without closing it. It reports false when
-// ctx has ended meanwhile, or the exchange has been finished.
-func (x *exchange) release() bool {
+// detach ends the exchange without closing or storing the connection. It reports
+// false when ctx has ended meanwhile or the exchange has been finished.
+func (x *exchange) detach() bool {
 	return x.over.CompareAndSwap(false, true) && x.stop()
 }
 
-// finish gives the connection back, for reuse if what it carried was read and
-// written to its end and nothing more has come. Only the first call counts.
+// finish returns the connection to the client. It is reused if whole is set, which
+// means that both sides have sent all frames of the call, and no more bytes have
+// arrived. Later calls have no effect.
 func (x *exchange) finish(whole bool) {
 	if !x.over.CompareAndSwap(false, true) {
 		return
@@ -53,8 +54,8 @@ func (x *exchange) finish(whole bool) {
 // stall limit.
 func (x *exchange) limit() { x.conn.limited = x }
 
-// unlimit ends what limit began, for a connection on which nothing reads. It
-// reports whether the connection can be used on.
+// unlimit ends limit while no goroutine reads. It reports whether the connection is
+// still usable.
 func (x *exchange) unlimit() bool {
 	if x.conn.limited == nil {
 		return true
@@ -63,23 +64,23 @@ func (x *exchange) unlimit() bool {
 	return x.conn.SetReadDeadline(time.Time{}) == nil
 }
 
-// hangUpPatience bounds hangUp.
-const hangUpPatience = time.Second
+// hangUpTimeout bounds hangUp.
+const hangUpTimeout = time.Second
 
-// hangUp ends the exchange and returns once the guest has closed its end too,
-// so that a snapshot of the guest holds no connection: each clone would take it
-// for alive and send again what was not acknowledged.
+// hangUp ends the exchange and returns once the guest has closed its end too, so
+// that a snapshot of the guest contains no open connection, on which each clone
+// would resend unacknowledged bytes.
 func (x *exchange) hangUp() {
 	defer x.finish(false)
 	half, ok := x.conn.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	_ = x.conn.SetReadDeadline(time.Now().Add(hangUpPatience))
+	_ = x.conn.SetReadDeadline(time.Now().Add(hangUpTimeout))
 	_, _ = x.conn.Read(make([]byte, 1))
 }
 
-// fail ends the exchange and classifies what broke it.
+// fail finishes the exchange and classifies err.
 func (x *exchange) fail(err error) error {
 	err = x.client.broken(x.ctx, err)
 	x.finish(false)
@@ -112,8 +113,8 @@ func (x *exchange) call(t guestwire.Type, message proto.Message) error {
 	return nil
 }
 
-// answer reads the answer into resp, which is nil for one without content. A
-// failure that the guest answers with leaves the connection in order.
+// answer decodes the answer into resp, which is nil for an answer without a message.
+// After a Failure frame the connection is still in order.
 func (x *exchange) answer(resp proto.Message) error {
 	t, payload, err := x.conn.reader.Frame(maxMessageBytes)
 	if err != nil {
@@ -133,12 +134,12 @@ func (x *exchange) answer(resp proto.Message) error {
 	return nil
 }
 
-// failure ends the exchange with what the guest says went wrong.
+// failure finishes the exchange and returns the failure that the guest reports.
 func (x *exchange) failure(payload []byte) error {
 	m := &guestv1.Failure{}
 	if len(payload) > maxErrorBytes || proto.Unmarshal(payload, m) != nil {
 		return x.fail(errDisorder)
 	}
 	x.finish(true)
-	return judgeFailure(m)
+	return failureFault(m)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
-// Reasons of the faults that callers tell apart.
+// Reasons of faults that callers distinguish.
 const (
 	ReasonFileNotFound    = "file_not_found"
 	ReasonIsDirectory     = "is_directory"
@@ -21,10 +21,11 @@ const (
 	ReasonCommandNotFound = "command_not_found"
 	ReasonInvalidCwd      = "invalid_cwd"
 	ReasonUnknownUser     = "unknown_user"
-	// ReasonUnreachable is of a connection that broke: the outcome is unknown.
+	// ReasonUnreachable means that the connection broke. The outcome of the call is
+	// unknown.
 	ReasonUnreachable = faultrpc.ReasonUnreachable
-	// ReasonUnresponsive is for a guest that does not answer. What it was asked
-	// to do it may have done, or may still do.
+	// ReasonUnresponsive means that the guest does not answer. It may have done the
+	// call, or may still do it.
 	ReasonUnresponsive = "guest_unresponsive"
 )
 
@@ -33,9 +34,9 @@ const (
 	maxPublicBytes = 512
 )
 
-// reasons are those that a guest may give. One that is not here, such as the
-// name of a decision of the host, is replaced by the name of the kind. A test
-// compares the list with the reasons that the guest agent has.
+// reasons are the reasons that a guest may give. Any other, such as the reason of a
+// decision of the host, is replaced by the name of the kind. A test compares the
+// list with the reasons in the guest agent.
 var reasons = map[string]bool{
 	ReasonFileNotFound: true, ReasonIsDirectory: true, ReasonDiskFull: true, ReasonExecTimeout: true,
 	ReasonCommandNotFound: true, ReasonInvalidCwd: true, ReasonUnknownUser: true,
@@ -53,7 +54,7 @@ var reasons = map[string]bool{
 	"too_many_watches": true, "watch_overflow": true, "watch_timeout": true, "watcher_not_found": true,
 }
 
-// kindsByReason are the failures whose kind the reason alone decides.
+// kindsByReason holds the kind of the reasons that determine it.
 var kindsByReason = map[string]fault.Kind{
 	ReasonFileNotFound:    fault.NotFound,
 	ReasonIsDirectory:     fault.Invalid,
@@ -63,30 +64,32 @@ var kindsByReason = map[string]fault.Kind{
 	ReasonUnknownUser:     fault.Invalid,
 }
 
-// believable are the kinds that a guest may claim. The others would make a
-// failure of the guest look like a decision of the host.
-var believable = map[fault.Kind]fault.Kind{
+// allowedKinds maps the kinds that a guest may claim to those that callers see. Any
+// other kind would make a failure of the guest look like a decision of the host.
+var allowedKinds = map[fault.Kind]fault.Kind{
 	fault.Invalid: fault.Invalid, fault.NotFound: fault.NotFound, fault.Exists: fault.Exists,
 	fault.WrongState: fault.WrongState, fault.TooLarge: fault.TooLarge, fault.Quota: fault.Quota,
 	fault.Forbidden: fault.Invalid, fault.Unsupported: fault.Unsupported,
 }
 
-// judge makes a fault of what the guest said.
-func judge(cause error, kind fault.Kind, reason, text string) error {
+// guestFault returns a failure that the guest reported as a fault that callers may
+// see.
+func guestFault(kind fault.Kind, reason, text string) error {
 	if !reasons[reason] {
 		reason = kind.String()
 	}
 	known, ok := kindsByReason[reason]
 	if !ok {
-		known, ok = believable[kind]
+		known, ok = allowedKinds[kind]
 	}
 	if !ok {
 		known, reason = fault.HostFailed, "guest_failed"
 	}
-	return fault.Wrap(cause, known, reason, "%s", plain(text))
+	return fault.New(known, reason, "%s", plain(text))
 }
 
-// plain makes text of the guest fit to be shown: short, valid, one line.
+// plain returns a text of the guest as one short line of valid UTF-8 without
+// control characters.
 func plain(text string) string {
 	if text = untrusted.Line(text, maxPublicBytes); strings.TrimSpace(text) == "" {
 		return "the sandbox gave no reason"
@@ -94,8 +97,8 @@ func plain(text string) string {
 	return text
 }
 
-// judgeFailure makes a fault of the guest's answer.
-func judgeFailure(m *guestv1.Failure) error {
+// failureFault returns a Failure message of the guest as a fault.
+func failureFault(m *guestv1.Failure) error {
 	if m.GetReason() == reasonUnauthenticated {
 		return fault.New(fault.HostFailed, "guest_token_rejected", "the sandbox does not take its access token")
 	}
@@ -105,22 +108,22 @@ func judgeFailure(m *guestv1.Failure) error {
 			kind = k
 		}
 	}
-	return judge(nil, kind, m.GetReason(), m.GetMessage())
+	return guestFault(kind, m.GetReason(), m.GetMessage())
 }
 
-// reasonUnauthenticated is what the guest says to a wrong token.
+// reasonUnauthenticated is the guest's reason for refusing a wrong token.
 const reasonUnauthenticated = "unauthenticated"
 
-// errDisorder is for frames that are not what the protocol allows.
-var errDisorder = fault.New(fault.HostFailed, "guest_failed", "the sandbox answered with something that is not its protocol")
+// errDisorder is the failure of a guest that breaks the protocol.
+var errDisorder = fault.New(fault.HostFailed, "guest_failed", "the sandbox's guest agent broke its protocol")
 
-// errStalled is for a transfer of which the guest has moved nothing for the
-// stall limit.
+// errStalled is the failure of a transfer in which the guest has moved no bytes for
+// the stall limit.
 var errStalled = fault.New(fault.Timeout, ReasonUnresponsive,
 	"the sandbox stopped moving the file's bytes; it is not known how much of it took effect")
 
-// broken classifies what broke a call under ctx: Close, the caller, or the
-// guest.
+// broken classifies the error that ended a call under ctx: Close, the caller, or
+// the guest caused it.
 func (c *Client) broken(ctx context.Context, err error) error {
 	var known *fault.Error
 	switch {

@@ -12,9 +12,10 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
-// WriteFile says where content goes.
+// WriteFile describes the file that Client.WriteFile replaces.
 type WriteFile struct {
-	// Path is as the guest resolves it; User owns the file and may be empty.
+	// Path is resolved by the guest. User owns the file; empty is the default
+	// user.
 	Path, User string
 	// Mode is permission bits; nil is the guest's default.
 	Mode *uint32
@@ -25,15 +26,15 @@ type File struct {
 	Name string
 	// Size is -1 when it is not known beforehand.
 	Size int64
-	// Body ends with io.EOF only when the file was read whole.
+	// Body ends with io.EOF only after the complete file.
 	Body io.ReadCloser
 }
 
-// WriteFile replaces one file with the content of r and returns how much that
-// was. The guest replaces it whole or not at all; r is not read after the
-// return. An error of r comes back as it is. A guest that takes nothing for the
-// client's stall limit ends it with Timeout guest_unresponsive; then it is not
-// known whether the file was replaced.
+// WriteFile replaces one file with the content of r and returns its size in bytes.
+// The guest replaces the file completely or not at all. r is not read after the
+// return, and its errors are returned unchanged. If the guest takes no bytes for the
+// client's stall limit, the failure is Timeout guest_unresponsive; whether the file
+// was replaced is then unknown.
 func (c *Client) WriteFile(ctx context.Context, w WriteFile, r io.Reader) (int64, error) {
 	x, err := c.open(ctx)
 	if err != nil {
@@ -50,9 +51,8 @@ func (c *Client) WriteFile(ctx context.Context, w WriteFile, r io.Reader) (int64
 	return x.send(r)
 }
 
-// ReadFile opens one file of the guest. A guest that sends nothing for the
-// client's stall limit ends the call, or a later Read, with Timeout
-// guest_unresponsive.
+// ReadFile opens one file of the guest. If the guest sends no bytes for the client's
+// stall limit, the call or a later Read fails with Timeout guest_unresponsive.
 func (c *Client) ReadFile(ctx context.Context, name, user string) (File, error) {
 	x, err := c.open(ctx)
 	if err != nil {
@@ -70,8 +70,8 @@ func (c *Client) ReadFile(ctx context.Context, name, user string) (File, error) 
 	return File{Name: path.Base(name), Size: info.GetSize(), Body: bufferedBody{bufio.NewReaderSize(body, bufferBytes), body}}, nil
 }
 
-// bufferedBody reads in large pieces, however small those are that its user
-// asks for.
+// bufferedBody reads from the guest in large pieces, even if its reader asks for
+// small ones.
 type bufferedBody struct {
 	*bufio.Reader
 	io.Closer
@@ -80,11 +80,11 @@ type bufferedBody struct {
 // fileBody is the content of a file on its way from the guest.
 type fileBody struct {
 	x *exchange
-	// missing is what is still to come of the size that was announced;
-	// negative where none was.
+	// missing is the number of bytes of the announced size that have not arrived;
+	// negative if no size was announced.
 	missing int64
-	left    int   // of the present frame
-	err     error // what every later Read returns
+	left    int   // unread bytes of the current frame
+	err     error // the result of every later Read
 }
 
 // Read implements io.Reader.
@@ -113,7 +113,7 @@ func (b *fileBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next reads the header of the next frame. io.EOF is the end of a whole file.
+// next reads the header of the next frame. io.EOF is the end of a complete file.
 func (b *fileBody) next() error {
 	t, n, err := b.x.conn.reader.Header()
 	switch {
@@ -134,8 +134,7 @@ func (b *fileBody) next() error {
 	return nil
 }
 
-// Close implements io.Closer. What has not been read is thrown away with the
-// connection.
+// Close implements io.Closer. Unread bytes are discarded with the connection.
 func (b *fileBody) Close() error {
 	b.x.finish(false)
 	return nil

@@ -139,8 +139,8 @@ func TestHostileStreams(t *testing.T) {
 	}
 }
 
-// TestHostileFiles: what a guest sends for a file is never taken for a whole
-// one, unless it is.
+// TestHostileFiles: an incomplete or malformed file is never taken for a complete
+// one.
 func TestHostileFiles(t *testing.T) {
 	info := func(size int64, rest ...[]byte) []byte {
 		b := guestwire.AppendFrame(nil, guestwire.Answer, func(b []byte) []byte {

@@ -8,11 +8,11 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
-// Input writes what data yields to the stdin of the command with pid, piece by
-// piece, and closes it at data's end. It returns when the command has taken
-// everything, which may be never: ctx ends it, but not a Read that waits, which
-// the caller must end. A command that has closed its stdin or has ended is an
-// error, and so is one of data.
+// Input copies data to the stdin of the command with pid and then closes that stdin.
+// It returns when the command has read everything, which may be never. The end of
+// ctx ends the call, except for a blocked Read of data, which the caller must end. A
+// command that has ended or closed its stdin is an error. Errors of data are
+// returned unchanged.
 func (c *Client) Input(ctx context.Context, pid uint32, data io.Reader) error {
 	x, err := c.open(ctx)
 	if err != nil {

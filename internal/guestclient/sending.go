@@ -16,51 +16,50 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
-// refusalPatience is how long the guest's reason is waited for after a write to
-// it has failed.
-const refusalPatience = time.Second
+// refusalTimeout bounds the wait for the guest's reason after a write to it has
+// failed.
+const refusalTimeout = time.Second
 
-// transferBuffers are the pieces in which content is sent.
+// transferBuffers holds the buffers of the pieces in which content is sent.
 var transferBuffers = sync.Pool{New: func() any { return new([bufferBytes]byte) }}
 
-// sending is data on its way to the guest. An answer before its end is a
-// refusal: nobody reads the rest.
+// sending is a transfer of data to the guest. An answer before the end of the data
+// is a refusal, after which the guest reads no more.
 type sending struct {
 	x        *exchange
 	answered chan struct{}
-	over     atomic.Bool // the guest has answered: writes are to fail
-	verdict  error       // valid once answered is closed
+	over     atomic.Bool // the guest has answered, so that writes must fail
+	result   error       // of the transfer; valid once answered is closed
 }
 
-// send sends all that r yields and returns how much that was, once the guest
-// has confirmed it. The exchange is over then. An error of r comes back as it
-// is.
+// send sends the content of r and returns its size in bytes once the guest has
+// confirmed it. It finishes the exchange. Errors of r are returned unchanged.
 func (x *exchange) send(r io.Reader) (int64, error) {
 	s := &sending{x: x, answered: make(chan struct{})}
 	go func() {
 		defer close(s.answered)
-		s.verdict = fault.Caught(func() error { return s.judge(x.conn.reader.Frame(maxMessageBytes)) })
+		s.result = fault.Caught(func() error { return s.outcome(x.conn.reader.Frame(maxMessageBytes)) })
 		s.over.Store(true)
-		// A write that waits for the guest to read waits in vain.
+		// The guest reads no more: end a write that waits for it.
 		_ = x.conn.SetWriteDeadline(time.Unix(1, 0))
 	}()
 	n, err := s.copy(r)
 	if err != nil {
-		x.finish(false) // where it was the reader's error, the guest still listens
+		x.finish(false) // after an error of r the guest still waits for data
 		<-s.answered
 		return 0, err
 	}
 	<-s.answered
-	if s.verdict != nil {
+	if s.result != nil {
 		x.finish(false)
-		return 0, s.verdict
+		return 0, s.result
 	}
 	x.finish(x.conn.SetWriteDeadline(time.Time{}) == nil)
 	return n, nil
 }
 
-// judge says what the answer to the data means.
-func (s *sending) judge(t guestwire.Type, payload []byte, err error) error {
+// outcome returns the result of the transfer from the guest's answer.
+func (s *sending) outcome(t guestwire.Type, payload []byte, err error) error {
 	m := &guestv1.Failure{}
 	switch {
 	case err != nil:
@@ -70,7 +69,7 @@ func (s *sending) judge(t guestwire.Type, payload []byte, err error) error {
 	case t != guestwire.Failure || len(payload) > maxErrorBytes || proto.Unmarshal(payload, m) != nil:
 		return s.x.client.broken(s.x.ctx, errDisorder)
 	}
-	return judgeFailure(m)
+	return failureFault(m)
 }
 
 // copy sends r and the end of the data.
@@ -95,12 +94,12 @@ func (s *sending) copy(r io.Reader) (n int64, err error) {
 	}
 }
 
-// write sends b, for which it has the client's stall limit. Where that fails,
-// the guest's own reason is worth more.
+// write sends b within the client's stall limit. If that fails, it prefers the
+// guest's own reason.
 func (s *sending) write(b []byte) error {
 	_ = s.x.conn.SetWriteDeadline(time.Now().Add(s.x.client.stall))
 	if s.over.Load() || s.x.ctx.Err() != nil {
-		// Both set a deadline in the past, which this one may have replaced.
+		// Either sets a deadline in the past. The line above may have replaced it.
 		_ = s.x.conn.SetWriteDeadline(time.Unix(1, 0))
 	}
 	_, err := s.x.conn.Write(b)
@@ -109,14 +108,14 @@ func (s *sending) write(b []byte) error {
 	}
 	stalled := !s.over.Load() && s.x.ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded)
 	if s.x.ctx.Err() == nil {
-		_ = s.x.conn.SetReadDeadline(time.Now().Add(refusalPatience))
+		_ = s.x.conn.SetReadDeadline(time.Now().Add(refusalTimeout))
 	}
 	<-s.answered
 	switch {
-	case stalled && (s.verdict == nil || fault.ReasonOf(s.verdict) == faultrpc.ReasonUnreachable):
+	case stalled && (s.result == nil || fault.ReasonOf(s.result) == faultrpc.ReasonUnreachable):
 		return errStalled
-	case s.verdict != nil:
-		return s.verdict
+	case s.result != nil:
+		return s.result
 	}
 	return s.x.client.broken(s.x.ctx, errDisorder)
 }

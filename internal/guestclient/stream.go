@@ -15,22 +15,23 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
-// timeoutGrace is how much longer than a command's timeout the guest's answer
-// is waited for: output written until then still has to arrive.
+// timeoutGrace is the time after a command's timeout in which the guest must report
+// the end. Output written until then still has to arrive.
 const timeoutGrace = 30 * time.Second
 
-// maxTimeout is what ten digits of milliseconds can say.
+// maxTimeout is the longest timeout that the guest accepts: ten digits of
+// milliseconds.
 const maxTimeout = 9_999_999_999 * time.Millisecond
 
-// StartOptions are what a StartRequest cannot carry.
+// StartOptions are the options of Start that are not part of a StartRequest.
 type StartOptions struct {
-	// User runs the command; empty is the guest's default user.
+	// User is the user of the command; empty is the guest's default user.
 	User string
 	// Timeout is the command's lifetime, enforced in the guest. Zero is none.
 	Timeout time.Duration
 }
 
-// Stream is the output of one command. It is for one goroutine; Close may be
+// Stream receives the events of one command. One goroutine uses it; Close may be
 // called from any.
 type Stream struct {
 	cancel  context.CancelCauseFunc
@@ -39,18 +40,18 @@ type Stream struct {
 	timeout time.Duration // zero is none
 	x       *exchange
 	client  *Client
-	ticket  uint64 // other than 0, see Outcome
-	// started and ended: the event of that name has been received.
+	ticket  uint64 // not 0; see Outcome
+	// started and ended are set when the event of that name has been received.
 	started, ended bool
 }
 
-// errNoEnd is for a command whose end the guest has not told long after its
-// timeout.
+// errNoEnd is the failure of a command whose end the guest has not reported in time
+// after its timeout.
 var errNoEnd = fault.New(fault.Timeout, ReasonUnresponsive,
 	"the sandbox did not say how the command ended, although its timeout has passed; it may still run")
 
-// Start runs a command. When ctx ends, so does the stream, but not the
-// command: see Kill. What the guest refuses comes from the first Receive.
+// Start runs a command. The end of ctx ends the stream but not the command (see
+// Kill). A refusal of the guest is returned by the first Receive.
 func (c *Client) Start(ctx context.Context, req *process.StartRequest, opt StartOptions) (*Stream, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &Stream{cancel: cancel, begun: time.Now(), client: c, ticket: rand.Uint64() | 1}
@@ -72,10 +73,9 @@ func (c *Client) Start(ctx context.Context, req *process.StartRequest, opt Start
 	return s, nil
 }
 
-// Receive returns the next event: start, output, end. After end comes io.EOF. A
-// guest that tells of a second start breaks the stream.
-// A command killed for its timeout is Timeout with reason exec_timeout, after
-// the output it gave.
+// Receive returns the next event: start, output, end. After the end it returns
+// io.EOF. A second start event is a failure. A command killed at its timeout is
+// Timeout exec_timeout, after its output.
 func (s *Stream) Receive() (*process.ProcessEvent, error) {
 	for !s.ended {
 		t, payload, err := s.x.conn.reader.Frame(maxMessageBytes)
@@ -109,8 +109,8 @@ func (s *Stream) Receive() (*process.ProcessEvent, error) {
 	return nil, io.EOF
 }
 
-// unexpectedEOF is err, but for an end where none may be: io.EOF is what Receive
-// returns after the command's end.
+// unexpectedEOF returns err, or io.ErrUnexpectedEOF for io.EOF, because Receive
+// returns io.EOF only after the command's end.
 func unexpectedEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -118,9 +118,9 @@ func unexpectedEOF(err error) error {
 	return err
 }
 
-// Outcome returns the end of a command whose stream broke because the guest's
-// agent died: its successor knows how the command ended, and kills one that
-// still runs, since its output is lost. It tries until ctx ends. NotFound means
+// Outcome returns the end event of a command whose stream broke because the guest's
+// agent died. The next agent knows how the command ended; it kills one that still
+// runs, because its output is lost. Outcome retries until ctx ends. NotFound means
 // that no agent that died had started the command.
 func (s *Stream) Outcome(ctx context.Context) (*process.ProcessEvent, error) {
 	return s.client.Outcome(ctx, s.ticket)
@@ -128,7 +128,7 @@ func (s *Stream) Outcome(ctx context.Context) (*process.ProcessEvent, error) {
 
 // Outcome is Stream.Outcome for the command that was started with ticket.
 func (c *Client) Outcome(ctx context.Context, ticket uint64) (*process.ProcessEvent, error) {
-	x, err := c.reach(ctx, wakePatience)
+	x, err := c.reach(ctx, restoredDialTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -150,13 +150,12 @@ func (c *Client) Outcome(ctx context.Context, ticket uint64) (*process.ProcessEv
 	return event, nil
 }
 
-// clockTolerance is by what part of a timeout a guest's clock may run faster
-// than the host's.
+// clockTolerance is the fraction, 1/20, by which a guest's clock may run faster than
+// the host's.
 const clockTolerance = 20
 
-// failure ends the stream with what the guest says went wrong. That a command
-// outlived its timeout is only taken from a guest when the host's own clock
-// agrees.
+// failure ends the stream and returns the failure that the guest reports. The guest
+// may report an expired timeout only if the host's own clock agrees.
 func (s *Stream) failure(payload []byte) error {
 	m := &guestv1.Failure{}
 	if len(payload) > maxErrorBytes || proto.Unmarshal(payload, m) != nil || m.GetReason() != ReasonExecTimeout {
@@ -164,12 +163,12 @@ func (s *Stream) failure(payload []byte) error {
 	}
 	s.x.finish(true)
 	if s.timeout == 0 || time.Since(s.begun) < s.timeout-s.timeout/clockTolerance {
-		return fault.New(fault.HostFailed, "guest_failed", "the sandbox says that the command outlived its timeout, which has not passed yet")
+		return fault.New(fault.HostFailed, "guest_failed", "the sandbox reported the end of the command's timeout too early")
 	}
 	return fault.New(fault.Timeout, ReasonExecTimeout, "the command ran longer than its timeout of %s and was killed", s.timeout)
 }
 
-// Close ends the stream. The command goes on. It is idempotent.
+// Close ends the stream. The command continues. It is idempotent.
 func (s *Stream) Close() error {
 	if s.timer != nil {
 		s.timer.Stop()

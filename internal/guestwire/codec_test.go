@@ -96,7 +96,7 @@ func TestParsersAgreeWithProtobuf(t *testing.T) {
 	}
 }
 
-// TestAnswersAgreeWithProtobuf is the same for what the guest writes.
+// TestAnswersAgreeWithProtobuf is the same for messages of the guest.
 func TestAnswersAgreeWithProtobuf(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	encoders := map[proto.Message]func(proto.Message) []byte{
@@ -119,7 +119,7 @@ func TestAnswersAgreeWithProtobuf(t *testing.T) {
 	}
 }
 
-// FuzzParsers: whatever the bytes, a parser ends, and takes nothing for a
+// FuzzParsers: every parser ends on any bytes, and takes nothing for a
 // message that protobuf does not.
 func FuzzParsers(f *testing.F) {
 	r := rand.New(rand.NewPCG(5, 6))

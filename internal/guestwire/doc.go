@@ -1,13 +1,11 @@
-// Package guestwire is the wire of the control channel between host agent and
-// guest: its port, its frames, and an encoding of its messages for the guest
-// that uses no reflection.
+// Package guestwire encodes and decodes the control channel between host agent and
+// guest: its port, its frames, and its messages for the guest, without reflection.
 //
-// The channel's contract is api/proto/wrenn/guest/v1/channel.proto; a test
-// holds the hand-written encoding to what protobuf makes of the same messages.
-// guestclient and the guest's channel package are the only users. The package
-// never opens a connection, decides who may call, or knows what a call does.
+// The channel is specified in api/proto/wrenn/guest/v1/channel.proto. A test
+// compares the hand-written encoding with that of the protobuf library. The users
+// are guestclient and the guest's channel package. The package never opens a
+// connection, authenticates a caller, or acts on a call.
 //
-// Both ends read what the other, which they do not trust, has sent: a frame is
-// only taken up to a limit that the reader names, and room for it is made as it
-// arrives, not as it is announced.
+// Neither end trusts the other. The reader sets a limit on the size of each frame,
+// and allocates memory as bytes arrive and not as they are announced.
 package guestwire

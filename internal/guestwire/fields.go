@@ -6,7 +6,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// field is one field of a message as it stands on the wire.
+// field is one encoded field of a message.
 type field struct {
 	num protowire.Number
 	typ protowire.Type
@@ -15,8 +15,8 @@ type field struct {
 }
 
 // walk calls visit with every varint and every length-delimited field of the
-// message b, in order. Others are skipped, as protobuf skips what it does not
-// know.
+// message b, in order. It skips fields of other types, as protobuf skips unknown
+// fields.
 func walk(b []byte, visit func(field) error) error {
 	for len(b) > 0 {
 		f := field{}
@@ -47,7 +47,7 @@ func walk(b []byte, visit func(field) error) error {
 	return nil
 }
 
-// text sets *to where f is a string, which must be UTF-8.
+// text sets *to if f is a string, which must be UTF-8.
 func (f field) text(to *string) error {
 	if f.typ != protowire.BytesType {
 		return nil
@@ -68,22 +68,22 @@ func (f field) optionalText(to **string) error {
 	return f.text(*to)
 }
 
-// number sets *to where f is an unsigned number. Bits that do not fit are cut
-// off, as protobuf does.
+// number sets *to if f is an unsigned number. It drops bits that do not fit, as
+// protobuf does.
 func number[T ~uint32 | ~uint64 | ~int64](f field, to *T) {
 	if f.typ == protowire.VarintType {
 		*to = T(f.n)
 	}
 }
 
-// flag sets *to where f is a bool.
+// flag sets *to if f is a bool.
 func (f field) flag(to *bool) {
 	if f.typ == protowire.VarintType {
 		*to = f.n != 0
 	}
 }
 
-// message walks f where it is a message.
+// message walks f if it is a message.
 func (f field) message(visit func(field) error) error {
 	if f.typ != protowire.BytesType {
 		return nil

@@ -10,10 +10,10 @@ import (
 // Port is where the guest serves the control channel.
 const Port = 49982
 
-// Type says what a frame is.
+// Type is the type of a frame.
 type Type byte
 
-// The types of frames: calls, then what both ends send, then what only the
+// The types of frames: calls, then frames of both ends, then frames that only the
 // guest sends.
 const (
 	Ping      Type = 0x01
@@ -38,17 +38,18 @@ const (
 
 // Sizes in bytes.
 const (
-	// HeaderBytes is what comes before every payload.
+	// HeaderBytes is the size of the header before a payload.
 	HeaderBytes = 5
 	// MaxToken is the longest access token.
 	MaxToken = 4096
-	// MaxData is the most that one Data frame holds.
+	// MaxData is the size of the largest payload of a Data frame.
 	MaxData = 1 << 20
 
 	tokenLenBytes = 2
 )
 
-// ErrMalformed is what is not a frame, or not the message that it should be.
+// ErrMalformed means that bytes are no frame, or a payload is not the expected
+// message.
 var ErrMalformed = errors.New("malformed frame")
 
 // AppendHeader appends the header of a frame with a payload of n bytes.
@@ -56,7 +57,8 @@ func AppendHeader(b []byte, t Type, n int) []byte {
 	return binary.BigEndian.AppendUint32(append(b, byte(t)), uint32(n))
 }
 
-// AppendFrame appends a whole frame whose payload encode appends.
+// AppendFrame appends a frame whose payload encode appends; a nil encode appends an
+// empty one.
 func AppendFrame(b []byte, t Type, encode func([]byte) []byte) []byte {
 	start := len(b)
 	b = AppendHeader(b, t, 0)
@@ -79,5 +81,5 @@ func AppendCall(b []byte, t Type, token string, message []byte) ([]byte, error) 
 	return append(b, message...), nil
 }
 
-// malformed reports what protowire could not read.
+// malformed returns ErrMalformed with the error n of protowire.
 func malformed(n int) error { return errors.Join(ErrMalformed, protowire.ParseError(n)) }

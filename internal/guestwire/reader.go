@@ -8,14 +8,14 @@ import (
 const (
 	// smallBuffer holds most calls and answers whole.
 	smallBuffer = 4 << 10
-	// keptBuffer is the most room that a Reader keeps between two frames.
+	// keptBuffer is the largest buffer that a Reader keeps between two frames.
 	keptBuffer = 64 << 10
 )
 
-// Reader reads frames. It reads ahead, so that a small frame costs one read of
-// its source.
+// Reader reads frames. It reads ahead, so that a small frame costs one read of its
+// source.
 //
-// Invariant: buf[at:] has been read from src and not been taken.
+// Invariant: buf[at:] has been read from src but not yet returned.
 type Reader struct {
 	src io.Reader
 	buf []byte
@@ -75,7 +75,7 @@ func (r *Reader) Token(n int) (token []byte, left int, err error) {
 }
 
 // Take reads the next n bytes. They are valid until the next call of a method.
-// It returns io.EOF only if there is not one byte left.
+// It returns io.EOF only if no byte is left.
 func (r *Reader) Take(n int) ([]byte, error) {
 	for len(r.buf)-r.at < n {
 		if err := r.more(n); err != nil {
@@ -90,8 +90,8 @@ func (r *Reader) Take(n int) ([]byte, error) {
 	return b, nil
 }
 
-// more reads once, after making room: twice of what is there, at most what is
-// wanted.
+// more reads once, after growing a full buffer to twice the unread bytes or to
+// want, whichever is less.
 func (r *Reader) more(want int) error {
 	have := len(r.buf) - r.at
 	if have == 0 && cap(r.buf) > keptBuffer {
@@ -119,8 +119,7 @@ func (r *Reader) more(want int) error {
 	return err
 }
 
-// Ahead reads once from the source, for what comes next, or returns at once if
-// something has been read already.
+// Ahead reads once from the source, unless bytes have been read ahead already.
 func (r *Reader) Ahead() error {
 	if r.Pending() {
 		return nil
@@ -128,18 +127,18 @@ func (r *Reader) Ahead() error {
 	return r.more(smallBuffer)
 }
 
-// Pending reports whether something has been read ahead and not been taken.
+// Pending reports whether bytes have been read ahead and not yet returned.
 func (r *Reader) Pending() bool { return len(r.buf) > r.at }
 
-// Buffered takes what has been read ahead, at most n bytes of it. It is valid
-// until the next call of a method.
+// Buffered returns at most n bytes that have been read ahead, without reading. They
+// are valid until the next call of a method.
 func (r *Reader) Buffered(n int) []byte {
 	b := r.buf[r.at:min(len(r.buf), r.at+n)]
 	r.at += len(b)
 	return b
 }
 
-// unexpected makes an end in the midst of a frame an error of its own.
+// unexpected returns err, or io.ErrUnexpectedEOF for an end within a frame.
 func unexpected(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF

@@ -53,7 +53,7 @@ func TestReaderTellsAnEndFromABreak(t *testing.T) {
 	}
 }
 
-// TestReaderMakesNoRoomForPromises: memory follows what has come, not what was
+// TestReaderMakesNoRoomForPromises: memory follows the bytes received, not those
 // announced.
 func TestReaderMakesNoRoomForPromises(t *testing.T) {
 	const promised = 1 << 29
@@ -113,7 +113,7 @@ func TestCalls(t *testing.T) {
 	}
 }
 
-// FuzzReader: no bytes make it panic, go on for ever, or return more than was
+// FuzzReader: no bytes make it panic, loop forever, or return more than was
 // there.
 func FuzzReader(f *testing.F) {
 	b, _ := three()

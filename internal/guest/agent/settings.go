@@ -6,7 +6,7 @@ import (
 	"errors"
 )
 
-// Settings are what Configure gave an epoch.
+// Settings are the part of a Configure call that its epoch keeps.
 type Settings struct {
 	SandboxID   string
 	Generation  uint64

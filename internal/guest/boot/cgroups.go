@@ -16,18 +16,18 @@ import (
 
 const cgroupRoot = "/sys/fs/cgroup"
 
-// The two halves of the tree: the agent, and everything it runs for users.
+// The two halves of the cgroup tree: the agent, and the commands of users.
 const (
 	agentCgroup = cgroupRoot + "/agent"
-	// UserCgroup is where each command gets a cgroup of its own.
+	// UserCgroup is the parent of one cgroup for each command.
 	UserCgroup = cgroupRoot + "/user"
 )
 
-// controllers that commands' cgroups get, as far as the kernel has them.
+// controllers are enabled for the cgroups of commands if the kernel has them.
 var controllers = []string{"memory", "pids", "cpu", "io"}
 
-// setUpCgroups makes both halves and limits the users' one, so that no load of
-// theirs takes the agent's memory or process numbers.
+// setUpCgroups makes both halves and limits the users' half, so that user
+// processes cannot take the agent's memory or process numbers.
 func setUpCgroups() error {
 	for _, dir := range []string{agentCgroup, UserCgroup} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -55,7 +55,8 @@ func setUpCgroups() error {
 	return nil
 }
 
-// reserve is the memory that users may not have: for the agent and the kernel.
+// reserve returns the memory, in bytes, that is kept for the agent and the kernel
+// on a machine with total bytes.
 func reserve(total uint64) uint64 {
 	const least, most = 32 << 20, 64 << 20
 	return min(max(total/8, least), most, total/2)
@@ -82,12 +83,12 @@ type Users struct {
 func NewUsers(dir string) *Users { return &Users{dir: dir} }
 
 // freezeTimeout bounds Freeze: a process that waits inside the kernel for a
-// device cannot be frozen until it wakes.
+// device cannot be frozen until the device answers.
 const freezeTimeout = 5 * time.Second
 
-// Freeze stops every process and returns how many there are, once all stand
-// still. Where there is none there is nothing to do: only a process of the
-// group could make another. On error some may be frozen: Thaw must follow.
+// Freeze stops every process and returns once all have stopped, with their
+// number. An empty group is left alone: only a process of the group could add
+// one. On error some may be frozen: Thaw must follow.
 func (u *Users) Freeze(ctx context.Context) (frozen int, err error) {
 	if n, err := u.count(); err != nil || n == 0 {
 		return 0, err
@@ -101,7 +102,7 @@ func (u *Users) Freeze(ctx context.Context) (frozen int, err error) {
 	return u.count()
 }
 
-// Thaw lets every process go on. It is idempotent.
+// Thaw continues every process. It is idempotent.
 func (u *Users) Thaw(ctx context.Context) error {
 	if u.thawed {
 		return nil
@@ -113,9 +114,9 @@ func (u *Users) Thaw(ctx context.Context) error {
 	return err
 }
 
-// set writes cgroup.freeze and waits until cgroup.events says the same. It
-// keeps to bare system calls: it runs in every clone before anything else of
-// the user's does, on a processor that has run none of this yet.
+// set writes cgroup.freeze and waits until cgroup.events confirms it. It makes
+// bare system calls, because every clone runs it before any user code, and an
+// emulated processor has to translate each instruction first.
 func (u *Users) set(ctx context.Context, freeze bool) error {
 	word, state := "0", []byte("frozen 0")
 	if freeze {
@@ -141,8 +142,8 @@ func (u *Users) set(ctx context.Context, freeze bool) error {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("processes did not reach %q: %w", state, err)
 		}
-		// A change of the file is POLLPRI (cgroup v2, "Notifications"). The
-		// bound is only so that the end of ctx is seen.
+		// A change of the file is POLLPRI (cgroup v2, "Notifications"). The time
+		// limit is there to notice the end of ctx.
 		fds := []unix.PollFd{{Fd: int32(events), Events: unix.POLLPRI}}
 		if _, err := unix.Poll(fds, 50); err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("freezer: %w", err)
@@ -161,8 +162,8 @@ func writeControl(path, word string) error {
 	return err
 }
 
-// count returns the number of processes in the tree. Groups of commands come
-// and go meanwhile.
+// count returns the number of processes in the tree, in which groups of commands
+// may appear and disappear meanwhile.
 func (u *Users) count() (int, error) {
 	n := 0
 	err := filepath.WalkDir(u.dir, func(path string, d fs.DirEntry, err error) error {
@@ -186,6 +187,6 @@ func (u *Users) count() (int, error) {
 	return n, nil
 }
 
-// gone reports whether err says that a group was removed: ENODEV is what its
-// files say while they are still open.
+// gone reports whether err means that a group was removed. Reads of its open files
+// then fail with ENODEV.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) }

@@ -18,29 +18,28 @@ const (
 	sockDestroy      = 21
 	diagRequestBytes = 56
 	diagAnswerBytes  = 72
-	// diagAnswerIDAt is where struct inet_diag_sockid lies in an answer.
+	// diagAnswerIDAt is the offset of struct inet_diag_sockid in an answer.
 	diagAnswerIDAt = 4
 	diagIDBytes    = 48
-	// diagBuffer is of a size that the allocator has at hand; the kernel makes
-	// as many datagrams as it needs.
+	// diagBuffer is a size class of the allocator; the kernel splits its answer
+	// into as many datagrams as it needs.
 	diagBuffer = 16 << 10
 )
 
-// connectedStates are those of a connection that somebody else may take part
-// in: neither LISTEN, nor CLOSE, nor TIME_WAIT, which no process holds.
+// connectedStates are the states of a connection that has a peer. LISTEN and CLOSE
+// have none, and no process holds a connection in TIME_WAIT.
 const connectedStates = 1<<unix.BPF_TCP_ESTABLISHED | 1<<unix.BPF_TCP_SYN_SENT | 1<<unix.BPF_TCP_SYN_RECV |
 	1<<unix.BPF_TCP_FIN_WAIT1 | 1<<unix.BPF_TCP_FIN_WAIT2 | 1<<unix.BPF_TCP_CLOSE_WAIT |
 	1<<unix.BPF_TCP_LAST_ACK | 1<<unix.BPF_TCP_CLOSING
 
-// CloseConnections destroys every TCP connection with another machine but
-// those to the ports given, and returns how many there were. Their processes
-// see ECONNABORTED. The reset that the kernel sends cannot reach the peer's
-// connection: the host's firewall knows no such flow of this machine.
+// CloseConnections destroys every TCP connection with another machine, except
+// those to the agent's ports, and returns their number. Their processes get
+// ECONNABORTED. The reset that the kernel sends does not reach the peer, because
+// the host's firewall knows no such flow of this machine.
 //
-// Connections that begin and end in this machine stay: both ends were copied
-// with it, and agree.
+// Connections within the machine stay, because both ends were copied with it.
 //
-// It needs the kernel module tcp_diag. It must not be called twice at a time.
+// It needs the kernel module tcp_diag. Concurrent calls are not allowed.
 func (m *Machine) CloseConnections() (int, error) {
 	if m.diag < 0 {
 		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
@@ -70,7 +69,7 @@ func (m *Machine) CloseConnections() (int, error) {
 	return closed, nil
 }
 
-// connection is one TCP socket as the kernel describes it.
+// connection is one TCP socket, as the kernel's socket diagnosis describes it.
 type connection struct {
 	family byte
 	id     []byte // struct inet_diag_sockid
@@ -100,7 +99,7 @@ func connectionsOf(fd int, family byte) (found []connection, err error) {
 	return found, nil
 }
 
-// diagRequest sends one request and calls visit with what it is answered.
+// diagRequest sends one request and calls visit with every socket in the answer.
 func diagRequest(fd int, kind, flags uint16, family byte, id []byte, visit func(connection)) error {
 	b := make([]byte, 0, unix.NLMSG_HDRLEN+diagRequestBytes)
 	b = binary.NativeEndian.AppendUint32(b, uint32(cap(b)))

@@ -17,7 +17,7 @@ func message(kind uint16, data []byte) []byte {
 	return append(b, data...)
 }
 
-// described is what the kernel says of one connection.
+// described is one connection in the kernel's answer.
 func described(family byte, local, remote net.IP, port uint16) []byte {
 	b := make([]byte, diagAnswerBytes)
 	b[0] = family

@@ -12,7 +12,7 @@ import (
 // deviceTimeout is how long a disk may take to appear.
 const deviceTimeout = 20 * time.Second
 
-// uevents hears the kernel announce devices.
+// uevents receives the kernel's announcements of devices.
 type uevents struct{ fd int }
 
 // listenUevents must come before the modules are loaded, so that no
@@ -22,7 +22,7 @@ func listenUevents() (*uevents, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open uevent socket: %w", err)
 	}
-	// Group 1 is what the kernel itself sends.
+	// The kernel sends to group 1.
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("bind uevent socket: %w", err)
@@ -49,8 +49,8 @@ func (u *uevents) await(paths ...string) error {
 	return nil
 }
 
-// next waits for one announcement, whatever it is. Losing some (ENOBUFS) is
-// one as well: something has happened.
+// next waits for any announcement. A loss of announcements (ENOBUFS) counts as
+// one.
 func (u *uevents) next(timeout time.Duration) error {
 	fds := []unix.PollFd{{Fd: int32(u.fd), Events: unix.POLLIN}}
 	_, err := unix.Poll(fds, int(timeout/time.Millisecond)+1)

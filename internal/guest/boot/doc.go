@@ -1,23 +1,25 @@
-// Package boot does what the first process of a machine must do, and what only
-// the machine's root may ask of its kernel.
+// Package boot is the first process of the guest, and the agent's access to the
+// guest's kernel.
 //
-// Init is PID 1: it loads modules, mounts the root, sets up the network and
-// control groups, runs the agent, reaps orphans and powers off:
+// Init is PID 1: it loads modules, mounts the root, sets up cgroups and the
+// network, runs the agent, reaps orphans and powers off:
 //
 //	modules ─► disks ─► overlay ─► switch root ─► cgroups ─► network ─► agent
 //	                                                                   │  ▲
-//	a failed step: one line on the console, power off       died: again └──┘
+//	a failed step: one line on the console, power off  died: restart   └──┘
 //
-// What a machine made from a snapshot cannot change is the key from which its
-// kernel makes TCP sequence numbers, timestamps and its order of source ports:
-// Linux draws it once, and has no call that draws it again. Two clones that open
-// a connection between the same addresses and ports therefore begin at numbers
-// that differ by their clocks alone, a step of one every 64 ns: they are not
-// equal, since Configure sets the clock before anything of the user's runs, but
-// who knows one clone's can work out another's. Each machine is behind an
-// address translation of its own, so that no two share an address.
+// Platform is the machine that the agent changes afterwards (agent.Platform). The
+// command wrenn-guest is the only caller. The package never serves a request and
+// never runs a user's command.
 //
-// Machine, Identity, Users and Memory are the agent's hands on the kernel
-// afterwards. The command wrenn-guest is the only caller. The package never
-// serves a request and never runs a user's command.
+// # Known limit
+//
+// A clone cannot change the key from which its kernel derives TCP sequence
+// numbers, timestamps and the order of source ports: Linux draws it once and has
+// no call to draw it again. If two clones open a connection between the same
+// addresses and ports, their initial numbers differ only by their clocks, one
+// step every 64 ns. They are not equal, because Configure sets the clock before
+// user code runs, but from one clone's number another's can be computed. Each
+// machine is behind an address translation of its own, so that no two clones
+// share an address.
 package boot

@@ -11,20 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Identity writes who the machine is into the root file system and the kernel.
-// Its methods must not be called at the same time.
+// Identity writes the machine's names into the root file system and the kernel.
+// Concurrent calls of its methods are not allowed.
 //
-// The files in /etc that say so are links to a file system in memory, made when
-// a machine is configured for the first time. To change them costs no write to
-// the disk, and programs may replace them like any other: what a program has
-// put in the place of a link is replaced in turn.
+// Its files in /etc are links to a file system in memory, made when a machine is
+// configured for the first time, so that a change writes nothing to the disk.
+// Programs may replace the links with files of their own; Identity replaces those
+// in turn.
 //
-// What is in memory goes with a snapshot of it, and is lost with a disk used
-// alone: hosts then begins with localhost again.
+// A memory snapshot contains the linked files. A machine that is booted from the
+// disk alone has lost them: its hosts file then starts with localhost again.
 type Identity struct {
-	seed                             string // of systemd, below the root
+	seed                             string // path of systemd's random seed
 	hostname, hosts, resolv, machine ownFile
-	// others is hosts without our lines for the host's name, as put last.
+	// others holds the lines of hosts that are not ours, as written last.
 	others string
 }
 
@@ -64,7 +64,8 @@ func (i *Identity) writeHostname(name string) error {
 // ownLine marks the lines in /etc/hosts that are ours to replace.
 const ownLine = "# wrenn"
 
-// otherHosts returns the hosts file have without our lines, and with localhost.
+// otherHosts returns the content of a hosts file without our lines and with a line
+// for localhost.
 func otherHosts(have string) string {
 	var out strings.Builder
 	localhost := false
@@ -127,7 +128,7 @@ func coverBootID(id string) error {
 	if err := rewrite(bootIDCover, id+"\n", 0o444); err != nil {
 		return err
 	}
-	// It is mounted already but for the first time.
+	// After the first call it is mounted already.
 	var under, over unix.Stat_t
 	if unix.Stat(bootIDPath, &under) == nil && unix.Stat(bootIDCover, &over) == nil && under.Dev == over.Dev && under.Ino == over.Ino {
 		return nil

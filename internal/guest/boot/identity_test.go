@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// localhost is what a file without localhost gets.
+// localhost is the text that a file without localhost gets.
 const localhost = "127.0.0.1\tlocalhost # wrenn\n::1\tlocalhost ip6-localhost ip6-loopback # wrenn\n"
 
 func TestHosts(t *testing.T) {

@@ -24,20 +24,20 @@ const (
 	LedgerFD = 5
 )
 
-// Pause between two starts of an agent that keeps dying.
+// Pauses before an agent that died is started again; they double from the first
+// to the longest.
 const (
 	restartFirst = 100 * time.Millisecond
 	restartMost  = 5 * time.Second
-	// restartCalm is how long an agent has to live for the next pause to be the
-	// first one again.
+	// restartCalm is the lifetime of an agent after which the pauses start over.
 	restartCalm = time.Second
 )
 
 // Init is PID 1. It returns only if the machine cannot be powered off.
 //
-// Invariants: it alone waits for any child; exactly one agent runs, or is
-// about to be started; agents share memory, disk and ledger; how a process ended
-// that it reaped is in the ledger.
+// Invariants: no other code waits for children; exactly one agent runs or is about
+// to be started; agents share memory, disk and ledger; the ledger holds the wait
+// status of every reaped process.
 type Init struct {
 	console *os.File
 	memory  *Memory
@@ -46,7 +46,7 @@ type Init struct {
 	agent   int // pid, or 0
 	starts  int
 	backoff time.Duration
-	// started is when the present agent was started.
+	// started is the time when the running agent was started.
 	started time.Time
 }
 
@@ -118,7 +118,8 @@ func (i *Init) boot() (err error) {
 }
 
 // The limits of open files that every process begins with: the hard one is the
-// kernel's own bound (fs.nr_open, proc(5)), the soft one what servers expect.
+// kernel's own bound (fs.nr_open, proc(5)), the soft one a value that suits
+// servers.
 const (
 	softOpenFiles = 65_536
 	hardOpenFiles = 1_048_576
@@ -210,19 +211,20 @@ func (i *Init) start(args []string) error {
 	return nil
 }
 
-// agentRuntime are settings of the agent's Go runtime. In a clone under software
-// emulation all that runs for the first time is dear, and what runs again and
-// again keeps a processor from its rest. No loop of the agent's is so tight that
-// only a signal could interrupt it; the number of processors never changes, so
-// that it need not be looked up each second; and a stack that has grown in the
-// template shall not have to grow again in each clone.
+// agentRuntime are settings of the agent's Go runtime. Under software emulation
+// code that runs for the first time is expensive, and periodic work keeps a
+// processor from idling. Preemption by signals is off, because no loop of the
+// agent needs it. The number of processors never changes, so that the runtime need
+// not look it up each second. Stacks do not shrink, so that a stack that grew in
+// the template does not have to grow again in each clone.
 const agentRuntime = "asyncpreemptoff=1,updatemaxprocs=0,gcshrinkstackoff=1"
 
-// StartEnv names the variable that counts the agents of one boot from 1.
+// StartEnv is the environment variable with the number of this agent among those of
+// one boot, from 1.
 const StartEnv = "WRENN_AGENT_START"
 
-// reap takes every child that has ended, orphans of user commands too, and
-// reports whether the agent was among them.
+// reap waits for every child that has ended, including orphans of user commands,
+// and reports whether the agent was among them.
 func (i *Init) reap() (status string, agentDied bool) {
 	for {
 		var ws unix.WaitStatus
@@ -240,7 +242,7 @@ func (i *Init) reap() (status string, agentDied bool) {
 			}
 		default:
 			if err := i.ledger.note(pid, ws); err != nil {
-				i.say("the end of process %d is not kept: %v", pid, err)
+				i.say("cannot record the end of process %d: %v", pid, err)
 			}
 		}
 	}

@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ledgerEntries is how many entries each ring of a Ledger remembers. A user who
-// kills everything (kill -9 -1) ends all processes of the machine at once.
+// ledgerEntries is the number of entries in each ring of a Ledger. It is large
+// because kill -9 -1 ends all processes of the machine at once.
 const ledgerEntries = 4096
 
-// A ring of a ledger's file: how many entries were ever written, then the
-// entries, of which the oldest is overwritten first. An entry is a key and a
-// value of eight bytes each, and a name of at most nameBytes, padded with NUL.
+// A ring of a ledger's file is the number of entries ever written and then the
+// entries, of which the oldest is overwritten first. An entry is a key and a value
+// of eight bytes each, and a name of at most nameBytes, padded with NUL.
 const (
 	ringHeader = 8
 	nameBytes  = 24
@@ -26,17 +26,18 @@ const (
 	ringBytes  = ringHeader + ledgerEntries*ringEntry
 )
 
-// The rings of a ledger's file, by their place.
+// The rings of a ledger's file, in their order.
 const (
 	startsRing  = 0         // ticket of a command → its process and group, written by agents
 	endsRing    = ringBytes // process → its wait status, written by Init
 	ledgerBytes = 2 * ringBytes
 )
 
-// Ledger tells the agent that comes after one that died what became of that
-// one's commands: which process each had, and how the processes that Init has
-// reaped ended. It is a file in memory that Init and its agents share. A
-// process that dies while it writes loses the one entry.
+// Ledger records the commands of every agent of a boot: the process of each
+// command, and the wait status of each process that Init has reaped. An agent
+// reads it to report on the commands of an agent that died. It is a file in memory
+// that Init and the agents share. A process that dies while it writes loses that
+// one entry.
 type Ledger struct {
 	file *os.File
 
@@ -60,30 +61,31 @@ func NewLedger() (*Ledger, error) {
 // OpenLedger returns the Ledger in file, as inherited.
 func OpenLedger(file *os.File) *Ledger { return &Ledger{file: file} }
 
-// begin writes down which process the command with ticket has; 0 while it is
+// begin records the process of the command with ticket, or 0 while the command is
 // being started in group.
 func (l *Ledger) begin(ticket uint64, pid int, group string) error {
 	return l.put(startsRing, ticket, uint64(pid), group)
 }
 
-// begun returns what begin wrote down last for ticket, or errNoEntry.
+// begun returns the last record of begin for ticket, or errNoEntry.
 func (l *Ledger) begun(ticket uint64) (pid int, group string, err error) {
 	value, group, err := l.get(startsRing, ticket)
 	return int(value), group, err
 }
 
-// note writes down how pid ended.
+// note records the wait status of pid.
 func (l *Ledger) note(pid int, status unix.WaitStatus) error {
 	return l.put(endsRing, uint64(pid), uint64(status), "")
 }
 
-// find returns how the last process with the number pid ended, or errNoEntry.
+// find returns the wait status of the last process with the number pid, or
+// errNoEntry.
 func (l *Ledger) find(pid int) (unix.WaitStatus, error) {
 	value, _, err := l.get(endsRing, uint64(pid))
 	return unix.WaitStatus(value), err
 }
 
-// errNoEntry is returned for a key that is not in a ring, or not any more.
+// errNoEntry means that a ring has no entry with the key, or no longer has it.
 var errNoEntry = errors.New("the ledger has no such entry")
 
 func (l *Ledger) put(ring int, key, value uint64, name string) error {
@@ -135,8 +137,8 @@ func (l *Ledger) openLocked() error {
 	return nil
 }
 
-// count is the number of entries ever written to ring. The view begins on a
-// page, and the size of a ring is a multiple of eight.
+// count returns the number of entries ever written to ring. It is aligned: the view
+// begins on a page, and the size of a ring is a multiple of eight.
 func (l *Ledger) count(ring int) *atomic.Uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer(&l.view[ring]))
 }

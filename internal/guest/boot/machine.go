@@ -16,19 +16,19 @@ const (
 	rndReseedCRNG = 0x5207
 )
 
-// clockTolerance is how far the wall clock may be off before it is set: small
-// steps do more harm than good.
+// clockTolerance is the largest error of the wall clock that is not corrected:
+// small steps do more harm than good.
 const clockTolerance = time.Millisecond
 
-// Machine asks the running kernel.
+// Machine changes the running kernel. It implements agent.Kernel.
 type Machine struct {
 	// disk is the mount of the writable disk below the root.
 	disk *os.File
-	// ownPorts are those that the agent listens on.
+	// ownPorts are the ports on which the agent listens.
 	ownPorts []uint16
 	release  string
-	// diag is a socket to the kernel's socket diagnosis, or -1; it is kept for
-	// the clones to come.
+	// diag is a socket to the kernel's socket diagnosis, or -1. It stays open so
+	// that clones inherit it.
 	diag int
 }
 

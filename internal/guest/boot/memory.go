@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxMemory bounds what Memory holds.
+// maxMemory is the most bytes that Memory holds.
 const maxMemory = 1 << 20
 
-// lengthBytes is how much of the file says how long what follows is.
+// lengthBytes is the size of the length at the start of the file.
 const lengthBytes = 8
 
-// Memory is a few bytes in RAM that outlive the agent and have no path. Init
-// makes it and hands it to each agent in turn.
+// Memory holds a few bytes in RAM, under no path, that outlive the agent. Init
+// makes it and every agent inherits it.
 type Memory struct {
 	file *os.File
 	view []byte // the file in memory; nil before it is needed
@@ -51,13 +51,13 @@ func (m *Memory) open() error {
 	return nil
 }
 
-// held returns what is held now.
+// held returns the saved bytes, which alias the file.
 func (m *Memory) held() []byte {
 	n := min(binary.NativeEndian.Uint64(m.view), maxMemory)
 	return m.view[lengthBytes:][:n]
 }
 
-// Load returns what was saved last.
+// Load returns a copy of the saved bytes.
 func (m *Memory) Load() ([]byte, error) {
 	if err := m.open(); err != nil {
 		return nil, err
@@ -65,8 +65,9 @@ func (m *Memory) Load() ([]byte, error) {
 	return append([]byte(nil), m.held()...), nil
 }
 
-// Save replaces what is held. Old bytes are overwritten, so that no snapshot of
-// the machine holds them. An agent that dies on the way leaves nothing.
+// Save stores b in place of the saved bytes. It overwrites those first, so that a
+// later memory snapshot cannot contain them. If the agent dies meanwhile, nothing
+// is saved.
 func (m *Memory) Save(b []byte) error {
 	if len(b) > maxMemory {
 		return errors.New("too much to keep in memory")

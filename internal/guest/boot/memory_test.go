@@ -27,7 +27,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// A later agent finds what an earlier one saved.
+// A later agent finds the bytes of an earlier one.
 func TestMemoryIsInherited(t *testing.T) {
 	m, err := NewMemory()
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 )
 
 // loadModules loads the kernel modules listed in dir/order, one file name a
-// line, in that order. A module that is there already is fine. What else goes
-// wrong is returned but ends nothing: a driver for absent hardware refuses to
-// load, and a missing one shows when its device does not come.
+// line, in that order. A module that is loaded already is fine. It returns other
+// errors but continues: a driver for absent hardware refuses to load, and a missing
+// driver is noticed when its device does not appear.
 func loadModules(dir string) error {
 	order, err := os.ReadFile(filepath.Join(dir, "order"))
 	if errors.Is(err, os.ErrNotExist) {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where things are while the initramfs is still the root. After the switch
-// these paths lie under the new root and cannot be named any more.
+// Paths while the initramfs is still the root. After the switch they lie under the
+// new root and have no path.
 const (
 	rootDevice = "/dev/vda"
 	diskDevice = "/dev/vdb"
@@ -46,7 +46,7 @@ func mountAll(mounts []mount) error {
 
 const noExec = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
-// mountKernel mounts what loading modules and finding disks needs.
+// mountKernel mounts the file systems for loading modules and finding disks.
 func mountKernel() error {
 	return mountAll([]mount{
 		{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"},
@@ -97,8 +97,8 @@ func mountImage() error {
 	return errors.Join(errs...)
 }
 
-// switchRoot makes the overlay the root, as switch_root(8) does: an initramfs
-// cannot be left by pivot_root(2).
+// switchRoot makes the overlay the root in the way of switch_root(8), because
+// pivot_root(2) cannot leave an initramfs.
 func switchRoot() error {
 	for _, dir := range []string{"/dev", "/proc", "/sys"} {
 		target := newRoot + dir
@@ -121,7 +121,7 @@ func switchRoot() error {
 	return os.Chdir("/")
 }
 
-// mountSystem mounts what programs expect of a running system.
+// mountSystem mounts the file systems that programs expect.
 func mountSystem() error {
 	err := mountAll([]mount{
 		{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"},

@@ -8,16 +8,15 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// The network is the same in every guest: each lives in a namespace of its own
-// on the host.
+// The network is the same in every guest, because each is in a network namespace
+// of its own on the host.
 var (
 	guestAddress   = net.IPNet{IP: net.IPv4(169, 254, 0, 21), Mask: net.CIDRMask(30, 32)}
 	gatewayAddress = net.IPv4(169, 254, 0, 22)
 	gatewayMAC     = net.HardwareAddr{0x02, 0, 0, 0, 0, 0x02}
 )
 
-// setUpNetwork brings up the loopback and the first other link. A machine
-// without one is an error.
+// setUpNetwork brings up the loopback and the first other link, which must exist.
 func setUpNetwork() error {
 	limitIPv6()
 	links, err := netlink.LinkList()
@@ -62,9 +61,9 @@ func setUpCard(card netlink.Link) error {
 	return nil
 }
 
-// limitIPv6 turns IPv6 off on every link to come but the loopback: programs
-// expect localhost to have ::1. A kernel without IPv6 has no such files, which
-// is as good.
+// limitIPv6 turns IPv6 off on every later link, but not on the loopback, because
+// programs expect localhost to have ::1. It ignores errors: a kernel without IPv6
+// has no such files.
 func limitIPv6() {
 	for _, scope := range []struct{ name, disable string }{{"all", "1"}, {"default", "1"}, {"lo", "0"}} {
 		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+scope.name+"/disable_ipv6", []byte(scope.disable), 0)

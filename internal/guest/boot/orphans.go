@@ -14,13 +14,14 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// Orphans are the commands of agents of this boot that have died. Their output
-// is lost and nobody keeps their timeout; how they end is in the ledger.
+// Orphans are the commands of agents of this boot that have died. Their output is
+// lost and their timeout is not enforced; the ledger holds their wait status. It
+// implements agent.Ledger.
 type Orphans struct {
 	ledger *Ledger
 	proc   string // where the proc file system is mounted
 	users  string // the cgroup that holds one for each command
-	own    string // what the cgroups of the present agent begin with
+	own    string // prefix of the cgroups of the running agent
 }
 
 // NewOrphans returns the Orphans of agents other than the one whose cgroups
@@ -29,7 +30,7 @@ func NewOrphans(ledger *Ledger, own string) *Orphans {
 	return &Orphans{ledger: ledger, proc: "/proc", users: UserCgroup, own: own}
 }
 
-// orphanPoll is the time between two looks at a process that is ending.
+// orphanPoll is the interval at which a process that is ending is checked.
 const orphanPoll = 20 * time.Millisecond
 
 // CommandStarting records that this agent starts the command with a ticket in a
@@ -42,9 +43,9 @@ func (o *Orphans) CommandStarting(ticket uint64, group string) {
 // pid. A failure loses only the record.
 func (o *Orphans) CommandStarted(ticket uint64, pid int) { _ = o.ledger.begin(ticket, pid, "") }
 
-// OrphanStatus returns the wait status that the command with a ticket ended with. One
-// that still runs is killed with all it has started, as when its caller hangs
-// up. A ticket that is no orphan's is NotFound.
+// OrphanStatus returns the wait status of the command with a ticket. It kills one
+// that still runs, with all its descendants. The ticket of a command that is no
+// orphan is NotFound process_not_found.
 func (o *Orphans) OrphanStatus(ctx context.Context, ticket uint64) (unix.WaitStatus, error) {
 	pid, starting, err := o.ledger.begun(ticket)
 	if errors.Is(err, errNoEntry) {
@@ -66,7 +67,7 @@ func (o *Orphans) OrphanStatus(ctx context.Context, ticket uint64) (unix.WaitSta
 		if group == "" {
 			return 0, fault.New(fault.NotFound, "process_not_found", "process %d is not a command of an earlier agent", pid)
 		}
-		// Again in each round, for what was forked in between.
+		// Again in each round, for processes that were forked in between.
 		_ = os.WriteFile(filepath.Join(group, "cgroup.kill"), []byte("1"), 0)
 		select {
 		case <-poll.C:
@@ -77,8 +78,8 @@ func (o *Orphans) OrphanStatus(ctx context.Context, ticket uint64) (unix.WaitSta
 }
 
 // endGroup kills the command of an agent that died before it knew the command's
-// process, and returns the status of a killed process. Such a command has killed
-// the agent, was killed with it, or never ran.
+// process, and returns the status of a killed process. Such a command killed the
+// agent, was killed with it, or never ran.
 func (o *Orphans) endGroup(ctx context.Context, group string, poll *time.Ticker) (unix.WaitStatus, error) {
 	if strings.HasPrefix(group, o.own) {
 		return 0, fault.New(fault.NotFound, "process_not_found", "the command is being started by this agent")
@@ -89,7 +90,7 @@ func (o *Orphans) endGroup(ctx context.Context, group string, poll *time.Ticker)
 		if err != nil || len(members) == 0 {
 			return unix.WaitStatus(unix.SIGKILL), nil
 		}
-		// Again in each round, for what was forked in between.
+		// Again in each round, for processes that were forked in between.
 		_ = os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
 		select {
 		case <-poll.C:
@@ -99,7 +100,7 @@ func (o *Orphans) endGroup(ctx context.Context, group string, poll *time.Ticker)
 	}
 }
 
-// ended returns what the ledger says of a process that is gone.
+// ended returns the wait status of a process that no longer exists.
 func (o *Orphans) ended(pid int) (unix.WaitStatus, error) {
 	status, err := o.ledger.find(pid)
 	if errors.Is(err, errNoEntry) {
@@ -108,8 +109,8 @@ func (o *Orphans) ended(pid int) (unix.WaitStatus, error) {
 	return status, err
 }
 
-// groupOf reports whether there is a process pid, dead or alive, and returns
-// the directory of its cgroup if that is an earlier agent's.
+// groupOf reports whether the process pid exists, as a zombie too, and returns the
+// directory of its cgroup if that belongs to an earlier agent.
 func (o *Orphans) groupOf(pid int) (dir string, exists bool) {
 	text, err := os.ReadFile(filepath.Join(o.proc, strconv.Itoa(pid), "cgroup"))
 	if err != nil {

@@ -9,15 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownDir is where the files lie that links in /etc name, below the root.
+// ownDir is the directory, below the root, of the files that the links in /etc
+// name.
 const ownDir = "run/wrenn/etc"
 
-// ownFile is a file of /etc that is ours to write: a link there to a file in
-// memory. It keeps to bare system calls and looks at no more than it must:
-// every clone writes these files before anything else of its user's runs.
+// ownFile is a file in /etc that the agent writes: a link there to a file in
+// memory. It makes few and bare system calls, because every clone writes these
+// files before any user code runs.
 //
-// Invariants: a zero stamp matches no file; link and content are of what was
-// put last.
+// Invariants: a zero stamp matches no file; link and content describe the last
+// put.
 type ownFile struct {
 	etc, own, target string
 	mode             uint32
@@ -25,7 +26,7 @@ type ownFile struct {
 	content          stamp
 }
 
-// stamp tells one version of a file from another.
+// stamp identifies one version of a file.
 type stamp struct {
 	dev, ino         uint64
 	size             int64
@@ -39,8 +40,8 @@ func newOwnFile(root, name string, mode uint32) ownFile {
 	}
 }
 
-// stampOf returns the stamp of path, a link itself and not what it names, or
-// the zero one.
+// stampOf returns the stamp of path, without following a link, or the zero stamp
+// if it cannot be read.
 func stampOf(path string) stamp {
 	var st unix.Stat_t
 	if unix.Fstatat(unix.AT_FDCWD, path, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
@@ -52,12 +53,13 @@ func stampOf(path string) stamp {
 // linked reports whether the link in /etc is still ours.
 func (f *ownFile) linked() bool { return f.link != stamp{} && stampOf(f.etc) == f.link }
 
-// untouched reports whether /etc still shows what was put last.
+// untouched reports whether the file in /etc still has the content of the last
+// put.
 func (f *ownFile) untouched() bool {
 	return f.linked() && f.content != stamp{} && stampOf(f.own) == f.content
 }
 
-// put makes content what the file in /etc holds. What a program has put in the
+// put writes content to the file in /etc. A file that a program has put in the
 // place of the link is replaced.
 func (f *ownFile) put(content string) error {
 	if err := rewrite(f.own, content, f.mode); err != nil {
@@ -76,8 +78,7 @@ func (f *ownFile) put(content string) error {
 	return nil
 }
 
-// replaceByLink makes path a link to target. Programs see what was there, or
-// the link.
+// replaceByLink atomically replaces path with a link to target.
 func replaceByLink(path, target string) error {
 	made := path + ".wrenn-link"
 	if err := os.Remove(made); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -89,8 +90,8 @@ func replaceByLink(path, target string) error {
 	return os.Rename(made, path)
 }
 
-// rewrite makes content that of the file at path, in place: it may be mounted
-// elsewhere too. Where that is no file any more, it becomes one.
+// rewrite writes content to the file at path in place, because the file may be
+// mounted elsewhere too. If path is no regular file, a new file replaces it.
 func rewrite(path, content string, mode uint32) error {
 	if overwrite(path, content, mode) == nil {
 		return nil
@@ -104,8 +105,8 @@ func rewrite(path, content string, mode uint32) error {
 	return overwrite(path, content, mode)
 }
 
-// overwrite writes before it cuts, so that no reader finds an empty file. It
-// waits for no pipe and follows no link.
+// overwrite writes content before it truncates the file, so that no reader finds
+// it empty. It does not block on a pipe and follows no link.
 func overwrite(path, content string, mode uint32) error {
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, mode)
 	if err != nil {
@@ -125,10 +126,10 @@ func overwrite(path, content string, mode uint32) error {
 	return nil
 }
 
-// maxOwnFile bounds what is read of a file that programs may have written.
+// maxOwnFile is the most bytes read of a file that programs may have written.
 const maxOwnFile = 1 << 20
 
-// read returns what the file in /etc holds, or nothing.
+// read returns the content of the file in /etc; a missing file is empty.
 func (f *ownFile) read() (string, error) {
 	fd, err := unix.Open(f.etc, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ELOOP) {

@@ -27,7 +27,7 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// TestOwnFile: whatever programs have made of the file, put makes it ours.
+// TestOwnFile: put replaces any change that programs made to the file.
 func TestOwnFile(t *testing.T) {
 	remake := func(make func(path string) error) func(string) error {
 		return func(path string) error {

@@ -312,7 +312,8 @@ func TestBrokenUploadLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestLargeFilesGoBothWays covers what the kernel moves past this process.
+// TestLargeFilesGoBothWays covers data that the kernel moves without copying it
+// through this process.
 func TestLargeFilesGoBothWays(t *testing.T) {
 	g := newGuest(t)
 	w, path := g.openChannel()(), filepath.Join(t.TempDir(), "file")

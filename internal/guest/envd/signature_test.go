@@ -22,7 +22,7 @@ func TestSignatureVector(t *testing.T) {
 	}
 }
 
-// A signature opens exactly what was signed, and only until it expires.
+// A signature allows exactly the signed request, and only until it expires.
 func TestSignatureProperty(t *testing.T) {
 	word := rapid.StringMatching(`[a-z/.]{0,12}`)
 	rapid.Check(t, func(t *rapid.T) {

@@ -28,12 +28,12 @@ type User struct {
 	Shell  string
 }
 
-// maxAccountFile bounds what is read of passwd(5) and group(5).
+// maxAccountFile is the most bytes read of passwd(5) and of group(5).
 const maxAccountFile = 4 << 20
 
-// Accounts reads and extends the users and groups of a root directory. The
-// guest's own programs change the files too: each question looks whether they
-// have changed.
+// Accounts reads and extends the users and groups of a root directory. Programs of
+// the guest change the files too, so that every lookup checks whether they have
+// changed.
 type Accounts struct {
 	root string
 
@@ -42,13 +42,14 @@ type Accounts struct {
 	cached *Directory
 }
 
-// stamp tells one version of a file from another.
+// stamp identifies one version of a file.
 type stamp struct {
 	at   time.Time
 	size int64
 }
 
-// Directory is one reading of the account files. It does not change.
+// Directory holds the users and groups of one reading of the account files. It is
+// immutable.
 type Directory struct {
 	users  map[string]User
 	names  map[uint32]string
@@ -60,8 +61,8 @@ func NewAccounts(root string) *Accounts { return &Accounts{root: root} }
 
 func (a *Accounts) file(name string) string { return filepath.Join(a.root, "etc", name) }
 
-// Read returns the present users and groups. Files that are missing count as
-// empty: root is always known.
+// Read returns the current users and groups. A missing file counts as empty; root
+// always exists.
 func (a *Accounts) Read() (*Directory, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -13,17 +13,17 @@ import (
 // maxAccountName is the limit of useradd(8).
 const maxAccountName = 32
 
-// validAccountName reports whether name is one that useradd(8) takes: lower-case
-// letters, digits, "_" and "-", not beginning with a digit or "-". That keeps
-// the separators of the account files out. A regular expression would cost
-// every boot the time to compile it.
+// validAccountName reports whether useradd(8) would accept name: lower-case letters,
+// digits, "_" and "-", not beginning with a digit or "-". It excludes the separators
+// of the account files. A regular expression would have to be compiled at every
+// boot.
 func validAccountName(name string) bool {
 	const first = "abcdefghijklmnopqrstuvwxyz_"
 	return name != "" && len(name) <= maxAccountName && strings.IndexByte(first, name[0]) >= 0 &&
 		strings.Trim(name, first+"0123456789-") == ""
 }
 
-// validAccount checks that u can stand in a line of passwd(5).
+// validAccount checks that a line of passwd(5) can represent u.
 func validAccount(u User) error {
 	bad := func(s string) bool {
 		return strings.ContainsAny(s, ":\n\r\x00") || !path.IsAbs(s) || len(s) > maxPath
@@ -34,9 +34,9 @@ func validAccount(u User) error {
 	return nil
 }
 
-// Ensure makes the user want exist: its line in passwd, group and (where there
-// is one) shadow, without a password, and its home directory. A user of that
-// name that exists already is left as it is, but for a missing home.
+// Ensure creates the user want, without a password: its lines in passwd, group and,
+// if that file exists, shadow, and its home directory. If a user of that name
+// exists, only a missing home is created.
 func (a *Accounts) Ensure(want User) error {
 	if err := validAccount(want); err != nil {
 		return err
@@ -55,7 +55,7 @@ func (a *Accounts) Ensure(want User) error {
 		}
 	}
 	if _, err := os.Stat(a.file("shadow")); err == nil {
-		// "*" is no valid hash: nobody can log in with a password (shadow(5)).
+		// "*" is no valid hash, so that no password logs in (shadow(5)).
 		if err := a.appendLine("shadow", want.Name+":*:19000:0:99999:7:::\n", 0o640); err != nil {
 			return err
 		}
@@ -67,8 +67,8 @@ func (a *Accounts) Ensure(want User) error {
 	return a.ensureHome(want)
 }
 
-// ensureHome makes a missing home directory, owned by u. System accounts of
-// images often have none on purpose ("/nonexistent"): those stay without.
+// ensureHome makes a missing home directory, owned by u. "/nonexistent" is not
+// made: system accounts of images have no home on purpose.
 func (a *Accounts) ensureHome(u User) error {
 	home := filepath.Join(a.root, u.Home)
 	if _, err := os.Stat(home); err == nil || u.Home == "/nonexistent" {

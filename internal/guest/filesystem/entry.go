@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Type is what an entry is, as the protocol tells them apart.
+// Type is the type of a file system entry, as the protocol distinguishes them.
 type Type uint8
 
 // The types. Pipes, sockets, devices and broken links are Unspecified.
@@ -27,23 +27,24 @@ type Entry struct {
 	Size int64
 	// Mode is permission bits alone.
 	Mode uint32
-	// Permissions is in the form of ls, of the link itself: "Lrwxrwxrwx".
+	// Permissions has the form of ls and describes a link itself: "Lrwxrwxrwx".
 	Permissions  string
 	Owner, Group string
 	ModifiedAt   time.Time
-	// Target is where a link leads; nil when the path is no link.
+	// Target is the target of a link; nil when the path is no link.
 	Target *string
-	// Metadata is what was attached on upload. Nil when there is none.
+	// Metadata was attached on upload. Nil when there is none.
 	Metadata map[string]string
 }
 
-// Files does what the filesystem service offers. It keeps no state between
-// calls but its watches.
+// Files reads, lists, writes, moves, removes and watches files. It keeps no state
+// between calls except its watches. Its methods may be used from several
+// goroutines.
 type Files struct {
 	accounts *Accounts
 }
 
-// NewFiles returns Files that name owners by accounts.
+// NewFiles returns Files that look up the names of owners in accounts.
 func NewFiles(accounts *Accounts) *Files {
 	if accounts == nil {
 		panic("filesystem: nil Accounts")
@@ -88,7 +89,7 @@ func (d *Directory) stat(path string) (Entry, error) {
 	return e, nil
 }
 
-// follow fills in what a link takes from its target.
+// follow fills in the type, mode and size of a link from its target.
 func (e *Entry) follow() {
 	e.Type, e.Mode = Unspecified, 0
 	target, err := filepath.EvalSymlinks(e.Path)

@@ -7,7 +7,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// Reasons that callers act on.
+// Reasons of faults on which callers act.
 const (
 	ReasonNotFound    = "file_not_found"
 	ReasonIsDirectory = "is_directory"
@@ -15,7 +15,7 @@ const (
 	ReasonUnknownUser = "unknown_user"
 )
 
-// reasonNotAFile is for what is there and has no content of its own.
+// reasonNotAFile is the reason for entries without content of their own.
 const reasonNotAFile = "not_a_file"
 
 func errMissing(path string, cause error) error {
@@ -34,7 +34,7 @@ func errSpecial(path string) error {
 	return fault.New(fault.Invalid, reasonNotAFile, "path '%s' is not a regular file", path)
 }
 
-// errUnreadable is for a file of the kernel's that opens and cannot be read.
+// errUnreadable returns the fault of a kernel file that opens but cannot be read.
 func errUnreadable(path string, cause error) error {
 	var errno syscall.Errno
 	if !errors.As(cause, &errno) {
@@ -44,8 +44,8 @@ func errUnreadable(path string, cause error) error {
 		"path '%s' is not a regular file: the kernel makes it up and refuses to read it (%s)", path, errno.Error())
 }
 
-// classify gives what the kernel answered about path its kind. An err that is
-// a fault already stays as it is; classify(nil) is nil.
+// classify returns an error of the kernel about path as a fault. A fault stays as
+// it is; classify(nil) is nil.
 func classify(path string, err error) error {
 	var known *fault.Error
 	switch {

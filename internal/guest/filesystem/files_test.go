@@ -336,7 +336,7 @@ func TestOpenRefusesWhatTheKernelDoesNotRead(t *testing.T) {
 	}
 }
 
-// TestKernelFilesAreReadWhole compares a kernel file longer than what Open reads
+// TestKernelFilesAreReadWhole compares a kernel file longer than the part that Open reads
 // at once, read in small pieces, with the file itself.
 func TestKernelFilesAreReadWhole(t *testing.T) {
 	const path = "/proc/kallsyms"

@@ -14,7 +14,7 @@ type inotifyEvent struct {
 	name string
 }
 
-// parseInotify takes apart what one read of an inotify descriptor gave.
+// parseInotify decodes the result of one read from an inotify descriptor.
 func parseInotify(b []byte) []inotifyEvent {
 	var events []inotifyEvent
 	for len(b) >= unix.SizeofInotifyEvent {
@@ -33,7 +33,7 @@ func parseInotify(b []byte) []inotifyEvent {
 	return events
 }
 
-// typesOf returns what mask means, in the order of EventType.
+// typesOf returns the event types in mask, in the order of EventType.
 func typesOf(mask uint32) []EventType {
 	var types []EventType
 	for _, t := range []struct {

@@ -9,7 +9,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// metadataPrefix is where the protocol's clients expect metadata to be kept.
+// metadataPrefix is the prefix of the extended attributes in which the protocol's
+// clients expect metadata.
 const metadataPrefix = "user.e2b."
 
 // Limits of metadata. A key must fit with its prefix into XATTR_NAME_MAX.
@@ -57,8 +58,8 @@ func writeMetadata(fd int, m map[string]string) error {
 	return nil
 }
 
-// readMetadata returns what is attached to path. What cannot be read is
-// treated as absent: metadata never makes a listing fail.
+// readMetadata returns the metadata attached to path. Unreadable metadata counts as
+// absent, so that it never makes a listing fail.
 func readMetadata(path string) map[string]string {
 	size, err := unix.Llistxattr(path, nil)
 	if err != nil || size <= 0 {

@@ -14,7 +14,7 @@ const maxPath = 4095
 type Bases struct {
 	// Home is the acting user's home directory.
 	Home string
-	// Default stands for the empty path; empty means Home.
+	// Default is the meaning of the empty path; if it is empty, Home is.
 	Default string
 }
 

@@ -37,7 +37,7 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-// Whatever is asked for, what comes out is a clean absolute path that the
+// Every accepted path becomes a clean absolute path that the
 // kernel takes, and resolving it again changes nothing.
 func FuzzResolve(f *testing.F) {
 	for _, s := range []string{"", "~", "~/a", "~b", "/a/../..", "a//b/.", "\x00", "../x"} {

@@ -16,21 +16,21 @@ import (
 type Content struct {
 	Name       string
 	ModifiedAt time.Time
-	// Size is -1 when it is only known at the end: files that the kernel
-	// makes up (/proc, /sys) say zero and have content.
+	// Size is -1 when it is known only at the end: files that the kernel
+	// generates (/proc, /sys) report zero and have content.
 	Size int64
 	file *os.File
-	// head is the part of a file of unknown size that Open has read already.
+	// head is the part of a file of unknown size that Open has read.
 	head []byte
 }
 
-// headSize is how much Open reads of a file of unknown size, in bytes. Some
-// kernel files answer only a read that has room for all they hold.
+// headSize is the number of bytes that Open reads of a file of unknown size. Some
+// kernel files fail a read whose buffer is too small for all of their content.
 const headSize = 32 << 10
 
-// Open opens the regular file at path. A missing file is NotFound, a directory
-// and anything else that is not a regular file Invalid; nothing is opened then
-// that could block or act on being opened.
+// Open opens the regular file at path. A missing file is NotFound; a directory or
+// any other file is Invalid. It never opens a file that could block or has an effect
+// when it is opened.
 func (f *Files) Open(path string) (*Content, error) {
 	file, err := openRegular(path)
 	if errors.Is(err, syscall.ENOTDIR) {
@@ -45,7 +45,7 @@ func (f *Files) Open(path string) (*Content, error) {
 		return nil, classify(path, err)
 	}
 	c := &Content{Name: filepath.Base(path), ModifiedAt: fi.ModTime(), Size: fi.Size(), file: file}
-	if madeUp(file) {
+	if generated(file) {
 		c.Size = -1
 		if err := c.readHead(); err != nil {
 			_ = file.Close()
@@ -56,8 +56,8 @@ func (f *Files) Open(path string) (*Content, error) {
 }
 
 // readHead reads the beginning of a file of unknown size. Many files that the
-// kernel makes up, such as /proc/self/mem, open and then refuse to be read;
-// the caller learns it before it has announced any content.
+// kernel generates, such as /proc/self/mem, open but cannot be read; Open must
+// report that before the caller has announced any content.
 func (c *Content) readHead() error {
 	head := make([]byte, headSize)
 	n, err := c.Read(head)
@@ -68,9 +68,9 @@ func (c *Content) readHead() error {
 	return nil
 }
 
-// openRegular opens path for reading if, and only if, it is a regular file.
-// The first descriptor only names the file (O_PATH, open(2)): what is checked
-// is what is opened, and a pipe is never opened at all.
+// openRegular opens path for reading if, and only if, it is a regular file. The
+// first descriptor only names the file (O_PATH, open(2)), so that the checked file
+// is the opened one and a pipe is never opened.
 func openRegular(path string) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -92,12 +92,12 @@ func openRegular(path string) (*os.File, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	// O_NONBLOCK is for kernel files that wait for news, such as /proc/kmsg.
+	// O_NONBLOCK because reads of some kernel files block, such as /proc/kmsg.
 	return os.NewFile(uintptr(in), path), nil
 }
 
-// madeUp reports whether file lies in a file system whose sizes mean nothing.
-func madeUp(file *os.File) bool {
+// generated reports whether file is in a file system whose sizes mean nothing.
+func generated(file *os.File) bool {
 	var st unix.Statfs_t
 	err := onDescriptor(file, func(fd int) (err error) { return unix.Fstatfs(fd, &st) })
 	if err != nil {
@@ -124,7 +124,8 @@ func onDescriptor(file *os.File, fn func(fd int) error) error {
 	return fnErr
 }
 
-// Read reads on. A kernel file that has nothing to say now is at its end.
+// Read implements io.Reader. A kernel file on which a read would block is at its
+// end.
 func (c *Content) Read(p []byte) (n int, err error) {
 	if c.Size >= 0 {
 		return c.file.Read(p)

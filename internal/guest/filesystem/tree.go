@@ -10,7 +10,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// Owner is who new files and directories belong to.
+// Owner is the owner of new files and directories.
 type Owner struct {
 	UID, GID uint32
 }
@@ -18,8 +18,8 @@ type Owner struct {
 // maxEntries bounds one listing.
 const maxEntries = 50_000
 
-// makeParents makes dir and what is missing above it, 0755, for owner.
-// Directories that exist are left as they are.
+// makeParents makes dir and its missing parents, with mode 0755 and owner. It
+// leaves existing directories as they are.
 func makeParents(dir string, owner Owner) error {
 	fi, err := os.Stat(dir)
 	switch {
@@ -44,8 +44,8 @@ func makeParents(dir string, owner Owner) error {
 	return classify(dir, os.Lchown(dir, int(owner.UID), int(owner.GID)))
 }
 
-// MakeDir makes path and its missing parents. A directory that is there
-// already is Exists; anything else there is Invalid.
+// MakeDir makes path and its missing parents. An existing directory is Exists; any
+// other existing file is Invalid.
 func (f *Files) MakeDir(path string, owner Owner) (Entry, error) {
 	if fi, err := os.Stat(path); err == nil {
 		if fi.IsDir() {
@@ -59,8 +59,8 @@ func (f *Files) MakeDir(path string, owner Owner) (Entry, error) {
 	return f.Stat(path)
 }
 
-// Remove deletes path and all below it. A missing path is success; the root
-// directory is refused.
+// Remove deletes path and everything below it. A missing path is success; the root
+// directory is Invalid.
 func (f *Files) Remove(path string) error {
 	if filepath.Clean(path) == "/" {
 		return fault.New(fault.Invalid, "invalid_path", "the root directory cannot be removed")
@@ -72,7 +72,7 @@ func (f *Files) Remove(path string) error {
 	return classify(path, err)
 }
 
-// List describes what is below path, depth levels deep (zero means one), in
+// List describes the entries below path, depth levels deep (zero means one), in
 // lexical order, a directory before its children. Path may be a link to a
 // directory; links below it are not followed.
 func (f *Files) List(path string, depth uint32) ([]Entry, error) {

@@ -16,10 +16,10 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// EventType is what happened to a path.
+// EventType is the kind of a change to a path.
 type EventType uint8
 
-// The events, in the order in which several of one moment are told.
+// The events, in the order in which simultaneous ones are reported.
 const (
 	Created EventType = iota + 1
 	Renamed
@@ -33,34 +33,35 @@ type Event struct {
 	// Name is relative to the watched directory; "." is itself.
 	Name string
 	Type EventType
-	// Entry describes the path, if that was asked for and it still exists.
+	// Entry describes the path, if WatchSpec.Entries is set and it still exists.
 	Entry *Entry
 }
 
-// WatchSpec says what to watch.
+// WatchSpec selects the directory and the events of a watch.
 type WatchSpec struct {
 	Path      string
 	Recursive bool
-	// Entries asks for Event.Entry.
+	// Entries fills in Event.Entry.
 	Entries bool
-	// Network allows file systems whose changes elsewhere are not seen.
+	// Network allows network file systems, on which the kernel does not report the
+	// changes of other machines.
 	Network bool
 }
 
 // maxWatchedDirs bounds the directories of one recursive watch.
 const maxWatchedDirs = 8192
 
-// Watch sees changes below one directory from its creation on. It is for one
-// goroutine. The kernel queues what Run has not read yet, and says so when it
-// had to drop some: then Run fails rather than hide it.
+// Watch receives changes below one directory from its creation on. One goroutine
+// uses it. The kernel queues events until Run reads them. If the queue overflows,
+// Run fails.
 type Watch struct {
 	files *Files
 	spec  WatchSpec
 	file  *os.File
 	// dirs maps watch descriptors to directories relative to spec.Path.
 	dirs map[int32]string
-	// announced are paths told as created from a scan of a new directory,
-	// whose own events may follow.
+	// announced are paths reported as created by the scan of a new directory, whose
+	// own events may follow.
 	announced map[string]bool
 }
 
@@ -93,7 +94,7 @@ func (f *Files) Watch(spec WatchSpec) (*Watch, error) {
 	return w, nil
 }
 
-// onNetwork reports whether path lies on a file system that others change.
+// onNetwork reports whether path is on a network file system.
 func onNetwork(path string) bool {
 	var st unix.Statfs_t
 	if unix.Statfs(path, &st) != nil {
@@ -184,7 +185,7 @@ func (w *Watch) Run(ctx context.Context, emit func(Event) error) error {
 	}
 }
 
-// handle turns one event of the kernel into ours.
+// handle emits the events that one event of the kernel means.
 func (w *Watch) handle(raw inotifyEvent, emit func(Event) error) error {
 	if raw.mask&unix.IN_Q_OVERFLOW != 0 {
 		return fault.New(fault.Quota, "watch_overflow", "changes came faster than they were read: some were lost")
@@ -217,8 +218,8 @@ func (w *Watch) handle(raw inotifyEvent, emit func(Event) error) error {
 	return nil
 }
 
-// follow takes in a new directory. What was made in it before it was watched
-// is told now.
+// follow adds a new directory to the watch, and reports the entries that were made
+// in it before it was watched.
 func (w *Watch) follow(dir string, emit func(Event) error) error {
 	clear(w.announced)
 	var names []string
@@ -234,7 +235,7 @@ func (w *Watch) follow(dir string, emit func(Event) error) error {
 	return nil
 }
 
-// forget stops watching dir and what is below it: it has moved away.
+// forget stops watching dir, which has moved away, and the directories below it.
 func (w *Watch) forget(dir string) {
 	for wd, name := range w.dirs {
 		if name == dir || strings.HasPrefix(name, dir+"/") {

@@ -14,11 +14,11 @@ const (
 	maxQueuedEvents = 10_000
 )
 
-// Watchers are watches whose events wait until they are fetched.
+// Watchers are watches whose events are queued until they are fetched.
 //
 // Invariants: every watcher has one goroutine, which Remove and Close end and
 // wait for; a queue never exceeds maxQueuedEvents: the watch fails instead, and
-// the next fetch says so.
+// the next Fetch returns the failure.
 type Watchers struct {
 	files *Files
 

@@ -14,25 +14,25 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// Write says where content goes.
+// Write describes the file that Files.Write replaces.
 type Write struct {
 	Path string
-	// Owner is for a new file and for parents that are made.
+	// Owner owns a new file and the parents that are made.
 	Owner Owner
 	// Chown gives an existing file to Owner as well. Without it the file keeps
 	// its owner and group.
 	Chown bool
-	// Mode is permission bits; nil keeps those of an existing file and is
-	// 0644 for a new one.
+	// Mode holds permission bits. Nil keeps those of an existing file; a new file
+	// gets 0644.
 	Mode *uint32
-	// Metadata replaces all that the file had. See ValidateMetadata.
+	// Metadata replaces all metadata of the file. See ValidateMetadata.
 	Metadata map[string]string
 }
 
 // maxLinks is how many links the kernel follows at the end of a path (path_resolution(7)).
 const maxLinks = 40
 
-// writeBuffer is the unit in which content goes to disk.
+// writeBuffer is the size, in bytes, of the pieces in which content is written.
 const writeBuffer = 128 << 10
 
 // Write replaces the file at w.Path with the content of r and returns its
@@ -101,7 +101,7 @@ func target(path string) (replace string, existing os.FileInfo, err error) {
 			return "", nil, classify(given, err)
 		}
 		if !filepath.IsAbs(link) {
-			// Not cleaned: ".." behind a linked directory is for the kernel.
+			// Not cleaned: the kernel resolves ".." after a linked directory.
 			link = filepath.Dir(path) + "/" + link
 		}
 		path = link
@@ -109,7 +109,7 @@ func target(path string) (replace string, existing os.FileInfo, err error) {
 	return "", nil, fault.Wrap(syscall.ELOOP, fault.Invalid, "invalid_path", "path '%s' is a loop of links", given)
 }
 
-// ownerOf returns the owner of a file that was looked at.
+// ownerOf returns the owner of the file that fi describes.
 func ownerOf(fi os.FileInfo) Owner {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		return Owner{UID: st.Uid, GID: st.Gid}
@@ -117,8 +117,8 @@ func ownerOf(fi os.FileInfo) Owner {
 	return Owner{}
 }
 
-// kernelFileSystems are those whose files are made by the kernel alone, by the
-// magic numbers of statfs(2).
+// kernelFileSystems are the file systems whose files only the kernel creates, by
+// the magic numbers of statfs(2).
 var kernelFileSystems = map[int64]string{
 	unix.PROC_SUPER_MAGIC: "proc", unix.SYSFS_MAGIC: "sysfs", unix.CGROUP2_SUPER_MAGIC: "cgroup2",
 	unix.CGROUP_SUPER_MAGIC: "cgroup", unix.DEVPTS_SUPER_MAGIC: "devpts", unix.DEBUGFS_MAGIC: "debugfs",
@@ -182,10 +182,10 @@ func replaceFile(path string, r io.Reader, prepare func(*os.File) error) (size i
 	return size, nil
 }
 
-// ReplaceSystemFile replaces a small file such as /etc/hosts, which keeps its mode and
-// owner, or is made with mode for root. A link is replaced by the file: those
-// in images often lead to where nothing is. Equal content is left alone, so
-// that a full disk does not matter then.
+// ReplaceSystemFile replaces a small file such as /etc/hosts. An existing file keeps
+// its mode and owner; a new one gets mode and root. A link is replaced by a file,
+// because those in images are often broken. Equal content is not written, so that a
+// full disk does not matter then.
 func ReplaceSystemFile(path, content string, mode os.FileMode) error {
 	uid, gid := 0, 0
 	if fi, err := os.Lstat(path); err == nil && fi.Mode().IsRegular() {

@@ -33,8 +33,8 @@ type Group interface {
 	Release()
 }
 
-// NoGroups is for machines without a cgroup v2 hierarchy: a command is then
-// held together by its process group alone.
+// NoGroups implements Groups for machines without a cgroup v2 hierarchy, where a
+// command is held together by its process group alone.
 type NoGroups struct{}
 
 // NewGroup returns a group that holds nothing.
@@ -55,14 +55,14 @@ type Cgroups struct {
 	parent string
 	prefix string
 
-	mu    sync.Mutex // protects the following
-	husks []string
+	mu        sync.Mutex // protects the following
+	leftovers []string
 }
 
 // NewCgroups returns Cgroups under the directory parent, which must be a
 // cgroup v2 without processes of its own. Names get prefix, which must differ
-// between agents that share the parent. What an earlier agent left there goes
-// away as it becomes empty; its processes are not touched.
+// between agents that share the parent. Cgroups of an earlier agent are removed
+// when they are empty; their processes are not touched.
 func NewCgroups(parent, prefix string) *Cgroups {
 	c := &Cgroups{parent: parent, prefix: prefix}
 	left, err := os.ReadDir(parent)
@@ -71,7 +71,7 @@ func NewCgroups(parent, prefix string) *Cgroups {
 	}
 	for _, d := range left {
 		if d.IsDir() {
-			c.husks = append(c.husks, filepath.Join(parent, d.Name()))
+			c.leftovers = append(c.leftovers, filepath.Join(parent, d.Name()))
 		}
 	}
 	return c
@@ -94,17 +94,17 @@ func (c *Cgroups) NewGroup(name string) (Group, error) {
 // release removes path and every earlier one that has become empty.
 func (c *Cgroups) release(path string) {
 	c.mu.Lock()
-	husks := append(c.husks, path)
-	c.husks = nil
+	leftovers := append(c.leftovers, path)
+	c.leftovers = nil
 	c.mu.Unlock()
 	var left []string
-	for _, h := range husks {
+	for _, h := range leftovers {
 		if err := os.Remove(h); err != nil && !errors.Is(err, os.ErrNotExist) {
 			left = append(left, h)
 		}
 	}
 	c.mu.Lock()
-	c.husks = append(c.husks, left...)
+	c.leftovers = append(c.leftovers, left...)
 	c.mu.Unlock()
 }
 

@@ -14,7 +14,7 @@
 //	             │  was reaped     delivered
 //	             └─ timeout or kill: the whole cgroup gets SIGKILL
 //
-// A command ends with its main process. Children it leaves behind may keep the
-// output pipes open: what is in the pipes by then is still delivered, later
-// output is read and thrown away, so that a daemon does not die of SIGPIPE.
+// A command ends with its main process. Children that it leaves behind may keep the
+// output pipes open. Output that is in the pipes by then is still delivered; later
+// output is read and discarded, so that a daemon does not die of SIGPIPE.
 package process

@@ -6,7 +6,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// Kind says where output came from.
+// Kind is the stream that output came from.
 type Kind uint8
 
 // The kinds of output.
@@ -27,8 +27,8 @@ type Output struct {
 //
 // Invariants: an attached subscription gets every piece published after it
 // attached, in the order of its kind; publish waits for slow subscriptions and
-// drops only what nobody is attached for; after close no piece is published
-// and every subscription's channel is closed.
+// drops a piece only if no subscription is attached; after close no piece is
+// published and every subscription's channel is closed.
 type hub struct {
 	mu     sync.Mutex // protects the following
 	subs   map[*Subscription]struct{}
@@ -43,8 +43,8 @@ type Subscription struct {
 	once sync.Once
 }
 
-// backlog is how many pieces a subscription holds before the command has to
-// wait for it.
+// backlog is the number of pieces that a subscription queues before the command
+// has to wait.
 const backlog = 4
 
 func newHub() *hub { return &hub{subs: make(map[*Subscription]struct{})} }
@@ -65,7 +65,7 @@ func (h *hub) subscribe() (*Subscription, error) {
 	return s, nil
 }
 
-// attached returns the present subscriptions.
+// attached returns the current subscriptions.
 func (h *hub) attached() []*Subscription {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -107,7 +107,7 @@ func (h *hub) close() {
 // command has ended and everything was delivered.
 func (s *Subscription) Output() <-chan Output { return s.out }
 
-// Detach stops delivery. The command goes on. It is idempotent.
+// Detach stops delivery. The command continues. It is idempotent.
 func (s *Subscription) Detach() {
 	s.once.Do(func() {
 		close(s.gone)

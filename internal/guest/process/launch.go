@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stdio is the three standard files of a command to be, and our ends of them.
+// stdio holds the three standard files of a command, and the agent's ends of
+// them.
 type stdio struct {
 	child   [3]uintptr
 	input   *os.File // nil without stdin; the master for a terminal
@@ -37,7 +38,7 @@ func pipe(weRead bool) (ours *os.File, childs int, err error) {
 	return os.NewFile(uintptr(our), "|"), childs, nil
 }
 
-// open makes the files that spec asks for. On error nothing is left open.
+// open makes the files that spec requires. On error it leaves none open.
 func (s *stdio) open(spec *Spec) (err error) {
 	defer func() {
 		if err != nil {
@@ -150,8 +151,8 @@ func launch(path string, spec *Spec, files *stdio, group Group) (pid int, pidfd 
 	return pid, os.NewFile(uintptr(fd), "pidfd"), nil
 }
 
-// credential returns nil when c is what this process already is, so that the
-// package also works without privileges.
+// credential returns nil when this process already runs as c, so that the package
+// also works without privileges.
 func credential(c Credential) *syscall.Credential {
 	if os.Getuid() != 0 && int(c.UID) == os.Getuid() {
 		return nil
@@ -166,8 +167,9 @@ func abandon(pid int) {
 }
 
 // exposeToOOM makes the group's processes ordinary targets of the kernel's
-// out-of-memory killer: they inherit the agent's own protection. Passes repeat
-// until one finds nobody new, so that a child forked in between is found too.
+// out-of-memory killer, because they inherit the agent's own protection. Passes
+// repeat until one finds no new process, so that a child forked in between is found
+// too.
 func exposeToOOM(pid int, group Group) {
 	done := map[int]bool{pid: true}
 	setOOMScore(pid)

@@ -42,8 +42,8 @@ func pathOf(env []string) string {
 	return ""
 }
 
-// checkDir makes a bad working directory an error of its own: the kernel's
-// answer to a failed start does not tell it from a bad command.
+// checkDir checks the working directory before the start, because the kernel's
+// error of a failed start is the same for a bad directory and a bad command.
 func checkDir(dir string) error {
 	fi, err := os.Stat(dir)
 	switch {
@@ -57,7 +57,7 @@ func checkDir(dir string) error {
 	return nil
 }
 
-// startFault classifies what fork and exec answered for cmd.
+// startFault returns an error of fork or exec for cmd as a fault.
 func startFault(cmd string, err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR):

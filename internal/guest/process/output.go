@@ -12,8 +12,8 @@ import (
 const (
 	pipeChunk     = 32 << 10
 	terminalChunk = 16 << 10
-	// drainGrace is how long children of an ended command may still add
-	// output before the command counts as ended.
+	// drainGrace is the time in which children of an ended command may still add
+	// output.
 	drainGrace = 100 * time.Millisecond
 	// drainLimit is more than a pipe holds (F_GETPIPE_SZ is 64 KiB unless
 	// raised), so that a child that never stops writing cannot delay the end.
@@ -26,8 +26,8 @@ type source struct {
 	file *os.File // non-blocking, so that deadlines work
 }
 
-// chunks are the buffers of pumps. They are most of what a short command would
-// otherwise leave to the garbage collector.
+// chunks are the buffers of pumps. They would be most of the garbage of a short
+// command.
 var chunks = sync.Pool{New: func() any { return new([pipeChunk]byte) }}
 
 func (s source) chunk() int {
@@ -37,8 +37,8 @@ func (s source) chunk() int {
 	return pipeChunk
 }
 
-// pump publishes what s yields until its end, or until the deadline that the
-// end of the main process sets. It reports whether the stream is still open.
+// pump publishes the output of s until its end, or until the deadline that the end
+// of the main process sets. It reports whether the stream is still open.
 func (s source) pump(h *hub) (open bool) {
 	chunk := chunks.Get().(*[pipeChunk]byte)
 	defer chunks.Put(chunk)
@@ -57,7 +57,7 @@ func (s source) pump(h *hub) (open bool) {
 	}
 }
 
-// drain publishes what the kernel holds for s now, without waiting for more.
+// drain publishes the output of s that the kernel has buffered, without waiting.
 // It reports whether the stream is still open.
 func (s source) drain(h *hub, buf []byte) (open bool) {
 	if s.file.SetReadDeadline(time.Time{}) != nil {

@@ -15,23 +15,23 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// Exit is how a command ended.
+// Exit is the exit status of a command.
 type Exit struct {
 	// Code is the exit code, or -1 when a signal ended the command.
 	Code int
 	// Signal is zero unless a signal ended the command.
 	Signal syscall.Signal
-	// Status says it in words: "exit status 1", "signal: killed".
+	// Status is the status in words: "exit status 1", "signal: killed".
 	Status string
 	// TimedOut is true when the command was killed for its timeout.
 	TimedOut bool
 }
 
-// Process is one command, running or lately ended.
+// Process is one command that is running or ended less than Retention ago.
 //
-// Invariants: its identity is this value, never the PID, which the kernel may
-// give to another process as soon as this one was reaped; a signal is sent
-// only while the main process is not reaped; exit is set before ended closes.
+// Invariants: its identity is this value and never the PID, which the kernel may
+// reuse once the process is reaped; a signal is sent only while the main process is
+// not reaped; exit is set before ended closes.
 type Process struct {
 	// Constant after start.
 	key   uint64
@@ -53,7 +53,7 @@ type Process struct {
 // PID returns the number of the main process in the guest.
 func (p *Process) PID() int { return p.pid }
 
-// Spec returns what was started.
+// Spec returns the specification that Start was given.
 func (p *Process) Spec() Spec { return p.spec }
 
 // Subscribe attaches a reader to output from now on.
@@ -62,7 +62,7 @@ func (p *Process) Subscribe() (*Subscription, error) { return p.hub.subscribe() 
 // Ended is closed when the command has ended and its output is delivered.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
-// Exit tells how the command ended. It is valid once Ended is closed.
+// Exit returns the exit status. It is valid once Ended is closed.
 func (p *Process) Exit() Exit {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -104,7 +104,7 @@ func (p *Process) signalLocked(sig syscall.Signal) error {
 	return nil
 }
 
-// expire kills the command for its timeout.
+// expire kills the command at the end of its timeout.
 func (p *Process) expire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,7 +139,8 @@ func (p *Process) writeInput(ctx context.Context, b []byte) error {
 	return p.input.write(ctx, b)
 }
 
-// CloseStdin gives the command end of file. Closing twice is success.
+// CloseStdin closes the command's stdin, which then reads end of file. It is
+// idempotent.
 func (p *Process) CloseStdin() error {
 	if p.input == nil || p.files.terminal {
 		return fault.New(fault.WrongState, "no_stdin", "the process was started without stdin")
@@ -202,8 +203,8 @@ func (p *Process) run(linger func(source)) {
 	p.group.Release()
 }
 
-// awaitExit returns when the main process has ended, without reaping it. It
-// costs no thread: a pidfd is readable from then on (pidfd_open(2)).
+// awaitExit returns when the main process has ended, without reaping it. It waits
+// for the pidfd to become readable (pidfd_open(2)), which blocks no thread.
 func (p *Process) awaitExit() {
 	raw, err := p.pidfd.SyscallConn()
 	if err == nil {
@@ -221,7 +222,7 @@ func (p *Process) awaitExit() {
 	}
 }
 
-// reap takes the exit status. From here on the PID may belong to another.
+// reap waits for the exit status. Afterwards the kernel may reuse the PID.
 func (p *Process) reap() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -238,7 +239,7 @@ func (p *Process) reap() {
 	p.exit.TimedOut = p.timedOut
 }
 
-// ExitOf reads a wait status.
+// ExitOf decodes a wait status.
 func ExitOf(ws unix.WaitStatus) Exit {
 	if ws.Signaled() {
 		e := Exit{Code: -1, Signal: ws.Signal(), Status: "signal: " + ws.Signal().String()}

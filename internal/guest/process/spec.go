@@ -7,7 +7,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// Limits of a Table. They bound what callers can make the agent hold.
+// Limits of a Table. They bound the memory that callers can make the agent use.
 const (
 	// MaxRunning is the number of commands that may run at once.
 	MaxRunning = 512
@@ -25,10 +25,10 @@ const (
 	MaxLingering = 256
 )
 
-// Retention is how long an ended command can still be connected to.
+// Retention is the time for which an ended command can still be found.
 const Retention = 30 * time.Second
 
-// Credential is what a command runs as, by number.
+// Credential holds the user and groups of a command, by number.
 type Credential struct {
 	UID, GID uint32
 	Groups   []uint32
@@ -62,18 +62,18 @@ type Spec struct {
 	// process as soon as it exists. A process may run before Started is called.
 	Starting func(group string)
 	Started  func(pid int)
-	// Label is what the caller wants List to show.
+	// Label is returned by List.
 	Label Label
 }
 
-// Label is what the caller said about a command. The table only keeps it.
+// Label describes a command for List. The table only stores it.
 type Label struct {
 	Envs map[string]string
 	// Cwd and Tag are nil when they were not given.
 	Cwd, Tag *string
 }
 
-// bytes is the memory that keeping s costs, roughly.
+// bytes returns the approximate memory, in bytes, that s uses.
 func (s *Spec) bytes() int {
 	n := len(s.Cmd) + len(s.Dir)
 	for _, a := range s.Args {
@@ -88,7 +88,7 @@ func (s *Spec) bytes() int {
 	return n
 }
 
-// validate checks what execve(2) would refuse without saying why.
+// validate checks s for errors that execve(2) would report without detail.
 func (s *Spec) validate() error {
 	if s.Cmd == "" {
 		return fault.New(fault.Invalid, "missing_cmd", "cmd is required")

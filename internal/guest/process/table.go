@@ -18,8 +18,8 @@ import (
 //
 // Invariants: a process is in the table from its start until Retention after
 // its end; at most MaxRunning run and at most MaxFinished ended ones are kept
-// (the oldest goes first); a PID finds the running process of that number
-// before an ended one.
+// (the oldest is dropped first); a PID finds a running process before an ended
+// one.
 type Table struct {
 	groups Groups
 	work   sync.WaitGroup
@@ -152,7 +152,7 @@ func (t *Table) admit(p *Process) {
 	}()
 }
 
-// retire moves p to the ended ones and has it forgotten after Retention.
+// retire moves p to the ended commands and forgets it after Retention.
 func (t *Table) retire(p *Process) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -184,8 +184,8 @@ func (t *Table) forgetLocked(key uint64) {
 	})
 }
 
-// linger keeps reading src for children of an ended command, unless there are
-// too many such already.
+// linger keeps reading src for the children of an ended command, unless MaxLingering
+// streams are read already.
 func (t *Table) linger(src source) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

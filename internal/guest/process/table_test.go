@@ -169,7 +169,7 @@ func TestSlowReaderLosesNothing(t *testing.T) {
 		got += len(piece.Data)
 		select {
 		case <-p.Ended():
-			// What lies in pipes and queues, at the end, may be most of a
+			// The data in pipes and queues at the end may be most of a
 			// megabyte; the first half never fits there.
 			if got < size/2 {
 				t.Fatalf("the command ended when only %d bytes of its output were taken", got)
@@ -273,7 +273,7 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
-// ended is a process of the table's own making, for what needs no kernel.
+// ended is a process without a kernel process, for tests of the table alone.
 func ended(key uint64, pid int) *Process {
 	p := &Process{key: key, pid: pid, hub: newHub(), ended: make(chan struct{}), reaped: true}
 	p.hub.close()

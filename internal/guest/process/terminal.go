@@ -34,7 +34,7 @@ func terminal(size Size, uid uint32) (master *os.File, slave int, err error) {
 }
 
 // openSlave unlocks the slave side and opens it through the master, which
-// works whatever is mounted on /dev/pts (TIOCGPTPEER, ioctl_tty(2)).
+// does not depend on the mount at /dev/pts (TIOCGPTPEER, ioctl_tty(2)).
 func openSlave(master int) (int, error) {
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
 		return -1, fmt.Errorf("unlock terminal: %w", err)

@@ -4,9 +4,9 @@
 // 	protoc        (unknown)
 // source: wrenn/guest/v1/channel.proto
 
-// The control channel: what the host agent alone uses, on a port of its own
-// beside the one of the Guest, Process and Filesystem services. It means the
-// same as those and costs an emulated CPU less: no HTTP, no reflection.
+// The control channel: the calls of the host agent, on a port of their own beside
+// that of the Guest, Process and Filesystem services. The calls mean the same as
+// those services and cost an emulated CPU less: no HTTP, no reflection.
 //
 // A connection carries calls, one after the other. Everything on it is a
 // frame: one byte of type, four bytes of length (big-endian), payload.
@@ -24,23 +24,23 @@
 //     0x0a  RELEASE     host   call with ReleaseRequest
 //     0x0b  OUTCOME     host   call with OutcomeCall
 //     0x10  DATA        both   bytes of input or of a file
-//     0x11  END         both   nothing: what the DATA before it made is whole
+//     0x11  END         both   nothing: the DATA before it is complete
 //     0x20  ANSWER      guest  the call's answer
-//     0x21  FAILURE     guest  Failure: the call has ended without effect, or cut off
+//     0x21  FAILURE     guest  Failure: the call ended without effect, or was cut off
 //     0x22  EVENT       guest  process.ProcessEvent
 //
 // The payload of a call is two bytes of length (big-endian) of the access
-// token, the token, and the message. What ends a call:
+// token, the token, and the message. The frames that end a call:
 //
 //     PING, KILL, HOLD                 ANSWER (empty)
 //     CONFIGURE, QUIESCE, RELEASE      ANSWER (ConfigureResponse, QuiesceResponse, ReleaseResponse)
 //     EXEC        EVENT (start, output, keepalive)... and EVENT (end), or FAILURE for a timeout
-//     OUTCOME     EVENT (end): how a command of an agent that has died ended; one that runs is killed
+//     OUTCOME     EVENT (end): the end of a command of an agent that has died; one that runs is killed
 //     INPUT       ANSWER (empty) once the command has taken everything and its stdin is closed
 //     WRITE_FILE  ANSWER (empty): send; after END another ANSWER (empty): the file is in place
-//     READ_FILE   ANSWER (FileInfo), DATA..., END; without END the file is not whole
+//     READ_FILE   ANSWER (FileInfo), DATA..., END; without END the file is incomplete
 //
-// A FAILURE ends any of them. After a FAILURE in the midst of DATA, after bytes
+// A FAILURE ends any of them. After a FAILURE while DATA is sent, after bytes
 // that are no frame, and after a wrong token the guest closes the connection.
 
 package guestv1
@@ -69,8 +69,8 @@ type ExecCall struct {
 	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	// The command's lifetime in milliseconds; 0 means no limit.
 	TimeoutMs uint64 `protobuf:"varint,3,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
-	// A number of the caller's, other than 0, by which OutcomeCall finds the
-	// command.
+	// A number that the caller chooses, other than 0, by which OutcomeCall finds
+	// the command.
 	Ticket        uint64 `protobuf:"varint,4,opt,name=ticket,proto3" json:"ticket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -224,7 +224,7 @@ func (x *InputCall) GetPid() uint32 {
 	return 0
 }
 
-// KillCall sends SIGKILL to a running command and all it started.
+// KillCall sends SIGKILL to a running command and its descendants.
 type KillCall struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
@@ -269,7 +269,7 @@ func (x *KillCall) GetPid() uint32 {
 	return 0
 }
 
-// WriteFileCall replaces one file, whole or not at all.
+// WriteFileCall replaces one file completely or not at all.
 type WriteFileCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`

@@ -4,8 +4,8 @@
 // 	protoc        (unknown)
 // source: wrenn/guest/v1/guest.proto
 
-// The part of the guest protocol that is Wrenn's own: what the host agent
-// does to a guest around boot, restore and snapshot.
+// The part of the guest protocol that is Wrenn's own: the host agent's calls around
+// boot, restore and snapshot.
 
 package guestv1
 
@@ -283,9 +283,9 @@ type ConfigureRequest struct {
 	Hostname string `protobuf:"bytes,5,opt,name=hostname,proto3" json:"hostname,omitempty"`
 	// Sandbox-wide environment; replaces the earlier set.
 	Envs map[string]string `protobuf:"bytes,6,rep,name=envs,proto3" json:"envs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Users made to exist (in /etc/passwd, /etc/group) if they do not.
+	// Users to create (in /etc/passwd, /etc/group) if they do not exist.
 	Users []*User `protobuf:"bytes,7,rep,name=users,proto3" json:"users,omitempty"`
-	// The user commands run as when none is named. Empty means root.
+	// The user of commands that name none. Empty means root.
 	DefaultUser string `protobuf:"bytes,8,opt,name=default_user,json=defaultUser,proto3" json:"default_user,omitempty"`
 	// Empty means the default user's home.
 	DefaultWorkdir string `protobuf:"bytes,9,opt,name=default_workdir,json=defaultWorkdir,proto3" json:"default_workdir,omitempty"`
@@ -294,7 +294,7 @@ type ConfigureRequest struct {
 	// Name servers for /etc/resolv.conf; empty leaves the image's own.
 	Nameservers []string `protobuf:"bytes,11,rep,name=nameservers,proto3" json:"nameservers,omitempty"`
 	// True when this is a new machine made from a snapshot (clone, fork):
-	// machine id and boot id are made new. False for a resume.
+	// machine id and boot id are replaced. False for a resume.
 	NewIdentity bool `protobuf:"varint,12,opt,name=new_identity,json=newIdentity,proto3" json:"new_identity,omitempty"`
 	// Leave user processes frozen and the guest closed until Release.
 	Hold          bool `protobuf:"varint,14,opt,name=hold,proto3" json:"hold,omitempty"`
@@ -425,7 +425,7 @@ func (x *ConfigureRequest) GetHold() bool {
 
 type ConfigureResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How far the wall clock was moved, in nanoseconds; positive is forward.
+	// The step of the wall clock, in nanoseconds; positive is forward.
 	ClockStepNano int64  `protobuf:"varint,1,opt,name=clock_step_nano,json=clockStepNano,proto3" json:"clock_step_nano,omitempty"`
 	Reseeded      bool   `protobuf:"varint,2,opt,name=reseeded,proto3" json:"reseeded,omitempty"`
 	GuestVersion  string `protobuf:"bytes,3,opt,name=guest_version,json=guestVersion,proto3" json:"guest_version,omitempty"`
@@ -433,12 +433,12 @@ type ConfigureResponse struct {
 	// The guest's wall clock at the moment of this answer, nanoseconds since the
 	// Unix epoch: the host compares it with its own.
 	WallClockUnixNano int64 `protobuf:"varint,5,opt,name=wall_clock_unix_nano,json=wallClockUnixNano,proto3" json:"wall_clock_unix_nano,omitempty"`
-	// Machine id and boot id were made new.
+	// Machine id and boot id were replaced.
 	NewIdentity bool `protobuf:"varint,6,opt,name=new_identity,json=newIdentity,proto3" json:"new_identity,omitempty"`
 	// TCP connections of user processes from before the snapshot that were closed.
 	ConnectionsClosed uint32 `protobuf:"varint,7,opt,name=connections_closed,json=connectionsClosed,proto3" json:"connections_closed,omitempty"`
-	// How long each part took, in microseconds, by name (reseed, clock,
-	// identity, accounts, connections, thaw).
+	// The duration of each step in microseconds, by name (reseed, clock, identity,
+	// accounts, connections, thaw).
 	StepMicros    map[string]int64 `protobuf:"bytes,8,rep,name=step_micros,json=stepMicros,proto3" json:"step_micros,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -532,8 +532,7 @@ func (x *ConfigureResponse) GetStepMicros() map[string]int64 {
 
 type QuiesceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Write file systems back, for a disk that is to be used without the memory
-	// of the same moment.
+	// Write file systems back, for a disk that is used without a memory snapshot.
 	SyncDisk      bool `protobuf:"varint,1,opt,name=sync_disk,json=syncDisk,proto3" json:"sync_disk,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

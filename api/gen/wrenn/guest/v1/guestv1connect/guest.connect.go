@@ -2,8 +2,8 @@
 //
 // Source: wrenn/guest/v1/guest.proto
 
-// The part of the guest protocol that is Wrenn's own: what the host agent
-// does to a guest around boot, restore and snapshot.
+// The part of the guest protocol that is Wrenn's own: the host agent's calls around
+// boot, restore and snapshot.
 package guestv1connect
 
 import (
@@ -47,24 +47,24 @@ const (
 
 // GuestClient is a client for the wrenn.guest.v1.Guest service.
 type GuestClient interface {
-	// Configure makes this machine its own: reseeds the kernel's random
-	// generator, sets the wall clock, hostname, machine id, users, environment
+	// Configure gives this machine an identity of its own: it reseeds the kernel's
+	// random generator, sets the wall clock, hostname, machine id, users, environment
 	// and access token, then thaws user processes. It fails closed: any failed
 	// part fails the call and leaves user processes frozen.
 	// In the unsealed state it needs the current access token.
 	Configure(context.Context, *connect.Request[v1.ConfigureRequest]) (*connect.Response[v1.ConfigureResponse], error)
-	// Quiesce freezes user processes, forgets the access token and seals the
-	// guest, so that a snapshot can be taken. File systems are written back only
-	// if asked for: what is not on disk yet is in the snapshot's memory.
+	// Quiesce freezes user processes, wipes the access token and seals the guest, so
+	// that a snapshot can be taken. It writes file systems back only with sync_disk:
+	// a memory snapshot contains unwritten data.
 	Quiesce(context.Context, *connect.Request[v1.QuiesceRequest]) (*connect.Response[v1.QuiesceResponse], error)
 	// Hold freezes user processes and leaves everything else as it is: the guest
-	// stays open, and requests that are under way go on. It is for a snapshot of
-	// a machine that goes on running; Release ends it. It needs the access token.
+	// stays open, and requests under way continue. It serves a snapshot of a machine
+	// that keeps running; Release ends it. It needs the access token.
 	Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error)
-	// Release ends a Configure that asked for it, or a Hold: it moves the wall
-	// clock by what the host has found it to be off, thaws user processes and
-	// opens the guest. It needs the access token that Configure gave. Where
-	// nothing is held it only moves the clock.
+	// Release ends a Configure with hold, or a Hold: it corrects the wall clock by the
+	// error that the host has measured, thaws user processes and opens the guest. It
+	// needs the access token that Configure gave. If nothing is held, it only corrects
+	// the clock.
 	Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error)
 }
 
@@ -136,24 +136,24 @@ func (c *guestClient) Release(ctx context.Context, req *connect.Request[v1.Relea
 
 // GuestHandler is an implementation of the wrenn.guest.v1.Guest service.
 type GuestHandler interface {
-	// Configure makes this machine its own: reseeds the kernel's random
-	// generator, sets the wall clock, hostname, machine id, users, environment
+	// Configure gives this machine an identity of its own: it reseeds the kernel's
+	// random generator, sets the wall clock, hostname, machine id, users, environment
 	// and access token, then thaws user processes. It fails closed: any failed
 	// part fails the call and leaves user processes frozen.
 	// In the unsealed state it needs the current access token.
 	Configure(context.Context, *connect.Request[v1.ConfigureRequest]) (*connect.Response[v1.ConfigureResponse], error)
-	// Quiesce freezes user processes, forgets the access token and seals the
-	// guest, so that a snapshot can be taken. File systems are written back only
-	// if asked for: what is not on disk yet is in the snapshot's memory.
+	// Quiesce freezes user processes, wipes the access token and seals the guest, so
+	// that a snapshot can be taken. It writes file systems back only with sync_disk:
+	// a memory snapshot contains unwritten data.
 	Quiesce(context.Context, *connect.Request[v1.QuiesceRequest]) (*connect.Response[v1.QuiesceResponse], error)
 	// Hold freezes user processes and leaves everything else as it is: the guest
-	// stays open, and requests that are under way go on. It is for a snapshot of
-	// a machine that goes on running; Release ends it. It needs the access token.
+	// stays open, and requests under way continue. It serves a snapshot of a machine
+	// that keeps running; Release ends it. It needs the access token.
 	Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error)
-	// Release ends a Configure that asked for it, or a Hold: it moves the wall
-	// clock by what the host has found it to be off, thaws user processes and
-	// opens the guest. It needs the access token that Configure gave. Where
-	// nothing is held it only moves the clock.
+	// Release ends a Configure with hold, or a Hold: it corrects the wall clock by the
+	// error that the host has measured, thaws user processes and opens the guest. It
+	// needs the access token that Configure gave. If nothing is held, it only corrects
+	// the clock.
 	Release(context.Context, *connect.Request[v1.ReleaseRequest]) (*connect.Response[v1.ReleaseResponse], error)
 }
 
