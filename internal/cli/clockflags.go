@@ -9,8 +9,8 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// clockFlags are the flags that set the clocks of a sandbox. What was not
-// given stays nil in what they make.
+// clockFlags are the flags that set the clocks of a sandbox. A flag that was not
+// given leaves its field of the request nil.
 type clockFlags struct {
 	idle       time.Duration
 	lifetime   time.Duration
@@ -21,20 +21,20 @@ type clockFlags struct {
 
 func (f *clockFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	DurationVar(flags, &f.idle, "idle-timeout", 0, "time without use after which it ends; 0 is never (the server's default is 5m)")
-	DurationVar(flags, &f.lifetime, "lifetime", 0, "time from its start or a resume after which it ends, used or not; 0 is never")
-	flags.StringVar(&f.onTimeout, "on-timeout", "", "what happens when a clock runs out: destroy or pause")
-	flags.BoolVar(&f.autoResume, "auto-resume", false, "commands and files resume it when it is paused")
+	DurationVar(flags, &f.idle, "idle-timeout", 0, "end after this time without use; 0 is never (the server's default is 5m)")
+	DurationVar(flags, &f.lifetime, "lifetime", 0, "end this time after the start or the last resume; 0 is never (the default)")
+	flags.StringVar(&f.onTimeout, "on-timeout", "", "action at the end of a time limit: destroy or pause")
+	flags.BoolVar(&f.autoResume, "auto-resume", false, "resume the sandbox when a command or file needs it")
 	_ = cmd.RegisterFlagCompletionFunc("on-timeout", cobra.FixedCompletions(
 		[]string{client.OnTimeoutDestroy, client.OnTimeoutPause}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// addExtend adds the flag that only a sandbox that lives can have.
+// addExtend adds the flag for sandboxes that exist.
 func (f *clockFlags) addExtend(cmd *cobra.Command) {
-	DurationVar(cmd.Flags(), &f.extend, "extend", 0, "move the end of its lifetime later by so much")
+	DurationVar(cmd.Flags(), &f.extend, "extend", 0, "move the end of the lifetime later by this time")
 }
 
-// request returns what was given on the command line.
+// request returns the clocks that were given on the command line.
 func (f *clockFlags) request(cmd *cobra.Command) (client.TimeoutRequest, error) {
 	var req client.TimeoutRequest
 	for _, clock := range []struct {
@@ -46,14 +46,14 @@ func (f *clockFlags) request(cmd *cobra.Command) (client.TimeoutRequest, error) 
 			continue
 		}
 		if clock.set%time.Second != 0 {
-			return req, usagef(cmd, "--%s is whole seconds, or 0 for never", clock.flag)
+			return req, usagef(cmd, "--%s must be whole seconds, or 0 for never", clock.flag)
 		}
 		sec := int(clock.set / time.Second)
 		*clock.dst = &sec
 	}
 	if cmd.Flags().Changed("on-timeout") {
 		if f.onTimeout != client.OnTimeoutDestroy && f.onTimeout != client.OnTimeoutPause {
-			return req, usagef(cmd, "--on-timeout is destroy or pause")
+			return req, usagef(cmd, "--on-timeout must be destroy or pause")
 		}
 		req.OnTimeout = &f.onTimeout
 	}
@@ -63,7 +63,7 @@ func (f *clockFlags) request(cmd *cobra.Command) (client.TimeoutRequest, error) 
 	return req, nil
 }
 
-// create puts the clocks of a command line into a request that creates.
+// create sets the clocks of a create request from the command line.
 func (f *clockFlags) create(cmd *cobra.Command, req *client.CreateRequest) error {
 	set, err := f.request(cmd)
 	if err != nil {
@@ -76,15 +76,15 @@ func (f *clockFlags) create(cmd *cobra.Command, req *client.CreateRequest) error
 	return nil
 }
 
-// refusedTimeout is --timeout where it once was the sandbox's idle time. It is
-// the command's time everywhere.
+// refusedTimeout is --timeout on commands where it once was the sandbox's idle
+// timeout. Everywhere else it is the timeout of a command.
 type refusedTimeout struct{}
 
 func (refusedTimeout) String() string { return "" }
 func (refusedTimeout) Type() string   { return "duration" }
 
 func (refusedTimeout) Set(string) error {
-	return errors.New("--timeout is the time of a command; the sandbox's time without use is --idle-timeout")
+	return errors.New("--timeout limits a command; use --idle-timeout for the sandbox's time without use")
 }
 
 // refuseTimeout explains --timeout on commands that run nothing.

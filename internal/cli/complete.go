@@ -11,7 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// completionTimeout bounds what a press of the tab key may wait.
+// completionTimeout bounds the wait after a press of the tab key.
 const completionTimeout = 2 * time.Second
 
 // completeIDs completes up to most arguments, or any number if that is
@@ -39,8 +39,8 @@ func (a *App) completePlaces(cmd *cobra.Command, given []string, typed string) (
 	return slices.DeleteFunc(ids, func(id string) bool { return !strings.HasPrefix(id, typed) }), cobra.ShellCompDirectiveNoSpace
 }
 
-// ids lists ids, each with a suffix and, behind a tab, a description.
-// Whatever goes wrong gives an empty list: there is nobody to tell.
+// ids lists ids, each with a suffix and, after a tab, a description. On an error the
+// list is empty, because the shell shows no messages.
 func (a *App) ids(ctx context.Context, suffix string, statuses []string) []string {
 	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
 	defer cancel()
@@ -54,7 +54,8 @@ func (a *App) ids(ctx context.Context, suffix string, statuses []string) []strin
 	return out
 }
 
-// completeTemplates completes cmd's flag --template with what the hosts have.
+// completeTemplates completes cmd's flag --template with the templates of the
+// hosts.
 func (a *App) completeTemplates(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("template", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)

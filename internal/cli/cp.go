@@ -18,17 +18,17 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// place is one end of a copy: a file here, "-" for a standard stream, or a
-// file in a sandbox.
+// place is one end of a copy: a local file, "-" for a standard stream, or a file in
+// a sandbox.
 type place struct {
-	id   string // empty for a file here
+	id   string // empty for a local file
 	path string
 }
 
 func (p place) isStream() bool { return p.id == "" && p.path == "-" }
 
-// placeOf reads "ID:/path" as a file in a sandbox and everything else as one
-// here. A colon in a name here is written behind a slash: "./a:b".
+// placeOf parses "ID:/path" as a file in a sandbox and every other argument as a
+// local file. A local name with a colon is written "./a:b".
 func placeOf(arg string) (place, error) {
 	id, rest, ok := strings.Cut(arg, ":")
 	if !ok || strings.Contains(id, "/") || strings.HasPrefix(id, ".") {
@@ -38,7 +38,7 @@ func placeOf(arg string) (place, error) {
 		return place{path: arg}, nil
 	}
 	if id == "" || !strings.HasPrefix(rest, "/") {
-		return place{}, errors.New(arg + " names a file in a sandbox, and then the path must be absolute: ID:/path (a file here: ./" + arg + ")")
+		return place{}, errors.New(arg + " needs an absolute path in the sandbox: ID:/path; for a local file write ./" + arg)
 	}
 	return place{id: id, path: rest}, nil
 }
@@ -46,11 +46,11 @@ func placeOf(arg string) (place, error) {
 func (a *App) cpCmd() *cobra.Command {
 	var user string
 	cmd := &cobra.Command{
-		Use:   "cp FROM TO",
+		Use:   "cp [flags] FROM TO",
 		Short: "Copy files and directories into or out of a sandbox",
-		Long: "Copy a file or a directory into or out of a sandbox, with its permissions. One of FROM and TO is ID:/path, the\n" +
-			"other a path here, or - for the standard input or output (a directory comes out as tar). A TO that is a\n" +
-			"directory keeps the name. Of a directory that comes out, links that lead outside of it are left out.",
+		Long: "Copy a file or a directory into or out of a sandbox, with its permissions. One of FROM and TO is ID:/path. The\n" +
+			"other is a local path, or - for the standard input or output (a directory is written as tar). If TO is a\n" +
+			"directory, the copy keeps its name. Links of a sandbox's directory that lead outside of it are left out.",
 		Example: "  wrenn cp data.csv $id:/tmp/\n  wrenn cp $id:/var/log/out.log .\n" +
 			"  tar c src | wrenn cp - $id:/tmp/src.tar",
 		Args: args(2, 2, "FROM and TO"),
@@ -69,7 +69,7 @@ func (a *App) cpCmd() *cobra.Command {
 			return usagef(cmd, "%w", err)
 		}
 		if (from.id == "") == (to.id == "") {
-			return usagef(cmd, "one of FROM and TO must be in a sandbox (ID:/path), the other not")
+			return usagef(cmd, "one of FROM and TO must be in a sandbox (ID:/path) and the other a local path")
 		}
 		for _, end := range []*place{&from, &to} {
 			if end.id == "" {
@@ -93,8 +93,7 @@ func (a *App) cpCmd() *cobra.Command {
 	return cmd
 }
 
-// copied tells what was copied; not in JSON when the content itself went to
-// stdout.
+// copied reports a copy, as JSON unless the content itself went to stdout.
 func (a *App) copied(n int64, took time.Duration, to place) error {
 	if a.json && !to.isStream() {
 		return a.printJSON(struct {
@@ -109,7 +108,7 @@ func (a *App) copied(n int64, took time.Duration, to place) error {
 func (a *App) upload(ctx context.Context, from, to place, user string) (int64, error) {
 	if from.isStream() {
 		if strings.HasSuffix(to.path, "/") {
-			return 0, &Failure{Message: "the standard input has no name to keep: name the file in " + to.path}
+			return 0, &Failure{Message: "the standard input has no file name: add one to " + to.path}
 		}
 		content := &counter{r: a.io.In}
 		err := a.Client().WriteFile(ctx, to.id, client.Upload{Path: to.path, User: user}, content)
@@ -134,8 +133,8 @@ func (a *App) upload(ctx context.Context, from, to place, user string) (int64, e
 	return a.uploadFile(ctx, to.id, up, f)
 }
 
-// uploadFile sends f. Only the sandbox knows whether a target is a directory,
-// so it may take a second try with the file's name below it.
+// uploadFile sends f. Only the sandbox knows whether the target is a directory; then
+// a second attempt adds the file's name.
 func (a *App) uploadFile(ctx context.Context, id string, up client.Upload, f *os.File) (int64, error) {
 	name := filepath.Base(f.Name())
 	if strings.HasSuffix(up.Path, "/") {
@@ -170,16 +169,20 @@ func (a *App) download(ctx context.Context, from, to place, user string) (int64,
 	if to.isStream() {
 		return io.Copy(a.io.Out, f.Body)
 	}
-	target := to.path
-	if st, err := os.Stat(target); strings.HasSuffix(target, "/") || (err == nil && st.IsDir()) {
-		// The name is what was asked for, never one that the sandbox chose.
-		target = filepath.Join(target, path.Base(from.path))
-	}
-	return saveAs(target, f.Body, a.modeIn(ctx, from, user))
+	return saveAs(localTarget(from, to), f.Body, a.modeIn(ctx, from, user))
 }
 
-// modeIn asks for the permission bits of a file in a sandbox. A guest without
-// stat(1) gives nil: the file gets the mode of any new one.
+// localTarget returns the local path of a copy. In a directory it gets the name in
+// from, which the user typed, never a name that the sandbox chose.
+func localTarget(from, to place) string {
+	if st, err := os.Stat(to.path); strings.HasSuffix(to.path, "/") || (err == nil && st.IsDir()) {
+		return filepath.Join(to.path, path.Base(from.path))
+	}
+	return to.path
+}
+
+// modeIn returns the permission bits of a file in a sandbox. Without stat(1) in the
+// guest it returns nil, which is the mode of a new file.
 func (a *App) modeIn(ctx context.Context, from place, user string) *fs.FileMode {
 	res, err := a.Client().Exec(ctx, from.id, client.ExecRequest{Cmd: "stat", Args: []string{"-L", "-c", "%a", "--", from.path}, User: user})
 	if err != nil || res.ExitCode != 0 {
@@ -193,9 +196,9 @@ func (a *App) modeIn(ctx context.Context, from place, user string) *fs.FileMode 
 	return &mode
 }
 
-// saveAs writes a file whole or not at all. A target that is there and no
-// regular file, like a device, is written to as it stands. A nil mode is that of
-// any new file.
+// saveAs writes a file completely or not at all. An existing target that is no
+// regular file, such as a device, is written in place. A nil mode is that of a new
+// file.
 func saveAs(target string, content io.Reader, mode *fs.FileMode) (n int64, err error) {
 	if st, err := os.Stat(target); err == nil && !st.Mode().IsRegular() {
 		f, err := os.OpenFile(target, os.O_WRONLY, 0)
@@ -205,11 +208,11 @@ func saveAs(target string, content io.Reader, mode *fs.FileMode) (n int64, err e
 		n, err := io.Copy(f, content)
 		return n, errors.Join(err, f.Close())
 	}
-	// Not os.CreateTemp, which makes files for their owner alone: here the
-	// umask applies, as for any file that a program makes.
+	// Not os.CreateTemp, whose files only the owner may read: the umask applies, as
+	// for any new file.
 	part, fresh := target+"."+rand.Text(), fs.FileMode(0o666)
 	if mode != nil {
-		fresh = 0o600 // until it is whole
+		fresh = 0o600 // until it is complete
 	}
 	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fresh)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -231,14 +234,18 @@ func saveAs(target string, content io.Reader, mode *fs.FileMode) (n int64, err e
 	return n, err
 }
 
-// counter counts what is read through it.
+// counter counts the bytes that are read from r or written to w.
 type counter struct {
 	r io.Reader
+	w io.Writer
 	n int64
 }
 
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
+func (c *counter) Read(p []byte) (int, error) { return c.count(c.r.Read(p)) }
+
+func (c *counter) Write(p []byte) (int, error) { return c.count(c.w.Write(p)) }
+
+func (c *counter) count(n int, err error) (int, error) {
 	c.n += int64(n)
 	return n, err
 }

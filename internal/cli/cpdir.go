@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -16,15 +15,15 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// Directories cross as a stream of tar, which the sandbox's own tar(1) makes
-// and reads. What comes out of a sandbox is hostile: untar decides what of it
-// is written, and where.
+// Directories are copied as a tar stream, which the sandbox's own tar(1) writes and
+// reads. The stream of a sandbox is hostile: unpacking decides which entries are
+// written, and where.
 
-// copyTimeout bounds the copying of a directory.
+// copyTimeout bounds the copy of a directory.
 const copyTimeout = 24 * time.Hour
 
-// receiveScript makes a directory of the stream on stdin. $1 is the target, $2
-// the name that it gets where the target is a directory already.
+// receiveScript unpacks the stream on stdin into a directory. $1 is the target, $2
+// the name in it if the target is an existing directory.
 const receiveScript = `d=$1; case $d in */) d=$d$2;; *) if [ -d "$d" ]; then d=$d/$2; fi;; esac; mkdir -p -- "$d" && exec tar -xpf - -C "$d"`
 
 // uploadDir copies the directory at from into a sandbox.
@@ -45,7 +44,7 @@ func (a *App) uploadDir(ctx context.Context, from string, to place, user string)
 	err = a.inSandbox(ctx, to.id, client.ExecRequest{
 		Cmd: "sh", Args: []string{"-c", receiveScript, "sh", to.path, filepath.Base(abs)}, User: user, Input: content, Timeout: copyTimeout,
 	}, io.Discard)
-	_ = content.Close() // where the command ended early, nothing waits for it any more
+	_ = content.Close() // ends pack if the command has ended early
 	<-done
 	if packErr != nil && !errors.Is(packErr, io.ErrClosedPipe) {
 		return sent, packErr
@@ -95,7 +94,7 @@ func (a *App) packEntry(out *tar.Writer, at, name string, entry fs.DirEntry) (in
 		return 0, err
 	}
 	h.Name, h.Format = name, tar.FormatPAX
-	// The files are to belong to whoever unpacks them.
+	// The files belong to the user that unpacks them.
 	h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", ""
 	if err := out.WriteHeader(h); err != nil || !st.Mode().IsRegular() {
 		return 0, err
@@ -112,14 +111,11 @@ func (a *App) packEntry(out *tar.Writer, at, name string, entry fs.DirEntry) (in
 func (a *App) downloadDir(ctx context.Context, from, to place, user string) (int64, error) {
 	req := client.ExecRequest{Cmd: "tar", Args: []string{"-cf", "-", "-C", from.path, "."}, User: user, Timeout: copyTimeout}
 	if to.isStream() {
-		out := &countedWriter{w: a.io.Out}
+		out := &counter{w: a.io.Out}
 		err := a.inSandbox(ctx, from.id, req, out)
 		return out.n, err
 	}
-	target := to.path
-	if st, err := os.Stat(target); strings.HasSuffix(target, "/") || (err == nil && st.IsDir()) {
-		target = filepath.Join(target, path.Base(from.path))
-	}
+	target := localTarget(from, to)
 	if err := os.MkdirAll(target, 0o777); err != nil {
 		return 0, err
 	}
@@ -139,14 +135,14 @@ func (a *App) downloadDir(ctx context.Context, from, to place, user string) (int
 	}()
 	u := &unpacking{root: root, note: a.note}
 	err = u.all(content)
-	_ = content.CloseWithError(io.ErrClosedPipe) // ends a command that is not read to its end
+	_ = content.CloseWithError(io.ErrClosedPipe) // ends a command that still writes
 	if err != nil {
 		cancel()
 	}
 	return u.bytes, errors.Join(err, sentError(<-done, err))
 }
 
-// sentError leaves out the failure of sending that follows from one of reading.
+// sentError returns the error of sending, unless it follows from one of reading.
 func sentError(sent, read error) error {
 	if read != nil {
 		return nil
@@ -154,41 +150,29 @@ func sentError(sent, read error) error {
 	return sent
 }
 
-// maxComplaint bounds what is kept of a command's stderr, in bytes.
-const maxComplaint = 4096
+// maxErrorOutput is the number of bytes kept of a command's stderr.
+const maxErrorOutput = 4096
 
-// inSandbox runs a command of ours and makes an end other than 0 an error with
-// what it said.
+// inSandbox runs a command for a copy. An exit code other than 0 is a failure with
+// the command's stderr.
 func (a *App) inSandbox(ctx context.Context, id string, req client.ExecRequest, out io.Writer) error {
-	var complaint bytes.Buffer
-	res, err := a.Client().ExecStream(ctx, id, req, out, &limited{w: &complaint, left: maxComplaint})
+	var stderr bytes.Buffer
+	res, err := a.Client().ExecStream(ctx, id, req, out, &limited{w: &stderr, left: maxErrorOutput})
 	var refused *client.Error
 	if errors.As(err, &refused) && refused.Code == "command_not_found" {
-		return &Failure{Message: "the sandbox has no " + req.Cmd + ", which copying a directory needs",
+		return &Failure{Message: "the sandbox has no " + req.Cmd + ", which the copy of a directory needs",
 			Code: refused.Code, RequestID: refused.RequestID}
 	}
 	if err != nil {
 		return err
 	}
 	if res.ExitCode != 0 {
-		return &Failure{Message: "in the sandbox: " + printable(strings.TrimSpace(complaint.String()))}
+		return &Failure{Message: "in the sandbox: " + printable(strings.TrimSpace(stderr.String()))}
 	}
 	return nil
 }
 
-// countedWriter counts what is written through it.
-type countedWriter struct {
-	w io.Writer
-	n int64
-}
-
-func (c *countedWriter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
-}
-
-// limited drops what is too much.
+// limited writes at most left bytes to w and drops the rest.
 type limited struct {
 	w    io.Writer
 	left int

@@ -22,7 +22,7 @@ func (a *App) createCmd() *cobra.Command {
 	spec.add(a, cmd)
 	clocks.add(cmd)
 	refuseTimeout(cmd)
-	cmd.Flags().StringVar(&snapshot, "snapshot", "", "start as a copy of this snapshot (id or name), which decides on template and sizes")
+	cmd.Flags().StringVar(&snapshot, "snapshot", "", "start from this snapshot (id or name), which sets the template and sizes")
 	_ = cmd.RegisterFlagCompletionFunc("snapshot", a.completeSnapshots(-1))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		req := spec.request()
@@ -43,7 +43,7 @@ func (a *App) createCmd() *cobra.Command {
 	return cmd
 }
 
-// created prints the id alone on stdout, for scripts.
+// created prints only the id on stdout, for scripts.
 func (a *App) created(sb *client.Sandbox, took time.Duration) error {
 	if a.json {
 		return a.printJSON(sb)
@@ -51,7 +51,7 @@ func (a *App) created(sb *client.Sandbox, took time.Duration) error {
 	if _, err := a.io.Out.Write([]byte(sb.ID + "\n")); err != nil {
 		return err
 	}
-	ends := "never ends by itself"
+	ends := "no time limit"
 	if after := endsAfter(*sb); after != "" {
 		ends = map[bool]string{false: "ends ", true: "pauses "}[sb.OnTimeout == client.OnTimeoutPause] + after
 	}
@@ -59,7 +59,7 @@ func (a *App) created(sb *client.Sandbox, took time.Duration) error {
 	return nil
 }
 
-// endsAfter says which clocks a sandbox has; "" is none.
+// endsAfter describes the clocks of a sandbox; "" if it has none.
 func endsAfter(sb client.Sandbox) string {
 	var clocks []string
 	if sb.TimeoutSec > 0 {

@@ -16,17 +16,17 @@ func (a *App) execCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec [flags] ID [--] COMMAND [ARGUMENT...]",
 		Short: "Run a command in a sandbox",
-		Long: "Run a command in a sandbox, with its output as it comes, and end with its exit code. Exit codes that are not\n" +
-			"the command's: 124 it took longer than --timeout, 125 it could not be run, 126 it is not executable, 127 it was\n" +
-			"not found, 130 interrupted.\n\n" +
-			"The arguments reach the command as they are, without a shell; for one, run `sh -c '...'`.",
+		Long: "Run a command in a sandbox, stream its output, and end with its exit code. Other exit codes: 124 the command\n" +
+			"ran longer than --timeout, 125 it could not be run, 126 it is not executable, 127 it was not found,\n" +
+			"130 interrupted.\n\n" +
+			"Arguments are passed without a shell; to use one, run `sh -c '...'`.",
 		Example: "  wrenn exec $id -- python3 -c 'print(6*7)'\n  wrenn exec -i $id -- wc -l < data.csv",
 		Args:    args(2, -1, "the ID of a sandbox and a command"),
 
 		Annotations: map[string]string{runsCommand: ""},
 	}
 	flags.add(cmd)
-	cmd.Flags().VarP(&flags.env, "env", "e", "environment variable; NAME alone takes it from here")
+	cmd.Flags().VarP(&flags.env, "env", "e", "environment variable; NAME alone copies the value from here")
 	cmd.ValidArgsFunction = a.completeIDs(1, client.StatusRunning)
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
 		req, err := a.execRequest(cmd, flags, argv[1:])
@@ -54,8 +54,8 @@ func (a *App) execCmd() *cobra.Command {
 	return cmd
 }
 
-// commandOf returns the command in argv, which is what follows cmd's own
-// arguments. Behind a "--" everything is the command's as it stands.
+// commandOf returns the command in argv, which are the arguments after cmd's own.
+// After a "--" every argument belongs to the command.
 func commandOf(cmd *cobra.Command, argv []string) ([]string, error) {
 	dashed := cmd.ArgsLenAtDash() >= 0 // it stood first and is taken off already
 	if !dashed && len(argv) > 0 && argv[0] == "--" {
@@ -65,7 +65,7 @@ func commandOf(cmd *cobra.Command, argv []string) ([]string, error) {
 		return nil, usagef(cmd, "%s needs a command", cmd.Name())
 	}
 	if !dashed && strings.HasPrefix(argv[0], "-") {
-		return nil, usagef(cmd, "%s stands where the command should begin: flags go first, or write -- before the command", argv[0])
+		return nil, usagef(cmd, "%s is in the place of the command: put flags first, or write -- before the command", argv[0])
 	}
 	return argv, nil
 }
@@ -89,8 +89,7 @@ func (a *App) execRequest(cmd *cobra.Command, f commandFlags, argv []string) (cl
 	return req, nil
 }
 
-// exec runs a command. Its output goes to ours as it comes, or is collected
-// when it is to be printed as JSON.
+// exec runs a command and streams its output, or collects it for JSON.
 func (a *App) exec(ctx context.Context, id string, req client.ExecRequest) (*client.ExecResult, error) {
 	if a.json {
 		return a.Client().Exec(ctx, id, req)
@@ -98,7 +97,7 @@ func (a *App) exec(ctx context.Context, id string, req client.ExecRequest) (*cli
 	return a.Client().ExecStream(ctx, id, req, a.io.Out, a.io.Err)
 }
 
-// exitWith is the error that passes a command's exit code on.
+// exitWith returns the error that passes on a command's exit code.
 func exitWith(res *client.ExecResult) error {
 	if res.ExitCode == 0 {
 		return nil
@@ -106,7 +105,7 @@ func exitWith(res *client.ExecResult) error {
 	return ExitCode(res.ExitCode)
 }
 
-// execOutput is the API's ExecResponse again, for --json.
+// execOutput is the API's ExecResponse, for --json.
 type execOutput struct {
 	SandboxID       string  `json:"sandbox_id"`
 	Cmd             string  `json:"cmd"`

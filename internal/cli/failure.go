@@ -23,7 +23,7 @@ const (
 	exitInterrupted = 128 + int(syscall.SIGINT)
 )
 
-// The exit codes of exec and run for what is not their command's own end.
+// The exit codes of exec and run that are not their command's.
 const (
 	exitTimedOut      = 124
 	exitWrenn         = 125
@@ -34,8 +34,8 @@ const (
 // runsCommand marks the commands that pass on a command's exit code.
 const runsCommand = "wrenn_runs_command"
 
-// failureCode returns the exit code of cmd for an error; otherwise is that of
-// commands that have no other's to keep apart.
+// failureCode returns the exit code of cmd for err. otherwise is the code of
+// commands that do not pass on another's.
 func failureCode(cmd *cobra.Command, err error, otherwise int) int {
 	if _, runs := cmd.Annotations[runsCommand]; !runs {
 		return otherwise
@@ -56,11 +56,11 @@ func failureCode(cmd *cobra.Command, err error, otherwise int) int {
 
 // Failure is an error that is ready to be shown to a person.
 type Failure struct {
-	// Message says what went wrong, in a sentence without a full stop.
+	// Message describes the failure in a sentence without a full stop.
 	Message string
 	// Code and RequestID are the API's; both may be empty.
 	Code, RequestID string
-	// Hint says what to do about it; it may be empty.
+	// Hint is the next step; it may be empty.
 	Hint string
 }
 
@@ -75,7 +75,7 @@ type ExitCode int
 // Error is never shown.
 func (c ExitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// usageError says that the command line is wrong.
+// usageError is an error in the command line of cmd.
 type usageError struct {
 	cmd *cobra.Command
 	err error
@@ -83,8 +83,8 @@ type usageError struct {
 
 func (e usageError) Error() string { return e.err.Error() }
 
-// Usage returns an error that says that cmd's command line is wrong in the way
-// that err tells.
+// Usage returns err as an error in cmd's command line, which is reported with the
+// usage of cmd.
 func Usage(cmd *cobra.Command, err error) error { return usageError{cmd, err} }
 
 func usagef(cmd *cobra.Command, format string, args ...any) error {
@@ -109,9 +109,9 @@ func (a *App) report(cmd *cobra.Command, err error) int {
 	}
 }
 
-// print shows a failure: one line, and below it what to do.
+// print prints a failure: the message and, on a second line, the hint.
 func (a *App) print(f *Failure) {
-	// Messages come from elsewhere; a line break in one must not look like
+	// Messages may come from the server: a line break in one must not look like
 	// another message.
 	fmt.Fprintln(a.io.Err, "wrenn:", printable(a.named(strings.Join(strings.Fields(f.Error()), " "))))
 	if f.Hint != "" {
@@ -119,8 +119,8 @@ func (a *App) print(f *Failure) {
 	}
 }
 
-// named returns text with the wrenn commands in it, which stand in backquotes,
-// as they have to be typed at this terminal.
+// named returns text with the wrenn commands in backquotes changed to the form in
+// which they can be typed at this terminal.
 func (a *App) named(text string) string {
 	if a.io.Program == "" {
 		return text
@@ -128,7 +128,7 @@ func (a *App) named(text string) string {
 	return strings.NewReplacer("`wrenn ", "`"+a.io.Program+" ", "`sudo wrenn ", "`sudo "+a.io.Program+" ").Replace(text)
 }
 
-// explain turns err into what a person needs to know.
+// explain returns err as a failure to print.
 func (a *App) explain(err error) *Failure {
 	var (
 		failure *Failure
@@ -145,13 +145,13 @@ func (a *App) explain(err error) *Failure {
 			Hint: "start one with `wrenn up`, or name another with --url or WRENN_URL"}
 	case isCertificateProblem(err) && errors.As(err, &sent):
 		return &Failure{Message: fmt.Sprintf("%s: %v", hostOf(sent.URL), sent.Err),
-			Hint: "the file with the authority of its certificate is named with --ca-file or WRENN_CA_FILE"}
+			Hint: "name the file with the authority of its certificate with --ca-file or WRENN_CA_FILE"}
 	case isLostConnection(err) && errors.As(err, &sent):
-		return &Failure{Message: "the server at " + hostOf(sent.URL) + " ended the connection before it answered; it is not known what it did",
-			Hint: "`wrenn ls` shows what there is; the server's log says why"}
+		return &Failure{Message: "the server at " + hostOf(sent.URL) + " ended the connection before it answered; the request may have taken effect",
+			Hint: "check with `wrenn ls`, and see the server's log for the reason"}
 	case errors.As(err, &sent):
 		return &Failure{Message: fmt.Sprintf("%s: %v", hostOf(sent.URL), sent.Err),
-			Hint: "the address is set with --url or WRENN_URL"}
+			Hint: "check the address, which is set with --url or WRENN_URL"}
 	default:
 		return &Failure{Message: err.Error()}
 	}
@@ -171,12 +171,12 @@ func hostOf(raw string) string {
 	return u.Scheme + "://" + u.Host
 }
 
-// stateHintTimeout bounds looking up a state that a hint is to fit.
+// stateHintTimeout bounds the request for the state that a hint depends on.
 const stateHintTimeout = 2 * time.Second
 
-// stateHint says what to do about a sandbox that is in the wrong state for the
-// command line. It asks for the state; without an answer it names the command
-// that does.
+// stateHint returns the next step for a sandbox in the wrong state for the command
+// line. It asks the server for the state; without an answer it names the command
+// that shows it.
 func (a *App) stateHint() string {
 	if a.subject == "" {
 		return ""
@@ -189,37 +189,43 @@ func (a *App) stateHint() string {
 	}
 	switch sb.Status {
 	case client.StatusPaused:
-		return "`wrenn resume " + sb.ID + "` brings it back; one that is created with --auto-resume comes back by itself"
+		return "resume it with `wrenn resume " + sb.ID + "`, or let commands do that with `wrenn timeout --auto-resume " + sb.ID + "`"
 	case client.StatusPending:
-		return "it is being started; try again in a moment"
+		return "it is starting; try again in a moment"
 	case client.StatusStopped, client.StatusError:
-		return "it has ended and does not come back; `wrenn create` makes another"
+		return "it has ended for good; make another with `wrenn create`"
 	default:
 		return "`wrenn get " + sb.ID + "` shows its state"
 	}
 }
 
-// hintFor says what to do about a failure that the API reported.
+// hints are the next steps for error codes. ID stands for the sandbox of the command
+// line, if it names one.
+var hints = map[string]string{
+	"exec_timeout":         "give the command more time with --timeout",
+	"sandbox_not_found":    "list the sandboxes with `wrenn ls --all`",
+	"snapshot_not_found":   "list the snapshots with `wrenn snapshot ls`",
+	"snapshot_is_template": "remove the template first with `wrenn snapshot template --remove ID`",
+	"guest_unresponsive":   "try again later, or keep its memory and disk without its help with `wrenn pause --force ID`",
+	"no_lifetime":          "give it one with `wrenn timeout --lifetime 1h ID`",
+	"name_taken":           "choose another name, or free this one with `wrenn rm NAME`; `wrenn ls` lists the names",
+	"template_exists":      "choose another name; `wrenn hosts` lists the templates",
+	"":                     "check the address, which is set with --url or WRENN_URL",
+}
+
+// hintFor returns the next step for a failure that the API reported.
 func (a *App) hintFor(e *client.Error) string {
+	hint, known := hints[e.Code]
+	if known && a.subject != "" {
+		hint = strings.ReplaceAll(hint, " ID`", " "+a.subject+"`")
+	}
 	switch {
+	case e.Code == "guest_unresponsive":
+		return hint
 	case e.RetryAfter > 0:
 		return "try again in " + showDuration(e.RetryAfter)
-	case e.Code == "exec_timeout":
-		return "give it longer with --timeout"
-	case e.Code == "sandbox_not_found":
-		return "`wrenn ls --all` shows the sandboxes there are"
-	case e.Code == "snapshot_not_found":
-		return "`wrenn snapshot ls` shows the snapshots there are"
-	case e.Code == "snapshot_is_template":
-		return "`wrenn snapshot template --remove ID` takes the name from it"
-	case e.Code == "no_lifetime":
-		return "give it one with `wrenn timeout --lifetime 1h ID`"
-	case e.Code == "name_taken":
-		return "`wrenn ls` shows the names; another name will do, or `wrenn rm NAME` first"
-	case e.Code == "template_exists":
-		return "`wrenn snapshot ls` and `wrenn hosts` show the names that are taken"
-	case e.Code == "":
-		return "is this the right address? It is set with --url or WRENN_URL"
+	case known:
+		return hint
 	}
 	switch e.Status {
 	case http.StatusUnauthorized:
@@ -227,9 +233,9 @@ func (a *App) hintFor(e *client.Error) string {
 	case http.StatusConflict:
 		return a.stateHint()
 	case http.StatusBadGateway:
-		return "`wrenn hosts` shows the hosts; `wrenn doctor` on a host shows what is wrong with it"
+		return "list the hosts with `wrenn hosts`, and run `wrenn doctor` on a host to check it"
 	case http.StatusInternalServerError:
-		return "the request id finds the cause in the server's log"
+		return "find the cause in the server's log, under the request id"
 	default:
 		return ""
 	}

@@ -200,7 +200,7 @@ func (f *fake) with(h func(http.ResponseWriter, *http.Request, *client.Sandbox))
 		}
 		f.mu.Unlock()
 		if sb == nil {
-			refuse(w, 404, "sandbox_not_found", "there is no sandbox with this id")
+			refuse(w, 404, "sandbox_not_found", "there is no sandbox with the id "+r.PathValue("id"))
 			return
 		}
 		h(w, r, sb)

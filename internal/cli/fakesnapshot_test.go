@@ -107,7 +107,7 @@ func (f *fake) withSnapshot(h func(http.ResponseWriter, *http.Request, *client.S
 				return
 			}
 		}
-		refuse(w, 404, "snapshot_not_found", "there is no snapshot with this id")
+		refuse(w, 404, "snapshot_not_found", "there is no snapshot with the id "+r.PathValue("id"))
 	}
 }
 

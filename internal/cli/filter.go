@@ -7,7 +7,7 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// filterFlag collects KEY=VALUE conditions on a list, all of which must hold.
+// filterFlag collects KEY=VALUE conditions, all of which must hold.
 type filterFlag struct{ given []string }
 
 func (f *filterFlag) String() string { return "" }
@@ -23,7 +23,8 @@ func (f *filterFlag) Set(s string) error {
 	return fmt.Errorf("%q is no filter: write metadata.KEY=VALUE, name=NAME, template=NAME or status=STATUS", s)
 }
 
-// apply narrows opts. Two values for what a sandbox has once are an error.
+// apply adds the conditions to opts. Two values for a field with one value are an
+// error.
 func (f *filterFlag) apply(opts *client.ListOptions) error {
 	for _, given := range f.given {
 		key, value, _ := strings.Cut(given, "=")

@@ -10,22 +10,22 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// args returns a check that there are from low to high arguments, called
-// names. A negative high is no limit.
+// args returns a check for low to high arguments, which messages call names. A
+// negative high means no limit.
 func args(low, high int, names string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, got []string) error {
 		switch {
 		case len(got) < low:
 			return fmt.Errorf("%s needs %s", cmd.Name(), names)
 		case high >= 0 && len(got) > high:
-			return fmt.Errorf("%s does not take %q", cmd.Name(), got[high])
+			return fmt.Errorf("%s takes no argument %q", cmd.Name(), got[high])
 		}
 		return nil
 	}
 }
 
-// pairsFlag collects NAME=VALUE; lookup, if it is set, gives the value of a
-// NAME alone.
+// pairsFlag collects NAME=VALUE. lookup, unless nil, returns the value of a NAME
+// alone.
 type pairsFlag struct {
 	values map[string]string
 	lookup func(name string) (string, bool)
@@ -39,7 +39,7 @@ func (f *pairsFlag) Set(s string) error {
 	name, value, ok := strings.Cut(s, "=")
 	if !ok && f.lookup != nil {
 		if value, ok = f.lookup(name); !ok {
-			return fmt.Errorf("%s is not set here: write %s=VALUE", name, name)
+			return fmt.Errorf("%s is not set in this environment: write %s=VALUE", name, name)
 		}
 	}
 	if !ok || name == "" {
@@ -52,7 +52,7 @@ func (f *pairsFlag) Set(s string) error {
 	return nil
 }
 
-// specFlags are the flags that say what sandbox to make.
+// specFlags are the flags that describe a new sandbox.
 type specFlags struct {
 	req          client.CreateRequest
 	memory, disk sizeFlag
@@ -62,14 +62,14 @@ type specFlags struct {
 func (f *specFlags) add(a *App, cmd *cobra.Command) {
 	f.env.lookup = a.io.LookupEnv
 	flags := cmd.Flags()
-	flags.StringVar(&f.req.Name, "name", "", "a name of yours, which other commands take in place of the id")
-	flags.StringVar(&f.req.Template, "template", "", "image to boot (the server's default is minimal)")
+	flags.StringVar(&f.req.Name, "name", "", "name of the sandbox, which other commands accept in place of the id")
+	flags.StringVar(&f.req.Template, "template", "", "template to start from (the server's default is minimal)")
 	flags.IntVar(&f.req.VCPUs, "cpus", 0, "virtual CPUs (the server's default is 1)")
 	flags.Var(&f.memory, "memory", "memory: 512 (MiB), 512M or 2G (the server's default is 512)")
 	flags.Var(&f.disk, "disk", "writable disk: 2048 (MiB), 2048M or 2G (the server's default is 2G)")
-	flags.VarP(&f.env, "env", "e", "environment of every command; NAME alone takes it from here")
-	flags.Var(&f.meta, "meta", "metadata of yours, kept with the sandbox")
-	flags.StringVar(&f.req.MinIsolation, "min-isolation", "", "weakest isolation accepted: process or hardware")
+	flags.VarP(&f.env, "env", "e", "environment variable for every command; NAME alone copies the value from here")
+	flags.Var(&f.meta, "meta", "metadata of the sandbox, may be repeated")
+	flags.StringVar(&f.req.MinIsolation, "min-isolation", "", "weakest acceptable isolation: process or hardware")
 	a.completeTemplates(cmd)
 }
 
@@ -80,11 +80,11 @@ func (f *specFlags) request() client.CreateRequest {
 	return req
 }
 
-// defaultCommandTimeout is the lifetime of a command that someone waits for at
-// a terminal; the API's own default, 30 s, suits programs.
+// defaultCommandTimeout is the timeout of a command from a terminal. The API's own
+// default, 30 s, suits programs.
 const defaultCommandTimeout = 10 * time.Minute
 
-// commandFlags are the flags that say how a command runs.
+// commandFlags are the flags of a command to run.
 type commandFlags struct {
 	env       pairsFlag
 	cwd, user string
@@ -95,11 +95,11 @@ type commandFlags struct {
 
 func (f *commandFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	// What follows the first argument belongs to the command.
+	// Flags after the first argument belong to the command.
 	flags.SetInterspersed(false)
 	flags.StringVarP(&f.cwd, "cwd", "w", "", "working directory (the user's home)")
 	flags.StringVarP(&f.user, "user", "u", "", "user to run as (the guest's default)")
 	DurationVar(flags, &f.timeout, "timeout", defaultCommandTimeout, "time after which the command is killed")
-	flags.BoolVarP(&f.stdin, "stdin", "i", false, "give it the standard input")
-	flags.BoolVar(&f.timing, "timing", false, "say on stderr how long it took")
+	flags.BoolVarP(&f.stdin, "stdin", "i", false, "pass the standard input to the command")
+	flags.BoolVar(&f.timing, "timing", false, "print durations on stderr")
 }

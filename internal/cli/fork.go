@@ -18,15 +18,15 @@ func (a *App) forkCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fork [flags] ID",
 		Short: "Copy a sandbox with its memory and processes",
-		Long: "Make copies of a running or paused sandbox with its memory, processes and disk, and print their ids. It stands\n" +
-			"still for a moment and is not changed. What no flag names the copies have from it.",
+		Long: "Make copies of a running or paused sandbox with its memory, processes and disk, and print their ids. The sandbox\n" +
+			"stops for a moment and does not change. Settings without a flag are copied from it.",
 		Example: "  wrenn fork $id\n  for child in $(wrenn fork --count 10 $id); do wrenn exec $child -- ./job & done",
 		Args:    args(1, 1, "the ID of a sandbox"),
 	}
 	flags := cmd.Flags()
-	flags.IntVar(&count, "count", 1, "how many copies, at most 100")
-	flags.VarP(&env, "env", "e", "added to the environment; NAME alone takes it from here")
-	flags.Var(&meta, "meta", "metadata, laid over the sandbox's own")
+	flags.IntVar(&count, "count", 1, "number of copies, at most 100")
+	flags.VarP(&env, "env", "e", "environment variable to add; NAME alone copies the value from here")
+	flags.Var(&meta, "meta", "metadata to add or replace, may be repeated")
 	flags.BoolVar(&force, "force", false, forceUsage)
 	refuseTimeout(cmd)
 	clocks.add(cmd)
@@ -56,8 +56,8 @@ func (a *App) forkCmd() *cobra.Command {
 	return cmd
 }
 
-// forked prints the ids alone on stdout, for scripts. That some copies failed
-// is told and fails the command.
+// forked prints only the ids on stdout, for scripts. Failed copies are reported and
+// fail the command.
 func (a *App) forked(f *client.Forked, took time.Duration) error {
 	if a.json {
 		if err := a.printJSON(f); err != nil {
@@ -67,7 +67,7 @@ func (a *App) forked(f *client.Forked, took time.Duration) error {
 		if err := a.printIDs(f.Sandboxes); err != nil {
 			return err
 		}
-		a.note("forked in %s; stood still for %s", showDuration(took), showMillis(f.PauseWindowMS))
+		a.note("forked in %s; sandbox stopped for %s", showDuration(took), showMillis(f.PauseWindowMS))
 	}
 	for _, failed := range f.Failed {
 		a.print(&Failure{Message: failed.ID + ": " + failed.Message, Code: failed.Code})

@@ -10,11 +10,11 @@ func (a *App) gcCmd() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:     "gc [flags]",
-		Short:   "List or remove what the hosts keep and nothing needs",
+		Short:   "List or delete unreferenced files on the hosts",
 		Example: "  wrenn gc\n  wrenn gc --dry-run=false",
 		Args:    args(0, 0, "nothing"),
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", true, "only list it")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", true, "only list the files")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		found, err := a.Client().GC(cmd.Context(), client.GCRequest{DryRun: dryRun})
 		if err != nil {
@@ -23,7 +23,7 @@ func (a *App) gcCmd() *cobra.Command {
 		if a.json {
 			return a.printJSON(found)
 		}
-		t := a.NewTable("~HOST", "KIND", "~ID", "SPACE", "~REASON")
+		t := a.NewTable("~HOST", "KIND", "ID", "SPACE", "~REASON")
 		for _, item := range found.Items {
 			t.Row(item.HostID, item.Kind, item.ID, showBytes(item.Bytes), item.Reason)
 		}
@@ -31,7 +31,7 @@ func (a *App) gcCmd() *cobra.Command {
 			return err
 		}
 		if found.DryRun {
-			a.note("%s could be freed, with --dry-run=false", showBytes(found.Bytes))
+			a.note("%s can be freed with --dry-run=false", showBytes(found.Bytes))
 		} else {
 			a.note("%s freed", showBytes(found.Bytes))
 		}

@@ -14,7 +14,7 @@ import (
 
 func (a *App) getCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "get ID",
+		Use:     "get [flags] ID",
 		Aliases: []string{"inspect"},
 		Short:   "Show one sandbox",
 		Args:    args(1, 1, "the ID of a sandbox"),
@@ -45,7 +45,7 @@ func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
 		line{"guest", showHealth(sb.Health, now)},
 		line{"ends", showLimit(sb, now)})
 	if sb.DiskFull {
-		lines = append(lines, line{"disk full", "it stands still until the host has disk space again"})
+		lines = append(lines, line{"disk full", "stopped until the host has disk space again"})
 	}
 	if sb.EndedAt == nil {
 		lines = append(lines, clockLines(sb.Clocks, now)...)
@@ -70,22 +70,22 @@ func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
 	return a.printLines(lines)
 }
 
-// showHealth says what is wrong with a guest; "" where nothing is known to be.
+// showHealth shows the problem of a guest; "" if none is known.
 func showHealth(h *client.GuestHealth, now time.Time) string {
 	if h == nil || h.State == client.HealthOK && !h.Forced {
 		return ""
 	}
-	what := h.State
+	out := h.State
 	if h.Since != nil {
-		what += " since " + showWhen(h.Since, now)
+		out += " since " + showWhen(h.Since, now)
 	}
 	if h.Forced {
-		what += "; paused by force, not renewed since"
+		out += "; paused with --force, not reconfigured since"
 	}
-	return what
+	return out
 }
 
-// showStatus is a sandbox's status, and that its guest does not answer.
+// showStatus shows a sandbox's status and the problem of its guest.
 func showStatus(sb client.Sandbox) string {
 	if sb.Status == client.StatusRunning && sb.Health != nil && sb.Health.State != client.HealthOK {
 		return sb.Status + ", " + sb.Health.State
@@ -93,8 +93,7 @@ func showStatus(sb client.Sandbox) string {
 	return sb.Status
 }
 
-// line is one line of what is shown of a sandbox. Without a value it is left
-// out.
+// line is one line about a sandbox. It is left out without a value.
 type line struct{ name, value string }
 
 func (a *App) printLines(lines []line) error {
@@ -107,7 +106,7 @@ func (a *App) printLines(lines []line) error {
 	return t.Flush()
 }
 
-// showWhen says when something was; "" for never.
+// showWhen shows a time and its age; "" for nil.
 func showWhen(at *time.Time, now time.Time) string {
 	if at == nil {
 		return ""

@@ -11,8 +11,8 @@ import (
 
 func (a *App) hostsCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "hosts",
-		Short: "List the hosts and what they can do",
+		Use:   "hosts [flags]",
+		Short: "List the hosts with their capacity and templates",
 		Args:  args(0, 0, "nothing"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -28,7 +28,8 @@ func (a *App) hostsCmd() *cobra.Command {
 	return cmd
 }
 
-// printHosts shows the hosts; LARGEST is the largest sandbox that one takes.
+// printHosts prints the hosts. LARGEST is the largest sandbox that a host accepts,
+// WARM its ready and wanted warm clones.
 func (a *App) printHosts(hosts []client.Host) error {
 	t := a.NewTable("~HOST", "STATE", "ACCEL", "ISOLATION", "SIZE", "DISK FREE", "LARGEST", "WARM", "~TEMPLATES")
 	for _, h := range hosts {
@@ -38,7 +39,7 @@ func (a *App) printHosts(hosts []client.Host) error {
 	return t.Flush()
 }
 
-// showPools says how many warm clones wait, of how many that are wanted.
+// showPools shows the ready and the wanted number of warm clones.
 func showPools(pools []client.Pool) string {
 	var ready, target int
 	for _, p := range pools {

@@ -14,7 +14,7 @@ func (a *App) pauseCmd() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "pause [flags] ID...",
-		Short: "Write running sandboxes to disk and free their memory",
+		Short: "Save running sandboxes to disk and free their memory",
 	}
 	cmd.Flags().BoolVar(&force, "force", false, forceUsage)
 	return a.eachCmd(cmd, "paused", a.sandboxID, func(ctx context.Context, id string) (any, error) {
@@ -26,12 +26,12 @@ func (a *App) pauseCmd() *cobra.Command {
 }
 
 // forceUsage is the help of --force.
-const forceUsage = "keep memory and disk without the guest's help if it does not answer"
+const forceUsage = "save memory and disk even if the guest does not answer"
 
 func (a *App) resumeCmd() *cobra.Command {
 	return a.eachCmd(&cobra.Command{
-		Use:   "resume ID...",
-		Short: "Bring paused sandboxes back, with their processes running",
+		Use:   "resume [flags] ID...",
+		Short: "Resume paused sandboxes with their processes",
 	}, "resumed", a.sandboxID, func(ctx context.Context, id string) (any, error) { return a.Client().Resume(ctx, id) }, client.StatusPaused)
 }
 
@@ -41,7 +41,7 @@ func (a *App) rmCmd() *cobra.Command {
 		Destroyed bool   `json:"destroyed"`
 	}
 	return a.eachCmd(&cobra.Command{
-		Use:     "rm ID...",
+		Use:     "rm [flags] ID...",
 		Aliases: []string{"destroy"},
 		Short:   "Destroy sandboxes",
 	}, "destroyed", a.sandboxID, func(ctx context.Context, id string) (any, error) {
@@ -49,9 +49,8 @@ func (a *App) rmCmd() *cobra.Command {
 	}, live...)
 }
 
-// eachCmd completes cmd into one that does something to each sandbox named.
-// One that fails does not keep it from the others. resolve makes an id of what
-// was typed.
+// eachCmd completes cmd into one that calls do for each argument. It continues after
+// a failure. resolve returns the id that an argument means.
 func (a *App) eachCmd(cmd *cobra.Command, done string, resolve resolver, do func(context.Context, string) (any, error), complete ...string) *cobra.Command {
 	cmd.Args = args(1, -1, "the ID of a sandbox")
 	cmd.ValidArgsFunction = a.completeIDs(-1, complete...)
@@ -82,7 +81,7 @@ func (a *App) eachCmd(cmd *cobra.Command, done string, resolve resolver, do func
 	return cmd
 }
 
-// did tells that something was done to a sandbox, which is now as value shows.
+// did prints the id of a changed sandbox or snapshot, or value as JSON.
 func (a *App) did(id, done string, took time.Duration, value any) error {
 	if a.json {
 		return a.printJSON(value)

@@ -28,11 +28,11 @@ func (a *App) lsCmd() *cobra.Command {
 		Args:    args(0, 0, "nothing"),
 	}
 	flags := cmd.Flags()
-	flags.BoolVarP(&all, "all", "a", false, "ended ones too")
-	flags.BoolVarP(&quiet, "quiet", "q", false, "ids only")
-	flags.StringSliceVar(&opts.Status, "status", nil, "only these: "+strings.Join(statuses, ", "))
-	flags.Var(&filter, "filter", "only those with this: metadata.KEY=VALUE, name=NAME, template=NAME or status=STATUS; may be repeated")
-	flags.StringVar(&opts.Template, "template", "", "only those of this template")
+	flags.BoolVarP(&all, "all", "a", false, "list ended sandboxes too")
+	flags.BoolVarP(&quiet, "quiet", "q", false, "print only ids")
+	flags.StringSliceVar(&opts.Status, "status", nil, "list only sandboxes with these statuses: "+strings.Join(statuses, ", "))
+	flags.Var(&filter, "filter", "list only matching sandboxes: metadata.KEY=VALUE, name=NAME, template=NAME or status=STATUS; may be repeated")
+	flags.StringVar(&opts.Template, "template", "", "list only sandboxes of this template")
 	a.completeTemplates(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(statuses, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -41,7 +41,7 @@ func (a *App) lsCmd() *cobra.Command {
 		}
 		for _, s := range opts.Status {
 			if !slices.Contains(statuses, s) {
-				return usagef(cmd, "%q is no status: they are %s", s, strings.Join(statuses, ", "))
+				return usagef(cmd, "%q is no status: use %s", s, strings.Join(statuses, ", "))
 			}
 		}
 		if len(opts.Status) == 0 && !all {
@@ -84,7 +84,7 @@ func (a *App) printList(list []client.Sandbox, now time.Time) error {
 	return t.Flush()
 }
 
-// showEnd says when a sandbox will end or when and why it has ended.
+// showEnd shows when a sandbox will end, or when and why it has ended.
 func showEnd(sb client.Sandbox, now time.Time) string {
 	switch {
 	case sb.EndedAt != nil && sb.StopReason != nil:

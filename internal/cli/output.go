@@ -17,12 +17,12 @@ func (a *App) printJSON(v any) error {
 	return enc.Encode(v)
 }
 
-// note tells something beside the result.
+// note prints a line to stderr, beside the result.
 func (a *App) note(format string, args ...any) {
 	fmt.Fprintf(a.io.Err, format+"\n", args...)
 }
 
-// printable keeps what a server sent from steering the terminal.
+// printable replaces characters that control a terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if untrusted.Steers(r) {
@@ -32,7 +32,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// showDuration shows how long something took, with three digits or so.
+// showDuration shows a duration with about three digits.
 func showDuration(d time.Duration) string {
 	switch {
 	case d < time.Second:

@@ -10,24 +10,24 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// resolver makes the id of something of what a person typed for it: the id, the
-// beginning of an id that no other has, or a name. What names nothing comes
-// back as it is, for the server to refuse.
+// resolver returns the id that a person means by typed: an id, the unique beginning
+// of an id, or a name. It returns typed unchanged if it matches nothing, so that the
+// server refuses it.
 type resolver func(ctx context.Context, typed string) (string, error)
 
 const (
 	idLength   = 20
 	idLetters  = "abcdefghijklmnopqrstuvwxyz0123456789"
-	maxMatches = 5 // of an ambiguous beginning that are shown
+	maxMatches = 5 // shown for an ambiguous beginning
 )
 
-// nameForm is what a sandbox's name looks like. Others are not asked for.
+// nameForm is the form of a sandbox's name. Other arguments are not looked up.
 var nameForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$`)
 
 func isID(s string) bool { return len(s) == idLength && strings.Trim(s, idLetters) == "" }
 
-// sandboxID resolves a sandbox. A name is looked for among those that have not
-// ended. A whole id costs no request.
+// sandboxID resolves a sandbox. Only sandboxes that have not ended have a name. A
+// complete id costs no request.
 func (a *App) sandboxID(ctx context.Context, typed string) (string, error) {
 	id, err := a.resolveSandbox(ctx, typed)
 	if err == nil {
@@ -49,7 +49,7 @@ func (a *App) resolveSandbox(ctx context.Context, typed string) (string, error) 
 		return named.Sandboxes[0].ID, nil
 	}
 	if strings.Trim(typed, idLetters) != "" { // no id begins like that
-		return "", &client.Error{Status: http.StatusNotFound, Code: "sandbox_not_found", Message: "no sandbox that lives has the name " + typed}
+		return "", &client.Error{Status: http.StatusNotFound, Code: "sandbox_not_found", Message: "no running or paused sandbox has the name " + typed}
 	}
 	return byBeginning(typed, "sandboxes", func(yield func(string, error) bool) {
 		for sb, err := range c.All(ctx, client.ListOptions{}) {

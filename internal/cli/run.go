@@ -10,11 +10,11 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// destroyTimeout bounds the destroying that ends a run, which goes on after
-// the run itself has been interrupted.
+// destroyTimeout bounds the destroy at the end of a run, which continues after an
+// interrupt.
 const destroyTimeout = 30 * time.Second
 
-// runTimes is how long the parts of a run took.
+// runTimes holds the durations of the parts of a run.
 type runTimes struct{ create, destroy time.Duration }
 
 func (a *App) runCmd() *cobra.Command {
@@ -24,9 +24,9 @@ func (a *App) runCmd() *cobra.Command {
 	var keep bool
 	cmd := &cobra.Command{
 		Use:   "run [flags] [--] COMMAND [ARGUMENT...]",
-		Short: "Run one command in a sandbox of its own",
-		Long: "Create a sandbox, run one command in it with its output as it comes, destroy the sandbox and end with\n" +
-			"the command's exit code, or one of its own as exec has them. An interrupt destroys it too.",
+		Short: "Run one command in a new sandbox and destroy the sandbox",
+		Long: "Create a sandbox, run one command in it, stream the output, destroy the sandbox and end with the command's\n" +
+			"exit code. Other exit codes are those of `wrenn exec`. An interrupt destroys the sandbox too.",
 		Example: "  wrenn run -- python3 -c 'print(6*7)'\n  wrenn run --memory 2G --timeout 1h -i python3 - < job.py",
 		Args:    args(1, -1, "a command"),
 
@@ -65,9 +65,9 @@ func (a *App) runCmd() *cobra.Command {
 	return cmd
 }
 
-// createForRun creates a sandbox. An interrupt does not cut it off, for then
-// nobody would know the id of what was made: it waits, destroys and returns
-// ctx's error.
+// createForRun creates a sandbox. An interrupt does not end the request, because
+// then the id of a created sandbox would be unknown: it waits for the sandbox,
+// destroys it and returns ctx's error.
 func (a *App) createForRun(ctx context.Context, req client.CreateRequest, took *runTimes) (*client.Sandbox, error) {
 	type outcome struct {
 		sb  *client.Sandbox
@@ -83,7 +83,7 @@ func (a *App) createForRun(ctx context.Context, req client.CreateRequest, took *
 	select {
 	case made = <-done:
 	case <-ctx.Done():
-		a.note("interrupted: waiting for the sandbox, to destroy it")
+		a.note("interrupted; waiting for the sandbox to destroy it")
 		made = <-done
 	}
 	took.create = time.Since(began)
@@ -94,9 +94,9 @@ func (a *App) createForRun(ctx context.Context, req client.CreateRequest, took *
 	return made.sb, made.err
 }
 
-// destroyAfterRun destroys a sandbox although ctx may have ended. A failure is
-// told and nothing more: the command's own end is what counts, and the
-// sandbox ends when its idle time is up.
+// destroyAfterRun destroys a sandbox even if ctx has ended. It reports a failure but
+// does not change the exit code, because the sandbox ends when its idle timeout
+// expires.
 func (a *App) destroyAfterRun(ctx context.Context, id string, took *runTimes) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTimeout)
 	defer cancel()
@@ -108,12 +108,12 @@ func (a *App) destroyAfterRun(ctx context.Context, id string, took *runTimes) {
 		return
 	}
 	f := *a.explain(err)
-	f.Message = "the sandbox " + id + " is left: " + f.Message
+	f.Message = "sandbox " + id + " was not destroyed: " + f.Message
 	f.Hint = "destroy it with `wrenn rm " + id + "`"
 	a.print(&f)
 }
 
-// runReport is what finishRun tells besides the result.
+// runReport holds the durations that finishRun reports.
 type runReport struct {
 	took   runTimes
 	timing bool

@@ -7,9 +7,8 @@ import (
 	"strings"
 )
 
-// sizeFlag is a size in MiB as people write it: "512", "512M", "512Mi",
-// "1GB", "1.5G". Units are powers of two, however they are written, as memory
-// is sold.
+// sizeFlag is a size in MiB as people write it: "512", "512M", "512Mi", "1GB",
+// "1.5G". All units are powers of two.
 type sizeFlag int
 
 func (f *sizeFlag) String() string {
@@ -33,7 +32,7 @@ func (f *sizeFlag) Set(typed string) error {
 	wrong := fmt.Errorf("%q is no size in whole MiB: write 512, 512M, 1.5G or 2GB", typed)
 	low := strings.ToLower(strings.TrimSpace(typed))
 	parts := sizeForm.FindStringSubmatch(low)
-	if parts == nil || parts[2] == "" && strings.HasSuffix(low, "b") { // bytes are nothing to make sandboxes of
+	if parts == nil || parts[2] == "" && strings.HasSuffix(low, "b") { // a number of bytes is a mistake
 		return wrong
 	}
 	n, err := strconv.ParseFloat(parts[1], 64)

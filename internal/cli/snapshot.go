@@ -16,7 +16,7 @@ import (
 func (a *App) snapshotCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snapshot",
-		Short: "Keep sandboxes with their memory, and make templates of them",
+		Short: "Take, list and delete snapshots, and make templates of them",
 	}
 	cmd.AddCommand(a.snapshotCreateCmd(), a.snapshotLsCmd(), a.snapshotRmCmd(), a.snapshotTemplateCmd())
 	return cmd
@@ -31,9 +31,9 @@ func (a *App) snapshotCreateCmd() *cobra.Command {
 		Example: "  snap=$(wrenn snapshot create --name ready $id)\n  wrenn create --snapshot $snap",
 		Args:    args(1, 1, "the ID of a sandbox"),
 	}
-	cmd.Flags().StringVar(&req.Name, "name", "", "a name for people")
+	cmd.Flags().StringVar(&req.Name, "name", "", "name of the snapshot, which other commands accept in place of the id")
 	cmd.Flags().BoolVar(&req.Force, "force", false, forceUsage)
-	cmd.Flags().Var(&meta, "meta", "metadata of yours, kept with the snapshot")
+	cmd.Flags().Var(&meta, "meta", "metadata of the snapshot, may be repeated")
 	cmd.ValidArgsFunction = a.completeIDs(1, client.StatusRunning, client.StatusPaused)
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
 		req.Metadata = meta.values
@@ -52,7 +52,7 @@ func (a *App) snapshotCreateCmd() *cobra.Command {
 		if _, err := fmt.Fprintln(a.io.Out, snap.ID); err != nil {
 			return err
 		}
-		a.note("taken in %s; stood still for %s; %s", showDuration(time.Since(began)), showMillis(snap.PauseWindowMS), showBytes(snap.Bytes))
+		a.note("taken in %s; sandbox stopped for %s; %s", showDuration(time.Since(began)), showMillis(snap.PauseWindowMS), showBytes(snap.Bytes))
 		return nil
 	}
 	return cmd
@@ -68,9 +68,9 @@ func (a *App) snapshotLsCmd() *cobra.Command {
 		Args:    args(0, 0, "nothing"),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&opts.SandboxID, "sandbox", "", "only those of this sandbox")
-	flags.StringVar(&opts.Name, "name", "", "only those with this name")
-	flags.BoolVarP(&quiet, "quiet", "q", false, "ids only")
+	flags.StringVar(&opts.SandboxID, "sandbox", "", "list only snapshots of this sandbox")
+	flags.StringVar(&opts.Name, "name", "", "list only snapshots with this name")
+	flags.BoolVarP(&quiet, "quiet", "q", false, "print only ids")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		list := []client.Snapshot{} // not nil: an empty list is [] in JSON
 		for snap, err := range a.Client().AllSnapshots(cmd.Context(), opts) {
@@ -96,7 +96,7 @@ func (a *App) printSnapshots(list []client.Snapshot, quiet bool, now time.Time) 
 		}
 		return nil
 	}
-	t := a.NewTable("ID", "STATUS", "~NAME", "~SANDBOX", "SIZE", "SPACE", "USERS", "AGE", "~TEMPLATE")
+	t := a.NewTable("ID", "STATUS", "~NAME", "SANDBOX", "?SIZE", "SPACE", "?USERS", "?AGE", "~TEMPLATE")
 	for _, snap := range list {
 		template := "-"
 		if snap.TemplateName != nil {
@@ -122,7 +122,7 @@ func (a *App) snapshotRmCmd() *cobra.Command {
 		Deleted bool   `json:"deleted"`
 	}
 	cmd := a.eachCmd(&cobra.Command{
-		Use:     "rm ID...",
+		Use:     "rm [flags] ID...",
 		Aliases: []string{"delete"},
 		Short:   "Delete snapshots",
 	}, "deleted", a.snapshotID, func(ctx context.Context, id string) (any, error) {
@@ -136,16 +136,17 @@ func (a *App) snapshotRmCmd() *cobra.Command {
 func (a *App) snapshotTemplateCmd() *cobra.Command {
 	var remove bool
 	cmd := &cobra.Command{
-		Use:     "template ID NAME | template --remove ID",
-		Short:   "Let creates name a snapshot as their template",
-		Example: "  wrenn snapshot template $snap python-ready\n  wrenn create --template python-ready",
+		Use:     "template [flags] ID NAME",
+		Short:   "Make a template from a snapshot",
+		Long:    "Make a template from a snapshot: new sandboxes name it with --template. With --remove and the ID alone, the\ntemplate is removed and the snapshot stays.",
+		Example: "  wrenn snapshot template $snap python-ready\n  wrenn create --template python-ready\n  wrenn snapshot template --remove $snap",
 		Args:    args(1, 2, "the ID of a snapshot and a name"),
 	}
-	cmd.Flags().BoolVar(&remove, "remove", false, "take the name back; the snapshot stays")
+	cmd.Flags().BoolVar(&remove, "remove", false, "remove the template and keep the snapshot")
 	cmd.ValidArgsFunction = a.completeSnapshots(1)
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
 		if remove != (len(argv) == 1) {
-			return usagef(cmd, "template needs the ID of a snapshot and a name, or --remove and the ID")
+			return usagef(cmd, "template needs the ID of a snapshot and a NAME, or --remove and the ID")
 		}
 		id, err := a.snapshotID(cmd.Context(), argv[0])
 		if err != nil {
@@ -156,13 +157,13 @@ func (a *App) snapshotTemplateCmd() *cobra.Command {
 			if err := a.Client().RemoveTemplate(cmd.Context(), id); err != nil {
 				return err
 			}
-			return a.did(id, "no template any more", time.Since(began), map[string]any{"id": id, "template_name": nil})
+			return a.did(id, "template removed", time.Since(began), map[string]any{"id": id, "template_name": nil})
 		}
 		snap, err := a.Client().TemplateFromSnapshot(cmd.Context(), id, argv[1])
 		if err != nil {
 			return err
 		}
-		return a.did(id, "made a template", time.Since(began), snap)
+		return a.did(id, "template made", time.Since(began), snap)
 	}
 	return cmd
 }
@@ -180,8 +181,8 @@ func (a *App) completeSnapshots(most int) cobra.CompletionFunc {
 	}
 }
 
-// snapshotIDs lists ids and, behind a tab, descriptions. Whatever goes wrong
-// gives an empty list: there is nobody to tell.
+// snapshotIDs lists ids and, after a tab, descriptions. On an error the list is
+// empty, because the shell shows no messages.
 func (a *App) snapshotIDs(ctx context.Context) []string {
 	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
 	defer cancel()

@@ -6,32 +6,34 @@ import (
 	"unicode/utf8"
 )
 
-// Table collects rows and prints them aligned. At a terminal, columns that may
-// be cut give way until a line fits; into a file everything is written whole.
+// Table collects rows and prints them aligned. At a terminal, it leaves out
+// optional columns and shortens flexible ones until a line fits. In a file every
+// column is complete.
 type Table struct {
-	app   *App
-	names []string
-	// flexible says of each column whether it may be cut.
-	flexible []bool
+	app      *App
+	flexible []bool // by column: may be shortened
+	optional []bool // by column: may be left out
 	rows     [][]string
 }
 
 const (
 	columnGap = 2
-	// leastColumn is how far a column is cut at most, in characters.
+	// leastColumn is the least width of a shortened column, in characters.
 	leastColumn = 5
 )
 
-// NewTable begins a table. A column whose name begins with "~" may be cut.
-// Without columns there is no heading, and two columns that are never cut.
+// NewTable begins a table. A column whose name begins with "~" is flexible: it may
+// be shortened. One that begins with "?" is optional: it may be left out. Ids are
+// neither. Without columns there is no heading, and every column is complete.
 func (a *App) NewTable(columns ...string) *Table {
 	t := &Table{app: a}
-	for _, c := range columns {
-		name, flexible := strings.CutPrefix(c, "~")
-		t.names, t.flexible = append(t.names, name), append(t.flexible, flexible)
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = strings.TrimLeft(c, "~?")
+		t.flexible, t.optional = append(t.flexible, c[0] == '~'), append(t.optional, c[0] == '?')
 	}
 	if len(columns) > 0 {
-		t.Row(t.names...)
+		t.Row(names...)
 	}
 	return t
 }
@@ -51,6 +53,9 @@ func (t *Table) Flush() error {
 	for _, row := range t.rows {
 		var line strings.Builder
 		for i, cell := range row {
+			if widths[i] == 0 {
+				continue
+			}
 			cell = cut(cell, widths[i])
 			line.WriteString(cell)
 			if i < len(row)-1 {
@@ -64,7 +69,8 @@ func (t *Table) Flush() error {
 	return nil
 }
 
-// widths returns the width of each column, in characters.
+// widths returns the width of each column, in characters; 0 means that the column
+// is left out.
 func (t *Table) widths() []int {
 	var widths []int
 	for _, row := range t.rows {
@@ -76,19 +82,46 @@ func (t *Table) widths() []int {
 		}
 	}
 	if room := t.app.width(); room > 0 {
+		t.leaveOut(widths, room)
 		t.shrink(widths, room)
 	}
 	return widths
 }
 
-// shrink makes the widest flexible column narrower until a line fits into room
-// or nothing can give way.
-func (t *Table) shrink(widths []int, room int) {
-	total := columnGap * (len(widths) - 1)
-	for _, w := range widths {
-		total += w
+// leaveOut sets the widths of optional columns to 0, from the left, until a line
+// fits into room with its flexible columns shortened.
+func (t *Table) leaveOut(widths []int, room int) {
+	for i, optional := range t.optional {
+		least := make([]int, len(widths))
+		for j, w := range widths {
+			if least[j] = w; t.flexible[j] {
+				least[j] = min(w, leastColumn)
+			}
+		}
+		if lineWidth(least) <= room {
+			return
+		}
+		if optional {
+			widths[i] = 0
+		}
 	}
-	for ; total > room; total-- {
+}
+
+// lineWidth returns the width of a line with columns of these widths.
+func lineWidth(widths []int) int {
+	total := -columnGap
+	for _, w := range widths {
+		if w > 0 {
+			total += w + columnGap
+		}
+	}
+	return total
+}
+
+// shrink shortens the widest flexible column until a line fits into room or no
+// column can be shortened further.
+func (t *Table) shrink(widths []int, room int) {
+	for total := lineWidth(widths); total > room; total-- {
 		widest := -1
 		for i, flexible := range t.flexible {
 			if flexible && widths[i] > leastColumn && (widest < 0 || widths[i] > widths[widest]) {
@@ -110,7 +143,7 @@ func cut(s string, n int) string {
 	return string([]rune(s)[:n-1]) + "…"
 }
 
-// width is that of the terminal, in characters; 0 is no terminal.
+// width returns the width of the terminal, in characters; 0 means no terminal.
 func (a *App) width() int {
 	if a.io.Width == nil {
 		return 0

@@ -44,7 +44,10 @@ func TestTablesFit80Columns(t *testing.T) {
 			}})
 		},
 	} {
-		for _, line := range printedAt(t, 80, print) {
+		for i, line := range printedAt(t, 80, print) {
+			if i > 0 && strings.HasPrefix(name, "snapshot") && strings.Count(line, id) != 2 {
+				t.Errorf("%s cuts an id: %s", name, line)
+			}
 			if n := utf8.RuneCountInString(line); n > 80 {
 				t.Errorf("%s has a line of %d characters: %s", name, n, line)
 			}

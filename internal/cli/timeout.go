@@ -14,9 +14,9 @@ func (a *App) timeoutCmd() *cobra.Command {
 	var flags clockFlags
 	cmd := &cobra.Command{
 		Use:   "timeout [flags] ID",
-		Short: "Show or change when a sandbox ends",
-		Long: "Show the clocks of a sandbox: for commands, for time without use, and for its whole life. With flags, change\n" +
-			"what they name first.",
+		Short: "Show or change the time limits of a sandbox",
+		Long: "Show the time limits of a sandbox: of commands, of time without use, and of its whole life. With flags, change\n" +
+			"them first.",
 		Example: "  wrenn timeout --extend 10m $id\n  wrenn timeout --idle-timeout 5m --on-timeout pause --auto-resume $id",
 		Args:    args(1, 1, "the ID of a sandbox"),
 	}
@@ -56,10 +56,10 @@ func (a *App) timeoutCmd() *cobra.Command {
 func clockLines(c client.Clocks, now time.Time) []line {
 	resumed := "by `wrenn resume`"
 	if c.AutoResume {
-		resumed = "by use"
+		resumed = "automatically, by use"
 	}
 	return []line{
-		{"commands", "end after " + showSeconds(c.CommandTimeoutSec) + " unless they ask for another time"},
+		{"commands", showSeconds(c.CommandTimeoutSec) + ", unless --timeout sets another"},
 		{"idle", showClock(c.IdleTimeoutSec, c.IdleExpiresAt, "without use", now)},
 		{"lifetime", showClock(c.LifetimeSec, c.LifetimeExpiresAt, "in all", now)},
 		{"then", c.OnTimeout},
@@ -67,18 +67,18 @@ func clockLines(c client.Clocks, now time.Time) []line {
 	}
 }
 
-func showClock(sec int, expires *time.Time, what string, now time.Time) string {
+func showClock(sec int, expires *time.Time, kind string, now time.Time) string {
 	if sec == 0 {
 		return "never"
 	}
-	out := fmt.Sprintf("%s %s", showSeconds(sec), what)
+	out := fmt.Sprintf("%s %s", showSeconds(sec), kind)
 	if expires != nil {
 		out += ", in " + ShowAge(expires.Sub(now))
 	}
 	return out
 }
 
-// showSeconds shows a span as it was asked for: "90s" is "1m30s", an hour "1h".
+// showSeconds shows a duration as people write it: 90 is "1m30s", 3600 is "1h".
 func showSeconds(sec int) string {
 	s := (time.Duration(sec) * time.Second).String()
 	if strings.HasSuffix(s, "m0s") {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/wrenn-dev/wrenn/client"
 )
 
 func TestDurationsAsPeopleTypeThem(t *testing.T) {
@@ -43,9 +45,9 @@ func TestSizesAsPeopleTypeThem(t *testing.T) {
 	}
 }
 
-// TestLostConnectionIsToldPlainly kills the connection of a request: the message
+// TestLostConnectionSaysThatTheOutcomeIsUnknown kills the connection of a request: the message
 // must say that the outcome is unknown, not the name of a Go error.
-func TestLostConnectionIsToldPlainly(t *testing.T) {
+func TestLostConnectionSaysThatTheOutcomeIsUnknown(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	defer server.Close()
 	var stderr strings.Builder
@@ -53,9 +55,23 @@ func TestLostConnectionIsToldPlainly(t *testing.T) {
 	if code := a.Run(t.Context(), []string{"--url", server.URL, "create"}); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
-	for _, want := range []string{"ended the connection before it answered; it is not known what it did", "`wrenn ls` shows what there is"} {
+	for _, want := range []string{"ended the connection before it answered; the request may have taken effect", "check with `wrenn ls`"} {
 		if !strings.Contains(stderr.String(), want) {
 			t.Errorf("stderr %q, want %q in it", stderr.String(), want)
 		}
+	}
+}
+
+// TestHintsNameTheSandbox: the hint of a guest that does not answer says how to keep
+// its memory, whatever time the server asks the client to wait.
+func TestHintsNameTheSandbox(t *testing.T) {
+	a := New(IO{LookupEnv: func(string) (string, bool) { return "", false }})
+	e := &client.Error{Status: 503, Code: "guest_unresponsive", RetryAfter: time.Second}
+	if hint := a.hintFor(e); !strings.Contains(hint, "`wrenn pause --force ID`") {
+		t.Errorf("without a sandbox on the command line: got %q, want ID in the command", hint)
+	}
+	a.subject = "sandbox1"
+	if hint := a.hintFor(e); !strings.Contains(hint, "`wrenn pause --force sandbox1`") {
+		t.Errorf("with a sandbox on the command line: got %q, want its id in the command", hint)
 	}
 }

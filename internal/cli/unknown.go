@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// refuseUnknown makes every command that only holds others refuse what is none
-// of them. Cobra alone would print the help and succeed.
+// refuseUnknown makes every command group refuse an unknown command. Cobra alone
+// would print the help and succeed.
 func (a *App) refuseUnknown() {
 	a.root.InitDefaultCompletionCmd()
 	a.root.SetHelpCommand(helpCmd())
@@ -26,15 +26,40 @@ func refuseUnknownBelow(cmd *cobra.Command) {
 		return
 	}
 	cmd.Args = nil
+	cmd.Use = cmd.Name() + " COMMAND"
+	cmd.DisableFlagsInUseLine = true
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
 		if len(argv) == 0 {
-			return usagef(cmd, "%s needs a command: %s", cmd.Name(), subcommands(cmd))
+			return usagef(cmd, "%s needs a command: %s", cmd.CommandPath(), subcommands(cmd))
 		}
-		return usagef(cmd, "%s has no command %q: there are %s", cmd.Name(), argv[0], subcommands(cmd))
+		return unknownCommand(cmd, argv[0])
 	}
 }
 
-// subcommands lists the names of cmd's commands.
+// unknownCommand returns the usage error of a command that group does not have.
+func unknownCommand(group *cobra.Command, name string) error {
+	message := fmt.Sprintf("there is no command %q", group.CommandPath()+" "+name)
+	group.SuggestionsMinimumDistance = 1 // the default, 2, suggests every name of two letters
+	if similar := group.SuggestionsFor(name); len(similar) > 0 {
+		return usagef(group, "%s; did you mean %s?", message, strings.Join(similar, " or "))
+	}
+	if group.HasParent() {
+		return usagef(group, "%s; the commands are %s", message, subcommands(group))
+	}
+	return usagef(group, "%s; `wrenn --help` lists the commands", message)
+}
+
+// asUnknownCommand returns cobra's error about an unknown command of the root as
+// that of unknownCommand, and any other error unchanged.
+func asUnknownCommand(root *cobra.Command, err error) error {
+	var name string
+	if n, _ := fmt.Sscanf(err.Error(), "unknown command %q", &name); n == 1 {
+		return unknownCommand(root, name)
+	}
+	return err
+}
+
+// subcommands lists the names of the commands in a group.
 func subcommands(cmd *cobra.Command) string {
 	var names []string
 	for _, sub := range cmd.Commands() {
@@ -48,14 +73,16 @@ func subcommands(cmd *cobra.Command) string {
 func helpCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
-		Short: "Help about any command",
+		Short: "Show the help of a command",
+
+		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, argv []string) error {
 			of, rest, err := cmd.Root().Find(argv)
-			if err == nil && len(rest) > 0 {
-				err = fmt.Errorf("unknown command %q for %q", rest[0], of.CommandPath())
-			}
-			if err != nil {
-				return Usage(cmd, err)
+			switch {
+			case err != nil:
+				return asUnknownCommand(cmd.Root(), err)
+			case len(rest) > 0:
+				return unknownCommand(of, rest[0])
 			}
 			return of.Help()
 		},

@@ -13,9 +13,9 @@ import (
 
 // unpacking writes a stream of tar below root.
 //
-// The stream is untrusted: root keeps every write inside, whatever links there
-// are; a name that leads outside ends it; devices and links that lead outside
-// are left out and noted; files get permission bits and nothing else.
+// The stream is untrusted. root keeps every write inside, regardless of links. A
+// name that leads outside is an error. Devices and links that lead outside are left
+// out and noted. Of a file's mode only the permission bits are set.
 type unpacking struct {
 	root  *os.Root
 	note  func(format string, args ...any)
@@ -29,14 +29,14 @@ type madeDir struct {
 	mode fs.FileMode
 }
 
-// all writes the whole stream.
+// all writes the stream.
 func (u *unpacking) all(r io.Reader) error {
 	in := tar.NewReader(r)
 	for {
 		h, err := in.Next()
 		switch {
 		case errors.Is(err, io.EOF):
-			// What pads the stream is read, or its writer would fail.
+			// Read the padding at the end, or its writer would fail.
 			if _, err := io.Copy(io.Discard, r); err != nil {
 				return err
 			}
@@ -88,7 +88,7 @@ func (u *unpacking) entry(h *tar.Header, content io.Reader) error {
 	}
 }
 
-// file writes one file in place of whatever has its name.
+// file writes one file in place of any file or link with its name.
 func (u *unpacking) file(name string, mode fs.FileMode, content io.Reader) error {
 	if err := u.clear(name); err != nil {
 		return err

@@ -91,7 +91,7 @@ func (s *Service) snapshotMade(ctx context.Context, row Snapshot, view SnapshotV
 func (s *Service) GetSnapshot(ctx context.Context, id sandbox.SnapshotID) (Snapshot, error) {
 	row, err := s.store.GetSnapshot(ctx, id)
 	if err == nil && row.Kind != KindNamed {
-		err = fault.New(fault.NotFound, ReasonSnapshotNotFound, "there is no snapshot with this id")
+		err = fault.New(fault.NotFound, ReasonSnapshotNotFound, "there is no snapshot with the id %s", id)
 	}
 	if err != nil {
 		return Snapshot{}, err

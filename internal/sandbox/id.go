@@ -33,7 +33,7 @@ func NewID() ID {
 // a sandbox, so the error is of kind NotFound.
 func ParseID(s string) (ID, error) {
 	if s == "" || len(s) > maxIDLength || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
-		return "", fault.New(fault.NotFound, "sandbox_not_found", "there is no sandbox with this id")
+		return "", fault.New(fault.NotFound, "sandbox_not_found", "there is no sandbox with the id %.*q", maxIDLength+1, s)
 	}
 	return ID(s), nil
 }
@@ -59,7 +59,7 @@ func NewSnapshotID() SnapshotID { return SnapshotID(NewID()) }
 // kind NotFound, as that of ParseID.
 func ParseSnapshotID(s string) (SnapshotID, error) {
 	if _, err := ParseID(s); err != nil {
-		return "", fault.New(fault.NotFound, "snapshot_not_found", "there is no snapshot with this id")
+		return "", fault.New(fault.NotFound, "snapshot_not_found", "there is no snapshot with the id %.*q", maxIDLength+1, s)
 	}
 	return SnapshotID(s), nil
 }

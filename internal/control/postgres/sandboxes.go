@@ -72,7 +72,7 @@ func (s *Store) Get(ctx context.Context, id sandbox.ID) (control.Sandbox, error)
 func get(ctx context.Context, q *db.Queries, id sandbox.ID) (control.Sandbox, error) {
 	stored, err := q.GetSandbox(ctx, string(id))
 	if errors.Is(err, pgx.ErrNoRows) {
-		return control.Sandbox{}, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "there is no sandbox with this id")
+		return control.Sandbox{}, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "there is no sandbox with the id %s", id)
 	}
 	if err != nil {
 		return control.Sandbox{}, faultOf(err)

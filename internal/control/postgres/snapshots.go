@@ -66,7 +66,11 @@ func insertSnapshot(ctx context.Context, q *db.Queries, row control.Snapshot) (c
 
 // GetSnapshot implements control.Store.
 func (s *Store) GetSnapshot(ctx context.Context, id sandbox.SnapshotID) (control.Snapshot, error) {
-	return snapshotOr(s.q.GetSnapshot(ctx, string(id)))
+	snap, err := snapshotOr(s.q.GetSnapshot(ctx, string(id)))
+	if fault.ReasonOf(err) == control.ReasonSnapshotNotFound {
+		err = fault.New(fault.NotFound, control.ReasonSnapshotNotFound, "there is no snapshot with the id %s", id)
+	}
+	return snap, err
 }
 
 // TemplateSnapshot implements control.Store.
@@ -159,7 +163,7 @@ func (s *Store) RemoveFailedSnapshots(ctx context.Context, age time.Duration) er
 // snapshotOr is fromSnapshot for the answer of a query for one row.
 func snapshotOr(r db.Snapshot, err error) (control.Snapshot, error) {
 	if errors.Is(err, pgx.ErrNoRows) {
-		return control.Snapshot{}, fault.New(fault.NotFound, control.ReasonSnapshotNotFound, "there is no snapshot with this id")
+		return control.Snapshot{}, fault.New(fault.NotFound, control.ReasonSnapshotNotFound, "there is no such snapshot")
 	}
 	if err != nil {
 		return control.Snapshot{}, faultOf(err)

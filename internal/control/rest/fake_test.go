@@ -173,7 +173,7 @@ func (f *fakeSandboxes) findSnap(id sandbox.SnapshotID) (*control.Snapshot, erro
 			return &f.snaps[i], nil
 		}
 	}
-	return nil, fault.New(fault.NotFound, "snapshot_not_found", "there is no snapshot with this id")
+	return nil, fault.New(fault.NotFound, "snapshot_not_found", "there is no snapshot with the id %s", id)
 }
 
 func (f *fakeSandboxes) GetSnapshot(_ context.Context, id sandbox.SnapshotID) (control.Snapshot, error) {
@@ -244,7 +244,7 @@ func (f *fakeSandboxes) find(id sandbox.ID) (*control.Sandbox, error) {
 			return &f.rows[i], nil
 		}
 	}
-	return nil, fault.New(fault.NotFound, "sandbox_not_found", "there is no sandbox with this id")
+	return nil, fault.New(fault.NotFound, "sandbox_not_found", "there is no sandbox with the id %s", id)
 }
 
 func (f *fakeSandboxes) Get(_ context.Context, id sandbox.ID) (control.Sandbox, error) {
