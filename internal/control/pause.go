@@ -71,7 +71,6 @@ func (s *Service) transitAlone(ctx context.Context, id sandbox.ID, t transition)
 	defer cancel()
 	var hostID string
 	defer func() { s.operated(hostID, err) }()
-	defer s.underway.begin(id)()
 	row, err = s.store.Get(ctx, id)
 	if err != nil {
 		return Sandbox{}, err
@@ -84,6 +83,9 @@ func (s *Service) transitAlone(ctx context.Context, id sandbox.ID, t transition)
 		return Sandbox{}, err
 	}
 	hostID = row.HostID
+	// Only from here on: a caller that tries in vain again and again must not
+	// look like an operation that explains the row's state.
+	defer s.underway.begin(id)()
 	row, won, err := s.move(ctx, Move{Ref: row.Ref(), From: t.from, To: t.via})
 	if err != nil {
 		return Sandbox{}, err

@@ -102,13 +102,20 @@ const (
 )
 
 // soonOver reports whether the operation behind p's row is about to be known to
-// be over: the host still works for a server that has ended or, in a young
-// server, it may be its predecessor's.
+// be over: the host still works for a server that has ended, this server had
+// an operation on a sandbox about which row and host disagree or, in a young
+// server, the operation may be its predecessor's.
 func (s *Service) soonOver(p pair, young bool) bool {
-	if p.over {
+	switch {
+	case p.over:
 		return !p.certain()
+	case p.row == nil || !between(p.row.State) || p.row.Server == 0:
+		return false
+	case p.row.Server == s.id:
+		return decide(p.row, p.view).act != actNone
+	default:
+		return young
 	}
-	return young && p.row != nil && between(p.row.State) && p.row.Server != 0 && p.row.Server != s.id
 }
 
 // mend does what is to be done about one pair: settle a disagreement or, where

@@ -34,10 +34,16 @@ type movesStore struct {
 	gets chan sandbox.ID
 	// dead is the state to which no row can be moved.
 	dead sandbox.State
+	// onGet is called after the next row was read by its id, in the caller.
+	onGet func()
 }
 
 func (s *movesStore) Get(ctx context.Context, id sandbox.ID) (control.Sandbox, error) {
 	row, err := s.Store.Get(ctx, id)
+	if f := s.onGet; f != nil {
+		s.onGet = nil
+		f()
+	}
 	select {
 	case s.gets <- id:
 	default:

@@ -86,6 +86,18 @@ func TestOwnOperationThatIsOver(t *testing.T) {
 	}
 }
 
+// TestCallerInVainIsNoOperation: a pass that falls into a resume which finds the
+// row in the wrong state takes the host's word all the same. A client that asks
+// again and again would otherwise keep the row from being brought into agreement.
+func TestCallerInVainIsNoOperation(t *testing.T) {
+	b := setup(t, patient)
+	id := b.cut("resume", false)
+	b.store.onGet = b.reconcile
+	_, err := b.Resume(t.Context(), id)
+	wantFault(t, err, fault.WrongState, "sandbox_not_paused")
+	b.wantState(id, sandbox.Paused, control.ViewPaused)
+}
+
 // TestOperationOfAnEndedServer: another server takes over the first time it
 // looks, once the server that began the operation has ended; before, it leaves
 // the row alone.

@@ -1,0 +1,36 @@
+package control
+
+import (
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// TestSoonOver holds which pairs a pass looks at again before the interval.
+func TestSoonOver(t *testing.T) {
+	s := &Service{id: 1}
+	resuming := func(server ServerID) *Sandbox {
+		return &Sandbox{State: sandbox.Resuming, Generation: 2, Server: server}
+	}
+	paused := &View{Ref: sandbox.Ref{Generation: 1}, State: ViewPaused}
+	for _, c := range []struct {
+		name  string
+		p     pair
+		young bool
+		want  bool
+	}{
+		{"over, and the host is done", pair{row: resuming(1), view: paused, over: true}, false, false},
+		{"over, and the host is busy", pair{row: resuming(1), view: &View{State: ViewResuming, Busy: true}, over: true}, false, true},
+		{"this server has an operation, and the host disagrees", pair{row: resuming(1), view: paused}, false, true},
+		{"this server has an operation, and the host works on it", pair{row: resuming(1), view: &View{Ref: sandbox.Ref{Generation: 2}, State: ViewResuming}}, false, false},
+		{"another server, this one is old", pair{row: resuming(2), view: paused}, false, false},
+		{"another server, this one is young", pair{row: resuming(2), view: paused}, true, true},
+		{"no server is known", pair{row: resuming(0), view: paused}, true, false},
+		{"not in between", pair{row: &Sandbox{State: sandbox.Running, Server: 1}, view: paused}, true, false},
+		{"no row", pair{view: paused}, true, false},
+	} {
+		if got := s.soonOver(c.p, c.young); got != c.want {
+			t.Errorf("%s: looked at again soon is %v, want %v", c.name, got, c.want)
+		}
+	}
+}
