@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -139,11 +140,14 @@ func (s *Service) mend(ctx context.Context, host Host, p pair, v verdict) {
 func (s *Service) pairs(ctx context.Context, host Host, hostID string) ([]pair, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*s.cfg.AskTimeout)
 	defer cancel()
+	// Both before and after: an operation may begin while the rows are read, and
+	// one that ends meanwhile may have moved its row on since.
 	busy := s.underway.all()
 	rows, err := s.store.Unended(ctx, hostID)
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(busy, s.underway.all())
 	over, err := s.operationsOver(ctx, rows, busy)
 	if err != nil {
 		return nil, err

@@ -36,6 +36,16 @@ type movesStore struct {
 	dead sandbox.State
 	// onGet is called after the next row was read by its id, in the caller.
 	onGet func()
+	// onUnended is called before the rows of a host are read the next time.
+	onUnended func()
+}
+
+func (s *movesStore) Unended(ctx context.Context, hostID string) ([]control.Sandbox, error) {
+	if f := s.onUnended; f != nil {
+		s.onUnended = nil
+		f()
+	}
+	return s.Store.Unended(ctx, hostID)
 }
 
 func (s *movesStore) Get(ctx context.Context, id sandbox.ID) (control.Sandbox, error) {

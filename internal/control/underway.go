@@ -79,9 +79,9 @@ func (s *Service) move(ctx context.Context, m Move) (Sandbox, bool, error) {
 }
 
 // operationsOver returns which of the rows are in between without an operation
-// that could explain it. busy is what underway.all returned before the rows
-// were read; the host must be asked afterwards, so that its answer is younger
-// than the end of the operation.
+// that could explain it. busy is what underway.all returned before and after the
+// rows were read; the host must be asked afterwards, so that its answer is
+// younger than the end of the operation.
 func (s *Service) operationsOver(ctx context.Context, rows []Sandbox, busy map[sandbox.ID]bool) (map[sandbox.ID]bool, error) {
 	over := make(map[sandbox.ID]bool)
 	others := make(map[ServerID][]sandbox.ID)

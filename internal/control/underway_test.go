@@ -98,6 +98,24 @@ func TestCallerInVainIsNoOperation(t *testing.T) {
 	b.wantState(id, sandbox.Paused, control.ViewPaused)
 }
 
+// TestOperationThatBeginsInAPass: a create that inserts its row while a pass
+// reads the rows is under way.
+func TestOperationThatBeginsInAPass(t *testing.T) {
+	b := setup(t, patient)
+	g := newGate()
+	b.host.script(true, "create", g.wait)
+	created := make(chan error, 1)
+	b.store.onUnended = func() {
+		go func() { _, err := b.Create(t.Context(), control.NewSandbox{}); created <- err }()
+		<-g.entered
+	}
+	b.reconcile()
+	close(g.open)
+	if err := <-created; err != nil {
+		t.Errorf("the create that began in a pass failed: %v", err)
+	}
+}
+
 // TestOperationOfAnEndedServer: another server takes over the first time it
 // looks, once the server that began the operation has ended; before, it leaves
 // the row alone.
