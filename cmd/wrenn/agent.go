@@ -62,8 +62,8 @@ func (a hostAgent) run(ctx context.Context, ready func()) error {
 
 const unixScheme = "unix://"
 
-// listenForAgent listens on unix:///path or host:port. A socket there is that
-// of an agent that was killed: the living one holds the directory's lock.
+// listenForAgent listens on unix:///path or host:port. It replaces an existing socket,
+// which belongs to a killed agent: a running one holds the directory's lock.
 func listenForAgent(ctx context.Context, address string) (net.Listener, error) {
 	path, isUnix := strings.CutPrefix(address, unixScheme)
 	network := "tcp"
@@ -89,7 +89,8 @@ type agentConfig struct {
 	listen agentListen
 }
 
-// agentListen says where the agent is reached, by whom, and what it is called.
+// agentListen holds the agent's address, its name, and the authorities of its
+// clients.
 type agentListen struct {
 	token  *secretSetting
 	data   *dataSettings
@@ -101,8 +102,8 @@ type agentListen struct {
 }
 
 func (s *agentListen) flags(f flagSet) {
-	f.StringVar(&s.listen, "listen", "", "address of the RPC: unix:///path or host:port (a socket in the data directory)")
-	f.StringVar(&s.hostID, "host-id", "", "name of this host in the control plane (the machine's)")
+	f.StringVar(&s.listen, "listen", "", "address of the RPC: unix:///path or host:port (default: a socket in the data directory)")
+	f.StringVar(&s.hostID, "host-id", "", "name of this host in the control plane (default: the machine's)")
 	s.tls = certSettings{prefix: "tls", whose: "the agent"}
 	s.tls.flags(f)
 	s.clients = caSettings{flag: "tls-client-ca", what: "file with the authorities of the control planes' certificates"}

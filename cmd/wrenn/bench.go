@@ -28,7 +28,7 @@ type benchConfig struct {
 	bench benchSettings
 }
 
-// benchSettings say what is measured and where the results go.
+// benchSettings select the measurements and the files for their results.
 type benchSettings struct {
 	size                 bench.Size
 	rounds, burst, waves int
@@ -128,7 +128,7 @@ func (p program) showBench(report *bench.Report, s benchSettings) error {
 	return errors.Join(err, report.Text(p.io.Out))
 }
 
-// bareGuest finds what the server's sandboxes boot from.
+// bareGuest returns the images of the server's sandboxes.
 func bareGuest(ctx context.Context, cfg *benchConfig) (*bench.Bare, error) {
 	dir := cfg.data.layout().images()
 	if _, err := os.Stat(dir); err != nil {

@@ -53,8 +53,8 @@ func withStore(ctx context.Context, dirs layout, db databaseSettings, do func(*p
 	})
 }
 
-// refuseOtherDatabase fails where wrenn up runs without the embedded database:
-// what is written there it would never see.
+// refuseOtherDatabase fails if wrenn up runs without the embedded database, because
+// it would never see a change there.
 func refuseOtherDatabase(dirs layout) error {
 	up, err := daemon.Holder(dirs.lock())
 	if err != nil || up == nil {
@@ -62,7 +62,7 @@ func refuseOtherDatabase(dirs layout) error {
 	}
 	up.Close()
 	return fault.New(fault.WrongState, "other_database",
-		"the wrenn up that uses %s has a database of its own choice: give the same with DATABASE_URL", dirs.root)
+		"the wrenn up that uses %s has another database: set DATABASE_URL to the same", dirs.root)
 }
 
 func doWithStore(ctx context.Context, url string, log *slog.Logger, do func(*postgres.Store) error) error {

@@ -14,7 +14,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 )
 
-// What --data-fs can be.
+// The values of --data-fs.
 const (
 	dataFSAuto = "auto" // the file system that was made, or the directory as it is
 	dataFSXFS  = "xfs"  // make one
@@ -24,7 +24,7 @@ const (
 // minDataFS leaves room beside the disk reserve, in bytes.
 const minDataFS = 2 * host.DefaultDiskReserveBytes
 
-// dataFSSettings say what kind of file system holds the host agent's data.
+// dataFSSettings select the file system for the host agent's data.
 type dataFSSettings struct {
 	kind, size string
 	sizeBytes  int64 // of size; 0 is the default
@@ -32,8 +32,8 @@ type dataFSSettings struct {
 
 func (s *dataFSSettings) flags(f flagSet) {
 	f.StringVar(&s.kind, "data-fs", dataFSAuto,
-		"file system for sandboxes: xfs (made once, in a file; copies of disks take no space), none (the directory as it is) or auto (what is there)")
-	f.StringVar(&s.size, "data-fs-size", "", "how large --data-fs xfs makes it, such as 200G (80% of the free space)")
+		"file system for sandboxes: xfs (made once, in a file; copies of disks share space), none (the directory itself) or auto (xfs if it was made)")
+	f.StringVar(&s.size, "data-fs-size", "", "size of the file system of --data-fs xfs, such as 200G (default: 80% of the free space)")
 }
 
 func (s *dataFSSettings) validate() (err error) {
@@ -46,7 +46,7 @@ func (s *dataFSSettings) validate() (err error) {
 		return nil
 	}
 	if s.sizeBytes, err = parseSize(s.size); err != nil || s.sizeBytes < minDataFS {
-		return fmt.Errorf("--data-fs-size is a number with M, G or T behind it, and at least %dG, not %q", minDataFS>>30, s.size)
+		return fmt.Errorf("--data-fs-size must be a number with M, G or T after it, at least %dG, not %q", minDataFS>>30, s.size)
 	}
 	return nil
 }
@@ -65,8 +65,8 @@ func parseSize(text string) (int64, error) {
 	return n << shift, nil
 }
 
-// prepare returns with the host agent's directory made and, where that is
-// wanted or was once, its file system mounted. It stays mounted.
+// prepare makes the host agent's directory and, if --data-fs selects one or one was
+// made before, mounts its file system, which stays mounted.
 func (s *dataFSSettings) prepare(ctx context.Context, dirs layout, log *slog.Logger) error {
 	place := dirs.dataFS()
 	exists, err := place.Exists()
@@ -96,8 +96,8 @@ func (s *dataFSSettings) prepare(ctx context.Context, dirs layout, log *slog.Log
 	return nil
 }
 
-// releaseData unmounts the host's file system where it has one of its own. If
-// VMs or an agent still use it, it stays and that is said.
+// releaseData unmounts the host agent's file system if it has one of its own. If VMs
+// or an agent still use it, it stays mounted and a message says so.
 func (p program) releaseData(dirs layout) error {
 	place := dirs.dataFS()
 	err := place.Close()

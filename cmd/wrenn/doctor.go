@@ -24,15 +24,15 @@ type doctorConfig struct {
 	start    startSettings
 }
 
-// startSettings tell doctor of the start that is to come.
+// startSettings are the settings of the server whose start doctor checks.
 type startSettings struct {
 	listen       string
 	beforeImages bool
 }
 
 func (s *startSettings) flags(f flagSet) {
-	f.StringVar(&s.listen, "listen", defaultListen, "address of the REST API, to see whether it is free")
-	f.BoolVar(&s.beforeImages, "before-images", false, "leave out guest kernel and templates, which the first start prepares")
+	f.StringVar(&s.listen, "listen", defaultListen, "address of the REST API, to check whether it is free")
+	f.BoolVar(&s.beforeImages, "before-images", false, "skip guest kernel and templates, which the first start prepares")
 }
 
 func (s *startSettings) validate() error {
@@ -42,7 +42,7 @@ func (s *startSettings) validate() error {
 	return nil
 }
 
-// doctorConfig is what doctor looks at for this installation.
+// doctorConfig returns the configuration of the checks for this installation.
 func (p program) doctorConfig(cfg *doctorConfig) doctor.Config {
 	dirs := cfg.data.layout()
 	out := doctor.Config{
@@ -54,7 +54,7 @@ func (p program) doctorConfig(cfg *doctorConfig) doctor.Config {
 	agent := hostAgent{host: cfg.host, dirs: dirs, log: slog.New(slog.DiscardHandler)}.network()
 	out.Nameservers, out.Network = agent.Nameservers, agent.Prefix
 	if p.io.Program != "wrenn" && p.io.Program != "" {
-		// A fix works in any directory and with anybody's PATH.
+		// A fix must work in any directory and with any PATH.
 		if path, err := os.Executable(); err == nil {
 			out.Program = path
 		}
@@ -74,8 +74,8 @@ func (p program) addDoctor() {
 	cmd := &cobra.Command{
 		Use:         "doctor [flags]",
 		Annotations: map[string]string{printsJSON: ""},
-		Short:       "Say what this machine can do and what it lacks",
-		Long:        "Say what this machine can do as a host of sandboxes, and what is missing, with the command that mends it.\nIt ends with code 1 when sandboxes cannot run.",
+		Short:       "Check whether this machine can run sandboxes",
+		Long:        "Check whether this machine can run sandboxes, and print the command that fixes each problem. The exit code is 1\nif sandboxes cannot run.",
 	}
 	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.database, &cfg.host, &cfg.start}, func(ctx context.Context, _ []string) error {
 		checks := doctor.Run(ctx, p.doctorConfig(cfg))

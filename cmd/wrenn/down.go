@@ -21,15 +21,15 @@ type downConfig struct {
 	stop stopSettings
 }
 
-// stopSettings say how a server is stopped.
+// stopSettings are the settings for stopping a server.
 type stopSettings struct {
 	leaveRunning bool
 	timeout      time.Duration
 }
 
 func (s *stopSettings) flags(f flagSet) {
-	f.BoolVar(&s.leaveRunning, "leave-running", false, "leave sandboxes running, for the next wrenn up to take over")
-	cli.DurationVar(f.FlagSet, &s.timeout, "timeout", 2*time.Minute, "how long the server may take to end once it was asked to")
+	f.BoolVar(&s.leaveRunning, "leave-running", false, "leave sandboxes running; the next wrenn up takes them over")
+	cli.DurationVar(f.FlagSet, &s.timeout, "timeout", 2*time.Minute, "time limit for the server to stop")
 }
 
 func (s *stopSettings) validate() error {
@@ -43,10 +43,9 @@ func (p program) addDown() {
 	cfg := new(downConfig)
 	cmd := &cobra.Command{
 		Use:   "down [flags]",
-		Short: "Pause the sandboxes of wrenn up, then stop it",
-		Long: "Pause every running sandbox of the wrenn up that uses the data directory, so that it can be resumed later, then\n" +
-			"stop that wrenn up and wait until it is gone. It is no error if none runs. A file system that --data-fs made is\n" +
-			"unmounted if nothing uses it any more.",
+		Short: "Pause all sandboxes and stop wrenn up",
+		Long: "Pause every running sandbox of the wrenn up that uses the data directory, then stop that wrenn up and wait for\n" +
+			"its end. It is no error if none runs. A file system that --data-fs made is unmounted if no process uses it.",
 	}
 	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.stop}, func(ctx context.Context, _ []string) error { return p.down(ctx, cfg) })
 }
@@ -55,7 +54,7 @@ func (p program) down(ctx context.Context, cfg *downConfig) error {
 	dirs := cfg.data.layout()
 	up, err := daemon.Holder(dirs.lock())
 	if err != nil {
-		return fault.Wrap(err, fault.Internal, "not_found", "cannot tell which process uses %s", dirs.root)
+		return fault.Wrap(err, fault.Internal, "not_found", "cannot determine which process uses %s", dirs.root)
 	}
 	if up == nil {
 		p.say("no wrenn up uses %s", dirs.root)
@@ -63,14 +62,14 @@ func (p program) down(ctx context.Context, cfg *downConfig) error {
 	}
 	defer up.Close()
 	left := 0
-	if !cfg.stop.leaveRunning && p.agentIsThere(ctx, dirs, up) {
+	if !cfg.stop.leaveRunning && p.awaitAgent(ctx, dirs, up) {
 		if left, err = p.drain(ctx, dirs); err != nil {
 			return err
 		}
 	}
 	p.say("stopping wrenn up (process %d)", up.PID)
 	if err := up.Signal(syscall.SIGTERM); err != nil {
-		return fault.Wrap(err, fault.Forbidden, "cannot_stop", "process %d cannot be stopped: run this as root", up.PID)
+		return fault.Wrap(err, fault.Forbidden, "cannot_stop", "process %d cannot be stopped: run wrenn down as root", up.PID)
 	}
 	ending, cancel := context.WithTimeout(ctx, cfg.stop.timeout)
 	defer cancel()
@@ -81,7 +80,7 @@ func (p program) down(ctx context.Context, cfg *downConfig) error {
 	p.say("stopped")
 	if left > 0 {
 		return fault.New(fault.HostFailed, "not_paused",
-			"%d sandboxes could not be paused and go on running: the next wrenn up takes them over", left)
+			"%d sandboxes could not be paused and keep running: the next wrenn up takes them over", left)
 	}
 	if cfg.stop.leaveRunning {
 		return nil
@@ -89,22 +88,22 @@ func (p program) down(ctx context.Context, cfg *downConfig) error {
 	return p.releaseData(dirs)
 }
 
-// agentPatience is how long a wrenn up that has just been started may take until
-// its host agent can be asked to pause sandboxes.
-const agentPatience = 30 * time.Second
+// agentStartLimit bounds the wait for the host agent of a wrenn up that is still
+// starting.
+const agentStartLimit = 30 * time.Second
 
-// agentIsThere waits until the host agent of up accepts calls. It returns false
-// if up ends before, or takes too long, as when it prepares images: then the
-// sandboxes of an earlier wrenn up, if there are any, are left as they are.
-func (p program) agentIsThere(ctx context.Context, dirs layout, up *daemon.Process) bool {
-	for deadline, told := time.Now().Add(agentPatience), false; ; {
+// awaitAgent waits until the host agent of up accepts calls. It returns false if up
+// ends before, or takes too long because it prepares images. The sandboxes of an
+// earlier wrenn up are then left as they are.
+func (p program) awaitAgent(ctx context.Context, dirs layout, up *daemon.Process) bool {
+	for deadline, told := time.Now().Add(agentStartLimit), false; ; {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", dirs.agentSocket())
 		if err == nil {
 			_ = conn.Close()
 			return true
 		}
 		if !told {
-			p.say("waiting for the host agent, which is starting")
+			p.say("waiting for the host agent to start")
 			told = true
 		}
 		pause, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
@@ -114,14 +113,14 @@ func (p program) agentIsThere(ctx context.Context, dirs layout, up *daemon.Proce
 			return false
 		}
 		if time.Now().After(deadline) {
-			p.say("the host agent is not ready after %s: sandboxes are not paused, and those that run go on running", agentPatience)
+			p.say("the host agent is not ready after %s: no sandbox is paused, and running ones keep running", agentStartLimit)
 			return false
 		}
 	}
 }
 
-// drain pauses the running sandboxes, says what became of each, and returns how
-// many could not be paused.
+// drain pauses the running sandboxes, reports each, and returns the number that could
+// not be paused.
 func (p program) drain(ctx context.Context, dirs layout) (failed int, err error) {
 	agent, err := hostclient.New(dirs.agentAddress(), hostclient.Access{})
 	if err != nil {
@@ -132,7 +131,7 @@ func (p program) drain(ctx context.Context, dirs layout) (failed int, err error)
 	err = agent.Drain(ctx, func(id sandbox.ID, problem string) {
 		if problem != "" {
 			failed++
-			p.say("  %s goes on running: %s", id, problem)
+			p.say("  %s keeps running: %s", id, problem)
 			return
 		}
 		paused++
@@ -140,13 +139,13 @@ func (p program) drain(ctx context.Context, dirs layout) (failed int, err error)
 	})
 	if err != nil && failed == 0 {
 		return 0, fault.Wrap(err, fault.HostFailed, "not_drained",
-			"the host agent cannot pause the sandboxes: `wrenn down --leave-running` stops the server without that")
+			"the host agent cannot pause the sandboxes: `wrenn down --leave-running` stops the server without pausing")
 	}
 	switch {
 	case paused+failed == 0:
 		p.say("no sandbox was running; paused ones stay paused")
 	case paused > 0:
-		p.say("%d paused: memory, processes and disk are kept, and after the next start `wrenn resume ID` goes on with them", paused)
+		p.say("%d paused with memory, processes and disk; after the next start, resume each with `wrenn resume ID`", paused)
 	}
 	return failed, nil
 }

@@ -8,13 +8,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// flagSet declares flags that the environment can set too: a flag over its
-// variable over its default.
+// flagSet declares flags that environment variables can set too. A flag takes
+// precedence over its variable, and the variable over the default.
 type flagSet struct{ *pflag.FlagSet }
 
 const (
-	// envAnnotation holds the name of a flag's variable where that is not
-	// WRENN_ and the flag's own name.
+	// envAnnotation holds the name of a flag's variable if it is not WRENN_ and the
+	// flag's name.
 	envAnnotation = "wrenn_env"
 	// secretAnnotation marks a flag whose value is never shown.
 	secretAnnotation = "wrenn_secret"
@@ -43,8 +43,8 @@ func variableName(flag string) string {
 	return "WRENN_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// readEnvironment sets the flags that were not given and whose variable is set
-// and not empty. Flags of the root command are not its business.
+// readEnvironment sets the flags that were not given from their variables, unless
+// these are unset or empty. It ignores flags of the root command.
 func readEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 	var first error
 	flags.VisitAll(func(f *pflag.Flag) {
@@ -75,7 +75,7 @@ func isServerFlag(f *pflag.Flag) bool {
 	}
 }
 
-// logConfiguration shows what is in force, with secrets left out.
+// logConfiguration logs the value of every flag, without secrets.
 func logConfiguration(log *slog.Logger, flags *pflag.FlagSet) {
 	var attrs []any
 	flags.VisitAll(func(f *pflag.Flag) {

@@ -17,18 +17,18 @@ type imageConfig struct {
 	build buildSettings
 }
 
-// buildSettings say what is built.
+// buildSettings are the settings of image build.
 type buildSettings struct {
 	template string
 	refresh  bool
 	archive  archiveSettings
 }
 
-// archiveSettings say where Debian's packages come from.
+// archiveSettings name the source of Debian's packages.
 type archiveSettings struct{ mirror string }
 
 func (s *archiveSettings) flags(f flagSet) {
-	f.StringVar(&s.mirror, "debian-mirror", "", "URL of the Debian archive that guest kernels and templates come from (the one this machine uses)")
+	f.StringVar(&s.mirror, "debian-mirror", "", "URL of the Debian archive for guest kernels and templates (default: the one this machine uses)")
 }
 
 // open opens the image store, to be filled from that archive.
@@ -39,7 +39,7 @@ func (s archiveSettings) open(dirs layout, log *slog.Logger) (*image.Store, erro
 func (s *buildSettings) flags(f flagSet) {
 	f.StringVar(&s.template, "template", image.Minimal().Name, "template to build")
 	s.archive.flags(f)
-	f.BoolVar(&s.refresh, "refresh", false, "build anew from what Debian has now, although there is one")
+	f.BoolVar(&s.refresh, "refresh", false, "build again from Debian's current packages")
 }
 
 func (s *buildSettings) validate() error {
@@ -50,19 +50,19 @@ func (s *buildSettings) validate() error {
 }
 
 func (p program) addImage() {
-	parent := &cobra.Command{Use: "image", Short: "Prepare what sandboxes boot from"}
+	parent := &cobra.Command{Use: "image", Short: "Build guest kernels and templates"}
 	p.addParent(parent)
 	cfg := new(imageConfig)
 	cmd := &cobra.Command{
 		Use:   "build [flags]",
-		Short: "Prepare the guest kernel and a template",
-		Long: "Prepare the guest kernel and a template from Debian's signed archive, in the data directory. What is there and\n" +
-			"whole is kept.",
+		Short: "Build the guest kernel and a template",
+		Long: "Build the guest kernel and a template from Debian's signed archive, in the data directory. Complete images are\n" +
+			"kept unless --refresh is given.",
 	}
 	p.add(parent, cmd, config{&cfg.data, &cfg.build}, func(ctx context.Context, _ []string) error { return p.buildImages(ctx, cfg) })
 }
 
-// addParent adds a command that only holds others.
+// addParent adds a group of commands.
 func (p program) addParent(cmd *cobra.Command) {
 	cmd.Args = noArgs
 	hideForeignFlags(cmd)
@@ -107,18 +107,17 @@ func (p program) buildImages(ctx context.Context, cfg *imageConfig) error {
 	return nil
 }
 
-// progressEvery is how often a stage that lasts is told again.
+// progressEvery is the interval at which a long stage is reported again.
 const progressEvery = 5 * time.Second
 
-// progress tells each stage of a build as it begins, and what a stage is at
-// whenever it has been silent for a while.
-func (p program) progress(what string) image.Progress {
+// progress reports each stage of a build when it begins and then at intervals.
+func (p program) progress(name string) image.Progress {
 	last, told := "", time.Time{}
 	return func(e image.Event) {
 		if e.Stage == last && time.Since(told) < progressEvery {
 			return
 		}
 		last, told = e.Stage, time.Now()
-		p.say("%s: %s %s", what, e.Stage, e.Detail)
+		p.say("%s: %s %s", name, e.Stage, e.Detail)
 	}
 }

@@ -21,24 +21,24 @@ type keyConfig struct {
 func (p program) addKey() {
 	parent := &cobra.Command{
 		Use:   "key",
-		Short: "Make, list and revoke API keys",
-		Long: "Make, list and revoke API keys, directly in the database: that of DATABASE_URL, or the embedded one of the data\n" +
-			"directory, whether or not wrenn up runs. What they do counts with the next request to a running server.",
+		Short: "Create, list and revoke API keys",
+		Long: "Create, list and revoke API keys directly in the database: the one of DATABASE_URL, or the embedded one of the\n" +
+			"data directory, whether or not wrenn up runs. A running server applies the change with its next request.",
 	}
 	p.addParent(parent)
 	p.addKeyCommand(parent, &cobra.Command{
-		Use:   "create NAME",
-		Short: "Make a key and print it, this once",
+		Use:   "create [flags] NAME",
+		Short: "Create an API key and print it, only this once",
 		Args:  oneArg("a NAME for the key"),
 	}, p.createKey)
 	p.addKeyCommand(parent, &cobra.Command{
-		Use:   "ls",
-		Short: "List the keys",
+		Use:   "ls [flags]",
+		Short: "List the API keys",
 		Args:  noArgs,
 	}, p.listKeys)
 	p.addKeyCommand(parent, &cobra.Command{
-		Use:   "revoke ID",
-		Short: "Revoke a key permanently",
+		Use:   "revoke [flags] ID",
+		Short: "Revoke an API key permanently",
 		Args:  oneArg("the ID of a key"),
 	}, p.revokeKey)
 }
@@ -57,16 +57,16 @@ func (p program) addKeyCommand(parent, cmd *cobra.Command, do func(context.Conte
 	})
 }
 
-func oneArg(what string) cobra.PositionalArgs {
+func oneArg(name string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return fmt.Errorf("%s needs %s", cmd.Name(), what)
+			return fmt.Errorf("%s needs %s", cmd.Name(), name)
 		}
 		return nil
 	}
 }
 
-// keyOutput is a key for --json. Key is there only when it was just made.
+// keyOutput is a key for --json. Key is set only when it has just been created.
 type keyOutput struct {
 	ID         string     `json:"id"`
 	Name       string     `json:"name"`
@@ -125,7 +125,7 @@ func (p program) revokeKey(ctx context.Context, keys *auth.Service, args []strin
 	return nil
 }
 
-// showAgo shows how long ago something was; "-" for never.
+// showAgo shows the age of a time; "-" for nil.
 func showAgo(at *time.Time, now time.Time) string {
 	if at == nil {
 		return "-"

@@ -23,7 +23,7 @@ import (
 //	<data>/up.lock         held while wrenn up runs, with its process id
 //	<data>/api-key         a key of the API for this machine's root and CLI
 //	<data>/run/agent.sock  the host agent's RPC
-//	<data>/host/           the host agent's own
+//	<data>/host/           the host agent's data
 //	<data>/host.xfs        the file system mounted there, if it has its own
 //	<data>/images/         kernels and templates
 //	<data>/ballast         space for a database on a full disk, see disk.Ballast
@@ -41,7 +41,7 @@ func (l layout) probe() string       { return filepath.Join(l.root, "host", "pro
 func (l layout) images() string      { return filepath.Join(l.root, "images") }
 func (l layout) agentSocket() string { return filepath.Join(l.root, "run", "agent.sock") }
 
-// parts lists what the data directory can consist of.
+// parts lists the possible entries of the data directory.
 func (l layout) parts() []string {
 	names := []string{"up.lock", "run", "host", "host.xfs", "images", "ballast", "postgres", "api-key", "wrenn.log"}
 	for i, name := range names {
@@ -50,9 +50,9 @@ func (l layout) parts() []string {
 	return names
 }
 
-// name begins the names of everything on the machine that belongs to the data
-// directory: namespaces, devices, control groups. Each directory has its own,
-// so that two installations on a machine never take each other's for leftovers.
+// name returns the prefix of the names of namespaces, devices and control groups that
+// belong to the data directory. Each directory has its own, so that an installation
+// never takes the resources of another for its leftovers.
 func (l layout) name() string {
 	if l.root == defaultDataDir {
 		return network.DefaultName
@@ -66,23 +66,23 @@ func (l layout) ballast() disk.Ballast {
 	return disk.Ballast{Path: filepath.Join(l.root, "ballast"), Size: disk.DefaultBallast}
 }
 
-// agentAddress is the agent's socket as clients of it write that.
+// agentAddress returns the URL of the agent's socket.
 func (l layout) agentAddress() string { return "unix://" + l.agentSocket() }
 
 func (l layout) postgres(s databaseSettings) pgserver.Config {
 	return pgserver.Config{Dir: filepath.Join(l.root, "postgres"), BinDir: s.postgresBin}
 }
 
-// make makes what is missing of the directory, but for the host agent's part.
-// Others must be able to pass through it, whatever the umask and the mode it
-// had, because the database runs as a user of its own; what is in it is closed
-// to them.
+// make makes the missing directories, except those of the host agent. Other users
+// must be able to pass through the data directory, regardless of the umask and its
+// mode, because the database runs as a user of its own. Its entries are closed to
+// them.
 func (l layout) make() error {
 	return l.makeDirs(dirMode{l.root, 0o711}, dirMode{filepath.Dir(l.agentSocket()), 0o700})
 }
 
-// makeHost makes what is missing of the host agent's part. A file system of
-// its own must be mounted there before.
+// makeHost makes the missing directories of the host agent. A file system of its own
+// must have been mounted.
 func (l layout) makeHost() error {
 	return l.makeDirs(dirMode{l.host(), 0o700}, dirMode{l.probe(), 0o700})
 }

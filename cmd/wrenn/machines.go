@@ -19,20 +19,21 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/undo"
 )
 
-// machines is an open host manager with what it stands on.
+// machines is an open host manager with the resources that it uses.
 type machines struct {
 	manager *host.Manager
 	opened  undo.Stack
 }
 
-// close leaves VMs and their networks as they are.
+// close releases the resources and leaves VMs and their networks running.
 func (m *machines) close(log *slog.Logger) {
 	if err := m.opened.Run(context.Background()); err != nil {
 		log.Error("the host agent did not close cleanly", "error", err)
 	}
 }
 
-// open takes over what an earlier agent left and returns when that is done.
+// open opens the host manager and returns once it has taken over the sandboxes of an
+// earlier agent.
 func (a hostAgent) open(ctx context.Context) (*machines, error) {
 	m := new(machines)
 	if err := a.openInto(ctx, m); err != nil {
@@ -78,19 +79,18 @@ func (a hostAgent) openInto(ctx context.Context, m *machines) error {
 }
 
 func (a hostAgent) network() network.Config {
-	// It is valid; empty is the zero prefix, which has one chosen.
+	// It is valid; empty is the zero prefix, for which the pool chooses one.
 	prefix, _ := netip.ParsePrefix(a.host.network)
 	return network.Config{
 		Name: a.dirs.name(), Prefix: prefix, Nameservers: nameservers(a.host.nameservers, a.log), Limits: a.host.limits.config(),
 	}
 }
 
-// driver returns the QEMU driver with the acceleration that is wanted and
-// works.
+// driver returns the QEMU driver with the acceleration that --accel selects.
 func (a hostAgent) driver(ctx context.Context) (vmm.Driver, error) {
 	report, err := kvmprobe.Cached(ctx, a.dirs.probe())
 	if err != nil {
-		a.log.Warn("the verdict on KVM cannot be kept", "error", err)
+		a.log.Warn("cannot store the result of the KVM probe", "error", err)
 	}
 	acceleration, reason, err := kvmprobe.Choose(kvmprobe.Policy(a.host.acceleration), report)
 	if err != nil {
@@ -111,8 +111,8 @@ func (a hostAgent) driver(ctx context.Context) (vmm.Driver, error) {
 	})
 }
 
-// prepareImages returns what guests boot from, and makes what is missing of it
-// and of the default template.
+// prepareImages returns the guest kernel and initramfs. It builds them and the default
+// template if they are missing.
 func prepareImages(ctx context.Context, store *image.Store, progress image.Progress) (image.Kernel, image.Initramfs, error) {
 	guest, err := guestBinary()
 	if err != nil {
@@ -135,7 +135,7 @@ func prepareImages(ctx context.Context, store *image.Store, progress image.Progr
 	return kernel, initramfs, err
 }
 
-// logProgress tells the stages of a build in the log.
+// logProgress logs the stages of a build.
 func logProgress(log *slog.Logger) image.Progress {
 	last := ""
 	return func(e image.Event) {

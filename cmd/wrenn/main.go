@@ -1,9 +1,9 @@
-// Command wrenn is everything that an operator or a user types: the servers
-// (up, server, agent), what looks after them (down, uninstall, doctor, image, key), and
-// the commands that use sandboxes through the REST API.
+// Command wrenn holds the commands of operators and users: the servers (up, server,
+// agent), the commands that maintain them (down, uninstall, doctor, image, key), and
+// the commands that use sandboxes through the REST API (package cli).
 //
-// This package reads flags and environment and puts the parts together; what
-// the parts do is theirs.
+// This package parses flags and environment variables and wires the other packages.
+// It contains no logic of theirs.
 package main
 
 import (
@@ -32,8 +32,8 @@ func main() {
 	os.Exit(code)
 }
 
-// programName returns how a person starts this program again, given how it was
-// started: "wrenn" only where PATH has this very file.
+// programName returns the command that starts this program again: "wrenn" if PATH
+// finds this very file, else the name that it was started with.
 func programName(started string) string {
 	self, err := os.Stat("/proc/self/exe")
 	if err != nil {
@@ -47,7 +47,7 @@ func programName(started string) string {
 	return started
 }
 
-// newProgram returns the whole tree of commands.
+// newProgram returns the tree of all commands.
 func newProgram(io cli.IO) *cli.App {
 	p := program{app: cli.New(io), io: io}
 	p.addUp()

@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// resolvConfs is where a machine's nameservers stand. The second is that of
-// systemd-resolved, which puts only itself, on loopback, into the first.
+// resolvConfs are the files with the machine's nameservers. The second is that of
+// systemd-resolved, which lists only itself, on loopback, in the first.
 var resolvConfs = []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"}
 
-// publicNameservers serve where the machine has none that a sandbox can reach:
-// Quad9 and Cloudflare.
+// publicNameservers, Quad9 and Cloudflare, are used if the machine has none that a
+// sandbox can reach.
 var publicNameservers = []netip.Addr{netip.AddrFrom4([4]byte{9, 9, 9, 9}), netip.AddrFrom4([4]byte{1, 1, 1, 1})}
 
 // nameservers returns those for sandboxes: the chosen ones, which are valid,

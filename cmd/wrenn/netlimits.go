@@ -6,7 +6,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 )
 
-// networkLimits are what one sandbox may take of the host's network. 0 sets no
+// networkLimits limit the use of the host's network by one sandbox. 0 means no
 // limit.
 type networkLimits struct {
 	connections int

@@ -9,7 +9,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// poolSettings say how many warm clones are kept, and of which kinds.
+// poolSettings are the kinds and numbers of warm clones.
 type poolSettings struct {
 	values []string
 	kinds  []host.PoolKind
@@ -19,7 +19,7 @@ type poolSettings struct {
 const maxPool = 1000
 
 func (s *poolSettings) flags(f flagSet) {
-	f.StringArrayVar(&s.values, "pool", []string{"2"}, "warm clones kept: a number of the default size, or a kind such as\n"+
+	f.StringArrayVar(&s.values, "pool", []string{"2"}, "warm clones to keep: a number of the default size, or a kind such as\n"+
 		"template=minimal,vcpus=2,memory_mb=1024,disk_mb=4096,size=3; may be repeated")
 }
 

@@ -17,19 +17,20 @@ type program struct {
 	io  cli.IO
 }
 
-// config is what one command is told: groups of settings, each with its flags.
+// config is the configuration of one command: groups of settings, each with its
+// flags.
 type config []settings
 
-// settings is a group of settings that belong together.
+// settings is a group of related settings.
 type settings interface {
 	// flags declares the group's flags.
 	flags(f flagSet)
-	// validate returns what is wrong, for a person.
+	// validate returns an error for the user if a setting is wrong.
 	validate() error
 }
 
-// add puts cmd below parent, with the flags of cfg. run begins when they are
-// read and valid.
+// add adds cmd to parent, with the flags of cfg. run is called after they have been
+// parsed and validated.
 func (p program) add(parent, cmd *cobra.Command, cfg config, run func(ctx context.Context, args []string) error) {
 	if cmd.Args == nil {
 		cmd.Args = noArgs
@@ -55,18 +56,18 @@ func (p program) add(parent, cmd *cobra.Command, cfg config, run func(ctx contex
 	parent.AddCommand(cmd)
 }
 
-// printsJSON marks commands that look at --json.
+// printsJSON marks commands that support --json.
 const printsJSON = "wrenn_json"
 
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return fmt.Errorf("%s does not take %q", cmd.Name(), args[0])
+		return fmt.Errorf("%s takes no argument %q", cmd.Name(), args[0])
 	}
 	return nil
 }
 
-// hideForeignFlags leaves out of cmd's help the flags of the root command that
-// it does not look at.
+// hideForeignFlags hides in cmd's help the flags of the root command that cmd
+// ignores.
 func hideForeignFlags(cmd *cobra.Command) {
 	foreign := []string{"url", "api-key-file", "ca-file"}
 	if _, ok := cmd.Annotations[printsJSON]; !ok {
@@ -83,8 +84,8 @@ func hideForeignFlags(cmd *cobra.Command) {
 	})
 }
 
-// asFailure shows an operator the cause of a fault, which a user of the API
-// never sees.
+// asFailure returns a fault with its cause as the hint. Operators see the cause;
+// users of the API do not.
 func asFailure(err error) error {
 	var f *fault.Error
 	if !errors.As(err, &f) {
@@ -92,15 +93,15 @@ func asFailure(err error) error {
 	}
 	failure := &cli.Failure{Message: f.Public, Code: f.Reason}
 	if cause := f.Unwrap(); cause != nil {
-		failure.Hint = "because of: " + cause.Error()
+		failure.Hint = "cause: " + cause.Error()
 	}
 	return failure
 }
 
-// needRoot is the fault for what only root can do.
-func needRoot(uid int, what string) error {
+// needRoot returns a fault if uid may not run command.
+func needRoot(uid int, command string) error {
 	if uid == 0 {
 		return nil
 	}
-	return fault.New(fault.Forbidden, "not_root", "%s needs root: run it with sudo", what)
+	return fault.New(fault.Forbidden, "not_root", "%s needs root: run it with sudo", command)
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// resolveTimeout bounds looking up a name that is to be listened on.
+// resolveTimeout bounds the lookup of a host name in --listen.
 const resolveTimeout = 5 * time.Second
 
 // onlyLoopback reports whether host:port can be reached from this machine

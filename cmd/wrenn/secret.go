@@ -6,15 +6,15 @@ import (
 	"os"
 )
 
-// secretSetting is a secret that a file or the environment gives. A value on
-// the command line would stand in the process list, where everybody on the
-// machine can read it, and is refused with that reason.
+// secretSetting is a secret from a file or an environment variable. A value on the
+// command line is refused, because every user of the machine can read it in the
+// process list.
 type secretSetting struct {
 	// name is the flag's, such as "token"; the file's is name + "-file".
 	name string
 	// variable holds the secret itself; empty is the usual name for the flag.
 	variable string
-	// what the secret is, for the help.
+	// what describes the secret in the help.
 	what string
 
 	// value is the secret, once validate has returned nil; empty if none was
@@ -49,7 +49,7 @@ func (s *secretSetting) validate() error {
 		return nil
 	}
 	if s.value != "" {
-		return fmt.Errorf("--%s-file and %s exclude each other", s.name, s.environment())
+		return fmt.Errorf("use --%s-file or %s, not both", s.name, s.environment())
 	}
 	value, err := readSecret(s.file)
 	if err != nil {
@@ -88,7 +88,7 @@ func (*refusedSecret) Type() string { return "secret" }
 
 // Set refuses a value from the command line.
 func (s *refusedSecret) Set(string) error {
-	return fmt.Errorf("a secret on the command line stands in the process list for everybody to read: use --%s-file, or set %s",
+	return fmt.Errorf("every user of this machine can read a secret on the command line: use --%s-file, or set %s",
 		s.name, (*secretSetting)(s).environment())
 }
 

@@ -24,12 +24,12 @@ type serverConfig struct {
 	database requiredDatabase
 }
 
-// hostsSettings name the host agents and say how they are spoken to.
+// hostsSettings name the host agents and the credentials for them.
 type hostsSettings struct {
 	token *secretSetting
 	list  []string
-	// authorities are those of the agents' certificates, identity is what the
-	// control plane shows the agents.
+	// authorities verify the agents' certificates; identity is the certificate of
+	// the control plane.
 	authorities caSettings
 	identity    certSettings
 }
@@ -44,7 +44,7 @@ func (s *hostsSettings) flags(f flagSet) {
 
 func (s *hostsSettings) validate() error {
 	if len(s.list) == 0 {
-		return errors.New("at least one --host NAME=ADDRESS is needed")
+		return errors.New("give at least one --host NAME=ADDRESS")
 	}
 	if err := errors.Join(s.authorities.validate(), s.identity.validate()); err != nil {
 		return err
@@ -72,7 +72,7 @@ func (s *hostsSettings) members() []hostclient.Member {
 	return out
 }
 
-// access returns how agents are told who asks.
+// access returns the credentials for the agents.
 func (s *hostsSettings) access() hostclient.Access {
 	return hostclient.Access{
 		Token: s.token.value, Certificate: s.identity.given(),
@@ -80,7 +80,7 @@ func (s *hostsSettings) access() hostclient.Access {
 	}
 }
 
-// requiredDatabase is the URL of a server that somebody else runs.
+// requiredDatabase is the URL of an external PostgreSQL server.
 type requiredDatabase struct{ url secretSetting }
 
 func (s *requiredDatabase) flags(f flagSet) {
@@ -93,7 +93,7 @@ func (s *requiredDatabase) validate() error {
 		return err
 	}
 	if s.url.value == "" {
-		return errors.New("DATABASE_URL or --database-url-file is needed (`wrenn up` brings a database of its own)")
+		return errors.New("give DATABASE_URL or --database-url-file (only `wrenn up` has an embedded database)")
 	}
 	return nil
 }
@@ -104,9 +104,9 @@ func (p program) addServer() {
 	cmd := &cobra.Command{
 		Use:   "server [flags]",
 		Short: "Run the control plane alone, for host agents elsewhere",
-		Long: "Run the control plane with its REST API alone. It keeps the truth in the PostgreSQL of DATABASE_URL and uses\n" +
-			"the host agents named with --host, each by the name that the agent has from its --host-id.\n\n" +
-			"Each flag can be given as an environment variable: --host-ca as WRENN_HOST_CA.",
+		Long: "Run only the control plane with its REST API. It stores its state in the PostgreSQL of DATABASE_URL and uses the\n" +
+			"host agents of --host, whose NAME is the --host-id of the agent.\n\n" +
+			"Every flag can be set by an environment variable, such as --host-ca by WRENN_HOST_CA.",
 		Example: "  DATABASE_URL=postgres://wrenn@db/wrenn wrenn server --listen 10.0.0.1:8080 \\\n" +
 			"    --tls-cert api.pem --tls-key api.key --host one=https://10.0.0.2:7070 --host two=https://10.0.0.3:7070 \\\n" +
 			"    --host-ca ca.pem --host-cert plane.pem --host-key plane.key",

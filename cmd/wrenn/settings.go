@@ -18,7 +18,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// dataSettings say where data is kept.
+// dataSettings name the data directory.
 type dataSettings struct {
 	dataDir string
 }
@@ -41,22 +41,22 @@ func (s *dataSettings) validate() error {
 // layout names the parts of the data directory.
 func (s *dataSettings) layout() layout { return layout{s.dataDir} }
 
-// logSettings say how the log is written.
+// logSettings are the form and level of the log.
 type logSettings struct {
 	format, level string
 }
 
 func (s *logSettings) flags(f flagSet) {
-	f.StringVar(&s.format, "log-format", "text", "form of the log: text or json")
-	f.StringVar(&s.level, "log-level", "info", "least level shown: debug, info, warn or error")
+	f.StringVar(&s.format, "log-format", "text", "format of the log: text or json")
+	f.StringVar(&s.level, "log-level", "info", "lowest level to log: debug, info, warn or error")
 }
 
 func (s *logSettings) validate() error {
 	if s.format != "text" && s.format != "json" {
-		return fmt.Errorf("--log-format is text or json, not %q", s.format)
+		return fmt.Errorf("--log-format must be text or json, not %q", s.format)
 	}
 	if err := new(slog.Level).UnmarshalText([]byte(s.level)); err != nil {
-		return fmt.Errorf("--log-level is debug, info, warn or error, not %q", s.level)
+		return fmt.Errorf("--log-level must be debug, info, warn or error, not %q", s.level)
 	}
 	return nil
 }
@@ -72,52 +72,52 @@ func (s *logSettings) logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// databaseSettings say which PostgreSQL is used.
+// databaseSettings select the PostgreSQL server.
 type databaseSettings struct {
-	// url is empty where the embedded server is to be used.
+	// url is empty for the embedded server.
 	url         secretSetting
 	postgresBin string
 }
 
 func (s *databaseSettings) flags(f flagSet) {
-	s.url = databaseURL("PostgreSQL server to use instead of an own one")
+	s.url = databaseURL("PostgreSQL server to use instead of the embedded one")
 	s.url.flags(f)
-	f.StringVar(&s.postgresBin, "postgres-bin", "", "directory of the PostgreSQL server's programs (the newest installed)")
+	f.StringVar(&s.postgresBin, "postgres-bin", "", "directory of the PostgreSQL server's programs (default: the newest installed)")
 }
 
 func (s *databaseSettings) validate() error { return s.url.validate() }
 
-// apiSettings are those of the REST API and of the control plane behind it.
+// apiSettings are the settings of the REST API and the control plane.
 type apiSettings struct {
 	listen string
-	// noAuth serves everybody on this machine without an API key.
+	// noAuth serves every user of this machine without an API key.
 	noAuth       bool
 	tls          certSettings
 	maxUploadMB  int64
 	retention    time.Duration
 	minIsolation string
 	multiTenant  bool
-	// cpuOvercommit is how many virtual CPUs are given out for each real one.
+	// cpuOvercommit is the number of virtual CPUs allowed for each CPU of a host.
 	cpuOvercommit float64
 }
 
 const defaultListen = "127.0.0.1:8080"
 
 func (s *apiSettings) flags(f flagSet) {
-	f.StringVar(&s.listen, "listen", defaultListen, "address of the REST API; other than loopback needs --tls-cert and --tls-key")
-	f.BoolVar(&s.noAuth, "no-auth", false, "ask for no API key: everyone on this machine may use the API (loopback only)")
+	f.StringVar(&s.listen, "listen", defaultListen, "address of the REST API; addresses other than loopback need --tls-cert and --tls-key")
+	f.BoolVar(&s.noAuth, "no-auth", false, "require no API key: every user of this machine may use the API (loopback only)")
 	s.tls = certSettings{prefix: "tls", whose: "the REST API"}
 	s.tls.flags(f)
 	f.Int64Var(&s.maxUploadMB, "max-upload-mb", rest.DefaultMaxUploadBytes>>20, "largest upload, in MiB")
-	cli.DurationVar(f.FlagSet, &s.retention, "retention", control.DefaultConfig().Retention, "how long ended sandboxes stay readable")
-	f.StringVar(&s.minIsolation, "min-isolation", "", "refuse sandboxes that are isolated less: process or hardware")
-	f.Float64Var(&s.cpuOvercommit, "cpu-overcommit", control.DefaultConfig().VCPUsPerCPU, "virtual CPUs given out for each CPU of a host")
-	f.BoolVar(&s.multiTenant, "multi-tenant", false, "use only hosts that are fit for several tenants")
+	cli.DurationVar(f.FlagSet, &s.retention, "retention", control.DefaultConfig().Retention, "time for which ended sandboxes stay readable")
+	f.StringVar(&s.minIsolation, "min-isolation", "", "weakest isolation for every sandbox: process or hardware")
+	f.Float64Var(&s.cpuOvercommit, "cpu-overcommit", control.DefaultConfig().VCPUsPerCPU, "virtual CPUs allowed for each CPU of a host")
+	f.BoolVar(&s.multiTenant, "multi-tenant", false, "use only hosts that can isolate several tenants")
 }
 
 func (s *apiSettings) validate() error {
 	if _, _, err := net.SplitHostPort(s.listen); err != nil {
-		return fmt.Errorf("--listen is host:port, not %q", s.listen)
+		return fmt.Errorf("--listen must be host:port, not %q", s.listen)
 	}
 	if err := s.tls.validate(); err != nil {
 		return err
@@ -126,7 +126,7 @@ func (s *apiSettings) validate() error {
 		return err
 	}
 	if s.maxUploadMB < 1 || s.maxUploadMB > 1<<40>>20 {
-		return fmt.Errorf("--max-upload-mb is from 1 to %d", 1<<40>>20)
+		return fmt.Errorf("--max-upload-mb must be from 1 to %d", 1<<40>>20)
 	}
 	if err := s.control().Validate(); err != nil {
 		return fmt.Errorf("--retention, --min-isolation or --cpu-overcommit: %w", err)
@@ -143,9 +143,9 @@ func (s *apiSettings) validateReach() error {
 	case local:
 		return nil
 	case s.noAuth:
-		return fmt.Errorf("--no-auth serves this machine alone, and %s is reached from others: listen on 127.0.0.1, or leave --no-auth out", s.listen)
+		return fmt.Errorf("--no-auth allows only this machine, but %s is reachable from others: listen on 127.0.0.1, or leave --no-auth out", s.listen)
 	case !s.tls.given():
-		return fmt.Errorf("%s is reached from other machines, where API keys must not travel in clear text: give --tls-cert and --tls-key, "+
+		return fmt.Errorf("%s is reachable from other machines, to which API keys must not be sent in clear text: give --tls-cert and --tls-key, "+
 			"or listen on 127.0.0.1 behind a proxy that speaks TLS", s.listen)
 	}
 	return nil
@@ -160,7 +160,7 @@ func (s *apiSettings) control() control.Config {
 	return cfg
 }
 
-// hostSettings are those of the host agent.
+// hostSettings are the settings of the host agent.
 type hostSettings struct {
 	acceleration    string
 	qemu            string
@@ -169,25 +169,25 @@ type hostSettings struct {
 	limits          networkLimits
 	archive         archiveSettings
 	memoryReserveMB int
-	// memoryOvercommit is how much memory may be promised, as a multiple of
-	// what there is.
+	// memoryOvercommit is the memory promised to sandboxes, as a multiple of the
+	// host's memory.
 	memoryOvercommit float64
-	// diskOvercommit is how much disk may be promised, as a multiple of what is
-	// free.
+	// diskOvercommit is the disk space promised to sandboxes, as a multiple of the
+	// free space.
 	diskOvercommit float64
 	pools          poolSettings
 }
 
 func (s *hostSettings) flags(f flagSet) {
-	f.StringVar(&s.acceleration, "accel", string(kvmprobe.Auto), "what runs guest code: kvm, tcg (software), or auto")
-	f.StringVar(&s.qemu, "qemu", "", "QEMU to use (qemu-system-x86_64 in PATH)")
+	f.StringVar(&s.acceleration, "accel", string(kvmprobe.Auto), "acceleration of guests: kvm, tcg (software emulation) or auto")
+	f.StringVar(&s.qemu, "qemu", "", "QEMU to use (default: qemu-system-x86_64 in PATH)")
 	s.archive.flags(f)
-	f.StringSliceVar(&s.nameservers, "nameserver", nil, "nameserver for sandboxes, may be repeated (those of this machine)")
-	f.StringVar(&s.network, "network", "", "IPv4 range of the sandboxes' addresses, such as 10.201.0.0/16 (a free one)")
+	f.StringSliceVar(&s.nameservers, "nameserver", nil, "nameserver for sandboxes, may be repeated (default: those of this machine)")
+	f.StringVar(&s.network, "network", "", "IPv4 range of the sandboxes' addresses, such as 10.201.0.0/16 (default: a free one)")
 	s.limits.flags(f)
-	f.IntVar(&s.memoryReserveMB, "memory-reserve-mb", 0, "memory kept from sandboxes, in MiB (1024)")
-	f.Float64Var(&s.memoryOvercommit, "memory-overcommit", 1, "memory promised to sandboxes, as a multiple of what there is; they share what they do not write")
-	f.Float64Var(&s.diskOvercommit, "disk-overcommit", host.DefaultDiskOvercommit, "disk space promised to sandboxes, as a multiple of what is free; their disks take space as they are written")
+	f.IntVar(&s.memoryReserveMB, "memory-reserve-mb", 0, "memory that sandboxes may not use, in MiB (default 1024)")
+	f.Float64Var(&s.memoryOvercommit, "memory-overcommit", 1, "memory promised to sandboxes, as a multiple of the host's; they share unwritten memory")
+	f.Float64Var(&s.diskOvercommit, "disk-overcommit", host.DefaultDiskOvercommit, "disk space promised to sandboxes, as a multiple of the free space; disks take space when they are written")
 	s.pools.flags(f)
 }
 
@@ -195,15 +195,15 @@ func (s *hostSettings) validate() error {
 	switch kvmprobe.Policy(s.acceleration) {
 	case kvmprobe.Auto, kvmprobe.KVM, kvmprobe.TCG:
 	default:
-		return fmt.Errorf("--accel is auto, kvm or tcg, not %q", s.acceleration)
+		return fmt.Errorf("--accel must be auto, kvm or tcg, not %q", s.acceleration)
 	}
 	for _, n := range s.nameservers {
 		if _, err := netip.ParseAddr(n); err != nil {
-			return fmt.Errorf("--nameserver is an IP address, not %q", n)
+			return fmt.Errorf("--nameserver must be an IP address, not %q", n)
 		}
 	}
 	if _, err := netip.ParsePrefix(s.network); s.network != "" && err != nil {
-		return fmt.Errorf("--network is an address range such as 10.201.0.0/16, not %q", s.network)
+		return fmt.Errorf("--network must be an address range such as 10.201.0.0/16, not %q", s.network)
 	}
 	if err := s.limits.validate(); err != nil {
 		return err
@@ -212,10 +212,10 @@ func (s *hostSettings) validate() error {
 		return fmt.Errorf("--memory-reserve-mb must not be negative")
 	}
 	if s.diskOvercommit < 1 || s.diskOvercommit > 1000 {
-		return fmt.Errorf("--disk-overcommit is from 1 to 1000")
+		return fmt.Errorf("--disk-overcommit must be from 1 to 1000")
 	}
 	if s.memoryOvercommit < 1 || s.memoryOvercommit > 64 {
-		return fmt.Errorf("--memory-overcommit is from 1 to 64")
+		return fmt.Errorf("--memory-overcommit must be from 1 to 64")
 	}
 	return s.pools.validate()
 }

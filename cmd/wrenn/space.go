@@ -7,10 +7,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/daemon"
 )
 
-// spaceKeepers are the components that make a full disk bearable: one keeps a
-// ballast for the database and the journals, the other keeps the file system of
-// the data, where it is one in a file, from promising what the disk below it
-// does not have.
+// spaceKeepers returns the components that keep space on a full disk. One reserves a
+// ballast for the database and the journals. The other guards a data file system that
+// is in a file against promising more space than the disk below it has.
 func spaceKeepers(dirs layout, log *slog.Logger) ([]daemon.Component, error) {
 	parts := []daemon.Component{keeper("ballast", func(ctx context.Context) error { return dirs.ballast().Keep(ctx, log) })}
 	place := dirs.dataFS()

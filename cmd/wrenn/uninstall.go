@@ -24,7 +24,7 @@ type uninstallConfig struct {
 	sure consent
 }
 
-// consent is asked for before something is destroyed for good.
+// consent is the confirmation before data is destroyed permanently.
 type consent struct{ yes bool }
 
 func (s *consent) flags(f flagSet) {
@@ -33,7 +33,7 @@ func (s *consent) flags(f flagSet) {
 
 func (s *consent) validate() error {
 	if !s.yes {
-		return errors.New("everything in the data directory would be destroyed: say so with --yes")
+		return errors.New("uninstall destroys everything in the data directory: confirm with --yes")
 	}
 	return nil
 }
@@ -42,11 +42,11 @@ func (p program) addUninstall() {
 	cfg := new(uninstallConfig)
 	cmd := &cobra.Command{
 		Use:   "uninstall [flags]",
-		Short: "Destroy all sandboxes and remove what Wrenn keeps on this machine",
+		Short: "Destroy all sandboxes and remove Wrenn's data from this machine",
 		Long: "Stop the wrenn up that uses the data directory, destroy its sandboxes, and remove the data directory with\n" +
 			"snapshots, images and the database, the sandboxes' networks, the firewall table and the control groups. IPv4\n" +
-			"forwarding is turned off if it was off before the first start. Packages stay; a database given with\n" +
-			"DATABASE_URL is not touched.",
+			"forwarding is turned off if it was off before the first start. Packages and a database given with DATABASE_URL\n" +
+			"stay.",
 	}
 	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.sure}, func(ctx context.Context, _ []string) error {
 		if err := needRoot(os.Geteuid(), "wrenn uninstall"); err != nil {
@@ -56,11 +56,11 @@ func (p program) addUninstall() {
 	})
 }
 
-// uninstallPatience bounds each of the steps that wait for processes.
-const uninstallPatience = 2 * time.Minute
+// uninstallWait bounds each step that waits for processes.
+const uninstallWait = 2 * time.Minute
 
-// uninstall removes an installation. A step that fails is told, and the others
-// are taken all the same; only the data stays while processes use it.
+// uninstall removes an installation. If a step fails, it reports that and still takes
+// the others, but keeps the data while processes may use it.
 func (p program) uninstall(ctx context.Context, dirs layout, fw forwarding) error {
 	if _, err := os.Stat(dirs.lock()); errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(dirs.images()); errors.Is(err, fs.ErrNotExist) {
@@ -88,7 +88,7 @@ func (p program) uninstall(ctx context.Context, dirs layout, fw forwarding) erro
 }
 
 // removeData removes the parts of the data directory, and the directory itself
-// if nothing else is in it: it may be one that holds other people's files too.
+// if it is then empty: it may hold other files.
 func (p program) removeData(dirs layout) error {
 	for _, part := range dirs.parts() {
 		if err := os.RemoveAll(part); err != nil {
@@ -102,7 +102,7 @@ func (p program) removeData(dirs layout) error {
 	case errors.Is(err, fs.ErrNotExist):
 		p.say("there is no data in %s", dirs.root)
 	case errors.Is(err, syscall.ENOTEMPTY):
-		p.say("removed what Wrenn had in %s; other files there are left", dirs.root)
+		p.say("removed Wrenn's files from %s; other files are left", dirs.root)
 	default:
 		return fault.Wrap(err, fault.Internal, "not_uninstalled", "%s cannot be removed", dirs.root)
 	}
@@ -123,10 +123,10 @@ func (p program) stopUp(ctx context.Context, dirs layout) error {
 	if err := up.Signal(syscall.SIGTERM); err != nil {
 		return fault.Wrap(err, fault.Forbidden, "cannot_stop", "process %d cannot be stopped", up.PID)
 	}
-	ctx, cancel := context.WithTimeout(ctx, uninstallPatience)
+	ctx, cancel := context.WithTimeout(ctx, uninstallWait)
 	defer cancel()
 	if err := up.Wait(ctx); err != nil {
-		return fault.Wrap(err, fault.Timeout, "not_stopped", "process %d has not ended within %s: look at its log, then try again", up.PID, uninstallPatience)
+		return fault.Wrap(err, fault.Timeout, "not_stopped", "process %d has not ended within %s: look at its log, then try again", up.PID, uninstallWait)
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (p program) stopUp(ctx context.Context, dirs layout) error {
 // killMachines ends the VMs of the installation and removes their control
 // groups.
 func killMachines(ctx context.Context, dirs layout) error {
-	ctx, cancel := context.WithTimeout(ctx, uninstallPatience)
+	ctx, cancel := context.WithTimeout(ctx, uninstallWait)
 	defer cancel()
 	groups, err := cgroup.Open(dirs.name(), slog.New(slog.DiscardHandler))
 	if err == nil {

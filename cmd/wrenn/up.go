@@ -29,14 +29,13 @@ func (p program) addUp() {
 	cfg := new(upConfig)
 	cmd := &cobra.Command{
 		Use:   "up [flags]",
-		Short: "Run everything on this machine: control plane, host agent, database",
-		Long: "Run everything on this machine in one process tree: the control plane with its REST API, the host agent and,\n" +
-			"unless DATABASE_URL names a server, a PostgreSQL of its own. What is missing of guest kernel and template is\n" +
-			"prepared first. Sandboxes go on running when it ends, and the next one takes them over; `wrenn down` pauses\n" +
-			"them before it stops the server.\n\n" +
-			"The API asks for a key. One is made in DATA-DIR/api-key, which root alone may read and where the other wrenn\n" +
-			"commands find it; `wrenn key create` makes more, also while the server runs.\n\n" +
-			"Each flag can be given as an environment variable: --data-dir as WRENN_DATA_DIR.",
+		Short: "Run the server: control plane, host agent and database on this machine",
+		Long: "Run the server on this machine: the control plane with its REST API, the host agent and, unless DATABASE_URL\n" +
+			"names a server, an embedded PostgreSQL. A missing guest kernel or template is built first. Sandboxes keep\n" +
+			"running when the server ends, and the next one takes them over; `wrenn down` pauses them first.\n\n" +
+			"The API requires a key. The first start creates one in DATA-DIR/api-key, which only root may read and where the\n" +
+			"other wrenn commands find it. Create more with `wrenn key create`, also while the server runs.\n\n" +
+			"Every flag can be set by an environment variable, such as --data-dir by WRENN_DATA_DIR.",
 		Example: "  sudo wrenn up\n  sudo wrenn up --data-dir /srv/wrenn --listen 127.0.0.1:9000",
 	}
 	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.dataFS, &cfg.log, &cfg.database, &cfg.api, &cfg.host},
@@ -76,8 +75,8 @@ func (cfg *upConfig) run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	// The agent comes before the database: running sandboxes and their clocks
-	// do not wait for that.
+	// The agent starts before the database, so that running sandboxes and their
+	// clocks do not wait for it.
 	agent := hostAgent{host: cfg.host, dirs: dirs, id: localHost, listen: dirs.agentAddress(), log: log}
 	parts = append(parts, agent.component())
 	if plane.databaseURL == "" {

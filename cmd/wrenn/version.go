@@ -11,7 +11,7 @@ import (
 func (p program) addVersion() {
 	p.app.Root().Version = version
 	p.app.Root().SetVersionTemplate("wrenn {{.Version}}\n")
-	cmd := &cobra.Command{Use: "version", Annotations: map[string]string{printsJSON: ""}, Short: "Show what this wrenn is"}
+	cmd := &cobra.Command{Use: "version [flags]", Annotations: map[string]string{printsJSON: ""}, Short: "Show the version of wrenn"}
 	p.add(p.app.Root(), cmd, nil, func(context.Context, []string) error {
 		_, err := guestBinary()
 		v := struct {

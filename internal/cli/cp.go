@@ -56,7 +56,7 @@ func (a *App) cpCmd() *cobra.Command {
 		Args: args(2, 2, "FROM and TO"),
 	}
 	cmd.Flags().StringVarP(&user, "user", "u", "", "user to act as in the sandbox (the guest's default)")
-	// Directories are copied whole in any case; -r is what cp(1) and scp(1) ask for.
+	// Directories are always copied completely; users of cp(1) and scp(1) type -r.
 	cmd.Flags().BoolP("recursive", "r", false, "accepted, as by cp: directories are always copied whole")
 	cmd.ValidArgsFunction = a.completePlaces
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {

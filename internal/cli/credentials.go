@@ -24,32 +24,31 @@ const KeyFileName = "api-key"
 // DefaultDataDir is where a server keeps its data unless it is told otherwise.
 const DefaultDataDir = "/var/lib/wrenn"
 
-// credentials are the API key of a command line and what is known about it.
+// credentials are the API key of a command line and its source.
 //
 // Invariant: key is empty or from names its source.
 type credentials struct {
 	key  string
 	from string
-	// unreadable is the key file that exists and that this user may not read.
+	// unreadable is a key file that exists but that this user may not read.
 	unreadable string
 }
 
 // secretType is the type of flags whose values are never shown.
 const secretType = "secret"
 
-// refusedKey is the flag --api-key, which showed the key to everybody who
-// lists processes.
+// refusedKey is the flag --api-key, with which every user could read the key in the
+// process list.
 type refusedKey struct{}
 
 func (refusedKey) String() string { return "" }
 func (refusedKey) Type() string   { return secretType }
 
 func (refusedKey) Set(string) error {
-	return errors.New("a key on the command line stands in the process list for everybody to read: " +
-		"use --api-key-file, or set WRENN_API_KEY")
+	return errors.New("every user of this machine can read a key on the command line: use --api-key-file, or set WRENN_API_KEY")
 }
 
-// withoutSecret takes a refused secret out of the error that quotes it.
+// withoutSecret removes a refused secret from the error that quotes it.
 func withoutSecret(err error) error {
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) && invalid.GetFlag().Value.Type() == secretType {
@@ -58,16 +57,16 @@ func withoutSecret(err error) error {
 	return err
 }
 
-// credentials returns the API key to use. What was asked for counts first:
-// --api-key-file, then WRENN_API_KEY. Otherwise a server on this machine gets
-// the key in its data directory, or this user's copy of it. A key that was
-// only found is never sent to another machine.
+// credentials returns the API key to use: that of --api-key-file, else of
+// WRENN_API_KEY, else, for a server on this machine, the key in its data directory or
+// this user's copy of it. A key that was not named is never sent to another
+// machine.
 func (a *App) credentials() (credentials, error) {
 	if a.keyFile != "" {
 		key, err := a.readKey(a.keyFile)
 		if err != nil {
 			return credentials{}, &Failure{Message: "the API key cannot be read: " + err.Error(),
-				Hint: "the file is named with --api-key-file or WRENN_API_KEY_FILE"}
+				Hint: "name the file with --api-key-file or WRENN_API_KEY_FILE"}
 		}
 		return credentials{key: key, from: a.keyFile}, nil
 	}
@@ -90,7 +89,7 @@ func (a *App) credentials() (credentials, error) {
 	return found, nil
 }
 
-// keyFiles are the places where a key is looked for, in order.
+// keyFiles returns the files in which a key is searched, in order.
 func (a *App) keyFiles() []string {
 	files := []string{filepath.Join(a.env("WRENN_DATA_DIR", DefaultDataDir), KeyFileName)}
 	if own := a.ownKeyFile(); own != "" {
@@ -99,7 +98,8 @@ func (a *App) keyFiles() []string {
 	return files
 }
 
-// ownKeyFile is this user's copy of a server's key; "" without a home.
+// ownKeyFile returns the file of this user's copy of a server's key; "" without a
+// home.
 func (a *App) ownKeyFile() string {
 	if dir := a.env("XDG_CONFIG_HOME", ""); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "wrenn", KeyFileName)
@@ -110,7 +110,7 @@ func (a *App) ownKeyFile() string {
 	return ""
 }
 
-// maxKeyFile bounds a file with a key, in bytes.
+// maxKeyFile is the size of the largest key file, in bytes.
 const maxKeyFile = 4096
 
 func (a *App) readKey(path string) (string, error) {
@@ -125,7 +125,7 @@ func (a *App) readKey(path string) (string, error) {
 	return key, nil
 }
 
-// keyHint says what to do about a refused or missing key.
+// keyHint returns the next step after a refused or missing key.
 func (a *App) keyHint() string {
 	found, err := a.credentials()
 	switch {
@@ -134,11 +134,11 @@ func (a *App) keyHint() string {
 	case found.unreadable != "":
 		return a.copyHint(found)
 	case found.from != "":
-		return "the key is that of " + found.from + "; `wrenn key create NAME` on the server makes another"
+		return "the key comes from " + found.from + "; create another with `wrenn key create NAME` on the server"
 	case !onThisMachine(a.serverURL()):
-		return "name the file with your key with --api-key-file, or set WRENN_API_KEY; keys found on this machine go to no other"
+		return "name the file with your key with --api-key-file, or set WRENN_API_KEY; keys found on this machine are not sent to others"
 	default:
-		return "name the file with your key with --api-key-file, or set WRENN_API_KEY; `wrenn key create NAME` on the server makes one"
+		return "name the file with your key with --api-key-file, or set WRENN_API_KEY; create one with `wrenn key create NAME` on the server"
 	}
 }
 
@@ -146,7 +146,7 @@ func (a *App) keyHint() string {
 func (a *App) copyHint(c credentials) string {
 	own, stale := a.ownKeyFile(), ""
 	if c.from != "" {
-		stale = "the copy in " + c.from + " is not the server's key (any more), and "
+		stale = "the copy in " + c.from + " is not the server's key, and "
 	}
 	if own == "" {
 		return stale + "only root may read " + c.unreadable + ": use sudo"
@@ -163,8 +163,8 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// serverURL is the address of the server, with a scheme: https for what is not
-// on this machine, because a key must not travel in clear text.
+// serverURL returns the address of the server with a scheme. Without one it is https
+// for another machine, because a key must not be sent in clear text.
 func (a *App) serverURL() string {
 	if a.url == "" || strings.Contains(a.url, "://") {
 		return a.url
@@ -193,8 +193,8 @@ func onThisMachine(raw string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// httpClient returns what carries requests. A problem with the files that it
-// needs is told by the first request.
+// httpClient returns the HTTP client, nil for the default one. A problem with the file
+// of authorities is the failure of the first request.
 func (a *App) httpClient() *http.Client {
 	if a.caFile == "" {
 		return nil
@@ -205,14 +205,14 @@ func (a *App) httpClient() *http.Client {
 		err = fmt.Errorf("%s holds no certificate in PEM", a.caFile)
 	}
 	if err != nil {
-		return failing(&Failure{Message: "the authorities cannot be read: " + err.Error(), Hint: "the file is named with --ca-file or WRENN_CA_FILE"})
+		return failing(&Failure{Message: "the authorities cannot be read: " + err.Error(), Hint: "name the file with --ca-file or WRENN_CA_FILE"})
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 	return &http.Client{Transport: transport}
 }
 
-// failing returns an HTTP client of which every request fails with err.
+// failing returns an HTTP client whose requests all fail with err.
 func failing(err error) *http.Client { return &http.Client{Transport: failingTransport{err}} }
 
 type failingTransport struct{ err error }

@@ -38,16 +38,16 @@ func TestWhichKeyIsUsed(t *testing.T) {
 		args       []string
 		key, hint  string
 	}{
-		"root":                      {home, map[string]string{system: "k1\n"}, nil, "k1", "the key is that of " + system},
+		"root":                      {home, map[string]string{system: "k1\n"}, nil, "k1", "the key comes from " + system},
 		"a user with a copy":        {home, map[string]string{system: "denied", own: "k2"}, nil, "k2", "the copy in " + own + " is not the server's key"},
 		"a user without one":        {home, map[string]string{system: "denied"}, nil, "", "sudo install -m 600 -o \"$USER\" " + system + " " + own},
 		"no home":                   {nil, map[string]string{system: "denied"}, nil, "", "use sudo"},
 		"nothing":                   {home, nil, nil, "", "wrenn key create"},
 		"another directory":         {map[string]string{"WRENN_DATA_DIR": "/srv/w"}, map[string]string{system: "k1", "/srv/w/api-key": "k3"}, nil, "k3", "/srv/w"},
-		"another machine":           {home, map[string]string{system: "k1", own: "k2"}, []string{"--url", "https://wrenn.example"}, "", "go to no other"},
-		"another machine's address": {home, map[string]string{system: "k1"}, []string{"--url", "http://10.0.0.1:8080"}, "", "go to no other"},
-		"a name like ours":          {home, map[string]string{system: "k1"}, []string{"--url", "http://127.0.0.1.example:8080"}, "", "go to no other"},
-		"not even ours in the URL":  {home, map[string]string{system: "k1"}, []string{"--url", "http://127.0.0.1:80@evil.example"}, "", "go to no other"},
+		"another machine":           {home, map[string]string{system: "k1", own: "k2"}, []string{"--url", "https://wrenn.example"}, "", "not sent to others"},
+		"another machine's address": {home, map[string]string{system: "k1"}, []string{"--url", "http://10.0.0.1:8080"}, "", "not sent to others"},
+		"a name like ours":          {home, map[string]string{system: "k1"}, []string{"--url", "http://127.0.0.1.example:8080"}, "", "not sent to others"},
+		"not even ours in the URL":  {home, map[string]string{system: "k1"}, []string{"--url", "http://127.0.0.1:80@evil.example"}, "", "not sent to others"},
 		"another port here":         {home, map[string]string{system: "k1"}, []string{"--url", "localhost:9000"}, "k1", system},
 		"two lines":                 {home, map[string]string{system: "k1\nk2", own: "k3"}, nil, "k3", own},
 	} {

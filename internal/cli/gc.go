@@ -23,6 +23,10 @@ func (a *App) gcCmd() *cobra.Command {
 		if a.json {
 			return a.printJSON(found)
 		}
+		if len(found.Items) == 0 {
+			a.note("the hosts have no unreferenced files")
+			return nil
+		}
 		t := a.NewTable("~HOST", "KIND", "ID", "SPACE", "~REASON")
 		for _, item := range found.Items {
 			t.Row(item.HostID, item.Kind, item.ID, showBytes(item.Bytes), item.Reason)

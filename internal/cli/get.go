@@ -41,7 +41,7 @@ func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
 	lines := []line{{"id", sb.ID}, {"name", deref(sb.Name)}, {"status", sb.Status}, {"reason", deref(sb.StopReason)}, {"message", deref(sb.Message)}}
 	lines = append(lines,
 		line{"template", sb.Template},
-		line{"size", fmt.Sprintf("%d CPUs, %s memory, %s disk", sb.VCPUs, showMemory(sb.MemoryMB), showMemory(sb.DiskMB))},
+		line{"size", fmt.Sprintf("%s, %s memory, %s disk", showCPUs(sb.VCPUs), showMemory(sb.MemoryMB), showMemory(sb.DiskMB))},
 		line{"guest", showHealth(sb.Health, now)},
 		line{"ends", showLimit(sb, now)})
 	if sb.DiskFull {

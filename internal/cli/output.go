@@ -60,6 +60,14 @@ func ShowAge(d time.Duration) string {
 	}
 }
 
+// showCPUs shows a number of virtual CPUs.
+func showCPUs(n int) string {
+	if n == 1 {
+		return "1 CPU"
+	}
+	return fmt.Sprintf("%d CPUs", n)
+}
+
 // showMemory shows a size given in MiB.
 func showMemory(mb int) string {
 	if mb >= 1024 && mb%1024 == 0 {

@@ -20,6 +20,9 @@ const (
 	columnGap = 2
 	// leastColumn is the least width of a shortened column, in characters.
 	leastColumn = 5
+	// fairColumn is the width of a flexible column, in characters, below which an
+	// optional column is left out instead.
+	fairColumn = 8
 )
 
 // NewTable begins a table. A column whose name begins with "~" is flexible: it may
@@ -95,7 +98,7 @@ func (t *Table) leaveOut(widths []int, room int) {
 		least := make([]int, len(widths))
 		for j, w := range widths {
 			if least[j] = w; t.flexible[j] {
-				least[j] = min(w, leastColumn)
+				least[j] = min(w, fairColumn)
 			}
 		}
 		if lineWidth(least) <= room {

@@ -9,7 +9,7 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// printedAt returns what print prints at a terminal of so many columns.
+// printedAt returns the output of print at a terminal of so many columns.
 func printedAt(t *testing.T, width int, print func(*App) error) []string {
 	t.Helper()
 	var out strings.Builder
