@@ -10,6 +10,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
@@ -44,33 +45,38 @@ func (a hostAgent) open(ctx context.Context) (*machines, error) {
 }
 
 func (a hostAgent) openInto(ctx context.Context, m *machines) error {
-	deps := host.Deps{GuestVersion: version, Log: a.log}
-	var err error
-	if deps.Driver, err = a.driver(ctx); err != nil {
+	driver, err := a.driver(ctx)
+	if err != nil {
 		return err
 	}
-	if deps.Images, err = a.host.archive.open(a.dirs, a.log); err != nil {
+	deps := host.Deps{Driver: driver, GuestVersion: version, Log: a.log}
+	images, err := a.host.archive.open(a.dirs, a.log)
+	if err != nil {
 		return err
 	}
-	if deps.Kernel, deps.Initramfs, err = prepareImages(ctx, deps.Images, logProgress(a.log)); err != nil {
+	deps.Images = images
+	if deps.Kernel, deps.Initramfs, err = prepareImages(ctx, images, logProgress(a.log)); err != nil {
 		return err
 	}
 	if err := hostForwarding.remember(); err != nil {
 		return err
 	}
-	if deps.Network, err = network.Open(a.network(), a.log); err != nil {
+	pool, err := network.Open(a.network(), a.log)
+	if err != nil {
 		return err
 	}
-	_ = m.opened.Push("network", func(context.Context) error { return deps.Network.Close() })
-	if deps.Cgroups, err = cgroup.Open(a.dirs.name(), a.log); err != nil {
+	_ = m.opened.Push("network", func(context.Context) error { return pool.Close() })
+	groups, err := cgroup.Open(a.dirs.name(), a.log)
+	if err != nil {
 		return err
 	}
-	_ = m.opened.Push("cgroups", func(context.Context) error { return deps.Cgroups.Close() })
+	_ = m.opened.Push("cgroups", func(context.Context) error { return groups.Close() })
+	deps.Network, deps.Cgroups = instance.NetworkOf(pool), instance.CgroupsOf(groups)
 	cfg := host.Config{
 		Dir: a.dirs.host(), HostID: a.id, Version: version,
 		Prepare: []sandbox.Spec{sandbox.Spec{}.WithDefaults()},
 		Pools:   a.host.pools.kinds, MemoryOvercommit: a.host.memoryOvercommit, DiskOvercommit: a.host.diskOvercommit,
-		MemoryReserveMB: a.host.memoryReserveMB, Nameservers: addresses(deps.Network.Nameservers()),
+		MemoryReserveMB: a.host.memoryReserveMB, Nameservers: addresses(pool.Nameservers()),
 	}
 	if m.manager, err = host.Open(ctx, cfg, deps); err != nil {
 		return err

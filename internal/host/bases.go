@@ -183,9 +183,9 @@ func (m *Manager) seal(ctx context.Context, dir snapshotDir, mf manifest, durabl
 		mode = 0o660
 	}
 	err := errors.Join(
-		os.Chown(dir.memory(), 0, newReaders()), os.Chmod(dir.memory(), mode),
-		os.Chown(dir.disk(), 0, 0), os.Chmod(dir.disk(), 0o400),
-		os.Chown(dir.state(), 0, 0), os.Chmod(dir.state(), 0o400))
+		chown(dir.memory(), 0, newReaders()), os.Chmod(dir.memory(), mode),
+		chown(dir.disk(), 0, 0), os.Chmod(dir.disk(), 0o400),
+		chown(dir.state(), 0, 0), os.Chmod(dir.state(), 0o400))
 	if err != nil {
 		return err
 	}

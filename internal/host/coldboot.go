@@ -49,7 +49,7 @@ func (m *machine) coldBoot(ctx context.Context) error {
 func (m *machine) bootOnce(ctx context.Context) error {
 	err := m.step(ctx, StepTemplateVMM, func(ctx context.Context) (err error) {
 		cfg := m.vmConfig(m.dir.bootMemory())
-		if err := os.Chown(cfg.MemoryFile, cfg.UID, cfg.GID); err != nil {
+		if err := chown(cfg.MemoryFile, cfg.UID, cfg.GID); err != nil {
 			return err
 		}
 		cfg.Kernel, cfg.Initrd = m.mgr.deps.Kernel.Vmlinux, m.mgr.deps.Initramfs.Path

@@ -5,9 +5,8 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
-	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
-	"github.com/wrenn-dev/wrenn/internal/host/network"
+	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -73,15 +72,24 @@ type Config struct {
 // Deps are the parts that the manager puts to work. All are required.
 type Deps struct {
 	Driver  vmm.Driver
-	Network *network.Pool
-	Images  *image.Store
-	Cgroups *cgroup.Manager
+	Network instance.Network // see instance.NetworkOf
+	Images  Images
+	Cgroups instance.Cgroups // see instance.CgroupsOf
 	// Kernel and Initramfs boot every guest.
 	Kernel    image.Kernel
 	Initramfs image.Initramfs
 	// GuestVersion is the version of the guest agent in Initramfs.
 	GuestVersion string
 	Log          *slog.Logger
+}
+
+// Images finds the root images of templates. *image.Store implements it.
+type Images interface {
+	// Template returns the current image of a template. It is fault.NotFound if
+	// there is none.
+	Template(name string) (image.Template, error)
+	// Templates returns the current image of each template.
+	Templates() ([]image.Template, error)
 }
 
 const maxDirLength = 60

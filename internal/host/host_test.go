@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,7 +82,7 @@ func (b *bench) open() {
 func (b *bench) close() {
 	b.t.Helper()
 	check(b.t, b.Close())
-	check(b.t, b.deps.Network.Close())
+	check(b.t, b.deps.Network.(io.Closer).Close())
 	b.Manager = nil
 }
 
@@ -104,7 +105,7 @@ func (b *bench) end() {
 	driver, groups := b.deps.Driver, b.deps.Cgroups
 	b.close()
 	b.nothingLeftOf(driver)
-	check(b.t, groups.Close())
+	check(b.t, groups.(io.Closer).Close())
 }
 
 // nothingLeft checks that no process, namespace or file remains.

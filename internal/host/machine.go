@@ -12,9 +12,8 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
-	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
+	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/memory"
-	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -44,8 +43,8 @@ type machine struct {
 	// Owned by the goroutine of run.
 	rec   record
 	vm    vmm.VM
-	slot  *network.Slot
-	group *cgroup.Group
+	slot  instance.Slot
+	group instance.Cgroup
 	times map[string]time.Duration
 	// captured is what the last snapshot found in memory.
 	captured memory.Stats

@@ -54,9 +54,10 @@ var law = map[string][]string{
 
 	"internal/host": {
 		"internal/host/vmm", "internal/host/vmm/emulator", "internal/host/disk", "internal/host/network", "internal/host/image",
-		"internal/host/memory", "internal/host/cgroup", "internal/guestclient", "internal/sandbox", "internal/fault",
+		"internal/host/instance", "internal/host/memory", "internal/host/cgroup", "internal/guestclient", "internal/sandbox", "internal/fault",
 		"internal/untrusted",
 	},
+	"internal/host/instance":          {"internal/host/network", "internal/host/cgroup", "internal/fault"},
 	"internal/host/vmm":               {"internal/fault"},
 	"internal/host/vmm/emulator":      {"internal/fault"},
 	"internal/host/vmm/qemu":          {"internal/host/vmm", "internal/host/vmm/emulator", "internal/host/vmm/jail", "internal/host/vmm/tsc", "internal/fault", "internal/untrusted"},

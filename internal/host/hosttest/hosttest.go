@@ -24,6 +24,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/jail"
@@ -207,7 +208,7 @@ func Deps(t testing.TB, name string) host.Deps {
 		t.Fatal(err)
 	}
 	return host.Deps{
-		Driver: Driver(t), Network: pool, Images: images, Cgroups: groups,
+		Driver: Driver(t), Network: instance.NetworkOf(pool), Images: images, Cgroups: instance.CgroupsOf(groups),
 		Kernel: kernel, Initramfs: initramfs, GuestVersion: "test", Log: log,
 	}
 }

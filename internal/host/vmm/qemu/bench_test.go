@@ -3,6 +3,7 @@ package qemu_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"testing"
@@ -19,7 +20,7 @@ import (
 // it may be 5 ms.
 func BenchmarkStart(b *testing.B) {
 	deps := hosttest.Deps(b, hosttest.Name("wqbench"))
-	b.Cleanup(func() { check(b, deps.Network.Close()) })
+	b.Cleanup(func() { check(b, deps.Network.(io.Closer).Close()) })
 	g := newGuest(b, deps)
 	var jailed, plain times
 	for b.Loop() {

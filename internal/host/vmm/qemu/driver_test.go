@@ -39,7 +39,7 @@ const uid = 699_999
 func TestDriver(t *testing.T) {
 	deps := hosttest.Deps(t, hosttest.Name("wqemu"))
 	t.Cleanup(func() {
-		if err := deps.Network.Close(); err != nil {
+		if err := deps.Network.(io.Closer).Close(); err != nil {
 			t.Errorf("close network: %v", err)
 		}
 	})

@@ -3,6 +3,7 @@ package qemu_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +17,7 @@ import (
 // TestRunningVMIsJailed looks at a real QEMU from outside.
 func TestRunningVMIsJailed(t *testing.T) {
 	deps := hosttest.Deps(t, hosttest.Name("wqjail"))
-	t.Cleanup(func() { check(t, deps.Network.Close()) })
+	t.Cleanup(func() { check(t, deps.Network.(io.Closer).Close()) })
 	g := newGuest(t, deps)
 	vm, err := deps.Driver.Start(t.Context(), g.Config)
 	check(t, err)
