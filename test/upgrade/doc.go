@@ -1,0 +1,2 @@
+// Package upgrade tests that this version reads the data of earlier ones.
+package upgrade
