@@ -86,7 +86,7 @@ func TestTypesMatchTheContract(t *testing.T) {
 		"Pool":                 reflect.TypeFor[Pool](),
 		"Clocks":               reflect.TypeFor[Clocks](),
 		"TimeoutRequest":       reflect.TypeFor[TimeoutRequest](),
-		"Hygiene":              reflect.TypeFor[Hygiene](),
+		"RestoreReport":        reflect.TypeFor[RestoreReport](),
 		"ForkRequest":          reflect.TypeFor[ForkRequest](),
 		"ForkResponse":         reflect.TypeFor[Forked](),
 		"FailedFork":           reflect.TypeFor[FailedFork](),

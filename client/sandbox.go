@@ -62,9 +62,9 @@ type Sandbox struct {
 	DiskFull bool `json:"disk_full"`
 	// Health is nil where it neither runs nor is paused, or is not known yet.
 	Health *GuestHealth `json:"health"`
-	// Hygiene is nil until it has run, and in lists.
-	Hygiene *Hygiene `json:"hygiene"`
-	Clocks  Clocks   `json:"clocks"`
+	// RestoreReport is nil until it has run, and in lists.
+	RestoreReport *RestoreReport `json:"restore_report"`
+	Clocks        Clocks         `json:"clocks"`
 }
 
 // The states of a GuestHealth.
@@ -84,9 +84,9 @@ type GuestHealth struct {
 	Forced bool `json:"forced"`
 }
 
-// Hygiene is what was done, and measured, to make a machine that came from a
+// RestoreReport is what was done, and measured, to make a machine that came from a
 // snapshot correct and unique before any command ran in it.
-type Hygiene struct {
+type RestoreReport struct {
 	// Generation is the incarnation it belongs to: 1, and one more with each
 	// resume. At is when it was completed.
 	Generation int64     `json:"generation"`

@@ -131,7 +131,7 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 		GuestIP: "169.254.0.21", HostIP: "10.11.0.6", HostID: "local", Acceleration: "kvm", Isolation: "hardware",
 		CreatedAt: now, StartedAt: &now, LastActiveAt: &now, LastUpdated: now, Metadata: in.Metadata,
 		LifetimeSec: in.LifetimeSec, OnTimeout: in.OnTimeout, AutoResume: in.AutoResume, Source: ptr("pool"),
-		Hygiene: &client.Hygiene{
+		RestoreReport: &client.RestoreReport{
 			Generation: 1, At: now, ClockStepMS: 1200, ClockSkewMS: 0.25, Reseeded: true, NewIdentity: true, VMGeneration: "none",
 		},
 	}

@@ -63,7 +63,7 @@ func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
 		line{"started", showWhen(sb.StartedAt, now)},
 		line{"last used", showWhen(sb.LastActiveAt, now)},
 		line{"ended", showWhen(sb.EndedAt, now)})
-	lines = append(lines, hygieneLines(sb.Hygiene)...)
+	lines = append(lines, restoreReportLines(sb.RestoreReport)...)
 	for _, name := range slices.Sorted(maps.Keys(sb.Metadata)) {
 		lines = append(lines, line{"metadata " + name, sb.Metadata[name]})
 	}
@@ -135,8 +135,8 @@ func showLimit(sb client.Sandbox, now time.Time) string {
 	return limit
 }
 
-// hygieneLines show what was done to make the machine correct and unique.
-func hygieneLines(h *client.Hygiene) []line {
+// restoreReportLines show how the sandbox was made correct and unique after its restore.
+func restoreReportLines(h *client.RestoreReport) []line {
 	if h == nil {
 		return nil
 	}
@@ -156,7 +156,7 @@ func hygieneLines(h *client.Hygiene) []line {
 		}
 	}
 	return []line{
-		{"hygiene", strings.Join(done, ", ")},
+		{"restore report", strings.Join(done, ", ")},
 		{"clock", fmt.Sprintf("set by %s, then off by %s", showMillis(h.ClockStepMS), showMillis(h.ClockSkewMS))},
 		{"generation", fmt.Sprintf("%d (VM generation: %s)", h.Generation, h.VMGeneration)},
 	}

@@ -162,7 +162,7 @@ func (s *Service) pushClocks(ctx context.Context, p pair) error {
 }
 
 // learn takes over what the host alone knows of a machine that runs, when the
-// row says otherwise: the end of its lifetime, its hygiene, and that it stands
+// row says otherwise: the end of its lifetime, its restore report, and that it stands
 // still.
 func (s *Service) learn(ctx context.Context, p pair) error {
 	if !newsIn(p.row, p.view) {
@@ -188,6 +188,6 @@ func newsIn(row *Sandbox, view *View) bool {
 	if row.DiskFull != view.Facts.DiskFull {
 		return true
 	}
-	h := view.Facts.Hygiene
-	return h != nil && (row.Hygiene == nil || !row.Hygiene.At.Equal(h.At))
+	h := view.Facts.RestoreReport
+	return h != nil && (row.RestoreReport == nil || !row.RestoreReport.At.Equal(h.At))
 }

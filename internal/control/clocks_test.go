@@ -30,11 +30,11 @@ func about(t *testing.T, what string, at *time.Time, d time.Duration) {
 	}
 }
 
-func TestCreateShowsClocksAndHygiene(t *testing.T) {
+func TestCreateShowsClocksAndRestoreReport(t *testing.T) {
 	b := setup(t)
 	row := b.createWith(sandbox.Spec{Lifetime: time.Hour, OnTimeout: sandbox.TimeoutPause, AutoResume: true})
 	about(t, "the end of the lifetime", row.LifetimeEndsAt, time.Hour)
-	if row.Hygiene == nil || !row.Hygiene.Reseeded || row.Source != "restore" {
+	if row.RestoreReport == nil || !row.RestoreReport.Reseeded || row.Source != "restore" {
 		t.Errorf("%+v", row)
 	}
 	if row.LastActiveAt == nil || !row.LastActiveAt.Equal(*row.StartedAt) {
@@ -183,7 +183,7 @@ func TestExtendAtOnce(t *testing.T) {
 	}
 }
 
-// TestReconcileLearns has the host know of a lifetime and a hygiene that the
+// TestReconcileLearns has the host know of a lifetime and a restore report that the
 // row has not.
 func TestReconcileLearns(t *testing.T) {
 	b := setup(t)
@@ -191,11 +191,11 @@ func TestReconcileLearns(t *testing.T) {
 	ends := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 	b.host.mu.Lock()
 	b.host.vms[row.ID].Facts.LifetimeEndsAt = ends
-	b.host.vms[row.ID].Facts.Hygiene = &sandbox.Hygiene{At: ends, VMGeneration: "vmgenid"}
+	b.host.vms[row.ID].Facts.RestoreReport = &sandbox.RestoreReport{At: ends, VMGeneration: "vmgenid"}
 	b.host.mu.Unlock()
 	b.reconcile()
 	now := b.only()
-	if now.LifetimeEndsAt == nil || !now.LifetimeEndsAt.Equal(ends) || now.Hygiene.VMGeneration != "vmgenid" {
-		t.Errorf("%+v %+v", now, now.Hygiene)
+	if now.LifetimeEndsAt == nil || !now.LifetimeEndsAt.Equal(ends) || now.RestoreReport.VMGeneration != "vmgenid" {
+		t.Errorf("%+v %+v", now, now.RestoreReport)
 	}
 }

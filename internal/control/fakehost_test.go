@@ -153,7 +153,7 @@ func (h *fakeHost) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spe
 			Ref: ref, Spec: spec, State: control.ViewRunning, SnapshotID: from,
 			Facts: control.Facts{
 				GuestIP: "10.0.0.2", HostIP: "10.11.0.1", Acceleration: "tcg", Isolation: sandbox.IsolationProcess, StartedAt: now,
-				Source: source, Hygiene: &sandbox.Hygiene{At: now, Generation: ref.Generation, Reseeded: true},
+				Source: source, RestoreReport: &sandbox.RestoreReport{At: now, Generation: ref.Generation, Reseeded: true},
 			},
 		}
 		startLifetime(vm)

@@ -114,8 +114,8 @@ type Facts struct {
 	StartedAt       time.Time
 	// LifetimeEndsAt is zero when it has no lifetime or does not run.
 	LifetimeEndsAt time.Time
-	// Hygiene is of the last start; nil when the host does not tell.
-	Hygiene *sandbox.Hygiene
+	// RestoreReport is of the last start; nil when the host does not tell.
+	RestoreReport *sandbox.RestoreReport
 	// Source is how it was made: "pool", "restore", "fork" or empty.
 	Source string
 	// DiskFull: it stands still because the host's disk is full.

@@ -47,8 +47,8 @@ type Sandbox struct {
 	// Source is how its host made it ("pool", "restore", "fork"); empty until
 	// it has run, and for a machine that was booted cold.
 	Source string
-	// Hygiene is of its last start; nil until it has run.
-	Hygiene *sandbox.Hygiene
+	// RestoreReport is of its last start; nil until it has run.
+	RestoreReport *sandbox.RestoreReport
 	// LifetimeEndsAt is when its lifetime ends; nil when it has none or does
 	// not run.
 	LifetimeEndsAt *time.Time

@@ -102,7 +102,7 @@ func TestFork(t *testing.T) {
 		group.Go(func() error {
 			s, err := b.CreateFrom(t.Context(), refs[i], smallSpec, id)
 			if err == nil {
-				checkHygiene(t, s, true)
+				checkRestoreReport(t, s, true)
 			}
 			return err
 		})
@@ -244,7 +244,7 @@ func TestSnapshotOfAPausedSandbox(t *testing.T) {
 	child := newRef()
 	s, err := b.CreateFrom(t.Context(), child, sandbox.Spec{Env: map[string]string{"MORE": "yes"}}, "ofpaused")
 	check(t, err)
-	checkHygiene(t, s, true)
+	checkRestoreReport(t, s, true)
 	if s.Spec.MemoryMB != smallSpec.MemoryMB || s.Source != host.SourceFork {
 		t.Fatalf("the copy is %+v", s)
 	}
@@ -347,7 +347,7 @@ setsid sh /root/write.sh >/dev/null 2>&1 & sleep 0.5`)
 		if err != nil {
 			t.Fatalf("round %d: %v", i, err)
 		}
-		checkHygiene(t, s, false)
+		checkRestoreReport(t, s, false)
 		n := atoi(t, b.sh(ref, "sleep 0.1; cat /root/acked"))
 		if n < last {
 			t.Fatalf("round %d: the last acknowledged line went from %d to %d", i, last, n)

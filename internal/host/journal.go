@@ -63,8 +63,8 @@ type record struct {
 	// when it was paused.
 	Forced      bool      `json:"forced,omitempty"`
 	SilentSince time.Time `json:"silent_since,omitzero"`
-	// Hygiene is that of the last start.
-	Hygiene *sandbox.Hygiene `json:"hygiene,omitempty"`
+	// RestoreReport is that of the last start.
+	RestoreReport *sandbox.RestoreReport `json:"restore_report,omitempty"`
 	// LifetimeEnd is when the lifetime clock runs out; zero is never.
 	LifetimeEnd time.Time `json:"lifetime_end,omitzero"`
 
@@ -134,14 +134,30 @@ func readRecord(dir string) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	var r record
-	if err := json.Unmarshal(data, &r); err != nil {
+	r, err := parseRecord(data)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if r.Version != recordVersion {
 		return nil, fmt.Errorf("%s has version %d; this agent knows %d", path, r.Version, recordVersion)
 	}
-	return &r, nil
+	return r, nil
+}
+
+// parseRecord decodes a record. Version 0.1 stored the restore report as
+// "hygiene"; the next write of the record stores it under its new name.
+func parseRecord(data []byte) (*record, error) {
+	var r struct {
+		record
+		OldReport *sandbox.RestoreReport `json:"hygiene"`
+	}
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, err
+	}
+	if r.RestoreReport == nil {
+		r.RestoreReport = r.OldReport
+	}
+	return &r.record, nil
 }
 
 func syncDir(dir string) error {

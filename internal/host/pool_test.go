@@ -42,7 +42,7 @@ func TestPool(t *testing.T) {
 			t.Fatalf("create %d came from %s, want %s: %+v", i, s.Source, want, b.Pools())
 		}
 		t.Logf("create from %s took %v", s.Source, s.Steps)
-		checkHygiene(t, s, true)
+		checkRestoreReport(t, s, true)
 		refs = append(refs, ref)
 		id := b.sh(ref, "cat /etc/machine-id /proc/sys/kernel/random/boot_id; hostname")
 		if seen[id] {
@@ -83,12 +83,12 @@ func TestOtherKindMissesThePool(t *testing.T) {
 	}
 }
 
-// checkHygiene checks what is promised of every start.
-func checkHygiene(t testing.TB, s host.Sandbox, fresh bool) {
+// checkRestoreReport checks what is promised of every start.
+func checkRestoreReport(t testing.TB, s host.Sandbox, fresh bool) {
 	t.Helper()
-	h := s.Hygiene
+	h := s.RestoreReport
 	if h == nil || !h.Reseeded || h.NewIdentity != fresh || !h.TokenReplaced || !h.NetworkAnswers ||
 		h.Generation != s.Ref.Generation || h.ClockSkew.Abs() > 50*time.Millisecond+h.Steps["round_trip"]/2 {
-		t.Fatalf("hygiene %+v", h)
+		t.Fatalf("restore report %+v", h)
 	}
 }

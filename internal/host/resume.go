@@ -202,7 +202,7 @@ func (m *machine) releaseForced(ctx context.Context) error {
 func (m *machine) commitSilent(ctx context.Context, cause error) {
 	m.startLifetime()
 	m.rec.Snapshot = ""
-	m.rec.Hygiene = &sandbox.Hygiene{At: time.Now(), Generation: m.rec.Generation, VMGeneration: "none"}
+	m.rec.RestoreReport = &sandbox.RestoreReport{At: time.Now(), Generation: m.rec.Generation, VMGeneration: "none"}
 	m.goLiveSilent(ctx, cause)
 	m.dropPause(ctx)
 }

@@ -25,8 +25,8 @@ type Sandbox struct {
 	Source      Source
 	// SnapshotID is the snapshot that Source fork came from.
 	SnapshotID sandbox.SnapshotID
-	// Hygiene is that of the last start, nil until the sandbox has run.
-	Hygiene *sandbox.Hygiene
+	// RestoreReport is that of the last start, nil until the sandbox has run.
+	RestoreReport *sandbox.RestoreReport
 	// Health is zero unless State is Running, Pausing or Paused.
 	Health sandbox.Health
 	// Steps is how long each step of the last operation took.
@@ -50,7 +50,7 @@ func (m *machine) publish(state sandbox.State) {
 		GuestIP: m.rec.GuestIP, HostIP: m.rec.HostIP,
 		Acceleration: string(info.Acceleration), Isolation: isolationOf(info.Acceleration),
 		TemplateDigest: m.rec.TemplateDigest, StartedAt: m.rec.StartedAt, LastActiveAt: m.rec.LastActive,
-		Steps: maps.Clone(m.times), Source: m.rec.Source, SnapshotID: m.rec.SnapshotID, Hygiene: m.rec.Hygiene,
+		Steps: maps.Clone(m.times), Source: m.rec.Source, SnapshotID: m.rec.SnapshotID, RestoreReport: m.rec.RestoreReport,
 		DiskFull: m.diskFull && state == sandbox.Running, diskPath: m.dir.disk(),
 	}
 	if state == sandbox.Running {

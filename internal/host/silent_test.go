@@ -107,8 +107,8 @@ func TestStoppedGuestAgent(t *testing.T) {
 	ref.Generation++
 	s, err = b.Resume(t.Context(), ref)
 	check(t, err)
-	if s.State != sandbox.Running || !s.Health.Forced || s.Hygiene == nil || s.Hygiene.Reseeded {
-		t.Fatalf("resumed with a silent guest it is %s with health %+v and hygiene %+v", s.State, s.Health, s.Hygiene)
+	if s.State != sandbox.Running || !s.Health.Forced || s.RestoreReport == nil || s.RestoreReport.Reseeded {
+		t.Fatalf("resumed with a silent guest it is %s with health %+v and restore report %+v", s.State, s.Health, s.RestoreReport)
 	}
 	if _, err := b.trySh(t.Context(), ref, "true"); !fault.Is(err, fault.Unavailable) || fault.ReasonOf(err) != "guest_unresponsive" {
 		t.Fatalf("exec in a guest that was not renewed: got %v, want unavailable guest_unresponsive", err)
@@ -141,8 +141,8 @@ func TestGuestComesBack(t *testing.T) {
 		t.Fatalf("resumed while its network is down it is %s", s.State)
 	}
 	s = b.awaitHealth(ref, sandbox.HealthOK)
-	if s.Health.Forced || s.Hygiene == nil || !s.Hygiene.Reseeded || s.Hygiene.Generation != ref.Generation {
-		t.Fatalf("after the guest came back: health %+v, hygiene %+v; want renewed for generation %d", s.Health, s.Hygiene, ref.Generation)
+	if s.Health.Forced || s.RestoreReport == nil || !s.RestoreReport.Reseeded || s.RestoreReport.Generation != ref.Generation {
+		t.Fatalf("after the guest came back: health %+v, restore report %+v; want renewed for generation %d", s.Health, s.RestoreReport, ref.Generation)
 	}
 	first := atoi(t, b.sh(ref, "cat /tmp/n"))
 	if second := atoi(t, b.sh(ref, "sleep 0.5; cat /tmp/n")); second <= first {
@@ -194,8 +194,8 @@ func TestStoppedVMM(t *testing.T) {
 	check(t, syscall.Kill(pid, syscall.SIGCONT))
 	s := b.awaitHealth(ref, sandbox.HealthOK)
 	b.sh(ref, "true")
-	if s.Hygiene == nil || !s.Hygiene.NewIdentity {
-		t.Fatalf("a restart of the agent changed what the last start has measured: %+v", s.Hygiene)
+	if s.RestoreReport == nil || !s.RestoreReport.NewIdentity {
+		t.Fatalf("a restart of the agent changed what the last start has measured: %+v", s.RestoreReport)
 	}
 
 	check(t, syscall.Kill(pid, syscall.SIGSTOP))

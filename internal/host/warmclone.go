@@ -68,7 +68,7 @@ func (m *machine) exercise(ctx context.Context) error {
 			return err
 		}
 	}
-	m.rec.Hygiene.NewIdentity = true // see StepPoolGuest, which would have failed
+	m.rec.RestoreReport.NewIdentity = true // see StepPoolGuest, which would have failed
 	return nil
 }
 
@@ -141,10 +141,10 @@ func (m *machine) assign(ctx context.Context) error {
 		defer cancel()
 		// Its machine id and boot id were made new when it was warmed up, and
 		// nobody has seen them.
-		fresh := m.rec.Hygiene.NewIdentity
+		fresh := m.rec.RestoreReport.NewIdentity
 		err := m.configure(ctx, renewal{token: randomToken(), idle: true})
 		if err == nil {
-			m.rec.Hygiene.NewIdentity = fresh
+			m.rec.RestoreReport.NewIdentity = fresh
 		}
 		return err
 	})
@@ -170,6 +170,6 @@ func (m *machine) unbecome(ctx context.Context) error {
 		return err
 	}
 	m.name, m.dir = string(m.rec.ID), m.mgr.layout.machine(string(m.rec.ID))
-	m.rec.Token, m.rec.NextToken, m.rec.Base, m.rec.Hygiene = "", "", "", nil
+	m.rec.Token, m.rec.NextToken, m.rec.Base, m.rec.RestoreReport = "", "", "", nil
 	return nil
 }

@@ -29,9 +29,9 @@ func own(t *testing.T, c *client.Client, all ...client.Sandbox) {
 // snapshot.
 func fresh(t testing.TB, sb client.Sandbox) {
 	t.Helper()
-	h := sb.Hygiene
+	h := sb.RestoreReport
 	if h == nil || !h.Reseeded || !h.NewIdentity || !h.TokenReplaced || !h.NetworkAnswers || h.Generation != 1 || len(h.StepsMS) == 0 {
-		t.Errorf("hygiene of %s: %+v", sb.ID, h)
+		t.Errorf("restore report of %s: %+v", sb.ID, h)
 	}
 }
 
@@ -205,8 +205,8 @@ func testAutoResume(t *testing.T, s *server) {
 		wg.Wait()
 		now, err := s.Get(t.Context(), sb.ID)
 		check(t, err)
-		if now.Status != "running" || now.Hygiene.Generation != round+2 {
-			t.Errorf("after round %d it is %s, generation %d: not one resume", round, now.Status, now.Hygiene.Generation)
+		if now.Status != "running" || now.RestoreReport.Generation != round+2 {
+			t.Errorf("after round %d it is %s, generation %d: not one resume", round, now.Status, now.RestoreReport.Generation)
 		}
 		goesOn(t, s.Client, sb.ID, before)
 	}

@@ -60,7 +60,7 @@ func viewFromProto(s *hostv1.Sandbox) control.View {
 		Facts: control.Facts{
 			GuestIP: s.GetGuestIp(), HostIP: s.GetHostIp(), Acceleration: s.GetAcceleration(),
 			Isolation: sandbox.Isolation(s.GetIsolation()), StartedAt: timeFromProto(s.GetStartedAt()),
-			LifetimeEndsAt: timeFromProto(s.GetLifetimeEndsAt()), Hygiene: hygieneFromProto(s.GetHygiene()),
+			LifetimeEndsAt: timeFromProto(s.GetLifetimeEndsAt()), RestoreReport: restoreReportFromProto(s.GetRestoreReport()),
 			Source: s.GetSource(), DiskFull: s.GetDiskFull(),
 		},
 		LastActiveAt:   timeFromProto(s.GetLastActiveAt()),
@@ -86,12 +86,12 @@ func stepsFromProto(micros map[string]int64) map[string]time.Duration {
 	return steps
 }
 
-// hygieneFromProto returns nil for nil.
-func hygieneFromProto(h *hostv1.Hygiene) *sandbox.Hygiene {
+// restoreReportFromProto returns nil for nil.
+func restoreReportFromProto(h *hostv1.RestoreReport) *sandbox.RestoreReport {
 	if h == nil {
 		return nil
 	}
-	return &sandbox.Hygiene{
+	return &sandbox.RestoreReport{
 		At: timeFromProto(h.GetAt()), Generation: sandbox.Generation(h.GetGeneration()),
 		ClockStep: time.Duration(h.GetClockStepNano()), ClockSkew: time.Duration(h.GetClockSkewNano()),
 		Reseeded: h.GetReseeded(), NewIdentity: h.GetNewIdentity(), TokenReplaced: h.GetTokenReplaced(),

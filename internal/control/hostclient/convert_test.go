@@ -215,10 +215,10 @@ func TestPoolsTakeEveryField(t *testing.T) {
 	takesEveryField(t, &msg, func(m *hostv1.Pool) control.Pool { return poolsFromProto([]*hostv1.Pool{m})[0] })
 }
 
-func TestHygieneTakesEveryField(t *testing.T) {
-	var msg hostv1.Hygiene
+func TestRestoreReportTakesEveryField(t *testing.T) {
+	var msg hostv1.RestoreReport
 	fillProto(msg.ProtoReflect())
-	takesEveryField(t, &msg, func(m *hostv1.Hygiene) sandbox.Hygiene { return *hygieneFromProto(m) })
+	takesEveryField(t, &msg, func(m *hostv1.RestoreReport) sandbox.RestoreReport { return *restoreReportFromProto(m) })
 }
 
 // takesEveryField checks that convert fills its result from a message that is

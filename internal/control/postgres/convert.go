@@ -66,7 +66,7 @@ func moveParams(m control.Move) (db.MoveSandboxParams, error) {
 	p.StartedAt, p.LifetimeEndsAt = optionalTime(f.StartedAt), optionalTime(f.LifetimeEndsAt)
 	p.Source = optional(f.Source)
 	var err error
-	p.Hygiene, err = hygieneJSON(f.Hygiene)
+	p.RestoreReport, err = restoreReportJSON(f.RestoreReport)
 	return p, err
 }
 
@@ -95,7 +95,7 @@ func fromRow(r db.Sandbox) (control.Sandbox, error) {
 		return control.Sandbox{}, fault.Wrap(err, fault.Internal, "database_error", "the sandbox's metadata cannot be read")
 	}
 	var err error
-	row.Hygiene, err = hygieneFrom(r.Hygiene)
+	row.RestoreReport, err = restoreReportFrom(r.RestoreReport)
 	return row, err
 }
 

@@ -38,7 +38,7 @@ func TestInsertGetMove(t *testing.T) {
 
 	started := time.Now().UTC().Truncate(time.Microsecond)
 	ends := started.Add(time.Hour)
-	hygiene := &sandbox.Hygiene{
+	report := &sandbox.RestoreReport{
 		At: started, Generation: 1, ClockStep: -3, ClockSkew: 4, Reseeded: true, NewIdentity: true, TokenReplaced: true,
 		NetworkAnswers: true, VMGeneration: "vmgenid", ConnectionsClosed: 2, Steps: map[string]time.Duration{"clock": 5},
 	}
@@ -46,12 +46,12 @@ func TestInsertGetMove(t *testing.T) {
 		Ref: in.Ref(), From: sandbox.Pending, To: sandbox.Running,
 		Facts: &control.Facts{
 			GuestIP: "10.0.0.2", HostIP: "10.11.0.1", Acceleration: "kvm",
-			Isolation: sandbox.IsolationHardware, StartedAt: started, LifetimeEndsAt: ends, Hygiene: hygiene, Source: "pool",
+			Isolation: sandbox.IsolationHardware, StartedAt: started, LifetimeEndsAt: ends, RestoreReport: report, Source: "pool",
 		},
 	})
 	want.State, want.GuestIP, want.HostIP = sandbox.Running, "10.0.0.2", "10.11.0.1"
 	want.Acceleration, want.Isolation, want.StartedAt = "kvm", sandbox.IsolationHardware, &started
-	want.LastActiveAt, want.LifetimeEndsAt, want.Hygiene, want.Source = &started, &ends, hygiene, "pool"
+	want.LastActiveAt, want.LifetimeEndsAt, want.RestoreReport, want.Source = &started, &ends, report, "pool"
 	want.UpdatedAt = running.UpdatedAt
 	if diff := cmp.Diff(want, running); err != nil || !won || diff != "" {
 		t.Errorf("Move: won %t, %v\n%s", won, err, diff)

@@ -171,12 +171,12 @@ func (s *Store) SetClocks(ctx context.Context, c control.ClockChange) (control.S
 // Learn implements control.Store.
 func (s *Store) Learn(ctx context.Context, v control.View) error {
 	f := v.Facts
-	hygiene, err := hygieneJSON(f.Hygiene)
+	report, err := restoreReportJSON(f.RestoreReport)
 	if err != nil {
 		return err
 	}
 	return faultOf(s.q.LearnSandbox(ctx, db.LearnSandboxParams{
-		ID: string(v.Ref.ID), Generation: int64(v.Ref.Generation), Hygiene: hygiene, Source: optional(f.Source),
+		ID: string(v.Ref.ID), Generation: int64(v.Ref.Generation), RestoreReport: report, Source: optional(f.Source),
 		DiskFull:    f.DiskFull,
 		LifetimeSec: seconds(v.Spec.Lifetime),
 		StartedAt:   optionalTime(f.StartedAt), LifetimeEndsAt: optionalTime(f.LifetimeEndsAt),

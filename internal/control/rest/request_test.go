@@ -151,15 +151,15 @@ func fileAt(parts []string) int {
 	return -1
 }
 
-func TestListsLeaveHygieneOut(t *testing.T) {
+func TestListsLeaveRestoreReportOut(t *testing.T) {
 	w := newWorld(t)
 	id := w.fake.add(sandbox.Running)
-	w.fake.rows[0].Hygiene = &sandbox.Hygiene{Reseeded: true}
-	if a := w.want(w.call("GET", "/v1/sandboxes", ""), http.StatusOK); strings.Contains(string(a.body), "hygiene") {
-		t.Errorf("the list has hygiene: %s", a.body)
+	w.fake.rows[0].RestoreReport = &sandbox.RestoreReport{Reseeded: true}
+	if a := w.want(w.call("GET", "/v1/sandboxes", ""), http.StatusOK); strings.Contains(string(a.body), "restore_report") {
+		t.Errorf("the list has a restore report: %s", a.body)
 	}
 	if a := w.want(w.call("GET", "/v1/sandboxes/"+string(id), ""), http.StatusOK); !strings.Contains(string(a.body), `"reseeded":true`) {
-		t.Errorf("the detail has no hygiene: %s", a.body)
+		t.Errorf("the detail has no restore report: %s", a.body)
 	}
 }
 

@@ -185,7 +185,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 	keptBack := map[string]string{
 		"Generation": "internal", "Server": "internal", "DiskRoomMB": "of placement", "Spec": "shown field by field", "Env": "secret",
 		"MinIsolation": "what it has is shown, not what was asked for",
-		"Limits":       "shown field by field", "Hygiene": "shown field by field", "Pools": "shown field by field",
+		"Limits":       "shown field by field", "RestoreReport": "shown field by field", "Pools": "shown field by field",
 	}
 	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("east", 3600))
 	sb := control.Sandbox{
@@ -196,7 +196,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 		UpdatedAt: when.Add(3 * time.Hour), EndedAt: ptr(when.Add(4 * time.Hour)),
 		Metadata:   map[string]string{"meta": "data"},
 		SnapshotID: "snap8", ParentID: "parent8", Source: "pool", LifetimeEndsAt: ptr(when.Add(5 * time.Hour)),
-		Hygiene: &sandbox.Hygiene{
+		RestoreReport: &sandbox.RestoreReport{
 			At: when.Add(6 * time.Hour), Generation: 78, ClockStep: 9 * time.Millisecond, ClockSkew: 1500 * time.Microsecond,
 			Reseeded: true, NewIdentity: true, TokenReplaced: true, NetworkAnswers: true, VMGeneration: "vmgenid",
 			ConnectionsClosed: 12, Steps: map[string]time.Duration{"entropy": 2 * time.Millisecond},
@@ -216,11 +216,11 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 		Pools:  []control.Pool{{Template: "pt", VCPUs: 11, MemoryMB: 12, DiskMB: 13, Target: 14, Ready: 15, Hits: 16, Misses: 17}},
 		Limits: sandbox.Limits{MaxVCPUs: 6, MinMemoryMB: 66, MaxMemoryMB: 666},
 	}
-	for _, v := range []any{sb, sb.Spec, host, host.Limits, host.Pools[0], *sb.Hygiene} {
+	for _, v := range []any{sb, sb.Spec, host, host.Limits, host.Pools[0], *sb.RestoreReport} {
 		everyFieldFilled(t, v)
 	}
 	shown := leaves(reflect.ValueOf(sandboxOf(sb))) + leaves(reflect.ValueOf(hostOf(host)))
-	for _, v := range []any{sb, sb.Spec, host, host.Limits, host.Pools[0], *sb.Hygiene} {
+	for _, v := range []any{sb, sb.Spec, host, host.Limits, host.Pools[0], *sb.RestoreReport} {
 		rv := reflect.ValueOf(v)
 		for i := range rv.NumField() {
 			name := rv.Type().Field(i).Name

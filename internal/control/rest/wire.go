@@ -9,45 +9,45 @@ import (
 
 // sandboxJSON is the schema Sandbox.
 type sandboxJSON struct {
-	ID           string            `json:"id"`
-	Name         *string           `json:"name"`
-	Status       string            `json:"status"`
-	Template     string            `json:"template"`
-	VCPUs        int               `json:"vcpus"`
-	MemoryMB     int               `json:"memory_mb"`
-	DiskMB       int               `json:"disk_mb"`
-	TimeoutSec   int64             `json:"timeout_sec"`
-	GuestIP      string            `json:"guest_ip"`
-	HostIP       string            `json:"host_ip"`
-	HostID       string            `json:"host_id"`
-	Acceleration string            `json:"acceleration"`
-	Isolation    string            `json:"isolation"`
-	CreatedAt    time.Time         `json:"created_at"`
-	StartedAt    *time.Time        `json:"started_at"`
-	LastActiveAt *time.Time        `json:"last_active_at"`
-	LastUpdated  time.Time         `json:"last_updated"`
-	EndedAt      *time.Time        `json:"ended_at"`
-	StopReason   *string           `json:"stop_reason"`
-	Message      *string           `json:"message"`
-	Metadata     map[string]string `json:"metadata"`
-	LifetimeSec  int64             `json:"lifetime_sec"`
-	OnTimeout    string            `json:"on_timeout"`
-	AutoResume   bool              `json:"auto_resume"`
-	SnapshotID   *string           `json:"snapshot_id"`
-	ParentID     *string           `json:"parent_id"`
-	Source       *string           `json:"source"`
-	DiskFull     bool              `json:"disk_full"`
-	Health       *guestHealthJSON  `json:"health"`
-	Hygiene      *hygieneJSON      `json:"hygiene"`
-	Clocks       clocksJSON        `json:"clocks"`
+	ID            string             `json:"id"`
+	Name          *string            `json:"name"`
+	Status        string             `json:"status"`
+	Template      string             `json:"template"`
+	VCPUs         int                `json:"vcpus"`
+	MemoryMB      int                `json:"memory_mb"`
+	DiskMB        int                `json:"disk_mb"`
+	TimeoutSec    int64              `json:"timeout_sec"`
+	GuestIP       string             `json:"guest_ip"`
+	HostIP        string             `json:"host_ip"`
+	HostID        string             `json:"host_id"`
+	Acceleration  string             `json:"acceleration"`
+	Isolation     string             `json:"isolation"`
+	CreatedAt     time.Time          `json:"created_at"`
+	StartedAt     *time.Time         `json:"started_at"`
+	LastActiveAt  *time.Time         `json:"last_active_at"`
+	LastUpdated   time.Time          `json:"last_updated"`
+	EndedAt       *time.Time         `json:"ended_at"`
+	StopReason    *string            `json:"stop_reason"`
+	Message       *string            `json:"message"`
+	Metadata      map[string]string  `json:"metadata"`
+	LifetimeSec   int64              `json:"lifetime_sec"`
+	OnTimeout     string             `json:"on_timeout"`
+	AutoResume    bool               `json:"auto_resume"`
+	SnapshotID    *string            `json:"snapshot_id"`
+	ParentID      *string            `json:"parent_id"`
+	Source        *string            `json:"source"`
+	DiskFull      bool               `json:"disk_full"`
+	Health        *guestHealthJSON   `json:"health"`
+	RestoreReport *restoreReportJSON `json:"restore_report"`
+	Clocks        clocksJSON         `json:"clocks"`
 }
 
 // listedJSON is a Sandbox in a list, without what only the answer for one
 // sandbox has.
 type listedJSON struct {
 	sandboxJSON
-	// Hygiene hides the embedded field and is always absent.
-	Hygiene *struct{} `json:"hygiene,omitempty"`
+	// RestoreReport hides the embedded field and is always absent.
+	RestoreReport *struct{} `json:"restore_report,omitempty"`
 }
 
 // sandboxOf leaves out what is not the user's: the generation, and the
@@ -59,37 +59,37 @@ func sandboxOf(sb control.Sandbox) sandboxJSON {
 		metadata = map[string]string{}
 	}
 	return sandboxJSON{
-		ID:           string(sb.ID),
-		Name:         nullable(sb.Name),
-		Status:       string(sb.State.Status()),
-		Template:     sb.Spec.Template,
-		VCPUs:        sb.Spec.VCPUs,
-		MemoryMB:     sb.Spec.MemoryMB,
-		DiskMB:       sb.Spec.DiskMB,
-		TimeoutSec:   int64(sb.Spec.Timeout / time.Second),
-		GuestIP:      sb.GuestIP,
-		HostIP:       sb.HostIP,
-		HostID:       sb.HostID,
-		Acceleration: sb.Acceleration,
-		Isolation:    string(sb.Isolation),
-		CreatedAt:    sb.CreatedAt.UTC(),
-		StartedAt:    utc(sb.StartedAt),
-		LastActiveAt: utc(sb.LastActiveAt),
-		LastUpdated:  sb.UpdatedAt.UTC(),
-		EndedAt:      utc(sb.EndedAt),
-		StopReason:   nullable(string(sb.StopReason)),
-		Message:      nullable(sb.Message),
-		Metadata:     metadata,
-		LifetimeSec:  int64(sb.Spec.Lifetime / time.Second),
-		OnTimeout:    string(sb.Spec.OnTimeout),
-		AutoResume:   sb.Spec.AutoResume,
-		SnapshotID:   nullable(string(sb.SnapshotID)),
-		ParentID:     nullable(string(sb.ParentID)),
-		Source:       nullable(sb.Source),
-		DiskFull:     sb.DiskFull,
-		Health:       healthOf(sb.Health),
-		Hygiene:      hygieneOf(sb.Hygiene),
-		Clocks:       clocksOf(sb),
+		ID:            string(sb.ID),
+		Name:          nullable(sb.Name),
+		Status:        string(sb.State.Status()),
+		Template:      sb.Spec.Template,
+		VCPUs:         sb.Spec.VCPUs,
+		MemoryMB:      sb.Spec.MemoryMB,
+		DiskMB:        sb.Spec.DiskMB,
+		TimeoutSec:    int64(sb.Spec.Timeout / time.Second),
+		GuestIP:       sb.GuestIP,
+		HostIP:        sb.HostIP,
+		HostID:        sb.HostID,
+		Acceleration:  sb.Acceleration,
+		Isolation:     string(sb.Isolation),
+		CreatedAt:     sb.CreatedAt.UTC(),
+		StartedAt:     utc(sb.StartedAt),
+		LastActiveAt:  utc(sb.LastActiveAt),
+		LastUpdated:   sb.UpdatedAt.UTC(),
+		EndedAt:       utc(sb.EndedAt),
+		StopReason:    nullable(string(sb.StopReason)),
+		Message:       nullable(sb.Message),
+		Metadata:      metadata,
+		LifetimeSec:   int64(sb.Spec.Lifetime / time.Second),
+		OnTimeout:     string(sb.Spec.OnTimeout),
+		AutoResume:    sb.Spec.AutoResume,
+		SnapshotID:    nullable(string(sb.SnapshotID)),
+		ParentID:      nullable(string(sb.ParentID)),
+		Source:        nullable(sb.Source),
+		DiskFull:      sb.DiskFull,
+		Health:        healthOf(sb.Health),
+		RestoreReport: restoreReportOf(sb.RestoreReport),
+		Clocks:        clocksOf(sb),
 	}
 }
 

@@ -77,7 +77,7 @@ func fromSandbox(s host.Sandbox) *hostv1.Sandbox {
 		Ref: fromRef(s.Ref), Spec: fromSpec(s.Spec), State: wireState[s.State], StopReason: string(s.StopReason),
 		GuestIp: s.GuestIP, HostIp: s.HostIP, Acceleration: s.Acceleration, Isolation: string(s.Isolation),
 		StartedAt: fromTime(s.StartedAt), LastActiveAt: fromTime(s.LastActiveAt), TemplateDigest: s.TemplateDigest,
-		StepMicros: micros(s.Steps), Hygiene: fromHygiene(s.Hygiene), SnapshotId: string(s.SnapshotID),
+		StepMicros: micros(s.Steps), RestoreReport: fromRestoreReport(s.RestoreReport), SnapshotId: string(s.SnapshotID),
 		LifetimeEndsAt: fromTime(s.LifetimeEnd), Source: string(s.Source),
 		Busy: s.Busy, DiskFull: s.DiskFull,
 		Health: string(s.Health.State), SilentSince: fromTime(s.Health.Since), Forced: s.Health.Forced,
@@ -93,11 +93,11 @@ func micros(steps map[string]time.Duration) map[string]int64 {
 	return out
 }
 
-func fromHygiene(h *sandbox.Hygiene) *hostv1.Hygiene {
+func fromRestoreReport(h *sandbox.RestoreReport) *hostv1.RestoreReport {
 	if h == nil {
 		return nil
 	}
-	return &hostv1.Hygiene{
+	return &hostv1.RestoreReport{
 		At: fromTime(h.At), Generation: uint64(h.Generation),
 		ClockStepNano: int64(h.ClockStep), ClockSkewNano: int64(h.ClockSkew),
 		Reseeded: h.Reseeded, NewIdentity: h.NewIdentity, TokenReplaced: h.TokenReplaced,

@@ -259,7 +259,7 @@ func (x *SandboxSpec) GetOnTimeout() string {
 
 // What was done, and measured, to make a machine that came from a snapshot
 // correct and unique, before any user code ran in it.
-type Hygiene struct {
+type RestoreReport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When it was completed.
 	At *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
@@ -288,20 +288,20 @@ type Hygiene struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Hygiene) Reset() {
-	*x = Hygiene{}
+func (x *RestoreReport) Reset() {
+	*x = RestoreReport{}
 	mi := &file_host_v1_host_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Hygiene) String() string {
+func (x *RestoreReport) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Hygiene) ProtoMessage() {}
+func (*RestoreReport) ProtoMessage() {}
 
-func (x *Hygiene) ProtoReflect() protoreflect.Message {
+func (x *RestoreReport) ProtoReflect() protoreflect.Message {
 	mi := &file_host_v1_host_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -313,82 +313,82 @@ func (x *Hygiene) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Hygiene.ProtoReflect.Descriptor instead.
-func (*Hygiene) Descriptor() ([]byte, []int) {
+// Deprecated: Use RestoreReport.ProtoReflect.Descriptor instead.
+func (*RestoreReport) Descriptor() ([]byte, []int) {
 	return file_host_v1_host_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *Hygiene) GetAt() *timestamppb.Timestamp {
+func (x *RestoreReport) GetAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.At
 	}
 	return nil
 }
 
-func (x *Hygiene) GetGeneration() uint64 {
+func (x *RestoreReport) GetGeneration() uint64 {
 	if x != nil {
 		return x.Generation
 	}
 	return 0
 }
 
-func (x *Hygiene) GetClockStepNano() int64 {
+func (x *RestoreReport) GetClockStepNano() int64 {
 	if x != nil {
 		return x.ClockStepNano
 	}
 	return 0
 }
 
-func (x *Hygiene) GetClockSkewNano() int64 {
+func (x *RestoreReport) GetClockSkewNano() int64 {
 	if x != nil {
 		return x.ClockSkewNano
 	}
 	return 0
 }
 
-func (x *Hygiene) GetReseeded() bool {
+func (x *RestoreReport) GetReseeded() bool {
 	if x != nil {
 		return x.Reseeded
 	}
 	return false
 }
 
-func (x *Hygiene) GetNewIdentity() bool {
+func (x *RestoreReport) GetNewIdentity() bool {
 	if x != nil {
 		return x.NewIdentity
 	}
 	return false
 }
 
-func (x *Hygiene) GetTokenReplaced() bool {
+func (x *RestoreReport) GetTokenReplaced() bool {
 	if x != nil {
 		return x.TokenReplaced
 	}
 	return false
 }
 
-func (x *Hygiene) GetNetworkAnswers() bool {
+func (x *RestoreReport) GetNetworkAnswers() bool {
 	if x != nil {
 		return x.NetworkAnswers
 	}
 	return false
 }
 
-func (x *Hygiene) GetVmGeneration() string {
+func (x *RestoreReport) GetVmGeneration() string {
 	if x != nil {
 		return x.VmGeneration
 	}
 	return ""
 }
 
-func (x *Hygiene) GetConnectionsClosed() uint32 {
+func (x *RestoreReport) GetConnectionsClosed() uint32 {
 	if x != nil {
 		return x.ConnectionsClosed
 	}
 	return 0
 }
 
-func (x *Hygiene) GetStepMicros() map[string]int64 {
+func (x *RestoreReport) GetStepMicros() map[string]int64 {
 	if x != nil {
 		return x.StepMicros
 	}
@@ -416,7 +416,7 @@ type Sandbox struct {
 	// How long each step of the last operation took, in microseconds.
 	StepMicros map[string]int64 `protobuf:"bytes,12,rep,name=step_micros,json=stepMicros,proto3" json:"step_micros,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// Of the last start; absent until the sandbox has run.
-	Hygiene *Hygiene `protobuf:"bytes,13,opt,name=hygiene,proto3" json:"hygiene,omitempty"`
+	RestoreReport *RestoreReport `protobuf:"bytes,13,opt,name=restore_report,json=restoreReport,proto3" json:"restore_report,omitempty"`
 	// The snapshot it was created from; empty for a template.
 	SnapshotId string `protobuf:"bytes,14,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
 	// When its lifetime ends; absent when it has none or does not run.
@@ -555,9 +555,9 @@ func (x *Sandbox) GetStepMicros() map[string]int64 {
 	return nil
 }
 
-func (x *Sandbox) GetHygiene() *Hygiene {
+func (x *Sandbox) GetRestoreReport() *RestoreReport {
 	if x != nil {
-		return x.Hygiene
+		return x.RestoreReport
 	}
 	return nil
 }
@@ -3046,8 +3046,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"on_timeout\x18\t \x01(\tR\tonTimeout\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x04\n" +
-	"\aHygiene\x12*\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x96\x04\n" +
+	"\rRestoreReport\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
@@ -3060,12 +3060,12 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x0fnetwork_answers\x18\b \x01(\bR\x0enetworkAnswers\x12#\n" +
 	"\rvm_generation\x18\t \x01(\tR\fvmGeneration\x12-\n" +
 	"\x12connections_closed\x18\n" +
-	" \x01(\rR\x11connectionsClosed\x12A\n" +
-	"\vstep_micros\x18\v \x03(\v2 .host.v1.Hygiene.StepMicrosEntryR\n" +
+	" \x01(\rR\x11connectionsClosed\x12G\n" +
+	"\vstep_micros\x18\v \x03(\v2&.host.v1.RestoreReport.StepMicrosEntryR\n" +
 	"stepMicros\x1a=\n" +
 	"\x0fStepMicrosEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x8a\a\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x9d\a\n" +
 	"\aSandbox\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12(\n" +
 	"\x04spec\x18\x02 \x01(\v2\x14.host.v1.SandboxSpecR\x04spec\x12+\n" +
@@ -3082,8 +3082,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\flastActiveAt\x12'\n" +
 	"\x0ftemplate_digest\x18\v \x01(\tR\x0etemplateDigest\x12A\n" +
 	"\vstep_micros\x18\f \x03(\v2 .host.v1.Sandbox.StepMicrosEntryR\n" +
-	"stepMicros\x12*\n" +
-	"\ahygiene\x18\r \x01(\v2\x10.host.v1.HygieneR\ahygiene\x12\x1f\n" +
+	"stepMicros\x12=\n" +
+	"\x0erestore_report\x18\r \x01(\v2\x16.host.v1.RestoreReportR\rrestoreReport\x12\x1f\n" +
 	"\vsnapshot_id\x18\x0e \x01(\tR\n" +
 	"snapshotId\x12D\n" +
 	"\x10lifetime_ends_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x0elifetimeEndsAt\x12\x16\n" +
@@ -3301,7 +3301,7 @@ var file_host_v1_host_proto_goTypes = []any{
 	(SandboxState)(0),                   // 0: host.v1.SandboxState
 	(*Ref)(nil),                         // 1: host.v1.Ref
 	(*SandboxSpec)(nil),                 // 2: host.v1.SandboxSpec
-	(*Hygiene)(nil),                     // 3: host.v1.Hygiene
+	(*RestoreReport)(nil),               // 3: host.v1.RestoreReport
 	(*Sandbox)(nil),                     // 4: host.v1.Sandbox
 	(*CreateSandboxRequest)(nil),        // 5: host.v1.CreateSandboxRequest
 	(*CreateSandboxResponse)(nil),       // 6: host.v1.CreateSandboxResponse
@@ -3342,7 +3342,7 @@ var file_host_v1_host_proto_goTypes = []any{
 	(*DrainRequest)(nil),                // 41: host.v1.DrainRequest
 	(*DrainResponse)(nil),               // 42: host.v1.DrainResponse
 	nil,                                 // 43: host.v1.SandboxSpec.EnvEntry
-	nil,                                 // 44: host.v1.Hygiene.StepMicrosEntry
+	nil,                                 // 44: host.v1.RestoreReport.StepMicrosEntry
 	nil,                                 // 45: host.v1.Sandbox.StepMicrosEntry
 	(*CollectGarbageResponse_Item)(nil), // 46: host.v1.CollectGarbageResponse.Item
 	(*WatchEventsResponse_Hello)(nil),   // 47: host.v1.WatchEventsResponse.Hello
@@ -3352,15 +3352,15 @@ var file_host_v1_host_proto_goTypes = []any{
 }
 var file_host_v1_host_proto_depIdxs = []int32{
 	43, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
-	48, // 1: host.v1.Hygiene.at:type_name -> google.protobuf.Timestamp
-	44, // 2: host.v1.Hygiene.step_micros:type_name -> host.v1.Hygiene.StepMicrosEntry
+	48, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
+	44, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
 	1,  // 3: host.v1.Sandbox.ref:type_name -> host.v1.Ref
 	2,  // 4: host.v1.Sandbox.spec:type_name -> host.v1.SandboxSpec
 	0,  // 5: host.v1.Sandbox.state:type_name -> host.v1.SandboxState
 	48, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
 	48, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
 	45, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
-	3,  // 9: host.v1.Sandbox.hygiene:type_name -> host.v1.Hygiene
+	3,  // 9: host.v1.Sandbox.restore_report:type_name -> host.v1.RestoreReport
 	48, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
 	48, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
 	1,  // 12: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref

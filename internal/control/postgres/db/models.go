@@ -71,7 +71,7 @@ type Sandbox struct {
 	SnapshotID     string
 	ParentID       string
 	Source         string
-	Hygiene        []byte
+	RestoreReport  []byte
 	Server         int64
 	Name           string
 	DiskFull       bool

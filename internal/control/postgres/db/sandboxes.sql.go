@@ -33,7 +33,7 @@ func (q *Queries) DeleteEndedSandboxes(ctx context.Context, arg DeleteEndedSandb
 }
 
 const getSandbox = `-- name: GetSandbox :one
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name, disk_full FROM sandboxes WHERE id = $1
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full FROM sandboxes WHERE id = $1
 `
 
 func (q *Queries) GetSandbox(ctx context.Context, id string) (Sandbox, error) {
@@ -69,7 +69,7 @@ func (q *Queries) GetSandbox(ctx context.Context, id string) (Sandbox, error) {
 		&i.SnapshotID,
 		&i.ParentID,
 		&i.Source,
-		&i.Hygiene,
+		&i.RestoreReport,
 		&i.Server,
 		&i.Name,
 		&i.DiskFull,
@@ -91,7 +91,7 @@ SELECT
 WHERE (SELECT set_config('synchronous_commit', CASE WHEN $21::boolean THEN 'off'
        ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
   AND take_capacity($22::text, $23::bigint, $24::bigint, $25::text[])
-RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name, disk_full
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full
 `
 
 type InsertSandboxesParams struct {
@@ -190,7 +190,7 @@ func (q *Queries) InsertSandboxes(ctx context.Context, arg InsertSandboxesParams
 			&i.SnapshotID,
 			&i.ParentID,
 			&i.Source,
-			&i.Hygiene,
+			&i.RestoreReport,
 			&i.Server,
 			&i.Name,
 			&i.DiskFull,
@@ -209,7 +209,7 @@ const learnSandbox = `-- name: LearnSandbox :exec
 UPDATE sandboxes SET
     started_at       = coalesce($1, started_at),
     source           = coalesce($2, source),
-    hygiene          = coalesce($3, hygiene),
+    restore_report   = coalesce($3, restore_report),
     disk_full        = $4,
     lifetime_ends_at = CASE WHEN lifetime_sec = $5 THEN $6 ELSE lifetime_ends_at END
 WHERE id = $7 AND generation = $8 AND state = 'running'
@@ -218,7 +218,7 @@ WHERE id = $7 AND generation = $8 AND state = 'running'
 type LearnSandboxParams struct {
 	StartedAt      *time.Time
 	Source         *string
-	Hygiene        []byte
+	RestoreReport  []byte
 	DiskFull       bool
 	LifetimeSec    int32
 	LifetimeEndsAt *time.Time
@@ -232,7 +232,7 @@ func (q *Queries) LearnSandbox(ctx context.Context, arg LearnSandboxParams) erro
 	_, err := q.db.Exec(ctx, learnSandbox,
 		arg.StartedAt,
 		arg.Source,
-		arg.Hygiene,
+		arg.RestoreReport,
 		arg.DiskFull,
 		arg.LifetimeSec,
 		arg.LifetimeEndsAt,
@@ -243,7 +243,7 @@ func (q *Queries) LearnSandbox(ctx context.Context, arg LearnSandboxParams) erro
 }
 
 const listSandboxes = `-- name: ListSandboxes :many
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name, disk_full FROM sandboxes
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full FROM sandboxes
 WHERE ($1::text[] IS NULL OR state = ANY ($1::text[]))
   AND ($2::text IS NULL OR template = $2::text)
   AND ($3::text IS NULL OR name = $3::text)
@@ -311,7 +311,7 @@ func (q *Queries) ListSandboxes(ctx context.Context, arg ListSandboxesParams) ([
 			&i.SnapshotID,
 			&i.ParentID,
 			&i.Source,
-			&i.Hygiene,
+			&i.RestoreReport,
 			&i.Server,
 			&i.Name,
 			&i.DiskFull,
@@ -341,14 +341,14 @@ UPDATE sandboxes SET
     started_at       = coalesce($10, started_at),
     last_active_at   = greatest(last_active_at, $10),
     source           = coalesce($11, source),
-    hygiene          = coalesce($12, hygiene),
+    restore_report   = coalesce($12, restore_report),
     lifetime_ends_at = CASE WHEN $13::boolean THEN lifetime_ends_at ELSE $14 END,
     updated_at       = now(),
     ended_at         = CASE WHEN $15::boolean THEN coalesce(ended_at, now()) END
 WHERE id = $16 AND generation = $17 AND state = $18
   AND (SELECT set_config('synchronous_commit', CASE WHEN $19::boolean THEN 'off'
        ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
-RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name, disk_full
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full
 `
 
 type MoveSandboxParams struct {
@@ -363,7 +363,7 @@ type MoveSandboxParams struct {
 	Isolation      *string
 	StartedAt      *time.Time
 	Source         *string
-	Hygiene        []byte
+	RestoreReport  []byte
 	KeepLifetime   bool
 	LifetimeEndsAt *time.Time
 	Ended          bool
@@ -388,7 +388,7 @@ func (q *Queries) MoveSandbox(ctx context.Context, arg MoveSandboxParams) (Sandb
 		arg.Isolation,
 		arg.StartedAt,
 		arg.Source,
-		arg.Hygiene,
+		arg.RestoreReport,
 		arg.KeepLifetime,
 		arg.LifetimeEndsAt,
 		arg.Ended,
@@ -428,7 +428,7 @@ func (q *Queries) MoveSandbox(ctx context.Context, arg MoveSandboxParams) (Sandb
 		&i.SnapshotID,
 		&i.ParentID,
 		&i.Source,
-		&i.Hygiene,
+		&i.RestoreReport,
 		&i.Server,
 		&i.Name,
 		&i.DiskFull,
@@ -443,7 +443,7 @@ UPDATE sandboxes SET
 WHERE id = $6 AND generation = $7 AND state = $8
   AND timeout_sec = $9 AND lifetime_sec = $10 AND on_timeout = $11
   AND auto_resume = $12 AND lifetime_ends_at IS NOT DISTINCT FROM $13
-RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name, disk_full
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full
 `
 
 type SetSandboxClocksParams struct {
@@ -509,7 +509,7 @@ func (q *Queries) SetSandboxClocks(ctx context.Context, arg SetSandboxClocksPara
 		&i.SnapshotID,
 		&i.ParentID,
 		&i.Source,
-		&i.Hygiene,
+		&i.RestoreReport,
 		&i.Server,
 		&i.Name,
 		&i.DiskFull,
@@ -534,7 +534,7 @@ func (q *Queries) TouchSandboxes(ctx context.Context, arg TouchSandboxesParams) 
 }
 
 const unendedSandboxes = `-- name: UnendedSandboxes :many
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, hygiene, server, name, disk_full FROM sandboxes WHERE host_id = $1 AND ended_at IS NULL ORDER BY id
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full FROM sandboxes WHERE host_id = $1 AND ended_at IS NULL ORDER BY id
 `
 
 func (q *Queries) UnendedSandboxes(ctx context.Context, hostID string) ([]Sandbox, error) {
@@ -576,7 +576,7 @@ func (q *Queries) UnendedSandboxes(ctx context.Context, hostID string) ([]Sandbo
 			&i.SnapshotID,
 			&i.ParentID,
 			&i.Source,
-			&i.Hygiene,
+			&i.RestoreReport,
 			&i.Server,
 			&i.Name,
 			&i.DiskFull,

@@ -51,7 +51,7 @@ UPDATE sandboxes SET
     started_at       = coalesce(sqlc.narg('started_at'), started_at),
     last_active_at   = greatest(last_active_at, sqlc.narg('started_at')),
     source           = coalesce(sqlc.narg('source'), source),
-    hygiene          = coalesce(sqlc.narg('hygiene'), hygiene),
+    restore_report   = coalesce(sqlc.narg('restore_report'), restore_report),
     lifetime_ends_at = CASE WHEN @keep_lifetime::boolean THEN lifetime_ends_at ELSE sqlc.narg('lifetime_ends_at') END,
     updated_at       = now(),
     ended_at         = CASE WHEN @ended::boolean THEN coalesce(ended_at, now()) END
@@ -66,7 +66,7 @@ RETURNING *;
 UPDATE sandboxes SET
     started_at       = coalesce(sqlc.narg('started_at'), started_at),
     source           = coalesce(sqlc.narg('source'), source),
-    hygiene          = coalesce(sqlc.narg('hygiene'), hygiene),
+    restore_report   = coalesce(sqlc.narg('restore_report'), restore_report),
     disk_full        = @disk_full,
     lifetime_ends_at = CASE WHEN lifetime_sec = @lifetime_sec THEN sqlc.narg('lifetime_ends_at') ELSE lifetime_ends_at END
 WHERE id = @id AND generation = @generation AND state = 'running';

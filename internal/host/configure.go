@@ -47,7 +47,7 @@ type renewal struct {
 // user code run.
 func (m *machine) configure(ctx context.Context, what renewal) error {
 	start := time.Now()
-	h := &sandbox.Hygiene{Generation: m.rec.Generation, VMGeneration: "none", Steps: make(map[string]time.Duration)}
+	h := &sandbox.RestoreReport{Generation: m.rec.Generation, VMGeneration: "none", Steps: make(map[string]time.Duration)}
 	skew, err := m.renew(ctx, what, h)
 	if err == nil && (!what.idle || skew.Abs() > maxClockSkew/2) {
 		err = m.release(ctx, skew, h)
@@ -56,13 +56,13 @@ func (m *machine) configure(ctx context.Context, what renewal) error {
 		return causeOr(ctx, err)
 	}
 	h.At, h.Steps["total"] = time.Now(), time.Since(start)
-	m.rec.Hygiene = h
+	m.rec.RestoreReport = h
 	return nil
 }
 
 // renew has the guest renew itself while user code stands still, and returns
 // how far its clock seems to be off.
-func (m *machine) renew(ctx context.Context, what renewal, h *sandbox.Hygiene) (skew time.Duration, err error) {
+func (m *machine) renew(ctx context.Context, what renewal, h *sandbox.RestoreReport) (skew time.Duration, err error) {
 	if what.token != "" {
 		// Written down first: should the agent die, the next one has to try both.
 		m.rec.NextToken = what.token
@@ -114,14 +114,14 @@ func (m *machine) renew(ctx context.Context, what renewal, h *sandbox.Hygiene) (
 // guestStep is the form of the names that a guest gives to its steps.
 var guestStep = regexp.MustCompile(`^[a-z][a-z_]{0,31}$`)
 
-// maxGuestSteps bounds what a guest can add to a sandbox's hygiene.
+// maxGuestSteps bounds what a guest can add to a sandbox's restore report.
 const maxGuestSteps = 16
 
 // release sets the guest's clock right by skew, lets user code run, and
 // measures what is left of the skew, in round trips that by then are short. An
 // answer says where the clock was within half its round trip: only what is
 // beyond that is known to be wrong, is set again, and in the end is refused.
-func (m *machine) release(ctx context.Context, skew time.Duration, h *sandbox.Hygiene) error {
+func (m *machine) release(ctx context.Context, skew time.Duration, h *sandbox.RestoreReport) error {
 	best := time.Duration(math.MaxInt64)
 	for range clockTries {
 		sent := time.Now()
@@ -182,7 +182,7 @@ const (
 // sealed, open, or in between with the token that it was about to get. It is no
 // start: what the last start measured stays, if the guest confirmed it.
 func (m *machine) reconfigure(ctx context.Context) error {
-	before := m.rec.Hygiene
+	before := m.rec.RestoreReport
 	tokens := []string{m.rec.Token}
 	if next := m.rec.NextToken; next != "" {
 		tokens = append(tokens, next)
@@ -197,7 +197,7 @@ func (m *machine) reconfigure(ctx context.Context) error {
 			if err = m.configure(ctx, renewal{}); err == nil {
 				m.rec.NextToken = ""
 				if before != nil && before.Reseeded && before.Generation == m.rec.Generation {
-					m.rec.Hygiene = before
+					m.rec.RestoreReport = before
 				}
 				return nil
 			}

@@ -8,9 +8,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// hygieneColumn is how a sandbox.Hygiene stands in its column. Spans are in
+// restoreReportColumn is how a sandbox.RestoreReport stands in its column. Spans are in
 // nanoseconds.
-type hygieneColumn struct {
+type restoreReportColumn struct {
 	At                time.Time                `json:"at"`
 	Generation        uint64                   `json:"generation"`
 	ClockStepNano     int64                    `json:"clock_step_nano"`
@@ -24,12 +24,12 @@ type hygieneColumn struct {
 	StepsNano         map[string]time.Duration `json:"steps_nano,omitempty"`
 }
 
-// hygieneJSON returns nil, which leaves the column as it is, for nil.
-func hygieneJSON(h *sandbox.Hygiene) ([]byte, error) {
+// restoreReportJSON returns nil, which leaves the column as it is, for nil.
+func restoreReportJSON(h *sandbox.RestoreReport) ([]byte, error) {
 	if h == nil {
 		return nil, nil
 	}
-	b, err := json.Marshal(hygieneColumn{
+	b, err := json.Marshal(restoreReportColumn{
 		At: h.At.UTC(), Generation: uint64(h.Generation),
 		ClockStepNano: int64(h.ClockStep), ClockSkewNano: int64(h.ClockSkew),
 		Reseeded: h.Reseeded, NewIdentity: h.NewIdentity, TokenReplaced: h.TokenReplaced,
@@ -37,21 +37,21 @@ func hygieneJSON(h *sandbox.Hygiene) ([]byte, error) {
 		ConnectionsClosed: h.ConnectionsClosed, StepsNano: h.Steps,
 	})
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Internal, "internal", "the sandbox's hygiene cannot be stored")
+		return nil, fault.Wrap(err, fault.Internal, "internal", "the sandbox's restore report cannot be stored")
 	}
 	return b, nil
 }
 
-// hygieneFrom returns nil for an empty column.
-func hygieneFrom(column []byte) (*sandbox.Hygiene, error) {
+// restoreReportFrom returns nil for an empty column.
+func restoreReportFrom(column []byte) (*sandbox.RestoreReport, error) {
 	if column == nil {
 		return nil, nil
 	}
-	var c hygieneColumn
+	var c restoreReportColumn
 	if err := json.Unmarshal(column, &c); err != nil {
-		return nil, fault.Wrap(err, fault.Internal, "database_error", "the sandbox's hygiene cannot be read")
+		return nil, fault.Wrap(err, fault.Internal, "database_error", "the sandbox's restore report cannot be read")
 	}
-	return &sandbox.Hygiene{
+	return &sandbox.RestoreReport{
 		At: c.At, Generation: sandbox.Generation(c.Generation),
 		ClockStep: time.Duration(c.ClockStepNano), ClockSkew: time.Duration(c.ClockSkewNano),
 		Reseeded: c.Reseeded, NewIdentity: c.NewIdentity, TokenReplaced: c.TokenReplaced,

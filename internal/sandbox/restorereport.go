@@ -2,10 +2,10 @@ package sandbox
 
 import "time"
 
-// Hygiene is what was done, and measured, to make a machine that came from a
+// RestoreReport is what was done, and measured, to make a machine that came from a
 // snapshot correct and unique before any user code ran in it. A start whose
-// hygiene is not complete fails.
-type Hygiene struct {
+// restore report is not complete fails.
+type RestoreReport struct {
 	// At is when it was completed, Generation the incarnation that was told.
 	At         time.Time
 	Generation Generation

@@ -6,8 +6,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// hygieneJSON is the schema Hygiene.
-type hygieneJSON struct {
+// restoreReportJSON is the schema RestoreReport.
+type restoreReportJSON struct {
 	Generation        uint64             `json:"generation"`
 	At                time.Time          `json:"at"`
 	ClockStepMS       float64            `json:"clock_step_ms"`
@@ -21,8 +21,8 @@ type hygieneJSON struct {
 	StepsMS           map[string]float64 `json:"steps_ms"`
 }
 
-// hygieneOf returns nil, which is null in JSON, for nil.
-func hygieneOf(h *sandbox.Hygiene) *hygieneJSON {
+// restoreReportOf returns nil, which is null in JSON, for nil.
+func restoreReportOf(h *sandbox.RestoreReport) *restoreReportJSON {
 	if h == nil {
 		return nil
 	}
@@ -30,7 +30,7 @@ func hygieneOf(h *sandbox.Hygiene) *hygieneJSON {
 	for name, took := range h.Steps {
 		steps[name] = millis(took)
 	}
-	return &hygieneJSON{
+	return &restoreReportJSON{
 		Generation: uint64(h.Generation), At: h.At.UTC(),
 		ClockStepMS: millis(h.ClockStep), ClockSkewMS: millis(h.ClockSkew),
 		Reseeded: h.Reseeded, NewIdentity: h.NewIdentity, TokenReplaced: h.TokenReplaced,
