@@ -13,6 +13,7 @@ var operators = []Entry{
 	{"data_fs_failed", s(502), "The file system for sandboxes could not be made or mounted.", "The message says why."},
 	{"data_fs_foreign", nil, "What is there is not a file system for sandboxes.", "Choose another directory."},
 	{"data_fs_not_made", nil, "The file system for sandboxes could not be made here.", "Use a disk with reflinks, or go on without."},
+	{"data_newer", nil, "A later version of Wrenn has written the data.", "Start that version, or a later one."},
 	{"forwarding_left_on", nil, "IP forwarding could not be switched back.", "Set `net.ipv4.ip_forward` yourself."},
 	{"forwarding_unknown", nil, "How IP forwarding was before is not known.", "Set `net.ipv4.ip_forward` as you want it."},
 	{"guest_missing", nil, "The build has no guest agent in it.", "Build with `make build`."},

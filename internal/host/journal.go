@@ -138,7 +138,10 @@ func readRecord(dir string) (*record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if r.Version != recordVersion {
+	switch {
+	case r.Version > recordVersion:
+		return nil, errNewerData(fmt.Sprintf("the journal record %s has format %d", path, r.Version), recordVersion)
+	case r.Version < recordVersion:
 		return nil, fmt.Errorf("%s has version %d; this agent knows %d", path, r.Version, recordVersion)
 	}
 	return r, nil

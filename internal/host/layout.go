@@ -9,6 +9,7 @@ import (
 // layout names the files of the agent's data directory:
 //
 //	<data>/lock                        held while an agent runs
+//	<data>/format                      the version of all that follows
 //	<data>/s/<name>/record.json        the journal of one machine
 //	<data>/s/<name>/disk               its writable disk
 //	<data>/s/<name>/disk.next          what a resume goes on with until it is committed
@@ -25,6 +26,7 @@ import (
 type layout struct{ root string }
 
 func (l layout) lock() string      { return filepath.Join(l.root, "lock") }
+func (l layout) format() string    { return filepath.Join(l.root, "format") }
 func (l layout) machines() string  { return filepath.Join(l.root, "s") }
 func (l layout) templates() string { return filepath.Join(l.root, "t") }
 func (l layout) snapshots() string { return filepath.Join(l.root, "n") }

@@ -74,24 +74,14 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 		cfg.HostID = name
 	}
 	m := newManager(ctx, cfg, deps)
-	// No VM process opens anything in them: it gets its files open, or bound.
-	// Earlier agents made them so that VM processes could pass through.
-	err := os.MkdirAll(cfg.TemplateDir, 0o700)
-	for _, dir := range []string{m.layout.machines(), m.layout.builds(), m.layout.snapshots()} {
-		err = errors.Join(err, os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700))
-	}
-	if err != nil {
-		return nil, err
-	}
-	if m.lock, err = lockDir(m.layout.lock()); err != nil {
-		return nil, err
-	}
-	can, err := disk.Probe(cfg.Dir)
-	m.reflink = can.Reflink
+	err := os.MkdirAll(cfg.Dir, 0o700)
 	if err == nil {
-		err = m.recover(ctx)
+		m.lock, err = lockDir(m.layout.lock())
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := m.recoverLocked(ctx); err != nil {
 		m.end()
 		_ = m.lock.Close()
 		return nil, err
@@ -102,6 +92,29 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 	m.running.Go(func() { m.watchHealth(m.life) })
 	m.refill()
 	return m, nil
+}
+
+// recoverLocked checks and completes the data directory, whose lock the caller
+// holds, and recovers the machines of the journal.
+func (m *Manager) recoverLocked(ctx context.Context) error {
+	if err := claimFormat(m.layout); err != nil {
+		return err
+	}
+	// No VM process opens anything in them: it gets its files open, or bound.
+	// Earlier agents made them so that VM processes could pass through.
+	err := os.MkdirAll(m.cfg.TemplateDir, 0o700)
+	for _, dir := range []string{m.layout.machines(), m.layout.builds(), m.layout.snapshots()} {
+		err = errors.Join(err, os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700))
+	}
+	if err != nil {
+		return err
+	}
+	can, err := disk.Probe(m.cfg.Dir)
+	m.reflink = can.Reflink
+	if err != nil {
+		return err
+	}
+	return m.recover(ctx)
 }
 
 // newManager returns a Manager that has read and started nothing yet.

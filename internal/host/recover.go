@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -106,6 +107,9 @@ func (m *Manager) readMachine(name string) (*machine, error) {
 	rec, err := readRecord(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, os.RemoveAll(dir)
+	}
+	if fault.ReasonOf(err) == reasonDataNewer {
+		return nil, err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the journal is damaged; move %s away to start without it: %w", dir, err)

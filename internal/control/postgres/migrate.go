@@ -46,6 +46,24 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
 	return migrateLocked(ctx, pool, log)
 }
 
+// refuseNewer fails if a later version of Wrenn has migrated the database,
+// whose schema this version would misread.
+func refuseNewer(ctx context.Context, provider *goose.Provider) error {
+	have, err := provider.GetDBVersion(ctx)
+	if err != nil {
+		return faultOf(err)
+	}
+	var known int64
+	for _, s := range provider.ListSources() {
+		known = max(known, s.Version)
+	}
+	if have > known {
+		return fault.New(fault.WrongState, "data_newer",
+			"the database has schema version %d, and this wrenn knows versions up to %d: start the wrenn version that migrated it, or a later one", have, known)
+	}
+	return nil
+}
+
 func migrateLocked(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
 	files, err := fs.Sub(migrationFiles, "migrations")
 	if err != nil {
@@ -58,6 +76,9 @@ func migrateLocked(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) er
 	provider, err := goose.NewProvider(goose.DialectPostgres, sqlDB, files, goose.WithAllowOutofOrder(true))
 	if err != nil {
 		return faultOf(err)
+	}
+	if err := refuseNewer(ctx, provider); err != nil {
+		return err
 	}
 	done, err := provider.Up(ctx)
 	for _, m := range done {

@@ -64,6 +64,18 @@ func Run(m *testing.M) int {
 // when WRENN_REQUIRE lists "pg".
 func New(t testing.TB) string {
 	t.Helper()
+	return fresh(t, func(s *server) string { return s.template })
+}
+
+// NewEmpty is New with a database that nothing has migrated.
+func NewEmpty(t testing.TB) string {
+	t.Helper()
+	return fresh(t, func(*server) string { return "template0" })
+}
+
+// fresh clones the database that template names.
+func fresh(t testing.TB, template func(*server) string) string {
+	t.Helper()
 	shared.once.Do(func() { shared.server, shared.err = start() })
 	if shared.err != nil {
 		if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "pg") {
@@ -72,7 +84,7 @@ func New(t testing.TB) string {
 		t.Skipf("no PostgreSQL: %v", shared.err)
 	}
 	name := "wrenn_test_" + strings.ToLower(rand.Text())
-	if err := shared.exec("CREATE DATABASE " + name + " TEMPLATE " + shared.template); err != nil {
+	if err := shared.exec("CREATE DATABASE " + name + " TEMPLATE " + template(shared.server)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
