@@ -13,6 +13,7 @@ import (
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
+	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
 // timeoutGrace is the time after a command's timeout in which the guest must report
@@ -43,7 +44,14 @@ type Stream struct {
 	ticket  uint64 // not 0; see Outcome
 	// started and ended are set when the event of that name has been received.
 	started, ended bool
+	// empty is the number of events without content that have been received.
+	empty int
 }
+
+// emptyBurst is the number of events without content, such as keepalives, that a
+// guest may send at any time, beside one for each second of the stream. An honest
+// guest sends one in 90 seconds; each costs the host more than the guest.
+const emptyBurst = 100
 
 // errNoEnd is the failure of a command whose end the guest has not reported in time
 // after its timeout.
@@ -74,8 +82,8 @@ func (c *Client) Start(ctx context.Context, req *process.StartRequest, opt Start
 }
 
 // Receive returns the next event: start, output, end. After the end it returns
-// io.EOF. A second start event is a failure. A command killed at its timeout is
-// Timeout exec_timeout, after its output.
+// io.EOF. A second start event, or a flood of events without content, is a failure. A
+// command killed at its timeout is Timeout exec_timeout, after its output.
 func (s *Stream) Receive() (*process.ProcessEvent, error) {
 	for !s.ended {
 		t, payload, err := s.x.conn.reader.Frame(maxMessageBytes)
@@ -88,10 +96,10 @@ func (s *Stream) Receive() (*process.ProcessEvent, error) {
 			return nil, s.x.fail(errDisorder)
 		}
 		event := &process.ProcessEvent{}
-		if err := proto.Unmarshal(payload, event); err != nil {
+		if err := decode(payload, event); err != nil {
 			return nil, s.x.fail(errDisorder)
 		}
-		switch event.GetEvent().(type) {
+		switch e := event.GetEvent().(type) {
 		case *process.ProcessEvent_Start:
 			if s.started {
 				return nil, s.x.fail(errDisorder)
@@ -99,14 +107,41 @@ func (s *Stream) Receive() (*process.ProcessEvent, error) {
 			s.started = true
 			return event, nil
 		case *process.ProcessEvent_Data:
-			return event, nil
+			if outputSize(e.Data) > 0 {
+				return event, nil
+			}
 		case *process.ProcessEvent_End:
 			s.ended = true
 			s.x.finish(true)
+			plainEnd(e.End)
 			return event, nil
+		}
+		if s.empty++; s.empty > emptyBurst+int(time.Since(s.begun).Seconds()) {
+			return nil, s.x.fail(errDisorder)
 		}
 	}
 	return nil, io.EOF
+}
+
+// decode decodes a message of the guest without its unknown fields, so that the host
+// passes on only fields that it knows.
+func decode(payload []byte, into proto.Message) error {
+	return proto.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(payload, into)
+}
+
+func outputSize(d *process.ProcessEvent_DataEvent) int {
+	return len(d.GetStdout()) + len(d.GetStderr()) + len(d.GetPty())
+}
+
+// plainEnd bounds and cleans the texts of an end event.
+func plainEnd(end *process.ProcessEvent_EndEvent) {
+	if end == nil {
+		return
+	}
+	end.Status = untrusted.Line(end.GetStatus(), maxPublicBytes)
+	if end.Error != nil {
+		end.Error = proto.String(untrusted.Line(end.GetError(), maxPublicBytes))
+	}
 }
 
 // unexpectedEOF returns err, or io.ErrUnexpectedEOF for io.EOF, because Receive
@@ -143,9 +178,10 @@ func (c *Client) Outcome(ctx context.Context, ticket uint64) (*process.ProcessEv
 		return nil, x.failure(payload)
 	}
 	event := &process.ProcessEvent{}
-	if t != guestwire.Event || proto.Unmarshal(payload, event) != nil || event.GetEnd() == nil {
+	if t != guestwire.Event || decode(payload, event) != nil || event.GetEnd() == nil {
 		return nil, x.fail(errDisorder)
 	}
+	plainEnd(event.GetEnd())
 	x.finish(true)
 	return event, nil
 }
