@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/client"
 )
@@ -154,7 +155,29 @@ func sh(t testing.TB, c *client.Client, id, script string) string {
 	t.Helper()
 	out, err := trySh(t.Context(), c, id, script)
 	if err != nil {
+		logProcesses(t, c, id, err)
 		t.Fatalf("%s: %v", script, err)
 	}
 	return out
+}
+
+// processStates prints the state, the wait channel and the kernel stack of each
+// process, the pressure on the machine, and the last kernel messages.
+const processStates = `cat /proc/uptime /proc/loadavg /proc/meminfo | head -6
+for p in /proc/[0-9]*; do
+	echo "${p#/proc/} $(cat $p/comm) $(grep ^State $p/status) $(cat $p/wchan) $(tr '\n' ' ' <$p/stack)"
+done
+dmesg | tail -20`
+
+// logProcesses logs the states of all processes of a sandbox in which a command
+// ran out of its time, which tells a stuck device from a starved machine.
+func logProcesses(t testing.TB, c *client.Client, id string, cause error) {
+	t.Helper()
+	var failed *client.Error
+	if !errors.As(cause, &failed) || failed.Code != "exec_timeout" {
+		return
+	}
+	begun := time.Now()
+	out, err := trySh(t.Context(), c, id, processStates)
+	t.Logf("processes of %s, asked for %v (%v):\n%s", id, time.Since(begun), err, out)
 }
