@@ -170,7 +170,8 @@ done
 dmesg | tail -20`
 
 // logProcesses logs the states of all processes of a sandbox in which a command
-// ran out of its time, which tells a stuck device from a starved machine.
+// ran out of its time, and those of its VM's threads. They tell a stuck device
+// from a starved machine.
 func logProcesses(t testing.TB, c *client.Client, id string, cause error) {
 	t.Helper()
 	var failed *client.Error
@@ -180,4 +181,17 @@ func logProcesses(t testing.TB, c *client.Client, id string, cause error) {
 	begun := time.Now()
 	out, err := trySh(t.Context(), c, id, processStates)
 	t.Logf("processes of %s, asked for %v (%v):\n%s", id, time.Since(begun), err, out)
+	threads, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*")
+	for _, dir := range threads {
+		mark, _ := os.ReadFile(filepath.Join(dir, "environ"))
+		if !strings.Contains(string(mark), "/"+id+"/") {
+			continue
+		}
+		var lines []string
+		for _, file := range []string{"comm", "wchan", "schedstat", "stat", "stack"} {
+			text, _ := os.ReadFile(filepath.Join(dir, file))
+			lines = append(lines, strings.ReplaceAll(strings.TrimSpace(string(text)), "\n", " "))
+		}
+		t.Logf("thread %s of its VM: %s", filepath.Base(dir), strings.Join(lines, " | "))
+	}
 }
