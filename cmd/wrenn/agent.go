@@ -162,6 +162,7 @@ func (p program) addAgent() {
 	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.dataFS, &cfg.log, &cfg.host, &cfg.token, &cfg.listen},
 		func(ctx context.Context, _ []string) error {
 			log := cfg.log.logger(p.io.Err)
+			slog.SetDefault(log) // packages without a logger of their own use it, such as certs
 			logConfiguration(log, cmd.Flags())
 			if err := needRoot(os.Geteuid(), "wrenn agent"); err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -114,6 +115,7 @@ func (p program) addServer() {
 	p.add(p.app.Root(), cmd, config{&cfg.log, &cfg.database, &cfg.api, &cfg.token, &cfg.hosts},
 		func(ctx context.Context, _ []string) error {
 			log := cfg.log.logger(p.io.Err)
+			slog.SetDefault(log) // packages without a logger of their own use it, such as certs
 			logConfiguration(log, cmd.Flags())
 			plane := controlPlane{
 				api: cfg.api, databaseURL: cfg.database.url.value, hosts: cfg.hosts.members(),

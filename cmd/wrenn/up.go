@@ -41,6 +41,7 @@ func (p program) addUp() {
 	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.dataFS, &cfg.log, &cfg.database, &cfg.api, &cfg.host},
 		func(ctx context.Context, _ []string) error {
 			log := cfg.log.logger(p.io.Err)
+			slog.SetDefault(log) // packages without a logger of their own use it, such as certs
 			logConfiguration(log, cmd.Flags())
 			return cfg.run(ctx, log)
 		})

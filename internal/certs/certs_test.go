@@ -1,12 +1,15 @@
 package certs_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/certs"
@@ -176,4 +179,40 @@ func check(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestBrokenRenewalIsLogged counts the lines: one for each error, however often
+// connections are made.
+func TestBrokenRenewalIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	t.Cleanup(func() { slog.SetDefault(before) })
+	ca := certstest.New(t, "ca")
+	cert, _ := ca.Issue(t, "server")
+	id, err := certs.OpenIdentity(cert, filepath.Join(filepath.Dir(cert), "server.key"))
+	check(t, err)
+	handshake := func() { _, _ = certs.ServerConfig(id, nil).GetCertificate(nil) }
+	lines := func(want int, when string) {
+		t.Helper()
+		if got := strings.Count(log.String(), "cannot be reloaded"); got != want {
+			t.Errorf("%s: %d lines in the log, want %d:\n%s", when, got, want, &log)
+		}
+	}
+	handshake()
+	lines(0, "with good files")
+	check(t, os.WriteFile(cert, []byte("half a certifi"), 0o600))
+	handshake()
+	handshake()
+	lines(1, "with a broken file")
+	check(t, os.Remove(cert))
+	handshake()
+	handshake()
+	lines(2, "with the file away")
+	ca.Issue(t, "server")
+	handshake()
+	lines(2, "with good files again")
+	check(t, os.Remove(cert))
+	handshake()
+	lines(3, "with the file away again")
 }

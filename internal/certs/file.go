@@ -2,6 +2,7 @@ package certs
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -27,6 +28,8 @@ type watched[T any] struct {
 	mu     sync.Mutex // protects the following
 	stamps []stamp
 	value  T
+	// logged is the error that was logged last, "" after a success.
+	logged string
 }
 
 // open returns the value that parse makes of the files, or why it cannot be
@@ -49,15 +52,34 @@ func (w *watched[T]) get() T {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	stamps, err := w.look()
-	if err != nil || same(stamps, w.stamps) {
+	if err == nil && same(stamps, w.stamps) {
+		w.logged = ""
+		return w.value
+	}
+	if err != nil {
+		w.log(err)
 		return w.value
 	}
 	// The stamps are those from before the reading: a file that changes
 	// meanwhile is read again by the next call.
-	if value, err := w.read(); err == nil {
-		w.value, w.stamps = value, stamps
+	value, err := w.read()
+	if err != nil {
+		w.log(err)
+		return w.value
 	}
-	return w.value
+	w.value, w.stamps, w.logged = value, stamps, ""
+	return value
+}
+
+// log reports once that changed files cannot be used: connections are made all
+// the time, so an error is logged again only after it has changed. mu must be
+// held.
+func (w *watched[T]) log(err error) {
+	if err.Error() == w.logged {
+		return
+	}
+	w.logged = err.Error()
+	slog.Error("the certificate files cannot be reloaded, the previous ones stay in use; correct the files", "files", w.paths, "error", err)
 }
 
 func (w *watched[T]) look() ([]stamp, error) {

@@ -94,7 +94,12 @@ func (s *server) open(r *http.Request, path, user string) (*control.File, error)
 	if err := validateUser(user); err != nil {
 		return nil, err
 	}
-	return s.Sandboxes.ReadFile(r.Context(), id, path, user)
+	f, err := s.Sandboxes.ReadFile(r.Context(), id, path, user)
+	if err != nil || !strings.HasSuffix(path, "/") {
+		return f, err
+	}
+	// The guest opened a file, and a slash at the end names a directory.
+	return nil, errors.Join(fault.New(fault.Invalid, "not_a_directory", "path ends with '/' but names a file: leave out the slash"), f.Body.Close())
 }
 
 // sendBody copies src to w: as many bytes as were announced, or all there are

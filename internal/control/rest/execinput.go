@@ -24,9 +24,10 @@ const maxInputLine = maxJSONBytes
 // execInput is the stdin in the body of a request. One goroutine reads it;
 // Close may be called from any.
 type execInput struct {
-	rc    *http.ResponseController
-	lines *bufio.Reader
-	rest  []byte
+	request *request
+	rc      *http.ResponseController
+	lines   *bufio.Reader
+	rest    []byte
 
 	mu    sync.Mutex // protects the following
 	ended bool       // the body has been read to its end
@@ -44,7 +45,7 @@ func readExecLines(w http.ResponseWriter, r *http.Request) (control.Exec, error)
 	// With HTTP/1 the answer begins before the body ends. HTTP/2 and writers
 	// that are no connection (tests) know no such switch and need none.
 	_ = rc.EnableFullDuplex()
-	in := &execInput{rc: rc, lines: bufio.NewReaderSize(r.Body, 64<<10)}
+	in := &execInput{request: requestOf(r.Context()), rc: rc, lines: bufio.NewReaderSize(r.Body, 64<<10)}
 	_ = rc.SetReadDeadline(time.Now().Add(jsonReadTimeout))
 	line, err := in.line()
 	_ = rc.SetReadDeadline(time.Time{})
@@ -59,14 +60,16 @@ func readExecLines(w http.ResponseWriter, r *http.Request) (control.Exec, error)
 	return e, err
 }
 
-// Read implements io.Reader.
+// Read implements io.Reader. The command has begun when its stdin is read, so
+// the request of a bad line has taken effect.
 func (in *execInput) Read(p []byte) (int, error) {
 	for len(in.rest) == 0 {
 		line, err := in.line()
-		if err != nil {
-			return 0, err
+		if err == nil {
+			in.rest, err = decodeInput(line)
 		}
-		if in.rest, err = decodeInput(line); err != nil {
+		if err != nil {
+			in.request.effective.Store(!errors.Is(err, io.EOF))
 			return 0, err
 		}
 	}

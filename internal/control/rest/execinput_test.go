@@ -167,3 +167,29 @@ func TestHangingUpEndsInput(t *testing.T) {
 		t.Errorf("reading ended with %v, want a canceled fault", err)
 	}
 }
+
+// TestKeyOfABegunCommandStays: a bad line of stdin ends a command that has
+// begun, so that the same key gets the same answer and no second command.
+func TestKeyOfABegunCommandStays(t *testing.T) {
+	w, path := execWorld(t, func(c *Config) { c.Answers = &fakeAnswers{} })
+	commands := 0
+	w.fake.exec = func(_ context.Context, e control.Exec, _ control.ExecSink) (control.ExecResult, error) {
+		commands++
+		_, err := io.ReadAll(e.Input)
+		return control.ExecResult{}, err
+	}
+	headers := []string{"Content-Type: " + ndjson, "Accept: application/json", "Idempotency-Key: k"}
+	body := "\n" + `{"cmd":"cat"}` + "\n" + `{"type":"stdin","data":"a"}` + "\n" + `{"type":"nosuch"}`
+	first := w.want(w.call("POST", path, body, headers...), http.StatusBadRequest)
+	if got := first.fault(w).Code; got != "invalid_stdin" {
+		t.Errorf("a bad line: got %s, want invalid_stdin", got)
+	}
+	w.sameAnswer(first, w.call("POST", path, body, headers...))
+	if commands != 1 {
+		t.Errorf("%d commands began, want 1", commands)
+	}
+	// A bad first line begins nothing and leaves the key free.
+	headers[2] = "Idempotency-Key: other"
+	w.want(w.call("POST", path, "\n"+`{"cmd":7}`, headers...), http.StatusBadRequest)
+	w.want(w.call("POST", path, "\n"+`{"cmd":"cat"}`, headers...), http.StatusOK)
+}

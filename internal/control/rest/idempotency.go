@@ -215,6 +215,9 @@ func (s *server) perform(w http.ResponseWriter, r *http.Request, key control.Ans
 	next(keeper, r.WithContext(ctx))
 	a := keeper.answer(sum)
 	what := fateOf(keeper.code(), fault.ReasonOf(requestOf(ctx).err))
+	if what == fateDrop && requestOf(ctx).effective.Load() {
+		what = fateKeep
+	}
 	var err error
 	store, stopStore := context.WithTimeout(store, storeTimeout)
 	defer stopStore()

@@ -60,6 +60,15 @@ func readOptionalJSON(w http.ResponseWriter, r *http.Request, f fields) error {
 	return readBody(w, r, f, func() error { return nil })
 }
 
+// readNoFields reads the body of an operation that takes no fields: nothing, or
+// an object without fields. A body of no bytes may have any Content-Type.
+func readNoFields(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	return readOptionalJSON(w, r, fields{})
+}
+
 // readBody reads the body into f, or returns what missing returns if there is
 // none.
 func readBody(w http.ResponseWriter, r *http.Request, f fields, missing func() error) error {

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -29,6 +30,10 @@ type request struct {
 	id        string
 	principal string
 	err       error
+	// effective is set once the request has begun to take effect, so that an
+	// error that comes later does not free its Idempotency-Key. Any goroutine
+	// may set it.
+	effective atomic.Bool
 }
 
 type requestKey struct{}

@@ -176,3 +176,35 @@ func TestSnapshotFilters(t *testing.T) {
 		}
 	}
 }
+
+// TestBodyOfPauseAndResume: neither takes a field, and an unknown one is
+// refused before the sandbox changes.
+func TestBodyOfPauseAndResume(t *testing.T) {
+	for _, op := range []string{"pause", "resume"} {
+		for body, code := range map[string]string{`{"force":true}`: "unknown_field", `[]`: "invalid_json", "": "", "{}": ""} {
+			w := newWorld(t)
+			state := map[string]sandbox.State{"pause": sandbox.Running, "resume": sandbox.Paused}[op]
+			id := w.fake.add(state)
+			a := w.call("POST", "/v1/sandboxes/"+string(id)+"/"+op, body)
+			if code == "" {
+				w.want(a, http.StatusOK)
+				continue
+			}
+			if got := w.want(a, http.StatusBadRequest).fault(w); got.Code != code || w.fake.rows[0].State != state {
+				t.Errorf("%s with %s: %s in state %s, want %s in state %s", op, body, got.Code, w.fake.rows[0].State, code, state)
+			}
+		}
+	}
+}
+
+// TestTrailingSlashOfAFile: a slash at the end names a directory.
+func TestTrailingSlashOfAFile(t *testing.T) {
+	w, path := filesWorld(t)
+	w.fake.files = map[string]fakeFile{"/etc/passwd": {data: []byte("x"), size: 1}, "/etc/passwd/": {data: []byte("x"), size: 1}}
+	w.want(w.call("POST", path+"/read", `{"path":"/etc/passwd"}`), http.StatusOK)
+	for _, a := range []answer{w.call("POST", path+"/read", `{"path":"/etc/passwd/"}`), w.call("GET", path+"?path=/etc/passwd/", "")} {
+		if got := w.want(a, http.StatusBadRequest).fault(w); got.Code != "not_a_directory" {
+			t.Errorf("a file with a slash: got %s, want not_a_directory", got.Code)
+		}
+	}
+}

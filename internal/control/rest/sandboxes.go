@@ -190,6 +190,9 @@ func (s *server) getSandbox(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) pauseSandbox(w http.ResponseWriter, r *http.Request) {
 	force, err := forceIn(r)
+	if err == nil {
+		err = readNoFields(w, r)
+	}
 	switch {
 	case err != nil:
 		s.fail(w, r, err)
@@ -201,6 +204,10 @@ func (s *server) pauseSandbox(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) resumeSandbox(w http.ResponseWriter, r *http.Request) {
+	if err := readNoFields(w, r); err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	s.answerSandbox(w, r, s.Sandboxes.Resume)
 }
 
