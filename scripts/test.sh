@@ -43,7 +43,7 @@ read -ra extra <<<"${WRENN_TEST_FLAGS:-}"
 # These must have run, and not only have been found: a suite that can be
 # empty must not be green.
 suites=internal/host,internal/host/vmm/qemu,internal/host/network,internal/host/disk,internal/host/datafs,internal/host/image
-suites+=,internal/control/postgres,internal/pgserver,internal/guest/process,test/e2e
+suites+=,internal/control/postgres,internal/pgserver,internal/guest/process,test/e2e,test/docs
 {
 	status=0
 	(cd tools && go test -json "${flags[@]}" ./testsum) || status=1

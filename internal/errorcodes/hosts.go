@@ -45,7 +45,7 @@ var hosts = []Entry{
 	{"invalid_recipe", nil, "The recipe of a template is wrong.", "The message says what."},
 	{"invalid_ref", s(502), "A command names no sandbox.", "Report it."},
 	{"journal_failed", s(502, 503), "The host could not write its journal.", "See that its disk has space and works."},
-	{"kernel_not_prepared", s(502), "The host has no kernel for guests.", "Run `wrenn images build`."},
+	{"kernel_not_prepared", s(502), "The host has no kernel for guests.", "Run `wrenn image build`."},
 	{"kvm_unusable", s(501), "KVM is there and does not work.", "See the reason in `GET /v1/hosts`."},
 	{"netns_dir", s(502), "The directory of network namespaces cannot be made.", "See the host's log."},
 	{"netns_missing", s(502), "A network namespace is not there.", "Somebody removed it; create another sandbox."},
