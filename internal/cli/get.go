@@ -157,7 +157,7 @@ func restoreReportLines(h *client.RestoreReport) []line {
 	}
 	return []line{
 		{"restore report", strings.Join(done, ", ")},
-		{"clock", fmt.Sprintf("set by %s, then off by %s", showMillis(h.ClockStepMS), showMillis(h.ClockSkewMS))},
+		{"clock", fmt.Sprintf("moved by %s, remaining skew %s", showMillis(h.ClockStepMS), showMillis(h.ClockSkewMS))},
 		{"generation", fmt.Sprintf("%d (VM generation: %s)", h.Generation, h.VMGeneration)},
 	}
 }
