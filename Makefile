@@ -55,6 +55,7 @@ build: ## build bin/wrenn with the guest agent in it
 .PHONY: generate
 generate: ## make the generated code anew from the protocols and queries
 	@$(GO_ENV) (cd api && go tool -modfile=../tools/go.mod buf generate)
+	@$(GO_ENV) (cd api && go tool -modfile=../tools/go.mod oapi-codegen -config types/oapi-codegen.yaml openapi.yaml)
 	@$(GO_ENV) (cd internal/control/postgres && go tool -modfile=../../../tools/go.mod sqlc generate)
 
 .PHONY: test

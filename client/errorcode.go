@@ -3,16 +3,12 @@ package client
 import (
 	"context"
 	"net/http"
+
+	"github.com/wrenn-dev/wrenn/api/types"
 )
 
 // ErrorCode explains one Error.Code.
-type ErrorCode struct {
-	Code string `json:"code"`
-	// Statuses are the HTTP statuses that it comes with.
-	Statuses []int  `json:"statuses"`
-	Cause    string `json:"cause"`
-	Remedy   string `json:"remedy"`
-}
+type ErrorCode = types.ErrorCode
 
 // ErrorCodes returns every code that the server knows.
 func (c *Client) ErrorCodes(ctx context.Context) ([]ErrorCode, error) {

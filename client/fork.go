@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"net/http"
+
+	"github.com/wrenn-dev/wrenn/api/types"
 )
 
 // ForkRequest says what copies to make of a sandbox. Whatever it leaves out
@@ -24,20 +26,10 @@ type ForkRequest struct {
 }
 
 // Forked is what came of a fork: at least one copy runs.
-type Forked struct {
-	Sandboxes []Sandbox    `json:"sandboxes"`
-	Failed    []FailedFork `json:"failed"`
-	// PauseWindowMS is how long the parent stood still.
-	PauseWindowMS float64 `json:"pause_window_ms"`
-}
+type Forked = types.ForkResponse
 
 // FailedFork is a copy that did not start.
-type FailedFork struct {
-	ID string `json:"id"`
-	// Code and Message are those of an Error.
-	Code    string `json:"code"`
-	Message string `json:"message"`
-}
+type FailedFork = types.FailedFork
 
 // Fork copies a running or paused sandbox with its memory, processes and disk,
 // and returns when the copies run. The sandbox stands still for the pause

@@ -4,7 +4,8 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"time"
+
+	"github.com/wrenn-dev/wrenn/api/types"
 )
 
 // The statuses of a sandbox.
@@ -17,55 +18,7 @@ const (
 )
 
 // Sandbox is a sandbox as the API shows it. A nil field is the API's null.
-type Sandbox struct {
-	ID string `json:"id"`
-	// Name is the name that it was created with. Among sandboxes that have
-	// not ended it is unique.
-	Name     *string `json:"name"`
-	Status   string  `json:"status"`
-	Template string  `json:"template"`
-	VCPUs    int     `json:"vcpus"`
-	MemoryMB int     `json:"memory_mb"`
-	DiskMB   int     `json:"disk_mb"`
-	// TimeoutSec is the idle time after which OnTimeout happens; 0 means never.
-	TimeoutSec int `json:"timeout_sec"`
-	// GuestIP, HostIP and HostID are empty until it has run.
-	GuestIP string `json:"guest_ip"`
-	HostIP  string `json:"host_ip"`
-	HostID  string `json:"host_id"`
-	// Acceleration is "kvm" or "tcg" (software); Isolation "hardware" or
-	// "process". Both are empty until it has a host.
-	Acceleration string     `json:"acceleration"`
-	Isolation    string     `json:"isolation"`
-	CreatedAt    time.Time  `json:"created_at"`
-	StartedAt    *time.Time `json:"started_at"`
-	LastActiveAt *time.Time `json:"last_active_at"`
-	LastUpdated  time.Time  `json:"last_updated"`
-	EndedAt      *time.Time `json:"ended_at"`
-	// StopReason says for programs why it ended: "expired", "destroyed", ...
-	StopReason *string `json:"stop_reason"`
-	// Message says for people what went wrong.
-	Message  *string           `json:"message"`
-	Metadata map[string]string `json:"metadata"`
-	// LifetimeSec, OnTimeout and AutoResume are explained in Clocks.
-	LifetimeSec int    `json:"lifetime_sec"`
-	OnTimeout   string `json:"on_timeout"`
-	AutoResume  bool   `json:"auto_resume"`
-	// SnapshotID is the snapshot that it was created from, ParentID the
-	// sandbox that it was forked from.
-	SnapshotID *string `json:"snapshot_id"`
-	ParentID   *string `json:"parent_id"`
-	// Source is how it was made: "pool", "restore" or "fork".
-	Source *string `json:"source"`
-	// DiskFull: it stands still because its host's disk is full, and goes on by
-	// itself when there is space.
-	DiskFull bool `json:"disk_full"`
-	// Health is nil where it neither runs nor is paused, or is not known yet.
-	Health *GuestHealth `json:"health"`
-	// RestoreReport is nil until it has run, and in lists.
-	RestoreReport *RestoreReport `json:"restore_report"`
-	Clocks        Clocks         `json:"clocks"`
-}
+type Sandbox = types.Sandbox
 
 // The states of a GuestHealth.
 const (
@@ -75,37 +28,11 @@ const (
 
 // GuestHealth says whether a sandbox's guest answers its host. One that does not has
 // not ended.
-type GuestHealth struct {
-	State string `json:"state"`
-	// Since is when the guest was first found not to answer; nil while it does.
-	Since *time.Time `json:"since"`
-	// Forced says that it was paused without the guest's help, and that the guest
-	// has not been renewed since.
-	Forced bool `json:"forced"`
-}
+type GuestHealth = types.GuestHealth
 
 // RestoreReport is what was done, and measured, to make a machine that came from a
 // snapshot correct and unique before any command ran in it.
-type RestoreReport struct {
-	// Generation is the incarnation it belongs to: 1, and one more with each
-	// resume. At is when it was completed.
-	Generation int64     `json:"generation"`
-	At         time.Time `json:"at"`
-	// ClockStepMS is how far the wall clock had to be moved, ClockSkewMS how
-	// far it was from the host's afterwards. Positive is ahead.
-	ClockStepMS float64 `json:"clock_step_ms"`
-	ClockSkewMS float64 `json:"clock_skew_ms"`
-	// Reseeded says that the guest's kernel confirmed fresh entropy.
-	Reseeded       bool `json:"reseeded"`
-	NewIdentity    bool `json:"new_identity"`
-	TokenReplaced  bool `json:"token_replaced"`
-	NetworkAnswers bool `json:"network_answers"`
-	// VMGeneration is "vmgenid" or "none".
-	VMGeneration      string `json:"vm_generation"`
-	ConnectionsClosed int    `json:"connections_closed"`
-	// StepsMS is how long each part took.
-	StepsMS map[string]float64 `json:"steps_ms"`
-}
+type RestoreReport = types.RestoreReport
 
 // CreateRequest says what sandbox to make. The server fills in every zero
 // field with its default.

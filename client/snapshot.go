@@ -8,7 +8,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/wrenn-dev/wrenn/api/types"
 )
 
 // The statuses of a snapshot.
@@ -20,29 +21,7 @@ const (
 )
 
 // Snapshot is the kept memory, processes and disk of a sandbox.
-type Snapshot struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
-	// SandboxID is the sandbox it was taken of, which may have ended.
-	SandboxID string `json:"sandbox_id"`
-	// HostID is where it is kept, and where sandboxes made from it run.
-	HostID   string `json:"host_id"`
-	Template string `json:"template"`
-	VCPUs    int    `json:"vcpus"`
-	MemoryMB int    `json:"memory_mb"`
-	DiskMB   int    `json:"disk_mb"`
-	Status   string `json:"status"`
-	// Bytes is its space on the host's disk, Users the sandboxes that share
-	// its files, as the host last said.
-	Bytes int64 `json:"bytes"`
-	Users int   `json:"users"`
-	// PauseWindowMS is how long the sandbox stood still for it.
-	PauseWindowMS float64 `json:"pause_window_ms"`
-	// TemplateName is the template that it is; nil for none.
-	TemplateName *string           `json:"template_name"`
-	CreatedAt    time.Time         `json:"created_at"`
-	Metadata     map[string]string `json:"metadata"`
-}
+type Snapshot = types.Snapshot
 
 // SnapshotRequest says what to call a snapshot. Both may be empty.
 type SnapshotRequest struct {

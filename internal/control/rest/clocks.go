@@ -5,27 +5,17 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/api/types"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// clocksJSON is the schema Clocks.
-type clocksJSON struct {
-	CommandTimeoutSec int64      `json:"command_timeout_sec"`
-	IdleTimeoutSec    int64      `json:"idle_timeout_sec"`
-	IdleExpiresAt     *time.Time `json:"idle_expires_at"`
-	LifetimeSec       int64      `json:"lifetime_sec"`
-	LifetimeExpiresAt *time.Time `json:"lifetime_expires_at"`
-	OnTimeout         string     `json:"on_timeout"`
-	AutoResume        bool       `json:"auto_resume"`
-}
-
-func clocksOf(sb control.Sandbox) clocksJSON {
-	c := clocksJSON{
+func clocksOf(sb control.Sandbox) types.Clocks {
+	c := types.Clocks{
 		CommandTimeoutSec: DefaultExecTimeoutSec,
-		IdleTimeoutSec:    int64(sb.Spec.Timeout / time.Second),
-		LifetimeSec:       int64(sb.Spec.Lifetime / time.Second),
+		IdleTimeoutSec:    int(sb.Spec.Timeout / time.Second),
+		LifetimeSec:       int(sb.Spec.Lifetime / time.Second),
 		LifetimeExpiresAt: utc(sb.LifetimeEndsAt),
 		OnTimeout:         string(sb.Spec.OnTimeout),
 		AutoResume:        sb.Spec.AutoResume,

@@ -3,22 +3,15 @@ package rest
 import (
 	"net/http"
 
+	"github.com/wrenn-dev/wrenn/api/types"
 	"github.com/wrenn-dev/wrenn/internal/errorcodes"
 )
 
-// errorCodeJSON is the schema ErrorCode.
-type errorCodeJSON struct {
-	Code     string `json:"code"`
-	Statuses []int  `json:"statuses"`
-	Cause    string `json:"cause"`
-	Remedy   string `json:"remedy"`
-}
-
 func (s *server) listErrors(w http.ResponseWriter, _ *http.Request) {
 	all := errorcodes.All()
-	out := make([]errorCodeJSON, len(all))
+	out := make([]types.ErrorCode, len(all))
 	for i, e := range all {
-		out[i] = errorCodeJSON{e.Code, append([]int{}, e.Statuses...), e.Cause, e.Remedy}
+		out[i] = types.ErrorCode{Code: e.Code, Statuses: append([]int{}, e.Statuses...), Cause: e.Cause, Remedy: e.Remedy}
 	}
 	writeJSON(w, http.StatusOK, out)
 }

@@ -5,12 +5,14 @@ import (
 	"os"
 	"slices"
 	"testing"
+
+	"github.com/wrenn-dev/wrenn/api/types"
 )
 
 func TestErrorCodesAreServed(t *testing.T) {
 	w := newWorld(t)
-	list := decode[[]errorCodeJSON](w, w.want(w.call("GET", "/v1/errors", ""), http.StatusOK))
-	at := slices.IndexFunc(list, func(e errorCodeJSON) bool { return e.Code == "sandbox_paused" })
+	list := decode[[]types.ErrorCode](w, w.want(w.call("GET", "/v1/errors", ""), http.StatusOK))
+	at := slices.IndexFunc(list, func(e types.ErrorCode) bool { return e.Code == "sandbox_paused" })
 	if at < 0 || !slices.Contains(list[at].Statuses, http.StatusConflict) || list[at].Remedy == "" {
 		t.Errorf("sandbox_paused is not explained among %d codes", len(list))
 	}

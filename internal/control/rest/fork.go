@@ -3,21 +3,9 @@ package rest
 import (
 	"net/http"
 
+	"github.com/wrenn-dev/wrenn/api/types"
 	"github.com/wrenn-dev/wrenn/internal/control"
 )
-
-// forkJSON is the schema ForkResponse.
-type forkJSON struct {
-	Sandboxes     []sandboxJSON    `json:"sandboxes"`
-	Failed        []failedForkJSON `json:"failed"`
-	PauseWindowMS float64          `json:"pause_window_ms"`
-}
-
-type failedForkJSON struct {
-	ID      string `json:"id"`
-	Code    string `json:"code"`
-	Message string `json:"message"`
-}
 
 func (s *server) forkSandbox(w http.ResponseWriter, r *http.Request) {
 	id, err := idOf(r)
@@ -35,8 +23,8 @@ func (s *server) forkSandbox(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	out := forkJSON{
-		Sandboxes: make([]sandboxJSON, len(forked.Sandboxes)), Failed: make([]failedForkJSON, len(forked.Failed)),
+	out := types.ForkResponse{
+		Sandboxes: make([]types.Sandbox, len(forked.Sandboxes)), Failed: make([]types.FailedFork, len(forked.Failed)),
 		PauseWindowMS: millis(forked.PauseWindow),
 	}
 	for i, sb := range forked.Sandboxes {
@@ -44,7 +32,7 @@ func (s *server) forkSandbox(w http.ResponseWriter, r *http.Request) {
 	}
 	for i, f := range forked.Failed {
 		body := errorBodyOf(settle(r.Context(), f.Err))
-		out.Failed[i] = failedForkJSON{string(f.ID), body.Code, body.Message}
+		out.Failed[i] = types.FailedFork{ID: string(f.ID), Code: body.Code, Message: body.Message}
 	}
 	writeJSON(w, http.StatusCreated, out)
 }

@@ -2,25 +2,18 @@ package rest
 
 import (
 	"net/http"
-	"time"
 
+	"github.com/wrenn-dev/wrenn/api/types"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// guestHealthJSON is the schema GuestHealth.
-type guestHealthJSON struct {
-	State  string     `json:"state"`
-	Since  *time.Time `json:"since"`
-	Forced bool       `json:"forced"`
-}
-
 // healthOf returns nil, which is null in JSON, where the health is not known.
-func healthOf(h sandbox.Health) *guestHealthJSON {
+func healthOf(h sandbox.Health) *types.GuestHealth {
 	if h.State == "" {
 		return nil
 	}
-	out := &guestHealthJSON{State: string(h.State), Forced: h.Forced}
+	out := &types.GuestHealth{State: string(h.State), Forced: h.Forced}
 	if !h.Since.IsZero() {
 		out.Since = utc(&h.Since)
 	}

@@ -4,12 +4,13 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/wrenn-dev/wrenn/api/types"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 func TestCreateWithAName(t *testing.T) {
 	w := newWorld(t)
-	first := decode[sandboxJSON](w, w.want(w.call("POST", "/v1/sandboxes", `{"name":"web-1"}`), http.StatusCreated))
+	first := decode[types.Sandbox](w, w.want(w.call("POST", "/v1/sandboxes", `{"name":"web-1"}`), http.StatusCreated))
 	if first.Name == nil || *first.Name != "web-1" {
 		t.Errorf("name is %v, want web-1", first.Name)
 	}
@@ -18,7 +19,7 @@ func TestCreateWithAName(t *testing.T) {
 	}
 	w.want(w.call("DELETE", "/v1/sandboxes/"+first.ID, ""), http.StatusNoContent)
 	w.want(w.call("POST", "/v1/sandboxes", `{"name":"web-1"}`), http.StatusCreated)
-	if none := decode[sandboxJSON](w, w.want(w.call("POST", "/v1/sandboxes", `{"name":""}`), http.StatusCreated)); none.Name != nil {
+	if none := decode[types.Sandbox](w, w.want(w.call("POST", "/v1/sandboxes", `{"name":""}`), http.StatusCreated)); none.Name != nil {
 		t.Errorf("an empty name is shown as %q, want null", *none.Name)
 	}
 	for _, bad := range []string{"A", "-a", "a b", string(sandbox.NewID())} {
@@ -39,7 +40,7 @@ func TestListByNameAndMetadata(t *testing.T) {
 		"?name=a": 1, "?name=c": 0, "?metadata.job=17": 2, "?metadata.job=17&metadata.team=x%20y": 1,
 		"?metadata.job=17&name=b": 1, "?metadata.job=": 0, "?metadata.none=1": 0,
 	} {
-		if got := decode[[]sandboxJSON](w, w.want(w.call("GET", "/v1/sandboxes"+query, ""), http.StatusOK)); len(got) != want {
+		if got := decode[[]types.Sandbox](w, w.want(w.call("GET", "/v1/sandboxes"+query, ""), http.StatusOK)); len(got) != want {
 			t.Errorf("%s: %d sandboxes, want %d", query, len(got), want)
 		}
 	}

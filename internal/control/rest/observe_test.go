@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/wrenn-dev/wrenn/api/types"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
@@ -119,7 +120,7 @@ func TestPanics(t *testing.T) {
 func TestHealthAndReadiness(t *testing.T) {
 	w := newWorld(t)
 	for _, path := range []string{"/healthz", "/readyz"} {
-		if a := w.want(w.call("GET", path, ""), http.StatusOK); decode[healthJSON](w, a).Version != "test" {
+		if a := w.want(w.call("GET", path, ""), http.StatusOK); decode[types.Health](w, a).Version != "test" {
 			t.Errorf("%s: %s", path, a.body)
 		}
 		w.want(w.call("HEAD", path, ""), http.StatusOK)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/wrenn-dev/wrenn/api/types"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -162,7 +163,7 @@ func (s *server) listSandboxes(w http.ResponseWriter, r *http.Request) {
 	linkNext(w, r, next)
 	out := make([]listedJSON, len(list))
 	for i, sb := range list {
-		out[i] = listedJSON{sandboxJSON: sandboxOf(sb)}
+		out[i] = listedJSON{Sandbox: sandboxOf(sb)}
 	}
 	writeJSON(w, http.StatusOK, out)
 }
@@ -230,7 +231,7 @@ func (s *server) listHosts(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	out := make([]hostJSON, len(hosts))
+	out := make([]types.Host, len(hosts))
 	for i, h := range hosts {
 		out[i] = hostOf(h)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/api/types"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/fault/faulthttp"
@@ -18,7 +19,7 @@ import (
 func TestLifeOfASandbox(t *testing.T) {
 	w := newWorld(t)
 	created := w.want(w.call("POST", "/v1/sandboxes", `{"metadata":{"job":"17"}}`), http.StatusCreated)
-	sb := decode[sandboxJSON](w, created)
+	sb := decode[types.Sandbox](w, created)
 	path := "/v1/sandboxes/" + sb.ID
 	if got := created.Header.Get("Location"); got != path {
 		t.Errorf("Location is %q, want %q", got, path)
@@ -26,18 +27,18 @@ func TestLifeOfASandbox(t *testing.T) {
 	if sb.Status != "running" || sb.Metadata["job"] != "17" || sb.StopReason != nil {
 		t.Errorf("created %+v", sb)
 	}
-	if got := decode[sandboxJSON](w, w.want(w.call("POST", path+"/pause", ""), http.StatusOK)); got.Status != "paused" {
+	if got := decode[types.Sandbox](w, w.want(w.call("POST", path+"/pause", ""), http.StatusOK)); got.Status != "paused" {
 		t.Errorf("paused %+v", got)
 	}
 	w.want(w.call("POST", path+"/pause", ""), http.StatusConflict)
 	w.want(w.call("POST", path+"/pause?force=yes", ""), http.StatusBadRequest)
 	w.want(w.call("POST", path+"/resume", ""), http.StatusOK)
-	got := decode[sandboxJSON](w, w.want(w.call("POST", path+"/pause?force=true", ""), http.StatusOK))
+	got := decode[types.Sandbox](w, w.want(w.call("POST", path+"/pause?force=true", ""), http.StatusOK))
 	if got.Status != "paused" || got.Health == nil || !got.Health.Forced || got.Health.State != "unresponsive" || got.Health.Since == nil {
 		t.Errorf("paused by force: %+v, health %+v", got, got.Health)
 	}
 	w.want(w.call("POST", path+"/exec", `{"cmd":"true"}`), http.StatusConflict)
-	if got := decode[sandboxJSON](w, w.want(w.call("POST", path+"/resume", `{}`), http.StatusOK)); got.Status != "running" {
+	if got := decode[types.Sandbox](w, w.want(w.call("POST", path+"/resume", `{}`), http.StatusOK)); got.Status != "running" {
 		t.Errorf("resumed %+v", got)
 	}
 	w.want(w.call("POST", path+"/resume", ""), http.StatusConflict)
@@ -45,13 +46,13 @@ func TestLifeOfASandbox(t *testing.T) {
 		t.Errorf("204 with a body %q", got.body)
 	}
 	w.want(w.call("DELETE", path, ""), http.StatusNoContent)
-	if got := decode[sandboxJSON](w, w.want(w.call("GET", path, ""), http.StatusOK)); got.Status != "stopped" {
+	if got := decode[types.Sandbox](w, w.want(w.call("GET", path, ""), http.StatusOK)); got.Status != "stopped" {
 		t.Errorf("destroyed %+v", got)
 	}
 	if got := w.want(w.call("HEAD", path, ""), http.StatusOK); len(got.body) != 0 {
 		t.Errorf("HEAD with a body %q", got.body)
 	}
-	hosts := decode[[]hostJSON](w, w.want(w.call("GET", "/v1/hosts", ""), http.StatusOK))
+	hosts := decode[[]types.Host](w, w.want(w.call("GET", "/v1/hosts", ""), http.StatusOK))
 	if len(hosts) != 2 || hosts[0].SeenAt != nil || hosts[1].Limits.MaxVCPUs != fakeLimits.MaxVCPUs {
 		t.Errorf("hosts %+v", hosts)
 	}
@@ -60,7 +61,7 @@ func TestLifeOfASandbox(t *testing.T) {
 func TestCreateDefaults(t *testing.T) {
 	for _, body := range []string{"{}", "{ } "} {
 		w := newWorld(t)
-		sb := decode[sandboxJSON](w, w.want(w.call("POST", "/v1/sandboxes", body), http.StatusCreated))
+		sb := decode[types.Sandbox](w, w.want(w.call("POST", "/v1/sandboxes", body), http.StatusCreated))
 		got := fmt.Sprint(sb.Template, sb.VCPUs, sb.MemoryMB, sb.TimeoutSec, sb.DiskMB, sb.Metadata)
 		if want := fmt.Sprint("minimal", 1, 512, 300, 2048, map[string]string{}); got != want {
 			t.Errorf("body %q: %s, want %s", body, got, want)
@@ -111,7 +112,7 @@ func TestListFiltersAndPages(t *testing.T) {
 	}
 	list := func(query string) (got []string, next answer) {
 		a := w.want(w.call("GET", "/v1/sandboxes"+query, ""), http.StatusOK)
-		for _, sb := range decode[[]sandboxJSON](w, a) {
+		for _, sb := range decode[[]types.Sandbox](w, a) {
 			got = append(got, sb.ID)
 		}
 		return got, a
@@ -239,6 +240,8 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 				want = "1.5;"
 			case "Steps":
 				want = "entropy=2;"
+			case "Health":
+				want = leaves(reflect.ValueOf(types.GuestHealth{State: "unresponsive", Since: ptr(when.Add(time.Hour)), Forced: true}))
 			case "State":
 				want = string(sandbox.StatusPaused) + ";"
 			}

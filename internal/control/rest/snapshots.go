@@ -2,43 +2,24 @@ package rest
 
 import (
 	"net/http"
-	"time"
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/wrenn-dev/wrenn/api/types"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// snapshotJSON is the schema Snapshot.
-type snapshotJSON struct {
-	ID            string            `json:"id"`
-	Name          string            `json:"name"`
-	SandboxID     string            `json:"sandbox_id"`
-	HostID        string            `json:"host_id"`
-	Template      string            `json:"template"`
-	VCPUs         int               `json:"vcpus"`
-	MemoryMB      int               `json:"memory_mb"`
-	DiskMB        int               `json:"disk_mb"`
-	Status        string            `json:"status"`
-	Bytes         uint64            `json:"bytes"`
-	Users         int               `json:"users"`
-	PauseWindowMS float64           `json:"pause_window_ms"`
-	TemplateName  *string           `json:"template_name"`
-	CreatedAt     time.Time         `json:"created_at"`
-	Metadata      map[string]string `json:"metadata"`
-}
-
-func snapshotOf(s control.Snapshot) snapshotJSON {
+func snapshotOf(s control.Snapshot) types.Snapshot {
 	metadata := s.Metadata
 	if metadata == nil {
 		metadata = map[string]string{}
 	}
-	return snapshotJSON{
+	return types.Snapshot{
 		ID: string(s.ID), Name: s.Name, SandboxID: string(s.Of.ID), HostID: s.HostID,
 		Template: s.Spec.Template, VCPUs: s.Spec.VCPUs, MemoryMB: s.Spec.MemoryMB, DiskMB: s.Spec.DiskMB,
-		Status: string(s.Status), Bytes: s.Bytes, Users: s.Users, PauseWindowMS: millis(s.PauseWindow),
+		Status: string(s.Status), Bytes: int64(s.Bytes), Users: s.Users, PauseWindowMS: millis(s.PauseWindow),
 		TemplateName: nullable(s.TemplateName), CreatedAt: s.CreatedAt.UTC(), Metadata: metadata,
 	}
 }
@@ -112,7 +93,7 @@ func (s *server) answerSnapshots(w http.ResponseWriter, r *http.Request, f contr
 		return
 	}
 	linkNext(w, r, next)
-	out := make([]snapshotJSON, len(list))
+	out := make([]types.Snapshot, len(list))
 	for i, snap := range list {
 		out[i] = snapshotOf(snap)
 	}

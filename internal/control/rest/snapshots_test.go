@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/api/types"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -16,16 +17,16 @@ func TestLifeOfASnapshot(t *testing.T) {
 	w := newWorld(t)
 	of := string(w.fake.add(sandbox.Running))
 	created := w.want(w.call("POST", "/v1/sandboxes/"+of+"/snapshots", `{"name":"ready","metadata":{"k":"v"}}`), http.StatusCreated)
-	snap := decode[snapshotJSON](w, created)
+	snap := decode[types.Snapshot](w, created)
 	path := "/v1/snapshots/" + snap.ID
 	if created.Header.Get("Location") != path || snap.SandboxID != of || snap.Name != "ready" || snap.Metadata["k"] != "v" ||
 		snap.PauseWindowMS != 5 || snap.TemplateName != nil {
 		t.Errorf("%+v, Location %q", snap, created.Header.Get("Location"))
 	}
-	if got := decode[snapshotJSON](w, w.want(w.call("GET", path, ""), http.StatusOK)); !reflect.DeepEqual(got, snap) {
+	if got := decode[types.Snapshot](w, w.want(w.call("GET", path, ""), http.StatusOK)); !reflect.DeepEqual(got, snap) {
 		t.Errorf("%+v, want %+v", got, snap)
 	}
-	named := decode[snapshotJSON](w, w.want(w.call("POST", path+"/template", `{"name":"mine"}`), http.StatusOK))
+	named := decode[types.Snapshot](w, w.want(w.call("POST", path+"/template", `{"name":"mine"}`), http.StatusOK))
 	if named.TemplateName == nil || *named.TemplateName != "mine" {
 		t.Errorf("%+v", named)
 	}
@@ -33,7 +34,7 @@ func TestLifeOfASnapshot(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	w.want(w.call("DELETE", path+"/template", ""), http.StatusNoContent)
-	sb := decode[sandboxJSON](w, w.want(w.call("POST", "/v1/sandboxes", `{"snapshot_id":"`+snap.ID+`"}`), http.StatusCreated))
+	sb := decode[types.Sandbox](w, w.want(w.call("POST", "/v1/sandboxes", `{"snapshot_id":"`+snap.ID+`"}`), http.StatusCreated))
 	if sb.SnapshotID == nil || *sb.SnapshotID != snap.ID {
 		t.Errorf("%+v", sb)
 	}
@@ -49,7 +50,7 @@ func TestSnapshotLists(t *testing.T) {
 	a, b := string(w.fake.add(sandbox.Running)), string(w.fake.add(sandbox.Running))
 	ids := map[string]string{}
 	for _, s := range []struct{ of, name string }{{a, "one"}, {b, "one"}, {a, "two"}} {
-		snap := decode[snapshotJSON](w, w.call("POST", "/v1/sandboxes/"+s.of+"/snapshots", `{"name":"`+s.name+`"}`))
+		snap := decode[types.Snapshot](w, w.call("POST", "/v1/sandboxes/"+s.of+"/snapshots", `{"name":"`+s.name+`"}`))
 		ids[s.of+s.name] = snap.ID
 	}
 	for path, want := range map[string][]string{
@@ -63,7 +64,7 @@ func TestSnapshotLists(t *testing.T) {
 	} {
 		answer := w.want(w.call("GET", path, ""), http.StatusOK)
 		var got []string
-		for _, snap := range decode[[]snapshotJSON](w, answer) {
+		for _, snap := range decode[[]types.Snapshot](w, answer) {
 			got = append(got, snap.ID)
 		}
 		if !reflect.DeepEqual(got, want) {
@@ -88,12 +89,12 @@ func TestSnapshotQuotaHasRetryAfter(t *testing.T) {
 func TestForkAnswer(t *testing.T) {
 	w := newWorld(t)
 	parent := string(w.fake.add(sandbox.Running))
-	out := decode[forkJSON](w, w.want(w.call("POST", "/v1/sandboxes/"+parent+"/fork", `{"count":2,"env":{"E":"1"},"metadata":{"k":"v"},`+
+	out := decode[types.ForkResponse](w, w.want(w.call("POST", "/v1/sandboxes/"+parent+"/fork", `{"count":2,"env":{"E":"1"},"metadata":{"k":"v"},`+
 		`"timeout_sec":0,"lifetime_sec":60,"on_timeout":"pause","auto_resume":true}`), http.StatusCreated))
 	if len(out.Sandboxes) != 1 || *out.Sandboxes[0].ParentID != parent || *out.Sandboxes[0].Source != "fork" || out.PauseWindowMS != 41.237 {
 		t.Errorf("%+v", out)
 	}
-	if want := []failedForkJSON{{"failed1", "no_memory", "the host is full"}}; !reflect.DeepEqual(out.Failed, want) {
+	if want := []types.FailedFork{{ID: "failed1", Code: "no_memory", Message: "the host is full"}}; !reflect.DeepEqual(out.Failed, want) {
 		t.Errorf("%+v", out.Failed)
 	}
 	want := control.Fork{
@@ -113,15 +114,15 @@ func TestForkAnswer(t *testing.T) {
 
 func TestTimeoutRoutes(t *testing.T) {
 	w := newWorld(t)
-	sb := decode[sandboxJSON](w, w.want(w.call("POST", "/v1/sandboxes", `{"lifetime_sec":3600}`), http.StatusCreated))
+	sb := decode[types.Sandbox](w, w.want(w.call("POST", "/v1/sandboxes", `{"lifetime_sec":3600}`), http.StatusCreated))
 	path := "/v1/sandboxes/" + sb.ID + "/timeout"
-	clocks := decode[clocksJSON](w, w.want(w.call("GET", path, ""), http.StatusOK))
+	clocks := decode[types.Clocks](w, w.want(w.call("GET", path, ""), http.StatusOK))
 	if !reflect.DeepEqual(clocks, sb.Clocks) || clocks.CommandTimeoutSec != DefaultExecTimeoutSec || clocks.IdleTimeoutSec != 300 ||
 		!clocks.IdleExpiresAt.Equal(sb.LastActiveAt.Add(5*time.Minute)) || clocks.LifetimeSec != 3600 || clocks.LifetimeExpiresAt == nil ||
 		clocks.OnTimeout != "destroy" || clocks.AutoResume {
 		t.Errorf("%+v", clocks)
 	}
-	clocks = decode[clocksJSON](w, w.want(w.call("PATCH", path, `{"timeout_sec":0,"extend_sec":60,"on_timeout":"pause","auto_resume":true}`), http.StatusOK))
+	clocks = decode[types.Clocks](w, w.want(w.call("PATCH", path, `{"timeout_sec":0,"extend_sec":60,"on_timeout":"pause","auto_resume":true}`), http.StatusOK))
 	want := control.ClockRequest{
 		Idle: ptr(time.Duration(0)), Extend: ptr(time.Minute), OnTimeout: ptr(sandbox.TimeoutPause), AutoResume: ptr(true),
 	}
@@ -142,7 +143,7 @@ func TestGarbageRoute(t *testing.T) {
 	for body, want := range map[string]control.GarbageMode{
 		"": control.GarbageList, "{}": control.GarbageList, `{"dry_run":true}`: control.GarbageList, `{"dry_run":false}`: control.GarbageRemove,
 	} {
-		out := decode[garbageJSON](w, w.want(w.call("POST", "/v1/gc", body), http.StatusOK))
+		out := decode[types.GarbageResponse](w, w.want(w.call("POST", "/v1/gc", body), http.StatusOK))
 		if got := w.fake.garbage[len(w.fake.garbage)-1]; got != want || out.DryRun != (want == control.GarbageList) {
 			t.Errorf("%q: %s, %+v", body, got, out)
 		}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/api/types"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
@@ -13,14 +14,8 @@ import (
 // patience of those who ask.
 const readyTimeout = 5 * time.Second
 
-// healthJSON is the schema Health.
-type healthJSON struct {
-	Status  string `json:"status"`
-	Version string `json:"version"`
-}
-
 func (s *server) health(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, healthJSON{"ok", s.Version})
+	writeJSON(w, http.StatusOK, types.Health{Status: "ok", Version: s.Version})
 }
 
 // ready answers 503 for whatever keeps requests from being served.
@@ -33,21 +28,6 @@ func (s *server) ready(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.health(w, r)
-}
-
-// garbageJSON is the schema GarbageResponse.
-type garbageJSON struct {
-	DryRun bool              `json:"dry_run"`
-	Bytes  uint64            `json:"bytes"`
-	Items  []garbageItemJSON `json:"items"`
-}
-
-type garbageItemJSON struct {
-	HostID string `json:"host_id"`
-	Kind   string `json:"kind"`
-	ID     string `json:"id"`
-	Bytes  uint64 `json:"bytes"`
-	Reason string `json:"reason"`
 }
 
 // collectGarbage only tells what could go, unless a dry run is not wanted.
@@ -66,10 +46,10 @@ func (s *server) collectGarbage(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	out := garbageJSON{DryRun: dryRun, Items: make([]garbageItemJSON, len(items))}
+	out := types.GarbageResponse{DryRun: dryRun, Items: make([]types.GarbageItem, len(items))}
 	for i, g := range items {
-		out.Items[i] = garbageItemJSON{HostID: g.HostID, Kind: g.Kind, ID: g.ID, Bytes: g.Bytes, Reason: g.Reason}
-		out.Bytes += g.Bytes
+		out.Items[i] = types.GarbageItem{HostID: g.HostID, Kind: g.Kind, ID: g.ID, Bytes: int64(g.Bytes), Reason: g.Reason}
+		out.Bytes += int64(g.Bytes)
 	}
 	writeJSON(w, http.StatusOK, out)
 }
