@@ -25,6 +25,7 @@ import (
 //	<data>/run/agent.sock  the host agent's RPC
 //	<data>/host/           the host agent's data
 //	<data>/host.xfs        the file system mounted there, if it has its own
+//	<data>/host.xfs.lock   held while that file system is made, mounted or unmounted
 //	<data>/images/         kernels and templates
 //	<data>/ballast         space for a database on a full disk, see disk.Ballast
 //	<data>/postgres/       the embedded database
@@ -43,7 +44,7 @@ func (l layout) agentSocket() string { return filepath.Join(l.root, "run", "agen
 
 // parts lists the possible entries of the data directory.
 func (l layout) parts() []string {
-	names := []string{"up.lock", "run", "host", "host.xfs", "images", "ballast", "postgres", "api-key", "wrenn.log"}
+	names := []string{"up.lock", "run", "host", "host.xfs", "host.xfs.lock", "images", "ballast", "postgres", "api-key", "wrenn.log"}
 	for i, name := range names {
 		names[i] = filepath.Join(l.root, name)
 	}

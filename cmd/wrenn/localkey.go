@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 
 	"github.com/wrenn-dev/wrenn/internal/control/auth"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 )
 
 // localKeyName is the name of the key that a server makes for the users of its
@@ -42,32 +39,7 @@ func ensureLocalKey(ctx context.Context, keys *auth.Service, path string, log *s
 	return nil
 }
 
-// writeSecret replaces a file with one that its owner alone may read. The old
-// content or the new one is there, never a part.
+// writeSecret replaces a file with one that only its owner can read.
 func writeSecret(path, secret string) error {
-	part := path + "." + rand.Text()
-	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(secret + "\n")
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(part, path)
-	}
-	if err != nil {
-		return errors.Join(err, removeIfThere(part))
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return durable.WriteFile(path, []byte(secret+"\n"), 0o600)
 }

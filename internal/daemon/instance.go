@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/linux/flock"
 )
 
 // ErrRunning says that another process holds a lock.
@@ -30,11 +32,11 @@ const (
 // another process holds it. The file is for its owner alone: flock(2) asks for
 // no more than an open file, so that who can read it can keep all others out.
 func Lock(path string) (release func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := flock.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(f.Chmod(0o600), lockFile(f)); err != nil { // one that an earlier version made
+	if err := lockFile(f); err != nil {
 		_ = f.Close()
 		return nil, err
 	}
@@ -53,8 +55,8 @@ func Lock(path string) (release func(), err error) {
 // Holder, which ends at once.
 func lockFile(f *os.File) error {
 	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lockRetry) {
-		err := flock(f, syscall.LOCK_EX)
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
+		err := flock.Try(f)
+		if !errors.Is(err, flock.ErrLocked) {
 			return err
 		}
 		if p := recorded(f); p != nil {
@@ -66,8 +68,6 @@ func lockFile(f *os.File) error {
 		}
 	}
 }
-
-func flock(f *os.File, how int) error { return syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB) }
 
 // Process is another process, held by a descriptor: unlike its id, that never
 // comes to mean another one.
@@ -91,10 +91,10 @@ func Holder(path string) (*Process, error) {
 	}
 	defer f.Close()
 	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lockRetry) {
-		switch err := flock(f, syscall.LOCK_SH); {
+		switch err := flock.TryShared(f); {
 		case err == nil:
 			return nil, nil
-		case !errors.Is(err, syscall.EWOULDBLOCK):
+		case !errors.Is(err, flock.ErrLocked):
 			return nil, err
 		}
 		if p := recorded(f); p != nil {

@@ -2,15 +2,13 @@ package host
 
 import (
 	"context"
-	"os"
 	"runtime"
-	"strconv"
-	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -87,24 +85,18 @@ func (m *Manager) limits() sandbox.Limits {
 }
 
 // totalMemoryMB is the memory of the machine; 0 if that cannot be read.
-func totalMemoryMB() int { return memInfoMB("MemTotal:") }
+func totalMemoryMB() int { return memInfoMB("MemTotal") }
 
 // availableMemoryMB is what can be used before the machine has to swap.
-func availableMemoryMB() int { return memInfoMB("MemAvailable:") }
+func availableMemoryMB() int { return memInfoMB("MemAvailable") }
 
-// memInfoMB reads one line of /proc/meminfo (proc_meminfo(5)); 0 if it cannot.
+// memInfoMB reads one size of /proc/meminfo; 0 if it cannot be read.
 func memInfoMB(name string) int {
-	data, err := os.ReadFile("/proc/meminfo")
+	m, err := proc.ReadMemInfo()
 	if err != nil {
 		return 0
 	}
-	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, name); ok {
-			kb, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(rest), " kB"))
-			return kb >> 10
-		}
-	}
-	return 0
+	return int(m[name] >> 20)
 }
 
 // diskReserve refuses new sandboxes while the disk is nearly full, so that

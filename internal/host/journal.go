@@ -2,7 +2,6 @@ package host
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -93,31 +93,17 @@ const recordName = "record.json"
 // writeRecord replaces the record in dir atomically. A killed agent finds the
 // old or the new one whole without a sync, since the page cache outlives it; a
 // crash of the host ends every VM, so that only what a paused sandbox consists
-// of has to be durable: durable syncs file and directory.
-func writeRecord(dir string, r *record, durable bool) error {
+// of has to be on the disk: durably syncs file and directory.
+func writeRecord(dir string, r *record, durably bool) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(dir, recordName+".tmp")
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
+	path := filepath.Join(dir, recordName)
+	if durably {
+		return durable.WriteFile(path, data, 0o600)
 	}
-	_, err = f.Write(data)
-	if err == nil && durable {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, filepath.Join(dir, recordName)); err != nil {
-		return err
-	}
-	if durable {
-		return syncDir(dir)
-	}
-	return nil
+	return durable.Replace(path, data, 0o600)
 }
 
 // readRecord reads the record in dir. It is os.ErrNotExist where there is none.
@@ -161,20 +147,4 @@ func parseRecord(data []byte) (*record, error) {
 		r.RestoreReport = r.OldReport
 	}
 	return &r.record, nil
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
-func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -13,11 +13,11 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
-	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/flock"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -161,11 +161,11 @@ func (m *Manager) prepare(spec sandbox.Spec) {
 
 // lockDir takes the lock that keeps a second agent out. It ends with the process.
 func lockDir(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := flock.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := flock.Try(f); err != nil {
 		_ = f.Close()
 		return nil, fault.Wrap(err, fault.Exists, "agent_running", "another host agent uses %s", filepath.Dir(path))
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -78,7 +79,7 @@ func (m *machine) manifest(stats memory.Stats) manifest {
 
 // writeManifest adds the checksum of the device state, which is small and
 // without which a damaged file would be half restored, and writes mf.
-func writeManifest(snap snapshotDir, mf manifest, durable bool) error {
+func writeManifest(snap snapshotDir, mf manifest, durably bool) error {
 	sum, err := sha256File(snap.state())
 	if err != nil {
 		return err
@@ -88,10 +89,10 @@ func writeManifest(snap snapshotDir, mf manifest, durable bool) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(snap.manifest(), data, 0o600); err != nil || !durable {
+	if err := os.WriteFile(snap.manifest(), data, 0o600); err != nil || !durably {
 		return err
 	}
-	return syncFile(snap.manifest())
+	return durable.Sync(snap.manifest())
 }
 
 // checkPause refuses a pause that is damaged or belongs elsewhere, before any
@@ -153,7 +154,7 @@ func removeFile(path string) error {
 func syncFiles(ctx context.Context, paths ...string) error {
 	group, _ := errgroup.WithContext(ctx)
 	for _, path := range paths {
-		group.Go(func() error { return fault.Caught(func() error { return syncFile(path) }) })
+		group.Go(func() error { return fault.Caught(func() error { return durable.Sync(path) }) })
 	}
 	return group.Wait()
 }

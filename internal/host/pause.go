@@ -9,6 +9,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -142,7 +143,7 @@ func (m *machine) syncPause(ctx context.Context, snap snapshotDir) error {
 	if err := syncFiles(ctx, snap.diff(), snap.state(), snap.manifest(), m.dir.disk()); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(string(snap)), syncDir(string(m.dir)))
+	return errors.Join(durable.Sync(string(snap)), durable.Sync(string(m.dir)))
 }
 
 // unpause lets a machine go on whose pause failed with cause. Only the end of

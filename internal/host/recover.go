@@ -12,6 +12,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -252,6 +253,6 @@ func removeAll(pattern string) error {
 }
 
 func sameBoot(rec *vmm.Record) bool {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return err == nil && len(b) > 36-1 && string(b[:36]) == rec.BootID
+	id, err := proc.BootID()
+	return err == nil && id == rec.BootID
 }

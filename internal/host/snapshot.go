@@ -11,6 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/memory"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -119,7 +120,7 @@ func (m *Manager) DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) err
 	if err := os.WriteFile(dir.deleted(), nil, 0o600); err != nil {
 		return fault.Wrap(err, fault.HostFailed, "snapshot_not_deleted", "the snapshot could not be deleted")
 	}
-	if err := syncDir(string(dir)); err != nil {
+	if err := durable.Sync(string(dir)); err != nil {
 		return err
 	}
 	if m.underOldBuild(dir) {

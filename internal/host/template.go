@@ -17,6 +17,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -224,13 +225,13 @@ func (m *machine) settleAndSeal(ctx context.Context) error {
 
 // moveInto publishes a sealed snapshot.
 func moveInto(from, to snapshotDir) error {
-	if err := syncDir(string(from)); err != nil {
+	if err := durable.Sync(string(from)); err != nil {
 		return err
 	}
 	if err := os.Rename(string(from), string(to)); err != nil {
 		return fault.Wrap(err, fault.HostFailed, "snapshot_failed", "the snapshot could not be stored")
 	}
-	return syncDir(filepath.Dir(string(to)))
+	return durable.Sync(filepath.Dir(string(to)))
 }
 
 // current reports whether a template snapshot can be used for the spec it was

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 )
 
 // clusterMajor returns the major version that made the cluster, 0 when there
@@ -59,7 +60,7 @@ func (s *Server) ensureCluster(ctx context.Context) error {
 	if err := os.Rename(fresh, s.cfg.dataDir()); err != nil {
 		return fault.Wrap(err, fault.Internal, "postgres_dir", "cannot put the new database in its place")
 	}
-	return syncDir(s.cfg.Dir)
+	return durable.Sync(s.cfg.Dir)
 }
 
 // initCluster makes a cluster in dir, with one superuser and one database.
@@ -95,14 +96,4 @@ const maxTail = 1000
 func tail(out string) string {
 	out = strings.TrimSpace(out)
 	return out[max(0, len(out)-maxTail):]
-}
-
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -24,9 +24,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/flock"
 )
 
 // Role and Database are the names of the server's only superuser and of the
@@ -147,11 +147,11 @@ func (c Config) resolve() (Config, error) {
 // lockDir takes the lock of dir. The kernel drops it when this process ends,
 // however it ends.
 func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	f, err := flock.Open(filepath.Join(dir, "lock"))
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "postgres_dir", "cannot use the directory %s for PostgreSQL", dir)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := flock.Try(f); err != nil {
 		_ = f.Close()
 		return nil, fault.Wrap(err, fault.Exists, "postgres_in_use",
 			"the PostgreSQL server in %s is already run by another wrenn process: stop that one first (wrenn down)", dir)

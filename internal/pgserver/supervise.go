@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/wrenn-dev/wrenn/internal/linux/statfs"
 )
 
 // Back-off between a death of the server and its restart.
@@ -80,8 +80,8 @@ func (s *Server) restart(ctx context.Context, pause time.Duration) (*postmaster,
 
 // spaceIsLow reports whether next to nothing is free where the cluster is.
 func (s *Server) spaceIsLow() bool {
-	var st unix.Statfs_t
-	return unix.Statfs(s.cfg.Dir, &st) == nil && st.Bavail*uint64(st.Frsize) < lowSpace
+	fs, err := statfs.Path(s.cfg.Dir)
+	return err == nil && fs.Available < lowSpace
 }
 
 // stopped turns err into nil when it only says that ctx has ended.

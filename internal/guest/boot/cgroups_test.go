@@ -10,18 +10,16 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/linux/cgroupfs"
 )
 
 // newCgroup makes a cgroup v2 for the test, or skips; it fails instead where
 // WRENN_REQUIRE demands root.
 func newCgroup(t *testing.T) string {
 	t.Helper()
-	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		var st unix.Statfs_t
-		if unix.Statfs(root, &st) != nil || int64(st.Type) != unix.CGROUP2_SUPER_MAGIC || unix.Access(root, unix.W_OK) != nil {
-			continue
-		}
-		dir, err := os.MkdirTemp(root, "wrenn-test-")
+	if found, err := cgroupfs.Find(); err == nil && found.Unified != "" && unix.Access(found.Unified, unix.W_OK) == nil {
+		dir, err := os.MkdirTemp(found.Unified, "wrenn-test-")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,7 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
+	"github.com/wrenn-dev/wrenn/internal/linux/statfs"
 )
 
 // metricsBody is the answer to GET /metrics. Sizes are bytes unless they say
@@ -29,37 +30,16 @@ type metricsBody struct {
 
 // metrics serves GET /metrics.
 func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
-	mem := readMeminfo()
+	mem, _ := proc.ReadMemInfo() // sizes that cannot be read are 0
 	m := metricsBody{
 		TS: time.Now().Unix(), CPUCount: runtime.NumCPU(), CPUUsedPct: s.load.percent(),
 		MemTotal: mem["MemTotal"], MemUsed: mem["MemTotal"] - mem["MemAvailable"], MemCache: mem["Cached"],
 	}
 	m.MemTotalMiB, m.MemUsedMiB = m.MemTotal>>20, m.MemUsed>>20
-	var st unix.Statfs_t
-	if unix.Statfs("/", &st) == nil {
-		m.DiskTotal = st.Blocks * uint64(st.Bsize)
-		m.DiskUsed = (st.Blocks - st.Bfree) * uint64(st.Bsize)
+	if fs, err := statfs.Path("/"); err == nil {
+		m.DiskTotal, m.DiskUsed = fs.Size, fs.Size-fs.Free
 	}
 	writeJSON(w, http.StatusOK, m)
-}
-
-// readMeminfo returns /proc/meminfo in bytes.
-func readMeminfo() map[string]uint64 {
-	b, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return nil
-	}
-	m := make(map[string]uint64)
-	for line := range bytes.Lines(b) {
-		f := bytes.Fields(line)
-		if len(f) < 2 {
-			continue
-		}
-		if n, err := strconv.ParseUint(string(f[1]), 10, 64); err == nil {
-			m[string(bytes.TrimSuffix(f[0], []byte(":")))] = n << 10
-		}
-	}
-	return m
 }
 
 // loadMeter measures CPU use since its last reading; the first reading gives the

@@ -11,17 +11,16 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/linux/cgroupfs"
 )
 
 // cgroupRoot finds a mounted cgroup v2, or skips; it fails instead where
 // WRENN_REQUIRE demands root.
 func cgroupRoot(t *testing.T) string {
 	t.Helper()
-	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		var st unix.Statfs_t
-		if unix.Statfs(dir, &st) == nil && int64(st.Type) == unix.CGROUP2_SUPER_MAGIC && unix.Access(dir, unix.W_OK) == nil {
-			return dir
-		}
+	if found, err := cgroupfs.Find(); err == nil && found.Unified != "" && unix.Access(found.Unified, unix.W_OK) == nil {
+		return found.Unified
 	}
 	if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "root") {
 		t.Fatal("no writable cgroup v2 although WRENN_REQUIRE has root")

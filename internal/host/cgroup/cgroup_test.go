@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/cgroupfs"
 )
 
 // openManager opens a manager of the test's own, or skips where groups cannot
@@ -306,7 +307,7 @@ func TestNamesArePlain(t *testing.T) {
 	}
 }
 
-func TestParseMountinfo(t *testing.T) {
+func TestKindOfMounts(t *testing.T) {
 	const (
 		v1Memory = "35 31 0:31 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
 		v1Joint  = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct\n"
@@ -314,7 +315,7 @@ func TestParseMountinfo(t *testing.T) {
 		v2       = "30 23 0:26 / /sys/fs/cgroup rw,nosuid,nodev shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 		v2Below  = "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
 		v2RO     = "30 23 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup2 rw\n"
-		other    = "22 27 0:21 / /proc rw - proc proc rw\nbroken\n"
+		other    = "22 27 0:21 / /proc rw - proc proc rw\n"
 	)
 	for _, c := range []struct {
 		name, text string
@@ -329,7 +330,11 @@ func TestParseMountinfo(t *testing.T) {
 		{"names only", v1Name, nil, None, nil},
 		{"none", other, nil, None, nil},
 	} {
-		l := parse(c.text)
+		mounts, err := cgroupfs.Parse(strings.NewReader(c.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := layoutOf(mounts)
 		l.unifiedHas = c.has
 		if got := l.kind(); got != c.want {
 			t.Errorf("%s: kind %s, want %s", c.name, got, c.want)

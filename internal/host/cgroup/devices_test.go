@@ -59,7 +59,7 @@ func opened(t *testing.T, g *Group, script string) string {
 
 // TestDevicesWithV1 does the same with the v1 controller alone.
 func TestDevicesWithV1(t *testing.T) {
-	found, err := detect("/proc/self/mountinfo")
+	found, err := detect()
 	if err != nil || found.extraV1["devices"] == "" {
 		t.Skip("this host has no v1 controller for devices")
 	}

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/wrenn-dev/wrenn/internal/linux/cgroupfs"
 )
 
 // Kind says what control groups this host has.
@@ -36,7 +38,7 @@ type layout struct {
 // Detect returns the kind that this host's mounts suggest, without trying
 // whether groups can be made.
 func Detect() Kind {
-	l, err := detect("/proc/self/mountinfo")
+	l, err := detect()
 	if err != nil {
 		return None
 	}
@@ -58,44 +60,28 @@ func (l layout) kind() Kind {
 	}
 }
 
-// detect reads the mounts from a file in the format of proc(5) mountinfo.
-func detect(mountinfo string) (layout, error) {
-	text, err := os.ReadFile(mountinfo)
+// detect finds the mounted hierarchies and the controllers that the package uses.
+func detect() (layout, error) {
+	mounts, err := cgroupfs.Find()
 	if err != nil {
 		return layout{}, err
 	}
-	l := parse(string(text))
+	l := layoutOf(mounts)
 	if l.unified != "" {
 		l.unifiedHas = listed(filepath.Join(l.unified, "cgroup.controllers"))
 	}
 	return l, nil
 }
 
-// parse finds the writable mounts of whole hierarchies. Fields are: id,
-// parent, device, root, mount point, options, optional fields up to "-", type,
-// source, options of the file system (for v1 its controllers).
-func parse(mountinfo string) layout {
-	l := layout{v1: map[string]string{}, extraV1: map[string]string{}}
-	for line := range strings.Lines(mountinfo) {
-		before, after, ok := strings.Cut(strings.TrimSpace(line), " - ")
-		fields, tail := strings.Fields(before), strings.Fields(after)
-		if !ok || len(fields) < 6 || len(tail) < 3 || slices.Contains(strings.Split(fields[5], ","), "ro") {
-			continue
-		}
-		switch tail[0] {
-		case "cgroup2":
-			if l.unified == "" {
-				l.unified = fields[4]
-			}
-		case "cgroup":
-			for _, c := range strings.Split(tail[2], ",") {
-				if slices.Contains(controllers, c) && l.v1[c] == "" {
-					l.v1[c] = fields[4]
-				}
-				if slices.Contains(extras, c) && l.extraV1[c] == "" {
-					l.extraV1[c] = fields[4]
-				}
-			}
+// layoutOf selects the hierarchies whose controllers the package uses.
+func layoutOf(mounts cgroupfs.Mounts) layout {
+	l := layout{unified: mounts.Unified, v1: map[string]string{}, extraV1: map[string]string{}}
+	for controller, dir := range mounts.V1 {
+		switch {
+		case slices.Contains(controllers, controller):
+			l.v1[controller] = dir
+		case slices.Contains(extras, controller):
+			l.extraV1[controller] = dir
 		}
 	}
 	return l

@@ -37,7 +37,7 @@ func Open(name string, log *slog.Logger) (*Manager, error) {
 	if !namePattern.MatchString(name) {
 		return nil, fault.New(fault.Invalid, "bad_cgroup_name", "a control group name is 1 to 64 plain characters")
 	}
-	found, err := detect("/proc/self/mountinfo")
+	found, err := detect()
 	if err != nil {
 		log.Warn("mounts cannot be read; VMs run without control groups", "error", err)
 	}

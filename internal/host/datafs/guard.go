@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/linux/statfs"
 )
 
 // A write to a file system in a sparse file is taken when the file system has
@@ -69,19 +71,16 @@ func (p Place) hold() (heldSpace, error) {
 		return heldSpace{}, err
 	}
 	defer f.Close()
-	var inner, outer unix.Statfs_t
+	inner, errInner := statfs.File(f)
+	outer, errOuter := statfs.Path(filepath.Dir(p.Image))
 	var file, image unix.Stat_t
-	for _, err := range []error{
-		unix.Fstatfs(int(f.Fd()), &inner), unix.Fstat(int(f.Fd()), &file),
-		unix.Statfs(filepath.Dir(p.Image), &outer), unix.Stat(p.Image, &image),
-	} {
-		if err != nil {
-			return heldSpace{}, err
-		}
+	err = errors.Join(errInner, errOuter, unix.Fstat(int(f.Fd()), &file), unix.Stat(p.Image, &image))
+	if err != nil {
+		return heldSpace{}, err
 	}
 	view := spaceView{
-		total: int64(inner.Blocks) * inner.Frsize, free: int64(inner.Bavail) * inner.Frsize,
-		held: file.Blocks * 512, written: image.Blocks * 512, below: int64(outer.Bavail) * outer.Frsize,
+		total: int64(inner.Size), free: int64(inner.Available),
+		held: file.Blocks * 512, written: image.Blocks * 512, below: int64(outer.Available),
 	}
 	out := heldSpace{bytes: view.target(), below: view.below}
 	if diff := out.bytes - view.held; diff > -guardStep && diff < guardStep && (out.bytes > 0 || view.held == 0) {

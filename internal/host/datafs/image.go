@@ -10,9 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
+	"github.com/wrenn-dev/wrenn/internal/linux/statfs"
 )
 
 // Limits on the size of a file system, in bytes.
@@ -34,11 +34,11 @@ var mkfsOptions = []string{"-q", "-m", "crc=1,reflink=1", "-L", label, "-b", "si
 // at least 4 GiB and at most 1 TiB. With less than 4 GiB free it fails with
 // NoCapacity, reason disk_full.
 func DefaultSize(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	fs, err := statfs.Path(dir)
+	if err != nil {
+		return 0, err
 	}
-	free := st.Bavail * uint64(st.Frsize)
+	free := fs.Available
 	if free < minDefaultSize {
 		return 0, fault.New(fault.NoCapacity, "disk_full",
 			"a file system for the data needs %d MB free in %s, which has %d MB; say a smaller --data-fs-size if that will do",
@@ -77,7 +77,7 @@ func (p Place) make(ctx context.Context, size int64) (err error) {
 	if err := os.Rename(half, p.Image); err != nil {
 		return err
 	}
-	return syncFile(filepath.Dir(p.Image))
+	return durable.Sync(filepath.Dir(p.Image))
 }
 
 // format makes the file at path, of size bytes, and the file system in it.
@@ -97,7 +97,7 @@ func format(ctx context.Context, mkfs, path string, size int64) error {
 	if err != nil {
 		return fault.Wrap(fmt.Errorf("%w: %s", err, out), fault.Unsupported, "data_fs_not_made", "mkfs.xfs could not make a file system in %s", path)
 	}
-	return syncFile(path)
+	return durable.Sync(path)
 }
 
 // findMkfs also looks where an ordinary user's PATH does not.
@@ -130,13 +130,4 @@ func removeIfThere(path string) error {
 		return err
 	}
 	return nil
-}
-
-// syncFile makes the file or directory at path durable.
-func syncFile(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -53,23 +53,15 @@ func mountedAt(dir string) (number string, err error) {
 	if err != nil {
 		return "", err
 	}
-	table, err := os.ReadFile("/proc/thread-self/mountinfo")
-	if err != nil {
-		return "", err
-	}
-	escaped := mountinfoEscapes.Replace(filepath.Join(above, filepath.Base(dir)))
-	for line := range strings.Lines(string(table)) {
-		// proc_pid_mountinfo(5): id, parent, major:minor, root, mount point; the
-		// last of those at one point covers the others.
-		if fields := strings.Fields(line); len(fields) > 4 && fields[4] == escaped {
-			number = fields[2]
+	point := filepath.Join(above, filepath.Base(dir))
+	_, err = mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		if m.Mountpoint == point { // of several mounts at one point the last covers the others
+			number = fmt.Sprintf("%d:%d", m.Major, m.Minor)
 		}
-	}
-	return number, nil
+		return true, false
+	})
+	return number, err
 }
-
-// mountinfoEscapes are the bytes that would break up a line of mountinfo.
-var mountinfoEscapes = strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`)
 
 // checkHealth fails if the mounted file system has shut down.
 func (p Place) checkHealth() error {

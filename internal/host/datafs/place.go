@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/flock"
 )
 
 // ReasonBusy is the reason of the fault for a file system that is in use.
@@ -23,7 +24,7 @@ const ReasonBusy = "data_fs_busy"
 // file system or an empty directory.
 type Place struct {
 	// Image is the path of the file that holds the file system. Its directory
-	// must exist; it is locked for the length of each call.
+	// must exist. Open and Close hold the lock of the file Image.lock beside it.
 	Image string
 	// Dir is where the file system is mounted. It is made if it is missing.
 	Dir string
@@ -65,7 +66,7 @@ func (p Place) Exists() (bool, error) {
 // Unsupported if this machine lacks a tool, XFS or loop devices; of kind
 // HostFailed, reason data_fs_failed, if it is mounted but has shut down.
 func (p Place) Open(ctx context.Context, size int64) (Mount, error) {
-	unlock, err := p.lock()
+	unlock, err := p.lock(ctx, lockPatience)
 	if err != nil {
 		return Mount{}, err
 	}
@@ -104,7 +105,7 @@ func (p Place) Close() error {
 	if err != nil || !exists {
 		return err
 	}
-	unlock, err := p.lock()
+	unlock, err := p.lock(context.Background(), lockPatience)
 	if err != nil {
 		return err
 	}
@@ -124,24 +125,38 @@ func (p Place) Close() error {
 	return p.detach()
 }
 
-// lock takes the lock on the image's directory, which ends with the process.
-// Who holds it is done within seconds.
-func (p Place) lock() (release func(), err error) {
-	dir, err := os.Open(filepath.Dir(p.Image))
+// lockPatience bounds the wait for another process that makes, mounts or unmounts
+// the same file system. That takes seconds; the rest is for a slow disk.
+const lockPatience = time.Minute
+
+// lock takes the place's lock. It waits for another holder as long as patience
+// and then fails with kind WrongState, reason ReasonBusy. Only root can open the
+// lock file, and so no other user can hold the lock.
+func (p Place) lock(ctx context.Context, patience time.Duration) (release func(), err error) {
+	f, err := flock.Open(p.Image + ".lock")
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fault.Wrap(err, fault.Forbidden, "not_root", "the file system in %s can be used by root only", p.Image)
+	}
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errLocked)
+	defer cancel()
+	if err = flock.Wait(ctx, f, lockRetry); err == nil {
+		return func() { _ = f.Close() }, nil
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir.Name(), err), dir.Close())
+	if errors.Is(err, errLocked) {
+		err = fault.Wrap(err, fault.WrongState, ReasonBusy,
+			"another process has held the lock %s for %v: wait until it is done, or end it, and try again", f.Name(), patience)
 	}
-	return func() { dir.Close() }, nil
+	return nil, errors.Join(err, f.Close())
 }
+
+// lockRetry is the interval at which a held lock is tried again.
+const lockRetry = 50 * time.Millisecond
+
+// errLocked is the cause of a context whose time ended while the lock was held.
+var errLocked = errors.New("the lock is held")
 
 // checkDir makes sure that mounting at Dir hides nothing. What a person can do
 // about it depends on whether the image exists.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,6 +78,9 @@ func TestKilled(t *testing.T) {
 			watch, err := unix.InotifyInit1(unix.IN_CLOEXEC)
 			check(t, err)
 			defer unix.Close(watch)
+			release, err := p.lock(t.Context(), time.Minute) // its file is not the one to watch for
+			check(t, err)
+			release()
 			_, err = unix.InotifyAddWatch(watch, filepath.Dir(p.Image), mask)
 			check(t, err)
 			c := child(t, p)
@@ -87,8 +91,8 @@ func TestKilled(t *testing.T) {
 			_ = c.Wait()                                      // it may have been through already
 			open(t, p)
 			write(t, filepath.Join(p.Dir, "file"), "works")
-			if left, err := filepath.Glob(p.Image + "*"); err != nil || len(left) != 1 {
-				t.Errorf("the images are %v, %v", left, err)
+			if left, err := filepath.Glob(p.Image + "*"); err != nil || len(left) != 2 { // with the lock
+				t.Errorf("files of the image: got %v, %v; want the image and its lock", left, err)
 			}
 			closed(t, p)
 		})

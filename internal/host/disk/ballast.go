@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/linux/statfs"
 )
 
 // DefaultBallast is enough, in bytes, for a database to recover and to write
@@ -55,11 +57,11 @@ func (b Ballast) Keep(ctx context.Context, log *slog.Logger) error {
 
 // Adjust looks once. It reports what it did.
 func (b Ballast) Adjust() (released, made bool, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(filepath.Dir(b.Path), &st); err != nil {
-		return false, false, &os.PathError{Op: "statfs", Path: filepath.Dir(b.Path), Err: err}
+	fs, err := statfs.Path(filepath.Dir(b.Path))
+	if err != nil {
+		return false, false, err
 	}
-	free := int64(st.Bavail) * st.Frsize
+	free := int64(fs.Available)
 	f, err := os.OpenFile(b.Path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return false, false, err

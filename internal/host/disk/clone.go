@@ -132,19 +132,3 @@ func copyThrough(ctx context.Context, out, in *os.File, start, end int64) error 
 	}
 	return nil
 }
-
-// Sync makes the file at path and its name durable.
-func Sync(path string) error {
-	for _, name := range []string{path, filepath.Dir(path)} {
-		f, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		err = f.Sync()
-		f.Close()
-		if err != nil {
-			return noSpace(filepath.Dir(path), err)
-		}
-	}
-	return nil
-}

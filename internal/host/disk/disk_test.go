@@ -17,6 +17,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 )
 
 // need skips the test for want of something, or fails it where WRENN_REQUIRE
@@ -147,7 +148,7 @@ func TestCloneAcrossFileSystems(t *testing.T) {
 	if got, _ := os.ReadFile(dst); !bytes.Equal(got, want) {
 		t.Fatal("the clone differs from its source")
 	}
-	if err := disk.Sync(dst); err != nil {
+	if err := durable.Sync(dst); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -331,7 +332,7 @@ func TestReflink(t *testing.T) {
 		if err := os.WriteFile(src, want, 0o600); err != nil {
 			t.Error(err)
 		}
-		if err := disk.Sync(src); err != nil {
+		if err := durable.Sync(src); err != nil {
 			t.Error(err)
 		}
 		_, before, _ := disk.Space(dir)

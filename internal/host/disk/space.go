@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/statfs"
 )
 
 // Capabilities says what the file system of a directory can do.
@@ -30,13 +31,13 @@ var fsNames = map[int64]string{
 // Probe finds out what the file system of dir can do by trying it on two
 // small files, which are gone when it returns.
 func Probe(dir string) (Capabilities, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
+	fs, err := statfs.Path(dir)
+	if err != nil {
 		return Capabilities{}, err
 	}
-	c := Capabilities{FS: fsNames[st.Type]}
+	c := Capabilities{FS: fsNames[fs.Type]}
 	if c.FS == "" {
-		c.FS = fmt.Sprintf("%#x", st.Type)
+		c.FS = fmt.Sprintf("%#x", fs.Type)
 	}
 	src, err := probeFile(dir)
 	if err != nil {
@@ -108,15 +109,17 @@ func Usage(path string) (int64, error) {
 // ordinary user could still write to it, in bytes. A file system in a sparse
 // file has no more room than what that file can still grow by.
 func Space(dir string) (total, free uint64, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	inner, err := statfs.Path(dir)
+	if err != nil {
+		return 0, 0, err
 	}
-	total, free = st.Blocks*uint64(st.Frsize), st.Bavail*uint64(st.Frsize)
-	if file := backingFile(dir); file != "" && unix.Statfs(filepath.Dir(file), &st) == nil {
-		free = min(free, st.Bavail*uint64(st.Frsize))
+	free = inner.Available
+	if file := backingFile(dir); file != "" {
+		if outer, err := statfs.Path(filepath.Dir(file)); err == nil {
+			free = min(free, outer.Available)
+		}
 	}
-	return total, free, nil
+	return inner.Size, free, nil
 }
 
 // backingFile is the file that holds the file system of dir, where that is

@@ -103,9 +103,6 @@ func TestProcFiles(t *testing.T) {
 	if got := effectiveCaps(file("status", "CapPrm:\t0f\nCapEff:\t0000000000001000\n")); got != 1<<12 {
 		t.Errorf("status: %x", got)
 	}
-	if got, err := meminfo(file("meminfo", "MemTotal:  4096 kB\nMemAvailable:    2048 kB\n"), "MemAvailable"); got != 2 || err != nil {
-		t.Errorf("meminfo: %d %v", got, err)
-	}
 	if !legacyFilter(file("names", "nat\nfilter\n")) || legacyFilter(file("nonames", "")) {
 		t.Error("iptables tables are read wrongly")
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
 
 func checkOS() Check {
@@ -115,33 +116,18 @@ const lowMemoryMB = 2048
 
 func checkMemory() Check {
 	c := Check{Name: "memory", Status: OK}
-	total, errTotal := meminfo("/proc/meminfo", "MemTotal")
-	available, errAvailable := meminfo("/proc/meminfo", "MemAvailable")
-	if err := errors.Join(errTotal, errAvailable); err != nil {
+	memory, err := proc.ReadMemInfo()
+	if err != nil {
 		c.Status, c.Found, c.Detail = Warn, "unknown", err.Error()
 		return c
 	}
+	total, available := memory["MemTotal"]>>20, memory["MemAvailable"]>>20
 	c.Found = fmt.Sprintf("%d MB available of %d MB", available, total)
 	if available < lowMemoryMB {
 		c.Status = Warn
 		c.Detail = fmt.Sprintf("below %d MB there is room for very few sandboxes", lowMemoryMB)
 	}
 	return c
-}
-
-// meminfo reads one value, in MB, of a file in the format of proc(5) meminfo.
-func meminfo(path, name string) (int64, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if key, value, ok := strings.Cut(line, ":"); ok && key == name {
-			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
-			return kb / 1024, err
-		}
-	}
-	return 0, fmt.Errorf("%s has no %s", path, name)
 }
 
 func checkTun() Check {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/statfs"
 )
 
 // Suite is the Debian release that guest kernels and the built-in templates
@@ -181,11 +182,8 @@ func requireTools(names ...string) error {
 const lowWater = 64 << 20
 
 func freeBytes(dir string) (uint64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, err
-	}
-	return st.Bavail * uint64(st.Bsize), nil
+	fs, err := statfs.Path(dir)
+	return fs.Available, err
 }
 
 func lowSpace(dir string) bool {

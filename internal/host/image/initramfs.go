@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 )
 
 // keptInitramfs is how many initramfs files stay: each new guest agent makes
@@ -114,7 +115,7 @@ func (s *Store) writeInitramfs(path string, content []byte) error {
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.Sync(filepath.Dir(path))
 }
 
 // pruneInitramfs removes all but the files used last.

@@ -3,54 +3,35 @@ package image
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/wrenn-dev/wrenn/internal/linux/flock"
 )
 
-// lockRetry is how often a busy lock is tried again. flock(2) offers no wait
-// that a context could end, so the lock is polled; builds take a minute.
+// lockRetry is the interval at which a busy lock is tried again; builds take a
+// minute.
 const lockRetry = 100 * time.Millisecond
 
 // lock takes the exclusive lock called name and returns its release. Locks
-// exclude goroutines as well as processes, and end with the process. The files
-// are their owner's alone: flock(2) asks for no more than an open file, so that
-// who can read one can keep every build out.
+// exclude goroutines as well as processes, and end with the process. Only
+// their owner can open the files, and so nobody else can keep builds out.
 func (s *Store) lock(ctx context.Context, name string, progress Progress) (release func(), err error) {
-	f, err := os.OpenFile(filepath.Join(s.dir, "locks", name), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := flock.Open(filepath.Join(s.dir, "locks", name))
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Chmod(0o600); err != nil { // one that an earlier version made
-		f.Close()
-		return nil, err
+	err = flock.Try(f)
+	if errors.Is(err, flock.ErrLocked) {
+		progress.report("wait", "another process is preparing "+name)
+		err = flock.Wait(ctx, f, lockRetry)
 	}
-	tick := time.NewTicker(lockRetry)
-	defer tick.Stop()
-	for told := false; ; {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", name, err)
-		}
-		if !told {
-			progress.report("wait", "another process is preparing "+name)
-			told = true
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			f.Close()
-			return nil, ctx.Err()
-		}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
+	return func() { f.Close() }, nil
 }
 
 // buildDir makes an empty directory for a build of name and removes those

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 )
 
 // Store is an open image directory. Its methods may be called from several
@@ -77,7 +78,7 @@ func publish(tmp, parent, digest string) error {
 	if err := os.Chmod(tmp, 0o700); err != nil {
 		return err
 	}
-	if err := syncTree(tmp); err != nil {
+	if err := durable.SyncFileSystem(tmp); err != nil {
 		return err
 	}
 	final := filepath.Join(parent, digest)
@@ -98,28 +99,7 @@ func publish(tmp, parent, digest string) error {
 	if err := os.Rename(link, filepath.Join(parent, "current")); err != nil {
 		return err
 	}
-	return syncDir(parent)
-}
-
-// syncTree flushes the file system that holds dir: one call instead of an
-// fsync for each of a thousand modules.
-func syncTree(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return unix.Syncfs(int(d.Fd()))
-}
-
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return durable.Sync(parent)
 }
 
 // current returns the digest that parent/current names.

@@ -1,15 +1,15 @@
 package network
 
 import (
-	"bufio"
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/statfs"
 )
 
 // nameDir is a directory of named network namespaces. A name is a file on
@@ -87,9 +87,9 @@ func (d nameDir) open(name string) (*os.File, uint64, error) {
 		return nil, 0, fault.Wrap(err, fault.NotFound, "netns_missing", "the sandbox's network namespace is gone")
 	}
 	raw := int(f.Fd())
-	var fs unix.Statfs_t
 	var st unix.Stat_t
-	if err := errors.Join(unix.Fstatfs(raw, &fs), unix.Fstat(raw, &st)); err != nil {
+	fs, err := statfs.File(f)
+	if err := errors.Join(err, unix.Fstat(raw, &st)); err != nil {
 		_ = f.Close()
 		return nil, 0, fault.Wrap(err, fault.Internal, "netns_unreadable", "the sandbox's network namespace cannot be read")
 	}
@@ -163,22 +163,10 @@ func (d nameDir) list(accept func(name string) bool) ([]string, error) {
 }
 
 // mountsAt counts the mounts at path in this mount namespace, hidden ones
-// included. The path must not contain blanks.
+// included.
 func mountsAt(path string) (int, error) {
-	f, err := os.Open("/proc/thread-self/mountinfo")
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	n := 0
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		// proc_pid_mountinfo(5): the mount point is the fifth field.
-		if fields := strings.Fields(lines.Text()); len(fields) > 4 && fields[4] == path {
-			n++
-		}
-	}
-	return n, lines.Err()
+	at, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return m.Mountpoint != path, false })
+	return len(at), err
 }
 
 // ignore returns err unless it is one of harmless.

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 )
 
 // copy makes a build of parts under a temporary name and renames it. The lock
@@ -88,7 +90,7 @@ func (s *Store) publish(tmp string, b Build) error {
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err
 	}
-	if err := syncTree(tmp); err != nil {
+	if err := durable.SyncTree(tmp); err != nil {
 		return err
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, b.Dir, unix.RENAME_EXCHANGE)
@@ -103,7 +105,7 @@ func (s *Store) publish(tmp string, b Build) error {
 	s.mu.Lock()
 	s.verified[b.ID] = true // it was read while it was copied
 	s.mu.Unlock()
-	return syncPath(s.dir)
+	return durable.Sync(s.dir)
 }
 
 // copyFile copies the file from to to, executable by everybody, and returns
@@ -145,22 +147,4 @@ func fileSum(path string) (string, error) {
 	h := sha256.New()
 	_, err = io.Copy(h, f)
 	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
-}
-
-// syncTree makes all files and directories below dir durable.
-func syncTree(dir string) error {
-	return filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return syncPath(path)
-	})
-}
-
-func syncPath(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

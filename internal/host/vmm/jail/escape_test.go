@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/jail"
+	"github.com/wrenn-dev/wrenn/internal/linux/cgroupfs"
 )
 
 // Ids of the test's processes. The victim has the same as the one in the jail:
@@ -180,16 +181,16 @@ func beVictim() {
 
 func makeCgroup(t *testing.T) string {
 	t.Helper()
-	for _, top := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
-		if _, err := os.Stat(filepath.Join(top, "cgroup.procs")); err != nil {
+	found, err := cgroupfs.Find()
+	check(t, err)
+	for _, top := range []string{found.Unified, found.V1["memory"]} {
+		if top == "" {
 			continue
 		}
-		dir, err := os.MkdirTemp(top, "wrenn-escape")
-		if err != nil {
-			continue
+		if dir, err := os.MkdirTemp(top, "wrenn-escape"); err == nil {
+			t.Cleanup(func() { check(t, os.Remove(dir)) })
+			return dir
 		}
-		t.Cleanup(func() { check(t, os.Remove(dir)) })
-		return dir
 	}
 	return ""
 }

@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
 
 const cacheName = "kvmprobe.json"
@@ -80,7 +80,7 @@ func store(path string, c cached) error {
 }
 
 func thisBoot() (boot, kernel string, err error) {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	id, err := proc.BootID()
 	if err != nil {
 		return "", "", fault.Wrap(err, fault.Internal, "no_boot_id", "the kernel's boot id cannot be read")
 	}
@@ -88,7 +88,7 @@ func thisBoot() (boot, kernel string, err error) {
 	if err := unix.Uname(&u); err != nil {
 		return "", "", fault.Wrap(err, fault.Internal, "no_uname", "the kernel's release cannot be read")
 	}
-	return strings.TrimSpace(string(id)), unix.ByteSliceToString(u.Release[:]), nil
+	return id, unix.ByteSliceToString(u.Release[:]), nil
 }
 
 func deviceOpens() bool {

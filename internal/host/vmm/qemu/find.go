@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
 
 // dirVariable marks a VM process, in its environment, with the directory it
@@ -18,7 +19,7 @@ const dirVariable = "WRENN_VM_DIR="
 // Find looks through /proc for processes that carry the mark of a directory
 // under root. Processes that end meanwhile are passed over.
 func (d *Driver) Find(root string) ([]vmm.Record, error) {
-	boot, err := bootID()
+	boot, err := proc.BootID()
 	if err != nil {
 		return nil, err
 	}
@@ -37,8 +38,8 @@ func (d *Driver) Find(root string) ([]vmm.Record, error) {
 		if !ok || !strings.HasPrefix(dir, prefix) {
 			continue
 		}
-		if ticks, err := startTicks(pid); err == nil {
-			found = append(found, vmm.Record{Driver: Name, Dir: dir, PID: pid, StartTicks: ticks, BootID: boot})
+		if stat, err := proc.ReadStat(pid); err == nil {
+			found = append(found, vmm.Record{Driver: Name, Dir: dir, PID: pid, StartTicks: stat.StartTicks, BootID: boot})
 		}
 	}
 	return found, nil

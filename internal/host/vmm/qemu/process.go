@@ -6,12 +6,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
@@ -69,25 +69,6 @@ type identity struct {
 	startTicks uint64
 }
 
-// startTicks returns field 22 of /proc/PID/stat (proc(5)): when the process
-// started, in clock ticks since boot.
-func startTicks(pid int) (uint64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	// The command name, field 2, is in parentheses and may hold anything.
-	end := strings.LastIndexByte(string(data), ')')
-	if end < 0 {
-		return 0, fmt.Errorf("/proc/%d/stat has no command name", pid)
-	}
-	fields := strings.Fields(string(data[end+1:]))
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat is too short", pid)
-	}
-	return strconv.ParseUint(fields[19], 10, 64)
-}
-
 // openProcess returns a pidfd for id. It is os.ErrProcessDone when that
 // process is gone, even if its PID has a new owner.
 func openProcess(id identity) (*os.File, error) {
@@ -100,7 +81,7 @@ func openProcess(id identity) (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(fd), "pidfd")
 	// Checked after the open: from here on the pidfd cannot change its owner.
-	if ticks, err := startTicks(id.pid); err != nil || ticks != id.startTicks {
+	if stat, err := proc.ReadStat(id.pid); err != nil || stat.StartTicks != id.startTicks {
 		_ = f.Close()
 		return nil, os.ErrProcessDone
 	}
@@ -149,10 +130,4 @@ func killProcess(pidfd *os.File) error {
 		killErr = nil
 	}
 	return errors.Join(err, killErr)
-}
-
-// bootID tells one boot of the host from the next.
-func bootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(b)), err
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
@@ -107,16 +108,16 @@ func (d *Driver) start(ctx context.Context, cfg vmm.Config, state *os.File) (*vm
 }
 
 func (d *Driver) attachChild(ctx context.Context, cfg vmm.Config, cmd *exec.Cmd, messages *tail) (*vm, error) {
-	ticks, err := startTicks(cmd.Process.Pid)
+	stat, err := proc.ReadStat(cmd.Process.Pid)
 	if err != nil {
 		return nil, err
 	}
-	boot, err := bootID()
+	boot, err := proc.BootID()
 	if err != nil {
 		return nil, err
 	}
 	rec := vmm.Record{
-		Driver: Name, ID: cfg.ID, Dir: cfg.Dir, PID: cmd.Process.Pid, StartTicks: ticks, BootID: boot, MemoryFile: cfg.MemoryFile,
+		Driver: Name, ID: cfg.ID, Dir: cfg.Dir, PID: cmd.Process.Pid, StartTicks: stat.StartTicks, BootID: boot, MemoryFile: cfg.MemoryFile,
 	}
 	return attach(ctx, rec, cmd, messages)
 }
@@ -148,7 +149,7 @@ func attach(ctx context.Context, rec vmm.Record, child *exec.Cmd, messages *tail
 
 // Adopt connects to a process that an earlier agent started.
 func (d *Driver) Adopt(ctx context.Context, rec vmm.Record) (vmm.VM, error) {
-	if boot, err := bootID(); err != nil || boot != rec.BootID {
+	if boot, err := proc.BootID(); err != nil || boot != rec.BootID {
 		return nil, errors.Join(os.ErrProcessDone, err)
 	}
 	v, err := attach(ctx, rec, nil, &tail{})
@@ -169,7 +170,7 @@ func (d *Driver) Adopt(ctx context.Context, rec vmm.Record) (vmm.VM, error) {
 
 // KillRecord ends the process of rec, if it is still that process.
 func (d *Driver) KillRecord(ctx context.Context, rec vmm.Record) error {
-	if boot, err := bootID(); err != nil || boot != rec.BootID || rec.PID == 0 {
+	if boot, err := proc.BootID(); err != nil || boot != rec.BootID || rec.PID == 0 {
 		return err
 	}
 	pidfd, err := openProcess(identity{rec.PID, rec.StartTicks})

@@ -7,7 +7,6 @@ package vmmtest
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
 
 // Fixture is what the suite needs from around the driver.
@@ -86,8 +86,8 @@ func kill(t *testing.T, vm vmm.VM) {
 // alive reports whether pid runs. A process that only waits to be reaped does
 // not: a driver that detached leaves that to whoever adopts orphans.
 func alive(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && !bytes.Contains(stat, []byte(") Z "))
+	stat, err := proc.ReadStat(pid)
+	return err == nil && stat.State != 'Z'
 }
 
 func (f Fixture) bootPauseResume(t *testing.T) {

@@ -1,0 +1,87 @@
+// Package proc reads the kernel's files about processes, memory and the boot
+// below /proc, in the formats of proc(5).
+//
+// It owns nothing and keeps nothing: each call reads the file again. A value is
+// as old as the call that returned it.
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+const bootIDPath = "/proc/sys/kernel/random/boot_id"
+
+// BootID returns the kernel's random id of this boot, a UUID of 36 characters.
+// Together with a PID and its start time it names a process for ever.
+func BootID() (string, error) {
+	text, err := os.ReadFile(bootIDPath)
+	if err != nil {
+		return "", err
+	}
+	id := strings.TrimSpace(string(text))
+	if len(id) != 36 {
+		return "", fmt.Errorf("%s holds %q, which is not a UUID", bootIDPath, id)
+	}
+	return id, nil
+}
+
+// Stat holds fields of /proc/PID/stat (proc_pid_stat(5)). Times are in clock
+// ticks, of which all Linux that Wrenn runs on has 100 a second.
+type Stat struct {
+	// State is R, S, D, Z or another letter; Z is a process that has ended and
+	// waits for its parent to reap it.
+	State byte
+	// UserTicks and SystemTicks are the CPU time in user and in kernel mode.
+	UserTicks, SystemTicks uint64
+	// StartTicks is when the process started, counted from the boot.
+	StartTicks uint64
+}
+
+// ReadStat returns the Stat of a process. The error is os.ErrNotExist if there
+// is no such process.
+func ReadStat(pid int) (Stat, error) {
+	path := fmt.Sprintf("/proc/%d/stat", pid)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Stat{}, err
+	}
+	s, err := parseStat(string(text))
+	if err != nil {
+		return Stat{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+// Positions in proc_pid_stat(5), counted from field 3, the first one after the
+// program's name.
+const (
+	stateField  = 3 - 3
+	userField   = 14 - 3
+	systemField = 15 - 3
+	startField  = 22 - 3
+)
+
+func parseStat(text string) (Stat, error) {
+	// The program's name, field 2, is in parentheses and may hold anything.
+	end := strings.LastIndexByte(text, ')')
+	if end < 0 {
+		return Stat{}, errors.New("no program name")
+	}
+	fields := strings.Fields(text[end+1:])
+	if len(fields) <= startField {
+		return Stat{}, errors.New("too few fields")
+	}
+	s := Stat{State: fields[stateField][0]}
+	for field, to := range map[int]*uint64{userField: &s.UserTicks, systemField: &s.SystemTicks, startField: &s.StartTicks} {
+		n, err := strconv.ParseUint(fields[field], 10, 64)
+		if err != nil {
+			return Stat{}, err
+		}
+		*to = n
+	}
+	return s, nil
+}
