@@ -28,6 +28,11 @@ go vet ./...
 step "staticcheck"
 go tool -modfile=tools/go.mod staticcheck ./...
 
+# Examples in documentation are called by nobody. -test counts calls by tests.
+step "deadcode"
+unreachable=$(go tool -modfile=tools/go.mod deadcode -test ./... | grep -v 'unreachable func: Example' || true)
+[ -z "$unreachable" ] || die "nothing calls these functions, remove them: $unreachable"
+
 step "import law"
 go test -count=1 ./internal/law
 

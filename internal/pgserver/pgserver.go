@@ -107,9 +107,6 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 // readiness.
 func (s *Server) URL() string { return s.cfg.URL() }
 
-// Version returns the server's version as PostgreSQL prints it, "15.18".
-func (s *Server) Version() string { return s.bin.version }
-
 // Close gives the directory free. It must not be called before Run has
 // returned.
 func (s *Server) Close() error { return s.lock.Close() }

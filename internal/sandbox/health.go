@@ -11,9 +11,6 @@ const (
 	HealthUnresponsive HealthState = "unresponsive"
 )
 
-// HealthStates lists every HealthState.
-func HealthStates() []HealthState { return []HealthState{HealthOK, HealthUnresponsive} }
-
 // Health is what the host last found out about a sandbox's guest. It says
 // nothing about the VM, which may run well while its guest does not answer. The
 // zero value is for a sandbox that neither runs nor is paused.

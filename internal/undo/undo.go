@@ -58,14 +58,3 @@ func (s *Stack) Run(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
-
-// Names returns the names of the steps on the stack, oldest first.
-func (s *Stack) Names() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	names := make([]string, len(s.steps))
-	for i, st := range s.steps {
-		names[i] = st.name
-	}
-	return names
-}

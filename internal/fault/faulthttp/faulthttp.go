@@ -1,6 +1,6 @@
-// Package faulthttp projects fault kinds onto HTTP status codes and back.
+// Package faulthttp projects fault kinds onto HTTP status codes.
 //
-// The REST server and the client of the guest's files use it. It never writes
+// The REST server and the guest's public protocol use it. It never writes
 // a response: each API has its own error shape.
 package faulthttp
 
@@ -39,26 +39,4 @@ func Status(kind fault.Kind) int {
 		return s
 	}
 	return http.StatusInternalServerError
-}
-
-// Kind returns the kind for the HTTP status of an answer that carried no
-// reason of ours. Success statuses must not be passed.
-func Kind(status int) fault.Kind {
-	switch status {
-	case http.StatusConflict:
-		return fault.WrongState
-	case http.StatusInsufficientStorage, http.StatusServiceUnavailable:
-		return fault.NoCapacity
-	case http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnsupportedMediaType:
-		return fault.Invalid
-	}
-	for kind, s := range statusOf {
-		if s == status {
-			return kind
-		}
-	}
-	if status >= 400 && status < 500 {
-		return fault.Invalid
-	}
-	return fault.Internal
 }
