@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/network"
 )
 
 // IPv4 forwarding is a switch of the whole machine, which a host agent turns
@@ -48,9 +49,8 @@ func (f forwarding) restore() (bool, error) {
 }
 
 // otherAgents reports whether another host agent of this machine still needs
-// forwarding. Each has the address range of its sandboxes reserved by an
-// abstract socket.
-func otherAgents(sockets string) bool {
-	text, err := os.ReadFile(sockets)
-	return err == nil && strings.Contains(string(text), "@wrenn-network/")
+// forwarding.
+func otherAgents() bool {
+	used, err := network.InUse()
+	return err == nil && used
 }

@@ -43,18 +43,3 @@ func TestForwardingIsAsItWas(t *testing.T) {
 		})
 	}
 }
-
-func TestOtherAgents(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "unix")
-	for text, want := range map[string]bool{
-		"Num RefCount\n": false,
-		"0: 2 0 0 2 01 123 @wrenn-network/10.201.0.0/16\n": true,
-	} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if got := otherAgents(path); got != want {
-			t.Errorf("otherAgents of %q: got %t, want %t", text, got, want)
-		}
-	}
-}

@@ -72,7 +72,7 @@ func (p program) uninstall(ctx context.Context, dirs layout, fw forwarding) erro
 		return err
 	}
 	err := errors.Join(killMachines(ctx, dirs), removeNetworks(ctx, dirs))
-	if err == nil && !otherAgents("/proc/net/unix") {
+	if err == nil && !otherAgents() {
 		var off bool
 		if off, err = fw.restore(); off {
 			p.say("IPv4 forwarding is off again, as it was before")

@@ -19,6 +19,20 @@ var errTaken = errors.New("the batch is sent elsewhere")
 // for an acknowledgement and an echo of each and reads them one by one, which
 // for the rules of a sandbox costs as much as the kernel's work.
 func commit(fill func(*nftables.Conn) error) error {
+	batch, err := encode(fill)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return sendBatch(fd, batch)
+}
+
+// encode returns the messages of the transaction that fill queues.
+func encode(fill func(*nftables.Conn) error) ([]netlink.Message, error) {
 	var batch []netlink.Message
 	conn, err := nftables.New(nftables.WithTestDial(func(messages []netlink.Message) ([]netlink.Message, error) {
 		if len(messages) > 0 {
@@ -27,25 +41,25 @@ func commit(fill func(*nftables.Conn) error) error {
 		return nil, errTaken
 	}))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := fill(conn); err != nil {
-		return err
+		return nil, err
 	}
 	if err := conn.Flush(); !errors.Is(err, errTaken) {
-		return err
+		return nil, err
 	}
-	return sendBatch(batch)
+	return batch, nil
 }
 
 // batchEnds is the number of messages that every batch has: its begin, at least
 // one with content, and its end.
 const batchEnds = 3
 
-// sendBatch sends a batch of nftables messages and waits for the outcome. Only
+// sendBatch sends a batch of nftables messages by the socket fd and waits for the outcome. Only
 // the last message before the end asks for an acknowledgement. The kernel tells
 // of errors in any case, and does all of it before send(2) returns.
-func sendBatch(batch []netlink.Message) error {
+func sendBatch(fd int, batch []netlink.Message) error {
 	if len(batch) < batchEnds {
 		return fmt.Errorf("a batch of %d messages", len(batch))
 	}
@@ -63,11 +77,6 @@ func sendBatch(batch []netlink.Message) error {
 		}
 		data = append(data, message...)
 	}
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
 	const defaultRoom = 64 << 10
 	if len(data) > defaultRoom {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 2*len(data)); err != nil {

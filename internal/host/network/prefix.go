@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -87,42 +86,6 @@ func list(prefixes []netip.Prefix) string {
 		words[i] = p.String()
 	}
 	return strings.Join(words, ", ")
-}
-
-// reserve keeps other pools in the same network namespace from using what (a
-// range, or a pool's name) while the returned file is open, even before there
-// is a route: an abstract socket address is exclusive, belongs to the network
-// namespace and goes with the process, so nothing can be left behind. It fails
-// with EADDRINUSE where another pool has what.
-func reserve(what string) (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "@wrenn-network/" + what}); err != nil {
-		_ = unix.Close(fd)
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "reservation of "+what), nil
-}
-
-// nameWait is how long a starting agent waits for its name, which a sample that
-// is being taken has for a moment.
-const nameWait = 5 * time.Second
-
-// reserveName keeps a second agent from using the devices, names and rules of
-// this one.
-func reserveName(name string) (*os.File, error) {
-	deadline := time.Now().Add(nameWait)
-	f, err := reserve(name)
-	for errors.Is(err, unix.EADDRINUSE) && time.Now().Before(deadline) {
-		time.Sleep(20 * time.Millisecond)
-		f, err = reserve(name)
-	}
-	if errors.Is(err, unix.EADDRINUSE) {
-		return nil, fault.Wrap(err, fault.Exists, "network_name_in_use", "another host agent uses the network name %s: stop it, or use another data directory", name)
-	}
-	return f, err
 }
 
 // look reads the host's links, addresses and routes.
