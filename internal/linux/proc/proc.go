@@ -59,10 +59,11 @@ func ReadStat(pid int) (Stat, error) {
 // Positions in proc_pid_stat(5), counted from field 3, the first one after the
 // program's name.
 const (
-	stateField  = 3 - 3
-	userField   = 14 - 3
-	systemField = 15 - 3
-	startField  = 22 - 3
+	firstField  = 3
+	stateField  = 0
+	userField   = 14 - firstField
+	systemField = 15 - firstField
+	startField  = 22 - firstField
 )
 
 func parseStat(text string) (Stat, error) {
