@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 )
 
 // dataFormat is the version of everything that the agent keeps in its data
@@ -37,10 +38,10 @@ func claimFormat(l layout) error {
 	if err := os.WriteFile(tmp, fmt.Appendln(nil, dataFormat), 0o600); err != nil {
 		return err
 	}
-	if err := errors.Join(syncFile(tmp), os.Rename(tmp, l.format())); err != nil {
+	if err := errors.Join(durable.Sync(tmp), os.Rename(tmp, l.format())); err != nil {
 		return err
 	}
-	return syncDir(l.root)
+	return durable.Sync(l.root)
 }
 
 func readFormat(path string) (int, error) {
