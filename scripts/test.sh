@@ -29,6 +29,7 @@ export WRENN_REQUIRE=vm,pg,root
 
 say "== build"
 make build
+export WRENN_BIN=$PWD/bin/wrenn # several suites would build it again, at the same time
 (cd tools && go build -o ../bin/testsum ./testsum)
 say "== images in $WRENN_TEST_IMAGES"
 as_root bin/wrenn image build --data-dir "$(dirname "$WRENN_TEST_IMAGES")"

@@ -11,7 +11,7 @@ import (
 )
 
 // TestBlocks checks that bash can parse every command, and that every block
-// says what it is.
+// has a language that the tests know.
 func TestBlocks(t *testing.T) {
 	for _, p := range pages(t) {
 		for _, b := range p.blocks {

@@ -144,7 +144,7 @@ func (in *installation) start() error {
 	}
 	ended := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // whoever waits for the server looks at its log
+		_ = cmd.Wait() // await and the test's end show the server's log
 		close(ended)
 	}()
 	in.cmd, in.ended = cmd, ended
