@@ -23,26 +23,58 @@ systemctl() { curl -fsS -m 300 -X POST "$DOCS_CONTROL/$1"; }
 func TestCommands(t *testing.T) {
 	all := pages(t)
 	in := install(t)
-	for _, p := range all {
-		t.Run(p.name, func(t *testing.T) { runPage(t, in, p) })
+	for i, p := range all {
+		steps := p.steps()
+		if len(steps) == 0 {
+			continue
+		}
+		t.Run(p.name, func(t *testing.T) {
+			runPage(t, in, p, steps)
+			if i < len(all)-1 { // the last page removes the server
+				nothingLives(t, in)
+			}
+		})
 	}
 }
 
-// runPage runs the commands of one page.
-func runPage(t *testing.T, in *installation, p page) {
-	work, results := t.TempDir(), t.TempDir()
-	var steps []step
+// steps returns the commands of a page that a test can run. A file that the
+// page shows is written by a command.
+func (p page) steps() []step {
+	var out []step
 	for _, b := range p.blocks {
 		switch {
 		case b.file != "":
-			steps = append(steps, step{line: b.line, command: "cat >" + b.file + " <<'END_OF_FILE'\n" + b.text + "END_OF_FILE\n"})
+			out = append(out, step{line: b.line, command: "cat >" + b.file + " <<'END_OF_FILE'\n" + b.text + "END_OF_FILE\n"})
 		case b.shell() && b.reason == "":
-			steps = append(steps, b.steps()...)
+			out = append(out, b.steps()...)
 		}
 	}
-	if len(steps) == 0 {
-		t.Skip("the page has no commands to run")
+	return out
+}
+
+// nothingLives checks that a page has destroyed its sandboxes and deleted its
+// snapshots.
+func nothingLives(t *testing.T, in *installation) {
+	t.Helper()
+	for _, args := range [][]string{{"ls", "-q"}, {"snapshot", "ls", "--json"}} {
+		cmd := exec.CommandContext(t.Context(), in.bin, args...)
+		cmd.Env = in.env()
+		out, err := cmd.Output()
+		if left := strings.Trim(string(out), "[] \n"); err != nil || left != "" {
+			t.Errorf("wrenn %s after the page: %s (%v), want nothing", strings.Join(args, " "), left, err)
+		}
 	}
+}
+
+// env returns the environment of commands that use the installation.
+func (in *installation) env() []string {
+	return append(os.Environ(), "PATH="+filepath.Dir(in.bin)+":"+os.Getenv("PATH"),
+		"WRENN_URL=http://"+in.addr, "WRENN_DATA_DIR="+in.dir, "DOCS_CONTROL="+in.control, "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
+}
+
+// runPage runs the commands of one page.
+func runPage(t *testing.T, in *installation, p page, steps []step) {
+	work, results := t.TempDir(), t.TempDir()
 	script := prelude
 	for i, s := range steps {
 		script += fmt.Sprintf("{\n%s} >%s/%d 2>&1 </dev/null\n: >%s/%d.done\n", in.local(s.command), results, i, results, i)
@@ -51,8 +83,7 @@ func runPage(t *testing.T, in *installation, p page) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-s")
 	cmd.Dir, cmd.Stdin = work, strings.NewReader(script)
-	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(in.bin)+":"+os.Getenv("PATH"),
-		"WRENN_URL=http://"+in.addr, "WRENN_DATA_DIR="+in.dir, "DOCS_CONTROL="+in.control, "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
+	cmd.Env = in.env()
 	diag, err := cmd.CombinedOutput()
 	for i, s := range steps {
 		if !compare(t, in, p, s, filepath.Join(results, fmt.Sprint(i))) {
