@@ -11,7 +11,7 @@ import (
 type Identity struct{ files *watched[*tls.Certificate] }
 
 // OpenIdentity reads a certificate chain and its key, both in PEM. The error
-// says what is wrong with the files.
+// names the fault in the files.
 func OpenIdentity(certFile, keyFile string) (*Identity, error) {
 	w, err := open(func(contents [][]byte) (*tls.Certificate, error) {
 		cert, err := tls.X509KeyPair(contents[0], contents[1])

@@ -35,7 +35,7 @@ type Component struct {
 	// Run works until ctx ends, then stops what it owns, waits for it and
 	// returns nil or ctx's error. It calls ready once the components after it
 	// may rely on it; calls after the first do nothing. Returning before ctx
-	// has ended is a failure, whatever is returned.
+	// has ended is a failure, with any return value.
 	Run func(ctx context.Context, ready func()) error
 	// StopTimeout bounds the time from the end of ctx to Run's return. Zero
 	// means DefaultStopTimeout.

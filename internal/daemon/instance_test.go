@@ -161,7 +161,7 @@ func TestAskingDoesNotRefuseAStart(t *testing.T) {
 	}
 }
 
-// TestLockIsItsOwnersAlone: whoever can open the file can hold the lock, and
+// TestLockIsItsOwnersAlone: any user who can open the file can hold the lock, and
 // keep every start out.
 func TestLockIsItsOwnersAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")

@@ -4,7 +4,7 @@
 // Every other package returns these errors; faulthttp and faultrpc project
 // them onto HTTP and Connect. The package never logs, and nothing in the
 // product compares the text of an error: Is, KindOf and ReasonOf are the only
-// ways to ask what an error is.
+// ways to classify an error.
 package fault
 
 import (
@@ -13,7 +13,7 @@ import (
 	"fmt"
 )
 
-// Kind says what class of failure an error is. The zero value is Internal, so
+// Kind is the class of an error. The zero value is Internal, so
 // that an error nobody classified is never shown to a user as their mistake.
 type Kind int
 

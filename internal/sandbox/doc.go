@@ -1,4 +1,4 @@
-// Package sandbox owns the product's nouns: identities, states, what a user
+// Package sandbox defines the product's nouns: identities, states, the settings that a user
 // may ask for, and the limits on it.
 //
 // Control plane and host agent both speak in these terms. The package does no

@@ -11,7 +11,7 @@ const (
 	HealthUnresponsive HealthState = "unresponsive"
 )
 
-// Health is what the host last found out about a sandbox's guest. It says
+// Health describes a sandbox's guest as the host last found it. It says
 // nothing about the VM, which may run well while its guest does not answer. The
 // zero value is for a sandbox that neither runs nor is paused.
 type Health struct {

@@ -16,7 +16,7 @@ type ID string
 // random bits.
 const idLength = 20
 
-// maxIDLength bounds what ParseID takes, so that "{port}-{id}" stays within a
+// maxIDLength bounds the ids that ParseID takes, so that "{port}-{id}" stays within a
 // DNS label of 63 characters (RFC 1035, section 2.3.4).
 const maxIDLength = 48
 

@@ -31,5 +31,5 @@ func ValidateName(s string) error {
 	return nil
 }
 
-// generatedID matches what NewID returns.
+// generatedID matches the ids that NewID returns.
 var generatedID = regexp.MustCompile(`^[a-z2-7]+$`)

@@ -31,7 +31,7 @@ const (
 	MaxTemplateLen = 63
 )
 
-// Isolation is what stands between a guest and its host.
+// Isolation is the kind of boundary between a guest and its host.
 type Isolation string
 
 // The isolation levels, weakest first.
@@ -56,7 +56,7 @@ func (i Isolation) Meets(minimum Isolation) bool {
 	}
 }
 
-// TimeoutAction is what happens to a sandbox one of whose clocks has run out.
+// TimeoutAction is the action on a sandbox one of whose clocks has run out.
 type TimeoutAction string
 
 // The actions.
@@ -67,7 +67,7 @@ const (
 	TimeoutPause TimeoutAction = "pause"
 )
 
-// Spec is what a user asks for when creating a sandbox. Only its clocks
+// Spec holds a user's settings for a new sandbox. Only its clocks
 // (Timeout, Lifetime, OnTimeout) and AutoResume can be changed afterwards.
 type Spec struct {
 	Template string
@@ -80,7 +80,7 @@ type Spec struct {
 	// Lifetime is the lifetime clock: the time after the last start (create,
 	// resume) at which OnTimeout happens, used or not. Zero means never.
 	Lifetime time.Duration
-	// OnTimeout is what happens when either clock has run out.
+	// OnTimeout is the action when either clock has run out.
 	OnTimeout TimeoutAction
 	// AutoResume has use of the paused sandbox (commands, files, ports) resume
 	// it first. Hosts take no notice of it.

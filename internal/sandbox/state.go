@@ -74,7 +74,7 @@ func (s State) Holds() bool {
 	}
 }
 
-// Status is what the API shows of a State.
+// Status is the form of a State in the API.
 type Status string
 
 // The statuses of the REST contract.

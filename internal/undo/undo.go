@@ -42,7 +42,7 @@ func (s *Stack) Push(name string, fn func(context.Context) error) error {
 	return fn(context.Background())
 }
 
-// Run runs every compensation in reverse order, each one whatever became of
+// Run runs every compensation in reverse order, regardless of the outcome of
 // the one before, and returns their errors joined, each with its name. Later
 // calls do nothing.
 func (s *Stack) Run(ctx context.Context) error {

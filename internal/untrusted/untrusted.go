@@ -2,7 +2,7 @@
 // logged and shown to people.
 //
 // It owns the rule for which characters may pass. Every package that shows
-// such text calls it. It never judges what the text says.
+// such text calls it. It never judges the meaning of the text.
 package untrusted
 
 import (

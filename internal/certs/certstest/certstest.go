@@ -1,4 +1,4 @@
-// Package certstest makes certificates for tests of what speaks TLS. The
+// Package certstest makes certificates for tests of TLS servers and clients. The
 // product never imports it.
 package certstest
 

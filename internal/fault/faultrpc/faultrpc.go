@@ -12,7 +12,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// headerReason and headerKind carry what a Connect code cannot: our reason,
+// headerReason and headerKind carry the parts that a Connect code cannot: our reason,
 // and the kind where several share a code. They travel as error metadata.
 const (
 	headerReason = "Wrenn-Error-Reason"

@@ -170,7 +170,7 @@ func TestGroupOfAnAgentWithFewerControllers(t *testing.T) {
 	if pids, err := g.members(); err != nil || !slices.Contains(pids, cmd.Process.Pid) {
 		t.Errorf("the adopted group has %v (%v), want process %d", pids, err, cmd.Process.Pid)
 	}
-	// Reuse ends what is in the group.
+	// Reuse kills the group's processes.
 	if g, err = m.Reuse(t.Context(), "older", Limits{PIDs: 32}); err != nil {
 		t.Fatalf("reuse a group without the new controllers: %v", err)
 	}

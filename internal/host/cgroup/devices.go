@@ -77,7 +77,7 @@ func deviceProgram() []insn {
 }
 
 // restrictDevices has processes in the v2 group dir, and in all below, open no
-// device but those of devices. What a group further up forbids stays forbidden.
+// device but those of devices. A group further up can forbid more.
 // It fails on kernels without BPF for control groups, and where the agent may not
 // use that. An earlier agent's program is replaced.
 func restrictDevices(dir string) error {

@@ -15,8 +15,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// Kill ends every process of the group and returns when none is left. What is
-// killed may still have to be reaped by its parent. A group that is gone or
+// Kill ends every process of the group and returns when none is left. A killed
+// process may still have to be reaped by its parent. A group that is gone or
 // empty is success.
 func (g *Group) Kill(ctx context.Context) error {
 	stop, err := newStopper(ctx)
@@ -30,7 +30,7 @@ func (g *Group) Kill(ctx context.Context) error {
 			return killFault(ctx, err)
 		}
 	}
-	// What is left: members of v1 groups only, or all on kernels before 5.14,
+	// The rest are members of v1 groups only, or all on kernels before 5.14,
 	// which have no cgroup.kill.
 	for {
 		pids, err := g.members()
@@ -81,7 +81,7 @@ func (g *Group) killUnified(stop *stopper) error {
 
 // killEach kills processes one by one and waits for the end of each. An open
 // pidfd cannot come to mean another process, but between listing and opening a
-// number can: only what is a member once its pidfd is open is killed.
+// number can: only a process that is a member once its pidfd is open is killed.
 func (g *Group) killEach(pids []int, stop *stopper) error {
 	for _, pid := range pids {
 		fd, err := unix.PidfdOpen(pid, 0)

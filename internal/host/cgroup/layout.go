@@ -9,7 +9,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/linux/cgroupfs"
 )
 
-// Kind says what control groups this host has.
+// Kind names the versions of control groups that this host has.
 type Kind string
 
 // The kinds.

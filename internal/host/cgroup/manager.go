@@ -30,7 +30,7 @@ type Manager struct {
 
 var namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$`)
 
-// Open finds out what the host has and makes a directory called name in each
+// Open finds the host's hierarchies and makes a directory called name in each
 // hierarchy that can be used. Two agents on one host need different names. A
 // host where nothing can be used is not an error: see Kind.
 func Open(name string, log *slog.Logger) (*Manager, error) {
@@ -87,7 +87,7 @@ func (m *Manager) openUnified(found layout, name string) {
 	}
 }
 
-// openExtras prepares what is used where the host has it: a list of devices,
+// openExtras prepares the optional v1 controllers: a list of devices,
 // better by BPF, which needs no hierarchy that processes have to be moved into,
 // and a weight for disk I/O.
 func (m *Manager) openExtras(found layout) {
@@ -145,7 +145,7 @@ func makeBase(top, name string) (string, error) {
 	return base, nil
 }
 
-// Kind says what the groups are worth on this host.
+// Kind returns the versions of control groups that the groups use.
 func (m *Manager) Kind() Kind { return m.kind }
 
 // Enforced lists the controllers (memory, cpu, pids) whose limits hold.

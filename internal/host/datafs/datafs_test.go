@@ -169,7 +169,7 @@ func TestImageIsSparse(t *testing.T) {
 	closed(t, p)
 }
 
-// TestCrashes: whatever was done when the process died, the next start goes on.
+// TestCrashes lets a process die at each step; the next start completes the work.
 func TestCrashes(t *testing.T) {
 	for name, crash := range map[string]func(*testing.T, Place){
 		"while it was made": func(t *testing.T, p Place) {
@@ -199,7 +199,7 @@ func TestCrashes(t *testing.T) {
 	}
 }
 
-// TestPowerCut stops the file system as a power cut would: what was synced is
+// TestPowerCut stops the file system as a power cut would: synced content is
 // in its log alone, which the next mount replays.
 func TestPowerCut(t *testing.T) {
 	p := place(t)

@@ -1,11 +1,11 @@
 // Package datafs owns a file system in a file: an XFS whose files can share
-// blocks, for a host whose own file system cannot, mounted from a loop device
+// blocks. It is for a host whose own file system cannot, and is mounted from a loop device
 // where the host agent keeps its data.
 //
 // The commands up, agent and down call it, the first two before the agent
 // opens its directory. Making and mounting are one step, Open, and any number
 // of processes may take it at once. Nothing is unmounted when a process ends,
-// for VMs outlive the agent; the kernel lets go of the loop device with the
+// because VMs outlive the agent; the kernel detaches the loop device with the
 // last mount.
 //
 //	             Open: mkfs            Open: mount
@@ -17,5 +17,5 @@
 //
 // The package never mounts, formats or removes a file that does not carry its
 // label, never covers a directory that holds something, never grows, shrinks
-// or repairs a file system, and knows nothing about what is kept in one.
+// or repairs a file system, and knows nothing about the files in one.
 package datafs

@@ -22,8 +22,8 @@ import (
 const (
 	// guardInterval is how often Guard compares the two.
 	guardInterval = 500 * time.Millisecond
-	// guardMargin is the space, in bytes, that is kept between them: for what
-	// others write to the disk below between two looks, and for the file
+	// guardMargin is the space, in bytes, that is kept between them: for writes of
+	// others to the disk below between two checks, and for the file
 	// system's own metadata.
 	guardMargin = 256 << 20
 	// guardStep is how much the held space has to be off, in bytes, to be
@@ -32,7 +32,7 @@ const (
 	guardName = ".held"
 )
 
-// Guard keeps the free space of the file system at what the disk below it can
+// Guard keeps the free space of the file system at the amount that the disk below it can
 // take, until ctx ends, and returns nil. It must be mounted. The space that it
 // holds is kept when it ends, and adjusted by the next Guard.
 func (p Place) Guard(ctx context.Context, log *slog.Logger) error {
@@ -58,7 +58,7 @@ func (p Place) Guard(ctx context.Context, log *slog.Logger) error {
 	}
 }
 
-// heldSpace is what one look of Guard has come to.
+// heldSpace is the result of one check by Guard.
 type heldSpace struct {
 	bytes, below int64
 	changed      bool
@@ -97,7 +97,7 @@ func (p Place) hold() (heldSpace, error) {
 }
 
 // grow adds up to n bytes of space at the end of f, whose size is given, and
-// returns how much it got. A file system cannot always give the last of what it
+// returns how much it got. A file system cannot always give the last of the space that it
 // says is free.
 func grow(f *os.File, size, n int64) (grown int64, err error) {
 	for step := n; step >= 1<<20; step = min(step, n-grown) {
@@ -113,15 +113,15 @@ func grow(f *os.File, size, n int64) (grown int64, err error) {
 	return grown, nil
 }
 
-// spaceView is what both file systems say, in bytes.
+// spaceView holds the space of both file systems, in bytes.
 type spaceView struct {
 	// total, free and held are of the inner one; held is Guard's own.
 	total, free, held int64
-	// written is what the image has of the disk below, below what is free there.
+	// written is the part of the disk below that the image uses, below the free part there.
 	written, below int64
 }
 
-// target returns how much is to be held, so that what is used and what is free
+// target returns how much is to be held, so that the used and the free space
 // can all be written to the disk below.
 func (v spaceView) target() int64 {
 	used := v.total - v.free - v.held

@@ -30,7 +30,7 @@ const label = "wrenn-data"
 // written at once, at any size, and is ample for a few large files.
 var mkfsOptions = []string{"-q", "-m", "crc=1,reflink=1", "-L", label, "-b", "size=4096", "-s", "size=4096", "-l", "size=64m"}
 
-// DefaultSize is 80% of what is free on the file system of dir, in bytes, but
+// DefaultSize is 80% of the free space on the file system of dir, in bytes, but
 // at least 4 GiB and at most 1 TiB. With less than 4 GiB free it fails with
 // NoCapacity, reason disk_full.
 func DefaultSize(dir string) (int64, error) {
@@ -47,7 +47,7 @@ func DefaultSize(dir string) (int64, error) {
 	return int64(min(max(free/10*8, minDefaultSize), maxDefaultSize)), nil
 }
 
-// make makes the image, complete or not at all. What a crash left of an
+// make makes the image, complete or not at all. The file that a crash left of an
 // earlier try is overwritten.
 func (p Place) make(ctx context.Context, size int64) (err error) {
 	if size == 0 {

@@ -42,7 +42,7 @@ func (p Place) mounted() (Mount, error) {
 	return m, err
 }
 
-// mountedAt returns the number of what is mounted at dir, or an empty string.
+// mountedAt returns the device number of the file system mounted at dir, or an empty string.
 // It asks the kernel's table and not the directory, which a file system that
 // has shut down no longer answers for.
 func mountedAt(dir string) (number string, err error) {

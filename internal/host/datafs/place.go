@@ -20,7 +20,7 @@ const ReasonBusy = "data_fs_busy"
 // Place is where one file system is kept and where it is used.
 //
 // Invariants: a file named Image is complete and carries the label, or is not
-// ours; at most one loop device stands for it; what is at Dir is either that
+// ours; at most one loop device stands for it; Dir is either the root of that
 // file system or an empty directory.
 type Place struct {
 	// Image is the path of the file that holds the file system. Its directory
@@ -34,11 +34,11 @@ type Place struct {
 type Mount struct {
 	// Device is the loop device's path.
 	Device string
-	// DirectIO: what is written is cached once, not in the file below as well.
+	// DirectIO says that written pages are cached once, not in the file below as well.
 	DirectIO bool
-	// Made: this call made the file system.
+	// Made says that this call made the file system.
 	Made bool
-	// Found: it was mounted already.
+	// Found says that the file system was mounted already.
 	Found bool
 }
 
@@ -56,9 +56,8 @@ func (p Place) Exists() (bool, error) {
 	return true, checkLabel(f)
 }
 
-// Open returns with the file system mounted. What is missing of it is made
-// first, size bytes large; 0 is DefaultSize. It takes no disk space until it is
-// written to.
+// Open mounts the file system. It makes a missing image first, size bytes large; 0
+// is DefaultSize. The image takes no disk space until it is written to.
 //
 // The fault is of kind WrongState, reason data_dir_in_use, if Dir holds files
 // or a file system of others; reason data_fs_foreign as for Exists; of kind
@@ -158,8 +157,8 @@ const lockRetry = 50 * time.Millisecond
 // errLocked is the cause of a context whose time ended while the lock was held.
 var errLocked = errors.New("the lock is held")
 
-// checkDir makes sure that mounting at Dir hides nothing. What a person can do
-// about it depends on whether the image exists.
+// checkDir makes sure that mounting at Dir hides nothing. The advice to a person
+// depends on whether the image exists.
 func (p Place) checkDir(exists bool) error {
 	if err := os.MkdirAll(p.Dir, 0o711); err != nil {
 		return err

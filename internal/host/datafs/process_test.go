@@ -16,7 +16,7 @@ import (
 )
 
 // childVariable makes the test binary open the place whose image and directory
-// it names, one a line, print what came of it, and end.
+// it names, one a line, print the outcome, and end.
 const childVariable = "WRENN_TEST_DATAFS"
 
 func TestMain(m *testing.M) {

@@ -14,7 +14,7 @@ import (
 )
 
 // DefaultBallast is enough, in bytes, for a database to recover and to write
-// what it has to until somebody makes room: four segments of its log.
+// all that it has to until somebody makes room: four segments of its log.
 const DefaultBallast = 64 << 20
 
 const (
@@ -55,7 +55,7 @@ func (b Ballast) Keep(ctx context.Context, log *slog.Logger) error {
 	}
 }
 
-// Adjust looks once. It reports what it did.
+// Adjust checks the free space once, and reports whether it released or made the ballast.
 func (b Ballast) Adjust() (released, made bool, err error) {
 	fs, err := statfs.Path(filepath.Dir(b.Path))
 	if err != nil {

@@ -26,7 +26,7 @@ const (
 // copyStep is how much is copied, in bytes, before the context is asked again.
 const copyStep = 64 << 20
 
-// Clone makes dst a copy of the file src, replacing what is there: by reflink
+// Clone makes dst a copy of the file src and replaces an existing dst: by reflink
 // where the file system can, else by copying the data and keeping the holes.
 // src must not change meanwhile. The copy has mode 0600 and is not yet
 // durable; Sync makes it so.

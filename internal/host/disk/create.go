@@ -29,10 +29,10 @@ var mkfsOptions = []string{
 	"-E", "lazy_itable_init=1,nodiscard,root_owner=0:0",
 }
 
-// Format names what Create makes, for keys of what is made from it.
+// Format names the format of a layer that Create makes. Keys of snapshots contain it.
 func Format() string { return strings.Join(mkfsOptions, " ") }
 
-// Create makes an empty layer of sizeBytes at path, replacing what is there.
+// Create makes an empty layer of sizeBytes at path and replaces an existing file.
 // It takes next to no space on the host until the guest writes.
 func Create(ctx context.Context, path string, sizeBytes int64) error {
 	if sizeBytes < MinSize {
@@ -87,8 +87,8 @@ func replace(path string, fill func(*os.File) error) error {
 	return nil
 }
 
-// noSpace turns err into the fault for a full disk if that is what it is: by
-// its number, or, for a tool that only said it failed, by what is left.
+// noSpace turns err into the fault for a full disk if it reports one: by
+// its number, or, for a tool that only said it failed, by the space that is left.
 func noSpace(dir string, err error) error {
 	full := errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 	if exit := (*exec.ExitError)(nil); !full && errors.As(err, &exit) {

@@ -218,7 +218,7 @@ func TestUsageOfATree(t *testing.T) {
 }
 
 // TestLayerHasAFixedSize: the layer's file system fills before its file grows,
-// so that its size is what a sandbox can take of the host's disk.
+// so that its size is the most that a sandbox can take of the host's disk.
 func TestLayerHasAFixedSize(t *testing.T) {
 	const size = 64 << 20
 	path := filepath.Join(t.TempDir(), "rw.img")

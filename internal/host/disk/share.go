@@ -8,7 +8,7 @@ import (
 )
 
 // Share makes dst a copy of the file src that shares its blocks, replacing
-// what is there. Where the file system cannot, it does nothing and returns
+// an existing file. Where the file system cannot, it does nothing and returns
 // false.
 func Share(_ context.Context, dst, src string) (shared bool, err error) {
 	in, err := os.Open(src)

@@ -14,7 +14,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/linux/statfs"
 )
 
-// Capabilities says what the file system of a directory can do.
+// Capabilities lists the features of a directory's file system.
 type Capabilities struct {
 	// FS is its name, or its number in hex (statfs(2)) if it is a rare one.
 	FS string
@@ -28,7 +28,7 @@ var fsNames = map[int64]string{
 	0x2fc12fc1: "zfs", // ZFS_SUPER_MAGIC of OpenZFS
 }
 
-// Probe finds out what the file system of dir can do by trying it on two
+// Probe finds the capabilities of dir's file system by trying them on two
 // small files, which are gone when it returns.
 func Probe(dir string) (Capabilities, error) {
 	fs, err := statfs.Path(dir)
@@ -75,7 +75,7 @@ func probeFile(dir string) (*os.File, error) {
 // Usage returns how many bytes of the host's disk the file at path takes, or,
 // for a directory, all that is below it. For a sparse file that is less than
 // its size. Links are not followed; a file with several names counts once;
-// blocks shared with a clone count in both. What is removed meanwhile does not
+// blocks shared with a clone count in both. Files removed meanwhile do not
 // count, but path itself must be there.
 func Usage(path string) (int64, error) {
 	type inode struct{ dev, ino uint64 }
@@ -105,9 +105,9 @@ func Usage(path string) (int64, error) {
 	return total, nil
 }
 
-// Space returns the size of the file system that holds dir, and what an
+// Space returns the size of the file system that holds dir, and the space that an
 // ordinary user could still write to it, in bytes. A file system in a sparse
-// file has no more room than what that file can still grow by.
+// file has no more room than that file can still grow by.
 func Space(dir string) (total, free uint64, err error) {
 	inner, err := statfs.Path(dir)
 	if err != nil {

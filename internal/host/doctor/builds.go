@@ -57,7 +57,7 @@ func keptBuilds(data string) ([]emulator.Build, error) {
 	return store.Builds()
 }
 
-// describeStranded names the builds that are missing and what needs them.
+// describeStranded names the missing builds and the sandboxes that need them.
 func describeStranded(stranded []host.Stranded) string {
 	var lines []string
 	for _, s := range stranded {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestCheckBuilds: what needs a build that is gone is named.
+// TestCheckBuilds expects the sandboxes whose build is gone to be named.
 func TestCheckBuilds(t *testing.T) {
 	data := t.TempDir()
 	qemu := filepath.Join(t.TempDir(), "qemu")

@@ -1,8 +1,8 @@
-// Package doctor says what this machine can do as a host of sandboxes, and
-// what is missing, with the command that mends it.
+// Package doctor checks whether this machine can host sandboxes, and names each
+// missing part with the command that fixes it.
 //
 // The doctor command calls it. It looks and tries, and leaves everything as it
-// was: what it makes (a namespace, two nameless files, a test guest, a sandbox's network) is gone
+// was: the things that it makes (a namespace, two nameless files, a test guest, a sandbox's network) are gone
 // when Run returns. It never decides anything for the host agent, which draws
 // its own conclusions from the same packages.
 package doctor
@@ -33,16 +33,16 @@ const (
 type Check struct {
 	Name   string `json:"name"`
 	Status Status `json:"status"`
-	// Found is what there is, in a few words.
+	// Found describes the state found, in a few words.
 	Found string `json:"found"`
-	// Detail says what it means; empty where Found says it all.
+	// Detail explains the consequence; empty where Found is enough.
 	Detail string `json:"detail,omitempty"`
 	// Fix is a command that fixes the matter when this user types it; empty
 	// where no command does.
 	Fix string `json:"fix,omitempty"`
 }
 
-// Config is what the host agent of this machine would be started with.
+// Config holds the settings that the host agent of this machine would start with.
 type Config struct {
 	// Data is where sandboxes are kept; it need not exist yet, and need not
 	// have a file system of its own.

@@ -110,7 +110,7 @@ func checkCPUs() Check {
 	return c
 }
 
-// lowMemoryMB is below what the control plane, PostgreSQL and two sandboxes of
+// lowMemoryMB is less than the control plane, PostgreSQL and two sandboxes of
 // default size need together.
 const lowMemoryMB = 2048
 
@@ -178,7 +178,7 @@ func checkForwarding(name string) Check {
 }
 
 // acceptForwarding returns the command that has the filter table of iptables
-// accept the devices of sandboxes. What other firewalls want is theirs to tell.
+// accept the devices of sandboxes. The settings of other firewalls are not checked.
 func acceptForwarding(tables []string, name string) string {
 	if !slices.Equal(tables, []string{"filter"}) {
 		return ""

@@ -1,4 +1,4 @@
-// Package hosttest makes what tests on real VMs need: images, a network, a
+// Package hosttest prepares tests on real VMs: it makes images, a network, a
 // driver and a guest agent, all under names of their own, so that several test
 // processes can run beside each other and beside a real agent.
 //

@@ -166,7 +166,7 @@ func toolEnv() []string {
 	return env
 }
 
-// requireTools returns a fault that says how to install what is missing.
+// requireTools returns a fault that says how to install a missing tool.
 func requireTools(names ...string) error {
 	for _, name := range names {
 		if _, err := exec.LookPath(name); err != nil {

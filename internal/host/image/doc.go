@@ -1,4 +1,4 @@
-// Package image keeps what virtual machines boot from: guest kernels with
+// Package image keeps the files that virtual machines boot from: guest kernels with
 // their modules, initramfs files, and read-only root images (templates).
 //
 // It owns one directory, laid out as follows, and everything in it:

@@ -18,7 +18,7 @@ const kernelSpace = 512 << 20
 
 // Kernel is a prepared guest kernel.
 type Kernel struct {
-	// Release is what uname -r says inside the guest.
+	// Release is the output of uname -r inside the guest.
 	Release string `json:"release"`
 	// Package is the Debian package with its version, as "name=version".
 	Package string `json:"package"`
@@ -77,7 +77,7 @@ func (s *Store) EnsureKernel(ctx context.Context, progress Progress) (Kernel, er
 }
 
 // RefreshKernel prepares the newest kernel of the suite and makes it the
-// current one, whatever is there.
+// current one, even if another one is current.
 func (s *Store) RefreshKernel(ctx context.Context, progress Progress) (Kernel, error) {
 	release, err := s.lock(ctx, "kernel", progress)
 	if err != nil {

@@ -31,7 +31,7 @@ type module struct {
 	path string
 }
 
-// moduleSet is what modprobe would know about one kernel.
+// moduleSet holds modprobe's knowledge of one kernel.
 type moduleSet struct {
 	byName  map[string]module
 	builtin map[string]bool

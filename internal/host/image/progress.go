@@ -8,7 +8,7 @@ type Event struct {
 	Detail string
 }
 
-// Progress is told what a build does. It is called from one goroutine at a
+// Progress receives the steps of a build. It is called from one goroutine at a
 // time and must return soon.
 type Progress func(Event)
 

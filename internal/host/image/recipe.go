@@ -11,7 +11,7 @@ import (
 )
 
 // builderVersion is part of every recipe's digest. It changes when the way
-// of building changes what comes out.
+// of building changes the result.
 const builderVersion = 1
 
 // Recipe says how a template is made. It does not say which version of a
@@ -67,7 +67,7 @@ var (
 	packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{1,99}(=[A-Za-z0-9.+~:-]{1,99})?$`)
 )
 
-// checkName refuses whatever could not be a plain directory name of its own.
+// checkName refuses a name that cannot be a plain directory name of its own.
 func checkName(name string) error {
 	if !templateName.MatchString(name) || strings.Contains(name, "..") {
 		return fault.New(fault.Invalid, "invalid_template",

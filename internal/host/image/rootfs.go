@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// compileHook makes Python's caches valid whatever the times of the source
+// compileHook makes Python's caches valid regardless of the times of the source
 // files are: every file of the image has the same time, and caches that are
 // checked against times would be thrown away and made anew at each start.
 const compileHook = `if [ -x "$1/usr/bin/python3" ]; then
 	chroot "$1" python3 -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3 /usr/lib/python3.*
 fi`
 
-// packagesHook writes what was installed, by name and version, to the file
+// packagesHook writes the installed packages, by name and version, to the file
 // whose quoted name follows. It is kept beside the image.
 const packagesHook = `chroot "$1" dpkg-query -W -f '${Package}=${Version}\n' > `
 
@@ -79,8 +79,8 @@ func recipeUUID(r Recipe) string {
 	return fmt.Sprintf("%s-%s-%s-%s-%s", d[:8], d[8:12], d[12:16], d[16:20], d[20:])
 }
 
-// tidyRoot removes what must not be in an image that many sandboxes share:
-// identities, this host's settings, and whatever differs from build to
+// tidyRoot removes files that must not be in an image that many sandboxes share:
+// identities, this host's settings, and files that differ from build to
 // build. No link in the tree can lead it outside of it.
 func tidyRoot(dir string) error {
 	root, err := os.OpenRoot(dir)

@@ -18,7 +18,7 @@ import (
 // goroutines, and several processes may have the same directory open.
 //
 // Invariants: a path that a method returned keeps its content for as long as
-// it exists; what "current" points to is complete and on disk.
+// it exists; the target of "current" is complete and on disk.
 type Store struct {
 	dir     string
 	archive Archive
@@ -32,7 +32,7 @@ type Option func(*Store)
 // the host's own apt uses.
 func WithArchive(a Archive) Option { return func(s *Store) { s.archive = a } }
 
-// Open opens the store in dir and creates what is missing of it. It neither
+// Open opens the store in dir and creates its missing directories. It neither
 // builds nor downloads anything.
 func Open(dir string, log *slog.Logger, opts ...Option) (*Store, error) {
 	if log == nil {
@@ -58,7 +58,7 @@ func Open(dir string, log *slog.Logger, opts ...Option) (*Store, error) {
 func (s *Store) Dir() string { return s.dir }
 
 // mkdir makes dir and its parents, readable by the users that the tools of a
-// build run as, whatever the umask.
+// build run as, regardless of the umask.
 func mkdir(dir string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil

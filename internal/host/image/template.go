@@ -124,8 +124,8 @@ func (s *Store) EnsureTemplate(ctx context.Context, r Recipe, progress Progress)
 	return s.buildTemplate(ctx, r, progress)
 }
 
-// RefreshTemplate builds a new version of r's template from what the archive
-// has now and makes it the current one, whatever is there.
+// RefreshTemplate builds a new version of r's template from the packages that the archive
+// has now and makes it the current one.
 func (s *Store) RefreshTemplate(ctx context.Context, r Recipe, progress Progress) (Template, error) {
 	if err := r.validate(); err != nil {
 		return Template{}, err

@@ -12,7 +12,7 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// maxVmlinux bounds what a kernel may unpack to, in bytes. Debian's is 53 MB.
+// maxVmlinux bounds the unpacked size of a kernel, in bytes. Debian's is 53 MB.
 const maxVmlinux = 256 << 20
 
 // Offsets into a bzImage: "The Linux/x86 Boot Protocol", sections "The
@@ -83,7 +83,7 @@ func decompressPayload(payload []byte, size int64) ([]byte, error) {
 }
 
 // checkPVH reports whether vmlinux is an x86-64 ELF file with a PVH entry,
-// which is what the hypervisors boot.
+// the form that the hypervisors boot.
 func checkPVH(vmlinux []byte) error {
 	f, err := elf.NewFile(bytes.NewReader(vmlinux))
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"os"
 )
 
-// WriteDiff writes what process pid has changed in its private mapping of the
+// WriteDiff writes the pages that process pid has changed in its private mapping of the
 // file base to the empty file dst: runs of pages, zeros as runs without data,
 // pages that are as they were in base not at all. The process must not run
 // meanwhile. The form is that of [table]. dst is not synced.
@@ -96,7 +96,7 @@ func (w *diffWriter) finish(total int64) error {
 	return writeTable(w.dst, table{memory: total, runs: w.runs}, w.at)
 }
 
-// ErrDamaged is the error of a difference whose content is not what was
+// ErrDamaged is the error of a difference whose content has changed since it was
 // written, or that does not belong to the memory it is applied to.
 var ErrDamaged = errors.New("the memory difference is damaged")
 

@@ -1,10 +1,10 @@
-// Package memory owns guest memory files: finding what a VM has changed in its
-// memory, and writing that to a file from which the VM can be brought back.
+// Package memory writes and reads guest memory files: it finds the pages that a VM
+// has changed and writes them to a file from which the VM can be restored.
 //
 // There are two kinds of file. A whole memory ([WriteDirty] into a copy of the
 // base) can be mapped by any number of VMs, which share its pages. A difference
-// ([WriteDiff], [Apply]) holds only what one VM has changed: its size and cost
-// follow from that and not from the size of the VM.
+// ([WriteDiff], [Apply]) holds only the pages that one VM has changed: its size and cost
+// grow with the number of those pages, not with the size of the VM.
 //
 // It works from outside the VM process, through its page map (Linux
 // admin-guide/mm/pagemap.rst), the same way for every VMM: guest memory is a
@@ -34,14 +34,14 @@ const (
 	bitPresent      = 1 << 63
 )
 
-// Stats says what a capture found, in bytes.
+// Stats describes a capture; sizes are in bytes.
 type Stats struct {
 	// Total is the size of guest memory.
 	Total int64
-	// Dirty is what the VM has written since it was started from the base;
-	// Zero, of that, what holds nothing but zeros and takes no space.
+	// Dirty is the size of the pages that the VM has written since it was started from the base;
+	// Zero is the part of Dirty that holds only zeros and takes no space.
 	Dirty, Zero int64
-	// Kept, of Dirty, is what WriteDiff has kept: pages that are as they were
+	// Kept is the part of Dirty that WriteDiff has written. Pages that are as they were
 	// in the base are left out.
 	Kept int64
 }
@@ -140,7 +140,7 @@ func (c *capture) region(ctx context.Context, r region) error {
 	return c.read()
 }
 
-// add reads what is pending if p does not fit beside it.
+// add reads the pending pages if p does not fit beside them.
 func (c *capture) add(p piece) error {
 	if c.filled+p.size > int64(len(c.buf)) || len(c.pending) == maxPieces {
 		if err := c.read(); err != nil {
@@ -152,7 +152,7 @@ func (c *capture) add(p piece) error {
 	return nil
 }
 
-// read reads what is pending and hands it on.
+// read reads the pending pages and hands them on.
 func (c *capture) read() error {
 	if len(c.pending) == 0 {
 		return nil

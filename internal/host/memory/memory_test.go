@@ -232,7 +232,7 @@ func TestWholeInOnePass(t *testing.T) {
 	}
 }
 
-// BenchmarkWholeFinish64MiB is what a VM stands still for when 64 MiB were
+// BenchmarkWholeFinish64MiB measures how long a VM is paused when 64 MiB were
 // written before its fork, in contrast to BenchmarkWriteDirty64MiB.
 func BenchmarkWholeFinish64MiB(b *testing.B) {
 	p := newProcess(b, 32<<10)

@@ -9,7 +9,7 @@ import (
 	"os"
 )
 
-// table is what a difference holds beside the pages. The file is
+// table is the part of a difference beside the pages. The file is
 //
 //	a header of one page: magic, size of guest memory, offset and number of
 //	  the entries, checksum of the entries, checksum of the header

@@ -8,13 +8,13 @@ import (
 	"os"
 )
 
-// Whole makes a whole memory of a VM in two passes, so that the VM has to stand
-// still only for what the first pass could not know.
+// Whole makes a whole memory of a VM in two passes, so that the VM has to be
+// paused only for the pages that changed after the first pass.
 //
-// Begin copies what the VM has changed while it runs. Finish, once it is
+// Begin copies the pages that the VM has changed while it runs. Finish, once it is
 // paused, reads every changed page again, compares it with the copy and writes
 // those that differ: reading and comparing cost a fraction of writing. The
-// result is the memory as it was during Finish, whatever Begin has seen.
+// result is the memory as it was during Finish, not as Begin read it.
 type Whole struct {
 	pid  int
 	base string
@@ -22,7 +22,7 @@ type Whole struct {
 	// begun has a bit for each page that Begin has written and Finish has not
 	// met yet.
 	begun []uint64
-	// have is what dst holds, for comparison.
+	// have holds the content of dst, for comparison.
 	have []byte
 }
 

@@ -71,7 +71,7 @@ func load(base expr.PayloadBase, offset, length uint32) expr.Any {
 }
 
 // iif and oif match the device a packet came in by or goes out by. A name that
-// ends in * matches every device that begins with what is before it.
+// ends in * matches every device that begins with the text before it.
 func iif(e equal, name string) clause { return device("iifname", expr.MetaKeyIIFNAME, e, name) }
 func oif(e equal, name string) clause { return device("oifname", expr.MetaKeyOIFNAME, e, name) }
 

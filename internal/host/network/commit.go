@@ -14,7 +14,7 @@ import (
 // errTaken ends Flush once the messages have been taken from the library.
 var errTaken = errors.New("the batch is sent elsewhere")
 
-// commit sends what fill queues to the calling thread's namespace, as one
+// commit sends the messages that fill queues to the calling thread's namespace, as one
 // transaction. The library encodes the messages, but does not send them: it asks
 // for an acknowledgement and an echo of each and reads them one by one, which
 // for the rules of a sandbox costs as much as the kernel's work.

@@ -13,7 +13,7 @@ import (
 // otherwise.
 const DefaultName = "wrenn"
 
-// Config is what a pool needs to know. The zero value is usable.
+// Config holds the settings of a pool. The zero value is usable.
 type Config struct {
 	// Name begins the name of every namespace and device and names the host's
 	// nft table. Two agents on one machine need different ones. It is 1 to 10

@@ -6,14 +6,14 @@
 //	169.254.0.21   .22                          host_ip (.2)         (.1)
 //
 // Every guest has the same addresses, so that one memory snapshot fits all of
-// them; what tells sandboxes apart is HostIP, one of the pool's prefix, at
+// them. A sandbox's own address is HostIP, one of the pool's prefix, at
 // which the host (and nobody else) reaches the guest's ports.
 //
 // The host manager is the caller: it opens one Pool per agent, acquires a Slot
 // before it starts a VMM and releases it after the VMM is gone. Namespaces
 // outlive the agent; Adopt takes them over after a restart, Discard and Sweep
 // remove those that nobody claims. The package never starts a process, never
-// runs the ip or nft commands, and never touches what does not carry its owner
+// runs the ip or nft commands, and never changes a device or rule that does not carry its owner
 // mark.
 //
 // # Where the names of namespaces are

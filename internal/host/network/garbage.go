@@ -44,7 +44,7 @@ func (p *Pool) keepGarbage(ctx context.Context, name string, cause error) {
 }
 
 // collect tries to remove the garbage until there is none or the pool closes;
-// what is left then is found by the next agent's Sweep.
+// the next agent's Sweep finds the rest.
 func (p *Pool) collect() {
 	for wait := garbageFirst; ; wait = min(2*wait, garbageMost) {
 		timer := time.NewTimer(wait)

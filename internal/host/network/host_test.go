@@ -120,7 +120,7 @@ func (s *space) listen(addr string) {
 	})
 }
 
-// ask connects from the namespace and returns what the listener says.
+// ask connects from the namespace and returns the listener's answer.
 func (s *space) ask(addr string, patience time.Duration) (string, error) {
 	var answer []byte
 	err := inside(s.home, s.ns, func() error {

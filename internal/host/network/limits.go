@@ -9,7 +9,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// Limits bound what one sandbox takes of the host's network, so that a sandbox
+// Limits bound one sandbox's use of the host's network, so that a sandbox
 // that floods harms itself alone. A zero field takes its default, a negative
 // one sets no limit.
 type Limits struct {
@@ -50,8 +50,8 @@ func (l Limits) withDefaults() (Limits, error) {
 // A second's limit may be used up in this many parts of a second.
 const burstParts = 4
 
-// rates are rules that drop what matches packets and is above the packet limit,
-// and what matches bytes and is above the byte limit. Each rule counts by
+// rates are rules that drop packets that match packets and are above the packet limit,
+// and packets that match bytes and are above the byte limit. Each rule counts by
 // itself.
 func (l Limits) rates(packets, bytes []clause) []rule {
 	var rules []rule

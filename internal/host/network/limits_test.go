@@ -20,7 +20,7 @@ import (
 )
 
 // target is an address of the outside world, and marker the port of the
-// datagram that ends what a test sends to it.
+// datagram that ends a test's transmission to it.
 const (
 	target = "198.51.100.7"
 	marker = 9
@@ -233,7 +233,7 @@ func TestRatesAreLimited(t *testing.T) {
 	}
 }
 
-// drainSocket counts what arrives until nothing has for a second.
+// drainSocket counts datagrams until none has arrived for a second.
 func drainSocket(t *testing.T, fd int) (n int) {
 	t.Helper()
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {

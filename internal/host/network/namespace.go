@@ -42,8 +42,8 @@ func insideNew(home *os.File, fn func() error) error {
 	return onThread(home, func() error { return unix.Unshare(unix.CLONE_NEWNET) }, fn)
 }
 
-// onOwnThread runs fn on a thread that ends with it, so that fn may change what
-// threads of a process usually share (its mount namespace, its root). It is
+// onOwnThread runs fn on a thread that ends with it, so that fn may change
+// state that threads of a process usually share (its mount namespace, its root). It is
 // never the process's first thread, which /proc/self describes.
 func onOwnThread(fn func() error) error {
 	done := make(chan error)

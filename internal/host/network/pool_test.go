@@ -168,8 +168,8 @@ func TestSweepTakesOnlyItsOwn(t *testing.T) {
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// A stranger's file that happens to have a name of ours, and what a crash
-	// between claiming a name and mounting it leaves.
+	// A stranger's file that happens to have a name of ours, and the remains
+	// of a crash between claiming a name and mounting it.
 	stranger, half := cfg.slotName(100), cfg.slotName(101)
 	strangerPath := p.names.path(stranger)
 	if err := os.WriteFile(strangerPath, nil, 0o600); err != nil {

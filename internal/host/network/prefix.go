@@ -28,7 +28,7 @@ var candidates = []netip.Prefix{
 	netip.MustParsePrefix("100.97.0.0/16"),
 }
 
-// hostView is what the host's tables say about addresses.
+// hostView holds the addresses and routes of the host's tables.
 type hostView struct {
 	foreign []netip.Prefix // destinations of routes that are not this pool's
 	own     []netip.Addr   // host ends of this pool's slots that still exist

@@ -25,7 +25,7 @@ const (
 // sandboxTables are the rules inside a sandbox's namespace, where hostEnd and
 // hostIP are the addresses of its veth pair.
 //
-// What the guest sends is first checked for its source, protocol and rate, on
+// A packet of the guest is first checked for its source, protocol and rate, on
 // the device. A guest may talk to anybody outside but the denied ranges; the
 // host may open connections to the guest's ports through hostIP, save the
 // agent's; nobody else may.
@@ -61,7 +61,7 @@ func sandboxTables(p policy, hostEnd, hostIP netip.Addr) []table {
 }
 
 // guardTable looks at the guest's frames as they enter the namespace, before they
-// cost anything else. What it sends to the gateway are answers to the host agent.
+// cost anything else. Packets that it sends to the gateway are answers to the host agent.
 func guardTable(p policy) table {
 	fromGuest := []rule{{wireMAC(isNot, GuestMAC), drop()}}
 	fromGuest = append(fromGuest, p.limits.rates(nil, []clause{wireDaddr(isNot, GatewayIP)})...)
@@ -130,7 +130,7 @@ func (p policy) denied() []span {
 }
 
 // alwaysDenied reports whether an address is denied whatever networks the host
-// is in. What is not IPv4 cannot be reached in any case.
+// is in. An address that is not IPv4 cannot be reached in any case.
 func (p policy) alwaysDenied(a netip.Addr) bool {
 	return !a.Is4() || p.prefix.Contains(a) || slices.ContainsFunc(neverReachable, func(r netip.Prefix) bool { return r.Contains(a) })
 }

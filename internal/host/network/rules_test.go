@@ -56,8 +56,8 @@ func TestRulesGolden(t *testing.T) {
 	}
 }
 
-// TestKernelHasTheRulesAsWritten compares what nft(8) reads back from the
-// kernel with the golden text: the expressions mean what the text says.
+// TestKernelHasTheRulesAsWritten compares the rules that nft(8) reads back from the
+// kernel with the golden text: the expressions mean the same as the text.
 func TestKernelHasTheRulesAsWritten(t *testing.T) {
 	needRoot(t)
 	nft, err := exec.LookPath("nft")

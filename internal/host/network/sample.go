@@ -30,7 +30,7 @@ func (s *Sample) Close() {
 	s.remove()
 }
 
-// sampleID is the sandbox id of samples: what a crash leaves of one is swept by
+// sampleID is the sandbox id of samples. The remains of one after a crash are swept by
 // the agent.
 const sampleID = "sample"
 

@@ -18,7 +18,7 @@ func (s *space) take(cfg Config) (sample *Sample, err error) {
 	return sample, err
 }
 
-// TestSample: it reaches what a sandbox reaches, beside an agent and without
+// TestSample checks that a sample reaches the same hosts as a sandbox, beside an agent and without
 // one, and leaves everything as it was.
 func TestSample(t *testing.T) {
 	needRoot(t)

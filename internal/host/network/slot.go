@@ -43,8 +43,8 @@ type Slot struct {
 }
 
 // Number is the slot's number among all slots that any range of IPv4 addresses
-// has, from 0 to 2^30-1. No two slots of one machine have the same, whoever
-// made them: ranges of pools do not overlap, and a range in which a slot of an
+// has, from 0 to 2^30-1. No two slots of one machine have the same, regardless of
+// the agent that made them: ranges of pools do not overlap, and a range in which a slot of an
 // agent that has ended still is, is taken by that agent's successor only. Pools
 // in different network namespaces know nothing of each other; give them
 // different ranges.
@@ -53,7 +53,7 @@ func (s *Slot) Number() uint32 {
 	return binary.BigEndian.Uint32(four[:]) >> (32 - slotBits)
 }
 
-// Record is what Adopt needs to find a slot again. It goes into the journal.
+// Record describes a slot, so that Adopt finds it again. It goes into the journal.
 type Record struct {
 	ID    string `json:"id"`
 	Index int    `json:"index"`
@@ -63,7 +63,7 @@ type Record struct {
 	HostIP netip.Addr `json:"host_ip"`
 }
 
-// Record returns what Adopt needs.
+// Record returns the slot's record for Adopt.
 func (s *Slot) Record() Record {
 	return Record{ID: s.ID, Index: s.Index, Netns: s.Netns, Inode: s.inode, HostIP: s.HostIP}
 }
@@ -93,7 +93,7 @@ func (s *Slot) OpenTap() (*os.File, error) {
 // that is in the namespace as soon as nothing uses it any more. The VMM must
 // have ended. The address is not given out again for a few seconds.
 //
-// It cannot fail: what cannot be removed now is garbage, which the pool tries
+// It cannot fail: names and devices that cannot be removed now are garbage, which the pool tries
 // to remove again and whose address it gives to nobody until then. Release is
 // idempotent.
 func (s *Slot) Release(ctx context.Context) {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Try finds out whether this process may make what a sandbox's network needs,
+// Try finds out whether this process may make the parts of a sandbox's network,
 // by making it in a namespace without a name that is gone when Try returns.
 // Nothing on the host changes. The error names the first part that failed.
 func Try() error {

@@ -1,5 +1,5 @@
-// Package netnstest makes what tests of named network namespaces need: a mount
-// namespace of the test's own with an empty /run, and what ip-netns(8) does to
+// Package netnstest prepares tests of named network namespaces: it makes a mount
+// namespace of the test's own with an empty /run, and does the same as ip-netns(8) to
 // the mounts of a host.
 //
 // Tests of the network and of the host manager call it. It changes nothing

@@ -16,7 +16,7 @@ type Build struct {
 	// Firmware is a digest over the ROM images, whose sizes are part of the
 	// device state.
 	Firmware string `json:"firmware"`
-	// Version is what the binary says of itself, such as "10.0.2".
+	// Version is the version that the binary reports, such as "10.0.2".
 	Version string `json:"version"`
 	// Binary, Loader and the directories are paths below Dir. Loader is empty
 	// for a static binary, ModuleDir for a build without loadable modules.

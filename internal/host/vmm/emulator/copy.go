@@ -112,7 +112,7 @@ func (s *Store) publish(tmp string, b Build) error {
 // its SHA-256.
 func copyFile(to, from string) (sum string, err error) {
 	dir := filepath.Dir(to)
-	// Chmod, because VM processes must get in whatever the umask is.
+	// Chmod, because VM processes must get in with any umask.
 	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil {
 		return "", err
 	}

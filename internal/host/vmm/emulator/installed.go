@@ -43,7 +43,7 @@ type part struct {
 	source Source
 }
 
-// installed lists what the emulator at path consists of.
+// installed lists the files of the emulator at path.
 func installed(ctx context.Context, path string) ([]part, error) {
 	binary, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -106,7 +106,7 @@ func (l *lister) libraries(ctx context.Context, loader, object string) error {
 	return nil
 }
 
-// parseList reads what the dynamic loader prints with --list (ld.so(8)): lines
+// parseList reads the output of the dynamic loader with --list (ld.so(8)): lines
 // of the form "name => path (address)". The kernel's vDSO and the loader
 // itself have no arrow, or an absolute name before it.
 func parseList(out []byte) (map[string]string, error) {

@@ -193,7 +193,7 @@ func (s *Store) Remove(ctx context.Context, id string) error {
 	return os.RemoveAll(trash)
 }
 
-// removeRemains removes what makings and removals that were cut off have
+// removeRemains removes the directories that interrupted additions and removals have
 // left. The lock must be held.
 func (s *Store) removeRemains() error {
 	var errs []error

@@ -8,9 +8,9 @@ const (
 	foreignNumbers = 0x40000000
 )
 
-// allowed is the allow-list: what QEMU 7.2 and 10.0 were seen to call while the
-// suites of the driver and of the host ran (testdata/), and a margin for what
-// the same libraries call in other versions. The more frequent come first.
+// allowed is the allow-list: the calls that QEMU 7.2 and 10.0 made while the
+// suites of the driver and of the host ran (testdata/), and a margin for calls of
+// the same libraries in other versions. The more frequent come first.
 //
 // Not on it, among others: io_uring, userfaultfd, keyctl, ptrace and
 // process_vm, bpf, perf_event_open, mount and its relatives, unshare and setns,
@@ -97,7 +97,7 @@ var restricted = []rule{
 
 const kvmIoctl = 0xae // the type byte of every ioctl of linux/kvm.h
 
-// ioctlTests are for the tap device, files and what a terminal test asks.
+// ioctlTests are for the tap device, files and the test for a terminal.
 var ioctlTests = []test{
 	is(1, unix.TUNSETOFFLOAD), is(1, unix.TUNSETVNETHDRSZ), is(1, unix.TUNGETVNETHDRSZ), is(1, unix.TUNSETVNETLE),
 	is(1, unix.TUNGETIFF), is(1, unix.TUNGETFEATURES), is(1, unix.TUNSETSNDBUF), is(1, unix.TUNSETSTEERINGEBPF),

@@ -11,7 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/jail"
 )
 
-// BenchmarkLaunch measures what the jail adds to the start of a process: the
+// BenchmarkLaunch measures the time that the jail adds to the start of a process: the
 // same small program, run to its end, in the jail and without one.
 func BenchmarkLaunch(b *testing.B) {
 	needRoot(b)

@@ -102,7 +102,7 @@ func (l *Launcher) command(arg string, namespaces uintptr) *exec.Cmd {
 
 // Command returns the command that starts s. files are the descriptors from 3
 // on; the number of a nil one is closed in the process. The caller may set
-// Stderr, on which the launcher reports what fails, and the cgroup.
+// Stderr, on which the launcher reports failures, and the cgroup.
 func (l *Launcher) Command(s Spec, files ...*os.File) (*exec.Cmd, error) {
 	for i, f := range files {
 		if f != nil {
@@ -115,7 +115,7 @@ func (l *Launcher) Command(s Spec, files ...*os.File) (*exec.Cmd, error) {
 		return nil, err
 	}
 	cmd := l.command(string(spec), namespaces)
-	// What finds VM processes by their environment finds the launcher too.
+	// A search for VM processes by their environment finds the launcher too.
 	cmd.Env, cmd.ExtraFiles = s.Env, append(slices.Clip(files), l.mounts)
 	return cmd, nil
 }

@@ -12,7 +12,7 @@
 //	launcher ── copy of that mount namespace, cgroup namespace, keyring, limits,
 //	            capabilities, uid, Landlock, seccomp ── execve ──► VMM
 //
-// # What a process in the jail has
+// # Contents of the jail
 //
 //  1. Namespaces: network (empty, without even a configured loopback), mount,
 //     PID, IPC, UTS and cgroup namespaces of its own.

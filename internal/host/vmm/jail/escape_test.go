@@ -30,7 +30,7 @@ const secret = "another sandbox's secret"
 // minProven is how many of the attempts must be shown to work outside the jail.
 const minProven = 40
 
-// world is what an escaped VMM would look for. It travels as JSON.
+// world lists the targets of an escaped VMM. It travels as JSON.
 type world struct {
 	Dir         string // the agent's data directory
 	Memory      string // memory file of the process's own base
@@ -205,7 +205,7 @@ func runOutside(t *testing.T, w world) map[string]string {
 	return results(t, &exec.Cmd{Path: "/proc/self/exe", Args: []string{"player", encode(t, w)}, ExtraFiles: []*os.File{disk, leaked}})
 }
 
-// runInside runs them in the jail, with what a VM process has there.
+// runInside runs them in the jail, with the files and descriptors of a VM process.
 func runInside(t *testing.T, w world) map[string]string {
 	t.Helper()
 	self, err := os.Executable()

@@ -24,7 +24,7 @@ const everyBit = math.MaxUint64
 
 func is(arg int, want uint64) test { return test{arg, everyBit, want} }
 
-// What a system call outside the allow-list does. One that is not on it does
+// Outcomes of a system call outside the allow-list. One that is not on it does
 // not exist, so that libraries use another; a use that no test allows is not
 // permitted; a foreign calling convention ends the process.
 const (

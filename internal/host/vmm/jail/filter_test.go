@@ -104,7 +104,7 @@ func parseCall(t *testing.T, line string) (nr uint32, args [6]uint64) {
 	return nr, args
 }
 
-// TestFilterForbids names what must never be on the list.
+// TestFilterForbids names the calls that must never be on the list.
 func TestFilterForbids(t *testing.T) {
 	filter := testFilter(true)
 	for name, nr := range map[string]uint32{

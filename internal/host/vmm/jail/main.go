@@ -17,7 +17,7 @@ const exitFailed = 125
 
 // Main is the launcher. It must have been started by this package. Its only
 // argument is a Spec, or argMounts. It does not return: the process becomes the
-// one of the Spec, or says on standard error what has failed and exits.
+// one of the Spec, or reports the failure on standard error and exits.
 func Main() {
 	// Credentials, the filter and execve(2) are matters of one thread.
 	runtime.LockOSThread()
@@ -68,7 +68,7 @@ func launch(args []string) error {
 	return fmt.Errorf("execute %s: %w", s.Path, program.exec())
 }
 
-// program is what is executed, in the form that the kernel takes.
+// program is the program to execute, in the form that the kernel takes.
 type program struct {
 	path      *byte
 	argv, env []*byte

@@ -37,7 +37,7 @@ func setLimits(s Spec) error {
 	return nil
 }
 
-// setLimit sets both limits of a resource, or leaves what is lower already. It
+// setLimit sets both limits of a resource, or leaves a limit that is lower already. It
 // does not use package syscall, which restores RLIMIT_NOFILE at an exec.
 func setLimit(resource int, value uint64) error {
 	var now unix.Rlimit

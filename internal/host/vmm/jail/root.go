@@ -55,7 +55,7 @@ func makeMounts() error {
 	return err
 }
 
-// mountsReady is what makeMounts says.
+// mountsReady is the message by which makeMounts reports that it is done.
 const mountsReady = "ready\n"
 
 // enterRoot moves this thread into a copy of the empty mount namespace and binds

@@ -9,13 +9,13 @@ type Spec struct {
 	Path string   `json:"path"`
 	Argv []string `json:"argv"`
 	Env  []string `json:"env"`
-	// UID and GID are what the process runs as, Groups further groups.
+	// UID and GID are the process's user and group, Groups its supplementary groups.
 	UID    int   `json:"uid"`
 	GID    int   `json:"gid"`
 	Groups []int `json:"groups"`
 	// FileBytes is the largest size that the process can give to a file.
 	FileBytes uint64 `json:"file_bytes"`
-	// KVM allows the ioctls of /dev/kvm and of what is made with it.
+	// KVM allows the ioctls of /dev/kvm and of the files made with it.
 	KVM bool `json:"kvm"`
 	// Keep are the descriptors, beside 0 to 2, that the process gets, and Mounts
 	// is that of the empty mount namespace. Command fills both in.

@@ -46,7 +46,7 @@ const (
 // Usable reports whether VMs should run under KVM.
 func (v Verdict) Usable() bool { return v == Hardware || v == NestedSlow }
 
-// Report is what the probe saw. Fields that were not reached are zero.
+// Report holds the probe's results. Fields that were not reached are zero.
 type Report struct {
 	Verdict Verdict `json:"verdict"`
 	// Reason is a sentence for the operator.
@@ -150,7 +150,7 @@ func lastReport(text []byte) (Report, bool) {
 	}
 }
 
-// capped keeps the first bytes of what is written to it and drops the rest.
+// capped keeps the first bytes that are written to it and drops the rest.
 type capped struct {
 	buf  *bytes.Buffer
 	left int

@@ -113,7 +113,7 @@ func judge(took time.Duration, flag string, isPVM bool) (Verdict, string) {
 	}
 }
 
-// missing says what of the interface is not there, or "".
+// missing names the missing part of the interface, or returns "".
 func missing(dev int) string {
 	if v, err := number(dev, kvmGetAPIVersion, 0); err != nil || v != apiVersion {
 		return fmt.Sprintf("/dev/kvm answers with API version %d instead of %d (%v)", v, apiVersion, err)
@@ -141,7 +141,7 @@ func pvm(table *cpuidTable, modules []string) bool {
 	return slices.Contains(modules, "kvm_pvm")
 }
 
-// openReason says why /dev/kvm did not open and what mends it.
+// openReason says why /dev/kvm did not open and how to fix that.
 func openReason(err error) string {
 	switch {
 	case errors.Is(err, syscall.ENOENT):
