@@ -37,11 +37,12 @@ func (f Fixture) diskCopy(t *testing.T) {
 		check(t, "abandon", vm.AbandonDiskCopy(ctx))
 	}
 
-	err = vm.BeginDiskCopy(ctx, onFullDisk(t))
-	if err == nil {
-		t.Fatal("a copy to a full disk was begun")
+	if os.Geteuid() == 0 { // mounting a small file system takes root
+		if vm.BeginDiskCopy(ctx, onFullDisk(t)) == nil {
+			t.Fatal("a copy to a full disk was begun")
+		}
+		count(ctx, t, g)
 	}
-	count(ctx, t, g)
 
 	dst := target("copy")
 	check(t, "begin after a copy that was given up", vm.BeginDiskCopy(ctx, dst))

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
@@ -24,6 +25,33 @@ type Fixture struct {
 	New func(t *testing.T) Guest
 	// Limit bounds every single test; a cold boot under emulation takes seconds.
 	Limit time.Duration
+	// Processes are the VM processes; nil is those of the operating system.
+	Processes Processes
+}
+
+// Processes sends signals to VM processes from outside of a driver.
+type Processes interface {
+	// Crash ends a process at once, as SIGKILL does.
+	Crash(vmm.Record) error
+	// Stop keeps a process from running until Continue.
+	Stop(vmm.Record) error
+	Continue(vmm.Record) error
+	// Alive reports whether a process runs.
+	Alive(vmm.Record) bool
+}
+
+// osProcesses are the processes of the operating system.
+type osProcesses struct{}
+
+func (osProcesses) Crash(rec vmm.Record) error    { return syscall.Kill(rec.PID, syscall.SIGKILL) }
+func (osProcesses) Stop(rec vmm.Record) error     { return syscall.Kill(rec.PID, syscall.SIGSTOP) }
+func (osProcesses) Continue(rec vmm.Record) error { return syscall.Kill(rec.PID, syscall.SIGCONT) }
+
+// Alive reports false for a process that only waits to be reaped: a driver that
+// detached leaves that to the parent of orphans.
+func (osProcesses) Alive(rec vmm.Record) bool {
+	stat, err := proc.ReadStat(rec.PID)
+	return err == nil && stat.State != 'Z'
 }
 
 // Guest is the surroundings of one VM.
@@ -44,6 +72,9 @@ type Guest struct {
 
 // Run runs the whole suite.
 func Run(t *testing.T, f Fixture) {
+	if f.Processes == nil {
+		f.Processes = osProcesses{}
+	}
 	t.Run("BootPauseResume", f.bootPauseResume)
 	t.Run("SnapshotRestore", f.snapshotRestore)
 	t.Run("ExitIsNoticed", f.exitIsNoticed)
@@ -63,7 +94,7 @@ func (f Fixture) start(t *testing.T) (context.Context, Guest, vmm.VM) {
 	if err != nil {
 		t.Fatalf("start: %v", err)
 	}
-	t.Cleanup(func() { kill(t, vm) })
+	t.Cleanup(func() { f.kill(t, vm) })
 	if err := g.Ready(ctx); err != nil {
 		console, _ := vm.Console(context.WithoutCancel(ctx))
 		t.Fatalf("the guest did not come up: %v\nconsole: %s", err, console)
@@ -71,23 +102,16 @@ func (f Fixture) start(t *testing.T) (context.Context, Guest, vmm.VM) {
 	return ctx, g, vm
 }
 
-func kill(t *testing.T, vm vmm.VM) {
+func (f Fixture) kill(t *testing.T, vm vmm.VM) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := vm.Kill(ctx); err != nil {
 		t.Errorf("kill: %v", err)
 	}
-	if alive(vm.Record().PID) {
+	if f.Processes.Alive(vm.Record()) {
 		t.Errorf("process %d is still there after Kill", vm.Record().PID)
 	}
-}
-
-// alive reports whether pid runs. A process that only waits to be reaped does
-// not: a driver that detached leaves that to whoever adopts orphans.
-func alive(pid int) bool {
-	stat, err := proc.ReadStat(pid)
-	return err == nil && stat.State != 'Z'
 }
 
 func (f Fixture) bootPauseResume(t *testing.T) {
@@ -107,8 +131,8 @@ func (f Fixture) bootPauseResume(t *testing.T) {
 	if !bytes.Contains(console, []byte("wrenn-guest")) {
 		t.Fatalf("the console shows nothing of the guest agent: %q", console)
 	}
-	kill(t, vm)
-	kill(t, vm)
+	f.kill(t, vm)
+	f.kill(t, vm)
 	if got := vm.Exit().Cause; got != vmm.CauseKilled {
 		t.Fatalf("exit cause %q, want killed", got)
 	}
@@ -125,22 +149,29 @@ func (f Fixture) snapshotRestore(t *testing.T) {
 	check(t, "capture", g.Capture(ctx, vm.Record().PID, vm.Record().MemoryFile, memory))
 	original, err := os.ReadFile(memory)
 	check(t, "read memory", err)
-	kill(t, vm)
+	f.kill(t, vm)
+	saved := filepath.Join(filepath.Dir(g.Config.Dir), "saved-disk")
+	_, err = disk.Clone(ctx, saved, g.Config.Disk)
+	check(t, "copy the disk", err)
 
 	cfg := g.Config
 	cfg.MemoryFile = memory
-	check(t, "chown", os.Chown(memory, cfg.UID, cfg.GID))
+	if os.Geteuid() == 0 {
+		check(t, "chown", os.Chown(memory, cfg.UID, cfg.GID))
+	}
 	for range 2 { // a snapshot can be restored more than once
+		_, err := disk.Clone(ctx, cfg.Disk, saved)
+		check(t, "put the disk back", err)
 		restored, err := f.Driver.Restore(ctx, cfg, state)
 		check(t, "restore", err)
-		t.Cleanup(func() { kill(t, restored) })
+		t.Cleanup(func() { f.kill(t, restored) })
 		check(t, "resume", restored.Resume(ctx))
 		check(t, "ready", g.Ready(ctx))
 		check(t, "thaw", g.Thaw(ctx))
 		if after := count(ctx, t, g); after < before {
 			t.Fatalf("the counter went from %d back to %d", before, after)
 		}
-		kill(t, restored)
+		f.kill(t, restored)
 	}
 	now, err := os.ReadFile(memory)
 	check(t, "read memory", err)
@@ -151,7 +182,7 @@ func (f Fixture) snapshotRestore(t *testing.T) {
 
 func (f Fixture) exitIsNoticed(t *testing.T) {
 	ctx, _, vm := f.start(t)
-	check(t, "kill -9", syscall.Kill(vm.Record().PID, syscall.SIGKILL))
+	check(t, "kill -9", f.Processes.Crash(vm.Record()))
 	select {
 	case <-vm.Exited():
 	case <-ctx.Done():
@@ -181,7 +212,7 @@ func (f Fixture) adoptAndFind(t *testing.T) {
 	stranger := rec
 	stranger.StartTicks++
 	check(t, "kill of a stranger", f.Driver.KillRecord(ctx, stranger))
-	if !alive(rec.PID) {
+	if !f.Processes.Alive(rec) {
 		t.Fatal("KillRecord killed a process that only has the same PID")
 	}
 	if _, err := f.Driver.Adopt(ctx, stranger); err == nil {
@@ -191,7 +222,7 @@ func (f Fixture) adoptAndFind(t *testing.T) {
 	vm.Detach()
 	adopted, err := f.Driver.Adopt(ctx, rec)
 	check(t, "adopt", err)
-	t.Cleanup(func() { kill(t, adopted) })
+	t.Cleanup(func() { f.kill(t, adopted) })
 	check(t, "pause of an adopted VM", adopted.Pause(ctx))
 	check(t, "resume of an adopted VM", adopted.Resume(ctx))
 	if after := count(ctx, t, g); after < before {
@@ -220,7 +251,7 @@ func (f Fixture) stoppedProcess(t *testing.T) {
 	check(t, "ready", g.Ready(ctx))
 	before := count(ctx, t, g)
 	check(t, "ping", vm.Ping(ctx))
-	check(t, "stop the process", syscall.Kill(rec.PID, syscall.SIGSTOP))
+	check(t, "stop the process", f.Processes.Stop(rec))
 	briefly := func(what string, call func(context.Context) error) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
@@ -240,16 +271,16 @@ func (f Fixture) stoppedProcess(t *testing.T) {
 	vm.Detach()
 	adopted, err := f.Driver.Adopt(ctx, rec)
 	check(t, "adopt a stopped VMM", err)
-	t.Cleanup(func() { kill(t, adopted) })
+	t.Cleanup(func() { f.kill(t, adopted) })
 	briefly("ping", adopted.Ping)
-	check(t, "let the process go on", syscall.Kill(rec.PID, syscall.SIGCONT))
+	check(t, "let the process go on", f.Processes.Continue(rec))
 	check(t, "ping", adopted.Ping(ctx))
 	check(t, "resume", adopted.Resume(ctx))
 	if after := count(ctx, t, g); after < before {
 		t.Fatalf("the counter went from %d back to %d", before, after)
 	}
-	check(t, "stop the process again", syscall.Kill(rec.PID, syscall.SIGSTOP))
-	kill(t, adopted)
+	check(t, "stop the process again", f.Processes.Stop(rec))
+	f.kill(t, adopted)
 }
 
 func (f Fixture) startFailsClean(t *testing.T) {
@@ -259,7 +290,7 @@ func (f Fixture) startFailsClean(t *testing.T) {
 	g.Config.RootImage = filepath.Join(t.TempDir(), "missing")
 	vm, err := f.Driver.Start(ctx, g.Config)
 	if err == nil {
-		kill(t, vm)
+		f.kill(t, vm)
 		t.Fatal("a VM without its root image started")
 	}
 	if vm != nil {
@@ -275,7 +306,7 @@ func (f Fixture) restoreRefusesDamage(t *testing.T) {
 	state := filepath.Join(filepath.Dir(g.Config.Dir), "state")
 	check(t, "write", os.WriteFile(state, bytes.Repeat([]byte("damage"), 3000), 0o600))
 	if vm, err := f.Driver.Restore(ctx, g.Config, state); err == nil {
-		kill(t, vm)
+		f.kill(t, vm)
 		t.Fatal("a damaged state was restored")
 	}
 	f.nothingLeft(t, g)

@@ -1,0 +1,218 @@
+package fake
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// The first block of a disk that a fake guest has used is a header. The archive
+// of the guest's files follows it.
+const (
+	diskMagic  = "FAKEDISK"
+	diskHeader = 4096
+	// maxHeader bounds the JSON in a header or in a state file, in bytes.
+	maxHeader = 1024
+)
+
+// header is the JSON of a disk's header.
+type header struct {
+	Magic string
+	Stamp string // of the stop at which the archive was written; empty while the guest runs
+	Size  int64  // of the archive
+}
+
+// deviceState is the JSON of a state file.
+type deviceState struct {
+	Magic    string
+	Stamp    string
+	VCPUs    int
+	MemoryMB int
+}
+
+const stateMagic = "FAKESTATE"
+
+// saveState writes the device state of a stopped VM. mu must be held.
+func (p *process) saveState(path string) error {
+	if p.running {
+		return errors.New("the VM runs")
+	}
+	data, err := json.Marshal(deviceState{stateMagic, p.stamp, p.cfg.VCPUs, p.cfg.MemoryMB})
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
+}
+
+func readState(path string) (*deviceState, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var s deviceState
+	if len(data) > maxHeader || json.Unmarshal(data, &s) != nil || s.Magic != stateMagic {
+		return nil, fmt.Errorf("%s is no device state of a fake VM", path)
+	}
+	return &s, nil
+}
+
+// writeDisk writes the files below root to the disk at path.
+func writeDisk(path, stamp, root string) error {
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	if err := errors.Join(w.AddFS(os.DirFS(root)), w.Close()); err != nil {
+		return err
+	}
+	return withDisk(path, func(f *os.File) error {
+		if _, err := f.WriteAt(archive.Bytes(), diskHeader); err != nil {
+			return err
+		}
+		return writeHeader(f, header{diskMagic, stamp, int64(archive.Len())})
+	})
+}
+
+// spoilDisk takes the stamp from a disk.
+func spoilDisk(path string) error {
+	return withDisk(path, func(f *os.File) error { return writeHeader(f, header{Magic: diskMagic}) })
+}
+
+// withDisk calls use with the disk at path, which it opens for reading and
+// writing.
+func withDisk(path string, use func(*os.File) error) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(use(f), f.Close())
+}
+
+func writeHeader(f *os.File, h header) error {
+	data, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	block := make([]byte, diskHeader)
+	copy(block, data)
+	_, err = f.WriteAt(block, 0)
+	return err
+}
+
+// readDisk unpacks the files of the disk at path, written at the stop with
+// stamp, into root.
+func readDisk(path, stamp, root string) error {
+	return withDisk(path, func(f *os.File) error {
+		block := make([]byte, diskHeader)
+		if _, err := f.ReadAt(block, 0); err != nil {
+			return err
+		}
+		var h header
+		if err := json.Unmarshal(bytes.TrimRight(block, "\x00"), &h); err != nil || h.Magic != diskMagic {
+			return errors.New("the disk is not one of a fake VM")
+		}
+		if h.Stamp != stamp {
+			return fmt.Errorf("the disk was written at the stop %q, the device state at %q", h.Stamp, stamp)
+		}
+		return unpack(io.NewSectionReader(f, diskHeader, h.Size), root)
+	})
+}
+
+func unpack(archive io.Reader, root string) error {
+	r := tar.NewReader(archive)
+	for {
+		entry, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		path, mode := filepath.Join(root, entry.Name), os.FileMode(entry.Mode).Perm()
+		if entry.Typeflag == tar.TypeDir {
+			err = os.MkdirAll(path, mode|0o700)
+		} else {
+			err = unpackFile(path, mode, r)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func unpackFile(path string, mode os.FileMode, content io.Reader) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, content)
+	return errors.Join(err, f.Close())
+}
+
+// beginCopy begins a copy of the disk to dst. mu must be held, as in endCopy and
+// abandonCopy.
+func (p *process) beginCopy(dst *os.File) error {
+	p.abandonCopy()
+	fd, err := unix.FcntlInt(dst.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	p.copying = os.NewFile(uintptr(fd), dst.Name())
+	if err := copyDisk(p.copying, p.cfg.Disk); err != nil {
+		p.abandonCopy()
+		return err
+	}
+	return nil
+}
+
+func (p *process) endCopy() error {
+	if p.copying == nil || p.running {
+		return errors.New("no copy of the disk is under way, or the VM runs")
+	}
+	err := copyDisk(p.copying, p.cfg.Disk)
+	if err == nil {
+		p.abandonCopy()
+	}
+	return err
+}
+
+func (p *process) abandonCopy() {
+	if p.copying != nil {
+		_ = p.copying.Close()
+		p.copying = nil
+	}
+}
+
+// copyDisk writes the data of the disk at path to dst, which is as long.
+func copyDisk(dst *os.File, path string) error {
+	return withDisk(path, func(src *os.File) error {
+		for at := int64(0); ; {
+			start, err := unix.Seek(int(src.Fd()), at, unix.SEEK_DATA)
+			if errors.Is(err, unix.ENXIO) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if at, err = unix.Seek(int(src.Fd()), start, unix.SEEK_HOLE); err != nil {
+				return err
+			}
+			if _, err := io.Copy(io.NewOffsetWriter(dst, start), io.NewSectionReader(src, start, at-start)); err != nil {
+				return err
+			}
+		}
+	})
+}

@@ -1,0 +1,75 @@
+package fake
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+)
+
+// vm is one agent's hold on a process.
+type vm struct{ process *process }
+
+// Ping implements vmm.VM.
+func (v *vm) Ping(ctx context.Context) error {
+	return v.process.call(ctx, func() error { return nil })
+}
+
+// Pause implements vmm.VM.
+func (v *vm) Pause(ctx context.Context) error { return v.process.call(ctx, v.process.pause) }
+
+// Resume implements vmm.VM.
+func (v *vm) Resume(ctx context.Context) error { return v.process.call(ctx, v.process.resume) }
+
+// SaveState implements vmm.VM.
+func (v *vm) SaveState(ctx context.Context, path string) error {
+	return v.process.call(ctx, func() error { return v.process.saveState(path) })
+}
+
+// BeginDiskCopy implements vmm.VM.
+func (v *vm) BeginDiskCopy(ctx context.Context, dst *os.File) error {
+	return v.process.call(ctx, func() error { return v.process.beginCopy(dst) })
+}
+
+// EndDiskCopy implements vmm.VM.
+func (v *vm) EndDiskCopy(ctx context.Context) error {
+	return v.process.call(ctx, v.process.endCopy)
+}
+
+// AbandonDiskCopy implements vmm.VM.
+func (v *vm) AbandonDiskCopy(ctx context.Context) error {
+	return v.process.call(ctx, func() error { v.process.abandonCopy(); return nil })
+}
+
+// Kill implements vmm.VM.
+func (v *vm) Kill(context.Context) error {
+	v.process.end(vmm.CauseKilled)
+	return nil
+}
+
+// Detach implements vmm.VM.
+func (v *vm) Detach() {}
+
+// Stalled implements vmm.VM. The disk of a fake VM is never full.
+func (v *vm) Stalled() <-chan struct{} { return nil }
+
+// OutOfSpace implements vmm.VM.
+func (v *vm) OutOfSpace(ctx context.Context) (bool, error) { return false, v.Ping(ctx) }
+
+// Exited implements vmm.VM.
+func (v *vm) Exited() <-chan struct{} { return v.process.exited }
+
+// Exit implements vmm.VM.
+func (v *vm) Exit() vmm.Exit { return v.process.exit }
+
+// Record implements vmm.VM.
+func (v *vm) Record() vmm.Record { return v.process.rec }
+
+// Console implements vmm.VM.
+func (v *vm) Console(context.Context) ([]byte, error) {
+	return []byte("wrenn-guest: the fake guest of " + v.process.rec.ID + "\n"), nil
+}
+
+// errGone is the error of calls to a VM that has ended.
+var errGone = errors.New("the VM process has ended")
