@@ -52,7 +52,7 @@ func (c *Cgroups) Adopt(id string) (instance.Cgroup, error) {
 	if g := c.groups[id]; g != nil {
 		return g, nil
 	}
-	return nil, fault.New(fault.NotFound, "cgroup_not_found", "there is no control group %s", id)
+	return nil, fault.New(fault.NotFound, "cgroup_missing", "there is no control group %s", id)
 }
 
 // Sweep implements instance.Cgroups.

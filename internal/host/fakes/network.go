@@ -71,7 +71,7 @@ func (n *Network) Adopt(_ string, rec network.Record) (instance.Slot, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.slots[rec.Netns] != rec {
-		return nil, fault.New(fault.NotFound, "network_not_found", "the network %s is gone", rec.Netns)
+		return nil, fault.New(fault.NotFound, "netns_missing", "the network %s is gone", rec.Netns)
 	}
 	n.owned[rec.Netns] = true
 	return &slot{n, rec}, nil

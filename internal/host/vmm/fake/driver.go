@@ -51,7 +51,7 @@ func (*Driver) Builds() ([]vmm.Build, error) {
 
 // RemoveBuild implements vmm.Driver.
 func (*Driver) RemoveBuild(context.Context, string) error {
-	return fault.New(fault.WrongState, "vmm_build_in_use", "the current build cannot be removed")
+	return fault.New(fault.WrongState, "vmm_build_missing", "the current build cannot be removed")
 }
 
 // Start implements vmm.Driver.
