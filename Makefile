@@ -4,14 +4,14 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-# The newest suitable Go is looked for when a recipe runs, since set-up may
+# Each recipe looks for the newest suitable Go when it runs, because set-up may
 # just have installed it.
 GO_ENV := . scripts/lib.sh && use_go &&
 TOOL := go tool -modfile=tools/go.mod
 
 PREFIX ?= /usr/local
 
-VERSION = $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION = $(shell scripts/version.sh)
 LDFLAGS = -s -w -X main.version=$(VERSION)
 BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 EMBEDDED := cmd/wrenn/guest/wrenn-guest cmd/wrenn/guest/wrenn-jail
@@ -21,7 +21,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 .PHONY: setup
-setup: ## install with apt what this machine lacks (root or sudo)
+setup: ## install missing packages with apt (root or sudo)
 	@scripts/setup.sh
 
 .PHONY: quickstart
@@ -37,15 +37,15 @@ install: build ## put wrenn into PATH, as $(PREFIX)/bin/wrenn (root or sudo)
 	@. scripts/lib.sh && as_root install -D -m 0755 bin/wrenn "$(PREFIX)/bin/wrenn" && say "$(PREFIX)/bin/wrenn"
 
 .PHONY: uninstall
-uninstall: ## destroy every sandbox and remove all that Wrenn has put on this machine
+uninstall: ## destroy every sandbox and remove Wrenn and its data from this machine
 	@PREFIX="$(PREFIX)" scripts/uninstall.sh
 
 .PHONY: stop
 stop: ## pause the sandboxes and stop the server that quickstart started
 	@scripts/stop.sh
 
-# What is embedded is copied only when it has changed: its time is part of
-# what the build cache of bin/wrenn goes by.
+# An embedded program is copied only when it has changed, because its time is
+# part of the key under which the build cache keeps bin/wrenn.
 .PHONY: build
 build: ## build bin/wrenn with the guest agent in it
 	@$(GO_ENV) mkdir -p bin && $(BUILD) -o bin/ ./cmd/wrenn-guest ./cmd/wrenn-jail
@@ -53,10 +53,18 @@ build: ## build bin/wrenn with the guest agent in it
 	@$(GO_ENV) $(BUILD) -o bin/wrenn ./cmd/wrenn
 
 .PHONY: generate
-generate: ## make the generated code anew from the protocols and queries
+generate: ## regenerate code from protocols and SQL queries
 	@$(GO_ENV) (cd api && go tool -modfile=../tools/go.mod buf generate)
 	@$(GO_ENV) (cd api && go tool -modfile=../tools/go.mod oapi-codegen -config types/oapi-codegen.yaml openapi.yaml)
 	@$(GO_ENV) (cd internal/control/postgres && go tool -modfile=../../../tools/go.mod sqlc generate)
+
+.PHONY: test-fast
+test-fast: ## run the tests that need no root, VM or database
+	@scripts/test-fast.sh
+
+.PHONY: lint
+lint: ## check generated code, format, shell scripts, vet, staticcheck
+	@scripts/lint.sh
 
 .PHONY: test
 test: ## set up and run every test, with real VMs and a real database
@@ -67,7 +75,7 @@ test-fresh: ## run the README in minimal Debian 12 and 13 trees (FRESH_SUITES, F
 	@scripts/test-fresh.sh
 
 .PHONY: test-kvm
-test-kvm: ## run the driver suite under nested hardware virtualisation (slow)
+test-kvm: ## run the driver suite under KVM, in an emulated machine (slow)
 	@scripts/test-kvm.sh
 
 .PHONY: bench
@@ -75,13 +83,13 @@ bench: build ## measure create, exec, pause, resume and transfers
 	@scripts/bench.sh
 
 .PHONY: clients
-clients: ## generate and compile clients of the API, and try it with schemathesis
+clients: ## generate and compile API clients, and test the API with schemathesis
 	@scripts/clients.sh
 
 .PHONY: check
-check: ## what a change must pass: generated code, format, linters, tests
+check: ## everything that a change must pass: lint, test, clients
 	@scripts/check.sh
 
 .PHONY: clean
-clean: ## remove what building made; data and images stay
+clean: ## remove build products; data and images stay
 	@rm -rf bin $(EMBEDDED)

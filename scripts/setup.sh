@@ -23,7 +23,7 @@ check='' packages=(
 for arg; do
 	case $arg in
 	--check) check=yes ;;
-	--test) packages+=(nftables procps python3 shellcheck) ;; # nft, ps and python3 are what tests run
+	--test) packages+=(gcc libc6-dev nftables procps python3 shellcheck) ;; # gcc serves the race detector; tests run nft, ps and python3
 	*) die "unknown argument $arg; there are --check and --test" ;;
 	esac
 done

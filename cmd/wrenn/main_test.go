@@ -124,6 +124,9 @@ func TestSecondUpIsRefused(t *testing.T) {
 // TestKeys makes, lists and revokes a key in an embedded database that is
 // started for each command.
 func TestKeys(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short runs no PostgreSQL")
+	}
 	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb"); len(found) == 0 {
 		if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "pg") {
 			t.Fatal("PostgreSQL is required and not installed")

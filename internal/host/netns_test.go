@@ -16,6 +16,7 @@ import (
 // TestSandboxBesideIPNetns goes through a sandbox's life while somebody gives
 // names to namespaces with ip-netns(8) before each operation.
 func TestSandboxBesideIPNetns(t *testing.T) {
+	hosttest.Root(t)
 	if !netnstest.PrivateMounts(t) {
 		return
 	}
@@ -54,6 +55,7 @@ func (b *bench) throughLife(at func(point string)) {
 // directory of ip-netns(8), where they were hidden. The sandbox is taken over,
 // pauses, resumes and goes.
 func TestHiddenNetworkHarmsNoSandbox(t *testing.T) {
+	hosttest.Root(t)
 	if !netnstest.PrivateMounts(t) {
 		return
 	}

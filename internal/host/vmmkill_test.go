@@ -38,6 +38,7 @@ func (s *sniper) onStep(step string) error {
 // onXFS gives the bench a data directory whose files can share blocks.
 func (b *bench) onXFS() {
 	b.t.Helper()
+	hosttest.Root(b.t)
 	place := datafs.Place{Image: filepath.Join(b.dir, "data.xfs"), Dir: filepath.Join(b.dir, "x")}
 	_, err := place.Open(b.t.Context(), datafs.MinSize)
 	check(b.t, err)

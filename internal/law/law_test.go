@@ -53,7 +53,7 @@ var law = map[string][]string{
 	"internal/control":                 {"internal/control/placement", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 	"internal/control/placement":       {"internal/sandbox", "internal/fault"},
 	"internal/control/postgres":        {"internal/control", "internal/control/auth", "internal/sandbox", "internal/fault"},
-	"internal/control/postgres/pgtest": {"internal/control/postgres"},
+	"internal/control/postgres/pgtest": {"internal/control/postgres", "internal/pgserver", "internal/fault"},
 	"internal/control/hostclient":      {"internal/control", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 	"internal/control/auth":            {"internal/control", "internal/fault"},
 	"internal/control/rest":            append([]string{"api", "api/types", "internal/errorcodes", "internal/control", "internal/control/auth", "internal/sandbox"}, faults...),

@@ -68,9 +68,14 @@ func (s *Server) ensureCluster(ctx context.Context) error {
 // Connections are trusted because only the owner of the socket's directory
 // and root can make one, and both can read the files themselves.
 func (s *Server) initCluster(ctx context.Context, dir string) error {
-	if err := s.tool(ctx, dir, "", "initdb", "--pgdata", dir, "--username", Role,
-		"--auth-local", "trust", "--auth-host", "reject",
-		"--encoding", "UTF8", "--locale", "C.UTF-8"); err != nil {
+	args := []string{
+		"--pgdata", dir, "--username", Role, "--auth-local", "trust", "--auth-host", "reject",
+		"--encoding", "UTF8", "--locale", "C.UTF-8",
+	}
+	if s.cfg.Temporary {
+		args = append(args, "--no-sync")
+	}
+	if err := s.tool(ctx, dir, "", "initdb", args...); err != nil {
 		return err
 	}
 	// The single-user server runs statements without a socket and without

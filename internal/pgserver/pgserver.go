@@ -3,8 +3,8 @@
 //
 // It owns one directory: the cluster in it, the unix socket through which
 // alone the server can be reached, and the server process. `wrenn up` and
-// `wrenn key` use it; a given DATABASE_URL replaces it altogether. It speaks
-// no SQL beyond creating the empty database, and never touches a cluster that
+// `wrenn key` use it, and pgtest for the databases of tests; a given
+// DATABASE_URL replaces it altogether. It speaks no SQL beyond creating the empty database, and never touches a cluster that
 // it did not make.
 //
 //	Open ──► (closed lock, initialised cluster, no process)
@@ -51,6 +51,9 @@ type Config struct {
 	// BinDir holds initdb and postgres. Empty means the installed version that
 	// made the cluster or, for a new cluster, the newest installed.
 	BinDir string
+	// Temporary trades durability for speed: a crash of the machine destroys
+	// the cluster. It is for tests.
+	Temporary bool
 }
 
 func (c Config) dataDir() string { return filepath.Join(c.Dir, "data") }

@@ -44,6 +44,9 @@ func serveForEver(dir string) {
 
 func needPostgres(t *testing.T) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("-short runs no PostgreSQL")
+	}
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/psql")
 	if len(found) == 0 {
 		if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "pg") {

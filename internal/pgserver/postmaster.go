@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -38,6 +39,14 @@ var settings = []string{
 	"log_line_prefix=",
 }
 
+// temporarySettings are added for a server whose data may be lost.
+var temporarySettings = []string{
+	"fsync=off",
+	"full_page_writes=off",
+	"synchronous_commit=off",
+	"max_connections=200", // tests run in parallel, each with pools of its own
+}
+
 // postmaster is one run of the server.
 //
 // The kernel sends it SIGINT, a fast shutdown, when the thread that started it
@@ -57,7 +66,11 @@ func (s *Server) start(onExit func()) (*postmaster, error) {
 		return nil, err
 	}
 	args := []string{"-D", s.cfg.dataDir(), "-c", "unix_socket_directories=" + quoteDir(s.cfg.runDir())}
-	for _, set := range settings {
+	set := settings
+	if s.cfg.Temporary {
+		set = slices.Concat(settings, temporarySettings)
+	}
+	for _, set := range set {
 		args = append(args, "-c", set)
 	}
 	cmd := exec.Command(s.bin.path("postgres"), args...)

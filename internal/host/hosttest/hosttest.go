@@ -55,6 +55,15 @@ func missing(t testing.TB, format string, args ...any) {
 	t.Skipf("no real VMs here: "+format, args...)
 }
 
+// Root skips the test where it does not run as root, or fails it where VMs are
+// demanded.
+func Root(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "this is not root")
+	}
+}
+
 // Log returns a logger that writes to the test's log if -v is given, or with
 // WRENN_TEST_LOG to standard error.
 func Log() *slog.Logger {
@@ -180,9 +189,7 @@ func Name(name string) string { return os.Getenv("WRENN_TEST_PREFIX") + name }
 // two calls with the same name are an agent and its successor.
 func Deps(t testing.TB, name string) host.Deps {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		missing(t, "this is not root")
-	}
+	Root(t)
 	log := Log()
 	images, err := image.Open(ImagesDir(), log)
 	if err != nil {

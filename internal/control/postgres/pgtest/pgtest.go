@@ -76,6 +76,9 @@ func NewEmpty(t testing.TB) string {
 // fresh clones the database that template names.
 func fresh(t testing.TB, template func(*server) string) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("-short runs no PostgreSQL")
+	}
 	shared.once.Do(func() { shared.server, shared.err = start() })
 	if shared.err != nil {
 		if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "pg") {
@@ -125,7 +128,11 @@ func start() (*server, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.admin, s.stop = c.url(), c.stop
+		s.stop = c.stop
+		if s.admin, err = c.url(); err != nil {
+			s.stop()
+			return nil, err
+		}
 	}
 	if err := s.makeTemplate(); err != nil {
 		s.stop()

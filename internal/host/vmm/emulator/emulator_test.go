@@ -137,7 +137,7 @@ func TestDamagedBuildIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	damaged := append([]byte{whole[0] ^ 1}, whole[1:]...)
-	if err := os.WriteFile(name, damaged, 0o555); err != nil {
+	if err := errors.Join(os.Chmod(name, 0o755), os.WriteFile(name, damaged, 0o555)); err != nil {
 		t.Fatal(err)
 	}
 	err = open(t, dir).Verify(t.Context(), b)
