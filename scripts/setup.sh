@@ -125,21 +125,30 @@ without_cluster() {
 	return "$status"
 }
 
-# apt_install installs packages, and notes the packages and accounts that were
-# not there before.
+# apt_install installs packages. It records the packages and accounts that were
+# not there before, so that uninstall can remove them. An apt that is interrupted
+# has installed a part: packages are therefore recorded before it begins, and
+# accounts also when it fails.
 apt_install() {
-	local packages accounts
-	packages=$(installed_packages) accounts=$(accounts)
+	local status=0
+	LC_ALL=C as_root apt-get install -s --no-install-recommends "$@" | new_packages | as_root tee -a "$record/packages" >/dev/null
+	accounts_before=$(accounts)
+	trap note_accounts EXIT
 	with_progress "installing packages" \
-		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
-	LC_ALL=C comm -13 <(printf '%s\n' "$packages") <(installed_packages) | as_root tee -a "$record/packages" >/dev/null
-	LC_ALL=C comm -13 <(printf '%s\n' "$accounts") <(accounts) | as_root tee -a "$record/accounts" >/dev/null
+		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" || status=$?
+	note_accounts
+	trap - EXIT
+	return "$status"
 }
+
+# new_packages reads the output of apt-get -s and prints the packages that would
+# be installed and are not installed yet; those have no version in brackets.
+new_packages() { sed -n 's/^Inst \([^ :]*\)[^ ]* (.*/\1/p'; }
+
+note_accounts() { LC_ALL=C comm -13 <(printf '%s\n' "$accounts_before") <(accounts) | as_root tee -a "$record/accounts" >/dev/null; }
 
 # accounts prints the users and groups of this machine.
 accounts() { (getent passwd | sed 's/^\([^:]*\):.*/user \1/'; getent group | sed 's/^\([^:]*\):.*/group \1/') | LC_ALL=C sort -u; }
-
-installed_packages() { dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | LC_ALL=C sort -u; }
 
 # keep_qemu stops before a QEMU that is here moves to another version, unless
 # that is wanted. Arguments are those of the apt-get install to come.
