@@ -2,8 +2,8 @@
 // order, waits for the first of them to fail or for the order to stop, and
 // stops them in reverse.
 //
-// The commands of cmd/wrenn use it to wire a server. It knows nothing of what
-// a part does, never restarts one, and never exits the process by itself.
+// The commands of cmd/wrenn use it to wire a server. It does not know the work of
+// a part, never restarts one, and never exits the process by itself.
 //
 //	start:  A ─ready─► B ─ready─► C ─ready─► (all run)
 //	stop:   C ─done──► B ─done──► A ─done──► Run returns
@@ -32,7 +32,7 @@ var ErrEnded = errors.New("ended without being asked to")
 type Component struct {
 	// Name appears in logs and errors.
 	Name string
-	// Run works until ctx ends, then stops what it owns, waits for it and
+	// Run works until ctx ends, then stops its goroutines, waits for them and
 	// returns nil or ctx's error. It calls ready once the components after it
 	// may rely on it; calls after the first do nothing. Returning before ctx
 	// has ended is a failure, with any return value.

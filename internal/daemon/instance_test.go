@@ -130,7 +130,7 @@ func TestHolderDoesNotTrustTheNumber(t *testing.T) {
 }
 
 // TestAskingDoesNotRefuseAStart has several goroutines ask who holds the lock
-// while it is taken and released: whoever only asks must never make a start
+// while it is taken and released: a process that only asks must never make a start
 // fail, and a start under way is never taken for a fault.
 func TestAskingDoesNotRefuseAStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")

@@ -89,7 +89,7 @@ func (k Kind) String() string {
 // Error is a classified failure.
 //
 // Reason is a stable snake_case code for machines; Public is a sentence that a
-// user may read and that says what to do; the cause, reachable with
+// user may read and that names the next step; the cause, reachable with
 // errors.Unwrap, is for logs only and may hold paths and addresses.
 type Error struct {
 	Kind   Kind

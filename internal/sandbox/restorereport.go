@@ -2,7 +2,7 @@ package sandbox
 
 import "time"
 
-// RestoreReport is what was done, and measured, to make a machine that came from a
+// RestoreReport lists the steps and measurements that made a machine that came from a
 // snapshot correct and unique before any user code ran in it. A start whose
 // restore report is not complete fails.
 type RestoreReport struct {
@@ -20,7 +20,7 @@ type RestoreReport struct {
 	TokenReplaced bool
 	// NetworkAnswers: a request and its answer crossed the sandbox's network.
 	NetworkAnswers bool
-	// VMGeneration is what announced the clone to the guest's kernel: "vmgenid"
+	// VMGeneration names the device that announced the clone to the guest's kernel: "vmgenid"
 	// where the machine type has that device, else "none".
 	VMGeneration string
 	// ConnectionsClosed counts TCP connections of the snapshot that were closed.

@@ -106,7 +106,7 @@ func renewed(t *testing.T, s *server, ca *certstest.Authority) {
 	}
 }
 
-// keysWhileRunning: what `wrenn key` does counts with the next request.
+// keysWhileRunning checks that the effect of `wrenn key` counts with the next request.
 func keysWhileRunning(t *testing.T, s *server, nobody *client.Client) {
 	t.Helper()
 	stdout, stderr, err := wrenn(t, nil, "key", "create", "--data-dir", s.dir, "--json", "tests")

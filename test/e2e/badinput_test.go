@@ -9,7 +9,7 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// testBadInput: what is wrong is refused in one shape and changes nothing,
+// testBadInput sends faulty requests, which are refused in one shape and change nothing,
 // neither the rows nor the VMs. No other test may run meanwhile.
 func testBadInput(t *testing.T, s *server) {
 	running := "/v1/sandboxes/" + create(t, s.Client, small).ID

@@ -115,7 +115,7 @@ func settled(t *testing.T, c *client.Client) {
 	})
 }
 
-// wantTruth checks that every row says what is: running ones run commands,
+// wantTruth checks that every row agrees with its host: running ones run commands,
 // paused ones can be resumed and have no process, ended ones say why and have
 // nothing left; and that there is nothing without a row.
 func wantTruth(t *testing.T, c *client.Client, dir string) {

@@ -174,7 +174,7 @@ func countedOn(before string) string {
 	return `set -e; test "$(cat /tmp/n)" -ge ` + before + `; n=$(cat /tmp/n); until test "$(cat /tmp/n)" -gt $n; do sleep 0.05; done`
 }
 
-// testServedDocuments: what is served beside the sandboxes.
+// testServedDocuments reads the documents that are served beside the sandboxes.
 func testServedDocuments(t *testing.T, s *server) {
 	for path, want := range map[string]string{"/healthz": `"ok"`, "/readyz": `"ok"`, "/openapi.yaml": "openapi:", "/docs": "<html", "/v1/hosts": `"qemu"`} {
 		if a := call(t, s.Client, "GET", path, nil); a.status != 200 || !strings.Contains(string(a.body), want) {

@@ -205,8 +205,8 @@ func testVMMKilledDuringCreate(t *testing.T, s *server) {
 	check(t, s.Destroy(t.Context(), id))
 }
 
-// testVMMKilledDuringPause: what was to be paused has ended, unless its memory
-// was safe already.
+// testVMMKilledDuringPause kills the VMM while its sandbox is paused. The sandbox has
+// ended, unless its memory was saved already.
 func testVMMKilledDuringPause(t *testing.T, s *server) {
 	sb := create(t, s.Client, small)
 	paused := pauseBegun(t, s.Client, s.dir, sb.ID)

@@ -78,7 +78,7 @@ func execBinary(t *testing.T, s *server, path string) {
 }
 
 // execTimeout: a command that takes too long is killed with all it started;
-// what it wrote is not lost, and the sandbox is none the worse.
+// its output is not lost, and the sandbox is unharmed.
 func execTimeout(t *testing.T, s *server, id string) {
 	a := call(t, s.Client, "POST", "/v1/sandboxes/"+id+"/exec", map[string]any{
 		"cmd": "sh", "args": []string{"-c", "echo begun; sleep 3600 & sleep 3600"}, "timeout_sec": 2,

@@ -13,7 +13,7 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// own destroys with the test what the test got otherwise than by create.
+// own destroys with the test a sandbox that the test got otherwise than by create.
 func own(t *testing.T, c *client.Client, all ...client.Sandbox) {
 	t.Helper()
 	for _, sb := range all {
@@ -25,7 +25,7 @@ func own(t *testing.T, c *client.Client, all ...client.Sandbox) {
 	}
 }
 
-// fresh checks what is promised of the start of a machine that came from a
+// fresh checks the guarantees for the start of a machine that came from a
 // snapshot.
 func fresh(t testing.TB, sb client.Sandbox) {
 	t.Helper()

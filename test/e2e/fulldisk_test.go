@@ -12,8 +12,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 )
 
-// TestFullDisk fills the file system of the data directory: what needs room
-// is refused, what runs goes on, and with room everything works again.
+// TestFullDisk fills the file system of the data directory: an operation that needs room
+// is refused, running sandboxes go on, and with room everything works again.
 func TestFullDisk(t *testing.T) {
 	needVMs(t)
 	t.Parallel()

@@ -62,7 +62,7 @@ func useImages(t testing.TB, dir string) {
 // emulated on small, busy machines, and no test here is about speed.
 const patience = 3 * time.Minute
 
-// small is what most sandboxes here ask for, to leave room for many.
+// small is the size of most sandboxes here, to leave room for many.
 var small = client.CreateRequest{MemoryMB: 256, DiskMB: 512, TimeoutSec: new(int)}
 
 // needVMs skips the test where VMs cannot be run, or fails it where they are
@@ -138,7 +138,7 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// eventually waits for what nobody announces.
+// eventually waits for a condition that nobody announces.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)

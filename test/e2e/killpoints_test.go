@@ -244,8 +244,8 @@ func (v *victim) dropCreated(t *testing.T, mark string, acknowledged bool) {
 }
 
 // TestAcknowledgedCreateIsDurable kills the database the moment a create is
-// acknowledged. Whatever is answered about the sandbox afterwards, it is never
-// that it is still being created.
+// acknowledged. No later answer says that the sandbox is
+// still being created.
 func TestAcknowledgedCreateIsDurable(t *testing.T) {
 	t.Parallel()
 	s := startUp(t)

@@ -15,7 +15,7 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// What a process may have used at most, in MiB: far less than a file.
+// The most memory that a process may have used, in MiB: far less than a file.
 const (
 	maxServerMB = 200
 	maxGuestMB  = 100

@@ -19,7 +19,7 @@ import (
 // server is a `wrenn up` with a data directory of its own.
 type server struct {
 	*client.Client
-	// dir is the data directory, name begins the names of what it has on the
+	// dir is the data directory, name begins the names of its devices and groups on the
 	// machine.
 	dir, name string
 	args      []string
@@ -80,7 +80,7 @@ func served(t *testing.T, p *process) *client.Client {
 	return c
 }
 
-// end destroys what there is, stops the server and looks for leftovers.
+// end destroys all sandboxes, stops the server and looks for leftovers.
 func (s *server) end(t *testing.T) {
 	t.Helper()
 	if s.Client != nil {
@@ -149,7 +149,7 @@ func create(t *testing.T, c *client.Client, in client.CreateRequest) *client.San
 	return sb
 }
 
-// sh runs a script in a sandbox and returns what it wrote, without the spaces
+// sh runs a script in a sandbox and returns its output, without the spaces
 // around it. It fails the test unless the script ends with 0.
 func sh(t testing.TB, c *client.Client, id, script string) string {
 	t.Helper()

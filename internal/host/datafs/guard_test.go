@@ -2,7 +2,7 @@ package datafs
 
 import "testing"
 
-// TestGuardTarget: what may be used of the inner file system never exceeds what
+// TestGuardTarget checks that the usable space of the inner file system never exceeds the space that
 // the disk below can take, and nothing is held where there is plenty.
 func TestGuardTarget(t *testing.T) {
 	const mb = 1 << 20

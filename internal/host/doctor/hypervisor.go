@@ -10,8 +10,8 @@ import (
 )
 
 func checkKVM(r kvmprobe.Report) Check {
-	c := Check{Name: "kvm", Status: OK, Found: string(r.Verdict), Detail: r.Reason}
-	switch r.Verdict {
+	c := Check{Name: "kvm", Status: OK, Found: string(r.Support), Detail: r.Reason}
+	switch r.Support {
 	case kvmprobe.Hardware:
 	case kvmprobe.NestedSlow:
 		c.Status = Warn

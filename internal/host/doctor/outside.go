@@ -17,7 +17,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 )
 
-// What the checks of the outside ask for: a name that every nameserver of the
+// Targets of the checks of the outside: a name that every nameserver of the
 // internet knows, and addresses that answer from anywhere.
 const knownName = "deb.debian.org."
 

@@ -15,7 +15,7 @@ import (
 
 // The tests of this file build with the real tools for images, packages and
 // namespaces, and with stand-ins for those that need the archive: their
-// behaviour is in files, so that a test says what the archive does.
+// behaviour is in files, so that a test sets the archive's behaviour.
 
 const fakeMmdebstrap = `#!/bin/sh
 suite= target= hooks=

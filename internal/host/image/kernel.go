@@ -148,7 +148,7 @@ apt-get download "$package"`
 
 // downloadKernel fetches the suite's cloud kernel into work and returns the
 // path of the package. Apt works in a private root, so that every host gets
-// the same kernel line, whatever it runs itself.
+// the same kernel line, regardless of its own kernel.
 func (s *Store) downloadKernel(ctx context.Context, work string, progress Progress) (string, error) {
 	err := s.run(ctx, bootstrap{
 		suite: Suite, variant: "custom", target: "/dev/null", workDir: work,

@@ -210,7 +210,7 @@ func TestApplyNeedsTheMapping(t *testing.T) {
 }
 
 // BenchmarkWriteDiff writes differences of growing size from one of 1 GiB: the
-// time per byte kept is what should stay the same.
+// time per byte kept should stay the same.
 func BenchmarkWriteDiff(b *testing.B) {
 	for _, mib := range []int{8, 64, 256} {
 		b.Run(sizeName(mib), func(b *testing.B) {

@@ -175,8 +175,8 @@ func newProcess(t testing.TB, pages int) *process {
 
 func (p *process) page(n int) []byte { return p.mem[n*memory.PageSize : (n+1)*memory.PageSize] }
 
-// TestWholeInTwoPasses: whatever happens to a page between the passes, the copy
-// is what the memory is at the second.
+// TestWholeInTwoPasses changes pages between the passes in every way; the copy
+// must be equal to the memory at the second.
 func TestWholeInTwoPasses(t *testing.T) {
 	const pages = 2000
 	p := newProcess(t, pages)

@@ -12,7 +12,7 @@ import (
 
 // clause is one condition or action of a rule, both as nft(8) would write it
 // and as the expressions the kernel runs. The two are made side by side so
-// that what a test reads is what the kernel gets.
+// that a test reads the same rules as the kernel.
 type clause struct {
 	text  string
 	exprs []expr.Any

@@ -25,7 +25,7 @@ type Limits struct {
 	Bytes int64
 }
 
-// DefaultLimits are far above what programs need.
+// DefaultLimits are far above the needs of programs.
 var DefaultLimits = Limits{Connections: 4096, Packets: 100_000, Bytes: 125_000_000}
 
 // maxRate keeps a burst within 32 bits.

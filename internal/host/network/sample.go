@@ -132,7 +132,7 @@ func openBeside(cfg Config, log *slog.Logger) (_ *Pool, _ func(), err error) {
 }
 
 // rangeOf reads the range of a pool from its rules on the host: it is the
-// source of what is masqueraded.
+// source address of masqueraded packets.
 func rangeOf(name string) (netip.Prefix, error) {
 	conn, err := nftables.New()
 	if err != nil {

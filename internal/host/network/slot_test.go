@@ -14,7 +14,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// impatient is how long a test waits for what must not come.
+// impatient is how long a test waits for a packet that must not come.
 const impatient = 300 * time.Millisecond
 
 // patient bounds a connection that must be made. The first packets through a

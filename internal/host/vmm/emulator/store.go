@@ -139,8 +139,8 @@ func (s *Store) read(id string) (Build, time.Time, error) {
 	return b, st.ModTime(), nil
 }
 
-// Verify reads every file of b and compares it with its digest; what this
-// process has verified before it does not read again. The error is of kind
+// Verify reads every file of b and compares it with its digest; it does not read a
+// build again that this process has verified before. The error is of kind
 // HostFailed, reason "vmm_build_damaged", and names the file.
 func (s *Store) Verify(ctx context.Context, b Build) error {
 	s.mu.Lock()

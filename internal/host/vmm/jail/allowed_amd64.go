@@ -21,8 +21,8 @@ func allowed(kvm bool) []rule {
 	if kvm {
 		ioctls = append([]test{{arg: 1, mask: 0xff00, want: kvmIoctl << 8}}, ioctls...)
 	}
-	// First, for under KVM it is what a virtual CPU runs by. Of calls that are
-	// allowed whatever their arguments the kernel keeps a map.
+	// First, because a virtual CPU under KVM runs by it. Of calls that are
+	// allowed with any arguments the kernel keeps a map.
 	list := []rule{{unix.SYS_IOCTL, ioctls}}
 	for _, nr := range always {
 		list = append(list, rule{nr: nr})

@@ -19,8 +19,8 @@ const (
 )
 
 // restrictFiles adds Landlock rules, a second line behind mounts and namespaces:
-// files can be read and executed, of s.Binds the writable ones written, TCP and
-// what lies outside this process's domain are out of reach. On a kernel without
+// files can be read and executed, of s.Binds the writable ones written, TCP,
+// and signals and abstract sockets outside this process's domain are out of reach. On a kernel without
 // Landlock it does nothing.
 func restrictFiles(s Spec) error {
 	abi, ok := LandlockVersion()

@@ -15,7 +15,7 @@ import (
 const cacheName = "kvmprobe.json"
 
 // cached is the file's content. Boot and Kernel are the key: within one boot
-// of one kernel the verdict on an open /dev/kvm does not change.
+// of one kernel the quality of an open /dev/kvm does not change.
 type cached struct {
 	Boot   string `json:"boot_id"`
 	Kernel string `json:"kernel"`
@@ -36,7 +36,7 @@ func Cached(ctx context.Context, dir string) (Report, error) {
 		return r, nil
 	}
 	r := Probe(ctx)
-	if r.Verdict == None {
+	if r.Support == None {
 		return r, nil
 	}
 	return r, store(path, cached{Boot: boot, Kernel: kernel, Report: r})

@@ -27,7 +27,7 @@ const (
 	kvmGetTSCKHz           = 0xaea3
 )
 
-// The exit reasons used, and where struct kvm_run keeps what they need.
+// The exit reasons used, and the places of their data in struct kvm_run.
 const (
 	exitIO  = 2
 	exitHLT = 5

@@ -27,28 +27,28 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// Verdict says what KVM is worth here.
-type Verdict string
+// Support is the quality of KVM on this host.
+type Support string
 
-// The verdicts.
+// The values of Support.
 const (
 	// Hardware: guest code runs on the processor itself.
-	Hardware Verdict = "hw"
+	Hardware Support = "hw"
 	// NestedSlow: it works, through a slow layer below (such as KVM inside an
 	// emulated machine).
-	NestedSlow Verdict = "nested-slow"
+	NestedSlow Support = "nested-slow"
 	// Emulated: KVM answers, but a stock kernel would crawl or hang.
-	Emulated Verdict = "emulated"
+	Emulated Support = "emulated"
 	// None: there is no usable /dev/kvm.
-	None Verdict = "none"
+	None Support = "none"
 )
 
 // Usable reports whether VMs should run under KVM.
-func (v Verdict) Usable() bool { return v == Hardware || v == NestedSlow }
+func (v Support) Usable() bool { return v == Hardware || v == NestedSlow }
 
 // Report holds the probe's results. Fields that were not reached are zero.
 type Report struct {
-	Verdict Verdict `json:"verdict"`
+	Support Support `json:"verdict"`
 	// Reason is a sentence for the operator.
 	Reason string `json:"reason"`
 	// Stage is the last step the probe began, for diagnosis.
@@ -81,7 +81,7 @@ const (
 // limit bounds the child. It is milliseconds on hardware and a tenth of a
 // second where guest code is emulated; but on a busy machine, the first virtual
 // machine since the module was loaded has been seen to take more than a second,
-// and a false verdict would cost every sandbox its hardware isolation.
+// and a false result would cost every sandbox its hardware isolation.
 const limit = 3 * time.Second
 
 // MaybeChild turns this process into the probe's child, and does not return,
@@ -96,11 +96,11 @@ func MaybeChild() {
 }
 
 // Probe runs the probe in a child process and returns within about three seconds,
-// or when ctx ends if that is sooner. It always returns a verdict: what went
-// wrong is in Reason.
+// or when ctx ends if that is sooner. The Report is always
+// complete; its Reason names a failure.
 func Probe(ctx context.Context) Report {
 	if runtime.GOARCH != "amd64" {
-		return Report{Verdict: None, Reason: "the probe knows x86-64 only; this host is " + runtime.GOARCH, Stage: StageOpen}
+		return Report{Support: None, Reason: "the probe knows x86-64 only; this host is " + runtime.GOARCH, Stage: StageOpen}
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -118,18 +118,18 @@ func Probe(ctx context.Context) Report {
 		return unfinished(report)
 	default:
 		return Report{
-			Verdict: None, Stage: report.Stage,
+			Support: None, Stage: report.Stage,
 			Reason: fmt.Sprintf("the KVM probe's child process ended without an answer (%v)", errors.Join(err, ctx.Err())),
 		}
 	}
 }
 
-// unfinished is the verdict on a child that had to be killed.
+// unfinished is the report on a child that had to be killed.
 func unfinished(r Report) Report {
-	r.Verdict = None
+	r.Support = None
 	r.Reason = fmt.Sprintf("/dev/kvm blocked in the %q step", r.Stage)
 	if r.Stage == StageRun {
-		r.Verdict = Emulated
+		r.Support = Emulated
 		r.Reason = fmt.Sprintf("a %d-turn loop in a KVM guest did not end within %v", loopCount, limit)
 	}
 	return r
@@ -182,12 +182,12 @@ func Choose(policy Policy, r Report) (acceleration, reason string, err error) {
 	case TCG:
 		return "tcg", "software emulation was asked for", nil
 	case Auto, "":
-		if r.Verdict.Usable() {
+		if r.Support.Usable() {
 			return "kvm", r.Reason, nil
 		}
 		return "tcg", r.Reason, nil
 	case KVM:
-		if r.Verdict.Usable() {
+		if r.Support.Usable() {
 			return "kvm", r.Reason, nil
 		}
 		return "", "", fault.New(fault.Unsupported, "kvm_unusable", "KVM is demanded but not usable on this host: %s", r.Reason)

@@ -42,10 +42,10 @@ func TestProbeIsQuickAndConsistent(t *testing.T) {
 	if took > limit+time.Second/2 {
 		t.Fatalf("the probe took %v", took)
 	}
-	if r.CPUFlag == "" && r.Verdict.Usable() {
+	if r.CPUFlag == "" && r.Support.Usable() {
 		t.Fatalf("KVM without vmx or svm judged usable: %+v", r)
 	}
-	if r.Verdict != None && (r.LoopMicros <= 0 || r.TSCkHz == 0) {
+	if r.Support != None && (r.LoopMicros <= 0 || r.TSCkHz == 0) {
 		t.Fatalf("a verdict without evidence: %+v", r)
 	}
 }
@@ -53,7 +53,7 @@ func TestProbeIsQuickAndConsistent(t *testing.T) {
 func TestProbeEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if r := Probe(ctx); r.Verdict.Usable() || r.Reason == "" {
+	if r := Probe(ctx); r.Support.Usable() || r.Reason == "" {
 		t.Fatalf("a probe that never ran said %+v", r)
 	}
 }
@@ -63,7 +63,7 @@ func TestJudge(t *testing.T) {
 		took time.Duration
 		flag string
 		pvm  bool
-		want Verdict
+		want Support
 	}{
 		{50 * time.Microsecond, "vmx", false, Hardware},
 		{50 * time.Microsecond, "svm", false, Hardware},
@@ -81,11 +81,11 @@ func TestJudge(t *testing.T) {
 }
 
 func TestUnfinishedChild(t *testing.T) {
-	if r := unfinished(Report{Stage: StageRun}); r.Verdict != Emulated {
-		t.Errorf("blocked in KVM_RUN: %v, want emulated", r.Verdict)
+	if r := unfinished(Report{Stage: StageRun}); r.Support != Emulated {
+		t.Errorf("blocked in KVM_RUN: %v, want emulated", r.Support)
 	}
-	if r := unfinished(Report{Stage: StageCreate}); r.Verdict != None {
-		t.Errorf("blocked before KVM_RUN: %v, want none", r.Verdict)
+	if r := unfinished(Report{Stage: StageCreate}); r.Support != None {
+		t.Errorf("blocked before KVM_RUN: %v, want none", r.Support)
 	}
 	if r, ok := lastReport([]byte(`{"stage":"open"}` + "\n" + `{"stage":"run"}` + "\n" + `{"sta`)); !ok || r.Stage != StageRun {
 		t.Errorf("last whole report: %+v %v", r, ok)
@@ -95,7 +95,7 @@ func TestUnfinishedChild(t *testing.T) {
 func TestChoose(t *testing.T) {
 	for _, c := range []struct {
 		policy  Policy
-		verdict Verdict
+		verdict Support
 		want    string
 		kind    fault.Kind
 	}{
@@ -106,7 +106,7 @@ func TestChoose(t *testing.T) {
 		{TCG, Hardware, "tcg", 0}, {TCG, None, "tcg", 0},
 		{"xen", Hardware, "", fault.Invalid},
 	} {
-		got, reason, err := Choose(c.policy, Report{Verdict: c.verdict, Reason: "because"})
+		got, reason, err := Choose(c.policy, Report{Support: c.verdict, Reason: "because"})
 		if got != c.want {
 			t.Errorf("Choose(%q, %s) = %q, want %q", c.policy, c.verdict, got, c.want)
 		}
@@ -122,7 +122,7 @@ func TestCachedIsKeyedByBoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	planted := Report{Verdict: NestedSlow, Reason: "planted", Stage: StageDone}
+	planted := Report{Support: NestedSlow, Reason: "planted", Stage: StageDone}
 	path := filepath.Join(dir, cacheName)
 	if err := store(path, cached{Boot: boot, Kernel: kernel, Report: planted}); err != nil {
 		t.Fatal(err)
@@ -142,7 +142,7 @@ func TestCachedIsKeyedByBoot(t *testing.T) {
 	if err != nil || got.Reason == "planted" {
 		t.Fatalf("a report of another boot was used: %+v %v", got, err)
 	}
-	if got.Verdict == None {
+	if got.Support == None {
 		return
 	}
 	text, err := os.ReadFile(path)
@@ -150,7 +150,7 @@ func TestCachedIsKeyedByBoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	var kept cached
-	if err := json.Unmarshal(text, &kept); err != nil || kept.Boot != boot || kept.Report.Verdict != got.Verdict {
+	if err := json.Unmarshal(text, &kept); err != nil || kept.Boot != boot || kept.Report.Support != got.Support {
 		t.Fatalf("kept %s (%v), want the new report", text, err)
 	}
 }

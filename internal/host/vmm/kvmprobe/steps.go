@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Turns of the loop, and the times that part the verdicts. Hardware needs
+// Turns of the loop, and the times that separate the values of Support. Hardware needs
 // about 0.05 ms for loopCount turns, KVM inside an emulated machine 2 to 20
 // ms, KVM's instruction emulator more than 100 ms.
 const (
@@ -34,17 +34,17 @@ func probeHere(emit func(Report)) {
 	// KVM ties a virtual CPU to the thread that last used it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	r := Report{Verdict: None, CPUFlag: cpuFlag("/proc/cpuinfo"), Modules: modules("/sys/module")}
+	r := Report{Support: None, CPUFlag: cpuFlag("/proc/cpuinfo"), Modules: modules("/sys/module")}
 	enter := func(s Stage) {
 		r.Stage = s
 		emit(r)
 	}
-	r.Verdict, r.Reason = steps(&r, enter)
+	r.Support, r.Reason = steps(&r, enter)
 	enter(StageDone)
 }
 
-// steps stops at the first failure, which it returns as verdict and reason.
-func steps(r *Report, enter func(Stage)) (Verdict, string) {
+// steps stops at the first failure, which it returns as Support and reason.
+func steps(r *Report, enter func(Stage)) (Support, string) {
 	enter(StageOpen)
 	dev, err := unix.Open("/dev/kvm", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -96,7 +96,7 @@ func bestLoop(g *guest, again bool) (time.Duration, error) {
 
 // judge is the decision table. Hardware KVM cannot exist without vmx or svm,
 // so their absence outweighs any time.
-func judge(took time.Duration, flag string, isPVM bool) (Verdict, string) {
+func judge(took time.Duration, flag string, isPVM bool) (Support, string) {
 	switch {
 	case flag == "" && isPVM:
 		return Emulated, fmt.Sprintf("this machine's KVM is the software one for PVM guests (no vmx or svm in /proc/cpuinfo; "+

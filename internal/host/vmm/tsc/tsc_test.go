@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// kernelKHz returns what the kernel said at boot:
+// kernelKHz returns the rate that the kernel logged at boot:
 // "tsc: Detected 2445.426 MHz processor", possibly refined later.
 func kernelKHz(t *testing.T) uint64 {
 	t.Helper()
