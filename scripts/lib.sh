@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts share. It is sourced, never run.
+# Functions that the scripts share. This file is sourced, never run.
 
 # go.mod names the Go release that builds the product.
 go_needed() { awk '$1 == "go" { print $2; exit }' "$1/go.mod"; }
@@ -120,8 +120,8 @@ die() {
 # quoted prints a word as a shell would have to read it.
 quoted() { printf '%q\n' "$1"; }
 
-# with_progress WHAT COMMAND... runs a command and, while that takes long, says
-# every 10 s what it is about. It returns the command's exit code.
+# with_progress NAME COMMAND... runs a command and, every 10 s while it runs,
+# prints the name of the work and the time so far. It returns the command's exit code.
 with_progress() {
 	local what=$1 status=0 ticker clock
 	shift

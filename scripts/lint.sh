@@ -11,7 +11,7 @@ step() { say "== $*"; }
 
 step "generated code matches its sources"
 make generate
-git diff --exit-code --stat -- api/gen internal/control/postgres ||
+git diff --exit-code --stat -- api internal/control/postgres ||
 	die "generated code differs from the committed code: run 'make generate' and commit the result"
 
 step "gofmt"

@@ -1,17 +1,17 @@
 #!/bin/bash
-# Installs with apt what Wrenn needs and this machine does not have: Debian 12
-# or 13, Ubuntu 22.04 or 24.04. It changes nothing when nothing is missing.
+# Installs, with apt, the packages that Wrenn needs and this machine lacks: on
+# Debian 12 or 13, Ubuntu 22.04 or 24.04. It changes nothing when nothing is missing.
 #
 #   scripts/setup.sh          install what is missing (as root or with sudo)
 #   scripts/setup.sh --check  list what is missing and exit 1, or exit 0
-#   scripts/setup.sh --test   as the first, with what the tests need
+#   scripts/setup.sh --test   install also the packages that the tests need
 #
-# Debian 12 has what is wanted of QEMU and Go only in its backports, which are
-# then enabled; that is said. Where a QEMU is installed that would move to
+# Debian 12 has a new enough QEMU and Go only in its backports, which the script
+# then enables, with a message. Where a QEMU is installed that would move to
 # another version, this stops and says so: WRENN_YES=1 goes on, WRENN_KEEP_QEMU=1
 # goes on without touching it. A machine without QEMU is never asked anything.
 #
-# What was installed is listed in /var/lib/wrenn-setup, for "make uninstall".
+# The installed packages are listed in /var/lib/wrenn-setup, for "make uninstall".
 set -Eeuo pipefail
 trap 'echo "setup: failed in line $LINENO" >&2' ERR
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -31,7 +31,7 @@ command -v apt-get >/dev/null || die "this needs Debian or Ubuntu; elsewhere ins
 
 # Older QEMU opens the memory file that sandboxes share for writing.
 qemu_wanted=8.2
-record=/var/lib/wrenn-setup # what set-up has changed on this machine
+record=/var/lib/wrenn-setup # the list of changes to this machine
 backports_file=/etc/apt/sources.list.d/wrenn-backports.sources
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 # shellcheck source=/dev/null
@@ -42,8 +42,8 @@ qemu_version() { (qemu-system-x86_64 --version 2>/dev/null || true) | sed -n 's/
 
 have_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
 
-# find_missing fills "missing" with packages and "reasons" with what a person
-# would want to know about the others.
+# find_missing fills "missing" with the packages to install and "reasons" with
+# explanations for the user.
 find_missing() {
 	local installed package version
 	missing=() reasons=()
