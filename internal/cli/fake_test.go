@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -18,7 +19,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -258,7 +258,13 @@ func (f *fake) exec(w http.ResponseWriter, r *http.Request, sb *client.Sandbox) 
 		refuse(w, 409, "sandbox_not_running", "the sandbox is "+status+", not running")
 		return
 	}
-	cmd := exec.CommandContext(r.Context(), in.Cmd, in.Args...)
+	ctx := r.Context()
+	if in.TimeoutSec == 1 { // the tests' shortest timeout ends at once
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
+		defer cancel()
+	}
+	cmd := exec.CommandContext(ctx, in.Cmd, in.Args...)
 	// As in a guest, what the command started ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -269,18 +275,12 @@ func (f *fake) exec(w http.ResponseWriter, r *http.Request, sb *client.Sandbox) 
 	stdin, _ := base64.StdEncoding.DecodeString(in.Stdin)
 	cmd.Stdin = bytes.NewReader(stdin)
 	if r.Header.Get("Content-Type") == "application/x-ndjson" {
-		_ = http.NewResponseController(w).EnableFullDuplex()
-		defer feed(cmd, lines)()
-	}
-	var timedOut atomic.Bool
-	if in.TimeoutSec == 1 { // the tests' shortest ends at once
-		defer time.AfterFunc(100*time.Millisecond, func() {
-			timedOut.Store(true)
-			_ = cmd.Cancel()
-		}).Stop()
+		rc := http.NewResponseController(w)
+		_ = rc.EnableFullDuplex()
+		defer feed(cmd, lines, rc)()
 	}
 	if r.Header.Get("Accept") == "application/x-ndjson" {
-		stream(w, cmd, &timedOut)
+		stream(ctx, w, cmd)
 		return
 	}
 	var stdout, stderr bytes.Buffer
@@ -333,11 +333,14 @@ func (f *fake) refusesCommand(w http.ResponseWriter, name string) bool {
 	return err != nil
 }
 
-// feed gives cmd the stdin in lines as it comes.
-func feed(cmd *exec.Cmd, lines *bufio.Reader) (end func()) {
+// feed passes the stdin in lines on to cmd. end stops it: the body of a request must
+// not be read after its handler has returned.
+func feed(cmd *exec.Cmd, lines *bufio.Reader, rc *http.ResponseController) (end func()) {
 	r, w, _ := os.Pipe()
 	cmd.Stdin = r
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		for {
 			line, err := lines.ReadBytes('\n')
 			var e struct{ Data []byte }
@@ -346,21 +349,32 @@ func feed(cmd *exec.Cmd, lines *bufio.Reader) (end func()) {
 			}
 			if err == io.EOF {
 				_ = w.Close()
+				return
 			}
 			if err != nil { // a broken body is no end of stdin
 				return
 			}
 		}
 	}()
-	return func() { _ = r.Close() }
+	return func() {
+		_ = r.Close() // ends a write
+		select {
+		case <-done:
+		default:
+			_ = rc.SetReadDeadline(time.Unix(1, 0)) // ends a read
+			<-done
+		}
+		_ = w.Close()
+	}
 }
 
-func stream(w http.ResponseWriter, cmd *exec.Cmd, timedOut *atomic.Bool) {
+// stream runs cmd, which ends with ctx, and answers with its events.
+func stream(ctx context.Context, w http.ResponseWriter, cmd *exec.Cmd) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	var mu sync.Mutex
 	cmd.Stdout, cmd.Stderr = events{&mu, w, "stdout"}, events{&mu, w, "stderr"}
 	code := exitCode(cmd.Run())
-	if timedOut.Load() {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		_ = json.NewEncoder(w).Encode(map[string]any{"type": "error", "error": map[string]string{
 			"code": "exec_timeout", "message": "the command was killed",
 		}})
