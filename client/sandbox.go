@@ -36,34 +36,7 @@ type RestoreReport = types.RestoreReport
 
 // CreateRequest says what sandbox to make. The server fills in every zero
 // field with its default.
-type CreateRequest struct {
-	// Name is yours: lower-case letters, digits, '.', '_' and '-'. The error
-	// is 409 name_taken while another sandbox that has not ended has it.
-	Name     string `json:"name,omitempty"`
-	Template string `json:"template,omitempty"`
-	VCPUs    int    `json:"vcpus,omitempty"`
-	MemoryMB int    `json:"memory_mb,omitempty"`
-	DiskMB   int    `json:"disk_mb,omitempty"`
-	// TimeoutSec is the idle time after which OnTimeout happens. Nil is the
-	// server's default; 0 means never.
-	TimeoutSec *int `json:"timeout_sec,omitempty"`
-	// LifetimeSec is the time from its start, or a resume, after which
-	// OnTimeout happens, used or not. 0 means never.
-	LifetimeSec int `json:"lifetime_sec,omitempty"`
-	// OnTimeout is OnTimeoutDestroy, the default, or OnTimeoutPause.
-	OnTimeout string `json:"on_timeout,omitempty"`
-	// AutoResume has commands and files resume the sandbox when it is paused.
-	AutoResume bool `json:"auto_resume,omitempty"`
-	// SnapshotID makes the sandbox a copy of a snapshot, which then decides on
-	// Template, VCPUs, MemoryMB and DiskMB.
-	SnapshotID string `json:"snapshot_id,omitempty"`
-	// Env is set for every command. The API never shows it again.
-	Env map[string]string `json:"env,omitempty"`
-	// Metadata is kept and returned as given.
-	Metadata map[string]string `json:"metadata,omitempty"`
-	// MinIsolation is the weakest isolation accepted: "process" or "hardware".
-	MinIsolation string `json:"min_isolation,omitempty"`
-}
+type CreateRequest = types.CreateSandboxRequest
 
 // Create boots a sandbox and returns when commands can run in it.
 func (c *Client) Create(ctx context.Context, in CreateRequest) (*Sandbox, error) {

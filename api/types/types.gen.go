@@ -34,44 +34,44 @@ type Clocks struct {
 // CreateSandboxRequest defines model for CreateSandboxRequest.
 type CreateSandboxRequest struct {
 	// AutoResume Commands and files resume the sandbox when it is paused, instead of 409.
-	AutoResume *bool `json:"auto_resume,omitempty"`
+	AutoResume bool `json:"auto_resume,omitempty"`
 
 	// DiskMB Size of the writable disk in MiB.
-	DiskMB *int `json:"disk_mb,omitempty"`
+	DiskMB int `json:"disk_mb,omitempty"`
 
 	// Env Environment of every command, at most 64 KiB together. Never shown again.
-	Env *map[string]string `json:"env,omitempty"`
+	Env map[string]string `json:"env,omitempty"`
 
 	// LifetimeSec Time in seconds, counted from its start and from each resume, after which `on_timeout` happens, used or not; 0 means never.
-	LifetimeSec *int `json:"lifetime_sec,omitempty"`
+	LifetimeSec int `json:"lifetime_sec,omitempty"`
 
 	// MemoryMB Memory in MiB; a host may allow less.
-	MemoryMB *int `json:"memory_mb,omitempty"`
+	MemoryMB int `json:"memory_mb,omitempty"`
 
 	// Metadata Yours; kept and returned as given. At most 16 KiB together.
-	Metadata *map[string]string `json:"metadata,omitempty"`
+	Metadata map[string]string `json:"metadata,omitempty"`
 
 	// MinIsolation What stands between the sandbox and its host. `hardware`: a hardware-assisted virtual machine. `process`: the
 	// CPU is emulated in software, and only the confinement of the emulator's process separates the two.
-	MinIsolation *Isolation `json:"min_isolation,omitempty"`
+	MinIsolation Isolation `json:"min_isolation,omitempty"`
 
 	// Name Yours; none when absent or empty. Unique among sandboxes that have not ended, or 409 (`name_taken`). See the schema SandboxName.
-	Name *string `json:"name,omitempty"`
+	Name string `json:"name,omitempty"`
 
 	// OnTimeout What happens when a clock of a sandbox runs out.
-	OnTimeout *TimeoutAction `json:"on_timeout,omitempty"`
+	OnTimeout TimeoutAction `json:"on_timeout,omitempty"`
 
 	// SnapshotID The snapshot to start from; an image when absent or empty.
-	SnapshotID *string `json:"snapshot_id,omitempty"`
+	SnapshotID string `json:"snapshot_id,omitempty"`
 
 	// Template Name of the image to boot, or of a template that is a snapshot.
-	Template *string `json:"template,omitempty"`
+	Template string `json:"template,omitempty"`
 
 	// TimeoutSec Idle time in seconds after which `on_timeout` happens; 0 means never.
 	TimeoutSec *int `json:"timeout_sec,omitempty"`
 
 	// VCPUs Virtual CPUs; a host may allow fewer.
-	VCPUs *int `json:"vcpus,omitempty"`
+	VCPUs int `json:"vcpus,omitempty"`
 }
 
 // CreateSnapshotRequest defines model for CreateSnapshotRequest.

@@ -71,8 +71,7 @@ func (s *Service) Fork(ctx context.Context, id sandbox.ID, f Fork) (out Forked, 
 	if err != nil {
 		return Forked{}, err
 	}
-	spec := f.Clocks.Over(parent.Spec)
-	spec.Env = f.Env
+	spec := f.Clocks.Over(parent.Spec.Copied(f.Env))
 	if err := spec.Validate(); err != nil {
 		return Forked{}, err
 	}

@@ -47,6 +47,7 @@ var law = map[string][]string{
 	"internal/certs/certstest": {},
 	"internal/pgserver":        {"internal/fault"},
 	"internal/guestwire":       {},
+	"internal/hostwire":        {"internal/sandbox"},
 	"internal/untrusted":       {},
 	"internal/guestclient":     append([]string{"internal/guestwire", "internal/sandbox", "internal/untrusted"}, faults...),
 
@@ -54,7 +55,7 @@ var law = map[string][]string{
 	"internal/control/placement":       {"internal/sandbox", "internal/fault"},
 	"internal/control/postgres":        {"internal/control", "internal/control/auth", "internal/sandbox", "internal/fault"},
 	"internal/control/postgres/pgtest": {"internal/control/postgres", "internal/pgserver", "internal/fault"},
-	"internal/control/hostclient":      {"internal/control", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
+	"internal/control/hostclient":      {"internal/control", "internal/hostwire", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 	"internal/control/auth":            {"internal/control", "internal/fault"},
 	"internal/control/rest":            append([]string{"api", "api/types", "internal/errorcodes", "internal/control", "internal/control/auth", "internal/sandbox"}, faults...),
 
@@ -82,7 +83,7 @@ var law = map[string][]string{
 	"internal/host/cgroup":            {"internal/fault"},
 	"internal/host/doctor":            {"internal/host/...", "internal/fault"},
 	"internal/host/hosttest":          {"internal/host", "internal/host/..."},
-	"internal/host/rpc":               {"internal/host", "internal/guestclient", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
+	"internal/host/rpc":               {"internal/host", "internal/hostwire", "internal/guestclient", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 
 	"internal/guest/agent":           {"internal/guest/process", "internal/guest/filesystem", "internal/fault"},
 	"internal/guest/agent/agenttest": {"internal/guest/process", "internal/fault"},

@@ -128,6 +128,13 @@ func (s Spec) WithDefaults() Spec {
 	return s
 }
 
+// Copied returns the spec of a copy of the sandbox (a fork): s without the
+// fields that belong to one sandbox alone, and with env.
+func (s Spec) Copied(env map[string]string) Spec {
+	s.Env = env
+	return s
+}
+
 // Validate checks s against the product's limits. The error is of kind
 // Invalid and names the field and the range.
 func (s Spec) Validate() error {

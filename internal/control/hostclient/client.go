@@ -11,6 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/api/gen/host/v1/hostv1connect"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/hostwire"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -71,7 +72,7 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 // Create implements control.Host.
 func (c *Client) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (control.View, error) {
 	res, err := c.rpc.CreateSandbox(ctx, connect.NewRequest(&hostv1.CreateSandboxRequest{
-		Ref: refToProto(ref), Spec: specToProto(spec), SnapshotId: string(from),
+		Ref: refToProto(ref), Spec: hostwire.SpecToProto(spec), SnapshotId: string(from),
 	}))
 	if err != nil {
 		return control.View{}, faultOf(ctx, err)

@@ -9,6 +9,7 @@ import (
 
 	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
 	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/hostwire"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -20,26 +21,8 @@ func refFromProto(r *hostv1.Ref) sandbox.Ref {
 	return sandbox.Ref{ID: sandbox.ID(r.GetId()), Generation: sandbox.Generation(r.GetGeneration())}
 }
 
-// specToProto leaves out AutoResume, which is not the host's.
-func specToProto(s sandbox.Spec) *hostv1.SandboxSpec {
-	return &hostv1.SandboxSpec{
-		Template: s.Template, Vcpus: uint32(s.VCPUs), MemoryMb: uint32(s.MemoryMB), DiskMb: uint32(s.DiskMB),
-		TimeoutSec: seconds(s.Timeout), LifetimeSec: seconds(s.Lifetime), OnTimeout: string(s.OnTimeout),
-		Env: s.Env, MinIsolation: string(s.MinIsolation),
-	}
-}
-
 // seconds rounds up: zero means never.
 func seconds(d time.Duration) uint32 { return uint32((d + time.Second - 1) / time.Second) }
-
-func specFromProto(s *hostv1.SandboxSpec) sandbox.Spec {
-	return sandbox.Spec{
-		Template: s.GetTemplate(), VCPUs: int(s.GetVcpus()), MemoryMB: int(s.GetMemoryMb()), DiskMB: int(s.GetDiskMb()),
-		Timeout: time.Duration(s.GetTimeoutSec()) * time.Second, Lifetime: time.Duration(s.GetLifetimeSec()) * time.Second,
-		OnTimeout: sandbox.TimeoutAction(s.GetOnTimeout()),
-		Env:       s.GetEnv(), MinIsolation: sandbox.Isolation(s.GetMinIsolation()),
-	}
-}
 
 var viewStateOf = map[hostv1.SandboxState]control.ViewState{
 	hostv1.SandboxState_SANDBOX_STATE_STARTING: control.ViewStarting,
@@ -55,7 +38,7 @@ var viewStateOf = map[hostv1.SandboxState]control.ViewState{
 // client, for one in motion: nothing is concluded from it.
 func viewFromProto(s *hostv1.Sandbox) control.View {
 	v := control.View{
-		Ref: refFromProto(s.GetRef()), Spec: specFromProto(s.GetSpec()),
+		Ref: refFromProto(s.GetRef()), Spec: hostwire.SpecFromProto(s.GetSpec()),
 		State: control.ViewStarting, StopReason: sandbox.StopReason(s.GetStopReason()),
 		Facts: control.Facts{
 			GuestIP: s.GetGuestIp(), HostIP: s.GetHostIp(), Acceleration: s.GetAcceleration(),
@@ -115,7 +98,7 @@ func timeoutsToProto(ref sandbox.Ref, t control.TimeoutChange) *hostv1.SetTimeou
 // snapshotFromProto is the host's word on a snapshot.
 func snapshotFromProto(s *hostv1.Snapshot) control.SnapshotView {
 	return control.SnapshotView{
-		ID: sandbox.SnapshotID(s.GetId()), Of: refFromProto(s.GetRef()), Spec: specFromProto(s.GetSpec()),
+		ID: sandbox.SnapshotID(s.GetId()), Of: refFromProto(s.GetRef()), Spec: hostwire.SpecFromProto(s.GetSpec()),
 		TemplateDigest: s.GetTemplateDigest(), CreatedAt: timeFromProto(s.GetCreatedAt()),
 		Bytes: s.GetBytes(), Users: int(s.GetUsers()), Deleted: s.GetDeleted(),
 		PauseWindow: time.Duration(s.GetPauseWindowMicros()) * time.Microsecond,

@@ -127,22 +127,6 @@ func unset(m protoreflect.Message) []string {
 	return out
 }
 
-func TestSpecThereAndBack(t *testing.T) {
-	var spec sandbox.Spec
-	fillAny(reflect.ValueOf(&spec).Elem())
-	spec.AutoResume = false // not the host's
-	msg := specToProto(spec)
-	if u := unset(msg.ProtoReflect()); len(u) > 0 {
-		t.Errorf("not set: %v", u)
-	}
-	if diff := cmp.Diff(spec, specFromProto(msg)); diff != "" {
-		t.Error(diff)
-	}
-	if got := specToProto(sandbox.Spec{Timeout: time.Millisecond}).GetTimeoutSec(); got != 1 {
-		t.Errorf("a timeout below a second became %d: zero would mean never", got)
-	}
-}
-
 func TestRefThereAndBack(t *testing.T) {
 	ref := sandbox.Ref{ID: "a", Generation: 3}
 	if got := refFromProto(refToProto(ref)); got != ref {

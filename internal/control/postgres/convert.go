@@ -19,6 +19,10 @@ func insertParams(rows []control.Sandbox) (db.InsertSandboxesParams, error) {
 	if err != nil {
 		return db.InsertSandboxesParams{}, err
 	}
+	spec, err := specJSON(row.Spec)
+	if err != nil {
+		return db.InsertSandboxesParams{}, err
+	}
 	ids := make([]string, len(rows))
 	for i, r := range rows {
 		ids[i] = string(r.ID)
@@ -32,7 +36,7 @@ func insertParams(rows []control.Sandbox) (db.InsertSandboxesParams, error) {
 		MinIsolation: string(row.Spec.MinIsolation), Metadata: metadata,
 		HostID: row.HostID, Acceleration: row.Acceleration, Isolation: string(row.Isolation),
 		SnapshotID: string(row.SnapshotID), ParentID: string(row.ParentID), Name: row.Name,
-		Server: int64(row.Server),
+		Server: int64(row.Server), Spec: spec,
 		OnHost: row.HostID, NeedVcpus: n * int64(row.Spec.VCPUs), NeedMemoryMb: n * int64(row.Spec.MemoryMB), Holding: holding,
 	}, nil
 }
@@ -72,14 +76,12 @@ func moveParams(m control.Move) (db.MoveSandboxParams, error) {
 
 // fromRow is the reading side of insertParams and moveParams.
 func fromRow(r db.Sandbox) (control.Sandbox, error) {
+	spec, err := specFrom(r)
+	if err != nil {
+		return control.Sandbox{}, err
+	}
 	row := control.Sandbox{
-		ID: sandbox.ID(r.ID), Name: r.Name, Generation: sandbox.Generation(r.Generation), State: sandbox.State(r.State),
-		Spec: sandbox.Spec{
-			Template: r.Template, VCPUs: int(r.Vcpus), MemoryMB: int(r.MemoryMb), DiskMB: int(r.DiskMb),
-			Timeout: time.Duration(r.TimeoutSec) * time.Second, Lifetime: time.Duration(r.LifetimeSec) * time.Second,
-			OnTimeout: sandbox.TimeoutAction(r.OnTimeout), AutoResume: r.AutoResume,
-			MinIsolation: sandbox.Isolation(r.MinIsolation),
-		},
+		ID: sandbox.ID(r.ID), Name: r.Name, Generation: sandbox.Generation(r.Generation), State: sandbox.State(r.State), Spec: spec,
 		SnapshotID: sandbox.SnapshotID(r.SnapshotID), ParentID: sandbox.ID(r.ParentID), Source: r.Source,
 		LifetimeEndsAt: utc(r.LifetimeEndsAt),
 		HostID:         r.HostID, GuestIP: r.GuestIp, HostIP: r.HostIp,
@@ -94,9 +96,32 @@ func fromRow(r db.Sandbox) (control.Sandbox, error) {
 	if err := json.Unmarshal(r.Metadata, &row.Metadata); err != nil {
 		return control.Sandbox{}, fault.Wrap(err, fault.Internal, "database_error", "the sandbox's metadata cannot be read")
 	}
-	var err error
 	row.RestoreReport, err = restoreReportFrom(r.RestoreReport)
 	return row, err
+}
+
+// specJSON returns the document of s, without its environment, which is secret.
+func specJSON(s sandbox.Spec) ([]byte, error) {
+	s.Env = nil
+	b, err := json.Marshal(s)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "internal", "the sandbox's spec cannot be stored")
+	}
+	return b, nil
+}
+
+// specFrom returns the spec of r: its document, with the columns over it. The
+// document of a row that an earlier version wrote is empty.
+func specFrom(r db.Sandbox) (sandbox.Spec, error) {
+	var s sandbox.Spec
+	if err := json.Unmarshal(r.Spec, &s); err != nil {
+		return s, fault.Wrap(err, fault.Internal, "database_error", "the sandbox's spec cannot be read")
+	}
+	s.Template, s.VCPUs, s.MemoryMB, s.DiskMB = r.Template, int(r.Vcpus), int(r.MemoryMb), int(r.DiskMb)
+	s.Timeout, s.Lifetime = time.Duration(r.TimeoutSec)*time.Second, time.Duration(r.LifetimeSec)*time.Second
+	s.OnTimeout, s.AutoResume = sandbox.TimeoutAction(r.OnTimeout), r.AutoResume
+	s.MinIsolation = sandbox.Isolation(r.MinIsolation)
+	return s, nil
 }
 
 func fromRows(stored []db.Sandbox) ([]control.Sandbox, error) {

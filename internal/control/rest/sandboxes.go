@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -31,85 +30,6 @@ func (s *server) createSandbox(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Location", "/v1/sandboxes/"+string(sb.ID))
 	writeJSON(w, http.StatusCreated, sandboxOf(sb))
-}
-
-// createFields are what a CreateSandboxRequest may have besides plain values.
-// Nil is a field that is absent: further in, zero means that the default or a
-// snapshot decides, while here a zero was asked for.
-type createFields struct {
-	template            *string
-	vcpus, memory, disk *int
-	clocks              clockFields
-	snapshot, isolation string
-}
-
-// readCreate decodes a CreateSandboxRequest. What it says is validated here.
-func (s *server) readCreate(w http.ResponseWriter, r *http.Request) (control.NewSandbox, error) {
-	var n control.NewSandbox
-	var f createFields
-	err := readJSON(w, r, fields{
-		"name":          &n.Name,
-		"template":      &f.template,
-		"vcpus":         &f.vcpus,
-		"memory_mb":     &f.memory,
-		"disk_mb":       &f.disk,
-		"timeout_sec":   &f.clocks.idle,
-		"lifetime_sec":  &f.clocks.lifetime,
-		"on_timeout":    &f.clocks.onTimeout,
-		"auto_resume":   &f.clocks.autoResume,
-		"snapshot_id":   &f.snapshot,
-		"env":           &n.Spec.Env,
-		"metadata":      &n.Metadata,
-		"min_isolation": &f.isolation,
-	})
-	if err != nil {
-		return n, err
-	}
-	if err := sandbox.ValidateName(n.Name); err != nil {
-		return n, err
-	}
-	if n.SnapshotID, err = snapshotIn(f.snapshot); err != nil {
-		return n, err
-	}
-	n.Spec.Timeout = sandbox.DefaultTimeoutSec * time.Second
-	n.Spec.MinIsolation = sandbox.Isolation(f.isolation)
-	clocks, err := f.clocks.request()
-	if err != nil {
-		return n, err
-	}
-	n.Spec = clocks.Over(n.Spec)
-	whole := f.over(n.Spec.WithDefaults())
-	if err := s.validateSpec(r.Context(), whole); err != nil {
-		return n, err
-	}
-	n.Spec = f.over(n.Spec)
-	n.Spec.OnTimeout = whole.OnTimeout
-	return n, nil
-}
-
-// over returns spec with the template and sizes that were given.
-func (f createFields) over(spec sandbox.Spec) sandbox.Spec {
-	if f.template != nil {
-		spec.Template = *f.template
-	}
-	for _, size := range []struct {
-		given *int
-		dst   *int
-	}{{f.vcpus, &spec.VCPUs}, {f.memory, &spec.MemoryMB}, {f.disk, &spec.DiskMB}} {
-		if size.given != nil {
-			*size.dst = *size.given
-		}
-	}
-	return spec
-}
-
-// snapshotIn is the id of a snapshot in a body. What cannot be one is
-// NotFound; "" is none.
-func snapshotIn(id string) (sandbox.SnapshotID, error) {
-	if id == "" {
-		return "", nil
-	}
-	return sandbox.ParseSnapshotID(id)
 }
 
 // validateSpec is spec.Validate, but a size out of range is answered with the

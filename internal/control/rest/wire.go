@@ -8,57 +8,6 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// listedJSON is a Sandbox in a list, without what only the answer for one
-// sandbox has.
-type listedJSON struct {
-	types.Sandbox
-	// RestoreReport hides the embedded field and is always absent.
-	RestoreReport *struct{} `json:"restore_report,omitempty"`
-}
-
-// sandboxOf leaves out what is not the user's: the generation, and the
-// environment, whose values are secrets. The isolation shown is what the
-// sandbox has, not what was asked for.
-func sandboxOf(sb control.Sandbox) types.Sandbox {
-	metadata := sb.Metadata
-	if metadata == nil {
-		metadata = map[string]string{}
-	}
-	return types.Sandbox{
-		ID:            string(sb.ID),
-		Name:          nullable(sb.Name),
-		Status:        string(sb.State.Status()),
-		Template:      sb.Spec.Template,
-		VCPUs:         sb.Spec.VCPUs,
-		MemoryMB:      sb.Spec.MemoryMB,
-		DiskMB:        sb.Spec.DiskMB,
-		TimeoutSec:    int(sb.Spec.Timeout / time.Second),
-		GuestIP:       sb.GuestIP,
-		HostIP:        sb.HostIP,
-		HostID:        sb.HostID,
-		Acceleration:  sb.Acceleration,
-		Isolation:     string(sb.Isolation),
-		CreatedAt:     sb.CreatedAt.UTC(),
-		StartedAt:     utc(sb.StartedAt),
-		LastActiveAt:  utc(sb.LastActiveAt),
-		LastUpdated:   sb.UpdatedAt.UTC(),
-		EndedAt:       utc(sb.EndedAt),
-		StopReason:    nullable(string(sb.StopReason)),
-		Message:       nullable(sb.Message),
-		Metadata:      metadata,
-		LifetimeSec:   int(sb.Spec.Lifetime / time.Second),
-		OnTimeout:     string(sb.Spec.OnTimeout),
-		AutoResume:    sb.Spec.AutoResume,
-		SnapshotID:    nullable(string(sb.SnapshotID)),
-		ParentID:      nullable(string(sb.ParentID)),
-		Source:        nullable(sb.Source),
-		DiskFull:      sb.DiskFull,
-		Health:        healthOf(sb.Health),
-		RestoreReport: restoreReportOf(sb.RestoreReport),
-		Clocks:        clocksOf(sb),
-	}
-}
-
 func hostOf(h control.HostInfo) types.Host {
 	templates := h.Templates
 	if templates == nil {

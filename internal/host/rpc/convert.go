@@ -9,6 +9,7 @@ import (
 	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/hostwire"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -24,23 +25,11 @@ func fromRef(r sandbox.Ref) *hostv1.Ref {
 	return &hostv1.Ref{Id: string(r.ID), Generation: uint64(r.Generation)}
 }
 
-func toSpec(s *hostv1.SandboxSpec) sandbox.Spec {
-	return sandbox.Spec{
-		Template: s.GetTemplate(), VCPUs: int(s.GetVcpus()), MemoryMB: int(s.GetMemoryMb()), DiskMB: int(s.GetDiskMb()),
-		Timeout: seconds(s.GetTimeoutSec()), Lifetime: seconds(s.GetLifetimeSec()),
-		OnTimeout: sandbox.TimeoutAction(s.GetOnTimeout()), Env: s.GetEnv(),
-		MinIsolation: sandbox.Isolation(s.GetMinIsolation()),
-	}.WithDefaults()
-}
-
 // fromSpec leaves the environment out: it is secret, the control plane does not
 // ask for it, and a list of many would outgrow a message.
 func fromSpec(s sandbox.Spec) *hostv1.SandboxSpec {
-	return &hostv1.SandboxSpec{
-		Template: s.Template, Vcpus: uint32(s.VCPUs), MemoryMb: uint32(s.MemoryMB), DiskMb: uint32(s.DiskMB),
-		TimeoutSec: uint32(s.Timeout / time.Second), MinIsolation: string(s.MinIsolation),
-		LifetimeSec: uint32(s.Lifetime / time.Second), OnTimeout: string(s.OnTimeout),
-	}
+	s.Env = nil
+	return hostwire.SpecToProto(s)
 }
 
 func seconds(n uint32) time.Duration { return time.Duration(n) * time.Second }

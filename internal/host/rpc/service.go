@@ -11,6 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
 	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/hostwire"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -44,7 +45,7 @@ func (s *service) CreateSandbox(ctx context.Context, req *connect.Request[hostv1
 }
 
 func (s *service) create(ctx context.Context, ref sandbox.Ref, msg *hostv1.CreateSandboxRequest) (host.Sandbox, error) {
-	spec := toSpec(msg.GetSpec())
+	spec := hostwire.SpecFromProto(msg.GetSpec()).WithDefaults()
 	if msg.GetSnapshotId() == "" {
 		return s.manager.Create(ctx, ref, spec)
 	}

@@ -75,6 +75,7 @@ type Sandbox struct {
 	Server         int64
 	Name           string
 	DiskFull       bool
+	Spec           []byte
 }
 
 type Snapshot struct {

@@ -5,13 +5,13 @@
 INSERT INTO sandboxes (
     id, generation, state, template, vcpus, memory_mb, disk_mb, timeout_sec,
     min_isolation, metadata, host_id, acceleration, isolation,
-    lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id, name, server
+    lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id, name, server, spec
 )
 SELECT
     unnest(@ids::text[]), @generation::bigint, @state::text, @template::text, @vcpus::integer, @memory_mb::integer,
     @disk_mb::integer, @timeout_sec::integer, @min_isolation::text, @metadata::jsonb, @host_id::text,
     @acceleration::text, @isolation::text, @lifetime_sec::integer, @on_timeout::text, @auto_resume::boolean,
-    @snapshot_id::text, @parent_id::text, @name::text, @server::bigint
+    @snapshot_id::text, @parent_id::text, @name::text, @server::bigint, @spec::jsonb
 WHERE (SELECT set_config('synchronous_commit', CASE WHEN @relaxed::boolean THEN 'off'
        ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
   AND take_capacity(@on_host::text, @need_vcpus::bigint, @need_memory_mb::bigint, @holding::text[])

@@ -1,0 +1,35 @@
+// Package hostwire converts between the domain's types and the messages of
+// host.v1, for both ends of the connection: hostclient and host/rpc. A field
+// that one end sends is then one that the other end reads. It validates
+// nothing.
+package hostwire
+
+import (
+	"time"
+
+	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// SpecToProto returns the message of s. It leaves out AutoResume, which the
+// host does not need. Durations are rounded up to seconds, because zero means
+// never.
+func SpecToProto(s sandbox.Spec) *hostv1.SandboxSpec {
+	return &hostv1.SandboxSpec{
+		Template: s.Template, Vcpus: uint32(s.VCPUs), MemoryMb: uint32(s.MemoryMB), DiskMb: uint32(s.DiskMB),
+		TimeoutSec: seconds(s.Timeout), LifetimeSec: seconds(s.Lifetime), OnTimeout: string(s.OnTimeout),
+		Env: s.Env, MinIsolation: string(s.MinIsolation),
+	}
+}
+
+// SpecFromProto returns the spec in s; nil is the zero Spec.
+func SpecFromProto(s *hostv1.SandboxSpec) sandbox.Spec {
+	return sandbox.Spec{
+		Template: s.GetTemplate(), VCPUs: int(s.GetVcpus()), MemoryMB: int(s.GetMemoryMb()), DiskMB: int(s.GetDiskMb()),
+		Timeout: time.Duration(s.GetTimeoutSec()) * time.Second, Lifetime: time.Duration(s.GetLifetimeSec()) * time.Second,
+		OnTimeout: sandbox.TimeoutAction(s.GetOnTimeout()),
+		Env:       s.GetEnv(), MinIsolation: sandbox.Isolation(s.GetMinIsolation()),
+	}
+}
+
+func seconds(d time.Duration) uint32 { return uint32((d + time.Second - 1) / time.Second) }

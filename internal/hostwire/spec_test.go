@@ -1,0 +1,44 @@
+package hostwire_test
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/wrenn-dev/wrenn/internal/hostwire"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// TestSpecCrosses fills every field of a spec, whatever fields there are, and
+// wants each but AutoResume back.
+func TestSpecCrosses(t *testing.T) {
+	var spec sandbox.Spec
+	v := reflect.ValueOf(&spec).Elem()
+	for i := range v.NumField() {
+		switch f := v.Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString(fmt.Sprintf("text%d", i))
+		case reflect.Int:
+			f.SetInt(int64(100 + i))
+		case reflect.Int64:
+			f.SetInt(int64(100+i) * int64(time.Second))
+		case reflect.Bool:
+			f.SetBool(true)
+		case reflect.Map:
+			f.Set(reflect.ValueOf(map[string]string{"key": "value"}))
+		default:
+			t.Fatalf("Spec.%s has a type that this test does not fill", v.Type().Field(i).Name)
+		}
+	}
+	want := spec
+	want.AutoResume = false
+	if diff := cmp.Diff(want, hostwire.SpecFromProto(hostwire.SpecToProto(spec))); diff != "" {
+		t.Error(diff)
+	}
+	if got := hostwire.SpecToProto(sandbox.Spec{Timeout: time.Millisecond}).GetTimeoutSec(); got != 1 {
+		t.Errorf("a millisecond is sent as %d s, want 1 s: 0 means never", got)
+	}
+}
