@@ -42,6 +42,13 @@ type CreateSandboxRequest struct {
 	// Env Environment of every command, at most 64 KiB together. Never shown again.
 	Env map[string]string `json:"env,omitempty"`
 
+	// Hostname The guest's host name, one label of RFC 1123: letters, digits and, inside, '-'. `wrenn-` and the sandbox's id
+	// when absent or empty; a fork gets that too.
+	//
+	//
+	// Examples: builder-1
+	Hostname string `json:"hostname,omitempty"`
+
 	// LifetimeSec Time in seconds, counted from its start and from each resume, after which `on_timeout` happens, used or not; 0 means never.
 	LifetimeSec int `json:"lifetime_sec,omitempty"`
 
@@ -469,7 +476,12 @@ type Sandbox struct {
 
 	// HostIP Address of the sandbox on its host; empty until it has run.
 	HostIP string `json:"host_ip"`
-	ID     string `json:"id"`
+
+	// Hostname The guest's host name.
+	//
+	// Examples: builder-1
+	Hostname string `json:"hostname"`
+	ID       string `json:"id"`
 
 	// Isolation See the schema Isolation; empty while it is not known.
 	Isolation EffectiveIsolation `json:"isolation"`

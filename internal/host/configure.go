@@ -159,7 +159,7 @@ func (m *machine) configureRequest(what renewal) *guestv1.ConfigureRequest {
 	}
 	req := &guestv1.ConfigureRequest{
 		SandboxId: string(m.rec.ID), Generation: uint64(m.rec.Generation),
-		Entropy: random[:], Hostname: "wrenn-" + string(m.rec.ID), Envs: guestEnv(m),
+		Entropy: random[:], Hostname: m.rec.Spec.GuestHostname(m.rec.ID), Envs: guestEnv(m),
 		DefaultUser: "root", AccessToken: token,
 		Nameservers: m.mgr.cfg.Nameservers, NewIdentity: what.identity, Hold: !what.idle,
 	}

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
 	"time"
@@ -87,6 +88,9 @@ type Spec struct {
 	AutoResume bool
 	// Env is set for every command. Values are secrets: never logged.
 	Env map[string]string
+	// Hostname is the guest's host name, one label of RFC 1123. Empty is the
+	// default, see GuestHostname.
+	Hostname string
 	// MinIsolation is the weakest isolation accepted.
 	MinIsolation Isolation
 }
@@ -131,9 +135,17 @@ func (s Spec) WithDefaults() Spec {
 // Copied returns the spec of a copy of the sandbox (a fork): s without the
 // fields that belong to one sandbox alone, and with env.
 func (s Spec) Copied(env map[string]string) Spec {
-	s.Env = env
+	s.Env, s.Hostname = env, ""
 	return s
 }
+
+// GuestHostname returns the host name of the sandbox id, whose spec is s.
+func (s Spec) GuestHostname(id ID) string {
+	return cmp.Or(s.Hostname, "wrenn-"+string(id))
+}
+
+// hostname is a label of RFC 1123, section 2.1, or empty.
+var hostname = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)?$`)
 
 // Validate checks s against the product's limits. The error is of kind
 // Invalid and names the field and the range.
@@ -148,6 +160,9 @@ func (s Spec) Validate() error {
 		return fault.New(fault.Invalid, "invalid_lifetime", "lifetime_sec must be from 0 (never) to %d", MaxTimeoutSec)
 	case s.OnTimeout != TimeoutDestroy && s.OnTimeout != TimeoutPause:
 		return fault.New(fault.Invalid, "invalid_on_timeout", "on_timeout must be %q or %q", TimeoutDestroy, TimeoutPause)
+	case !hostname.MatchString(s.Hostname):
+		return fault.New(fault.Invalid, "invalid_name",
+			"hostname must be one label: letters, digits and, inside, '-', at most 63 characters")
 	case s.DiskMB < MinDiskMB || s.DiskMB > MaxDiskMB:
 		return fault.New(fault.Invalid, "invalid_disk", "disk_mb must be from %d to %d", MinDiskMB, MaxDiskMB)
 	case s.MinIsolation != "" && s.MinIsolation != IsolationProcess && s.MinIsolation != IsolationHardware:

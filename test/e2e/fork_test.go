@@ -38,8 +38,11 @@ func fresh(t testing.TB, sb client.Sandbox) {
 func testFork(t *testing.T, s *server) {
 	parent := create(t, s.Client, client.CreateRequest{
 		MemoryMB: 256, DiskMB: 512, TimeoutSec: new(int), Env: map[string]string{"KEPT": "parent", "CHANGED": "parent"},
-		Metadata: map[string]string{"of": "parent"},
+		Metadata: map[string]string{"of": "parent"}, Hostname: "parent-1",
 	})
+	if got := sh(t, s.Client, parent.ID, "hostname"); got != "parent-1" || parent.Hostname != got {
+		t.Errorf("the host name is %q in the guest and %q in the API, want parent-1", got, parent.Hostname)
+	}
 	sh(t, s.Client, parent.ID, counter)
 	sh(t, s.Client, parent.ID, "echo memory >/dev/shm/file; echo disk >/root/file")
 	before := sh(t, s.Client, parent.ID, "cat /tmp/n")
@@ -60,6 +63,9 @@ func testFork(t *testing.T, s *server) {
 		got := sh(t, s.Client, child.ID, "cat /dev/shm/file /root/file; echo $KEPT $CHANGED")
 		if got != "memory\ndisk\nparent child" {
 			t.Errorf("the child has %q", got)
+		}
+		if got := sh(t, s.Client, child.ID, "hostname"); got != "wrenn-"+child.ID || child.Hostname != got {
+			t.Errorf("the child's host name is %q in the guest and %q in the API, want wrenn-%s", got, child.Hostname, child.ID)
 		}
 		goesOn(t, s.Client, child.ID, before)
 		seen[sh(t, s.Client, child.ID, "cat /etc/machine-id; head -c 16 /dev/urandom | od -An -tx1; hostname")] = true
@@ -84,6 +90,13 @@ func testFork(t *testing.T, s *server) {
 	if now.Status != "paused" {
 		t.Errorf("a fork made its parent %s", now.Status)
 	}
+	_, err = s.Resume(t.Context(), parent.ID)
+	check(t, err)
+	// On a loaded machine the guest may answer some time after its resume.
+	eventually(t, "a resumed guest that keeps its host name", func() bool {
+		got, err := trySh(t.Context(), s.Client, parent.ID, "hostname; cat /etc/hostname")
+		return err == nil && got == "parent-1\nparent-1"
+	})
 	for name, in := range map[string]client.ForkRequest{
 		"none": {Count: -1}, "many": {Count: 101},
 	} {

@@ -206,7 +206,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 		Spec: sandbox.Spec{
 			Template: "tmpl", VCPUs: 3, MemoryMB: 333, DiskMB: 3333, Timeout: 33333 * time.Second,
 			Lifetime: 44444 * time.Second, OnTimeout: sandbox.TimeoutPause, AutoResume: true,
-			Env: map[string]string{"E": "V"}, MinIsolation: sandbox.IsolationProcess,
+			Env: map[string]string{"E": "V"}, MinIsolation: sandbox.IsolationProcess, Hostname: "host-7",
 		},
 	}
 	host := control.HostInfo{
@@ -305,5 +305,26 @@ func leaves(v reflect.Value) string {
 		return out
 	default:
 		return fmt.Sprint(v) + ";"
+	}
+}
+
+// TestHostname: the default is made of the id; a name is one label of RFC 1123.
+func TestHostname(t *testing.T) {
+	w := newWorld(t)
+	label := strings.Repeat("a", 63)
+	for name, want := range map[string]string{"": "wrenn-", "web-1": "web-1", "7": "7", label: label, "Web": "Web"} {
+		sb := decode[types.Sandbox](w, w.want(w.call("POST", "/v1/sandboxes", `{"hostname":"`+name+`"}`), http.StatusCreated))
+		if want == "wrenn-" {
+			want += sb.ID
+		}
+		if sb.Hostname != want {
+			t.Errorf("hostname %q: got %q, want %q", name, sb.Hostname, want)
+		}
+	}
+	for _, bad := range []string{"-a", "a-", "a.b", "a_b", "a b", "ä", label + "a", "a\\n"} {
+		got := w.want(w.call("POST", "/v1/sandboxes", `{"hostname":"`+bad+`"}`), http.StatusBadRequest).fault(w)
+		if got.Code != "invalid_name" || !strings.Contains(got.Message, "hostname") {
+			t.Errorf("hostname %q: got %+v, want invalid_name", bad, got)
+		}
 	}
 }

@@ -35,6 +35,7 @@ func (s *server) readCreate(w http.ResponseWriter, r *http.Request) (control.New
 		"auto_resume":   &f.clocks.autoResume,
 		"snapshot_id":   &f.snapshot,
 		"env":           &n.Spec.Env,
+		"hostname":      &n.Spec.Hostname,
 		"metadata":      &n.Metadata,
 		"min_isolation": &f.isolation,
 	})
@@ -116,6 +117,7 @@ func sandboxOf(sb control.Sandbox) types.Sandbox {
 		GuestIP:       sb.GuestIP,
 		HostIP:        sb.HostIP,
 		HostID:        sb.HostID,
+		Hostname:      sb.Spec.GuestHostname(sb.ID),
 		Acceleration:  sb.Acceleration,
 		Isolation:     string(sb.Isolation),
 		CreatedAt:     sb.CreatedAt.UTC(),

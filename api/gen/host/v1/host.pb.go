@@ -159,7 +159,9 @@ type SandboxSpec struct {
 	// means never.
 	LifetimeSec uint32 `protobuf:"varint,8,opt,name=lifetime_sec,json=lifetimeSec,proto3" json:"lifetime_sec,omitempty"`
 	// What happens when a clock runs out: "destroy" (also when empty) or "pause".
-	OnTimeout     string `protobuf:"bytes,9,opt,name=on_timeout,json=onTimeout,proto3" json:"on_timeout,omitempty"`
+	OnTimeout string `protobuf:"bytes,9,opt,name=on_timeout,json=onTimeout,proto3" json:"on_timeout,omitempty"`
+	// The guest's host name; empty is one made of the sandbox's id.
+	Hostname      string `protobuf:"bytes,14,opt,name=hostname,proto3" json:"hostname,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -253,6 +255,13 @@ func (x *SandboxSpec) GetLifetimeSec() uint32 {
 func (x *SandboxSpec) GetOnTimeout() string {
 	if x != nil {
 		return x.OnTimeout
+	}
+	return ""
+}
+
+func (x *SandboxSpec) GetHostname() string {
+	if x != nil {
+		return x.Hostname
 	}
 	return ""
 }
@@ -3031,7 +3040,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
-	"generation\"\xe6\x02\n" +
+	"generation\"\x82\x03\n" +
 	"\vSandboxSpec\x12\x1a\n" +
 	"\btemplate\x18\x01 \x01(\tR\btemplate\x12\x14\n" +
 	"\x05vcpus\x18\x02 \x01(\rR\x05vcpus\x12\x1b\n" +
@@ -3043,7 +3052,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\rmin_isolation\x18\a \x01(\tR\fminIsolation\x12!\n" +
 	"\flifetime_sec\x18\b \x01(\rR\vlifetimeSec\x12\x1d\n" +
 	"\n" +
-	"on_timeout\x18\t \x01(\tR\tonTimeout\x1a6\n" +
+	"on_timeout\x18\t \x01(\tR\tonTimeout\x12\x1a\n" +
+	"\bhostname\x18\x0e \x01(\tR\bhostname\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x96\x04\n" +
