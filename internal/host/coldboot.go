@@ -90,7 +90,7 @@ var warmCommands = [][]string{
 func (m *machine) warm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, warmTimeout)
 	defer cancel()
-	const scratch = "/tmp/.wrenn-warm"
+	scratch := "/tmp/.wrenn-warm-" + m.name // fake guests of one machine share /tmp
 	for range 2 {
 		for _, argv := range warmCommands {
 			// The result says nothing about the machine: an image may lack any

@@ -64,6 +64,10 @@ type Config struct {
 	// ProbeInterval is how long an idle guest may be silent before it is asked
 	// for a sign of life; 0 is 30 s.
 	ProbeInterval time.Duration
+	// TemplateRest is how long a template's guest is left alone before it is
+	// sealed, so that work its kernel and agent have put off is done once and not
+	// by every clone before its first answer; 0 is 2 s.
+	TemplateRest time.Duration
 	// OnStep, when set, is called before each step of an operation, after the
 	// step has been journalled. The step fails with its error.
 	OnStep func(step string) error
@@ -110,6 +114,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.PauseGrace, 500*time.Millisecond)
 	setDefault(&c.GuestTimeout, 10*time.Second)
 	setDefault(&c.ProbeInterval, 30*time.Second)
+	setDefault(&c.TemplateRest, 2*time.Second)
 	setDefault(&c.MemoryReserveMB, 1024)
 	setDefault(&c.DiskReserveBytes, DefaultDiskReserveBytes)
 	setDefault(&c.UIDBase, DefaultUIDBase)

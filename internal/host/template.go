@@ -200,15 +200,10 @@ func (m *machine) makeTemplate(ctx context.Context, to snapshotDir, print map[st
 	return nil
 }
 
-// templateRest is how long a template's guest is left alone before it is
-// sealed: what its kernel and its agent have put off would else be done by
-// every clone, before its first answer.
-const templateRest = 2 * time.Second
-
 // settleAndSeal seals a guest with nothing left to do, neither in memory nor on
 // disk.
 func (m *machine) settleAndSeal(ctx context.Context) error {
-	rest := time.NewTimer(templateRest)
+	rest := time.NewTimer(m.mgr.cfg.TemplateRest)
 	defer rest.Stop()
 	select {
 	case <-rest.C:

@@ -1,0 +1,214 @@
+package host_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/api/gen/process"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/fakes"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/fake"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// core is a host agent on a fake machine, which needs no root. The machine
+// outlives its agents.
+type core struct {
+	t         *testing.T
+	dir       string
+	templates string
+	pools     []host.PoolKind
+
+	machine *fake.Host
+	network *fakes.Network
+	groups  *fakes.Cgroups
+	images  *fakes.Images
+
+	*host.Manager
+	hook    *hook
+	crashed []func() // of agents that have crashed: let their goroutines end
+}
+
+var coreSpec = sandbox.Spec{MemoryMB: 128, DiskMB: 256}.WithDefaults()
+
+// errInjected is the failure of a step that a test lets fail.
+var errInjected = errors.New("this step was told to fail")
+
+// hook is the OnStep of one agent. It acts on one step, once.
+type hook struct {
+	mu      sync.Mutex // protects the following
+	step    string
+	kill    bool
+	dead    bool
+	met     chan struct{} // closed at the step
+	letGo   chan struct{} // closed to end the goroutines of a crashed agent
+	visited map[string]int
+}
+
+// arm makes the next run of step fail, or with kill end the agent. It returns
+// a channel that is closed at that step.
+func (h *hook) arm(step string, kill bool) <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.step, h.kill, h.met = step, kill, make(chan struct{})
+	return h.met
+}
+
+func (h *hook) onStep(step string) error {
+	h.mu.Lock()
+	h.visited[step]++
+	hit := step == h.step && !h.dead
+	if hit {
+		h.step = ""
+		h.dead = h.kill
+		close(h.met)
+	}
+	dead := h.dead
+	h.mu.Unlock()
+	if dead {
+		<-h.letGo
+	}
+	if hit || dead {
+		return errInjected
+	}
+	return nil
+}
+
+// newCore opens an agent on a new machine. Agents of one test share templates.
+func newCore(t *testing.T, templates string, pools ...host.PoolKind) *core {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "core")
+	check(t, err)
+	c := &core{t: t, dir: dir, templates: templates, pools: pools, groups: fakes.NewCgroups()}
+	for _, name := range []string{"data", "guests", "taps", "images"} {
+		check(t, os.Mkdir(filepath.Join(dir, name), 0o700))
+	}
+	c.machine = fake.NewHost(filepath.Join(dir, "guests"))
+	c.network = fakes.NewNetwork(filepath.Join(dir, "taps"), func(ctx context.Context, tap string, port uint16) (net.Conn, error) {
+		return c.machine.Dial(ctx, tap, port)
+	})
+	c.images, err = fakes.NewImages(filepath.Join(dir, "images"))
+	check(t, err)
+	t.Cleanup(c.cleanUp)
+	c.open()
+	return c
+}
+
+// open opens the next agent on the machine.
+func (c *core) open() {
+	c.t.Helper()
+	c.network.Restart()
+	c.hook = &hook{letGo: make(chan struct{}), visited: make(map[string]int)}
+	cfg := host.Config{
+		Dir: filepath.Join(c.dir, "data"), DiskReserveBytes: 1, MemoryReserveMB: 2, TemplateDir: c.templates, Pools: c.pools,
+		MemoryOvercommit: 100, DiskOvercommit: 100, BootTimeout: time.Minute, GuestTimeout: time.Minute, TemplateRest: time.Millisecond,
+		OnStep: c.hook.onStep,
+	}
+	m, err := host.Open(c.t.Context(), cfg, host.Deps{
+		Driver: fake.New(c.machine), Network: c.network, Images: c.images, Cgroups: c.groups, GuestVersion: "fake", Log: hosttest.Log(),
+	})
+	if err != nil {
+		c.t.Fatalf("open the host: %v", err)
+	}
+	c.Manager = m
+}
+
+// crash ends the agent, which has met the step of its hook, and opens the next.
+func (c *core) crash() {
+	c.t.Helper()
+	m, h := c.Manager, c.hook
+	m.Crash()
+	c.crashed = append(c.crashed, func() { close(h.letGo); m.Bury() })
+	c.open()
+}
+
+// cleanUp ends everything without checks.
+func (c *core) cleanUp() {
+	if c.Manager != nil {
+		_ = c.Close()
+	}
+	for _, bury := range c.crashed {
+		bury()
+	}
+	c.machine.Close()
+	if err := os.RemoveAll(c.dir); err != nil {
+		c.t.Errorf("remove the test directory: %v", err)
+	}
+}
+
+// create creates a sandbox that holds the file that intact looks for.
+func (c *core) create() sandbox.Ref {
+	c.t.Helper()
+	ref := newRef()
+	_, err := c.Create(c.t.Context(), ref, coreSpec)
+	check(c.t, err)
+	c.write(ref, mark, string(ref.ID))
+	return ref
+}
+
+// mark is the name of the file whose content is the sandbox's id.
+const mark = "mark"
+
+func (c *core) write(ref sandbox.Ref, path, content string) {
+	c.t.Helper()
+	if _, err := c.WriteFile(c.t.Context(), ref, guestclient.WriteFile{Path: path}, strings.NewReader(content)); err != nil {
+		c.t.Fatalf("write a file in %s: %v", ref.ID, err)
+	}
+}
+
+func (c *core) read(ref sandbox.Ref, path string) string {
+	c.t.Helper()
+	f, err := c.ReadFile(c.t.Context(), ref, path, "")
+	if err != nil {
+		c.t.Fatalf("read a file in %s: %v", ref.ID, err)
+	}
+	data, err := io.ReadAll(f)
+	check(c.t, errors.Join(err, f.Close()))
+	return string(data)
+}
+
+// sh runs a command in the sandbox and returns its output.
+func (c *core) sh(ref sandbox.Ref, script string) (string, error) {
+	var out strings.Builder
+	stdin := false
+	err := c.Exec(c.t.Context(), ref, host.Exec{Start: &process.StartRequest{
+		Process: &process.ProcessConfig{Cmd: "/bin/sh", Args: []string{"-c", script}}, Stdin: &stdin,
+	}}, func(e *process.ProcessEvent) error {
+		out.Write(e.GetData().GetStdout())
+		return nil
+	})
+	return strings.TrimSpace(out.String()), err
+}
+
+// of returns the sandbox of ref, with the state "" if there is none.
+func (c *core) of(ref sandbox.Ref) host.Sandbox {
+	for _, s := range c.List() {
+		if s.Ref.ID == ref.ID {
+			return s
+		}
+	}
+	return host.Sandbox{Ref: ref}
+}
+
+// vmOf returns the record of the sandbox's VM.
+func (c *core) vmOf(ref sandbox.Ref) vmm.Record {
+	c.t.Helper()
+	for _, rec := range c.machine.Records() {
+		if rec.ID == string(ref.ID) {
+			return rec
+		}
+	}
+	c.t.Fatalf("the sandbox %s has no VM", ref.ID)
+	return vmm.Record{}
+}

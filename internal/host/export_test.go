@@ -1,0 +1,28 @@
+package host
+
+// Crash ends the agent as a kill does, without the end of its process: nothing
+// is cleaned up, and its lock is free. A goroutine that waits in Config.OnStep
+// stays there, which is where the agent has died.
+func (m *Manager) Crash() {
+	m.end()
+	_ = m.lock.Close()
+}
+
+// Bury waits until every goroutine of a crashed agent has ended. OnStep must
+// have been let go.
+func (m *Manager) Bury() { m.running.Wait() }
+
+// Dirs returns the directories of sandboxes, template builds and snapshots.
+func (m *Manager) Dirs() (sandboxes, builds, snapshots string) {
+	return m.layout.machines(), m.layout.builds(), m.layout.snapshots()
+}
+
+// Settled returns the state in the journal of the sandbox in dir and the
+// operation under way, empty for none.
+func Settled(dir string) (state, op string, err error) {
+	r, err := readRecord(dir)
+	if err != nil {
+		return "", "", err
+	}
+	return string(r.State), r.Op, nil
+}
