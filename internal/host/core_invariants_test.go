@@ -4,7 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -87,6 +89,7 @@ func (c *core) intact(s host.Sandbox) {
 			_, err := c.Resume(c.t.Context(), ref)
 			check(c.t, err)
 		}
+		c.awaitGuest(ref)
 		got := c.read(ref, mark)
 		if content == "" {
 			content = got
@@ -103,6 +106,25 @@ func (c *core) intact(s host.Sandbox) {
 	ref.Generation++
 	_, err := c.Resume(c.t.Context(), ref)
 	check(c.t, err)
+}
+
+// awaitGuest waits until the guest of a running sandbox is in use again, after
+// an operation that left it to be renewed in the background.
+func (c *core) awaitGuest(ref sandbox.Ref) {
+	c.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		_, err := c.sh(ref, "true")
+		if fault.ReasonOf(err) != "guest_unresponsive" {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-c.t.Context().Done():
+			c.t.Fatalf("the guest of %s is not renewed: %v", ref.ID, err)
+		}
+	}
 }
 
 // empty destroys everything and checks that nothing is left.

@@ -1,26 +1,126 @@
 package host_test
 
 import (
+	"context"
 	"testing"
 
+	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// TestCoreLifecycle takes one sandbox through every operation.
-func TestCoreLifecycle(t *testing.T) {
-	c := newCore(t, t.TempDir())
-	ref := c.create()
-	c.sound()
-	_, err := c.Snapshot(t.Context(), c.of(ref).Ref, coreSnapshot, false)
-	check(t, err)
-	child := newRef()
-	_, err = c.CreateFrom(t.Context(), child, coreSpec, coreSnapshot)
-	check(t, err)
-	if got := c.read(child, mark); got != string(ref.ID) {
-		t.Errorf("the fork's file holds %q, want the parent's", got)
-	}
-	c.sound()
-	c.empty()
-}
+// corePool keeps one warm clone.
+var corePool = host.PoolKind{Spec: coreSpec, Size: 1}
 
 const coreSnapshot = sandbox.SnapshotID("core00000000000000000000")
+
+// operation is one operation of the host core under test.
+type operation struct {
+	name string
+	// table is the name of its steps in host.Steps. steps, unless nil, are those
+	// of them that this case goes through.
+	table string
+	steps []string
+	// empty: the operation starts without template snapshots; pooled: with a
+	// warm clone.
+	empty, pooled bool
+	// prepare brings the subject, a running sandbox, into the state that the
+	// operation starts from.
+	prepare func(c *core, subject sandbox.Ref)
+	// act does the operation to the subject, or for a creation to fresh.
+	act func(ctx context.Context, c *core, subject, fresh sandbox.Ref) error
+	// after are the states that the sandbox may be in if the operation failed or
+	// was cut off, and done the one if it succeeded. "" is none.
+	creates bool
+	after   []sandbox.State
+	done    sandbox.State
+}
+
+func pauseSubject(c *core, ref sandbox.Ref) {
+	_, err := c.Pause(c.t.Context(), ref)
+	check(c.t, err)
+}
+
+func takeSnapshot(c *core, ref sandbox.Ref) {
+	_, err := c.Snapshot(c.t.Context(), ref, coreSnapshot, false)
+	check(c.t, err)
+}
+
+func create(ctx context.Context, c *core, _, fresh sandbox.Ref) error {
+	_, err := c.Create(ctx, fresh, coreSpec)
+	return err
+}
+
+func snapshot(ctx context.Context, c *core, subject, _ sandbox.Ref) error {
+	_, err := c.Snapshot(ctx, subject, coreSnapshot, false)
+	return err
+}
+
+// coreOperations are all operations, each in the states that it may begin in.
+func coreOperations() []operation {
+	created := []sandbox.State{"", sandbox.Stopped}
+	either := []sandbox.State{sandbox.Running, sandbox.Paused}
+	destroyed := []sandbox.State{"", sandbox.Stopped}
+	destroy := func(ctx context.Context, c *core, subject, _ sandbox.Ref) error { return c.Destroy(ctx, subject, "") }
+	resume := func(ctx context.Context, c *core, subject, _ sandbox.Ref) error {
+		subject.Generation++
+		_, err := c.Resume(ctx, subject)
+		return err
+	}
+	return []operation{
+		{name: "create", table: "create", creates: true, act: create, after: created, done: sandbox.Running},
+		{name: "template build", table: "template", empty: true, creates: true, act: create, after: created, done: sandbox.Running},
+		{name: "fork", table: "create", creates: true, prepare: takeSnapshot, after: created, done: sandbox.Running,
+			act: func(ctx context.Context, c *core, _, fresh sandbox.Ref) error {
+				_, err := c.CreateFrom(ctx, fresh, coreSpec, coreSnapshot)
+				return err
+			}},
+		{name: "create from the pool", table: "assign", pooled: true, creates: true, act: create, after: created, done: sandbox.Running},
+		{name: "pause", table: "pause", after: either, done: sandbox.Paused,
+			act: func(ctx context.Context, c *core, subject, _ sandbox.Ref) error {
+				_, err := c.Pause(ctx, subject)
+				return err
+			}},
+		{name: "resume", table: "resume", prepare: pauseSubject, act: resume, after: either, done: sandbox.Running},
+		{name: "snapshot", table: "snapshot", act: snapshot, after: []sandbox.State{sandbox.Running}, done: sandbox.Running},
+		{name: "snapshot of a paused sandbox", table: "snapshot", prepare: pauseSubject, act: snapshot,
+			steps: []string{
+				host.StepSnapshotPrepare, host.StepSnapshotState, host.StepSnapshotMemory, host.StepSnapshotDisk,
+				host.StepSnapshotSeal, host.StepSnapshotCommit,
+			},
+			after: []sandbox.State{sandbox.Paused}, done: sandbox.Paused},
+		{name: "destroy", table: "destroy", act: destroy, after: destroyed, done: ""},
+		{name: "destroy a paused sandbox", table: "destroy", prepare: pauseSubject, act: destroy, after: destroyed, done: ""},
+	}
+}
+
+// begin opens a core in which o can act, beside a sandbox that must not notice.
+func (o operation) begin(t *testing.T, templates string) (c *core, bystander, subject, fresh sandbox.Ref) {
+	t.Helper()
+	if o.empty {
+		templates = t.TempDir()
+	}
+	c = newCore(t, templates)
+	fresh = newRef()
+	if o.empty {
+		return c, sandbox.Ref{}, fresh, fresh
+	}
+	bystander, subject = c.create(), c.create()
+	if o.prepare != nil {
+		o.prepare(c, subject)
+	}
+	if o.creates {
+		subject = fresh
+	}
+	if o.pooled {
+		c.restart(corePool)
+		awaitPool(t, c.Manager, 1)
+	}
+	return c, bystander, subject, fresh
+}
+
+func (o operation) stepNames() []string {
+	if o.steps != nil {
+		return o.steps
+	}
+	return host.Steps()[o.table]
+}

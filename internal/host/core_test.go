@@ -47,13 +47,13 @@ var errInjected = errors.New("this step was told to fail")
 
 // hook is the OnStep of one agent. It acts on one step, once.
 type hook struct {
-	mu      sync.Mutex // protects the following
-	step    string
-	kill    bool
-	dead    bool
-	met     chan struct{} // closed at the step
-	letGo   chan struct{} // closed to end the goroutines of a crashed agent
-	visited map[string]int
+	letGo chan struct{} // closed to end the goroutines of a crashed agent
+
+	mu   sync.Mutex // protects the following
+	step string
+	kill bool
+	dead bool
+	met  chan struct{} // closed at the step
 }
 
 // arm makes the next run of step fail, or with kill end the agent. It returns
@@ -67,7 +67,6 @@ func (h *hook) arm(step string, kill bool) <-chan struct{} {
 
 func (h *hook) onStep(step string) error {
 	h.mu.Lock()
-	h.visited[step]++
 	hit := step == h.step && !h.dead
 	if hit {
 		h.step = ""
@@ -86,11 +85,11 @@ func (h *hook) onStep(step string) error {
 }
 
 // newCore opens an agent on a new machine. Agents of one test share templates.
-func newCore(t *testing.T, templates string, pools ...host.PoolKind) *core {
+func newCore(t *testing.T, templates string) *core {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "core")
 	check(t, err)
-	c := &core{t: t, dir: dir, templates: templates, pools: pools, groups: fakes.NewCgroups()}
+	c := &core{t: t, dir: dir, templates: templates, groups: fakes.NewCgroups()}
 	for _, name := range []string{"data", "guests", "taps", "images"} {
 		check(t, os.Mkdir(filepath.Join(dir, name), 0o700))
 	}
@@ -108,8 +107,14 @@ func newCore(t *testing.T, templates string, pools ...host.PoolKind) *core {
 // open opens the next agent on the machine.
 func (c *core) open() {
 	c.t.Helper()
+	c.openWith(&hook{letGo: make(chan struct{})})
+}
+
+// openWith opens the next agent with a hook that may be armed.
+func (c *core) openWith(h *hook) {
+	c.t.Helper()
 	c.network.Restart()
-	c.hook = &hook{letGo: make(chan struct{}), visited: make(map[string]int)}
+	c.hook = h
 	cfg := host.Config{
 		Dir: filepath.Join(c.dir, "data"), DiskReserveBytes: 1, MemoryReserveMB: 2, TemplateDir: c.templates, Pools: c.pools,
 		MemoryOvercommit: 100, DiskOvercommit: 100, BootTimeout: time.Minute, GuestTimeout: time.Minute, TemplateRest: time.Millisecond,
@@ -128,8 +133,10 @@ func (c *core) open() {
 func (c *core) crash() {
 	c.t.Helper()
 	m, h := c.Manager, c.hook
+	c.Manager = nil
 	m.Crash()
 	c.crashed = append(c.crashed, func() { close(h.letGo); m.Bury() })
+	c.pools = nil
 	c.open()
 }
 
@@ -199,6 +206,15 @@ func (c *core) of(ref sandbox.Ref) host.Sandbox {
 		}
 	}
 	return host.Sandbox{Ref: ref}
+}
+
+// restart ends the agent in good order and opens the next one, which keeps
+// pools. Warm clones end with their agent.
+func (c *core) restart(pools ...host.PoolKind) {
+	c.t.Helper()
+	check(c.t, c.Close())
+	c.pools = pools
+	c.open()
 }
 
 // vmOf returns the record of the sandbox's VM.

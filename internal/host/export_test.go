@@ -5,7 +5,7 @@ package host
 // stays there, which is where the agent has died.
 func (m *Manager) Crash() {
 	m.end()
-	_ = m.lock.Close()
+	_ = m.unlock()
 }
 
 // Bury waits until every goroutine of a crashed agent has ended. OnStep must

@@ -182,7 +182,13 @@ func (m *Manager) Close() error {
 	m.emptyPools(m.life, true)
 	m.end()
 	m.running.Wait()
-	return m.lock.Close()
+	return m.unlock()
+}
+
+// unlock frees the data directory for another agent. A program that is just being
+// started may still share the file, so that closing it is not enough.
+func (m *Manager) unlock() error {
+	return errors.Join(unix.Flock(int(m.lock.Fd()), unix.LOCK_UN), m.lock.Close())
 }
 
 // Create starts a sandbox and returns when commands can run in it. A second

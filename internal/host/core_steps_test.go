@@ -1,0 +1,160 @@
+package host_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// templatesFor returns a directory with the template snapshot of coreSpec, for
+// tests that run in parallel below t.
+func templatesFor(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	c := newCore(t, dir)
+	c.create()
+	c.empty()
+	return dir
+}
+
+// TestCoreLifecycle takes one sandbox through every operation.
+func TestCoreLifecycle(t *testing.T) {
+	c := newCore(t, t.TempDir())
+	ref := c.create()
+	c.sound()
+	takeSnapshot(c, c.of(ref).Ref)
+	child := newRef()
+	_, err := c.CreateFrom(t.Context(), child, coreSpec, coreSnapshot)
+	check(t, err)
+	if got := c.read(child, mark); got != string(ref.ID) {
+		t.Errorf("the fork's file holds %q, want the parent's", got)
+	}
+	c.sound()
+	c.empty()
+}
+
+// eachStep runs do for every step of every operation, each on a machine of its
+// own.
+func eachStep(t *testing.T, do func(t *testing.T, o operation, step, templates string)) {
+	t.Helper()
+	templates := templatesFor(t)
+	for _, o := range coreOperations() {
+		for _, step := range o.stepNames() {
+			t.Run(o.name+"/"+step, func(t *testing.T) {
+				t.Parallel()
+				do(t, o, step, templates)
+			})
+		}
+	}
+}
+
+// TestCoreKilledAtEveryStep ends the agent before each step of each operation.
+// The next agent brings the sandbox into a state that its callers can expect,
+// with its data, and leaves nothing behind.
+func TestCoreKilledAtEveryStep(t *testing.T) {
+	eachStep(t, func(t *testing.T, o operation, step, templates string) {
+		c, bystander, subject, fresh := o.begin(t, templates)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		met, result := c.hook.arm(step, true), make(chan error, 1)
+		m := *c
+		go func() { result <- o.act(ctx, &m, subject, fresh) }()
+		select {
+		case <-met:
+		case err := <-result:
+			t.Fatalf("%s ended without its step %s: %v", o.name, step, err)
+		}
+		before := c.stateOf(bystander)
+		c.crash()
+		cancel()
+		if err := <-result; err == nil {
+			t.Errorf("%s was acknowledged though the agent ended before %s", o.name, step)
+		}
+		if got := c.of(subject).State; !slices.Contains(o.after, got) {
+			t.Errorf("after the agent ended before %s: the sandbox is %q, want one of %q", step, got, o.after)
+		}
+		c.finish(bystander, before)
+	})
+}
+
+// TestCoreFailsAtEveryStep lets each step of each operation fail once. The
+// operation says so, or has not needed that step, and the sandbox is in a state
+// that fits the answer.
+func TestCoreFailsAtEveryStep(t *testing.T) {
+	eachStep(t, func(t *testing.T, o operation, step, templates string) {
+		c, bystander, subject, fresh := o.begin(t, templates)
+		before := c.stateOf(bystander)
+		met := c.hook.arm(step, false)
+		err := o.act(t.Context(), c, subject, fresh)
+		select {
+		case <-met:
+		default:
+			t.Fatalf("%s ended without its step %s: %v", o.name, step, err)
+		}
+		switch got := c.of(subject).State; {
+		case err == nil && got != o.done:
+			t.Errorf("%s succeeded though %s failed: the sandbox is %q, want %q", o.name, step, got, o.done)
+		case err == nil && step == host.StepPauseFree:
+			c.restart() // the next agent frees the VM
+		case err == nil && o.creates:
+			c.write(subject, mark, string(subject.ID)) // it was tried again
+		case err != nil && o.table == "destroy":
+			check(t, o.act(t.Context(), c, subject, fresh)) // a destroy can be repeated
+		case err != nil && !slices.Contains(o.after, got):
+			t.Errorf("%s failed at %s (%v): the sandbox is %q, want one of %q", o.name, step, err, got, o.after)
+		}
+		if o.pooled {
+			c.restart()
+		}
+		c.finish(bystander, before)
+	})
+}
+
+// TestCoreRefill ends the agent before, and fails, each step of the making of a
+// warm clone.
+func TestCoreRefill(t *testing.T) {
+	templates := templatesFor(t)
+	for _, step := range host.Steps()["pool"] {
+		for _, kill := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/kill=%v", step, kill), func(t *testing.T) {
+				t.Parallel()
+				c := newCore(t, templates)
+				bystander := c.create()
+				check(t, c.Close())
+				h := &hook{letGo: make(chan struct{})}
+				met := h.arm(step, kill)
+				c.pools = []host.PoolKind{corePool}
+				c.openWith(h)
+				<-met
+				if kill {
+					c.crash()
+				} else {
+					c.restart()
+				}
+				c.finish(bystander, sandbox.Running)
+			})
+		}
+	}
+}
+
+// stateOf returns the state of a sandbox, or "" for the zero Ref.
+func (c *core) stateOf(ref sandbox.Ref) sandbox.State { return c.of(ref).State }
+
+// finish checks the host after an operation that the bystander had no part in.
+func (c *core) finish(bystander sandbox.Ref, before sandbox.State) {
+	c.t.Helper()
+	if bystander.ID != "" {
+		if got := c.stateOf(bystander); got != before {
+			c.t.Errorf("the bystander was %q and is %q", before, got)
+		}
+		if got := c.read(bystander, mark); got != string(bystander.ID) {
+			c.t.Errorf("the bystander's file holds %q", got)
+		}
+	}
+	c.sound()
+	c.empty()
+}
