@@ -54,6 +54,7 @@ type hook struct {
 	kill bool
 	dead bool
 	met  chan struct{} // closed at the step
+	held chan struct{} // nil, or closed to end the wait at the step
 }
 
 // arm makes the next run of step fail, or with kill end the agent. It returns
@@ -61,8 +62,22 @@ type hook struct {
 func (h *hook) arm(step string, kill bool) <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.step, h.kill, h.met = step, kill, make(chan struct{})
+	h.step, h.kill, h.met, h.held = step, kill, make(chan struct{}), nil
 	return h.met
+}
+
+// hold makes the next run of step wait until letGo is called.
+func (h *hook) hold(step string) (reached <-chan struct{}, letGo func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	held := make(chan struct{})
+	h.step, h.kill, h.met, h.held = step, false, make(chan struct{}), held
+	return h.met, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.step, h.held = "", nil
+		close(held)
+	}
 }
 
 func (h *hook) onStep(step string) error {
@@ -73,8 +88,12 @@ func (h *hook) onStep(step string) error {
 		h.dead = h.kill
 		close(h.met)
 	}
-	dead := h.dead
+	dead, held := h.dead, h.held
 	h.mu.Unlock()
+	if hit && held != nil {
+		<-held
+		return nil
+	}
 	if dead {
 		<-h.letGo
 	}

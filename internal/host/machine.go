@@ -89,8 +89,9 @@ type request struct {
 	reply    chan error
 }
 
-// errMachineGone answers requests to a machine of which nothing is left.
-var errMachineGone = errors.New("the machine is gone")
+// errMachineGone answers requests to a machine of which nothing is left. Callers
+// see it where a destroy has come before them.
+var errMachineGone = fault.New(fault.NotFound, "sandbox_not_found", "the sandbox has been destroyed")
 
 func newMachine(mgr *Manager, rec record) *machine {
 	m := &machine{

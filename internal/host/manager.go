@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sync/semaphore"
 
@@ -188,7 +189,7 @@ func (m *Manager) Close() error {
 // unlock frees the data directory for another agent. A program that is just being
 // started may still share the file, so that closing it is not enough.
 func (m *Manager) unlock() error {
-	return errors.Join(unix.Flock(int(m.lock.Fd()), unix.LOCK_UN), m.lock.Close())
+	return errors.Join(syscall.Flock(int(m.lock.Fd()), syscall.LOCK_UN), m.lock.Close())
 }
 
 // Create starts a sandbox and returns when commands can run in it. A second

@@ -59,7 +59,10 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 		// Its disk has moved on, and its VM is there: it runs, and its guest is
 		// renewed once it answers.
 		if ctx.Err() != nil {
-			return err // it is being destroyed
+			// It is being destroyed, maybe by a caller that only knows the
+			// generation before this resume, which must not be refused as stale.
+			m.rec.Generation = before
+			return err
 		}
 		m.commitSilent(life, err)
 	}
