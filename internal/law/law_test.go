@@ -82,6 +82,7 @@ var law = map[string][]string{
 	"internal/host/memory":            {"internal/fault"},
 	"internal/host/cgroup":            {"internal/fault"},
 	"internal/host/doctor":            {"internal/host/...", "internal/fault"},
+	"internal/host/crashpoints":       {"internal/host"},
 	"internal/host/hosttest":          {"internal/host", "internal/host/..."},
 	"internal/host/rpc":               {"internal/host", "internal/hostwire", "internal/guestclient", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 
