@@ -201,8 +201,8 @@ func postmaster(t *testing.T, dir string) int {
 	return pid
 }
 
-// TestKilledAgent kills a host agent of its own; meanwhile what needs it is
-// answered with 502, and the rest goes on.
+// TestKilledAgent kills a host agent of its own; meanwhile requests that need it are
+// answered with 502, and all others succeed.
 func TestKilledAgent(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)

@@ -2,8 +2,8 @@
 // servers in processes of their own, real VMs and a real PostgreSQL, reached
 // through the REST API, package client and the command line only.
 //
-// `make test` runs it. It never reaches into the product's packages; what it
-// looks at beside the API is what an operator could see too: processes,
+// `make test` runs it. It never reaches into the product's packages. Beside the API it
+// looks only at things that an operator can see too: processes,
 // namespaces, mounts, files. Each server has a data directory of its own and
 // must leave nothing behind; see leftovers_test.go.
 //

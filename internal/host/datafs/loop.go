@@ -15,8 +15,8 @@ import (
 // it first.
 const attachTries = 32
 
-// attach returns a new loop device for the image. The device is let go of by
-// the kernel when nothing holds it open or mounted any more.
+// attach returns a new loop device for the image. The kernel detaches the
+// device when nothing holds it open or mounted any more.
 func attach(image *os.File) (*os.File, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
@@ -89,7 +89,7 @@ func (d *loopDevice) number() (string, error) {
 	return fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)), nil
 }
 
-// detach lets go of a loop device that the last unmount did not end: one that
+// detach ends a loop device that the last unmount did not end: one that
 // somebody attached by hand. One that is still in use ends with its last user.
 func (p Place) detach() error {
 	image, err := p.stat()

@@ -93,7 +93,7 @@ func (p Place) mount() (Mount, error) {
 		return Mount{}, fault.Wrap(err, fault.Unsupported, "no_xfs", "this kernel has no XFS: run 'modprobe xfs', or start with --data-fs none")
 	case err != nil:
 		return Mount{}, fault.Wrap(fmt.Errorf("mount %s at %s: %w", device.Name(), p.Dir, err), fault.Internal, "data_fs_not_mounted",
-			"the file system %s cannot be mounted: the kernel's log says why, and 'xfs_repair %s' may mend it", p.Image, p.Image)
+			"the file system %s cannot be mounted: the kernel's log says why, and 'xfs_repair %s' may repair it", p.Image, p.Image)
 	}
 	return m, os.Chmod(p.Dir, covered.Mode().Perm())
 }

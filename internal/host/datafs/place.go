@@ -96,7 +96,7 @@ func (p Place) Open(ctx context.Context, size int64) (Mount, error) {
 	return m, err
 }
 
-// Close unmounts the file system, if it is mounted, and lets go of the loop
+// Close unmounts the file system, if it is mounted, and detaches the loop
 // device. A file system that is in use stays as it is, and the fault is of
 // kind WrongState, reason ReasonBusy.
 func (p Place) Close() error {

@@ -13,8 +13,8 @@ import (
 )
 
 // checkBuilds looks for paused sandboxes and snapshots in the data directory
-// data that need a build of QEMU that is not there any more, and says what an
-// upgrade has done or will do.
+// data that need a build of QEMU that is not there any more, and names the
+// effect of a past or coming upgrade.
 func checkBuilds(data, qemu string) Check {
 	c := Check{Name: "qemu builds", Status: OK}
 	installed := ""

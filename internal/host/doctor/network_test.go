@@ -12,8 +12,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/network/netnstest"
 )
 
-// TestHiddenNames: what is left of an agent's name after "ip netns add" is
-// found, and the fix works as it is printed.
+// TestHiddenNames expects an agent's names that "ip netns add" has hidden to be
+// found, and the printed fix to work.
 func TestHiddenNames(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")

@@ -119,8 +119,8 @@ func (s *Store) runTool(ctx context.Context, dir string, progress Progress, argv
 	return stage, tail, cmd.Wait()
 }
 
-// follow reads a tool's output to its end and passes on what a person would
-// want to see of it.
+// follow reads a tool's output to its end and passes on the lines that a person would
+// want to see.
 func follow(r io.Reader, progress Progress) (stage string, tail []string) {
 	lines := bufio.NewReaderSize(r, 4096)
 	for {

@@ -7,7 +7,7 @@ import (
 )
 
 // coolDown is how long an address stays unused after its sandbox has gone, so
-// that what was still under way to the old one does not reach the next.
+// that packets still under way to the old one do not reach the next.
 const coolDown = 3 * time.Second
 
 // indexes hands out the numbers of slots.

@@ -118,8 +118,8 @@ func lifeOfASlot(t *testing.T, name string, at func(point string)) {
 	}
 }
 
-// TestHiddenNamesAreRemoved: what "ip netns add" did to names of an earlier
-// agent is undone by each way to remove a name.
+// TestHiddenNamesAreRemoved hides names of an earlier agent as "ip netns add" does;
+// each way to remove a name removes them.
 func TestHiddenNamesAreRemoved(t *testing.T) {
 	needRoot(t)
 	if !netnstest.PrivateMounts(t) {

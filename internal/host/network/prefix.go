@@ -137,8 +137,8 @@ func look(nl *netlink.Handle, c Config) (hostView, error) {
 const dumpTries = 20
 
 // dump reads a list of the kernel's again while changes interrupt the reading,
-// as slots that come and go do. What it has read of a list that never stands
-// still is better than nothing.
+// as slots that come and go do. The part that it has read of a list that always
+// changes is better than nothing.
 func dump[T any](read func() ([]T, error)) (all []T, err error) {
 	for range dumpTries {
 		if all, err = read(); !errors.Is(err, netlink.ErrDumpInterrupted) {

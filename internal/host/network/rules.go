@@ -129,7 +129,7 @@ func (p policy) denied() []span {
 	return merge(append(append([]netip.Prefix{p.prefix}, neverReachable...), p.hostAddrs...))
 }
 
-// alwaysDenied reports whether an address is denied whatever networks the host
+// alwaysDenied reports whether an address is denied in every network that the host
 // is in. An address that is not IPv4 cannot be reached in any case.
 func (p policy) alwaysDenied(a netip.Addr) bool {
 	return !a.Is4() || p.prefix.Contains(a) || slices.ContainsFunc(neverReachable, func(r netip.Prefix) bool { return r.Contains(a) })

@@ -76,9 +76,9 @@ func (b *Build) sum() {
 	b.Firmware = hex.EncodeToString(roms.Sum(nil))[:digestLength]
 }
 
-// publish describes the build in tmp and moves it to its place. What is there
-// under the same name was damaged, or made from files of other times: it gives
-// way, and processes that run it keep the files they have open.
+// publish describes the build in tmp and moves it to its place. A build
+// of the same name was damaged, or made from files of other times: it is
+// replaced, and processes that run it keep the files they have open.
 func (s *Store) publish(tmp string, b Build) error {
 	data, err := json.MarshalIndent(b, "", "  ")
 	if err != nil {

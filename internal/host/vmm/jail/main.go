@@ -95,8 +95,8 @@ func (p program) exec() error {
 	return errno
 }
 
-// leaveSession separates the process from what a session of the agent's is
-// shared by beside namespaces: its keyring and its view of the cgroups.
+// leaveSession separates the process from the parts of the agent's session that are
+// not namespaces: its keyring and its view of the cgroups.
 func leaveSession(Spec) error {
 	if _, _, e := unix.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); e != 0 && e != unix.ENOSYS {
 		return fmt.Errorf("new session keyring: %w", e)

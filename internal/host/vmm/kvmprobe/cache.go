@@ -23,8 +23,8 @@ type cached struct {
 }
 
 // Cached returns the report kept in dir if it was made in this boot and
-// /dev/kvm still opens, and otherwise probes and keeps the new one. A verdict
-// of None is never kept: it is quick to find again, and an operator may mend
+// /dev/kvm still opens, and otherwise probes and keeps the new one. A report
+// of None is never kept: it is quick to find again, and an operator may fix
 // its cause. Errors concern the file only; the report is valid in any case.
 func Cached(ctx context.Context, dir string) (Report, error) {
 	boot, kernel, err := thisBoot()
