@@ -45,8 +45,8 @@ type victim struct {
 // victimOps are the operations that are under way at a kill.
 var victimOps = []string{"pause", "resume", "create"}
 
-// inRound returns the operation and the process that is killed in it. In as many rounds as there are
-// combinations each comes once, and the first few rounds are not of one kind.
+// inRound returns the operation of a round and the process that is killed in it. In
+// as many rounds as there are combinations each comes once, and the first few rounds are not of one kind.
 func (v *victim) inRound(round int) (op string, way int) {
 	n := len(victimOps)
 	return victimOps[round%n], (round + round/n) % v.ways

@@ -38,7 +38,8 @@
 //     again in the background, and fails no Release, Discard, Acquire or Sweep
 //     (TestNameThatCannotBeRemovedIsGarbage).
 //  4. Two agents with one name never work at the same time
-//     (TestSecondAgentIsRefused).
+//     (TestSecondAgentIsRefused). Only root can hold the reservation that says
+//     so (TestOthersCannotReserve).
 //  5. A sandbox reaches no network that the host is in, also one that it joins
 //     later (TestNetworksJoinedLaterAreDenied), and speaks TCP, UDP and ICMP
 //     only (TestOnlyKnownProtocolsLeave).
