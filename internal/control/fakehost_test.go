@@ -320,6 +320,19 @@ func (h *fakeHost) ReadFile(ctx context.Context, ref sandbox.Ref, path, _ string
 	return &control.File{Name: path, Size: 2, Body: io.NopCloser(bytes.NewReader([]byte("ok")))}, nil
 }
 
+func (h *fakeHost) Sandbox(_ context.Context, id sandbox.ID) (*control.View, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.down {
+		return nil, errDown
+	}
+	if vm := h.vms[id]; vm != nil {
+		view := *vm
+		return &view, nil
+	}
+	return nil, nil
+}
+
 func (h *fakeHost) Sandboxes(ctx context.Context) ([]control.View, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

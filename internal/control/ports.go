@@ -192,6 +192,9 @@ type Guest interface {
 
 // Observer tells what is true on the host.
 type Observer interface {
+	// Sandbox returns one sandbox that the host owns, in any state, and nil if
+	// the host does not know it.
+	Sandbox(ctx context.Context, id sandbox.ID) (*View, error)
 	// Sandboxes returns everything the host owns, ended VMs included until
 	// they are destroyed.
 	Sandboxes(ctx context.Context) ([]View, error)

@@ -94,20 +94,11 @@ func (s *Service) observe(ctx context.Context, id string) (HostInfo, error) {
 	return info, s.store.SaveHost(ctx, info, s.cfg.capacityOf(info))
 }
 
-// ask returns what a host says of one sandbox, nil when it does not know it.
+// ask returns the host's view of one sandbox, nil when the host does not know it.
 func (s *Service) ask(ctx context.Context, host Host, id sandbox.ID) (*View, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.AskTimeout)
 	defer cancel()
-	views, err := host.Sandboxes(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, v := range views {
-		if v.Ref.ID == id {
-			return &v, nil
-		}
-	}
-	return nil, nil
+	return host.Sandbox(ctx, id)
 }
 
 // settleNow asks row's host about it and settles the row, after an operation

@@ -330,6 +330,16 @@ func (m *Manager) lifecycle(ctx context.Context, r request) (Sandbox, error) {
 	return mc.snapshotView(), nil
 }
 
+// Get returns one sandbox of this host, in any state. An unknown id is
+// NotFound sandbox_not_found.
+func (m *Manager) Get(id sandbox.ID) (Sandbox, error) {
+	mc, err := m.find(id)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	return mc.snapshotView(), nil
+}
+
 // List returns every sandbox of this host, in any state, in no order.
 func (m *Manager) List() []Sandbox {
 	m.mu.Lock()

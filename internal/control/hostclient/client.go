@@ -124,6 +124,40 @@ func (c *Client) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.Tim
 	return viewFromProto(res.Msg.GetSandbox()), nil
 }
 
+// Sandbox implements control.Host. An agent older than GetSandbox is asked for
+// all its sandboxes instead.
+func (c *Client) Sandbox(ctx context.Context, id sandbox.ID) (*control.View, error) {
+	res, err := c.rpc.GetSandbox(ctx, connect.NewRequest(&hostv1.GetSandboxRequest{Id: string(id)}))
+	switch {
+	case connect.CodeOf(err) == connect.CodeUnimplemented:
+		return c.findInList(ctx, id)
+	case err != nil:
+		err = faultOf(ctx, err)
+		if fault.ReasonOf(err) == control.ReasonSandboxNotFound {
+			return nil, nil
+		}
+		return nil, err
+	}
+	view := viewFromProto(res.Msg.GetSandbox())
+	if view.Ref.ID != id {
+		return nil, broken("it describes another sandbox")
+	}
+	return &view, nil
+}
+
+func (c *Client) findInList(ctx context.Context, id sandbox.ID) (*control.View, error) {
+	views, err := c.Sandboxes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range views {
+		if v.Ref.ID == id {
+			return &v, nil
+		}
+	}
+	return nil, nil
+}
+
 // Sandboxes implements control.Host.
 func (c *Client) Sandboxes(ctx context.Context) ([]control.View, error) {
 	res, err := c.rpc.ListSandboxes(ctx, connect.NewRequest(&hostv1.ListSandboxesRequest{}))

@@ -104,7 +104,7 @@ func serve(t *testing.T, l net.Listener, h http.Handler) *httptest.Server {
 }
 
 // connectTo serves a on a unix socket and returns a client of it.
-func connectTo(t *testing.T, a *agent) (*hostclient.Client, *httptest.Server) {
+func connectTo(t *testing.T, a hostv1connect.HostServiceHandler) (*hostclient.Client, *httptest.Server) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "agent.sock")
 	l, err := net.Listen("unix", path)

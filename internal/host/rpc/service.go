@@ -98,6 +98,15 @@ func (s *service) ResumeSandbox(ctx context.Context, req *connect.Request[hostv1
 	return connect.NewResponse(&hostv1.ResumeSandboxResponse{Sandbox: fromSandbox(sb)}), nil
 }
 
+// GetSandbox returns one sandbox of the host.
+func (s *service) GetSandbox(ctx context.Context, req *connect.Request[hostv1.GetSandboxRequest]) (*connect.Response[hostv1.GetSandboxResponse], error) {
+	sb, err := s.manager.Get(sandbox.ID(req.Msg.GetId()))
+	if err != nil {
+		return nil, s.fail(ctx, "GetSandbox", err)
+	}
+	return connect.NewResponse(&hostv1.GetSandboxResponse{Sandbox: fromSandbox(sb)}), nil
+}
+
 // ListSandboxes returns every sandbox of the host.
 func (s *service) ListSandboxes(context.Context, *connect.Request[hostv1.ListSandboxesRequest]) (*connect.Response[hostv1.ListSandboxesResponse], error) {
 	res := &hostv1.ListSandboxesResponse{}

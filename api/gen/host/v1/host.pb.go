@@ -2258,6 +2258,94 @@ func (*ReadFileResponse_Info) isReadFileResponse_Message() {}
 
 func (*ReadFileResponse_Chunk) isReadFileResponse_Message() {}
 
+type GetSandboxRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSandboxRequest) Reset() {
+	*x = GetSandboxRequest{}
+	mi := &file_host_v1_host_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSandboxRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSandboxRequest) ProtoMessage() {}
+
+func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSandboxRequest.ProtoReflect.Descriptor instead.
+func (*GetSandboxRequest) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *GetSandboxRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetSandboxResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sandbox       *Sandbox               `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSandboxResponse) Reset() {
+	*x = GetSandboxResponse{}
+	mi := &file_host_v1_host_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSandboxResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSandboxResponse) ProtoMessage() {}
+
+func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSandboxResponse.ProtoReflect.Descriptor instead.
+func (*GetSandboxResponse) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *GetSandboxResponse) GetSandbox() *Sandbox {
+	if x != nil {
+		return x.Sandbox
+	}
+	return nil
+}
+
 type ListSandboxesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2266,7 +2354,7 @@ type ListSandboxesRequest struct {
 
 func (x *ListSandboxesRequest) Reset() {
 	*x = ListSandboxesRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[33]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2278,7 +2366,7 @@ func (x *ListSandboxesRequest) String() string {
 func (*ListSandboxesRequest) ProtoMessage() {}
 
 func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[33]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2291,7 +2379,7 @@ func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*ListSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
 }
 
 type ListSandboxesResponse struct {
@@ -2303,7 +2391,7 @@ type ListSandboxesResponse struct {
 
 func (x *ListSandboxesResponse) Reset() {
 	*x = ListSandboxesResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[34]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2403,7 @@ func (x *ListSandboxesResponse) String() string {
 func (*ListSandboxesResponse) ProtoMessage() {}
 
 func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[34]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2416,7 @@ func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*ListSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListSandboxesResponse) GetSandboxes() []*Sandbox {
@@ -2346,7 +2434,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[35]
+	mi := &file_host_v1_host_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2446,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[35]
+	mi := &file_host_v1_host_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2459,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
 }
 
 type WatchEventsResponse struct {
@@ -2387,7 +2475,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[36]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2399,7 +2487,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[36]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2412,7 +2500,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WatchEventsResponse) GetEvent() isWatchEventsResponse_Event {
@@ -2465,7 +2553,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[37]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2477,7 +2565,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[37]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2490,7 +2578,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 type GetHostResponse struct {
@@ -2538,7 +2626,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[38]
+	mi := &file_host_v1_host_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2638,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[38]
+	mi := &file_host_v1_host_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2651,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetHostResponse) GetHostId() string {
@@ -2752,7 +2840,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_host_v1_host_proto_msgTypes[39]
+	mi := &file_host_v1_host_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2764,7 +2852,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[39]
+	mi := &file_host_v1_host_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2777,7 +2865,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Pool) GetTemplate() string {
@@ -2844,7 +2932,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[40]
+	mi := &file_host_v1_host_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2856,7 +2944,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[40]
+	mi := &file_host_v1_host_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2869,7 +2957,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{40}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{42}
 }
 
 type DrainResponse struct {
@@ -2883,7 +2971,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[41]
+	mi := &file_host_v1_host_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2895,7 +2983,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[41]
+	mi := &file_host_v1_host_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2908,7 +2996,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DrainResponse) GetRef() *Ref {
@@ -2939,7 +3027,7 @@ type CollectGarbageResponse_Item struct {
 
 func (x *CollectGarbageResponse_Item) Reset() {
 	*x = CollectGarbageResponse_Item{}
-	mi := &file_host_v1_host_proto_msgTypes[45]
+	mi := &file_host_v1_host_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2951,7 +3039,7 @@ func (x *CollectGarbageResponse_Item) String() string {
 func (*CollectGarbageResponse_Item) ProtoMessage() {}
 
 func (x *CollectGarbageResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[45]
+	mi := &file_host_v1_host_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3003,7 +3091,7 @@ type WatchEventsResponse_Hello struct {
 
 func (x *WatchEventsResponse_Hello) Reset() {
 	*x = WatchEventsResponse_Hello{}
-	mi := &file_host_v1_host_proto_msgTypes[46]
+	mi := &file_host_v1_host_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3015,7 +3103,7 @@ func (x *WatchEventsResponse_Hello) String() string {
 func (*WatchEventsResponse_Hello) ProtoMessage() {}
 
 func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[46]
+	mi := &file_host_v1_host_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3028,7 +3116,7 @@ func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse_Hello.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse_Hello) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{36, 0}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{38, 0}
 }
 
 var File_host_v1_host_proto protoreflect.FileDescriptor
@@ -3211,7 +3299,11 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x10ReadFileResponse\x12'\n" +
 	"\x04info\x18\x01 \x01(\v2\x11.host.v1.FileInfoH\x00R\x04info\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\t\n" +
-	"\amessage\"\x16\n" +
+	"\amessage\"#\n" +
+	"\x11GetSandboxRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"@\n" +
+	"\x12GetSandboxResponse\x12*\n" +
+	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"\x16\n" +
 	"\x14ListSandboxesRequest\"G\n" +
 	"\x15ListSandboxesResponse\x12.\n" +
 	"\tsandboxes\x18\x01 \x03(\v2\x10.host.v1.SandboxR\tsandboxes\"\x14\n" +
@@ -3272,7 +3364,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x14SANDBOX_STATE_PAUSED\x10\x04\x12\x1a\n" +
 	"\x16SANDBOX_STATE_RESUMING\x10\x05\x12\x1a\n" +
 	"\x16SANDBOX_STATE_STOPPING\x10\x06\x12\x19\n" +
-	"\x15SANDBOX_STATE_STOPPED\x10\a2\x88\n" +
+	"\x15SANDBOX_STATE_STOPPED\x10\a2\xcf\n" +
 	"\n" +
 	"\vHostService\x12N\n" +
 	"\rCreateSandbox\x12\x1d.host.v1.CreateSandboxRequest\x1a\x1e.host.v1.CreateSandboxResponse\x12Q\n" +
@@ -3287,7 +3379,9 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x04Exec\x12\x14.host.v1.ExecRequest\x1a\x15.host.v1.ExecResponse0\x01\x12R\n" +
 	"\rExecWithInput\x12\x1d.host.v1.ExecWithInputRequest\x1a\x1e.host.v1.ExecWithInputResponse(\x010\x01\x12D\n" +
 	"\tWriteFile\x12\x19.host.v1.WriteFileRequest\x1a\x1a.host.v1.WriteFileResponse(\x01\x12A\n" +
-	"\bReadFile\x12\x18.host.v1.ReadFileRequest\x1a\x19.host.v1.ReadFileResponse0\x01\x12N\n" +
+	"\bReadFile\x12\x18.host.v1.ReadFileRequest\x1a\x19.host.v1.ReadFileResponse0\x01\x12E\n" +
+	"\n" +
+	"GetSandbox\x12\x1a.host.v1.GetSandboxRequest\x1a\x1b.host.v1.GetSandboxResponse\x12N\n" +
 	"\rListSandboxes\x12\x1d.host.v1.ListSandboxesRequest\x1a\x1e.host.v1.ListSandboxesResponse\x12J\n" +
 	"\vWatchEvents\x12\x1b.host.v1.WatchEventsRequest\x1a\x1c.host.v1.WatchEventsResponse0\x01\x12<\n" +
 	"\aGetHost\x12\x17.host.v1.GetHostRequest\x1a\x18.host.v1.GetHostResponse\x128\n" +
@@ -3306,7 +3400,7 @@ func file_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_host_v1_host_proto_goTypes = []any{
 	(SandboxState)(0),                   // 0: host.v1.SandboxState
 	(*Ref)(nil),                         // 1: host.v1.Ref
@@ -3342,37 +3436,39 @@ var file_host_v1_host_proto_goTypes = []any{
 	(*ReadFileRequest)(nil),             // 31: host.v1.ReadFileRequest
 	(*FileInfo)(nil),                    // 32: host.v1.FileInfo
 	(*ReadFileResponse)(nil),            // 33: host.v1.ReadFileResponse
-	(*ListSandboxesRequest)(nil),        // 34: host.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),       // 35: host.v1.ListSandboxesResponse
-	(*WatchEventsRequest)(nil),          // 36: host.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),         // 37: host.v1.WatchEventsResponse
-	(*GetHostRequest)(nil),              // 38: host.v1.GetHostRequest
-	(*GetHostResponse)(nil),             // 39: host.v1.GetHostResponse
-	(*Pool)(nil),                        // 40: host.v1.Pool
-	(*DrainRequest)(nil),                // 41: host.v1.DrainRequest
-	(*DrainResponse)(nil),               // 42: host.v1.DrainResponse
-	nil,                                 // 43: host.v1.SandboxSpec.EnvEntry
-	nil,                                 // 44: host.v1.RestoreReport.StepMicrosEntry
-	nil,                                 // 45: host.v1.Sandbox.StepMicrosEntry
-	(*CollectGarbageResponse_Item)(nil), // 46: host.v1.CollectGarbageResponse.Item
-	(*WatchEventsResponse_Hello)(nil),   // 47: host.v1.WatchEventsResponse.Hello
-	(*timestamppb.Timestamp)(nil),       // 48: google.protobuf.Timestamp
-	(*process.StartRequest)(nil),        // 49: process.StartRequest
-	(*process.ProcessEvent)(nil),        // 50: process.ProcessEvent
+	(*GetSandboxRequest)(nil),           // 34: host.v1.GetSandboxRequest
+	(*GetSandboxResponse)(nil),          // 35: host.v1.GetSandboxResponse
+	(*ListSandboxesRequest)(nil),        // 36: host.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),       // 37: host.v1.ListSandboxesResponse
+	(*WatchEventsRequest)(nil),          // 38: host.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),         // 39: host.v1.WatchEventsResponse
+	(*GetHostRequest)(nil),              // 40: host.v1.GetHostRequest
+	(*GetHostResponse)(nil),             // 41: host.v1.GetHostResponse
+	(*Pool)(nil),                        // 42: host.v1.Pool
+	(*DrainRequest)(nil),                // 43: host.v1.DrainRequest
+	(*DrainResponse)(nil),               // 44: host.v1.DrainResponse
+	nil,                                 // 45: host.v1.SandboxSpec.EnvEntry
+	nil,                                 // 46: host.v1.RestoreReport.StepMicrosEntry
+	nil,                                 // 47: host.v1.Sandbox.StepMicrosEntry
+	(*CollectGarbageResponse_Item)(nil), // 48: host.v1.CollectGarbageResponse.Item
+	(*WatchEventsResponse_Hello)(nil),   // 49: host.v1.WatchEventsResponse.Hello
+	(*timestamppb.Timestamp)(nil),       // 50: google.protobuf.Timestamp
+	(*process.StartRequest)(nil),        // 51: process.StartRequest
+	(*process.ProcessEvent)(nil),        // 52: process.ProcessEvent
 }
 var file_host_v1_host_proto_depIdxs = []int32{
-	43, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
-	48, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
-	44, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
+	45, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
+	50, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
+	46, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
 	1,  // 3: host.v1.Sandbox.ref:type_name -> host.v1.Ref
 	2,  // 4: host.v1.Sandbox.spec:type_name -> host.v1.SandboxSpec
 	0,  // 5: host.v1.Sandbox.state:type_name -> host.v1.SandboxState
-	48, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
-	48, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	45, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
+	50, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
+	50, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	47, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
 	3,  // 9: host.v1.Sandbox.restore_report:type_name -> host.v1.RestoreReport
-	48, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
-	48, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
+	50, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
+	50, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
 	1,  // 12: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref
 	2,  // 13: host.v1.CreateSandboxRequest.spec:type_name -> host.v1.SandboxSpec
 	4,  // 14: host.v1.CreateSandboxResponse.sandbox:type_name -> host.v1.Sandbox
@@ -3385,64 +3481,67 @@ var file_host_v1_host_proto_depIdxs = []int32{
 	4,  // 21: host.v1.SetTimeoutsResponse.sandbox:type_name -> host.v1.Sandbox
 	2,  // 22: host.v1.Snapshot.spec:type_name -> host.v1.SandboxSpec
 	1,  // 23: host.v1.Snapshot.ref:type_name -> host.v1.Ref
-	48, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	50, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 25: host.v1.CreateSnapshotRequest.ref:type_name -> host.v1.Ref
 	15, // 26: host.v1.CreateSnapshotResponse.snapshot:type_name -> host.v1.Snapshot
 	15, // 27: host.v1.ListSnapshotsResponse.snapshots:type_name -> host.v1.Snapshot
-	46, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
+	48, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
 	1,  // 29: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
-	49, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
-	50, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
+	51, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
+	52, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
 	24, // 32: host.v1.ExecWithInputRequest.exec:type_name -> host.v1.ExecRequest
-	50, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
+	52, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
 	1,  // 34: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
 	28, // 35: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
 	1,  // 36: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
 	32, // 37: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
-	4,  // 38: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
-	47, // 39: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
-	4,  // 40: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
-	40, // 41: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
-	1,  // 42: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
-	5,  // 43: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
-	7,  // 44: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
-	9,  // 45: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
-	11, // 46: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
-	13, // 47: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
-	16, // 48: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
-	18, // 49: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
-	20, // 50: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
-	22, // 51: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
-	24, // 52: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
-	26, // 53: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
-	29, // 54: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
-	31, // 55: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
-	34, // 56: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
-	36, // 57: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
-	38, // 58: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
-	41, // 59: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
-	6,  // 60: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
-	8,  // 61: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
-	10, // 62: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
-	12, // 63: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
-	14, // 64: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
-	17, // 65: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
-	19, // 66: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
-	21, // 67: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
-	23, // 68: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
-	25, // 69: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
-	27, // 70: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
-	30, // 71: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
-	33, // 72: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
-	35, // 73: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
-	37, // 74: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
-	39, // 75: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
-	42, // 76: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
-	60, // [60:77] is the sub-list for method output_type
-	43, // [43:60] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	4,  // 38: host.v1.GetSandboxResponse.sandbox:type_name -> host.v1.Sandbox
+	4,  // 39: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
+	49, // 40: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
+	4,  // 41: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
+	42, // 42: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
+	1,  // 43: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
+	5,  // 44: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
+	7,  // 45: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
+	9,  // 46: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
+	11, // 47: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
+	13, // 48: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
+	16, // 49: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
+	18, // 50: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
+	20, // 51: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
+	22, // 52: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
+	24, // 53: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
+	26, // 54: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
+	29, // 55: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
+	31, // 56: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
+	34, // 57: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
+	36, // 58: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
+	38, // 59: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
+	40, // 60: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
+	43, // 61: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
+	6,  // 62: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
+	8,  // 63: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
+	10, // 64: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
+	12, // 65: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
+	14, // 66: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
+	17, // 67: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
+	19, // 68: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
+	21, // 69: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
+	23, // 70: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
+	25, // 71: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
+	27, // 72: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
+	30, // 73: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
+	33, // 74: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
+	35, // 75: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
+	37, // 76: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
+	39, // 77: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
+	41, // 78: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
+	44, // 79: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
+	62, // [62:80] is the sub-list for method output_type
+	44, // [44:62] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_host_v1_host_proto_init() }
@@ -3465,18 +3564,18 @@ func file_host_v1_host_proto_init() {
 		(*ReadFileResponse_Info)(nil),
 		(*ReadFileResponse_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[36].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[38].OneofWrappers = []any{
 		(*WatchEventsResponse_Hello_)(nil),
 		(*WatchEventsResponse_Sandbox)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[38].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[40].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_v1_host_proto_rawDesc), len(file_host_v1_host_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   47,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -69,6 +69,8 @@ const (
 	HostServiceWriteFileProcedure = "/host.v1.HostService/WriteFile"
 	// HostServiceReadFileProcedure is the fully-qualified name of the HostService's ReadFile RPC.
 	HostServiceReadFileProcedure = "/host.v1.HostService/ReadFile"
+	// HostServiceGetSandboxProcedure is the fully-qualified name of the HostService's GetSandbox RPC.
+	HostServiceGetSandboxProcedure = "/host.v1.HostService/GetSandbox"
 	// HostServiceListSandboxesProcedure is the fully-qualified name of the HostService's ListSandboxes
 	// RPC.
 	HostServiceListSandboxesProcedure = "/host.v1.HostService/ListSandboxes"
@@ -125,6 +127,9 @@ type HostServiceClient interface {
 	WriteFile(context.Context) *connect.ClientStreamForClient[v1.WriteFileRequest, v1.WriteFileResponse]
 	// ReadFile streams one file. The first message carries `info`.
 	ReadFile(context.Context, *connect.Request[v1.ReadFileRequest]) (*connect.ServerStreamForClient[v1.ReadFileResponse], error)
+	// GetSandbox returns one sandbox that this host owns, in any state. An
+	// unknown id is `not_found` with the reason sandbox_not_found.
+	GetSandbox(context.Context, *connect.Request[v1.GetSandboxRequest]) (*connect.Response[v1.GetSandboxResponse], error)
 	// ListSandboxes returns every sandbox that this host owns, in any state.
 	ListSandboxes(context.Context, *connect.Request[v1.ListSandboxesRequest]) (*connect.Response[v1.ListSandboxesResponse], error)
 	// WatchEvents streams state changes from now on. The first message has
@@ -226,6 +231,12 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("ReadFile")),
 			connect.WithClientOptions(opts...),
 		),
+		getSandbox: connect.NewClient[v1.GetSandboxRequest, v1.GetSandboxResponse](
+			httpClient,
+			baseURL+HostServiceGetSandboxProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("GetSandbox")),
+			connect.WithClientOptions(opts...),
+		),
 		listSandboxes: connect.NewClient[v1.ListSandboxesRequest, v1.ListSandboxesResponse](
 			httpClient,
 			baseURL+HostServiceListSandboxesProcedure,
@@ -268,6 +279,7 @@ type hostServiceClient struct {
 	execWithInput  *connect.Client[v1.ExecWithInputRequest, v1.ExecWithInputResponse]
 	writeFile      *connect.Client[v1.WriteFileRequest, v1.WriteFileResponse]
 	readFile       *connect.Client[v1.ReadFileRequest, v1.ReadFileResponse]
+	getSandbox     *connect.Client[v1.GetSandboxRequest, v1.GetSandboxResponse]
 	listSandboxes  *connect.Client[v1.ListSandboxesRequest, v1.ListSandboxesResponse]
 	watchEvents    *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
 	getHost        *connect.Client[v1.GetHostRequest, v1.GetHostResponse]
@@ -339,6 +351,11 @@ func (c *hostServiceClient) ReadFile(ctx context.Context, req *connect.Request[v
 	return c.readFile.CallServerStream(ctx, req)
 }
 
+// GetSandbox calls host.v1.HostService.GetSandbox.
+func (c *hostServiceClient) GetSandbox(ctx context.Context, req *connect.Request[v1.GetSandboxRequest]) (*connect.Response[v1.GetSandboxResponse], error) {
+	return c.getSandbox.CallUnary(ctx, req)
+}
+
 // ListSandboxes calls host.v1.HostService.ListSandboxes.
 func (c *hostServiceClient) ListSandboxes(ctx context.Context, req *connect.Request[v1.ListSandboxesRequest]) (*connect.Response[v1.ListSandboxesResponse], error) {
 	return c.listSandboxes.CallUnary(ctx, req)
@@ -404,6 +421,9 @@ type HostServiceHandler interface {
 	WriteFile(context.Context, *connect.ClientStream[v1.WriteFileRequest]) (*connect.Response[v1.WriteFileResponse], error)
 	// ReadFile streams one file. The first message carries `info`.
 	ReadFile(context.Context, *connect.Request[v1.ReadFileRequest], *connect.ServerStream[v1.ReadFileResponse]) error
+	// GetSandbox returns one sandbox that this host owns, in any state. An
+	// unknown id is `not_found` with the reason sandbox_not_found.
+	GetSandbox(context.Context, *connect.Request[v1.GetSandboxRequest]) (*connect.Response[v1.GetSandboxResponse], error)
 	// ListSandboxes returns every sandbox that this host owns, in any state.
 	ListSandboxes(context.Context, *connect.Request[v1.ListSandboxesRequest]) (*connect.Response[v1.ListSandboxesResponse], error)
 	// WatchEvents streams state changes from now on. The first message has
@@ -501,6 +521,12 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("ReadFile")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceGetSandboxHandler := connect.NewUnaryHandler(
+		HostServiceGetSandboxProcedure,
+		svc.GetSandbox,
+		connect.WithSchema(hostServiceMethods.ByName("GetSandbox")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceListSandboxesHandler := connect.NewUnaryHandler(
 		HostServiceListSandboxesProcedure,
 		svc.ListSandboxes,
@@ -553,6 +579,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceWriteFileHandler.ServeHTTP(w, r)
 		case HostServiceReadFileProcedure:
 			hostServiceReadFileHandler.ServeHTTP(w, r)
+		case HostServiceGetSandboxProcedure:
+			hostServiceGetSandboxHandler.ServeHTTP(w, r)
 		case HostServiceListSandboxesProcedure:
 			hostServiceListSandboxesHandler.ServeHTTP(w, r)
 		case HostServiceWatchEventsProcedure:
@@ -620,6 +648,10 @@ func (UnimplementedHostServiceHandler) WriteFile(context.Context, *connect.Clien
 
 func (UnimplementedHostServiceHandler) ReadFile(context.Context, *connect.Request[v1.ReadFileRequest], *connect.ServerStream[v1.ReadFileResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.ReadFile is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) GetSandbox(context.Context, *connect.Request[v1.GetSandboxRequest]) (*connect.Response[v1.GetSandboxResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.GetSandbox is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) ListSandboxes(context.Context, *connect.Request[v1.ListSandboxesRequest]) (*connect.Response[v1.ListSandboxesResponse], error) {

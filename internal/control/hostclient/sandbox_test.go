@@ -1,0 +1,74 @@
+package hostclient_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"connectrpc.com/connect"
+
+	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
+)
+
+// oneSandbox is an agent that answers GetSandbox.
+type oneSandbox struct {
+	agent
+	get func(id string) (*hostv1.Sandbox, error)
+}
+
+func (a *oneSandbox) GetSandbox(_ context.Context, r *connect.Request[hostv1.GetSandboxRequest]) (*connect.Response[hostv1.GetSandboxResponse], error) {
+	sb, err := a.get(r.Msg.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&hostv1.GetSandboxResponse{Sandbox: sb}), nil
+}
+
+func (a *oneSandbox) ListSandboxes(context.Context, *connect.Request[hostv1.ListSandboxesRequest]) (*connect.Response[hostv1.ListSandboxesResponse], error) {
+	return connect.NewResponse(&hostv1.ListSandboxesResponse{Sandboxes: []*hostv1.Sandbox{
+		{Ref: &hostv1.Ref{Id: "other"}}, {Ref: &hostv1.Ref{Id: "abc", Generation: 7}},
+	}}), nil
+}
+
+func TestSandbox(t *testing.T) {
+	t.Parallel()
+	found := func(id string) (*hostv1.Sandbox, error) {
+		return &hostv1.Sandbox{Ref: &hostv1.Ref{Id: id, Generation: 2}, State: hostv1.SandboxState_SANDBOX_STATE_PAUSED}, nil
+	}
+	for name, c := range map[string]struct {
+		get        func(string) (*hostv1.Sandbox, error)
+		generation uint64     // zero: no view
+		kind       fault.Kind // Internal: no error
+	}{
+		"known":   {get: found, generation: 2},
+		"unknown": {get: failing(faultrpc.ToConnect(fault.New(fault.NotFound, control.ReasonSandboxNotFound, "none")))},
+		// An agent that is too old lists its sandboxes.
+		"old agent": {get: failing(connect.NewError(connect.CodeUnimplemented, errors.New("no such call"))), generation: 7},
+		// A missing service or route is no answer about a sandbox.
+		"no route": {get: failing(connect.NewError(connect.CodeNotFound, errors.New("no route"))), kind: fault.NotFound},
+		"another":  {get: func(string) (*hostv1.Sandbox, error) { return found("zzz") }, kind: fault.HostFailed},
+		"failing":  {get: failing(faultrpc.ToConnect(fault.New(fault.HostFailed, "host_failed", "no"))), kind: fault.HostFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, _ := connectTo(t, &oneSandbox{get: c.get})
+			view, err := client.Sandbox(t.Context(), "abc")
+			if wantErr := c.kind != fault.Internal; wantErr != (err != nil) || wantErr && !fault.Is(err, c.kind) {
+				t.Fatalf("error is %v, want kind %v", err, c.kind)
+			}
+			if (view != nil) != (c.generation != 0) {
+				t.Fatalf("view is %+v, want generation %d", view, c.generation)
+			}
+			if view != nil && (view.Ref.ID != "abc" || uint64(view.Ref.Generation) != c.generation) {
+				t.Errorf("view is of %v, want abc in generation %d", view.Ref, c.generation)
+			}
+		})
+	}
+}
+
+func failing(err error) func(string) (*hostv1.Sandbox, error) {
+	return func(string) (*hostv1.Sandbox, error) { return nil, err }
+}
