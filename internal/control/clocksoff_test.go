@@ -35,54 +35,35 @@ func TestClocksOff(t *testing.T) {
 	}
 }
 
-func TestSettleSnapshot(t *testing.T) {
-	type key struct {
-		kind    SnapshotKind
-		status  SnapshotStatus
-		there   bool
-		lasting bool
-	}
-	named := func(status SnapshotStatus, there, lasting bool) key { return key{KindNamed, status, there, lasting} }
-	fork := func(status SnapshotStatus, there, lasting bool) key { return key{KindFork, status, there, lasting} }
-	// What is not listed is none. A status of "" is no row.
-	want := map[key]snapshotAct{
-		named("", true, true): snapDelete, fork("", true, true): snapDelete,
+// situation is one combination of a row and a view. Either may be nil.
+type situation struct {
+	row  *Sandbox
+	view *View
+}
 
-		named(SnapshotCreating, true, false): snapReady, named(SnapshotCreating, true, true): snapReady,
-		named(SnapshotCreating, false, true): snapFail,
-		named(SnapshotReady, false, true):    snapFail,
-		named(SnapshotError, true, false):    snapReady, named(SnapshotError, true, true): snapReady,
+func (s situation) String() string {
+	p := pair{row: s.row, view: s.view}
+	return p.rowState() + " " + p.viewState()
+}
 
-		fork(SnapshotCreating, true, true): snapDelete, fork(SnapshotCreating, false, true): snapRemove,
-		fork(SnapshotReady, true, true): snapDelete, fork(SnapshotReady, false, true): snapRemove,
-		fork(SnapshotError, true, true): snapDelete, fork(SnapshotError, false, true): snapRemove,
+// situations returns the full product: no row or each state at generation 2; no
+// view or each state at generations 1 to 3.
+func situations() []situation {
+	rows := []*Sandbox{nil}
+	for _, state := range sandbox.States() {
+		rows = append(rows, &Sandbox{ID: "a", Generation: 2, State: state})
 	}
-	for _, kind := range []SnapshotKind{KindNamed, KindFork} {
-		for _, lasting := range []bool{false, true} {
-			want[key{kind, SnapshotDeleting, true, lasting}] = snapDelete
-			want[key{kind, SnapshotDeleting, false, lasting}] = snapRemove
-		}
-		for _, status := range append(SnapshotStatuses(), "") {
-			for _, there := range []bool{false, true} {
-				for _, lasting := range []bool{false, true} {
-					k := key{kind, status, there, lasting}
-					var row *Snapshot
-					var view *SnapshotView
-					if status != "" {
-						row = &Snapshot{ID: "s", Kind: kind, Status: status}
-					}
-					if there {
-						view = &SnapshotView{ID: "s"}
-					}
-					expected := want[k]
-					if expected == "" {
-						expected = snapNone
-					}
-					if got := settleSnapshot(row, view, lasting); got != expected {
-						t.Errorf("%+v: %s, want %s", k, got, expected)
-					}
-				}
-			}
+	views := []*View{nil}
+	for _, state := range ViewStates() {
+		for gen := sandbox.Generation(1); gen <= 3; gen++ {
+			views = append(views, &View{Ref: sandbox.Ref{ID: "a", Generation: gen}, State: state})
 		}
 	}
+	var all []situation
+	for _, row := range rows {
+		for _, view := range views {
+			all = append(all, situation{row, view})
+		}
+	}
+	return all
 }

@@ -18,20 +18,20 @@
 // Nothing is concluded from an unknown outcome: the row stays in between
 // (pending, pausing, resuming, stopping) until the host has been asked again.
 //
-//	row (what should be)      view (what the host says)
+//	row (desired state)     view (observed state)
 //	             \              /
-//	              settle(row, view)        pure; see settle.go
+//	        package reconcile: decide          pure
 //	             /       |       \
 //	  move the row   destroy VM   nothing
 //
-// The reconciler applies settle to each pair every interval and after each
-// event of a host. A host that cannot be reached changes nothing: its VMs may
-// still run.
+// The reconciler makes a pass over each host every interval and after each event
+// of a host, and carries the decisions out. A host that cannot be reached changes
+// nothing, because its VMs may still run.
 //
 // # Snapshots, forks and clocks
 //
 // A snapshot has a row of its own, written before the host is asked for it and
-// settled like those of sandboxes (settlesnapshot.go). A fork takes one that is
+// reconciled by the same machine as sandboxes. A fork takes one that is
 // hidden, starts every child from it and deletes it; the children's rows and
 // that of the snapshot are written together or not at all.
 //

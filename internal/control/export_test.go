@@ -5,9 +5,9 @@ import "context"
 // Reconciler returns a function that makes one pass over a host, as the loop
 // does.
 func (s *Service) Reconciler(hostID string) func(context.Context) error {
-	open := newOpenDisputes(s.cfg)
+	memory := newPassMemory(s.cfg)
 	return func(ctx context.Context) error {
-		_, err := s.pass(ctx, hostID, open)
+		_, err := s.pass(ctx, hostID, memory)
 		return err
 	}
 }

@@ -196,7 +196,7 @@ func (s *Service) stillFailed(ctx context.Context, row Sandbox, host Host, cause
 	if !stateForbids(cause) || OutcomeUnknown(cause) {
 		return s.orEnded(ctx, row, hostFault(cause))
 	}
-	now, err := s.settleNow(ctx, host, row)
+	now, err := s.reconcileNow(ctx, host, row)
 	if err == nil && now.State != row.State {
 		return wrongState(now, row.State.Status())
 	}

@@ -143,7 +143,7 @@ func (s *Service) guestFailed(ctx context.Context, host Host, row Sandbox, cause
 	if OutcomeUnknown(cause) || !(stateForbids(cause) || fault.Is(cause, fault.HostFailed)) {
 		return row, s.orEnded(ctx, row, guestFault(cause))
 	}
-	now, settleErr := s.settleNow(ctx, host, row)
+	now, settleErr := s.reconcileNow(ctx, host, row)
 	reason := fault.ReasonOf(cause)
 	switch {
 	case over(now):

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/control/reconcile"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
@@ -25,17 +26,17 @@ const (
 // hostLoop reconciles one host: a pass every interval, a pass when the event
 // stream opens or breaks, and each event as it comes.
 //
-//	watch ──views──►  run: settle one
+//	watch ──views──►  run: reconcile one
 //	  └────wake────►  run: pass over all  ◄── timer
 //	operations ─▲
 //
-// Invariants: run owns open and failing; watch is the only sender of views, and
+// Invariants: run owns memory and failing; watch is the only sender of views, and
 // run waits for it; neither channel is ever closed.
 type hostLoop struct {
-	s    *Service
-	id   string
-	log  *slog.Logger
-	open *openDisputes
+	s      *Service
+	id     string
+	log    *slog.Logger
+	memory *passMemory
 	// views carries events. It has no room: a slow database slows the stream
 	// down, and the host's own bound holds.
 	views chan View
@@ -48,7 +49,7 @@ type hostLoop struct {
 
 func newHostLoop(s *Service, id string) *hostLoop {
 	return &hostLoop{
-		s: s, id: id, log: s.log.With("host", id), open: newOpenDisputes(s.cfg),
+		s: s, id: id, log: s.log.With("host", id), memory: newPassMemory(s.cfg),
 		views: make(chan View), wake: s.wakes.channel(id),
 	}
 }
@@ -82,7 +83,7 @@ func (l *hostLoop) run(ctx context.Context) {
 func (l *hostLoop) pass(ctx context.Context) time.Duration {
 	var due time.Duration
 	err := fault.Caught(func() (err error) {
-		due, err = l.s.pass(ctx, l.id, l.open)
+		due, err = l.s.pass(ctx, l.id, l.memory)
 		return err
 	})
 	switch {
@@ -103,8 +104,8 @@ func (l *hostLoop) pass(ctx context.Context) time.Duration {
 	return next
 }
 
-// event settles what a single event makes certain, and leaves the rest to the
-// operation under way or the next pass. It reports whether it could look.
+// event reconciles one sandbox if a single event makes the decision certain, and
+// leaves it to the operation in flight or the next pass otherwise. It reports whether it could look.
 func (l *hostLoop) event(ctx context.Context, view View) bool {
 	host, ok := l.s.fleet.Host(l.id)
 	if !ok {
@@ -120,8 +121,8 @@ func (l *hostLoop) event(ctx context.Context, view View) bool {
 		}
 		return false
 	}
-	if v := settle(p.row, p.view, false); v.act != actNone {
-		l.s.applyLogged(ctx, host, p, v)
+	if d := p.decide(false); d.Action != reconcile.None {
+		l.s.applyLogged(ctx, host, p, d)
 		return true
 	}
 	l.wakeFor(readCtx, p)
@@ -170,7 +171,7 @@ func (l *hostLoop) watch(ctx context.Context) {
 // something about it. An event is older than the row that was read for it, so
 // that alone is not enough to decide.
 func (l *hostLoop) wakeFor(ctx context.Context, p pair) {
-	if p.row == nil || decide(p.row, p.view).act == actNone {
+	if p.row == nil || p.agrees() {
 		return
 	}
 	over, err := l.s.operationsOver(ctx, []Sandbox{*p.row}, l.s.underway.all())

@@ -128,7 +128,7 @@ func (s *Service) transited(ctx context.Context, row Sandbox, view View, t trans
 // meanwhile, or that the host failed. A sandbox that the failure itself ended
 // is a failure of the host.
 func (s *Service) transitFailed(ctx context.Context, host Host, row Sandbox, cause error) error {
-	now, err := s.settleNow(ctx, host, row)
+	now, err := s.reconcileNow(ctx, host, row)
 	ended := now.State == sandbox.Stopping || now.StopReason == sandbox.ReasonDestroyed ||
 		now.StopReason == sandbox.ReasonExpired || over(now) && stateForbids(cause)
 	if err == nil && ended {

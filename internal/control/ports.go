@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/control/reconcile"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -225,26 +226,23 @@ type View struct {
 	Health sandbox.Health
 }
 
-// ViewState is the state of a VM on its host. It is not a sandbox.State: a
-// host knows nothing of rows, and has no word for one that failed.
-type ViewState string
+// ViewState is the state of a VM on its host. The rules of package reconcile
+// compare it with the state of the row.
+type ViewState = reconcile.ViewState
 
 // The states of a VM on its host.
 const (
-	ViewStarting ViewState = "starting"
-	ViewRunning  ViewState = "running"
-	ViewPausing  ViewState = "pausing"
-	ViewPaused   ViewState = "paused"
-	ViewResuming ViewState = "resuming"
-	ViewStopping ViewState = "stopping"
-	// ViewStopped: ended. The host keeps the reason until it is destroyed.
-	ViewStopped ViewState = "stopped"
+	ViewStarting = reconcile.ViewStarting
+	ViewRunning  = reconcile.ViewRunning
+	ViewPausing  = reconcile.ViewPausing
+	ViewPaused   = reconcile.ViewPaused
+	ViewResuming = reconcile.ViewResuming
+	ViewStopping = reconcile.ViewStopping
+	ViewStopped  = reconcile.ViewStopped
 )
 
 // ViewStates lists every ViewState.
-func ViewStates() []ViewState {
-	return []ViewState{ViewStarting, ViewRunning, ViewPausing, ViewPaused, ViewResuming, ViewStopping, ViewStopped}
-}
+func ViewStates() []ViewState { return reconcile.ViewStates() }
 
 // errUnknown marks errors whose outcome is unknown.
 var errUnknown = errors.New("the outcome is unknown")

@@ -101,14 +101,15 @@ func (s *Service) ask(ctx context.Context, host Host, id sandbox.ID) (*View, err
 	return host.Sandbox(ctx, id)
 }
 
-// settleNow asks row's host about it and settles the row, after an operation
-// on it that is over. It returns the row as it then is.
-func (s *Service) settleNow(ctx context.Context, host Host, row Sandbox) (Sandbox, error) {
+// reconcileNow asks row's host about the sandbox and reconciles the row, after an
+// operation on it that is over. It returns the row afterwards.
+func (s *Service) reconcileNow(ctx context.Context, host Host, row Sandbox) (Sandbox, error) {
 	view, err := s.ask(ctx, host, row.ID)
 	if err != nil {
 		return row, err
 	}
-	if err := s.apply(ctx, host, pair{row: &row, view: view}, settle(&row, view, true)); err != nil {
+	p := pair{row: &row, view: view}
+	if err := s.apply(ctx, host, p, p.decide(true)); err != nil {
 		return row, err
 	}
 	return s.store.Get(ctx, row.ID)

@@ -2,13 +2,13 @@ package control
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/control/reconcile"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -25,38 +25,16 @@ func (s *Service) RunReconciler(ctx context.Context) error {
 	return nil
 }
 
-// pair is a sandbox as the database and as its host know it. Either may be
-// nil, not both.
-type pair struct {
-	row  *Sandbox
-	view *View
-	// over: no operation of any server explains the row's state. The host may
-	// still be at work, see View.Busy.
-	over bool
-}
-
-// certain reports whether no operation under way can explain a disagreement.
-func (p pair) certain() bool { return p.over && (p.view == nil || !p.view.Busy) }
-
-// id returns whose pair it is.
-func (p pair) id() sandbox.ID {
-	if p.row != nil {
-		return p.row.ID
-	}
-	return p.view.Ref.ID
-}
-
 // maxAtOnce bounds the commands that one pass has under way on a host.
 const maxAtOnce = 8
 
-// pass compares everything on one host once and does what settle says. It
-// returns when the next pass is due to take up a disagreement whose grace will
-// have ended by then; zero if there is none.
+// pass compares all rows and views of one host once and carries the decisions
+// out. It returns the time until the next grace period ends; zero if no grace
+// period is running.
 //
-// Rows are read before the host is asked: a row that was there first and has
-// no VM afterwards has none. Whose operations are over is found out in between,
-// see operationsOver.
-func (s *Service) pass(ctx context.Context, hostID string, open *openDisputes) (time.Duration, error) {
+// Rows are read before the host is asked, so that a row without a view has no
+// VM. In between, operationsOver finds the operations that are over.
+func (s *Service) pass(ctx context.Context, hostID string, memory *passMemory) (time.Duration, error) {
 	if _, err := s.observe(ctx, hostID); err != nil {
 		return 0, err
 	}
@@ -70,27 +48,27 @@ func (s *Service) pass(ctx context.Context, hostID string, open *openDisputes) (
 	}
 	s.noteViews(pairs)
 	s.healths.notePairs(pairs)
-	lasting := open.sandboxes.next(pairs, time.Now())
+	decisions := memory.sandboxes.Step(time.Now(), factsOf(pairs))
 	slots := make(chan struct{}, maxAtOnce)
 	var wg sync.WaitGroup
 	for i, p := range pairs {
-		v := settle(p.row, p.view, lasting[i] || p.certain())
-		if v.act == actNone && !newsIn(p.row, p.view) && clocksOff(p.row, p.view) == (TimeoutChange{}) {
+		d := decisions[i]
+		if d.Action == reconcile.None && !newsIn(p.row, p.view) && clocksOff(p.row, p.view) == (TimeoutChange{}) {
 			continue
 		}
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			s.guarded("settling a sandbox", func() error { s.mend(ctx, host, p, v); return nil })
+			s.guarded("reconciling a sandbox", func() error { s.reconcileOne(ctx, host, p, d); return nil })
 		})
 	}
 	wg.Wait()
-	due := open.sandboxes.due(time.Now())
-	young := time.Since(open.born) < startTime
+	due := memory.sandboxes.Due(time.Now())
+	young := time.Since(memory.startedAt) < startTime
 	if slices.ContainsFunc(pairs, func(p pair) bool { return s.soonOver(p, young) }) && (due == 0 || due > soonRetry) {
 		due = soonRetry
 	}
-	return due, s.snapshotPass(ctx, host, hostID, open.snapshots)
+	return due, s.snapshotPass(ctx, host, hostID, memory.snapshots)
 }
 
 const (
@@ -113,17 +91,17 @@ func (s *Service) soonOver(p pair, young bool) bool {
 	case p.row == nil || !between(p.row.State) || p.row.Server == 0:
 		return false
 	case p.row.Server == s.id:
-		return decide(p.row, p.view).act != actNone
+		return !p.agrees()
 	default:
 		return young
 	}
 }
 
-// mend does what is to be done about one pair: settle a disagreement or, where
-// there is none, learn what the host knows and have it keep the row's clocks.
-func (s *Service) mend(ctx context.Context, host Host, p pair, v verdict) {
-	if v.act != actNone {
-		s.applyLogged(ctx, host, p, v)
+// reconcileOne carries out the decision about one pair. Where row and view agree
+// it copies the host's facts to the row and the row's clocks to the host.
+func (s *Service) reconcileOne(ctx context.Context, host Host, p pair, d reconcile.SandboxDecision) {
+	if d.Action != reconcile.None {
+		s.applyLogged(ctx, host, p, d)
 		return
 	}
 	err := s.learn(ctx, p)
@@ -131,7 +109,7 @@ func (s *Service) mend(ctx context.Context, host Host, p pair, v verdict) {
 		err = s.pushClocks(ctx, p)
 	}
 	if err != nil {
-		s.log.Warn("clocks or facts of a sandbox not settled, will try again", "sandbox", p.id(), "error", err)
+		s.log.Warn("clocks or facts of a sandbox not reconciled, will try again", "sandbox", p.id(), "error", err)
 	}
 }
 
@@ -165,8 +143,11 @@ func (s *Service) pairs(ctx context.Context, host Host, hostID string) ([]pair, 
 		pairs = append(pairs, pair{row: &rows[i], view: viewOf[rows[i].ID], over: over[rows[i].ID]})
 		delete(viewOf, rows[i].ID)
 	}
-	for _, view := range viewOf {
-		p, err := s.lookUp(ctx, hostID, view)
+	for i := range views { // in the host's order, so that passes are reproducible
+		if viewOf[views[i].Ref.ID] == nil {
+			continue
+		}
+		p, err := s.lookUp(ctx, hostID, &views[i])
 		if err != nil {
 			return nil, err
 		}
@@ -204,24 +185,24 @@ func (s *Service) noteViews(pairs []pair) {
 	s.activity.merge(seen)
 }
 
-// apply does what settle decided about p. A lost compare-and-set is no error:
-// whoever won knows better.
-func (s *Service) apply(ctx context.Context, host Host, p pair, v verdict) error {
-	switch v.act {
-	case actMove:
-		m := Move{Ref: p.row.Ref(), From: p.row.State, To: v.to, StopReason: v.reason, Message: v.message}
-		if v.to == sandbox.Running {
+// apply carries out the decision d about p. A lost compare-and-set is no error:
+// the winner had newer knowledge.
+func (s *Service) apply(ctx context.Context, host Host, p pair, d reconcile.SandboxDecision) error {
+	switch d.Action {
+	case reconcile.Move:
+		m := Move{Ref: p.row.Ref(), From: p.row.State, To: d.To, StopReason: d.Reason, Message: d.Message}
+		if d.To == sandbox.Running {
 			m.Facts = &p.view.Facts
 		}
 		_, _, err := s.move(ctx, m)
 		return err
-	case actDestroy:
+	case reconcile.Delete:
 		ctx, cancel := context.WithTimeout(ctx, s.cfg.DestroyTimeout)
 		defer cancel()
-		// With the host's own Ref: it is this VM, whatever generation, that
-		// must not be there, and a newer one is safe from it.
+		// With the generation of the view: exactly this VM must not exist, and a
+		// newer one is not affected.
 		return host.Destroy(ctx, p.view.Ref, sandbox.ReasonDestroyed)
-	case actPause:
+	case reconcile.Pause:
 		ctx, cancel := context.WithTimeout(ctx, s.cfg.PauseTimeout)
 		defer cancel()
 		_, err := host.Pause(ctx, p.view.Ref)
@@ -231,36 +212,22 @@ func (s *Service) apply(ctx context.Context, host Host, p pair, v verdict) error
 	}
 }
 
-// applyLogged is apply for the loop, which owns the errors.
-func (s *Service) applyLogged(ctx context.Context, host Host, p pair, v verdict) {
-	log := s.log.With("sandbox", p.id(), "row", p.rowState(), "view", p.viewState(), "action", string(v.act))
-	if v.act == actReport {
-		log.Error("row and host disagree in a way that no rule mends; destroy the sandbox")
+// applyLogged is apply for the loop, which logs the errors.
+func (s *Service) applyLogged(ctx context.Context, host Host, p pair, d reconcile.SandboxDecision) {
+	log := s.log.With("sandbox", p.id(), "row", p.rowState(), "view", p.viewState(), "action", string(d.Action))
+	if d.Action == reconcile.Report {
+		log.Error("row and host disagree in a way that no rule resolves; destroy the sandbox")
 		return
 	}
-	if err := s.apply(ctx, host, p, v); err != nil {
-		log.Warn("disagreement not settled, will try again", "error", err)
+	if err := s.apply(ctx, host, p, d); err != nil {
+		log.Warn("row and host not reconciled, will try again", "error", err)
 		return
 	}
 	level := slog.LevelInfo
 	if p.row != nil && (p.row.State.Ended() || p.row.State == sandbox.Stopping) {
-		level = slog.LevelDebug // what every destroy leaves behind
+		level = slog.LevelDebug // every destroy ends like this
 	}
-	log.Log(ctx, level, "disagreement settled", "to", string(v.to), "reason", string(v.reason))
-}
-
-func (p pair) rowState() string {
-	if p.row == nil {
-		return "absent"
-	}
-	return fmt.Sprintf("%s/%d", p.row.State, p.row.Generation)
-}
-
-func (p pair) viewState() string {
-	if p.view == nil {
-		return "absent"
-	}
-	return fmt.Sprintf("%s/%d", p.view.State, p.view.Ref.Generation)
+	log.Log(ctx, level, "row and host reconciled", "to", string(d.To), "reason", string(d.Reason))
 }
 
 // retentionBatch is how many rows one DELETE takes, so that none runs long.

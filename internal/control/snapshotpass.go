@@ -5,32 +5,33 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/control/reconcile"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// snapshotPass compares all snapshots of one host once and does what
-// settleSnapshot says. Rows are read before the host is asked, as in pass.
-func (s *Service) snapshotPass(ctx context.Context, host Host, hostID string, open *snapshotDisputes) error {
+// snapshotPass compares all snapshots of one host once and carries the decisions
+// out. Rows are read before the host is asked, as in pass.
+func (s *Service) snapshotPass(ctx context.Context, host Host, hostID string, memory *snapshotMachine) error {
 	readCtx, cancel := context.WithTimeout(ctx, 2*s.cfg.AskTimeout)
 	defer cancel()
 	pairs, err := s.snapshotPairs(readCtx, host, hostID)
 	if err != nil {
 		return err
 	}
-	lasting := open.next(pairs, time.Now())
+	decisions := memory.Step(time.Now(), factsOf(pairs))
 	slots := make(chan struct{}, maxAtOnce)
 	var wg sync.WaitGroup
 	for i, p := range pairs {
-		act := settleSnapshot(p.row, p.view, lasting[i])
-		if act == snapNone && !remeasured(p) {
+		d := decisions[i]
+		if d.Action == reconcile.None && !remeasured(p) {
 			continue
 		}
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if err := fault.Caught(func() error { return s.applySnapshot(ctx, host, p, act) }); err != nil {
-				s.log.Warn("disagreement about a snapshot not settled, will try again", "snapshot", p.id(), "error", err)
+			if err := fault.Caught(func() error { return s.applySnapshot(ctx, host, p, d) }); err != nil {
+				s.log.Warn("row and host not reconciled, will try again", "snapshot", p.id(), "error", err)
 			}
 		})
 	}
@@ -58,8 +59,10 @@ func (s *Service) snapshotPairs(ctx context.Context, host Host, hostID string) (
 		pairs = append(pairs, snapshotPair{row: &rows[i], view: viewOf[rows[i].ID]})
 		delete(viewOf, rows[i].ID)
 	}
-	for _, view := range viewOf {
-		pairs = append(pairs, snapshotPair{view: view})
+	for i, v := range views {
+		if viewOf[v.ID] == &views[i] {
+			pairs = append(pairs, snapshotPair{view: &views[i]})
+		}
 	}
 	return pairs, nil
 }
@@ -69,24 +72,23 @@ func remeasured(p snapshotPair) bool {
 	return p.row != nil && p.view != nil && (p.row.Bytes != p.view.Bytes || p.row.Users != p.view.Users)
 }
 
-// applySnapshot does what settleSnapshot decided about p.
-func (s *Service) applySnapshot(ctx context.Context, host Host, p snapshotPair, act snapshotAct) error {
+// applySnapshot carries out the decision d about p. Without one it copies the
+// host's measurements to the row.
+func (s *Service) applySnapshot(ctx context.Context, host Host, p snapshotPair, d reconcile.SnapshotDecision) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.DestroyTimeout)
 	defer cancel()
-	switch act {
-	case snapReady, snapFail:
-		m := SnapshotMove{ID: p.row.ID, From: []SnapshotStatus{p.row.Status}, To: SnapshotReady, View: p.view}
-		if act == snapFail {
-			m.To = SnapshotError
-		}
-		_, _, err := s.store.MoveSnapshot(ctx, m)
+	switch d.Action {
+	case reconcile.Move:
+		_, _, err := s.store.MoveSnapshot(ctx, SnapshotMove{
+			ID: p.row.ID, From: []SnapshotStatus{p.row.Status}, To: d.To, View: p.view,
+		})
 		return err
-	case snapDelete:
+	case reconcile.Delete:
 		if err := host.DeleteSnapshot(ctx, p.id()); err != nil || p.row == nil {
 			return err
 		}
 		return s.store.RemoveSnapshot(ctx, p.id())
-	case snapRemove:
+	case reconcile.Remove:
 		return s.store.RemoveSnapshot(ctx, p.id())
 	default:
 		return s.store.MeasureSnapshot(ctx, *p.view)

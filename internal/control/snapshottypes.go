@@ -4,40 +4,32 @@ import (
 	"context"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/control/reconcile"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// SnapshotKind is what a snapshot is for.
-type SnapshotKind string
+// SnapshotKind is the purpose of a snapshot.
+type SnapshotKind = reconcile.SnapshotKind
 
-// The kinds. The CHECK constraint of the snapshots table lists the same.
+// The kinds of snapshots.
 const (
-	// KindNamed is made by a user, durable, and stays until it is deleted.
-	KindNamed SnapshotKind = "named"
-	// KindFork serves the children of one fork, is hidden from users, and goes
-	// when they have started.
-	KindFork SnapshotKind = "fork"
+	KindNamed = reconcile.KindNamed
+	KindFork  = reconcile.KindFork
 )
 
-// SnapshotStatus is where a snapshot is in its life.
-//
-//	Creating ──► Ready ──► Deleting ──► (no row)
-//	    └──────────┴──► Error ──► Deleting, or (no row) after the retention
-type SnapshotStatus string
+// SnapshotStatus is the state of a snapshot's row.
+type SnapshotStatus = reconcile.SnapshotStatus
 
-// The statuses. The CHECK constraint of the snapshots table lists the same.
+// The statuses of snapshots.
 const (
-	SnapshotCreating SnapshotStatus = "creating"
-	SnapshotReady    SnapshotStatus = "ready"
-	SnapshotDeleting SnapshotStatus = "deleting"
-	// SnapshotError: its host does not have it.
-	SnapshotError SnapshotStatus = "error"
+	SnapshotCreating = reconcile.SnapshotCreating
+	SnapshotReady    = reconcile.SnapshotReady
+	SnapshotDeleting = reconcile.SnapshotDeleting
+	SnapshotError    = reconcile.SnapshotError
 )
 
 // SnapshotStatuses lists every SnapshotStatus.
-func SnapshotStatuses() []SnapshotStatus {
-	return []SnapshotStatus{SnapshotCreating, SnapshotReady, SnapshotDeleting, SnapshotError}
-}
+func SnapshotStatuses() []SnapshotStatus { return reconcile.SnapshotStatuses() }
 
 // Snapshot is a snapshot as the control plane knows it: the row.
 type Snapshot struct {

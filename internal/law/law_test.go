@@ -51,8 +51,10 @@ var law = map[string][]string{
 	"internal/untrusted":       {},
 	"internal/guestclient":     append([]string{"internal/guestwire", "internal/sandbox", "internal/untrusted"}, faults...),
 
-	"internal/control":                 {"internal/control/placement", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
+	"internal/control":                 {"internal/control/placement", "internal/control/reconcile", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 	"internal/control/placement":       {"internal/sandbox", "internal/fault"},
+	"internal/control/reconcile":       {"internal/sandbox"},
+	"internal/control/memstore":        {"internal/control", "internal/sandbox", "internal/fault"},
 	"internal/control/postgres":        {"internal/control", "internal/control/auth", "internal/sandbox", "internal/fault"},
 	"internal/control/postgres/pgtest": {"internal/control/postgres", "internal/pgserver", "internal/fault"},
 	"internal/control/hostclient":      {"internal/control", "internal/hostwire", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},

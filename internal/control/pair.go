@@ -1,0 +1,137 @@
+package control
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/control/reconcile"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// The machines that the reconciler of one host uses.
+type (
+	sandboxMachine  = reconcile.Machine[reconcile.SandboxRow, reconcile.SandboxView, sandbox.State]
+	snapshotMachine = reconcile.Machine[reconcile.SnapshotRow, reconcile.SnapshotView, SnapshotStatus]
+)
+
+// rules are the decision tables; they are constant.
+var (
+	sandboxRules  = reconcile.Sandboxes()
+	snapshotRules = reconcile.Snapshots()
+)
+
+// passMemory is the state that a host's reconciler keeps between two passes.
+type passMemory struct {
+	// startedAt is the time of the first pass.
+	startedAt time.Time
+	sandboxes *sandboxMachine
+	snapshots *snapshotMachine
+}
+
+// newPassMemory returns the memory of a reconciler that has made no pass. The
+// children of a fork are asked for once their snapshot has been taken, and the
+// snapshot is needed for as long as the fork takes.
+func newPassMemory(cfg Config) *passMemory {
+	return &passMemory{
+		startedAt: time.Now(),
+		sandboxes: reconcile.NewMachine(sandboxRules, reconcile.Graces{Command: cfg.Grace, Fork: 2 * cfg.Grace}),
+		snapshots: reconcile.NewMachine(snapshotRules, reconcile.Graces{Command: cfg.Grace, Fork: cfg.ForkTimeout + cfg.Grace}),
+	}
+}
+
+// pair is a sandbox as the database and as its host know it. Either may be
+// nil, but not both.
+type pair struct {
+	row  *Sandbox
+	view *View
+	// over: no operation of any server explains the row's state. The host may
+	// still be working on one, see View.Busy.
+	over bool
+}
+
+// certain reports whether no operation in flight can explain a disagreement.
+func (p pair) certain() bool { return p.over && (p.view == nil || !p.view.Busy) }
+
+// id returns the id of the sandbox.
+func (p pair) id() sandbox.ID {
+	if p.row != nil {
+		return p.row.ID
+	}
+	return p.view.Ref.ID
+}
+
+// facts returns the part of p that the rules read.
+func (p pair) facts() reconcile.Pair[reconcile.SandboxRow, reconcile.SandboxView] {
+	out := reconcile.Pair[reconcile.SandboxRow, reconcile.SandboxView]{ID: string(p.id()), Certain: p.certain()}
+	if p.row != nil {
+		out.Row = &reconcile.SandboxRow{State: p.row.State, Generation: p.row.Generation, Forked: p.row.ParentID != ""}
+	}
+	if p.view != nil {
+		out.View = &reconcile.SandboxView{
+			State: p.view.State, Generation: p.view.Ref.Generation, StopReason: p.view.StopReason,
+		}
+	}
+	return out
+}
+
+// decide returns the decision about p without memory of earlier passes. certain
+// says that no operation in flight can explain a disagreement.
+func (p pair) decide(certain bool) reconcile.SandboxDecision {
+	facts := p.facts()
+	return sandboxRules.Decide(facts.Row, facts.View, certain)
+}
+
+// agrees reports whether row and view may stay as they are.
+func (p pair) agrees() bool {
+	facts := p.facts()
+	return sandboxRules.Agree(facts.Row, facts.View)
+}
+
+func (p pair) rowState() string {
+	if p.row == nil {
+		return "absent"
+	}
+	return fmt.Sprintf("%s/%d", p.row.State, p.row.Generation)
+}
+
+func (p pair) viewState() string {
+	if p.view == nil {
+		return "absent"
+	}
+	return fmt.Sprintf("%s/%d", p.view.State, p.view.Ref.Generation)
+}
+
+// snapshotPair is a snapshot as the database and as its host know it. Either
+// may be nil, but not both.
+type snapshotPair struct {
+	row  *Snapshot
+	view *SnapshotView
+}
+
+func (p snapshotPair) id() sandbox.SnapshotID {
+	if p.row != nil {
+		return p.row.ID
+	}
+	return p.view.ID
+}
+
+// facts returns the part of p that the rules read.
+func (p snapshotPair) facts() reconcile.Pair[reconcile.SnapshotRow, reconcile.SnapshotView] {
+	out := reconcile.Pair[reconcile.SnapshotRow, reconcile.SnapshotView]{ID: string(p.id())}
+	if p.row != nil {
+		out.Row = &reconcile.SnapshotRow{Status: p.row.Status, Kind: p.row.Kind}
+	}
+	if p.view != nil {
+		out.View = &reconcile.SnapshotView{}
+	}
+	return out
+}
+
+// factsOf returns the facts of many pairs.
+func factsOf[P interface{ facts() F }, F any](pairs []P) []F {
+	out := make([]F, len(pairs))
+	for i, p := range pairs {
+		out[i] = p.facts()
+	}
+	return out
+}

@@ -1,0 +1,173 @@
+package reconcile
+
+import (
+	"slices"
+
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// SandboxRow is the part of a sandbox's row that the rules read.
+type SandboxRow struct {
+	State      sandbox.State
+	Generation sandbox.Generation
+	// Forked: the sandbox is a child of a fork, whose row exists before the
+	// snapshot from which it starts.
+	Forked bool
+}
+
+// SandboxView is the part of a host's view of a sandbox that the rules read.
+type SandboxView struct {
+	State      ViewState
+	Generation sandbox.Generation
+	// StopReason is set when State is ViewStopped.
+	StopReason sandbox.StopReason
+}
+
+// ViewState is the state of a VM on its host. It is not a sandbox.State: a host
+// does not know rows, and has no word for a sandbox that failed.
+type ViewState string
+
+// The states of a VM on its host.
+const (
+	ViewStarting ViewState = "starting"
+	ViewRunning  ViewState = "running"
+	ViewPausing  ViewState = "pausing"
+	ViewPaused   ViewState = "paused"
+	ViewResuming ViewState = "resuming"
+	ViewStopping ViewState = "stopping"
+	// ViewStopped: the VM has ended. The host keeps the reason until it is told
+	// to destroy the sandbox.
+	ViewStopped ViewState = "stopped"
+)
+
+// ViewStates lists every ViewState.
+func ViewStates() []ViewState {
+	return []ViewState{ViewStarting, ViewRunning, ViewPausing, ViewPaused, ViewResuming, ViewStopping, ViewStopped}
+}
+
+// SandboxDecision is a Decision about a sandbox.
+type SandboxDecision = Decision[sandbox.State]
+
+// Sandboxes returns the rules for sandboxes.
+func Sandboxes() Rules[SandboxRow, SandboxView, sandbox.State] {
+	return Rules[SandboxRow, SandboxView, sandbox.State]{
+		resolve: resolveSandbox, definite: definiteSandbox, class: classOfSandbox,
+	}
+}
+
+// classOfSandbox lets a child of a fork wait for its snapshot until its host
+// knows it.
+func classOfSandbox(row *SandboxRow, view *SandboxView) Class {
+	if view == nil && row.State == sandbox.Pending && row.Forked {
+		return Fork
+	}
+	return Command
+}
+
+func move(to sandbox.State) SandboxDecision { return SandboxDecision{Action: Move, To: to} }
+
+func stop(reason sandbox.StopReason) SandboxDecision {
+	return SandboxDecision{Action: Move, To: sandbox.Stopped, Reason: reason}
+}
+
+func bootFailed(message string) SandboxDecision {
+	return SandboxDecision{Action: Move, To: sandbox.Error, Reason: sandbox.ReasonBootFailed, Message: message}
+}
+
+// definiteSandbox accepts the end of a VM at once, whatever its generation: a VM
+// that has stopped never comes back.
+func definiteSandbox(row *SandboxRow, view *SandboxView) bool {
+	switch {
+	case view == nil:
+		// The destroy has nothing left to do, even if its caller still waits.
+		return row != nil && row.State == sandbox.Stopping
+	case row == nil || row.State.Ended() || row.State == sandbox.Stopping:
+		return view.State == ViewStopped
+	case row.State == sandbox.Pending:
+		return false // the caller of create has the better message
+	case view.State == ViewStopped:
+		return true
+	case view.Generation != row.Generation:
+		return false
+	case view.State == ViewPaused:
+		// Either the host paused the VM by itself, as a drain does, or it did what
+		// it was asked to do. In both cases the row follows.
+		return row.State == sandbox.Running || row.State == sandbox.Pausing
+	default:
+		return view.State == ViewRunning && row.State == sandbox.Resuming
+	}
+}
+
+func resolveSandbox(row *SandboxRow, view *SandboxView) SandboxDecision {
+	switch {
+	case row == nil || row.State.Ended():
+		if view == nil {
+			return SandboxDecision{Action: None}
+		}
+		return SandboxDecision{Action: Delete}
+	case row.State == sandbox.Stopping:
+		if view == nil || view.State == ViewStopped {
+			return stop(sandbox.ReasonDestroyed)
+		}
+		return SandboxDecision{Action: Delete}
+	case view == nil:
+		return resolveVanished(row)
+	case view.State == ViewStopped:
+		return resolveEnded(row, view)
+	case view.Generation > row.Generation:
+		// Only a database that was restored from an older copy explains this.
+		// Neither side is the better one. The user can still destroy the sandbox.
+		return SandboxDecision{Action: Report}
+	}
+	return resolveAlive(row, view)
+}
+
+// resolveVanished decides about a live row whose host does not know the sandbox.
+func resolveVanished(row *SandboxRow) SandboxDecision {
+	if row.State == sandbox.Pending {
+		return bootFailed("the sandbox never started: its host does not know it")
+	}
+	return stop(sandbox.ReasonHostLost)
+}
+
+// resolveEnded decides about a live row whose VM has ended.
+func resolveEnded(row *SandboxRow, view *SandboxView) SandboxDecision {
+	if row.State == sandbox.Pending && view.StopReason == sandbox.ReasonBootFailed {
+		return bootFailed("the sandbox did not start")
+	}
+	if !slices.Contains(sandbox.StopReasons(), view.StopReason) {
+		return stop(sandbox.ReasonVMMCrash) // the host is newer than this server, or does not know the reason
+	}
+	return stop(view.StopReason)
+}
+
+// resolveAlive decides about a live row and a VM, or a paused VM's snapshot, of
+// the same or an older generation.
+func resolveAlive(row *SandboxRow, view *SandboxView) SandboxDecision {
+	older := view.Generation < row.Generation
+	switch view.State {
+	case ViewPaused:
+		switch row.State {
+		case sandbox.Paused:
+			// A resume that failed leaves the host one generation behind the row.
+			return SandboxDecision{Action: None}
+		case sandbox.Pending:
+			return move(sandbox.Running) // the next pass moves it to paused
+		default:
+			return move(sandbox.Paused)
+		}
+	case ViewRunning:
+		switch {
+		case row.State == sandbox.Paused:
+			return SandboxDecision{Action: Pause}
+		case older:
+			return SandboxDecision{Action: Delete}
+		case row.State == sandbox.Running:
+			return SandboxDecision{Action: None}
+		default:
+			return move(sandbox.Running)
+		}
+	default:
+		return SandboxDecision{Action: None} // the host has an operation in flight and will report its end
+	}
+}

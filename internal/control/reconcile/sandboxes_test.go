@@ -1,0 +1,188 @@
+package reconcile
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+// situation is one combination of the arguments of Decide.
+type situation struct {
+	row     *SandboxRow
+	view    *SandboxView
+	certain bool
+}
+
+func (s situation) String() string {
+	row, view := "absent", "absent"
+	if s.row != nil {
+		row = fmt.Sprintf("%s/%d", s.row.State, s.row.Generation)
+	}
+	if s.view != nil {
+		view = fmt.Sprintf("%s/%d", s.view.State, s.view.Generation)
+	}
+	return fmt.Sprintf("%-11s %-11s certain=%-5t", row, view, s.certain)
+}
+
+func (s situation) decide() SandboxDecision { return Sandboxes().Decide(s.row, s.view, s.certain) }
+
+// situations returns the full product: no row or each state at generation 2; no
+// view or each state at generations 1 to 3; certain or not. Views of an ended VM
+// carry a known, a special and an unknown reason.
+func situations() []situation {
+	rows := []*SandboxRow{nil}
+	for _, state := range sandbox.States() {
+		rows = append(rows, &SandboxRow{Generation: 2, State: state})
+	}
+	views := []*SandboxView{nil}
+	for _, state := range ViewStates() {
+		for gen := sandbox.Generation(1); gen <= 3; gen++ {
+			reasons := []sandbox.StopReason{""}
+			if state == ViewStopped {
+				reasons = []sandbox.StopReason{sandbox.ReasonExpired, sandbox.ReasonBootFailed, "of_the_future"}
+			}
+			for _, reason := range reasons {
+				views = append(views, &SandboxView{Generation: gen, State: state, StopReason: reason})
+			}
+		}
+	}
+	var all []situation
+	for _, row := range rows {
+		for _, view := range views {
+			all = append(all, situation{row, view, false}, situation{row, view, true})
+		}
+	}
+	return all
+}
+
+// TestSandboxesGolden pins the whole decision table, so that a diff shows every
+// change of it. Run with -update to rewrite it.
+func TestSandboxesGolden(t *testing.T) {
+	var b strings.Builder
+	for _, s := range situations() {
+		d := s.decide()
+		reason := ""
+		if s.view != nil {
+			reason = string(s.view.StopReason)
+		}
+		line := fmt.Sprintf("%s %-13s -> %s %s %s", s, reason, d.Action, d.To, d.Reason)
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	const path = "testdata/sandboxes.golden"
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, wanted := strings.Split(b.String(), "\n"), strings.Split(string(want), "\n")
+	for i := range min(len(got), len(wanted)) {
+		if got[i] != wanted[i] {
+			t.Fatalf("line %d:\n got %s\nwant %s", i+1, got[i], wanted[i])
+		}
+	}
+	if len(got) != len(wanted) {
+		t.Fatalf("%d lines, want %d", len(got), len(wanted))
+	}
+}
+
+// TestSandboxRules states the properties that every combination must have.
+func TestSandboxRules(t *testing.T) {
+	for _, s := range situations() {
+		d := s.decide()
+		switch d.Action {
+		case Move:
+			if s.row == nil || !sandbox.CanMove(s.row.State, d.To) {
+				t.Errorf("%s: an illegal move to %s", s, d.To)
+			}
+			if d.To.Ended() != (d.Reason != "") {
+				t.Errorf("%s: moves to %s with reason %q", s, d.To, d.Reason)
+			}
+		case Delete, Pause:
+			if s.view == nil {
+				t.Errorf("%s: %s without a VM", s, d.Action)
+			}
+		}
+		live := s.row != nil && !s.row.State.Ended() && s.row.State != sandbox.Stopping
+		if d.Action == Delete && live && s.view.State == ViewPaused {
+			t.Errorf("%s: deletes the snapshot of a live sandbox", s)
+		}
+		if d.Action == Delete && live && s.view.State == ViewRunning && s.row.State == sandbox.Running &&
+			s.view.Generation == s.row.Generation {
+			t.Errorf("%s: deletes a VM that should run", s)
+		}
+		if d.Action != None && !s.certain && d != Sandboxes().Decide(s.row, s.view, true) {
+			t.Errorf("%s: decides otherwise when it is certain", s)
+		}
+	}
+}
+
+// TestSandboxesConverge applies decisions repeatedly to a model of row and host.
+// The model must come to rest with both in agreement, from every combination.
+func TestSandboxesConverge(t *testing.T) {
+	for _, s := range situations() {
+		row, view := clone(s.row), clone(s.view)
+		var path []string
+		for range 8 {
+			d := Sandboxes().Decide(row, view, true)
+			path = append(path, fmt.Sprintf("%s: %s %s", situation{row, view, true}, d.Action, d.To))
+			row, view = carryOut(row, view, d)
+		}
+		if d := Sandboxes().Decide(row, view, true); d.Action != None && d.Action != Report {
+			t.Errorf("no rest:\n%s", strings.Join(path, "\n"))
+		} else if !agree(row, view) {
+			t.Errorf("rest without agreement:\n%s", strings.Join(path, "\n"))
+		}
+	}
+}
+
+// carryOut applies a decision to the model.
+func carryOut(row *SandboxRow, view *SandboxView, d SandboxDecision) (*SandboxRow, *SandboxView) {
+	switch d.Action {
+	case Move:
+		row.State = d.To
+	case Pause:
+		view.State = ViewPaused
+	case Delete:
+		view = nil
+	}
+	return row, view
+}
+
+// agree reports whether row and view may stay as they are. No rule applies to a
+// VM with an operation in flight or with a generation that the row never had.
+func agree(row *SandboxRow, view *SandboxView) bool {
+	switch {
+	case row == nil || row.State.Ended():
+		return view == nil
+	case view == nil:
+		return false
+	case view.Generation > row.Generation:
+		return true
+	}
+	switch view.State {
+	case ViewRunning:
+		return row.State == sandbox.Running && view.Generation == row.Generation
+	case ViewPaused:
+		return row.State == sandbox.Paused
+	default:
+		return view.State != ViewStopped
+	}
+}
+
+func clone[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	c := *p
+	return &c
+}

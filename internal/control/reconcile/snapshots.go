@@ -1,0 +1,87 @@
+package reconcile
+
+// SnapshotKind is the purpose of a snapshot.
+type SnapshotKind string
+
+// The kinds. The CHECK constraint of the snapshots table lists the same.
+const (
+	// KindNamed is made by a user, durable, and stays until it is deleted.
+	KindNamed SnapshotKind = "named"
+	// KindFork serves the children of one fork, is hidden from users, and is
+	// deleted when they have started.
+	KindFork SnapshotKind = "fork"
+)
+
+// SnapshotStatus is the state of a snapshot's row.
+//
+//	Creating ──► Ready ──► Deleting ──► (no row)
+//	    └──────────┴──► Error ──► Deleting, or (no row) after the retention
+type SnapshotStatus string
+
+// The statuses. The CHECK constraint of the snapshots table lists the same.
+const (
+	SnapshotCreating SnapshotStatus = "creating"
+	SnapshotReady    SnapshotStatus = "ready"
+	SnapshotDeleting SnapshotStatus = "deleting"
+	// SnapshotError: the host does not have the snapshot.
+	SnapshotError SnapshotStatus = "error"
+)
+
+// SnapshotStatuses lists every SnapshotStatus.
+func SnapshotStatuses() []SnapshotStatus {
+	return []SnapshotStatus{SnapshotCreating, SnapshotReady, SnapshotDeleting, SnapshotError}
+}
+
+// SnapshotRow is the part of a snapshot's row that the rules read.
+type SnapshotRow struct {
+	Status SnapshotStatus
+	Kind   SnapshotKind
+}
+
+// SnapshotView says that the host has the snapshot and has not deleted it.
+type SnapshotView struct{}
+
+// SnapshotDecision is a Decision about a snapshot.
+type SnapshotDecision = Decision[SnapshotStatus]
+
+// Snapshots returns the rules for snapshots.
+func Snapshots() Rules[SnapshotRow, SnapshotView, SnapshotStatus] {
+	return Rules[SnapshotRow, SnapshotView, SnapshotStatus]{
+		resolve: resolveSnapshot, definite: definiteSnapshot, class: classOfSnapshot,
+	}
+}
+
+func classOfSnapshot(row *SnapshotRow, _ *SnapshotView) Class {
+	if row != nil && row.Kind == KindFork {
+		return Fork
+	}
+	return Command
+}
+
+// definiteSnapshot accepts at once that the host has a named snapshot. A row
+// that is being deleted needs no grace period.
+func definiteSnapshot(row *SnapshotRow, view *SnapshotView) bool {
+	return row != nil && (row.Status == SnapshotDeleting || row.Kind == KindNamed && view != nil)
+}
+
+func resolveSnapshot(row *SnapshotRow, view *SnapshotView) SnapshotDecision {
+	switch {
+	case row == nil && view == nil:
+		return SnapshotDecision{Action: None}
+	case row == nil:
+		return SnapshotDecision{Action: Delete}
+	case row.Status == SnapshotDeleting || row.Kind == KindFork:
+		// The snapshot of a fork lives as long as the fork; a lasting one is a leftover.
+		if view == nil {
+			return SnapshotDecision{Action: Remove}
+		}
+		return SnapshotDecision{Action: Delete}
+	case view == nil && row.Status != SnapshotError:
+		return SnapshotDecision{Action: Move, To: SnapshotError}
+	case view != nil && row.Status != SnapshotReady:
+		// The host finished it, or has it back after its disk was restored.
+		return SnapshotDecision{Action: Move, To: SnapshotReady}
+	default:
+		return SnapshotDecision{Action: None}
+	}
+}
