@@ -13,48 +13,22 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/postgres"
 	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
+	"github.com/wrenn-dev/wrenn/internal/control/storetest"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// host records a host with room for n small sandboxes.
-func host(t *testing.T, s *postgres.Store, id string, n int) {
-	t.Helper()
-	err := s.SaveHost(t.Context(), control.HostInfo{ID: id}, control.Capacity{VCPUs: n, MemoryMB: n * 512})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+// The helpers of the contract's suite.
+var (
+	host, newRow, insert, walk = storetest.Host, storetest.NewRow, storetest.Insert, storetest.Walk
+)
 
-func newRow(hostID string) control.Sandbox {
-	return control.Sandbox{
-		ID: sandbox.NewID(), Generation: 1, State: sandbox.Pending, HostID: hostID,
-		Spec: sandbox.Spec{Template: "minimal", VCPUs: 1, MemoryMB: 512, DiskMB: 2048, OnTimeout: sandbox.TimeoutDestroy},
-	}
-}
-
-func insert(t *testing.T, s *postgres.Store, row control.Sandbox) control.Sandbox {
-	t.Helper()
-	row, err := s.Insert(t.Context(), row)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return row
-}
-
-// walk moves row through states, each of which must be won.
-func walk(t *testing.T, s *postgres.Store, row control.Sandbox, states ...sandbox.State) control.Sandbox {
-	t.Helper()
-	for _, to := range states {
-		next, won, err := s.Move(t.Context(), control.Move{Ref: row.Ref(), From: row.State, To: to})
-		if err != nil || !won {
-			t.Fatalf("move %s to %s: won %t, error %v", row.State, to, won, err)
-		}
-		row = next
-	}
-	return row
+// TestContract runs the suite that the store in memory runs too.
+func TestContract(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) control.Store { return pgtest.Open(t) })
 }
 
 // TestChecksEqualGo reads the CHECK constraints back and compares the words in

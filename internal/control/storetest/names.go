@@ -1,4 +1,4 @@
-package postgres_test
+package storetest
 
 import (
 	"sync"
@@ -6,23 +6,21 @@ import (
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
-	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// TestNameIsUniqueAmongLive: of creates at once with one name one wins; the
+// testNameIsUniqueAmongLive: of creates at once with one name one wins; the
 // name is free again once its sandbox has ended; no name is no bound.
-func TestNameIsUniqueAmongLive(t *testing.T) {
-	t.Parallel()
-	s := pgtest.Open(t)
-	host(t, s, "h", 100)
+func testNameIsUniqueAmongLive(t *testing.T, open Open) {
+	s := open(t)
+	Host(t, s, "h", 100)
 	var won, taken atomic.Int32
 	var winner atomic.Pointer[control.Sandbox]
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			row := newRow("h")
+			row := NewRow("h")
 			row.Name = "web"
 			row, err := s.Insert(t.Context(), row)
 			switch {
@@ -41,26 +39,25 @@ func TestNameIsUniqueAmongLive(t *testing.T) {
 		t.Fatalf("%d inserts won and %d were told name_taken, want 1 and 7", won.Load(), taken.Load())
 	}
 	for range 2 {
-		insert(t, s, newRow("h")) // without a name
+		Insert(t, s, NewRow("h")) // without a name
 	}
-	ended := walk(t, s, *winner.Load(), sandbox.Stopping, sandbox.Stopped)
-	again := newRow("h")
+	ended := Walk(t, s, *winner.Load(), sandbox.Stopping, sandbox.Stopped)
+	again := NewRow("h")
 	again.Name = "web"
-	again = insert(t, s, again)
+	again = Insert(t, s, again)
 	rows, _, err := s.List(t.Context(), control.Filter{Name: "web"})
 	if err != nil || len(rows) != 2 || rows[0].ID != again.ID || rows[1].ID != ended.ID || rows[0].Name != "web" {
 		t.Errorf("list by name: %+v, %v, want the live and the ended one", rows, err)
 	}
 }
 
-func TestListByMetadata(t *testing.T) {
-	t.Parallel()
-	s := pgtest.Open(t)
-	host(t, s, "h", 100)
+func testListByMetadata(t *testing.T, open Open) {
+	s := open(t)
+	Host(t, s, "h", 100)
 	for _, m := range []map[string]string{{"job": "17", "team": "a"}, {"job": "17"}, {"job": "18"}, nil} {
-		row := newRow("h")
+		row := NewRow("h")
 		row.Metadata = m
-		insert(t, s, row)
+		Insert(t, s, row)
 	}
 	for _, c := range []struct {
 		want map[string]string

@@ -1,4 +1,4 @@
-package postgres_test
+package storetest
 
 import (
 	"sync"
@@ -6,20 +6,18 @@ import (
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
-	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// TestCapacityUnderRace has 50 creates and 10 resumes fight for 20 places.
-func TestCapacityUnderRace(t *testing.T) {
-	t.Parallel()
-	s := pgtest.Open(t)
+// testCapacityUnderRace has 50 creates and 10 resumes fight for 20 places.
+func testCapacityUnderRace(t *testing.T, open Open) {
+	s := open(t)
 	const places, creates, resumes = 20, 50, 10
-	host(t, s, "h", places)
+	Host(t, s, "h", places)
 	var paused []control.Sandbox
 	for range resumes {
-		paused = append(paused, walk(t, s, insert(t, s, newRow("h")), sandbox.Running, sandbox.Paused))
+		paused = append(paused, Walk(t, s, Insert(t, s, NewRow("h")), sandbox.Running, sandbox.Paused))
 	}
 	var (
 		wg    sync.WaitGroup
@@ -35,7 +33,7 @@ func TestCapacityUnderRace(t *testing.T) {
 	}
 	for range creates {
 		wg.Go(func() {
-			_, err := s.Insert(t.Context(), newRow("h"))
+			_, err := s.Insert(t.Context(), NewRow("h"))
 			count(err)
 		})
 	}
@@ -55,27 +53,25 @@ func TestCapacityUnderRace(t *testing.T) {
 	}
 }
 
-func TestCapacityIsGivenBack(t *testing.T) {
-	t.Parallel()
+func testCapacityIsGivenBack(t *testing.T, open Open) {
 	for _, end := range []sandbox.State{sandbox.Paused, sandbox.Stopped} {
-		s := pgtest.Open(t)
-		host(t, s, "h", 1)
-		row := walk(t, s, insert(t, s, newRow("h")), sandbox.Running)
-		if _, err := s.Insert(t.Context(), newRow("h")); !fault.Is(err, fault.NoCapacity) {
+		s := open(t)
+		Host(t, s, "h", 1)
+		row := Walk(t, s, Insert(t, s, NewRow("h")), sandbox.Running)
+		if _, err := s.Insert(t.Context(), NewRow("h")); !fault.Is(err, fault.NoCapacity) {
 			t.Errorf("a full host: %v, want NoCapacity", err)
 		}
-		walk(t, s, row, end)
-		insert(t, s, newRow("h"))
+		Walk(t, s, row, end)
+		Insert(t, s, NewRow("h"))
 	}
 }
 
-// TestResumeWithoutRoom shows that a refused resume leaves the row as it was.
-func TestResumeWithoutRoom(t *testing.T) {
-	t.Parallel()
-	s := pgtest.Open(t)
-	host(t, s, "h", 1)
-	row := walk(t, s, insert(t, s, newRow("h")), sandbox.Running, sandbox.Paused)
-	insert(t, s, newRow("h"))
+// testResumeWithoutRoom shows that a refused resume leaves the row as it was.
+func testResumeWithoutRoom(t *testing.T, open Open) {
+	s := open(t)
+	Host(t, s, "h", 1)
+	row := Walk(t, s, Insert(t, s, NewRow("h")), sandbox.Running, sandbox.Paused)
+	Insert(t, s, NewRow("h"))
 	_, won, err := s.Move(t.Context(), control.Move{Ref: row.Ref(), From: sandbox.Paused, To: sandbox.Resuming})
 	if won || !fault.Is(err, fault.NoCapacity) {
 		t.Errorf("resume: won %t, %v, want NoCapacity", won, err)
@@ -85,13 +81,12 @@ func TestResumeWithoutRoom(t *testing.T) {
 		t.Errorf("after: %+v, %v", after, err)
 	}
 	// Destroying a paused sandbox needs no capacity.
-	walk(t, s, row, sandbox.Stopping, sandbox.Stopped)
+	Walk(t, s, row, sandbox.Stopping, sandbox.Stopped)
 }
 
-func TestInsertOnUnknownHost(t *testing.T) {
-	t.Parallel()
-	s := pgtest.Open(t)
-	_, err := s.Insert(t.Context(), newRow("nobody"))
+func testInsertOnUnknownHost(t *testing.T, open Open) {
+	s := open(t)
+	_, err := s.Insert(t.Context(), NewRow("nobody"))
 	if !fault.Is(err, fault.NoCapacity) || fault.ReasonOf(err) != control.ReasonHostNotRecorded {
 		t.Errorf("%v, want NoCapacity %s", err, control.ReasonHostNotRecorded)
 	}

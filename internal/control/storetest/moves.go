@@ -1,4 +1,4 @@
-package postgres_test
+package storetest
 
 import (
 	"sync"
@@ -9,23 +9,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
-	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-func TestInsertGetMove(t *testing.T) {
-	t.Parallel()
-	s := pgtest.Open(t)
-	host(t, s, "h", 4)
-	in := newRow("h")
+func testInsertGetMove(t *testing.T, open Open) {
+	s := open(t)
+	Host(t, s, "h", 4)
+	in := NewRow("h")
 	in.Spec.Timeout, in.Spec.MinIsolation = 300*time.Second, sandbox.IsolationProcess
 	in.Spec.Env = map[string]string{"SECRET": "x"}
 	in.Metadata = map[string]string{"a": "b\"\\ü"}
 	in.Spec.Lifetime, in.Spec.OnTimeout, in.Spec.AutoResume = time.Hour, sandbox.TimeoutPause, true
 	in.SnapshotID, in.ParentID = "snap", "parent"
 	in.Acceleration, in.Isolation = "tcg", sandbox.IsolationProcess
-	stored := insert(t, s, in)
+	stored := Insert(t, s, in)
 	if stored.CreatedAt.IsZero() || stored.UpdatedAt.IsZero() || stored.Spec.Env != nil {
 		t.Errorf("stored: %+v", stored)
 	}
@@ -67,9 +65,8 @@ func TestInsertGetMove(t *testing.T) {
 	}
 }
 
-func TestGetUnknown(t *testing.T) {
-	t.Parallel()
-	s := pgtest.Open(t)
+func testGetUnknown(t *testing.T, open Open) {
+	s := open(t)
 	if _, err := s.Get(t.Context(), "nosuch"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("Get: %v, want NotFound", err)
 	}
@@ -79,12 +76,11 @@ func TestGetUnknown(t *testing.T) {
 	}
 }
 
-// TestMoveLegality tries every pair of states: what CanMove forbids is refused
+// testMoveLegality tries every pair of states: what CanMove forbids is refused
 // before the database is asked, the rest is made.
-func TestMoveLegality(t *testing.T) {
-	t.Parallel()
-	s := pgtest.Open(t)
-	host(t, s, "h", 1000)
+func testMoveLegality(t *testing.T, open Open) {
+	s := open(t)
+	Host(t, s, "h", 1000)
 	path := map[sandbox.State][]sandbox.State{
 		sandbox.Pending:  nil,
 		sandbox.Running:  {sandbox.Running},
@@ -97,7 +93,7 @@ func TestMoveLegality(t *testing.T) {
 	}
 	for _, from := range sandbox.States() {
 		for _, to := range sandbox.States() {
-			row := walk(t, s, insert(t, s, newRow("h")), path[from]...)
+			row := Walk(t, s, Insert(t, s, NewRow("h")), path[from]...)
 			after, won, err := s.Move(t.Context(), control.Move{Ref: row.Ref(), From: from, To: to})
 			if !sandbox.CanMove(from, to) {
 				if fault.ReasonOf(err) != "illegal_move" {
@@ -118,11 +114,10 @@ func TestMoveLegality(t *testing.T) {
 	}
 }
 
-func TestMoveRace(t *testing.T) {
-	t.Parallel()
-	s := pgtest.Open(t)
-	host(t, s, "h", 1)
-	row := walk(t, s, insert(t, s, newRow("h")), sandbox.Running)
+func testMoveRace(t *testing.T, open Open) {
+	s := open(t)
+	Host(t, s, "h", 1)
+	row := Walk(t, s, Insert(t, s, NewRow("h")), sandbox.Running)
 	var (
 		wg   sync.WaitGroup
 		wins atomic.Int32
@@ -148,12 +143,11 @@ func TestMoveRace(t *testing.T) {
 	}
 }
 
-func TestMoveOldGeneration(t *testing.T) {
-	t.Parallel()
-	s := pgtest.Open(t)
-	host(t, s, "h", 1)
-	old := walk(t, s, insert(t, s, newRow("h")), sandbox.Running)
-	walk(t, s, old, sandbox.Paused, sandbox.Resuming, sandbox.Running)
+func testMoveOldGeneration(t *testing.T, open Open) {
+	s := open(t)
+	Host(t, s, "h", 1)
+	old := Walk(t, s, Insert(t, s, NewRow("h")), sandbox.Running)
+	Walk(t, s, old, sandbox.Paused, sandbox.Resuming, sandbox.Running)
 	now, won, err := s.Move(t.Context(), control.Move{Ref: old.Ref(), From: sandbox.Running, To: sandbox.Stopped, StopReason: sandbox.ReasonVMMCrash})
 	if err != nil || won || now.State != sandbox.Running || now.Generation != 2 {
 		t.Errorf("an old incarnation's end: won %t, %v, %+v", won, err, now)
