@@ -30,7 +30,7 @@ const (
 //	  └────wake────►  run: pass over all  ◄── timer
 //	operations ─▲
 //
-// Invariants: run owns memory and failing; watch is the only sender of views, and
+// Invariants: run owns memory, failing and eventNext; watch is the only sender of views, and
 // run waits for it; neither channel is ever closed.
 type hostLoop struct {
 	s      *Service
@@ -45,6 +45,9 @@ type hostLoop struct {
 	// failing is true after a pass that failed, so that a host that is down
 	// is logged once.
 	failing bool
+	// eventNext is true after a pass: then an event that waits comes before the
+	// next pass.
+	eventNext bool
 }
 
 func newHostLoop(s *Service, id string) *hostLoop {
@@ -62,21 +65,51 @@ func (l *hostLoop) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		select {
-		case <-ctx.Done():
+		view, pass := l.next(ctx, timer)
+		switch {
+		case ctx.Err() != nil:
 			return
-		case view := <-l.views:
+		case pass:
+			timer.Reset(l.pass(ctx))
+		default:
 			seen := false
 			l.s.guarded("an event of a host", func() error { seen = l.event(ctx, view); return nil })
 			if !seen {
 				timer.Reset(missedRetry)
 			}
-			continue
-		case <-l.wake:
-		case <-timer.C:
 		}
-		timer.Reset(l.pass(ctx))
+		l.eventNext = pass
 	}
+}
+
+// next waits for an event or for a reason to make a pass. Where both are there it
+// takes turns, so that neither waits for ever and a history can be repeated.
+func (l *hostLoop) next(ctx context.Context, timer *time.Timer) (view View, pass bool) {
+	if l.eventNext {
+		select {
+		case view = <-l.views:
+			return view, false
+		default:
+		}
+	}
+	select {
+	case <-l.wake:
+		return View{}, true
+	default:
+	}
+	select {
+	case <-timer.C:
+		return View{}, true
+	default:
+	}
+	select {
+	case view = <-l.views:
+		return view, false
+	case <-l.wake:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return View{}, true
 }
 
 // pass makes one pass and returns the time until the next.

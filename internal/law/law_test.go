@@ -55,6 +55,7 @@ var law = map[string][]string{
 	"internal/control/placement":       {"internal/sandbox", "internal/fault"},
 	"internal/control/reconcile":       {"internal/sandbox"},
 	"internal/control/memstore":        {"internal/control", "internal/sandbox", "internal/fault"},
+	"internal/control/sim":             {},
 	"internal/control/storetest":       {"internal/control", "internal/sandbox", "internal/fault"},
 	"internal/control/postgres":        {"internal/control", "internal/control/auth", "internal/sandbox", "internal/fault"},
 	"internal/control/postgres/pgtest": {"internal/control/postgres", "internal/pgserver", "internal/fault"},

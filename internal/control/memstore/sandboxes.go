@@ -59,7 +59,7 @@ func (s *Store) insert(rows []control.Sandbox) ([]control.Sandbox, error) {
 	out := make([]control.Sandbox, len(rows))
 	for i, row := range rows {
 		row = newRow(row, s.timestamp())
-		s.rows[row.ID] = row
+		s.rows[row.ID], s.place[string(row.ID)] = row, len(s.place)
 		out[i] = copyOf(row)
 	}
 	return out, nil
@@ -240,7 +240,7 @@ func (s *Store) Unended(_ context.Context, hostID string) ([]control.Sandbox, er
 			out = append(out, copyOf(row))
 		}
 	}
-	slices.SortFunc(out, func(a, b control.Sandbox) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(out, func(a, b control.Sandbox) int { return s.byPlace(string(a.ID), string(b.ID)) })
 	return out, nil
 }
 

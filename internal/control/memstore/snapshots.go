@@ -42,7 +42,7 @@ func (s *Store) insertSnapshot(row control.Snapshot) control.Snapshot {
 		},
 		Metadata: metadataOf(row.Metadata), CreatedAt: now, UpdatedAt: now,
 	}
-	s.snaps[row.ID] = row
+	s.snaps[row.ID], s.place[string(row.ID)] = row, len(s.place)
 	return copySnapshot(row)
 }
 
@@ -126,11 +126,12 @@ func (s *Store) SnapshotsOf(_ context.Context, hostID string) ([]control.Snapsho
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := []control.Snapshot{}
-	for _, id := range slices.Sorted(maps.Keys(s.snaps)) {
-		if row := s.snaps[id]; row.HostID == hostID {
+	for _, row := range s.snaps {
+		if row.HostID == hostID {
 			out = append(out, copySnapshot(row))
 		}
 	}
+	slices.SortFunc(out, func(a, b control.Snapshot) int { return s.byPlace(string(a.ID), string(b.ID)) })
 	return out, nil
 }
 

@@ -1,7 +1,9 @@
 package memstore
 
 import (
+	"cmp"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +20,7 @@ type Store struct {
 	hosts    map[string]control.Capacity
 	rows     map[sandbox.ID]control.Sandbox
 	snaps    map[sandbox.SnapshotID]control.Snapshot
+	place    map[string]int                     // the order of insertion, by id
 	sessions map[control.ServerID]chan struct{} // closed by Crash
 	// relaxed undoes the commits since the last durable one, oldest first. A
 	// durable commit makes all earlier ones durable.
@@ -37,6 +40,7 @@ func New(now func() time.Time) *Store {
 	return &Store{
 		now: now, hosts: make(map[string]control.Capacity), rows: make(map[sandbox.ID]control.Sandbox),
 		snaps: make(map[sandbox.SnapshotID]control.Snapshot), sessions: make(map[control.ServerID]chan struct{}),
+		place: make(map[string]int),
 	}
 }
 
@@ -70,7 +74,11 @@ func (s *Store) Relaxed() int {
 	return len(s.relaxed)
 }
 
-// Rows returns all sandboxes, in no order.
+// byPlace orders ids by their insertion, so that two runs of one test see one
+// order although ids are random. The caller holds mu.
+func (s *Store) byPlace(a, b string) int { return cmp.Compare(s.place[a], s.place[b]) }
+
+// Rows returns all sandboxes, oldest first.
 func (s *Store) Rows() []control.Sandbox {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,6 +86,7 @@ func (s *Store) Rows() []control.Sandbox {
 	for _, row := range s.rows {
 		out = append(out, copyOf(row))
 	}
+	slices.SortFunc(out, func(a, b control.Sandbox) int { return s.byPlace(string(a.ID), string(b.ID)) })
 	return out
 }
 
