@@ -166,7 +166,7 @@ func (s *Store) moved(row control.Sandbox, m control.Move) control.Sandbox {
 		row.Acceleration, row.Isolation = cmp.Or(f.Acceleration, row.Acceleration), cmp.Or(f.Isolation, row.Isolation)
 		row.LastActiveAt = later(row.LastActiveAt, optionalTime(f.StartedAt))
 		row.StartedAt = cmp.Or(optionalTime(f.StartedAt), row.StartedAt)
-		row.Source, row.Hygiene = cmp.Or(f.Source, row.Source), cmp.Or(f.Hygiene, row.Hygiene)
+		row.Source, row.RestoreReport = cmp.Or(f.Source, row.Source), cmp.Or(f.RestoreReport, row.RestoreReport)
 		row.LifetimeEndsAt = optionalTime(f.LifetimeEndsAt)
 	}
 	return copyOf(row)
@@ -220,7 +220,7 @@ func (s *Store) Learn(_ context.Context, v control.View) error {
 		return nil
 	}
 	row.StartedAt = cmp.Or(optionalTime(v.Facts.StartedAt), row.StartedAt)
-	row.Source, row.Hygiene = cmp.Or(v.Facts.Source, row.Source), cmp.Or(v.Facts.Hygiene, row.Hygiene)
+	row.Source, row.RestoreReport = cmp.Or(v.Facts.Source, row.Source), cmp.Or(v.Facts.RestoreReport, row.RestoreReport)
 	row.DiskFull = v.Facts.DiskFull
 	if row.Spec.Lifetime == wholeSeconds(v.Spec.Lifetime) {
 		row.LifetimeEndsAt = optionalTime(v.Facts.LifetimeEndsAt)

@@ -138,10 +138,10 @@ func copyOf(row control.Sandbox) control.Sandbox {
 	row.Metadata = metadataOf(row.Metadata)
 	row.StartedAt, row.LastActiveAt = storedPointer(row.StartedAt), storedPointer(row.LastActiveAt)
 	row.EndedAt, row.LifetimeEndsAt = storedPointer(row.EndedAt), storedPointer(row.LifetimeEndsAt)
-	if row.Hygiene != nil {
-		h := *row.Hygiene
+	if row.RestoreReport != nil {
+		h := *row.RestoreReport
 		h.Steps = maps.Clone(h.Steps)
-		row.Hygiene = &h
+		row.RestoreReport = &h
 	}
 	return row
 }
