@@ -72,8 +72,7 @@ func (c controlPlane) run(ctx context.Context, ready func()) error {
 	}
 	return daemon.Run(ctx, c.log,
 		daemon.Component{Name: "loops", Run: func(ctx context.Context, ready func()) error {
-			ready()
-			return service.Run(ctx)
+			return service.Run(ctx, ready)
 		}},
 		daemon.Component{Name: "rest", StopTimeout: 20 * time.Second, Run: func(ctx context.Context, restReady func()) error {
 			restReady()

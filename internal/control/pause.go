@@ -8,8 +8,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// transition is one of the two moves between running and paused: the row goes
-// from, then via while the host works, then to.
+// transition is a pause or a resume. The row moves from the state from to via,
+// stays there while the host works, and then moves to the state to.
 type transition struct {
 	from, via, to sandbox.State
 	timeout       time.Duration
@@ -27,7 +27,7 @@ func (s *Service) ForcePause(ctx context.Context, id sandbox.ID) (Sandbox, error
 }
 
 func (s *Service) pauseBy(ctx context.Context, id sandbox.ID, command func(Host, context.Context, sandbox.Ref) (View, error)) (Sandbox, error) {
-	return s.transit(ctx, id, transition{
+	return s.runTransition(ctx, id, transition{
 		from: sandbox.Running, via: sandbox.Pausing, to: sandbox.Paused,
 		timeout: s.cfg.PauseTimeout, command: command,
 	})
@@ -36,7 +36,7 @@ func (s *Service) pauseBy(ctx context.Context, id sandbox.ID, command func(Host,
 // Resume implements Sandboxes. The new incarnation takes the capacity that the
 // pause gave back; NoCapacity leaves the sandbox paused.
 func (s *Service) Resume(ctx context.Context, id sandbox.ID) (Sandbox, error) {
-	return s.transit(ctx, id, s.resumption())
+	return s.runTransition(ctx, id, s.resumption())
 }
 
 func (s *Service) resumption() transition {
@@ -46,27 +46,27 @@ func (s *Service) resumption() transition {
 	}
 }
 
-// transit does t, and tells those in this process who wait for it.
-func (s *Service) transit(ctx context.Context, id sandbox.ID, t transition) (Sandbox, error) {
-	mo, mine := s.motions.begin(id, t.to)
+// runTransition performs t and publishes its outcome to waiters in this process.
+func (s *Service) runTransition(ctx context.Context, id sandbox.ID, t transition) (Sandbox, error) {
+	pending, mine := s.transitions.begin(id, t.to)
 	if !mine {
-		return s.transitAlone(ctx, id, t) // which loses, unless the other is just over
+		return s.performTransition(ctx, id, t) // it loses the compare-and-set, unless the other has just ended
 	}
-	return s.transitAs(ctx, id, t, mo)
+	return s.runTransitionAs(ctx, id, t, pending)
 }
 
-// transitAs does t as the motion mo, which it ends.
-func (s *Service) transitAs(ctx context.Context, id sandbox.ID, t transition, mo *motion) (row Sandbox, err error) {
+// runTransitionAs performs t and publishes its outcome through pending.
+func (s *Service) runTransitionAs(ctx context.Context, id sandbox.ID, t transition, pending *pendingTransition) (row Sandbox, err error) {
 	err = fault.New(fault.Internal, "internal", "the operation broke off")
-	defer func() { s.motions.end(id, mo, row, err) }() // also after a panic, or they would wait for ever
-	row, err = s.transitAlone(ctx, id, t)
+	defer func() { s.transitions.end(id, pending, row, err) }() // also after a panic, because waiters would never return
+	row, err = s.performTransition(ctx, id, t)
 	return row, err
 }
 
-// transitAlone does t to its end even if the caller hangs up, see detached. Of
-// two at once the compare-and-set lets one through; the other is told
-// WrongState.
-func (s *Service) transitAlone(ctx context.Context, id sandbox.ID, t transition) (row Sandbox, err error) {
+// performTransition completes t even if the caller hangs up, see detached. The
+// compare-and-set lets one of two concurrent transitions through. The other one
+// fails with WrongState.
+func (s *Service) performTransition(ctx context.Context, id sandbox.ID, t transition) (row Sandbox, err error) {
 	ctx, cancel := s.detached(ctx, t.timeout)
 	defer cancel()
 	var hostID string
@@ -98,16 +98,16 @@ func (s *Service) transitAlone(ctx context.Context, id sandbox.ID, t transition)
 	view, err := t.command(host, hostCtx, row.Ref())
 	switch {
 	case err == nil:
-		return s.transited(ctx, row, view, t)
+		return s.commitTransition(ctx, row, view, t)
 	case OutcomeUnknown(err):
 		return Sandbox{}, s.orEnded(ctx, row, beingSettled(row, err))
 	default:
-		return Sandbox{}, s.transitFailed(ctx, host, row, err)
+		return Sandbox{}, s.explainFailedTransition(ctx, host, row, err)
 	}
 }
 
-// transited records that the host has done it.
-func (s *Service) transited(ctx context.Context, row Sandbox, view View, t transition) (Sandbox, error) {
+// commitTransition writes the host's success to the row.
+func (s *Service) commitTransition(ctx context.Context, row Sandbox, view View, t transition) (Sandbox, error) {
 	m := Move{Ref: row.Ref(), From: t.via, To: t.to}
 	if t.to == sandbox.Running {
 		m.Facts = &view.Facts
@@ -123,11 +123,11 @@ func (s *Service) transited(ctx context.Context, row Sandbox, view View, t trans
 	return Sandbox{}, wrongState(now, t.from.Status())
 }
 
-// transitFailed finds out what became of the sandbox after the host refused or
-// failed, and returns what to tell the caller: that somebody ended it
-// meanwhile, or that the host failed. A sandbox that the failure itself ended
+// explainFailedTransition returns the error for the caller of a transition that
+// the host refused or failed. It reconciles the row first. If another caller ended
+// the sandbox meanwhile, the error says so; an end that the failure itself caused
 // is a failure of the host.
-func (s *Service) transitFailed(ctx context.Context, host Host, row Sandbox, cause error) error {
+func (s *Service) explainFailedTransition(ctx context.Context, host Host, row Sandbox, cause error) error {
 	now, err := s.reconcileNow(ctx, host, row)
 	ended := now.State == sandbox.Stopping || now.StopReason == sandbox.ReasonDestroyed ||
 		now.StopReason == sandbox.ReasonExpired || over(now) && stateForbids(cause)

@@ -128,7 +128,7 @@ func TestRun(t *testing.T) {
 	b := setup(t, func(c *control.Config) { c.ReconcileInterval, c.Grace = time.Hour, time.Hour })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
-	go func() { ended <- b.Run(ctx) }()
+	go func() { ended <- b.Run(ctx, func() {}) }()
 	row, second := b.create(), b.create()
 	b.host.put(control.View{Ref: row.Ref(), State: control.ViewStopped, StopReason: sandbox.ReasonExpired})
 	b.awaitMove(row.ID, sandbox.Stopped)

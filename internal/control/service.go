@@ -28,12 +28,12 @@ type Service struct {
 	// id is new for each Service.
 	id ServerID
 
-	activity *activity
-	loads    *loads
-	motions  *motions
-	underway *underway
-	wakes    *wakes
-	healths  *healths
+	activity    *activity
+	loads       *loads
+	transitions *transitions
+	underway    *underway
+	wakes       *wakes
+	healths     *healths
 }
 
 var _ API = (*Service)(nil)
@@ -48,16 +48,19 @@ func New(cfg Config, store Store, fleet Fleet, log *slog.Logger) (*Service, erro
 	}
 	return &Service{
 		cfg: cfg, store: store, fleet: fleet, log: log, id: ServerID(1 + rand.Int64N(math.MaxInt64)),
-		activity: newActivity(store), loads: newLoads(store), motions: newMotions(),
+		activity: newActivity(store), loads: newLoads(store), transitions: newTransitions(),
 		underway: newUnderway(), wakes: newWakes(), healths: newHealths(),
 	}, nil
 }
 
 // Run runs the loops (presence, reconciler, retention, activity) until ctx ends, waits
-// for all of them, and returns nil. Failures inside are logged and tried again.
-func (s *Service) Run(ctx context.Context) error {
+// for all of them, and returns nil. Failures inside are logged and tried again. It
+// calls ready once, when the database shows this server as live. Before that the
+// server must take no requests: the reconciler of another server would consider
+// their operations over.
+func (s *Service) Run(ctx context.Context, ready func()) error {
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = s.RunPresence(ctx) })
+	wg.Go(func() { _ = s.RunPresence(ctx, ready) })
 	wg.Go(func() { _ = s.RunReconciler(ctx) })
 	wg.Go(func() { _ = s.RunActivity(ctx) })
 	wg.Wait()

@@ -129,11 +129,15 @@ func between(state sandbox.State) bool {
 // rehold is the pause before a server takes its lock again.
 const rehold = time.Second
 
-// RunPresence shows the other servers of the database that this one lives,
-// until ctx ends. It returns nil.
-func (s *Service) RunPresence(ctx context.Context) error {
+// RunPresence shows the other servers of the database that this server is live,
+// until ctx ends. It calls ready once, as soon as they can see it. It returns nil.
+func (s *Service) RunPresence(ctx context.Context, ready func()) error {
+	var once sync.Once
 	for ctx.Err() == nil {
-		err := s.store.HoldServer(ctx, s.id, func() { s.log.Debug("present in the database", "server", s.id) })
+		err := s.store.HoldServer(ctx, s.id, func() {
+			s.log.Debug("present in the database", "server", s.id)
+			once.Do(ready)
+		})
 		if ctx.Err() == nil {
 			s.log.Debug("not present in the database, will try again", "error", err)
 			sleep(ctx, rehold)

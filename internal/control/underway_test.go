@@ -220,7 +220,7 @@ func TestLoopTakesUpWhatWasCutOff(t *testing.T) {
 	b := setup(t, patient, func(c *control.Config) { c.ReconcileInterval = time.Hour })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- b.Run(ctx) }()
+	go func() { ended <- b.Run(ctx, func() {}) }()
 	defer func() { cancel(); <-ended }()
 	id := b.cut("pause", false)
 	for m := range b.store.moves {
@@ -238,7 +238,7 @@ func TestLoopTakesUpWhatTheHostFailed(t *testing.T) {
 	b := setup(t, patient, func(c *control.Config) { c.ReconcileInterval = time.Hour })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- b.Run(ctx) }()
+	go func() { ended <- b.Run(ctx, func() {}) }()
 	defer func() { cancel(); <-ended }()
 	id := b.create().ID
 	// Without setDown the event stream stays as it is.

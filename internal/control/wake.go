@@ -41,20 +41,20 @@ func (s *Service) awake(ctx context.Context, row Sandbox) (Sandbox, error) {
 	wait, cancel := context.WithTimeout(ctx, s.cfg.ResumeTimeout)
 	defer cancel()
 	for pause := minReread; wakeable(row); pause = min(2*pause, maxReread) {
-		mo, mine := s.motionOf(row)
+		pending, mine := s.transitionOf(row)
 		switch {
 		case mine:
-			now, err := s.transitAs(ctx, row.ID, s.resumption(), mo)
+			now, err := s.runTransitionAs(ctx, row.ID, s.resumption(), pending)
 			if !fault.Is(err, fault.WrongState) {
 				return now, err
 			}
 			sleep(wait, pause)
-		case mo != nil:
+		case pending != nil:
 			select {
-			case <-mo.done:
+			case <-pending.done:
 			case <-wait.Done():
 			}
-			if now, ok, err := mo.woke(); ok {
+			if now, ok, err := pending.woke(); ok {
 				return now, err
 			}
 		default:
@@ -71,28 +71,28 @@ func (s *Service) awake(ctx context.Context, row Sandbox) (Sandbox, error) {
 	return row, nil
 }
 
-// motionOf returns what moves row's sandbox in this process, nil if nothing
-// does. A paused one is ours to resume if nothing does.
-func (s *Service) motionOf(row Sandbox) (mo *motion, mine bool) {
+// transitionOf returns the transition of row's sandbox in flight in this process,
+// or nil. It begins a resume of a paused sandbox that has none, with mine true.
+func (s *Service) transitionOf(row Sandbox) (pending *pendingTransition, mine bool) {
 	if row.State == sandbox.Paused {
-		return s.motions.begin(row.ID, sandbox.Running)
+		return s.transitions.begin(row.ID, sandbox.Running)
 	}
-	return s.motions.get(row.ID), false
+	return s.transitions.get(row.ID), false
 }
 
-// woke returns the outcome of a resume that is over. ok is false for a pause,
-// for a motion that goes on, and for one that was overtaken: then the row
-// tells more.
-func (mo *motion) woke() (row Sandbox, ok bool, err error) {
+// woke returns the outcome of a resume that has ended. ok is false for a pause,
+// for a transition still in flight, and for a resume that lost its compare-and-set:
+// then the caller reads the row again.
+func (pending *pendingTransition) woke() (row Sandbox, ok bool, err error) {
 	select {
-	case <-mo.done:
+	case <-pending.done:
 	default:
 		return Sandbox{}, false, nil
 	}
-	if mo.to != sandbox.Running || fault.Is(mo.err, fault.WrongState) {
+	if pending.to != sandbox.Running || fault.Is(pending.err, fault.WrongState) {
 		return Sandbox{}, false, nil
 	}
-	return mo.row, true, mo.err
+	return pending.row, true, pending.err
 }
 
 func wakeFailed(ctx context.Context) error {

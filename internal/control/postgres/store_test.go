@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // The helpers of the contract's suite.
 var (
-	host, newRow, insert, walk = storetest.Host, storetest.NewRow, storetest.Insert, storetest.Walk
+	host, newRow, insert = storetest.Host, storetest.NewRow, storetest.Insert
 )
 
 // TestContract runs the suite that the store in memory runs too.

@@ -182,6 +182,8 @@ type process struct {
 	// dead ends when the process is killed: then none of its calls does anything.
 	dead context.Context
 	kill context.CancelFunc
+	// serving: it takes requests.
+	serving atomic.Bool
 	// loops ends with the process's loops.
 	loops sync.WaitGroup
 }
@@ -201,7 +203,8 @@ func (s *server) startProcess() {
 	}
 	p.Service = service
 	s.w.note("%s starts", p.name)
-	p.loops.Go(func() { _ = service.Run(p.dead) })
+	// Like the command, the process serves once the database shows it as live.
+	p.loops.Go(func() { _ = service.Run(p.dead, func() { p.serving.Store(true) }) })
 	s.mu.Lock()
 	s.now = p
 	s.mu.Unlock()
@@ -229,7 +232,7 @@ func (w *world) any(r *rand.Rand) *process {
 		s.mu.Lock()
 		p := s.now
 		s.mu.Unlock()
-		if p != nil {
+		if p != nil && p.serving.Load() {
 			return p
 		}
 	}
