@@ -221,7 +221,7 @@ func (s *server) stopProcess() {
 	}
 	s.w.note("%s is killed", p.name)
 	p.kill()
-	p.loops.Wait()
+	s.w.work.Go(p.loops.Wait) // its calls do nothing any more
 }
 
 // any returns a process that runs, or nil.
