@@ -34,8 +34,8 @@ func (m *Manager) admitLocked(spec sandbox.Spec) error {
 	return m.admitDiskLocked(spec)
 }
 
-// admitResume admits a paused sandbox that is to run again. It needs room on
-// the disk for the journal, and for what it goes on to write.
+// admitResume admits a paused sandbox that is to run again. The sandbox needs
+// disk space for its journal and for its next writes.
 func (m *Manager) admitResume(spec sandbox.Spec) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -48,8 +48,8 @@ func (m *Manager) admitResume(spec sandbox.Spec) error {
 	return disk.CheckReserve(m.cfg.Dir, pauseReserve)
 }
 
-// roomLocked refuses what does not fit beside the sandboxes that hold memory
-// now. mu must be held.
+// roomLocked refuses memoryMB if it does not fit beside the sandboxes that hold
+// memory now. mu must be held.
 func (m *Manager) roomLocked(memoryMB int) error {
 	held := 0
 	for _, mc := range m.machines {

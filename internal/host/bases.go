@@ -48,8 +48,8 @@ func (b *bases) count(dir snapshotDir) int {
 	return b.users[dir]
 }
 
-// claim takes dir away from its place, for removal, unless somebody uses it.
-// What is left under the new name after a crash is garbage by its name.
+// claim renames dir for removal, unless a machine uses it. The new name marks
+// the directory as garbage, also after a crash.
 func (b *bases) claim(dir snapshotDir) (trash string, ok bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -108,7 +108,7 @@ func (m *machine) dropBase() {
 // base is the snapshot that the machine is based on.
 func (m *machine) base() snapshotDir { return snapshotDir(m.rec.Base) }
 
-// manifestOf reads the manifest of a base. The error says what is wrong.
+// manifestOf reads the manifest of a base. The error names the fault found.
 func manifestOf(dir snapshotDir) (manifest, error) {
 	data, err := os.ReadFile(dir.manifest())
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 
 // A VM and everything that is saved of it stay with one build of the VMM from
 // the machine's base on: a base is restored under the build that it was saved
-// under, and what is saved of a machine carries the build of the machine's
-// base. An upgrade of the VMM so concerns new templates only. A kept build is
-// garbage once it is not the current one and no base was saved under it.
+// under, and every snapshot of a machine carries the build of the machine's
+// base. An upgrade of the VMM therefore affects new templates only. A kept build
+// is garbage once it is not the current one and no base was saved under it.
 
 // buildOf returns the ID of the kept build that the base dir was saved under.
 func (m *Manager) buildOf(dir snapshotDir) (string, error) {
@@ -28,8 +28,8 @@ func (m *Manager) buildOf(dir snapshotDir) (string, error) {
 	return m.driver.BuildOf(mf.Fingerprint)
 }
 
-// checkFingerprint refuses what was saved under a build that is not kept, or
-// on another kind of host. The error names the difference.
+// checkFingerprint refuses a snapshot that was saved under a build that is not
+// kept, or on another kind of host. The error names the difference.
 func (m *Manager) checkFingerprint(saved map[string]string, spec sandbox.Spec) error {
 	build, err := m.driver.BuildOf(saved)
 	if err != nil {

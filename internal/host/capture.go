@@ -14,8 +14,8 @@ import (
 // its processes, which it gives up by itself after 10 s.
 const freezeGrace = 10 * time.Second
 
-// sealIf has a guest that helps forget its secrets and stand still, so that what
-// is captured of it next can start again as somebody else.
+// sealIf asks a guest that helps to forget its secrets and to stop its processes.
+// A snapshot of a sealed guest can be restored under another identity.
 func (m *machine) sealIf(ctx context.Context, helps bool) error {
 	if !helps {
 		return errSilent(nil)
@@ -56,7 +56,7 @@ func (m *machine) saveState(ctx context.Context, snap snapshotDir) error {
 	return os.Rename(tmp, snap.state())
 }
 
-// saveDiff writes what the stopped VM has changed of its base's memory to snap.
+// saveDiff writes the pages that the stopped VM has changed since its base to snap.
 func (m *machine) saveDiff(ctx context.Context, snap snapshotDir) error {
 	return m.saveMemory(ctx, snap.diff(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, memory.WriteDiff)
 }

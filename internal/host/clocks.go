@@ -49,7 +49,7 @@ func (m *machine) setTimeouts(t *Timeouts) error {
 	if t.Lifetime != nil && m.rec.State == sandbox.Running {
 		m.startLifetime()
 	}
-	// A paused sandbox is durable, and so is what is promised of it.
+	// A paused sandbox is durable, and so are its clocks.
 	if err := m.save(m.rec.State == sandbox.Paused); err != nil {
 		m.rec = before
 		return err

@@ -15,9 +15,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// coldBoot boots a kernel in a machine that is to become a template snapshot
-// and exercises what every sandbox does first, so that clones find that code
-// and those pages in the memory they share.
+// coldBoot boots a kernel in a machine for a template snapshot and runs the
+// operations that every sandbox begins with. Clones then find that code and
+// those pages in the memory they share.
 func (m *machine) coldBoot(ctx context.Context) error {
 	if err := os.MkdirAll(string(m.dir), 0o700); err != nil {
 		return err
@@ -85,8 +85,8 @@ var warmCommands = [][]string{
 	{"/bin/bash", "-l", "-c", "true"},
 }
 
-// warm exercises commands and files, twice, for the second time shows what the
-// first has left cold.
+// warm runs commands and moves files, twice, because the second round reaches code
+// that the first has left cold.
 func (m *machine) warm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, warmTimeout)
 	defer cancel()

@@ -11,7 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Config is what an operator chooses. Zero fields take the default named.
+// Config holds the operator's settings. Zero fields take the named default.
 type Config struct {
 	// Dir holds the journal, disks and snapshots. Its path may be at most 60
 	// bytes long, for sockets live below it.
@@ -43,13 +43,14 @@ type Config struct {
 	Prepare []sandbox.Spec
 	// Pools lists the kinds of sandbox of which warm clones are kept.
 	Pools []PoolKind
-	// MemoryOvercommit is how much memory sandboxes may be promised, as a
-	// multiple of what there is: clones share what they have not written. Below
-	// MemoryReserveMB of memory that is really available nothing is started,
-	// whatever was promised. 0 is 1.
+	// MemoryOvercommit is the memory that sandboxes may be promised, as a
+	// multiple of the host's memory: clones share the pages that they have not
+	// written. Nothing is started while less than MemoryReserveMB is really
+	// available. 0 is 1.
 	MemoryOvercommit float64
-	// DiskOvercommit is how much disk sandboxes may be promised, as a multiple of
-	// what is free: their disks take space as they are written. 0 is DefaultDiskOvercommit.
+	// DiskOvercommit is the disk space that sandboxes may be promised, as a
+	// multiple of the free space: their disks take space as they are written. 0
+	// is DefaultDiskOvercommit.
 	DiskOvercommit float64
 	// Nameservers are given to guests.
 	Nameservers []string
@@ -146,7 +147,7 @@ func (c Config) validate(d Deps) error {
 	return nil
 }
 
-// isolationOf says what separates guest and host under an acceleration.
+// isolationOf returns the boundary between guest and host under an acceleration.
 func isolationOf(a vmm.Acceleration) sandbox.Isolation {
 	if a == vmm.KVM {
 		return sandbox.IsolationHardware

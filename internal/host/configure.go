@@ -13,10 +13,10 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Whatever a machine is made from (a template snapshot, a snapshot of a
-// sandbox, its own pause), its guest wakes up with the random state, the
-// clock, the names and the token of the past. Before user code runs, the guest
-// is told what is true now, has to confirm it, and is measured. A guest that
+// A restored guest (from a template snapshot, a snapshot of a sandbox or its own
+// pause) continues with the random state, the clock, the names and the token of
+// the past. Before user code runs, the host agent sends it the present ones. The
+// guest has to confirm them, and the host agent measures its clock. A guest that
 // does not confirm is not used.
 
 // entropyBytes is how much fresh randomness a guest gets at each start.
@@ -30,7 +30,7 @@ const (
 	clockTries = 5
 )
 
-// renewal says what Configure has to make new.
+// renewal selects the parts of a guest's identity that Configure replaces.
 type renewal struct {
 	// identity: the machine is another one than the snapshot was taken of.
 	identity bool
@@ -43,8 +43,8 @@ type renewal struct {
 	idle bool
 }
 
-// configure makes the guest what the journal says it is, as of now, and lets
-// user code run.
+// configure gives the guest the identity, clock and settings of the journal, and
+// lets user code run.
 func (m *machine) configure(ctx context.Context, what renewal) error {
 	start := time.Now()
 	h := &sandbox.RestoreReport{Generation: m.rec.Generation, VMGeneration: "none", Steps: make(map[string]time.Duration)}
@@ -114,13 +114,13 @@ func (m *machine) renew(ctx context.Context, what renewal, h *sandbox.RestoreRep
 // guestStep is the form of the names that a guest gives to its steps.
 var guestStep = regexp.MustCompile(`^[a-z][a-z_]{0,31}$`)
 
-// maxGuestSteps bounds what a guest can add to a sandbox's restore report.
+// maxGuestSteps bounds the steps that a guest can add to a restore report.
 const maxGuestSteps = 16
 
-// release sets the guest's clock right by skew, lets user code run, and
-// measures what is left of the skew, in round trips that by then are short. An
-// answer says where the clock was within half its round trip: only what is
-// beyond that is known to be wrong, is set again, and in the end is refused.
+// release corrects the guest's clock by skew, lets user code run, and measures
+// the remaining skew in round trips that are short by then. An answer tells the
+// clock within half its round trip. Only a skew beyond that is known to be wrong:
+// it is corrected again, and in the end the guest is refused.
 func (m *machine) release(ctx context.Context, skew time.Duration, h *sandbox.RestoreReport) error {
 	best := time.Duration(math.MaxInt64)
 	for range clockTries {
@@ -178,9 +178,9 @@ const (
 	reconfigurePause = 200 * time.Millisecond
 )
 
-// reconfigure is configure for a guest of which it is not known whether it is
-// sealed, open, or in between with the token that it was about to get. It is no
-// start: what the last start measured stays, if the guest confirmed it.
+// reconfigure is configure for a guest in an unknown state: sealed, open, or in
+// between with the token that it was about to get. It is no start: the last
+// start's measurements stay, if the guest confirmed them.
 func (m *machine) reconfigure(ctx context.Context) error {
 	before := m.rec.RestoreReport
 	tokens := []string{m.rec.Token}

@@ -34,7 +34,7 @@ func (m *machine) create(life context.Context) {
 	m.finish(life, sandbox.ReasonBootFailed, err.Error())
 }
 
-// createFault keeps what a user can act upon and hides the rest.
+// createFault keeps errors that a user can act upon and hides the others.
 func createFault(err error) error {
 	switch f := fault.As(err); f.Kind {
 	case fault.Internal:
@@ -44,8 +44,8 @@ func createFault(err error) error {
 	}
 }
 
-// start makes everything that a machine consists of and returns when commands
-// can run. On error, what exists is left to finish.
+// start creates all resources of a machine and returns when commands can run. On
+// error, finish frees the resources that exist.
 func (m *machine) start(ctx context.Context) error {
 	if m.rec.SnapshotID != "" {
 		m.rec.Source = SourceFork
@@ -58,12 +58,12 @@ func (m *machine) start(ctx context.Context) error {
 	return m.grow(ctx, m.fromTemplate)
 }
 
-// origin is what a machine is made from.
+// origin is the base that a machine is restored from, with its manifest's facts.
 type origin struct {
 	dir    snapshotDir
 	digest string // of the template image
 	image  string // path of the read-only root
-	// token is what the guest answers to if it was not sealed.
+	// token is the access token of a guest that was not sealed.
 	token string
 	// forced: the snapshot was taken without the guest's help.
 	forced bool
@@ -82,7 +82,7 @@ func (m *machine) fromSnapshot(context.Context) (origin, error) {
 	return origin{dir: dir, digest: mf.TemplateDigest, image: mf.RootImage, token: mf.Token, forced: mf.Forced}, err
 }
 
-// grow makes the machine from what find returns, step by step.
+// grow creates the machine from the origin that find returns, step by step.
 func (m *machine) grow(ctx context.Context, find func(context.Context) (origin, error)) error {
 	if err := os.MkdirAll(string(m.dir), 0o700); err != nil {
 		return err
@@ -108,7 +108,7 @@ func (m *machine) grow(ctx context.Context, find func(context.Context) (origin, 
 	return m.inTurn(ctx, m.build)
 }
 
-// build makes what is the machine's own and starts it.
+// build creates the sandbox's own disk, network and cgroup, then starts its VM.
 func (m *machine) build(ctx context.Context) error {
 	for _, s := range []step{
 		{StepCreateDisk, m.copyDisk},

@@ -9,9 +9,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// When the host's disk is full, nothing that runs is lost: a guest stands still
-// at the write that found no space until there is some, and what the journal
-// could not take is written later.
+// A full disk of the host loses no running sandbox. A guest's VM stops at the
+// write that found no space, until there is some. Records that could not be
+// written are written later.
 //
 //	guest writes ── no space ──► stalled ──┐ every fullRetry: space?
 //	     ▲                                 │
@@ -76,8 +76,8 @@ func (m *machine) retryFull() (<-chan time.Time, func()) {
 	return timer.C, func() { timer.Stop() }
 }
 
-// tryAgain writes what the journal lacks and lets a guest go on that stands
-// still, if there is space.
+// tryAgain writes the record that the journal lacks, and resumes a stopped guest
+// if there is space.
 func (m *machine) tryAgain(ctx context.Context) {
 	if m.unsaved {
 		m.saveLater(ctx)
@@ -105,15 +105,15 @@ func (m *machine) unstall(ctx context.Context) {
 	m.setDiskFull(false)
 }
 
-// errDiskFull is the fault of what needs a guest that stands still.
+// errDiskFull refuses an operation that needs a guest which a full disk has stopped.
 func errDiskFull() error {
 	return fault.New(fault.NoCapacity, reasonDiskFull,
 		"the host's disk is full and the sandbox stands still; it goes on by itself when there is space: free some on the host, or destroy sandboxes or snapshots")
 }
 
-// conclude ends the operation in state, whether or not the journal can be
-// written: what has happened is true and is to be told. Only where an agent
-// that reads the old journal comes to the same state may it be used.
+// conclude ends the operation in state, also if the journal cannot be written:
+// callers have to learn the real state. It may be used only where an agent that
+// reads the old journal comes to the same state.
 func (m *machine) conclude(ctx context.Context, state sandbox.State) {
 	if err := m.settle(state, false); err != nil {
 		m.log.ErrorContext(ctx, "the journal cannot be written, will try again", "state", state, "error", err)
@@ -121,10 +121,10 @@ func (m *machine) conclude(ctx context.Context, state sandbox.State) {
 	}
 }
 
-// goesOnUnsaved reports whether a step may be done that the journal cannot
-// take. A teardown may make the room that the journal lacks, and what it has
-// freed the next agent finds gone, whatever the journal says. Of the others the
-// journal's last step before them leads an agent to the same state.
+// goesOnUnsaved reports whether a step may run although the journal cannot record
+// it. A teardown may free the space that the journal lacks, and the next agent
+// finds the freed resources gone. For the other steps, the last recorded step
+// leads an agent to the same state.
 func (m *machine) goesOnUnsaved(step string) bool {
 	switch step {
 	case StepResumeConfigure, StepResumeCommit, StepSnapshotCont, StepPauseFree:
@@ -134,7 +134,7 @@ func (m *machine) goesOnUnsaved(step string) bool {
 	}
 }
 
-// saveLater writes what conclude could not.
+// saveLater writes the record that conclude could not write.
 func (m *machine) saveLater(ctx context.Context) {
 	if err := m.save(false); err != nil {
 		return

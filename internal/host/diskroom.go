@@ -7,9 +7,9 @@ import (
 )
 
 // Disks of sandboxes are sparse: each is promised its size, and takes space as
-// the guest writes. What has been promised and not been written yet is counted
-// against what is free, so that a disk is not promised many times over by
-// mistake. Blocks that a disk shares with a copy count as written.
+// the guest writes. Promised space that is not written yet is counted against
+// the free space, so that the same space is not promised many times by mistake.
+// Blocks that a disk shares with a copy count as written.
 
 const mib = 1 << 20
 
@@ -36,7 +36,7 @@ func (m *Manager) diskRoomLocked() (int, error) {
 	return int((int64(float64(free)*m.cfg.DiskOvercommit) - promised) / mib), nil
 }
 
-// unwritten returns what v's disk may still grow by, in bytes.
+// unwritten returns the number of bytes by which v's disk may still grow.
 func unwritten(v Sandbox) int64 {
 	written, err := disk.Usage(v.diskPath)
 	if err != nil {

@@ -2,8 +2,8 @@
 // copies and ends them, and lends out the running ones for commands and files.
 //
 // The RPC service (package rpc) calls it. It never talks to the control plane
-// or its database: what it knows stands in its journal on disk, and what
-// happens is told to whoever subscribes.
+// or its database: its knowledge is in its journal on disk, and subscribers
+// receive its events.
 //
 // # One goroutine owns each machine
 //
@@ -28,27 +28,28 @@
 //
 // VMs do not end with the agent: Close leaves them running, but for warm clones.
 //
-// # What ends a machine
+// # End of a machine
 //
 // Only Destroy, a clock, and the end of its VM process. A machine whose VM is
-// gone is told to be stopped at once, whatever could not be freed yet, and
-// accepts nothing but destroy. A panic in an operation, or in one of its steps,
-// ends the operation with an error; the machine goes back to what it last was.
+// gone is reported as stopped at once, also while some of its resources could not
+// be freed yet, and accepts nothing but destroy. A panic in an operation, or in
+// one of its steps, ends the operation with an error; the machine returns to its
+// last state.
 //
 // A guest that does not answer ends nothing: its machine runs on and says so in
 // its Health. Pause and snapshot need the guest's help, and fail with
 // guest_unresponsive in seconds, unless they are forced. Commands and transfers
 // under way are cut with an unknown outcome after six times GuestTimeout. A
-// guest that may be sealed, or may still be what a snapshot holds, is renewed as
-// soon as it answers; nothing is let into it before.
+// guest that may be sealed, or may still have the identity of a snapshot, is
+// renewed as soon as it answers; no command reaches it before.
 //
-// # What machines are made from
+// # Origins of machines
 //
 //	image + kernel ── cold boot ──► template snapshot ──┬─ restore ──► machine
 //	                                                    └─ restore, warm up ──► warm clone ── assign ──► machine
 //	machine ── pause ──► difference from its base ── resume ──► the same machine
 //	machine ── snapshot ──► named snapshot ── restore ──► another machine (fork)
 //
-// Whatever it is made from, a machine is renewed and measured before user code
-// runs in it, see configure.
+// Every restored machine is renewed and measured before user code runs in it, see
+// configure.
 package host

@@ -30,7 +30,7 @@ type Exec struct {
 	Input io.ReadCloser
 }
 
-// stdin returns what the command is given; nil is nothing.
+// stdin returns the standard input of the command; nil is an empty one.
 func (e Exec) stdin() io.ReadCloser {
 	if e.Input == nil && len(e.Stdin) > 0 {
 		return io.NopCloser(bytes.NewReader(e.Stdin))
@@ -84,8 +84,8 @@ func (l *lease) pump(stream *guestclient.Stream, stdin io.ReadCloser, send func(
 			if start := event.GetStart(); start != nil {
 				pid = start.GetPid()
 				if stdin != nil {
-					// A command need not read what it is given: an error here
-					// says nothing about it.
+					// A command need not read its input: an error here says
+					// nothing about the command.
 					feeding.Go(func() {
 						err := fault.Caught(func() error { return l.guest.Input(feed, pid, stdin) })
 						if fault.ReasonOf(err) == reasonPanic {
@@ -111,9 +111,9 @@ func (l *lease) pump(stream *guestclient.Stream, stdin io.ReadCloser, send func(
 	}
 }
 
-// outcome returns the end of a command whose stream has broken with cause, if
-// that was because the guest's agent died, as by kill -9 -1, and another could
-// tell. What the command wrote last is lost.
+// outcome returns the end of a command whose stream has broken with cause, if the
+// guest's agent died, as by kill -9 -1, and its successor could tell the end. The
+// command's last output is lost.
 func (l *lease) outcome(stream *guestclient.Stream, cause error) *process.ProcessEvent {
 	if fault.ReasonOf(cause) != guestclient.ReasonUnreachable || l.ctx.Err() != nil {
 		return nil
@@ -132,7 +132,7 @@ func (l *lease) outcome(stream *guestclient.Stream, cause error) *process.Proces
 func (l *lease) kill(pid uint32) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), killTimeout)
 	defer cancel()
-	// A guest that does not answer is found by whoever uses it next; the
+	// The next user of the guest finds that it does not answer; the
 	// command's own timeout still ends it.
 	if err := l.guest.Kill(ctx, pid); err != nil {
 		l.m.log.DebugContext(ctx, "could not kill a command", "error", err)

@@ -8,7 +8,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// WriteFile replaces one file in a guest with what content yields and returns
+// WriteFile replaces one file in a guest with the bytes of content and returns
 // its size. An error of content leaves the guest's file as it was.
 func (m *Manager) WriteFile(ctx context.Context, ref sandbox.Ref, w guestclient.WriteFile, content io.Reader) (int64, error) {
 	mc, err := m.find(ref.ID)

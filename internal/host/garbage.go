@@ -20,12 +20,12 @@ type Garbage struct {
 	Reason string
 
 	dir snapshotDir
-	// loose is what no machine can be based on: no claim is needed.
+	// loose entries cannot be the base of a machine: no claim is needed.
 	loose bool
 }
 
-// CollectGarbage removes what nothing needs any more and returns it; a dry run
-// only returns it. What a machine is based on is never garbage.
+// CollectGarbage removes unreferenced snapshots and builds and returns them; a dry
+// run only returns them. The base of a machine is never garbage.
 func (m *Manager) CollectGarbage(ctx context.Context, dryRun bool) ([]Garbage, error) {
 	found, err := m.findGarbage()
 	if err != nil || dryRun {
@@ -33,12 +33,12 @@ func (m *Manager) CollectGarbage(ctx context.Context, dryRun bool) ([]Garbage, e
 	}
 	found = slices.DeleteFunc(found, func(g Garbage) bool { return g.Kind == garbageBuild })
 	removed, err := m.removeGarbage(ctx, found)
-	// Builds are looked for anew: what was to free one may have stayed.
+	// Builds are looked for again: a base that would free one may have stayed.
 	more, moreErr := m.removeGarbage(ctx, m.unneededBuilds(nil))
 	return append(removed, more...), errors.Join(err, moreErr)
 }
 
-// removeGarbage removes what of found nobody has begun to use meanwhile.
+// removeGarbage removes the entries of found that nobody has begun to use since.
 func (m *Manager) removeGarbage(ctx context.Context, found []Garbage) (removed []Garbage, err error) {
 	var errs []error
 	for _, g := range found {
@@ -100,7 +100,7 @@ func (m *Manager) findGarbage() ([]Garbage, error) {
 	return out, nil
 }
 
-// isRemains reports whether dir is what a crash left of a snapshot.
+// isRemains reports whether dir is the remainder of a snapshot after a crash.
 func isRemains(dir string) bool {
 	name := filepath.Base(dir)
 	return strings.HasPrefix(name, trashPrefix) || strings.HasPrefix(name, partialPrefix)

@@ -18,12 +18,12 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
-// vmmOverheadMB is what a VM process needs beside guest memory: translation
-// cache, heap, libraries and page tables.
+// vmmOverheadMB is the memory, in MiB, that a VM process needs beside guest memory:
+// translation cache, heap, libraries and page tables.
 const vmmOverheadMB = 256
 
-// vmmOverheadCPUs is what a VM process may use beside its virtual CPUs, for
-// disk and network emulation.
+// vmmOverheadCPUs is the CPU share that a VM process may use beside its virtual
+// CPUs, for disk and network emulation.
 const vmmOverheadCPUs = 0.5
 
 func (m *machine) vmConfig(memoryFile string) vmm.Config {
@@ -40,8 +40,8 @@ func (m *machine) vmConfig(memoryFile string) vmm.Config {
 	return cfg
 }
 
-// keepFiles makes root the owner of what a VM process gets open or not at all:
-// no process of the sandbox's user id can open it by name.
+// keepFiles makes root the owner of files that a VM process gets only as open
+// descriptors, so that no process of the sandbox's user id can open them by name.
 func keepFiles(paths ...string) error {
 	for _, p := range paths {
 		if err := chown(p, 0, 0); err != nil {
@@ -125,8 +125,8 @@ func randomToken() string {
 	return hex.EncodeToString(random[:])
 }
 
-// guestEnv is the environment of every command: what the user asked for over
-// what tells a program where it is.
+// guestEnv is the environment of every command: the variables of the sandbox, over
+// the ones that tell a program where it runs.
 func guestEnv(m *machine) map[string]string {
 	env := map[string]string{"WRENN_SANDBOX": "true", "WRENN_SANDBOX_ID": string(m.rec.ID)}
 	for k, v := range m.rec.Spec.Env {

@@ -17,12 +17,12 @@ import (
 // answer is refused or cut. It is part of the API.
 const reasonUnresponsive = "guest_unresponsive"
 
-// health is what a machine knows of its guest. The machine's mu protects it.
+// health records whether the guest answers. The machine's mu protects it.
 type health struct {
 	// since is when the guest was first found silent; zero while it answers.
 	since time.Time
 	// renewDue: the guest has to be renewed before it may be used, because it
-	// may be sealed, or may still be what a snapshot holds.
+	// may be sealed, or may still have the identity of a snapshot.
 	renewDue bool
 	// acting is true while an operation is under way, acts counts operations. A
 	// probe that overlaps with one proves nothing: the VM may have stood still.
@@ -33,7 +33,7 @@ type health struct {
 	probed  time.Time
 }
 
-// errSilent refuses what needs the guest's answer before anything was begun.
+// errSilent refuses an operation that needs the guest's answer, before it begins.
 func errSilent(cause error) error {
 	return fault.Wrap(cause, fault.Unavailable, reasonUnresponsive,
 		"the sandbox's guest does not answer; nothing was changed: try again later, or pause, snapshot or fork with force to keep memory and disk without its help")

@@ -12,7 +12,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Info is what this host is and can do.
+// Info describes this host: its capacity, driver, isolation and versions.
 type Info struct {
 	HostID        string
 	AgentVersion  string
@@ -21,7 +21,7 @@ type Info struct {
 	Isolation     sandbox.Isolation
 	KernelRelease string
 	VCPUs         int
-	// MemoryMB is what all sandboxes together may be promised.
+	// MemoryMB is the memory that all sandboxes together may be promised.
 	MemoryMB            int
 	DiskTotal, DiskFree uint64
 	Limits              sandbox.Limits
@@ -30,7 +30,7 @@ type Info struct {
 	BootRetries         uint64
 	Pools               []PoolInfo
 	DiskReserve         uint64
-	// DiskRoomMB is what new sandboxes may still be promised of the disk.
+	// DiskRoomMB is the disk space that new sandboxes may still be promised.
 	DiskRoomMB int
 	// Reflink: files of the data directory can share blocks.
 	Reflink bool
@@ -69,7 +69,7 @@ func (m *Manager) Info(context.Context) (Info, error) {
 
 func hostCPUs() int { return runtime.NumCPU() }
 
-// realMemoryMB is the host's memory less what is kept for itself.
+// realMemoryMB is the host's memory without its reserve.
 func (m *Manager) realMemoryMB() int { return max(totalMemoryMB()-m.cfg.MemoryReserveMB, 0) }
 
 // memoryMB is how much memory all sandboxes together may be promised.
@@ -87,7 +87,7 @@ func (m *Manager) limits() sandbox.Limits {
 // totalMemoryMB is the memory of the machine; 0 if that cannot be read.
 func totalMemoryMB() int { return memInfoMB("MemTotal") }
 
-// availableMemoryMB is what can be used before the machine has to swap.
+// availableMemoryMB is the memory that can be used before the machine has to swap.
 func availableMemoryMB() int { return memInfoMB("MemAvailable") }
 
 // memInfoMB reads one size of /proc/meminfo; 0 if it cannot be read.

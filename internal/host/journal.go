@@ -51,8 +51,8 @@ type record struct {
 
 	Network *network.Record `json:"network,omitempty"`
 	VM      *vmm.Record     `json:"vm,omitempty"`
-	// Snapshot is the directory, below the machine's own, of what makes a
-	// paused machine of its base and its disk.
+	// Snapshot is the directory of the pause, below the machine's own: memory
+	// difference, device state and manifest.
 	Snapshot string `json:"snapshot,omitempty"`
 	// Token is the guest's access token, NextToken the one that a Configure
 	// under way replaces it with.
@@ -90,10 +90,10 @@ func (r *record) ref() sandbox.Ref { return sandbox.Ref{ID: r.ID, Generation: r.
 
 const recordName = "record.json"
 
-// writeRecord replaces the record in dir atomically. A killed agent finds the
-// old or the new one whole without a sync, since the page cache outlives it; a
-// crash of the host ends every VM, so that only what a paused sandbox consists
-// of has to be on the disk: durably syncs file and directory.
+// writeRecord replaces the record in dir atomically. After the agent was killed,
+// the old or the new record is there whole without a sync, because the page cache
+// survives it. A crash of the host ends every VM, so that only the files of a
+// paused sandbox have to be on the disk: durably syncs file and directory.
 func writeRecord(dir string, r *record, durably bool) error {
 	data, err := json.Marshal(r)
 	if err != nil {

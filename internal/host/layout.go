@@ -12,9 +12,9 @@ import (
 //	<data>/format                      the version of all that follows
 //	<data>/s/<name>/record.json        the journal of one machine
 //	<data>/s/<name>/disk               its writable disk
-//	<data>/s/<name>/disk.next          what a resume goes on with until it is committed
+//	<data>/s/<name>/disk.next          the disk of a resume that is not committed yet
 //	<data>/s/<name>/boot-memory        memory of a cold boot: a hole
-//	<data>/s/<name>/pause-<generation>/  what makes a paused machine of disk and base
+//	<data>/s/<name>/pause-<generation>/  memory difference and device state of a pause
 //	<data>/s/<name>/vm/                the VM process's own directory
 //	<data>/t/<key>.<id>/               a template snapshot
 //	<data>/n/<id>/                     a named snapshot

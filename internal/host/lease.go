@@ -31,7 +31,7 @@ type lease struct {
 	moved atomic.Int64
 }
 
-// use is what a guest is borrowed for.
+// use is the purpose of a lease.
 type use int
 
 const (

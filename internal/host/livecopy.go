@@ -11,11 +11,11 @@ import (
 )
 
 // liveCopy copies a machine's memory and disk to a snapshot directory. It does
-// most of that while the machine runs: begin copies what there is, and the
-// finish methods, called while the VM is stopped, add what has changed since.
+// most of that while the machine runs: begin copies the present content, and the
+// finish methods, called while the VM is stopped, add the changes since.
 //
 // Where files share blocks the disk is cloned by finishDisk alone, which takes
-// no time. Elsewhere the VMM copies it, since only the VMM knows what the guest
+// no time. Elsewhere the VMM copies it, because only the VMM sees the guest's
 // writes meanwhile.
 type liveCopy struct {
 	*machine
@@ -62,7 +62,7 @@ func (c *liveCopy) beginDisk(ctx context.Context) (err error) {
 	return c.vm.BeginDiskCopy(ctx, c.disk)
 }
 
-// finishMemory adds what of the stopped VM's memory has changed since begin.
+// finishMemory adds the pages that the stopped VM has changed since begin.
 func (c *liveCopy) finishMemory(ctx context.Context) (err error) {
 	c.captured, err = c.whole.Finish(ctx)
 	return err
@@ -82,8 +82,8 @@ func (c *liveCopy) finishDisk(ctx context.Context) error {
 	return err
 }
 
-// close gives up what was not finished. A copy of the disk that cannot be given
-// up goes on in the VM and costs it time, until the next agent ends it.
+// close abandons an unfinished copy. A copy of the disk that cannot be abandoned
+// continues in the VM and costs it time, until the next agent ends it.
 func (c *liveCopy) close(ctx context.Context) {
 	var errs []error
 	if c.memory != nil {

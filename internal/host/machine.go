@@ -21,9 +21,9 @@ import (
 // machine is one sandbox on this host.
 //
 // Invariants: run's goroutine alone writes rec, vm, slot and group, and alone
-// moves the state; whatever rec names may exist, and whatever exists is named
-// by rec or found by its place; a lease is only out while the gate is open or
-// closeGate waits for it.
+// moves the state; resources that rec names may exist, and every resource that
+// exists is named by rec or found by its place; a lease is only out while the gate
+// is open or closeGate waits for it.
 type machine struct {
 	// Constant after construction, but for name and dir, which create sets to
 	// those of the warm clone that it takes.
@@ -46,12 +46,12 @@ type machine struct {
 	slot  instance.Slot
 	group instance.Cgroup
 	times map[string]time.Duration
-	// captured is what the last snapshot found in memory.
+	// captured holds the page counts of the last snapshot.
 	captured memory.Stats
 	// notBefore keeps a pause on timeout that has failed from being tried again
 	// at once.
 	notBefore time.Time
-	// wakeToken is what a guest answers to that was not sealed when the
+	// wakeToken is the access token of a guest that was not sealed when the
 	// machine's base was made.
 	wakeToken string
 	// ran: the virtual CPUs have run since the resume under way began.
@@ -167,8 +167,8 @@ func (m *machine) run(life context.Context, first func(context.Context)) {
 	}
 }
 
-// act does one operation. A panic in it ends the operation alone: it comes back
-// as an error, and the machine goes back to what it last was.
+// act runs one operation. A panic in it ends the operation alone: act returns it
+// as an error, and the machine returns to its last state.
 func (m *machine) act(life context.Context, op string, do func() error) error {
 	m.setActing(true)
 	defer m.setActing(false)
@@ -192,7 +192,7 @@ func (m *machine) setActing(acting bool) {
 	}
 }
 
-// reasonPanic is the reason of what fault.Caught makes of a panic.
+// reasonPanic is the reason of the fault that fault.Caught returns for a panic.
 const reasonPanic = "panic"
 
 // afterPanic brings the machine back to a settled state after an operation that

@@ -59,9 +59,9 @@ type Manager struct {
 	closed   bool
 }
 
-// Open takes over what an earlier agent left in cfg.Dir and returns once every
-// machine there is running, paused or stopped again. It fails where another
-// agent uses the directory.
+// Open takes over the machines of an earlier agent in cfg.Dir and returns once
+// each is running, paused or stopped again. It fails where another agent uses the
+// directory.
 func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(deps); err != nil {
@@ -199,8 +199,8 @@ func (m *Manager) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec
 	return m.created(ctx, ref, spec, "")
 }
 
-// CreateFrom is Create for a copy of a snapshot, processes running. Template
-// and sizes are the snapshot's, whatever spec says; the environment is the
+// CreateFrom is Create for a copy of a snapshot, processes running. Template and
+// sizes are the snapshot's, and those of spec are ignored; the environment is the
 // snapshot's with that of spec over it.
 func (m *Manager) CreateFrom(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (Sandbox, error) {
 	mf, err := manifestOf(m.layout.snapshot(from))
@@ -261,7 +261,7 @@ func (m *Manager) startLocked(mc *machine, first func(context.Context)) {
 	m.running.Go(func() { mc.run(m.life, first) }) // which guards each operation
 }
 
-// find returns the machine of ref. The generation is checked by whoever acts.
+// find returns the machine of id. The caller checks the generation.
 func (m *Manager) find(id sandbox.ID) (*machine, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -356,7 +356,7 @@ func (m *Manager) List() []Sandbox {
 func (m *Manager) Subscribe() (changes <-chan Sandbox, cancel func()) { return m.events.subscribe() }
 
 // Drain refuses new sandboxes from now on and pauses every running one.
-// settled is called once for each, one at a time, with nil or what went wrong.
+// settled is called once for each, one at a time, with nil or the error.
 func (m *Manager) Drain(ctx context.Context, settled func(sandbox.Ref, error)) error {
 	m.mu.Lock()
 	m.draining = true

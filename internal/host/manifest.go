@@ -19,8 +19,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// manifest says what a snapshot is made of and where it can be restored. It
-// holds secrets (token, env) and is readable by root alone.
+// manifest lists the files of a snapshot and the fingerprint of hosts that can
+// restore it. It holds secrets (token, env) and is readable by root alone.
 type manifest struct {
 	CreatedAt   time.Time         `json:"created_at"`
 	Of          sandbox.Ref       `json:"of"`
@@ -32,8 +32,8 @@ type manifest struct {
 	RootImage      string            `json:"root_image"`
 	KernelDigest   string            `json:"kernel_digest"`
 	StateSHA256    string            `json:"state_sha256"`
-	// MemoryBytes is the size of guest memory; DirtyBytes what of it was
-	// changed since the base, KeptBytes what of that is in the difference.
+	// MemoryBytes is the size of guest memory, DirtyBytes the part that has
+	// changed since the base, and KeptBytes the part of that in the difference.
 	MemoryBytes int64 `json:"memory_bytes"`
 	DirtyBytes  int64 `json:"dirty_bytes"`
 	KeptBytes   int64 `json:"kept_bytes"`
@@ -41,7 +41,7 @@ type manifest struct {
 	// Memory and Disk are those of a base.
 	Memory fileSeal `json:"memory,omitzero"`
 	Disk   fileSeal `json:"disk,omitzero"`
-	// Token is what a guest that was not sealed answers to.
+	// Token is the access token of a guest that was not sealed.
 	Token string `json:"token,omitempty"`
 	// Forced snapshots were taken without the guest's help: its processes were
 	// not frozen, and it may not answer when it is let go.
@@ -52,8 +52,8 @@ type manifest struct {
 	PauseWindow time.Duration `json:"pause_window,omitempty"`
 }
 
-// fingerprint is that of what the machine saves. Its VM runs under the build
-// that its base was saved under; while it boots cold it has none.
+// fingerprint is the fingerprint of the machine's snapshots. Its VM runs under the
+// build that its base was saved under; a machine that boots cold has no base.
 func (m *machine) fingerprint() map[string]string {
 	now := m.mgr.fingerprint(m.rec.Spec, "")
 	if base, err := manifestOf(m.base()); err == nil {
@@ -95,9 +95,9 @@ func writeManifest(snap snapshotDir, mf manifest, durably bool) error {
 	return durable.Sync(snap.manifest())
 }
 
-// checkPause refuses a pause that is damaged or belongs elsewhere, before any
-// of it is loaded, and says what it needs. The pages are checked as they are
-// loaded, while the machine can still go back to being paused.
+// checkPause refuses a pause that is damaged or belongs to another host, before
+// any of it is loaded, and names the difference. The pages are checked as they
+// are loaded, while the machine can still return to paused.
 func (m *machine) checkPause(snap snapshotDir) error {
 	mf, err := manifestOf(snap)
 	if err != nil {

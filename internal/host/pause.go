@@ -52,8 +52,8 @@ func (m *machine) pause(life context.Context, force bool) error {
 		return m.unpause(life, err)
 	}
 	if err := m.step(life, StepPauseFree, m.free); err != nil {
-		// The snapshot is whole and the row may say so; what is left of the
-		// VM is freed by the alarm, the next operation or the next agent.
+		// The snapshot is complete and the row may say so. The alarm, the next
+		// operation or the next agent frees the rest of the VM.
 		m.log.ErrorContext(life, "could not free a paused VM", "error", err)
 	}
 	m.conclude(ctx, sandbox.Paused)
@@ -91,9 +91,9 @@ func (m *machine) mayStop(ctx context.Context, force bool) (helps bool, err erro
 // pauseName is the directory of the pause of generation gen.
 func pauseName(gen sandbox.Generation) string { return fmt.Sprintf("pause-%d", gen) }
 
-// writePause returns once all that a paused machine consists of is durable and
-// the journal says so. Its cost follows from what the machine has changed of
-// its base's memory, not from the machine's size.
+// writePause returns once all files of the paused machine are durable and the
+// journal says so. Its cost grows with the memory that the machine has changed
+// since its base, not with the machine's size.
 // helps says that the guest answers; one that does not seal itself in time all
 // the same fails the pause, unless force is set.
 func (m *machine) writePause(ctx context.Context, helps, force bool) error {
@@ -153,8 +153,8 @@ func (m *machine) unpause(ctx context.Context, cause error) error {
 		return cause // the agent is closing; the next one goes on from here
 	}
 	// Where the commit was written, or may have been, both files exist, and the
-	// VM has not run since. What the journal says on disk is not known, so say
-	// again what is true.
+	// VM has not run since. The journal's content on disk is not known, so
+	// write the present state again.
 	m.rec.State, m.rec.Snapshot, m.rec.Forced = sandbox.Running, "", false
 	if m.vmEnded() {
 		m.ended(ctx)

@@ -182,7 +182,7 @@ func (m *Manager) refill() {
 
 // fillPools makes one clone after the other, so that refilling never takes
 // more than one CPU, and none while sandboxes are being started or memory is
-// short. What ends the wait calls refill.
+// short. The operation that ends such a wait calls refill.
 func (m *Manager) fillPools(ctx context.Context) {
 	for {
 		rest := time.NewTimer(refillRest)
@@ -242,8 +242,8 @@ func (m *Manager) fillOne(ctx context.Context) (made bool, err error) {
 	return false, nil
 }
 
-// poolMemoryMB is what a warm clone is taken to need of the host's memory:
-// what it has written, and its VMM.
+// poolMemoryMB is the host memory, in MiB, that a warm clone is expected to need:
+// its written pages, and its VMM.
 const poolMemoryMB = 96
 
 // mayRefill keeps refilling out of the way of sandboxes that start, and away

@@ -63,8 +63,8 @@ func (m *Manager) startProbes(ctx context.Context, slots chan struct{}) {
 	}
 }
 
-// probe is one question to a guest, and what has to be unchanged for its
-// outcome to mean anything.
+// probe is one question to a guest, with the state that has to be unchanged for
+// its outcome to count.
 type probe struct {
 	ref   sandbox.Ref
 	guest *guestclient.Client
@@ -126,7 +126,7 @@ func (m *machine) probe(ctx context.Context, p probe) {
 	}
 }
 
-// probed records what came of p.
+// probed records the outcome of p.
 func (m *machine) probed(p probe, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

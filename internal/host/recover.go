@@ -16,8 +16,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// recover reads the journal that an earlier agent left, settles each machine
-// and removes what no journal owns.
+// recover reads the journals of an earlier agent, recovers each machine, and
+// removes resources that no journal owns.
 func (m *Manager) recover(ctx context.Context) error {
 	if err := m.settleMachines(ctx); err != nil {
 		return err
@@ -39,7 +39,7 @@ func (m *Manager) settleMachines(ctx context.Context) error {
 		}
 	}
 	// Before the first machine acts: a clean-up that fails there is tried again
-	// in the background, and must know what the others are about to adopt.
+	// in the background, and must know the resources that others will adopt.
 	m.findLeftovers(networks)
 	var group errgroup.Group
 	for _, mc := range machines {
@@ -97,9 +97,9 @@ func (m *Manager) readMachines() ([]*machine, error) {
 	return machines, nil
 }
 
-// readMachine returns the machine of one directory, or nil where there was
-// nothing but a directory. A record that cannot be read stops the agent: what
-// it stands for must not be swept away.
+// readMachine returns the machine of one directory, or nil for an empty
+// directory. A record that cannot be read stops the agent, because the resources
+// of its sandbox must not be swept away.
 func (m *Manager) readMachine(name string) (*machine, error) {
 	dir := filepath.Join(m.layout.machines(), name)
 	if _, err := sandbox.ParseID(name); err != nil {
@@ -151,7 +151,7 @@ func ranAfterResume(step string) bool {
 	}
 }
 
-// recoverPaused frees what a pause had not freed yet or a resume had begun.
+// recoverPaused frees the VM that a pause had not freed yet or a resume had begun.
 func (m *machine) recoverPaused(ctx context.Context) {
 	if !m.pauseExists(m.rec.Snapshot) {
 		m.finish(ctx, sandbox.ReasonHostLost, "its snapshot is gone")
@@ -243,7 +243,7 @@ func (m *machine) removeStalePauses(ctx context.Context) {
 	}
 }
 
-// removeAll removes what pattern names.
+// removeAll removes all paths that match pattern.
 func removeAll(pattern string) error {
 	names, err := filepath.Glob(pattern)
 	for _, name := range names {

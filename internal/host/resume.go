@@ -70,7 +70,7 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	return nil
 }
 
-// freeLeftover frees what the last pause could not.
+// freeLeftover frees the resources that the last pause could not free.
 func (m *machine) freeLeftover(ctx context.Context) error {
 	if !m.hasLeftover() {
 		return nil
@@ -120,8 +120,8 @@ func (m *machine) prepareResume(ctx context.Context) error {
 	return m.recordVM()
 }
 
-// restorePause starts a VM from the base and writes into its memory what the
-// pause has of it.
+// restorePause starts a VM from the base and writes the pages of the pause into
+// its memory.
 func (m *machine) restorePause(ctx context.Context, snap snapshotDir) (err error) {
 	cfg := m.vmConfig(m.base().memory())
 	if cfg.Build, err = m.mgr.buildOf(m.base()); err != nil {
@@ -177,7 +177,7 @@ func (m *machine) releaseForced(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// A resume that failed may have replaced the token; what was saved has not.
+	// A resume that failed may have replaced the token; the saved guest has the old one.
 	m.rec.Token, m.rec.NextToken = mf.Token, ""
 	var silent error
 	err = m.step(ctx, StepResumeConfigure, func(ctx context.Context) error {
@@ -222,7 +222,7 @@ func (m *machine) commitResume(ctx context.Context) error {
 	return nil
 }
 
-// dropPause removes what a running machine has no use for any more.
+// dropPause removes the files of a pause that a running machine no longer needs.
 func (m *machine) dropPause(ctx context.Context) {
 	err := os.Rename(m.dir.nextDisk(), m.dir.disk())
 	if errors.Is(err, os.ErrNotExist) {

@@ -62,7 +62,7 @@ func (m *machine) publish(state sandbox.State) {
 	m.mgr.events.publish(v) // waits for nobody, and keeps the order of changes
 }
 
-// snapshotView returns what callers see, with activity up to now.
+// snapshotView returns the view for callers, with activity up to now.
 func (m *machine) snapshotView() Sandbox {
 	m.mu.Lock()
 	defer m.mu.Unlock()

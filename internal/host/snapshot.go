@@ -23,7 +23,7 @@ type Snapshot struct {
 	Spec           sandbox.Spec // what a sandbox made from it will be
 	TemplateDigest string
 	CreatedAt      time.Time
-	// Bytes is the space it takes. What is shared by reflink counts in each.
+	// Bytes is the space it takes. Blocks shared by reflink count in each snapshot.
 	Bytes uint64
 	// Users are the sandboxes of this host that are based on it.
 	Users int
@@ -211,8 +211,8 @@ func (m *machine) prepareSnapshot(ctx context.Context, tmp snapshotDir) error {
 	return err
 }
 
-// copyRunning copies the running machine to tmp. It stands still from freeze
-// to cont, for what could not be copied ahead of that.
+// copyRunning copies the running machine to tmp. The machine stands still from
+// freeze to cont, while the last changes are copied.
 //
 // helps says that the guest answers; one that does not freeze its processes in
 // time all the same fails the snapshot, unless force is set.

@@ -12,8 +12,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Stranded is a build of the VMM that is neither kept nor installed, and what
-// cannot be started without it.
+// Stranded is a build of the VMM that is neither kept nor installed, with the
+// sandboxes and snapshots that cannot be started without it.
 type Stranded struct {
 	// Version and Binary (a digest) name the build.
 	Version, Binary string
@@ -22,10 +22,10 @@ type Stranded struct {
 	Snapshots []sandbox.SnapshotID
 }
 
-// FindStranded looks in the data directory dir for what needs a build of the
-// VMM that is not kept there. A build with the digest installed counts as kept:
-// the next agent keeps it. It works beside an agent and without one, and
-// changes nothing.
+// FindStranded returns the sandboxes and snapshots in the data directory dir that
+// need a build of the VMM which is not kept there. A build with the digest
+// installed counts as kept, because the next agent keeps it. It works beside an
+// agent and without one, and changes nothing.
 func FindStranded(dir, installed string) ([]Stranded, error) {
 	f := strandedFinder{layout: layout{dir}, installed: installed, found: make(map[string]*Stranded)}
 	store, err := emulator.Open(filepath.Join(dir, "vmm"))

@@ -11,10 +11,10 @@ import (
 // sweepTimeout bounds one pass over the leftovers.
 const sweepTimeout = 20 * time.Second
 
-// leftovers says what on this host belongs to machines, so that the rest can be
-// removed. The directory of a machine decides: it is there from before the
-// machine's first process, network or cgroup is made until after the last one
-// is gone.
+// leftovers lists the resources on this host that belong to machines, so that the
+// others can be removed. The directory of a machine decides: it is there from
+// before the machine's first process, network or cgroup is made until after the
+// last one is gone.
 //
 // It is constant once Open has returned.
 type leftovers struct {
@@ -27,7 +27,7 @@ type leftovers struct {
 	ephemeral []snapshotDir
 }
 
-// findLeftovers notes what only the start of the agent can tell apart.
+// findLeftovers records resources that can be told apart only at the agent's start.
 func (m *Manager) findLeftovers(networks map[string]bool) {
 	m.leftovers = leftovers{networks: networks, builds: make(map[string]bool)}
 	entries, _ := os.ReadDir(m.layout.builds()) // what it misses goes with the next agent
@@ -52,9 +52,9 @@ func (m *Manager) owned(name string) bool {
 	return !errors.Is(err, os.ErrNotExist) && !m.leftovers.builds[name]
 }
 
-// sweep removes processes, networks and cgroups that no machine owns. What a
-// journal names is never swept, also where freeing it has failed so far. It may
-// be called at any time; every part is tried, whatever became of the others.
+// sweep removes processes, networks and cgroups that no machine owns. Resources
+// that a journal names are never swept, also where freeing them has failed so far.
+// It may be called at any time; a part that fails does not stop the others.
 func (m *Manager) sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
@@ -89,8 +89,8 @@ func (m *Manager) sweepProcesses(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// sweepAtStart removes what an earlier agent left. What cannot be removed harms
-// nobody: it is logged and tried again in the background.
+// sweepAtStart removes leftovers of an earlier agent. A failure is logged and tried
+// again in the background.
 func (m *Manager) sweepAtStart(ctx context.Context) {
 	if err := m.sweep(ctx); err != nil {
 		m.log.WarnContext(ctx, "could not remove everything that no sandbox owns; trying again in the background", "error", err)

@@ -10,9 +10,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Tearing a machine down reads from its record what there is to free, so that
-// the end of a sandbox, the roll-back of a half-made one and the clean-up
-// after a crash are the same code. Every part may be done twice.
+// The teardown of a machine reads from its record which resources to free. The
+// end of a sandbox, the roll-back of a half-made one and the clean-up after a
+// crash are therefore the same code. Every part may be done twice.
 
 // destroy ends the machine and leaves nothing of it.
 func (m *machine) destroy(ctx context.Context, reason sandbox.StopReason) error {
@@ -39,7 +39,7 @@ func (m *machine) destroy(ctx context.Context, reason sandbox.StopReason) error 
 // finish ends a machine that nobody asked to end. Its record stays, so that
 // the reason can still be learned, until Destroy. Where something cannot be
 // freed the operation stays in the journal, to be tried again. Callers are told
-// of the end as soon as the VM is gone, whatever is still to be freed.
+// of the end as soon as the VM is gone, before the rest is freed.
 func (m *machine) finish(ctx context.Context, reason sandbox.StopReason, detail string) {
 	const keep = 4096
 	m.begin(opDestroy)
@@ -63,9 +63,8 @@ func (m *machine) finish(ctx context.Context, reason sandbox.StopReason, detail 
 // vmGone reports whether the machine is known to have no VM process.
 func (m *machine) vmGone() bool { return m.vmEnded() && (m.vm != nil || m.rec.VM == nil) }
 
-// teardown frees all but the record, in the order in which things depend on
-// each other: what a living VM uses is not taken from under it. It calls gone
-// once the VM process has ended.
+// teardown frees all but the record, dependents first: nothing is freed that a
+// living VM uses. It calls gone once the VM process has ended.
 func (m *machine) teardown(ctx context.Context, gone func()) error {
 	if m.rec.State == sandbox.Stopped {
 		return nil

@@ -44,8 +44,8 @@ type templateBuild struct {
 	err  error
 }
 
-// templateKey names a template snapshot by everything its content depends on:
-// what changes makes a new key, so that a hit is never stale. The clock rate
+// templateKey names a template snapshot by everything its content depends on. Any
+// change makes a new key, so that a hit is never stale. The clock rate
 // of the host is left out, since a measured one is never twice the same; it is
 // compared, with a tolerance, when the snapshot is used.
 func (m *Manager) templateKey(spec sandbox.Spec, img image.Template) (string, map[string]string) {
@@ -124,8 +124,8 @@ func (m *Manager) startBuild(t template, print map[string]string, spec sandbox.S
 	return b
 }
 
-// buildTemplate boots a machine that no one sees, seals it, and publishes what
-// it then consists of.
+// buildTemplate boots an internal machine, seals it, and publishes its memory,
+// state and disk as the template snapshot.
 func (m *Manager) buildTemplate(life context.Context, t template, print map[string]string, spec sandbox.Spec) (snapshotDir, error) {
 	spec = kindOf(spec)
 	b := newMachine(m, record{Version: recordVersion, ID: sandbox.NewID(), Generation: 1, Spec: spec, State: sandbox.Pending})
@@ -155,13 +155,13 @@ func (m *Manager) buildTemplate(life context.Context, t template, print map[stri
 	return to, nil
 }
 
-// kindOf is what of spec a template snapshot and a warm clone depend on.
+// kindOf returns the part of spec that a template snapshot and a warm clone depend on.
 func kindOf(spec sandbox.Spec) sandbox.Spec {
 	return sandbox.Spec{Template: spec.Template, VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB, DiskMB: spec.DiskMB}.WithDefaults()
 }
 
-// makeTemplate seals the machine and moves what it consists of to its place,
-// whole or not at all.
+// makeTemplate seals the machine and moves its files to the place of the template
+// snapshot, all or none.
 func (m *machine) makeTemplate(ctx context.Context, to snapshotDir, print map[string]string) error {
 	snap := m.dir.pause("template")
 	if err := os.Mkdir(string(snap), 0o700); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// warmUp makes a clone of the template snapshot dir, lets it become a machine
-// of its own, and exercises what a sandbox does first.
+// warmUp restores a clone of the template snapshot dir, renews it, and runs the
+// operations that a sandbox begins with.
 func (m *machine) warmUp(ctx context.Context, dir snapshotDir) error {
 	if err := os.MkdirAll(string(m.dir), 0o700); err != nil {
 		return err
@@ -49,14 +49,14 @@ func (m *machine) warmUp(ctx context.Context, dir snapshotDir) error {
 	return nil
 }
 
-// poolRounds is how often a warm clone does what sandboxes do first: under
-// software emulation code is slow until it has been translated.
+// poolRounds is the number of times that a warm clone runs the first operations of
+// sandboxes: under software emulation code is slow until it has been translated.
 const poolRounds = 6
 
 // poolCommands run in every warm clone. An image need not have them.
 var poolCommands = [][]string{{"true"}, {"/bin/sh", "-c", "true"}}
 
-// exercise runs commands, and does what a create will do, again and again.
+// exercise runs commands, and the operations of a create, again and again.
 func (m *machine) exercise(ctx context.Context) error {
 	ctx, stop := m.untilExit(ctx)
 	defer stop()
