@@ -229,8 +229,8 @@ func TestDamagedPauseIsRefused(t *testing.T) {
 	}
 }
 
-// TestForeignSnapshotIsRefused: what was taken on another kind of machine says
-// what differs, and is not loaded.
+// TestForeignSnapshotIsRefused: a snapshot from another kind of host is refused
+// before it is loaded, and the error names the difference.
 func TestForeignSnapshotIsRefused(t *testing.T) {
 	b := newBench(t, "wfor")
 	ref := b.create()

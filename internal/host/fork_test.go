@@ -20,7 +20,7 @@ import (
 
 // witness is a program that runs in the parent before it is copied, so that
 // its copies are the same process with the same memory. Asked through a pipe,
-// each says what it sees.
+// each copy reports its identity.
 const witness = `
 import json, os, socket, threading, time, uuid
 count = 0
@@ -159,7 +159,7 @@ func (b *bench) ask(ref sandbox.Ref) (said testimony) {
 	return said
 }
 
-// examine checks what one sandbox said between before and now.
+// examine checks the reports of one sandbox between before and now.
 func examine(id sandbox.ID, out string, before time.Time, unique func(sandbox.ID, string, string) error) (said testimony, err error) {
 	after := time.Now()
 	if err := json.Unmarshal([]byte(out), &said); err != nil {
@@ -317,7 +317,7 @@ func flipByte(t *testing.T, path string) (putBack func()) {
 }
 
 // TestManyRounds pauses and resumes one sandbox that writes all the time: no
-// synced byte is lost, and what a pause keeps does not grow.
+// synced byte is lost, and the size of a pause does not grow.
 func TestManyRounds(t *testing.T) {
 	b := newBench(t, "wround")
 	ref := b.create()

@@ -86,7 +86,7 @@ func (b *bench) close() {
 	b.Manager = nil
 }
 
-// end destroys everything and looks for what may be left.
+// end destroys everything and looks for leftovers.
 func (b *bench) end() {
 	if b.Manager == nil {
 		b.open()

@@ -54,8 +54,8 @@ fstrim /  2>/dev/null || true`
 
 // TestForkOfAWriter forks a sandbox whose processes write to its disk all the
 // time, with large changes in the worst moment: the disk has been copied, and
-// the machine does not stand still yet. While it does, the copy has to hold
-// what the disk holds, to the byte.
+// the machine does not stand still yet. Once it does, the copy has to equal the
+// disk, to the byte.
 func TestForkOfAWriter(t *testing.T) {
 	const id sandbox.SnapshotID = "writerfork"
 	var b *bench

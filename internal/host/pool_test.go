@@ -68,7 +68,7 @@ func TestPool(t *testing.T) {
 	}
 }
 
-// TestOtherKindMissesThePool: what differs in anything is not given out.
+// TestOtherKindMissesThePool: a create of another kind gets no clone of the pool.
 func TestOtherKindMissesThePool(t *testing.T) {
 	b := newBench(t, "wmiss", func(cfg *host.Config) {
 		cfg.Pools = []host.PoolKind{{Spec: smallSpec, Size: 1}}
@@ -83,7 +83,7 @@ func TestOtherKindMissesThePool(t *testing.T) {
 	}
 }
 
-// checkRestoreReport checks what is promised of every start.
+// checkRestoreReport checks the guarantees of every start.
 func checkRestoreReport(t testing.TB, s host.Sandbox, fresh bool) {
 	t.Helper()
 	h := s.RestoreReport

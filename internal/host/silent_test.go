@@ -51,7 +51,7 @@ func (b *bench) expectRefused(ref sandbox.Ref, what string, err error) {
 	}
 }
 
-// refuses checks that what needs a silent guest's answer is refused.
+// refuses checks that operations which need a silent guest's answer are refused.
 func (b *bench) refuses(ref sandbox.Ref) {
 	b.t.Helper()
 	_, err := b.Pause(b.t.Context(), ref)
@@ -63,9 +63,9 @@ func (b *bench) refuses(ref sandbox.Ref) {
 // stopAgent has the guest's agent stop half a second from now.
 const stopAgent = `(sleep 0.5; kill -STOP $(pidof wrenn-guest | tr ' ' '\n' | grep -vx 1)) >/dev/null 2>&1 &`
 
-// TestStoppedGuestAgent: the guest's agent is stopped and stays so. What was
-// under way ends with an unknown outcome; with force memory and disk are kept;
-// the resumed sandbox waits for its guest, and no copy of it is handed out.
+// TestStoppedGuestAgent: the guest's agent is stopped and stays so. Operations in
+// flight end with an unknown outcome; with force memory and disk are kept; the
+// resumed sandbox waits for its guest, and no copy of it is handed out.
 func TestStoppedGuestAgent(t *testing.T) {
 	b := newSilentBench(t, "wsilent")
 	ref := b.create()

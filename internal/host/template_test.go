@@ -22,8 +22,8 @@ func (p printer) Fingerprint(vmm.Config) map[string]string {
 	return out
 }
 
-// TestTemplateKey: whatever a template snapshot depends on makes another key,
-// so that none is ever stale; what it does not depend on makes the same.
+// TestTemplateKey: a change of anything that a template snapshot depends on makes
+// another key, so that none is ever stale; other changes keep the key.
 func TestTemplateKey(t *testing.T) {
 	type world struct {
 		m    Manager

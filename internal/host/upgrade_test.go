@@ -87,7 +87,7 @@ func (u *upgrades) mustRunUnder(ref sandbox.Ref, build string) {
 	if len(found) != 1 {
 		u.t.Fatalf("%s has the VM processes %v, want one", ref.ID, found)
 	}
-	// Each build has a loader of its own, whatever path the process sees it at.
+	// Each build has a loader of its own, at any path that the process sees.
 	runs, err := os.Stat(fmt.Sprintf("/proc/%d/exe", found[0].PID))
 	check(u.t, err)
 	want, err := os.Stat(filepath.Join(u.dir, "vmm", build, "lib", "qemu-loader"))
@@ -97,7 +97,7 @@ func (u *upgrades) mustRunUnder(ref sandbox.Ref, build string) {
 	}
 }
 
-// garbageBuilds are the builds among what a dry run of the collection lists.
+// garbageBuilds returns the builds that a dry run of the collection lists.
 func (u *upgrades) garbageBuilds() (ids []string) {
 	u.t.Helper()
 	found, err := u.CollectGarbage(u.t.Context(), true)
@@ -110,9 +110,9 @@ func (u *upgrades) garbageBuilds() (ids []string) {
 	return ids
 }
 
-// TestUpgradeStrandsNothing: what was saved under a build goes on under it
-// after an upgrade, what is new starts under the new one, and the old one goes
-// with the last that needs it.
+// TestUpgradeStrandsNothing: a sandbox that was saved under a build continues
+// under it after an upgrade, a new sandbox starts under the new build, and the
+// old build goes with the last sandbox that needs it.
 func TestUpgradeStrandsNothing(t *testing.T) {
 	u := newUpgrades(t, "wupgr")
 	oldBuild := u.current()
@@ -185,7 +185,7 @@ func (u *upgrades) awaitBuilds(want ...string) {
 }
 
 // TestMissingBuildIsNamed: without its build a paused sandbox stays paused and
-// whole, the error says what is missing, and the report beforehand did.
+// complete. The error names the missing build, and so did the earlier report.
 func TestMissingBuildIsNamed(t *testing.T) {
 	u := newUpgrades(t, "wmiss")
 	ref := u.create()

@@ -23,7 +23,7 @@ type service struct {
 
 var _ hostv1connect.HostServiceHandler = (*service)(nil)
 
-// fail logs what the caller will not see and returns what it will.
+// fail logs the cause, which the caller does not see, and returns the public error.
 func (s *service) fail(ctx context.Context, call string, err error) error {
 	if f := fault.As(err); f.Kind == fault.Internal || f.Kind == fault.HostFailed {
 		s.log.ErrorContext(ctx, "call failed", "call", call, "error", err)

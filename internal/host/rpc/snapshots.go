@@ -69,7 +69,7 @@ func (s *service) ListSnapshots(ctx context.Context, _ *connect.Request[hostv1.L
 	return connect.NewResponse(res), nil
 }
 
-// CollectGarbage removes what nothing needs any more, or only tells.
+// CollectGarbage removes unreferenced snapshots and builds, or only lists them.
 func (s *service) CollectGarbage(ctx context.Context, req *connect.Request[hostv1.CollectGarbageRequest]) (*connect.Response[hostv1.CollectGarbageResponse], error) {
 	items, err := s.manager.CollectGarbage(ctx, req.Msg.GetDryRun())
 	if err != nil {

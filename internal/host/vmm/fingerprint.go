@@ -14,7 +14,7 @@ const (
 	// are equal: a measured rate is never exact.
 	FingerprintTSC = "tsc_khz"
 	// FingerprintScaling is "yes" on a host that can run a guest's time stamp
-	// counter at the saved rate, whatever the host's own is.
+	// counter at the saved rate, at any rate of its own.
 	FingerprintScaling = "tsc_scaling"
 	// FingerprintFeatures are the processor's feature bits: words in
 	// hexadecimal, joined by dots. A host may have more than the saved ones.
@@ -105,8 +105,8 @@ func (r rule) equal(saved, now map[string]string) bool {
 	}
 }
 
-// The entry "machine" of earlier agents was a digest of all arguments of
-// QEMU, host-only ones too. There was one value, for what has the digest
+// The entry "machine" of earlier agents was a digest of all arguments of QEMU,
+// host-only ones too. There was one value. Those devices have the digest
 // legacyDevices now.
 const (
 	legacyMachine = "7cc150b73815952a"

@@ -16,7 +16,7 @@ var kvmPrint = map[string]string{
 	"vmm_version": "10.0.2", "vmm_digest": "aa", "vmm_firmware": "bb", "tsc_khz": "2445426", "cpu_features": "0f.f0",
 }
 
-// legacyPrint is what an earlier agent wrote on the same host.
+// legacyPrint is the fingerprint that an earlier agent wrote on the same host.
 var legacyPrint = map[string]string{
 	"driver": "qemu", "acceleration": "kvm", "cpu": "host", "vcpus": "1", "memory_mb": "512",
 	"machine": "7cc150b73815952a", "cmdline": "other", "host_cpu": "AuthenticAMD/25/17/1/0xa101154",

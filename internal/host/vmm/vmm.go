@@ -1,4 +1,4 @@
-// Package vmm says what a hypervisor must do for the host agent.
+// Package vmm defines the contract between the host agent and a hypervisor's driver.
 //
 // A Driver starts VM processes; a VM is one of them. The life of a VM:
 //
@@ -61,13 +61,13 @@ type Build struct {
 // Driver starts VMs of one kind.
 type Driver interface {
 	Info() Info
-	// Fingerprint returns what a guest under cfg can see of this host and
-	// depends on, by name; cfg.Build chooses the build. CheckFingerprint
+	// Fingerprint returns the facts of this host, by name, that a guest under
+	// cfg can see and depends on; cfg.Build chooses the build. CheckFingerprint
 	// compares two.
 	Fingerprint(Config) map[string]string
 	// BuildOf returns the ID of the kept build that a snapshot with the
 	// fingerprint saved has to be restored under. The error is of kind
-	// WrongState, reason "vmm_build_missing", and names what is missing.
+	// WrongState, reason "vmm_build_missing", and names the missing build.
 	BuildOf(saved map[string]string) (string, error)
 	// Builds returns the kept builds, the newest first.
 	Builds() ([]Build, error)
@@ -86,13 +86,13 @@ type Driver interface {
 	// until it does. It fails if that process is not there any more or is another one; then the
 	// caller still has to Kill by record.
 	Adopt(ctx context.Context, rec Record) (VM, error)
-	// KillRecord ends what rec describes if it still runs, whether or not it
-	// can be adopted, and returns when it is gone. A process that is not the
-	// one of rec is left alone.
+	// KillRecord ends the process of rec if it still runs, whether or not it
+	// can be adopted, and returns when it is gone. It leaves any other process
+	// alone.
 	KillRecord(ctx context.Context, rec Record) error
-	// Find returns the VM processes on this machine, whoever started them,
-	// whose directory lies under root. It finds a process that was started by
-	// an agent which died before it could write the record down.
+	// Find returns the VM processes on this machine, of any agent, whose
+	// directory lies under root. It also finds a process whose agent died before
+	// it could write the record.
 	Find(root string) ([]Record, error)
 }
 
@@ -116,9 +116,9 @@ type VM interface {
 	// on, also when dst runs out of space. There is one copy at a time; one
 	// that is still under way is abandoned. On error there is none.
 	BeginDiskCopy(ctx context.Context, dst *os.File) error
-	// EndDiskCopy ends the copy of a paused VM: dst then holds what the disk
-	// holds, holes included, and is not yet durable. On error the copy is of no
-	// use and still has to be abandoned.
+	// EndDiskCopy ends the copy of a paused VM: dst then equals the disk, holes
+	// included, and is not yet durable. On error the copy is of no use and still
+	// has to be abandoned.
 	EndDiskCopy(ctx context.Context) error
 	// AbandonDiskCopy ends a copy that is under way, if there is one, also one
 	// that an earlier agent has begun. Adopt does so by itself.
@@ -143,7 +143,7 @@ type VM interface {
 	Exited() <-chan struct{}
 	// Exit tells why. It is only valid once Exited is closed.
 	Exit() Exit
-	// Record returns what Adopt needs. It is fixed from Start on.
+	// Record returns the record that Adopt takes. It is fixed from Start on.
 	Record() Record
 	// Console returns the last bytes (at most 64 KiB) of the guest's serial
 	// console, for diagnosis. The guest wrote them: they prove nothing.
@@ -158,10 +158,10 @@ type Config struct {
 	// Dir is a directory of the VM alone, for the driver's sockets; the process
 	// cannot reach it. Its path may be at most 80 bytes long.
 	Dir string
-	// UID and GID are what the process runs as. Of the files below, it must be
+	// UID and GID are the process's user and group ids. The process must be
 	// able to open MemoryFile, Kernel and Initrd: as their owner, by their
-	// group, which it joins unless that is root's, or as anybody. The others it
-	// gets open.
+	// group, which it joins unless that is root's, or as anybody. It gets the
+	// other files open.
 	UID, GID int
 	// Build is the ID of the build to run; empty is the current one. Restore
 	// needs the one that BuildOf names.
@@ -191,7 +191,7 @@ type Config struct {
 	Cgroup *os.File
 }
 
-// Record is what is needed to find a VM process again after an agent restart.
+// Record identifies a VM process, so that an agent finds it again after a restart.
 // It is written to the journal as JSON.
 type Record struct {
 	Driver string `json:"driver"`
@@ -206,7 +206,7 @@ type Record struct {
 	MemoryFile string `json:"memory_file"`
 }
 
-// Cause says what ended a VM.
+// Cause is the cause of a VM's end.
 type Cause string
 
 // The causes.

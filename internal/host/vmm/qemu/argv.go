@@ -145,8 +145,8 @@ func memoryMode(v version) string {
 // groups and the watchdog cost a tenth of a command.
 const emulatedCmdline = "tsc=reliable mitigations=off init_on_alloc=0 psi=0 cgroup.memory=nokmem,nosocket nowatchdog"
 
-// profile is what the kernel command line has in common on every host with
-// this acceleration.
+// profile returns the part of the kernel command line that is the same on every
+// host with this acceleration.
 func (d *Driver) profile() string {
 	if d.info.Acceleration == vmm.TCG {
 		return commonCmdline + " " + emulatedCmdline

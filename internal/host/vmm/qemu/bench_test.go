@@ -16,7 +16,7 @@ import (
 
 // BenchmarkStart measures a VM process from its start to the first answer of its
 // monitor, and from the signal that ends it to its end, in the jail and without
-// one in turn. The difference of the start times is what the jail costs a create;
+// one in turn. The difference of the start times is the jail's cost for a create;
 // it may be 5 ms.
 func BenchmarkStart(b *testing.B) {
 	deps := hosttest.Deps(b, hosttest.Name("wqbench"))

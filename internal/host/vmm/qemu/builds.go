@@ -97,7 +97,7 @@ func (d *Driver) BuildOf(saved map[string]string) (string, error) {
 		saved[vmm.FingerprintVersion], saved[vmm.FingerprintBinary], d.current.version, d.current.Digest)
 }
 
-// buildFingerprint is what of a fingerprint identifies the build.
+// buildFingerprint returns the entries of a fingerprint that identify the build.
 func buildFingerprint(b emulator.Build) map[string]string {
 	return map[string]string{
 		vmm.FingerprintVersion: b.Version, vmm.FingerprintBinary: b.Digest, vmm.FingerprintFirmware: b.Firmware,

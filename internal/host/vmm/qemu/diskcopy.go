@@ -10,12 +10,11 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
-// A disk is copied by a mirror job of QEMU's block layer. It copies all there
-// is while the guest runs; the guest's own writes go to both files
-// (copy-mode=write-blocking), so that the copy keeps up however fast the guest
-// writes. What is left to do for a stopped guest does not depend on the size of
-// the disk or on what has changed. bench/README.md has the figures of this and
-// of the ways that were not taken.
+// A disk is copied by a mirror job of QEMU's block layer. It copies the present
+// content while the guest runs; the guest's own writes go to both files
+// (copy-mode=write-blocking), so that the copy keeps up with any rate of writes.
+// The work left for a stopped guest does not depend on the size of the disk or of
+// the changes. bench/README.md has the figures of this and of the alternatives.
 
 // Names in QEMU's block graph and in its list of jobs and fd sets.
 const (
@@ -62,9 +61,9 @@ func (v *vm) BeginDiskCopy(ctx context.Context, dst *os.File) (err error) {
 	return v.awaitCopy(ctx, "ready", copyPoll)
 }
 
-// EndDiskCopy lets the mirror finish what the last writes have left and ends
-// it. A job that is cancelled when it is ready ends with both files equal
-// (QEMU docs, interop/live-block-operations).
+// EndDiskCopy lets the mirror finish the last writes and ends it. A job that is
+// cancelled when it is ready ends with both files equal (QEMU docs,
+// interop/live-block-operations).
 func (v *vm) EndDiskCopy(ctx context.Context) error {
 	if err := v.call(ctx, "block-job-cancel", map[string]any{"device": copyName}, nil); err != nil {
 		return err
@@ -75,7 +74,7 @@ func (v *vm) EndDiskCopy(ctx context.Context) error {
 	return v.dropCopy(ctx)
 }
 
-// AbandonDiskCopy ends the job where there is one, and frees what it had. It
+// AbandonDiskCopy ends the job where there is one, and frees its resources. It
 // takes answerTimeout at most: a VMM may say for ever that the job goes on.
 func (v *vm) AbandonDiskCopy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
@@ -89,7 +88,7 @@ func (v *vm) AbandonDiskCopy(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		// That the job was cancelled is what the wait reports.
+		// The wait reports that the job was cancelled, which is no failure here.
 		if err := v.awaitCopy(ctx, "concluded", copyPoll); err != nil && ctx.Err() != nil {
 			return err
 		}
@@ -97,7 +96,7 @@ func (v *vm) AbandonDiskCopy(ctx context.Context) error {
 	return v.dropCopy(ctx)
 }
 
-// job is what query-jobs says of one.
+// job is one entry of the answer to query-jobs.
 type job struct {
 	ID     string `json:"id"`
 	Status string `json:"status"`

@@ -6,6 +6,6 @@
 // caller has chosen before.
 //
 // Memory is always a private mapping of a file that QEMU only reads, so that
-// many VMs can share one file; what a VM has changed is found from outside, in
-// its page map (package memory).
+// many VMs can share one file. The pages that a VM has changed are found from
+// outside, in its page map (package memory).
 package qemu

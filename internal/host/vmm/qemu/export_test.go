@@ -11,8 +11,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/jail"
 )
 
-// StartUnjailed starts cfg as Start does, but without the jail: what the
-// benchmark compares the jail with.
+// StartUnjailed starts cfg as Start does, but without the jail. The benchmark
+// compares the jail with it.
 func (d *Driver) StartUnjailed(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
 	files, err := d.openFiles(d.current.version, cfg)
 	if err != nil {

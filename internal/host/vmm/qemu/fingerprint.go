@@ -12,9 +12,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
-// Fingerprint names what saved device state and memory depend on: the build,
-// because microvm promises no migration across builds; the processor that the
-// guest sees; and the rate of its clock.
+// Fingerprint names the facts that saved device state and memory depend on: the
+// build, because microvm promises no migration across builds; the processor that
+// the guest sees; and the rate of its clock.
 func (d *Driver) Fingerprint(cfg vmm.Config) map[string]string {
 	b := d.current.Build
 	if cfg.Build != "" && cfg.Build != b.ID {
@@ -45,7 +45,7 @@ func (d *Driver) Fingerprint(cfg vmm.Config) map[string]string {
 }
 
 // devicesDigest changes when the devices that the guest sees change. It leaves
-// out what a device is connected to on the host, and how that reacts to errors.
+// out the host's end of a device, and the reaction of that to errors.
 var devicesDigest = func() string {
 	d := &Driver{info: vmm.Info{Acceleration: vmm.KVM}}
 	h := sha256.New()

@@ -54,7 +54,7 @@ func TestDevicesAreWhatTheGuestSees(t *testing.T) {
 }
 
 // TestDevicesAreStable: a change of the devices makes every snapshot of every
-// host unusable. Whoever has to make one changes this value too.
+// host unusable. A change that has to be made changes this value too.
 func TestDevicesAreStable(t *testing.T) {
 	const want = "e3dc6a57aa8f2767"
 	if devicesDigest != want {

@@ -9,11 +9,11 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/tsc"
 )
 
-// hostCPU is what a guest under KVM sees of the host's processor.
+// hostCPU describes the host's processor as a guest under KVM sees it.
 type hostCPU struct {
 	// model is vendor, family, model and stepping. The revision of the
-	// microcode is left out: an update changes it, and what else it changes for
-	// a guest is in features.
+	// microcode is left out: an update changes it, and features holds every
+	// other change that a guest sees.
 	model string
 	// features are the feature bits, see tsc.Features.
 	features string

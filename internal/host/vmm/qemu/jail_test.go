@@ -146,7 +146,7 @@ func (p inspected) mounts(t *testing.T, writesMemory bool) {
 	}
 }
 
-// descriptors wants only what a VM process is given or makes itself.
+// descriptors wants only descriptors that a VM process is given or makes itself.
 func (p inspected) descriptors(t *testing.T) {
 	entries, err := os.ReadDir(p.dir + "fd")
 	check(t, err)

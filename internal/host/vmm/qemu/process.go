@@ -63,7 +63,7 @@ func listenMonitor(dir string) (*os.File, error) {
 	return l.File()
 }
 
-// identity is what makes a PID name one process for ever.
+// identity names one process for ever: a PID with its start time.
 type identity struct {
 	pid        int
 	startTicks uint64

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// script is a QMP server that greets and then answers each command with what
-// reply returns; an empty answer hangs up.
+// script is a QMP server that greets and then answers each command with the text
+// that reply returns; an empty one hangs up.
 func script(t *testing.T, reply func(command string, id uint64) string) net.Conn {
 	t.Helper()
 	ours, theirs := net.Pipe()
@@ -128,8 +128,8 @@ func TestMonitorOfVMMThatStopsReading(t *testing.T) {
 	}
 }
 
-// TestResumeTriesTheFailedWriteAgain: what was told of a full disk before a
-// resume does not count after it, unless the resume failed.
+// TestResumeTriesTheFailedWriteAgain: a hint at a full disk from before a resume
+// does not count after it, unless the resume failed.
 func TestResumeTriesTheFailedWriteAgain(t *testing.T) {
 	for answer, want := range map[string]int{
 		`{"return": {}, "id": %d}`:                                     0,

@@ -42,7 +42,7 @@ func (d *Driver) spawn(b build, cfg vmm.Config, state *os.File) (*exec.Cmd, *tai
 	return cmd, messages, nil
 }
 
-// vmFiles are what a VM process gets open. kvm is nil where it is not needed.
+// vmFiles are the files that a VM process gets open. kvm is nil where it is not needed.
 type vmFiles struct{ monitor, tap, kvm, root, disk *os.File }
 
 func (d *Driver) openFiles(v version, cfg vmm.Config) (*vmFiles, error) {
@@ -67,7 +67,7 @@ func (d *Driver) openFiles(v version, cfg vmm.Config) (*vmFiles, error) {
 	return f, nil
 }
 
-// close closes what is open; a nil file does nothing.
+// close closes the open files; a nil file does nothing.
 func (f *vmFiles) close() {
 	for _, file := range []*os.File{f.monitor, f.tap, f.kvm, f.root, f.disk} {
 		_ = file.Close()
@@ -113,9 +113,9 @@ func (d *Driver) jailSpec(b build, cfg vmm.Config, restoring bool, files *vmFile
 	return s, err
 }
 
-// groupsOf returns the groups that may read what is bound, as far as they are
-// not root's: a file that several VMs share belongs to root and to a group of
-// its own, which a VM process joins for the files in its jail.
+// groupsOf returns the groups of the bound files without root's: a file that
+// several VMs share belongs to root and to a group of its own, which a VM process
+// joins for the files in its jail.
 func groupsOf(binds []jail.Bind) ([]int, error) {
 	var groups []int
 	for _, b := range binds {

@@ -442,7 +442,7 @@ func (v *vm) Exit() vmm.Exit {
 	return v.exit
 }
 
-// Record returns what Adopt needs.
+// Record returns the record that Adopt takes.
 func (v *vm) Record() vmm.Record { return v.rec }
 
 // Console returns the tail of the serial console. Reading it empties it.
