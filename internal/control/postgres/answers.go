@@ -57,15 +57,35 @@ func (s *Store) RenewAnswer(ctx context.Context, key control.AnswerKey, lease ti
 	return faultOf(s.q.RenewAnswer(ctx, db.RenewAnswerParams{Principal: key.Principal, Key: key.Key, LeaseSec: lease.Seconds()}))
 }
 
-// KeepAnswer stores the answer of a request under way.
+// The pause between two attempts to keep an answer.
+const (
+	minKeepRetry = 50 * time.Millisecond
+	maxKeepRetry = time.Second
+)
+
+// KeepAnswer stores the answer of a request in flight. It tries again until ctx
+// ends while the database is unavailable: without the answer, a client that
+// repeats the request learns only that its outcome is unknown.
 func (s *Store) KeepAnswer(ctx context.Context, key control.AnswerKey, a control.Answer) error {
 	header, err := metadataJSON(a.Header)
 	if err != nil {
 		return err
 	}
-	return faultOf(s.q.KeepAnswer(ctx, db.KeepAnswerParams{
+	params := db.KeepAnswerParams{
 		Principal: key.Principal, Key: key.Key, Status: int32(a.Status), Header: header, Body: a.Body,
-	}))
+	}
+	for pause := minKeepRetry; ; pause = min(2*pause, maxKeepRetry) {
+		// An attempt whose reply was lost has stored the answer: the next one changes nothing.
+		err := faultOf(s.q.KeepAnswer(ctx, params))
+		if fault.ReasonOf(err) != reasonUnavailable {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // DropAnswer frees the key of a request under way, which did nothing.
