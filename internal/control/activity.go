@@ -38,7 +38,8 @@ func (a *activity) merge(seen map[sandbox.ID]time.Time) {
 	}
 }
 
-// flush writes what was noted. What cannot be written is kept.
+// flush writes the recorded activity times to the store. Entries that fail stay
+// queued for the next flush.
 func (a *activity) flush(ctx context.Context) error {
 	a.mu.Lock()
 	seen := a.seen

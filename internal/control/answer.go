@@ -8,9 +8,9 @@ type AnswerKey struct {
 	Key       string
 }
 
-// Answer is what a request with an AnswerKey was answered with.
+// Answer is the response to a request with an AnswerKey.
 type Answer struct {
-	// Fingerprint is the SHA-256 of what makes the request the same request.
+	// Fingerprint is the SHA-256 of the parts that identify the request.
 	Fingerprint [32]byte
 	// Status is the HTTP status; zero while the request is under way.
 	Status int

@@ -28,8 +28,8 @@ func (s *Service) SetTimeouts(ctx context.Context, id sandbox.ID, c ClockRequest
 }
 
 // writeClocks makes the change that c asks for in the row, and returns the row
-// before and after it. Whoever changes it at the same moment makes it try
-// again on what the other has left; some other change got on then, so this ends.
+// before and after it. It tries again after a concurrent change. Each retry means
+// that another change succeeded, so the loop ends.
 func (s *Service) writeClocks(ctx context.Context, id sandbox.ID, c ClockRequest) (was, row Sandbox, err error) {
 	was, err = s.store.Get(ctx, id)
 	for err == nil {
@@ -72,7 +72,7 @@ func (s *Service) tellClocks(ctx context.Context, row Sandbox, change TimeoutCha
 }
 
 // apply returns the change of row that c asks for. It is pure. A lifetime that
-// runs is kept as its end; what is stored and sent is the time to it from now.
+// runs is kept as its end; the stored and sent value is the time left until then.
 func (c ClockRequest) apply(row Sandbox, now time.Time) (ClockChange, error) {
 	spec, endsAt := c.Over(row.Spec), row.LifetimeEndsAt
 	if c.Extend != nil {
@@ -128,7 +128,7 @@ func (c ClockRequest) extended(row Sandbox, now time.Time) (time.Duration, error
 	return (left + time.Second - 1).Truncate(time.Second), nil
 }
 
-// clocksOff returns what has to be changed on the host so that it keeps the
+// clocksOff returns the change that a host needs so that it keeps the
 // clocks that the row says. It is pure. It is zero for everything but a machine
 // that is settled in the state of its row: one that moves takes its clocks along.
 func clocksOff(row *Sandbox, view *View) TimeoutChange {
@@ -144,7 +144,7 @@ func clocksOff(row *Sandbox, view *View) TimeoutChange {
 }
 
 // pushClocks brings a host to keep the clocks of the row. The row is read
-// again: what a pass has read may be older than what the host has been told.
+// again, because a pass may have read it before the host was told of a change.
 func (s *Service) pushClocks(ctx context.Context, p pair) error {
 	if clocksOff(p.row, p.view) == (TimeoutChange{}) {
 		return nil
@@ -161,7 +161,7 @@ func (s *Service) pushClocks(ctx context.Context, p pair) error {
 	return err
 }
 
-// learn takes over what the host alone knows of a machine that runs, when the
+// learn copies the facts that only the host knows of a running VM, when the
 // row says otherwise: the end of its lifetime, its restore report, and that it stands
 // still.
 func (s *Service) learn(ctx context.Context, p pair) error {
@@ -172,7 +172,7 @@ func (s *Service) learn(ctx context.Context, p pair) error {
 }
 
 // newsIn reports whether view has facts that row has not. It is pure. Times
-// are compared to the microsecond, which is what the database keeps.
+// are compared to the microsecond, the precision of the database.
 func newsIn(row *Sandbox, view *View) bool {
 	if row == nil || view == nil || row.State != sandbox.Running || view.State != ViewRunning || view.Ref != row.Ref() {
 		return false

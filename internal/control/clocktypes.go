@@ -24,13 +24,14 @@ func timeoutsOf(spec sandbox.Spec) Timeouts {
 	return t
 }
 
-// TimeoutChange tells a host which clocks to change. Nil stays as it is.
+// TimeoutChange tells a host which clocks to change. A nil field leaves the value
+// unchanged.
 type TimeoutChange struct {
 	Idle, Lifetime *time.Duration
 	OnTimeout      *sandbox.TimeoutAction
 }
 
-// changeFrom returns what makes t of was.
+// changeFrom returns the change that turns was into t.
 func (t Timeouts) changeFrom(was Timeouts) TimeoutChange {
 	var c TimeoutChange
 	if t.Idle != was.Idle {
@@ -55,7 +56,7 @@ type ClockChange struct {
 	LifetimeEndsAt *time.Time
 }
 
-// ClockRequest is what a user wants changed. Nil stays as it is.
+// ClockRequest is a user's change of clocks. A nil field leaves the value unchanged.
 type ClockRequest struct {
 	Idle *time.Duration
 	// Lifetime counts from now. Extend moves the end of the lifetime that

@@ -7,7 +7,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Config is what an operator decides about the control plane. DefaultConfig
+// Config holds the operator's settings of the control plane. DefaultConfig
 // has a value for everything; New refuses one that Validate does.
 type Config struct {
 	// VCPUsPerCPU and MemoryFactor are how often a host's CPUs and memory are
@@ -93,7 +93,7 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// capacityOf returns what may be given out of h.
+// capacityOf returns the capacity that may be allocated on h.
 func (c Config) capacityOf(h HostInfo) Capacity {
 	return Capacity{
 		VCPUs:    int(float64(h.VCPUs) * c.VCPUsPerCPU),

@@ -21,7 +21,7 @@ const (
 const ReasonNameTaken = "name_taken"
 
 // Create implements Sandboxes. The row is written before the host is called; a
-// caller that hangs up does not stop what it began, see detached.
+// caller that hangs up does not stop the create, see detached.
 func (s *Service) Create(ctx context.Context, n NewSandbox) (_ Sandbox, err error) {
 	if err := sandbox.ValidateName(n.Name); err != nil {
 		return Sandbox{}, err
@@ -56,8 +56,8 @@ func (s *Service) Create(ctx context.Context, n NewSandbox) (_ Sandbox, err erro
 }
 
 // admit chooses a host for row, or takes the one given, and inserts it. The
-// choice is made on numbers that may be old, so the store decides; what seems
-// full is looked at again before a create is refused for it.
+// choice is made on numbers that may be old, so the store decides. Hosts that
+// seem full are asked again before a create is refused.
 func (s *Service) admit(ctx context.Context, row Sandbox, hostID string) (Sandbox, error) {
 	demand := placement.Demand{Spec: row.Spec, MultiTenant: s.cfg.RequireMultiTenant, HostID: hostID}
 	inserted, err := s.place(ctx, row, demand)
@@ -109,7 +109,7 @@ func (s *Service) insert(ctx context.Context, row Sandbox) (Sandbox, error) {
 	return inserted, err
 }
 
-// candidates returns all hosts with what is free on them, as far as is known.
+// candidates returns all hosts with their free capacity, as far as it is known.
 func (s *Service) candidates(ctx context.Context) ([]placement.Host, error) {
 	hosts, err := s.remembered(ctx)
 	if err != nil {
@@ -200,7 +200,7 @@ func overtaken(row Sandbox) error {
 	return fault.New(fault.HostFailed, "boot_failed", "the sandbox ended while it was being created (%s)", row.StopReason)
 }
 
-// maxMessage bounds what a host can have stored, in bytes.
+// maxMessage bounds a message of a host that is stored, in bytes.
 const maxMessage = 1024
 
 // storable makes a sentence from elsewhere fit for a text column.

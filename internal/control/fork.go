@@ -14,8 +14,8 @@ import (
 // MaxForks is the most children of one fork.
 const MaxForks = 100
 
-// Fork says what the children of a fork are to be. Whatever it leaves out they
-// have from their parent.
+// Fork describes the children of a fork. They inherit all other settings from
+// their parent.
 type Fork struct {
 	// Count is from 1 to MaxForks.
 	Count int
@@ -29,7 +29,7 @@ type Fork struct {
 	Force bool
 }
 
-// Forked is what came of a fork.
+// Forked is the result of a fork.
 type Forked struct {
 	Sandboxes []Sandbox
 	Failed    []FailedFork

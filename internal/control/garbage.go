@@ -2,7 +2,7 @@ package control
 
 import "context"
 
-// GarbageMode says what a collection of garbage does.
+// GarbageMode selects whether a garbage collection deletes files.
 type GarbageMode string
 
 // The modes.

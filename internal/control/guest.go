@@ -17,7 +17,7 @@ const (
 	// ReasonNotRunning: the host refused to begin. Nothing has happened.
 	ReasonNotRunning = "sandbox_not_running"
 	// ReasonPaused: a pause cut work that had begun. A command goes on when the
-	// sandbox is resumed, so whoever repeats it runs it twice.
+	// sandbox is resumed, so a caller that repeats it runs it twice.
 	ReasonPaused = "sandbox_paused"
 	// ReasonEnded: the sandbox has ended, or is ending and past return.
 	ReasonEnded = "sandbox_ended"
@@ -131,13 +131,13 @@ func (s *Service) usable(ctx context.Context, id sandbox.ID) (Sandbox, Host, err
 	return row, host, nil
 }
 
-// guestFailed turns the error of work in a guest into what the caller is told.
+// guestFailed turns the error of work in a guest into the error for the caller.
 // If the host says that the sandbox is not what the row says, the row is
 // settled first, so that the next reader sees the truth. The row comes back as
 // it is then known. A sandbox that has ended has one reason, ReasonEnded,
 // however the work noticed it.
 func (s *Service) guestFailed(ctx context.Context, host Host, row Sandbox, cause error) (Sandbox, error) {
-	// The caller may have gone; what was learnt is worth keeping.
+	// The caller may have gone, but the row is reconciled all the same.
 	ctx, cancel := s.detached(ctx, s.cfg.AskTimeout)
 	defer cancel()
 	if OutcomeUnknown(cause) || !(stateForbids(cause) || fault.Is(cause, fault.HostFailed)) {

@@ -6,7 +6,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// healths are what hosts last said of the health of sandboxes. They are kept in
+// healths holds the last health that hosts reported of sandboxes. It is kept in
 // memory: a health changes without a command, is only ever the host's to know,
 // and comes again with each event, each pass and each answer to a command.
 type healths struct {

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// loadsAge is how long what hosts carry is believed without a look at the
+// loadsAge is the age up to which the known usage of hosts is believed without a look at the
 // database. It only decides which host is tried first.
 const loadsAge = 5 * time.Second
 
-// loads remembers what hosts carry, so that a create does not have to add it
-// up anew. It is an estimate: others create too, and what ends is not
+// loads caches the usage of hosts, so that a create does not have to sum it up.
+// It is an estimate: other servers create too, and ended sandboxes are not
 // subtracted. The store has the last word.
 //
 // Invariants: known is nil or what the store said at readAt, and what this
@@ -27,7 +27,8 @@ type loads struct {
 
 func newLoads(store Upkeep) *loads { return &loads{store: store} }
 
-// held returns, by host id, what the rows hold. The caller may keep it.
+// held returns, by host id, the capacity that live sandboxes hold. The caller may
+// keep the map.
 func (l *loads) held(ctx context.Context) (map[string]Capacity, error) {
 	l.mu.Lock()
 	if l.known != nil && time.Since(l.readAt) < loadsAge {
@@ -46,7 +47,7 @@ func (l *loads) held(ctx context.Context) (map[string]Capacity, error) {
 	return known, nil
 }
 
-// add counts what was just put on a host.
+// add counts the capacity of a sandbox that was just placed on a host.
 func (l *loads) add(hostID string, c Capacity) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -50,7 +50,7 @@ type Rows interface {
 	Learn(ctx context.Context, v View) error
 }
 
-// Upkeep is what the loops need beside Rows.
+// Upkeep is the part of the store that the loops need beside Rows.
 type Upkeep interface {
 	// Unended returns every row of a host that has not ended.
 	Unended(ctx context.Context, hostID string) ([]Sandbox, error)
@@ -89,7 +89,7 @@ type Capacity struct {
 type Move struct {
 	Ref      sandbox.Ref
 	From, To sandbox.State
-	// Facts, when given, are what the host said of the VM.
+	// Facts, when given, are the host's facts about the VM.
 	Facts *Facts
 	// StopReason and Message are written when not empty.
 	StopReason sandbox.StopReason
@@ -107,7 +107,7 @@ func (m Move) Next() sandbox.Generation {
 	return m.Ref.Generation
 }
 
-// Facts are what only the host knows of a VM that it runs.
+// Facts are properties of a running VM that only its host knows.
 type Facts struct {
 	GuestIP, HostIP string
 	Acceleration    string
@@ -191,7 +191,7 @@ type Guest interface {
 	ReadFile(ctx context.Context, ref sandbox.Ref, path, user string) (*File, error)
 }
 
-// Observer tells what is true on the host.
+// Observer reports the state of the host's sandboxes.
 type Observer interface {
 	// Sandbox returns one sandbox that the host owns, in any state, and nil if
 	// the host does not know it.
@@ -247,7 +247,7 @@ func ViewStates() []ViewState { return reconcile.ViewStates() }
 // errUnknown marks errors whose outcome is unknown.
 var errUnknown = errors.New("the outcome is unknown")
 
-// unknown adds errUnknown to an error without changing what it says.
+// unknown adds errUnknown to an error without changing its text.
 type unknown struct{ error }
 
 func (u unknown) Unwrap() []error { return []error{u.error, errUnknown} }

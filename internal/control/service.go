@@ -68,7 +68,7 @@ func (s *Service) Run(ctx context.Context, ready func()) error {
 }
 
 // guarded calls do, which owns its errors. A panic in it is logged and ends do
-// alone: what it left undone the next pass of the reconciler finds.
+// alone; the next pass of the reconciler finishes its work.
 func (s *Service) guarded(what string, do func() error) {
 	if err := fault.Caught(do); err != nil {
 		s.log.Error(what+" failed", "error", err)

@@ -44,7 +44,7 @@ type Snapshot struct {
 	// be gone.
 	Of     sandbox.Ref
 	HostID string
-	// Spec is what a sandbox made from it will be: template and sizes alone.
+	// Spec holds only the template and the sizes of a sandbox made from it.
 	Spec sandbox.Spec
 	// Bytes is its space on the host's disk, Users the sandboxes based on it;
 	// both as its host last said.
@@ -79,7 +79,7 @@ type SnapshotMove struct {
 	ID   sandbox.SnapshotID
 	From []SnapshotStatus
 	To   SnapshotStatus
-	// View, when given, is what the host says of it.
+	// View, when given, is the host's view of the snapshot.
 	View *SnapshotView
 }
 
@@ -122,11 +122,12 @@ type SnapshotRows interface {
 	NameTemplate(ctx context.Context, id sandbox.SnapshotID, name string) (row Snapshot, won bool, err error)
 }
 
-// SnapshotUpkeep is what the reconciler needs of snapshots beside SnapshotRows.
+// SnapshotUpkeep is the part of the store that the reconciler needs for snapshots,
+// beside SnapshotRows.
 type SnapshotUpkeep interface {
 	// SnapshotsOf returns every row of a host, of any kind and status.
 	SnapshotsOf(ctx context.Context, hostID string) ([]Snapshot, error)
-	// MeasureSnapshot writes what the host says of size and users.
+	// MeasureSnapshot writes the size and the number of users that the host reports.
 	MeasureSnapshot(ctx context.Context, v SnapshotView) error
 	// RemoveSnapshot deletes a row. One that is gone is no error.
 	RemoveSnapshot(ctx context.Context, id sandbox.SnapshotID) error
@@ -134,7 +135,7 @@ type SnapshotUpkeep interface {
 	RemoveFailedSnapshots(ctx context.Context, age time.Duration) error
 }
 
-// NewSnapshot is what a user says of a snapshot to make.
+// NewSnapshot is a request to create a snapshot.
 type NewSnapshot struct {
 	Name     string
 	Metadata map[string]string
@@ -143,7 +144,7 @@ type NewSnapshot struct {
 	Force bool
 }
 
-// Snapshots is what the API can do with named snapshots.
+// Snapshots are the operations of the API on named snapshots.
 type Snapshots interface {
 	// CreateSnapshot returns when the snapshot is durable. The sandbox must be
 	// running or paused, and stays that.

@@ -68,7 +68,7 @@ type ServerID int64
 // Ref returns the incarnation that s describes.
 func (s Sandbox) Ref() sandbox.Ref { return sandbox.Ref{ID: s.ID, Generation: s.Generation} }
 
-// NewSandbox is what a create asks for.
+// NewSandbox is a request to create a sandbox.
 type NewSandbox struct {
 	// Name is empty, or valid as sandbox.ValidName says. The error of Create
 	// is Exists with ReasonNameTaken when a sandbox that has not ended has it.
@@ -151,7 +151,7 @@ type Filter struct {
 	Metadata map[string]string
 	// Limit is the most rows returned; zero is no limit.
 	Limit int
-	// Cursor is what an earlier page returned; empty is the start.
+	// Cursor is the cursor of an earlier page; empty is the start.
 	Cursor string
 }
 
@@ -166,7 +166,7 @@ type API interface {
 	System
 }
 
-// Sandboxes is what can be done with one sandbox.
+// Sandboxes are the operations on one sandbox.
 type Sandboxes interface {
 	// Create returns when commands can run.
 	Create(ctx context.Context, n NewSandbox) (Sandbox, error)
@@ -189,17 +189,17 @@ type Sandboxes interface {
 	ReadFile(ctx context.Context, id sandbox.ID, path, user string) (*File, error)
 }
 
-// System is what the API tells of, and does to, the installation as a whole.
+// System are the operations on the installation as a whole.
 type System interface {
-	// Hosts returns what each host can do, for limits and capacity.
+	// Hosts returns the limits, capacity and versions of each host.
 	Hosts(ctx context.Context) ([]HostInfo, error)
 	// Ready fails when a request could not be served: no database or no host.
 	Ready(ctx context.Context) error
-	// CollectGarbage removes, or only lists, what no host needs any more.
+	// CollectGarbage deletes unreferenced files on all hosts, or only lists them.
 	CollectGarbage(ctx context.Context, mode GarbageMode) ([]Garbage, error)
 }
 
-// HostInfo is what a host agent says of its host.
+// HostInfo describes a host: its capacity, drivers, isolation level and versions.
 type HostInfo struct {
 	ID            string
 	AgentVersion  string

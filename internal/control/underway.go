@@ -17,7 +17,8 @@ import (
 
 // underway are the sandboxes on which this process has an operation.
 //
-// Invariants: counts are positive; whoever begins an operation ends it.
+// Invariants: counts are positive; the caller of begin calls the function that it
+// returns.
 type underway struct {
 	mu    sync.Mutex // protects the following
 	count map[sandbox.ID]int
