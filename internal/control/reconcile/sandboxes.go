@@ -160,6 +160,10 @@ func resolveAlive(row *SandboxRow, view *SandboxView) SandboxDecision {
 		switch {
 		case row.State == sandbox.Paused:
 			return SandboxDecision{Action: Pause}
+		case older && row.State == sandbox.Resuming:
+			// An earlier resume arrived late, after its row had gone back to paused.
+			// This VM is the only copy of the sandbox: deleting it would lose it.
+			return SandboxDecision{Action: Pause}
 		case older:
 			return SandboxDecision{Action: Delete}
 		case row.State == sandbox.Running:
