@@ -27,6 +27,7 @@ make build
 step "go vet"
 go vet ./...
 (cd tools && go vet ./...)
+(cd tools/benchplot && go vet ./...)
 
 step "staticcheck"
 go tool -modfile=tools/go.mod staticcheck ./...

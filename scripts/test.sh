@@ -55,6 +55,7 @@ mapfile -t raced < <(printf '%s\n' "${packages[@]}" | grep -vE "$with_vms")
 {
 	status=0
 	(cd tools && go test -json "${flags[@]}" ./testsum) || status=1
+	(cd tools/benchplot && go test -json "${flags[@]}" ./...) || status=1
 	go test -json "${flags[@]}" -race "${extra[@]}" "${raced[@]}" || status=1
 	go test -json "${flags[@]}" "${extra[@]}" "${plain[@]}" || status=1
 	exit "$status"

@@ -37,7 +37,7 @@ type benchSettings struct {
 	dirtyRounds, density int
 	fileMB               int64
 	bare                 bool
-	qemu, out, svg       string
+	qemu, out            string
 }
 
 func (s *benchSettings) flags(f flagSet) {
@@ -55,7 +55,6 @@ func (s *benchSettings) flags(f flagSet) {
 	f.BoolVar(&s.bare, "bare", true, "compare with boots by a bare QEMU, which needs the server's images on this machine")
 	f.StringVar(&s.qemu, "qemu", qemu.DefaultBinary, "QEMU for the bare boots")
 	f.StringVar(&s.out, "out", "", "file for the report with every sample, as JSON")
-	f.StringVar(&s.svg, "svg", "", "file for a plot of every sample")
 }
 
 func (s *benchSettings) validate() error {
@@ -78,7 +77,7 @@ func (p program) addBench() {
 		Long: "Measure a server over its REST API, beside boots of the same guest by a bare QEMU in the same run. It makes\n" +
 			"sandboxes and destroys them. The numbers hold for this machine, at its load, in that run; the report has them all.\n" +
 			"What cannot be measured is named there; if creates fail, the report is written and the command fails.",
-		Example: "  sudo wrenn bench\n  sudo wrenn bench --n 50 --density 100 --out bench.json --svg bench.svg\n  wrenn bench --url https://wrenn.example --bare=false",
+		Example: "  sudo wrenn bench\n  sudo wrenn bench --n 50 --density 100 --out bench.json\n  wrenn bench --url https://wrenn.example --bare=false",
 	}
 	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.bench}, func(ctx context.Context, _ []string) error { return p.bench(ctx, cfg) })
 	cmd.SetHelpFunc(nil) // unlike the servers, it has use for --url
@@ -114,14 +113,11 @@ func (s *benchSettings) options() bench.Options {
 
 // showBench writes the files that were asked for, and the report.
 func (p program) showBench(report *bench.Report, s benchSettings) error {
-	err := errors.Join(
-		toFile(s.out, func(w io.Writer) error {
-			enc := json.NewEncoder(w)
-			enc.SetIndent("", "  ")
-			return enc.Encode(report)
-		}),
-		toFile(s.svg, report.SVG),
-	)
+	err := toFile(s.out, func(w io.Writer) error {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(report)
+	})
 	if p.app.JSON() {
 		return errors.Join(err, p.printJSON(report))
 	}

@@ -3,8 +3,8 @@
 // same guest by a bare QEMU, so that a number can be compared with what the
 // machine costs without the product.
 //
-// It owns the measuring, the statistics and their two forms, a table and a
-// plot; the wrenn bench command calls it. It destroys every sandbox and
+// It owns the measuring, the statistics and the report, as a table and as data;
+// the wrenn bench command calls it, and tools/benchplot draws the report. It destroys every sandbox and
 // snapshot that it made, and never touches another one, nor the server's
 // settings.
 //

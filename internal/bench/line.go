@@ -61,19 +61,3 @@ func severalAmounts(points []Point) bool {
 	}
 	return false
 }
-
-func (f *Fit) at(dirtyMB float64) float64 { return f.InterceptMS + f.SlopeMSPerMB*dirtyMB }
-
-// above returns the part of the range from 0 to high in which the line is not
-// below zero. A line through times is above zero somewhere in it.
-func (f *Fit) above(high float64) (from, to float64) {
-	to = high
-	zero := -f.InterceptMS / f.SlopeMSPerMB
-	switch {
-	case f.at(0) < 0:
-		from = min(zero, high)
-	case f.at(high) < 0:
-		to = max(zero, 0)
-	}
-	return from, to
-}

@@ -98,20 +98,3 @@ func TestFit(t *testing.T) {
 		}
 	}
 }
-
-func TestLineIsDrawnAboveZeroOnly(t *testing.T) {
-	for name, c := range map[string]struct {
-		fit      Fit
-		from, to float64
-	}{
-		"above":         {Fit{SlopeMSPerMB: 1, InterceptMS: 5}, 0, 100},
-		"begins below":  {Fit{SlopeMSPerMB: 1, InterceptMS: -50}, 50, 100},
-		"ends below":    {Fit{SlopeMSPerMB: -1, InterceptMS: 50}, 0, 50},
-		"flat":          {Fit{InterceptMS: 5}, 0, 100},
-		"flat and zero": {Fit{}, 0, 100},
-	} {
-		if from, to := c.fit.above(100); from != c.from || to != c.to {
-			t.Errorf("%s: from %v to %v", name, from, to)
-		}
-	}
-}
