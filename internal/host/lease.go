@@ -51,6 +51,8 @@ func (m *machine) acquire(ctx context.Context, ref sandbox.Ref, purpose use) (*l
 	switch {
 	case m.view.State == sandbox.Stopping || m.view.State == sandbox.Stopped:
 		return nil, errEnded(m.view.StopReason)
+	case !m.gateOpen && m.view.State == sandbox.Running:
+		return nil, fault.New(fault.WrongState, reasonNotRunning, "the host agent has not taken the sandbox over yet; try again in a moment")
 	case !m.gateOpen:
 		return nil, fault.New(fault.WrongState, reasonNotRunning, "the sandbox is %s, not running", m.view.State.Status())
 	case m.health.renewDue:

@@ -210,6 +210,10 @@ func (m *machine) adopt(ctx context.Context) error {
 	if m.group, err = m.mgr.deps.Cgroups.Adopt(m.name); err != nil {
 		return err
 	}
+	// VMs of agents without a jail own their directory.
+	if err := keepFiles(m.dir.vm()); err != nil {
+		return err
+	}
 	m.setGuest(m.newGuest())
 	paused := m.rec.Op == opPause
 	err = m.letRun(ctx)
