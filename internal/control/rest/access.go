@@ -12,7 +12,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// maxKeyLength bounds what is handed to an Authenticator.
+// maxKeyLength bounds, in bytes, the key that an Authenticator gets.
 const maxKeyLength = 256
 
 // Authenticator tells whom an API key belongs to. The error is Unauthenticated
@@ -24,8 +24,8 @@ type Authenticator interface {
 // Access decides who may use /v1. Make one with OpenOnLoopback or RequireKey;
 // the zero Access is refused by New.
 type Access struct {
-	// guard returns r's context with the principal, if there is one. The
-	// error is what r is refused with.
+	// guard returns r's context with the principal, if there is one. An
+	// error refuses r.
 	guard func(r *http.Request) (context.Context, error)
 }
 

@@ -58,7 +58,7 @@ func TestBrowserGuard(t *testing.T) {
 			if c.want == 403 && w.fake.snapshot() != before {
 				t.Error("it changed something")
 			}
-			// What holds no secret stays open, for probes and pages.
+			// Paths without secrets stay open, for probes and pages.
 			for _, path := range []string{"/healthz", "/readyz", "/openapi.yaml", "/docs"} {
 				w.want(w.call("GET", path, "", c.headers...), http.StatusOK)
 			}

@@ -9,7 +9,7 @@ import (
 )
 
 // TestBadInput: each request is refused with the status and a message that
-// says what is wrong, in the error shape, and changes nothing.
+// names the mistake, in the error shape, and changes nothing.
 func TestBadInput(t *testing.T) {
 	w := newWorld(t)
 	run, paused := "/v1/sandboxes/"+string(w.fake.add(sandbox.Running)), "/v1/sandboxes/"+string(w.fake.add(sandbox.Paused))

@@ -19,8 +19,8 @@ const (
 	DefaultOutputBudgetBytes = 256 << 20
 )
 
-// Config is what a REST handler is made of. Sandboxes, Access and Log are
-// required; a zero limit is its default.
+// Config holds the parts and limits of a REST handler. Sandboxes, Access and Log
+// are required; a zero limit is its default.
 type Config struct {
 	Sandboxes control.API
 	Access    Access
@@ -45,7 +45,7 @@ type Config struct {
 	StallTimeout time.Duration
 }
 
-// server holds what the handlers need. All of Config is constant after New.
+// server is the receiver of the handlers. All of Config is constant after New.
 type server struct {
 	Config
 	outputs *outputBudget
@@ -54,8 +54,8 @@ type server struct {
 	begun atomic.Int64
 }
 
-// New returns the handler of the REST API. The error names what is missing or
-// out of range in c.
+// New returns the handler of the REST API. The error names a field of c that is
+// missing or out of range.
 func New(c Config) (http.Handler, error) {
 	switch {
 	case c.Sandboxes == nil:

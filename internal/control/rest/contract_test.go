@@ -186,7 +186,7 @@ func sameSet(t *testing.T, what string, got, want []any) {
 
 // TestSeedContractHolds checks that the contract that the project began from
 // is contained in the document: operations, statuses, media types, fields,
-// defaults, enums and what is required of requests.
+// defaults, enums and required fields of requests.
 func TestSeedContractHolds(t *testing.T) {
 	data, err := os.ReadFile("testdata/seed-openapi.yaml")
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; " +
 	"img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// docsFiles is our part of the documentation page: the page, and what starts
-// Swagger UI on it.
+// docsFiles is our part of the documentation page: the page, and the script that
+// starts Swagger UI on it.
 //
 //go:embed docs
 var docsFiles embed.FS
@@ -43,7 +43,7 @@ func (s *server) docsPage(w http.ResponseWriter, r *http.Request) {
 	http.ServeFileFS(w, r, docsFiles, "docs/index.html")
 }
 
-// docsAsset serves what the page loads: Swagger UI, which is embedded
+// docsAsset serves the files that the page loads: Swagger UI, which is embedded
 // compressed, and our own files.
 func (s *server) docsAsset() http.HandlerFunc {
 	swagger := statigz.FileServer(static.FS)

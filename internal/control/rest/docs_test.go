@@ -10,8 +10,8 @@ import (
 	"github.com/wrenn-dev/wrenn/api"
 )
 
-// TestDocsNeedNothingFromOutside: what the page loads, this server has, and
-// its policy allows nothing else.
+// TestDocsNeedNothingFromOutside: this server has every file that the page loads,
+// and the page's policy allows nothing else.
 func TestDocsNeedNothingFromOutside(t *testing.T) {
 	w := newWorld(t)
 	if a := w.want(w.call("GET", "/", ""), http.StatusFound); a.Header.Get("Location") != "/docs" {

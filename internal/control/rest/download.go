@@ -115,9 +115,9 @@ func sendBody(w io.Writer, src io.Reader, size int64) error {
 	return err
 }
 
-// attachment is the Content-Disposition of a download (RFC 6266): the name for
-// everybody, with what cannot stand there replaced, and as it is (RFC 8187).
-// The name comes from a guest and may hold anything.
+// attachment is the Content-Disposition of a download (RFC 6266): the name with
+// forbidden characters replaced, and the exact name (RFC 8187). The name comes
+// from a guest and may hold anything.
 func attachment(name string) string {
 	name = strings.ToValidUTF8(name, "_")
 	if i := strings.LastIndexByte(name, '/'); i >= 0 {

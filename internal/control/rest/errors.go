@@ -10,8 +10,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault/faulthttp"
 )
 
-// retryAfterSec is the advice that goes with 429 and 503: about what it takes
-// for another sandbox to end or a host to come back.
+// retryAfterSec is the Retry-After of 429 and 503, in seconds: about the time in
+// which another sandbox ends or a host comes back.
 const retryAfterSec = 5
 
 // errShuttingDown is the cause that Serve gives to requests it gives up on.
@@ -44,7 +44,7 @@ type errorBody struct {
 	Details *outputJSON `json:"details,omitempty"`
 }
 
-// errorBodyOf returns what a user may know of err.
+// errorBodyOf returns the public part of err.
 func errorBodyOf(err error) errorBody {
 	f := fault.As(err)
 	return errorBody{Code: f.Reason, Message: f.Public}
@@ -59,8 +59,8 @@ func statusOf(err error) int {
 	return faulthttp.Status(fault.KindOf(err))
 }
 
-// settle turns a cancellation into what cancelled: the caller (499, which
-// nobody reads) or a server that gives up on its requests.
+// settle replaces a cancellation by its cause: the caller (499, which nobody
+// reads) or a server that abandons its requests.
 func settle(ctx context.Context, err error) error {
 	if !fault.Is(err, fault.Canceled) {
 		return err

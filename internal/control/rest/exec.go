@@ -22,7 +22,7 @@ const (
 // reasonExecTimeout is the code of a command that outlived its timeout.
 const reasonExecTimeout = "exec_timeout"
 
-// guestUser is what a user's name inside a guest may look like.
+// guestUser is the form of a user's name inside a guest.
 var guestUser = regexp.MustCompile(`^([a-z_][a-z0-9_-]{0,31})?$`)
 
 const ndjson = "application/x-ndjson"
@@ -83,8 +83,8 @@ func decodeExec(decode func(fields) error) (control.Exec, error) {
 	return e, validateExec(e)
 }
 
-// hintCommandLine makes the error of a command that was not found say what to
-// do, if the command looks like a line for a shell.
+// hintCommandLine adds the remedy to the error of a command that was not found, if
+// the command looks like a line for a shell.
 func hintCommandLine(e control.Exec, err error) error {
 	if fault.ReasonOf(err) != "command_not_found" || len(e.Args) > 0 || !strings.ContainsAny(e.Cmd, " \t\n|&;<>$") {
 		return err

@@ -202,8 +202,8 @@ func TestExecStreams(t *testing.T) {
 	w.want(w.call("POST", path, `{"cmd":"x"}`, "Accept: "+ndjson), http.StatusGatewayTimeout)
 }
 
-// TestStreamedOutputComesAtOnce: the command goes on only when the client has
-// seen what it wrote.
+// TestStreamedOutputComesAtOnce: the command continues only when the client has
+// seen its output.
 func TestStreamedOutputComesAtOnce(t *testing.T) {
 	w, path := execWorld(t)
 	seen := make(chan bool)
@@ -269,8 +269,8 @@ func TestHangingUpCancels(t *testing.T) {
 	}
 }
 
-// TestSplittingLosesNothing: whatever the chunks are, the events joined are
-// the output, and text in whole characters stays text.
+// TestSplittingLosesNothing: for any chunks, the joined events are the output, and
+// text in whole characters stays text.
 func TestSplittingLosesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		output := rapid.OneOf(

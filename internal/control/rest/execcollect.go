@@ -132,7 +132,7 @@ func (c *collector) add(h *outputHead, p []byte) error {
 	return nil
 }
 
-// output returns what was kept, both streams in one encoding, and seals the
+// output returns the collected bytes, both streams in one encoding, and seals the
 // collector.
 func (c *collector) output(took time.Duration) *output {
 	c.mu.Lock()

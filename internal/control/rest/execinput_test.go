@@ -14,7 +14,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// cat is a command that writes what it reads.
+// cat is a command that copies its input to its output.
 func cat(_ context.Context, e control.Exec, sink control.ExecSink) (control.ExecResult, error) {
 	defer e.Input.Close()
 	buf := make([]byte, 16)

@@ -90,7 +90,7 @@ func (ew *eventWriter) output(stream string, p []byte) error {
 	return ew.writeOutput(stream, p[:len(p)-len(rest)])
 }
 
-// finish writes what still waits for its end, and the last event.
+// finish writes the bytes of incomplete characters, and the last event.
 func (ew *eventWriter) finish(last any) error {
 	ew.mu.Lock()
 	defer ew.mu.Unlock()

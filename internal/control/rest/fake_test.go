@@ -16,8 +16,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// fakeSandboxes is control.Sandboxes in memory: sandboxes with a state, and
-// files with a size and a hash. What commands do is up to the test.
+// fakeSandboxes is control.Sandboxes in memory: sandboxes with a state, and files
+// with a size and a hash. The test supplies the commands.
 type fakeSandboxes struct {
 	exec  func(ctx context.Context, e control.Exec, sink control.ExecSink) (control.ExecResult, error)
 	ready error
@@ -26,7 +26,7 @@ type fakeSandboxes struct {
 	// open, if set, stands in for the file at /special.
 	open func() *control.File
 
-	// clocks, forked and garbage are what was last asked for.
+	// clocks, forked and garbage are the last requests.
 	clocks  control.ClockRequest
 	forked  control.Fork
 	garbage []control.GarbageMode
@@ -120,7 +120,7 @@ func (f *fakeSandboxes) SetTimeouts(_ context.Context, id sandbox.ID, c control.
 	return *sb, nil
 }
 
-// Fork makes two children of which one has failed, whatever was asked for.
+// Fork makes two children, of which one has failed, for any request.
 func (f *fakeSandboxes) Fork(_ context.Context, id sandbox.ID, k control.Fork) (control.Forked, error) {
 	if err := f.running(id); err != nil {
 		return control.Forked{}, err

@@ -46,7 +46,7 @@ func (f *flights) end(key control.AnswerKey, fl *flight) {
 	close(fl.done)
 }
 
-// fate is what becomes of the answer to a request with an Idempotency-Key.
+// fate says whether the answer to a request with an Idempotency-Key is kept.
 type fate int
 
 const (
@@ -54,7 +54,7 @@ const (
 	// fateDrop: the request did nothing, and may do something when it is sent
 	// again.
 	fateDrop
-	// fateLeave: nobody knows what it did, so nobody repeats it with this key.
+	// fateLeave: the effect is unknown, so nobody repeats it with this key.
 	fateLeave
 )
 
@@ -112,7 +112,7 @@ func (k *keeper) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// FlushError implements what http.ResponseController looks for.
+// FlushError implements the method that http.ResponseController looks for.
 func (k *keeper) FlushError() error {
 	_ = http.NewResponseController(k.ResponseWriter).Flush()
 	return nil

@@ -24,7 +24,7 @@ const maxSpool = 1 << 20
 type form struct {
 	target control.WriteFile
 	file   io.Reader
-	// parts is what follows the file; nil when all of the form has been read.
+	// parts reads the parts after the file; nil when all of the form has been read.
 	parts *multipart.Reader
 }
 

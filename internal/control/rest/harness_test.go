@@ -136,8 +136,8 @@ func (w *world) send(req *http.Request) answer {
 	return a
 }
 
-// checkAnswer holds a against the document, or, for what the document has no
-// operation for, against the error shape.
+// checkAnswer compares a with the document, or with the error shape if the
+// document has no such operation.
 func (w *world) checkAnswer(req *http.Request, a answer) {
 	w.Helper()
 	if !saneRequestID.MatchString(a.Header.Get("X-Request-Id")) {

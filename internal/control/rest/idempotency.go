@@ -40,7 +40,7 @@ const (
 // servers on one database. *postgres.Store implements it.
 type Answers interface {
 	// BeginAnswer claims key; begun is true for the caller that is to do the
-	// request. Otherwise it returns what is known of the answer.
+	// request. Otherwise it returns the answer as far as it is known.
 	BeginAnswer(ctx context.Context, key control.AnswerKey, fingerprint [32]byte, lease, keep time.Duration) (a control.Answer, begun bool, err error)
 	RenewAnswer(ctx context.Context, key control.AnswerKey, lease time.Duration) error
 	KeepAnswer(ctx context.Context, key control.AnswerKey, a control.Answer) error
@@ -49,12 +49,12 @@ type Answers interface {
 }
 
 // once lets requests with an Idempotency-Key take effect once. The first one is
-// handed to next and its answer kept; whoever sends the same request with the
-// same key gets that answer, at once or when it is there. Another request with
-// the key is refused with 422. Without the header next is called as it is.
+// handed to next and its answer kept; a repetition of the request with the same
+// key gets that answer, at once or when it is there. Another request with the key
+// is refused with 422. A request without the header goes to next unchanged.
 //
-// With wholeBody the bytes of the body are part of what makes two requests the
-// same; without, for uploads, which are not held in memory, only their number.
+// With wholeBody two requests are the same only if the bytes of their bodies are;
+// without it, for uploads, which are not held in memory, only their number counts.
 func (s *server) once(next http.HandlerFunc, wholeBody bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		key, err := idempotencyKey(r)
@@ -93,7 +93,7 @@ func idempotencyKey(r *http.Request) (control.AnswerKey, error) {
 	return control.AnswerKey{Principal: requestOf(r.Context()).principal, Key: given[0]}, nil
 }
 
-// fingerprint returns the hash of what makes requests the same. It reads a JSON
+// fingerprint returns the hash by which requests are compared. It reads a JSON
 // body, also one of several lines, to its end and puts it back.
 func fingerprint(w http.ResponseWriter, r *http.Request, wholeBody bool) (sum [32]byte, err error) {
 	h := sha256.New()

@@ -138,7 +138,7 @@ func TestDuplicatesJoin(t *testing.T) {
 	}
 }
 
-// TestNothingDoneFreesTheKey: what changed nothing can be sent again.
+// TestNothingDoneFreesTheKey: a request without effect can be sent again.
 func TestNothingDoneFreesTheKey(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Answers = &fakeAnswers{} })
 	const key = "Idempotency-Key: k"
@@ -147,7 +147,7 @@ func TestNothingDoneFreesTheKey(t *testing.T) {
 	w.want(w.call("POST", "/v1/sandboxes", `{"vcpus":0}`, key), http.StatusBadRequest)
 	w.fake.createErr = nil
 	w.want(w.call("POST", "/v1/sandboxes", `{}`, key), http.StatusCreated)
-	// What may have done something is not done again.
+	// A request that may have had an effect is not repeated.
 	w.fake.createErr = fault.New(fault.HostFailed, "outcome_unknown", "who knows")
 	failed := w.want(w.call("POST", "/v1/sandboxes", `{}`, "Idempotency-Key: k2"), http.StatusBadGateway)
 	w.fake.createErr = nil

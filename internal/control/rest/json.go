@@ -69,7 +69,7 @@ func readNoFields(w http.ResponseWriter, r *http.Request) error {
 	return readOptionalJSON(w, r, fields{})
 }
 
-// readBody reads the body into f, or returns what missing returns if there is
+// readBody reads the body into f, or returns the error of missing if there is
 // none.
 func readBody(w http.ResponseWriter, r *http.Request, f fields, missing func() error) error {
 	if err := checkMediaType(r.Header, "application/json"); err != nil {
@@ -114,7 +114,7 @@ func checkMediaType(h http.Header, want string) error {
 	return nil
 }
 
-// quoted is what a header said, short and without control characters.
+// quoted returns a header's text, short and without control characters.
 func quoted(header string) string {
 	const most = 64
 	if len(header) > most {
@@ -160,8 +160,8 @@ func decodeObject(body []byte, f fields) error {
 	return nil
 }
 
-// walkObject reads one object from dec and calls on for each of its fields.
-// what names the object in errors, prefix goes before its fields' names.
+// walkObject reads one object from dec and calls on for each of its fields. The
+// parameter what names the object in errors, prefix goes before its fields' names.
 func walkObject(dec *json.Decoder, what, prefix string, on func(name string, raw json.RawMessage) error) error {
 	tok, err := dec.Token()
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// decodedBody is what FuzzDecodeObject decodes: one field of each type.
+// decodedBody is the body that FuzzDecodeObject decodes: one field of each type.
 type decodedBody struct {
 	S string            `json:"s"`
 	N int               `json:"n"`
@@ -22,9 +22,8 @@ func (b *decodedBody) fields() fields {
 	return fields{"s": &b.S, "n": &b.N, "l": &b.L, "m": &b.M}
 }
 
-// FuzzDecodeObject: no input makes the decoder panic, every refusal is an
-// Invalid fault, and what it takes encoding/json takes too, with the same
-// result.
+// FuzzDecodeObject: no input makes the decoder panic, every refusal is an Invalid
+// fault, and encoding/json takes every accepted input too, with the same result.
 func FuzzDecodeObject(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", `{"s":"a","n":1,"l":["x"],"m":{"k":"v"}}`, `{"s":null}`, `{"n":1.0}`, `{"n":1e2}`, `{"n":-0}`, `{"l":[[]]}`,

@@ -20,12 +20,12 @@ import (
 
 const requestIDHeader = "X-Request-Id"
 
-// saneRequestID is what a caller's own request id must look like to be kept:
-// it goes into a header and into logs.
+// saneRequestID is the form in which a caller's own request id is kept: it goes
+// into a header and into logs.
 var saneRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
-// request is what is known of a request by the time it is logged. It belongs
-// to the request's goroutine.
+// request holds the facts of a request for its log line. It belongs to the
+// request's goroutine.
 type request struct {
 	id        string
 	principal string
@@ -134,7 +134,7 @@ func (s *server) recover(next http.Handler) http.Handler {
 	})
 }
 
-// recorder remembers what was answered.
+// recorder records the status and size of an answer.
 type recorder struct {
 	http.ResponseWriter
 	status int

@@ -176,8 +176,8 @@ func TestCommandsBeyondTheBudgetAreRefusedBeforeTheyRun(t *testing.T) {
 	}
 }
 
-// TestAnswerNeedsNoMemoryBesideTheOutput encodes 8 MiB of NUL bytes and counts
-// what is allocated for it.
+// TestAnswerNeedsNoMemoryBesideTheOutput encodes 8 MiB of NUL bytes and counts the
+// allocated memory.
 func TestAnswerNeedsNoMemoryBesideTheOutput(t *testing.T) {
 	for _, filler := range []string{"\x00", "a", "é"} {
 		sink := &collector{limit: 8 << 20, budget: newOutputBudget(16 << 20)}

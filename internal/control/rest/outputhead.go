@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// firstChunk is how much of each stream is kept whatever others hold, in
-	// bytes. It is reserved before the command starts.
+	// firstChunk is the number of bytes of each stream that are kept in any case.
+	// It is reserved before the command starts.
 	firstChunk = 32 << 10
 	// laterChunk is the unit in which a stream takes more of the budget.
 	laterChunk = 128 << 10

@@ -57,8 +57,8 @@ func (w pacedWriter) Write(b []byte) (int, error) {
 	return w.Writer.Write(b)
 }
 
-// maxLinger is the longest that net/http may wait, after a handler's answer,
-// for what the handler has left of the request's body.
+// maxLinger is the longest that net/http may wait, after a handler's answer, for
+// the rest of the request's body.
 const maxLinger = 5 * time.Second
 
 // leaveBody bounds that wait. net/http sets its own deadline again for the next

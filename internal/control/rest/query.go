@@ -45,8 +45,8 @@ func knownParam(name string, known []string) bool {
 	})
 }
 
-// readQuery parses the query string. net/url's own Query drops what it cannot
-// read, and with it a filter.
+// readQuery parses the query string. net/url's own Query drops pairs that it cannot
+// read, and could so drop a filter.
 func readQuery(r *http.Request) (url.Values, error) {
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {

@@ -85,7 +85,7 @@ func TestPairsOfSurrogatesPass(t *testing.T) {
 	}
 }
 
-// TestCommandLineHint: a command line in cmd is told what cmd is.
+// TestCommandLineHint: the error of a command line in cmd explains cmd.
 func TestCommandLineHint(t *testing.T) {
 	w, path := execWorld(t)
 	w.fake.exec = func(_ context.Context, e control.Exec, _ control.ExecSink) (control.ExecResult, error) {

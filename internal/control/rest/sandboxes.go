@@ -12,7 +12,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// idOf returns the id in the request's path. What cannot be an id is NotFound.
+// idOf returns the id in the request's path. Text that cannot be an id is NotFound.
 func idOf(r *http.Request) (sandbox.ID, error) {
 	return sandbox.ParseID(chi.URLParam(r, "id"))
 }
@@ -49,8 +49,8 @@ func (s *server) validateSpec(ctx context.Context, spec sandbox.Spec) error {
 	return err
 }
 
-// widest returns what at least one of the hosts allows, or the product's own
-// limits where no host says anything.
+// widest returns the limits that at least one of the hosts allows, or the product's
+// own limits where no host is known.
 func widest(hosts []control.HostInfo) sandbox.Limits {
 	out := sandbox.Limits{MinMemoryMB: sandbox.MaxMemoryMB}
 	known := false

@@ -180,8 +180,8 @@ func TestEveryKindOfFaultHasItsStatus(t *testing.T) {
 }
 
 // TestEverySandboxFieldIsShown fills every field of control.Sandbox, and of
-// the spec and host information, with something of its own and looks for it in
-// what is shown. Fields that are kept back are listed with the reason.
+// the spec and host information, with a value of its own and looks for it in the
+// answer. Fields that are kept back are listed with the reason.
 func TestEverySandboxFieldIsShown(t *testing.T) {
 	keptBack := map[string]string{
 		"Generation": "internal", "Server": "internal", "DiskRoomMB": "of placement", "Spec": "shown field by field", "Env": "secret",

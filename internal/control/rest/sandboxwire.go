@@ -9,9 +9,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// createFields are what a CreateSandboxRequest may have besides plain values.
-// Nil is a field that is absent: further in, zero means that the default or a
-// snapshot decides, while here a zero was asked for.
+// createFields are the fields of a CreateSandboxRequest beside plain values. Nil is
+// an absent field: further in, zero means that the default or a snapshot decides,
+// while here the request contains a zero.
 type createFields struct {
 	template            *string
 	vcpus, memory, disk *int
@@ -19,7 +19,7 @@ type createFields struct {
 	snapshot, isolation string
 }
 
-// readCreate decodes a CreateSandboxRequest. What it says is validated here.
+// readCreate decodes and validates a CreateSandboxRequest.
 func (s *server) readCreate(w http.ResponseWriter, r *http.Request) (control.NewSandbox, error) {
 	var n control.NewSandbox
 	var f createFields
@@ -80,7 +80,7 @@ func (f createFields) over(spec sandbox.Spec) sandbox.Spec {
 	return spec
 }
 
-// snapshotIn is the id of a snapshot in a body. What cannot be one is
+// snapshotIn is the id of a snapshot in a body. Text that cannot be one is
 // NotFound; "" is none.
 func snapshotIn(id string) (sandbox.SnapshotID, error) {
 	if id == "" {
@@ -89,17 +89,16 @@ func snapshotIn(id string) (sandbox.SnapshotID, error) {
 	return sandbox.ParseSnapshotID(id)
 }
 
-// listedJSON is a Sandbox in a list, without what only the answer for one
-// sandbox has.
+// listedJSON is a Sandbox in a list, without the fields that only the answer for
+// one sandbox has.
 type listedJSON struct {
 	types.Sandbox
 	// RestoreReport hides the embedded field and is always absent.
 	RestoreReport *struct{} `json:"restore_report,omitempty"`
 }
 
-// sandboxOf leaves out what is not the user's: the generation, and the
-// environment, whose values are secrets. The isolation shown is what the
-// sandbox has, not what was asked for.
+// sandboxOf leaves out internal fields: the generation, and the environment, whose
+// values are secrets. It shows the actual isolation, not the required one.
 func sandboxOf(sb control.Sandbox) types.Sandbox {
 	metadata := sb.Metadata
 	if metadata == nil {

@@ -24,7 +24,7 @@ const (
 // Serve answers on l until ctx ends, then closes l, lets requests under way go
 // on for drainTimeout, cancels those that are left, and returns once no
 // handler runs any more or abortTimeout has passed too. It returns nil when it
-// was ctx that ended, and what broke the listener otherwise. It owns l.
+// was ctx that ended, and the listener's error otherwise. It owns l.
 func Serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.Logger) error {
 	// Requests must outlive ctx, or there would be nothing to drain.
 	base, abort := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -51,7 +51,7 @@ func Serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.
 	return err
 }
 
-// shutdown drains srv, then aborts what is left.
+// shutdown drains srv, then aborts the remaining requests.
 func shutdown(srv *http.Server, abort context.CancelCauseFunc, log *slog.Logger) error {
 	if drained(srv, drainTimeout) {
 		return nil

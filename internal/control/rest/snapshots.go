@@ -24,7 +24,7 @@ func snapshotOf(s control.Snapshot) types.Snapshot {
 	}
 }
 
-// snapshotIDOf returns the id in the request's path. What cannot be an id is
+// snapshotIDOf returns the id in the request's path. Text that cannot be an id is
 // NotFound.
 func snapshotIDOf(r *http.Request) (sandbox.SnapshotID, error) {
 	return sandbox.ParseSnapshotID(chi.URLParam(r, "id"))
@@ -81,8 +81,8 @@ func (s *server) listSandboxSnapshots(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// answerSnapshots sends a list of snapshots. empty says what is wrong if there
-// is none at all.
+// answerSnapshots sends a list of snapshots. empty is the fault if there is none
+// at all.
 func (s *server) answerSnapshots(w http.ResponseWriter, r *http.Request, f control.SnapshotFilter, empty func() error) {
 	list, next, err := s.Sandboxes.ListSnapshots(r.Context(), f)
 	if err == nil && len(list) == 0 {

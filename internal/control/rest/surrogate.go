@@ -7,7 +7,7 @@ import (
 
 // loneSurrogate returns the first escape in JSON text that is half of a
 // surrogate pair (RFC 8259, section 8.2), such as `\ud800`, or "". encoding/json
-// replaces such an escape by U+FFFD, which is not what the caller wrote.
+// replaces such an escape by U+FFFD, which the caller did not write.
 // Text that is no JSON gives any answer.
 func loneSurrogate(text []byte) string {
 	for i := 0; i+1 < len(text); i++ {

@@ -10,15 +10,15 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// readyTimeout bounds what /readyz may take, so that it answers within the
-// patience of those who ask.
+// readyTimeout bounds /readyz, so that it answers within the usual time limit of
+// a probe.
 const readyTimeout = 5 * time.Second
 
 func (s *server) health(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, types.Health{Status: "ok", Version: s.Version})
 }
 
-// ready answers 503 for whatever keeps requests from being served.
+// ready answers 503 while requests cannot be served.
 func (s *server) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
@@ -30,7 +30,7 @@ func (s *server) ready(w http.ResponseWriter, r *http.Request) {
 	s.health(w, r)
 }
 
-// collectGarbage only tells what could go, unless a dry run is not wanted.
+// collectGarbage only lists the garbage, unless dry_run is false.
 func (s *server) collectGarbage(w http.ResponseWriter, r *http.Request) {
 	dryRun := true
 	if err := readOptionalJSON(w, r, fields{"dry_run": &dryRun}); err != nil {

@@ -27,7 +27,7 @@ func filesWorld(t *testing.T, change ...func(*Config)) (*world, string) {
 }
 
 // formBody builds a form of "name=value" in order; the value of file becomes
-// the content. A trailing "..." breaks the form off after what came before.
+// the content. A trailing "..." breaks the form off after the parts before it.
 func formBody(parts ...string) (body, contentType string) {
 	var b bytes.Buffer
 	mw := multipart.NewWriter(&b)

@@ -13,7 +13,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// formOverhead is what a form may have beside the file.
+// formOverhead is the size, in bytes, that a form may have beside the file.
 const formOverhead = 1 << 20
 
 // uploadFile takes a file in a form.
@@ -39,9 +39,9 @@ func (s *server) putFile(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// receive runs an upload. open finds the file in the body, which may have
-// extra bytes beside it. What the content itself has to say of a failure counts
-// more than what came of it further in.
+// receive runs an upload. open finds the file in the body, which may have extra
+// bytes beside it. An error of the content itself has precedence over the error
+// that it caused further in.
 func (s *server) receive(w http.ResponseWriter, r *http.Request, extra int64,
 	open func(body io.Reader) (control.WriteFile, *content, error),
 ) {
@@ -104,14 +104,14 @@ func fileTooLarge(cause error, limit int64) error {
 
 // content is the file of an upload as its reader sees it.
 //
-// Invariants: io.EOF is returned only when the whole file has come and what is
-// around it is in order, so that whoever writes the file can take io.EOF as
-// leave to put it in its place. The first error stays.
+// Invariants: io.EOF is returned only when the whole file has come and the form
+// around it is valid, so that the writer of the file may commit it at io.EOF. The
+// first error stays.
 type content struct {
 	src io.Reader
 	// left is how many bytes may still come, of max.
 	left, max int64
-	// end, if set, checks what follows the file.
+	// end, if set, checks the rest of the body after the file.
 	end func() error
 	err error
 }
@@ -158,7 +158,7 @@ type target struct {
 	given            map[string]bool
 }
 
-// targetOf reads what q has of a target.
+// targetOf reads the fields of a target in q.
 func targetOf(q url.Values) (target, error) {
 	t := target{given: make(map[string]bool)}
 	for _, name := range []string{"path", "mode", "user"} {
