@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// maxErrorBody bounds, in bytes, what is read of an answer that reports a
-// failure. It has room for the output that exec_timeout brings.
+// maxErrorBody bounds, in bytes, the body of an answer that reports a failure. It
+// has room for the output that exec_timeout brings.
 const maxErrorBody = 64 << 20
 
 // Error is a failure that the server reported.
@@ -28,8 +28,8 @@ type Error struct {
 	// RetryAfter is how long to wait before another try; 0 when the server
 	// does not say.
 	RetryAfter time.Duration
-	// Partial is what the command of an Exec wrote until it was killed; nil
-	// except with the code "exec_timeout".
+	// Partial is the output of an Exec's command until it was killed; nil except
+	// with the code "exec_timeout".
 	Partial *ExecResult
 }
 

@@ -35,7 +35,7 @@ type File struct {
 }
 
 // WriteFile replaces a file inside a sandbox with content. It is streamed, and
-// atomic: a transfer that breaks off leaves what was there.
+// atomic: a transfer that breaks off leaves the previous file.
 func (c *Client) WriteFile(ctx context.Context, id string, to Upload, content io.Reader) error {
 	path, err := sandboxPath(id, "/files")
 	if err != nil {
@@ -52,7 +52,7 @@ func (c *Client) WriteFile(ctx context.Context, id string, to Upload, content io
 			// A refusal then comes before the content is sent for nothing.
 			"Expect": {"100-continue"},
 		},
-		// Hides what else content can do: net/http would close it.
+		// Hides the other methods of content: net/http would close it.
 		body: io.NopCloser(content), length: to.Size,
 	})
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/wrenn-dev/wrenn/api/types"
 )
 
-// ForkRequest says what copies to make of a sandbox. Whatever it leaves out
-// they have from their parent.
+// ForkRequest selects the number and settings of a sandbox's copies. They have the
+// other settings from their parent.
 type ForkRequest struct {
 	// Count is from 1 to 100; 0 is one copy.
 	Count int `json:"count,omitempty"`
@@ -25,7 +25,7 @@ type ForkRequest struct {
 	Force bool `json:"force,omitempty"`
 }
 
-// Forked is what came of a fork: at least one copy runs.
+// Forked is the result of a fork: at least one copy runs.
 type Forked = types.ForkResponse
 
 // FailedFork is a copy that did not start.

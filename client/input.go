@@ -31,7 +31,7 @@ func (in ExecRequest) encode(ctx context.Context, r *request) error {
 	return nil
 }
 
-// closeBody ends what still waits for input when the command has ended.
+// closeBody ends a read that still waits for input when the command has ended.
 func (r *request) closeBody() {
 	if c, ok := r.body.(io.Closer); ok {
 		_ = c.Close()

@@ -100,7 +100,7 @@ func TestCancelWhileInputWaits(t *testing.T) {
 	}
 }
 
-// TestInputsOwnErrorEndsTheCall: what could not be read is not left out.
+// TestInputsOwnErrorEndsTheCall: input that cannot be read is an error, not an end.
 func TestInputsOwnErrorEndsTheCall(t *testing.T) {
 	cl := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)

@@ -33,7 +33,7 @@ type Page struct {
 	NextCursor string
 }
 
-// pageSize is what All asks for at a time.
+// pageSize is the number of sandboxes that All asks for at a time.
 const pageSize = 200
 
 // List returns one page of sandboxes.

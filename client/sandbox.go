@@ -30,11 +30,11 @@ const (
 // not ended.
 type GuestHealth = types.GuestHealth
 
-// RestoreReport is what was done, and measured, to make a machine that came from a
-// snapshot correct and unique before any command ran in it.
+// RestoreReport lists the steps and measurements that made a sandbox restored from
+// a snapshot correct and unique before any command ran in it.
 type RestoreReport = types.RestoreReport
 
-// CreateRequest says what sandbox to make. The server fills in every zero
+// CreateRequest describes the sandbox to create. The server fills in every zero
 // field with its default.
 type CreateRequest = types.CreateSandboxRequest
 
@@ -82,8 +82,8 @@ func (c *Client) Destroy(ctx context.Context, id string) error {
 	return err
 }
 
-// sandbox calls what answers with a sandbox. params are names and values of the
-// query string.
+// sandbox calls an operation that answers with a sandbox. params are names and
+// values of the query string.
 func (c *Client) sandbox(ctx context.Context, method, id, rest string, params ...string) (*Sandbox, error) {
 	path, err := sandboxPath(id, rest)
 	if err != nil {

@@ -23,7 +23,7 @@ const (
 // Snapshot is the kept memory, processes and disk of a sandbox.
 type Snapshot = types.Snapshot
 
-// SnapshotRequest says what to call a snapshot. Both may be empty.
+// SnapshotRequest names a snapshot. Both fields may be empty.
 type SnapshotRequest struct {
 	Name     string            `json:"name,omitempty"`
 	Metadata map[string]string `json:"metadata,omitempty"`
@@ -75,7 +75,7 @@ type templateRequest struct {
 
 // SnapshotOptions narrows a list of snapshots. The zero value lists everything.
 type SnapshotOptions struct {
-	// SandboxID and Name are what is wanted; empty means all.
+	// SandboxID and Name filter the list; empty means all.
 	SandboxID, Name string
 	// Limit is the size of a page, at most 1000. Zero is one page with
 	// everything for ListSnapshots, and the client's choice for AllSnapshots.

@@ -16,7 +16,7 @@ import (
 type said struct{ method, path, body string }
 
 // record starts a server that answers every request with body and status, and
-// returns what it was asked.
+// returns the requests that it got.
 func record(t *testing.T, status int, body string) (*client.Client, *[]said) {
 	t.Helper()
 	var asked []said

@@ -17,19 +17,19 @@ type HostLimits = types.HostLimits
 // Pool is one kind of warm clone that a host keeps.
 type Pool = types.Pool
 
-// Garbage is what hosts keep though nothing needs it any more.
+// Garbage lists files on hosts that nothing needs any more.
 type Garbage = types.GarbageResponse
 
 // GarbageItem is one piece of garbage.
 type GarbageItem = types.GarbageItem
 
-// GCRequest says what a collection of garbage does.
+// GCRequest selects between a dry run and a collection of garbage.
 type GCRequest struct {
 	// DryRun only tells.
 	DryRun bool `json:"dry_run"`
 }
 
-// GC removes, or only tells, what the hosts keep though nothing needs it.
+// GC deletes unreferenced files on all hosts. With a dry run it only lists them.
 func (c *Client) GC(ctx context.Context, in GCRequest) (*Garbage, error) {
 	out := new(Garbage)
 	if _, err := c.call(ctx, request{method: http.MethodPost, path: "/v1/gc"}, in, out); err != nil {
@@ -41,7 +41,7 @@ func (c *Client) GC(ctx context.Context, in GCRequest) (*Garbage, error) {
 // Health is a sign of life.
 type Health = types.Health
 
-// Hosts lists the hosts and what they can do.
+// Hosts lists the hosts with their capacity and features.
 func (c *Client) Hosts(ctx context.Context) ([]Host, error) {
 	var out []Host
 	_, err := c.call(ctx, request{method: http.MethodGet, path: "/v1/hosts"}, nil, &out)

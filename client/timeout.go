@@ -7,7 +7,7 @@ import (
 	"github.com/wrenn-dev/wrenn/api/types"
 )
 
-// What happens to a sandbox one of whose clocks has run out.
+// Actions for a sandbox of which one clock has run out.
 const (
 	OnTimeoutDestroy = "destroy"
 	OnTimeoutPause   = "pause"

@@ -8,7 +8,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
 )
 
-// BenchmarkCreate measures what the control plane adds to a create: a real
+// BenchmarkCreate measures the control plane's share of a create: a real
 // database, and a host that answers at once. Each sandbox is destroyed outside
 // of the measurement. The test's own server does not wait for the disk; name
 // one that does with WRENN_TEST_DATABASE_URL.

@@ -179,8 +179,8 @@ func rowLost(cause error) error {
 }
 
 // bootFailed records that the host definitely did not start row's sandbox, and
-// returns what to tell the caller. What the host remembers of the attempt is
-// removed by the reconciler.
+// returns the caller's error. The reconciler removes the host's memory of the
+// attempt.
 func (s *Service) bootFailed(ctx context.Context, row Sandbox, cause error) error {
 	now, won, err := s.move(ctx, Move{
 		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Error,

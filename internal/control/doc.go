@@ -1,6 +1,6 @@
-// Package control owns the use cases of the control plane: what happens, in
-// which order, when somebody creates, pauses, resumes or destroys a sandbox or
-// works in it, and the loops that keep the database true.
+// Package control owns the use cases of the control plane: the steps of a create,
+// pause, resume, destroy and of work in a sandbox, and the loops that bring the
+// database and the hosts into agreement.
 //
 // The REST server and other edges call it through [API]; the process
 // that wires everything runs [Service.Run]. The package defines the interfaces
@@ -11,8 +11,8 @@
 //
 // Intent before action: a move is written first, by compare-and-set on
 // (id, generation, state), and in the same transaction as the capacity it
-// costs; then the host is called. Whoever loses a compare-and-set has been
-// overtaken and undoes its own part.
+// costs; then the host is called. An operation that loses a compare-and-set has
+// been overtaken and undoes its own part.
 //
 // A host's answer is definite or its outcome is unknown ([OutcomeUnknown]).
 // Nothing is concluded from an unknown outcome: the row stays in between

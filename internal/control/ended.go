@@ -21,9 +21,9 @@ func stateForbids(err error) bool {
 	return kind == fault.WrongState || kind == fault.Stale || fault.ReasonOf(err) == ReasonSandboxNotFound
 }
 
-// orEnded returns err, or, when row's sandbox has ended or is ending by now,
-// the fault that says so: what its end broke has one code, whichever part
-// noticed the end first. Only the failures that an end can cause are looked at.
+// orEnded returns err, or, when row's sandbox has ended or is ending by now, the
+// fault that says so. Work that an end has broken so has one code, whichever part
+// noticed the end first. Only failures that an end can cause are replaced.
 func (s *Service) orEnded(ctx context.Context, row Sandbox, err error) error {
 	if !stateForbids(err) && !fault.Is(err, fault.HostFailed) && !fault.Is(err, fault.Timeout) {
 		return err

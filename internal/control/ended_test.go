@@ -56,8 +56,8 @@ func TestUseOfAnOlderIncarnation(t *testing.T) {
 	}
 }
 
-// TestEndedHasOneCode: whatever the end of the sandbox broke, and however the
-// host words it, the caller is told sandbox_ended.
+// TestEndedHasOneCode: the caller of any work that the sandbox's end broke gets
+// sandbox_ended, in whichever words the host reports it.
 func TestEndedHasOneCode(t *testing.T) {
 	for name, answer := range map[string]error{
 		"stopped":   fault.New(fault.WrongState, "sandbox_stopped", "the sandbox is being destroyed"),
@@ -109,8 +109,8 @@ func endedHasOneCode(t *testing.T, name string, answer error) {
 	}
 }
 
-// TestDestroyDuringTransition: the pause or the resume that a destroy overtakes
-// is told 409, whatever the host made of it.
+// TestDestroyDuringTransition: a pause or a resume that a destroy overtakes gets
+// 409, for every answer of the host.
 func TestDestroyDuringTransition(t *testing.T) {
 	for _, op := range []string{"pause", "resume"} {
 		for name, answer := range map[string]error{
@@ -148,7 +148,7 @@ func destroyDuring(t *testing.T, op string, answer error) {
 	b.want(row.ID, sandbox.Stopped, sandbox.ReasonDestroyed, "")
 }
 
-// TestStreamThatAPauseCuts: what was written before the cut has arrived.
+// TestStreamThatAPauseCuts: output from before the cut has arrived.
 func TestStreamThatAPauseCuts(t *testing.T) {
 	b := setup(t)
 	row := b.create()

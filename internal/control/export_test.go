@@ -12,10 +12,10 @@ func (s *Service) Reconciler(hostID string) func(context.Context) error {
 	}
 }
 
-// FlushActivity writes what has been noted.
+// FlushActivity writes the recorded activity.
 func (s *Service) FlushActivity(ctx context.Context) error { return s.activity.flush(ctx) }
 
-// DeleteEnded deletes what is past its retention.
+// DeleteEnded deletes rows past their retention.
 func (s *Service) DeleteEnded(ctx context.Context) error { return s.deleteEnded(ctx) }
 
 // ServerID returns the id of the server that s is.

@@ -171,7 +171,7 @@ func (s *Service) bootAll(ctx context.Context, rows []Sandbox, spec sandbox.Spec
 }
 
 // forkFailed records that no child of a fork was ever asked for, because the
-// parent could not be frozen, and returns what to tell the caller.
+// parent could not be frozen, and returns the caller's error.
 func (s *Service) forkFailed(ctx context.Context, parent Sandbox, host Host, rows []Sandbox, cause error) error {
 	err := s.stillFailed(ctx, parent, host, cause)
 	for _, row := range rows {
@@ -189,9 +189,8 @@ func (s *Service) bootGivenUp(ctx context.Context, row Sandbox, cause error) err
 	return err
 }
 
-// stillFailed turns the error of a snapshot of row's sandbox into what the
-// caller is told. If the host says that the sandbox is not what the row says,
-// the row is settled first.
+// stillFailed turns the error of a snapshot of row's sandbox into the caller's
+// error. If the host's state differs from the row, the row is reconciled first.
 func (s *Service) stillFailed(ctx context.Context, row Sandbox, host Host, cause error) error {
 	if !stateForbids(cause) || OutcomeUnknown(cause) {
 		return s.orEnded(ctx, row, hostFault(cause))

@@ -239,7 +239,7 @@ func TestForkUnderWayIsLeftAlone(t *testing.T) {
 	b.wantNoSnapshots()
 }
 
-// TestForkOfDeadControlPlane: what a fork left half-way is cleaned up.
+// TestForkOfDeadControlPlane: the remains of a fork that was cut off are removed.
 func TestForkOfDeadControlPlane(t *testing.T) {
 	b := setup(t, func(c *control.Config) { c.ForkTimeout = time.Nanosecond })
 	parent := b.create()

@@ -131,11 +131,10 @@ func (s *Service) usable(ctx context.Context, id sandbox.ID) (Sandbox, Host, err
 	return row, host, nil
 }
 
-// guestFailed turns the error of work in a guest into the error for the caller.
-// If the host says that the sandbox is not what the row says, the row is
-// settled first, so that the next reader sees the truth. The row comes back as
-// it is then known. A sandbox that has ended has one reason, ReasonEnded,
-// however the work noticed it.
+// guestFailed turns the error of work in a guest into the error for the caller. If
+// the host's state differs from the row, the row is reconciled first, so that the
+// next reader sees the truth. It returns the row as it is then. A sandbox that has
+// ended has one reason, ReasonEnded, for every kind of work.
 func (s *Service) guestFailed(ctx context.Context, host Host, row Sandbox, cause error) (Sandbox, error) {
 	// The caller may have gone, but the row is reconciled all the same.
 	ctx, cancel := s.detached(ctx, s.cfg.AskTimeout)

@@ -9,8 +9,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// TestSilentGuest: what needs the guest's answer is 503 and changes nothing;
-// with force it works.
+// TestSilentGuest: an operation that needs the guest's answer is 503 and changes
+// nothing; with force it works.
 func TestSilentGuest(t *testing.T) {
 	b := setup(t)
 	row := b.create()
@@ -37,8 +37,8 @@ func TestSilentGuest(t *testing.T) {
 	}
 }
 
-// TestHealthIsShown: what the host says of a guest's health is in what is read,
-// for the state and incarnation that it was said of.
+// TestHealthIsShown: a read shows the health that the host reported, for the state
+// and incarnation that the report was about.
 func TestHealthIsShown(t *testing.T) {
 	b := setup(t)
 	row := b.create()

@@ -9,10 +9,9 @@ import (
 // passedOn are the kinds of a host's answers that mean the same to its caller.
 var passedOn = []fault.Kind{fault.HostFailed, fault.Timeout, fault.NoCapacity, fault.Unsupported, fault.Canceled, fault.Unavailable}
 
-// hostFault turns the error of a lifecycle command into what the caller of the
-// API is told. A host speaks to the control plane, not to the user: that it
-// does not know the sandbox, or refuses our token, is its failure and not the
-// user's mistake.
+// hostFault turns the error of a lifecycle command into the error for the caller of
+// the API. A host speaks to the control plane, not to the user: a host that does
+// not know the sandbox, or refuses our token, has failed; the user made no mistake.
 func hostFault(err error) error {
 	f := fault.As(err)
 	switch {
@@ -25,8 +24,8 @@ func hostFault(err error) error {
 	}
 }
 
-// guestFault is hostFault for work inside a guest, where the host passes on
-// what the guest says of the user's own command or path.
+// guestFault is hostFault for work inside a guest, where the host passes on the
+// guest's answer about the user's own command or path.
 func guestFault(err error) error {
 	f := fault.As(err)
 	switch f.Kind {
@@ -37,8 +36,8 @@ func guestFault(err error) error {
 	}
 }
 
-// beingSettled tells the caller that it is not known yet if its command took
-// effect, and what will happen: 504 when time ran out, 502 otherwise.
+// beingSettled tells the caller that the effect of its command is not known yet and
+// that the reconciler finds it out: 504 when time ran out, 502 otherwise.
 func beingSettled(row Sandbox, err error) error {
 	return fault.Wrap(err, unknownKind(err), "outcome_unknown",
 		"the host has not answered; sandbox %s is being settled, read it again in a minute", row.ID)

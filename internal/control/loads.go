@@ -15,8 +15,8 @@ const loadsAge = 5 * time.Second
 // It is an estimate: other servers create too, and ended sandboxes are not
 // subtracted. The store has the last word.
 //
-// Invariants: known is nil or what the store said at readAt, and what this
-// process has put on hosts since then.
+// Invariants: known is nil, or the store's sums at readAt plus the capacity that
+// this process has put on hosts since then.
 type loads struct {
 	store Upkeep
 

@@ -54,7 +54,7 @@ func TestTwoPauses(t *testing.T) {
 	b.want(row.ID, sandbox.Paused, "", control.ViewPaused)
 }
 
-// TestRefusedUseIsNoActivity: what is told 409 has not used the sandbox.
+// TestRefusedUseIsNoActivity: a request that gets 409 has not used the sandbox.
 func TestRefusedUseIsNoActivity(t *testing.T) {
 	b := setup(t)
 	row := b.create()

@@ -84,8 +84,8 @@ type Capacity struct {
 	MemoryMB int
 }
 
-// Move is one step of a sandbox's life. From and Ref must be what the mover
-// last read.
+// Move is one step of a sandbox's life. From and Ref must be the values that the
+// mover last read.
 type Move struct {
 	Ref      sandbox.Ref
 	From, To sandbox.State
@@ -125,8 +125,8 @@ type Facts struct {
 
 // Fleet knows the hosts there are.
 type Fleet interface {
-	// Hosts returns what each host last said of itself, in a stable order. A
-	// host never heard of yet has only its ID and Reachable false.
+	// Hosts returns each host's last report of itself, in a stable order. A host
+	// never heard of yet has only its ID and Reachable false.
 	Hosts() []HostInfo
 	// Host returns the connection to one host. ok is false for an id that is
 	// not in the fleet.

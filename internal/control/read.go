@@ -42,8 +42,8 @@ func (s *Service) Hosts(ctx context.Context) ([]HostInfo, error) {
 	return hosts, ctx.Err()
 }
 
-// remembered returns what the hosts said last, unless that is that none can be
-// reached: then all are asked again first.
+// remembered returns the hosts' last reports. If no host could be reached, it asks
+// all of them again first.
 func (s *Service) remembered(ctx context.Context) ([]HostInfo, error) {
 	if hosts := s.fleet.Hosts(); slices.ContainsFunc(hosts, func(h HostInfo) bool { return h.Reachable }) {
 		return hosts, nil
@@ -51,13 +51,12 @@ func (s *Service) remembered(ctx context.Context) ([]HostInfo, error) {
 	return s.observeWhere(ctx, func(HostInfo) bool { return true })
 }
 
-// observeWhere asks the hosts that stale names, and returns what is known of
-// all then.
+// observeWhere asks the hosts that stale selects, and returns the reports of all.
 func (s *Service) observeWhere(ctx context.Context, stale func(HostInfo) bool) ([]HostInfo, error) {
 	var wg sync.WaitGroup
 	for _, h := range s.fleet.Hosts() {
 		if stale(h) {
-			// That a host did not answer is in what the fleet then remembers.
+			// The fleet records that a host did not answer.
 			wg.Go(func() {
 				s.guarded("asking a host", func() error { _, _ = s.observe(ctx, h.ID); return nil })
 			})
@@ -82,7 +81,7 @@ func (s *Service) Ready(ctx context.Context) error {
 	return fault.New(fault.HostFailed, "host_unreachable", "no host agent can be reached")
 }
 
-// observe asks one host what it is now and records the answer, so that rows
+// observe asks one host for its present facts and records the answer, so that rows
 // can be placed on it.
 func (s *Service) observe(ctx context.Context, id string) (HostInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.AskTimeout)
@@ -115,8 +114,8 @@ func (s *Service) reconcileNow(ctx context.Context, host Host, row Sandbox) (San
 	return s.store.Get(ctx, row.ID)
 }
 
-// withCleanup adds what went wrong while cleaning up to the cause of err,
-// whose kind and sentence stay. A nil cleanup error changes nothing.
+// withCleanup adds the error of a clean-up to the cause of err, whose kind and
+// sentence stay. A nil cleanup error changes nothing.
 func withCleanup(err, cleanup error) error {
 	if cleanup == nil {
 		return err

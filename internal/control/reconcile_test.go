@@ -123,8 +123,8 @@ func TestRetention(t *testing.T) {
 // TestRun has the loops learn of an end by an event, survive a host that goes
 // down and comes back, and end.
 func TestRun(t *testing.T) {
-	// With a grace, for creates are under way while passes run; what is awaited
-	// here needs none.
+	// With a grace, because creates are under way while passes run; the awaited
+	// changes need none.
 	b := setup(t, func(c *control.Config) { c.ReconcileInterval, c.Grace = time.Hour, time.Hour })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)

@@ -15,10 +15,10 @@ import (
 // Service implements [API]. It is safe for concurrent use.
 //
 // Invariants: no state of a sandbox lives in it, only last-activity times that
-// have not been written yet, an estimate of what hosts carry, the health that
-// they last told, what is under way
-// here, and who waits for whom; every move of a row is a compare-and-set, so any
-// number of Services may share a database; it starts no goroutine outside Run.
+// have not been written yet, an estimate of the hosts' loads, the health that they
+// last reported, the operations under way here, and their waiters; every move of a
+// row is a compare-and-set, so any number of Services may share a database; it
+// starts no goroutine outside Run.
 type Service struct {
 	// Constant after New.
 	cfg   Config
@@ -92,7 +92,7 @@ func (s *Service) hostOf(row Sandbox) (Host, error) {
 	return h, nil
 }
 
-// wrongState says that row's state forbids what was asked for.
+// wrongState is the fault of an operation that row's state forbids.
 func wrongState(row Sandbox, want sandbox.Status) error {
 	if row.State.Ended() || row.State == sandbox.Stopping {
 		why := string(row.State.Status())

@@ -192,7 +192,7 @@ func TestCreateHostDown(t *testing.T) {
 	if err := b.Ready(t.Context()); err != nil {
 		t.Error(err)
 	}
-	// Down, but not known to be: the row tells what happened.
+	// Down, but not known to be: the row tells the outcome.
 	b.host.setDown(true)
 	_, err = b.Create(t.Context(), control.NewSandbox{})
 	wantFault(t, err, fault.HostFailed, "host_unreachable")
@@ -235,8 +235,8 @@ func TestCreateRequestLost(t *testing.T) {
 	b.want(row.ID, sandbox.Error, sandbox.ReasonBootFailed, "")
 }
 
-// TestDatabaseDies has the database go after each host command. What the host
-// has done is taken over when it is back.
+// TestDatabaseDies has the database go after each host command. The host's result
+// is taken over when the database is back.
 func TestDatabaseDies(t *testing.T) {
 	b := setup(t)
 	back := func() {

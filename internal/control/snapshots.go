@@ -144,8 +144,8 @@ func (s *Service) finishDelete(ctx context.Context, row Snapshot) error {
 	return s.store.RemoveSnapshot(ctx, row.ID)
 }
 
-// dropSnapshot ends the snapshot of a fork, of which nothing may be left. What
-// fails is finished by the reconciler.
+// dropSnapshot ends the snapshot of a fork, of which nothing may be left. The
+// reconciler finishes a failed deletion.
 func (s *Service) dropSnapshot(ctx context.Context, host Host, id sandbox.SnapshotID) {
 	err := host.DeleteSnapshot(ctx, id)
 	if err == nil {

@@ -131,7 +131,7 @@ func TestSnapshotRefused(t *testing.T) {
 	b.wantNoSnapshots()
 }
 
-// TestSnapshotAnswerLost: whatever became of it, the reconciler finds out.
+// TestSnapshotAnswerLost: the reconciler finds out the fate of the snapshot.
 func TestSnapshotAnswerLost(t *testing.T) {
 	for _, before := range []bool{true, false} {
 		t.Run(map[bool]string{true: "request", false: "answer"}[before], func(t *testing.T) {

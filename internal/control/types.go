@@ -28,8 +28,8 @@ type Sandbox struct {
 	Isolation    sandbox.Isolation
 	// StopReason is empty until the sandbox has ended.
 	StopReason sandbox.StopReason
-	// Message says, to the user, what went wrong. Empty unless State is Error
-	// or a fault ended the sandbox.
+	// Message names the failure to the user. Empty unless State is Error or a
+	// fault ended the sandbox.
 	Message      string
 	CreatedAt    time.Time
 	StartedAt    *time.Time
@@ -57,8 +57,8 @@ type Sandbox struct {
 	// Server is the server process that wrote the row or moved it last; zero is
 	// unknown.
 	Server ServerID
-	// Health is what its host last said. It is not stored: zero where this
-	// server has not heard of it yet, and where it neither runs nor is paused.
+	// Health is the host's last report. It is not stored: zero where this server
+	// has none yet, and where the sandbox neither runs nor is paused.
 	Health sandbox.Health
 }
 
@@ -73,8 +73,8 @@ type NewSandbox struct {
 	// Name is empty, or valid as sandbox.ValidName says. The error of Create
 	// is Exists with ReasonNameTaken when a sandbox that has not ended has it.
 	Name string
-	// Spec may have zero fields, which mean their defaults, or what the
-	// snapshot says.
+	// Spec may have zero fields, which mean their defaults, or the snapshot's
+	// values.
 	Spec sandbox.Spec
 	// SnapshotID makes the sandbox a copy of this snapshot. Empty is an image,
 	// or the snapshot that Spec.Template names.

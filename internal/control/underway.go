@@ -55,10 +55,10 @@ func (u *underway) all() map[sandbox.ID]bool {
 	return out
 }
 
-// operated wakes the reconciler of a host if an operation that has ended with
-// err may have left its row in between: its outcome is unknown, or the host
-// failed and could not be asked what became of the sandbox. It is called once the operation is not
-// under way any more, or the reconciler would leave the row alone.
+// operated wakes the reconciler of a host if an operation that has ended with err
+// may have left its row in between: its outcome is unknown, or the host failed and
+// could not be asked for the sandbox's state. It is called once the operation is
+// not under way any more, or the reconciler would leave the row alone.
 func (s *Service) operated(hostID string, err error) {
 	if hostID == "" || err == nil {
 		return
@@ -80,9 +80,9 @@ func (s *Service) move(ctx context.Context, m Move) (Sandbox, bool, error) {
 }
 
 // operationsOver returns which of the rows are in between without an operation
-// that could explain it. busy is what underway.all returned before and after the
-// rows were read; the host must be asked afterwards, so that its answer is
-// younger than the end of the operation.
+// that could explain it. busy holds the results of underway.all from before and
+// after the rows were read; the host must be asked afterwards, so that its answer
+// is younger than the end of the operation.
 func (s *Service) operationsOver(ctx context.Context, rows []Sandbox, busy map[sandbox.ID]bool) (map[sandbox.ID]bool, error) {
 	over := make(map[sandbox.ID]bool)
 	others := make(map[ServerID][]sandbox.ID)

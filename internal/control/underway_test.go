@@ -14,8 +14,8 @@ import (
 // patient makes no disagreement lasting in the time of a test.
 func patient(c *control.Config) { c.Grace = time.Hour }
 
-// cutOff are operations whose outcome stays unknown, and what one pass makes of
-// each. The host has acted or not.
+// cutOff are operations whose outcome stays unknown, and the state of each after
+// one pass. The host has acted or not.
 var cutOff = []struct {
 	name  string
 	acted bool
@@ -74,7 +74,7 @@ func (b *bundle) wantState(id sandbox.ID, state sandbox.State, vm control.ViewSt
 }
 
 // TestOwnOperationThatIsOver: a server knows when its own operations have ended,
-// so that the first pass takes the host's word, whatever the grace period.
+// so that the first pass takes the host's word, for any grace period.
 func TestOwnOperationThatIsOver(t *testing.T) {
 	for _, c := range cutOff {
 		t.Run(c.name+map[bool]string{true: " acted"}[c.acted], func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestOperationOfAnEndedServer(t *testing.T) {
 			if err := pass(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			// What the host vouches for is taken at once all the same.
+			// An end that the host vouches for is taken at once all the same.
 			now, err := b.Get(t.Context(), id)
 			if err != nil || now.State != before.State && !c.acted {
 				t.Errorf("beside its living server the row went from %s to %s, %v", before.State, now.State, err)
@@ -193,7 +193,7 @@ func TestBusyHostIsWaitedFor(t *testing.T) {
 	b.wantState(id, sandbox.Running, control.ViewRunning)
 }
 
-// TestOwnOperationUnderWay: a pass leaves alone what this process is doing.
+// TestOwnOperationUnderWay: a pass leaves operations of this process alone.
 func TestOwnOperationUnderWay(t *testing.T) {
 	b := setup(t, patient)
 	row := b.create()

@@ -212,7 +212,7 @@ func TestUseWaitsNoLongerThanResume(t *testing.T) {
 }
 
 // TestUseOfWhatTheHostPaused: the host has paused it, as on a timeout, and the
-// row does not know yet. What has been sent once is not sent again.
+// row does not know yet. A command that has been sent once is not sent again.
 func TestUseOfWhatTheHostPaused(t *testing.T) {
 	b := setup(t)
 	for name, use := range b.uses() {

@@ -1,5 +1,5 @@
 // Package errorcodes owns the table of every error code of the product: its
-// HTTP statuses, what causes it and what to do about it.
+// HTTP statuses, its cause and its remedy.
 //
 // The REST server serves the table and docs/errors.md is generated from it. A
 // test walks the source and fails for a code that the table does not have, so

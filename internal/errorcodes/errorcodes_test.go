@@ -83,8 +83,8 @@ func statusAt(st site) int {
 }
 
 // holds reports whether an entry with these statuses covers st. Codes without a
-// status are the operator's; what a host says of itself may be told as 502; and
-// three statuses have no kind.
+// status are the operator's; a host's fault about itself may become 502; and three
+// statuses have no kind.
 func holds(statuses []int, st site, want int) bool {
 	operators := strings.HasPrefix(st.pkg, "cmd/") || strings.HasPrefix(st.pkg, "internal/pgserver") || strings.HasPrefix(st.pkg, "internal/host")
 	switch {
@@ -117,7 +117,7 @@ func TestEntriesAreWhole(t *testing.T) {
 	}
 }
 
-// TestDocsAreCurrent: docs/errors.md is what the table makes.
+// TestDocsAreCurrent: docs/errors.md equals the text generated from the table.
 func TestDocsAreCurrent(t *testing.T) {
 	const path = root + "/docs/errors.md"
 	if *update {

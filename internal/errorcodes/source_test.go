@@ -20,7 +20,7 @@ type site struct {
 	kind, code string
 }
 
-// source is what the walk over the source collects.
+// source collects the results of the walk over the source.
 type source struct {
 	fset  *token.FileSet
 	files map[string]*ast.File

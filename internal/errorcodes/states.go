@@ -1,6 +1,6 @@
 package errorcodes
 
-// states are the codes of what the installation's state does not allow.
+// states are the codes of operations that the installation's state does not allow.
 var states = []Entry{
 	{"boot_failed", s(502), "The virtual machine did not start, or ended as it started.", "Create another; the host's log says why."},
 	{"boot_timeout", s(502), "The guest did not answer in time as it booted.", "Create another; see whether the host is overloaded."},

@@ -95,7 +95,7 @@ func (s *Server) tool(ctx context.Context, dir, stdin, name string, args ...stri
 	return nil
 }
 
-// maxTail bounds, in bytes, what of a program's output appears in an error.
+// maxTail bounds, in bytes, the part of a program's output in an error.
 const maxTail = 1000
 
 func tail(out string) string {

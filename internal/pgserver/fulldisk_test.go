@@ -14,8 +14,8 @@ import (
 )
 
 // TestRetriedForAsLongAsItTakes kills a server that then cannot start. It is
-// started again and again, more often than a few times, and serves when it can,
-// with what it had. On a full disk that holds for the first start as well.
+// started again and again, more often than a few times, and serves its data when it
+// can. On a full disk that holds for the first start as well.
 func TestRetriedForAsLongAsItTakes(t *testing.T) {
 	needPostgres(t)
 	if os.Geteuid() != 0 {
@@ -35,8 +35,8 @@ func TestRetriedForAsLongAsItTakes(t *testing.T) {
 	v := serveWith(t, dir, slog.New(failures))
 	v.sql("CREATE TABLE t (n int); INSERT INTO t VALUES (1)")
 
-	// What a full disk does to a start depends on what happens to be free in it.
-	// Without its control file the server never starts.
+	// The effect of a full disk on a start depends on the free space left. Without
+	// its control file the server never starts.
 	control := filepath.Join(dir, "data", "global", "pg_control")
 	unstartable := func(on bool) {
 		t.Helper()

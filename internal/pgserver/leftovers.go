@@ -75,7 +75,7 @@ func (s *Server) recordedPID() int {
 	return pid
 }
 
-// clearLocks removes what a killed postmaster leaves: PostgreSQL would refuse
+// clearLocks removes the lock files of a killed postmaster: PostgreSQL would refuse
 // to start if some other process had been given the recorded id since.
 func (s *Server) clearLocks() error {
 	if err := os.Remove(filepath.Join(s.cfg.dataDir(), pidFile)); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -22,7 +22,7 @@ const (
 	outputGrace = time.Second
 )
 
-// output carries what the server prints into the log.
+// output copies the server's messages into the log.
 type output struct {
 	reader, writer *os.File
 	done           chan struct{} // closed when the reading goroutine has ended
@@ -85,8 +85,8 @@ func (o *output) log(log *slog.Logger, line string) {
 }
 
 // levelOf maps the severity that starts a line (PostgreSQL manual, table
-// "Message Severity Levels") to ours. An ERROR concerns one statement, and
-// whoever sent it has been told.
+// "Message Severity Levels") to ours. An ERROR concerns one statement, and its
+// sender has got it as an answer.
 func levelOf(line string) slog.Level {
 	severity, _, _ := strings.Cut(line, ":")
 	switch severity {

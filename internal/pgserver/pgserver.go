@@ -12,8 +12,8 @@
 //	             ▲                   │
 //	             └──── back-off ◄────┘ the server died
 //
-// The server dies with this process (see postmaster); whatever a kill leaves
-// behind is stopped and cleared by the next Open.
+// The server dies with this process (see postmaster). The next Open stops and
+// removes the leftovers of a kill.
 package pgserver
 
 import (
@@ -40,7 +40,7 @@ const (
 // (unix(7)) and PostgreSQL wants the last for NUL.
 const maxSocketPath = 107
 
-// socketName is what PostgreSQL calls its socket for the default port.
+// socketName is the name of PostgreSQL's socket for the default port.
 const socketName = ".s.PGSQL.5432"
 
 // Config says where the server lives.
@@ -81,8 +81,8 @@ type Server struct {
 	lock *os.File
 }
 
-// Open locks the directory, stops what an earlier process left running in it
-// and makes the cluster if there is none, which takes some seconds the first
+// Open locks the directory, stops a server that an earlier process left running in
+// it, and makes the cluster if there is none, which takes some seconds the first
 // time. It starts no server: Run does.
 //
 // Errors: Exists when another process has the directory open; Unsupported
@@ -121,8 +121,8 @@ func (c Config) resolve() (Config, error) {
 	if err != nil {
 		return c, err
 	}
-	// 0711, whatever the umask: the unprivileged server must reach its
-	// directories, which are closed to everyone else.
+	// 0711 for any umask: the unprivileged server must reach its directories,
+	// which are closed to everyone else.
 	if err = os.Mkdir(abs, 0o711); err == nil {
 		err = os.Chmod(abs, 0o711)
 	}
@@ -159,8 +159,8 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// prepare brings the directory from whatever state it was left in to a
-// cluster that can be started.
+// prepare brings the directory from any state that it was left in to a cluster
+// that can be started.
 func (s *Server) prepare(ctx context.Context) error {
 	var err error
 	if s.acct, err = accountFor(s.cfg.dataDir()); err != nil {

@@ -25,8 +25,8 @@ const StopTimeout = fastShutdown + immediateShutdown + killing + outputGrace + t
 // Run serves until ctx ends, then shuts the server down and returns. It calls
 // ready whenever the server has come to accept connections: once at first and
 // again after each restart. A server that dies is restarted after a growing
-// pause, for as long as it takes: what else the process does goes on without a
-// database. Run fails only when the first start does, but for want of space.
+// pause, for as long as it takes: the rest of the process goes on without a
+// database. Run fails only when the first start does, but not for want of space.
 func (s *Server) Run(ctx context.Context, ready func()) error {
 	pm, err := s.startAndWait(ctx)
 	if err != nil && ctx.Err() == nil && s.spaceIsLow() {
@@ -56,8 +56,8 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	}
 }
 
-// restart waits, clears what the dead postmaster left and starts another, again
-// and again until one serves. It fails only when ctx ends.
+// restart waits, removes the leftovers of the dead postmaster and starts another,
+// again and again until one serves. It fails only when ctx ends.
 func (s *Server) restart(ctx context.Context, pause time.Duration) (*postmaster, error) {
 	for {
 		if err := sleep(ctx, pause); err != nil {

@@ -30,7 +30,7 @@ func watchDir(dir string) (*dirWatch, error) {
 // next returns after something was written since the watch began or since the
 // last call, or after wake.
 func (w *dirWatch) next() error {
-	// Room for several events: what they say is not looked at.
+	// Room for several events, whose content is not used.
 	buf := make([]byte, 16*(unix.SizeofInotifyEvent+unix.NAME_MAX+1))
 	_, err := w.events.Read(buf)
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {

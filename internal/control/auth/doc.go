@@ -3,6 +3,6 @@
 //
 // The REST server and the other edges call [Service.Authenticate]; the command
 // `wrenn key` calls the rest. It does not decide whether a key is needed nor
-// what a principal may do, and it never logs, stores or returns a key, except
-// once, to whoever had it made.
+// which operations a principal may use, and it never logs, stores or returns a
+// key, except once, to the caller that had it made.
 package auth

@@ -59,8 +59,8 @@ func New(address string, access Access) (*Client, error) {
 		transport: e.transport,
 		rpc: hostv1connect.NewHostServiceClient(&http.Client{Transport: rt}, e.baseURL,
 			connect.WithReadMaxBytes(maxMessage),
-			// Compressing what goes over one machine or one rack costs more
-			// than it saves.
+			// Compression within one machine or one rack costs more than it
+			// saves.
 			connect.WithAcceptCompression("gzip", nil, nil),
 		),
 	}, nil
@@ -192,7 +192,7 @@ func (c *Client) Watch(ctx context.Context, ready func(), on func(control.View))
 	return fault.New(fault.HostFailed, "events_ended", "the host agent ended its stream of events")
 }
 
-// Info asks the host what it is and can do.
+// Info asks for the host's capacity, features and versions.
 func (c *Client) Info(ctx context.Context) (control.HostInfo, error) {
 	res, err := c.rpc.GetHost(ctx, connect.NewRequest(&hostv1.GetHostRequest{}))
 	if err != nil {

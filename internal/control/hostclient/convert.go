@@ -83,7 +83,7 @@ func restoreReportFromProto(h *hostv1.RestoreReport) *sandbox.RestoreReport {
 	}
 }
 
-// timeoutsToProto leaves out what stays as it is.
+// timeoutsToProto leaves out clocks that do not change.
 func timeoutsToProto(ref sandbox.Ref, t control.TimeoutChange) *hostv1.SetTimeoutsRequest {
 	out := &hostv1.SetTimeoutsRequest{Ref: refToProto(ref), OnTimeout: (*string)(t.OnTimeout)}
 	if t.Idle != nil {

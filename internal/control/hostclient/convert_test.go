@@ -143,7 +143,7 @@ func TestViewTakesEveryField(t *testing.T) {
 		t.Errorf("empty: %v", e)
 	}
 	view.Spec.AutoResume = false
-	// Whatever is in the message is in the view: clearing any field shows.
+	// Every field of the message is in the view: clearing one changes the view.
 	fields := msg.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
 		less := proto.CloneOf(&msg)

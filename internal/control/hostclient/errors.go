@@ -12,13 +12,12 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
 )
 
-// faultOf turns the error of a call under ctx into a fault and marks it when it
-// leaves open what the host did. nil stays nil.
+// faultOf turns the error of a call under ctx into a fault and marks it when the
+// call's effect on the host is unknown. nil stays nil.
 //
-// A call that could not even connect has done nothing, and one that the agent
-// answered has done what the answer says. What the agent says about time or
-// cancellation is an answer about the call, not about the work: a boot may go
-// on after the call that began it.
+// A call that could not even connect had no effect, and a call that the agent
+// answered had the effect of the answer. An answer about time or cancellation
+// concerns the call, not the work: a boot may go on after the call that began it.
 func faultOf(ctx context.Context, err error) error {
 	if err == nil {
 		return nil

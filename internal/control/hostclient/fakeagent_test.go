@@ -15,7 +15,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control/hostclient"
 )
 
-// agent is a host agent of which each test writes what it needs.
+// agent is a host agent; each test supplies the methods that it needs.
 type agent struct {
 	hostv1connect.UnimplementedHostServiceHandler
 	create func(context.Context, *hostv1.CreateSandboxRequest) (*hostv1.CreateSandboxResponse, error)

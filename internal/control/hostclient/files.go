@@ -17,7 +17,7 @@ import (
 const chunkSize = 256 << 10
 
 // WriteFile implements control.Host. An error of content is returned as it is,
-// and the file in the guest stays what it was.
+// and the file in the guest stays unchanged.
 func (c *Client) WriteFile(ctx context.Context, ref sandbox.Ref, w control.WriteFile, content io.Reader) (int64, error) {
 	// Leaving without CloseAndReceive must break the stream: an orderly end
 	// would make half a file look whole.

@@ -12,8 +12,8 @@ import (
 
 // Member is one host of a fleet.
 type Member struct {
-	// ID must be what the agent says of itself, so that a wrong address can
-	// never make one host's sandboxes look lost and another's superfluous.
+	// ID must equal the agent's own id, so that a wrong address can never make
+	// one host's sandboxes look lost and another's superfluous.
 	ID string
 	// Address and Access are as for New.
 	Address string
@@ -23,7 +23,7 @@ type Member struct {
 // Fleet is a fixed list of hosts. It is safe for concurrent use.
 //
 // Invariants: infos has an entry for each client; one whose Reachable is false
-// keeps what the host last said.
+// keeps the host's last report.
 type Fleet struct {
 	// Constant after NewFleet.
 	ids     []string

@@ -15,7 +15,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// TestNewCommandsOnTheWire looks at what each command sends and returns.
+// TestNewCommandsOnTheWire compares the messages that each command sends and returns.
 func TestNewCommandsOnTheWire(t *testing.T) {
 	a := &agent{}
 	c, _ := connectTo(t, a)

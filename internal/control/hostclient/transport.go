@@ -33,7 +33,7 @@ type endpoint struct {
 }
 
 // parseAddress takes unix:///path, https://host:port, or http://host:port on
-// loopback: what is sent to an agent must not cross a network in clear text.
+// loopback: messages to an agent must not cross a network in clear text.
 // config makes the configuration of each connection with TLS; it may be nil.
 //
 // Without TLS it speaks HTTP/2 with prior knowledge: uploads need a server that

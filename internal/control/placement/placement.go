@@ -1,7 +1,7 @@
-// Package placement chooses the host for a new sandbox. It is pure: the
-// control plane gives it what it knows of the hosts and gets a choice or the
-// reason why there is none. It reserves nothing; the numbers may be overtaken,
-// and the store has the last word.
+// Package placement chooses the host for a new sandbox. It is pure: the control
+// plane passes the known facts of the hosts and gets a choice or the reason why
+// there is none. It reserves nothing; the numbers may be outdated, and the store
+// decides.
 package placement
 
 import (
@@ -13,8 +13,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Host is what placement needs to know of a host. What a host that cannot be
-// reached last said still counts for judging the request, not for taking it.
+// Host holds the facts of a host that placement needs. The last report of an
+// unreachable host still counts to validate the request, not to take it.
 type Host struct {
 	ID           string
 	Reachable    bool
@@ -24,14 +24,14 @@ type Host struct {
 	Isolation    sandbox.Isolation
 	Limits       sandbox.Limits
 	Templates    []string
-	// TotalMemoryMB is what may be given out, FreeMemoryMB and FreeVCPUs what
-	// is left of it. Free may be negative on a host that has shrunk.
+	// TotalMemoryMB is the memory for sandboxes; FreeMemoryMB and FreeVCPUs are
+	// the free parts. Free may be negative on a host that has shrunk.
 	TotalMemoryMB, FreeMemoryMB, FreeVCPUs int
 	// FreeDiskMB is how much disk may still be promised.
 	FreeDiskMB int
 }
 
-// Demand is what a sandbox needs of its host.
+// Demand is a sandbox's requirements of its host.
 type Demand struct {
 	Spec sandbox.Spec
 	// MultiTenant leaves out hosts that are fit for one tenant only.
@@ -45,10 +45,10 @@ type Demand struct {
 // memory free among those which can take d; the lower id wins a tie.
 //
 // Errors, the first that applies: HostFailed when no host has ever been heard
-// of; Invalid when no known host, however empty, could take d (the message
-// names what is possible); HostFailed when those which could cannot be
-// reached; NoCapacity when they are full or draining, with the reason no_disk
-// when only the disk that they can promise is too little.
+// of; Invalid when no known host, however empty, could take d (the message names
+// the limits); HostFailed when those which could cannot be reached; NoCapacity
+// when they are full or draining, with the reason no_disk when only the disk that
+// they can promise is too little.
 func Choose(d Demand, hosts []Host) (int, error) {
 	fit, err := suitable(d, hosts)
 	if err != nil {
@@ -109,7 +109,7 @@ func suitable(d Demand, hosts []Host) ([]int, error) {
 		"no host allows %d vcpus together with %d MB of memory", d.Spec.VCPUs, d.Spec.MemoryMB)
 }
 
-// having returns those of the known hosts that have what d starts from.
+// having returns the known hosts that have d's template or snapshot.
 func having(d Demand, hosts []Host, known []int) ([]int, error) {
 	if d.HostID != "" {
 		fit := keep(known, func(i int) bool { return hosts[i].ID == d.HostID })

@@ -114,8 +114,8 @@ func TestTemplatesNamedAreBounded(t *testing.T) {
 	}
 }
 
-// TestChoiceCanTakeIt draws fleets and demands: whatever is chosen can take
-// the demand, and nothing is refused for capacity that a host has.
+// TestChoiceCanTakeIt draws fleets and demands: every chosen host can take the
+// demand, and no demand is refused for capacity that a host has.
 func TestChoiceCanTakeIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var hosts []placement.Host

@@ -55,8 +55,9 @@ func noRoom(ctx context.Context, q *db.Queries, hostID string) error {
 	}
 }
 
-// checkCapacity fails with NoCapacity when a host carries more than it can,
-// with what the transaction has just written, and locks it until the end.
+// checkCapacity fails with NoCapacity when a host, including the rows that the
+// transaction has just written, carries more than it can, and locks it until the
+// end.
 func checkCapacity(ctx context.Context, q *db.Queries, hostID string) error {
 	enough, err := q.TakeCapacity(ctx, db.TakeCapacityParams{HostID: hostID, Holding: holding})
 	if err == nil && !enough {

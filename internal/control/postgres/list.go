@@ -39,7 +39,7 @@ func listParams(f control.Filter) (db.ListSandboxesParams, error) {
 	return p, err
 }
 
-// page is what a list's limit and cursor mean in SQL; nil is no bound.
+// page is a list's limit and cursor in SQL; nil is no bound.
 type page struct {
 	rows          *int32
 	beforeCreated *time.Time
@@ -67,7 +67,7 @@ func pageOf(limit int, cursor string) (page, error) {
 }
 
 // cursorAfter names the place behind a row in the order of lists. It holds the
-// sort key itself, so a page is right whatever has come and gone meanwhile.
+// sort key itself, so a page is right also if rows have come and gone meanwhile.
 // PostgreSQL keeps microseconds.
 func cursorAfter(created time.Time, id string) string {
 	key := strconv.FormatInt(created.UnixMicro(), 10) + " " + id

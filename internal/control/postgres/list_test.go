@@ -8,7 +8,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// TestListPages walks pages while rows come and go: what was there throughout
+// TestListPages walks pages while rows come and go: a row that was there throughout
 // is seen once, newest first.
 func TestListPages(t *testing.T) {
 	t.Parallel()

@@ -20,7 +20,7 @@ const (
 // writeHealth remembers how writes came out lately. It is safe for concurrent
 // use.
 //
-// Invariants: whoever holds the token of turn probes, and nobody else does.
+// Invariants: only the goroutine that holds the token of turn probes.
 type writeHealth struct {
 	turn chan struct{}
 

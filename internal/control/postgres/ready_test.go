@@ -14,8 +14,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// TestAwayIsUnavailable: whatever keeps the database from serving for a while
-// is a fault that a caller may try again, and nothing else is.
+// TestAwayIsUnavailable: an error that keeps the database from serving for a while
+// is a fault that a caller may try again, and no other error is.
 func TestAwayIsUnavailable(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]fault.Kind{

@@ -27,8 +27,8 @@ func (s *Store) HoldServer(ctx context.Context, id control.ServerID, held func()
 	if _, err = conn.WaitForNotification(ctx); err == nil {
 		err = errors.New("an unexpected notification")
 	}
-	// What ended this session has mostly ended the idle ones of the pool too,
-	// each of which would fail a caller's query.
+	// The cause of this session's end has mostly ended the idle ones of the
+	// pool too, each of which would fail a caller's query.
 	s.pool.Reset()
 	return faultOf(err)
 }

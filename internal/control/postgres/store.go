@@ -19,10 +19,10 @@ const connectTimeout = 5 * time.Second
 // Store is a database. It is safe for concurrent use.
 //
 // Invariants: only Move changes a state, and only MoveSnapshot a status, by
-// compare-and-set; whatever takes capacity on a host holds the lock on that
-// host's row while it looks and writes, so the sum never exceeds what SaveHost
-// recorded; whatever is acknowledged to a caller of the API is on disk before:
-// only a row's insertion and its move to pausing do not wait for that.
+// compare-and-set; a transaction that takes capacity on a host holds the lock on
+// that host's row while it reads and writes, so the sum never exceeds the capacity
+// that SaveHost recorded; a change is on disk before it is acknowledged to a caller
+// of the API: only a row's insertion and its move to pausing do not wait for that.
 type Store struct {
 	pool   *pgxpool.Pool
 	q      *db.Queries

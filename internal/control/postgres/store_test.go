@@ -58,7 +58,7 @@ func TestChecksEqualGo(t *testing.T) {
 			t.Errorf("%s lists %q, Go %q", name, got, want)
 		}
 	}
-	// What counts as ended must be the same on both sides, too.
+	// The ended states must be the same on both sides, too.
 	var def string
 	err := pool.QueryRow(t.Context(),
 		"SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'sandboxes_ended_check'").Scan(&def)
