@@ -17,7 +17,6 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/fakes"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/fake"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -234,16 +233,4 @@ func (c *core) restart(pools ...host.PoolKind) {
 	check(c.t, c.Close())
 	c.pools = pools
 	c.open()
-}
-
-// vmOf returns the record of the sandbox's VM.
-func (c *core) vmOf(ref sandbox.Ref) vmm.Record {
-	c.t.Helper()
-	for _, rec := range c.machine.Records() {
-		if rec.ID == string(ref.ID) {
-			return rec
-		}
-	}
-	c.t.Fatalf("the sandbox %s has no VM", ref.ID)
-	return vmm.Record{}
 }
