@@ -294,7 +294,7 @@ type GuestHealth struct {
 	State string     `json:"state"`
 }
 
-// GuestPath Absolute path inside the sandbox; no NUL.
+// GuestPath Absolute path of a file inside the sandbox; no NUL, and no slash at the end.
 type GuestPath = string
 
 // GuestUser A user inside the sandbox; the guest's default user when absent or empty.
