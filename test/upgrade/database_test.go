@@ -15,10 +15,14 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control/postgres"
 	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	kvmprobe.MaybeChild()
+	pgtest.Main(m)
+}
 
 // restore returns the URL of a database with the content that v0.1 left.
 func restore(t *testing.T) string {

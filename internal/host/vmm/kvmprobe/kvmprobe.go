@@ -69,13 +69,17 @@ type Stage string
 
 // The stages in their order.
 const (
-	StageOpen    Stage = "open"
-	StageCaps    Stage = "capabilities"
-	StageCreate  Stage = "create"
-	StageRun     Stage = "run"
-	StageDone    Stage = "done"
-	childArg           = "__kvmprobe"
-	maxChildText       = 64 << 10
+	StageOpen   Stage = "open"
+	StageCaps   Stage = "capabilities"
+	StageCreate Stage = "create"
+	StageRun    Stage = "run"
+	StageDone   Stage = "done"
+	childArg          = "__kvmprobe"
+	// childVariable marks the environment of the probe's child. A program that
+	// does not call MaybeChild would run as itself there, and probe again in a
+	// child of its own, without end.
+	childVariable = "WRENN_KVMPROBE_CHILD"
+	maxChildText  = 64 << 10
 )
 
 // limit bounds the child. It is milliseconds on hardware and a tenth of a
@@ -90,6 +94,7 @@ func MaybeChild() {
 	if len(os.Args) != 2 || os.Args[1] != childArg {
 		return
 	}
+	_ = os.Unsetenv(childVariable)
 	enc := json.NewEncoder(os.Stdout)
 	probeHere(func(r Report) { _ = enc.Encode(r) })
 	os.Exit(0)
@@ -102,11 +107,15 @@ func Probe(ctx context.Context) Report {
 	if runtime.GOARCH != "amd64" {
 		return Report{Support: None, Reason: "the probe knows x86-64 only; this host is " + runtime.GOARCH, Stage: StageOpen}
 	}
+	if os.Getenv(childVariable) != "" {
+		return Report{Support: None, Stage: StageOpen, Reason: "KVM was not probed: this process is the child of a probe, and does not call MaybeChild"}
+	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", childArg)
 	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), childVariable+"=1")
 	cmd.Stdout = &capped{buf: &out, left: maxChildText}
 	cmd.WaitDelay = time.Second / 4
 	err := cmd.Run()

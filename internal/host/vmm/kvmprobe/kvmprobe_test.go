@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -166,5 +167,14 @@ func TestCPUFlag(t *testing.T) {
 		if got := cpuFlag(path); got != want {
 			t.Errorf("cpuFlag(%q) = %q, want %q", flags, got, want)
 		}
+	}
+}
+
+// TestChildThatForgotItsRoleProbesNoMore: a program without MaybeChild runs as
+// itself in the probe's child, where a probe of its own would start the next.
+func TestChildThatForgotItsRoleProbesNoMore(t *testing.T) {
+	t.Setenv("WRENN_KVMPROBE_CHILD", "1")
+	if r := Probe(t.Context()); !strings.Contains(r.Reason, "MaybeChild") {
+		t.Errorf("the probe in a child said %q, want a refusal", r.Reason)
 	}
 }
