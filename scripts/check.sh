@@ -28,6 +28,6 @@ clients() {
 part "source" scripts/lint.sh
 part "tests" make test
 part "generated clients, schemathesis" clients
-# Continuous integration adds what takes too long for each change.
+# Continuous integration adds parts that take too long for each change.
 for extra; do part "make $extra" make "$extra"; done
 say "=== check: passed in $(since "$began")"

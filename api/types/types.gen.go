@@ -27,7 +27,7 @@ type Clocks struct {
 	// LifetimeSec Time from the last start, or from its last change, after which `on_timeout` happens, used or not; 0 means never.
 	LifetimeSec int `json:"lifetime_sec"`
 
-	// OnTimeout What happens when a clock of a sandbox runs out.
+	// OnTimeout Action when a clock of a sandbox runs out.
 	OnTimeout TimeoutAction `json:"on_timeout"`
 }
 
@@ -58,14 +58,14 @@ type CreateSandboxRequest struct {
 	// Metadata Yours; kept and returned as given. At most 16 KiB together.
 	Metadata map[string]string `json:"metadata,omitempty"`
 
-	// MinIsolation What stands between the sandbox and its host. `hardware`: a hardware-assisted virtual machine. `process`: the
+	// MinIsolation Boundary between the sandbox and its host. `hardware`: a hardware-assisted virtual machine. `process`: the
 	// CPU is emulated in software, and only the confinement of the emulator's process separates the two.
 	MinIsolation Isolation `json:"min_isolation,omitempty"`
 
 	// Name Yours; none when absent or empty. Unique among sandboxes that have not ended, or 409 (`name_taken`). See the schema SandboxName.
 	Name string `json:"name,omitempty"`
 
-	// OnTimeout What happens when a clock of a sandbox runs out.
+	// OnTimeout Action when a clock of a sandbox runs out.
 	OnTimeout TimeoutAction `json:"on_timeout,omitempty"`
 
 	// SnapshotID The snapshot to start from; an image when absent or empty.
@@ -235,7 +235,7 @@ type ForkRequest struct {
 	// Metadata Laid over the parent's.
 	Metadata *map[string]string `json:"metadata,omitempty"`
 
-	// OnTimeout What happens when a clock of a sandbox runs out.
+	// OnTimeout Action when a clock of a sandbox runs out.
 	OnTimeout *TimeoutAction `json:"on_timeout,omitempty"`
 
 	// TimeoutSec The parent's when absent, as the three below.
@@ -367,7 +367,7 @@ type HostLimits struct {
 	MinMemoryMB int `json:"min_memory_mb"`
 }
 
-// Isolation What stands between the sandbox and its host. `hardware`: a hardware-assisted virtual machine. `process`: the
+// Isolation Boundary between the sandbox and its host. `hardware`: a hardware-assisted virtual machine. `process`: the
 // CPU is emulated in software, and only the confinement of the emulator's process separates the two.
 type Isolation = string
 
@@ -501,7 +501,7 @@ type Sandbox struct {
 	// Name The name that it was created with.
 	Name *string `json:"name"`
 
-	// OnTimeout What happens when a clock of a sandbox runs out.
+	// OnTimeout Action when a clock of a sandbox runs out.
 	OnTimeout TimeoutAction `json:"on_timeout"`
 
 	// ParentID The sandbox it was forked from.
@@ -607,7 +607,7 @@ type TemplateRequest struct {
 	Name TemplateName `json:"name"`
 }
 
-// TimeoutAction What happens when a clock of a sandbox runs out.
+// TimeoutAction Action when a clock of a sandbox runs out.
 type TimeoutAction = string
 
 // TimeoutRequest defines model for TimeoutRequest.
@@ -620,7 +620,7 @@ type TimeoutRequest struct {
 	// LifetimeSec Lifetime in seconds from now; 0 means never.
 	LifetimeSec *int `json:"lifetime_sec,omitempty"`
 
-	// OnTimeout What happens when a clock of a sandbox runs out.
+	// OnTimeout Action when a clock of a sandbox runs out.
 	OnTimeout *TimeoutAction `json:"on_timeout,omitempty"`
 
 	// TimeoutSec Idle time in seconds; 0 means never.
