@@ -14,7 +14,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -119,6 +121,20 @@ func (s *summary) show(key string) {
 	delete(s.output, key)
 }
 
+// showUnended shows what the tests of a package have said whose end was not
+// reported: the process panicked or was killed while they ran.
+func (s *summary) showUnended(path string) {
+	keys := slices.Sorted(maps.Keys(s.output))
+	for _, key := range keys {
+		if test, found := strings.CutPrefix(key, path+" "); found && test != "" {
+			name := short(path) + " " + test
+			fmt.Fprintf(s.out, "  FAIL  %s did not end\n", name)
+			s.troubles = append(s.troubles, "did not end: "+name)
+			s.show(key)
+		}
+	}
+}
+
 func (s *summary) pkg(name string) *pkg {
 	if s.packages[name] == nil {
 		s.packages[name] = &pkg{}
@@ -167,11 +183,12 @@ func (s *summary) endPackage(e event, key string) {
 	case e.Action == "fail":
 		fmt.Fprintf(s.out, "FAIL    %s (%.1f s)\n", name, e.Elapsed)
 		if p.failed == 0 {
-			// It did not compile, or ended outside of any test.
+			// It did not compile, or its process ended within a test or outside of any.
 			s.failed++
 			s.show(key)
 			s.troubles = append(s.troubles, "failed: "+name+" as a whole")
 		}
+		s.showUnended(e.Package)
 	case e.Action == "pass" && p.passed > 0:
 		fmt.Fprintf(s.out, "ok      %s (%d tests, %.1f s)\n", name, p.passed, e.Elapsed)
 	}

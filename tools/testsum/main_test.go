@@ -26,6 +26,14 @@ func TestSummary(t *testing.T) {
 			input: `{"ImportPath":"x","Action":"build-output","Output":"syntax error\n"}` + "\n" + `{"ImportPath":"x","Action":"build-fail"}` + "\n" + `{"Action":"fail",` + p + `}`,
 			want:  "0 passed, 1 failed, 0 skipped", says: "syntax error",
 		},
+		"the output of a test whose process ended is shown": {
+			input: `{"Action":"output",` + p + `,"Test":"T","Output":"panic: oops\n"}` + "\n" + `{"Action":"output",` + p + `,"Output":"FAIL\n"}` + "\n" + `{"Action":"fail",` + p + `}`,
+			want:  "0 passed, 1 failed, 0 skipped", says: "panic: oops",
+		},
+		"a test that did not end is named": {
+			input: `{"Action":"output",` + p + `,"Test":"T","Output":"=== RUN   T\n"}` + "\n" + `{"Action":"fail",` + p + `}`,
+			want:  "0 passed, 1 failed, 0 skipped", says: "did not end: internal/a T\n",
+		},
 		"a skip tells why": {
 			input: `{"Action":"output",` + p + `,"Test":"S","Output":"    a_test.go:9: no VM here\n"}` + "\n" + `{"Action":"output",` + p + `,"Test":"S","Output":"--- SKIP: S\n"}` + "\n" +
 				`{"Action":"skip",` + p + `,"Test":"S"}` + "\n" + `{"Action":"pass",` + p + `,"Test":"T"}`,
