@@ -9,8 +9,9 @@ import (
 // Admission is decided before any work begins, so that a burst cannot overshoot
 // and a refusal costs nothing.
 
-// admitLocked admits a new sandbox. mu must be held.
-func (m *Manager) admitLocked(spec sandbox.Spec) error {
+// admitLocked admits a new sandbox, for whose disk use was measured. mu must be
+// held.
+func (m *Manager) admitLocked(spec sandbox.Spec, use diskUse) error {
 	switch have := isolationOf(m.driver.Info().Acceleration); {
 	case m.closed:
 		return fault.New(fault.HostFailed, "host_stopping", "the host agent is stopping")
@@ -28,24 +29,24 @@ func (m *Manager) admitLocked(spec sandbox.Spec) error {
 	if err := m.roomLocked(spec.MemoryMB); err != nil {
 		return err
 	}
-	if err := m.diskReserve(); err != nil {
+	if err := use.checkReserve(m.cfg.DiskReserveBytes); err != nil {
 		return err
 	}
-	return m.admitDiskLocked(spec)
+	return m.admitDiskLocked(spec, use)
 }
 
 // admitResume admits a paused sandbox that is to run again. The sandbox needs
 // disk space for its journal and for its next writes.
 func (m *Manager) admitResume(spec sandbox.Spec) error {
+	if err := disk.CheckReserve(m.cfg.Dir, pauseReserve); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.draining {
 		return fault.New(fault.NoCapacity, "host_draining", "the host resumes no sandboxes: it is being drained")
 	}
-	if err := m.roomLocked(spec.MemoryMB); err != nil {
-		return err
-	}
-	return disk.CheckReserve(m.cfg.Dir, pauseReserve)
+	return m.roomLocked(spec.MemoryMB)
 }
 
 // roomLocked refuses memoryMB if it does not fit beside the sandboxes that hold

@@ -17,6 +17,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/fakes"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/fake"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -35,7 +36,9 @@ type core struct {
 	images  *fakes.Images
 
 	*host.Manager
-	hook    *hook
+	hook *hook
+	// wrap, unless nil, changes the driver of the agents that are opened next.
+	wrap    func(vmm.Driver) vmm.Driver
 	crashed []func() // of agents that have crashed: let their goroutines end
 }
 
@@ -138,8 +141,12 @@ func (c *core) openWith(h *hook) {
 		MemoryOvercommit: 100, DiskOvercommit: 100, BootTimeout: time.Minute, GuestTimeout: time.Minute, TemplateRest: time.Millisecond,
 		OnStep: c.hook.onStep,
 	}
+	driver := vmm.Driver(fake.New(c.machine))
+	if c.wrap != nil {
+		driver = c.wrap(driver)
+	}
 	m, err := host.Open(c.t.Context(), cfg, host.Deps{
-		Driver: fake.New(c.machine), Network: c.network, Images: c.images, Cgroups: c.groups, GuestVersion: "fake", Log: hosttest.Log(),
+		Driver: driver, Network: c.network, Images: c.images, Cgroups: c.groups, GuestVersion: "fake", Log: hosttest.Log(),
 	})
 	if err != nil {
 		c.t.Fatalf("open the host: %v", err)

@@ -13,45 +13,63 @@ import (
 
 const mib = 1 << 20
 
+// diskUse is a measurement of the host's disk. It is taken without mu, since a
+// file system that is slow or hangs must not stop every other call.
+type diskUse struct {
+	free uint64 // bytes
+	// written is the size of each disk in bytes, by path; a sandbox that is
+	// missing has written nothing, as far as is known.
+	written map[string]int64
+	err     error
+}
+
+// measureDisk measures the disk. mu must not be held.
+func (m *Manager) measureDisk() diskUse {
+	use := diskUse{written: make(map[string]int64)}
+	if _, use.free, use.err = disk.Space(m.cfg.Dir); use.err != nil {
+		return use
+	}
+	for _, v := range m.List() {
+		if n, err := disk.Usage(v.diskPath); err == nil {
+			use.written[v.diskPath] = n
+		}
+	}
+	return use
+}
+
+// checkReserve is disk.CheckReserve with the space that was measured.
+func (u diskUse) checkReserve(reserve uint64) error {
+	if u.err != nil {
+		return u.err
+	}
+	return disk.CheckFree(u.free, reserve)
+}
+
 // diskRoomMB returns how much disk new sandboxes may still be promised, in MiB;
 // negative when more has been promised already.
 func (m *Manager) diskRoomMB() (int, error) {
+	use := m.measureDisk()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.diskRoomLocked()
+	return m.diskRoomLocked(use), use.err
 }
 
-// diskRoomLocked is diskRoomMB. mu must be held.
-func (m *Manager) diskRoomLocked() (int, error) {
-	_, free, err := disk.Space(m.cfg.Dir)
-	if err != nil {
-		return 0, err
-	}
+// diskRoomLocked is diskRoomMB by use, a measurement without an error. mu must
+// be held.
+func (m *Manager) diskRoomLocked(use diskUse) int {
 	var promised int64
 	for _, mc := range m.machines {
 		if v := mc.snapshotView(); v.State != sandbox.Stopped {
-			promised += unwritten(v)
+			promised += max(int64(v.Spec.DiskMB)*mib-use.written[v.diskPath], 0)
 		}
 	}
-	return int((int64(float64(free)*m.cfg.DiskOvercommit) - promised) / mib), nil
-}
-
-// unwritten returns the number of bytes by which v's disk may still grow.
-func unwritten(v Sandbox) int64 {
-	written, err := disk.Usage(v.diskPath)
-	if err != nil {
-		written = 0 // it has none yet
-	}
-	return max(int64(v.Spec.DiskMB)*mib-written, 0)
+	return int((int64(float64(use.free)*m.cfg.DiskOvercommit) - promised) / mib)
 }
 
 // admitDiskLocked refuses a sandbox whose disk may grow by more than there is
 // to promise. mu must be held.
-func (m *Manager) admitDiskLocked(spec sandbox.Spec) error {
-	room, err := m.diskRoomLocked()
-	if err != nil {
-		return err
-	}
+func (m *Manager) admitDiskLocked(spec sandbox.Spec, use diskUse) error {
+	room := m.diskRoomLocked(use)
 	if spec.DiskMB > room {
 		return fault.New(fault.NoCapacity, "no_disk",
 			"the host can promise %d MB more of disk space, and the sandbox asks for %d MB: ask for a smaller disk, destroy sandboxes, or raise --disk-overcommit",

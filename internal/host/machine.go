@@ -71,7 +71,7 @@ type machine struct {
 	drained    chan struct{} // closed when the last lease goes, while closeGate waits
 	lastActive time.Time
 	cancelOp   context.CancelCauseFunc // of an operation that Destroy may interrupt
-	doomed     bool                    // Destroy was asked for
+	destroys   int                     // destroys that have interrupted and wait for their turn
 	diskFull   bool                    // the guest stands still; only run's goroutine writes it
 	health     health
 }
@@ -83,6 +83,8 @@ type request struct {
 	reason sandbox.StopReason // of opDestroy
 	// force lets opPause and opSnapshot do without the guest's help.
 	force bool
+	// interrupted: this opDestroy is counted in destroys.
+	interrupted bool
 	// Of opSnapshot and opTimeouts.
 	snapshot *snapshotRequest
 	timeouts *Timeouts
@@ -130,6 +132,26 @@ func (m *machine) ask(ctx context.Context, r request) error {
 		default:
 			return errMachineGone
 		}
+	}
+}
+
+// askDestroy is ask for the end of the machine. It interrupts a boot, pause,
+// snapshot or resume under way, which then relies on the destroy: so the destroy
+// goes on when ctx ends, like one that was handed over.
+func (m *machine) askDestroy(ctx context.Context, r request) error {
+	if !m.interrupt(r.ref) {
+		return m.ask(ctx, r)
+	}
+	r.interrupted = true
+	done := make(chan error, 1)
+	go func() { // ends with the machine
+		done <- fault.Caught(func() error { return m.ask(context.WithoutCancel(ctx), r) })
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -201,6 +223,8 @@ func (m *machine) afterPanic(ctx context.Context, cause error) {
 	switch {
 	case m.halfFreed() || m.rec.State == sandbox.Stopped || ctx.Err() != nil:
 		return // a teardown is tried again by the alarm
+	case m.rec.State == sandbox.Paused && m.rec.Op == opResume:
+		_ = m.resumeCut(ctx, ctx, m.rec.Generation, cause)
 	case m.rec.State == sandbox.Paused && m.rec.Op != "":
 		_ = m.backToPaused(ctx, cause)
 	case m.rec.State == sandbox.Running && m.vm != nil:
@@ -228,6 +252,9 @@ func (m *machine) exited() <-chan struct{} {
 }
 
 func (m *machine) handle(ctx context.Context, r request) error {
+	if r.interrupted {
+		m.endInterrupt()
+	}
 	if err := m.checkRef(r); err != nil {
 		return err
 	}
@@ -299,7 +326,7 @@ func (m *machine) step(ctx context.Context, name string, do func(context.Context
 		m.log.WarnContext(ctx, "going on without a journal", "step", name, "error", err)
 	}
 	start := time.Now()
-	err := fault.Caught(func() error {
+	err := m.caught(ctx, func() error {
 		if m.mgr.cfg.OnStep != nil {
 			if err := m.mgr.cfg.OnStep(name); err != nil {
 				return err
@@ -308,12 +335,18 @@ func (m *machine) step(ctx context.Context, name string, do func(context.Context
 		return do(ctx)
 	})
 	m.times[name] = time.Since(start)
-	if fault.ReasonOf(err) == reasonPanic {
-		m.log.ErrorContext(ctx, "a step panicked", "step", name, "error", err)
-		// From here on it is an error like any other, which the operation undoes.
-		err = fault.Wrap(errors.New(fault.As(err).Error()), fault.Internal, "internal", "%s", fault.As(err).Public)
-	}
 	return err
+}
+
+// caught calls do. It logs a panic in do and returns it as an error like any
+// other, which the operation undoes.
+func (m *machine) caught(ctx context.Context, do func() error) error {
+	err := fault.Caught(do)
+	if fault.ReasonOf(err) != reasonPanic {
+		return err
+	}
+	m.log.ErrorContext(ctx, "an operation panicked and is undone", "op", m.rec.Op, "step", m.rec.Step, "error", err)
+	return fault.Wrap(errors.New(fault.As(err).Error()), fault.Internal, "internal", "%s", fault.As(err).Public)
 }
 
 // begin starts an operation: its name goes into the journal with its first step.
@@ -345,7 +378,7 @@ func (m *machine) interruptible(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.doomed {
+	if m.destroys > 0 {
 		cancel(errDestroyed())
 	}
 	m.cancelOp = cancel
@@ -357,25 +390,35 @@ func (m *machine) interruptible(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// interrupt cancels a boot or a resume under way, for a Destroy that is about
-// to be asked for.
-func (m *machine) interrupt(ref sandbox.Ref) {
+// interrupt cancels the interruptible operation under way and counts a destroy
+// that waits. It reports false, and does nothing, where the destroy will be
+// refused as stale.
+func (m *machine) interrupt(ref sandbox.Ref) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if ref.Generation < m.view.Ref.Generation {
-		return
+		return false
 	}
-	m.doomed = true
+	m.destroys++
 	if m.cancelOp != nil {
 		m.cancelOp(errDestroyed())
 	}
+	return true
 }
 
-// beingDestroyed reports whether Destroy was asked for.
+// endInterrupt ends the count of a destroy whose turn has come. Where it is
+// refused, later operations run as before.
+func (m *machine) endInterrupt() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.destroys--
+}
+
+// beingDestroyed reports whether a destroy waits for its turn.
 func (m *machine) beingDestroyed() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.doomed
+	return m.destroys > 0
 }
 
 func errDestroyed() error {

@@ -237,6 +237,7 @@ func (m *Manager) created(ctx context.Context, ref sandbox.Ref, spec sandbox.Spe
 // register enters a new machine in the map, or returns the one that the same
 // call made before.
 func (m *Manager) register(ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (*machine, error) {
+	use := m.measureDisk()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if mc, ok := m.machines[ref.ID]; ok {
@@ -246,7 +247,7 @@ func (m *Manager) register(ref sandbox.Ref, spec sandbox.Spec, from sandbox.Snap
 		}
 		return nil, fault.New(fault.Exists, "sandbox_exists", "this host already has a sandbox with the id %s", ref.ID)
 	}
-	if err := m.admitLocked(spec); err != nil {
+	if err := m.admitLocked(spec, use); err != nil {
 		return nil, err
 	}
 	mc := newMachine(m, record{Version: recordVersion, ID: ref.ID, Generation: ref.Generation, Spec: spec, State: sandbox.Pending, SnapshotID: from})
@@ -292,8 +293,7 @@ func (m *Manager) Destroy(ctx context.Context, ref sandbox.Ref, reason sandbox.S
 	if reason == "" {
 		reason = sandbox.ReasonDestroyed
 	}
-	mc.interrupt(ref)
-	err = mc.ask(ctx, request{op: opDestroy, ref: ref, reason: reason})
+	err = mc.askDestroy(ctx, request{op: opDestroy, ref: ref, reason: reason})
 	if errors.Is(err, errMachineGone) {
 		return nil
 	}

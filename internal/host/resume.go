@@ -39,33 +39,40 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	m.begin(opResume)
 	m.ran = false
 	m.publish(sandbox.Resuming)
-	if err := m.prepareResume(ctx); err != nil {
+	if err := m.caught(ctx, func() error { return m.prepareResume(ctx) }); err != nil {
 		return m.backToPaused(life, err)
 	}
 	before := m.rec.Generation
 	m.rec.Generation = gen
-	if err := m.releaseVM(ctx); err != nil {
-		if life.Err() != nil {
-			return err
-		}
-		if m.canGoBack() {
-			m.rec.Generation = before
-			return m.backToPaused(life, err)
-		}
-		if m.vmEnds() {
-			m.ended(life)
-			return fault.Wrap(err, fault.HostFailed, "resume_failed", "the sandbox's VM ended as it came back from its snapshot")
-		}
-		// Its disk has moved on, and its VM is there: it runs, and its guest is
-		// renewed once it answers.
-		if ctx.Err() != nil {
-			// It is being destroyed, maybe by a caller that only knows the
-			// generation before this resume, which must not be refused as stale.
-			m.rec.Generation = before
-			return err
-		}
-		m.commitSilent(life, err)
+	if err := m.caught(ctx, func() error { return m.releaseVM(ctx) }); err != nil {
+		return m.resumeCut(life, ctx, before, err)
 	}
+	m.publish(sandbox.Running)
+	return nil
+}
+
+// resumeCut brings a machine to a settled state whose resume from generation
+// before failed with cause once its virtual CPUs may have run. ctx is the
+// resume's own.
+func (m *machine) resumeCut(life, ctx context.Context, before sandbox.Generation, cause error) error {
+	switch {
+	case life.Err() != nil:
+		return cause
+	case m.canGoBack():
+		m.rec.Generation = before
+		return m.backToPaused(life, cause)
+	case m.vmEnds():
+		m.ended(life)
+		return fault.Wrap(cause, fault.HostFailed, "resume_failed", "the sandbox's VM ended as it came back from its snapshot")
+	case ctx.Err() != nil:
+		// It is being destroyed, maybe by a caller that only knows the generation
+		// before this resume, which must not be refused as stale.
+		m.rec.Generation = before
+		return cause
+	}
+	// Its disk has moved on, and its VM is there: it runs, and its guest is renewed
+	// once it answers.
+	m.commitSilent(life, cause)
 	m.publish(sandbox.Running)
 	return nil
 }

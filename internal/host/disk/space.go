@@ -143,6 +143,11 @@ func CheckReserve(dir string, reserve uint64) error {
 	if err != nil {
 		return err
 	}
+	return CheckFree(free, reserve)
+}
+
+// CheckFree is CheckReserve for a file system with free bytes of space.
+func CheckFree(free, reserve uint64) error {
 	if free < reserve {
 		return fault.New(fault.NoCapacity, "disk_reserve",
 			"the host's disk is nearly full: %d MB are free and %d MB are kept in reserve", free>>20, reserve>>20)

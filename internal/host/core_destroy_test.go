@@ -1,0 +1,136 @@
+package host_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// destroyAndLeave asks for the end of a sandbox and does not wait for it.
+func (c *core) destroyAndLeave(ref sandbox.Ref) {
+	c.t.Helper()
+	ctx, cancel := context.WithCancel(c.t.Context())
+	cancel()
+	if err := c.Destroy(ctx, ref, ""); err == nil {
+		c.t.Fatal("a destroy behind another operation ended at once")
+	}
+}
+
+// TestCoreDestroyOutlivesItsCaller: an operation that a destroy interrupts
+// leaves its sandbox to the destroy, which therefore must come.
+func TestCoreDestroyOutlivesItsCaller(t *testing.T) {
+	c := newCore(t, t.TempDir())
+	for _, p := range []struct {
+		state sandbox.State
+		first action
+		step  string
+	}{
+		{sandbox.Running, actPause, host.StepPauseMemory},
+		{sandbox.Running, actSnapshot, host.StepSnapshotMemory},
+		{sandbox.Paused, actResume, host.StepResumeCont},
+	} {
+		ref := c.create()
+		if p.state == sandbox.Paused {
+			pauseSubject(c, ref)
+		}
+		changes, cancel := c.Subscribe()
+		reached, letGo := c.hook.hold(p.step)
+		result := make(chan error, 1)
+		go func() { result <- p.first.do(t.Context(), c, ref) }()
+		<-reached
+		c.destroyAndLeave(ref)
+		letGo()
+		<-result
+		for s := range changes {
+			if s.Ref.ID == ref.ID && s.State == sandbox.Stopped {
+				break
+			}
+		}
+		cancel()
+		if s := c.of(ref); s.State != "" {
+			t.Errorf("%s at %s: the sandbox is %q, want none", p.first.name, p.step, s.State)
+		}
+	}
+	c.agree()
+}
+
+// TestCoreRefusedDestroyIsForgotten: a destroy that came for a generation before
+// a resume, and is refused, does not disturb the operations after it.
+func TestCoreRefusedDestroyIsForgotten(t *testing.T) {
+	c := newCore(t, t.TempDir())
+	ref := c.create()
+	pauseSubject(c, ref)
+	reached, letGo := c.hook.hold(host.StepResumeCommit)
+	result := make(chan error, 1)
+	go func() { result <- actResume.do(t.Context(), c, ref) }()
+	<-reached
+	c.destroyAndLeave(ref)
+	letGo()
+	check(t, <-result)
+	live := ref
+	live.Generation++
+	// They come after the destroy.
+	pauseSubject(c, live)
+	check(t, actResume.do(t.Context(), c, live))
+	live.Generation++
+	if got := c.read(live, mark); got != string(ref.ID) {
+		t.Errorf("the sandbox's file holds %q", got)
+	}
+	if err := c.Destroy(t.Context(), ref, ""); !fault.Is(err, fault.Stale) {
+		t.Errorf("destroy of an old generation: %v, want stale", err)
+	}
+}
+
+// panicky is a driver whose restored VMs panic once when they are watched.
+type panicky struct {
+	vmm.Driver
+	armed atomic.Bool
+}
+
+func (p *panicky) Restore(ctx context.Context, cfg vmm.Config, state string) (vmm.VM, error) {
+	vm, err := p.Driver.Restore(ctx, cfg, state)
+	if err != nil {
+		return nil, err
+	}
+	return &panickyVM{VM: vm, driver: p}, nil
+}
+
+type panickyVM struct {
+	vmm.VM
+	driver *panicky
+}
+
+func (v *panickyVM) Exited() <-chan struct{} {
+	if v.driver.armed.CompareAndSwap(true, false) {
+		panic("a fault between two steps")
+	}
+	return v.VM.Exited()
+}
+
+// TestCorePanicBetweenStepsOfResume: the resume is undone like one that failed.
+func TestCorePanicBetweenStepsOfResume(t *testing.T) {
+	c := newCore(t, t.TempDir())
+	driver := &panicky{}
+	c.wrap = func(d vmm.Driver) vmm.Driver { driver.Driver = d; return driver }
+	c.restart()
+	ref := c.create()
+	pauseSubject(c, ref)
+	driver.armed.Store(true)
+	if err := actResume.do(t.Context(), c, ref); err == nil {
+		t.Fatal("a resume that panicked succeeded")
+	}
+	if s := c.of(ref); s.State != sandbox.Paused || s.Ref != ref {
+		t.Fatalf("after the panic the sandbox is %q as %+v, want paused as %+v", s.State, s.Ref, ref)
+	}
+	c.agree()
+	check(t, actResume.do(t.Context(), c, ref))
+	ref.Generation++
+	if got := c.read(ref, mark); got != string(ref.ID) {
+		t.Errorf("the sandbox's file holds %q", got)
+	}
+}
