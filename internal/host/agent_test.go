@@ -200,7 +200,7 @@ func TestAgentKilledDuringSnapshot(t *testing.T) {
 			t.Fatalf("killed before %s: the counter went %d, %d, %d", step, last, first, second)
 		}
 		last = second
-		if names, _ := filepath.Glob(b.dir + "/n/*"); len(names) != 0 {
+		if names, _ := filepath.Glob(b.dir + "/snapshots/*"); len(names) != 0 {
 			t.Fatalf("killed before %s: left %v", step, names)
 		}
 	}

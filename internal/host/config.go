@@ -122,7 +122,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MemoryOvercommit, 1)
 	setDefault(&c.DiskOvercommit, DefaultDiskOvercommit)
 	setDefault(&c.BootConcurrency, hostCPUs())
-	setDefault(&c.TemplateDir, layout{c.Dir}.templates())
+	setDefault(&c.TemplateDir, layout{root: c.Dir}.templates())
 	return c
 }
 

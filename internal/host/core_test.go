@@ -136,22 +136,29 @@ func (c *core) openWith(h *hook) {
 	c.t.Helper()
 	c.network.Restart()
 	c.hook = h
-	cfg := host.Config{
-		Dir: filepath.Join(c.dir, "data"), DiskReserveBytes: 1, MemoryReserveMB: 2, TemplateDir: c.templates, Pools: c.pools,
-		MemoryOvercommit: 100, DiskOvercommit: 100, BootTimeout: time.Minute, GuestTimeout: time.Minute, TemplateRest: time.Millisecond,
-		OnStep: c.hook.onStep,
-	}
-	driver := vmm.Driver(fake.New(c.machine))
-	if c.wrap != nil {
-		driver = c.wrap(driver)
-	}
-	m, err := host.Open(c.t.Context(), cfg, host.Deps{
-		Driver: driver, Network: c.network, Images: c.images, Cgroups: c.groups, GuestVersion: "fake", Log: hosttest.Log(),
-	})
+	m, err := host.Open(c.t.Context(), c.config(), c.deps())
 	if err != nil {
 		c.t.Fatalf("open the host: %v", err)
 	}
 	c.Manager = m
+}
+
+func (c *core) config() host.Config {
+	return host.Config{
+		Dir: filepath.Join(c.dir, "data"), DiskReserveBytes: 1, MemoryReserveMB: 2, TemplateDir: c.templates, Pools: c.pools,
+		MemoryOvercommit: 100, DiskOvercommit: 100, BootTimeout: time.Minute, GuestTimeout: time.Minute, TemplateRest: time.Millisecond,
+		OnStep: c.hook.onStep,
+	}
+}
+
+func (c *core) deps() host.Deps {
+	driver := vmm.Driver(fake.New(c.machine))
+	if c.wrap != nil {
+		driver = c.wrap(driver)
+	}
+	return host.Deps{
+		Driver: driver, Network: c.network, Images: c.images, Cgroups: c.groups, GuestVersion: "fake", Log: hosttest.Log(),
+	}
 }
 
 // crash ends the agent, which has met the step of its hook, and opens the next.

@@ -202,7 +202,7 @@ func TestDamagedPauseIsRefused(t *testing.T) {
 	b.sh(ref, "echo kept >/dev/shm/kept")
 	_, err := b.Pause(t.Context(), ref)
 	check(t, err)
-	dir := b.dir + "/s/" + string(ref.ID) + "/pause-1/"
+	dir := b.dir + "/sandboxes/" + string(ref.ID) + "/pause-1/"
 	ref.Generation++
 	for _, name := range []string{"state", "diff", "manifest.json"} {
 		path := dir + name
@@ -236,7 +236,7 @@ func TestForeignSnapshotIsRefused(t *testing.T) {
 	ref := b.create()
 	_, err := b.Pause(t.Context(), ref)
 	check(t, err)
-	path := b.dir + "/s/" + string(ref.ID) + "/pause-1/manifest.json"
+	path := b.dir + "/sandboxes/" + string(ref.ID) + "/pause-1/manifest.json"
 	whole, err := os.ReadFile(path)
 	check(t, err)
 	ref.Generation++

@@ -144,7 +144,7 @@ func TestFork(t *testing.T) {
 		group.Go(func() error { return b.Destroy(t.Context(), ref, "") })
 	}
 	check(t, group.Wait())
-	if _, err := os.Stat(b.dir + "/n/" + string(id)); !os.IsNotExist(err) {
+	if _, err := os.Stat(b.dir + "/snapshots/" + string(id)); !os.IsNotExist(err) {
 		t.Fatalf("the deleted snapshot outlives its last child: %v", err)
 	}
 }
@@ -281,7 +281,7 @@ func TestDamagedBaseIsRefused(t *testing.T) {
 	for name, says := range map[string]string{
 		"memory": "its memory file is not", "disk": "its disk is not", "state": "its device state is not",
 	} {
-		putBack := flipByte(t, b.dir+"/n/damaged/"+name)
+		putBack := flipByte(t, b.dir+"/snapshots/damaged/"+name)
 		_, err := b.CreateFrom(t.Context(), newRef(), smallSpec, "damaged")
 		if f := fault.As(err); f == nil || f.Reason != "snapshot_damaged" || !strings.Contains(f.Public, says) {
 			t.Fatalf("create from a snapshot with another %s: got %v, want snapshot_damaged with %q", name, err, says)
@@ -353,7 +353,7 @@ setsid sh /root/write.sh >/dev/null 2>&1 & sleep 0.5`)
 			t.Fatalf("round %d: the last acknowledged line went from %d to %d", i, last, n)
 		}
 		last = n
-		if names, _ := os.ReadDir(b.dir + "/s/" + string(ref.ID)); len(names) > 4 {
+		if names, _ := os.ReadDir(b.dir + "/sandboxes/" + string(ref.ID)); len(names) > 4 {
 			t.Fatalf("round %d leaves %v", i, names)
 		}
 	}

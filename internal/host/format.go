@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -15,7 +16,8 @@ import (
 // directory: the names of files, journal records and snapshot manifests. It is
 // raised with each change that an earlier agent would misread. Version 0, which
 // has no format file, is that of Wrenn 0.1.
-const dataFormat = 1
+// Format 1 has directories with names of one letter, see newNames.
+const dataFormat = 2
 
 // maxFormatBytes bounds the format file, which holds one number.
 const maxFormatBytes = 32
@@ -32,7 +34,10 @@ func claimFormat(l layout) error {
 		return errNewerData(fmt.Sprintf("the data in %s has format %d", l.root, have), dataFormat)
 	}
 	if have == dataFormat {
-		return nil
+		return renameDirectories(l)
+	}
+	if err := refuseNewerRecords(layoutOf(l.root)); err != nil {
+		return err
 	}
 	tmp := l.format() + ".tmp"
 	if err := os.WriteFile(tmp, fmt.Appendln(nil, dataFormat), 0o600); err != nil {
@@ -41,7 +46,64 @@ func claimFormat(l layout) error {
 	if err := errors.Join(durable.Sync(tmp), os.Rename(tmp, l.format())); err != nil {
 		return err
 	}
+	if err := durable.Sync(l.root); err != nil {
+		return err
+	}
+	return renameDirectories(l)
+}
+
+// refuseNewerRecords fails where a record is of a newer version than the
+// directory that it lies in. Other faults are found when the records are used.
+func refuseNewerRecords(l layout) error {
+	entries, err := os.ReadDir(l.machines())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		_, err := readRecord(filepath.Join(l.machines(), e.Name()))
+		if fault.ReasonOf(err) == reasonDataNewer {
+			return err
+		}
+	}
+	return nil
+}
+
+// renameDirectories gives the directories of format 1 their present names. It
+// comes after the format file: an agent that was cut off goes on here, and an
+// earlier one refuses what it would take for an empty directory. VM processes
+// keep what they have open, and their sockets move with their directories.
+func renameDirectories(l layout) error {
+	renamed := false
+	for was, name := range newNames {
+		from, to := filepath.Join(l.root, was), filepath.Join(l.root, name)
+		if _, err := os.Lstat(from); errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if _, err := os.Lstat(to); !errors.Is(err, os.ErrNotExist) {
+			return errors.Join(err, fmt.Errorf("%s and %s are both there; move one of them away", from, to))
+		}
+		if err := os.Rename(from, to); err != nil {
+			return err
+		}
+		renamed = true
+	}
+	if !renamed {
+		return nil
+	}
 	return durable.Sync(l.root)
+}
+
+// layoutOf returns the layout of a data directory that may not be upgraded yet,
+// for those who only read.
+func layoutOf(root string) layout {
+	l := layout{root: root}
+	have, err := readFormat(l.format())
+	if err != nil || have >= 2 {
+		return l
+	}
+	_, err = os.Lstat(l.machines())
+	l.old = errors.Is(err, os.ErrNotExist)
+	return l
 }
 
 func readFormat(path string) (int, error) {

@@ -124,8 +124,12 @@ func (b *bench) nothingLeftOf(driver vmm.Driver) {
 	if names, _ := filepath.Glob("/run/netns*/" + b.name + "-*"); len(names) != 0 {
 		b.t.Errorf("namespaces left: %v", names)
 	}
-	if names, _ := filepath.Glob(b.dir + "/[sbn]/*"); len(names) != 0 {
-		b.t.Errorf("files left: %v", names)
+	for _, name := range []string{"sandboxes", "builds", "snapshots"} {
+		left, err := os.ReadDir(filepath.Join(b.dir, name))
+		check(b.t, err)
+		if len(left) != 0 {
+			b.t.Errorf("files left in %s: %v", name, left)
+		}
 	}
 }
 

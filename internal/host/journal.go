@@ -86,6 +86,14 @@ const (
 	SourceFork    Source = "fork"    // a copy of a snapshot of a sandbox
 )
 
+// relocate replaces the paths that were stored under an earlier format.
+func (r *record) relocate(l layout) {
+	r.Base = l.today(r.Base)
+	if r.VM != nil {
+		r.VM.Dir, r.VM.MemoryFile = l.today(r.VM.Dir), l.today(r.VM.MemoryFile)
+	}
+}
+
 func (r *record) ref() sandbox.Ref { return sandbox.Ref{ID: r.ID, Generation: r.Generation} }
 
 const recordName = "record.json"

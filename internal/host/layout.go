@@ -2,35 +2,61 @@ package host
 
 import (
 	"path/filepath"
+	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // layout names the files of the agent's data directory:
 //
-//	<data>/lock                        held while an agent runs
-//	<data>/format                      the version of all that follows
-//	<data>/s/<name>/record.json        the journal of one machine
-//	<data>/s/<name>/disk               its writable disk
-//	<data>/s/<name>/disk.next          the disk of a resume that is not committed yet
-//	<data>/s/<name>/boot-memory        memory of a cold boot: a hole
-//	<data>/s/<name>/pause-<generation>/  memory difference and device state of a pause
-//	<data>/s/<name>/vm/                the VM process's own directory
-//	<data>/t/<key>.<id>/               a template snapshot
-//	<data>/n/<id>/                     a named snapshot
-//	<data>/vmm/<id>/                   a kept build of the VMM, see package emulator
-//	<data>/b/<id>/                     a machine that is to become a template snapshot
+//	<data>/lock                          held while an agent runs
+//	<data>/format                        the version of all that follows
+//	<data>/sandboxes/<name>/record.json  the journal of one machine
+//	<data>/sandboxes/<name>/disk         its writable disk
+//	<data>/sandboxes/<name>/disk.next    the disk of a resume that is not committed yet
+//	<data>/sandboxes/<name>/boot-memory  memory of a cold boot: a hole
+//	<data>/sandboxes/<name>/pause-<generation>/  memory difference and device state of a pause
+//	<data>/sandboxes/<name>/vm/          the VM process's own directory
+//	<data>/templates/<key>.<id>/         a template snapshot
+//	<data>/snapshots/<id>/               a named snapshot
+//	<data>/vmm/<id>/                     a kept build of the VMM, see package emulator
+//	<data>/builds/<id>/                  a machine that is to become a template snapshot
 //
 // A machine's name is that of its directory, control group and network. It is
 // the sandbox's id, or for one that came from the warm pool an id of its own.
-type layout struct{ root string }
+type layout struct {
+	root string
+	// old: the directories have the names of format 1, see newNames.
+	old bool
+}
 
 func (l layout) lock() string      { return filepath.Join(l.root, "lock") }
 func (l layout) format() string    { return filepath.Join(l.root, "format") }
-func (l layout) machines() string  { return filepath.Join(l.root, "s") }
-func (l layout) templates() string { return filepath.Join(l.root, "t") }
-func (l layout) snapshots() string { return filepath.Join(l.root, "n") }
-func (l layout) builds() string    { return filepath.Join(l.root, "b") }
+func (l layout) machines() string  { return l.directory("s") }
+func (l layout) templates() string { return l.directory("t") }
+func (l layout) snapshots() string { return l.directory("n") }
+func (l layout) builds() string    { return l.directory("b") }
+
+// newNames are the names of directories since format 2, by those before it.
+var newNames = map[string]string{"s": "sandboxes", "t": "templates", "n": "snapshots", "b": "builds"}
+
+func (l layout) directory(oldName string) string {
+	if l.old {
+		return filepath.Join(l.root, oldName)
+	}
+	return filepath.Join(l.root, newNames[oldName])
+}
+
+// today returns the present path of a file whose path was stored, or given to a
+// process, maybe under format 1. Other paths are returned as they are.
+func (l layout) today(path string) string {
+	rel, below := strings.CutPrefix(path, filepath.Clean(l.root)+"/")
+	first, rest, _ := strings.Cut(rel, "/")
+	if name, renamed := newNames[first]; below && renamed && !l.old {
+		return filepath.Join(l.root, name, rest)
+	}
+	return path
+}
 
 func (l layout) machine(name string) dirNames {
 	return dirNames(filepath.Join(l.machines(), name))

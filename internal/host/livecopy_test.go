@@ -71,7 +71,7 @@ func TestForkOfAWriter(t *testing.T) {
 				}
 			case step == host.StepSnapshotCont:
 				compared = true
-				sameFiles(t, filepath.Join(b.dir, "s", string(parent.ID), "disk"), filepath.Join(b.dir, "n", ".new-"+string(id), "disk"))
+				sameFiles(t, filepath.Join(b.dir, "sandboxes", string(parent.ID), "disk"), filepath.Join(b.dir, "snapshots", ".new-"+string(id), "disk"))
 			}
 			return nil
 		}

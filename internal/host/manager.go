@@ -121,7 +121,7 @@ func (m *Manager) recoverLocked(ctx context.Context) error {
 // newManager returns a Manager that has read and started nothing yet.
 func newManager(ctx context.Context, cfg Config, deps Deps) *Manager {
 	m := &Manager{
-		cfg: cfg, deps: deps, driver: deps.Driver, layout: layout{cfg.Dir}, log: deps.Log,
+		cfg: cfg, deps: deps, driver: deps.Driver, layout: layout{root: cfg.Dir}, log: deps.Log,
 		boots: semaphore.NewWeighted(int64(cfg.BootConcurrency)), machines: make(map[sandbox.ID]*machine),
 	}
 	m.templates.building = make(map[string]*templateBuild)

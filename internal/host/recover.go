@@ -88,6 +88,7 @@ func (m *Manager) readMachines() ([]*machine, error) {
 			continue
 		}
 		for _, p := range processes {
+			p.Dir = m.layout.today(p.Dir)
 			if p.Dir == mc.dir.vm() && mc.rec.VM == nil {
 				mc.rec.VM = &p // started, but the agent died before it wrote that down
 			}
@@ -115,6 +116,7 @@ func (m *Manager) readMachine(name string) (*machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the journal is damaged; move %s away to start without it: %w", dir, err)
 	}
+	rec.relocate(m.layout)
 	mc := newMachine(m, *rec)
 	mc.name, mc.dir = name, dirNames(dir)
 	return mc, nil

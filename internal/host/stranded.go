@@ -27,7 +27,7 @@ type Stranded struct {
 // installed counts as kept, because the next agent keeps it. It works beside an
 // agent and without one, and changes nothing.
 func FindStranded(dir, installed string) ([]Stranded, error) {
-	f := strandedFinder{layout: layout{dir}, installed: installed, found: make(map[string]*Stranded)}
+	f := strandedFinder{layout: layoutOf(dir), installed: installed, found: make(map[string]*Stranded)}
 	store, err := emulator.Open(filepath.Join(dir, "vmm"))
 	if err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func (f *strandedFinder) sandboxes() error {
 		if err != nil || rec.Pooled || rec.State == sandbox.Stopped || rec.Base == "" {
 			continue
 		}
-		if s := f.missing(snapshotDir(rec.Base)); s != nil {
+		if s := f.missing(snapshotDir(f.layout.today(rec.Base))); s != nil {
 			s.Sandboxes = append(s.Sandboxes, rec.ID)
 		}
 	}

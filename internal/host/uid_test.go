@@ -73,7 +73,7 @@ func (b *bench) vmUser() uint32 {
 
 func (b *bench) diskOwner(id sandbox.ID) uint32 {
 	b.t.Helper()
-	return owner(b.t, b.dir+"/s/"+string(id)+"/disk")
+	return owner(b.t, b.dir+"/sandboxes/"+string(id)+"/disk")
 }
 
 func owner(t testing.TB, path string) uint32 {

@@ -99,7 +99,7 @@ func TestVMMKilledDuringSnapshot(t *testing.T) {
 		if _, err := b.Snapshot(t.Context(), ref, "half", false); err == nil {
 			t.Fatalf("%s: a snapshot of a VM that was killed", step)
 		}
-		if names, _ := filepath.Glob(b.dir + "/n/*"); len(names) != 0 {
+		if names, _ := filepath.Glob(b.dir + "/snapshots/*"); len(names) != 0 {
 			t.Fatalf("%s: left %v", step, names)
 		}
 		check(t, b.Destroy(t.Context(), ref, ""))
@@ -151,7 +151,7 @@ func TestReserveRefusesSnapshots(t *testing.T) {
 	b.sh(ref, "true")
 	_, err := b.Pause(t.Context(), ref)
 	check(t, err)
-	if _, err := os.Stat(b.dir + "/n/refused"); !os.IsNotExist(err) {
+	if _, err := os.Stat(b.dir + "/snapshots/refused"); !os.IsNotExist(err) {
 		t.Fatal("the refused snapshot is there")
 	}
 }

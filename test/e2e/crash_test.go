@@ -148,7 +148,7 @@ func wantTruth(t *testing.T, c *client.Client, dir string) {
 			t.Errorf("%s is %s", sb.ID, sb.Status)
 		}
 	}
-	found, err := filepath.Glob(filepath.Join(dir, "host", "s", "*"))
+	found, err := filepath.Glob(filepath.Join(dir, "host", "sandboxes", "*"))
 	check(t, err)
 	for _, path := range found {
 		if !known[filepath.Base(path)] {

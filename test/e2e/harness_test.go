@@ -48,7 +48,7 @@ func dataDir(t testing.TB) string {
 	dir := hosttest.Dir(t)
 	useImages(t, dir)
 	check(t, os.Mkdir(filepath.Join(dir, "host"), 0o711))
-	check(t, os.Symlink(templates, filepath.Join(dir, "host", "t")))
+	check(t, os.Symlink(templates, filepath.Join(dir, "host", "templates")))
 	return dir
 }
 

@@ -25,10 +25,10 @@ func nothingLeft(t testing.TB, dir, name string) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	for _, pattern := range []string{
-		dir + "/host/s/*", // disks, snapshots, journals
-		dir + "/host/b/*", // template snapshots being made
-		dir + "/host/n/*", // snapshots; see destroyAll
-		dir + "/host/n/.*",
+		dir + "/host/sandboxes/*", // disks, snapshots, journals
+		dir + "/host/builds/*",    // template snapshots being made
+		dir + "/host/snapshots/*", // snapshots; see destroyAll
+		dir + "/host/snapshots/.*",
 		"/run/netns/" + name + "-*",
 		"/run/netns-" + name,
 		"/sys/class/net/" + name + "-*",

@@ -124,7 +124,7 @@ func destroyAll(t *testing.T, c *client.Client, dir string) {
 		}
 	}
 	eventually(t, "the host has no sandboxes", func() bool {
-		found, err := filepath.Glob(filepath.Join(dir, "host", "s", "*"))
+		found, err := filepath.Glob(filepath.Join(dir, "host", "sandboxes", "*"))
 		return err == nil && !slices.ContainsFunc(found, isSandbox)
 	})
 }

@@ -33,7 +33,7 @@ func TestRefusals(t *testing.T) {
 		"an ext4":                 {format("/sbin/mke2fs", "-q", "-F"), MinSize, "data_fs_foreign"},
 		"an xfs of somebody else": {format("/sbin/mkfs.xfs", "-q", "-L", "wrenn-dat"), MinSize, "data_fs_foreign"},
 		"a directory with files": {func(t *testing.T, p Place) {
-			check(t, os.MkdirAll(filepath.Join(p.Dir, "s"), 0o700))
+			check(t, os.MkdirAll(filepath.Join(p.Dir, "sandboxes"), 0o700))
 		}, MinSize, "data_dir_in_use"},
 		"a mounted directory": {func(t *testing.T, p Place) {
 			check(t, os.Mkdir(p.Dir, 0o700))

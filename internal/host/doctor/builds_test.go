@@ -18,7 +18,6 @@ func TestCheckBuilds(t *testing.T) {
 	if c := checkBuilds(filepath.Join(data, "absent"), qemu); c.Status != OK {
 		t.Fatalf("before the first start: %v", c)
 	}
-	base := filepath.Join(data, "n", "snap")
 	write := func(path string, v any) {
 		t.Helper()
 		text, err := json.Marshal(v)
@@ -32,16 +31,21 @@ func TestCheckBuilds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(filepath.Join(base, "manifest.json"), map[string]any{
-		"fingerprint": map[string]string{"vmm_version": "7.2.22", "vmm_digest": "gone"},
-	})
-	write(filepath.Join(data, "s", "sandbox1", "record.json"), map[string]any{
-		"version": 2, "id": "sandbox1", "state": "paused", "base": base,
-	})
-	c := checkBuilds(data, qemu)
-	for _, want := range []string{"7.2.22", "sandbox1", "snap"} {
-		if c.Status != Warn || !strings.Contains(c.Detail, want) {
-			t.Errorf("with a build that is gone: %v, want a warning that names %s", c, want)
+	// Data format 1, before the agent's first start after an upgrade, and format 2.
+	for _, names := range [][2]string{{"s", "n"}, {"sandboxes", "snapshots"}} {
+		data := filepath.Join(data, names[0])
+		base := filepath.Join(data, names[1], "snap")
+		write(filepath.Join(base, "manifest.json"), map[string]any{
+			"fingerprint": map[string]string{"vmm_version": "7.2.22", "vmm_digest": "gone"},
+		})
+		write(filepath.Join(data, names[0], "sandbox1", "record.json"), map[string]any{
+			"version": 2, "id": "sandbox1", "state": "paused", "base": base,
+		})
+		c := checkBuilds(data, qemu)
+		for _, want := range []string{"7.2.22", "sandbox1", "snap"} {
+			if c.Status != Warn || !strings.Contains(c.Detail, want) {
+				t.Errorf("with a build that is gone: %v, want a warning that names %s", c, want)
+			}
 		}
 	}
 }

@@ -92,6 +92,16 @@ func (h *Host) Silence(rec vmm.Record, silent bool) {
 	}
 }
 
+// MarkAs makes Find report dir as the directory of rec's process: the process
+// was started before its directory was renamed.
+func (h *Host) MarkAs(rec vmm.Record, dir string) {
+	if p := h.find(rec); p != nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		p.rec.Dir = dir
+	}
+}
+
 // Alive reports whether the VM of rec runs.
 func (h *Host) Alive(rec vmm.Record) bool { return h.find(rec) != nil }
 

@@ -34,7 +34,7 @@ func TestFindBelievesOnlyRootsProcesses(t *testing.T) {
 		}, false},
 	} {
 		root := t.TempDir()
-		dir := filepath.Join(root, "s", "one", "vm")
+		dir := filepath.Join(root, "sandboxes", "one", "vm")
 		cmd := exec.Command("cat")
 		cmd.Env, cmd.SysProcAttr = []string{dirVariable + dir}, &c.attr
 		in, err := cmd.StdinPipe()
