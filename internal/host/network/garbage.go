@@ -43,6 +43,22 @@ func (p *Pool) keepGarbage(ctx context.Context, name string, cause error) {
 	}
 }
 
+// dropPairLater removes the pair of a released slot beside the caller. Close waits
+// for it; once the pool is closed the pair is removed at once.
+func (p *Pool) dropPairLater(ctx context.Context, s *Slot) {
+	p.mu.Lock()
+	closed := p.closed
+	if !closed {
+		p.running.Go(func() {
+			s.freeIndex(ctx, fault.Caught(s.dropPair))
+		})
+	}
+	p.mu.Unlock()
+	if closed {
+		s.freeIndex(ctx, s.dropPair())
+	}
+}
+
 // collect tries to remove the garbage until there is none or the pool closes;
 // the next agent's Sweep finds the rest.
 func (p *Pool) collect() {

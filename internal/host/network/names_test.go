@@ -175,9 +175,7 @@ func TestHiddenNamesAreRemoved(t *testing.T) {
 			if len(p.garbage) > 0 {
 				t.Errorf("garbage: %v", p.garbage)
 			}
-			if _, err := p.nl.LinkByName(s.Netns); err == nil {
-				t.Error("the host's end of the pair is left")
-			}
+			awaitNoPair(t, p, s.Netns)
 			if err := p.Close(); err != nil {
 				t.Fatal(err)
 			}

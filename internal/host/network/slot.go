@@ -93,6 +93,10 @@ func (s *Slot) OpenTap() (*os.File, error) {
 // that is in the namespace as soon as nothing uses it any more. The VMM must
 // have ended. The address is not given out again for a few seconds.
 //
+// The kernel takes more than ten milliseconds to remove a veth pair (it waits for
+// readers of its lists), so that part goes on in the background, until Close at
+// most.
+//
 // It cannot fail: names and devices that cannot be removed now are garbage, which the pool tries
 // to remove again and whose address it gives to nobody until then. Release is
 // idempotent.
@@ -105,10 +109,22 @@ func (s *Slot) Release(ctx context.Context) {
 	s.released = true
 	_ = s.ns.Close()
 	s.pool.unregister(s)
-	// The pair would go with its namespace, but the kernel keeps that for some
-	// two minutes: so long does a closed connection to a guest that is gone try
-	// to send its end.
-	if err := errors.Join(s.names.drop(s.Netns), s.pool.dropHostEnd(s.Netns, s.pool.cfg.ours)); err != nil {
+	if err := s.names.drop(s.Netns); err != nil {
+		s.pool.keepGarbage(ctx, s.Netns, err)
+		return
+	}
+	s.pool.dropPairLater(context.WithoutCancel(ctx), s)
+}
+
+// dropPair removes the slot's veth pair. It would go with its namespace, but the
+// kernel keeps that for some two minutes: so long does a closed connection to a
+// guest that is gone try to send its end.
+func (s *Slot) dropPair() error { return s.pool.dropHostEnd(s.Netns, s.pool.cfg.ours) }
+
+// freeIndex frees the index of a slot whose pair is gone, or was not removed
+// because of err.
+func (s *Slot) freeIndex(ctx context.Context, err error) {
+	if err != nil {
 		s.pool.keepGarbage(ctx, s.Netns, err)
 		return
 	}

@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/netip"
 	"os"
@@ -45,9 +44,7 @@ func TestSlotIsMadeAndGone(t *testing.T) {
 	for range 2 {
 		s.Release(t.Context())
 	}
-	if _, err := p.nl.LinkByName(s.Netns); !errors.As(err, new(netlink.LinkNotFoundError)) {
-		t.Fatalf("the host's end of the pair after Release: %v", err)
-	}
+	awaitNoPair(t, p, s.Netns)
 	if _, err := os.Stat(s.names.path(s.Netns)); !os.IsNotExist(err) {
 		t.Fatalf("the name is still there: %v", err)
 	}

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 	"time"
@@ -77,6 +78,15 @@ func (s *space) denies(table, addr string) (denied bool) {
 		return nil
 	})
 	return denied
+}
+
+// awaitNoPair waits until the host's end of a slot's pair is gone.
+func awaitNoPair(t testing.TB, p *Pool, netns string) {
+	t.Helper()
+	await(t, "the host's end of the pair "+netns+" is gone", func() bool {
+		_, err := p.nl.LinkByName(netns)
+		return errors.As(err, new(netlink.LinkNotFoundError))
+	})
 }
 
 // await waits until the condition holds.
