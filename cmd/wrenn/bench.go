@@ -41,17 +41,17 @@ type benchSettings struct {
 }
 
 func (s *benchSettings) flags(f flagSet) {
-	f.IntVar(&s.rounds, "n", 20, "how often each part is measured, in turn with the others")
-	f.IntVar(&s.burst, "burst", 20, "creates begun at once, and staggered; 0 leaves both out")
-	f.IntVar(&s.waves, "burst-rounds", 3, "how often so many are begun at once")
-	f.IntVar(&s.staggerMS, "stagger-ms", 200, "time between one staggered create and the next, in ms")
-	f.IntSliceVar(&s.dirtyMB, "dirty-mb", []int{8, 64, 256}, "memory or disk written before a pause or a fork, in MiB, to see what it costs")
-	f.IntVar(&s.dirtyRounds, "dirty-rounds", 5, "pauses and forks with each of these; 0 leaves that out")
-	f.IntVar(&s.density, "density", 0, "idle sandboxes kept alive together, to see what they take (none)")
+	f.IntVar(&s.rounds, "n", 20, "number of rounds; each round measures every part once")
+	f.IntVar(&s.burst, "burst", 20, "number of creates in a burst, and of staggered creates; 0 skips both")
+	f.IntVar(&s.waves, "burst-rounds", 3, "number of bursts")
+	f.IntVar(&s.staggerMS, "stagger-ms", 200, "time between two staggered creates, in ms")
+	f.IntSliceVar(&s.dirtyMB, "dirty-mb", []int{8, 64, 256}, "amounts of memory or disk, in MiB, written before a pause or a fork")
+	f.IntVar(&s.dirtyRounds, "dirty-rounds", 5, "number of pauses and forks for each amount; 0 skips them")
+	f.IntVar(&s.density, "density", 0, "number of idle sandboxes alive at the same time; 0 skips the measurement")
 	f.IntVar(&s.size.VCPUs, "vcpus", sandbox.DefaultVCPUs, "virtual CPUs of each sandbox")
 	f.IntVar(&s.size.MemoryMB, "memory-mb", sandbox.DefaultMemoryMB, "memory of each, in MiB")
 	f.IntVar(&s.size.DiskMB, "disk-mb", sandbox.DefaultDiskMB, "disk of each, in MiB")
-	f.Int64Var(&s.fileMB, "file-mb", 64, "size of the file that goes in and out, in MiB; 0 leaves that out")
+	f.Int64Var(&s.fileMB, "file-mb", 64, "size of the uploaded and downloaded file, in MiB; 0 skips the transfers")
 	f.BoolVar(&s.bare, "bare", true, "compare with boots by a bare QEMU, which needs the server's images on this machine")
 	f.StringVar(&s.qemu, "qemu", qemu.DefaultBinary, "QEMU for the bare boots")
 	f.StringVar(&s.out, "out", "", "file for the report with every sample, as JSON")
@@ -74,9 +74,9 @@ func (p program) addBench() {
 	cmd := &cobra.Command{
 		Use:   "bench [flags]",
 		Short: "Measure a server: create, exec, pause, resume, fork, transfers, memory",
-		Long: "Measure a server over its REST API, beside boots of the same guest by a bare QEMU in the same run. It makes\n" +
-			"sandboxes and destroys them. The numbers hold for this machine, at its load, in that run; the report has them all.\n" +
-			"What cannot be measured is named there; if creates fail, the report is written and the command fails.",
+		Long: "Measure a server through its REST API, and boots of the same guest by a bare QEMU for comparison. The command\n" +
+			"creates sandboxes and destroys them. The results are valid for this machine at its present load only.\n" +
+			"The report lists the parts that could not be measured. If a create fails, the command writes the report and fails.",
 		Example: "  sudo wrenn bench\n  sudo wrenn bench --n 50 --density 100 --out bench.json\n  wrenn bench --url https://wrenn.example --bare=false",
 	}
 	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.bench}, func(ctx context.Context, _ []string) error { return p.bench(ctx, cfg) })
@@ -101,7 +101,7 @@ func (p program) bench(ctx context.Context, cfg *benchConfig) error {
 	return errors.Join(err, p.showBench(report, cfg.bench))
 }
 
-// densityRest is how long idle sandboxes are watched.
+// densityRest is the time for which idle sandboxes are observed.
 const densityRest = 10 * time.Second
 
 func (s *benchSettings) options() bench.Options {
@@ -111,7 +111,7 @@ func (s *benchSettings) options() bench.Options {
 	}
 }
 
-// showBench writes the files that were asked for, and the report.
+// showBench writes the requested files, and prints the report.
 func (p program) showBench(report *bench.Report, s benchSettings) error {
 	err := toFile(s.out, func(w io.Writer) error {
 		enc := json.NewEncoder(w)

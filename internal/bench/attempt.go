@@ -6,39 +6,39 @@ import (
 	"fmt"
 )
 
-// maxTrouble is how often a part may fail before it is left out of the rest of
-// the run.
-const maxTrouble = 3
+// maxFailures is the number of failures after which the rest of the run skips a
+// part.
+const maxFailures = 3
 
-// trouble is what kept a part from being measured.
-type trouble struct {
+// partFailure counts the failures of a part and keeps the first error.
+type partFailure struct {
 	part  string
 	first error
 	times int
 }
 
-func (t *trouble) String() string {
+func (t *partFailure) String() string {
 	text := fmt.Sprintf("%s: %v", t.part, t.first)
 	if t.times > 1 {
 		text += fmt.Sprintf(" (and %d more)", t.times-1)
 	}
-	if t.times >= maxTrouble {
+	if t.times >= maxFailures {
 		text += "; it was then left out"
 	}
 	return text
 }
 
-// errNotHere is wrapped by what will not be better in the next round.
-var errNotHere = errors.New("not here")
+// errPermanent marks failures that a retry cannot fix; the run skips the part.
+var errPermanent = errors.New("not available here")
 
-// attempt measures one part and deletes what it made. If it fails that is
-// noted, what it had measured until then counts, and the run goes on; a part
-// that has failed too often is skipped.
+// attempt measures one part and deletes the sandboxes and snapshots that the
+// part created. A failure is recorded and the run continues; the samples taken
+// before the failure count. A part that has failed too often is skipped.
 func (r *run) attempt(ctx context.Context, part string, do func(context.Context) error) {
-	if ctx.Err() != nil || r.leftOut(part) {
+	if ctx.Err() != nil || r.skipped(part) {
 		return
 	}
-	err := r.settle(ctx)
+	err := r.awaitFullPools(ctx)
 	if err == nil {
 		err = do(ctx)
 	}
@@ -47,29 +47,29 @@ func (r *run) attempt(ctx context.Context, part string, do func(context.Context)
 		return
 	}
 	if err != nil {
-		r.suffer(part, err)
+		r.recordFailure(part, err)
 	}
 	if left != nil {
-		r.suffer(partCleaning, left)
+		r.recordFailure(partCleaning, left)
 	}
 }
 
-// partCleaning stands for what could not be deleted between the parts. It is
-// tried again after each, and is no reason to leave another out.
+// partCleaning names failed deletions between the parts. Deletion is tried
+// again after each part, so its failures skip no part.
 const partCleaning = "deleting what a part made"
 
-func (r *run) leftOut(part string) bool {
-	t := r.troubles[part]
-	return t != nil && (t.times >= maxTrouble || errors.Is(t.first, errNotHere))
+func (r *run) skipped(part string) bool {
+	t := r.failures[part]
+	return t != nil && (t.times >= maxFailures || errors.Is(t.first, errPermanent))
 }
 
-// suffer notes that a part failed.
-func (r *run) suffer(part string, err error) {
-	t := r.troubles[part]
+// recordFailure counts a failure of a part. Only the first one is reported.
+func (r *run) recordFailure(part string, err error) {
+	t := r.failures[part]
 	if t == nil {
-		t = &trouble{part: part, first: err}
-		r.troubles[part] = t
-		r.troubled = append(r.troubled, part)
+		t = &partFailure{part: part, first: err}
+		r.failures[part] = t
+		r.failedParts = append(r.failedParts, part)
 		r.Note("%s: %v", part, err)
 	}
 	t.times++

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Bare is what a bare QEMU boots: the guest of the sandboxes, without Wrenn.
+// Bare configures the boot of a sandbox's guest in a bare QEMU, without Wrenn.
 type Bare struct {
 	// Binary is QEMU's name or path.
 	Binary string
@@ -25,19 +25,19 @@ type Bare struct {
 	Kernel, Initramfs, RootImage string
 	// TSCKHz is the rate of the host's time stamp counter, for emulation.
 	TSCKHz uint64
-	// MakeDisk makes an empty disk of so many bytes for the guest to write on.
+	// MakeDisk creates an empty disk of sizeBytes at path for the guest.
 	MakeDisk func(ctx context.Context, path string, sizeBytes int64) error
 }
 
-// readyLine is what the guest agent writes to its console when it can serve.
+// readyLine is the console line that the guest agent writes when it can serve.
 const readyLine = "wrenn-guest: ready"
 
 // bootLimit bounds one bare boot.
 const bootLimit = 2 * time.Minute
 
-// args are QEMU's. The machine, the devices and the kernel's parameters are
-// chosen as for a sandbox, so that the difference is what Wrenn does; only the
-// network card leads nowhere.
+// args returns QEMU's arguments. Machine, devices and kernel parameters are
+// those of a sandbox, so that the measured difference is Wrenn's own cost. Only
+// the network card differs: it is not connected.
 func (b *Bare) args(acceleration string, size Size, disk string) []string {
 	cpu, cmdline := "max,erms=off,fsrm=off", fmt.Sprintf("tsc_early_khz=%d tsc=reliable mitigations=off init_on_alloc=0 "+
 		"psi=0 cgroup.memory=nokmem,nosocket nowatchdog", b.TSCKHz)
@@ -63,8 +63,8 @@ func (b *Bare) args(acceleration string, size Size, disk string) []string {
 	}
 }
 
-// boot starts QEMU, and returns how long it took until the guest was ready.
-// The disk is made before the clock starts; the machine is gone on return.
+// boot starts QEMU and returns the time until the guest was ready. The disk is
+// created before the clock starts. QEMU has ended when boot returns.
 func (b *Bare) boot(ctx context.Context, acceleration string, size Size) (took time.Duration, err error) {
 	dir, err := os.MkdirTemp("", "wrenn-bench")
 	if err != nil {
@@ -84,7 +84,7 @@ func (b *Bare) boot(ctx context.Context, acceleration string, size Size) (took t
 	if err != nil {
 		return 0, err
 	}
-	// Pdeathsig fires when the starting thread ends, so that one is kept.
+	// Pdeathsig fires when the starting thread ends, so this goroutine keeps it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -95,7 +95,7 @@ func (b *Bare) boot(ctx context.Context, acceleration string, size Size) (took t
 	said, ready := awaitReady(console)
 	took = time.Since(began)
 	cancel()
-	_ = cmd.Wait() // it was killed, or has ended
+	_ = cmd.Wait() // the error says only that QEMU was killed
 	if !ready {
 		return 0, fmt.Errorf("the bare machine was not ready after %v; QEMU: %s; console: %s",
 			took.Round(time.Second/10), bytes.TrimSpace(messages.Bytes()), strings.Join(said, " / "))
@@ -103,11 +103,11 @@ func (b *Bare) boot(ctx context.Context, acceleration string, size Size) (took t
 	return took, nil
 }
 
-// consoleLines is how much of a failed boot's console an error keeps.
+// consoleLines is the number of console lines in the error of a failed boot.
 const consoleLines = 20
 
-// awaitReady reads a console until the guest is ready, or to its end. It
-// returns the last lines.
+// awaitReady reads console until the guest is ready or the console ends. It
+// returns the last lines read.
 func awaitReady(console io.Reader) (said []string, ready bool) {
 	for lines := bufio.NewScanner(console); lines.Scan(); {
 		if strings.Contains(lines.Text(), readyLine) {
@@ -120,7 +120,7 @@ func awaitReady(console io.Reader) (said []string, ready bool) {
 	return said, false
 }
 
-// shownArgs are the arguments without the paths of this machine.
+// shownArgs returns the arguments without the directories of this machine.
 func (b *Bare) shownArgs(acceleration string, size Size) []string {
 	shown := *b
 	shown.Kernel, shown.Initramfs, shown.RootImage = filepath.Base(b.Kernel), "initramfs.cpio", filepath.Base(b.RootImage)

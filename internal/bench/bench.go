@@ -9,38 +9,41 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// Options say what to measure. Client and Note are required.
+// Options select the measurements of a run. Client and Note are required.
 type Options struct {
 	Client *client.Client
-	// Size is what sandboxes are given. Those that are not to come from a warm
-	// pool get a slightly larger disk, of which no pool keeps any.
+	// Size is the size of sandboxes that may come from a warm pool. Sandboxes
+	// that must be restored get a slightly larger disk, a size without a pool.
 	Size Size
-	// Rounds is how often each part is measured, in turn with the others.
+	// Rounds is the number of rounds. Each round measures every part once.
 	Rounds int
-	// Burst creates so many at once, Waves times, and once so many with a
-	// Stagger between one and the next; 0 is none.
+	// Burst is the number of concurrent creates in a burst, and Waves the number
+	// of bursts. One more batch of Burst creates starts them Stagger apart. A
+	// Burst of 0 skips both.
 	Burst, Waves int
 	Stagger      time.Duration
-	// DirtyMB are the amounts of memory, in MiB, that are written before a
-	// pause to see what each costs; DirtyRounds is how often.
+	// DirtyMB lists the amounts of memory, in MiB, that a sandbox writes before
+	// a measured pause or fork. Each amount is measured DirtyRounds times.
 	DirtyMB     []int
 	DirtyRounds int
-	// FileBytes is the size of the file that goes in and out; 0 is none.
+	// FileBytes is the size of the file that is uploaded and downloaded; 0 skips
+	// the transfers.
 	FileBytes int64
-	// Density keeps so many idle sandboxes alive together; 0 is none. Rest is
-	// how long they are watched.
+	// Density is the number of idle sandboxes that are kept alive together; 0
+	// skips the measurement. Rest is the time for which they are observed.
 	Density int
 	Rest    time.Duration
-	// Bare adds boots by a bare QEMU; nil leaves the comparison out.
+	// Bare configures the boots of a bare QEMU; nil skips the comparison.
 	Bare *Bare
-	// Note tells of progress.
+	// Note reports progress. Several goroutines may call it at once.
 	Note func(format string, args ...any)
 }
 
-// Run measures and returns the report. What fails is named there and the rest
-// is measured all the same. If creates failed, a file came back changed or a
-// sandbox is left, the error says so and the report is there nevertheless. It
-// is nil where nothing could be measured and when ctx has ended.
+// Run performs the measurements and returns the report. The report lists each
+// part that failed, and the other parts are measured all the same. Run returns
+// both a report and an error if a create or fork failed, a file came back
+// changed, or a sandbox could not be deleted. The report is nil if nothing
+// could be measured, and when ctx has ended.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	r := newRun(o)
 	began := time.Now()
@@ -51,19 +54,20 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	r.finish()
 	r.report.TookSec = time.Since(began).Seconds()
-	return r.report, errors.Join(r.verdict(), left)
+	return r.report, errors.Join(r.runError(), left)
 }
 
-// measure goes through everything. Its error ends the run.
+// measure performs all measurements in order. An error ends the run.
 func (r *run) measure(ctx context.Context) error {
-	if err := r.look(ctx); err != nil {
+	if err := r.describeServer(ctx); err != nil {
 		return err
 	}
 	r.plan()
 	if err := r.first(ctx); err != nil {
 		return fmt.Errorf("the first create: %w", err)
 	}
-	// A server that has just begun fills its pool, beside what would be measured.
+	// A server that has just started fills its pool, which would slow down the
+	// measured operations.
 	r.attempt(ctx, opPool, r.awaitClone)
 	for i := range r.Rounds {
 		r.round(ctx, i)
@@ -71,15 +75,16 @@ func (r *run) measure(ctx context.Context) error {
 	for i := range r.DirtyRounds {
 		r.dirtyRound(ctx, i)
 	}
-	r.volleys(ctx)
+	r.batches(ctx)
 	if r.Density > 0 {
 		r.attempt(ctx, "density", r.density)
 	}
 	return nil
 }
 
-// look asks the server what it is. The first host stands for all.
-func (r *run) look(ctx context.Context) error {
+// describeServer records versions, acceleration and pool of the server in the
+// report. If there are several hosts, it describes the first.
+func (r *run) describeServer(ctx context.Context) error {
 	health, err := r.Client.Ready(ctx)
 	if err != nil {
 		return err
@@ -92,10 +97,10 @@ func (r *run) look(ctx context.Context) error {
 		return errors.New("the server has no host")
 	}
 	host := hosts[0]
-	r.restoreSize = notKept(r.Size, hosts)
+	r.restoreSize = sizeWithoutPool(r.Size, hosts)
 	for _, p := range host.Pools {
 		if sizeOf(p) == r.Size {
-			r.kept = p.Target
+			r.poolTarget = p.Target
 		}
 	}
 	r.report.RestoreSandbox = r.restoreSize
@@ -106,7 +111,7 @@ func (r *run) look(ctx context.Context) error {
 	return nil
 }
 
-// finish completes the report from what was collected.
+// finish completes the report from the collected samples.
 func (r *run) finish() {
 	for _, name := range r.order {
 		m := r.byName[name]
@@ -119,8 +124,8 @@ func (r *run) finish() {
 			r.report.Lines = append(r.report.Lines, *l)
 		}
 	}
-	for _, name := range r.troubled {
-		r.report.Missing = append(r.report.Missing, r.troubles[name].String())
+	for _, name := range r.failedParts {
+		r.report.Missing = append(r.report.Missing, r.failures[name].String())
 	}
 	r.report.Ratios = r.report.ratios()
 }

@@ -99,7 +99,7 @@ func samples(report *Report, name string) int {
 	return 0
 }
 
-func TestVolleysSayWhatCameFromThePool(t *testing.T) {
+func TestBatchesReportHowManyCameFromThePool(t *testing.T) {
 	o := smallOptions()
 	o.Rounds, o.DirtyRounds, o.FileBytes = 1, 0, 0
 	report, err := measure(t, &server{pool: 2}, o)
@@ -107,7 +107,7 @@ func TestVolleysSayWhatCameFromThePool(t *testing.T) {
 		t.Fatal(err)
 	}
 	var shapes []Shape
-	for _, v := range report.Volleys {
+	for _, v := range report.Batches {
 		shapes = append(shapes, v.Shape)
 		if v.N != 3 || v.FromPool != 2 || v.Failed != 0 || v.ToExec != (v.TookMS > ms(restoreTime)) {
 			t.Errorf("%+v", v)
@@ -116,15 +116,15 @@ func TestVolleysSayWhatCameFromThePool(t *testing.T) {
 	if want := []Shape{Staggered, Burst, Burst, Burst}; !slices.Equal(shapes, want) {
 		t.Errorf("%v, want %v", shapes, want)
 	}
-	if v := report.Volleys[0]; v.TookMS != ms(2*o.Stagger+restoreTime+execTime) {
+	if v := report.Batches[0]; v.TookMS != ms(2*o.Stagger+restoreTime+execTime) {
 		t.Errorf("staggered creates took %v ms", v.TookMS)
 	}
 }
 
 func TestAPartThatFailsLosesNoOther(t *testing.T) {
 	for at, c := range map[string]struct {
-		lost, kept []string
-		fails      bool
+		lost, poolTarget []string
+		fails            bool
 	}{
 		"POST pause":     {[]string{opPause, opDelete}, []string{opRestore, opExec, opForkFirst, opFromSnapshot, opBurst}, false},
 		"POST resume":    {[]string{opResume}, []string{opPause, opForkFirst, opSnapshot, opBurst}, false},
@@ -143,7 +143,7 @@ func TestAPartThatFailsLosesNoOther(t *testing.T) {
 				t.Errorf("%s failed and %s has samples", at, name)
 			}
 		}
-		for _, name := range c.kept {
+		for _, name := range c.poolTarget {
 			if report.find(name) == nil {
 				t.Errorf("%s failed and %s was lost", at, name)
 			}
@@ -162,7 +162,7 @@ func TestFailedCreatesFailTheRun(t *testing.T) {
 	if report.find(opBurst) != nil || report.find(opStaggered) != nil || report.find(opPool) == nil {
 		t.Error("a burst with failures counts, or the rest does not")
 	}
-	if v := report.Volleys[len(report.Volleys)-1]; v.Failed != 1 {
+	if v := report.Batches[len(report.Batches)-1]; v.Failed != 1 {
 		t.Errorf("%+v", v)
 	}
 }
@@ -174,9 +174,9 @@ func TestATroubledPartGoesOnForAWhile(t *testing.T) {
 	if err != nil || samples(report, opPause) != 4 {
 		t.Errorf("%d pauses after two failures: %v", samples(report, opPause), err)
 	}
-	report, err = measure(t, &server{failAt: "POST pause", failures: maxTrouble}, o)
+	report, err = measure(t, &server{failAt: "POST pause", failures: maxFailures}, o)
 	if err != nil || samples(report, opPause) != 0 {
-		t.Errorf("%d pauses after %d failures: %v", samples(report, opPause), maxTrouble, err)
+		t.Errorf("%d pauses after %d failures: %v", samples(report, opPause), maxFailures, err)
 	}
 }
 
@@ -230,7 +230,7 @@ func TestDensity(t *testing.T) {
 		t.Errorf("%+v, %d together", d, s.most)
 	}
 	if want := (3 * restoreTime).Seconds(); math.Abs(d.CreateSec-want) > 1e-6 {
-		t.Errorf("9 creates, %d at once, took %v s", sweepers, d.CreateSec)
+		t.Errorf("9 creates, %d at once, took %v s", maxParallel, d.CreateSec)
 	}
 	report, err = measure(t, &server{refuseOver: 7}, o)
 	if err == nil || report == nil || report.Density.Alive != 7 || report.Density.Answered != 7 {

@@ -7,66 +7,69 @@ import (
 	"time"
 )
 
-// Density is many idle sandboxes alive together.
+// Density reports the cost of idle sandboxes that are alive at the same time.
 type Density struct {
-	// Wanted is how many were asked for, Alive how many there were, Answered
-	// how many of those ran a command when all were there.
+	// Wanted is the requested number of sandboxes, Alive the number that were
+	// created, Answered the number of those that ran a command when all were
+	// alive.
 	Wanted   int `json:"wanted"`
 	Alive    int `json:"alive"`
 	Answered int `json:"answered"`
-	// CreateSec is how long making them took, sweepers at a time.
+	// CreateSec is the time to create them all, with maxParallel requests in
+	// flight.
 	CreateSec float64 `json:"create_sec"`
-	// RestSec is how long they were left alone before they were looked at.
+	// RestSec is the time for which they stayed idle while CPU time was counted.
 	RestSec float64 `json:"rest_sec"`
-	// Measured is how many had their processes measured; the next three are of
-	// those. Zero means that none could be.
+	// Measured is the number of sandboxes whose processes were measured. The
+	// next three fields describe those. Zero means that none could be measured.
 	Measured   int     `json:"measured"`
 	PSSMeanMiB float64 `json:"pss_mean_mib"`
 	PSSMaxMiB  float64 `json:"pss_max_mib"`
-	// CPUShare is the CPU seconds that a sandbox used in each second of rest.
+	// CPUShare is the CPU time, in seconds, that a sandbox used per second.
 	CPUShare float64 `json:"cpu_sec_per_sandbox_and_sec"`
-	// AvailableMiB is how much less memory the machine had available for each.
+	// AvailableMiB is the decrease of the machine's available memory per sandbox.
 	AvailableMiB float64 `json:"available_fell_mib_per_sandbox"`
 }
 
-// crowd is the sandboxes of a density measurement.
-type crowd struct {
+// idleGroup holds the sandboxes of a density measurement.
+type idleGroup struct {
 	ids       []string
 	available float64 // MiB, before the first
 	processes map[string][]string
 }
 
-// density keeps sandboxes alive together and measures what they take.
+// density measures the memory and CPU time of sandboxes that are alive together.
 func (r *run) density(ctx context.Context) error {
 	d := &Density{Wanted: r.Density, RestSec: r.Rest.Seconds()}
 	r.report.Density = d
-	c, failed := r.gather(ctx, d)
+	c, failed := r.createIdle(ctx, d)
 	if len(c.ids) == 0 {
 		return failed
 	}
 	r.Note("%d sandboxes are alive, after %.1f s", d.Alive, d.CreateSec)
 	answers := make([]error, len(c.ids))
-	inParallel(len(c.ids), sweepers, func(i int) { answers[i] = r.execTrue(ctx, c.ids[i]) })
+	inParallel(len(c.ids), maxParallel, func(i int) { answers[i] = r.execTrue(ctx, c.ids[i]) })
 	for _, err := range answers {
 		if err == nil {
 			d.Answered++
 			continue
 		}
-		failed = errors.Join(failed, r.breaks(ctx, err))
+		failed = errors.Join(failed, r.failRun(ctx, err))
 	}
-	return errors.Join(failed, r.watch(ctx, d, c))
+	return errors.Join(failed, r.observe(ctx, d, c))
 }
 
-// gather makes the sandboxes. One that fails does not keep the others away.
-func (r *run) gather(ctx context.Context, d *Density) (crowd, error) {
-	var c crowd
+// createIdle creates the sandboxes. If some fail, it returns the others together
+// with an error.
+func (r *run) createIdle(ctx context.Context, d *Density) (idleGroup, error) {
+	var c idleGroup
 	var err error
 	if c.available, err = availableMemory(); err != nil {
 		return c, err
 	}
 	began := time.Now()
 	ids, errs := make([]string, r.Density), make([]error, r.Density)
-	inParallel(r.Density, sweepers, func(i int) {
+	inParallel(r.Density, maxParallel, func(i int) {
 		sb, err := r.create(ctx, r.restoreSize)
 		if errs[i] = err; err == nil {
 			ids[i] = sb.ID
@@ -88,8 +91,8 @@ func (r *run) gather(ctx context.Context, d *Density) (crowd, error) {
 	return c, nil
 }
 
-// watch leaves the sandboxes alone for a while and then looks at them.
-func (r *run) watch(ctx context.Context, d *Density, c crowd) (err error) {
+// observe leaves the sandboxes idle for Rest and then measures them.
+func (r *run) observe(ctx context.Context, d *Density, c idleGroup) (err error) {
 	if c.processes, err = vmmProcesses(c.ids); err != nil {
 		return err
 	}
@@ -120,19 +123,19 @@ func (r *run) watch(ctx context.Context, d *Density, c crowd) (err error) {
 		return errors.New("no VMM process of the sandboxes is on this machine")
 	}
 	d.CPUShare = (after - before).Seconds() / rested / float64(d.Measured)
-	return r.weigh(d, c)
+	return r.measureMemory(d, c)
 }
 
-// all is every process of the crowd.
-func (c crowd) all() (processes []string) {
+// all returns the processes of all sandboxes in the group.
+func (c idleGroup) all() (processes []string) {
 	for _, p := range c.processes {
 		processes = append(processes, p...)
 	}
 	return processes
 }
 
-// weigh measures the memory of every sandbox.
-func (r *run) weigh(d *Density, c crowd) error {
+// measureMemory records the memory of every sandbox, its mean and its maximum.
+func (r *run) measureMemory(d *Density, c idleGroup) error {
 	sum := 0.0
 	for _, processes := range c.processes {
 		mib, err := memoryOf(processes)

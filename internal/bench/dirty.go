@@ -11,23 +11,23 @@ import (
 // fillLimit bounds the writing of a sandbox's memory.
 const fillLimit = time.Minute
 
-// fillScript writes so many MiB, none of them zero, into memory. One half goes
-// to each of two file systems in memory, because either may hold no more than
-// half of the guest's; their size is checked, for yes dies silently.
+// fillScript writes $1 MiB of non-zero data into memory. It writes one half to
+// each of two tmpfs file systems, because each is limited to half of the guest's
+// memory. It checks the sizes, because a failed write ends yes silently.
 const fillScript = `set -e
 for f in /dev/shm/bench /run/bench; do
 	yes 'wrenn bench' | head -c $(($1 * 524288)) >$f
 	[ $(stat -c %s $f) = $(($1 * 524288)) ]
 done`
 
-// fillDiskScript writes so many MiB, none of them zero, to the disk.
+// fillDiskScript writes $1 MiB of non-zero data to the disk.
 const fillDiskScript = `set -e
 yes 'wrenn bench' | head -c $(($1 * 1048576)) >/var/bench
 [ $(stat -c %s /var/bench) = $(($1 * 1048576)) ]
 sync`
 
-// dirtyRound measures, once for each amount, pause and resume with memory
-// written and the windows of forks with memory or disk written.
+// dirtyRound measures once for each amount: pause and resume after memory was
+// written, and the pause window of forks after memory or disk was written.
 func (r *run) dirtyRound(ctx context.Context, i int) {
 	began := time.Now()
 	for _, mb := range r.DirtyMB {
@@ -42,7 +42,7 @@ func (r *run) dirtyRound(ctx context.Context, i int) {
 	r.Note("pauses and forks with memory or disk written, %d of %d, took %.1f s", i+1, r.DirtyRounds, time.Since(began).Seconds())
 }
 
-// dirtyPause pauses and resumes a new sandbox with so many MiB written.
+// dirtyPause measures pause and resume of a new sandbox that has written mb MiB.
 func (r *run) dirtyPause(ctx context.Context, mb int) error {
 	sb, err := r.filled(ctx, fillScript, mb)
 	if err != nil {
@@ -57,8 +57,8 @@ func (r *run) dirtyPause(ctx context.Context, mb int) error {
 	return nil
 }
 
-// dirtyFork forks a new sandbox in which script has written so many MiB, and
-// takes down how long it stood still.
+// dirtyFork forks a new sandbox in which script has written mb MiB, and records
+// the pause window.
 func (r *run) dirtyFork(ctx context.Context, op, script string, mb int) error {
 	sb, err := r.filled(ctx, script, mb)
 	if err != nil {
@@ -66,7 +66,7 @@ func (r *run) dirtyFork(ctx context.Context, op, script string, mb int) error {
 	}
 	forked, err := r.Client.Fork(ctx, sb.ID, client.ForkRequest{Count: 1})
 	if err != nil {
-		return r.breaks(ctx, err)
+		return r.failRun(ctx, err)
 	}
 	r.mu.Lock()
 	for _, child := range forked.Sandboxes {
@@ -78,7 +78,7 @@ func (r *run) dirtyFork(ctx context.Context, op, script string, mb int) error {
 	return nil
 }
 
-// filled creates a sandbox in which script has written so many MiB.
+// filled creates a sandbox in which script has written mb MiB.
 func (r *run) filled(ctx context.Context, script string, mb int) (*client.Sandbox, error) {
 	sb, err := r.create(ctx, r.restoreSize)
 	if err != nil {

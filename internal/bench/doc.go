@@ -1,15 +1,15 @@
-// Package bench measures a running Wrenn the way its users meet it: over the
-// REST API, one call after another and many at once. Beside that it boots the
-// same guest by a bare QEMU, so that a number can be compared with what the
-// machine costs without the product.
+// Package bench measures a running Wrenn server through its REST API, with
+// sequential and concurrent requests. It also boots the same guest in a bare
+// QEMU, so that the cost of Wrenn can be told from the cost of the VM.
 //
-// It owns the measuring, the statistics and the report, as a table and as data;
-// the wrenn bench command calls it, and tools/benchplot draws the report. It destroys every sandbox and
-// snapshot that it made, and never touches another one, nor the server's
-// settings.
+// It owns the measurements, the statistics and the report, as a table and as
+// JSON. The wrenn bench command calls it, and tools/benchplot draws the report.
+// It destroys every sandbox and snapshot that it created. It never touches
+// other sandboxes or the server's settings.
 //
-// The numbers of a run hold for its machine, its load and its day. A run
-// therefore records those with every raw sample, and the bare boots lie
-// between the creates that they are compared with. What could not be measured
-// is named in the report, and a create that failed fails the run.
+// The results of a run are valid for one machine at one load. The report
+// therefore records the machine and its load with every raw sample, and bare
+// boots are interleaved with the creates that they are compared with. The
+// report lists each part that could not be measured. A failed create fails the
+// run.
 package bench

@@ -17,7 +17,7 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// What the fake server takes for its answers, in the time of a test's bubble.
+// The durations of the fake server's answers, in the time of a test's bubble.
 const (
 	poolTime    = 15 * time.Millisecond
 	restoreTime = 150 * time.Millisecond
@@ -39,10 +39,10 @@ var testSize = Size{VCPUs: 1, MemoryMB: 512, DiskMB: 2048}
 type server struct {
 	pool       int           // warm clones that it keeps; 0 is no pool
 	broken     bool          // the pool never fills
-	staleHosts time.Duration // how old what it says of its hosts may be
+	staleHosts time.Duration // largest age of its report of the hosts
 	failAt     string        // "METHOD path-suffix" of a request that fails
-	failures   int           // so often; 0 is always
-	refuseOver int           // creates beyond so many alive are refused; 0 is none
+	failures   int           // number of such failures; 0 is always
+	refuseOver int           // largest number of sandboxes alive; 0 is no limit
 	corrupt    bool
 	stuck      string // a sandbox that cannot be deleted
 
@@ -52,9 +52,9 @@ type server struct {
 	alive     map[string]*fakeBox
 	most      int // alive together
 	snapshots map[string]bool
-	refills   []time.Time // when what left the pool is replaced
-	told      string      // the hosts, as last told
-	toldAt    time.Time
+	refills   []time.Time // when the clones that left the pool are replaced
+	report    string      // the last report of the hosts
+	reportAt  time.Time
 }
 
 type fakeBox struct {
@@ -76,7 +76,7 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// answer writes the answer and says how long it takes.
+// answer writes the answer and returns its duration.
 func (s *server) answer(w *httptest.ResponseRecorder, req *http.Request, body []byte) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +112,7 @@ func refuse(w *httptest.ResponseRecorder) time.Duration {
 	return time.Millisecond
 }
 
-// ready is how many clones wait.
+// ready returns the number of clones that are ready.
 func (s *server) ready() int {
 	if s.broken {
 		return 0
@@ -126,7 +126,7 @@ func (s *server) ready() int {
 	return max(left, 0)
 }
 
-// take has a clone replaced, after those before it.
+// take removes a clone; its replacement starts after the earlier ones.
 func (s *server) take() {
 	begin := time.Now()
 	if n := len(s.refills); n > 0 && s.refills[n-1].After(begin) {
@@ -136,16 +136,16 @@ func (s *server) take() {
 }
 
 func (s *server) hosts() string {
-	if s.told == "" || time.Since(s.toldAt) >= s.staleHosts {
-		s.toldAt = time.Now()
+	if s.report == "" || time.Since(s.reportAt) >= s.staleHosts {
+		s.reportAt = time.Now()
 		pools := "[]"
 		if s.pool > 0 {
 			pools = fmt.Sprintf(`[{"template":"minimal","vcpus":1,"memory_mb":512,"disk_mb":2048,"target":%d,"ready":%d}]`, s.pool, s.ready())
 		}
-		s.told = fmt.Sprintf(`[{"driver":"qemu","driver_version":"10.0","acceleration":"tcg","kernel_release":"6.1","seen_at":%q,"pools":%s}]`,
-			s.toldAt.Format(time.RFC3339Nano), pools)
+		s.report = fmt.Sprintf(`[{"driver":"qemu","driver_version":"10.0","acceleration":"tcg","kernel_release":"6.1","seen_at":%q,"pools":%s}]`,
+			s.reportAt.Format(time.RFC3339Nano), pools)
 	}
-	return s.told
+	return s.report
 }
 
 func (s *server) create(w *httptest.ResponseRecorder, body []byte) time.Duration {
@@ -174,7 +174,7 @@ func (s *server) add() (id string) {
 	return id
 }
 
-// use answers what is asked of a sandbox.
+// use answers a request about a sandbox.
 func (s *server) use(w *httptest.ResponseRecorder, req *http.Request, id, what string, body []byte) time.Duration {
 	box := s.alive[id]
 	switch what {
@@ -233,7 +233,7 @@ func (s *server) fork(w *httptest.ResponseRecorder, box *fakeBox, body []byte) t
 	return window + time.Duration(len(children))*childTime
 }
 
-// smallOptions measure a little of everything.
+// smallOptions measures each part a few times.
 func smallOptions() Options {
 	return Options{
 		Size: testSize, Rounds: 2, Burst: 3, Waves: 2, Stagger: 50 * time.Millisecond,
@@ -241,7 +241,7 @@ func smallOptions() Options {
 	}
 }
 
-// measure runs against s in a bubble, and sees that nothing is left on it.
+// measure runs against s in a bubble, and checks that no sandbox is left on it.
 func measure(t *testing.T, s *server, o Options) (report *Report, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { report, err = measureIn(t.Context(), t, s, o) })

@@ -8,12 +8,13 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// manyChildren is what a fork into one is compared with.
+// manyChildren is the size of the fork that is compared with a fork into one
+// child.
 const manyChildren = 5
 
-// fork forks a new sandbox into one child and into several. Even rounds begin
-// with the one, odd rounds with the several: the second fork of a parent may
-// find things warmer.
+// fork forks a new sandbox into one child and into several. Even rounds fork
+// into one child first, odd rounds into several first, because the second fork
+// of a parent may find warmer caches.
 func (r *run) fork(ctx context.Context, i int) error {
 	parent, err := r.create(ctx, r.restoreSize)
 	if err != nil {
@@ -37,14 +38,14 @@ func (r *run) fork(ctx context.Context, i int) error {
 	return nil
 }
 
-// forkInto times a fork and sees that all of the family answer. The children
-// are deleted: the next fork is to find the machine as this one did.
+// forkInto measures a fork and checks that parent and children answer. It
+// deletes the children, so that the next fork starts from the same state.
 func (r *run) forkInto(ctx context.Context, parent string, count int) (time.Duration, error) {
 	began := time.Now()
 	forked, err := r.Client.Fork(ctx, parent, client.ForkRequest{Count: count})
 	took := time.Since(began)
 	if err != nil {
-		return 0, r.breaks(ctx, err)
+		return 0, r.failRun(ctx, err)
 	}
 	family := []string{parent}
 	r.mu.Lock()
@@ -58,7 +59,7 @@ func (r *run) forkInto(ctx context.Context, parent string, count int) (time.Dura
 		for _, child := range forked.Failed {
 			err = fmt.Errorf("%w; %s (%s)", err, child.Message, child.Code)
 		}
-		return 0, r.breaks(ctx, err)
+		return 0, r.failRun(ctx, err)
 	}
 	r.add(opForkWindow, forked.PauseWindowMS)
 	for _, id := range family {

@@ -2,13 +2,13 @@ package bench
 
 import "math"
 
-// Line is how one operation's time depends on the memory, or the part of the
-// disk, that was written.
+// Line describes how the time of an operation depends on the amount of memory or
+// disk that was written before it.
 type Line struct {
 	Name string `json:"name"`
 	// Points are in the order in which they were taken.
 	Points []Point `json:"points"`
-	// Fit is nil where the points do not decide on a line.
+	// Fit is nil if all points have the same amount.
 	Fit *Fit `json:"fit"`
 }
 
@@ -22,13 +22,14 @@ type Point struct {
 type Fit struct {
 	SlopeMSPerMB float64 `json:"slope_ms_per_mb"`
 	InterceptMS  float64 `json:"intercept_ms"`
-	// R2 is the coefficient of determination, the share of the variance of the
-	// times that the line explains: 1 where all points lie on it. It is 1 for
-	// times that are all the same, of which the line explains what there is.
+	// R2 is the coefficient of determination: the share of the variance of the
+	// times that the line explains. It is 1 if all points lie on the line, also
+	// if all times are equal.
 	R2 float64 `json:"r2"`
 }
 
-// fitLine returns nil unless there are two different amounts of memory.
+// fitLine fits a line to points by least squares. It returns nil unless there
+// are two different amounts.
 func fitLine(points []Point) *Fit {
 	n := float64(len(points))
 	var meanX, meanY float64
@@ -46,13 +47,14 @@ func fitLine(points []Point) *Fit {
 	f := &Fit{SlopeMSPerMB: xy / xx, R2: 1}
 	f.InterceptMS = meanY - f.SlopeMSPerMB*meanX
 	if yy > 0 {
-		// Rounding may carry it a little out of its range.
+		// Rounding may push the quotient slightly above 1.
 		f.R2 = math.Min(xy*xy/(xx*yy), 1)
 	}
 	return f
 }
 
-// severalAmounts decides that without rounding.
+// severalAmounts reports whether the points have at least two different amounts.
+// It compares them directly, because xx is subject to rounding.
 func severalAmounts(points []Point) bool {
 	for _, p := range points {
 		if p.DirtyMB != points[0].DirtyMB {

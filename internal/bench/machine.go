@@ -11,20 +11,20 @@ import (
 	"strings"
 )
 
-// Machine is where the measuring ran. What cannot be found out stays zero.
+// Machine describes the machine that ran the benchmark. Unknown fields are zero.
 type Machine struct {
 	CPU      string `json:"cpu"`
 	Cores    int    `json:"cores"`
 	MemoryMB int    `json:"memory_mb"`
 	Kernel   string `json:"kernel"`
-	// Load1 is the load average of the minute before the start.
+	// Load1 is the 1-minute load average at the start.
 	Load1 float64 `json:"load1_at_start"`
-	// RoundLoad1 is that average after each round: what the run itself made,
-	// and what else the machine had to do.
+	// RoundLoad1 is the 1-minute load average after each round. It includes the
+	// load of the benchmark itself.
 	RoundLoad1 []float64 `json:"load1_after_rounds"`
 }
 
-// thisMachine reads what proc(5) says about this machine.
+// thisMachine describes this machine, as read from proc(5).
 func thisMachine() Machine {
 	m := Machine{CPU: field("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Load1: load1()}
 	if mib, err := kilobytes("/proc/meminfo", "MemTotal"); err == nil {
@@ -38,7 +38,7 @@ func thisMachine() Machine {
 
 func (m Machine) peakLoad() float64 { return slices.Max(append([]float64{m.Load1}, m.RoundLoad1...)) }
 
-// load1 is the load average of the last minute, 0 where it is not known.
+// load1 returns the 1-minute load average, or 0 if it cannot be read.
 func load1() (load float64) {
 	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
 		_, _ = fmt.Sscan(string(text), &load)
@@ -60,7 +60,7 @@ func field(path, key string) string {
 	return ""
 }
 
-// kilobytes returns, in MiB, the field of a file that has it as "key: n kB".
+// kilobytes reads a field "key: n kB" from a file and returns it in MiB.
 func kilobytes(path, key string) (mib float64, err error) {
 	number, _, _ := strings.Cut(field(path, key), " ")
 	n, err := strconv.ParseFloat(number, 64)
@@ -70,5 +70,5 @@ func kilobytes(path, key string) (mib float64, err error) {
 	return n / 1024, nil
 }
 
-// availableMemory is what the kernel says programs can still have, in MiB.
+// availableMemory returns the machine's available memory (MemAvailable) in MiB.
 func availableMemory() (mib float64, err error) { return kilobytes("/proc/meminfo", "MemAvailable") }

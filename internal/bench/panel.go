@@ -1,13 +1,13 @@
 package bench
 
-// panel is a group of measurements over one axis.
+// panel is a group of measurements that share one axis.
 type panel struct {
 	title string
 	unit  Unit
 	rows  []Measurement
 }
 
-// panels are the groups that have samples.
+// panels returns the groups that have samples, in the order of the report.
 func (r *Report) panels() (panels []panel) {
 	for _, g := range groups {
 		p := panel{title: string(g)}

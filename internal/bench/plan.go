@@ -2,7 +2,7 @@ package bench
 
 import "fmt"
 
-// The operations, by the names they have in reports.
+// The operations, by their names in reports.
 const (
 	opBareBoot = "bare_boot"
 	opFirst    = "first_create"
@@ -42,11 +42,11 @@ const (
 	opDensityMemory = "density_memory"
 )
 
-// opDirty is the name of op with so many MiB dirty.
+// opDirty returns the name of op after mb MiB were written.
 func opDirty(op string, mb int) string { return fmt.Sprintf("%s_%d_mb", op, mb) }
 
-// Group is which measurements are shown beside each other. All of one group
-// have one unit.
+// Group names measurements that the report shows together. All measurements of
+// a group have the same unit.
 type Group string
 
 // The groups, in the order of the report.
@@ -62,7 +62,7 @@ const (
 
 var groups = []Group{Creates, Shapes, Execs, Pauses, Copies, Transfers, Memories}
 
-// plan names the measurements, in the order of the report.
+// plan registers the measurements, in the order of the report.
 func (r *run) plan() {
 	r.enter(Creates, Milliseconds,
 		Measurement{Name: opBareBoot, Shape: Without, About: "bare QEMU from its start to the guest's ready line"},
@@ -79,7 +79,7 @@ func (r *run) plan() {
 		Measurement{Name: opBurstExec, Shape: Burst, About: "each of another burst, until true has returned"})
 	r.enter(Execs, Milliseconds,
 		Measurement{Name: opExec, About: "exec of true in a sandbox that has run it"},
-		Measurement{Name: opExecGuest, About: "what a shell in the sandbox needs for /bin/true, of 50 less an empty loop"},
+		Measurement{Name: opExecGuest, About: "time of /bin/true in a shell in the sandbox, mean of 50 less an empty loop"},
 		Measurement{Name: opExecAdded, About: "exec less exec_in_guest, in the same sandbox"})
 	r.enter(Pauses, Milliseconds, r.pausePlan()...)
 	r.enter(Copies, Milliseconds, Measurement{Name: opForkWindow, About: "how long a fork stopped its parent, as the server says"})
@@ -120,7 +120,7 @@ func (r *run) dirtyForkPlan() (rows []Measurement) {
 	return rows
 }
 
-// enter adds the rows of a group. The shape of most is sequential.
+// enter registers the measurements of a group. The default shape is sequential.
 func (r *run) enter(group Group, unit Unit, rows ...Measurement) {
 	for _, m := range rows {
 		m.Group, m.Unit = group, unit

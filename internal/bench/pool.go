@@ -9,26 +9,26 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// How a sandbox was made, as the API says it.
+// The values of a sandbox's field source.
 const (
 	sourcePool    = "pool"
 	sourceRestore = "restore"
 )
 
-// How the run waits for warm pools. The API tells how they stand and sends no
-// word when that changes, so it is asked again.
+// The run polls the state of warm pools, because the API has no event for it.
 const (
 	poolPoll = 100 * time.Millisecond
-	// poolLimit is longer than it takes to fill a pool of some ten clones.
+	// poolLimit bounds one wait. A pool of ten clones fills in less.
 	poolLimit = 45 * time.Second
 )
 
-// diskStep makes another kind of sandbox of one that a pool keeps, in MiB.
+// diskStep is the amount of disk, in MiB, by which a size is made to differ from
+// the sizes of pools.
 const diskStep = 64
 
-// notKept returns size with as much more disk as it takes to be a kind of
-// which no pool of the hosts keeps clones.
-func notKept(size Size, hosts []client.Host) Size {
+// sizeWithoutPool returns size with a larger disk, so that no pool of the hosts
+// keeps clones of it.
+func sizeWithoutPool(size Size, hosts []client.Host) Size {
 	for {
 		size.DiskMB += diskStep
 		if !slices.ContainsFunc(hosts, func(h client.Host) bool {
@@ -41,20 +41,20 @@ func notKept(size Size, hosts []client.Host) Size {
 
 func sizeOf(p client.Pool) Size { return Size{VCPUs: p.VCPUs, MemoryMB: p.MemoryMB, DiskMB: p.DiskMB} }
 
-// settle waits until no pool is being refilled, as far as that can be told: the
-// host would do that beside what is measured. A pool that does not fill up is
-// no reason to wait for long.
-func (r *run) settle(ctx context.Context) error {
+// awaitFullPools waits until every pool is full, because a host that refills a
+// pool slows down the measured operations. It gives up after poolLimit without
+// an error.
+func (r *run) awaitFullPools(ctx context.Context) error {
 	r.mu.Lock()
-	last := r.drawn
+	last := r.lastPoolUse
 	r.mu.Unlock()
 	return r.poll(ctx, func(hosts []client.Host) bool {
 		return full(hosts, last.there)
 	})
 }
 
-// full says whether every pool has what it should have, by news from after a
-// time of the server's clock.
+// full reports whether every pool has reached its target. It ignores reports of
+// hosts from before after, a time of the server's clock.
 func full(hosts []client.Host, after time.Time) bool {
 	for _, h := range hosts {
 		if h.SeenAt == nil || !h.SeenAt.After(after) {
@@ -67,40 +67,41 @@ func full(hosts []client.Host, after time.Time) bool {
 	return true
 }
 
-// awaitClone waits until a warm clone of the size is ready. Where none will
-// be, the error wraps errNotHere.
+// awaitClone waits until a warm clone of Size is ready. The error wraps
+// errPermanent if there is no pool of that size, or none fills.
 func (r *run) awaitClone(ctx context.Context) error {
-	kept, ready := false, 0
+	hasPool, ready := false, 0
 	err := r.poll(ctx, func(hosts []client.Host) bool {
-		kept, ready = r.clones(hosts)
-		return !kept || ready > 0
+		hasPool, ready = r.clones(hosts)
+		return !hasPool || ready > 0
 	})
 	switch {
 	case err != nil:
 		return err
-	case !kept:
-		return fmt.Errorf("%w: no host keeps a pool of this template and size", errNotHere)
+	case !hasPool:
+		return fmt.Errorf("%w: no host keeps a pool of this template and size", errPermanent)
 	case ready == 0:
-		return fmt.Errorf("%w: no warm clone was ready within %v", errNotHere, poolLimit)
+		return fmt.Errorf("%w: no warm clone was ready within %v", errPermanent, poolLimit)
 	default:
 		return nil
 	}
 }
 
-// clones counts the warm clones of the size that are ready.
-func (r *run) clones(hosts []client.Host) (kept bool, ready int) {
+// clones reports whether a host has a pool of Size, and the number of its clones
+// that are ready.
+func (r *run) clones(hosts []client.Host) (hasPool bool, ready int) {
 	for _, h := range hosts {
 		for _, p := range h.Pools {
 			if p.Template == r.template && sizeOf(p) == r.Size && p.Target > 0 {
-				kept, ready = true, ready+p.Ready
+				hasPool, ready = true, ready+p.Ready
 			}
 		}
 	}
-	return kept, ready
+	return hasPool, ready
 }
 
-// poll asks for the hosts until enough of them, or poolLimit has passed, which
-// is no error.
+// poll lists the hosts until enough returns true or poolLimit has passed, which
+// is not an error.
 func (r *run) poll(ctx context.Context, enough func([]client.Host) bool) error {
 	limit := time.NewTimer(poolLimit)
 	defer limit.Stop()
@@ -124,8 +125,8 @@ func (r *run) poll(ctx context.Context, enough func([]client.Host) bool) error {
 	}
 }
 
-// recordCreate puts a create where it belongs: the server alone knows whether
-// it came from the pool.
+// recordCreate adds the times of a create to the measurement of its source. Only
+// the server knows whether a sandbox came from the pool.
 func (r *run) recordCreate(sb *client.Sandbox, create, toExec time.Duration) error {
 	source := ""
 	if sb.Source != nil {

@@ -2,24 +2,23 @@ package bench
 
 import "time"
 
-// Report is one run: where, with what, and every sample.
+// Report describes one run: machine, versions, options and every sample.
 type Report struct {
-	Date time.Time `json:"date"` // when it began, UTC
-	// TookSec is how long the whole run took.
+	Date time.Time `json:"date"` // start of the run, UTC
+	// TookSec is the duration of the run in seconds.
 	TookSec  float64  `json:"took_sec"`
 	Machine  Machine  `json:"machine"`
 	Versions Versions `json:"versions"`
-	// Acceleration is "kvm" or "tcg" (software), the same for sandboxes and
-	// bare boots.
+	// Acceleration is "kvm" or "tcg" (software emulation), for sandboxes and bare
+	// boots alike.
 	Acceleration string `json:"acceleration"`
-	// Sandbox is the size of those from the pool, of those of the volleys and
-	// of the bare machines; RestoreSandbox, of which no pool keeps clones, that
-	// of all others.
+	// Sandbox is the size of sandboxes from the pool, of batches and of bare
+	// boots. All others have the size RestoreSandbox, which has no pool.
 	Sandbox        Size `json:"sandbox"`
 	RestoreSandbox Size `json:"restore_sandbox"`
 	Rounds         int  `json:"rounds"`
-	// Burst is how many creates began at once or StaggerMS apart, Waves how
-	// often at once; 0 is none.
+	// Burst is the number of creates in a batch, Waves the number of bursts. The
+	// creates of the staggered batch start StaggerMS apart. 0 means none.
 	Burst       int   `json:"burst"`
 	Waves       int   `json:"waves"`
 	StaggerMS   int64 `json:"stagger_ms"`
@@ -28,60 +27,61 @@ type Report struct {
 	FileBytes   int64 `json:"file_bytes"`
 	// BareArgs are the arguments of the bare QEMU, paths by their last element.
 	BareArgs []string `json:"bare_args,omitempty"`
-	// BareRetries is how many bare boots died and were tried again.
+	// BareRetries is the number of bare boots that failed and were repeated.
 	BareRetries  int           `json:"bare_retries"`
 	Measurements []Measurement `json:"measurements"`
 	// Ratios compare creates with the bare boot.
 	Ratios []Ratio `json:"ratios,omitempty"`
-	// Lines are the cost of pause and resume by the memory written, and of the
-	// window of a fork by the memory or disk written.
-	Lines   []Line   `json:"lines,omitempty"`
-	Volleys []Volley `json:"volleys,omitempty"`
-	// Density is nil where it was not asked for.
+	// Lines give the times of pause and resume by the memory written, and the
+	// pause window of a fork by the memory or disk written.
+	Lines   []Line  `json:"lines,omitempty"`
+	Batches []Batch `json:"batches,omitempty"`
+	// Density is nil unless it was requested.
 	Density *Density `json:"density,omitempty"`
-	// Missing says what was not measured, or not as often as asked, and why.
+	// Missing names each part without its full number of samples, and its error.
 	Missing []string `json:"missing,omitempty"`
 }
 
-// Size is what a sandbox is given.
+// Size is the size of a sandbox: virtual CPUs, memory and disk in MiB.
 type Size struct {
 	VCPUs    int `json:"vcpus"`
 	MemoryMB int `json:"memory_mb"`
 	DiskMB   int `json:"disk_mb"`
 }
 
-// Versions are those of the parts that were measured.
+// Versions holds the versions of the measured components.
 type Versions struct {
 	Wrenn       string `json:"wrenn"`
 	VMM         string `json:"vmm"`
 	GuestKernel string `json:"guest_kernel"`
 }
 
-// Ratio is how many times faster one operation is than another, by their
-// medians.
+// Ratio compares the medians of two operations: Name is Times times as fast as
+// Than.
 type Ratio struct {
 	Name  string  `json:"name"`
 	Than  string  `json:"than"`
 	Times float64 `json:"times_faster"`
 }
 
-// Volley is many creates that came together.
-type Volley struct {
+// Batch reports creates that were requested together.
+type Batch struct {
 	Shape Shape `json:"shape"`
 	N     int   `json:"n"`
-	// FromPool were answered by a warm clone; Failed were not answered.
+	// FromPool is the number of creates that got a warm clone, Failed the number
+	// that failed.
 	FromPool int `json:"from_pool"`
-	// Kept is how many warm clones of the size the server keeps.
-	Kept   int `json:"kept"`
-	Failed int `json:"failed"`
-	// ToExec says that each was followed by a command.
+	// PoolTarget is the number of warm clones of the size that the server keeps.
+	PoolTarget int `json:"pool_target"`
+	Failed     int `json:"failed"`
+	// ToExec tells that each create was followed by a command.
 	ToExec bool    `json:"to_exec"`
 	TookMS float64 `json:"took_ms"`
-	// Load1 is the load average of the minute, after it.
+	// Load1 is the 1-minute load average after the batch.
 	Load1 float64 `json:"load1"`
 }
 
-// find returns a measurement that has samples, or nil.
+// find returns the measurement called name, or nil if it has no samples.
 func (r *Report) find(name string) *Measurement {
 	for i := range r.Measurements {
 		if m := &r.Measurements[i]; m.Name == name && m.N > 0 {

@@ -9,11 +9,11 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// execsPerRound is how often each sandbox is asked for a warm exec.
+// execsPerRound is the number of measured execs per sandbox.
 const execsPerRound = 3
 
-// first takes the making of a template out of the rounds. What it takes is told
-// by itself: only the server knows whether it had one.
+// first creates and destroys one sandbox of the restored size. Its time is
+// reported separately, because the server may have to make a template snapshot.
 func (r *run) first(ctx context.Context) error {
 	began := time.Now()
 	sb, err := r.create(ctx, r.restoreSize)
@@ -27,7 +27,7 @@ func (r *run) first(ctx context.Context) error {
 }
 
 // round measures each part once. The bare boot comes first in even rounds and
-// last in odd ones, so that neither always finds the machine warmer.
+// last in odd ones, so that warm caches favor neither side.
 func (r *run) round(ctx context.Context, i int) {
 	began := time.Now()
 	if i%2 == 0 {
@@ -44,7 +44,7 @@ func (r *run) round(ctx context.Context, i int) {
 	r.Note("round %d of %d took %.1f s", i+1, r.Rounds, time.Since(began).Seconds())
 }
 
-// warmCreate measures a create that finds a warm clone waiting.
+// warmCreate measures a create while a warm clone is ready.
 func (r *run) warmCreate(ctx context.Context) error {
 	if err := r.awaitClone(ctx); err != nil {
 		return err
@@ -53,7 +53,8 @@ func (r *run) warmCreate(ctx context.Context) error {
 	return err
 }
 
-// boot measures from nothing to the end of the first command.
+// boot measures a create, and the time until the first command has ended. It
+// returns the sandbox's id.
 func (r *run) boot(ctx context.Context, size Size) (id string, err error) {
 	began := time.Now()
 	sb, err := r.create(ctx, size)
@@ -67,8 +68,8 @@ func (r *run) boot(ctx context.Context, size Size) (id string, err error) {
 	return sb.ID, r.recordCreate(sb, created, time.Since(began))
 }
 
-// life takes one sandbox from create to delete. The file comes last: its pages
-// would make a pause longer.
+// life measures one sandbox from create to delete. It transfers the file after
+// the pause, because the file's pages would make the pause longer.
 func (r *run) life(ctx context.Context) error {
 	id, err := r.boot(ctx, r.restoreSize)
 	if err != nil {
@@ -79,8 +80,8 @@ func (r *run) life(ctx context.Context) error {
 	}
 	if mib, err := vmmMemory(id); err == nil {
 		r.add(opMemory, mib)
-	} else if !r.leftOut(opMemory) {
-		r.suffer(opMemory, fmt.Errorf("%w: %w", errNotHere, err))
+	} else if !r.skipped(opMemory) {
+		r.recordFailure(opMemory, fmt.Errorf("%w: %w", errPermanent, err))
 	}
 	if err := r.pauseResume(ctx, id, opPause, opResume); err != nil {
 		return err
@@ -98,8 +99,8 @@ func (r *run) life(ctx context.Context) error {
 	return nil
 }
 
-// execs measures commands in a sandbox that has run one, and how much of that
-// is the guest's own.
+// execs measures commands in a sandbox that has run one before, and the share of
+// that time that the guest itself needs.
 func (r *run) execs(ctx context.Context, id string) error {
 	var samples []float64
 	for range execsPerRound {
@@ -120,7 +121,7 @@ func (r *run) execs(ctx context.Context, id string) error {
 	return nil
 }
 
-// pauseResume measures both and sees that the sandbox answers afterwards.
+// pauseResume measures both and checks that the sandbox answers afterwards.
 func (r *run) pauseResume(ctx context.Context, id, pause, resume string) error {
 	began := time.Now()
 	if _, err := r.Client.Pause(ctx, id); err != nil {
@@ -140,7 +141,8 @@ func (r *run) execTrue(ctx context.Context, id string) error {
 	return err
 }
 
-// exec runs a command that has to succeed and returns its output.
+// exec runs a command and returns its standard output. A non-zero exit code is
+// an error.
 func (r *run) exec(ctx context.Context, id string, in client.ExecRequest) (string, error) {
 	res, err := r.Client.Exec(ctx, id, in)
 	if err != nil {
@@ -152,11 +154,11 @@ func (r *run) exec(ctx context.Context, id string, in client.ExecRequest) (strin
 	return string(res.Stdout), nil
 }
 
-// guestLoops is how many commands the guest is timed over.
+// guestLoops is the number of commands that guestScript times.
 const guestLoops = 50
 
-// guestScript prints the nanoseconds that guestLoops commands took, and those
-// of the loop itself.
+// guestScript prints two durations in nanoseconds: of guestLoops commands, and
+// of an empty loop.
 var guestScript = fmt.Sprintf(`a=$(date +%%s%%N)
 i=0; while [ $i -lt %[1]d ]; do /bin/true; i=$((i+1)); done
 b=$(date +%%s%%N)
@@ -164,7 +166,7 @@ i=0; while [ $i -lt %[1]d ]; do :; i=$((i+1)); done
 c=$(date +%%s%%N)
 echo $((b-a)) $((c-b))`, guestLoops)
 
-// execInGuest returns what the guest itself needs for one command, in ms.
+// execInGuest returns the time that the guest needs for one command, in ms.
 func (r *run) execInGuest(ctx context.Context, id string) (float64, error) {
 	out, err := r.exec(ctx, id, client.ExecRequest{Cmd: "sh", Args: []string{"-c", guestScript}})
 	if err != nil {
@@ -172,20 +174,21 @@ func (r *run) execInGuest(ctx context.Context, id string) (float64, error) {
 	}
 	var commands, loop int64
 	if _, err := fmt.Sscan(out, &commands, &loop); err != nil {
-		return 0, fmt.Errorf("the guest's own time: %.60q: %w", out, err)
+		return 0, fmt.Errorf("output of the timing script: %.60q: %w", out, err)
 	}
 	return float64(commands-loop) / guestLoops / 1e6, nil
 }
 
-// bareBoot tries once more, and counts that, as Wrenn does: under emulation a
-// boot in some hundreds dies.
+// bareBoot measures a boot by a bare QEMU. A failed boot is repeated once and
+// counted, as Wrenn does, because under emulation about one boot in some
+// hundreds fails.
 func (r *run) bareBoot(ctx context.Context) error {
 	if r.Bare == nil {
 		return nil
 	}
 	took, err := r.Bare.boot(ctx, r.report.Acceleration, r.Size)
 	if err != nil && ctx.Err() == nil {
-		r.Note("a bare boot failed and is tried again: %v", err)
+		r.Note("a bare boot failed; trying again: %v", err)
 		r.report.BareRetries++
 		took, err = r.Bare.boot(ctx, r.report.Acceleration, r.Size)
 	}

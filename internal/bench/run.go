@@ -10,38 +10,38 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// run is one run in progress. One goroutine measures and owns everything but
-// what mu protects; creates may come from several.
+// run is one run in progress. One goroutine owns it, except for the fields that
+// mu protects: concurrent creates use those.
 //
-// Invariants: sandboxes and snapshots hold everything that was made and not yet
-// deleted; between two parts both are empty, unless a delete failed.
+// Invariants: sandboxes and snapshots hold every object that the run created and
+// has not deleted; between two parts both are empty, unless a delete failed.
 type run struct {
 	Options
 	report      *Report
 	template    string // of sandboxes that name none; known after the first
 	restoreSize Size
-	// kept is how many warm clones of Size the server keeps.
-	kept     int
-	byName   map[string]*Measurement
-	order    []string         // of byName
-	lines    map[string]*Line // by operation
-	troubles map[string]*trouble
-	troubled []string // the order of troubles
+	// poolTarget is the number of warm clones of Size that the server keeps.
+	poolTarget  int
+	byName      map[string]*Measurement
+	order       []string         // of byName
+	lines       map[string]*Line // by operation
+	failures    map[string]*partFailure
+	failedParts []string // the order of failures
 
-	mu        sync.Mutex // protects the following
-	sandboxes map[string]bool
-	snapshots map[string]bool
-	drawn     draw
-	broken    []error // what makes the run fail
+	mu          sync.Mutex // protects the following
+	sandboxes   map[string]bool
+	snapshots   map[string]bool
+	lastPoolUse poolUse
+	errs        []error // failures that fail the run
 }
 
-// draw is the last time at which a create may have taken a warm clone, by the
-// clock here and by the server's, which may differ.
-type draw struct{ here, there time.Time }
+// poolUse is the last time at which a create may have taken a warm clone, by
+// this machine's clock and by the server's, which may differ.
+type poolUse struct{ here, there time.Time }
 
 func newRun(o Options) *run {
 	return &run{
-		Options: o, byName: map[string]*Measurement{}, lines: map[string]*Line{}, troubles: map[string]*trouble{},
+		Options: o, byName: map[string]*Measurement{}, lines: map[string]*Line{}, failures: map[string]*partFailure{},
 		sandboxes: map[string]bool{}, snapshots: map[string]bool{},
 		report: &Report{
 			Date: time.Now().UTC().Truncate(time.Second), Machine: thisMachine(), Sandbox: o.Size, Rounds: o.Rounds,
@@ -60,7 +60,7 @@ func (r *run) addTime(name string, took time.Duration) { r.add(name, ms(took)) }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// create makes a sandbox that the run will destroy whatever happens.
+// create creates a sandbox of the given size and registers it for deletion.
 func (r *run) create(ctx context.Context, size Size) (*client.Sandbox, error) {
 	return r.createAs(ctx, client.CreateRequest{VCPUs: size.VCPUs, MemoryMB: size.MemoryMB, DiskMB: size.DiskMB})
 }
@@ -70,35 +70,35 @@ func (r *run) createAs(ctx context.Context, in client.CreateRequest) (*client.Sa
 	in.TimeoutSec, in.Metadata = &never, map[string]string{"purpose": "wrenn bench"}
 	sb, err := r.Client.Create(ctx, in)
 	if err != nil {
-		return nil, r.breaks(ctx, fmt.Errorf("create: %w", err))
+		return nil, r.failRun(ctx, fmt.Errorf("create: %w", err))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sandboxes[sb.ID] = true
 	if sb.Source != nil && *sb.Source == sourcePool {
-		r.drawn = draw{here: time.Now(), there: sb.LastUpdated}
+		r.lastPoolUse = poolUse{here: time.Now(), there: sb.LastUpdated}
 	}
 	return sb, nil
 }
 
-// breaks notes what makes the run fail, and returns it.
-func (r *run) breaks(ctx context.Context, err error) error {
+// failRun records err as a failure of the whole run, and returns it.
+func (r *run) failRun(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.broken = append(r.broken, err)
+		r.errs = append(r.errs, err)
 	}
 	return err
 }
 
-// verdict is the error of a run in which something broke.
-func (r *run) verdict() error {
+// runError returns an error if failRun was called.
+func (r *run) runError() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.broken) == 0 {
+	if len(r.errs) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d calls failed that must not, the first: %w", len(r.broken), r.broken[0])
+	return fmt.Errorf("%d requests failed that must succeed, the first: %w", len(r.errs), r.errs[0])
 }
 
 func (r *run) destroy(ctx context.Context, id string) error {
@@ -111,18 +111,18 @@ func (r *run) destroy(ctx context.Context, id string) error {
 	return nil
 }
 
-// cleanLimit bounds the deleting of what a run has left.
+// cleanLimit bounds the deletion of remaining sandboxes at the end of a run.
 const cleanLimit = 2 * time.Minute
 
-// clean deletes what is left, even when ctx has ended.
+// clean deletes the remaining sandboxes and snapshots, even if ctx has ended.
 func (r *run) clean(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanLimit)
 	defer cancel()
 	return r.sweep(ctx)
 }
 
-// sweepers is how many deletes, and creates of a crowd, are under way at once.
-const sweepers = 4
+// maxParallel bounds the deletes, and the creates of idle sandboxes, in flight.
+const maxParallel = 4
 
 // sweep deletes all sandboxes of the run, and then its snapshots.
 func (r *run) sweep(ctx context.Context) error {
@@ -130,7 +130,7 @@ func (r *run) sweep(ctx context.Context) error {
 	sandboxes, snapshots := keys(r.sandboxes), keys(r.snapshots)
 	r.mu.Unlock()
 	errs := make([]error, len(sandboxes))
-	inParallel(len(sandboxes), sweepers, func(i int) { errs[i] = r.destroy(ctx, sandboxes[i]) })
+	inParallel(len(sandboxes), maxParallel, func(i int) { errs[i] = r.destroy(ctx, sandboxes[i]) })
 	for _, id := range snapshots {
 		if err := r.Client.DeleteSnapshot(ctx, id); err != nil {
 			errs = append(errs, fmt.Errorf("delete of snapshot %s: %w", id, err))
@@ -150,8 +150,8 @@ func keys(set map[string]bool) (out []string) {
 	return out
 }
 
-// inParallel calls do for each of 0 to n-1, at most limit at once, and returns
-// when all have returned.
+// inParallel calls do for each i from 0 to n-1, at most limit at once, and waits
+// for all calls.
 func inParallel(n, limit int, do func(i int)) {
 	slots := make(chan struct{}, limit)
 	var wg sync.WaitGroup

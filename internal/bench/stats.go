@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Unit is what a measurement's samples count.
+// Unit is the unit of a measurement's samples.
 type Unit string
 
 // The units.
@@ -15,43 +15,43 @@ const (
 	MiB          Unit = "MiB"
 )
 
-// Shape says how calls followed each other.
+// Shape tells how the requests of a measurement follow each other.
 type Shape string
 
 // The shapes.
 const (
 	Sequential Shape = "sequential" // one at a time
-	Staggered  Shape = "staggered"  // each begun some time after the one before
+	Staggered  Shape = "staggered"  // started at a fixed interval
 	Burst      Shape = "burst"      // all at once
 	Without    Shape = "bare"       // QEMU without Wrenn
 )
 
-// tailSamples is how many samples it takes to speak of a 95th percentile:
-// with fewer it would be the worst of them.
+// tailSamples is the smallest number of samples for which a 95th percentile is
+// reported. With fewer, it would be the maximum.
 const tailSamples = 20
 
-// Measurement is everything known about one operation.
+// Measurement holds the samples of one operation and their summary.
 type Measurement struct {
 	Name  string `json:"name"`
 	Group Group  `json:"group"`
 	Shape Shape  `json:"shape"`
 	Unit  Unit   `json:"unit"`
-	// About says in a few words what was measured.
+	// About describes the operation in a few words.
 	About  string  `json:"about"`
 	N      int     `json:"n"`
 	Median float64 `json:"median"`
-	// Tail is, by nearest rank, what TailOf says: the 95th percentile, but of
-	// throughputs the 5th, for there the low ones hurt. Both are left out
-	// below tailSamples.
+	// Tail is the percentile that TailOf names, by nearest rank: the 95th of
+	// times, the 5th of throughputs, because low throughputs are the bad ones.
+	// Both are left out below tailSamples.
 	Tail   float64 `json:"tail,omitempty"`
 	TailOf string  `json:"tail_of,omitempty"`
 	Min    float64 `json:"min"`
 	Max    float64 `json:"max"`
-	// Samples are in the order in which they were taken.
+	// Samples are in the order of measurement.
 	Samples []float64 `json:"samples"`
 }
 
-// summarise fills in what follows from the samples.
+// summarise computes the summary from the samples.
 func (m *Measurement) summarise() {
 	m.N = len(m.Samples)
 	if m.N == 0 {
@@ -70,7 +70,7 @@ func (m *Measurement) summarise() {
 	}
 }
 
-// showTail writes the tail, or that there is none.
+// showTail formats Tail, or returns "-" if there is none.
 func (m *Measurement) showTail() string {
 	if m.TailOf == "" {
 		return "-"
@@ -85,7 +85,7 @@ func tailName(u Unit) string {
 	return "p95"
 }
 
-// median is the middle of sorted, or the mean of the middle two.
+// median returns the middle value of sorted, or the mean of the middle two.
 func median(sorted []float64) float64 {
 	half := len(sorted) / 2
 	if len(sorted)%2 == 1 {
@@ -94,7 +94,7 @@ func median(sorted []float64) float64 {
 	return (sorted[half-1] + sorted[half]) / 2
 }
 
-// rank is the nearest-rank quantile of sorted, for 0 < q <= 1.
+// rank returns the quantile q (0 < q <= 1) of sorted by nearest rank.
 func rank(sorted []float64, q float64) float64 {
 	i := int(math.Ceil(q*float64(len(sorted)))) - 1
 	return sorted[min(max(i, 0), len(sorted)-1)]

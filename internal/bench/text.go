@@ -20,9 +20,9 @@ func (r *Report) Text(w io.Writer) error {
 	}
 	fmt.Fprintln(w)
 	r.textLines(w)
-	for _, v := range r.Volleys {
+	for _, v := range r.Batches {
 		fmt.Fprintf(w, "%s: %d creates in %s, %d from the pool of %d, %d failed%s.\n",
-			v.Shape, v.N, show(v.TookMS, Milliseconds), v.FromPool, v.Kept, v.Failed, map[bool]string{true: ", each with a command"}[v.ToExec])
+			v.Shape, v.N, show(v.TookMS, Milliseconds), v.FromPool, v.PoolTarget, v.Failed, map[bool]string{true: ", each with a command"}[v.ToExec])
 	}
 	r.Density.text(w)
 	for _, ratio := range r.Ratios {
@@ -31,19 +31,19 @@ func (r *Report) Text(w io.Writer) error {
 	if r.BareRetries > 0 {
 		fmt.Fprintf(w, "%d bare boots died and were tried again; their time is not counted.\n", r.BareRetries)
 	}
-	for _, what := range r.Missing {
-		fmt.Fprintf(w, "not measured: %s\n", what)
+	for _, part := range r.Missing {
+		fmt.Fprintf(w, "not measured: %s\n", part)
 	}
-	_, err := fmt.Fprintln(w, "These numbers hold for this machine, at this load, in this run.")
+	_, err := fmt.Fprintln(w, "These results are valid for this machine at this load only.")
 	return err
 }
 
-// table writes the measurements, by group.
+// table writes the measurements by group.
 func (r *Report) table(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "OPERATION\tSHAPE\tMEDIAN\tP95 (RATES: P5)\tMIN\tMAX\tN\tWHAT")
+	fmt.Fprintln(t, "OPERATION\tSHAPE\tMEDIAN\tP95 (RATES: P5)\tMIN\tMAX\tN\tDESCRIPTION")
 	for _, p := range r.panels() {
-		// Its cells are empty, not missing, so that all columns align.
+		// A title row has empty cells, so that the columns of all rows align.
 		fmt.Fprintf(t, "%s\t\t\t\t\t\t\t\n", p.title)
 		for _, m := range p.rows {
 			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", m.Name, m.Shape,
@@ -63,7 +63,7 @@ func (r *Report) textLines(w io.Writer) {
 	}
 }
 
-// describe says what the line is. It needs a Fit.
+// describe formats the fitted line. Fit must not be nil.
 func (l *Line) describe() string {
 	return fmt.Sprintf("%.2f ms and %.3f ms per MiB written, R² %.3f, n %d",
 		l.Fit.InterceptMS, l.Fit.SlopeMSPerMB, l.Fit.R2, len(l.Points))
@@ -82,7 +82,7 @@ func (d *Density) text(w io.Writer) {
 	fmt.Fprintln(w, ".")
 }
 
-// show writes a value with three digits or so.
+// show formats a value with about three significant digits.
 func show(v float64, u Unit) string {
 	switch {
 	case u == Milliseconds && v >= 1000:

@@ -12,13 +12,13 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// guestFile is where the file goes in the sandbox.
+// guestFile is the path of the transferred file in the sandbox.
 const guestFile = "/var/tmp/bench"
 
-// transfer sends a file in and fetches it again, and checks that it is the same.
+// transfer measures upload and download of a file, and compares the contents.
 func (r *run) transfer(ctx context.Context, id string) error {
 	sent := crc32.NewIEEE()
-	// Neither compressible nor sparse, and cheap to make.
+	// The content is neither compressible nor sparse, and cheap to generate.
 	content := io.LimitReader(rand.NewChaCha8([32]byte{1}), r.FileBytes)
 	began := time.Now()
 	err := r.Client.WriteFile(ctx, id, client.Upload{Path: guestFile, Size: r.FileBytes}, io.TeeReader(content, sent))
@@ -39,12 +39,12 @@ func (r *run) transfer(ctx context.Context, id string) error {
 	}
 	r.add(opDownload, r.rate(began))
 	if n != r.FileBytes || got.Sum32() != sent.Sum32() {
-		return r.breaks(ctx, errors.New("the file that came out is not the one that went in"))
+		return r.failRun(ctx, errors.New("the downloaded file differs from the uploaded one"))
 	}
 	return nil
 }
 
-// rate is the throughput of a file since began.
+// rate returns the throughput, in MiB/s, of a file whose transfer began at began.
 func (r *run) rate(began time.Time) float64 {
 	return float64(r.FileBytes) / (1 << 20) / time.Since(began).Seconds()
 }

@@ -11,12 +11,11 @@ import (
 	"time"
 )
 
-// What is measured of VMM processes works where the bench runs on the host,
-// as root, and for sandboxes that did not come from a pool: the processes of
-// those have a name from before they were a sandbox.
-
 // vmmProcesses finds the processes on this machine that have a sandbox's id in
 // their command line. It returns their directories in /proc by id.
+//
+// It works if the benchmark runs on the host, and only for restored sandboxes:
+// the command line of a warm clone was written before the clone got its id.
 func vmmProcesses(ids []string) (map[string][]string, error) {
 	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -26,7 +25,7 @@ func vmmProcesses(ids []string) (map[string][]string, error) {
 	for _, name := range names {
 		line, err := os.ReadFile(name)
 		if err != nil {
-			continue // it has ended, or is another's
+			continue // it has ended, or belongs to another user
 		}
 		for _, id := range ids {
 			if bytes.Contains(line, []byte(id)) {
@@ -37,7 +36,7 @@ func vmmProcesses(ids []string) (map[string][]string, error) {
 	return found, nil
 }
 
-// vmmMemory is memoryOf for one sandbox.
+// vmmMemory returns the memory of a sandbox's VMM processes; see memoryOf.
 func vmmMemory(id string) (mib float64, err error) {
 	found, err := vmmProcesses([]string{id})
 	if err != nil {
@@ -48,7 +47,7 @@ func vmmMemory(id string) (mib float64, err error) {
 
 // memoryOf returns the proportional set size of processes, in MiB: each page
 // shared with other processes counts by its share (Pss of smaps_rollup,
-// proc_pid_smaps(5)). Reading it of another user's process needs root.
+// proc_pid_smaps(5)). Reading another user's process needs root.
 func memoryOf(processes []string) (mib float64, err error) {
 	if len(processes) == 0 {
 		return 0, errors.New("no VMM process of the sandbox is on this machine")
@@ -56,18 +55,18 @@ func memoryOf(processes []string) (mib float64, err error) {
 	for _, dir := range processes {
 		pss, err := kilobytes(filepath.Join(dir, "smaps_rollup"), "Pss")
 		if err != nil {
-			return 0, errors.New("the memory of the VMM process cannot be read (is this root?)")
+			return 0, errors.New("the memory of the VMM process cannot be read; run the benchmark as root")
 		}
 		mib += pss
 	}
 	return mib, nil
 }
 
-// userHz is the unit of times in /proc/PID/stat, the same on all Linux that
-// Wrenn runs on.
+// userHz is the unit of times in /proc/PID/stat: clock ticks per second, 100 on
+// every architecture that Wrenn supports.
 const userHz = 100
 
-// cpuTime returns what processes have used, in user and in kernel mode.
+// cpuTime returns the user and system CPU time of the given processes.
 func cpuTime(processes []string) (used time.Duration, err error) {
 	for _, dir := range processes {
 		text, err := os.ReadFile(filepath.Join(dir, "stat"))
@@ -83,18 +82,19 @@ func cpuTime(processes []string) (used time.Duration, err error) {
 	return used, nil
 }
 
-// statTicks adds up utime and stime of a stat file, fields 14 and 15. The
-// second field is the program's name, which may hold anything.
+// statTicks adds up utime and stime of a stat file, fields 14 and 15. It parses
+// from the last parenthesis, because the program's name, the second field, may
+// contain spaces and parentheses.
 func statTicks(stat string) (ticks int64, err error) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	const utime, stime = 14 - 3, 15 - 3
 	if len(fields) <= stime {
-		return 0, fmt.Errorf("no stat of a process: %.60q", stat)
+		return 0, fmt.Errorf("malformed stat of a process: %.60q", stat)
 	}
 	for _, field := range []string{fields[utime], fields[stime]} {
 		n, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("no stat of a process: %.60q", stat)
+			return 0, fmt.Errorf("malformed stat of a process: %.60q", stat)
 		}
 		ticks += n
 	}
