@@ -55,7 +55,8 @@ build: ## build bin/wrenn with the guest agent in it
 .PHONY: generate
 generate: ## regenerate code from protocols and SQL queries
 	@$(GO_ENV) (cd api && go tool -modfile=../tools/go.mod buf generate)
-	@$(GO_ENV) (cd api && go tool -modfile=../tools/go.mod oapi-codegen -config types/oapi-codegen.yaml openapi.yaml)
+	@$(GO_ENV) (cd api && go run -C ../tools ./propertyorder <openapi.yaml | \
+		go tool -modfile=../tools/go.mod oapi-codegen -config types/oapi-codegen.yaml /dev/stdin)
 	@$(GO_ENV) (cd internal/control/postgres && go tool -modfile=../../../tools/go.mod sqlc generate)
 
 .PHONY: test-fast

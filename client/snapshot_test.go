@@ -49,7 +49,7 @@ func TestTimeouts(t *testing.T) {
 	}
 	wantSaid(t, asked,
 		said{"GET", "/v1/sandboxes/abc/timeout", ""},
-		said{"PATCH", "/v1/sandboxes/abc/timeout", `{"auto_resume":false,"timeout_sec":0}`})
+		said{"PATCH", "/v1/sandboxes/abc/timeout", `{"timeout_sec":0,"auto_resume":false}`})
 }
 
 func TestFork(t *testing.T) {

@@ -58,7 +58,7 @@ mapfile -t plain < <(printf '%s\n' "${packages[@]}" | grep -E "/($with_vms|$with
 mapfile -t raced < <(printf '%s\n' "${packages[@]}" | grep -vE "/($with_vms|$with_bubbles)$")
 {
 	status=0
-	(cd tools && go test -json "${flags[@]}" ./testsum) || status=1
+	(cd tools && go test -json "${flags[@]}" ./...) || status=1
 	(cd tools/benchplot && go test -json "${flags[@]}" ./...) || status=1
 	go test -json "${flags[@]}" -race "${extra[@]}" "${raced[@]}" || status=1
 	go test -json "${flags[@]}" "${extra[@]}" "${plain[@]}" || status=1

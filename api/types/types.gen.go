@@ -9,38 +9,59 @@ import (
 
 // Clocks The three clocks of a sandbox. They are independent of each other.
 type Clocks struct {
-	// AutoResume Commands and files resume the sandbox when it is paused.
-	AutoResume bool `json:"auto_resume"`
-
 	// CommandTimeoutSec Lifetime of a command that names none.
 	CommandTimeoutSec int `json:"command_timeout_sec"`
-
-	// IdleExpiresAt When that is, at the earliest: use of the last seconds may not be counted yet. Null unless it runs.
-	IdleExpiresAt *time.Time `json:"idle_expires_at"`
 
 	// IdleTimeoutSec Time without use after which `on_timeout` happens; 0 means never.
 	IdleTimeoutSec int `json:"idle_timeout_sec"`
 
-	// LifetimeExpiresAt When that is; null unless it runs.
-	LifetimeExpiresAt *time.Time `json:"lifetime_expires_at"`
+	// IdleExpiresAt When that is, at the earliest: use of the last seconds may not be counted yet. Null unless it runs.
+	IdleExpiresAt *time.Time `json:"idle_expires_at"`
 
 	// LifetimeSec Time from the last start, or from its last change, after which `on_timeout` happens, used or not; 0 means never.
 	LifetimeSec int `json:"lifetime_sec"`
 
+	// LifetimeExpiresAt When that is; null unless it runs.
+	LifetimeExpiresAt *time.Time `json:"lifetime_expires_at"`
+
 	// OnTimeout Action when a clock of a sandbox runs out.
 	OnTimeout TimeoutAction `json:"on_timeout"`
+
+	// AutoResume Commands and files resume the sandbox when it is paused.
+	AutoResume bool `json:"auto_resume"`
 }
 
 // CreateSandboxRequest defines model for CreateSandboxRequest.
 type CreateSandboxRequest struct {
-	// AutoResume Commands and files resume the sandbox when it is paused, instead of 409.
-	AutoResume bool `json:"auto_resume,omitempty"`
+	// Name Yours; none when absent or empty. Unique among sandboxes that have not ended, or 409 (`name_taken`). See the schema SandboxName.
+	Name string `json:"name,omitempty"`
+
+	// Template Name of the image to boot, or of a template that is a snapshot.
+	Template string `json:"template,omitempty"`
+
+	// VCPUs Virtual CPUs; a host may allow fewer.
+	VCPUs int `json:"vcpus,omitempty"`
+
+	// MemoryMB Memory in MiB; a host may allow less.
+	MemoryMB int `json:"memory_mb,omitempty"`
 
 	// DiskMB Size of the writable disk in MiB.
 	DiskMB int `json:"disk_mb,omitempty"`
 
-	// Env Environment of every command, at most 64 KiB together. Never shown again.
-	Env map[string]string `json:"env,omitempty"`
+	// TimeoutSec Idle time in seconds after which `on_timeout` happens; 0 means never.
+	TimeoutSec *int `json:"timeout_sec,omitempty"`
+
+	// LifetimeSec Time in seconds, counted from its start and from each resume, after which `on_timeout` happens, used or not; 0 means never.
+	LifetimeSec int `json:"lifetime_sec,omitempty"`
+
+	// OnTimeout Action when a clock of a sandbox runs out.
+	OnTimeout TimeoutAction `json:"on_timeout,omitempty"`
+
+	// AutoResume Commands and files resume the sandbox when it is paused, instead of 409.
+	AutoResume bool `json:"auto_resume,omitempty"`
+
+	// SnapshotID The snapshot to start from; an image when absent or empty.
+	SnapshotID string `json:"snapshot_id,omitempty"`
 
 	// Hostname The guest's host name, one label of RFC 1123: letters, digits and, inside, '-'. `wrenn-` and the sandbox's id
 	// when absent or empty; a fork gets that too.
@@ -49,11 +70,8 @@ type CreateSandboxRequest struct {
 	// Examples: builder-1
 	Hostname string `json:"hostname,omitempty"`
 
-	// LifetimeSec Time in seconds, counted from its start and from each resume, after which `on_timeout` happens, used or not; 0 means never.
-	LifetimeSec int `json:"lifetime_sec,omitempty"`
-
-	// MemoryMB Memory in MiB; a host may allow less.
-	MemoryMB int `json:"memory_mb,omitempty"`
+	// Env Environment of every command, at most 64 KiB together. Never shown again.
+	Env map[string]string `json:"env,omitempty"`
 
 	// Metadata Yours; kept and returned as given. At most 16 KiB together.
 	Metadata map[string]string `json:"metadata,omitempty"`
@@ -61,36 +79,18 @@ type CreateSandboxRequest struct {
 	// MinIsolation Boundary between the sandbox and its host. `hardware`: a hardware-assisted virtual machine. `process`: the
 	// CPU is emulated in software, and only the confinement of the emulator's process separates the two.
 	MinIsolation Isolation `json:"min_isolation,omitempty"`
-
-	// Name Yours; none when absent or empty. Unique among sandboxes that have not ended, or 409 (`name_taken`). See the schema SandboxName.
-	Name string `json:"name,omitempty"`
-
-	// OnTimeout Action when a clock of a sandbox runs out.
-	OnTimeout TimeoutAction `json:"on_timeout,omitempty"`
-
-	// SnapshotID The snapshot to start from; an image when absent or empty.
-	SnapshotID string `json:"snapshot_id,omitempty"`
-
-	// Template Name of the image to boot, or of a template that is a snapshot.
-	Template string `json:"template,omitempty"`
-
-	// TimeoutSec Idle time in seconds after which `on_timeout` happens; 0 means never.
-	TimeoutSec *int `json:"timeout_sec,omitempty"`
-
-	// VCPUs Virtual CPUs; a host may allow fewer.
-	VCPUs int `json:"vcpus,omitempty"`
 }
 
 // CreateSnapshotRequest defines model for CreateSnapshotRequest.
 type CreateSnapshotRequest struct {
-	// Force As in pause. A sandbox made from such a snapshot is only handed out if its guest answers and can be renewed.
-	Force *bool `json:"force,omitempty"`
+	// Name For people; need not be unique, no control characters.
+	Name *string `json:"name,omitempty"`
 
 	// Metadata Yours; kept and returned as given. At most 16 KiB together.
 	Metadata *map[string]string `json:"metadata,omitempty"`
 
-	// Name For people; need not be unique, no control characters.
-	Name *string `json:"name,omitempty"`
+	// Force As in pause. A sandbox made from such a snapshot is only handed out if its guest answers and can be renewed.
+	Force *bool `json:"force,omitempty"`
 }
 
 // EffectiveIsolation See the schema Isolation; empty while it is not known.
@@ -109,54 +109,57 @@ type ErrorBody struct {
 	// Code Stable and meant for programs; `GET /v1/errors` lists all.
 	Code string `json:"code"`
 
-	// Details Only with `exec_timeout` on a whole answer, what the command wrote until it was killed.
-	Details *ErrorDetails `json:"details,omitempty"`
-
 	// Message A sentence for people.
 	Message string `json:"message"`
+
+	// Details Only with `exec_timeout` on a whole answer, what the command wrote until it was killed.
+	Details *ErrorDetails `json:"details,omitempty"`
 }
 
 // ErrorCode defines model for ErrorCode.
 type ErrorCode struct {
-	Cause  string `json:"cause"`
-	Code   string `json:"code"`
-	Remedy string `json:"remedy"`
+	Code string `json:"code"`
 
 	// Statuses HTTP statuses that it comes with; none for a code that only ends commands of the operator.
-	Statuses []int `json:"statuses"`
+	Statuses []int  `json:"statuses"`
+	Cause    string `json:"cause"`
+	Remedy   string `json:"remedy"`
 }
 
 // ErrorDetails Only with `exec_timeout` on a whole answer, what the command wrote until it was killed.
 type ErrorDetails struct {
-	DurationMS int `json:"duration_ms"`
+	Stdout string `json:"stdout"`
+	Stderr string `json:"stderr"`
 
 	// Encoding How bytes are written in a JSON string.
 	Encoding        Encoding `json:"encoding"`
-	Stderr          string   `json:"stderr"`
-	StderrTruncated bool     `json:"stderr_truncated"`
-	Stdout          string   `json:"stdout"`
+	DurationMS      int      `json:"duration_ms"`
 	StdoutTruncated bool     `json:"stdout_truncated"`
+	StderrTruncated bool     `json:"stderr_truncated"`
 }
 
 // ErrorEvent defines model for ErrorEvent.
 type ErrorEvent struct {
-	Error ErrorBody `json:"error"`
 	Type  string    `json:"type"`
+	Error ErrorBody `json:"error"`
 }
 
 // ExecRequest defines model for ExecRequest.
 type ExecRequest struct {
+	// Cmd Program, looked up in PATH. No shell.
+	Cmd string `json:"cmd"`
+
 	// Args Arguments, given as they are.
 	Args *[]string `json:"args,omitempty"`
 
-	// Cmd Program, looked up in PATH. No shell.
-	Cmd string `json:"cmd"`
+	// Env Added to the sandbox's environment, at most 64 KiB together.
+	Env *map[string]string `json:"env,omitempty"`
 
 	// Cwd Working directory; the user's home when absent or empty.
 	Cwd *string `json:"cwd,omitempty"`
 
-	// Env Added to the sandbox's environment, at most 64 KiB together.
-	Env *map[string]string `json:"env,omitempty"`
+	// User A user inside the sandbox; the guest's default user when absent or empty.
+	User *GuestUser `json:"user,omitempty"`
 
 	// Stdin Given to the command, then closed; empty when absent.
 	Stdin *string `json:"stdin,omitempty"`
@@ -166,52 +169,49 @@ type ExecRequest struct {
 
 	// TimeoutSec Lifetime of the command, enforced inside the sandbox.
 	TimeoutSec *int `json:"timeout_sec,omitempty"`
-
-	// User A user inside the sandbox; the guest's default user when absent or empty.
-	User *GuestUser `json:"user,omitempty"`
 }
 
 // ExecResponse defines model for ExecResponse.
 type ExecResponse struct {
-	Cmd        string `json:"cmd"`
-	DurationMS int    `json:"duration_ms"`
-
-	// Encoding How bytes are written in a JSON string.
-	Encoding Encoding `json:"encoding"`
+	SandboxID string `json:"sandbox_id"`
+	Cmd       string `json:"cmd"`
+	Stdout    string `json:"stdout"`
+	Stderr    string `json:"stderr"`
 
 	// ExitCode The command's own; 128 + n when signal n ended it.
-	ExitCode  int    `json:"exit_code"`
-	SandboxID string `json:"sandbox_id"`
+	ExitCode int `json:"exit_code"`
 
 	// Signal The signal that ended it.
 	//
 	// Examples: killed
 	Signal *string `json:"signal"`
-	Stderr string  `json:"stderr"`
 
-	// StderrTruncated There was more: the stream passed 8 MiB, or the server held too much output of other commands. Streamed answers leave nothing out.
-	StderrTruncated bool   `json:"stderr_truncated"`
-	Stdout          string `json:"stdout"`
+	// TimeoutSec The lifetime that the command had.
+	TimeoutSec int `json:"timeout_sec"`
+	DurationMS int `json:"duration_ms"`
+
+	// Encoding How bytes are written in a JSON string.
+	Encoding Encoding `json:"encoding"`
 
 	// StdoutTruncated There was more: the stream passed 8 MiB, or the server held too much output of other commands. Streamed answers leave nothing out.
 	StdoutTruncated bool `json:"stdout_truncated"`
 
-	// TimeoutSec The lifetime that the command had.
-	TimeoutSec int `json:"timeout_sec"`
+	// StderrTruncated There was more: the stream passed 8 MiB, or the server held too much output of other commands. Streamed answers leave nothing out.
+	StderrTruncated bool `json:"stderr_truncated"`
 }
 
 // ExitEvent defines model for ExitEvent.
 type ExitEvent struct {
-	DurationMS int     `json:"duration_ms"`
+	Type       string  `json:"type"`
 	ExitCode   int     `json:"exit_code"`
 	Signal     *string `json:"signal"`
-	Type       string  `json:"type"`
+	DurationMS int     `json:"duration_ms"`
 }
 
 // FailedFork A copy that did not start, or of which that is not known yet (`outcome_unknown`).
 type FailedFork struct {
-	Code    string `json:"code"`
 	ID      string `json:"id"`
+	Code    string `json:"code"`
 	Message string `json:"message"`
 }
 
@@ -220,47 +220,46 @@ type FileMode = string
 
 // ForkRequest defines model for ForkRequest.
 type ForkRequest struct {
-	AutoResume *bool `json:"auto_resume,omitempty"`
-
 	// Count How many copies.
 	Count *int `json:"count,omitempty"`
 
 	// Env Added to the environment, which the copies have from their parent; at most 64 KiB together.
 	Env *map[string]string `json:"env,omitempty"`
 
-	// Force Where the guest does not answer, copy memory and disk without its help instead of answering 503 `guest_unresponsive`. A copy whose guest does not answer either fails.
-	Force       *bool `json:"force,omitempty"`
-	LifetimeSec *int  `json:"lifetime_sec,omitempty"`
-
 	// Metadata Laid over the parent's.
 	Metadata *map[string]string `json:"metadata,omitempty"`
 
-	// OnTimeout Action when a clock of a sandbox runs out.
-	OnTimeout *TimeoutAction `json:"on_timeout,omitempty"`
-
 	// TimeoutSec The parent's when absent, as the three below.
-	TimeoutSec *int `json:"timeout_sec,omitempty"`
+	TimeoutSec  *int `json:"timeout_sec,omitempty"`
+	LifetimeSec *int `json:"lifetime_sec,omitempty"`
+
+	// OnTimeout Action when a clock of a sandbox runs out.
+	OnTimeout  *TimeoutAction `json:"on_timeout,omitempty"`
+	AutoResume *bool          `json:"auto_resume,omitempty"`
+
+	// Force Where the guest does not answer, copy memory and disk without its help instead of answering 503 `guest_unresponsive`. A copy whose guest does not answer either fails.
+	Force *bool `json:"force,omitempty"`
 }
 
 // ForkResponse defines model for ForkResponse.
 type ForkResponse struct {
-	Failed []FailedFork `json:"failed"`
+	Sandboxes []Sandbox    `json:"sandboxes"`
+	Failed    []FailedFork `json:"failed"`
 
 	// PauseWindowMS How long the parent stood still; 0 for a paused one.
-	PauseWindowMS float64   `json:"pause_window_ms"`
-	Sandboxes     []Sandbox `json:"sandboxes"`
+	PauseWindowMS float64 `json:"pause_window_ms"`
 }
 
 // GarbageItem defines model for GarbageItem.
 type GarbageItem struct {
-	Bytes  int64  `json:"bytes"`
 	HostID string `json:"host_id"`
-	ID     string `json:"id"`
 
 	// Kind `template_snapshot`, `snapshot` or `vmm_build`.
 	//
 	// Examples: vmm_build
-	Kind string `json:"kind"`
+	Kind  string `json:"kind"`
+	ID    string `json:"id"`
+	Bytes int64  `json:"bytes"`
 
 	// Reason Why nothing needs it, in a sentence.
 	Reason string `json:"reason"`
@@ -274,10 +273,11 @@ type GarbageRequest struct {
 
 // GarbageResponse defines model for GarbageResponse.
 type GarbageResponse struct {
+	DryRun bool `json:"dry_run"`
+
 	// Bytes The sum of the items.
-	Bytes  int64         `json:"bytes"`
-	DryRun bool          `json:"dry_run"`
-	Items  []GarbageItem `json:"items"`
+	Bytes int64         `json:"bytes"`
+	Items []GarbageItem `json:"items"`
 }
 
 // GuestHealth Whether the guest answers its host, which asks one that has been silent for a while. A guest that does not has not
@@ -286,12 +286,13 @@ type GarbageResponse struct {
 // and it is not known what became of them. Null where the sandbox neither runs nor is paused, or where it is not
 // known yet.
 type GuestHealth struct {
-	// Forced It was paused with `force`, without the guest's help, and its guest has not been renewed since (clock, randomness). It is as soon as it answers, and nothing is let in before.
-	Forced bool `json:"forced"`
+	State string `json:"state"`
 
 	// Since When the guest was first found not to answer; null while it does.
 	Since *time.Time `json:"since"`
-	State string     `json:"state"`
+
+	// Forced It was paused with `force`, without the guest's help, and its guest has not been renewed since (clock, randomness). It is as soon as it answers, and nothing is let in before.
+	Forced bool `json:"forced"`
 }
 
 // GuestPath Absolute path of a file inside the sandbox; no NUL, and no slash at the end.
@@ -308,6 +309,16 @@ type Health struct {
 
 // Host defines model for Host.
 type Host struct {
+	ID           string `json:"id"`
+	AgentVersion string `json:"agent_version"`
+	GuestVersion string `json:"guest_version"`
+
+	// Driver The virtual machine monitor.
+	//
+	// Examples: qemu
+	Driver        string `json:"driver"`
+	DriverVersion string `json:"driver_version"`
+
 	// Acceleration `kvm`, or `tcg` (software).
 	//
 	// Examples: kvm
@@ -315,56 +326,47 @@ type Host struct {
 
 	// AccelerationReason Why that one, in a sentence.
 	AccelerationReason string `json:"acceleration_reason"`
-	AgentVersion       string `json:"agent_version"`
+
+	// Isolation See the schema Isolation; empty while it is not known.
+	Isolation EffectiveIsolation `json:"isolation"`
+
+	// MultiTenant True where tenants who distrust each other may share the host: behind a hardware boundary or a userspace kernel, with a VMM that cannot write files that sandboxes share. Always false under software emulation.
+	MultiTenant    bool   `json:"multi_tenant"`
+	KernelRelease  string `json:"kernel_release"`
+	VCPUs          int    `json:"vcpus"`
+	MemoryMB       int    `json:"memory_mb"`
+	DiskTotalBytes int64  `json:"disk_total_bytes"`
+	DiskFreeBytes  int64  `json:"disk_free_bytes"`
+
+	// Limits The sizes that one sandbox can have on this host.
+	Limits    HostLimits `json:"limits"`
+	Templates []string   `json:"templates"`
+
+	// Draining Takes no new sandboxes.
+	Draining  bool `json:"draining"`
+	Reachable bool `json:"reachable"`
+
+	// SeenAt When it last answered.
+	SeenAt *time.Time `json:"seen_at"`
 
 	// BootRetries Boots that needed a second try since its agent started.
-	BootRetries   int64 `json:"boot_retries"`
-	DiskFreeBytes int64 `json:"disk_free_bytes"`
+	BootRetries int64 `json:"boot_retries"`
+
+	// Pools Warm clones, one entry for each kind that is kept.
+	Pools []Pool `json:"pools"`
 
 	// DiskReserveBytes Free disk below which new sandboxes and snapshots are refused.
 	DiskReserveBytes int64 `json:"disk_reserve_bytes"`
-	DiskTotalBytes   int64 `json:"disk_total_bytes"`
-
-	// Draining Takes no new sandboxes.
-	Draining bool `json:"draining"`
-
-	// Driver The virtual machine monitor.
-	//
-	// Examples: qemu
-	Driver        string `json:"driver"`
-	DriverVersion string `json:"driver_version"`
-	GuestVersion  string `json:"guest_version"`
-	ID            string `json:"id"`
-
-	// Isolation See the schema Isolation; empty while it is not known.
-	Isolation     EffectiveIsolation `json:"isolation"`
-	KernelRelease string             `json:"kernel_release"`
-
-	// Limits The sizes that one sandbox can have on this host.
-	Limits   HostLimits `json:"limits"`
-	MemoryMB int        `json:"memory_mb"`
-
-	// MultiTenant True where tenants who distrust each other may share the host: behind a hardware boundary or a userspace kernel, with a VMM that cannot write files that sandboxes share. Always false under software emulation.
-	MultiTenant bool `json:"multi_tenant"`
-
-	// Pools Warm clones, one entry for each kind that is kept.
-	Pools     []Pool `json:"pools"`
-	Reachable bool   `json:"reachable"`
 
 	// Reflink Files share blocks: forks cost no copy of the disk.
 	Reflink bool `json:"reflink"`
-
-	// SeenAt When it last answered.
-	SeenAt    *time.Time `json:"seen_at"`
-	Templates []string   `json:"templates"`
-	VCPUs     int        `json:"vcpus"`
 }
 
 // HostLimits The sizes that one sandbox can have on this host.
 type HostLimits struct {
-	MaxMemoryMB int `json:"max_memory_mb"`
 	MaxVCPUs    int `json:"max_vcpus"`
 	MinMemoryMB int `json:"min_memory_mb"`
+	MaxMemoryMB int `json:"max_memory_mb"`
 }
 
 // Isolation Boundary between the sandbox and its host. `hardware`: a hardware-assisted virtual machine. `process`: the
@@ -373,31 +375,31 @@ type Isolation = string
 
 // OutputEvent defines model for OutputEvent.
 type OutputEvent struct {
+	Type string `json:"type"`
 	Data string `json:"data"`
 
 	// Encoding How bytes are written in a JSON string.
 	Encoding Encoding `json:"encoding"`
-	Type     string   `json:"type"`
 }
 
 // Pool Warm clones of one kind.
 type Pool struct {
-	DiskMB int `json:"disk_mb"`
+	Template string `json:"template"`
+	VCPUs    int    `json:"vcpus"`
+	MemoryMB int    `json:"memory_mb"`
+	DiskMB   int    `json:"disk_mb"`
 
-	// Hits Creates that found one, since its agent started.
-	Hits     int64 `json:"hits"`
-	MemoryMB int   `json:"memory_mb"`
-
-	// Misses Creates that did not.
-	Misses int64 `json:"misses"`
+	// Target How many are wanted.
+	Target int `json:"target"`
 
 	// Ready How many wait now.
 	Ready int `json:"ready"`
 
-	// Target How many are wanted.
-	Target   int    `json:"target"`
-	Template string `json:"template"`
-	VCPUs    int    `json:"vcpus"`
+	// Hits Creates that found one, since its agent started.
+	Hits int64 `json:"hits"`
+
+	// Misses Creates that did not.
+	Misses int64 `json:"misses"`
 }
 
 // ReadFileRequest defines model for ReadFileRequest.
@@ -412,127 +414,128 @@ type ReadFileRequest struct {
 // RestoreReport What was done, and measured, to make a machine that came from a snapshot correct and unique before any command
 // ran in it. A start whose restore report is not complete fails. Null until the sandbox has run.
 type RestoreReport struct {
+	// Generation The incarnation it belongs to: 1, and one more with each resume.
+	Generation int64 `json:"generation"`
+
 	// At When it was completed.
 	At time.Time `json:"at"`
-
-	// ClockSkewMS How far it was from the host's when asked afterwards.
-	ClockSkewMS float64 `json:"clock_skew_ms"`
 
 	// ClockStepMS How far the wall clock had to be moved; positive was ahead.
 	ClockStepMS float64 `json:"clock_step_ms"`
 
-	// ConnectionsClosed TCP connections of the snapshot that were closed.
-	ConnectionsClosed int `json:"connections_closed"`
-
-	// Generation The incarnation it belongs to: 1, and one more with each resume.
-	Generation int64 `json:"generation"`
-
-	// NetworkAnswers A request and its answer crossed the sandbox's network.
-	NetworkAnswers bool `json:"network_answers"`
-
-	// NewIdentity Host name, machine id and boot id are new.
-	NewIdentity bool `json:"new_identity"`
+	// ClockSkewMS How far it was from the host's when asked afterwards.
+	ClockSkewMS float64 `json:"clock_skew_ms"`
 
 	// Reseeded The guest's kernel confirmed fresh entropy.
 	Reseeded bool `json:"reseeded"`
 
-	// StepsMS How long each part took.
-	StepsMS map[string]float64 `json:"steps_ms"`
+	// NewIdentity Host name, machine id and boot id are new.
+	NewIdentity bool `json:"new_identity"`
 
 	// TokenReplaced The access token inside the guest is a new one.
 	TokenReplaced bool `json:"token_replaced"`
+
+	// NetworkAnswers A request and its answer crossed the sandbox's network.
+	NetworkAnswers bool `json:"network_answers"`
 
 	// VMGeneration What announced the copy to the guest's kernel: `vmgenid` or `none`.
 	//
 	// Examples: none
 	VMGeneration string `json:"vm_generation"`
+
+	// ConnectionsClosed TCP connections of the snapshot that were closed.
+	ConnectionsClosed int `json:"connections_closed"`
+
+	// StepsMS How long each part took.
+	StepsMS map[string]float64 `json:"steps_ms"`
 }
 
 // Sandbox defines model for Sandbox.
 type Sandbox struct {
-	// Acceleration What runs its CPU: `kvm` or `tcg` (software); empty until it has a host.
-	//
-	// Examples: kvm
-	Acceleration string `json:"acceleration"`
+	ID string `json:"id"`
 
-	// AutoResume Commands and files resume it when it is paused.
-	AutoResume bool `json:"auto_resume"`
+	// Name The name that it was created with.
+	Name *string `json:"name"`
 
-	// Clocks The three clocks of a sandbox. They are independent of each other.
-	Clocks    Clocks    `json:"clocks"`
-	CreatedAt time.Time `json:"created_at"`
+	// Status `pending`: booting. `running`: commands can run. `paused`: on disk, can be resumed. `stopped`: ended, or
+	// ending and past return; see `stop_reason`. `error`: it never came up; see `message`. A pause or a resume under
+	// way shows the status it started from.
+	Status   Status `json:"status"`
+	Template string `json:"template"`
+	VCPUs    int    `json:"vcpus"`
+	MemoryMB int    `json:"memory_mb"`
+	DiskMB   int    `json:"disk_mb"`
 
-	// DiskFull It runs and stands still, because the disk of its host is full. It goes on by itself, at the write that found no space, once there is some. Until then commands and files are refused (503 `disk_full`).
-	DiskFull bool       `json:"disk_full"`
-	DiskMB   int        `json:"disk_mb"`
-	EndedAt  *time.Time `json:"ended_at"`
+	// TimeoutSec Idle time in seconds after which `on_timeout` happens; 0 means never.
+	TimeoutSec int `json:"timeout_sec"`
 
 	// GuestIP Address inside the sandbox; empty until it has run.
-	GuestIP string       `json:"guest_ip"`
-	Health  *GuestHealth `json:"health"`
-
-	// HostID The host it was placed on; empty until it has one.
-	HostID string `json:"host_id"`
+	GuestIP string `json:"guest_ip"`
 
 	// HostIP Address of the sandbox on its host; empty until it has run.
 	HostIP string `json:"host_ip"`
+
+	// HostID The host it was placed on; empty until it has one.
+	HostID string `json:"host_id"`
 
 	// Hostname The guest's host name.
 	//
 	// Examples: builder-1
 	Hostname string `json:"hostname"`
-	ID       string `json:"id"`
+
+	// Acceleration What runs its CPU: `kvm` or `tcg` (software); empty until it has a host.
+	//
+	// Examples: kvm
+	Acceleration string `json:"acceleration"`
 
 	// Isolation See the schema Isolation; empty while it is not known.
 	Isolation EffectiveIsolation `json:"isolation"`
+	CreatedAt time.Time          `json:"created_at"`
+
+	// StartedAt When it first ran.
+	StartedAt *time.Time `json:"started_at"`
 
 	// LastActiveAt When it was last used; `timeout_sec` counts from here.
 	LastActiveAt *time.Time `json:"last_active_at"`
 	LastUpdated  time.Time  `json:"last_updated"`
+	EndedAt      *time.Time `json:"ended_at"`
 
-	// LifetimeSec See `clocks`.
-	LifetimeSec int `json:"lifetime_sec"`
-	MemoryMB    int `json:"memory_mb"`
+	// StopReason Why it ended; null until then.
+	StopReason *StopReason `json:"stop_reason"`
 
 	// Message What went wrong, for people; null when nothing did.
 	Message  *string   `json:"message"`
 	Metadata StringMap `json:"metadata"`
 
-	// Name The name that it was created with.
-	Name *string `json:"name"`
+	// LifetimeSec See `clocks`.
+	LifetimeSec int `json:"lifetime_sec"`
 
 	// OnTimeout Action when a clock of a sandbox runs out.
 	OnTimeout TimeoutAction `json:"on_timeout"`
 
-	// ParentID The sandbox it was forked from.
-	ParentID *string `json:"parent_id"`
-
-	// RestoreReport Absent in lists; `GET /v1/sandboxes/{id}` has it. Null until the sandbox has run.
-	RestoreReport *RestoreReport `json:"restore_report"`
+	// AutoResume Commands and files resume it when it is paused.
+	AutoResume bool `json:"auto_resume"`
 
 	// SnapshotID The snapshot it was created from; null for an image, and for forks.
 	SnapshotID *string `json:"snapshot_id"`
+
+	// ParentID The sandbox it was forked from.
+	ParentID *string `json:"parent_id"`
 
 	// Source How it was made: `pool` (a warm clone was waiting), `restore` (a clone was made), `fork` (from a snapshot); null until it has run and for a machine that booted cold.
 	//
 	// Examples: pool
 	Source *string `json:"source"`
 
-	// StartedAt When it first ran.
-	StartedAt *time.Time `json:"started_at"`
+	// DiskFull It runs and stands still, because the disk of its host is full. It goes on by itself, at the write that found no space, once there is some. Until then commands and files are refused (503 `disk_full`).
+	DiskFull bool         `json:"disk_full"`
+	Health   *GuestHealth `json:"health"`
 
-	// Status `pending`: booting. `running`: commands can run. `paused`: on disk, can be resumed. `stopped`: ended, or
-	// ending and past return; see `stop_reason`. `error`: it never came up; see `message`. A pause or a resume under
-	// way shows the status it started from.
-	Status Status `json:"status"`
+	// RestoreReport Absent in lists; `GET /v1/sandboxes/{id}` has it. Null until the sandbox has run.
+	RestoreReport *RestoreReport `json:"restore_report"`
 
-	// StopReason Why it ended; null until then.
-	StopReason *StopReason `json:"stop_reason"`
-	Template   string      `json:"template"`
-
-	// TimeoutSec Idle time in seconds after which `on_timeout` happens; 0 means never.
-	TimeoutSec int `json:"timeout_sec"`
-	VCPUs      int `json:"vcpus"`
+	// Clocks The three clocks of a sandbox. They are independent of each other.
+	Clocks Clocks `json:"clocks"`
 }
 
 // SandboxName Lower-case letters, digits and, inside, `.`, `_` and `-`; not of the form of a sandbox's id.
@@ -540,38 +543,39 @@ type SandboxName = string
 
 // Snapshot defines model for Snapshot.
 type Snapshot struct {
-	// Bytes Space on its host's disk; what is shared counts in each.
-	Bytes     int64     `json:"bytes"`
-	CreatedAt time.Time `json:"created_at"`
-	DiskMB    int       `json:"disk_mb"`
-
-	// HostID Where it is kept, and where sandboxes made from it run.
-	HostID   string    `json:"host_id"`
-	ID       string    `json:"id"`
-	MemoryMB int       `json:"memory_mb"`
-	Metadata StringMap `json:"metadata"`
+	ID string `json:"id"`
 
 	// Name Empty when it was given none.
 	Name string `json:"name"`
 
-	// PauseWindowMS How long the sandbox stood still; 0 for a paused one.
-	PauseWindowMS float64 `json:"pause_window_ms"`
-
 	// SandboxID The sandbox it was taken of, which may have ended.
 	SandboxID string `json:"sandbox_id"`
+
+	// HostID Where it is kept, and where sandboxes made from it run.
+	HostID string `json:"host_id"`
+
+	// Template The image of the sandbox.
+	Template string `json:"template"`
+	VCPUs    int    `json:"vcpus"`
+	MemoryMB int    `json:"memory_mb"`
+	DiskMB   int    `json:"disk_mb"`
 
 	// Status `ready`: can be used. `deleting`: its host has still to confirm. `error`: its host does not have it.
 	Status SnapshotStatus `json:"status"`
 
-	// Template The image of the sandbox.
-	Template string `json:"template"`
-
-	// TemplateName The template that it is.
-	TemplateName *string `json:"template_name"`
+	// Bytes Space on its host's disk; what is shared counts in each.
+	Bytes int64 `json:"bytes"`
 
 	// Users Sandboxes that share its files, as its host last said.
 	Users int `json:"users"`
-	VCPUs int `json:"vcpus"`
+
+	// PauseWindowMS How long the sandbox stood still; 0 for a paused one.
+	PauseWindowMS float64 `json:"pause_window_ms"`
+
+	// TemplateName The template that it is.
+	TemplateName *string   `json:"template_name"`
+	CreatedAt    time.Time `json:"created_at"`
+	Metadata     StringMap `json:"metadata"`
 }
 
 // SnapshotStatus `ready`: can be used. `deleting`: its host has still to confirm. `error`: its host does not have it.
@@ -584,12 +588,13 @@ type Status = string
 
 // StdinEvent One line of a streamed stdin.
 type StdinEvent struct {
+	Type string `json:"type"`
+
 	// Data Empty when absent.
 	Data *string `json:"data,omitempty"`
 
 	// Encoding How bytes are written in a JSON string.
 	Encoding *Encoding `json:"encoding,omitempty"`
-	Type     string    `json:"type"`
 }
 
 // StopReason Why a sandbox ended.
@@ -612,17 +617,16 @@ type TimeoutAction = string
 
 // TimeoutRequest defines model for TimeoutRequest.
 type TimeoutRequest struct {
-	AutoResume *bool `json:"auto_resume,omitempty"`
-
-	// ExtendSec Moves the lifetime's end later by so much. Not together with lifetime_sec; 409 (`no_lifetime`) where there is none.
-	ExtendSec *int `json:"extend_sec,omitempty"`
+	// TimeoutSec Idle time in seconds; 0 means never.
+	TimeoutSec *int `json:"timeout_sec,omitempty"`
 
 	// LifetimeSec Lifetime in seconds from now; 0 means never.
 	LifetimeSec *int `json:"lifetime_sec,omitempty"`
 
-	// OnTimeout Action when a clock of a sandbox runs out.
-	OnTimeout *TimeoutAction `json:"on_timeout,omitempty"`
+	// ExtendSec Moves the lifetime's end later by so much. Not together with lifetime_sec; 409 (`no_lifetime`) where there is none.
+	ExtendSec *int `json:"extend_sec,omitempty"`
 
-	// TimeoutSec Idle time in seconds; 0 means never.
-	TimeoutSec *int `json:"timeout_sec,omitempty"`
+	// OnTimeout Action when a clock of a sandbox runs out.
+	OnTimeout  *TimeoutAction `json:"on_timeout,omitempty"`
+	AutoResume *bool          `json:"auto_resume,omitempty"`
 }
