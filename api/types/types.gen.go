@@ -338,6 +338,9 @@ type Host struct {
 	DiskTotalBytes int64  `json:"disk_total_bytes"`
 	DiskFreeBytes  int64  `json:"disk_free_bytes"`
 
+	// DiskRoomMB Disk in MiB that the host can still promise to new sandboxes: its free disk times its overcommit factor, less the promised disk that sandboxes have not written yet. Absent if the host has not reported it.
+	DiskRoomMB *int64 `json:"disk_room_mb,omitempty"`
+
 	// Limits The sizes that one sandbox can have on this host.
 	Limits    HostLimits `json:"limits"`
 	Templates []string   `json:"templates"`

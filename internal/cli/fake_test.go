@@ -430,7 +430,7 @@ func (f *fake) hosts(w http.ResponseWriter, _ *http.Request) {
 	now := time.Now().UTC()
 	answer(w, 200, []client.Host{{
 		ID: "local", Driver: "qemu", DriverVersion: "10.0.2", Acceleration: "kvm", Isolation: "hardware", MultiTenant: true,
-		VCPUs: 8, MemoryMB: 16384, DiskTotalBytes: 1 << 40, DiskFreeBytes: 300 << 30,
+		VCPUs: 8, MemoryMB: 16384, DiskTotalBytes: 1 << 40, DiskFreeBytes: 300 << 30, DiskRoomMB: ptr(int64(250 << 10)),
 		Limits:    client.HostLimits{MaxVCPUs: 8, MinMemoryMB: 128, MaxMemoryMB: 8192},
 		Templates: []string{"minimal"}, Reachable: true, SeenAt: &now,
 		Pools: []client.Pool{{Template: "minimal", VCPUs: 1, MemoryMB: 512, DiskMB: 2048, Target: 4, Ready: 3}},

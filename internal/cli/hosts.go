@@ -13,7 +13,10 @@ func (a *App) hostsCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hosts [flags]",
 		Short: "List the hosts with their capacity and templates",
-		Args:  args(0, 0, "nothing"),
+		Long: "List the hosts with their capacity and templates. DISK ROOM is the disk that a host can still promise to new\n" +
+			"sandboxes; because of overcommitment it may exceed the free disk. LARGEST is the largest sandbox that the host\n" +
+			"accepts, WARM its ready and wanted warm clones. --json has the free disk and further fields.",
+		Args: args(0, 0, "nothing"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		hosts, err := a.Client().Hosts(cmd.Context())
@@ -28,15 +31,22 @@ func (a *App) hostsCmd() *cobra.Command {
 	return cmd
 }
 
-// printHosts prints the hosts. LARGEST is the largest sandbox that a host accepts,
-// WARM its ready and wanted warm clones.
+// printHosts prints the hosts. The help of the command explains the columns.
 func (a *App) printHosts(hosts []client.Host) error {
-	t := a.NewTable("~HOST", "STATE", "ACCEL", "ISOLATION", "SIZE", "DISK FREE", "LARGEST", "WARM", "~TEMPLATES")
+	t := a.NewTable("~HOST", "STATE", "ACCEL", "ISOLATION", "SIZE", "DISK ROOM", "LARGEST", "WARM", "~TEMPLATES")
 	for _, h := range hosts {
-		t.Row(h.ID, hostState(h), h.Acceleration, h.Isolation, showShape(h.VCPUs, h.MemoryMB), showBytes(h.DiskFreeBytes),
+		t.Row(h.ID, hostState(h), h.Acceleration, h.Isolation, showShape(h.VCPUs, h.MemoryMB), showDiskRoom(h.DiskRoomMB),
 			showShape(h.Limits.MaxVCPUs, h.Limits.MaxMemoryMB), showPools(h.Pools), strings.Join(h.Templates, " "))
 	}
 	return t.Flush()
+}
+
+// showDiskRoom shows an amount in MiB; "-" if the host did not report it.
+func showDiskRoom(mb *int64) string {
+	if mb == nil {
+		return "-"
+	}
+	return showBytes(*mb << 20)
 }
 
 // showPools shows the ready and the wanted number of warm clones.

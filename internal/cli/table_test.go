@@ -38,8 +38,9 @@ func TestTablesFit80Columns(t *testing.T) {
 			}}, false, now)
 		},
 		"hosts": func(a *App) error {
+			room := int64(999 << 10)
 			return a.printHosts([]client.Host{{
-				ID: "rack-one-host-number-seventeen", Acceleration: "kvm", Isolation: "hardware", VCPUs: 128, MemoryMB: 1 << 20, DiskFreeBytes: 999 << 30,
+				ID: "rack-one-host-number-seventeen", Acceleration: "kvm", Isolation: "hardware", VCPUs: 128, MemoryMB: 1 << 20, DiskRoomMB: &room,
 				Limits: client.HostLimits{MaxVCPUs: 32, MaxMemoryMB: 131072}, Templates: []string{"minimal", "python", "node"},
 			}})
 		},

@@ -186,4 +186,7 @@ func testServedDocuments(t *testing.T, s *server) {
 	if len(hosts) != 1 || !hosts[0].Reachable || hosts[0].ID != "local" || hosts[0].Limits.MaxVCPUs < 1 {
 		t.Errorf("the hosts are %+v", hosts)
 	}
+	if room := hosts[0].DiskRoomMB; room == nil || *room < 1 {
+		t.Errorf("disk_room_mb: got %v, want at least 1", room)
+	}
 }

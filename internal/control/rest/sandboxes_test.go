@@ -1,8 +1,10 @@
 package rest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"reflect"
 	"strings"
@@ -184,8 +186,8 @@ func TestEveryKindOfFaultHasItsStatus(t *testing.T) {
 // answer. Fields that are kept back are listed with the reason.
 func TestEverySandboxFieldIsShown(t *testing.T) {
 	keptBack := map[string]string{
-		"Generation": "internal", "Server": "internal", "DiskRoomMB": "of placement", "Spec": "shown field by field", "Env": "secret",
-		"MinIsolation": "what it has is shown, not what was asked for",
+		"Generation": "internal", "Server": "internal", "Spec": "shown field by field", "Env": "secret",
+		"MinIsolation": "the actual isolation is shown instead",
 		"Limits":       "shown field by field", "RestoreReport": "shown field by field", "Pools": "shown field by field",
 	}
 	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("east", 3600))
@@ -305,6 +307,33 @@ func leaves(v reflect.Value) string {
 		return out
 	default:
 		return fmt.Sprint(v) + ";"
+	}
+}
+
+// TestDiskRoomIsShownIfTheHostReportsIt: a full disk (0) is shown, an unknown one
+// is not.
+func TestDiskRoomIsShownIfTheHostReportsIt(t *testing.T) {
+	for _, c := range []struct {
+		host control.HostInfo
+		want *int64
+	}{
+		{control.HostInfo{ID: "full", SeenAt: time.Now()}, ptr(int64(0))},
+		{control.HostInfo{ID: "older-agent", SeenAt: time.Now(), DiskRoomMB: math.MaxInt}, nil},
+		{control.HostInfo{ID: "never-seen"}, nil},
+	} {
+		text, err := json.Marshal(hostOf(c.host))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			DiskRoomMB *int64 `json:"disk_room_mb"`
+		}
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got.DiskRoomMB, c.want) || strings.Contains(string(text), "disk_room_mb") != (c.want != nil) {
+			t.Errorf("host %s: got %s, want disk_room_mb %v", c.host.ID, text, c.want)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"math"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/api/types"
@@ -45,8 +46,19 @@ func hostOf(h control.HostInfo) types.Host {
 	}
 	if !h.SeenAt.IsZero() {
 		out.SeenAt = utc(&h.SeenAt)
+		out.DiskRoomMB = diskRoomOf(h)
 	}
 	return out
+}
+
+// diskRoomOf returns nil for a host agent that does not report its room. Package
+// control then holds the largest int, so that placement is not limited.
+func diskRoomOf(h control.HostInfo) *int64 {
+	if h.DiskRoomMB == math.MaxInt {
+		return nil
+	}
+	room := int64(h.DiskRoomMB)
+	return &room
 }
 
 func limitsOf(l sandbox.Limits) types.HostLimits {
