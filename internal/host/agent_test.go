@@ -11,6 +11,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -37,7 +38,7 @@ func TestAgentChild(t *testing.T) {
 			if armed && s == step {
 				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			}
-			if s == host.StepPoolReady {
+			if s == journal.StepPoolReady {
 				filled <- struct{}{}
 			}
 			return nil
@@ -102,7 +103,7 @@ func (b *bench) state(id sandbox.ID) host.Sandbox {
 
 func TestAgentKilledDuringCreate(t *testing.T) {
 	b := newBench(t, "wkcre")
-	for _, step := range host.Steps()["create"] {
+	for _, step := range journal.Steps()["create"] {
 		ref := newRef()
 		b.crash("create", ref, step)
 		if s := b.state(ref.ID); s.State != sandbox.Stopped || s.StopReason != sandbox.ReasonBootFailed {
@@ -121,7 +122,7 @@ func TestAgentKilledWhileMakingATemplate(t *testing.T) {
 	b.open()
 	t.Cleanup(b.end)
 	for _, step := range []string{
-		host.StepTemplateVMM, host.StepTemplateGuest, host.StepTemplatePublish,
+		journal.StepTemplateVMM, journal.StepTemplateGuest, journal.StepTemplatePublish,
 	} {
 		ref := newRef()
 		b.crash("create", ref, step)
@@ -143,7 +144,7 @@ func TestAgentKilledDuringPauseAndResume(t *testing.T) {
 	b.sh(ref, counter)
 	last := 0
 	for _, op := range []string{"pause", "resume"} {
-		for _, step := range host.Steps()[op] {
+		for _, step := range journal.Steps()[op] {
 			if op == "resume" {
 				_, err := b.Pause(t.Context(), ref)
 				check(t, err)
@@ -172,7 +173,7 @@ func TestAgentKilledDuringPauseAndResume(t *testing.T) {
 
 func TestAgentKilledDuringDestroy(t *testing.T) {
 	b := newBench(t, "wkdes")
-	for _, step := range host.Steps()["destroy"] {
+	for _, step := range journal.Steps()["destroy"] {
 		ref := b.create()
 		b.crash("destroy", ref, step)
 		if s := b.state(ref.ID); s.State != sandbox.Stopped || s.StopReason != sandbox.ReasonDestroyed {
@@ -190,7 +191,7 @@ func TestAgentKilledDuringSnapshot(t *testing.T) {
 	ref := b.create()
 	b.sh(ref, counter)
 	last := 0
-	for _, step := range host.Steps()["snapshot"] {
+	for _, step := range journal.Steps()["snapshot"] {
 		b.crash("snapshot", ref, step)
 		if s := b.state(ref.ID); s.State != sandbox.Running {
 			t.Fatalf("killed before %s, the sandbox is %q (%s)", step, s.State, s.StopReason)
@@ -218,7 +219,7 @@ func TestAgentKilledDuringSnapshot(t *testing.T) {
 // TestAgentKilledDuringRefill: nothing of a half-made warm clone is left.
 func TestAgentKilledDuringRefill(t *testing.T) {
 	b := newBench(t, "wkpoo")
-	for _, step := range host.Steps()["pool"] {
+	for _, step := range journal.Steps()["pool"] {
 		b.crash("pool", newRef(), step)
 		b.nothingLeft()
 	}
@@ -228,7 +229,7 @@ func TestAgentKilledDuringRefill(t *testing.T) {
 // sandbox or gone.
 func TestAgentKilledDuringAssign(t *testing.T) {
 	b := newBench(t, "wkass")
-	for _, step := range host.Steps()["assign"] {
+	for _, step := range journal.Steps()["assign"] {
 		ref := newRef()
 		b.crash("assign", ref, step)
 		if s := b.state(ref.ID); s.State != sandbox.Stopped || s.StopReason != sandbox.ReasonBootFailed {

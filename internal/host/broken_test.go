@@ -9,6 +9,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -42,7 +43,7 @@ func (s *saboteur) onStep(step string) error {
 // the end is told at once, nothing but destroy is accepted, and that works as
 // soon as the fault has passed.
 func TestHalfFreedMachine(t *testing.T) {
-	for _, step := range []string{host.StepDestroyVM, host.StepDestroyNetwork, host.StepDestroyFiles} {
+	for _, step := range []string{journal.StepDestroyVM, journal.StepDestroyNetwork, journal.StepDestroyFiles} {
 		t.Run(step, func(t *testing.T) {
 			fail := &saboteur{keep: true}
 			b := newBench(t, "whalf", func(cfg *host.Config) { cfg.OnStep = fail.onStep })
@@ -90,7 +91,7 @@ func TestHalfFreedPause(t *testing.T) {
 	b := newBench(t, "whalfp", func(cfg *host.Config) { cfg.OnStep = fail.onStep })
 	ref := b.create()
 	b.sh(ref, "echo kept >/dev/shm/kept")
-	fail.arm(host.StepPauseFree)
+	fail.arm(journal.StepPauseFree)
 	s, err := b.Pause(t.Context(), ref)
 	check(t, err)
 	if s.State != sandbox.Paused {
@@ -121,7 +122,7 @@ func TestPanickingStep(t *testing.T) {
 			t.Fatalf("%s: a user reads %q", step, text)
 		}
 	}
-	for _, step := range []string{host.StepPauseGate, host.StepPauseQuiesce, host.StepPauseMemory, host.StepPauseCommit} {
+	for _, step := range []string{journal.StepPauseGate, journal.StepPauseQuiesce, journal.StepPauseMemory, journal.StepPauseCommit} {
 		sabotage.arm(step)
 		_, err := b.Pause(t.Context(), ref)
 		expect(step, err)
@@ -130,7 +131,7 @@ func TestPanickingStep(t *testing.T) {
 		}
 	}
 	for _, step := range []string{
-		host.StepSnapshotPrepare, host.StepSnapshotFreeze, host.StepSnapshotMemory, host.StepSnapshotCommit,
+		journal.StepSnapshotPrepare, journal.StepSnapshotFreeze, journal.StepSnapshotMemory, journal.StepSnapshotCommit,
 	} {
 		sabotage.arm(step)
 		_, err := b.Snapshot(t.Context(), ref, sandbox.NewSnapshotID(), false)
@@ -142,7 +143,7 @@ func TestPanickingStep(t *testing.T) {
 	_, err := b.Pause(t.Context(), ref)
 	check(t, err)
 	ref.Generation++
-	for _, step := range []string{host.StepResumeCheck, host.StepResumeNetwork, host.StepResumeVMM} {
+	for _, step := range []string{journal.StepResumeCheck, journal.StepResumeNetwork, journal.StepResumeVMM} {
 		sabotage.arm(step)
 		_, err := b.Resume(t.Context(), ref)
 		expect(step, err)
@@ -152,12 +153,12 @@ func TestPanickingStep(t *testing.T) {
 	}
 	_, err = b.Resume(t.Context(), ref)
 	check(t, err)
-	for _, step := range []string{host.StepDestroyVM, host.StepDestroyCommit} {
+	for _, step := range []string{journal.StepDestroyVM, journal.StepDestroyCommit} {
 		sabotage.arm(step)
 		expect(step, b.Destroy(t.Context(), ref, ""))
 	}
 	check(t, b.Destroy(t.Context(), ref, ""))
-	for _, step := range []string{host.StepCreateDisk, host.StepCreateNetwork} {
+	for _, step := range []string{journal.StepCreateDisk, journal.StepCreateNetwork} {
 		sabotage.arm(step)
 		broken := newRef()
 		_, err := b.Create(t.Context(), broken, smallSpec)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -24,7 +25,7 @@ type Timeouts struct {
 
 // SetTimeouts changes the clocks of a sandbox that has not ended.
 func (m *Manager) SetTimeouts(ctx context.Context, ref sandbox.Ref, t Timeouts) (Sandbox, error) {
-	return m.lifecycle(ctx, request{op: opTimeouts, ref: ref, timeouts: &t})
+	return m.lifecycle(ctx, request{op: journal.OpTimeouts, ref: ref, timeouts: &t})
 }
 
 func (m *machine) setTimeouts(t *Timeouts) error {
@@ -88,7 +89,9 @@ const (
 )
 
 // halfFreed reports whether a teardown has failed and is to be tried again.
-func (m *machine) halfFreed() bool { return m.rec.Op == opDestroy && m.rec.State != sandbox.Stopped }
+func (m *machine) halfFreed() bool {
+	return m.rec.Op == journal.OpDestroy && m.rec.State != sandbox.Stopped
+}
 
 // alarm fires when a clock may have run out, or when a teardown that failed is
 // to be tried again. It is nil, which never fires, when there is neither.

@@ -11,6 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/api/gen/process"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -23,13 +24,13 @@ func (m *machine) coldBoot(ctx context.Context) error {
 		return err
 	}
 	for _, s := range []step{
-		{StepTemplateRecord, m.makeDirs},
-		{StepTemplateDisk, func(ctx context.Context) error {
+		{journal.StepTemplateRecord, m.makeDirs},
+		{journal.StepTemplateDisk, func(ctx context.Context) error {
 			return disk.Create(ctx, m.dir.disk(), int64(m.rec.Spec.DiskMB)<<20)
 		}},
-		{StepTemplateNetwork, m.makeNetwork},
-		{StepTemplateCgroup, m.makeCgroup},
-		{StepTemplateMemory, func(context.Context) error {
+		{journal.StepTemplateNetwork, m.makeNetwork},
+		{journal.StepTemplateCgroup, m.makeCgroup},
+		{journal.StepTemplateMemory, func(context.Context) error {
 			return memory.CreateBase(m.dir.bootMemory(), int64(m.rec.Spec.MemoryMB)<<20)
 		}},
 	} {
@@ -43,11 +44,11 @@ func (m *machine) coldBoot(ctx context.Context) error {
 		return err
 	}
 	m.rec.State = sandbox.Running
-	return m.step(ctx, StepTemplateWarm, m.warm)
+	return m.step(ctx, journal.StepTemplateWarm, m.warm)
 }
 
 func (m *machine) bootOnce(ctx context.Context) error {
-	err := m.step(ctx, StepTemplateVMM, func(ctx context.Context) (err error) {
+	err := m.step(ctx, journal.StepTemplateVMM, func(ctx context.Context) (err error) {
 		cfg := m.vmConfig(m.dir.bootMemory())
 		if err := chown(cfg.MemoryFile, cfg.UID, cfg.GID); err != nil {
 			return err
@@ -64,10 +65,10 @@ func (m *machine) bootOnce(ctx context.Context) error {
 	}
 	ctx, stop := m.untilExit(ctx)
 	defer stop()
-	if err := m.step(ctx, StepTemplateGuest, m.awaitGuest); err != nil {
+	if err := m.step(ctx, journal.StepTemplateGuest, m.awaitGuest); err != nil {
 		return err
 	}
-	return m.step(ctx, StepTemplateConfigure, func(ctx context.Context) error {
+	return m.step(ctx, journal.StepTemplateConfigure, func(ctx context.Context) error {
 		return m.configure(ctx, renewal{identity: true, users: true, token: randomToken()})
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -67,7 +68,7 @@ func (m *machine) renew(ctx context.Context, what renewal, h *sandbox.RestoreRep
 		// Written down first: should the agent die, the next one has to try both.
 		m.rec.NextToken = what.token
 		if err := m.save(false); err != nil {
-			if m.rec.Op == opCreate {
+			if m.rec.Op == journal.OpCreate {
 				return 0, err
 			}
 			m.unsaved = true // the next write of the journal has the new token

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
-	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -30,9 +30,9 @@ func TestCoreDestroyOutlivesItsCaller(t *testing.T) {
 		first action
 		step  string
 	}{
-		{sandbox.Running, actPause, host.StepPauseMemory},
-		{sandbox.Running, actSnapshot, host.StepSnapshotMemory},
-		{sandbox.Paused, actResume, host.StepResumeCont},
+		{sandbox.Running, actPause, journal.StepPauseMemory},
+		{sandbox.Running, actSnapshot, journal.StepSnapshotMemory},
+		{sandbox.Paused, actResume, journal.StepResumeCont},
 	} {
 		ref := c.create()
 		if p.state == sandbox.Paused {
@@ -65,7 +65,7 @@ func TestCoreRefusedDestroyIsForgotten(t *testing.T) {
 	c := newCore(t, t.TempDir())
 	ref := c.create()
 	pauseSubject(c, ref)
-	reached, letGo := c.hook.hold(host.StepResumeCommit)
+	reached, letGo := c.hook.hold(journal.StepResumeCommit)
 	result := make(chan error, 1)
 	go func() { result <- actResume.do(t.Context(), c, ref) }()
 	<-reached

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -84,8 +85,8 @@ func coreOperations() []operation {
 		{name: "snapshot", table: "snapshot", act: snapshot, after: []sandbox.State{sandbox.Running}, done: sandbox.Running},
 		{name: "snapshot of a paused sandbox", table: "snapshot", prepare: pauseSubject, act: snapshot,
 			steps: []string{
-				host.StepSnapshotPrepare, host.StepSnapshotState, host.StepSnapshotMemory, host.StepSnapshotDisk,
-				host.StepSnapshotSeal, host.StepSnapshotCommit,
+				journal.StepSnapshotPrepare, journal.StepSnapshotState, journal.StepSnapshotMemory, journal.StepSnapshotDisk,
+				journal.StepSnapshotSeal, journal.StepSnapshotCommit,
 			},
 			after: []sandbox.State{sandbox.Paused}, done: sandbox.Paused},
 		{name: "destroy", table: "destroy", act: destroy, after: destroyed, done: ""},
@@ -122,5 +123,5 @@ func (o operation) stepNames() []string {
 	if o.steps != nil {
 		return o.steps
 	}
-	return host.Steps()[o.table]
+	return journal.Steps()[o.table]
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
-	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -78,7 +78,7 @@ func TestCorePairs(t *testing.T) {
 				t.Run(fmt.Sprintf("%s %s vs %s", start.state, first.name, second.name), func(t *testing.T) {
 					t.Parallel()
 					c := newCore(t, templates)
-					for _, step := range host.Steps()[first.table] {
+					for _, step := range journal.Steps()[first.table] {
 						c.pair(start.state, first, second, step)
 					}
 					c.empty()

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -49,6 +51,30 @@ func eachStep(t *testing.T, do func(t *testing.T, o operation, step, templates s
 				do(t, o, step, templates)
 			})
 		}
+	}
+}
+
+// TestCoreStepsFollowTheirTable does each operation and compares the steps that
+// it takes with the table in the journal, which recovery and documentation read.
+func TestCoreStepsFollowTheirTable(t *testing.T) {
+	templates := templatesFor(t)
+	for _, o := range coreOperations() {
+		t.Run(o.name, func(t *testing.T) {
+			t.Parallel()
+			c, bystander, subject, fresh := o.begin(t, templates)
+			before := c.stateOf(bystander)
+			c.hook.begun()
+			check(t, o.act(t.Context(), c, subject, fresh))
+			prefix, _, _ := strings.Cut(o.stepNames()[0], ".")
+			got := slices.DeleteFunc(c.hook.begun(), func(step string) bool { return !strings.HasPrefix(step, prefix+".") })
+			if want := o.stepNames(); !slices.Equal(got, want) {
+				t.Errorf("%s took the steps %q, want those of its table, %q", o.name, got, want)
+			}
+			if o.pooled {
+				c.restart()
+			}
+			c.finish(bystander, before)
+		})
 	}
 }
 
@@ -98,7 +124,7 @@ func TestCoreFailsAtEveryStep(t *testing.T) {
 		switch got := c.of(subject).State; {
 		case err == nil && got != o.done:
 			t.Errorf("%s succeeded though %s failed: the sandbox is %q, want %q", o.name, step, got, o.done)
-		case err == nil && step == host.StepPauseFree:
+		case err == nil && step == journal.StepPauseFree:
 			c.restart() // the next agent frees the VM
 		case err == nil && o.creates:
 			c.write(subject, mark, string(subject.ID)) // it was tried again
@@ -118,7 +144,7 @@ func TestCoreFailsAtEveryStep(t *testing.T) {
 // warm clone.
 func TestCoreRefill(t *testing.T) {
 	templates := templatesFor(t)
-	for _, step := range host.Steps()["pool"] {
+	for _, step := range journal.Steps()["pool"] {
 		for _, kill := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s/kill=%v", step, kill), func(t *testing.T) {
 				t.Parallel()

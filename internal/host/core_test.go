@@ -57,6 +57,16 @@ type hook struct {
 	dead bool
 	met  chan struct{} // closed at the step
 	held chan struct{} // nil, or closed to end the wait at the step
+	seen []string      // the steps that have begun, in order
+}
+
+// begun returns the steps that have begun since the last call, in order.
+func (h *hook) begun() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	seen := h.seen
+	h.seen = nil
+	return seen
 }
 
 // arm makes the next run of step fail, or with kill end the agent. It returns
@@ -84,6 +94,7 @@ func (h *hook) hold(step string) (reached <-chan struct{}, letGo func()) {
 
 func (h *hook) onStep(step string) error {
 	h.mu.Lock()
+	h.seen = append(h.seen, step)
 	hit := step == h.step && !h.dead
 	if hit {
 		h.step = ""

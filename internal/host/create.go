@@ -9,6 +9,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -18,7 +19,7 @@ func (m *machine) create(life context.Context) {
 	defer m.mgr.starts()()
 	ctx, done := m.interruptible(life)
 	defer done()
-	m.begin(opCreate)
+	m.begin(journal.OpCreate)
 	m.rec.CreatedAt = time.Now()
 	err := fault.Caught(func() error { return m.start(ctx) })
 	if err == nil {
@@ -48,13 +49,13 @@ func createFault(err error) error {
 // error, finish frees the resources that exist.
 func (m *machine) start(ctx context.Context) error {
 	if m.rec.SnapshotID != "" {
-		m.rec.Source = SourceFork
+		m.rec.Source = journal.SourceFork
 		return m.grow(ctx, m.fromSnapshot)
 	}
 	if taken, err := m.takeClone(ctx); taken || err != nil {
 		return err
 	}
-	m.rec.Source = SourceRestore
+	m.rec.Source = journal.SourceRestore
 	return m.grow(ctx, m.fromTemplate)
 }
 
@@ -89,8 +90,8 @@ func (m *machine) grow(ctx context.Context, find func(context.Context) (origin, 
 	}
 	var from origin
 	for _, s := range []step{
-		{StepCreateRecord, m.makeDirs},
-		{StepCreateTemplate, func(ctx context.Context) (err error) {
+		{journal.StepCreateRecord, m.makeDirs},
+		{journal.StepCreateTemplate, func(ctx context.Context) (err error) {
 			if from, err = find(ctx); err != nil {
 				return err
 			}
@@ -111,9 +112,9 @@ func (m *machine) grow(ctx context.Context, find func(context.Context) (origin, 
 // build creates the sandbox's own disk, network and cgroup, then starts its VM.
 func (m *machine) build(ctx context.Context) error {
 	for _, s := range []step{
-		{StepCreateDisk, m.copyDisk},
-		{StepCreateNetwork, m.makeNetwork},
-		{StepCreateCgroup, m.makeCgroup},
+		{journal.StepCreateDisk, m.copyDisk},
+		{journal.StepCreateNetwork, m.makeNetwork},
+		{journal.StepCreateCgroup, m.makeCgroup},
 	} {
 		if err := m.step(ctx, s.name, s.do); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
@@ -122,7 +123,7 @@ func (m *machine) build(ctx context.Context) error {
 	if err := m.startGuest(ctx, m.cloneOnce); err != nil {
 		return err
 	}
-	return m.step(ctx, StepCreateCommit, m.commitCreate)
+	return m.step(ctx, journal.StepCreateCommit, m.commitCreate)
 }
 
 // inTurn calls do while at most BootConcurrency machines are being started.
@@ -156,16 +157,16 @@ func (m *machine) makeDirs(context.Context) error { return os.MkdirAll(m.dir.vm(
 
 // cloneOnce restores the base and makes the guest a machine of its own.
 func (m *machine) cloneOnce(ctx context.Context) error {
-	if err := m.step(ctx, StepCreateVMM, m.restoreBase); err != nil {
+	if err := m.step(ctx, journal.StepCreateVMM, m.restoreBase); err != nil {
 		return err
 	}
 	ctx, stop := m.untilExit(ctx)
 	defer stop()
-	err := m.step(ctx, StepCreateGuest, m.wakeGuest)
+	err := m.step(ctx, journal.StepCreateGuest, m.wakeGuest)
 	if err != nil {
 		return err
 	}
-	return m.step(ctx, StepCreateConfigure, func(ctx context.Context) error {
+	return m.step(ctx, journal.StepCreateConfigure, func(ctx context.Context) error {
 		m.guest.SetToken(m.wakeToken)
 		if m.fromForced {
 			if err := m.holdCopy(ctx); err != nil {

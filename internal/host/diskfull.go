@@ -121,19 +121,6 @@ func (m *machine) conclude(ctx context.Context, state sandbox.State) {
 	}
 }
 
-// goesOnUnsaved reports whether a step may run although the journal cannot record
-// it. A teardown may free the space that the journal lacks, and the next agent
-// finds the freed resources gone. For the other steps, the last recorded step
-// leads an agent to the same state.
-func (m *machine) goesOnUnsaved(step string) bool {
-	switch step {
-	case StepResumeConfigure, StepResumeCommit, StepSnapshotCont, StepPauseFree:
-		return true
-	default:
-		return m.rec.Op == opDestroy
-	}
-}
-
 // saveLater writes the record that conclude could not write.
 func (m *machine) saveLater(ctx context.Context) {
 	if err := m.save(false); err != nil {

@@ -1,5 +1,7 @@
 package host
 
+import "github.com/wrenn-dev/wrenn/internal/host/journal"
+
 // Crash ends the agent as a kill does, without the end of its process: nothing
 // is cleaned up, and its lock is free. A goroutine that waits in Config.OnStep
 // stays there, which is where the agent has died.
@@ -20,7 +22,7 @@ func (m *Manager) Dirs() (sandboxes, builds, snapshots string) {
 // Settled returns the state in the journal of the sandbox in dir and the
 // operation under way, empty for none.
 func Settled(dir string) (state, op string, err error) {
-	r, err := readRecord(dir)
+	r, err := journal.Read(dir)
 	if err != nil {
 		return "", "", err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -245,7 +246,7 @@ func TestSnapshotOfAPausedSandbox(t *testing.T) {
 	s, err := b.CreateFrom(t.Context(), child, sandbox.Spec{Env: map[string]string{"MORE": "yes"}}, "ofpaused")
 	check(t, err)
 	checkRestoreReport(t, s, true)
-	if s.Spec.MemoryMB != smallSpec.MemoryMB || s.Source != host.SourceFork {
+	if s.Spec.MemoryMB != smallSpec.MemoryMB || s.Source != journal.SourceFork {
 		t.Fatalf("the copy is %+v", s)
 	}
 	if got := b.sh(child, "cat /dev/shm/kept /root/kept; echo $MORE"); got != "kept\nkept\nyes" {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 )
@@ -31,7 +32,7 @@ func claimFormat(l layout) error {
 		return err
 	}
 	if have > dataFormat {
-		return errNewerData(fmt.Sprintf("the data in %s has format %d", l.root, have), dataFormat)
+		return journal.ErrNewerData(fmt.Sprintf("the data in %s has format %d", l.root, have), dataFormat)
 	}
 	if have == dataFormat {
 		return renameDirectories(l)
@@ -60,8 +61,8 @@ func refuseNewerRecords(l layout) error {
 		return err
 	}
 	for _, e := range entries {
-		_, err := readRecord(filepath.Join(l.machines(), e.Name()))
-		if fault.ReasonOf(err) == reasonDataNewer {
+		_, err := journal.Read(filepath.Join(l.machines(), e.Name()))
+		if fault.ReasonOf(err) == journal.ReasonDataNewer {
 			return err
 		}
 	}
@@ -126,13 +127,4 @@ func readFormat(path string) (int, error) {
 		return 0, fmt.Errorf("%s holds %q; it must hold one number", path, data)
 	}
 	return version, nil
-}
-
-const reasonDataNewer = "data_newer"
-
-// errNewerData is the fault for data of a later version. data is a clause that
-// names the data and its version.
-func errNewerData(data string, known int) error {
-	return fault.New(fault.WrongState, reasonDataNewer,
-		"%s, and this wrenn knows formats up to %d: start the wrenn version that wrote it, or a later one", data, known)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -65,11 +66,11 @@ func TestForkOfAWriter(t *testing.T) {
 		cfg.OnStep = func(step string) error {
 			switch {
 			case parent.ID == "":
-			case step == host.StepSnapshotFreeze:
+			case step == journal.StepSnapshotFreeze:
 				if _, err := b.trySh(t.Context(), parent, changeMuch); err != nil {
 					t.Error(err)
 				}
-			case step == host.StepSnapshotCont:
+			case step == journal.StepSnapshotCont:
 				compared = true
 				sameFiles(t, filepath.Join(b.dir, "sandboxes", string(parent.ID), "disk"), filepath.Join(b.dir, "snapshots", ".new-"+string(id), "disk"))
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host/instance"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -41,7 +42,7 @@ type machine struct {
 	requests atomic.Int64
 
 	// Owned by the goroutine of run.
-	rec   record
+	rec   journal.Record
 	vm    vmm.VM
 	slot  instance.Slot
 	group instance.Cgroup
@@ -80,12 +81,12 @@ type machine struct {
 type request struct {
 	op     string
 	ref    sandbox.Ref
-	reason sandbox.StopReason // of opDestroy
-	// force lets opPause and opSnapshot do without the guest's help.
+	reason sandbox.StopReason // of journal.OpDestroy
+	// force lets journal.OpPause and journal.OpSnapshot do without the guest's help.
 	force bool
-	// interrupted: this opDestroy is counted in destroys.
+	// interrupted: this journal.OpDestroy is counted in destroys.
 	interrupted bool
-	// Of opSnapshot and opTimeouts.
+	// Of journal.OpSnapshot and journal.OpTimeouts.
 	snapshot *snapshotRequest
 	timeouts *Timeouts
 	reply    chan error
@@ -95,14 +96,14 @@ type request struct {
 // see it where a destroy has come before them.
 var errMachineGone = fault.New(fault.NotFound, "sandbox_not_found", "the sandbox has been destroyed")
 
-func newMachine(mgr *Manager, rec record) *machine {
+func newMachine(mgr *Manager, rec journal.Record) *machine {
 	m := &machine{
 		mgr: mgr, name: string(rec.ID), dir: mgr.layout.machine(string(rec.ID)), rec: rec,
 		log:   mgr.log.With("sandbox", string(rec.ID)),
 		inbox: make(chan request), gone: make(chan struct{}), booted: make(chan struct{}),
 		leases: make(map[*lease]struct{}), times: make(map[string]time.Duration),
 	}
-	m.view = Sandbox{Ref: rec.ref(), Spec: rec.Spec, State: rec.State, diskPath: m.dir.disk()}
+	m.view = Sandbox{Ref: rec.Ref(), Spec: rec.Spec, State: rec.State, diskPath: m.dir.disk()}
 	return m
 }
 
@@ -169,7 +170,7 @@ func (m *machine) run(life context.Context, first func(context.Context)) {
 			err := m.act(life, r.op, func() error { return m.handle(life, r) })
 			m.requests.Add(-1)
 			r.reply <- err
-			if err == nil && r.op == opDestroy {
+			if err == nil && r.op == journal.OpDestroy {
 				stop()
 				stopAgain()
 				return
@@ -223,7 +224,7 @@ func (m *machine) afterPanic(ctx context.Context, cause error) {
 	switch {
 	case m.halfFreed() || m.rec.State == sandbox.Stopped || ctx.Err() != nil:
 		return // a teardown is tried again by the alarm
-	case m.rec.State == sandbox.Paused && m.rec.Op == opResume:
+	case m.rec.State == sandbox.Paused && m.rec.Op == journal.OpResume:
 		_ = m.resumeCut(ctx, ctx, m.rec.Generation, cause)
 	case m.rec.State == sandbox.Paused && m.rec.Op != "":
 		_ = m.backToPaused(ctx, cause)
@@ -263,17 +264,17 @@ func (m *machine) handle(ctx context.Context, r request) error {
 	}
 	var err error
 	switch r.op {
-	case opPause:
+	case journal.OpPause:
 		err = m.pause(ctx, r.force)
-	case opRenew:
+	case journal.OpRenew:
 		err = m.renewLate(ctx)
-	case opResume:
+	case journal.OpResume:
 		err = m.resume(ctx, r.ref.Generation)
-	case opDestroy:
+	case journal.OpDestroy:
 		err = m.destroy(ctx, r.reason)
-	case opSnapshot:
+	case journal.OpSnapshot:
 		err = m.snapshot(ctx, r.snapshot, r.force)
-	case opTimeouts:
+	case journal.OpTimeouts:
 		err = m.setTimeouts(r.timeouts)
 	default:
 		err = fault.New(fault.Internal, "internal", "unknown operation %q", r.op)
@@ -288,7 +289,7 @@ func (m *machine) handle(ctx context.Context, r request) error {
 // all of whose parts may not be freed yet.
 func (m *machine) refuseEnded(op string) error {
 	gone := m.rec.State == sandbox.Stopped || m.halfFreed() || m.rec.State == sandbox.Running && m.vm == nil
-	if op == opDestroy || !gone {
+	if op == journal.OpDestroy || !gone {
 		return nil
 	}
 	return errEnded(m.rec.StopReason)
@@ -303,9 +304,9 @@ func errEnded(reason sandbox.StopReason) error {
 // plane counts up before it asks for a resume, and that may have been lost or
 // have failed.
 func (m *machine) checkRef(r request) error {
-	known := m.rec.ref()
-	later := r.op == opResume || r.op == opDestroy ||
-		m.rec.State == sandbox.Paused && (r.op == opSnapshot || r.op == opTimeouts)
+	known := m.rec.Ref()
+	later := r.op == journal.OpResume || r.op == journal.OpDestroy ||
+		m.rec.State == sandbox.Paused && (r.op == journal.OpSnapshot || r.op == journal.OpTimeouts)
 	if r.ref.Generation < known.Generation || r.ref.Generation > known.Generation && !later {
 		return errStale(r.ref, known)
 	}
@@ -319,7 +320,7 @@ func (m *machine) step(ctx context.Context, name string, do func(context.Context
 	}
 	m.rec.Step = name
 	if err := m.save(false); err != nil {
-		if !m.goesOnUnsaved(name) {
+		if !journal.MayRunUnjournaled(name) {
 			return err
 		}
 		m.unsaved = true
@@ -362,7 +363,7 @@ func (m *machine) settle(state sandbox.State, durable bool) error {
 }
 
 func (m *machine) save(durable bool) error {
-	err := writeRecord(string(m.dir), &m.rec, durable)
+	err := m.rec.Write(string(m.dir), durable)
 	switch {
 	case err == nil:
 		return nil
@@ -427,7 +428,7 @@ func errDestroyed() error {
 
 // ended handles a VM that is gone without having been asked to.
 func (m *machine) ended(ctx context.Context) {
-	m.begin(opDestroy)
+	m.begin(journal.OpDestroy)
 	exit := m.vm.Exit()
 	reason := sandbox.ReasonVMMCrash
 	switch {

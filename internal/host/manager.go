@@ -17,6 +17,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/flock"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -250,7 +251,7 @@ func (m *Manager) register(ref sandbox.Ref, spec sandbox.Spec, from sandbox.Snap
 	if err := m.admitLocked(spec, use); err != nil {
 		return nil, err
 	}
-	mc := newMachine(m, record{Version: recordVersion, ID: ref.ID, Generation: ref.Generation, Spec: spec, State: sandbox.Pending, SnapshotID: from})
+	mc := newMachine(m, journal.Record{Version: journal.Version, ID: ref.ID, Generation: ref.Generation, Spec: spec, State: sandbox.Pending, SnapshotID: from})
 	m.startLocked(mc, func(ctx context.Context) { mc.create(ctx) })
 	return mc, nil
 }
@@ -293,7 +294,7 @@ func (m *Manager) Destroy(ctx context.Context, ref sandbox.Ref, reason sandbox.S
 	if reason == "" {
 		reason = sandbox.ReasonDestroyed
 	}
-	err = mc.askDestroy(ctx, request{op: opDestroy, ref: ref, reason: reason})
+	err = mc.askDestroy(ctx, request{op: journal.OpDestroy, ref: ref, reason: reason})
 	if errors.Is(err, errMachineGone) {
 		return nil
 	}
@@ -304,19 +305,19 @@ func (m *Manager) Destroy(ctx context.Context, ref sandbox.Ref, reason sandbox.S
 // not answer it fails with Unavailable guest_unresponsive, and the sandbox goes
 // on as it was.
 func (m *Manager) Pause(ctx context.Context, ref sandbox.Ref) (Sandbox, error) {
-	return m.lifecycle(ctx, request{op: opPause, ref: ref})
+	return m.lifecycle(ctx, request{op: journal.OpPause, ref: ref})
 }
 
 // ForcePause is Pause, but a guest that does not answer is paused without its
 // help: its processes are not frozen first, and it is renewed after the resume
 // as soon as it answers.
 func (m *Manager) ForcePause(ctx context.Context, ref sandbox.Ref) (Sandbox, error) {
-	return m.lifecycle(ctx, request{op: opPause, ref: ref, force: true})
+	return m.lifecycle(ctx, request{op: journal.OpPause, ref: ref, force: true})
 }
 
 // Resume brings a paused sandbox back as the generation of ref.
 func (m *Manager) Resume(ctx context.Context, ref sandbox.Ref) (Sandbox, error) {
-	return m.lifecycle(ctx, request{op: opResume, ref: ref})
+	return m.lifecycle(ctx, request{op: journal.OpResume, ref: ref})
 }
 
 func (m *Manager) lifecycle(ctx context.Context, r request) (Sandbox, error) {

@@ -70,7 +70,7 @@ func (m *Manager) fingerprint(spec sandbox.Spec, build string) map[string]string
 
 func (m *machine) manifest(stats memory.Stats) manifest {
 	return manifest{
-		CreatedAt: time.Now(), Of: m.rec.ref(), Spec: m.rec.Spec, Fingerprint: m.fingerprint(),
+		CreatedAt: time.Now(), Of: m.rec.Ref(), Spec: m.rec.Spec, Fingerprint: m.fingerprint(),
 		TemplateDigest: m.rec.TemplateDigest, RootImage: m.rec.RootImage, KernelDigest: m.mgr.deps.Kernel.Digest,
 		MemoryBytes: int64(m.rec.Spec.MemoryMB) << 20, DirtyBytes: stats.Dirty, KeptBytes: stats.Kept,
 		DiskBytes: int64(m.rec.Spec.DiskMB) << 20,

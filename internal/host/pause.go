@@ -9,6 +9,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -46,12 +47,12 @@ func (m *machine) pause(life context.Context, force bool) error {
 	if err != nil {
 		return err
 	}
-	m.begin(opPause)
+	m.begin(journal.OpPause)
 	m.publish(sandbox.Pausing)
 	if err := m.writePause(ctx, helps, force); err != nil {
 		return m.unpause(life, err)
 	}
-	if err := m.step(life, StepPauseFree, m.free); err != nil {
+	if err := m.step(life, journal.StepPauseFree, m.free); err != nil {
 		// The snapshot is complete and the row may say so. The alarm, the next
 		// operation or the next agent frees the rest of the VM.
 		m.log.ErrorContext(life, "could not free a paused VM", "error", err)
@@ -100,12 +101,12 @@ func (m *machine) writePause(ctx context.Context, helps, force bool) error {
 	name := pauseName(m.rec.Generation)
 	snap := m.dir.pause(name)
 	for _, s := range []step{
-		{StepPauseGate, func(ctx context.Context) error {
+		{journal.StepPauseGate, func(ctx context.Context) error {
 			m.closeGate(ctx, m.mgr.cfg.PauseGrace, fault.New(fault.WrongState, reasonPaused,
 				"the sandbox was paused; the command goes on when it is resumed, but its output from here on is lost to this call"))
 			return errors.Join(os.RemoveAll(string(snap)), os.Mkdir(string(snap), 0o700))
 		}},
-		{StepPauseQuiesce, func(ctx context.Context) error {
+		{journal.StepPauseQuiesce, func(ctx context.Context) error {
 			err := m.sealIf(ctx, helps)
 			if m.rec.Forced = err != nil; m.rec.Forced && force && ctx.Err() == nil && !m.vmEnds() {
 				m.log.WarnContext(ctx, "pausing without the guest's help", "error", err)
@@ -114,13 +115,13 @@ func (m *machine) writePause(ctx context.Context, helps, force bool) error {
 			}
 			return err
 		}},
-		{StepPauseStop, func(ctx context.Context) error { return m.vm.Pause(ctx) }},
-		{StepPauseState, func(ctx context.Context) error { return m.saveState(ctx, snap) }},
-		{StepPauseMemory, func(ctx context.Context) error { return m.saveDiff(ctx, snap) }},
-		{StepPauseSync, func(ctx context.Context) error { return m.syncPause(ctx, snap) }},
-		{StepPauseCommit, func(context.Context) error {
-			m.rec.Snapshot = name
-			m.rec.Step, m.rec.State = StepPauseFree, sandbox.Paused
+		{journal.StepPauseStop, func(ctx context.Context) error { return m.vm.Pause(ctx) }},
+		{journal.StepPauseState, func(ctx context.Context) error { return m.saveState(ctx, snap) }},
+		{journal.StepPauseMemory, func(ctx context.Context) error { return m.saveDiff(ctx, snap) }},
+		{journal.StepPauseSync, func(ctx context.Context) error { return m.syncPause(ctx, snap) }},
+		{journal.StepPauseCommit, func(context.Context) error {
+			m.rec.Pause = name
+			m.rec.Step, m.rec.State = journal.StepPauseFree, sandbox.Paused
 			return m.save(true)
 		}},
 	} {
@@ -155,7 +156,7 @@ func (m *machine) unpause(ctx context.Context, cause error) error {
 	// Where the commit was written, or may have been, both files exist, and the
 	// VM has not run since. The journal's content on disk is not known, so
 	// write the present state again.
-	m.rec.State, m.rec.Snapshot, m.rec.Forced = sandbox.Running, "", false
+	m.rec.State, m.rec.Pause, m.rec.Forced = sandbox.Running, "", false
 	if m.vmEnded() {
 		m.ended(ctx)
 		return fault.Wrap(cause, fault.HostFailed, "pause_failed", "the sandbox's VM ended while it was being paused")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -225,8 +226,8 @@ func (m *Manager) fillOne(ctx context.Context) (made bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		c := newMachine(m, record{
-			Version: recordVersion, ID: sandbox.NewID(), Generation: 1, Spec: kindOf(info.Spec),
+		c := newMachine(m, journal.Record{
+			Version: journal.Version, ID: sandbox.NewID(), Generation: 1, Spec: kindOf(info.Spec),
 			State: sandbox.Pending, Pooled: true, CreatedAt: time.Now(),
 			TemplateDigest: t.image.Digest, RootImage: t.image.Path,
 		})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -34,11 +35,11 @@ func TestPool(t *testing.T) {
 	}
 	var refs []sandbox.Ref
 	seen := make(map[string]bool)
-	for i, want := range []host.Source{host.SourcePool, host.SourcePool, host.SourceRestore} {
+	for i, want := range []journal.Source{journal.SourcePool, journal.SourcePool, journal.SourceRestore} {
 		ref := newRef()
 		s, err := b.Create(t.Context(), ref, smallSpec)
 		check(t, err)
-		if s.Source != want && (i < 2 || s.Source != host.SourcePool) { // a third may be ready by then
+		if s.Source != want && (i < 2 || s.Source != journal.SourcePool) { // a third may be ready by then
 			t.Fatalf("create %d came from %s, want %s: %+v", i, s.Source, want, b.Pools())
 		}
 		t.Logf("create from %s took %v", s.Source, s.Steps)
@@ -78,7 +79,7 @@ func TestOtherKindMissesThePool(t *testing.T) {
 	other.DiskMB += 64
 	s, err := b.Create(t.Context(), newRef(), other)
 	check(t, err)
-	if s.Source != host.SourceRestore || b.Pools()[0].Hits != 0 {
+	if s.Source != journal.SourceRestore || b.Pools()[0].Hits != 0 {
 		t.Fatalf("a sandbox of another size came from %s", s.Source)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -113,7 +114,7 @@ func (m *machine) probe(ctx context.Context, p probe) {
 	err := fault.Caught(func() error {
 		if p.renew {
 			// Where an operation is under way, this waits for its end.
-			return m.ask(ctx, request{op: opRenew, ref: p.ref})
+			return m.ask(ctx, request{op: journal.OpRenew, ref: p.ref})
 		}
 		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
 		defer cancel()

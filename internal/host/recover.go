@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -106,17 +107,17 @@ func (m *Manager) readMachine(name string) (*machine, error) {
 	if _, err := sandbox.ParseID(name); err != nil {
 		return nil, fmt.Errorf("%s is not the directory of a sandbox; move it away", dir)
 	}
-	rec, err := readRecord(dir)
+	rec, err := journal.Read(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, os.RemoveAll(dir)
 	}
-	if fault.ReasonOf(err) == reasonDataNewer {
+	if fault.ReasonOf(err) == journal.ReasonDataNewer {
 		return nil, err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the journal is damaged; move %s away to start without it: %w", dir, err)
 	}
-	rec.relocate(m.layout)
+	rec.Relocate(m.layout.today)
 	mc := newMachine(m, *rec)
 	mc.name, mc.dir = name, dirNames(dir)
 	return mc, nil
@@ -128,34 +129,23 @@ func (m *machine) recoverOne(ctx context.Context) {
 	if op != "" {
 		m.log.WarnContext(ctx, "operation was cut off by the end of the agent", "op", op, "step", step)
 	}
-	switch {
-	case m.rec.State == sandbox.Stopped:
+	switch m.rec.Outcome() {
+	case journal.StaysStopped:
 		m.publish(sandbox.Stopped)
-	case op == opDestroy:
+	case journal.EndsAsRecorded:
 		m.finish(ctx, m.rec.StopReason, m.rec.StopDetail)
-	case op == opCreate || m.rec.State == sandbox.Pending:
+	case journal.EndsUnstarted:
 		m.finish(ctx, sandbox.ReasonBootFailed, "the host agent ended while the sandbox was starting")
-	case m.rec.State == sandbox.Paused && (op != opResume || !ranAfterResume(step)):
+	case journal.StaysPaused:
 		m.recoverPaused(ctx)
 	default:
 		m.recoverRunning(ctx)
 	}
 }
 
-// ranAfterResume reports whether a resume that was cut off at step had let the
-// virtual CPUs go, or may have.
-func ranAfterResume(step string) bool {
-	switch step {
-	case StepResumeCont, StepResumeConfigure, StepResumeCommit:
-		return true
-	default:
-		return false
-	}
-}
-
 // recoverPaused frees the VM that a pause had not freed yet or a resume had begun.
 func (m *machine) recoverPaused(ctx context.Context) {
-	if !m.pauseExists(m.rec.Snapshot) {
+	if !m.pauseExists(m.rec.Pause) {
 		m.finish(ctx, sandbox.ReasonHostLost, "its snapshot is gone")
 		return
 	}
@@ -172,16 +162,16 @@ func (m *machine) recoverPaused(ctx context.Context) {
 
 // recoverRunning takes over a VM that ran, was being paused or was just resumed.
 func (m *machine) recoverRunning(ctx context.Context) {
-	resuming := m.rec.Op == opResume
+	resuming := m.rec.Op == journal.OpResume
 	err := m.adopt(ctx)
 	if err == nil {
-		m.rec.Snapshot = ""
+		m.rec.Pause = ""
 		m.dropPause(ctx)
 		m.publish(sandbox.Running)
 		return
 	}
 	m.log.WarnContext(ctx, "VM could not be taken over", "error", err)
-	if resuming && m.hasNextDisk() && m.pauseExists(m.rec.Snapshot) {
+	if resuming && m.hasNextDisk() && m.pauseExists(m.rec.Pause) {
 		m.recoverPaused(ctx)
 		return
 	}
@@ -217,7 +207,7 @@ func (m *machine) adopt(ctx context.Context) error {
 		return err
 	}
 	m.setGuest(m.newGuest())
-	paused := m.rec.Op == opPause
+	paused := m.rec.Op == journal.OpPause
 	err = m.letRun(ctx)
 	if err == nil || paused {
 		m.rec.Forced, m.rec.SilentSince = false, time.Time{}
@@ -240,7 +230,7 @@ func (m *machine) adopt(ctx context.Context) error {
 func (m *machine) removeStalePauses(ctx context.Context) {
 	names, err := filepath.Glob(filepath.Join(string(m.dir), "pause-*"))
 	for _, name := range names {
-		if filepath.Base(name) != m.rec.Snapshot {
+		if filepath.Base(name) != m.rec.Pause {
 			err = errors.Join(err, os.RemoveAll(name))
 		}
 	}

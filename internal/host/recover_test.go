@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -38,11 +39,11 @@ func TestRecoveryKnowsAllNetworksBeforeItActs(t *testing.T) {
 	for i, netns := range []string{"w-1", "w-2"} {
 		id := sandbox.NewID()
 		dir := string(m.layout.machine(string(id)))
-		rec := record{
-			Version: recordVersion, ID: id, Generation: 1, State: sandbox.Pending,
+		rec := journal.Record{
+			Version: journal.Version, ID: id, Generation: 1, State: sandbox.Pending,
 			Network: &network.Record{ID: string(id), Index: i, Netns: netns},
 		}
-		if err := errors.Join(os.MkdirAll(dir, 0o700), writeRecord(dir, &rec, false)); err != nil {
+		if err := errors.Join(os.MkdirAll(dir, 0o700), rec.Write(dir, false)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -25,7 +26,7 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	case m.rec.State != sandbox.Paused:
 		return fault.New(fault.WrongState, "sandbox_not_paused", "the sandbox is %s, not paused", m.rec.State.Status())
 	case gen <= m.rec.Generation:
-		return errStale(sandbox.Ref{ID: m.rec.ID, Generation: gen}, m.rec.ref())
+		return errStale(sandbox.Ref{ID: m.rec.ID, Generation: gen}, m.rec.Ref())
 	}
 	if err := m.mgr.admitResume(m.rec.Spec); err != nil {
 		return err
@@ -36,7 +37,7 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	defer m.mgr.starts()()
 	ctx, done := m.interruptible(life)
 	defer done()
-	m.begin(opResume)
+	m.begin(journal.OpResume)
 	m.ran = false
 	m.publish(sandbox.Resuming)
 	if err := m.caught(ctx, func() error { return m.prepareResume(ctx) }); err != nil {
@@ -109,16 +110,16 @@ func (m *machine) hasNextDisk() bool {
 
 // prepareResume brings the VM up, stopped, with nothing of the pause changed.
 func (m *machine) prepareResume(ctx context.Context) error {
-	snap := m.dir.pause(m.rec.Snapshot)
+	snap := m.dir.pause(m.rec.Pause)
 	for _, s := range []step{
-		{StepResumeCheck, func(context.Context) error { return m.checkPause(snap) }},
-		{StepResumeDisk, func(ctx context.Context) error {
+		{journal.StepResumeCheck, func(context.Context) error { return m.checkPause(snap) }},
+		{journal.StepResumeDisk, func(ctx context.Context) error {
 			_, err := disk.Share(ctx, m.dir.nextDisk(), m.dir.disk())
 			return err
 		}},
-		{StepResumeNetwork, m.makeNetwork},
-		{StepResumeCgroup, m.makeCgroup},
-		{StepResumeVMM, func(ctx context.Context) error { return m.restorePause(ctx, snap) }},
+		{journal.StepResumeNetwork, m.makeNetwork},
+		{journal.StepResumeCgroup, m.makeCgroup},
+		{journal.StepResumeVMM, func(ctx context.Context) error { return m.restorePause(ctx, snap) }},
 	} {
 		if err := m.step(ctx, s.name, s.do); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
@@ -162,32 +163,32 @@ func (m *machine) releaseVM(ctx context.Context) error {
 	defer cancel()
 	ctx, stop := m.untilExit(ctx)
 	defer stop()
-	if err := m.step(ctx, StepResumeCont, m.wakeGuest); err != nil {
+	if err := m.step(ctx, journal.StepResumeCont, m.wakeGuest); err != nil {
 		return err
 	}
 	if m.rec.Forced {
 		return m.releaseForced(ctx)
 	}
-	err := m.step(ctx, StepResumeConfigure, func(ctx context.Context) error {
+	err := m.step(ctx, journal.StepResumeConfigure, func(ctx context.Context) error {
 		return m.configure(ctx, renewal{token: randomToken()})
 	})
 	if err != nil {
 		return err
 	}
-	return m.step(ctx, StepResumeCommit, m.commitResume)
+	return m.step(ctx, journal.StepResumeCommit, m.commitResume)
 }
 
 // releaseForced makes a guest usable that was paused without its help. It may
 // not answer now either; then the machine runs, and waits for it.
 func (m *machine) releaseForced(ctx context.Context) error {
-	mf, err := manifestOf(m.dir.pause(m.rec.Snapshot))
+	mf, err := manifestOf(m.dir.pause(m.rec.Pause))
 	if err != nil {
 		return err
 	}
 	// A resume that failed may have replaced the token; the saved guest has the old one.
 	m.rec.Token, m.rec.NextToken = mf.Token, ""
 	var silent error
-	err = m.step(ctx, StepResumeConfigure, func(ctx context.Context) error {
+	err = m.step(ctx, journal.StepResumeConfigure, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
 		defer cancel()
 		if silent = m.guest.Ping(ctx); silent == nil {
@@ -198,7 +199,7 @@ func (m *machine) releaseForced(ctx context.Context) error {
 	if err != nil || silent != nil && m.vmEnds() {
 		return errors.Join(err, silent)
 	}
-	return m.step(ctx, StepResumeCommit, func(ctx context.Context) error {
+	return m.step(ctx, journal.StepResumeCommit, func(ctx context.Context) error {
 		if silent != nil {
 			m.commitSilent(ctx, silent)
 			return nil
@@ -211,7 +212,7 @@ func (m *machine) releaseForced(ctx context.Context) error {
 // commitSilent is commitResume for a machine whose guest does not answer.
 func (m *machine) commitSilent(ctx context.Context, cause error) {
 	m.startLifetime()
-	m.rec.Snapshot = ""
+	m.rec.Pause = ""
 	m.rec.RestoreReport = &sandbox.RestoreReport{At: time.Now(), Generation: m.rec.Generation, VMGeneration: "none"}
 	m.goLiveSilent(ctx, cause)
 	m.dropPause(ctx)
@@ -221,7 +222,7 @@ func (m *machine) commitSilent(ctx context.Context, cause error) {
 // the journal has said so.
 func (m *machine) commitResume(ctx context.Context) error {
 	m.startLifetime()
-	m.rec.Snapshot = ""
+	m.rec.Pause = ""
 	m.rec.LastActive = time.Now()
 	m.conclude(ctx, sandbox.Running)
 	m.openGate(m.guest)

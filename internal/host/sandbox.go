@@ -4,6 +4,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -22,7 +23,7 @@ type Sandbox struct {
 	LastActiveAt    time.Time
 	// LifetimeEnd is zero when no lifetime clock runs.
 	LifetimeEnd time.Time
-	Source      Source
+	Source      journal.Source
 	// SnapshotID is the snapshot that Source fork came from.
 	SnapshotID sandbox.SnapshotID
 	// RestoreReport is that of the last start, nil until the sandbox has run.
@@ -46,7 +47,7 @@ func (m *machine) publish(state sandbox.State) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.view = Sandbox{
-		Ref: m.rec.ref(), Spec: m.rec.Spec, State: state, StopReason: m.rec.StopReason,
+		Ref: m.rec.Ref(), Spec: m.rec.Spec, State: state, StopReason: m.rec.StopReason,
 		GuestIP: m.rec.GuestIP, HostIP: m.rec.HostIP,
 		Acceleration: string(info.Acceleration), Isolation: isolationOf(info.Acceleration),
 		TemplateDigest: m.rec.TemplateDigest, StartedAt: m.rec.StartedAt, LastActiveAt: m.rec.LastActive,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -47,14 +48,14 @@ type snapshotRequest struct {
 // Where the guest does not answer it fails with Unavailable guest_unresponsive,
 // and the sandbox goes on as it was.
 func (m *Manager) Snapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, ephemeral bool) (Snapshot, error) {
-	return m.take(ctx, request{op: opSnapshot, ref: ref, snapshot: &snapshotRequest{id, ephemeral}})
+	return m.take(ctx, request{op: journal.OpSnapshot, ref: ref, snapshot: &snapshotRequest{id, ephemeral}})
 }
 
 // ForceSnapshot is Snapshot, but of a guest that does not answer memory and disk
 // are kept without its help. A sandbox that is made from such a snapshot is only
 // handed out if its guest answers and can be renewed.
 func (m *Manager) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, ephemeral bool) (Snapshot, error) {
-	return m.take(ctx, request{op: opSnapshot, ref: ref, snapshot: &snapshotRequest{id, ephemeral}, force: true})
+	return m.take(ctx, request{op: journal.OpSnapshot, ref: ref, snapshot: &snapshotRequest{id, ephemeral}, force: true})
 }
 
 func (m *Manager) take(ctx context.Context, r request) (Snapshot, error) {
@@ -155,7 +156,7 @@ func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool)
 			return m.copyRunning(ctx, tmp, helps, force)
 		}
 	}
-	m.begin(opSnapshot)
+	m.begin(journal.OpSnapshot)
 	partial := partialPrefix + string(r.id)
 	m.mgr.taking.Store(partial, true)
 	defer m.mgr.taking.Delete(partial)
@@ -185,14 +186,14 @@ func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool)
 const partialPrefix = ".new-"
 
 func (m *machine) publishSnapshot(ctx context.Context, tmp snapshotDir, r *snapshotRequest, mf manifest) error {
-	err := m.step(ctx, StepSnapshotSeal, func(ctx context.Context) error {
+	err := m.step(ctx, journal.StepSnapshotSeal, func(ctx context.Context) error {
 		mf.Ephemeral = r.ephemeral
 		return m.mgr.seal(ctx, tmp, mf, !r.ephemeral)
 	})
 	if err != nil {
 		return err
 	}
-	return m.step(ctx, StepSnapshotCommit, func(context.Context) error {
+	return m.step(ctx, journal.StepSnapshotCommit, func(context.Context) error {
 		to := m.mgr.layout.snapshot(r.id)
 		if r.ephemeral {
 			return os.Rename(string(tmp), string(to))
@@ -217,19 +218,19 @@ func (m *machine) prepareSnapshot(ctx context.Context, tmp snapshotDir) error {
 // helps says that the guest answers; one that does not freeze its processes in
 // time all the same fails the snapshot, unless force is set.
 func (m *machine) copyRunning(ctx context.Context, tmp snapshotDir, helps, force bool) (mf manifest, err error) {
-	err = m.step(ctx, StepSnapshotPrepare, func(ctx context.Context) error { return m.prepareSnapshot(ctx, tmp) })
+	err = m.step(ctx, journal.StepSnapshotPrepare, func(ctx context.Context) error { return m.prepareSnapshot(ctx, tmp) })
 	if err != nil {
 		return mf, err
 	}
 	ahead := &liveCopy{machine: m, tmp: tmp}
 	defer ahead.close(ctx)
-	if err := m.step(ctx, StepSnapshotAhead, ahead.begin); err != nil {
-		return mf, fmt.Errorf("%s: %w", StepSnapshotAhead, err)
+	if err := m.step(ctx, journal.StepSnapshotAhead, ahead.begin); err != nil {
+		return mf, fmt.Errorf("%s: %w", journal.StepSnapshotAhead, err)
 	}
 	var stood time.Time
 	forced := false
 	for _, s := range []step{
-		{StepSnapshotFreeze, func(ctx context.Context) error {
+		{journal.StepSnapshotFreeze, func(ctx context.Context) error {
 			stood = time.Now()
 			err := errSilent(nil)
 			if helps {
@@ -241,10 +242,10 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshotDir, helps, force
 			}
 			return err
 		}},
-		{StepSnapshotStop, func(ctx context.Context) error { return m.vm.Pause(ctx) }},
-		{StepSnapshotState, func(ctx context.Context) error { return m.saveState(ctx, tmp) }},
-		{StepSnapshotMemory, ahead.finishMemory},
-		{StepSnapshotDisk, ahead.finishDisk},
+		{journal.StepSnapshotStop, func(ctx context.Context) error { return m.vm.Pause(ctx) }},
+		{journal.StepSnapshotState, func(ctx context.Context) error { return m.saveState(ctx, tmp) }},
+		{journal.StepSnapshotMemory, ahead.finishMemory},
+		{journal.StepSnapshotDisk, ahead.finishDisk},
 	} {
 		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
 		err = m.step(ctx, s.name, s.do)
@@ -273,7 +274,7 @@ func (m *machine) goOn(ctx context.Context, asked bool) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // the agent is closing; the next one has it go on
 	}
-	err := m.step(ctx, StepSnapshotCont, func(ctx context.Context) error {
+	err := m.step(ctx, journal.StepSnapshotCont, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
 		defer cancel()
 		ctx, stop := m.untilExit(ctx)
@@ -300,17 +301,17 @@ func (m *machine) goOn(ctx context.Context, asked bool) error {
 
 // copyPaused copies the paused machine to tmp. Nothing of it is touched.
 func (m *machine) copyPaused(ctx context.Context, tmp snapshotDir) (mf manifest, err error) {
-	snap := m.dir.pause(m.rec.Snapshot)
+	snap := m.dir.pause(m.rec.Pause)
 	for _, s := range []step{
-		{StepSnapshotPrepare, func(ctx context.Context) error {
+		{journal.StepSnapshotPrepare, func(ctx context.Context) error {
 			return errors.Join(m.checkPause(snap), m.prepareSnapshot(ctx, tmp))
 		}},
-		{StepSnapshotState, func(ctx context.Context) error {
+		{journal.StepSnapshotState, func(ctx context.Context) error {
 			_, err := disk.Clone(ctx, tmp.state(), snap.state())
 			return err
 		}},
-		{StepSnapshotMemory, func(ctx context.Context) error { return m.wholeOfPause(ctx, snap, tmp) }},
-		{StepSnapshotDisk, func(ctx context.Context) error {
+		{journal.StepSnapshotMemory, func(ctx context.Context) error { return m.wholeOfPause(ctx, snap, tmp) }},
+		{journal.StepSnapshotDisk, func(ctx context.Context) error {
 			_, err := disk.Clone(ctx, tmp.disk(), m.dir.disk())
 			return err
 		}},

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/emulator"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -82,7 +83,7 @@ func (f *strandedFinder) sandboxes() error {
 		return err
 	}
 	for _, e := range entries {
-		rec, err := readRecord(filepath.Join(f.layout.machines(), e.Name()))
+		rec, err := journal.Read(filepath.Join(f.layout.machines(), e.Name()))
 		if err != nil || rec.Pooled || rec.State == sandbox.Stopped || rec.Base == "" {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -42,7 +43,7 @@ func (m *machine) destroy(ctx context.Context, reason sandbox.StopReason) error 
 // of the end as soon as the VM is gone, before the rest is freed.
 func (m *machine) finish(ctx context.Context, reason sandbox.StopReason, detail string) {
 	const keep = 4096
-	m.begin(opDestroy)
+	m.begin(journal.OpDestroy)
 	m.rec.StopReason, m.rec.StopDetail = reason, detail[max(0, len(detail)-keep):]
 	told := m.vmGone()
 	if told {
@@ -69,7 +70,7 @@ func (m *machine) teardown(ctx context.Context, gone func()) error {
 	if m.rec.State == sandbox.Stopped {
 		return nil
 	}
-	m.begin(opDestroy)
+	m.begin(journal.OpDestroy)
 	if err := os.MkdirAll(string(m.dir), 0o700); err != nil {
 		return errTeardown(err)
 	}
@@ -77,18 +78,18 @@ func (m *machine) teardown(ctx context.Context, gone func()) error {
 	defer cancel()
 	m.closeGate(ctx, 0, errEnded(m.rec.StopReason))
 	for _, s := range []step{
-		{StepDestroyVM, func(ctx context.Context) error {
+		{journal.StepDestroyVM, func(ctx context.Context) error {
 			err := m.endVM(ctx)
 			if err == nil {
 				gone()
 			}
 			return err
 		}},
-		{StepDestroyNetwork, m.endNetwork},
-		{StepDestroyCgroup, m.endCgroup},
-		{StepDestroyFiles, func(context.Context) error { return m.removeFiles() }},
-		{StepDestroyCommit, func(context.Context) error {
-			m.rec.EndedAt, m.rec.Token, m.rec.NextToken, m.rec.Snapshot, m.rec.Base = time.Now(), "", "", "", ""
+		{journal.StepDestroyNetwork, m.endNetwork},
+		{journal.StepDestroyCgroup, m.endCgroup},
+		{journal.StepDestroyFiles, func(context.Context) error { return m.removeFiles() }},
+		{journal.StepDestroyCommit, func(context.Context) error {
+			m.rec.EndedAt, m.rec.Token, m.rec.NextToken, m.rec.Pause, m.rec.Base = time.Now(), "", "", "", ""
 			if err := m.settle(sandbox.Stopped, false); err != nil {
 				return err
 			}
@@ -160,7 +161,7 @@ func (m *machine) removeFiles() error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if e.Name() != recordName && e.Name() != recordName+".tmp" {
+		if !journal.IsFile(e.Name()) {
 			errs = append(errs, os.RemoveAll(string(m.dir)+"/"+e.Name()))
 		}
 	}

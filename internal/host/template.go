@@ -16,6 +16,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -128,7 +129,7 @@ func (m *Manager) startBuild(t template, print map[string]string, spec sandbox.S
 // state and disk as the template snapshot.
 func (m *Manager) buildTemplate(life context.Context, t template, print map[string]string, spec sandbox.Spec) (snapshotDir, error) {
 	spec = kindOf(spec)
-	b := newMachine(m, record{Version: recordVersion, ID: sandbox.NewID(), Generation: 1, Spec: spec, State: sandbox.Pending})
+	b := newMachine(m, journal.Record{Version: journal.Version, ID: sandbox.NewID(), Generation: 1, Spec: spec, State: sandbox.Pending})
 	b.dir = dirNames(filepath.Join(m.layout.builds(), b.name))
 	b.rec.TemplateDigest, b.rec.RootImage = t.image.Digest, t.image.Path
 	b.log.InfoContext(life, "making a template snapshot", "template", spec.Template, "vcpus", spec.VCPUs, "memory_mb", spec.MemoryMB)
@@ -168,8 +169,8 @@ func (m *machine) makeTemplate(ctx context.Context, to snapshotDir, print map[st
 		return err
 	}
 	for _, s := range []step{
-		{StepTemplateSeal, m.settleAndSeal},
-		{StepTemplateState, func(ctx context.Context) error {
+		{journal.StepTemplateSeal, m.settleAndSeal},
+		{journal.StepTemplateState, func(ctx context.Context) error {
 			if err := m.vm.Pause(ctx); err != nil {
 				return err
 			}
@@ -181,7 +182,7 @@ func (m *machine) makeTemplate(ctx context.Context, to snapshotDir, print map[st
 			}
 			return m.saveWhole(ctx, snap)
 		}},
-		{StepTemplatePublish, func(ctx context.Context) error {
+		{journal.StepTemplatePublish, func(ctx context.Context) error {
 			if err := os.Rename(m.dir.disk(), snap.disk()); err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/datafs"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -59,7 +60,7 @@ func TestVMMKilledDuringResume(t *testing.T) {
 	ref := b.create()
 	b.sh(ref, counter)
 	last := 0
-	for _, step := range host.Steps()["resume"] {
+	for _, step := range journal.Steps()["resume"] {
 		if !strings.HasPrefix(step, "resume.co") { // no VM before
 			continue
 		}
@@ -67,12 +68,12 @@ func TestVMMKilledDuringResume(t *testing.T) {
 		check(t, err)
 		ref.Generation++
 		kill.step = step
-		if _, err := b.Resume(t.Context(), ref); err == nil && step != host.StepResumeCommit {
+		if _, err := b.Resume(t.Context(), ref); err == nil && step != journal.StepResumeCommit {
 			t.Fatalf("%s: a VM that was killed came back", step)
 		}
 		s := b.state(ref.ID)
 		if s.State != sandbox.Paused {
-			if step == host.StepResumeCommit {
+			if step == journal.StepResumeCommit {
 				break // it ran, and then it died
 			}
 			t.Fatalf("%s: the sandbox is %s (%s), want paused", step, s.State, s.StopReason)
@@ -93,7 +94,7 @@ func TestVMMKilledDuringSnapshot(t *testing.T) {
 	kill := &sniper{}
 	b := newBench(t, "wvmms", func(cfg *host.Config) { cfg.OnStep = kill.onStep })
 	kill.b = b
-	for _, step := range []string{host.StepSnapshotFreeze, host.StepSnapshotMemory, host.StepSnapshotCont} {
+	for _, step := range []string{journal.StepSnapshotFreeze, journal.StepSnapshotMemory, journal.StepSnapshotCont} {
 		ref := b.create()
 		kill.step = step
 		if _, err := b.Snapshot(t.Context(), ref, "half", false); err == nil {
@@ -116,11 +117,11 @@ func TestPoolCloneKilled(t *testing.T) {
 	})
 	kill.b = b
 	awaitPool(t, b.Manager, 1)
-	kill.step = host.StepCreateConfigure
+	kill.step = journal.StepCreateConfigure
 	ref := newRef()
 	s, err := b.Create(t.Context(), ref, smallSpec)
 	check(t, err)
-	if s.Source != host.SourceRestore {
+	if s.Source != journal.SourceRestore {
 		t.Fatalf("the sandbox came from %s", s.Source)
 	}
 	if got := b.sh(ref, "echo up"); got != "up" {

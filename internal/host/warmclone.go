@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -16,28 +17,28 @@ func (m *machine) warmUp(ctx context.Context, dir snapshotDir) error {
 	if err := os.MkdirAll(string(m.dir), 0o700); err != nil {
 		return err
 	}
-	m.begin("pool")
+	m.begin(journal.OpPool)
 	for _, s := range []step{
-		{StepPoolRecord, func(ctx context.Context) error {
+		{journal.StepPoolRecord, func(ctx context.Context) error {
 			return errors.Join(m.makeDirs(ctx), m.holdBase(dir))
 		}},
-		{StepPoolDisk, m.copyDisk},
-		{StepPoolNetwork, m.makeNetwork},
-		{StepPoolCgroup, func(ctx context.Context) error {
+		{journal.StepPoolDisk, m.copyDisk},
+		{journal.StepPoolNetwork, m.makeNetwork},
+		{journal.StepPoolCgroup, func(ctx context.Context) error {
 			if err := m.makeCgroup(ctx); err != nil {
 				return err
 			}
 			return m.group.Background(true)
 		}},
-		{StepPoolVMM, m.restoreBase},
-		{StepPoolGuest, func(ctx context.Context) error {
+		{journal.StepPoolVMM, m.restoreBase},
+		{journal.StepPoolGuest, func(ctx context.Context) error {
 			if err := m.wakeGuest(ctx); err != nil {
 				return err
 			}
 			return m.configure(ctx, renewal{identity: true, token: randomToken()})
 		}},
-		{StepPoolWarm, m.exercise},
-		{StepPoolReady, func(context.Context) error { return m.group.Background(false) }},
+		{journal.StepPoolWarm, m.exercise},
+		{journal.StepPoolReady, func(context.Context) error { return m.group.Background(false) }},
 	} {
 		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
 		err := m.step(ctx, s.name, s.do)
@@ -68,7 +69,7 @@ func (m *machine) exercise(ctx context.Context) error {
 			return err
 		}
 	}
-	m.rec.RestoreReport.NewIdentity = true // see StepPoolGuest, which would have failed
+	m.rec.RestoreReport.NewIdentity = true // see journal.StepPoolGuest, which would have failed
 	return nil
 }
 
@@ -125,7 +126,7 @@ func (m *machine) become(c *machine) {
 	m.setGuest(guest)
 	rec := c.rec
 	rec.ID, rec.Generation, rec.Spec, rec.CreatedAt = m.rec.ID, m.rec.Generation, m.rec.Spec, m.rec.CreatedAt
-	rec.Pooled, rec.Source, rec.Op, rec.State = false, SourcePool, opCreate, sandbox.Pending
+	rec.Pooled, rec.Source, rec.Op, rec.State = false, journal.SourcePool, journal.OpCreate, sandbox.Pending
 	m.rec = rec
 }
 
@@ -133,10 +134,10 @@ func (m *machine) become(c *machine) {
 func (m *machine) assign(ctx context.Context) error {
 	ctx, stop := m.untilExit(ctx)
 	defer stop()
-	if err := m.step(ctx, StepCreateAssign, func(context.Context) error { return nil }); err != nil {
+	if err := m.step(ctx, journal.StepCreateAssign, func(context.Context) error { return nil }); err != nil {
 		return err
 	}
-	err := m.step(ctx, StepCreateConfigure, func(ctx context.Context) error {
+	err := m.step(ctx, journal.StepCreateConfigure, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, assignTimeout)
 		defer cancel()
 		// Its machine id and boot id were made new when it was warmed up, and
@@ -151,7 +152,7 @@ func (m *machine) assign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return m.step(ctx, StepCreateCommit, m.commitCreate)
+	return m.step(ctx, journal.StepCreateCommit, m.commitCreate)
 }
 
 // assignTimeout is how long a warm clone may take before another is restored.

@@ -65,9 +65,10 @@ var law = map[string][]string{
 
 	"internal/host": {
 		"internal/host/vmm", "internal/host/vmm/emulator", "internal/host/disk", "internal/host/network", "internal/host/image",
-		"internal/host/instance", "internal/host/memory", "internal/host/cgroup", "internal/guestclient", "internal/sandbox", "internal/fault",
+		"internal/host/instance", "internal/host/journal", "internal/host/memory", "internal/host/cgroup", "internal/guestclient", "internal/sandbox", "internal/fault",
 		"internal/untrusted",
 	},
+	"internal/host/journal":           {"internal/host/network", "internal/host/vmm", "internal/sandbox", "internal/fault"},
 	"internal/host/instance":          {"internal/host/network", "internal/host/cgroup", "internal/fault"},
 	"internal/host/vmm":               {"internal/fault"},
 	"internal/host/vmm/emulator":      {"internal/fault"},
@@ -86,7 +87,7 @@ var law = map[string][]string{
 	"internal/host/memory":            {"internal/fault"},
 	"internal/host/cgroup":            {"internal/fault"},
 	"internal/host/doctor":            {"internal/host/...", "internal/fault"},
-	"internal/host/crashpoints":       {"internal/host"},
+	"internal/host/crashpoints":       {"internal/host/journal"},
 	"internal/host/hosttest":          {"internal/host", "internal/host/..."},
 	"internal/host/rpc":               {"internal/host", "internal/hostwire", "internal/guestclient", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 

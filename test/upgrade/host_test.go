@@ -13,6 +13,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -76,7 +77,7 @@ func TestHostDataOfV01(t *testing.T) {
 		t.Errorf("sandboxes after the upgrade (-want +got):\n%s", diff)
 	}
 	for _, s := range m.List() {
-		if s.Ref.ID == paused && (s.Spec.Env["GREETING"] != "hello" || s.Spec.OnTimeout != sandbox.TimeoutPause || s.Source != host.SourceRestore) {
+		if s.Ref.ID == paused && (s.Spec.Env["GREETING"] != "hello" || s.Spec.OnTimeout != sandbox.TimeoutPause || s.Source != journal.SourceRestore) {
 			t.Errorf("the paused sandbox has the spec %+v and source %s", s.Spec, s.Source)
 		}
 		if s.Ref.ID == fromSnapshot && s.SnapshotID != named {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 )
 
 var update = flag.Bool("update", false, "write docs/crash-points.md")
@@ -42,29 +42,30 @@ func TestNamedTestsExist(t *testing.T) {
 		}
 		source.Write(data)
 	}
-	for _, o := range operations {
-		name, _, _ := strings.Cut(o.test, "/")
+	for op, test := range tests {
+		name, _, _ := strings.Cut(test, "/")
 		if !strings.Contains(source.String(), "func "+name+"(t *testing.T)") {
-			t.Errorf("%s names the test %s, which does not exist", o.title, name)
+			t.Errorf("the operation %s names the test %s, which does not exist", op, name)
 		}
 	}
 }
 
 func render(t *testing.T) string {
 	t.Helper()
-	steps := host.Steps()
 	var b strings.Builder
 	b.WriteString(heading)
-	for _, o := range operations {
-		if len(steps[o.key]) == 0 {
-			t.Errorf("package host has no operation %q", o.key)
+	for _, o := range journal.Operations() {
+		test := tests[o.Name]
+		if test == "" {
+			t.Errorf("no test ends the agent at the steps of %q: write one and name it in table.go", o.Name)
 		}
-		b.WriteString("\n## " + o.title + "\n\n| step | what the next agent does | test |\n|---|---|---|\n")
-		b.WriteString(o.table(t, steps[o.key]))
-		delete(steps, o.key)
-	}
-	for key := range steps {
-		t.Errorf("the operation %q has no rows: add it to table.go", key)
+		b.WriteString("\n## " + o.Title + "\n\n| step | what the next agent does | test |\n|---|---|---|\n")
+		for _, s := range o.Steps {
+			if s.Recovery == journal.KeepState {
+				t.Errorf("the step %s has no recovery: add it to the operation's table in package journal", s.Name)
+			}
+			b.WriteString("| `" + s.Name + "` | " + s.Recovery.String() + " | `" + test + "/" + s.Name + "` |\n")
+		}
 	}
 	return b.String()
 }
@@ -75,27 +76,5 @@ VMs outlive the host agent. An agent writes each step of an operation to the san
 If the agent ends there, the next one reads the step and does what this table says. Each step has a test that ends the
 agent before it, on fake VMs without root; the suites on real VMs do so at the steps that matter most.
 
-This file is generated from internal/host/crashpoints: run ` + "`go test ./internal/host/crashpoints -update`" + `.
+This file is generated from internal/host/journal: run ` + "`go test ./internal/host/crashpoints -update`" + `.
 `
-
-// table renders the rows of o. Each of its rows must name a step.
-func (o operation) table(t *testing.T, steps []string) string {
-	t.Helper()
-	var b strings.Builder
-	recovery, used := "", 0
-	for _, step := range steps {
-		for _, r := range o.rows {
-			if r.from == step {
-				recovery, used = r.recovery, used+1
-			}
-		}
-		if recovery == "" {
-			t.Errorf("the step %s has no row: add it to table.go", step)
-		}
-		b.WriteString("| `" + step + "` | " + recovery + " | `" + o.test + "/" + step + "` |\n")
-	}
-	if used != len(o.rows) {
-		t.Errorf("%s: a row names no step", o.title)
-	}
-	return b.String()
-}

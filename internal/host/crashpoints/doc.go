@@ -2,7 +2,8 @@
 // each operation of the host agent, with what the next agent does if the agent
 // ends there, and the test that ends it there.
 //
-// It holds data and a test only. The test fails when a step has no row, when a
-// row names no step, and when the document is stale; with -update it writes the
-// document.
+// The steps and their recoveries are the tables of package journal, which the
+// agent itself follows. The test fails when an operation has no test that ends
+// the agent at its steps, and when the document is stale; with -update it writes
+// the document.
 package crashpoints

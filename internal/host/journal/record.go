@@ -1,4 +1,4 @@
-package host
+package journal
 
 import (
 	"encoding/json"
@@ -13,24 +13,24 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// recordVersion is the version of the journal's format. A record of a newer
-// version is refused, an older one would be converted here.
-const recordVersion = 2
+// Version is the version of the record's format. A record of a newer version is
+// refused; an older one would be converted here.
+const Version = 2
 
 // maxRecordBytes bounds a record; it holds the user's env, at most 64 KiB.
 const maxRecordBytes = 1 << 20
 
-// record is all that is known of a machine, as it stands on disk. It holds
-// secrets (token, env) and is readable by root alone.
-type record struct {
+// Record holds the durable facts of one sandbox, warm clone or template build. It
+// holds secrets (token, env), and its file is readable by root alone.
+type Record struct {
 	Version    int                `json:"version"`
 	ID         sandbox.ID         `json:"id"`
 	Generation sandbox.Generation `json:"generation"`
 	Spec       sandbox.Spec       `json:"spec"`
-	// State is the last settled one: pending, running, paused or stopped.
+	// State is the last committed one: pending, running, paused or stopped.
 	State sandbox.State `json:"state"`
 	// Op and Step name the operation under way and the step begun last; both
-	// are empty when the machine is settled.
+	// are empty when no operation is under way.
 	Op   string `json:"op,omitempty"`
 	Step string `json:"step,omitempty"`
 
@@ -39,31 +39,31 @@ type record struct {
 
 	// Pooled marks a warm clone that no sandbox has taken yet.
 	Pooled bool `json:"pooled,omitempty"`
-	// Source says how the machine was made, SnapshotID from which snapshot.
+	// Source says how the sandbox was created, SnapshotID from which snapshot.
 	Source     Source             `json:"source,omitempty"`
 	SnapshotID sandbox.SnapshotID `json:"snapshot_id,omitempty"`
 
 	TemplateDigest string `json:"template_digest,omitempty"`
 	RootImage      string `json:"root_image,omitempty"`
-	// Base is the directory of the snapshot whose memory the machine's is
-	// based on, for all of its life.
+	// Base is the directory of the snapshot that the sandbox was restored from.
+	// Its pauses hold differences from that snapshot, for all of its life.
 	Base string `json:"base,omitempty"`
 
 	Network *network.Record `json:"network,omitempty"`
 	VM      *vmm.Record     `json:"vm,omitempty"`
-	// Snapshot is the directory of the pause, below the machine's own: memory
-	// difference, device state and manifest.
-	Snapshot string `json:"snapshot,omitempty"`
+	// Pause is the name of the pause's directory, below the sandbox's own:
+	// memory difference, device state and manifest.
+	Pause string `json:"snapshot,omitempty"`
 	// Token is the guest's access token, NextToken the one that a Configure
 	// under way replaces it with.
 	Token     string `json:"token,omitempty"`
 	NextToken string `json:"next_token,omitempty"`
-	// Forced: the machine was paused without its guest's help, which has not
-	// been renewed since. SilentSince is since when the guest had not answered
-	// when it was paused.
+	// Forced is true for a sandbox that was paused without its guest's help and
+	// whose guest has not been renewed since. SilentSince is the time since which
+	// the guest had not answered when it was paused.
 	Forced      bool      `json:"forced,omitempty"`
 	SilentSince time.Time `json:"silent_since,omitzero"`
-	// RestoreReport is that of the last start.
+	// RestoreReport is the report of the last start.
 	RestoreReport *sandbox.RestoreReport `json:"restore_report,omitempty"`
 	// LifetimeEnd is when the lifetime clock runs out; zero is never.
 	LifetimeEnd time.Time `json:"lifetime_end,omitzero"`
@@ -76,7 +76,7 @@ type record struct {
 	EndedAt    time.Time `json:"ended_at,omitzero"`
 }
 
-// Source is how a machine was made.
+// Source says how a sandbox was created.
 type Source string
 
 // The sources.
@@ -86,37 +86,45 @@ const (
 	SourceFork    Source = "fork"    // a copy of a snapshot of a sandbox
 )
 
-// relocate replaces the paths that were stored under an earlier format.
-func (r *record) relocate(l layout) {
-	r.Base = l.today(r.Base)
+// Ref returns the sandbox's id and generation.
+func (r *Record) Ref() sandbox.Ref { return sandbox.Ref{ID: r.ID, Generation: r.Generation} }
+
+// Relocate replaces each stored path by the one that present returns for it. An
+// earlier version of the agent may have given the files other places.
+func (r *Record) Relocate(present func(path string) string) {
+	r.Base = present(r.Base)
 	if r.VM != nil {
-		r.VM.Dir, r.VM.MemoryFile = l.today(r.VM.Dir), l.today(r.VM.MemoryFile)
+		r.VM.Dir, r.VM.MemoryFile = present(r.VM.Dir), present(r.VM.MemoryFile)
 	}
 }
 
-func (r *record) ref() sandbox.Ref { return sandbox.Ref{ID: r.ID, Generation: r.Generation} }
+// FileName is the name of the record's file in the sandbox's directory.
+const FileName = "record.json"
 
-const recordName = "record.json"
+// IsFile reports whether a file called name in a sandbox's directory belongs to
+// the journal: the record, or the temporary file of a write that was cut off.
+func IsFile(name string) bool { return name == FileName || name == FileName+".tmp" }
 
-// writeRecord replaces the record in dir atomically. After the agent was killed,
-// the old or the new record is there whole without a sync, because the page cache
+// Write replaces the record in dir atomically. After the agent was killed, the
+// old or the new record is there whole without a sync, because the page cache
 // survives it. A crash of the host ends every VM, so that only the files of a
 // paused sandbox have to be on the disk: durably syncs file and directory.
-func writeRecord(dir string, r *record, durably bool) error {
+func (r *Record) Write(dir string, durably bool) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, recordName)
+	path := filepath.Join(dir, FileName)
 	if durably {
 		return durable.WriteFile(path, data, 0o600)
 	}
 	return durable.Replace(path, data, 0o600)
 }
 
-// readRecord reads the record in dir. It is os.ErrNotExist where there is none.
-func readRecord(dir string) (*record, error) {
-	path := filepath.Join(dir, recordName)
+// Read reads the record in dir. The error is os.ErrNotExist if there is none, and
+// WrongState data_newer if a later version of the agent wrote it.
+func Read(dir string) (*Record, error) {
+	path := filepath.Join(dir, FileName)
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -133,19 +141,19 @@ func readRecord(dir string) (*record, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	switch {
-	case r.Version > recordVersion:
-		return nil, errNewerData(fmt.Sprintf("the journal record %s has format %d", path, r.Version), recordVersion)
-	case r.Version < recordVersion:
-		return nil, fmt.Errorf("%s has version %d; this agent knows %d", path, r.Version, recordVersion)
+	case r.Version > Version:
+		return nil, ErrNewerData(fmt.Sprintf("the journal record %s has format %d", path, r.Version), Version)
+	case r.Version < Version:
+		return nil, fmt.Errorf("%s has version %d; this agent knows %d", path, r.Version, Version)
 	}
 	return r, nil
 }
 
 // parseRecord decodes a record. Version 0.1 stored the restore report as
 // "hygiene"; the next write of the record stores it under its new name.
-func parseRecord(data []byte) (*record, error) {
+func parseRecord(data []byte) (*Record, error) {
 	var r struct {
-		record
+		Record
 		OldReport *sandbox.RestoreReport `json:"hygiene"`
 	}
 	if err := json.Unmarshal(data, &r); err != nil {
@@ -154,5 +162,5 @@ func parseRecord(data []byte) (*record, error) {
 	if r.RestoreReport == nil {
 		r.RestoreReport = r.OldReport
 	}
-	return &r.record, nil
+	return &r.Record, nil
 }

@@ -1,4 +1,4 @@
-package host
+package journal
 
 // Names of the steps of the operations, in order. A step's name is its entry
 // in the journal, the key of its timing, and the place at which tests kill the
@@ -73,50 +73,4 @@ const (
 	StepDestroyCgroup  = "destroy.cgroup"
 	StepDestroyFiles   = "destroy.files"
 	StepDestroyCommit  = "destroy.commit"
-)
-
-// Steps returns the steps of each operation, in order, for tests that stop at
-// every one of them.
-func Steps() map[string][]string {
-	return map[string][]string{
-		opCreate: {
-			StepCreateRecord, StepCreateTemplate, StepCreateDisk, StepCreateNetwork, StepCreateCgroup,
-			StepCreateVMM, StepCreateGuest, StepCreateConfigure, StepCreateCommit,
-		},
-		"template": {
-			StepTemplateRecord, StepTemplateDisk, StepTemplateNetwork, StepTemplateCgroup, StepTemplateMemory,
-			StepTemplateVMM, StepTemplateGuest, StepTemplateConfigure, StepTemplateWarm,
-			StepTemplateSeal, StepTemplateState, StepTemplatePublish,
-		},
-		"pool": {
-			StepPoolRecord, StepPoolDisk, StepPoolNetwork, StepPoolCgroup,
-			StepPoolVMM, StepPoolGuest, StepPoolWarm, StepPoolReady,
-		},
-		"assign": {StepCreateAssign, StepCreateConfigure, StepCreateCommit},
-		opSnapshot: {
-			StepSnapshotPrepare, StepSnapshotAhead, StepSnapshotFreeze, StepSnapshotStop, StepSnapshotState,
-			StepSnapshotMemory, StepSnapshotDisk, StepSnapshotCont, StepSnapshotSeal, StepSnapshotCommit,
-		},
-		opPause: {
-			StepPauseGate, StepPauseQuiesce, StepPauseStop, StepPauseState,
-			StepPauseMemory, StepPauseSync, StepPauseCommit, StepPauseFree,
-		},
-		opResume: {
-			StepResumeCheck, StepResumeDisk, StepResumeNetwork, StepResumeCgroup, StepResumeVMM,
-			StepResumeCont, StepResumeConfigure, StepResumeCommit,
-		},
-		opDestroy: {StepDestroyVM, StepDestroyNetwork, StepDestroyCgroup, StepDestroyFiles, StepDestroyCommit},
-	}
-}
-
-// The operations, as the journal names them.
-const (
-	opCreate  = "create"
-	opPause   = "pause"
-	opResume  = "resume"
-	opDestroy = "destroy"
-
-	opSnapshot = "snapshot"
-	opTimeouts = "timeouts" // one write of the journal, without steps
-	opRenew    = "renew"    // of a guest that was silent; without steps
 )

@@ -1,4 +1,4 @@
-package host
+package journal
 
 import (
 	"os"
@@ -13,12 +13,12 @@ func TestRecordReadsOldRestoreReport(t *testing.T) {
 	const old = `{"version":2,"id":"k3jv7qxw2mabcdefghij","generation":3,"state":"paused","created_at":"2026-01-02T15:04:05Z",` +
 		`"hygiene":{"At":"2026-01-02T15:04:06Z","Generation":3,"ClockStep":-81233402000,"Reseeded":true,"VMGeneration":"none","Steps":{"clock":400000}}}`
 	dir := t.TempDir()
-	path := filepath.Join(dir, recordName)
+	path := filepath.Join(dir, FileName)
 	if err := os.WriteFile(path, []byte(old), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []string{"as version 0.1 wrote it", "after it was written again"} {
-		r, err := readRecord(dir)
+		r, err := Read(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -26,7 +26,7 @@ func TestRecordReadsOldRestoreReport(t *testing.T) {
 		if h == nil || h.Generation != 3 || !h.Reseeded || h.VMGeneration != "none" || len(h.Steps) != 1 {
 			t.Fatalf("%s: restore report %+v, want that of generation 3", step, h)
 		}
-		if err := writeRecord(dir, r, false); err != nil {
+		if err := r.Write(dir, false); err != nil {
 			t.Fatal(err)
 		}
 	}

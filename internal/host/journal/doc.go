@@ -1,0 +1,22 @@
+// Package journal stores, for each sandbox of a host, the record that outlives
+// the host agent, and defines the steps of every operation.
+//
+// It owns the record files. Package host writes a record before each step of an
+// operation and reads all records when it starts. The package never touches a
+// VM, a network or a disk.
+//
+// # Operations
+//
+// Operations lists each operation once, as an ordered table of steps. A row
+// says what the next agent does with the sandbox if the agent ends at that
+// step, and whether the step may run although the journal cannot be written.
+// Record.Recovery reads the same rows, and docs/crash-points.md is generated
+// from them.
+//
+// # Guarantees
+//
+//  1. After the end of the agent, at any instruction, the old or the new record
+//     is there whole.
+//  2. A record written durably also survives a crash of the host.
+//  3. A record of a newer version is refused and left unchanged (data_newer).
+package journal
