@@ -70,6 +70,9 @@ func TestCoreStepsFollowTheirTable(t *testing.T) {
 			if want := o.stepNames(); !slices.Equal(got, want) {
 				t.Errorf("%s took the steps %q, want those of its table, %q", o.name, got, want)
 			}
+			if o.creates {
+				c.write(subject, mark, string(subject.ID))
+			}
 			if o.pooled {
 				c.restart()
 			}
