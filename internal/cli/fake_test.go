@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -115,6 +116,9 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 	case in.VCPUs > 8:
 		refuse(w, 400, "invalid_vcpus", "vcpus must be from 1 to 8")
 		return
+	case strings.HasPrefix(in.Hostname, "-"):
+		refuse(w, 400, "invalid_name", "hostname must be one label")
+		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -135,6 +139,7 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 			Generation: 1, At: now, ClockStepMS: 1200, ClockSkewMS: 0.25, Reseeded: true, NewIdentity: true, VMGeneration: "none",
 		},
 	}
+	sb.Hostname = cmp.Or(in.Hostname, "wrenn-"+sb.ID)
 	if in.Name != "" {
 		sb.Name = &in.Name
 	}

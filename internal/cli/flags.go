@@ -63,6 +63,7 @@ func (f *specFlags) add(a *App, cmd *cobra.Command) {
 	f.env.lookup = a.io.LookupEnv
 	flags := cmd.Flags()
 	flags.StringVar(&f.req.Name, "name", "", "name of the sandbox, which other commands accept in place of the id")
+	flags.StringVar(&f.req.Hostname, "hostname", "", "host name inside the sandbox, one label (wrenn- and the id)")
 	flags.StringVar(&f.req.Template, "template", "", "template to start from (the server's default is minimal)")
 	flags.IntVar(&f.req.VCPUs, "cpus", 0, "virtual CPUs (the server's default is 1)")
 	flags.Var(&f.memory, "memory", "memory: 512 (MiB), 512M or 2G (the server's default is 512)")

@@ -42,6 +42,7 @@ func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
 	lines = append(lines,
 		line{"template", sb.Template},
 		line{"size", fmt.Sprintf("%s, %s memory, %s disk", showCPUs(sb.VCPUs), showMemory(sb.MemoryMB), showMemory(sb.DiskMB))},
+		line{"hostname", sb.Hostname},
 		line{"guest", showHealth(sb.Health, now)},
 		line{"ends", showLimit(sb, now)})
 	if sb.DiskFull {
