@@ -89,7 +89,7 @@ func (s *dataFSSettings) prepare(ctx context.Context, dirs layout, log *slog.Log
 	}
 	can, err := disk.Probe(dirs.host())
 	if err != nil {
-		log.Warn("what the data directory can do cannot be tried", "error", err)
+		log.Warn("the file system of the data directory cannot be probed", "error", err)
 		return nil
 	}
 	log.Info("data directory", "dir", dirs.host(), "file_system", can.FS, "reflink", can.Reflink)

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// look runs a line of bash with what scripts/quickstart.sh looks with, and
-// returns what it says and whether it went on.
+// look runs a line of bash with the checks of scripts/quickstart.sh. It returns
+// the output, and whether the line succeeded.
 func look(t *testing.T, env []string, line string) (out string, ok bool) {
 	t.Helper()
 	cmd := exec.Command("bash", "-euc", "set -o pipefail; cd ../..; . scripts/lib.sh; . scripts/look.sh; "+line)

@@ -14,7 +14,7 @@ type secretSetting struct {
 	name string
 	// variable holds the secret itself; empty is the usual name for the flag.
 	variable string
-	// what describes the secret in the help.
+	// what is the description of the secret in the help.
 	what string
 
 	// value is the secret, once validate has returned nil; empty if none was

@@ -28,7 +28,7 @@ import (
 )
 
 // fake is the REST API without machines: states change at once, commands run
-// here, files are kept in memory. What it says has the shapes of the OpenAPI
+// here, files are kept in memory. Its answers have the shapes of the OpenAPI
 // document.
 type fake struct {
 	mu        sync.Mutex // protects the following
@@ -153,7 +153,7 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 
 func ptr[T any](v T) *T { return &v }
 
-// wind sets the clocks of a running sandbox to what its fields say.
+// wind sets the clocks of a running sandbox from its other fields.
 func wind(sb *client.Sandbox) {
 	sb.Clocks = client.Clocks{
 		CommandTimeoutSec: 30, IdleTimeoutSec: sb.TimeoutSec, LifetimeSec: sb.LifetimeSec,
@@ -270,7 +270,7 @@ func (f *fake) exec(w http.ResponseWriter, r *http.Request, sb *client.Sandbox) 
 		defer cancel()
 	}
 	cmd := exec.CommandContext(ctx, in.Cmd, in.Args...)
-	// As in a guest, what the command started ends with it.
+	// As in a guest, the processes that the command started end with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Dir, cmd.Env = in.Cwd, []string{"PATH=" + os.Getenv("PATH")}

@@ -10,7 +10,7 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// timeout shows the clocks of a sandbox, after changing what the body names.
+// timeout shows the clocks of a sandbox, after changing those that the body names.
 func (f *fake) timeout(w http.ResponseWriter, r *http.Request, sb *client.Sandbox) {
 	var in client.TimeoutRequest
 	if r.Method == http.MethodPatch {

@@ -63,7 +63,7 @@ func TestLostConnectionSaysThatTheOutcomeIsUnknown(t *testing.T) {
 }
 
 // TestHintsNameTheSandbox: the hint of a guest that does not answer says how to keep
-// its memory, whatever time the server asks the client to wait.
+// its memory, even if the server asks the client to wait for long.
 func TestHintsNameTheSandbox(t *testing.T) {
 	a := New(IO{LookupEnv: func(string) (string, bool) { return "", false }})
 	e := &client.Error{Status: 503, Code: "guest_unresponsive", RetryAfter: time.Second}

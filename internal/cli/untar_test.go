@@ -47,8 +47,8 @@ func unpack(t *testing.T, dir string, in *bytes.Buffer) (notes string, err error
 	return noted.String(), err
 }
 
-// TestUnpackingStaysInside: whatever a sandbox sends, nothing is written
-// outside of the directory, and nothing but files, directories and links in it.
+// TestUnpackingStaysInside: an archive from a sandbox, even a hostile one, creates
+// nothing outside the directory, and only files, directories and links in it.
 func TestUnpackingStaysInside(t *testing.T) {
 	for name, c := range map[string]struct {
 		headers []tar.Header

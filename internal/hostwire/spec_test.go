@@ -12,8 +12,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// TestSpecCrosses fills every field of a spec, whatever fields there are, and
-// wants each but AutoResume back.
+// TestSpecCrosses fills every field of a spec by reflection, converts the spec
+// there and back, and expects every field but AutoResume.
 func TestSpecCrosses(t *testing.T) {
 	var spec sandbox.Spec
 	v := reflect.ValueOf(&spec).Elem()

@@ -13,7 +13,7 @@ import (
 
 // A panic in a goroutine of its own ends the whole process, and with it every
 // other sandbox's calls. So each goroutine of the server and the host agent runs
-// what it does under fault.Caught, or is listed here with the reason why not.
+// its work under fault.Caught, or is listed here with the reason why not.
 var unguarded = map[string]string{
 	"internal/control/reconcile.go:RunReconciler":  "loops that guard each round",
 	"internal/control/service.go:Run":              "loops that guard each round",

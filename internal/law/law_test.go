@@ -18,9 +18,9 @@ const module = "github.com/wrenn-dev/wrenn/"
 // faults is the error package with its two projections.
 var faults = []string{"internal/fault", "internal/fault/faulthttp", "internal/fault/faultrpc"}
 
-// law says which of the project's own packages each package may import, beside
-// generated code. What is not listed is forbidden. "x/..." is x and all below.
-// Tests may import more: only the product is bound.
+// law lists the project's own packages that each package may import, besides
+// generated code. All other imports are forbidden. "x/..." is x and all packages
+// below it. Tests may import more.
 var law = map[string][]string{
 	"api":       {},
 	"api/types": {},
@@ -104,7 +104,7 @@ var law = map[string][]string{
 	"internal/bench": {"client"},
 }
 
-// source is what the product's files of one package say.
+// source summarizes the files of one package, without its tests.
 type source struct {
 	imports map[string]string // project package → the file that imports it
 	doc     bool

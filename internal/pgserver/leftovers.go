@@ -22,10 +22,10 @@ const (
 	killing           = 5 * time.Second
 )
 
-// settle stops every server process that still works in the cluster although
+// stopLeftovers stops every server process that still works in the cluster although
 // its wrenn is gone, and removes the lock files that would name it. The
 // caller holds the directory's lock, so no living wrenn owns them.
-func (s *Server) settle(ctx context.Context) error {
+func (s *Server) stopLeftovers(ctx context.Context) error {
 	for _, step := range []struct {
 		signal syscall.Signal
 		limit  time.Duration

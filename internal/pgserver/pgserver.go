@@ -169,7 +169,7 @@ func (s *Server) prepare(ctx context.Context) error {
 	if s.bin, err = s.findBinaries(ctx); err != nil {
 		return err
 	}
-	if err := s.settle(ctx); err != nil {
+	if err := s.stopLeftovers(ctx); err != nil {
 		return err
 	}
 	return s.ensureCluster(ctx)

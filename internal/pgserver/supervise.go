@@ -63,7 +63,7 @@ func (s *Server) restart(ctx context.Context, pause time.Duration) (*postmaster,
 		if err := sleep(ctx, pause); err != nil {
 			return nil, err
 		}
-		err := s.settle(ctx)
+		err := s.stopLeftovers(ctx)
 		if err == nil {
 			var pm *postmaster
 			if pm, err = s.startAndWait(ctx); err == nil {

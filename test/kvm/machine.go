@@ -46,15 +46,15 @@ func (m machine) run(ctx context.Context, show io.Writer) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	verdict := follow(console, show)
+	result := follow(console, show)
 	err = cmd.Wait()
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("the machine was stopped: %w", context.Cause(ctx))
-	case verdict == nil:
-		return errors.Join(errors.New("the machine ended without a verdict"), err)
+	case result == nil:
+		return errors.Join(errors.New("the machine ended without a result"), err)
 	default:
-		return verdict()
+		return result()
 	}
 }
 
@@ -75,20 +75,20 @@ func (m machine) args(khz uint64) []string {
 	}
 }
 
-// follow shows every line of the console with the seconds since the start. It
-// returns at the console's end what the machine said about the plan, or nil.
-func follow(console io.Reader, show io.Writer) (verdict func() error) {
+// follow shows every line of the console with the seconds since the start. At the
+// end of the console it returns the result of the plan, or nil if there was none.
+func follow(console io.Reader, show io.Writer) (result func() error) {
 	began := time.Now()
 	lines := bufio.NewReaderSize(console, 64<<10)
 	for {
 		raw, _, err := lines.ReadLine() // a longer line comes in pieces, which is good enough
 		if err != nil {
-			return verdict
+			return result
 		}
 		line := strings.TrimRight(string(raw), "\r")
 		fmt.Fprintf(show, "[%4.0f s] %s\n", time.Since(began).Seconds(), line)
-		if step, ok := strings.CutPrefix(line, plan.Verdict); ok {
-			verdict = func() error { return judge(step) }
+		if step, ok := strings.CutPrefix(line, plan.Result); ok {
+			result = func() error { return judge(step) }
 		}
 	}
 }
@@ -97,7 +97,7 @@ func judge(step string) error {
 	n, err := strconv.Atoi(step)
 	switch {
 	case err != nil:
-		return fmt.Errorf("the machine's verdict is %q", step)
+		return fmt.Errorf("the machine's result is %q", step)
 	case n == 0:
 		return nil
 	default:

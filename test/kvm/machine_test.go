@@ -8,23 +8,23 @@ import (
 	"github.com/wrenn-dev/wrenn/test/kvm/plan"
 )
 
-func TestVerdict(t *testing.T) {
+func TestResult(t *testing.T) {
 	for _, c := range []struct {
 		console string
 		said    bool
 		passed  bool
 	}{
-		{"booting\r\n" + plan.Verdict + "0\r\n[  12.3] reboot\n", true, true},
-		{plan.Verdict + "2\n", true, false},
-		{plan.Verdict + "nonsense\n", true, false},
+		{"booting\r\n" + plan.Result + "0\r\n[  12.3] reboot\n", true, true},
+		{plan.Result + "2\n", true, false},
+		{plan.Result + "nonsense\n", true, false},
 		{"kernel panic\n", false, false},
 		{"", false, false},
 	} {
-		verdict := follow(strings.NewReader(c.console), io.Discard)
-		if (verdict != nil) != c.said {
-			t.Errorf("%q: a verdict: %v, want %v", c.console, verdict != nil, c.said)
-		} else if verdict != nil && (verdict() == nil) != c.passed {
-			t.Errorf("%q: %v, want passed %v", c.console, verdict(), c.passed)
+		result := follow(strings.NewReader(c.console), io.Discard)
+		if (result != nil) != c.said {
+			t.Errorf("%q: a result: %v, want %v", c.console, result != nil, c.said)
+		} else if result != nil && (result() == nil) != c.passed {
+			t.Errorf("%q: %v, want passed %v", c.console, result(), c.passed)
 		}
 	}
 }

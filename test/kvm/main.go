@@ -1,7 +1,7 @@
 // Command kvm tests the KVM path on machines that have no KVM: it boots an
 // emulated machine whose processor offers virtualisation, and runs in it, on
 // its real /dev/kvm, the suite that every VMM driver passes and the life of
-// one sandbox. scripts/test-kvm.sh builds what it needs and calls it.
+// one sandbox. scripts/test-kvm.sh builds its files and calls it.
 //
 // The machine has the guest kernel of the image store, a root image made of
 // this host's QEMU with its libraries, the product, and the image store's
@@ -115,7 +115,7 @@ func (o options) prepare(ctx context.Context, dir string) (machine, error) {
 	}, os.RemoveAll(root.root)
 }
 
-// plan is what runs inside.
+// plan returns the programs that run inside the machine.
 func (o options) plan() []plan.Step {
 	env := []string{
 		// The driver is asked for KVM, so that it fails where the probe would

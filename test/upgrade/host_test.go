@@ -17,9 +17,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// open starts an agent on dir, whose machine has been started anew since the
-// recording: no recorded process exists. stop ends what open started, also
-// where the agent did not start.
+// open starts an agent on dir as after a reboot: no recorded process exists. stop
+// ends everything that open started, even if the agent did not start.
 func open(t *testing.T, name, dir string) (m *host.Manager, stop func(), err error) {
 	t.Helper()
 	deps := hosttest.Deps(t, hosttest.Name(name))
@@ -59,8 +58,8 @@ func outcomes(m *host.Manager) map[sandbox.ID]outcome {
 }
 
 // TestHostDataOfV01: paused sandboxes and named snapshots are kept, a sandbox
-// whose VM is gone or that was being created has ended, and what no sandbox
-// needs is removed.
+// whose VM is gone or that was being created has ended, and unreferenced files
+// are removed.
 func TestHostDataOfV01(t *testing.T) {
 	dir := hosttest.Dir(t)
 	layDown(t, dir)

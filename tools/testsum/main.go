@@ -1,6 +1,6 @@
-// Command testsum turns the output of "go test -json" into what a person
-// wants to read: a line for each package as it ends, the full output of what
-// failed, why tests were skipped, and a count that is true.
+// Command testsum summarizes the output of "go test -json": a line for each
+// package as it ends, the full output of failed tests, the reasons of skipped
+// tests, and the numbers of passed, failed and skipped tests.
 //
 //	go test -json ./... | testsum -must internal/host,test/e2e
 //
@@ -43,16 +43,16 @@ type event struct {
 	ImportPath string  // of build events
 }
 
-// summary is what has been read so far.
+// summary collects the events read so far.
 type summary struct {
 	out                     io.Writer
 	passed, failed, skipped int
 	packages                map[string]*pkg
-	// output holds what each test, package or build has said and nobody has
-	// been shown yet, by package and test.
+	// output holds the output of tests, packages and builds that has not been
+	// shown yet, by package and test.
 	output map[string][]string
-	// troubles and skips are the lines for the end.
-	troubles, skips []string
+	// problems and skips are the lines for the end.
+	problems, skips []string
 }
 
 type pkg struct{ passed, failed int }
@@ -121,7 +121,7 @@ func (s *summary) show(key string) {
 	delete(s.output, key)
 }
 
-// showUnended shows what the tests of a package have said whose end was not
+// showUnended shows the output of those tests of a package whose end was not
 // reported: the process panicked or was killed while they ran.
 func (s *summary) showUnended(path string) {
 	keys := slices.Sorted(maps.Keys(s.output))
@@ -129,7 +129,7 @@ func (s *summary) showUnended(path string) {
 		if test, found := strings.CutPrefix(key, path+" "); found && test != "" {
 			name := short(path) + " " + test
 			fmt.Fprintf(s.out, "  FAIL  %s did not end\n", name)
-			s.troubles = append(s.troubles, "did not end: "+name)
+			s.problems = append(s.problems, "did not end: "+name)
 			s.show(key)
 		}
 	}
@@ -157,7 +157,7 @@ func (s *summary) endTest(e event, key string) {
 		p.failed++
 		fmt.Fprintf(s.out, "  FAIL  %s (%.1f s)\n", name, e.Elapsed)
 		s.show(key)
-		s.troubles = append(s.troubles, "failed: "+name)
+		s.problems = append(s.problems, "failed: "+name)
 	case "skip":
 		s.skipped++
 		s.skips = append(s.skips, "skipped: "+name+reason(s.output[key]))
@@ -165,7 +165,7 @@ func (s *summary) endTest(e event, key string) {
 	delete(s.output, key)
 }
 
-// reason returns what a skipped test said, which is the line before its end.
+// reason returns the reason of a skipped test: the last line of its output.
 func reason(output []string) string {
 	for i := len(output) - 1; i >= 0; i-- {
 		line := strings.TrimSpace(output[i])
@@ -186,7 +186,7 @@ func (s *summary) endPackage(e event, key string) {
 			// It did not compile, or its process ended within a test or outside of any.
 			s.failed++
 			s.show(key)
-			s.troubles = append(s.troubles, "failed: "+name+" as a whole")
+			s.problems = append(s.problems, "failed: "+name+" as a whole")
 		}
 		s.showUnended(e.Package)
 	case e.Action == "pass" && p.passed > 0:
@@ -199,17 +199,17 @@ func (s *summary) endPackage(e event, key string) {
 func (s *summary) finish(must []string) bool {
 	for _, name := range must {
 		if !s.ran(name) {
-			s.troubles = append(s.troubles, "did not run: "+name+", which must have a passing test")
+			s.problems = append(s.problems, "did not run: "+name+", which must have a passing test")
 		}
 	}
 	if s.passed+s.failed == 0 {
-		s.troubles = append(s.troubles, "did not run: anything")
+		s.problems = append(s.problems, "did not run: anything")
 	}
-	for _, line := range append(s.skips, s.troubles...) {
+	for _, line := range append(s.skips, s.problems...) {
 		fmt.Fprintln(s.out, line)
 	}
 	fmt.Fprintf(s.out, "%d passed, %d failed, %d skipped\n", s.passed, s.failed, s.skipped)
-	return s.failed == 0 && len(s.troubles) == 0
+	return s.failed == 0 && len(s.problems) == 0
 }
 
 func (s *summary) ran(name string) bool {

@@ -59,9 +59,9 @@ func statusOf(err error) int {
 	return faulthttp.Status(fault.KindOf(err))
 }
 
-// settle replaces a cancellation by its cause: the caller (499, which nobody
+// withCause replaces a cancellation by its cause: the caller (499, which nobody
 // reads) or a server that abandons its requests.
-func settle(ctx context.Context, err error) error {
+func withCause(ctx context.Context, err error) error {
 	if !fault.Is(err, fault.Canceled) {
 		return err
 	}
@@ -83,7 +83,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 // failWith is fail with the output that a command had made by then; nil when
 // there is none to tell.
 func (s *server) failWith(w http.ResponseWriter, r *http.Request, err error, partial *output) {
-	err = settle(r.Context(), err)
+	err = withCause(r.Context(), err)
 	recordError(r.Context(), err)
 	status := statusOf(err)
 	switch status {

@@ -49,7 +49,7 @@ func (s *server) streamExec(w http.ResponseWriter, r *http.Request, id sandbox.I
 		s.fail(w, r, err)
 		return
 	default:
-		err = settle(r.Context(), err)
+		err = withCause(r.Context(), err)
 		_ = sink.finish(errorEvent{"error", errorBodyOf(err)}) // the caller may be the one who ended it
 	}
 	recordError(r.Context(), err)

@@ -31,7 +31,7 @@ func (s *server) forkSandbox(w http.ResponseWriter, r *http.Request) {
 		out.Sandboxes[i] = sandboxOf(sb)
 	}
 	for i, f := range forked.Failed {
-		body := errorBodyOf(settle(r.Context(), f.Err))
+		body := errorBodyOf(withCause(r.Context(), f.Err))
 		out.Failed[i] = types.FailedFork{ID: string(f.ID), Code: body.Code, Message: body.Message}
 	}
 	writeJSON(w, http.StatusCreated, out)

@@ -86,8 +86,8 @@ func SyncTree(dir string) error {
 	})
 }
 
-// SyncFileSystem writes all of the file system that holds path to the disk, also
-// what other processes wrote (syncfs(2)).
+// SyncFileSystem writes all changes of the file system that holds path to the
+// disk, including those of other processes (syncfs(2)).
 func SyncFileSystem(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

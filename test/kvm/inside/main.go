@@ -23,7 +23,7 @@ import (
 )
 
 // runArg makes a second process of this program run the plan, while the first
-// one adopts and reaps whatever the plan's programs leave.
+// one adopts and reaps the processes that the plan's programs leave.
 const runArg = "run-plan"
 
 // kvmGroup is the group that may use /dev/kvm inside, where a distribution's
@@ -44,7 +44,7 @@ func main() {
 	} else if code, err = supervise(); err != nil {
 		fmt.Println("inside:", err)
 	}
-	fmt.Printf("\n%s%d\n", plan.Verdict, code)
+	fmt.Printf("\n%s%d\n", plan.Result, code)
 	unix.Sync()
 	// The VMM takes a reset for the end.
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
@@ -136,7 +136,7 @@ func prepare() error {
 	return os.Chmod("/dev/kvm", 0o660)
 }
 
-// loadModules loads what the initramfs lists, in its order.
+// loadModules loads the kernel modules that the initramfs lists, in its order.
 func loadModules() error {
 	order, err := os.ReadFile("/m/order")
 	if err != nil {
