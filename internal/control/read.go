@@ -76,7 +76,7 @@ func (s *Service) Ready(ctx context.Context) error {
 		return err
 	}
 	if slices.ContainsFunc(hosts, func(h HostInfo) bool { return h.Reachable }) {
-		return nil
+		return s.firstPasses.ready(hosts)
 	}
 	return fault.New(fault.HostFailed, "host_unreachable", "no host agent can be reached")
 }

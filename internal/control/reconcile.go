@@ -16,6 +16,7 @@ import (
 // RunReconciler keeps rows and hosts in agreement, and deletes rows that ended
 // long ago, until ctx ends. It waits for all that it started and returns nil.
 func (s *Service) RunReconciler(ctx context.Context) error {
+	s.firstPasses.start()
 	var wg sync.WaitGroup
 	for _, h := range s.fleet.Hosts() {
 		wg.Go(func() { newHostLoop(s, h.ID).run(ctx) }) // each round of which is guarded
@@ -68,7 +69,11 @@ func (s *Service) pass(ctx context.Context, hostID string, memory *passMemory) (
 	if slices.ContainsFunc(pairs, func(p pair) bool { return s.soonOver(p, young) }) && (due == 0 || due > soonRetry) {
 		due = soonRetry
 	}
-	return due, s.snapshotPass(ctx, host, hostID, memory.snapshots)
+	if err := s.snapshotPass(ctx, host, hostID, memory.snapshots); err != nil {
+		return due, err
+	}
+	s.firstPasses.record(hostID)
+	return due, nil
 }
 
 const (

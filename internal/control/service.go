@@ -34,6 +34,7 @@ type Service struct {
 	underway    *underway
 	wakes       *wakes
 	healths     *healths
+	firstPasses *firstPasses
 }
 
 var _ API = (*Service)(nil)
@@ -49,7 +50,7 @@ func New(cfg Config, store Store, fleet Fleet, log *slog.Logger) (*Service, erro
 	return &Service{
 		cfg: cfg, store: store, fleet: fleet, log: log, id: ServerID(1 + rand.Int64N(math.MaxInt64)),
 		activity: newActivity(store), loads: newLoads(store), transitions: newTransitions(),
-		underway: newUnderway(), wakes: newWakes(), healths: newHealths(),
+		underway: newUnderway(), wakes: newWakes(), healths: newHealths(), firstPasses: newFirstPasses(),
 	}, nil
 }
 

@@ -189,6 +189,8 @@ func TestCreateHostDown(t *testing.T) {
 	wantFault(t, b.Ready(t.Context()), fault.HostFailed, "host_unreachable")
 	b.host.setDown(false)
 	b.create() // found again without a loop
+	wantFault(t, b.Ready(t.Context()), fault.Unavailable, "first_pass_pending")
+	b.reconcile()
 	if err := b.Ready(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -193,7 +193,8 @@ type Sandboxes interface {
 type System interface {
 	// Hosts returns the limits, capacity and versions of each host.
 	Hosts(ctx context.Context) ([]HostInfo, error)
-	// Ready fails when a request could not be served: no database or no host.
+	// Ready fails when a request could not be served: no database, no host, or a
+	// server that has just started and has not compared its rows with the hosts.
 	Ready(ctx context.Context) error
 	// CollectGarbage deletes unreferenced files on all hosts, or only lists them.
 	CollectGarbage(ctx context.Context, mode GarbageMode) ([]Garbage, error)

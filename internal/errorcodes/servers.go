@@ -5,6 +5,7 @@ var servers = []Entry{
 	{"canceled", s(499), "The caller went away before the answer.", "Nothing: nobody reads it."},
 	{"database_error", s(500), "The database refused what should be right.", "The request id finds it in the server's log."},
 	{"database_unavailable", s(503), "The database cannot be reached, or takes no writes.", "Try again; see that PostgreSQL runs and has disk space."},
+	{"first_pass_pending", s(503), "The server has just started and is comparing the database with its hosts.", "Try again in a moment."},
 	{"illegal_move", s(500), "The server tried a change of state that is not allowed.", "Report it, with the request id."},
 	{"internal", s(500, 502), "A fault of the product.", "Report it, with the request id, which finds it in the log."},
 	{"interrupted", s(503), "The operation was interrupted.", "Try again."},
