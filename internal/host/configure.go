@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"math"
 	"regexp"
 	"time"
 
@@ -26,9 +25,9 @@ const entropyBytes = 64
 const (
 	// maxClockSkew is how far a guest's clock may be off when user code starts.
 	maxClockSkew = 50 * time.Millisecond
-	// clockTries bounds how often the clock is set: a busy host may hold an
-	// answer up, which looks like a clock that is behind.
-	clockTries = 5
+	// clockTries bounds how often the clock is set and measured: a busy host may
+	// hold answers up.
+	clockTries = 10
 )
 
 // renewal selects the parts of a guest's identity that Configure replaces.
@@ -119,33 +118,29 @@ var guestStep = regexp.MustCompile(`^[a-z][a-z_]{0,31}$`)
 const maxGuestSteps = 16
 
 // release corrects the guest's clock by skew, lets user code run, and measures
-// the remaining skew in round trips that are short by then. An answer tells the
-// clock within half its round trip. Only a skew beyond that is known to be wrong:
-// it is corrected again, and in the end the guest is refused.
+// the remaining skew in round trips that are short by then, until it is known to
+// be small. A clock that may be right is used in the end; one that is known to be
+// wrong is not.
 func (m *machine) release(ctx context.Context, skew time.Duration, h *sandbox.RestoreReport) error {
-	best := time.Duration(math.MaxInt64)
+	left, adjust := unknownSkew(), -skew
 	for range clockTries {
 		sent := time.Now()
-		wall, err := m.guest.Release(ctx, -skew)
+		wall, err := m.guest.Release(ctx, adjust)
 		if err != nil {
 			return err
 		}
 		received := time.Now()
-		h.ClockStep -= skew
-		trip := received.Sub(sent)
-		off := wall.Sub(received.Add(-trip / 2))
-		if trip < best || skew != 0 {
-			best = trip
-			h.ClockSkew, h.Steps["round_trip"] = off, trip
-		}
-		if off.Abs() <= maxClockSkew/2 {
+		left = left.adjusted(adjust).measured(sent, received, wall)
+		h.ClockStep += adjust
+		h.ClockSkew, h.Steps["round_trip"] = left.middle(), left.most-left.least
+		if left.surelyWithin(maxClockSkew) {
 			return nil
 		}
-		if skew = 0; off.Abs() > trip/2 {
-			skew = off
+		if adjust = 0; left.surelyBeyond(0) {
+			adjust = -left.middle()
 		}
 	}
-	if h.ClockSkew.Abs()-best/2 > maxClockSkew {
+	if left.surelyBeyond(maxClockSkew) {
 		return fault.New(fault.HostFailed, "clock_not_set", "the guest's clock is %s off and could not be set", h.ClockSkew.Round(time.Millisecond))
 	}
 	return nil
