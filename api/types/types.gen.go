@@ -9,31 +9,31 @@ import (
 
 // Clocks The three clocks of a sandbox. They are independent of each other.
 type Clocks struct {
-	// CommandTimeoutSec Lifetime of a command that names none.
+	// CommandTimeoutSec Timeout of a command whose request has none.
 	CommandTimeoutSec int `json:"command_timeout_sec"`
 
-	// IdleTimeoutSec Time without use after which `on_timeout` happens; 0 means never.
+	// IdleTimeoutSec Time without use, in seconds, after which `on_timeout` is carried out; 0 means never.
 	IdleTimeoutSec int `json:"idle_timeout_sec"`
 
-	// IdleExpiresAt When that is, at the earliest: use of the last seconds may not be counted yet. Null unless it runs.
+	// IdleExpiresAt Earliest time at which the idle time expires; use in the last seconds may not be counted yet. Null if the clock is stopped.
 	IdleExpiresAt *time.Time `json:"idle_expires_at"`
 
-	// LifetimeSec Time from the last start, or from its last change, after which `on_timeout` happens, used or not; 0 means never.
+	// LifetimeSec Time in seconds from the last start, or from the last change of the lifetime, after which `on_timeout` is carried out, even if the sandbox is in use; 0 means never.
 	LifetimeSec int `json:"lifetime_sec"`
 
-	// LifetimeExpiresAt When that is; null unless it runs.
+	// LifetimeExpiresAt Time at which the lifetime expires; null if the clock is stopped.
 	LifetimeExpiresAt *time.Time `json:"lifetime_expires_at"`
 
-	// OnTimeout Action when a clock of a sandbox runs out.
+	// OnTimeout Action when a clock of a sandbox expires.
 	OnTimeout TimeoutAction `json:"on_timeout"`
 
-	// AutoResume Commands and files resume the sandbox when it is paused.
+	// AutoResume Commands and file operations resume a paused sandbox.
 	AutoResume bool `json:"auto_resume"`
 }
 
 // CreateSandboxRequest defines model for CreateSandboxRequest.
 type CreateSandboxRequest struct {
-	// Name Yours; none when absent or empty. Unique among sandboxes that have not ended, or 409 (`name_taken`). See the schema SandboxName.
+	// Name A name that you choose; absent or empty means none. It must be unique among sandboxes that have not ended (409 `name_taken`). See the schema SandboxName.
 	Name string `json:"name,omitempty"`
 
 	// Template Name of the image to boot, or of a template that is a snapshot.
@@ -48,32 +48,32 @@ type CreateSandboxRequest struct {
 	// DiskMB Size of the writable disk in MiB.
 	DiskMB int `json:"disk_mb,omitempty"`
 
-	// TimeoutSec Idle time in seconds after which `on_timeout` happens; 0 means never.
+	// TimeoutSec Time without use, in seconds, after which `on_timeout` is carried out; 0 means never.
 	TimeoutSec *int `json:"timeout_sec,omitempty"`
 
-	// LifetimeSec Time in seconds, counted from its start and from each resume, after which `on_timeout` happens, used or not; 0 means never.
+	// LifetimeSec Time in seconds from the start and from each resume after which `on_timeout` is carried out, even if the sandbox is in use; 0 means never.
 	LifetimeSec int `json:"lifetime_sec,omitempty"`
 
-	// OnTimeout Action when a clock of a sandbox runs out.
+	// OnTimeout Action when a clock of a sandbox expires.
 	OnTimeout TimeoutAction `json:"on_timeout,omitempty"`
 
-	// AutoResume Commands and files resume the sandbox when it is paused, instead of 409.
+	// AutoResume Commands and file operations resume a paused sandbox instead of failing with 409.
 	AutoResume bool `json:"auto_resume,omitempty"`
 
-	// SnapshotID The snapshot to start from; an image when absent or empty.
+	// SnapshotID The snapshot to start from. Absent or empty means that the sandbox starts from an image.
 	SnapshotID string `json:"snapshot_id,omitempty"`
 
-	// Hostname The guest's host name, one label of RFC 1123: letters, digits and, inside, '-'. `wrenn-` and the sandbox's id
-	// when absent or empty; a fork gets that too.
+	// Hostname The guest's host name, one label of RFC 1123: letters, digits and, inside, '-'. If it is absent or empty, the
+	// host name is `wrenn-` and the sandbox's id. Forks always have that host name.
 	//
 	//
 	// Examples: builder-1
 	Hostname string `json:"hostname,omitempty"`
 
-	// Env Environment of every command, at most 64 KiB together. Never shown again.
+	// Env Environment of every command, at most 64 KiB in total. The API never shows it.
 	Env map[string]string `json:"env,omitempty"`
 
-	// Metadata Yours; kept and returned as given. At most 16 KiB together.
+	// Metadata Free key-value pairs, returned unchanged. At most 16 KiB in total.
 	Metadata map[string]string `json:"metadata,omitempty"`
 
 	// MinIsolation Boundary between the sandbox and its host. `hardware`: a hardware-assisted virtual machine. `process`: the
@@ -83,20 +83,20 @@ type CreateSandboxRequest struct {
 
 // CreateSnapshotRequest defines model for CreateSnapshotRequest.
 type CreateSnapshotRequest struct {
-	// Name For people; need not be unique, no control characters.
+	// Name A name for people, without control characters. It need not be unique.
 	Name *string `json:"name,omitempty"`
 
-	// Metadata Yours; kept and returned as given. At most 16 KiB together.
+	// Metadata Free key-value pairs, returned unchanged. At most 16 KiB in total.
 	Metadata *map[string]string `json:"metadata,omitempty"`
 
-	// Force As in pause. A sandbox made from such a snapshot is only handed out if its guest answers and can be renewed.
+	// Force As in pause. A create from such a snapshot fails unless the guest answers and can be renewed.
 	Force *bool `json:"force,omitempty"`
 }
 
 // EffectiveIsolation See the schema Isolation; empty while it is not known.
 type EffectiveIsolation = string
 
-// Encoding How bytes are written in a JSON string.
+// Encoding Encoding of bytes in a JSON string.
 type Encoding = string
 
 // Error defines model for Error.
@@ -106,13 +106,13 @@ type Error struct {
 
 // ErrorBody defines model for ErrorBody.
 type ErrorBody struct {
-	// Code Stable and meant for programs; `GET /v1/errors` lists all.
+	// Code A stable code for programs; `GET /v1/errors` lists all codes.
 	Code string `json:"code"`
 
 	// Message A sentence for people.
 	Message string `json:"message"`
 
-	// Details Only with `exec_timeout` on a whole answer, what the command wrote until it was killed.
+	// Details The output of a command that was killed by its timeout. Only `exec_timeout` on a whole answer has it.
 	Details *ErrorDetails `json:"details,omitempty"`
 }
 
@@ -120,18 +120,18 @@ type ErrorBody struct {
 type ErrorCode struct {
 	Code string `json:"code"`
 
-	// Statuses HTTP statuses that it comes with; none for a code that only ends commands of the operator.
+	// Statuses HTTP statuses with this code; empty for codes that only commands of operators report.
 	Statuses []int  `json:"statuses"`
 	Cause    string `json:"cause"`
 	Remedy   string `json:"remedy"`
 }
 
-// ErrorDetails Only with `exec_timeout` on a whole answer, what the command wrote until it was killed.
+// ErrorDetails The output of a command that was killed by its timeout. Only `exec_timeout` on a whole answer has it.
 type ErrorDetails struct {
 	Stdout string `json:"stdout"`
 	Stderr string `json:"stderr"`
 
-	// Encoding How bytes are written in a JSON string.
+	// Encoding Encoding of bytes in a JSON string.
 	Encoding        Encoding `json:"encoding"`
 	DurationMS      int      `json:"duration_ms"`
 	StdoutTruncated bool     `json:"stdout_truncated"`
@@ -146,13 +146,13 @@ type ErrorEvent struct {
 
 // ExecRequest defines model for ExecRequest.
 type ExecRequest struct {
-	// Cmd Program, looked up in PATH. No shell.
+	// Cmd Program, looked up in PATH. It is not run by a shell.
 	Cmd string `json:"cmd"`
 
-	// Args Arguments, given as they are.
+	// Args Arguments, passed unchanged.
 	Args *[]string `json:"args,omitempty"`
 
-	// Env Added to the sandbox's environment, at most 64 KiB together.
+	// Env Added to the environment of the sandbox; at most 64 KiB in total.
 	Env *map[string]string `json:"env,omitempty"`
 
 	// Cwd Working directory; the user's home when absent or empty.
@@ -161,13 +161,13 @@ type ExecRequest struct {
 	// User A user inside the sandbox; the guest's default user when absent or empty.
 	User *GuestUser `json:"user,omitempty"`
 
-	// Stdin Given to the command, then closed; empty when absent.
+	// Stdin Standard input of the command. Absent means empty.
 	Stdin *string `json:"stdin,omitempty"`
 
-	// StdinEncoding How bytes are written in a JSON string.
+	// StdinEncoding Encoding of bytes in a JSON string.
 	StdinEncoding *Encoding `json:"stdin_encoding,omitempty"`
 
-	// TimeoutSec Lifetime of the command, enforced inside the sandbox.
+	// TimeoutSec Time in seconds after which the command is killed. The guest enforces it.
 	TimeoutSec *int `json:"timeout_sec,omitempty"`
 }
 
@@ -178,25 +178,25 @@ type ExecResponse struct {
 	Stdout    string `json:"stdout"`
 	Stderr    string `json:"stderr"`
 
-	// ExitCode The command's own; 128 + n when signal n ended it.
+	// ExitCode Exit code of the command; 128 + n if signal n ended it.
 	ExitCode int `json:"exit_code"`
 
-	// Signal The signal that ended it.
+	// Signal The signal that ended the command; null if none did.
 	//
 	// Examples: killed
 	Signal *string `json:"signal"`
 
-	// TimeoutSec The lifetime that the command had.
+	// TimeoutSec The timeout of the command, in seconds.
 	TimeoutSec int `json:"timeout_sec"`
 	DurationMS int `json:"duration_ms"`
 
-	// Encoding How bytes are written in a JSON string.
+	// Encoding Encoding of bytes in a JSON string.
 	Encoding Encoding `json:"encoding"`
 
-	// StdoutTruncated There was more: the stream passed 8 MiB, or the server held too much output of other commands. Streamed answers leave nothing out.
+	// StdoutTruncated Output was dropped: the stream exceeded its limit, or the server held too much output of other commands. Streamed answers are never truncated.
 	StdoutTruncated bool `json:"stdout_truncated"`
 
-	// StderrTruncated There was more: the stream passed 8 MiB, or the server held too much output of other commands. Streamed answers leave nothing out.
+	// StderrTruncated Output was dropped: the stream exceeded its limit, or the server held too much output of other commands. Streamed answers are never truncated.
 	StderrTruncated bool `json:"stderr_truncated"`
 }
 
@@ -208,7 +208,7 @@ type ExitEvent struct {
 	DurationMS int     `json:"duration_ms"`
 }
 
-// FailedFork A copy that did not start, or of which that is not known yet (`outcome_unknown`).
+// FailedFork A copy that did not start, or whose outcome is not known yet (`outcome_unknown`).
 type FailedFork struct {
 	ID      string `json:"id"`
 	Code    string `json:"code"`
@@ -220,24 +220,24 @@ type FileMode = string
 
 // ForkRequest defines model for ForkRequest.
 type ForkRequest struct {
-	// Count How many copies.
+	// Count Number of copies.
 	Count *int `json:"count,omitempty"`
 
-	// Env Added to the environment, which the copies have from their parent; at most 64 KiB together.
+	// Env Added to the environment of the parent; at most 64 KiB in total.
 	Env *map[string]string `json:"env,omitempty"`
 
-	// Metadata Laid over the parent's.
+	// Metadata Added to the metadata of the parent; equal keys are replaced.
 	Metadata *map[string]string `json:"metadata,omitempty"`
 
-	// TimeoutSec The parent's when absent, as the three below.
+	// TimeoutSec As in a create. If this field or one of the next three is absent, it is that of the parent.
 	TimeoutSec  *int `json:"timeout_sec,omitempty"`
 	LifetimeSec *int `json:"lifetime_sec,omitempty"`
 
-	// OnTimeout Action when a clock of a sandbox runs out.
+	// OnTimeout Action when a clock of a sandbox expires.
 	OnTimeout  *TimeoutAction `json:"on_timeout,omitempty"`
 	AutoResume *bool          `json:"auto_resume,omitempty"`
 
-	// Force Where the guest does not answer, copy memory and disk without its help instead of answering 503 `guest_unresponsive`. A copy whose guest does not answer either fails.
+	// Force If the guest does not answer, copy memory and disk without its help instead of answering 503 `guest_unresponsive`. A copy whose guest does not answer fails.
 	Force *bool `json:"force,omitempty"`
 }
 
@@ -246,7 +246,7 @@ type ForkResponse struct {
 	Sandboxes []Sandbox    `json:"sandboxes"`
 	Failed    []FailedFork `json:"failed"`
 
-	// PauseWindowMS How long the parent stood still; 0 for a paused one.
+	// PauseWindowMS Time for which the parent was stopped; 0 for a paused one.
 	PauseWindowMS float64 `json:"pause_window_ms"`
 }
 
@@ -261,13 +261,13 @@ type GarbageItem struct {
 	ID    string `json:"id"`
 	Bytes int64  `json:"bytes"`
 
-	// Reason Why nothing needs it, in a sentence.
+	// Reason Why it can be removed, in a sentence.
 	Reason string `json:"reason"`
 }
 
 // GarbageRequest defines model for GarbageRequest.
 type GarbageRequest struct {
-	// DryRun Only tell.
+	// DryRun Only list the files.
 	DryRun *bool `json:"dry_run,omitempty"`
 }
 
@@ -280,18 +280,18 @@ type GarbageResponse struct {
 	Items []GarbageItem `json:"items"`
 }
 
-// GuestHealth Whether the guest answers its host, which asks one that has been silent for a while. A guest that does not has not
-// ended: its network may be down, or its kernel halted, and the sandbox runs on. Pause, snapshot and fork then answer
-// 503 `guest_unresponsive`, unless they are given `force`; commands and transfers end with 504 `guest_unresponsive`,
-// and it is not known what became of them. Null where the sandbox neither runs nor is paused, or where it is not
-// known yet.
+// GuestHealth Whether the guest answers its host. The host probes a guest that has been silent for a while. A guest that does not
+// answer has not ended: its network may be down, or its kernel halted, and the sandbox keeps running. Pause, snapshot
+// and fork then answer 503 `guest_unresponsive`, unless `force` is given. Commands and transfers end with 504
+// `guest_unresponsive`, and their outcome is unknown. Null if the sandbox neither runs nor is paused, or if its
+// health is not known yet.
 type GuestHealth struct {
 	State string `json:"state"`
 
-	// Since When the guest was first found not to answer; null while it does.
+	// Since Time since which the guest does not answer; null while it answers.
 	Since *time.Time `json:"since"`
 
-	// Forced It was paused with `force`, without the guest's help, and its guest has not been renewed since (clock, randomness). It is as soon as it answers, and nothing is let in before.
+	// Forced The sandbox was paused with `force`, and its guest has not been renewed since (clock, entropy). It is renewed as soon as it answers; until then commands and transfers are refused.
 	Forced bool `json:"forced"`
 }
 
@@ -324,13 +324,13 @@ type Host struct {
 	// Examples: kvm
 	Acceleration string `json:"acceleration"`
 
-	// AccelerationReason Why that one, in a sentence.
+	// AccelerationReason Reason of the choice, in a sentence.
 	AccelerationReason string `json:"acceleration_reason"`
 
 	// Isolation See the schema Isolation; empty while it is not known.
 	Isolation EffectiveIsolation `json:"isolation"`
 
-	// MultiTenant True where tenants who distrust each other may share the host: behind a hardware boundary or a userspace kernel, with a VMM that cannot write files that sandboxes share. Always false under software emulation.
+	// MultiTenant Whether tenants who distrust each other may share the host. It requires a hardware boundary or a userspace kernel, and a VMM that cannot write files shared by sandboxes. Always false under software emulation.
 	MultiTenant    bool   `json:"multi_tenant"`
 	KernelRelease  string `json:"kernel_release"`
 	VCPUs          int    `json:"vcpus"`
@@ -345,23 +345,23 @@ type Host struct {
 	Limits    HostLimits `json:"limits"`
 	Templates []string   `json:"templates"`
 
-	// Draining Takes no new sandboxes.
+	// Draining The host accepts no new sandboxes.
 	Draining  bool `json:"draining"`
 	Reachable bool `json:"reachable"`
 
-	// SeenAt When it last answered.
+	// SeenAt Time of its last answer.
 	SeenAt *time.Time `json:"seen_at"`
 
-	// BootRetries Boots that needed a second try since its agent started.
+	// BootRetries Number of boots since its agent started that needed a second try.
 	BootRetries int64 `json:"boot_retries"`
 
-	// Pools Warm clones, one entry for each kind that is kept.
+	// Pools Warm pools, one for each template and size.
 	Pools []Pool `json:"pools"`
 
 	// DiskReserveBytes Free disk below which new sandboxes and snapshots are refused.
 	DiskReserveBytes int64 `json:"disk_reserve_bytes"`
 
-	// Reflink Files share blocks: forks cost no copy of the disk.
+	// Reflink Whether files share blocks, so that forks do not copy the disk.
 	Reflink bool `json:"reflink"`
 }
 
@@ -381,27 +381,27 @@ type OutputEvent struct {
 	Type string `json:"type"`
 	Data string `json:"data"`
 
-	// Encoding How bytes are written in a JSON string.
+	// Encoding Encoding of bytes in a JSON string.
 	Encoding Encoding `json:"encoding"`
 }
 
-// Pool Warm clones of one kind.
+// Pool Warm clones of one template and size.
 type Pool struct {
 	Template string `json:"template"`
 	VCPUs    int    `json:"vcpus"`
 	MemoryMB int    `json:"memory_mb"`
 	DiskMB   int    `json:"disk_mb"`
 
-	// Target How many are wanted.
+	// Target Number of warm clones that the host keeps.
 	Target int `json:"target"`
 
-	// Ready How many wait now.
+	// Ready Number that is ready now.
 	Ready int `json:"ready"`
 
-	// Hits Creates that found one, since its agent started.
+	// Hits Creates that got a warm clone since the host agent started.
 	Hits int64 `json:"hits"`
 
-	// Misses Creates that did not.
+	// Misses Creates that found none ready.
 	Misses int64 `json:"misses"`
 }
 
@@ -414,19 +414,19 @@ type ReadFileRequest struct {
 	User *GuestUser `json:"user,omitempty"`
 }
 
-// RestoreReport What was done, and measured, to make a machine that came from a snapshot correct and unique before any command
-// ran in it. A start whose restore report is not complete fails. Null until the sandbox has run.
+// RestoreReport The steps, with measurements, that made a restored machine correct and unique before the first command ran. A
+// start with an incomplete restore report fails. Null until the sandbox runs.
 type RestoreReport struct {
-	// Generation The incarnation it belongs to: 1, and one more with each resume.
+	// Generation The number of the start: 1 for the create, and one more with each resume.
 	Generation int64 `json:"generation"`
 
-	// At When it was completed.
+	// At Time of completion.
 	At time.Time `json:"at"`
 
-	// ClockStepMS How far the wall clock had to be moved; positive was ahead.
+	// ClockStepMS Difference of the guest's wall clock from the host's before the correction; positive means that it was ahead.
 	ClockStepMS float64 `json:"clock_step_ms"`
 
-	// ClockSkewMS How far it was from the host's when asked afterwards.
+	// ClockSkewMS Remaining difference from the host's clock, measured afterwards.
 	ClockSkewMS float64 `json:"clock_skew_ms"`
 
 	// Reseeded The guest's kernel confirmed fresh entropy.
@@ -441,7 +441,7 @@ type RestoreReport struct {
 	// NetworkAnswers A request and its answer crossed the sandbox's network.
 	NetworkAnswers bool `json:"network_answers"`
 
-	// VMGeneration What announced the copy to the guest's kernel: `vmgenid` or `none`.
+	// VMGeneration Device that announced the copy to the guest's kernel: `vmgenid` or `none`.
 	//
 	// Examples: none
 	VMGeneration string `json:"vm_generation"`
@@ -449,7 +449,7 @@ type RestoreReport struct {
 	// ConnectionsClosed TCP connections of the snapshot that were closed.
 	ConnectionsClosed int `json:"connections_closed"`
 
-	// StepsMS How long each part took.
+	// StepsMS Duration of each step.
 	StepsMS map[string]float64 `json:"steps_ms"`
 }
 
@@ -457,28 +457,28 @@ type RestoreReport struct {
 type Sandbox struct {
 	ID string `json:"id"`
 
-	// Name The name that it was created with.
+	// Name The name given by the create; null for none.
 	Name *string `json:"name"`
 
-	// Status `pending`: booting. `running`: commands can run. `paused`: on disk, can be resumed. `stopped`: ended, or
-	// ending and past return; see `stop_reason`. `error`: it never came up; see `message`. A pause or a resume under
-	// way shows the status it started from.
+	// Status `pending`: starting. `running`: commands can run. `paused`: saved on disk, can be resumed. `stopped`: ended, or
+	// irrevocably ending; see `stop_reason`. `error`: it did not start; see `message`. A pause or resume in flight shows
+	// the status from which it started.
 	Status   Status `json:"status"`
 	Template string `json:"template"`
 	VCPUs    int    `json:"vcpus"`
 	MemoryMB int    `json:"memory_mb"`
 	DiskMB   int    `json:"disk_mb"`
 
-	// TimeoutSec Idle time in seconds after which `on_timeout` happens; 0 means never.
+	// TimeoutSec Time without use, in seconds, after which `on_timeout` is carried out; 0 means never.
 	TimeoutSec int `json:"timeout_sec"`
 
-	// GuestIP Address inside the sandbox; empty until it has run.
+	// GuestIP Address inside the sandbox; empty until it runs.
 	GuestIP string `json:"guest_ip"`
 
-	// HostIP Address of the sandbox on its host; empty until it has run.
+	// HostIP Address of the sandbox on its host; empty until it runs.
 	HostIP string `json:"host_ip"`
 
-	// HostID The host it was placed on; empty until it has one.
+	// HostID The sandbox's host; empty until one is assigned.
 	HostID string `json:"host_id"`
 
 	// Hostname The guest's host name.
@@ -486,7 +486,7 @@ type Sandbox struct {
 	// Examples: builder-1
 	Hostname string `json:"hostname"`
 
-	// Acceleration What runs its CPU: `kvm` or `tcg` (software); empty until it has a host.
+	// Acceleration CPU virtualization: `kvm`, or `tcg` (software emulation); empty until a host is assigned.
 	//
 	// Examples: kvm
 	Acceleration string `json:"acceleration"`
@@ -495,46 +495,46 @@ type Sandbox struct {
 	Isolation EffectiveIsolation `json:"isolation"`
 	CreatedAt time.Time          `json:"created_at"`
 
-	// StartedAt When it first ran.
+	// StartedAt Time of the first start.
 	StartedAt *time.Time `json:"started_at"`
 
-	// LastActiveAt When it was last used; `timeout_sec` counts from here.
+	// LastActiveAt Time of the last use, from which `timeout_sec` counts.
 	LastActiveAt *time.Time `json:"last_active_at"`
 	LastUpdated  time.Time  `json:"last_updated"`
 	EndedAt      *time.Time `json:"ended_at"`
 
-	// StopReason Why it ended; null until then.
+	// StopReason Why the sandbox ended; null before.
 	StopReason *StopReason `json:"stop_reason"`
 
-	// Message What went wrong, for people; null when nothing did.
+	// Message Description of a failure, for people; null if there was none.
 	Message  *string   `json:"message"`
 	Metadata StringMap `json:"metadata"`
 
 	// LifetimeSec See `clocks`.
 	LifetimeSec int `json:"lifetime_sec"`
 
-	// OnTimeout Action when a clock of a sandbox runs out.
+	// OnTimeout Action when a clock of a sandbox expires.
 	OnTimeout TimeoutAction `json:"on_timeout"`
 
-	// AutoResume Commands and files resume it when it is paused.
+	// AutoResume Commands and file operations resume a paused sandbox.
 	AutoResume bool `json:"auto_resume"`
 
-	// SnapshotID The snapshot it was created from; null for an image, and for forks.
+	// SnapshotID The snapshot from which it was created; null for a sandbox from an image, and for a fork.
 	SnapshotID *string `json:"snapshot_id"`
 
-	// ParentID The sandbox it was forked from.
+	// ParentID The sandbox from which it was forked.
 	ParentID *string `json:"parent_id"`
 
-	// Source How it was made: `pool` (a warm clone was waiting), `restore` (a clone was made), `fork` (from a snapshot); null until it has run and for a machine that booted cold.
+	// Source How the sandbox was started: `pool` (a warm clone), `restore` (restored from the template snapshot), `fork` (from a fork or a named snapshot); null until it runs, and for a cold boot.
 	//
 	// Examples: pool
 	Source *string `json:"source"`
 
-	// DiskFull It runs and stands still, because the disk of its host is full. It goes on by itself, at the write that found no space, once there is some. Until then commands and files are refused (503 `disk_full`).
+	// DiskFull The sandbox is stopped because the disk of its host is full. It continues by itself as soon as there is space, and repeats the failed write. Until then commands and file operations are refused (503 `disk_full`).
 	DiskFull bool         `json:"disk_full"`
 	Health   *GuestHealth `json:"health"`
 
-	// RestoreReport Absent in lists; `GET /v1/sandboxes/{id}` has it. Null until the sandbox has run.
+	// RestoreReport Absent in lists; `GET /v1/sandboxes/{id}` has it. Null until the sandbox runs.
 	RestoreReport *RestoreReport `json:"restore_report"`
 
 	// Clocks The three clocks of a sandbox. They are independent of each other.
@@ -548,13 +548,13 @@ type SandboxName = string
 type Snapshot struct {
 	ID string `json:"id"`
 
-	// Name Empty when it was given none.
+	// Name Empty if it has none.
 	Name string `json:"name"`
 
-	// SandboxID The sandbox it was taken of, which may have ended.
+	// SandboxID The sandbox of which it was taken. It may have ended.
 	SandboxID string `json:"sandbox_id"`
 
-	// HostID Where it is kept, and where sandboxes made from it run.
+	// HostID The host that has its files. Sandboxes created from it run there.
 	HostID string `json:"host_id"`
 
 	// Template The image of the sandbox.
@@ -563,40 +563,40 @@ type Snapshot struct {
 	MemoryMB int    `json:"memory_mb"`
 	DiskMB   int    `json:"disk_mb"`
 
-	// Status `ready`: can be used. `deleting`: its host has still to confirm. `error`: its host does not have it.
+	// Status `ready`: can be used. `deleting`: its host has not confirmed the deletion yet. `error`: its host does not have it.
 	Status SnapshotStatus `json:"status"`
 
-	// Bytes Space on its host's disk; what is shared counts in each.
+	// Bytes Space on its host's disk. Space shared with other snapshots counts in each of them.
 	Bytes int64 `json:"bytes"`
 
-	// Users Sandboxes that share its files, as its host last said.
+	// Users Number of sandboxes that share its files, by the last report of its host.
 	Users int `json:"users"`
 
-	// PauseWindowMS How long the sandbox stood still; 0 for a paused one.
+	// PauseWindowMS Time for which the sandbox was stopped; 0 for a paused one.
 	PauseWindowMS float64 `json:"pause_window_ms"`
 
-	// TemplateName The template that it is.
+	// TemplateName Its name as a template; null if it is none.
 	TemplateName *string   `json:"template_name"`
 	CreatedAt    time.Time `json:"created_at"`
 	Metadata     StringMap `json:"metadata"`
 }
 
-// SnapshotStatus `ready`: can be used. `deleting`: its host has still to confirm. `error`: its host does not have it.
+// SnapshotStatus `ready`: can be used. `deleting`: its host has not confirmed the deletion yet. `error`: its host does not have it.
 type SnapshotStatus = string
 
-// Status `pending`: booting. `running`: commands can run. `paused`: on disk, can be resumed. `stopped`: ended, or
-// ending and past return; see `stop_reason`. `error`: it never came up; see `message`. A pause or a resume under
-// way shows the status it started from.
+// Status `pending`: starting. `running`: commands can run. `paused`: saved on disk, can be resumed. `stopped`: ended, or
+// irrevocably ending; see `stop_reason`. `error`: it did not start; see `message`. A pause or resume in flight shows
+// the status from which it started.
 type Status = string
 
 // StdinEvent One line of a streamed stdin.
 type StdinEvent struct {
 	Type string `json:"type"`
 
-	// Data Empty when absent.
+	// Data The bytes; absent means none.
 	Data *string `json:"data,omitempty"`
 
-	// Encoding How bytes are written in a JSON string.
+	// Encoding Encoding of bytes in a JSON string.
 	Encoding *Encoding `json:"encoding,omitempty"`
 }
 
@@ -615,21 +615,21 @@ type TemplateRequest struct {
 	Name TemplateName `json:"name"`
 }
 
-// TimeoutAction Action when a clock of a sandbox runs out.
+// TimeoutAction Action when a clock of a sandbox expires.
 type TimeoutAction = string
 
 // TimeoutRequest defines model for TimeoutRequest.
 type TimeoutRequest struct {
-	// TimeoutSec Idle time in seconds; 0 means never.
+	// TimeoutSec Time without use in seconds; 0 means no limit.
 	TimeoutSec *int `json:"timeout_sec,omitempty"`
 
-	// LifetimeSec Lifetime in seconds from now; 0 means never.
+	// LifetimeSec Lifetime in seconds from now; 0 means no limit.
 	LifetimeSec *int `json:"lifetime_sec,omitempty"`
 
-	// ExtendSec Moves the lifetime's end later by so much. Not together with lifetime_sec; 409 (`no_lifetime`) where there is none.
+	// ExtendSec Seconds by which the end of the lifetime moves later. Not together with `lifetime_sec`. 409 (`no_lifetime`) if the sandbox has no lifetime.
 	ExtendSec *int `json:"extend_sec,omitempty"`
 
-	// OnTimeout Action when a clock of a sandbox runs out.
+	// OnTimeout Action when a clock of a sandbox expires.
 	OnTimeout  *TimeoutAction `json:"on_timeout,omitempty"`
 	AutoResume *bool          `json:"auto_resume,omitempty"`
 }
