@@ -76,37 +76,37 @@ func (b *bases) remove(dir snapshotDir) (bool, error) {
 }
 
 // holdBase makes m a user of dir, which becomes its base.
-func (m *machine) holdBase(dir snapshotDir) error {
-	if err := m.mgr.bases.hold(dir); err != nil {
+func (b *body) holdBase(dir snapshotDir) error {
+	if err := b.mgr.bases.hold(dir); err != nil {
 		return err
 	}
-	m.dropBase()
-	m.held, m.rec.Base = dir, string(dir)
+	b.dropBase()
+	b.held, b.rec.Base = dir, string(dir)
 	return nil
 }
 
 // dropBase ends that use. The last user of a deleted snapshot takes it along.
-func (m *machine) dropBase() {
-	dir := m.held
+func (b *body) dropBase() {
+	dir := b.held
 	if dir == "" {
 		return
 	}
-	m.held = ""
-	old := m.mgr.underOldBuild(dir)
-	m.mgr.bases.drop(dir)
-	if old && m.mgr.bases.count(dir) == 0 {
-		defer m.mgr.collectSoon()
+	b.held = ""
+	old := b.mgr.underOldBuild(dir)
+	b.mgr.bases.drop(dir)
+	if old && b.mgr.bases.count(dir) == 0 {
+		defer b.mgr.collectSoon()
 	}
 	if _, err := os.Stat(dir.deleted()); err != nil {
 		return
 	}
-	if _, err := m.mgr.bases.remove(dir); err != nil {
-		m.log.Warn("could not remove a deleted snapshot; the next collection does", "dir", string(dir), "error", err)
+	if _, err := b.mgr.bases.remove(dir); err != nil {
+		b.log.Warn("could not remove a deleted snapshot; the next collection does", "dir", string(dir), "error", err)
 	}
 }
 
 // base is the snapshot that the machine is based on.
-func (m *machine) base() snapshotDir { return snapshotDir(m.rec.Base) }
+func (b *body) base() snapshotDir { return snapshotDir(b.rec.Base) }
 
 // manifestOf reads the manifest of a base. The error names the fault found.
 func manifestOf(dir snapshotDir) (manifest, error) {

@@ -21,7 +21,7 @@ func (m *machine) sealIf(ctx context.Context, helps bool) error {
 		return errSilent(nil)
 	}
 	return m.freezeWith(ctx, func(ctx context.Context) error {
-		_, err := m.guest.Quiesce(ctx)
+		_, err := m.Guest().Quiesce(ctx)
 		return err
 	})
 }
@@ -31,11 +31,11 @@ func (m *machine) sealIf(ctx context.Context, helps bool) error {
 func (m *machine) freezeWith(ctx context.Context, freeze func(context.Context) error) error {
 	limit, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout+freezeGrace)
 	defer cancel()
-	limit, stop := m.untilExit(limit)
+	limit, stop := m.UntilExit(limit)
 	defer stop()
 	err := freeze(limit)
 	switch {
-	case err == nil || ctx.Err() != nil || m.vmEnded():
+	case err == nil || ctx.Err() != nil || m.Ended():
 		return causeOr(limit, err)
 	case limit.Err() != nil:
 		return errSilent(err)
@@ -44,35 +44,35 @@ func (m *machine) freezeWith(ctx context.Context, freeze func(context.Context) e
 }
 
 // saveState writes the device state of the stopped VM to snap.
-func (m *machine) saveState(ctx context.Context, snap snapshotDir) error {
+func (b *body) saveState(ctx context.Context, snap snapshotDir) error {
 	// The VMM may write in its own directory only.
-	tmp := filepath.Join(m.dir.vm(), "state")
+	tmp := filepath.Join(b.Dir.VM(), "state")
 	if err := removeFile(tmp); err != nil {
 		return err
 	}
-	if err := m.vm.SaveState(ctx, tmp); err != nil {
+	if err := b.VM.SaveState(ctx, tmp); err != nil {
 		return err
 	}
 	return os.Rename(tmp, snap.state())
 }
 
 // saveDiff writes the pages that the stopped VM has changed since its base to snap.
-func (m *machine) saveDiff(ctx context.Context, snap snapshotDir) error {
-	return m.saveMemory(ctx, snap.diff(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, memory.WriteDiff)
+func (b *body) saveDiff(ctx context.Context, snap snapshotDir) error {
+	return b.saveMemory(ctx, snap.diff(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, memory.WriteDiff)
 }
 
 // saveWhole makes the memory of the stopped VM of snap's, which is a copy of
 // its base's.
-func (m *machine) saveWhole(ctx context.Context, snap snapshotDir) error {
-	return m.saveMemory(ctx, snap.memory(), os.O_RDWR, memory.WriteDirty)
+func (b *body) saveWhole(ctx context.Context, snap snapshotDir) error {
+	return b.saveMemory(ctx, snap.memory(), os.O_RDWR, memory.WriteDirty)
 }
 
-func (m *machine) saveMemory(ctx context.Context, path string, flags int, write func(context.Context, int, string, *os.File) (memory.Stats, error)) error {
+func (b *body) saveMemory(ctx context.Context, path string, flags int, write func(context.Context, int, string, *os.File) (memory.Stats, error)) error {
 	f, err := os.OpenFile(path, flags, 0o600)
 	if err != nil {
 		return err
 	}
-	rec := m.vm.Record()
-	m.captured, err = write(ctx, rec.PID, rec.MemoryFile, f)
+	rec := b.VM.Record()
+	b.captured, err = write(ctx, rec.PID, rec.MemoryFile, f)
 	return errors.Join(err, f.Close())
 }

@@ -99,7 +99,7 @@ func (m *machine) alarm() (<-chan time.Time, func()) {
 	wait := teardownRetry
 	if !m.halfFreed() && !m.hasLeftover() {
 		at, ok := m.expiry()
-		if !ok || m.rec.State != sandbox.Running || m.vm == nil {
+		if !ok || m.rec.State != sandbox.Running || m.VM == nil {
 			return nil, func() {}
 		}
 		wait = max(time.Until(at), time.Until(m.notBefore), time.Millisecond)

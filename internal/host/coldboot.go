@@ -19,57 +19,57 @@ import (
 // coldBoot boots a kernel in a machine for a template snapshot and runs the
 // operations that every sandbox begins with. Clones then find that code and
 // those pages in the memory they share.
-func (m *machine) coldBoot(ctx context.Context) error {
-	if err := os.MkdirAll(string(m.dir), 0o700); err != nil {
+func (b *body) coldBoot(ctx context.Context) error {
+	if err := os.MkdirAll(string(b.Dir), 0o700); err != nil {
 		return err
 	}
 	for _, s := range []step{
-		{journal.StepTemplateRecord, m.makeDirs},
+		{journal.StepTemplateRecord, b.makeDirs},
 		{journal.StepTemplateDisk, func(ctx context.Context) error {
-			return disk.Create(ctx, m.dir.disk(), int64(m.rec.Spec.DiskMB)<<20)
+			return disk.Create(ctx, b.Dir.Disk(), int64(b.rec.Spec.DiskMB)<<20)
 		}},
-		{journal.StepTemplateNetwork, m.makeNetwork},
-		{journal.StepTemplateCgroup, m.makeCgroup},
+		{journal.StepTemplateNetwork, b.makeNetwork},
+		{journal.StepTemplateCgroup, b.CreateCgroup},
 		{journal.StepTemplateMemory, func(context.Context) error {
-			return memory.CreateBase(m.dir.bootMemory(), int64(m.rec.Spec.MemoryMB)<<20)
+			return memory.CreateBase(b.Dir.BootMemory(), int64(b.rec.Spec.MemoryMB)<<20)
 		}},
 	} {
-		if err := m.step(ctx, s.name, s.do); err != nil {
+		if err := b.step(ctx, s.name, s.do); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	m.rec.Base = string(m.dir) // never held: it is the machine's own
-	err := m.inTurn(ctx, func(ctx context.Context) error { return m.startGuest(ctx, m.bootOnce) })
+	b.rec.Base = string(b.Dir) // never held: it is the machine's own
+	err := b.inTurn(ctx, func(ctx context.Context) error { return b.startGuest(ctx, b.bootOnce) })
 	if err != nil {
 		return err
 	}
-	m.rec.State = sandbox.Running
-	return m.step(ctx, journal.StepTemplateWarm, m.warm)
+	b.rec.State = sandbox.Running
+	return b.step(ctx, journal.StepTemplateWarm, b.warm)
 }
 
-func (m *machine) bootOnce(ctx context.Context) error {
-	err := m.step(ctx, journal.StepTemplateVMM, func(ctx context.Context) (err error) {
-		cfg := m.vmConfig(m.dir.bootMemory())
+func (b *body) bootOnce(ctx context.Context) error {
+	err := b.step(ctx, journal.StepTemplateVMM, func(ctx context.Context) (err error) {
+		cfg := b.vmConfig(b.Dir.BootMemory())
 		if err := chown(cfg.MemoryFile, cfg.UID, cfg.GID); err != nil {
 			return err
 		}
-		cfg.Kernel, cfg.Initrd = m.mgr.deps.Kernel.Vmlinux, m.mgr.deps.Initramfs.Path
-		m.vm, err = m.mgr.driver.Start(ctx, cfg)
+		cfg.Kernel, cfg.Initrd = b.mgr.deps.Kernel.Vmlinux, b.mgr.deps.Initramfs.Path
+		b.VM, err = b.mgr.driver.Start(ctx, cfg)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if err := m.recordVM(); err != nil {
+	if err := b.recordVM(); err != nil {
 		return err
 	}
-	ctx, stop := m.untilExit(ctx)
+	ctx, stop := b.UntilExit(ctx)
 	defer stop()
-	if err := m.step(ctx, journal.StepTemplateGuest, m.awaitGuest); err != nil {
+	if err := b.step(ctx, journal.StepTemplateGuest, b.awaitGuest); err != nil {
 		return err
 	}
-	return m.step(ctx, journal.StepTemplateConfigure, func(ctx context.Context) error {
-		return m.configure(ctx, renewal{identity: true, users: true, token: randomToken()})
+	return b.step(ctx, journal.StepTemplateConfigure, func(ctx context.Context) error {
+		return b.configure(ctx, renewal{identity: true, users: true, token: randomToken()})
 	})
 }
 
@@ -88,20 +88,20 @@ var warmCommands = [][]string{
 
 // warm runs commands and moves files, twice, because the second round reaches code
 // that the first has left cold.
-func (m *machine) warm(ctx context.Context) error {
+func (b *body) warm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, warmTimeout)
 	defer cancel()
-	scratch := "/tmp/.wrenn-warm-" + m.name // fake guests of one machine share /tmp
+	scratch := "/tmp/.wrenn-warm-" + b.Name // fake guests of one machine share /tmp
 	for range 2 {
 		for _, argv := range warmCommands {
 			// The result says nothing about the machine: an image may lack any
 			// of these programs.
-			_ = m.runQuietly(ctx, argv)
+			_ = b.runQuietly(ctx, argv)
 		}
-		if _, err := m.guest.WriteFile(ctx, guestclient.WriteFile{Path: scratch}, strings.NewReader("warm")); err != nil {
+		if _, err := b.Guest().WriteFile(ctx, guestclient.WriteFile{Path: scratch}, strings.NewReader("warm")); err != nil {
 			return err
 		}
-		f, err := m.guest.ReadFile(ctx, scratch, "")
+		f, err := b.Guest().ReadFile(ctx, scratch, "")
 		if err != nil {
 			return err
 		}
@@ -111,13 +111,13 @@ func (m *machine) warm(ctx context.Context) error {
 			return err
 		}
 	}
-	return m.runQuietly(ctx, []string{"rm", "-f", scratch})
+	return b.runQuietly(ctx, []string{"rm", "-f", scratch})
 }
 
 // runQuietly runs one command in the guest to its end.
-func (m *machine) runQuietly(ctx context.Context, argv []string) error {
+func (b *body) runQuietly(ctx context.Context, argv []string) error {
 	stdin := false
-	stream, err := m.guest.Start(ctx, &process.StartRequest{
+	stream, err := b.Guest().Start(ctx, &process.StartRequest{
 		Process: &process.ProcessConfig{Cmd: argv[0], Args: argv[1:]}, Stdin: &stdin,
 	}, guestclient.StartOptions{Timeout: warmTimeout})
 	if err != nil {

@@ -45,43 +45,43 @@ type renewal struct {
 
 // configure gives the guest the identity, clock and settings of the journal, and
 // lets user code run.
-func (m *machine) configure(ctx context.Context, what renewal) error {
+func (b *body) configure(ctx context.Context, what renewal) error {
 	start := time.Now()
-	h := &sandbox.RestoreReport{Generation: m.rec.Generation, VMGeneration: "none", Steps: make(map[string]time.Duration)}
-	skew, err := m.renew(ctx, what, h)
+	h := &sandbox.RestoreReport{Generation: b.rec.Generation, VMGeneration: "none", Steps: make(map[string]time.Duration)}
+	skew, err := b.renew(ctx, what, h)
 	if err == nil && (!what.idle || skew.Abs() > maxClockSkew/2) {
-		err = m.release(ctx, skew, h)
+		err = b.release(ctx, skew, h)
 	}
 	if err != nil {
 		return causeOr(ctx, err)
 	}
 	h.At, h.Steps["total"] = time.Now(), time.Since(start)
-	m.rec.RestoreReport = h
+	b.rec.RestoreReport = h
 	return nil
 }
 
 // renew has the guest renew itself while user code stands still, and returns
 // how far its clock seems to be off.
-func (m *machine) renew(ctx context.Context, what renewal, h *sandbox.RestoreReport) (skew time.Duration, err error) {
+func (b *body) renew(ctx context.Context, what renewal, h *sandbox.RestoreReport) (skew time.Duration, err error) {
 	if what.token != "" {
 		// Written down first: should the agent die, the next one has to try both.
-		m.rec.NextToken = what.token
-		if err := m.save(false); err != nil {
-			if m.rec.Op == journal.OpCreate {
+		b.rec.NextToken = what.token
+		if err := b.save(false); err != nil {
+			if b.rec.Op == journal.OpCreate {
 				return 0, err
 			}
-			m.unsaved = true // the next write of the journal has the new token
+			b.unsaved = true // the next write of the journal has the new token
 		}
 	}
-	req := m.configureRequest(what)
-	res, err := m.guest.Configure(ctx, req)
+	req := b.configureRequest(what)
+	res, err := b.Guest().Configure(ctx, req)
 	answered := time.Now()
 	if err != nil {
 		return 0, err
 	}
 	if what.token != "" {
-		m.rec.Token, m.rec.NextToken, h.TokenReplaced = what.token, "", true
-		m.guest.SetToken(m.rec.Token)
+		b.rec.Token, b.rec.NextToken, h.TokenReplaced = what.token, "", true
+		b.Guest().SetToken(b.rec.Token)
 	}
 	h.ClockStep = time.Duration(res.GetClockStepNano())
 	h.Reseeded, h.NewIdentity, h.NetworkAnswers = res.GetReseeded(), res.GetNewIdentity(), true
@@ -121,11 +121,11 @@ const maxGuestSteps = 16
 // the remaining skew in round trips that are short by then, until it is known to
 // be small. A clock that may be right is used in the end; one that is known to be
 // wrong is not.
-func (m *machine) release(ctx context.Context, skew time.Duration, h *sandbox.RestoreReport) error {
+func (b *body) release(ctx context.Context, skew time.Duration, h *sandbox.RestoreReport) error {
 	left, adjust := unknownSkew(), -skew
 	for range clockTries {
 		sent := time.Now()
-		wall, err := m.guest.Release(ctx, adjust)
+		wall, err := b.Guest().Release(ctx, adjust)
 		if err != nil {
 			return err
 		}
@@ -146,18 +146,18 @@ func (m *machine) release(ctx context.Context, skew time.Duration, h *sandbox.Re
 	return nil
 }
 
-func (m *machine) configureRequest(what renewal) *guestv1.ConfigureRequest {
+func (b *body) configureRequest(what renewal) *guestv1.ConfigureRequest {
 	var random [entropyBytes]byte
 	_, _ = rand.Read(random[:]) // never fails, see crypto/rand
-	token := m.rec.Token
+	token := b.rec.Token
 	if what.token != "" {
 		token = what.token
 	}
 	req := &guestv1.ConfigureRequest{
-		SandboxId: string(m.rec.ID), Generation: uint64(m.rec.Generation),
-		Entropy: random[:], Hostname: m.rec.Spec.GuestHostname(m.rec.ID), Envs: guestEnv(m),
+		SandboxId: string(b.rec.ID), Generation: uint64(b.rec.Generation),
+		Entropy: random[:], Hostname: b.rec.Spec.GuestHostname(b.rec.ID), Envs: guestEnv(&b.rec),
 		DefaultUser: "root", AccessToken: token,
-		Nameservers: m.mgr.cfg.Nameservers, NewIdentity: what.identity, Hold: !what.idle,
+		Nameservers: b.mgr.cfg.Nameservers, NewIdentity: what.identity, Hold: !what.idle,
 	}
 	if what.users {
 		req.Users = []*guestv1.User{{Name: "user", Uid: 1000, Gid: 1000, Home: "/home/user", Shell: "/bin/bash"}}
@@ -177,10 +177,10 @@ const (
 // reconfigure is configure for a guest in an unknown state: sealed, open, or in
 // between with the token that it was about to get. It is no start: the last
 // start's measurements stay, if the guest confirmed them.
-func (m *machine) reconfigure(ctx context.Context) error {
-	before := m.rec.RestoreReport
-	tokens := []string{m.rec.Token}
-	if next := m.rec.NextToken; next != "" {
+func (b *body) reconfigure(ctx context.Context) error {
+	before := b.rec.RestoreReport
+	tokens := []string{b.rec.Token}
+	if next := b.rec.NextToken; next != "" {
 		tokens = append(tokens, next)
 	}
 	pause := time.NewTicker(reconfigurePause)
@@ -188,12 +188,12 @@ func (m *machine) reconfigure(ctx context.Context) error {
 	var err error
 	for range reconfigureTries {
 		for _, token := range tokens {
-			m.rec.Token = token
-			m.guest.SetToken(token)
-			if err = m.configure(ctx, renewal{}); err == nil {
-				m.rec.NextToken = ""
-				if before != nil && before.Reseeded && before.Generation == m.rec.Generation {
-					m.rec.RestoreReport = before
+			b.rec.Token = token
+			b.Guest().SetToken(token)
+			if err = b.configure(ctx, renewal{}); err == nil {
+				b.rec.NextToken = ""
+				if before != nil && before.Reseeded && before.Generation == b.rec.Generation {
+					b.rec.RestoreReport = before
 				}
 				return nil
 			}

@@ -85,7 +85,7 @@ func (m *machine) fromSnapshot(context.Context) (origin, error) {
 
 // grow creates the machine from the origin that find returns, step by step.
 func (m *machine) grow(ctx context.Context, find func(context.Context) (origin, error)) error {
-	if err := os.MkdirAll(string(m.dir), 0o700); err != nil {
+	if err := os.MkdirAll(string(m.Dir), 0o700); err != nil {
 		return err
 	}
 	var from origin
@@ -114,7 +114,7 @@ func (m *machine) build(ctx context.Context) error {
 	for _, s := range []step{
 		{journal.StepCreateDisk, m.copyDisk},
 		{journal.StepCreateNetwork, m.makeNetwork},
-		{journal.StepCreateCgroup, m.makeCgroup},
+		{journal.StepCreateCgroup, m.CreateCgroup},
 	} {
 		if err := m.step(ctx, s.name, s.do); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
@@ -127,17 +127,17 @@ func (m *machine) build(ctx context.Context) error {
 }
 
 // inTurn calls do while at most BootConcurrency machines are being started.
-func (m *machine) inTurn(ctx context.Context, do func(context.Context) error) error {
-	if err := m.mgr.boots.Acquire(ctx, 1); err != nil {
+func (b *body) inTurn(ctx context.Context, do func(context.Context) error) error {
+	if err := b.mgr.boots.Acquire(ctx, 1); err != nil {
 		return context.Cause(ctx)
 	}
-	defer m.mgr.boots.Release(1)
+	defer b.mgr.boots.Release(1)
 	return do(ctx)
 }
 
 // copyDisk gives the machine a copy of its base's disk.
-func (m *machine) copyDisk(ctx context.Context) error {
-	_, err := disk.Clone(ctx, m.dir.disk(), m.base().disk())
+func (b *body) copyDisk(ctx context.Context) error {
+	_, err := disk.Clone(ctx, b.Dir.Disk(), b.base().disk())
 	return err
 }
 
@@ -153,39 +153,39 @@ type step struct {
 	do   func(context.Context) error
 }
 
-func (m *machine) makeDirs(context.Context) error { return os.MkdirAll(m.dir.vm(), 0o700) }
+func (b *body) makeDirs(context.Context) error { return os.MkdirAll(b.Dir.VM(), 0o700) }
 
 // cloneOnce restores the base and makes the guest a machine of its own.
-func (m *machine) cloneOnce(ctx context.Context) error {
-	if err := m.step(ctx, journal.StepCreateVMM, m.restoreBase); err != nil {
+func (b *body) cloneOnce(ctx context.Context) error {
+	if err := b.step(ctx, journal.StepCreateVMM, b.restoreBase); err != nil {
 		return err
 	}
-	ctx, stop := m.untilExit(ctx)
+	ctx, stop := b.UntilExit(ctx)
 	defer stop()
-	err := m.step(ctx, journal.StepCreateGuest, m.wakeGuest)
+	err := b.step(ctx, journal.StepCreateGuest, b.wakeGuest)
 	if err != nil {
 		return err
 	}
-	return m.step(ctx, journal.StepCreateConfigure, func(ctx context.Context) error {
-		m.guest.SetToken(m.wakeToken)
-		if m.fromForced {
-			if err := m.holdCopy(ctx); err != nil {
+	return b.step(ctx, journal.StepCreateConfigure, func(ctx context.Context) error {
+		b.Guest().SetToken(b.wakeToken)
+		if b.fromForced {
+			if err := b.holdCopy(ctx); err != nil {
 				return err
 			}
 		}
-		return m.configure(ctx, renewal{identity: true, token: randomToken()})
+		return b.configure(ctx, renewal{identity: true, token: randomToken()})
 	})
 }
 
 // holdCopy freezes the user processes of a copy whose original was not frozen,
 // so that no more of their code runs before it is renewed. A copy whose guest
 // does not answer is not handed out.
-func (m *machine) holdCopy(ctx context.Context) error {
-	limit, cancel := context.WithTimeout(ctx, copyFactor*m.mgr.cfg.GuestTimeout)
+func (b *body) holdCopy(ctx context.Context) error {
+	limit, cancel := context.WithTimeout(ctx, copyFactor*b.mgr.cfg.GuestTimeout)
 	defer cancel()
-	err := m.guest.Ping(limit)
+	err := b.Guest().Ping(limit)
 	if err == nil {
-		err = m.guest.Hold(limit)
+		err = b.Guest().Hold(limit)
 	}
 	switch {
 	case err == nil || ctx.Err() != nil:
@@ -205,26 +205,26 @@ const (
 )
 
 // restoreBase starts a VM from the machine's base, stopped.
-func (m *machine) restoreBase(ctx context.Context) (err error) {
-	cfg := m.vmConfig(m.base().memory())
-	if cfg.Build, err = m.mgr.buildOf(m.base()); err != nil {
+func (b *body) restoreBase(ctx context.Context) (err error) {
+	cfg := b.vmConfig(b.base().memory())
+	if cfg.Build, err = b.mgr.buildOf(b.base()); err != nil {
 		return err
 	}
-	if err := keepFiles(m.dir.disk(), m.dir.vm()); err != nil {
+	if err := keepFiles(b.Dir.Disk(), b.Dir.VM()); err != nil {
 		return err
 	}
-	if m.vm, err = m.mgr.driver.Restore(ctx, cfg, m.base().state()); err != nil {
+	if b.VM, err = b.mgr.driver.Restore(ctx, cfg, b.base().state()); err != nil {
 		return err
 	}
-	return m.recordVM()
+	return b.recordVM()
 }
 
 // wakeGuest lets the virtual CPUs go. The first call to the guest waits until
 // it answers.
-func (m *machine) wakeGuest(ctx context.Context) error {
-	m.setGuest(m.newGuest())
-	m.ran = true
-	return m.vm.Resume(ctx)
+func (b *body) wakeGuest(ctx context.Context) error {
+	b.SetGuest(b.NewGuest())
+	b.ran = true
+	return b.VM.Resume(ctx)
 }
 
 // goLive settles the machine as running and opens the gate.
@@ -233,7 +233,7 @@ func (m *machine) goLive() error {
 	if err := m.settle(sandbox.Running, false); err != nil {
 		return err
 	}
-	m.openGate(m.guest)
+	m.openGate()
 	return nil
 }
 
@@ -243,22 +243,22 @@ const startAttempts = 2
 
 // startGuest calls once, which starts the VM and returns when its guest has
 // been configured. A start that hangs or dies is tried once more, and counted.
-func (m *machine) startGuest(ctx context.Context, once func(context.Context) error) error {
+func (b *body) startGuest(ctx context.Context, once func(context.Context) error) error {
 	for attempt := 1; ; attempt++ {
-		err := m.withinBootTimeout(ctx, once)
+		err := b.withinBootTimeout(ctx, once)
 		if err == nil || attempt == startAttempts || ctx.Err() != nil || fault.ReasonOf(err) == reasonUnresponsive {
 			return err
 		}
-		m.mgr.bootRetries.Add(1)
-		m.log.WarnContext(ctx, "the VM did not come up, trying again", "step", m.rec.Step, "error", err, "console", m.console(ctx))
-		if err := m.endVM(ctx); err != nil {
+		b.mgr.bootRetries.Add(1)
+		b.log.WarnContext(ctx, "the VM did not come up, trying again", "step", b.rec.Step, "error", err, "console", b.Console(ctx))
+		if err := b.endVM(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-func (m *machine) withinBootTimeout(ctx context.Context, once func(context.Context) error) error {
-	limit := m.mgr.cfg.BootTimeout
+func (b *body) withinBootTimeout(ctx context.Context, once func(context.Context) error) error {
+	limit := b.mgr.cfg.BootTimeout
 	ctx, cancel := context.WithTimeoutCause(ctx, limit,
 		fault.New(fault.HostFailed, "boot_timeout", "the guest did not come up within %s", limit))
 	defer cancel()
@@ -267,23 +267,8 @@ func (m *machine) withinBootTimeout(ctx context.Context, once func(context.Conte
 
 // recordVM writes down the process just started and puts it under its limits,
 // which on some hosts can only be done afterwards.
-func (m *machine) recordVM() error {
-	rec := m.vm.Record()
-	m.rec.VM = &rec
-	return errors.Join(m.save(false), m.group.Add(rec.PID))
-}
-
-// untilExit returns a context that ends with the VM.
-func (m *machine) untilExit(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	exited, stopped := m.vm.Exited(), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		select {
-		case <-exited:
-			cancel(fault.New(fault.HostFailed, "guest_exited", "the VM ended while it was starting"))
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(nil); <-stopped }
+func (b *body) recordVM() error {
+	rec := b.VM.Record()
+	b.rec.VM = &rec
+	return errors.Join(b.save(false), b.Group.Add(rec.PID))
 }

@@ -30,10 +30,10 @@ const (
 // stalled receives when the guest has stopped at a full disk. It is nil, which
 // blocks, while there is no VM.
 func (m *machine) stalled() <-chan struct{} {
-	if m.vm == nil {
+	if m.VM == nil {
 		return nil
 	}
-	return m.vm.Stalled()
+	return m.VM.Stalled()
 }
 
 // stallCheck is how long a VMM may take to confirm that its guest stands still.
@@ -42,12 +42,12 @@ const stallCheck = 2 * time.Second
 // stall records that the guest stands still, if the VMM confirms it or does not
 // answer. A hint may be older than the last resume.
 func (m *machine) stall(ctx context.Context) {
-	if m.vm == nil || m.rec.State != sandbox.Running {
+	if m.VM == nil || m.rec.State != sandbox.Running {
 		return
 	}
 	check, cancel := context.WithTimeout(ctx, stallCheck)
 	defer cancel()
-	if full, err := m.vm.OutOfSpace(check); err == nil && !full {
+	if full, err := m.VM.OutOfSpace(check); err == nil && !full {
 		return
 	}
 	if !m.diskFull {
@@ -90,14 +90,14 @@ func (m *machine) tryAgain(ctx context.Context) {
 // unstall resumes a guest that stands still, if there is space. It stalls again if
 // that was not enough.
 func (m *machine) unstall(ctx context.Context) {
-	if m.vm == nil || m.rec.State != sandbox.Running {
+	if m.VM == nil || m.rec.State != sandbox.Running {
 		m.setDiskFull(false)
 		return
 	}
 	if _, free, err := disk.Space(m.mgr.cfg.Dir); err != nil || free < fullRoom {
 		return
 	}
-	if err := m.vm.Resume(ctx); err != nil {
+	if err := m.VM.Resume(ctx); err != nil {
 		m.log.WarnContext(ctx, "a sandbox that waited for disk space cannot go on, will try again", "error", err)
 		return
 	}
@@ -114,10 +114,10 @@ func errDiskFull() error {
 // conclude ends the operation in state, also if the journal cannot be written:
 // callers have to learn the real state. It may be used only where an agent that
 // reads the old journal comes to the same state.
-func (m *machine) conclude(ctx context.Context, state sandbox.State) {
-	if err := m.settle(state, false); err != nil {
-		m.log.ErrorContext(ctx, "the journal cannot be written, will try again", "state", state, "error", err)
-		m.unsaved = true
+func (b *body) conclude(ctx context.Context, state sandbox.State) {
+	if err := b.settle(state, false); err != nil {
+		b.log.ErrorContext(ctx, "the journal cannot be written, will try again", "state", state, "error", err)
+		b.unsaved = true
 	}
 }
 
@@ -135,7 +135,7 @@ func (m *machine) saveLater(ctx context.Context) {
 
 // dropNextDisk removes the disk that a failed resume began with.
 func (m *machine) dropNextDisk(ctx context.Context) {
-	if err := removeFile(m.dir.nextDisk()); err != nil {
+	if err := removeFile(m.Dir.NextDisk()); err != nil {
 		m.log.ErrorContext(ctx, "could not remove the disk of a failed resume", "error", err)
 	}
 }

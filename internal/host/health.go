@@ -50,10 +50,10 @@ func errCut() error {
 func (m *machine) callGuest(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
 	defer cancel()
-	ctx, stop := m.untilExit(ctx)
+	ctx, stop := m.UntilExit(ctx)
 	defer stop()
 	begun := time.Now()
-	err := m.guest.Ping(ctx)
+	err := m.Guest().Ping(ctx)
 	if err == nil && m.renewalDue() {
 		err = m.renewSilent(ctx)
 	}
@@ -121,10 +121,10 @@ func (m *machine) healthLocked(state sandbox.State, forced bool) sandbox.Health 
 // command or transfer is let in.
 func (m *machine) goLiveSilent(ctx context.Context, cause error) {
 	m.log.WarnContext(ctx, "the sandbox goes on although its guest does not answer", "error", cause)
-	if m.guest == nil {
-		m.setGuest(m.newGuest())
+	if m.Guest() == nil {
+		m.SetGuest(m.NewGuest())
 	}
-	m.guest.SetToken(m.rec.Token)
+	m.Guest().SetToken(m.rec.Token)
 	m.rec.LastActive = time.Now()
 	m.conclude(ctx, sandbox.Running)
 	m.mu.Lock()
@@ -164,7 +164,7 @@ func (m *machine) renewLate(life context.Context) error {
 	defer done()
 	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
 	defer cancel()
-	if err := m.vm.Resume(ctx); err != nil {
+	if err := m.VM.Resume(ctx); err != nil {
 		return err
 	}
 	if err := m.callGuest(ctx); err != nil {
@@ -176,32 +176,3 @@ func (m *machine) renewLate(life context.Context) error {
 
 // exitGrace is how long after a failed call the end of a VM process may be seen.
 const exitGrace = time.Second
-
-// vmEnds is vmEnded after a call to the VM or its guest has failed, perhaps
-// because its process is just ending.
-func (m *machine) vmEnds() bool {
-	if m.vm == nil {
-		return true
-	}
-	timer := time.NewTimer(exitGrace)
-	defer timer.Stop()
-	select {
-	case <-m.vm.Exited():
-		return true
-	case <-timer.C:
-		return false
-	}
-}
-
-// vmEnded reports whether the machine's VM process has ended, or there is none.
-func (m *machine) vmEnded() bool {
-	if m.vm == nil {
-		return true
-	}
-	select {
-	case <-m.vm.Exited():
-		return true
-	default:
-		return false
-	}
-}

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -58,24 +59,12 @@ func (l layout) today(path string) string {
 	return path
 }
 
-func (l layout) machine(name string) dirNames {
-	return dirNames(filepath.Join(l.machines(), name))
+func (l layout) machine(name string) instance.Dir {
+	return instance.Dir(filepath.Join(l.machines(), name))
 }
 
 func (l layout) snapshot(id sandbox.SnapshotID) snapshotDir {
 	return snapshotDir(filepath.Join(l.snapshots(), string(id)))
-}
-
-// dirNames is the directory of one machine.
-type dirNames string
-
-func (d dirNames) disk() string       { return filepath.Join(string(d), "disk") }
-func (d dirNames) nextDisk() string   { return filepath.Join(string(d), "disk.next") }
-func (d dirNames) bootMemory() string { return filepath.Join(string(d), "boot-memory") }
-func (d dirNames) vm() string         { return filepath.Join(string(d), "vm") }
-
-func (d dirNames) pause(name string) snapshotDir {
-	return snapshotDir(filepath.Join(string(d), name))
 }
 
 // snapshotDir is the directory of one snapshot. A base, from which machines

@@ -48,12 +48,13 @@ func (m *machine) acquire(ctx context.Context, ref sandbox.Ref, purpose use) (*l
 	if ref.Generation != m.view.Ref.Generation {
 		return nil, errStale(ref, m.view.Ref)
 	}
+	guest := m.lentGuestLocked()
 	switch {
 	case m.view.State == sandbox.Stopping || m.view.State == sandbox.Stopped:
 		return nil, errEnded(m.view.StopReason)
-	case !m.gateOpen && m.view.State == sandbox.Running:
+	case guest == nil && m.view.State == sandbox.Running:
 		return nil, fault.New(fault.WrongState, reasonNotRunning, "the host agent has not taken the sandbox over yet; try again in a moment")
-	case !m.gateOpen:
+	case guest == nil:
 		return nil, fault.New(fault.WrongState, reasonNotRunning, "the sandbox is %s, not running", m.view.State.Status())
 	case m.health.renewDue:
 		return nil, fault.New(fault.Unavailable, reasonUnresponsive,
@@ -63,7 +64,7 @@ func (m *machine) acquire(ctx context.Context, ref sandbox.Ref, purpose use) (*l
 		return nil, errDiskFull()
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	l := &lease{m: m, guest: m.guest, ctx: ctx, cancel: cancel, begun: time.Now(), use: purpose}
+	l := &lease{m: m, guest: guest, ctx: ctx, cancel: cancel, begun: time.Now(), use: purpose}
 	m.leases[l] = struct{}{}
 	return l, nil
 }
@@ -113,13 +114,29 @@ func (l *lease) cut() bool {
 	return cause != nil && (fault.Is(cause, fault.WrongState) || fault.ReasonOf(cause) == reasonUnresponsive)
 }
 
-// openGate lets leases on guest be taken.
-func (m *machine) openGate(guest *guestclient.Client) {
+// openGate lets leases on the guest be taken.
+func (m *machine) openGate() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.guest, m.gateOpen = guest, true
+	m.gateOpen = true
 	m.lastActive = time.Now()
 	m.health.since, m.health.renewDue = time.Time{}, false
+}
+
+// shutGate refuses new leases. It is used where none is out.
+func (m *machine) shutGate() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gateOpen = false
+}
+
+// lentGuestLocked returns the guest if leases on it may be taken, and nil while
+// the gate is closed. mu must be held.
+func (m *machine) lentGuestLocked() *guestclient.Client {
+	if !m.gateOpen {
+		return nil
+	}
+	return m.Guest()
 }
 
 // cutGrace is how long a lease that was cut may take to go away. Its holder may

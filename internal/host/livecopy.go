@@ -33,7 +33,7 @@ const aheadTimeout = 15 * time.Minute
 func (c *liveCopy) begin(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, aheadTimeout)
 	defer cancel()
-	ctx, stop := c.untilExit(ctx)
+	ctx, stop := c.UntilExit(ctx)
 	defer stop()
 	if !c.mgr.reflink {
 		if err := c.beginDisk(ctx); err != nil {
@@ -43,13 +43,13 @@ func (c *liveCopy) begin(ctx context.Context) (err error) {
 	if c.memory, err = os.OpenFile(c.tmp.memory(), os.O_RDWR, 0o600); err != nil {
 		return err
 	}
-	rec := c.vm.Record()
+	rec := c.VM.Record()
 	c.whole = memory.NewWhole(rec.PID, rec.MemoryFile, c.memory)
 	return causeOr(ctx, c.whole.Begin(ctx))
 }
 
 func (c *liveCopy) beginDisk(ctx context.Context) (err error) {
-	st, err := os.Stat(c.dir.disk())
+	st, err := os.Stat(c.Dir.Disk())
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (c *liveCopy) beginDisk(ctx context.Context) (err error) {
 	if err := c.disk.Truncate(st.Size()); err != nil {
 		return err
 	}
-	return c.vm.BeginDiskCopy(ctx, c.disk)
+	return c.VM.BeginDiskCopy(ctx, c.disk)
 }
 
 // finishMemory adds the pages that the stopped VM has changed since begin.
@@ -71,10 +71,10 @@ func (c *liveCopy) finishMemory(ctx context.Context) (err error) {
 // finishDisk makes tmp's disk that of the stopped VM.
 func (c *liveCopy) finishDisk(ctx context.Context) error {
 	if c.disk == nil {
-		_, err := disk.Clone(ctx, c.tmp.disk(), c.dir.disk())
+		_, err := disk.Clone(ctx, c.tmp.disk(), c.Dir.Disk())
 		return err
 	}
-	if err := c.vm.EndDiskCopy(ctx); err != nil {
+	if err := c.VM.EndDiskCopy(ctx); err != nil {
 		return err
 	}
 	err := c.disk.Close()
@@ -92,7 +92,7 @@ func (c *liveCopy) close(ctx context.Context) {
 	if c.disk != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTimeout)
 		defer cancel()
-		if vm := c.vm; vm != nil {
+		if vm := c.VM; vm != nil {
 			errs = append(errs, vm.AbandonDiskCopy(ctx))
 		}
 		errs = append(errs, c.disk.Close())

@@ -2,36 +2,29 @@ package host
 
 import (
 	"context"
-	"errors"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/wrenn-dev/wrenn/internal/fault"
-	"github.com/wrenn-dev/wrenn/internal/guestclient"
-	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
-	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// machine is one sandbox on this host.
+// machine is one sandbox on this host: the actor that owns its body, serves its
+// mailbox and lends out its guest.
 //
-// Invariants: run's goroutine alone writes rec, vm, slot and group, and alone
-// moves the state; resources that rec names may exist, and every resource that
-// exists is named by rec or found by its place; a lease is only out while the gate
+// Invariants: run's goroutine alone uses the body, and alone moves the state;
+// resources that the record names may exist, and every resource that exists is
+// named by the record or found by its place; a lease is only out while the gate
 // is open or closeGate waits for it.
 type machine struct {
-	// Constant after construction, but for name and dir, which create sets to
-	// those of the warm clone that it takes.
-	mgr    *Manager
-	name   string
-	dir    dirNames
-	log    *slog.Logger
+	// body is owned by the goroutine of run. Its Instance is replaced under mu,
+	// because other goroutines read the guest's client there under mu.
+	body
+
+	// Constant after construction.
 	inbox  chan request
 	gone   chan struct{} // closed when the goroutine has ended
 	booted chan struct{} // closed when create has ended, or the machine was taken over
@@ -41,32 +34,12 @@ type machine struct {
 	// not been handled.
 	requests atomic.Int64
 
-	// Owned by the goroutine of run.
-	rec   journal.Record
-	vm    vmm.VM
-	slot  instance.Slot
-	group instance.Cgroup
-	times map[string]time.Duration
-	// captured holds the page counts of the last snapshot.
-	captured memory.Stats
 	// notBefore keeps a pause on timeout that has failed from being tried again
-	// at once.
+	// at once. The goroutine of run owns it.
 	notBefore time.Time
-	// wakeToken is the access token of a guest that was not sealed when the
-	// machine's base was made.
-	wakeToken string
-	// ran: the virtual CPUs have run since the resume under way began.
-	ran bool
-	// unsaved: the journal on disk is older than rec, see conclude.
-	unsaved bool
-	// fromForced: the machine's base was taken without its guest's help.
-	fromForced bool
-	// held is the base that this machine keeps from being removed.
-	held snapshotDir
 
 	mu         sync.Mutex // protects the following
 	view       Sandbox
-	guest      *guestclient.Client
 	gateOpen   bool
 	leases     map[*lease]struct{}
 	drained    chan struct{} // closed when the last lease goes, while closeGate waits
@@ -98,12 +71,11 @@ var errMachineGone = fault.New(fault.NotFound, "sandbox_not_found", "the sandbox
 
 func newMachine(mgr *Manager, rec journal.Record) *machine {
 	m := &machine{
-		mgr: mgr, name: string(rec.ID), dir: mgr.layout.machine(string(rec.ID)), rec: rec,
-		log:   mgr.log.With("sandbox", string(rec.ID)),
+		body:  newBody(mgr, mgr.layout.machine(string(rec.ID)), rec),
 		inbox: make(chan request), gone: make(chan struct{}), booted: make(chan struct{}),
-		leases: make(map[*lease]struct{}), times: make(map[string]time.Duration),
+		leases: make(map[*lease]struct{}),
 	}
-	m.view = Sandbox{Ref: rec.Ref(), Spec: rec.Spec, State: rec.State, diskPath: m.dir.disk()}
+	m.view = Sandbox{Ref: rec.Ref(), Spec: rec.Spec, State: rec.State, diskPath: m.Dir.Disk()}
 	return m
 }
 
@@ -228,7 +200,7 @@ func (m *machine) afterPanic(ctx context.Context, cause error) {
 		_ = m.resumeCut(ctx, ctx, m.rec.Generation, cause)
 	case m.rec.State == sandbox.Paused && m.rec.Op != "":
 		_ = m.backToPaused(ctx, cause)
-	case m.rec.State == sandbox.Running && m.vm != nil:
+	case m.rec.State == sandbox.Running && m.VM != nil:
 		_ = m.unpause(ctx, cause)
 	case m.rec.State == sandbox.Pending:
 		m.finish(ctx, sandbox.ReasonBootFailed, "the host agent failed while the sandbox was starting")
@@ -237,19 +209,20 @@ func (m *machine) afterPanic(ctx context.Context, cause error) {
 
 // letGo ends this agent's hold on a VM that outlives it.
 func (m *machine) letGo() {
-	m.dropGuest()
-	if m.vm != nil {
-		m.vm.Detach()
+	m.shutGate()
+	m.DropGuest()
+	if m.VM != nil {
+		m.VM.Detach()
 	}
 }
 
 // exited is the VM's end, or nil, which blocks, while that would be no news:
 // there is no VM, it is being freed, or the machine consists of its pause.
 func (m *machine) exited() <-chan struct{} {
-	if m.vm == nil || m.rec.State != sandbox.Running || m.halfFreed() {
+	if m.VM == nil || m.rec.State != sandbox.Running || m.halfFreed() {
 		return nil
 	}
-	return m.vm.Exited()
+	return m.VM.Exited()
 }
 
 func (m *machine) handle(ctx context.Context, r request) error {
@@ -288,7 +261,7 @@ func (m *machine) handle(ctx context.Context, r request) error {
 // refuseEnded lets nothing but destroy through to a machine whose VM is gone,
 // all of whose parts may not be freed yet.
 func (m *machine) refuseEnded(op string) error {
-	gone := m.rec.State == sandbox.Stopped || m.halfFreed() || m.rec.State == sandbox.Running && m.vm == nil
+	gone := m.rec.State == sandbox.Stopped || m.halfFreed() || m.rec.State == sandbox.Running && m.VM == nil
 	if op == journal.OpDestroy || !gone {
 		return nil
 	}
@@ -311,67 +284,6 @@ func (m *machine) checkRef(r request) error {
 		return errStale(r.ref, known)
 	}
 	return nil
-}
-
-// step journals name, then does it and notes how long it took.
-func (m *machine) step(ctx context.Context, name string, do func(context.Context) error) error {
-	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
-	}
-	m.rec.Step = name
-	if err := m.save(false); err != nil {
-		if !journal.MayRunUnjournaled(name) {
-			return err
-		}
-		m.unsaved = true
-		m.log.WarnContext(ctx, "going on without a journal", "step", name, "error", err)
-	}
-	start := time.Now()
-	err := m.caught(ctx, func() error {
-		if m.mgr.cfg.OnStep != nil {
-			if err := m.mgr.cfg.OnStep(name); err != nil {
-				return err
-			}
-		}
-		return do(ctx)
-	})
-	m.times[name] = time.Since(start)
-	return err
-}
-
-// caught calls do. It logs a panic in do and returns it as an error like any
-// other, which the operation undoes.
-func (m *machine) caught(ctx context.Context, do func() error) error {
-	err := fault.Caught(do)
-	if fault.ReasonOf(err) != reasonPanic {
-		return err
-	}
-	m.log.ErrorContext(ctx, "an operation panicked and is undone", "op", m.rec.Op, "step", m.rec.Step, "error", err)
-	return fault.Wrap(errors.New(fault.As(err).Error()), fault.Internal, "internal", "%s", fault.As(err).Public)
-}
-
-// begin starts an operation: its name goes into the journal with its first step.
-func (m *machine) begin(op string) {
-	m.rec.Op, m.rec.Step = op, ""
-	clear(m.times)
-}
-
-// settle ends the operation in state and writes that down.
-func (m *machine) settle(state sandbox.State, durable bool) error {
-	m.rec.Op, m.rec.Step, m.rec.State = "", "", state
-	return m.save(durable)
-}
-
-func (m *machine) save(durable bool) error {
-	err := m.rec.Write(string(m.dir), durable)
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return fault.Wrap(err, fault.NoCapacity, "journal_failed", "the host's disk is full and it cannot write its journal; free some space on it")
-	default:
-		return fault.Wrap(err, fault.HostFailed, "journal_failed", "the host cannot write its journal")
-	}
 }
 
 // interruptible returns a context that Destroy cancels, and its end.
@@ -429,14 +341,14 @@ func errDestroyed() error {
 // ended handles a VM that is gone without having been asked to.
 func (m *machine) ended(ctx context.Context) {
 	m.begin(journal.OpDestroy)
-	exit := m.vm.Exit()
+	exit := m.VM.Exit()
 	reason := sandbox.ReasonVMMCrash
 	switch {
 	case exit.Cause == vmm.CauseGuestShutdown:
 		reason = sandbox.ReasonGuestExit
 	case exit.Cause == vmm.CauseGuestReset:
 		reason = sandbox.ReasonGuestCrash
-	case m.group != nil && m.group.OOMKilled():
+	case m.Group != nil && m.Group.OOMKilled():
 		reason = sandbox.ReasonOOM
 	}
 	m.log.WarnContext(ctx, "VM ended", "reason", reason, "detail", exit.Detail)

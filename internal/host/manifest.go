@@ -54,9 +54,9 @@ type manifest struct {
 
 // fingerprint is the fingerprint of the machine's snapshots. Its VM runs under the
 // build that its base was saved under; a machine that boots cold has no base.
-func (m *machine) fingerprint() map[string]string {
-	now := m.mgr.fingerprint(m.rec.Spec, "")
-	if base, err := manifestOf(m.base()); err == nil {
+func (b *body) fingerprint() map[string]string {
+	now := b.mgr.fingerprint(b.rec.Spec, "")
+	if base, err := manifestOf(b.base()); err == nil {
 		return vmm.WithBuildOf(now, base.Fingerprint)
 	}
 	return now
@@ -68,12 +68,12 @@ func (m *Manager) fingerprint(spec sandbox.Spec, build string) map[string]string
 	return m.driver.Fingerprint(vmm.Config{VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB, Build: build})
 }
 
-func (m *machine) manifest(stats memory.Stats) manifest {
+func (b *body) manifest(stats memory.Stats) manifest {
 	return manifest{
-		CreatedAt: time.Now(), Of: m.rec.Ref(), Spec: m.rec.Spec, Fingerprint: m.fingerprint(),
-		TemplateDigest: m.rec.TemplateDigest, RootImage: m.rec.RootImage, KernelDigest: m.mgr.deps.Kernel.Digest,
-		MemoryBytes: int64(m.rec.Spec.MemoryMB) << 20, DirtyBytes: stats.Dirty, KeptBytes: stats.Kept,
-		DiskBytes: int64(m.rec.Spec.DiskMB) << 20,
+		CreatedAt: time.Now(), Of: b.rec.Ref(), Spec: b.rec.Spec, Fingerprint: b.fingerprint(),
+		TemplateDigest: b.rec.TemplateDigest, RootImage: b.rec.RootImage, KernelDigest: b.mgr.deps.Kernel.Digest,
+		MemoryBytes: int64(b.rec.Spec.MemoryMB) << 20, DirtyBytes: stats.Dirty, KeptBytes: stats.Kept,
+		DiskBytes: int64(b.rec.Spec.DiskMB) << 20,
 	}
 }
 
@@ -119,7 +119,7 @@ func (m *machine) checkPause(snap snapshotDir) error {
 	if err != nil {
 		return errDamaged(err, "its memory is not what was saved")
 	}
-	if st, err := os.Stat(m.dir.disk()); err != nil || st.Size() != mf.DiskBytes {
+	if st, err := os.Stat(m.Dir.Disk()); err != nil || st.Size() != mf.DiskBytes {
 		return errDamaged(err, "its disk is not what was saved")
 	}
 	if _, err := os.Stat(m.rec.RootImage); err != nil {

@@ -75,14 +75,14 @@ func (m *machine) mayStop(ctx context.Context, force bool) (helps bool, err erro
 		return true, nil
 	case ctx.Err() != nil:
 		return false, context.Cause(ctx)
-	case m.vmEnds():
+	case m.EndsSoon():
 		return false, errEnded(sandbox.ReasonVMMCrash)
 	case !force:
 		return false, errSilent(err)
 	}
 	ask, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
 	defer cancel()
-	if err := m.vm.Ping(ask); err != nil {
+	if err := m.VM.Ping(ask); err != nil {
 		return false, fault.Wrap(causeOr(ctx, err), fault.Unavailable, "vmm_unresponsive",
 			"neither the sandbox's guest nor its VMM process answers, so that not even force can stop it; nothing was changed: try again later, or delete the sandbox")
 	}
@@ -99,7 +99,7 @@ func pauseName(gen sandbox.Generation) string { return fmt.Sprintf("pause-%d", g
 // the same fails the pause, unless force is set.
 func (m *machine) writePause(ctx context.Context, helps, force bool) error {
 	name := pauseName(m.rec.Generation)
-	snap := m.dir.pause(name)
+	snap := m.pauseDir(name)
 	for _, s := range []step{
 		{journal.StepPauseGate, func(ctx context.Context) error {
 			m.closeGate(ctx, m.mgr.cfg.PauseGrace, fault.New(fault.WrongState, reasonPaused,
@@ -108,14 +108,14 @@ func (m *machine) writePause(ctx context.Context, helps, force bool) error {
 		}},
 		{journal.StepPauseQuiesce, func(ctx context.Context) error {
 			err := m.sealIf(ctx, helps)
-			if m.rec.Forced = err != nil; m.rec.Forced && force && ctx.Err() == nil && !m.vmEnds() {
+			if m.rec.Forced = err != nil; m.rec.Forced && force && ctx.Err() == nil && !m.EndsSoon() {
 				m.log.WarnContext(ctx, "pausing without the guest's help", "error", err)
 				m.rec.SilentSince = m.silentSince()
 				return nil
 			}
 			return err
 		}},
-		{journal.StepPauseStop, func(ctx context.Context) error { return m.vm.Pause(ctx) }},
+		{journal.StepPauseStop, func(ctx context.Context) error { return m.VM.Pause(ctx) }},
 		{journal.StepPauseState, func(ctx context.Context) error { return m.saveState(ctx, snap) }},
 		{journal.StepPauseMemory, func(ctx context.Context) error { return m.saveDiff(ctx, snap) }},
 		{journal.StepPauseSync, func(ctx context.Context) error { return m.syncPause(ctx, snap) }},
@@ -141,10 +141,10 @@ func (m *machine) syncPause(ctx context.Context, snap snapshotDir) error {
 	if err := writeManifest(snap, mf, false); err != nil {
 		return err
 	}
-	if err := syncFiles(ctx, snap.diff(), snap.state(), snap.manifest(), m.dir.disk()); err != nil {
+	if err := syncFiles(ctx, snap.diff(), snap.state(), snap.manifest(), m.Dir.Disk()); err != nil {
 		return err
 	}
-	return errors.Join(durable.Sync(string(snap)), durable.Sync(string(m.dir)))
+	return errors.Join(durable.Sync(string(snap)), durable.Sync(string(m.Dir)))
 }
 
 // unpause lets a machine go on whose pause failed with cause. Only the end of
@@ -157,7 +157,7 @@ func (m *machine) unpause(ctx context.Context, cause error) error {
 	// VM has not run since. The journal's content on disk is not known, so
 	// write the present state again.
 	m.rec.State, m.rec.Pause, m.rec.Forced = sandbox.Running, "", false
-	if m.vmEnded() {
+	if m.Ended() {
 		m.ended(ctx)
 		return fault.Wrap(cause, fault.HostFailed, "pause_failed", "the sandbox's VM ended while it was being paused")
 	}
@@ -165,7 +165,7 @@ func (m *machine) unpause(ctx context.Context, cause error) error {
 		return cause // nobody needs it to go on
 	}
 	m.carryOn(ctx)
-	if m.vmEnded() {
+	if m.Ended() {
 		m.ended(ctx)
 		return fault.Wrap(cause, fault.HostFailed, "pause_failed", "the sandbox's VM ended while it was being paused")
 	}
@@ -184,12 +184,12 @@ func (m *machine) carryOn(ctx context.Context) {
 	if err := m.save(false); err != nil {
 		m.log.WarnContext(ctx, "the end of a failed pause cannot be written to the journal yet", "error", err)
 	}
-	if err := os.RemoveAll(string(m.dir.pause(pauseName(m.rec.Generation)))); err != nil {
+	if err := os.RemoveAll(string(m.pauseDir(pauseName(m.rec.Generation)))); err != nil {
 		m.log.WarnContext(ctx, "could not remove the files of a failed pause", "error", err)
 	}
 	if err := m.letRun(ctx); err == nil {
 		m.goOnLive(ctx)
-	} else if !m.vmEnds() {
+	} else if !m.EndsSoon() {
 		m.goLiveSilent(ctx, err)
 	}
 }
@@ -199,7 +199,7 @@ func (m *machine) carryOn(ctx context.Context) {
 func (m *machine) goOnLive(ctx context.Context) {
 	m.rec.LastActive = time.Now()
 	m.conclude(ctx, sandbox.Running)
-	m.openGate(m.guest)
+	m.openGate()
 }
 
 // letRun starts the virtual CPUs of a VM that may be stopped, and makes its
@@ -207,9 +207,9 @@ func (m *machine) goOnLive(ctx context.Context) {
 func (m *machine) letRun(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
 	defer cancel()
-	ctx, stop := m.untilExit(ctx)
+	ctx, stop := m.UntilExit(ctx)
 	defer stop()
-	if err := m.vm.Resume(ctx); err != nil {
+	if err := m.VM.Resume(ctx); err != nil {
 		return causeOr(ctx, err)
 	}
 	return m.reconfigure(ctx)
@@ -217,10 +217,6 @@ func (m *machine) letRun(ctx context.Context) error {
 
 // free ends the VM of a machine that now consists of its pause.
 func (m *machine) free(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, teardownTimeout)
-	defer cancel()
-	return errors.Join(m.endVM(ctx), m.endNetwork(ctx), m.endCgroup(ctx))
+	m.shutGate()
+	return m.body.free(ctx)
 }
-
-// teardownTimeout bounds the freeing of one machine's resources.
-const teardownTimeout = 30 * time.Second

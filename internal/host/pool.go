@@ -49,9 +49,9 @@ type PoolInfo struct {
 
 type poolStats struct{ hits, misses uint64 }
 
-// warmClone is a machine in the pool. taken is closed when it leaves.
+// warmClone is a body in the pool. taken is closed when it leaves.
 type warmClone struct {
-	m     *machine
+	*body
 	key   string // of its template snapshot
 	taken chan struct{}
 	left  chan struct{} // closed when the watch has ended
@@ -63,7 +63,7 @@ func kindKey(spec sandbox.Spec) string {
 }
 
 // take removes a clone of the template snapshot key from the pool.
-func (p *pools) take(key string, spec sandbox.Spec) *machine {
+func (p *pools) take(key string, spec sandbox.Spec) *body {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	stats := p.stats[kindKey(spec)]
@@ -79,27 +79,27 @@ func (p *pools) take(key string, spec sandbox.Spec) *machine {
 	c := clones[0]
 	p.ready[key] = clones[1:]
 	close(c.taken)
-	return c.m
+	return c.body
 }
 
 // add puts a clone into the pool and watches its VM. It is false when the pool
 // is closed.
-func (m *Manager) addClone(c *machine, key string) bool {
-	w := &warmClone{m: c, key: key, taken: make(chan struct{}), left: make(chan struct{})}
+func (m *Manager) addClone(c *body, key string) bool {
+	w := &warmClone{body: c, key: key, taken: make(chan struct{}), left: make(chan struct{})}
 	m.pools.mu.Lock()
 	defer m.pools.mu.Unlock()
 	if m.pools.closed {
 		return false
 	}
 	m.pools.ready[key] = append(m.pools.ready[key], w)
-	exited := c.vm.Exited()
+	exited := c.VM.Exited()
 	m.running.Go(func() {
 		defer close(w.left)
 		select {
 		case <-w.taken:
 		case <-exited:
 			if m.pools.forget(w) {
-				c.log.Warn("a warm clone ended by itself", "detail", c.vm.Exit().Detail)
+				c.log.Warn("a warm clone ended by itself", "detail", c.VM.Exit().Detail)
 				m.guarded("freeing a warm clone", func() { c.discard(m.life) })
 				m.refill()
 			}
@@ -141,7 +141,7 @@ func (p *pools) drain(last bool) []*warmClone {
 func (m *Manager) emptyPools(ctx context.Context, last bool) {
 	for _, c := range m.pools.drain(last) {
 		<-c.left
-		c.m.discard(ctx)
+		c.discard(ctx)
 	}
 }
 
@@ -155,7 +155,7 @@ func (m *Manager) Pools() []PoolInfo {
 		info := PoolInfo{PoolKind: k, Hits: m.pools.stats[key].hits, Misses: m.pools.stats[key].misses}
 		for _, clones := range m.pools.ready {
 			for _, c := range clones {
-				if kindKey(c.m.rec.Spec) == key {
+				if kindKey(c.rec.Spec) == key {
 					info.Ready++
 				}
 			}
@@ -226,11 +226,7 @@ func (m *Manager) fillOne(ctx context.Context) (made bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		c := newMachine(m, journal.Record{
-			Version: journal.Version, ID: sandbox.NewID(), Generation: 1, Spec: kindOf(info.Spec),
-			State: sandbox.Pending, Pooled: true, CreatedAt: time.Now(),
-			TemplateDigest: t.image.Digest, RootImage: t.image.Path,
-		})
+		c := m.newClone(info.Spec, t)
 		if err := fault.Caught(func() error { return c.warmUp(ctx, t.dir) }); err != nil {
 			c.discard(ctx)
 			return false, err
@@ -241,6 +237,17 @@ func (m *Manager) fillOne(ctx context.Context) (made bool, err error) {
 		return true, nil
 	}
 	return false, nil
+}
+
+// newClone returns a warm clone of t of which nothing exists yet.
+func (m *Manager) newClone(spec sandbox.Spec, t template) *body {
+	id := sandbox.NewID()
+	c := newBody(m, m.layout.machine(string(id)), journal.Record{
+		Version: journal.Version, ID: id, Generation: 1, Spec: kindOf(spec),
+		State: sandbox.Pending, Pooled: true, CreatedAt: time.Now(),
+		Instance: journal.Instance{TemplateDigest: t.image.Digest, RootImage: t.image.Path},
+	})
+	return &c
 }
 
 // poolMemoryMB is the host memory, in MiB, that a warm clone is expected to need:

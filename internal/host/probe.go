@@ -80,10 +80,11 @@ func (m *machine) probeDue(now time.Time) (probe, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h := &m.health
-	if !m.gateOpen || m.diskFull || h.acting || h.probing {
+	guest := m.lentGuestLocked()
+	if guest == nil || m.diskFull || h.acting || h.probing {
 		return probe{}, false
 	}
-	heard := m.guest.LastHeard()
+	heard := guest.LastHeard()
 	if !h.since.IsZero() && !h.renewDue && heard.After(h.since) {
 		h.since = time.Time{}
 		m.tellHealthLocked()
@@ -99,7 +100,7 @@ func (m *machine) probeDue(now time.Time) (probe, bool) {
 		return probe{}, false
 	}
 	h.probing, h.probed = true, now
-	return probe{ref: m.view.Ref, guest: m.guest, acts: h.acts, begun: now, renew: h.renewDue}, true
+	return probe{ref: m.view.Ref, guest: guest, acts: h.acts, begun: now, renew: h.renewDue}, true
 }
 
 func (m *machine) probeOver() {
@@ -131,7 +132,7 @@ func (m *machine) probe(ctx context.Context, p probe) {
 func (m *machine) probed(p probe, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.guest != p.guest || m.health.acting || m.health.acts != p.acts || m.mgr.life.Err() != nil {
+	if m.Guest() != p.guest || m.health.acting || m.health.acts != p.acts || m.mgr.life.Err() != nil {
 		return
 	}
 	if err == nil {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/proc"
@@ -90,7 +91,7 @@ func (m *Manager) readMachines() ([]*machine, error) {
 		}
 		for _, p := range processes {
 			p.Dir = m.layout.today(p.Dir)
-			if p.Dir == mc.dir.vm() && mc.rec.VM == nil {
+			if p.Dir == mc.Dir.VM() && mc.rec.VM == nil {
 				mc.rec.VM = &p // started, but the agent died before it wrote that down
 			}
 		}
@@ -119,7 +120,7 @@ func (m *Manager) readMachine(name string) (*machine, error) {
 	}
 	rec.Relocate(m.layout.today)
 	mc := newMachine(m, *rec)
-	mc.name, mc.dir = name, dirNames(dir)
+	mc.Name, mc.Dir = name, instance.Dir(dir)
 	return mc, nil
 }
 
@@ -176,7 +177,7 @@ func (m *machine) recoverRunning(ctx context.Context) {
 		return
 	}
 	reason := sandbox.ReasonVMMCrash
-	if m.vm == nil && m.rec.VM != nil && !sameBoot(m.rec.VM) || !m.vmEnded() {
+	if m.VM == nil && m.rec.VM != nil && !sameBoot(m.rec.VM) || !m.Ended() {
 		reason = sandbox.ReasonHostLost // the machine, or what it needs of the host, is gone
 	}
 	m.finish(ctx, reason, err.Error())
@@ -192,28 +193,21 @@ func (m *machine) adopt(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
 	defer cancel()
-	var err error
-	if m.vm, err = m.mgr.driver.Adopt(ctx, *m.rec.VM); err != nil {
-		return err
-	}
-	if m.slot, err = m.mgr.deps.Network.Adopt(m.name, *m.rec.Network); err != nil {
-		return err
-	}
-	if m.group, err = m.mgr.deps.Cgroups.Adopt(m.name); err != nil {
+	if err := m.Adopt(ctx, *m.rec.VM, *m.rec.Network); err != nil {
 		return err
 	}
 	// VMs of agents without a jail own their directory.
-	if err := keepFiles(m.dir.vm()); err != nil {
+	if err := keepFiles(m.Dir.VM()); err != nil {
 		return err
 	}
-	m.setGuest(m.newGuest())
+	m.SetGuest(m.NewGuest())
 	paused := m.rec.Op == journal.OpPause
-	err = m.letRun(ctx)
+	err := m.letRun(ctx)
 	if err == nil || paused {
 		m.rec.Forced, m.rec.SilentSince = false, time.Time{}
 	}
-	if err != nil && m.vmEnds() {
-		return errors.Join(err, errors.New("the VM has ended: "+m.vm.Exit().Detail))
+	if err != nil && m.EndsSoon() {
+		return errors.Join(err, errors.New("the VM has ended: "+m.VM.Exit().Detail))
 	}
 	if m.rec.State != sandbox.Running {
 		m.startLifetime() // the end of a resume that was cut off
@@ -228,7 +222,7 @@ func (m *machine) adopt(ctx context.Context) error {
 
 // removeStalePauses removes every pause that the machine does not consist of.
 func (m *machine) removeStalePauses(ctx context.Context) {
-	names, err := filepath.Glob(filepath.Join(string(m.dir), "pause-*"))
+	names, err := filepath.Glob(filepath.Join(string(m.Dir), "pause-*"))
 	for _, name := range names {
 		if filepath.Base(name) != m.rec.Pause {
 			err = errors.Join(err, os.RemoveAll(name))

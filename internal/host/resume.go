@@ -62,7 +62,7 @@ func (m *machine) resumeCut(life, ctx context.Context, before sandbox.Generation
 	case m.canGoBack():
 		m.rec.Generation = before
 		return m.backToPaused(life, cause)
-	case m.vmEnds():
+	case m.EndsSoon():
 		m.ended(life)
 		return fault.Wrap(cause, fault.HostFailed, "resume_failed", "the sandbox's VM ended as it came back from its snapshot")
 	case ctx.Err() != nil:
@@ -92,7 +92,7 @@ func (m *machine) freeLeftover(ctx context.Context) error {
 // hasLeftover reports whether a paused machine still holds parts of its VM.
 func (m *machine) hasLeftover() bool {
 	return m.rec.State == sandbox.Paused &&
-		(m.vm != nil || m.rec.VM != nil || m.slot != nil || m.rec.Network != nil || m.group != nil)
+		(m.Exists() || m.rec.VM != nil || m.rec.Network != nil)
 }
 
 // canGoBack reports whether the disk of the pause is still as it was, after a
@@ -104,21 +104,21 @@ func (m *machine) hasNextDisk() bool {
 	if m.rec.State != sandbox.Paused {
 		return false
 	}
-	_, err := os.Stat(m.dir.nextDisk())
+	_, err := os.Stat(m.Dir.NextDisk())
 	return err == nil
 }
 
 // prepareResume brings the VM up, stopped, with nothing of the pause changed.
 func (m *machine) prepareResume(ctx context.Context) error {
-	snap := m.dir.pause(m.rec.Pause)
+	snap := m.pauseDir(m.rec.Pause)
 	for _, s := range []step{
 		{journal.StepResumeCheck, func(context.Context) error { return m.checkPause(snap) }},
 		{journal.StepResumeDisk, func(ctx context.Context) error {
-			_, err := disk.Share(ctx, m.dir.nextDisk(), m.dir.disk())
+			_, err := disk.Share(ctx, m.Dir.NextDisk(), m.Dir.Disk())
 			return err
 		}},
 		{journal.StepResumeNetwork, m.makeNetwork},
-		{journal.StepResumeCgroup, m.makeCgroup},
+		{journal.StepResumeCgroup, m.CreateCgroup},
 		{journal.StepResumeVMM, func(ctx context.Context) error { return m.restorePause(ctx, snap) }},
 	} {
 		if err := m.step(ctx, s.name, s.do); err != nil {
@@ -136,9 +136,9 @@ func (m *machine) restorePause(ctx context.Context, snap snapshotDir) (err error
 		return err
 	}
 	if m.hasNextDisk() {
-		cfg.Disk = m.dir.nextDisk()
+		cfg.Disk = m.Dir.NextDisk()
 	}
-	if err := keepFiles(cfg.Disk, m.dir.vm()); err != nil {
+	if err := keepFiles(cfg.Disk, m.Dir.VM()); err != nil {
 		return err
 	}
 	cfg.FillMemory = func(ctx context.Context, pid int) error {
@@ -153,7 +153,7 @@ func (m *machine) restorePause(ctx context.Context, snap snapshotDir) (err error
 		}
 		return err
 	}
-	m.vm, err = m.mgr.driver.Restore(ctx, cfg, snap.state())
+	m.VM, err = m.mgr.driver.Restore(ctx, cfg, snap.state())
 	return err
 }
 
@@ -161,7 +161,7 @@ func (m *machine) restorePause(ctx context.Context, snap snapshotDir) (err error
 func (m *machine) releaseVM(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
 	defer cancel()
-	ctx, stop := m.untilExit(ctx)
+	ctx, stop := m.UntilExit(ctx)
 	defer stop()
 	if err := m.step(ctx, journal.StepResumeCont, m.wakeGuest); err != nil {
 		return err
@@ -181,7 +181,7 @@ func (m *machine) releaseVM(ctx context.Context) error {
 // releaseForced makes a guest usable that was paused without its help. It may
 // not answer now either; then the machine runs, and waits for it.
 func (m *machine) releaseForced(ctx context.Context) error {
-	mf, err := manifestOf(m.dir.pause(m.rec.Pause))
+	mf, err := manifestOf(m.pauseDir(m.rec.Pause))
 	if err != nil {
 		return err
 	}
@@ -191,12 +191,12 @@ func (m *machine) releaseForced(ctx context.Context) error {
 	err = m.step(ctx, journal.StepResumeConfigure, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
 		defer cancel()
-		if silent = m.guest.Ping(ctx); silent == nil {
+		if silent = m.Guest().Ping(ctx); silent == nil {
 			silent = m.reconfigure(ctx)
 		}
 		return nil
 	})
-	if err != nil || silent != nil && m.vmEnds() {
+	if err != nil || silent != nil && m.EndsSoon() {
 		return errors.Join(err, silent)
 	}
 	return m.step(ctx, journal.StepResumeCommit, func(ctx context.Context) error {
@@ -225,18 +225,18 @@ func (m *machine) commitResume(ctx context.Context) error {
 	m.rec.Pause = ""
 	m.rec.LastActive = time.Now()
 	m.conclude(ctx, sandbox.Running)
-	m.openGate(m.guest)
+	m.openGate()
 	m.dropPause(ctx)
 	return nil
 }
 
 // dropPause removes the files of a pause that a running machine no longer needs.
 func (m *machine) dropPause(ctx context.Context) {
-	err := os.Rename(m.dir.nextDisk(), m.dir.disk())
+	err := os.Rename(m.Dir.NextDisk(), m.Dir.Disk())
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
-	if err = errors.Join(err, removeAll(filepath.Join(string(m.dir), "pause-*"))); err != nil {
+	if err = errors.Join(err, removeAll(filepath.Join(string(m.Dir), "pause-*"))); err != nil {
 		m.log.WarnContext(ctx, "could not remove the files of a pause", "error", err)
 	}
 }
@@ -269,6 +269,6 @@ func (m *machine) pauseExists(name string) bool {
 	if name == "" {
 		return false
 	}
-	_, err := os.Stat(m.dir.pause(name).manifest())
+	_, err := os.Stat(m.pauseDir(name).manifest())
 	return err == nil
 }

@@ -52,7 +52,7 @@ func (m *machine) publish(state sandbox.State) {
 		Acceleration: string(info.Acceleration), Isolation: isolationOf(info.Acceleration),
 		TemplateDigest: m.rec.TemplateDigest, StartedAt: m.rec.StartedAt, LastActiveAt: m.rec.LastActive,
 		Steps: maps.Clone(m.times), Source: m.rec.Source, SnapshotID: m.rec.SnapshotID, RestoreReport: m.rec.RestoreReport,
-		DiskFull: m.diskFull && state == sandbox.Running, diskPath: m.dir.disk(),
+		DiskFull: m.diskFull && state == sandbox.Running, diskPath: m.Dir.Disk(),
 	}
 	if state == sandbox.Running {
 		m.view.LifetimeEnd = m.rec.LifetimeEnd

@@ -234,15 +234,15 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshotDir, helps, force
 			stood = time.Now()
 			err := errSilent(nil)
 			if helps {
-				err = m.freezeWith(ctx, m.guest.Hold)
+				err = m.freezeWith(ctx, m.Guest().Hold)
 			}
-			if forced = err != nil; forced && force && ctx.Err() == nil && !m.vmEnds() {
+			if forced = err != nil; forced && force && ctx.Err() == nil && !m.EndsSoon() {
 				m.log.WarnContext(ctx, "taking a snapshot without the guest's help", "error", err)
 				return nil
 			}
 			return err
 		}},
-		{journal.StepSnapshotStop, func(ctx context.Context) error { return m.vm.Pause(ctx) }},
+		{journal.StepSnapshotStop, func(ctx context.Context) error { return m.VM.Pause(ctx) }},
 		{journal.StepSnapshotState, func(ctx context.Context) error { return m.saveState(ctx, tmp) }},
 		{journal.StepSnapshotMemory, ahead.finishMemory},
 		{journal.StepSnapshotDisk, ahead.finishDisk},
@@ -277,12 +277,12 @@ func (m *machine) goOn(ctx context.Context, asked bool) error {
 	err := m.step(ctx, journal.StepSnapshotCont, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
 		defer cancel()
-		ctx, stop := m.untilExit(ctx)
+		ctx, stop := m.UntilExit(ctx)
 		defer stop()
-		if err := m.vm.Resume(ctx); err != nil || !asked {
+		if err := m.VM.Resume(ctx); err != nil || !asked {
 			return causeOr(ctx, err)
 		}
-		_, err := m.guest.Release(ctx, 0)
+		_, err := m.Guest().Release(ctx, 0)
 		if err != nil {
 			err = m.reconfigure(ctx)
 		}
@@ -291,7 +291,7 @@ func (m *machine) goOn(ctx context.Context, asked bool) error {
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return err
-	case m.vmEnds():
+	case m.EndsSoon():
 		m.ended(ctx)
 		return fault.Wrap(err, fault.HostFailed, "sandbox_lost", "the sandbox's VM ended while its snapshot was taken")
 	}
@@ -301,7 +301,7 @@ func (m *machine) goOn(ctx context.Context, asked bool) error {
 
 // copyPaused copies the paused machine to tmp. Nothing of it is touched.
 func (m *machine) copyPaused(ctx context.Context, tmp snapshotDir) (mf manifest, err error) {
-	snap := m.dir.pause(m.rec.Pause)
+	snap := m.pauseDir(m.rec.Pause)
 	for _, s := range []step{
 		{journal.StepSnapshotPrepare, func(ctx context.Context) error {
 			return errors.Join(m.checkPause(snap), m.prepareSnapshot(ctx, tmp))
@@ -312,7 +312,7 @@ func (m *machine) copyPaused(ctx context.Context, tmp snapshotDir) (mf manifest,
 		}},
 		{journal.StepSnapshotMemory, func(ctx context.Context) error { return m.wholeOfPause(ctx, snap, tmp) }},
 		{journal.StepSnapshotDisk, func(ctx context.Context) error {
-			_, err := disk.Clone(ctx, tmp.disk(), m.dir.disk())
+			_, err := disk.Clone(ctx, tmp.disk(), m.Dir.Disk())
 			return err
 		}},
 	} {

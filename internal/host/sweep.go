@@ -101,13 +101,3 @@ func (m *Manager) sweepAtStart(ctx context.Context) {
 		m.chores.add(m, "collect", m.collectAtStart)
 	}
 }
-
-// removeCgroup removes the machine's control group, in which no process is left.
-// One that stays is removed later, or used again by a resume.
-func (m *machine) removeCgroup(ctx context.Context) {
-	if err := m.group.Remove(); err != nil {
-		m.log.WarnContext(ctx, "the control group of a VM cannot be removed; trying again in the background", "error", err)
-		m.mgr.chores.add(m.mgr, "sweep", m.mgr.sweep)
-	}
-	m.group = nil
-}

@@ -23,13 +23,13 @@ func (m *machine) destroy(ctx context.Context, reason sandbox.StopReason) error 
 	if m.rec.State != sandbox.Stopped && !m.vmGone() {
 		m.publish(sandbox.Stopping)
 	}
-	if err := m.teardown(ctx, func() {}); err != nil {
+	if err := m.end(ctx, func() {}); err != nil {
 		if m.vmGone() {
 			m.publish(sandbox.Stopped) // what is left is no sandbox any more
 		}
 		return err
 	}
-	if err := os.RemoveAll(string(m.dir)); err != nil {
+	if err := os.RemoveAll(string(m.Dir)); err != nil {
 		return errTeardown(err)
 	}
 	m.mgr.forget(m)
@@ -51,7 +51,7 @@ func (m *machine) finish(ctx context.Context, reason sandbox.StopReason, detail 
 	} else {
 		m.publish(sandbox.Stopping)
 	}
-	err := m.teardown(ctx, func() {
+	err := m.end(ctx, func() {
 		if !told {
 			m.publish(sandbox.Stopped)
 		}
@@ -62,42 +62,49 @@ func (m *machine) finish(ctx context.Context, reason sandbox.StopReason, detail 
 }
 
 // vmGone reports whether the machine is known to have no VM process.
-func (m *machine) vmGone() bool { return m.vmEnded() && (m.vm != nil || m.rec.VM == nil) }
+func (m *machine) vmGone() bool { return m.Ended() && (m.VM != nil || m.rec.VM == nil) }
+
+// end closes the gate and tears the machine's body down.
+func (m *machine) end(ctx context.Context, gone func()) error {
+	if m.rec.State != sandbox.Stopped {
+		m.closeGate(ctx, 0, errEnded(m.rec.StopReason))
+	}
+	return m.teardown(ctx, gone)
+}
 
 // teardown frees all but the record, dependents first: nothing is freed that a
 // living VM uses. It calls gone once the VM process has ended.
-func (m *machine) teardown(ctx context.Context, gone func()) error {
-	if m.rec.State == sandbox.Stopped {
+func (b *body) teardown(ctx context.Context, gone func()) error {
+	if b.rec.State == sandbox.Stopped {
 		return nil
 	}
-	m.begin(journal.OpDestroy)
-	if err := os.MkdirAll(string(m.dir), 0o700); err != nil {
+	b.begin(journal.OpDestroy)
+	if err := os.MkdirAll(string(b.Dir), 0o700); err != nil {
 		return errTeardown(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, teardownTimeout)
 	defer cancel()
-	m.closeGate(ctx, 0, errEnded(m.rec.StopReason))
 	for _, s := range []step{
 		{journal.StepDestroyVM, func(ctx context.Context) error {
-			err := m.endVM(ctx)
+			err := b.endVM(ctx)
 			if err == nil {
 				gone()
 			}
 			return err
 		}},
-		{journal.StepDestroyNetwork, m.endNetwork},
-		{journal.StepDestroyCgroup, m.endCgroup},
-		{journal.StepDestroyFiles, func(context.Context) error { return m.removeFiles() }},
+		{journal.StepDestroyNetwork, b.endNetwork},
+		{journal.StepDestroyCgroup, b.endCgroup},
+		{journal.StepDestroyFiles, func(context.Context) error { return b.RemoveFiles(journal.IsFile) }},
 		{journal.StepDestroyCommit, func(context.Context) error {
-			m.rec.EndedAt, m.rec.Token, m.rec.NextToken, m.rec.Pause, m.rec.Base = time.Now(), "", "", "", ""
-			if err := m.settle(sandbox.Stopped, false); err != nil {
+			b.rec.EndedAt, b.rec.Token, b.rec.NextToken, b.rec.Pause, b.rec.Base = time.Now(), "", "", "", ""
+			if err := b.settle(sandbox.Stopped, false); err != nil {
 				return err
 			}
-			m.dropBase()
+			b.dropBase()
 			return nil
 		}},
 	} {
-		if err := m.step(ctx, s.name, s.do); err != nil {
+		if err := b.step(ctx, s.name, s.do); err != nil {
 			return errTeardown(err)
 		}
 	}
@@ -109,61 +116,37 @@ func errTeardown(err error) error {
 }
 
 // endVM kills the VM process and waits until it is reaped.
-func (m *machine) endVM(ctx context.Context) error {
-	m.dropGuest()
-	if m.vm != nil {
-		if err := m.vm.Kill(ctx); err != nil {
-			return err
-		}
-	} else if m.rec.VM != nil {
-		if err := m.mgr.driver.KillRecord(ctx, *m.rec.VM); err != nil {
-			return err
-		}
+func (b *body) endVM(ctx context.Context) error {
+	err := b.EndVM(ctx, b.rec.VM)
+	if err == nil {
+		b.rec.VM = nil
 	}
-	m.vm, m.rec.VM = nil, nil
+	return err
+}
+
+func (b *body) endNetwork(ctx context.Context) error {
+	b.EndNetwork(ctx, b.rec.Network)
+	b.rec.Network = nil
 	return nil
 }
 
-func (m *machine) endNetwork(ctx context.Context) error {
-	switch {
-	case m.slot != nil:
-		m.slot.Release(ctx)
-	case m.rec.Network != nil:
-		m.mgr.deps.Network.Discard(ctx, m.name, *m.rec.Network)
+// endCgroup removes the control group. One that stays is removed later, or used
+// again by a resume.
+func (b *body) endCgroup(ctx context.Context) error {
+	left, err := b.EndCgroup(ctx)
+	if left != nil {
+		b.log.WarnContext(ctx, "the control group of a VM cannot be removed; trying again in the background", "error", left)
+		b.mgr.chores.add(b.mgr, "sweep", b.mgr.sweep)
 	}
-	m.slot, m.rec.Network = nil, nil
-	return nil
+	return err
 }
 
-func (m *machine) endCgroup(ctx context.Context) error {
-	if m.group == nil {
-		group, err := m.mgr.deps.Cgroups.Adopt(m.name)
-		if fault.Is(err, fault.NotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		m.group = group
-	}
-	if err := m.group.Kill(ctx); err != nil {
-		return err
-	}
-	m.removeCgroup(ctx)
-	return nil
+// free ends the VM and frees what it ran on. The files stay.
+func (b *body) free(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, teardownTimeout)
+	defer cancel()
+	return errors.Join(b.endVM(ctx), b.endNetwork(ctx), b.endCgroup(ctx))
 }
 
-// removeFiles removes everything but the record.
-func (m *machine) removeFiles() error {
-	entries, err := os.ReadDir(string(m.dir))
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, e := range entries {
-		if !journal.IsFile(e.Name()) {
-			errs = append(errs, os.RemoveAll(string(m.dir)+"/"+e.Name()))
-		}
-	}
-	return errors.Join(errs...)
-}
+// teardownTimeout bounds the freeing of one machine's resources.
+const teardownTimeout = 30 * time.Second

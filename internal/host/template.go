@@ -16,6 +16,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
@@ -129,11 +130,13 @@ func (m *Manager) startBuild(t template, print map[string]string, spec sandbox.S
 // state and disk as the template snapshot.
 func (m *Manager) buildTemplate(life context.Context, t template, print map[string]string, spec sandbox.Spec) (snapshotDir, error) {
 	spec = kindOf(spec)
-	b := newMachine(m, journal.Record{Version: journal.Version, ID: sandbox.NewID(), Generation: 1, Spec: spec, State: sandbox.Pending})
-	b.dir = dirNames(filepath.Join(m.layout.builds(), b.name))
-	b.rec.TemplateDigest, b.rec.RootImage = t.image.Digest, t.image.Path
+	id := sandbox.NewID()
+	b := newBody(m, instance.Dir(filepath.Join(m.layout.builds(), string(id))), journal.Record{
+		Version: journal.Version, ID: id, Generation: 1, Spec: spec, State: sandbox.Pending,
+		Instance: journal.Instance{TemplateDigest: t.image.Digest, RootImage: t.image.Path},
+	})
 	b.log.InfoContext(life, "making a template snapshot", "template", spec.Template, "vcpus", spec.VCPUs, "memory_mb", spec.MemoryMB)
-	to := snapshotDir(filepath.Join(m.cfg.TemplateDir, t.key+"."+b.name))
+	to := snapshotDir(filepath.Join(m.cfg.TemplateDir, t.key+"."+b.Name))
 	err := fault.Caught(func() error {
 		if err := b.coldBoot(life); err != nil {
 			return err
@@ -143,7 +146,7 @@ func (m *Manager) buildTemplate(life context.Context, t template, print map[stri
 	// Even when the agent is closing: nobody could go on with half a build.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(life), teardownTimeout)
 	defer cancel()
-	if cleanup := errors.Join(b.endVM(ctx), b.endNetwork(ctx), b.endCgroup(ctx), os.RemoveAll(string(b.dir))); cleanup != nil {
+	if cleanup := errors.Join(b.free(ctx), os.RemoveAll(string(b.Dir))); cleanup != nil {
 		b.log.ErrorContext(ctx, "could not free the machine of a template snapshot", "error", cleanup)
 	}
 	if life.Err() != nil {
@@ -163,38 +166,38 @@ func kindOf(spec sandbox.Spec) sandbox.Spec {
 
 // makeTemplate seals the machine and moves its files to the place of the template
 // snapshot, all or none.
-func (m *machine) makeTemplate(ctx context.Context, to snapshotDir, print map[string]string) error {
-	snap := m.dir.pause("template")
+func (b *body) makeTemplate(ctx context.Context, to snapshotDir, print map[string]string) error {
+	snap := b.pauseDir("template")
 	if err := os.Mkdir(string(snap), 0o700); err != nil {
 		return err
 	}
 	for _, s := range []step{
-		{journal.StepTemplateSeal, m.settleAndSeal},
+		{journal.StepTemplateSeal, b.settleAndSeal},
 		{journal.StepTemplateState, func(ctx context.Context) error {
-			if err := m.vm.Pause(ctx); err != nil {
+			if err := b.VM.Pause(ctx); err != nil {
 				return err
 			}
-			if err := m.saveState(ctx, snap); err != nil {
+			if err := b.saveState(ctx, snap); err != nil {
 				return err
 			}
-			if _, err := disk.Clone(ctx, snap.memory(), m.dir.bootMemory()); err != nil {
+			if _, err := disk.Clone(ctx, snap.memory(), b.Dir.BootMemory()); err != nil {
 				return err
 			}
-			return m.saveWhole(ctx, snap)
+			return b.saveWhole(ctx, snap)
 		}},
 		{journal.StepTemplatePublish, func(ctx context.Context) error {
-			if err := os.Rename(m.dir.disk(), snap.disk()); err != nil {
+			if err := os.Rename(b.Dir.Disk(), snap.disk()); err != nil {
 				return err
 			}
-			mf := m.manifest(m.captured)
+			mf := b.manifest(b.captured)
 			mf.Kind = print
-			if err := m.mgr.seal(ctx, snap, mf, true); err != nil {
+			if err := b.mgr.seal(ctx, snap, mf, true); err != nil {
 				return err
 			}
 			return moveInto(snap, to)
 		}},
 	} {
-		if err := m.step(ctx, s.name, s.do); err != nil {
+		if err := b.step(ctx, s.name, s.do); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
@@ -203,19 +206,19 @@ func (m *machine) makeTemplate(ctx context.Context, to snapshotDir, print map[st
 
 // settleAndSeal seals a guest with nothing left to do, neither in memory nor on
 // disk.
-func (m *machine) settleAndSeal(ctx context.Context) error {
-	rest := time.NewTimer(m.mgr.cfg.TemplateRest)
+func (b *body) settleAndSeal(ctx context.Context) error {
+	rest := time.NewTimer(b.mgr.cfg.TemplateRest)
 	defer rest.Stop()
 	select {
 	case <-rest.C:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
+	ctx, cancel := context.WithTimeout(ctx, b.mgr.cfg.BootTimeout)
 	defer cancel()
-	ctx, stop := m.untilExit(ctx)
+	ctx, stop := b.UntilExit(ctx)
 	defer stop()
-	_, err := m.guest.QuiesceToDisk(ctx)
+	_, err := b.Guest().QuiesceToDisk(ctx)
 	return causeOr(ctx, err)
 }
 

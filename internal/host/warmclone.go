@@ -7,41 +7,42 @@ import (
 	"os"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // warmUp restores a clone of the template snapshot dir, renews it, and runs the
 // operations that a sandbox begins with.
-func (m *machine) warmUp(ctx context.Context, dir snapshotDir) error {
-	if err := os.MkdirAll(string(m.dir), 0o700); err != nil {
+func (b *body) warmUp(ctx context.Context, dir snapshotDir) error {
+	if err := os.MkdirAll(string(b.Dir), 0o700); err != nil {
 		return err
 	}
-	m.begin(journal.OpPool)
+	b.begin(journal.OpPool)
 	for _, s := range []step{
 		{journal.StepPoolRecord, func(ctx context.Context) error {
-			return errors.Join(m.makeDirs(ctx), m.holdBase(dir))
+			return errors.Join(b.makeDirs(ctx), b.holdBase(dir))
 		}},
-		{journal.StepPoolDisk, m.copyDisk},
-		{journal.StepPoolNetwork, m.makeNetwork},
+		{journal.StepPoolDisk, b.copyDisk},
+		{journal.StepPoolNetwork, b.makeNetwork},
 		{journal.StepPoolCgroup, func(ctx context.Context) error {
-			if err := m.makeCgroup(ctx); err != nil {
+			if err := b.CreateCgroup(ctx); err != nil {
 				return err
 			}
-			return m.group.Background(true)
+			return b.Group.Background(true)
 		}},
-		{journal.StepPoolVMM, m.restoreBase},
+		{journal.StepPoolVMM, b.restoreBase},
 		{journal.StepPoolGuest, func(ctx context.Context) error {
-			if err := m.wakeGuest(ctx); err != nil {
+			if err := b.wakeGuest(ctx); err != nil {
 				return err
 			}
-			return m.configure(ctx, renewal{identity: true, token: randomToken()})
+			return b.configure(ctx, renewal{identity: true, token: randomToken()})
 		}},
-		{journal.StepPoolWarm, m.exercise},
-		{journal.StepPoolReady, func(context.Context) error { return m.group.Background(false) }},
+		{journal.StepPoolWarm, b.exercise},
+		{journal.StepPoolReady, func(context.Context) error { return b.Group.Background(false) }},
 	} {
-		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
-		err := m.step(ctx, s.name, s.do)
+		ctx, cancel := context.WithTimeout(ctx, b.mgr.cfg.BootTimeout)
+		err := b.step(ctx, s.name, s.do)
 		cancel()
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
@@ -58,39 +59,39 @@ const poolRounds = 6
 var poolCommands = [][]string{{"true"}, {"/bin/sh", "-c", "true"}}
 
 // exercise runs commands, and the operations of a create, again and again.
-func (m *machine) exercise(ctx context.Context) error {
-	ctx, stop := m.untilExit(ctx)
+func (b *body) exercise(ctx context.Context) error {
+	ctx, stop := b.UntilExit(ctx)
 	defer stop()
 	for range poolRounds {
 		for _, argv := range poolCommands {
-			_ = m.runQuietly(ctx, argv)
+			_ = b.runQuietly(ctx, argv)
 		}
-		if err := m.configure(ctx, renewal{token: randomToken(), idle: true}); err != nil {
+		if err := b.configure(ctx, renewal{token: randomToken(), idle: true}); err != nil {
 			return err
 		}
 	}
-	m.rec.RestoreReport.NewIdentity = true // see journal.StepPoolGuest, which would have failed
+	b.rec.RestoreReport.NewIdentity = true // see journal.StepPoolGuest, which would have failed
 	return nil
 }
 
 // discard ends a machine that is no sandbox, and leaves nothing of it. Where
 // that fails it is tried again in the background.
-func (m *machine) discard(ctx context.Context) {
-	if err := m.discardOnce(ctx); err != nil {
-		m.log.ErrorContext(ctx, "could not free a warm clone; trying again in the background", "error", err)
-		m.mgr.chores.add(m.mgr, "discard "+m.name, m.discardOnce)
+func (b *body) discard(ctx context.Context) {
+	if err := b.discardOnce(ctx); err != nil {
+		b.log.ErrorContext(ctx, "could not free a warm clone; trying again in the background", "error", err)
+		b.mgr.chores.add(b.mgr, "discard "+b.Name, b.discardOnce)
 	}
 }
 
-func (m *machine) discardOnce(ctx context.Context) error {
-	m.rec.StopReason = sandbox.ReasonDestroyed
+func (b *body) discardOnce(ctx context.Context) error {
+	b.rec.StopReason = sandbox.ReasonDestroyed
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTimeout)
 	defer cancel()
-	m.rec.State = sandbox.Pending
-	if err := m.teardown(ctx, func() {}); err != nil {
+	b.rec.State = sandbox.Pending
+	if err := b.teardown(ctx, func() {}); err != nil {
 		return err
 	}
-	return os.RemoveAll(string(m.dir))
+	return os.RemoveAll(string(b.Dir))
 }
 
 // takeClone makes the sandbox of a warm clone, if one of its kind waits.
@@ -105,34 +106,35 @@ func (m *machine) takeClone(ctx context.Context) (taken bool, err error) {
 	if clone == nil {
 		return false, nil
 	}
-	m.become(clone)
+	m.moveIn(clone)
 	if err := m.assign(ctx); err != nil {
 		if ctx.Err() != nil {
 			return true, err
 		}
 		m.log.WarnContext(ctx, "a warm clone failed when it was taken; restoring another", "error", err)
-		return false, m.unbecome(ctx)
+		return false, m.moveOut(ctx)
 	}
 	return true, nil
 }
 
-// become takes over everything that c consists of.
-func (m *machine) become(c *machine) {
-	m.name, m.dir, m.held = c.name, c.dir, c.held
-	m.vm, m.slot, m.group = c.vm, c.slot, c.group
-	c.mu.Lock()
-	guest := c.guest
-	c.mu.Unlock()
-	m.setGuest(guest)
-	rec := c.rec
-	rec.ID, rec.Generation, rec.Spec, rec.CreatedAt = m.rec.ID, m.rec.Generation, m.rec.Spec, m.rec.CreatedAt
-	rec.Pooled, rec.Source, rec.Op, rec.State = false, journal.SourcePool, journal.OpCreate, sandbox.Pending
-	m.rec = rec
+// moveIn moves the instance of the warm clone c, with its base, into the sandbox,
+// which had none. The identity stays the sandbox's own.
+func (m *machine) moveIn(c *body) {
+	m.setInstance(c.Instance)
+	m.held = c.held
+	m.rec.Instance, m.rec.Source = c.rec.Instance, journal.SourcePool
+}
+
+// setInstance replaces the instance, which other goroutines read under mu.
+func (m *machine) setInstance(i *instance.Instance) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.Instance = i
 }
 
 // assign tells the clone which sandbox it is.
 func (m *machine) assign(ctx context.Context) error {
-	ctx, stop := m.untilExit(ctx)
+	ctx, stop := m.UntilExit(ctx)
 	defer stop()
 	if err := m.step(ctx, journal.StepCreateAssign, func(context.Context) error { return nil }); err != nil {
 		return err
@@ -158,19 +160,18 @@ func (m *machine) assign(ctx context.Context) error {
 // assignTimeout is how long a warm clone may take before another is restored.
 const assignTimeout = 5 * time.Second
 
-// unbecome frees a clone that failed and makes m a machine of which nothing
-// exists yet.
-func (m *machine) unbecome(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, teardownTimeout)
-	defer cancel()
-	if err := errors.Join(m.endVM(ctx), m.endNetwork(ctx), m.endCgroup(ctx)); err != nil {
+// moveOut frees an instance that failed and leaves the sandbox with one of its
+// own, of which nothing exists yet.
+func (m *machine) moveOut(ctx context.Context) error {
+	if err := m.free(ctx); err != nil {
 		return err
 	}
 	m.dropBase()
-	if err := os.RemoveAll(string(m.dir)); err != nil {
+	if err := os.RemoveAll(string(m.Dir)); err != nil {
 		return err
 	}
-	m.name, m.dir = string(m.rec.ID), m.mgr.layout.machine(string(m.rec.ID))
-	m.rec.Token, m.rec.NextToken, m.rec.Base, m.rec.RestoreReport = "", "", "", nil
+	id := string(m.rec.ID)
+	m.setInstance(m.mgr.newInstance(id, m.mgr.layout.machine(id), m.rec.Spec))
+	m.rec.Instance = journal.Instance{}
 	return nil
 }

@@ -22,7 +22,7 @@ var unguarded = map[string]string{
 	"internal/control/rest/serve.go:Serve":         "net/http guards each request",
 	"internal/host/rpc/server.go:Serve":            "net/http and connect guard each request",
 	"internal/host/chores.go:add":                  "a loop that guards each chore",
-	"internal/host/create.go:untilExit":            "only waits for two channels",
+	"internal/host/instance/exit.go:UntilExit":     "only waits for two channels",
 	"internal/host/manager.go:Open":                "a loop that guards each round",
 	"internal/host/manager.go:startLocked":         "a machine guards each operation, see act",
 	"internal/host/pool.go:refill":                 "a loop that guards each round",

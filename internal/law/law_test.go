@@ -69,7 +69,7 @@ var law = map[string][]string{
 		"internal/untrusted",
 	},
 	"internal/host/journal":           {"internal/host/network", "internal/host/vmm", "internal/sandbox", "internal/fault"},
-	"internal/host/instance":          {"internal/host/network", "internal/host/cgroup", "internal/fault"},
+	"internal/host/instance":          {"internal/host/vmm", "internal/host/network", "internal/host/cgroup", "internal/guestclient", "internal/untrusted", "internal/fault"},
 	"internal/host/vmm":               {"internal/fault"},
 	"internal/host/vmm/emulator":      {"internal/fault"},
 	"internal/host/vmm/qemu":          {"internal/host/vmm", "internal/host/vmm/emulator", "internal/host/vmm/jail", "internal/host/vmm/tsc", "internal/fault", "internal/untrusted"},

@@ -1,7 +1,10 @@
-// Package instance owns one VM with its resources: network slot, control group,
-// disk and base.
+// Package instance owns one VM with the resources that it runs on: a directory,
+// a network slot, a control group and the connection to the guest.
 //
-// It declares the narrow interfaces of the parts that an instance is made of, so
-// that the host core runs on real ones and on fakes alike. Package host is the
-// only caller.
+// An Instance has no identity of a sandbox. Package host, the only caller, creates
+// one for a sandbox, a warm clone or a template build, journals its durable facts,
+// and moves a warm clone's into the sandbox that takes it.
+//
+// The package declares the narrow interfaces of the network and the control
+// groups, so that the host core runs on real ones and on fakes alike.
 package instance

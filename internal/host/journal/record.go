@@ -43,37 +43,45 @@ type Record struct {
 	Source     Source             `json:"source,omitempty"`
 	SnapshotID sandbox.SnapshotID `json:"snapshot_id,omitempty"`
 
-	TemplateDigest string `json:"template_digest,omitempty"`
-	RootImage      string `json:"root_image,omitempty"`
-	// Base is the directory of the snapshot that the sandbox was restored from.
-	// Its pauses hold differences from that snapshot, for all of its life.
-	Base string `json:"base,omitempty"`
+	// Instance is stored with its fields among those of the record.
+	Instance
 
-	Network *network.Record `json:"network,omitempty"`
-	VM      *vmm.Record     `json:"vm,omitempty"`
 	// Pause is the name of the pause's directory, below the sandbox's own:
 	// memory difference, device state and manifest.
 	Pause string `json:"snapshot,omitempty"`
-	// Token is the guest's access token, NextToken the one that a Configure
-	// under way replaces it with.
-	Token     string `json:"token,omitempty"`
-	NextToken string `json:"next_token,omitempty"`
 	// Forced is true for a sandbox that was paused without its guest's help and
 	// whose guest has not been renewed since. SilentSince is the time since which
 	// the guest had not answered when it was paused.
 	Forced      bool      `json:"forced,omitempty"`
 	SilentSince time.Time `json:"silent_since,omitzero"`
-	// RestoreReport is the report of the last start.
-	RestoreReport *sandbox.RestoreReport `json:"restore_report,omitempty"`
 	// LifetimeEnd is when the lifetime clock runs out; zero is never.
 	LifetimeEnd time.Time `json:"lifetime_end,omitzero"`
 
-	GuestIP    string    `json:"guest_ip,omitempty"`
-	HostIP     string    `json:"host_ip,omitempty"`
 	CreatedAt  time.Time `json:"created_at"`
 	StartedAt  time.Time `json:"started_at,omitzero"`
 	LastActive time.Time `json:"last_active,omitzero"`
 	EndedAt    time.Time `json:"ended_at,omitzero"`
+}
+
+// Instance holds the durable facts of a VM and of the resources that it runs on.
+// A sandbox that is created from a warm clone takes the clone's over whole.
+type Instance struct {
+	TemplateDigest string `json:"template_digest,omitempty"`
+	RootImage      string `json:"root_image,omitempty"`
+	// Base is the directory of the snapshot that the VM was restored from. Its
+	// pauses hold differences from that snapshot, for all of its life.
+	Base string `json:"base,omitempty"`
+
+	Network *network.Record `json:"network,omitempty"`
+	VM      *vmm.Record     `json:"vm,omitempty"`
+	GuestIP string          `json:"guest_ip,omitempty"`
+	HostIP  string          `json:"host_ip,omitempty"`
+	// Token is the guest's access token, NextToken the one that a Configure
+	// under way replaces it with.
+	Token     string `json:"token,omitempty"`
+	NextToken string `json:"next_token,omitempty"`
+	// RestoreReport is the report of the last start.
+	RestoreReport *sandbox.RestoreReport `json:"restore_report,omitempty"`
 }
 
 // Source says how a sandbox was created.

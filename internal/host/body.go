@@ -1,0 +1,120 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/instance"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/memory"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// body is an instance with its record and its base: the part of a sandbox that a
+// warm clone and a template build have as well. It has no mailbox, gate or state
+// that callers see, so that its instance can be moved into a sandbox whole.
+//
+// One goroutine at a time uses it.
+type body struct {
+	mgr *Manager
+	log *slog.Logger
+	*instance.Instance
+	rec   journal.Record
+	times map[string]time.Duration
+	// captured holds the page counts of the last snapshot.
+	captured memory.Stats
+	// wakeToken is the access token of a guest that was not sealed when the
+	// base was made.
+	wakeToken string
+	// fromForced: the base was taken without its guest's help.
+	fromForced bool
+	// ran: the virtual CPUs have run since the resume under way began.
+	ran bool
+	// unsaved: the journal on disk is older than rec, see conclude.
+	unsaved bool
+	// held is the base that the body keeps from being removed.
+	held snapshotDir
+}
+
+// newBody returns a body of which nothing exists yet but, perhaps, the record.
+func newBody(mgr *Manager, dir instance.Dir, rec journal.Record) body {
+	return body{
+		mgr: mgr, log: mgr.log.With("sandbox", string(rec.ID)), rec: rec,
+		Instance: mgr.newInstance(string(rec.ID), dir, rec.Spec), times: make(map[string]time.Duration),
+	}
+}
+
+// newInstance returns an instance for spec of which nothing exists yet.
+func (m *Manager) newInstance(name string, dir instance.Dir, spec sandbox.Spec) *instance.Instance {
+	parts := instance.Parts{Driver: m.driver, Network: m.deps.Network, Cgroups: m.deps.Cgroups, UIDBase: m.cfg.UIDBase}
+	return instance.New(parts, name, dir, instance.Size{VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB})
+}
+
+// pauseDir is the directory of the pause called name.
+func (b *body) pauseDir(name string) snapshotDir { return snapshotDir(b.Dir.Pause(name)) }
+
+// step journals name, then does it and notes how long it took.
+func (b *body) step(ctx context.Context, name string, do func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	b.rec.Step = name
+	if err := b.save(false); err != nil {
+		if !journal.MayRunUnjournaled(name) {
+			return err
+		}
+		b.unsaved = true
+		b.log.WarnContext(ctx, "going on without a journal", "step", name, "error", err)
+	}
+	start := time.Now()
+	err := b.caught(ctx, func() error {
+		if b.mgr.cfg.OnStep != nil {
+			if err := b.mgr.cfg.OnStep(name); err != nil {
+				return err
+			}
+		}
+		return do(ctx)
+	})
+	b.times[name] = time.Since(start)
+	return err
+}
+
+// caught calls do. It logs a panic in do and returns it as an error like any
+// other, which the operation undoes.
+func (b *body) caught(ctx context.Context, do func() error) error {
+	err := fault.Caught(do)
+	if fault.ReasonOf(err) != reasonPanic {
+		return err
+	}
+	b.log.ErrorContext(ctx, "an operation panicked and is undone", "op", b.rec.Op, "step", b.rec.Step, "error", err)
+	return fault.Wrap(errors.New(fault.As(err).Error()), fault.Internal, "internal", "%s", fault.As(err).Public)
+}
+
+// begin starts an operation: its name goes into the journal with its first step.
+func (b *body) begin(op string) {
+	b.rec.Op, b.rec.Step = op, ""
+	clear(b.times)
+}
+
+// settle ends the operation in state and writes that down.
+func (b *body) settle(state sandbox.State, durable bool) error {
+	b.rec.Op, b.rec.Step, b.rec.State = "", "", state
+	return b.save(durable)
+}
+
+func (b *body) save(durable bool) error {
+	err := b.rec.Write(string(b.Dir), durable)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fault.Wrap(err, fault.NoCapacity, "journal_failed", "the host's disk is full and it cannot write its journal; free some space on it")
+	default:
+		return fault.Wrap(err, fault.HostFailed, "journal_failed", "the host cannot write its journal")
+	}
+}

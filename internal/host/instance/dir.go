@@ -1,0 +1,21 @@
+package instance
+
+import "path/filepath"
+
+// Dir is the directory of one instance.
+type Dir string
+
+// Disk is the path of the writable disk.
+func (d Dir) Disk() string { return filepath.Join(string(d), "disk") }
+
+// NextDisk is the path of the disk of a resume that is not committed yet.
+func (d Dir) NextDisk() string { return filepath.Join(string(d), "disk.next") }
+
+// BootMemory is the path of the memory file of a cold boot.
+func (d Dir) BootMemory() string { return filepath.Join(string(d), "boot-memory") }
+
+// VM is the path of the VM process's own directory.
+func (d Dir) VM() string { return filepath.Join(string(d), "vm") }
+
+// Pause is the path of the pause called name.
+func (d Dir) Pause(name string) string { return filepath.Join(string(d), name) }

@@ -1,0 +1,187 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
+	"github.com/wrenn-dev/wrenn/internal/host/network"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+)
+
+// vmmOverheadMB is the memory, in MiB, that a VM process needs beside guest memory:
+// translation cache, heap, libraries and page tables.
+const vmmOverheadMB = 256
+
+// vmmOverheadCPUs is the CPU share that a VM process may use beside its virtual
+// CPUs, for disk and network emulation.
+const vmmOverheadCPUs = 0.5
+
+// Parts are the parts of a host that instances are made of. They are constant.
+type Parts struct {
+	Driver  vmm.Driver
+	Network Network
+	Cgroups Cgroups
+	// UIDBase, if above 0, gives each VM process a user and group id of its own:
+	// UIDBase plus the number of its network slot.
+	UIDBase int
+}
+
+// Size is the size of a VM.
+type Size struct{ VCPUs, MemoryMB int }
+
+// Instance is one VM with the resources that it runs on: a directory, a network
+// slot and a control group. It has no identity of a sandbox, so that it can be
+// created, torn down and handed over as a whole.
+//
+// Invariant: every part that exists is in its field, or was recorded by the
+// caller and is freed by that record. One goroutine at a time may call the
+// methods and use the fields, but SetGuest, Guest and DropGuest may be called
+// concurrently.
+type Instance struct {
+	// Name names the instance's directory, control group and network.
+	Name string
+	Dir  Dir
+	Size Size
+	// VM, Slot and Group are nil while that part does not exist.
+	VM    vmm.VM
+	Slot  Slot
+	Group Cgroup
+
+	parts Parts
+
+	mu    sync.Mutex // protects the following
+	guest *guestclient.Client
+}
+
+// New returns an instance of which nothing exists yet.
+func New(parts Parts, name string, dir Dir, size Size) *Instance {
+	return &Instance{Name: name, Dir: dir, Size: size, parts: parts}
+}
+
+// CreateNetwork acquires the network slot and returns its record.
+func (i *Instance) CreateNetwork(ctx context.Context) (network.Record, error) {
+	slot, err := i.parts.Network.Acquire(ctx, i.Name)
+	if err != nil {
+		return network.Record{}, err
+	}
+	i.Slot = slot
+	return slot.Record(), nil
+}
+
+// CreateCgroup creates the control group, or takes the one that could not be
+// removed when the instance's VM ended.
+func (i *Instance) CreateCgroup(ctx context.Context) error {
+	limits := cgroup.Limits{
+		MemoryBytes: int64(i.Size.MemoryMB+vmmOverheadMB) << 20,
+		CPUs:        float64(i.Size.VCPUs) + vmmOverheadCPUs,
+		PIDs:        256,
+	}
+	group, err := i.parts.Cgroups.Create(i.Name, limits)
+	if fault.Is(err, fault.Exists) {
+		group, err = i.parts.Cgroups.Reuse(ctx, i.Name, limits)
+	}
+	i.Group = group
+	return err
+}
+
+// VMConfig returns the configuration of a VM that uses the instance's network
+// slot, control group and disk. The caller adds the root image and the memory.
+func (i *Instance) VMConfig() vmm.Config {
+	cfg := vmm.Config{
+		ID: i.Name, Dir: i.Dir.VM(), VCPUs: i.Size.VCPUs, MemoryMB: i.Size.MemoryMB, Disk: i.Dir.Disk(),
+		OpenTap: i.Slot.OpenTap, GuestMAC: network.GuestMAC, Cgroup: i.Group.Dir(),
+	}
+	if i.parts.UIDBase > 0 {
+		cfg.UID = i.parts.UIDBase + int(i.Slot.Number())
+		cfg.GID = cfg.UID
+	}
+	return cfg
+}
+
+// Adopt connects to the parts that an earlier agent created and recorded.
+func (i *Instance) Adopt(ctx context.Context, vm vmm.Record, slot network.Record) (err error) {
+	if i.VM, err = i.parts.Driver.Adopt(ctx, vm); err != nil {
+		return err
+	}
+	if i.Slot, err = i.parts.Network.Adopt(i.Name, slot); err != nil {
+		return err
+	}
+	i.Group, err = i.parts.Cgroups.Adopt(i.Name)
+	return err
+}
+
+// EndVM breaks the connections to the guest, kills the VM process, and waits
+// until it is reaped. rec is the record of a process that was not adopted, or
+// nil.
+func (i *Instance) EndVM(ctx context.Context, rec *vmm.Record) error {
+	i.DropGuest()
+	if i.VM != nil {
+		if err := i.VM.Kill(ctx); err != nil {
+			return err
+		}
+	} else if rec != nil {
+		if err := i.parts.Driver.KillRecord(ctx, *rec); err != nil {
+			return err
+		}
+	}
+	i.VM = nil
+	return nil
+}
+
+// EndNetwork frees the network slot. rec is the record of one that was not
+// adopted, or nil.
+func (i *Instance) EndNetwork(ctx context.Context, rec *network.Record) {
+	switch {
+	case i.Slot != nil:
+		i.Slot.Release(ctx)
+	case rec != nil:
+		i.parts.Network.Discard(ctx, i.Name, *rec)
+	}
+	i.Slot = nil
+}
+
+// EndCgroup kills the processes of the control group and removes it. A group
+// that is empty but cannot be removed is returned as left: a sweep removes it
+// later, or CreateCgroup uses it again.
+func (i *Instance) EndCgroup(ctx context.Context) (left, err error) {
+	group := i.Group
+	if group == nil {
+		group, err = i.parts.Cgroups.Adopt(i.Name)
+		if fault.Is(err, fault.NotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		i.Group = group
+	}
+	if err := group.Kill(ctx); err != nil {
+		return nil, err
+	}
+	i.Group = nil
+	return group.Remove(), nil
+}
+
+// Exists reports whether any part of the instance is known to exist.
+func (i *Instance) Exists() bool { return i.VM != nil || i.Slot != nil || i.Group != nil }
+
+// RemoveFiles removes everything in the directory but the files that keep
+// reports true for.
+func (i *Instance) RemoveFiles(keep func(name string) bool) error {
+	entries, err := os.ReadDir(string(i.Dir))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if !keep(e.Name()) {
+			errs = append(errs, os.RemoveAll(string(i.Dir)+"/"+e.Name()))
+		}
+	}
+	return errors.Join(errs...)
+}
