@@ -15,14 +15,20 @@ import (
 // Invariants: a time is in seen until a Touch with it has succeeded; times of
 // one sandbox only grow; seen holds at most one entry per sandbox.
 type activity struct {
-	store Upkeep
+	common
+	store touchStore
 
 	mu   sync.Mutex // protects the following
 	seen map[sandbox.ID]time.Time
 }
 
-func newActivity(store Upkeep) *activity {
-	return &activity{store: store, seen: make(map[sandbox.ID]time.Time)}
+// touchStore is the part of [Store] that activity needs.
+type touchStore interface {
+	Touch(ctx context.Context, seen map[sandbox.ID]time.Time) error
+}
+
+func newActivity(c common, store touchStore) *activity {
+	return &activity{common: c, store: store, seen: make(map[sandbox.ID]time.Time)}
 }
 
 // note records that id is in use now.
@@ -55,24 +61,24 @@ func (a *activity) flush(ctx context.Context) error {
 	return err
 }
 
-// RunActivity writes the times of last activity in batches until ctx ends, and
-// once more then. It returns nil.
-func (s *Service) RunActivity(ctx context.Context) error {
-	tick := time.NewTicker(s.cfg.ActivityInterval)
+// run writes the times of last activity in batches until ctx ends, and
+// once more then.
+func (a *activity) run(ctx context.Context) {
+	tick := time.NewTicker(a.cfg.ActivityInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			if err := fault.Caught(func() error { return s.activity.flush(ctx) }); err != nil && ctx.Err() == nil {
-				s.log.Warn("last activity not written, will try again", "error", err)
+			if err := fault.Caught(func() error { return a.flush(ctx) }); err != nil && ctx.Err() == nil {
+				a.log.Warn("last activity not written, will try again", "error", err)
 			}
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.AskTimeout)
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.AskTimeout)
 			defer cancel()
-			if err := s.activity.flush(last); err != nil {
-				s.log.Warn("last activity lost", "error", err)
+			if err := a.flush(last); err != nil {
+				a.log.Warn("last activity lost", "error", err)
 			}
-			return nil
+			return
 		}
 	}
 }

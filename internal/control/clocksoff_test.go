@@ -13,17 +13,17 @@ func TestClocksOff(t *testing.T) {
 	settled := map[sandbox.State]ViewState{sandbox.Running: ViewRunning, sandbox.Paused: ViewPaused}
 	for _, s := range situations() {
 		if s.row == nil || s.view == nil {
-			if clocksOff(s.row, s.view) != (TimeoutChange{}) {
+			if clockDrift(s.row, s.view) != (TimeoutChange{}) {
 				t.Errorf("%s: clocks of nothing", s)
 			}
 			continue
 		}
 		row, view := *s.row, *s.view
-		if clocksOff(&row, &view) != (TimeoutChange{}) {
+		if clockDrift(&row, &view) != (TimeoutChange{}) {
 			t.Errorf("%s: equal clocks are told", s)
 		}
 		row.Spec.Timeout = time.Hour
-		got := clocksOff(&row, &view)
+		got := clockDrift(&row, &view)
 		want := settled[row.State] == view.State && (view.Ref.Generation == row.Generation ||
 			row.State == sandbox.Paused && view.Ref.Generation < row.Generation)
 		if (got != TimeoutChange{}) != want {

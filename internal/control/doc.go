@@ -7,6 +7,21 @@
 // it consumes ([Store], [Fleet], [Host]) and knows neither SQL nor a wire
 // format. It never talks to a guest, and it never shows an error to anybody.
 //
+// # Structure
+//
+// [Service] is a composition of use cases. Each of them is a type with a few methods
+// that declares the store methods it needs as an interface of its own:
+//
+//	creator ─► templates, placer, booter      create.go, templates.go, place.go, boot.go
+//	lifecycle                                 lifecycle.go, transition.go, autoresume.go
+//	guestWork ─► lifecycle                    guest.go
+//	forker, snapshots                         fork.go, snapshots.go
+//	clocks, queries, system ─► inventory      clocks.go, queries.go, system.go
+//	reconciler ─► snapshotReconciler          reconcile.go, hostloop.go, snapshotpass.go
+//	presence, retention, activity             presence.go, retention.go, activity.go
+//
+// All of them change a sandbox's row through one rowReconciler (rowreconciler.go).
+//
 // # How the database and the hosts are kept in agreement
 //
 // Intent before action: a move is written first, by compare-and-set on
@@ -37,5 +52,5 @@
 //
 // The row says which clocks a sandbox has, the host runs them, and a host that
 // has others is told again by the next pass (clocks.go). Use of a paused sandbox
-// may resume it (wake.go): the compare-and-set makes one resume of many callers.
+// may resume it (autoresume.go): the compare-and-set makes one resume of many callers.
 package control

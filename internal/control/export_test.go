@@ -5,18 +5,18 @@ import "context"
 // Reconciler returns a function that makes one pass over a host, as the loop
 // does.
 func (s *Service) Reconciler(hostID string) func(context.Context) error {
-	memory := newPassMemory(s.cfg)
+	memory := newPassMemory(s.loops.reconciler.cfg)
 	return func(ctx context.Context) error {
-		_, err := s.pass(ctx, hostID, memory)
+		_, err := s.loops.reconciler.pass(ctx, hostID, memory)
 		return err
 	}
 }
 
 // FlushActivity writes the recorded activity.
-func (s *Service) FlushActivity(ctx context.Context) error { return s.activity.flush(ctx) }
+func (s *Service) FlushActivity(ctx context.Context) error { return s.loops.activity.flush(ctx) }
 
 // DeleteEnded deletes rows past their retention.
-func (s *Service) DeleteEnded(ctx context.Context) error { return s.deleteEnded(ctx) }
+func (s *Service) DeleteEnded(ctx context.Context) error { return s.loops.retention.deleteEnded(ctx) }
 
 // ServerID returns the id of the server that s is.
-func (s *Service) ServerID() ServerID { return s.id }
+func (s *Service) ServerID() ServerID { return s.loops.presence.server }

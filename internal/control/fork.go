@@ -59,15 +59,32 @@ type Forks interface {
 	Fork(ctx context.Context, id sandbox.ID, f Fork) (Forked, error)
 }
 
+// forker is the use case that copies a sandbox.
+type forker struct {
+	common
+	store        forkStore
+	snapshots    *snapshots
+	booter       *booter
+	usage        *usageCache
+	inFlight     *inFlight
+	passRequests *passRequests
+	server       ServerID
+}
+
+// forkStore is the part of [Store] that a forker needs.
+type forkStore interface {
+	InsertFork(ctx context.Context, snap Snapshot, rows []Sandbox) ([]Sandbox, error)
+}
+
 // Fork implements Forks. All rows are written with their capacity, or none;
 // then the parent is frozen once, and every child starts from that.
-func (s *Service) Fork(ctx context.Context, id sandbox.ID, f Fork) (out Forked, err error) {
+func (fr *forker) Fork(ctx context.Context, id sandbox.ID, f Fork) (out Forked, err error) {
 	if err := f.validate(); err != nil {
 		return Forked{}, err
 	}
-	ctx, cancel := s.detached(ctx, s.cfg.ForkTimeout)
+	ctx, cancel := fr.detached(ctx, fr.cfg.ForkTimeout)
 	defer cancel()
-	parent, host, err := s.still(ctx, id)
+	parent, host, err := fr.snapshots.copyable(ctx, id)
 	if err != nil {
 		return Forked{}, err
 	}
@@ -80,22 +97,22 @@ func (s *Service) Fork(ctx context.Context, id sandbox.ID, f Fork) (out Forked, 
 		return Forked{}, err
 	}
 	snap := snapshotRow(parent, KindFork)
-	rows := s.children(parent, spec, metadata, f.Count)
-	defer func() { s.operated(parent.HostID, errors.Join(err, out.failures())) }()
-	defer s.underway.begin(idsOf(rows)...)()
-	rows, err = s.store.InsertFork(ctx, snap, rows)
+	rows := fr.children(parent, spec, metadata, f.Count)
+	defer func() { fr.passRequests.requestAfter(parent.HostID, errors.Join(err, out.failures())) }()
+	defer fr.inFlight.begin(idsOf(rows)...)()
+	rows, err = fr.store.InsertFork(ctx, snap, rows)
 	if err != nil {
 		return Forked{}, err
 	}
-	s.loads.add(parent.HostID, Capacity{VCPUs: f.Count * spec.VCPUs, MemoryMB: f.Count * spec.MemoryMB})
-	work, cancelWork := context.WithTimeout(ctx, s.cfg.ForkTimeout)
+	fr.usage.add(parent.HostID, Capacity{VCPUs: f.Count * spec.VCPUs, MemoryMB: f.Count * spec.MemoryMB})
+	work, cancelWork := context.WithTimeout(ctx, fr.cfg.ForkTimeout)
 	defer cancelWork()
-	defer s.dropSnapshot(ctx, host, snap.ID)
+	defer fr.snapshots.dropSnapshot(ctx, host, snap.ID)
 	view, err := takeBy(host, f.Force)(work, parent.Ref(), snap.ID, KindFork)
 	if err != nil {
-		return Forked{}, s.forkFailed(ctx, parent, host, rows, err)
+		return Forked{}, fr.forkFailed(ctx, parent, host, rows, err)
 	}
-	out = s.bootAll(work, rows, spec, snap.ID)
+	out = fr.bootAll(work, rows, spec, snap.ID)
 	out.PauseWindow = view.PauseWindow
 	if len(out.Sandboxes) == 0 {
 		return out, out.Failed[0].Err
@@ -110,28 +127,14 @@ func (f Fork) validate() error {
 	return nil
 }
 
-// still returns the row of a sandbox that can be copied: one that runs or is
-// paused, and does not move.
-func (s *Service) still(ctx context.Context, id sandbox.ID) (Sandbox, Host, error) {
-	row, err := s.store.Get(ctx, id)
-	if err != nil {
-		return Sandbox{}, nil, err
-	}
-	if row.State != sandbox.Running && row.State != sandbox.Paused {
-		return Sandbox{}, nil, wrongState(row, sandbox.StatusRunning)
-	}
-	host, err := s.hostOf(row)
-	return row, host, err
-}
-
 // children returns the rows of a fork.
-func (s *Service) children(parent Sandbox, spec sandbox.Spec, metadata map[string]string, count int) []Sandbox {
+func (fr *forker) children(parent Sandbox, spec sandbox.Spec, metadata map[string]string, count int) []Sandbox {
 	rows := make([]Sandbox, count)
 	for i := range rows {
 		rows[i] = Sandbox{
 			ID: sandbox.NewID(), Generation: 1, State: sandbox.Pending, Spec: spec, Metadata: metadata,
 			HostID: parent.HostID, Acceleration: parent.Acceleration, Isolation: parent.Isolation, ParentID: parent.ID,
-			Server: s.id,
+			Server: fr.server,
 		}
 	}
 	return rows
@@ -147,13 +150,13 @@ func idsOf(rows []Sandbox) []sandbox.ID {
 
 // bootAll asks the host for every row at once, so that it knows of all of them,
 // and waits for all; the host starts a few at a time. Their order is kept.
-func (s *Service) bootAll(ctx context.Context, rows []Sandbox, spec sandbox.Spec, from sandbox.SnapshotID) Forked {
+func (fr *forker) bootAll(ctx context.Context, rows []Sandbox, spec sandbox.Spec, from sandbox.SnapshotID) Forked {
 	started, errs := make([]Sandbox, len(rows)), make([]error, len(rows))
 	var wg sync.WaitGroup
 	for i, row := range rows {
 		wg.Go(func() {
 			errs[i] = fault.Caught(func() (err error) {
-				started[i], err = s.boot(ctx, row, spec, from)
+				started[i], err = fr.booter.boot(ctx, row, spec, from)
 				return err
 			})
 		})
@@ -172,34 +175,12 @@ func (s *Service) bootAll(ctx context.Context, rows []Sandbox, spec sandbox.Spec
 
 // forkFailed records that no child of a fork was ever asked for, because the
 // parent could not be frozen, and returns the caller's error.
-func (s *Service) forkFailed(ctx context.Context, parent Sandbox, host Host, rows []Sandbox, cause error) error {
-	err := s.stillFailed(ctx, parent, host, cause)
+func (fr *forker) forkFailed(ctx context.Context, parent Sandbox, host Host, rows []Sandbox, cause error) error {
+	err := fr.snapshots.snapshotFailed(ctx, parent, host, cause)
 	for _, row := range rows {
-		err = withCleanup(err, s.bootGivenUp(ctx, row, cause))
+		err = withCleanup(err, fr.booter.bootGivenUp(ctx, row, cause))
 	}
 	return err
-}
-
-// bootGivenUp moves the row of a sandbox that its host was never asked for.
-func (s *Service) bootGivenUp(ctx context.Context, row Sandbox, cause error) error {
-	_, _, err := s.move(ctx, Move{
-		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Error,
-		StopReason: sandbox.ReasonBootFailed, Message: storable(fault.As(cause).Public),
-	})
-	return err
-}
-
-// stillFailed turns the error of a snapshot of row's sandbox into the caller's
-// error. If the host's state differs from the row, the row is reconciled first.
-func (s *Service) stillFailed(ctx context.Context, row Sandbox, host Host, cause error) error {
-	if !stateForbids(cause) || OutcomeUnknown(cause) {
-		return s.orEnded(ctx, row, hostFault(cause))
-	}
-	now, err := s.reconcileNow(ctx, host, row)
-	if err == nil && now.State != row.State {
-		return wrongState(now, row.State.Status())
-	}
-	return withCleanup(hostFault(cause), err)
 }
 
 // merged returns over laid over base; nil when both are empty.

@@ -23,9 +23,18 @@ const (
 	ReasonEnded = "sandbox_ended"
 )
 
+// guestWork is the use cases that work inside a sandbox: commands and files.
+type guestWork struct {
+	common
+	store     sandboxReader
+	rows      *rowReconciler
+	lifecycle *lifecycle
+	activity  *activity
+}
+
 // Exec implements Sandboxes.
-func (s *Service) Exec(ctx context.Context, id sandbox.ID, e Exec, sink ExecSink) (res ExecResult, err error) {
-	err = s.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
+func (g *guestWork) Exec(ctx context.Context, id sandbox.ID, e Exec, sink ExecSink) (res ExecResult, err error) {
+	err = g.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
 		res, err = host.Exec(ctx, ref, e, sink)
 		return err
 	})
@@ -33,12 +42,12 @@ func (s *Service) Exec(ctx context.Context, id sandbox.ID, e Exec, sink ExecSink
 }
 
 // WriteFile implements Sandboxes.
-func (s *Service) WriteFile(ctx context.Context, id sandbox.ID, w WriteFile, content io.Reader) (n int64, err error) {
+func (g *guestWork) WriteFile(ctx context.Context, id sandbox.ID, w WriteFile, content io.Reader) (n int64, err error) {
 	if err := sandbox.ValidateGuestPath(w.Path); err != nil {
 		return 0, err
 	}
 	once := &readOnce{Reader: content}
-	err = s.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
+	err = g.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
 		if once.begun {
 			return fault.New(fault.WrongState, ReasonPaused, "the sandbox was paused as the file was being sent; send it again")
 		}
@@ -62,11 +71,11 @@ func (r *readOnce) Read(p []byte) (int, error) {
 }
 
 // ReadFile implements Sandboxes.
-func (s *Service) ReadFile(ctx context.Context, id sandbox.ID, path, user string) (f *File, err error) {
+func (g *guestWork) ReadFile(ctx context.Context, id sandbox.ID, path, user string) (f *File, err error) {
 	if err := sandbox.ValidateGuestPath(path); err != nil {
 		return nil, err
 	}
-	err = s.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
+	err = g.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
 		f, err = host.ReadFile(ctx, ref, path, user)
 		return err
 	})
@@ -80,54 +89,54 @@ func (s *Service) ReadFile(ctx context.Context, id sandbox.ID, path, user string
 // host that refuses to begin is asked once more if the sandbox turns out to
 // run, or can be resumed: it paused the sandbox by itself, or a pause and a
 // resume came between the read of the row and the command.
-func (s *Service) inGuest(ctx context.Context, id sandbox.ID, work func(Host, sandbox.Ref) error) error {
-	row, host, err := s.usable(ctx, id)
+func (g *guestWork) inGuest(ctx context.Context, id sandbox.ID, work func(Host, sandbox.Ref) error) error {
+	row, host, err := g.usable(ctx, id)
 	if err != nil {
 		return err
 	}
 	cause := work(host, row.Ref())
-	s.activity.note(id)
+	g.activity.note(id)
 	if cause == nil {
 		return nil
 	}
-	now, err := s.guestFailed(ctx, host, row, cause)
+	now, err := g.guestFailed(ctx, host, row, cause)
 	refused := fault.ReasonOf(cause) == ReasonNotRunning || fault.Is(cause, fault.Stale)
-	if !refused || !(wakeable(now) || now.State == sandbox.Running) || ctx.Err() != nil {
+	if !refused || !(resumable(now) || now.State == sandbox.Running) || ctx.Err() != nil {
 		return err
 	}
-	if row, host, err = s.usable(ctx, id); err != nil {
+	if row, host, err = g.usable(ctx, id); err != nil {
 		return err
 	}
 	cause = work(host, row.Ref())
-	s.activity.note(id)
+	g.activity.note(id)
 	if cause == nil {
 		return nil
 	}
-	_, err = s.guestFailed(ctx, host, row, cause)
+	_, err = g.guestFailed(ctx, host, row, cause)
 	return err
 }
 
 // usable returns the row of a sandbox in which work can be done, by one read
 // unless it has to be resumed, and its host. It notes the activity in memory,
 // so that the idle clock does not look older than it is while work goes on.
-func (s *Service) usable(ctx context.Context, id sandbox.ID) (Sandbox, Host, error) {
-	row, err := s.store.Get(ctx, id)
+func (g *guestWork) usable(ctx context.Context, id sandbox.ID) (Sandbox, Host, error) {
+	row, err := g.store.Get(ctx, id)
 	if err != nil {
 		return Sandbox{}, nil, err
 	}
-	if wakeable(row) {
-		if row, err = s.awake(ctx, row); err != nil {
+	if resumable(row) {
+		if row, err = g.lifecycle.resumeForUse(ctx, row); err != nil {
 			return Sandbox{}, nil, err
 		}
 	}
 	if row.State != sandbox.Running {
 		return Sandbox{}, nil, wrongState(row, sandbox.StatusRunning)
 	}
-	host, err := s.hostOf(row)
+	host, err := g.hostOf(row)
 	if err != nil {
 		return Sandbox{}, nil, err
 	}
-	s.activity.note(id)
+	g.activity.note(id)
 	return row, host, nil
 }
 
@@ -135,17 +144,17 @@ func (s *Service) usable(ctx context.Context, id sandbox.ID) (Sandbox, Host, err
 // the host's state differs from the row, the row is reconciled first, so that the
 // next reader sees the truth. It returns the row as it is then. A sandbox that has
 // ended has one reason, ReasonEnded, for every kind of work.
-func (s *Service) guestFailed(ctx context.Context, host Host, row Sandbox, cause error) (Sandbox, error) {
+func (g *guestWork) guestFailed(ctx context.Context, host Host, row Sandbox, cause error) (Sandbox, error) {
 	// The caller may have gone, but the row is reconciled all the same.
-	ctx, cancel := s.detached(ctx, s.cfg.AskTimeout)
+	ctx, cancel := g.detached(ctx, g.cfg.AskTimeout)
 	defer cancel()
 	if OutcomeUnknown(cause) || !(stateForbids(cause) || fault.Is(cause, fault.HostFailed)) {
-		return row, s.orEnded(ctx, row, guestFault(cause))
+		return row, g.rows.orEnded(ctx, row, guestFault(cause))
 	}
-	now, settleErr := s.reconcileNow(ctx, host, row)
+	now, settleErr := g.rows.reconcileNow(ctx, host, row)
 	reason := fault.ReasonOf(cause)
 	switch {
-	case over(now):
+	case endedOrEnding(now):
 		return now, wrongState(now, sandbox.StatusRunning)
 	case reason == reasonStopped || reason == ReasonSandboxNotFound:
 		return now, withCleanup(fault.Wrap(cause, fault.WrongState, ReasonEnded, "the sandbox has ended"), settleErr)

@@ -39,10 +39,10 @@ func (h *healths) notePairs(pairs []pair) {
 	}
 }
 
-// over returns row with its health, where that is known of the state that the
+// addTo returns row with its health, where that is known of the state that the
 // row is in. A resume that failed leaves a paused row a later generation than
 // the host's.
-func (h *healths) over(row Sandbox) Sandbox {
+func (h *healths) addTo(row Sandbox) Sandbox {
 	h.mu.Lock()
 	known, ok := h.of[row.ID]
 	h.mu.Unlock()

@@ -36,9 +36,9 @@ func guestFault(err error) error {
 	}
 }
 
-// beingSettled tells the caller that the effect of its command is not known yet and
+// stateUnknown tells the caller that the effect of its command is not known yet and
 // that the reconciler finds it out: 504 when time ran out, 502 otherwise.
-func beingSettled(row Sandbox, err error) error {
+func stateUnknown(row Sandbox, err error) error {
 	return fault.Wrap(err, unknownKind(err), "outcome_unknown",
 		"the host has not answered; sandbox %s is being settled, read it again in a minute", row.ID)
 }

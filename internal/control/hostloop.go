@@ -27,21 +27,21 @@ const (
 // stream opens or breaks, and each event as it comes.
 //
 //	watch ──views──►  run: reconcile one
-//	  └────wake────►  run: pass over all  ◄── timer
+//	  └──requests──►  run: pass over all  ◄── timer
 //	operations ─▲
 //
 // Invariants: run owns memory, failing and eventNext; watch is the only sender of views, and
 // run waits for it; neither channel is ever closed.
 type hostLoop struct {
-	s      *Service
+	r      *reconciler
 	id     string
 	log    *slog.Logger
 	memory *passMemory
 	// views carries events. It has no room: a slow database slows the stream
 	// down, and the host's own bound holds.
 	views chan View
-	// wake asks for a pass; one request stands for many. Operations ask too.
-	wake chan struct{}
+	// requests asks for a pass; one request stands for many. Operations ask too.
+	requests chan struct{}
 	// failing is true after a pass that failed, so that a host that is down
 	// is logged once.
 	failing bool
@@ -50,10 +50,10 @@ type hostLoop struct {
 	eventNext bool
 }
 
-func newHostLoop(s *Service, id string) *hostLoop {
+func newHostLoop(r *reconciler, id string) *hostLoop {
 	return &hostLoop{
-		s: s, id: id, log: s.log.With("host", id), memory: newPassMemory(s.cfg),
-		views: make(chan View), wake: s.wakes.channel(id),
+		r: r, id: id, log: r.log.With("host", id), memory: newPassMemory(r.cfg),
+		views: make(chan View), requests: r.passRequests.channel(id),
 	}
 }
 
@@ -73,7 +73,7 @@ func (l *hostLoop) run(ctx context.Context) {
 			timer.Reset(l.pass(ctx))
 		default:
 			seen := false
-			l.s.guarded("an event of a host", func() error { seen = l.event(ctx, view); return nil })
+			l.r.guarded("an event of a host", func() error { seen = l.event(ctx, view); return nil })
 			if !seen {
 				timer.Reset(missedRetry)
 			}
@@ -93,7 +93,7 @@ func (l *hostLoop) next(ctx context.Context, timer *time.Timer) (view View, pass
 		}
 	}
 	select {
-	case <-l.wake:
+	case <-l.requests:
 		return View{}, true
 	default:
 	}
@@ -105,7 +105,7 @@ func (l *hostLoop) next(ctx context.Context, timer *time.Timer) (view View, pass
 	select {
 	case view = <-l.views:
 		return view, false
-	case <-l.wake:
+	case <-l.requests:
 	case <-timer.C:
 	case <-ctx.Done():
 	}
@@ -116,7 +116,7 @@ func (l *hostLoop) next(ctx context.Context, timer *time.Timer) (view View, pass
 func (l *hostLoop) pass(ctx context.Context) time.Duration {
 	var due time.Duration
 	err := fault.Caught(func() (err error) {
-		due, err = l.s.pass(ctx, l.id, l.memory)
+		due, err = l.r.pass(ctx, l.id, l.memory)
 		return err
 	})
 	switch {
@@ -127,7 +127,7 @@ func (l *hostLoop) pass(ctx context.Context) time.Duration {
 		l.log.Info("host can be reconciled again")
 	}
 	l.failing = err != nil
-	next := l.s.cfg.ReconcileInterval
+	next := l.r.cfg.ReconcileInterval
 	if due > 0 {
 		next = min(due, next)
 	}
@@ -140,14 +140,14 @@ func (l *hostLoop) pass(ctx context.Context) time.Duration {
 // event reconciles one sandbox if a single event makes the decision certain, and
 // leaves it to the operation in flight or the next pass otherwise. It reports whether it could look.
 func (l *hostLoop) event(ctx context.Context, view View) bool {
-	host, ok := l.s.fleet.Host(l.id)
+	host, ok := l.r.fleet.Host(l.id)
 	if !ok {
 		return true
 	}
-	l.s.healths.note(view)
-	readCtx, cancel := context.WithTimeout(ctx, l.s.cfg.AskTimeout)
+	l.r.healths.note(view)
+	readCtx, cancel := context.WithTimeout(ctx, l.r.cfg.AskTimeout)
 	defer cancel()
-	p, err := l.s.lookUp(readCtx, l.id, &view)
+	p, err := l.r.lookUp(readCtx, l.id, &view)
 	if err != nil {
 		if ctx.Err() == nil {
 			l.log.Warn("event not looked at, the next pass will see it", "sandbox", view.Ref.ID, "error", err)
@@ -155,12 +155,12 @@ func (l *hostLoop) event(ctx context.Context, view View) bool {
 		return false
 	}
 	if d := p.decide(false); d.Action != reconcile.None {
-		l.s.applyLogged(ctx, host, p, d)
+		l.r.applyLogged(ctx, host, p, d)
 		return true
 	}
-	l.wakeFor(readCtx, p)
+	l.requestPassFor(readCtx, p)
 	// Clocks are left to the pass: an event may be older than a change of them.
-	if err := l.s.learn(ctx, p); err != nil && ctx.Err() == nil {
+	if err := l.r.clocks.learn(ctx, p); err != nil && ctx.Err() == nil {
 		l.log.Warn("event not taken over, the next pass will see it", "sandbox", view.Ref.ID, "error", err)
 		return false
 	}
@@ -169,7 +169,7 @@ func (l *hostLoop) event(ctx context.Context, view View) bool {
 
 // watch keeps the event stream open until ctx ends.
 func (l *hostLoop) watch(ctx context.Context) {
-	host, ok := l.s.fleet.Host(l.id)
+	host, ok := l.r.fleet.Host(l.id)
 	if !ok {
 		return
 	}
@@ -200,17 +200,17 @@ func (l *hostLoop) watch(ctx context.Context) {
 	}
 }
 
-// wakeFor asks for a pass if p's row waits for a host that has just said
+// requestPassFor asks for a pass if p's row waits for a host that has just said
 // something about it. An event is older than the row that was read for it, so
 // that alone is not enough to decide.
-func (l *hostLoop) wakeFor(ctx context.Context, p pair) {
+func (l *hostLoop) requestPassFor(ctx context.Context, p pair) {
 	if p.row == nil || p.agrees() {
 		return
 	}
-	over, err := l.s.operationsOver(ctx, []Sandbox{*p.row}, l.s.underway.all())
+	over, err := l.r.presence.finishedOperations(ctx, []Sandbox{*p.row}, l.r.inFlight.all())
 	if err == nil && over[p.row.ID] {
 		l.requestPass()
 	}
 }
 
-func (l *hostLoop) requestPass() { l.s.wakes.request(l.id) }
+func (l *hostLoop) requestPass() { l.r.passRequests.request(l.id) }

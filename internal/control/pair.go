@@ -44,13 +44,13 @@ func newPassMemory(cfg Config) *passMemory {
 type pair struct {
 	row  *Sandbox
 	view *View
-	// over: no operation of any server explains the row's state. The host may
+	// operationOver: no operation of any server explains the row's state. The host may
 	// still be working on one, see View.Busy.
-	over bool
+	operationOver bool
 }
 
 // certain reports whether no operation in flight can explain a disagreement.
-func (p pair) certain() bool { return p.over && (p.view == nil || !p.view.Busy) }
+func (p pair) certain() bool { return p.operationOver && (p.view == nil || !p.view.Busy) }
 
 // id returns the id of the sandbox.
 func (p pair) id() sandbox.ID {

@@ -6,35 +6,38 @@ import (
 	"math"
 	"math/rand/v2"
 	"sync"
-	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
-	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Service implements [API]. It is safe for concurrent use.
+// Service implements [API] as a composition of the use cases. It is safe for
+// concurrent use.
 //
 // Invariants: no state of a sandbox lives in it, only last-activity times that
-// have not been written yet, an estimate of the hosts' loads, the health that they
+// have not been written yet, an estimate of the hosts' usage, the health that they
 // last reported, the operations under way here, and their waiters; every move of a
 // row is a compare-and-set, so any number of Services may share a database; it
 // starts no goroutine outside Run.
 type Service struct {
 	// Constant after New.
-	cfg   Config
-	store Store
-	fleet Fleet
-	log   *slog.Logger
-	// id is new for each Service.
-	id ServerID
+	*creator
+	*lifecycle
+	*guestWork
+	*clocks
+	*forker
+	*snapshots
+	*templates
+	*queries
+	*system
+	loops loops
+}
 
-	activity    *activity
-	loads       *loads
-	transitions *transitions
-	underway    *underway
-	wakes       *wakes
-	healths     *healths
-	firstPasses *firstPasses
+// loops are the parts of a Service that run in the background.
+type loops struct {
+	presence   *presence
+	reconciler *reconciler
+	retention  *retention
+	activity   *activity
 }
 
 var _ API = (*Service)(nil)
@@ -47,11 +50,44 @@ func New(cfg Config, store Store, fleet Fleet, log *slog.Logger) (*Service, erro
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	return compose(common{cfg: cfg, fleet: fleet, log: log}, store, ServerID(1+rand.Int64N(math.MaxInt64))), nil
+}
+
+// compose connects the use cases and the loops with each other.
+func compose(c common, store Store, server ServerID) *Service {
+	healths, usage, inFlight, requests := newHealths(), newUsageCache(store), newInFlight(), newPassRequests()
+	activity, firstPasses := newActivity(c, store), newFirstPasses()
+	inventory := &inventory{common: c, store: store}
+	presence := &presence{store: store, log: c.log, server: server}
+	rows := &rowReconciler{common: c, store: store, server: server}
+	booter := &booter{common: c, rows: rows, healths: healths}
+	placer := &placer{common: c, store: store, inventory: inventory, usage: usage, server: server}
+	templates := &templates{common: c, store: store}
+	snapshots := &snapshots{common: c, store: store, rows: rows}
+	clocks := &clocks{common: c, store: store, rows: rows}
+	lifecycle := &lifecycle{
+		common: c, store: store, rows: rows, transitions: newTransitions(), inFlight: inFlight, passRequests: requests, healths: healths,
+	}
 	return &Service{
-		cfg: cfg, store: store, fleet: fleet, log: log, id: ServerID(1 + rand.Int64N(math.MaxInt64)),
-		activity: newActivity(store), loads: newLoads(store), transitions: newTransitions(),
-		underway: newUnderway(), wakes: newWakes(), healths: newHealths(), firstPasses: newFirstPasses(),
-	}, nil
+		creator:   &creator{common: c, templates: templates, placer: placer, booter: booter, inFlight: inFlight, passRequests: requests},
+		lifecycle: lifecycle,
+		guestWork: &guestWork{common: c, store: store, rows: rows, lifecycle: lifecycle, activity: activity},
+		forker: &forker{
+			common: c, store: store, snapshots: snapshots, booter: booter, usage: usage, inFlight: inFlight,
+			passRequests: requests, server: server,
+		},
+		clocks: clocks, snapshots: snapshots, templates: templates,
+		queries: &queries{store: store, healths: healths},
+		system:  &system{common: c, store: store, inventory: inventory, firstPasses: firstPasses},
+		loops: loops{
+			presence: presence, activity: activity, retention: &retention{common: c, store: store},
+			reconciler: &reconciler{
+				common: c, store: store, rows: rows, snapshots: &snapshotReconciler{common: c, store: store}, clocks: clocks,
+				inventory: inventory, presence: presence, activity: activity, healths: healths, inFlight: inFlight,
+				passRequests: requests, firstPasses: firstPasses,
+			},
+		},
+	}
 }
 
 // Run runs the loops (presence, reconciler, retention, activity) until ctx ends, waits
@@ -61,47 +97,10 @@ func New(cfg Config, store Store, fleet Fleet, log *slog.Logger) (*Service, erro
 // their operations over.
 func (s *Service) Run(ctx context.Context, ready func()) error {
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = s.RunPresence(ctx, ready) })
-	wg.Go(func() { _ = s.RunReconciler(ctx) })
-	wg.Go(func() { _ = s.RunActivity(ctx) })
+	wg.Go(func() { s.loops.presence.run(ctx, ready) })
+	wg.Go(func() { s.loops.reconciler.run(ctx) })
+	wg.Go(func() { s.loops.retention.run(ctx) })
+	wg.Go(func() { s.loops.activity.run(ctx) })
 	wg.Wait()
 	return nil
-}
-
-// guarded calls do, which owns its errors. A panic in it is logged and ends do
-// alone; the next pass of the reconciler finishes its work.
-func (s *Service) guarded(what string, do func() error) {
-	if err := fault.Caught(do); err != nil {
-		s.log.Error(what+" failed", "error", err)
-	}
-}
-
-// detached returns a context for an operation that moves a sandbox. It goes on
-// when the caller hangs up: an operation given up half-way would leave a row
-// in between and a host at work, for nobody. Its own deadline ends it; the
-// time to ask comes on top, for the database after the host's answer.
-func (s *Service) detached(ctx context.Context, work time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), work+s.cfg.AskTimeout)
-}
-
-// hostOf returns the connection to the host that has row.
-func (s *Service) hostOf(row Sandbox) (Host, error) {
-	h, ok := s.fleet.Host(row.HostID)
-	if !ok {
-		return nil, fault.New(fault.HostFailed, "host_unknown", "the sandbox's host is not part of this installation any more")
-	}
-	return h, nil
-}
-
-// wrongState is the fault of an operation that row's state forbids.
-func wrongState(row Sandbox, want sandbox.Status) error {
-	if row.State.Ended() || row.State == sandbox.Stopping {
-		why := string(row.State.Status())
-		if row.StopReason != "" {
-			why += ": " + string(row.StopReason)
-		}
-		return fault.New(fault.WrongState, ReasonEnded, "the sandbox has ended (%s)", why)
-	}
-	return fault.New(fault.WrongState, "sandbox_not_"+string(want),
-		"the sandbox is %s; it must be %s for this", row.State, want)
 }

@@ -10,12 +10,27 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// snapshotPass compares all snapshots of one host once and carries the decisions
+// snapshotReconciler keeps the rows of snapshots and hosts in agreement.
+type snapshotReconciler struct {
+	common
+	store snapshotPassStore
+}
+
+// snapshotPassStore is the part of [Store] that a pass over a host needs for
+// snapshots.
+type snapshotPassStore interface {
+	SnapshotsOf(ctx context.Context, hostID string) ([]Snapshot, error)
+	MoveSnapshot(ctx context.Context, m SnapshotMove) (row Snapshot, won bool, err error)
+	MeasureSnapshot(ctx context.Context, v SnapshotView) error
+	RemoveSnapshot(ctx context.Context, id sandbox.SnapshotID) error
+}
+
+// pass compares all snapshots of one host once and carries the decisions
 // out. Rows are read before the host is asked, as in pass.
-func (s *Service) snapshotPass(ctx context.Context, host Host, hostID string, memory *snapshotMachine) error {
-	readCtx, cancel := context.WithTimeout(ctx, 2*s.cfg.AskTimeout)
+func (r *snapshotReconciler) pass(ctx context.Context, host Host, hostID string, memory *snapshotMachine) error {
+	readCtx, cancel := context.WithTimeout(ctx, 2*r.cfg.AskTimeout)
 	defer cancel()
-	pairs, err := s.snapshotPairs(readCtx, host, hostID)
+	pairs, err := r.pairs(readCtx, host, hostID)
 	if err != nil {
 		return err
 	}
@@ -30,8 +45,8 @@ func (s *Service) snapshotPass(ctx context.Context, host Host, hostID string, me
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if err := fault.Caught(func() error { return s.applySnapshot(ctx, host, p, d) }); err != nil {
-				s.log.Warn("row and host not reconciled, will try again", "snapshot", p.id(), "error", err)
+			if err := fault.Caught(func() error { return r.applySnapshot(ctx, host, p, d) }); err != nil {
+				r.log.Warn("row and host not reconciled, will try again", "snapshot", p.id(), "error", err)
 			}
 		})
 	}
@@ -39,8 +54,8 @@ func (s *Service) snapshotPass(ctx context.Context, host Host, hostID string, me
 	return nil
 }
 
-func (s *Service) snapshotPairs(ctx context.Context, host Host, hostID string) ([]snapshotPair, error) {
-	rows, err := s.store.SnapshotsOf(ctx, hostID)
+func (r *snapshotReconciler) pairs(ctx context.Context, host Host, hostID string) ([]snapshotPair, error) {
+	rows, err := r.store.SnapshotsOf(ctx, hostID)
 	if err != nil {
 		return nil, err
 	}
@@ -74,12 +89,12 @@ func remeasured(p snapshotPair) bool {
 
 // applySnapshot carries out the decision d about p. Without one it copies the
 // host's measurements to the row.
-func (s *Service) applySnapshot(ctx context.Context, host Host, p snapshotPair, d reconcile.SnapshotDecision) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.DestroyTimeout)
+func (r *snapshotReconciler) applySnapshot(ctx context.Context, host Host, p snapshotPair, d reconcile.SnapshotDecision) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.DestroyTimeout)
 	defer cancel()
 	switch d.Action {
 	case reconcile.Move:
-		_, _, err := s.store.MoveSnapshot(ctx, SnapshotMove{
+		_, _, err := r.store.MoveSnapshot(ctx, SnapshotMove{
 			ID: p.row.ID, From: []SnapshotStatus{p.row.Status}, To: d.To, View: p.view,
 		})
 		return err
@@ -87,10 +102,10 @@ func (s *Service) applySnapshot(ctx context.Context, host Host, p snapshotPair, 
 		if err := host.DeleteSnapshot(ctx, p.id()); err != nil || p.row == nil {
 			return err
 		}
-		return s.store.RemoveSnapshot(ctx, p.id())
+		return r.store.RemoveSnapshot(ctx, p.id())
 	case reconcile.Remove:
-		return s.store.RemoveSnapshot(ctx, p.id())
+		return r.store.RemoveSnapshot(ctx, p.id())
 	default:
-		return s.store.MeasureSnapshot(ctx, *p.view)
+		return r.store.MeasureSnapshot(ctx, *p.view)
 	}
 }

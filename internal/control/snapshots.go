@@ -19,6 +19,28 @@ const (
 // MaxSnapshotName is the most characters of a snapshot's name.
 const MaxSnapshotName = 128
 
+// snapshots is the use cases of snapshots.
+type snapshots struct {
+	common
+	store snapshotStore
+	rows  *rowReconciler
+}
+
+// snapshotStore is the part of [Store] that snapshots needs.
+type snapshotStore interface {
+	sandboxReader
+	snapshotReader
+	InsertSnapshot(ctx context.Context, s Snapshot, q SnapshotQuota) (Snapshot, error)
+	ListSnapshots(ctx context.Context, f SnapshotFilter) ([]Snapshot, string, error)
+	MoveSnapshot(ctx context.Context, m SnapshotMove) (row Snapshot, won bool, err error)
+	RemoveSnapshot(ctx context.Context, id sandbox.SnapshotID) error
+}
+
+// snapshotReader reads one snapshot.
+type snapshotReader interface {
+	GetSnapshot(ctx context.Context, id sandbox.SnapshotID) (Snapshot, error)
+}
+
 // snapshotRow returns the row of a new snapshot of row's sandbox.
 func snapshotRow(row Sandbox, kind SnapshotKind) Snapshot {
 	return Snapshot{
@@ -31,7 +53,7 @@ func snapshotRow(row Sandbox, kind SnapshotKind) Snapshot {
 
 // CreateSnapshot implements Snapshots. The row is written, and the quota
 // checked, before the host is called.
-func (s *Service) CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnapshot) (Snapshot, error) {
+func (s *snapshots) CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnapshot) (Snapshot, error) {
 	if err := ValidateSnapshotName(n.Name); err != nil {
 		return Snapshot{}, err
 	}
@@ -40,7 +62,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnapsh
 	}
 	ctx, cancel := s.detached(ctx, s.cfg.PauseTimeout)
 	defer cancel()
-	of, host, err := s.still(ctx, id)
+	of, host, err := s.copyable(ctx, id)
 	if err != nil {
 		return Snapshot{}, err
 	}
@@ -60,7 +82,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnapsh
 		return Snapshot{}, fault.Wrap(err, unknownKind(err), "outcome_unknown",
 			"the host has not answered; snapshot %s is being settled, read it again in a minute", row.ID)
 	default:
-		return Snapshot{}, withCleanup(s.stillFailed(ctx, of, host, err), s.store.RemoveSnapshot(ctx, row.ID))
+		return Snapshot{}, withCleanup(s.snapshotFailed(ctx, of, host, err), s.store.RemoveSnapshot(ctx, row.ID))
 	}
 }
 
@@ -74,7 +96,7 @@ func takeBy(host Host, force bool) func(context.Context, sandbox.Ref, sandbox.Sn
 
 // snapshotMade moves the row of a snapshot that the host has. The reconciler
 // may have done so before.
-func (s *Service) snapshotMade(ctx context.Context, row Snapshot, view SnapshotView) (Snapshot, error) {
+func (s *snapshots) snapshotMade(ctx context.Context, row Snapshot, view SnapshotView) (Snapshot, error) {
 	now, won, err := s.store.MoveSnapshot(ctx, SnapshotMove{
 		ID: row.ID, From: []SnapshotStatus{SnapshotCreating}, To: SnapshotReady, View: &view,
 	})
@@ -88,8 +110,14 @@ func (s *Service) snapshotMade(ctx context.Context, row Snapshot, view SnapshotV
 }
 
 // GetSnapshot implements Snapshots.
-func (s *Service) GetSnapshot(ctx context.Context, id sandbox.SnapshotID) (Snapshot, error) {
-	row, err := s.store.GetSnapshot(ctx, id)
+func (s *snapshots) GetSnapshot(ctx context.Context, id sandbox.SnapshotID) (Snapshot, error) {
+	return namedSnapshot(ctx, s.store, id)
+}
+
+// namedSnapshot returns the row of a snapshot that users see. The snapshot of a fork
+// is NotFound.
+func namedSnapshot(ctx context.Context, store snapshotReader, id sandbox.SnapshotID) (Snapshot, error) {
+	row, err := store.GetSnapshot(ctx, id)
 	if err == nil && row.Kind != KindNamed {
 		err = fault.New(fault.NotFound, ReasonSnapshotNotFound, "there is no snapshot with the id %s", id)
 	}
@@ -100,97 +128,8 @@ func (s *Service) GetSnapshot(ctx context.Context, id sandbox.SnapshotID) (Snaps
 }
 
 // ListSnapshots implements Snapshots.
-func (s *Service) ListSnapshots(ctx context.Context, f SnapshotFilter) ([]Snapshot, string, error) {
+func (s *snapshots) ListSnapshots(ctx context.Context, f SnapshotFilter) ([]Snapshot, string, error) {
 	return s.store.ListSnapshots(ctx, f)
-}
-
-// DeleteSnapshot implements Snapshots. When the host fails the row stays
-// deleting, and the reconciler finishes.
-func (s *Service) DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) error {
-	ctx, cancel := s.detached(ctx, s.cfg.DestroyTimeout)
-	defer cancel()
-	row, err := s.GetSnapshot(ctx, id)
-	if err != nil {
-		return err
-	}
-	row, won, err := s.store.MoveSnapshot(ctx, SnapshotMove{
-		ID: id, From: []SnapshotStatus{SnapshotReady, SnapshotError, SnapshotDeleting}, To: SnapshotDeleting,
-	})
-	switch {
-	case err != nil:
-		return err
-	case !won && row.TemplateName != "":
-		return fault.New(fault.WrongState, "snapshot_is_template",
-			"the snapshot is the template %s; take the name from it first", row.TemplateName)
-	case !won:
-		return snapshotNotReady(row)
-	}
-	return s.finishDelete(ctx, row)
-}
-
-// finishDelete has the host delete the snapshot of a deleting row, and then
-// removes the row.
-func (s *Service) finishDelete(ctx context.Context, row Snapshot) error {
-	host, ok := s.fleet.Host(row.HostID)
-	if !ok {
-		return fault.New(fault.HostFailed, "host_unknown", "the snapshot's host is not part of this installation any more")
-	}
-	hostCtx, cancel := context.WithTimeout(ctx, s.cfg.DestroyTimeout)
-	defer cancel()
-	if err := host.DeleteSnapshot(hostCtx, row.ID); err != nil {
-		return fault.Wrap(err, fault.HostFailed, "delete_pending",
-			"the host did not confirm it; the snapshot is gone as soon as the host answers")
-	}
-	return s.store.RemoveSnapshot(ctx, row.ID)
-}
-
-// dropSnapshot ends the snapshot of a fork, of which nothing may be left. The
-// reconciler finishes a failed deletion.
-func (s *Service) dropSnapshot(ctx context.Context, host Host, id sandbox.SnapshotID) {
-	err := host.DeleteSnapshot(ctx, id)
-	if err == nil {
-		err = s.store.RemoveSnapshot(ctx, id)
-	} else {
-		_, _, moveErr := s.store.MoveSnapshot(ctx, SnapshotMove{
-			ID: id, From: SnapshotStatuses(), To: SnapshotDeleting,
-		})
-		err = withCleanup(err, moveErr)
-	}
-	if err != nil {
-		s.log.Warn("the snapshot of a fork is left to the reconciler", "snapshot", id, "error", err)
-	}
-}
-
-// SetTemplate implements Snapshots.
-func (s *Service) SetTemplate(ctx context.Context, id sandbox.SnapshotID, name string) (Snapshot, error) {
-	if name != "" && !sandbox.ValidTemplateName(name) {
-		return Snapshot{}, fault.New(fault.Invalid, "invalid_template",
-			"name must be of lower-case letters, digits, '.', '_' and '-', at most %d characters", sandbox.MaxTemplateLen)
-	}
-	if name != "" && s.isImage(name) {
-		return Snapshot{}, templateExists(nil)
-	}
-	if _, err := s.GetSnapshot(ctx, id); err != nil {
-		return Snapshot{}, err
-	}
-	row, won, err := s.store.NameTemplate(ctx, id, name)
-	switch {
-	case fault.Is(err, fault.Exists):
-		return Snapshot{}, templateExists(err)
-	case err != nil:
-		return Snapshot{}, err
-	case !won:
-		return Snapshot{}, snapshotNotReady(row)
-	}
-	return row, nil
-}
-
-func templateExists(cause error) error {
-	return fault.Wrap(cause, fault.Exists, "template_exists", "there is a template with this name")
-}
-
-func snapshotNotReady(row Snapshot) error {
-	return fault.New(fault.WrongState, "snapshot_not_ready", "the snapshot is %s; it must be ready for this", row.Status)
 }
 
 // ValidateSnapshotName checks the name of a snapshot, which may be empty.
@@ -201,4 +140,8 @@ func ValidateSnapshotName(name string) error {
 			"name may have at most %d characters, none of them control characters", MaxSnapshotName)
 	}
 	return nil
+}
+
+func snapshotNotReady(row Snapshot) error {
+	return fault.New(fault.WrongState, "snapshot_not_ready", "the snapshot is %s; it must be ready for this", row.Status)
 }

@@ -19,8 +19,7 @@ var update = flag.Bool("update", false, "write docs/errors.md anew")
 // with one out of a table that the walk cannot read, and how often.
 var passOn = map[string]int{
 	"internal/control/hostfault.go":       2,
-	"internal/control/read.go":            1, // withCleanup
-	"internal/control/service.go":         1, // sandbox_not_running, sandbox_not_paused
+	"internal/control/common.go":          2, // withCleanup; sandbox_not_running, sandbox_not_paused
 	"internal/control/rest/clocks.go":     1, // invalid_timeout, invalid_lifetime
 	"internal/control/rest/system.go":     1,
 	"internal/fault/faultrpc/faultrpc.go": 2,

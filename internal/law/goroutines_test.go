@@ -15,7 +15,7 @@ import (
 // other sandbox's calls. So each goroutine of the server and the host agent runs
 // its work under fault.Caught, or is listed here with the reason why not.
 var unguarded = map[string]string{
-	"internal/control/reconcile.go:RunReconciler":  "loops that guard each round",
+	"internal/control/reconcile.go:run":            "loops that guard each round",
 	"internal/control/service.go:Run":              "loops that guard each round",
 	"internal/control/hostloop.go:run":             "a loop that guards each round",
 	"internal/control/rest/idempotency.go:perform": "a loop that guards each round",

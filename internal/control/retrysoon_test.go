@@ -6,9 +6,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// TestSoonOver holds which pairs a pass looks at again before the interval.
-func TestSoonOver(t *testing.T) {
-	s := &Service{id: 1}
+// TestRetrySoon holds which pairs a pass looks at again before the interval.
+func TestRetrySoon(t *testing.T) {
+	r := &reconciler{presence: &presence{server: 1}}
 	resuming := func(server ServerID) *Sandbox {
 		return &Sandbox{State: sandbox.Resuming, Generation: 2, Server: server}
 	}
@@ -19,8 +19,8 @@ func TestSoonOver(t *testing.T) {
 		young bool
 		want  bool
 	}{
-		{"over, and the host is done", pair{row: resuming(1), view: paused, over: true}, false, false},
-		{"over, and the host is busy", pair{row: resuming(1), view: &View{State: ViewResuming, Busy: true}, over: true}, false, true},
+		{"over, and the host is done", pair{row: resuming(1), view: paused, operationOver: true}, false, false},
+		{"over, and the host is busy", pair{row: resuming(1), view: &View{State: ViewResuming, Busy: true}, operationOver: true}, false, true},
 		{"this server has an operation, and the host disagrees", pair{row: resuming(1), view: paused}, false, true},
 		{"this server has an operation, and the host works on it", pair{row: resuming(1), view: &View{Ref: sandbox.Ref{Generation: 2}, State: ViewResuming}}, false, false},
 		{"another server, this one is old", pair{row: resuming(2), view: paused}, false, false},
@@ -29,7 +29,7 @@ func TestSoonOver(t *testing.T) {
 		{"not in between", pair{row: &Sandbox{State: sandbox.Running, Server: 1}, view: paused}, true, false},
 		{"no row", pair{view: paused}, true, false},
 	} {
-		if got := s.soonOver(c.p, c.young); got != c.want {
+		if got := r.retrySoon(c.p, c.young); got != c.want {
 			t.Errorf("%s: looked at again soon is %v, want %v", c.name, got, c.want)
 		}
 	}

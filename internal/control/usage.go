@@ -7,31 +7,36 @@ import (
 	"time"
 )
 
-// loadsAge is the age up to which the known usage of hosts is believed without a look at the
+// usageAge is the age up to which the known usage of hosts is believed without a look at the
 // database. It only decides which host is tried first.
-const loadsAge = 5 * time.Second
+const usageAge = 5 * time.Second
 
-// loads caches the usage of hosts, so that a create does not have to sum it up.
+// usageCache caches the usage of hosts, so that a create does not have to sum it up.
 // It is an estimate: other servers create too, and ended sandboxes are not
 // subtracted. The store has the last word.
 //
 // Invariants: known is nil, or the store's sums at readAt plus the capacity that
 // this process has put on hosts since then.
-type loads struct {
-	store Upkeep
+type usageCache struct {
+	store usageStore
 
 	mu     sync.Mutex // protects the following
 	known  map[string]Capacity
 	readAt time.Time
 }
 
-func newLoads(store Upkeep) *loads { return &loads{store: store} }
+// usageStore is the part of [Store] that a usageCache needs.
+type usageStore interface {
+	Usage(ctx context.Context) (map[string]Capacity, error)
+}
 
-// held returns, by host id, the capacity that live sandboxes hold. The caller may
+func newUsageCache(store usageStore) *usageCache { return &usageCache{store: store} }
+
+// byHost returns, by host id, the capacity that live sandboxes hold. The caller may
 // keep the map.
-func (l *loads) held(ctx context.Context) (map[string]Capacity, error) {
+func (l *usageCache) byHost(ctx context.Context) (map[string]Capacity, error) {
 	l.mu.Lock()
-	if l.known != nil && time.Since(l.readAt) < loadsAge {
+	if l.known != nil && time.Since(l.readAt) < usageAge {
 		defer l.mu.Unlock()
 		return maps.Clone(l.known), nil
 	}
@@ -48,7 +53,7 @@ func (l *loads) held(ctx context.Context) (map[string]Capacity, error) {
 }
 
 // add counts the capacity of a sandbox that was just placed on a host.
-func (l *loads) add(hostID string, c Capacity) {
+func (l *usageCache) add(hostID string, c Capacity) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.known == nil {
@@ -58,8 +63,8 @@ func (l *loads) add(hostID string, c Capacity) {
 	l.known[hostID] = Capacity{VCPUs: sum.VCPUs + c.VCPUs, MemoryMB: sum.MemoryMB + c.MemoryMB}
 }
 
-// forget has the next held look at the database.
-func (l *loads) forget() {
+// forget has the next byHost read the database.
+func (l *usageCache) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.known = nil

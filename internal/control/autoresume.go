@@ -15,9 +15,9 @@ const (
 	maxReread = 500 * time.Millisecond
 )
 
-// wakeable reports whether use of row's sandbox resumes it, or waits for a
+// resumable reports whether use of row's sandbox resumes it, or waits for a
 // pause or a resume that is under way.
-func wakeable(row Sandbox) bool {
+func resumable(row Sandbox) bool {
 	switch row.State {
 	case sandbox.Paused, sandbox.Pausing, sandbox.Resuming:
 		return row.Spec.AutoResume
@@ -26,7 +26,7 @@ func wakeable(row Sandbox) bool {
 	}
 }
 
-// awake returns row's sandbox running again, or as it is when use cannot resume
+// resumeForUse returns row's sandbox running again, or as it is when use cannot resume
 // it any more. However many call it at once, one of them resumes and the
 // others wait for its outcome, which may be its error. A pause under way ends
 // first. ctx and the resume timeout bound the wait.
@@ -37,14 +37,14 @@ func wakeable(row Sandbox) bool {
 //	    │                              └─ lost to another process
 //	    ──► moving in this process: wait for it ─────────┤
 //	    ──► moving elsewhere: back off ──────────────────┘
-func (s *Service) awake(ctx context.Context, row Sandbox) (Sandbox, error) {
-	wait, cancel := context.WithTimeout(ctx, s.cfg.ResumeTimeout)
+func (l *lifecycle) resumeForUse(ctx context.Context, row Sandbox) (Sandbox, error) {
+	wait, cancel := context.WithTimeout(ctx, l.cfg.ResumeTimeout)
 	defer cancel()
-	for pause := minReread; wakeable(row); pause = min(2*pause, maxReread) {
-		pending, mine := s.transitionOf(row)
+	for pause := minReread; resumable(row); pause = min(2*pause, maxReread) {
+		pending, mine := l.transitionOf(row)
 		switch {
 		case mine:
-			now, err := s.runTransitionAs(ctx, row.ID, s.resumption(), pending)
+			now, err := l.runTransitionAs(ctx, row.ID, l.resumption(), pending)
 			if !fault.Is(err, fault.WrongState) {
 				return now, err
 			}
@@ -54,17 +54,17 @@ func (s *Service) awake(ctx context.Context, row Sandbox) (Sandbox, error) {
 			case <-pending.done:
 			case <-wait.Done():
 			}
-			if now, ok, err := pending.woke(); ok {
+			if now, ok, err := pending.outcome(); ok {
 				return now, err
 			}
 		default:
 			sleep(wait, pause)
 		}
 		if wait.Err() != nil {
-			return Sandbox{}, wakeFailed(ctx)
+			return Sandbox{}, resumeTimedOut(ctx)
 		}
 		var err error
-		if row, err = s.store.Get(ctx, row.ID); err != nil {
+		if row, err = l.store.Get(ctx, row.ID); err != nil {
 			return Sandbox{}, err
 		}
 	}
@@ -73,17 +73,17 @@ func (s *Service) awake(ctx context.Context, row Sandbox) (Sandbox, error) {
 
 // transitionOf returns the transition of row's sandbox in flight in this process,
 // or nil. It begins a resume of a paused sandbox that has none, with mine true.
-func (s *Service) transitionOf(row Sandbox) (pending *pendingTransition, mine bool) {
+func (l *lifecycle) transitionOf(row Sandbox) (pending *pendingTransition, mine bool) {
 	if row.State == sandbox.Paused {
-		return s.transitions.begin(row.ID, sandbox.Running)
+		return l.transitions.begin(row.ID, sandbox.Running)
 	}
-	return s.transitions.get(row.ID), false
+	return l.transitions.get(row.ID), false
 }
 
-// woke returns the outcome of a resume that has ended. ok is false for a pause,
+// outcome returns the outcome of a resume that has ended. ok is false for a pause,
 // for a transition still in flight, and for a resume that lost its compare-and-set:
 // then the caller reads the row again.
-func (pending *pendingTransition) woke() (row Sandbox, ok bool, err error) {
+func (pending *pendingTransition) outcome() (row Sandbox, ok bool, err error) {
 	select {
 	case <-pending.done:
 	default:
@@ -95,19 +95,9 @@ func (pending *pendingTransition) woke() (row Sandbox, ok bool, err error) {
 	return pending.row, true, pending.err
 }
 
-func wakeFailed(ctx context.Context) error {
+func resumeTimedOut(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fault.As(err)
 	}
 	return fault.New(fault.Timeout, "resume_timeout", "the sandbox is being resumed or paused and that takes too long; try again")
-}
-
-// sleep returns after d or when ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -1,0 +1,77 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// common holds what every use case needs beside its own part of the store: the
+// settings, the hosts and the log. It is constant.
+type common struct {
+	cfg   Config
+	fleet Fleet
+	log   *slog.Logger
+}
+
+// guarded calls do, which owns its errors. A panic in it is logged and ends do
+// alone; the next pass of the reconciler finishes its work.
+func (c common) guarded(what string, do func() error) {
+	if err := fault.Caught(do); err != nil {
+		c.log.Error(what+" failed", "error", err)
+	}
+}
+
+// detached returns a context for an operation that moves a sandbox. It goes on
+// when the caller hangs up: an operation given up half-way would leave a row
+// in between and a host at work, for nobody. Its own deadline ends it; the
+// time to ask comes on top, for the database after the host's answer.
+func (c common) detached(ctx context.Context, work time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), work+c.cfg.AskTimeout)
+}
+
+// hostOf returns the connection to the host that has row.
+func (c common) hostOf(row Sandbox) (Host, error) {
+	h, ok := c.fleet.Host(row.HostID)
+	if !ok {
+		return nil, fault.New(fault.HostFailed, "host_unknown", "the sandbox's host is not part of this installation any more")
+	}
+	return h, nil
+}
+
+// wrongState is the fault of an operation that row's state forbids.
+func wrongState(row Sandbox, want sandbox.Status) error {
+	if row.State.Ended() || row.State == sandbox.Stopping {
+		why := string(row.State.Status())
+		if row.StopReason != "" {
+			why += ": " + string(row.StopReason)
+		}
+		return fault.New(fault.WrongState, ReasonEnded, "the sandbox has ended (%s)", why)
+	}
+	return fault.New(fault.WrongState, "sandbox_not_"+string(want),
+		"the sandbox is %s; it must be %s for this", row.State, want)
+}
+
+// withCleanup adds the error of a clean-up to the cause of err, whose kind and
+// sentence stay. A nil cleanup error changes nothing.
+func withCleanup(err, cleanup error) error {
+	if cleanup == nil {
+		return err
+	}
+	f := fault.As(err)
+	return fault.Wrap(errors.Join(err, cleanup), f.Kind, f.Reason, "%s", f.Public)
+}
+
+// sleep returns after d or when ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
