@@ -33,12 +33,12 @@ type section struct {
 
 func sections() []section {
 	return []section{
-		{"Requests", "The request is at fault, and nothing has happened.", requests},
-		{"Sandboxes and snapshots", "What the state of the installation does not allow.", states},
+		{"Requests", "The request is wrong, and nothing was done.", requests},
+		{"Sandboxes and snapshots", "The state of the installation does not allow the operation.", states},
 		{"Inside a sandbox", "Commands and files.", guests},
 		{"Hosts", "A host failed, or could not be asked. Its log has the details, under the request id or the sandbox id.", hosts},
 		{"The server", "", servers},
-		{"Starting and operating", "What `wrenn up`, `wrenn server`, `wrenn agent` and the like end with, or what an agent writes to its log; answers seldom carry them.", operators},
+		{"Starting and operating", "Codes with which `wrenn up`, `wrenn server`, `wrenn agent` and other commands end, or which an agent writes to its log. Answers seldom carry them.", operators},
 	}
 }
 
