@@ -1,7 +1,7 @@
 // Package client is the Go client of Wrenn's REST API.
 //
-// It owns the requests, the answers and their Go types, one method for each
-// thing the API can do; the wrenn command line is built on it alone. It never
+// It owns the requests and the decoding of answers, with one method for each
+// operation of the API. The wrenn command line is built on it alone. It never
 // retries, keeps no state between calls and depends on nothing outside the
 // standard library.
 //
@@ -29,8 +29,8 @@ import (
 // DefaultURL is where `wrenn up` listens.
 const DefaultURL = "http://127.0.0.1:8080"
 
-// Client speaks to one server. Its fields must not change once it is in use;
-// it is then safe for concurrent use.
+// Client calls one server. Its fields must not change after the first call; it
+// is then safe for concurrent use.
 type Client struct {
 	// BaseURL is the server's address, with a path if it lives below one.
 	// Empty means DefaultURL.
@@ -48,7 +48,7 @@ type request struct {
 	path   string
 	query  url.Values
 	header http.Header
-	// body is sent as it is; length is its size, 0 when it is not known.
+	// body is sent unchanged; length is its size in bytes, 0 if it is unknown.
 	body   io.Reader
 	length int64
 }
@@ -133,9 +133,9 @@ func (r *request) setJSON(in any) error {
 	return nil
 }
 
-// sandboxPath returns the path of a sandbox or, with rest, of something of it.
-// An id that could not be one never reaches a URL, where it might come to mean
-// something else.
+// sandboxPath returns the URL path of a sandbox, or of a part of it named by
+// rest. It refuses text that is not an id, which could change the meaning of
+// the URL.
 func sandboxPath(id, rest string) (string, error) {
 	if id == "" || strings.Trim(id, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
 		return "", &Error{Status: http.StatusNotFound, Code: "sandbox_not_found",

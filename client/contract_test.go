@@ -11,7 +11,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// methods says which method of Client does each operation of the API.
+// methods maps each operation of the API to its method of Client.
 var methods = map[string]string{
 	"createSandbox":  "Create",
 	"listSandboxes":  "List",

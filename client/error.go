@@ -23,13 +23,12 @@ type Error struct {
 	Code string
 	// Message is a sentence for people.
 	Message string
-	// RequestID finds the request in the server's log.
+	// RequestID identifies the request in the server's log.
 	RequestID string
-	// RetryAfter is how long to wait before another try; 0 when the server
-	// does not say.
+	// RetryAfter is the time to wait before a retry; 0 if the server gave none.
 	RetryAfter time.Duration
-	// Partial is the output of an Exec's command until it was killed; nil except
-	// with the code "exec_timeout".
+	// Partial is the output of an Exec's command until it was killed. It is nil
+	// except with the code "exec_timeout".
 	Partial *ExecResult
 }
 
@@ -45,7 +44,7 @@ func (e *Error) Error() string {
 	}
 }
 
-// wireError is an error as it stands in JSON.
+// wireError is the JSON form of an error.
 type wireError struct {
 	Code    string    `json:"code"`
 	Message string    `json:"message"`

@@ -20,33 +20,33 @@ type ExecRequest struct {
 	Env map[string]string
 	// Cwd and User are the guest's defaults when empty.
 	Cwd, User string
-	// Stdin is given to the command, then closed. A request may have 1 MiB in
-	// all, which leaves about 700 KiB for binary input.
+	// Stdin is the standard input of the command. A request may have 1 MiB in
+	// total, which leaves about 700 KiB for binary input.
 	Stdin []byte
-	// Input is given to the command as it comes, without a limit, instead of
-	// Stdin; it is read until the command has ended. A Read that waits then
-	// goes on waiting after the call has returned: give it an Input that can be
-	// left like that.
+	// Input replaces Stdin by a stream without a size limit. It is read until
+	// the command has ended. A Read in progress may then outlive the call, so
+	// Input must tolerate that.
 	Input io.Reader
-	// Timeout is the command's lifetime, after which it is killed with all it
-	// started. It is rounded up to seconds; 0 is the server's default.
+	// Timeout is the time after which the command is killed with all its
+	// processes. It is rounded up to seconds; 0 is the server's default.
 	Timeout time.Duration
 }
 
-// ExecResult is how a command ended.
+// ExecResult is the result of a command.
 type ExecResult struct {
 	// Stdout and Stderr are empty for ExecStream.
 	Stdout, Stderr []byte
-	// StdoutTruncated and StderrTruncated say that there was more than the
-	// server collects. ExecStream has no such limit.
+	// StdoutTruncated and StderrTruncated tell that the output exceeded the
+	// limit of collected output. ExecStream has no such limit.
 	StdoutTruncated, StderrTruncated bool
-	// ExitCode is the command's own; 128 + n when signal n ended it.
+	// ExitCode is the exit code of the command; 128 + n if signal n ended it.
 	ExitCode int
-	// Signal names the signal that ended it; empty when none did.
+	// Signal is the name of the signal that ended the command; empty if none
+	// did.
 	Signal string
-	// Duration is how long it ran.
+	// Duration is the run time of the command.
 	Duration time.Duration
-	// Timeout is the lifetime that it had; zero for ExecStream.
+	// Timeout is the timeout of the command; zero for ExecStream.
 	Timeout time.Duration
 }
 
@@ -55,10 +55,10 @@ const (
 	ndjson         = "application/x-ndjson"
 )
 
-// Exec runs a command to its end and returns its collected output. A command
-// that ends with a non-zero code is no error; one that outlives its Timeout is
-// an *Error with the code "exec_timeout" and the output so far in Partial.
-// Cancelling ctx kills the command.
+// Exec runs a command to its end and returns its collected output. A non-zero
+// exit code is not an error. A command that exceeds its Timeout is an *Error
+// with the code "exec_timeout" and its output in Partial. Cancelling ctx kills
+// the command.
 func (c *Client) Exec(ctx context.Context, id string, in ExecRequest) (*ExecResult, error) {
 	path, err := sandboxPath(id, "/exec")
 	if err != nil {
@@ -121,8 +121,8 @@ type execEvent struct {
 	Error      wireError `json:"error"`
 }
 
-// deliver hands out an event; a result or an error ends the stream. Unknown
-// types are news from a later server and are skipped.
+// deliver passes on an event; a result or an error ends the stream. Unknown
+// types, which later servers may add, are skipped.
 func (ev *execEvent) deliver(stdout, stderr io.Writer, requestID string) (*ExecResult, error) {
 	switch ev.Type {
 	case "stdout", "stderr":
@@ -144,7 +144,7 @@ func (ev *execEvent) deliver(stdout, stderr io.Writer, requestID string) (*ExecR
 	}
 }
 
-// wireExecRequest is an ExecRequest as it stands in JSON.
+// wireExecRequest is the JSON form of an ExecRequest.
 type wireExecRequest struct {
 	Cmd           string            `json:"cmd"`
 	Args          []string          `json:"args,omitempty"`
@@ -167,7 +167,7 @@ func (in ExecRequest) wire() wireExecRequest {
 	return w
 }
 
-// wireExec is an ExecResult as it stands in JSON.
+// wireExec is the JSON form of an ExecResult.
 type wireExec struct {
 	Stdout          string  `json:"stdout"`
 	Stderr          string  `json:"stderr"`

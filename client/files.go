@@ -10,32 +10,34 @@ import (
 	"net/url"
 )
 
-// Upload says where a file goes.
+// Upload describes the destination of a file.
 type Upload struct {
-	// Path is absolute, inside the sandbox. Missing parents are made.
+	// Path is an absolute path inside the sandbox. Missing parent directories
+	// are created.
 	Path string
 	// User owns the file; empty is the guest's default user.
 	User string
 	// Mode is the permission bits; 0 is the server's default, 0644.
 	Mode fs.FileMode
-	// Size is the number of bytes that follow, if it is known beforehand; it
-	// lets the server refuse too large a file at once. Zero means unknown.
+	// Size is the size of the file in bytes, with which the server can refuse a
+	// file that is too large at once. Zero means unknown.
 	Size int64
 }
 
-// File is a file on its way out of a sandbox. The caller closes Body.
+// File is a download in progress. The caller closes Body.
 type File struct {
 	// Name is the last element of the path.
 	Name string
-	// Size is -1 when it is not known beforehand, as for files of /proc.
+	// Size is the size in bytes, or -1 if it is not known beforehand, as for
+	// files of /proc.
 	Size int64
-	// Body is the content. A transfer that breaks off ends with an error other
-	// than io.EOF.
+	// Body is the content. An incomplete transfer ends with an error other than
+	// io.EOF.
 	Body io.ReadCloser
 }
 
-// WriteFile replaces a file inside a sandbox with content. It is streamed, and
-// atomic: a transfer that breaks off leaves the previous file.
+// WriteFile replaces a file inside a sandbox with content. The transfer is
+// streamed and atomic: an incomplete one leaves the previous file unchanged.
 func (c *Client) WriteFile(ctx context.Context, id string, to Upload, content io.Reader) error {
 	path, err := sandboxPath(id, "/files")
 	if err != nil {
@@ -49,7 +51,7 @@ func (c *Client) WriteFile(ctx context.Context, id string, to Upload, content io
 		method: http.MethodPut, path: path, query: query,
 		header: http.Header{
 			"Content-Type": {"application/octet-stream"},
-			// A refusal then comes before the content is sent for nothing.
+			// The server can then refuse the upload before the content is sent.
 			"Expect": {"100-continue"},
 		},
 		// Hides the other methods of content: net/http would close it.
@@ -62,7 +64,7 @@ func (c *Client) WriteFile(ctx context.Context, id string, to Upload, content io
 }
 
 // ReadFile opens a file inside a sandbox. Cancelling ctx ends the transfer.
-// user is whom to read as; empty is the guest's default user.
+// user is the user who reads the file; empty is the guest's default user.
 func (c *Client) ReadFile(ctx context.Context, id, path, user string) (*File, error) {
 	endpoint, err := sandboxPath(id, "/files")
 	if err != nil {

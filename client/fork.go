@@ -7,14 +7,14 @@ import (
 	"github.com/wrenn-dev/wrenn/api/types"
 )
 
-// ForkRequest selects the number and settings of a sandbox's copies. They have the
-// other settings from their parent.
+// ForkRequest selects the number and settings of a sandbox's copies. The other
+// settings are those of the parent.
 type ForkRequest struct {
 	// Count is from 1 to 100; 0 is one copy.
 	Count int `json:"count,omitempty"`
 	// Env is added to the environment of the copies.
 	Env map[string]string `json:"env,omitempty"`
-	// Metadata is laid over the parent's.
+	// Metadata is added to that of the parent; equal keys are replaced.
 	Metadata    map[string]string `json:"metadata,omitempty"`
 	TimeoutSec  *int              `json:"timeout_sec,omitempty"`
 	LifetimeSec *int              `json:"lifetime_sec,omitempty"`
@@ -32,8 +32,8 @@ type Forked = types.ForkResponse
 type FailedFork = types.FailedFork
 
 // Fork copies a running or paused sandbox with its memory, processes and disk,
-// and returns when the copies run. The sandbox stands still for the pause
-// window alone.
+// and returns when the copies run. The sandbox is stopped during the pause
+// window only.
 func (c *Client) Fork(ctx context.Context, id string, in ForkRequest) (*Forked, error) {
 	path, err := sandboxPath(id, "/fork")
 	if err != nil {

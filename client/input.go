@@ -31,22 +31,22 @@ func (in ExecRequest) encode(ctx context.Context, r *request) error {
 	return nil
 }
 
-// closeBody ends a read that still waits for input when the command has ended.
+// closeBody ends a read that waits for input after the command has ended.
 func (r *request) closeBody() {
 	if c, ok := r.body.(io.Closer); ok {
 		_ = c.Close()
 	}
 }
 
-// inputBytes is how much input goes into one line.
+// inputBytes is the number of input bytes in one line.
 const inputBytes = 32 << 10
 
 // inputLines is the body of an exec with input: the lines in out, then one for
 // each piece that src yields. One goroutine reads it; Close may be called from
 // any.
 //
-// A Read of src cannot be interrupted, so a goroutine of its own waits in it,
-// from the first time that more than out is wanted.
+// A Read of src cannot be interrupted, so it runs in a goroutine of its own,
+// which starts with the first Read beyond out.
 type inputLines struct {
 	ctx   context.Context // of the request that this is the body of
 	src   io.Reader

@@ -38,8 +38,8 @@ func echo(t *testing.T) http.HandlerFunc {
 	}
 }
 
-// TestInputComesWhileTheCommandRuns writes each piece only when the answer to
-// the one before has come.
+// TestInputComesWhileTheCommandRuns writes each piece only after the answer to
+// the previous one has arrived.
 func TestInputComesWhileTheCommandRuns(t *testing.T) {
 	cl := serve(t, echo(t))
 	in, stdin := io.Pipe()
@@ -59,7 +59,7 @@ func TestInputComesWhileTheCommandRuns(t *testing.T) {
 	}
 }
 
-// TestCommandEndsBeforeItsInput: the call ends although nobody closes stdin.
+// TestCommandEndsBeforeItsInput: the call ends although stdin is never closed.
 func TestCommandEndsBeforeItsInput(t *testing.T) {
 	cl := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
@@ -73,8 +73,8 @@ func TestCommandEndsBeforeItsInput(t *testing.T) {
 	}
 }
 
-// TestCancelWhileInputWaits: an interrupt ends the call at once, though
-// neither side says anything.
+// TestCancelWhileInputWaits: an interrupt ends the call at once although
+// neither side sends anything.
 func TestCancelWhileInputWaits(t *testing.T) {
 	begun := make(chan struct{})
 	hungUp := make(chan error, 1)

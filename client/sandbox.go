@@ -26,8 +26,8 @@ const (
 	HealthUnresponsive = "unresponsive"
 )
 
-// GuestHealth says whether a sandbox's guest answers its host. One that does not has
-// not ended.
+// GuestHealth tells whether a sandbox's guest answers its host. A guest that
+// does not answer has not ended.
 type GuestHealth = types.GuestHealth
 
 // RestoreReport lists the steps and measurements that made a sandbox restored from
@@ -54,14 +54,15 @@ func (c *Client) Get(ctx context.Context, id string) (*Sandbox, error) {
 	return c.sandbox(ctx, http.MethodGet, id, "")
 }
 
-// Pause writes a running sandbox to disk and frees its memory and CPU. One whose
-// guest does not answer is left running, with the error code guest_unresponsive.
+// Pause writes a running sandbox to disk and frees its memory and CPU. If its
+// guest does not answer, it keeps running, and the error has the code
+// guest_unresponsive.
 func (c *Client) Pause(ctx context.Context, id string) (*Sandbox, error) {
 	return c.sandbox(ctx, http.MethodPost, id, "/pause")
 }
 
-// ForcePause is Pause, but keeps memory and disk of a guest that does not answer
-// without its help. See GuestHealth.Forced.
+// ForcePause is Pause, but saves memory and disk even if the guest does not
+// answer. See GuestHealth.Forced.
 func (c *Client) ForcePause(ctx context.Context, id string) (*Sandbox, error) {
 	return c.sandbox(ctx, http.MethodPost, id, "/pause", "force", "true")
 }

@@ -20,14 +20,14 @@ const (
 	SnapshotError    = "error"    // its host does not have it
 )
 
-// Snapshot is the kept memory, processes and disk of a sandbox.
+// Snapshot is the saved memory, processes and disk of a sandbox.
 type Snapshot = types.Snapshot
 
 // SnapshotRequest names a snapshot. Both fields may be empty.
 type SnapshotRequest struct {
 	Name     string            `json:"name,omitempty"`
 	Metadata map[string]string `json:"metadata,omitempty"`
-	// Force keeps memory and disk of a guest that does not answer without its help.
+	// Force saves memory and disk even if the guest does not answer.
 	Force bool `json:"force,omitempty"`
 }
 
@@ -55,7 +55,8 @@ func (c *Client) DeleteSnapshot(ctx context.Context, id string) error {
 	return c.deleteOf(ctx, id, "")
 }
 
-// TemplateFromSnapshot lets creates name the snapshot as their template.
+// TemplateFromSnapshot gives a snapshot a name that creates can use as their
+// template.
 func (c *Client) TemplateFromSnapshot(ctx context.Context, id, name string) (*Snapshot, error) {
 	path, err := snapshotPath(id, "/template")
 	if err != nil {
@@ -64,7 +65,7 @@ func (c *Client) TemplateFromSnapshot(ctx context.Context, id, name string) (*Sn
 	return c.snapshot(ctx, request{method: http.MethodPost, path: path}, templateRequest{name})
 }
 
-// RemoveTemplate takes that name back; the snapshot stays.
+// RemoveTemplate removes that name; the snapshot stays.
 func (c *Client) RemoveTemplate(ctx context.Context, id string) error {
 	return c.deleteOf(ctx, id, "/template")
 }

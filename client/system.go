@@ -17,7 +17,7 @@ type HostLimits = types.HostLimits
 // Pool is one kind of warm clone that a host keeps.
 type Pool = types.Pool
 
-// Garbage lists files on hosts that nothing needs any more.
+// Garbage lists unreferenced files on hosts.
 type Garbage = types.GarbageResponse
 
 // GarbageItem is one piece of garbage.
@@ -25,7 +25,7 @@ type GarbageItem = types.GarbageItem
 
 // GCRequest selects between a dry run and a collection of garbage.
 type GCRequest struct {
-	// DryRun only tells.
+	// DryRun only lists the files.
 	DryRun bool `json:"dry_run"`
 }
 
@@ -38,7 +38,7 @@ func (c *Client) GC(ctx context.Context, in GCRequest) (*Garbage, error) {
 	return out, nil
 }
 
-// Health is a sign of life.
+// Health is the state and version of the server.
 type Health = types.Health
 
 // Hosts lists the hosts with their capacity and features.

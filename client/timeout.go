@@ -7,7 +7,7 @@ import (
 	"github.com/wrenn-dev/wrenn/api/types"
 )
 
-// Actions for a sandbox of which one clock has run out.
+// Actions for a sandbox with an expired clock.
 const (
 	OnTimeoutDestroy = "destroy"
 	OnTimeoutPause   = "pause"
@@ -16,7 +16,8 @@ const (
 // Clocks are the three clocks of a sandbox. They are independent of each other.
 type Clocks = types.Clocks
 
-// TimeoutRequest says which clocks to change. Nil stays as it is.
+// TimeoutRequest selects the clocks to change. A nil field leaves the value
+// unchanged.
 type TimeoutRequest = types.TimeoutRequest
 
 // Timeout returns the clocks of a sandbox.

@@ -15,34 +15,34 @@ import (
 // maxKeyLength bounds, in bytes, the key that an Authenticator gets.
 const maxKeyLength = 256
 
-// Authenticator tells whom an API key belongs to. The error is Unauthenticated
-// for a key that is not valid.
+// Authenticator returns the principal of an API key. The error is
+// Unauthenticated if the key is not valid.
 type Authenticator interface {
 	Authenticate(ctx context.Context, key string) (auth.Principal, error)
 }
 
-// Access decides who may use /v1. Make one with OpenOnLoopback or RequireKey;
-// the zero Access is refused by New.
+// Access decides which callers may use /v1. OpenOnLoopback and RequireKey make
+// one; New refuses the zero Access.
 type Access struct {
-	// guard returns r's context with the principal, if there is one. An
-	// error refuses r.
+	// guard returns r's context with the principal, if there is one. An error
+	// means that r is refused.
 	guard func(r *http.Request) (context.Context, error)
 }
 
-// OpenOnLoopback lets everybody in who can reach a loopback address, but for
-// the pages of other sites in a browser on the same machine. It must only be
+// OpenOnLoopback admits every caller that can reach a loopback address, except
+// for pages of other sites in a browser on the same machine. It must only be
 // used for a server that listens on loopback alone.
 //
-// Three checks stand between such a page and the API. Host must be a loopback
-// name, so that a foreign name that resolves to this machine (DNS rebinding)
-// is not served. Origin, which browsers send with everything that can change
+// Three checks keep such a page from the API. Host must be a loopback name, so
+// that a foreign name that resolves to this machine (DNS rebinding) is not
+// served. Origin, which browsers send with everything that can change
 // something, must be this server. Sec-Fetch-Site, which newer browsers send
 // always and no page can forge, must not be of another origin.
 func OpenOnLoopback() Access {
 	return Access{guard: func(r *http.Request) (context.Context, error) { return r.Context(), refuseBrowsers(r) }}
 }
 
-// RequireKey asks every caller for an API key, in X-API-Key or as a bearer
+// RequireKey requires an API key of every caller, in X-API-Key or as a bearer
 // token. New refuses the Access that a nil a makes.
 func RequireKey(a Authenticator) Access {
 	if a == nil {
@@ -61,7 +61,7 @@ func RequireKey(a Authenticator) Access {
 	}}
 }
 
-// access lets a request pass that the configured Access lets pass.
+// access passes a request on if the configured Access admits it.
 func (s *server) access(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, err := s.Access.guard(r)
@@ -107,8 +107,8 @@ func refuseBrowsers(r *http.Request) error {
 	return nil
 }
 
-// loopbackHost reports whether the Host header hostport, with any port or
-// none, names a loopback address without the help of DNS.
+// loopbackHost reports whether the Host header hostport, with or without a
+// port, names a loopback address without a lookup in DNS.
 func loopbackHost(hostport string) bool {
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {

@@ -25,23 +25,23 @@ type Config struct {
 	Sandboxes control.API
 	Access    Access
 	Log       *slog.Logger
-	// Answers keeps the answers to requests with an Idempotency-Key. Without
-	// it such requests are refused with 501.
+	// Answers keeps the answers to requests with an Idempotency-Key. If it is
+	// nil, such requests are refused with 501.
 	Answers Answers
 	// Version is shown by /healthz.
 	Version string
 	// MaxUploadBytes is the largest file that may be uploaded.
 	MaxUploadBytes int64
-	// MaxOutputBytes is the most of stdout, and of stderr, that an exec whose
-	// answer is collected may return. Streamed answers have no limit.
+	// MaxOutputBytes bounds stdout, and stderr, of an exec with a collected
+	// answer. Streamed answers have no limit.
 	MaxOutputBytes int
-	// OutputBudgetBytes is the most output that all execs whose answers are
-	// collected may hold together. Each has 64 KiB for itself, and is refused
-	// with 503 when there is no room for that; beyond it, output that finds no
-	// room is left out and reported as truncated. A quarter is for the 64 KiB.
+	// OutputBudgetBytes bounds the memory that all execs with collected answers
+	// hold together. A quarter of it is reserved for the first 64 KiB of each
+	// exec, and an exec is refused with 503 if they cannot be reserved. Further
+	// output that exceeds the budget is dropped and reported as truncated.
 	OutputBudgetBytes int64
-	// StallTimeout is how long a peer may leave an upload, a download or a
-	// streamed exec without taking or giving a byte.
+	// StallTimeout bounds the time in which a peer of an upload, a download or
+	// a streamed exec moves no byte.
 	StallTimeout time.Duration
 }
 
@@ -50,7 +50,7 @@ type server struct {
 	Config
 	outputs *outputBudget
 	flights flights
-	// begun counts requests with an Idempotency-Key.
+	// begun is the number of requests with an Idempotency-Key.
 	begun atomic.Int64
 }
 

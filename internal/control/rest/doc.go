@@ -2,9 +2,9 @@
 // request ids, the access log, and the API's documentation pages.
 //
 // The process that wires the control plane builds a handler with [New] and runs
-// it with [Serve]. The package translates between HTTP and [control.API]
-// and decides nothing about sandboxes itself; it never talks to a database or
-// a host. The contract is api/openapi.yaml: tests hold the two to each other.
+// it with [Serve]. The package translates between HTTP and [control.API] and
+// decides nothing about sandboxes itself; it never talks to a database or a
+// host. The contract is api/openapi.yaml: tests compare the two.
 //
 // # How a request passes
 //
@@ -12,8 +12,8 @@
 //	                                                 │
 //	                             every failure ─► server.fail: one shape
 //
-// Bodies are never held whole but for JSON (bounded) and collected command
-// output (bounded). Neither reading nor writing has a total time limit, since
-// commands and files may take as long as they like; a peer that moves no byte
-// for [Config.StallTimeout] is cut off.
+// The package holds no body in memory as a whole, except for JSON and collected
+// command output, which are bounded. Neither reading nor writing has a total
+// time limit, since commands and files may take as long as they like; a peer
+// that moves no byte for [Config.StallTimeout] is cut off.
 package rest

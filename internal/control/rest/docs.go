@@ -11,13 +11,13 @@ import (
 	"github.com/wrenn-dev/wrenn/api"
 )
 
-// docsPolicy lets the documentation load and call this server alone. Swagger
-// UI sets styles from its script; nothing needs an inline script.
+// docsPolicy lets the documentation load from and call this server only.
+// Swagger UI sets styles from its script; no inline script is needed.
 const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; " +
 	"img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// docsFiles is our part of the documentation page: the page, and the script that
-// starts Swagger UI on it.
+// docsFiles holds the project's part of the documentation page: the page, and
+// the script that starts Swagger UI on it.
 //
 //go:embed docs
 var docsFiles embed.FS

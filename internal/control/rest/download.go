@@ -52,7 +52,8 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, path, user string)
 	defer f.Body.Close()
 	src := bufio.NewReaderSize(f.Body, copyBuffer)
 	if r.Method != http.MethodHead {
-		// A failure of the first read can still be told; io.EOF is an empty file.
+		// A failure of the first read can still be reported; io.EOF means that
+		// the file is empty.
 		if _, err := src.Peek(1); err != nil && !errors.Is(err, io.EOF) {
 			s.fail(w, r, err)
 			return
@@ -67,8 +68,8 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, path, user string)
 	defer p.end()
 	if err := sendBody(pacedWriter{w, p}, src, f.Size); err != nil {
 		recordError(r.Context(), err)
-		// The status is out: a cut connection is the only way left to say
-		// that the file is not whole.
+		// The status has been sent: only a cut connection can tell that the
+		// file is incomplete.
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -102,8 +103,7 @@ func (s *server) open(r *http.Request, path, user string) (*control.File, error)
 	return nil, errors.Join(fault.New(fault.Invalid, "not_a_directory", "path ends with '/' but names a file: leave out the slash"), f.Body.Close())
 }
 
-// sendBody copies src to w: as many bytes as were announced, or all there are
-// if size is negative.
+// sendBody copies src to w: size bytes, or everything if size is negative.
 func sendBody(w io.Writer, src io.Reader, size int64) error {
 	if size >= 0 {
 		src = io.LimitReader(src, size)

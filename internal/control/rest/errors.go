@@ -14,14 +14,14 @@ import (
 // which another sandbox ends or a host comes back.
 const retryAfterSec = 5
 
-// errShuttingDown is the cause that Serve gives to requests it gives up on.
+// errShuttingDown is the cause with which Serve cancels requests.
 var errShuttingDown = fault.New(fault.NoCapacity, "shutting_down", "the server is shutting down")
 
-// reasonInterrupted is the code of an operation that was cancelled, though not
-// by its caller.
+// reasonInterrupted is the code of an operation that was cancelled, but not by
+// its caller.
 const reasonInterrupted = "interrupted"
 
-// statusError gives a fault an HTTP status that no kind stands for.
+// statusError gives a fault an HTTP status that no kind has.
 type statusError struct {
 	error
 	status int
@@ -59,8 +59,8 @@ func statusOf(err error) int {
 	return faulthttp.Status(fault.KindOf(err))
 }
 
-// withCause replaces a cancellation by its cause: the caller (499, which nobody
-// reads) or a server that abandons its requests.
+// withCause replaces a cancellation by its cause: a caller that hung up (499)
+// or a server that cancels its requests.
 func withCause(ctx context.Context, err error) error {
 	if !fault.Is(err, fault.Canceled) {
 		return err
@@ -80,8 +80,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	s.failWith(w, r, err, nil)
 }
 
-// failWith is fail with the output that a command had made by then; nil when
-// there is none to tell.
+// failWith is fail with the output of a command until then, or nil.
 func (s *server) failWith(w http.ResponseWriter, r *http.Request, err error, partial *output) {
 	err = withCause(r.Context(), err)
 	recordError(r.Context(), err)

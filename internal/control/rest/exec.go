@@ -19,7 +19,7 @@ const (
 	MaxExecTimeoutSec     = 86400
 )
 
-// reasonExecTimeout is the code of a command that outlived its timeout.
+// reasonExecTimeout is the code of a command that exceeded its timeout.
 const reasonExecTimeout = "exec_timeout"
 
 // guestUser is the form of a user's name inside a guest.
@@ -48,7 +48,7 @@ func (s *server) execCommand(w http.ResponseWriter, r *http.Request) {
 	s.collectExec(w, r, id, e)
 }
 
-// readExec reads an ExecRequest, with its stdin in it or after it.
+// readExec reads an ExecRequest, whose stdin is part of it or follows it.
 func readExec(w http.ResponseWriter, r *http.Request) (control.Exec, error) {
 	if typ, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && typ == ndjson {
 		return readExecLines(w, r)

@@ -91,7 +91,7 @@ type execAnswer struct {
 	Cmd       string
 	ExitCode  int `json:"exit_code"`
 	Signal    *string
-	// TimeoutSec is the lifetime that the command had.
+	// TimeoutSec is the timeout of the command, in seconds.
 	TimeoutSec int64 `json:"timeout_sec"`
 	collected
 }

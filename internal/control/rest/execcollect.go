@@ -33,7 +33,7 @@ type execJSON struct {
 	Cmd       string  `json:"cmd"`
 	ExitCode  int     `json:"exit_code"`
 	Signal    *string `json:"signal"`
-	// TimeoutSec is the lifetime that the command had.
+	// TimeoutSec is the timeout of the command, in seconds.
 	TimeoutSec int64 `json:"timeout_sec"`
 	outputJSON
 }
@@ -68,13 +68,12 @@ func (s *server) collectExec(w http.ResponseWriter, r *http.Request, id sandbox.
 	}, "}", out)
 }
 
-// collector is a control.ExecSink that keeps the head of each stream and takes
-// the rest without keeping it, so that a talkative command still ends by
-// itself.
+// collector is a control.ExecSink that keeps the head of each stream and drops
+// the rest, so that a command with much output still ends by itself.
 //
-// reserve comes before the command, release after the answer. The output may
-// still grow between output and release, when a command was given up on: by
-// then the collector is sealed and drops it.
+// reserve comes before the command, release after the answer. An abandoned
+// command may still write between output and release; the sealed collector
+// drops that output.
 type collector struct {
 	limit  int
 	budget *outputBudget
@@ -90,7 +89,7 @@ var errBusy = fault.New(fault.NoCapacity, "output_budget_exhausted",
 	"the server holds as much command output as it may; try again, or stream the output with Accept: application/x-ndjson")
 
 // reserve takes the part of the budget that every command has for itself. It
-// fails with NoCapacity before anything has been run.
+// fails with NoCapacity, before the command runs.
 func (c *collector) reserve() error {
 	if !c.budget.begin(2 * firstChunk) {
 		return errBusy
@@ -99,7 +98,7 @@ func (c *collector) reserve() error {
 	return nil
 }
 
-// release gives back all that the collector holds.
+// release returns the collector's part of the budget.
 func (c *collector) release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,7 +151,8 @@ func (c *collector) output(took time.Duration) *output {
 }
 
 // partialRune returns the end of p that may be the beginning of a UTF-8
-// character; it is empty when p ends with a whole one, or with no UTF-8.
+// character. It is empty if p ends with a whole character, or with bytes that
+// are not UTF-8.
 func partialRune(p []byte) []byte {
 	for i := len(p) - 1; i >= 0 && i >= len(p)-utf8.UTFMax; i-- {
 		if !utf8.RuneStart(p[i]) {

@@ -15,8 +15,8 @@ import (
 
 // A request of the type application/x-ndjson has the ExecRequest as its first
 // line, and its stdin in the lines that follow, each a StdinEvent. They are
-// read while the command runs, no faster than it takes them; the end of the
-// body closes stdin.
+// read while the command runs, no faster than the command reads them; the end
+// of the body closes stdin.
 
 // maxInputLine bounds a line of the body, in bytes.
 const maxInputLine = maxJSONBytes
@@ -42,8 +42,9 @@ func readExecLines(w http.ResponseWriter, r *http.Request) (control.Exec, error)
 		return control.Exec{}, err
 	}
 	rc := http.NewResponseController(w)
-	// With HTTP/1 the answer begins before the body ends. HTTP/2 and writers
-	// that are no connection (tests) know no such switch and need none.
+	// With HTTP/1 the answer begins before the body ends. HTTP/2, and writers
+	// in tests that are not connections, do not have this switch and do not
+	// need it.
 	_ = rc.EnableFullDuplex()
 	in := &execInput{request: requestOf(r.Context()), rc: rc, lines: bufio.NewReaderSize(r.Body, 64<<10)}
 	_ = rc.SetReadDeadline(time.Now().Add(jsonReadTimeout))
@@ -78,7 +79,7 @@ func (in *execInput) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close ends a Read that waits. It never fails.
+// Close ends a Read that waits. It always returns nil.
 func (in *execInput) Close() error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -88,7 +89,7 @@ func (in *execInput) Close() error {
 	return nil
 }
 
-// line returns the next line that is not empty; io.EOF when there is none.
+// line returns the next line that is not empty, or io.EOF.
 func (in *execInput) line() ([]byte, error) {
 	var line []byte
 	for {

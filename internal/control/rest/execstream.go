@@ -32,9 +32,8 @@ type (
 	}
 )
 
-// streamExec answers with one event per line as the command goes on. The
-// status is decided by the first event: a failure before it is an ordinary
-// error response.
+// streamExec answers with one event per line while the command runs. A failure
+// before the first event is an ordinary error response.
 func (s *server) streamExec(w http.ResponseWriter, r *http.Request, id sandbox.ID, e control.Exec) {
 	sink := newEventWriter(w, s.StallTimeout)
 	defer sink.pace.end()

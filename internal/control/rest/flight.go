@@ -11,20 +11,20 @@ import (
 // flight is a request with an Idempotency-Key that this process works on.
 type flight struct {
 	sum [32]byte
-	// done is closed at the end; answer is written before, once, and is nil
-	// when there is none to share.
+	// done is closed at the end. answer is written once before that; nil means
+	// that there is no answer to share.
 	done   chan struct{}
 	answer *control.Answer
 }
 
-// flights are the requests under way, by key. The zero value is ready.
+// flights holds the requests in flight, by key. The zero value is ready to use.
 type flights struct {
 	mu sync.Mutex
 	m  map[control.AnswerKey]*flight
 }
 
-// begin returns the flight of key. mine is true for the caller that has begun
-// it and must end it.
+// begin returns the flight of key. mine is true for the caller that started the
+// flight and must end it.
 func (f *flights) begin(key control.AnswerKey, sum [32]byte) (fl *flight, mine bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -46,15 +46,14 @@ func (f *flights) end(key control.AnswerKey, fl *flight) {
 	close(fl.done)
 }
 
-// fate says whether the answer to a request with an Idempotency-Key is kept.
+// fate tells whether the answer to a request with an Idempotency-Key is kept.
 type fate int
 
 const (
 	fateKeep fate = iota
-	// fateDrop: the request did nothing, and may do something when it is sent
-	// again.
+	// fateDrop: the request had no effect, and a retry is carried out.
 	fateDrop
-	// fateLeave: the effect is unknown, so nobody repeats it with this key.
+	// fateLeave: the effect is unknown, so a retry with this key is refused.
 	fateLeave
 )
 
@@ -77,8 +76,8 @@ func fateOf(status int, code string) fate {
 // keptHeaders are the headers of an answer that are kept with it.
 var keptHeaders = []string{"Content-Type", "Location", "Cache-Control", "X-Content-Type-Options"}
 
-// keeper passes a response on and keeps a copy of it, as long as that has at
-// most maxAnswerBytes. A client that is gone does not make it fail: the answer
+// keeper passes a response on and keeps a copy of it, if that has at most
+// maxAnswerBytes. It does not fail if the client has hung up, because the copy
 // is for the client's retry.
 type keeper struct {
 	http.ResponseWriter

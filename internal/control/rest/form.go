@@ -14,13 +14,13 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// maxSpool is the largest file, in bytes, that may come before the fields that
-// say where it goes: so much of it is kept in memory until they are there.
+// maxSpool is the largest file, in bytes, that may come before the fields with
+// its destination. It is kept in memory until they arrive.
 const maxSpool = 1 << 20
 
-// form is a multipart form (RFC 7578) that is read as it comes. A small file is
+// form is a multipart form (RFC 7578) that is read as a stream. A small file is
 // read whole, so that fields may follow it; a larger one is left to the caller
-// from its beginning on.
+// from its beginning.
 type form struct {
 	target control.WriteFile
 	file   io.Reader
@@ -95,7 +95,8 @@ func (f *form) take(part *multipart.Part) error {
 	return nil
 }
 
-// finish returns f with everything known that may be known.
+// finish checks that the file and its path are there, validates the fields t,
+// and returns f with them.
 func (f *form) finish(t target) (*form, error) {
 	switch {
 	case f.file == nil:
@@ -120,7 +121,8 @@ func readFormField(t *target, part *multipart.Part) error {
 	return t.set(part.FormName(), string(value))
 }
 
-// end checks that nothing follows a large file: a field would come too late.
+// end checks that no field follows a large file, because it would come too
+// late.
 func (f *form) end() error {
 	if f.parts == nil {
 		return nil

@@ -8,7 +8,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// healthOf returns nil, which is null in JSON, where the health is not known.
+// healthOf returns nil, which is null in JSON, if the health is not known.
 func healthOf(h sandbox.Health) *types.GuestHealth {
 	if h.State == "" {
 		return nil

@@ -17,17 +17,17 @@ import (
 
 const (
 	idempotencyHeader = "Idempotency-Key"
-	// replayedHeader marks an answer that was kept.
+	// replayedHeader marks a kept answer.
 	replayedHeader = "Idempotency-Replayed"
 	maxIdempotency = 255 // characters of a key
 
-	// answerLease is how long a request under way keeps its key when its
-	// server stops; keepAnswers is how long an answer is kept.
+	// answerLease is the time for which a request in flight keeps its key after
+	// its server stops; keepAnswers is the time for which an answer is kept.
 	answerLease = 15 * time.Second
 	keepAnswers = 24 * time.Hour
 	// maxAnswerBytes is the largest body that is kept; maxAnswers and
 	// maxAnswersBytes bound all of them. They are enforced every trimEvery
-	// requests, and the oldest answers go first.
+	// requests; the oldest answers are deleted first.
 	maxAnswerBytes  = 1 << 20
 	maxAnswers      = 10_000
 	maxAnswersBytes = 256 << 20
@@ -39,8 +39,8 @@ const (
 // Answers keeps the answers to requests with an Idempotency-Key, for all
 // servers on one database. *postgres.Store implements it.
 type Answers interface {
-	// BeginAnswer claims key; begun is true for the caller that is to do the
-	// request. Otherwise it returns the answer as far as it is known.
+	// BeginAnswer claims key. begun is true for the caller that carries out the
+	// request. Otherwise BeginAnswer returns the answer, as far as it is known.
 	BeginAnswer(ctx context.Context, key control.AnswerKey, fingerprint [32]byte, lease, keep time.Duration) (a control.Answer, begun bool, err error)
 	RenewAnswer(ctx context.Context, key control.AnswerKey, lease time.Duration) error
 	KeepAnswer(ctx context.Context, key control.AnswerKey, a control.Answer) error
@@ -49,12 +49,13 @@ type Answers interface {
 }
 
 // once lets requests with an Idempotency-Key take effect once. The first one is
-// handed to next and its answer kept; a repetition of the request with the same
-// key gets that answer, at once or when it is there. Another request with the key
-// is refused with 422. A request without the header goes to next unchanged.
+// passed to next and its answer is kept. A retry with the same key gets that
+// answer, and waits for it if necessary. Another request with the key is
+// refused with 422. A request without the header goes to next unchanged.
 //
-// With wholeBody two requests are the same only if the bytes of their bodies are;
-// without it, for uploads, which are not held in memory, only their number counts.
+// With wholeBody, two requests are the same only if the bytes of their bodies
+// are. Without it, only the length of the bodies is compared: uploads are not
+// held in memory.
 func (s *server) once(next http.HandlerFunc, wholeBody bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		key, err := idempotencyKey(r)
@@ -122,7 +123,7 @@ func fingerprint(w http.ResponseWriter, r *http.Request, wholeBody bool) (sum [3
 	return sum, nil
 }
 
-// answerOnce does r, or waits for the answer to the same request.
+// answerOnce carries out r, or waits for the answer to the same request.
 func (s *server) answerOnce(w http.ResponseWriter, r *http.Request, key control.AnswerKey, sum [32]byte, next http.HandlerFunc) {
 	for {
 		f, mine := s.flights.begin(key, sum)
@@ -144,12 +145,12 @@ func (s *server) answerOnce(w http.ResponseWriter, r *http.Request, key control.
 			s.replay(w, r, *f.answer)
 			return
 		}
-		// The first one did nothing: this one tries.
+		// The first request had no effect: this one is carried out.
 	}
 }
 
-// lead does r as the first in this process, or takes the answer that the
-// database has.
+// lead carries out r as the first request in this process, or returns the
+// answer that the database has.
 func (s *server) lead(w http.ResponseWriter, r *http.Request, key control.AnswerKey, f *flight, next http.HandlerFunc) {
 	defer s.flights.end(key, f)
 	a, begun, err := s.claim(r.Context(), key, f.sum)
@@ -193,8 +194,8 @@ func (s *server) claim(ctx context.Context, key control.AnswerKey, sum [32]byte)
 	}
 }
 
-// maxClaimWait is the pause between two looks at a request that another server
-// works on.
+// maxClaimWait is the longest interval between two polls for the answer of
+// another server.
 const maxClaimWait = 250 * time.Millisecond
 
 func keyReused() error {
@@ -202,9 +203,9 @@ func keyReused() error {
 		"another request was sent with this Idempotency-Key; use a new key for each request"))
 }
 
-// perform does r and keeps its answer. It goes on when the caller hangs up: the
-// caller's retry is to find the answer. It returns nil when the request did
-// nothing, or when nobody knows.
+// perform carries out r and keeps its answer. It continues if the caller hangs
+// up, so that the caller's retry finds the answer. It returns nil if the
+// request had no effect, or an unknown one.
 func (s *server) perform(w http.ResponseWriter, r *http.Request, key control.AnswerKey, sum [32]byte, next http.HandlerFunc) *control.Answer {
 	ctx, cancel := outliving(r.Context())
 	defer cancel()
@@ -253,8 +254,8 @@ func (s *server) renew(ctx context.Context, key control.AnswerKey) {
 	}
 }
 
-// outliving returns ctx without the end that the caller's hanging up would be.
-// A server that gives up on its requests still ends it.
+// outliving returns ctx without the cancellation by a caller that hangs up. A
+// server that cancels its requests still ends it.
 func outliving(ctx context.Context) (context.Context, context.CancelFunc) {
 	out, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	if base, ok := ctx.Value(serverKey{}).(context.Context); ok {

@@ -23,8 +23,8 @@ const (
 	jsonReadTimeout = 30 * time.Second
 )
 
-// writeJSON writes v with status. Failing to write means that the client has
-// gone, which leaves nothing to do.
+// writeJSON writes v with status. It ignores errors, because they mean that the
+// client has hung up.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	writeHeader(w, status)
 	enc := json.NewEncoder(w)
@@ -41,9 +41,9 @@ func writeHeader(w http.ResponseWriter, status int) {
 	w.WriteHeader(status)
 }
 
-// fields maps each field that an object may have to where its value goes: a
-// *string, *int, *bool, *[]string or *map[string]string; or, where it matters
-// if the field is there, a **string, **int or **bool, which is set then.
+// fields maps each permitted field of an object to the variable for its value: a
+// *string, *int, *bool, *[]string or *map[string]string. A **string, **int or
+// **bool stays nil if the field is absent.
 type fields map[string]any
 
 // readJSON reads the request's body, one JSON object, into f. Fields that are
@@ -60,8 +60,8 @@ func readOptionalJSON(w http.ResponseWriter, r *http.Request, f fields) error {
 	return readBody(w, r, f, func() error { return nil })
 }
 
-// readNoFields reads the body of an operation that takes no fields: nothing, or
-// an object without fields. A body of no bytes may have any Content-Type.
+// readNoFields reads the body of an operation without fields: an empty body, or
+// an object without fields. An empty body may have any Content-Type.
 func readNoFields(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength == 0 {
 		return nil
@@ -76,7 +76,7 @@ func readBody(w http.ResponseWriter, r *http.Request, f fields, missing func() e
 		return err
 	}
 	rc := http.NewResponseController(w)
-	// Writers that are no connection (tests) know no deadlines.
+	// Writers in tests that are not connections have no deadlines.
 	_ = rc.SetReadDeadline(time.Now().Add(jsonReadTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxJSONBytes))
 	_ = rc.SetReadDeadline(time.Time{})
@@ -92,7 +92,7 @@ func readBody(w http.ResponseWriter, r *http.Request, f fields, missing func() e
 	return decodeObject(body, f)
 }
 
-// checkMediaType checks that the body is of type want, or of none stated.
+// checkMediaType checks that the Content-Type is want or missing.
 func checkMediaType(h http.Header, want string) error {
 	if err := checkEncoding(h); err != nil {
 		return err
@@ -251,8 +251,8 @@ func decodeInt(name string, raw json.RawMessage, dst *int) error {
 	return nil
 }
 
-// wholeNumber returns a JSON number that is written as a fraction or with an
-// exponent and is an integer all the same, such as 1.0 or 3e2.
+// wholeNumber returns an integer that is written in JSON as a fraction or with
+// an exponent, such as 1.0 or 3e2.
 func wholeNumber(text string) (int, error) {
 	const exact = 1 << 53
 	f, err := strconv.ParseFloat(text, 64)

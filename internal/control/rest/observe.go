@@ -47,7 +47,7 @@ func requestOf(ctx context.Context) *request {
 	return q
 }
 
-// recordError hands err to the access log. The last one counts.
+// recordError passes err to the access log, which records the last one.
 func recordError(ctx context.Context, err error) { requestOf(ctx).err = err }
 
 // observe gives each request its id and writes its line in the access log. It
@@ -109,9 +109,9 @@ func (s *server) logAccess(r *http.Request, rec *recorder, took time.Duration) {
 	s.Log.LogAttrs(r.Context(), level, "request", attrs...)
 }
 
-// recover turns a panic into a 500, or into a cut connection when part of the
-// answer is out already. http.ErrAbortHandler passes: it is a handler's way to
-// cut the connection.
+// recover turns a panic into a 500, or cuts the connection if part of the
+// answer has been sent. http.ErrAbortHandler passes, because a handler cuts the
+// connection with it.
 func (s *server) recover(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {

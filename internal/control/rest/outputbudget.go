@@ -3,8 +3,8 @@ package rest
 import "sync/atomic"
 
 // outputBudget bounds the memory that the collected outputs of all requests
-// hold together. A quarter of it is kept for commands that begin, so that a
-// few with much output cannot keep all others from running.
+// hold together. A quarter of it is reserved for commands that start, so that a
+// few commands with much output cannot prevent all others.
 type outputBudget struct {
 	free     atomic.Int64
 	reserved int64

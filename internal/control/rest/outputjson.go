@@ -8,8 +8,8 @@ import (
 	"net/http"
 )
 
-// escapeFreely is up to which size text is always answered as text. Above it,
-// text that JSON's escapes would more than double goes as base64.
+// escapeFreely is the size, in bytes, up to which text is always sent as text.
+// Longer text is sent as base64 if JSON's escapes would more than double it.
 const escapeFreely = 2 * firstChunk
 
 // encodingOf chooses the encoding of both streams: base64 when one of them is
@@ -29,9 +29,9 @@ func encodingOf(stdout, stderr *outputHead) string {
 
 // writeOutput answers with v and the output in it. The JSON of v must end with
 // closing, at the end of the object that the fields stdout and stderr belong
-// to. Output is encoded in small pieces: an answer needs no memory beside the
-// output itself. pace bounds each write, so that a client that does not read
-// cannot hold the output's memory.
+// to. Output is encoded in small pieces, so that an answer needs no memory
+// besides the output itself. pace bounds each write, so that a client that does
+// not read cannot hold the output's memory.
 func writeOutput(w http.ResponseWriter, p pace, status int, v any, closing string, out *output) {
 	defer p.end()
 	start, err := json.Marshal(v)

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// pace cuts off a peer that moves no byte for too long. Without it a stalled
-// transfer would keep its sandbox from being paused for as long as the peer
-// likes. Connections that know no deadlines (tests) are left alone.
+// pace cuts off a peer that moves no byte for too long. Without it, a stalled
+// transfer would prevent a pause of its sandbox without a limit. Connections
+// without deadlines, as in tests, are not cut off.
 type pace struct {
 	rc    *http.ResponseController
 	stall time.Duration
@@ -32,8 +32,8 @@ func (p pace) end() {
 	_ = p.rc.SetWriteDeadline(time.Time{})
 }
 
-// pacedReader reads the request's body under p's clock, which stands still
-// between reads: then it is not the peer that is slow.
+// pacedReader reads the request's body under p's clock. The clock is stopped
+// between reads, when the peer is not the slow side.
 type pacedReader struct {
 	io.Reader
 	pace pace

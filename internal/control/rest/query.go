@@ -18,9 +18,9 @@ const (
 	maxCursor    = 512
 )
 
-// query lets requests pass to next whose query string has only parameters that
-// are known. A name that ends in '*' stands for all that begin so. A parameter
-// that is mistyped would otherwise be a filter or an owner that is lost.
+// query passes requests on to next if their query string has known parameters
+// only. A name that ends in '*' stands for all names with that prefix. Without
+// the check, a mistyped filter or owner would be ignored.
 func (s *server) query(next http.HandlerFunc, known ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q, err := readQuery(r)
@@ -89,7 +89,7 @@ func readFilter(r *http.Request) (control.Filter, error) {
 	return f, err
 }
 
-// nameIn returns the name that a list of sandboxes is narrowed to.
+// nameIn returns the name by which a list of sandboxes is filtered.
 func nameIn(q url.Values) (string, error) {
 	name, err := one(q, "name")
 	if err != nil {
@@ -101,12 +101,12 @@ func nameIn(q url.Values) (string, error) {
 	return name, nil
 }
 
-// metadataParam begins the name of a query parameter that asks for one entry of
-// the metadata: metadata.KEY=VALUE.
+// metadataParam is the prefix of query parameters that filter by metadata:
+// metadata.KEY=VALUE.
 const metadataParam = "metadata."
 
-// metadataIn returns the entries of the metadata that a list of sandboxes is
-// narrowed to; nil is none.
+// metadataIn returns the metadata entries by which a list of sandboxes is
+// filtered; nil means none.
 func metadataIn(q url.Values) (map[string]string, error) {
 	var out map[string]string
 	for name := range q {
@@ -155,7 +155,7 @@ func readSnapshotFilter(r *http.Request) (control.SnapshotFilter, error) {
 	return f, err
 }
 
-// pageIn reads the parameters that say which part of a list is wanted.
+// pageIn reads the parameters that select a page of a list.
 func pageIn(q url.Values) (limit int, cursor string, err error) {
 	given, err := one(q, "limit")
 	if err != nil {
@@ -191,7 +191,8 @@ func statuses(given []string) ([]sandbox.Status, error) {
 	return out, nil
 }
 
-// linkNext tells where the next page is, unless this was the last.
+// linkNext sets the headers that lead to the next page, unless this is the
+// last.
 func linkNext(w http.ResponseWriter, r *http.Request, cursor string) {
 	if cursor == "" {
 		return

@@ -10,8 +10,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// routes returns the whole API. Patterns are written out, not nested, so that
-// they read as in the OpenAPI document.
+// routes returns the handler of the whole API. Patterns are written out, not
+// nested, so that they are those of the OpenAPI document.
 func (s *server) routes() *chi.Mux {
 	r := chi.NewRouter()
 	r.Use(s.observe, s.recover, stripSlash, middleware.GetHead)
@@ -72,8 +72,8 @@ func withoutSlash(path string) string {
 	return path
 }
 
-// stripSlash has a path of /v1 with a slash at its end mean the path without:
-// a redirect would lose the body of a POST with many clients.
+// stripSlash treats a path of /v1 with a slash at its end as the path without
+// it. A redirect would lose the body of a POST with many clients.
 func stripSlash(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rc := chi.RouteContext(r.Context()); rc != nil {
@@ -87,8 +87,8 @@ func (s *server) routeNotFound(w http.ResponseWriter, r *http.Request) {
 	s.fail(w, r, fault.New(fault.NotFound, "route_not_found", "there is no such route; /docs lists those there are"))
 }
 
-// methodNotAllowed answers for known paths with another method: OPTIONS with
-// the methods there are, anything else with 405 and the same list.
+// methodNotAllowed answers requests for known paths with another method:
+// OPTIONS with the list of methods, all others with 405 and the same list.
 func (s *server) methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		allowed := allowedMethods(routes, r)

@@ -32,8 +32,8 @@ func (s *server) createSandbox(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusCreated, sandboxOf(sb))
 }
 
-// validateSpec is spec.Validate, but a size out of range is answered with the
-// range that the hosts here really have.
+// validateSpec is spec.Validate, but the error of a size out of range names the
+// range of the present hosts.
 func (s *server) validateSpec(ctx context.Context, spec sandbox.Spec) error {
 	err := spec.Validate()
 	if reason := fault.ReasonOf(err); reason != "invalid_vcpus" && reason != "invalid_memory" {

@@ -9,9 +9,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// createFields are the fields of a CreateSandboxRequest beside plain values. Nil is
-// an absent field: further in, zero means that the default or a snapshot decides,
-// while here the request contains a zero.
+// createFields are the fields of a CreateSandboxRequest besides plain values.
+// Nil means that the field is absent. In a spec, zero means that the default or
+// a snapshot decides; in a request, a zero is a value.
 type createFields struct {
 	template            *string
 	vcpus, memory, disk *int

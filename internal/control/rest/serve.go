@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// drainTimeout is how long requests may go on after the order to stop.
-	// Then they are cancelled, which kills the commands they run.
+	// drainTimeout is the time in which requests may finish after ctx has
+	// ended. Then they are cancelled, which kills their commands.
 	drainTimeout = 10 * time.Second
 	// abortTimeout is how long cancelled requests may take to answer.
 	abortTimeout = 3 * time.Second
@@ -21,12 +21,12 @@ const (
 	maxHeaderBytes    = 64 << 10
 )
 
-// Serve answers on l until ctx ends, then closes l, lets requests under way go
-// on for drainTimeout, cancels those that are left, and returns once no
-// handler runs any more or abortTimeout has passed too. It returns nil when it
-// was ctx that ended, and the listener's error otherwise. It owns l.
+// Serve answers requests on l until ctx ends. Then it closes l, lets requests
+// in flight continue for drainTimeout, and cancels the remaining ones. It
+// returns when no handler runs any more or abortTimeout has passed. It returns
+// nil if ctx ended, and the listener's error otherwise. It owns l.
 func Serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.Logger) error {
-	// Requests must outlive ctx, or there would be nothing to drain.
+	// Requests must outlive ctx, so that they can be drained.
 	base, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer abort(nil)
 	requests := context.WithValue(base, serverKey{}, base)

@@ -147,7 +147,7 @@ func (s *server) deleteSnapshot(w http.ResponseWriter, r *http.Request) {
 	s.answerNothing(w, r, func(id sandbox.SnapshotID) error { return s.Sandboxes.DeleteSnapshot(r.Context(), id) })
 }
 
-// answerNothing runs one use case that takes an id and gives nothing.
+// answerNothing runs one use case that takes an id and has no result.
 func (s *server) answerNothing(w http.ResponseWriter, r *http.Request, do func(sandbox.SnapshotID) error) {
 	id, err := snapshotIDOf(r)
 	if err == nil {

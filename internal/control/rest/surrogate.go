@@ -6,9 +6,9 @@ import (
 )
 
 // loneSurrogate returns the first escape in JSON text that is half of a
-// surrogate pair (RFC 8259, section 8.2), such as `\ud800`, or "". encoding/json
-// replaces such an escape by U+FFFD, which the caller did not write.
-// Text that is no JSON gives any answer.
+// surrogate pair (RFC 8259, section 8.2), such as `\ud800`, or "".
+// encoding/json replaces such an escape by U+FFFD, which the caller did not
+// write. The result for text that is not JSON is undefined.
 func loneSurrogate(text []byte) string {
 	for i := 0; i+1 < len(text); i++ {
 		if text[i] != '\\' {

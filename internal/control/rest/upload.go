@@ -40,8 +40,8 @@ func (s *server) putFile(w http.ResponseWriter, r *http.Request) {
 }
 
 // receive runs an upload. open finds the file in the body, which may have extra
-// bytes beside it. An error of the content itself has precedence over the error
-// that it caused further in.
+// bytes besides the file. An error of the content has precedence over the error
+// that it caused in the host.
 func (s *server) receive(w http.ResponseWriter, r *http.Request, extra int64,
 	open func(body io.Reader) (control.WriteFile, *content, error),
 ) {
@@ -68,7 +68,8 @@ func (s *server) upload(w http.ResponseWriter, r *http.Request, from io.Reader, 
 	if r.ContentLength > s.MaxUploadBytes+extra { // refused before it is sent
 		return fileTooLarge(nil, s.MaxUploadBytes)
 	}
-	// One more byte than the limit, so that content sees that there is more.
+	// The limit is one byte larger, so that content notices a file that is too
+	// large.
 	target, c, err := open(http.MaxBytesReader(w, io.NopCloser(from), s.MaxUploadBytes+extra+1))
 	if err != nil {
 		return err
@@ -81,7 +82,7 @@ func (s *server) upload(w http.ResponseWriter, r *http.Request, from io.Reader, 
 	return err
 }
 
-// readTarget reads where putFile's content goes.
+// readTarget reads the destination of putFile's content.
 func readTarget(r *http.Request) (control.WriteFile, error) {
 	if typ, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && typ == "multipart/form-data" {
 		return control.WriteFile{}, withStatus(http.StatusUnsupportedMediaType,
@@ -102,14 +103,14 @@ func fileTooLarge(cause error, limit int64) error {
 	return fault.Wrap(cause, fault.TooLarge, "file_too_large", "the file may have at most %d bytes", limit)
 }
 
-// content is the file of an upload as its reader sees it.
+// content is the reader of an uploaded file.
 //
 // Invariants: io.EOF is returned only when the whole file has come and the form
-// around it is valid, so that the writer of the file may commit it at io.EOF. The
-// first error stays.
+// around it is valid, so that the writer of the file may commit it at io.EOF.
+// Every later read returns the first error again.
 type content struct {
 	src io.Reader
-	// left is how many bytes may still come, of max.
+	// left is the number of bytes, of max, that may still come.
 	left, max int64
 	// end, if set, checks the rest of the body after the file.
 	end func() error
@@ -152,7 +153,7 @@ func uploadIncomplete(cause error) error {
 	return fault.Wrap(cause, fault.Invalid, "upload_incomplete", "the upload ended too early; nothing was written")
 }
 
-// target is where an upload goes, in the words of the request.
+// target is the destination of an upload, as in the request.
 type target struct {
 	path, mode, user string
 	given            map[string]bool
@@ -173,7 +174,7 @@ func targetOf(q url.Values) (target, error) {
 	return t, nil
 }
 
-// set takes one field, which may come once.
+// set stores one field, which may come once.
 func (t *target) set(name, value string) error {
 	dst := map[string]*string{"path": &t.path, "mode": &t.mode, "user": &t.user}[name]
 	switch {
