@@ -2,11 +2,11 @@
 # Measures this build on this machine: starts a server of its own, with its
 # own data and only the images shared, runs "wrenn bench" against it, and
 # stops it. The samples and their plot go to bench/DATE-ACCELERATION.json and
-# .svg, also when some of it failed; nothing else is left.
+# .svg, also if a part failed; no other files remain.
 #
-# BENCH_N is the number of rounds (20), BENCH_BURST how many creates begin at
-# once (20), BENCH_POOL how many warm clones the server keeps (8), BENCH_DENSITY
-# how many idle sandboxes are kept alive together (0, none), BENCH_DATA_FS=xfs
+# BENCH_N is the number of rounds (20), BENCH_BURST the number of creates in a
+# burst (20), BENCH_POOL the number of warm clones (8), BENCH_DENSITY the number
+# of idle sandboxes alive at the same time (0 skips that), BENCH_DATA_FS=xfs
 # puts the server's data on a file system that shares blocks, BENCH_PORT is the
 # server's port (18089). WRENN_TEST_IMAGES is the directory of guest kernel and
 # templates, as for scripts/test.sh. Arguments are passed to "wrenn bench".
@@ -22,13 +22,13 @@ data='' server='' results=''
 finish() {
 	local status=$?
 	trap - EXIT
-	# Asked for by its directory: what started it may have been interrupted.
+	# Found by its directory, because its start may have been interrupted.
 	if [ -n "$server" ]; then as_root bin/wrenn down --data-dir "$data" >&2 || status=1; fi
 	if [ "$status" != 0 ] && [ -s "$results/server.log" ]; then
 		say "The end of the server's log:" >&2
 		tail -n 20 "$results/server.log" >&2
 	fi
-	# Where the server's file system is still mounted this fails, and is to.
+	# This must fail if the server's file system is still mounted.
 	[ -z "$data" ] || as_root rm -rf --one-file-system "$data" || status=1
 	[ -z "$results" ] || rm -rf "$results"
 	exit "$status"
@@ -61,7 +61,7 @@ until curl -fsS -m 2 -o /dev/null "$url/readyz" 2>/dev/null; do
 	sleep 0.1
 done
 
-# A run in which something failed has its report nevertheless.
+# A run with failures has a report too.
 failed=0
 as_root bin/wrenn bench --url "$url" --data-dir "$data" --api-key-file "$data/api-key" --n "${BENCH_N:-20}" --burst "${BENCH_BURST:-20}" --density "$density" \
 	--out "$results/report.json" "$@" || failed=$?

@@ -2,10 +2,10 @@
 # Generates clients from api/openapi.yaml with the generators that people use,
 # and compiles a program that creates, runs, reads and deletes with each:
 # openapi-typescript, @hey-api/openapi-ts, openapi-python-client, oapi-codegen.
-# Then schemathesis asks a server whether it does what the document says.
+# Then schemathesis compares a server's behavior with the document.
 #
-# Versions are pinned by lock files in test/clients. Everything that is made or
-# downloaded goes below .cache/clients.
+# Lock files in test/clients pin the versions. Generated and downloaded files
+# go below .cache/clients.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh

@@ -7,9 +7,9 @@ go_needed() { awk '$1 == "go" { print $2; exit }' "$1/go.mod"; }
 # version_at_least A B: whether version A is B or later.
 version_at_least() { dpkg --compare-versions "$1" ge "$2"; }
 
-# find_go prints the newest Go here that can build the product or fetch the
-# release that can: since 1.21 the go command does that itself, checked
-# against the Go checksum database.
+# find_go prints the newest installed Go that can build the product, or that can
+# fetch the required release. The go command does that itself since 1.21, and
+# checks the release against the Go checksum database.
 find_go() {
 	local go version best='' best_version=0
 	for go in "$(command -v go || true)" /usr/local/go/bin/go /usr/lib/go-*/bin/go; do
@@ -22,8 +22,8 @@ find_go() {
 	[ -n "$best" ] && printf '%s\n' "$best"
 }
 
-# use_go puts the Go that find_go found first in PATH. Distributions tell
-# their Go never to fetch another release; this project needs that it may.
+# use_go puts the Go of find_go first in PATH. Distributions configure their Go
+# never to fetch another release; this project needs that it may.
 use_go() {
 	local go
 	go=$(find_go) || die "Go is missing; run scripts/setup.sh"
@@ -104,7 +104,7 @@ drop_key() {
 	as_user "$key_user" rmdir "$key_dir" 2>/dev/null || true
 }
 
-# as_user USER COMMAND... runs a command as that user, who may be the present.
+# as_user USER COMMAND... runs a command as that user, who may be the current one.
 as_user() {
 	local user=$1
 	shift
@@ -141,7 +141,7 @@ with_progress() {
 # wait_until COMMAND... repeats a command until it succeeds.
 wait_until() { until "$@"; do sleep 0.1; done; }
 
-# now_ms prints the time in milliseconds; only differences mean anything.
+# now_ms prints a time in milliseconds, for differences only.
 now_ms() { printf '%s\n' "${EPOCHREALTIME//[.,]/}" | sed 's/...$//'; }
 # since MS prints the seconds that have passed since then, as "1.2 s".
 since() { awk -v ms="$(($(now_ms) - $1))" 'BEGIN { printf "%.1f s", ms / 1000 }'; }

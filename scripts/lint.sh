@@ -1,6 +1,6 @@
 #!/bin/bash
-# Checks everything about the source that no test does. Each step is named
-# before it runs; the first that fails ends the run.
+# Runs all checks of the source that are not tests. Each step is announced
+# before it runs; the first failed step ends the run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -32,13 +32,13 @@ go vet ./...
 step "staticcheck"
 go tool -modfile=tools/go.mod staticcheck ./...
 
-# Examples in documentation are called by nobody. -test counts calls by tests.
+# No code calls the examples in documentation. -test counts calls by tests.
 step "deadcode"
 unreachable=$(go tool -modfile=tools/go.mod deadcode -test ./... | grep -v 'unreachable func: Example' || true)
 [ -z "$unreachable" ] || die "nothing calls these functions, remove them: $unreachable"
 
-# govulncheck exits with 3 when it found a vulnerability, and with another
-# number when it could not look, as without a way to the database.
+# govulncheck exits with 3 if it found a vulnerability, and with another number
+# if it could not check, for example without access to its database.
 step "govulncheck"
 status=0
 timeout 300 go tool -modfile=tools/go.mod govulncheck ./... || status=$?

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What quickstart looks at before it installs or builds anything: each function
-# returns, or says what is in the way and what to set, and ends the script. It
-# is sourced, never run, and needs no program that a minimal Debian lacks. The
-# caller sets "data", the data directory.
+# The checks of quickstart before it installs or builds anything. Each function
+# returns, or names the obstacle and the setting to change, and ends the script.
+# The file is sourced, never run, and needs no program that a minimal Debian
+# lacks. The caller sets "data", the data directory.
 : "${data:=}"
-# What the functions below find out, for the caller.
+# Results of the functions below, for the caller.
 export listen='' url='' custom='' running=''
 export -n listen url custom running
 
@@ -13,9 +13,9 @@ export -n listen url custom running
 # kept in reserve for pauses.
 system_mb=3000 data_mb=4000 memory_mb=1200
 
-# look_address finds out where the server listens and how it is reached. It
-# sets "listen", "url" and "custom" (not empty where that is not the default).
-# Given one of WRENN_LISTEN and WRENN_URL, the other follows from it.
+# look_address determines the server's listen address and its URL. It sets
+# "listen", "url" and "custom" (not empty if they are not the default). If only
+# one of WRENN_LISTEN and WRENN_URL is set, the other is derived from it.
 look_address() {
 	local host port rest
 	custom=${WRENN_LISTEN:-}${WRENN_URL:-}
@@ -54,7 +54,7 @@ split_address() {
 }
 
 # our_server prints the process id of the "wrenn up" that uses the data
-# directory. It fails where none runs.
+# directory. It fails if none runs.
 our_server() {
 	local pid
 	pid=$(as_root cat "$data/up.lock" 2>/dev/null) || return 1
@@ -89,7 +89,7 @@ look_port() {
 	esac
 }
 
-# look_space DIR MB WHAT SETTING finds out whether there is room for WHAT.
+# look_space DIR MB WHAT SETTING checks that DIR has MB of free space for WHAT.
 look_space() {
 	local at=$1 free
 	while [ ! -d "$at" ]; do at=$(dirname "$at"); done
@@ -97,13 +97,13 @@ look_space() {
 	[ "$free" -ge "$2" ] || short "$3 need $2 MB in $at, where $free MB are free: make room, or $4"
 }
 
-# short ends the script for want of something, or goes on with WRENN_YES=1.
+# short ends the script because a resource is short, or continues with WRENN_YES=1.
 short() {
 	[ "${WRENN_YES:-}" = 1 ] || die "$* (WRENN_YES=1 goes on all the same)"
 	say "warning: $*"
 }
 
-# look_machine finds out whether this machine can run sandboxes at all.
+# look_machine checks whether this machine can run sandboxes at all.
 look_machine() {
 	local free limit
 	[ "$(uname -m)" = x86_64 ] || die "this machine is $(uname -m); sandboxes run on x86_64 only"
@@ -117,7 +117,7 @@ look_machine() {
 	look_kernel
 }
 
-# look_kernel tries what the host agent asks of the kernel.
+# look_kernel tries the kernel features that the host agent needs.
 look_kernel() {
 	as_root unshare --net --mount true 2>/dev/null ||
 		die "the kernel refuses network and mount namespaces, even to root. In a container, run this with full privileges (docker run --privileged)"

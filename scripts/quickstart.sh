@@ -1,6 +1,6 @@
 #!/bin/bash
 # From nothing to a running sandbox on Debian 12 or 13 and Ubuntu 22.04 or
-# 24.04: looks at the machine, installs what is missing, builds, prepares the
+# 24.04: checks the machine, installs missing packages, builds, prepares the
 # guest's kernel and template, starts a server in the background, and runs
 # Python in a sandbox. Running it again takes seconds.
 #
@@ -8,8 +8,8 @@
 # is the server's address, by default 127.0.0.1:8080; WRENN_URL is how it is
 # reached, where that differs. Every other WRENN_ variable that "wrenn up"
 # knows reaches the server too, and so do proxies (http_proxy, ...), GOPROXY
-# and WRENN_DEBIAN_MIRROR. WRENN_YES=1 goes on where this would stop and say
-# that memory or disk are short or that QEMU would move to another version.
+# and WRENN_DEBIAN_MIRROR. With WRENN_YES=1 the script continues although memory
+# or disk are short or QEMU would move to another version.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -62,7 +62,7 @@ print(f"Python {platform.python_version()} on Linux {platform.release()}, user i
 print(f"{sum(sieve) - 2} primes below 200,000, in {time.perf_counter() - began:.3f} s")
 '
 
-step "1. What this machine can do and lacks"
+step "1. Check this machine"
 look_address
 look_machine
 look_port
@@ -73,7 +73,7 @@ step "2. Build"
 at=$(now_ms)
 with_progress "building" make build
 say "bin/wrenn ($(since "$at"))"
-# The program looks closer than the shell could, still before the long part.
+# The program checks more than the shell could, still before the long part.
 if ! found=$(as_root bin/wrenn doctor --data-dir "$data" --listen "$listen" --before-images); then
 	awk '/^[a-z]/ { bad = /^fail/ } bad' <<<"$found"
 	die "sandboxes cannot run here: see above"
@@ -111,7 +111,7 @@ say "created, run and destroyed ($(since "$at"))"
 # Commands to copy work for a server and a directory that are not the default.
 stop='make stop'
 [ "$data" = "$default_data" ] || stop="make stop WRENN_DATA_DIR=$(quoted "$data")"
-step "Done in $(since "$began"). What to try next:"
+step "Done in $(since "$began"). Next steps:"
 [ -z "$custom" ] || say "  export WRENN_URL=$url      # the commands below find the server by it"
 if [ "$key_file" = "$data/api-key" ] && [ "$data" != "$default_data" ]; then
 	printf '  export WRENN_DATA_DIR=%q    # where wrenn finds the API key\n' "$data"

@@ -2,14 +2,14 @@
 # Installs, with apt, the packages that Wrenn needs and this machine lacks: on
 # Debian 12 or 13, Ubuntu 22.04 or 24.04. It changes nothing when nothing is missing.
 #
-#   scripts/setup.sh          install what is missing (as root or with sudo)
-#   scripts/setup.sh --check  list what is missing and exit 1, or exit 0
+#   scripts/setup.sh          install missing packages (as root or with sudo)
+#   scripts/setup.sh --check  list missing packages and exit 1, or exit 0
 #   scripts/setup.sh --test   install also the packages that the tests need
 #
 # Debian 12 has a new enough QEMU and Go only in its backports, which the script
-# then enables, with a message. Where a QEMU is installed that would move to
-# another version, this stops and says so: WRENN_YES=1 goes on, WRENN_KEEP_QEMU=1
-# goes on without touching it. A machine without QEMU is never asked anything.
+# then enables, with a message. If an installed QEMU would move to another
+# version, the script stops with a message. WRENN_YES=1 lets it continue, and
+# WRENN_KEEP_QEMU=1 lets it continue without changing QEMU.
 #
 # The installed packages are listed in /var/lib/wrenn-setup, for "make uninstall".
 set -Eeuo pipefail
@@ -27,7 +27,7 @@ for arg; do
 	*) die "unknown argument $arg; there are --check and --test" ;;
 	esac
 done
-command -v apt-get >/dev/null || die "this needs Debian or Ubuntu; elsewhere install by hand what scripts/setup.sh names"
+command -v apt-get >/dev/null || die "this needs Debian or Ubuntu; elsewhere install the packages in scripts/setup.sh by hand"
 
 # Older QEMU opens the memory file that sandboxes share for writing.
 qemu_wanted=8.2

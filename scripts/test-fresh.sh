@@ -6,16 +6,16 @@
 # time for each tree; the tests take as long as they take outside.
 #
 #   FRESH_SUITES  Debian releases ("bookworm trixie")
-#   FRESH_USERS   who types the commands ("root user")
-#   FRESH_PARTS   what is run ("quickstart test"): "quickstart" is make
+#   FRESH_USERS   users that run the commands ("root user")
+#   FRESH_PARTS   commands to run ("quickstart test"): "quickstart" is make
 #                 quickstart, again, stop and uninstall; "test" is make test,
 #                 run once for each release, by the first of the users; "qemu"
 #                 is set-up where a QEMU is installed already (Debian 12 only)
 #   FRESH_DIR     directory for trees and logs (a new one in /var/tmp); logs
 #                 stay only in a directory that was given
 #
-# A tree holds what mmdebstrap's variant minbase has, and ca-certificates, git,
-# make and sudo. The proxies, package mirrors and certificates that this host
+# A tree holds the packages of mmdebstrap's variant minbase, and ca-certificates,
+# git, make and sudo. The proxies, package mirrors and certificates that this host
 # uses are read from its configuration and given to the tree. Go modules and
 # Debian packages that are on this host already are not downloaded again.
 #

@@ -26,7 +26,7 @@ scripts/setup.sh --test
 use_go
 export WRENN_TEST_IMAGES=${WRENN_TEST_IMAGES:-$(default_images)}
 [ "$(basename "$WRENN_TEST_IMAGES")" = images ] || die "WRENN_TEST_IMAGES must end in /images, not $WRENN_TEST_IMAGES"
-# A missing VM, database or privilege is a failure here, never a skip.
+# A missing VM, database or privilege fails the tests; they do not skip.
 export WRENN_REQUIRE=vm,pg,root
 
 say "== build"
@@ -43,8 +43,8 @@ if [ "$(id -u)" != 0 ]; then
 	flags+=(-exec "sudo -E env PATH=$PATH")
 fi
 read -ra extra <<<"${WRENN_TEST_FLAGS:-}"
-# These must have run, and not only have been found: a suite that can be
-# empty must not be green.
+# These packages must have a passing test: a suite that can be empty must not be
+# green.
 suites=internal/host,internal/host/vmm/qemu,internal/host/network,internal/host/disk,internal/host/datafs,internal/host/image
 suites+=,internal/control/postgres,internal/pgserver,internal/guest/process,test/e2e,test/upgrade,test/docs
 # The race detector slows the host's side of a VM's life too much for the

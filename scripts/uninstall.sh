@@ -1,11 +1,12 @@
 #!/bin/bash
-# Removes what quickstart, set-up, "make install" and the server have put on
-# this machine: the server with its sandboxes, snapshots, images, database,
+# Removes everything that quickstart, set-up, "make install" and the server have
+# put on this machine: the server with its sandboxes, snapshots, images, database,
 # networks and firewall table; the packages that set-up installed and that
 # nothing else needs, with the accounts they made; the package source it added;
-# the installed program. IPv4 forwarding is as it was. This clone stays.
+# the installed program. It restores the setting of IPv4 forwarding. This clone
+# stays.
 #
-# It asks first; WRENN_YES=1 is the answer where there is no terminal.
+# It asks for confirmation; WRENN_YES=1 confirms without a terminal.
 # WRENN_KEEP_PACKAGES=1 leaves packages and package sources as they are.
 set -euo pipefail
 cd "$(dirname "$0")/.."

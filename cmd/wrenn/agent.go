@@ -62,8 +62,9 @@ func (a hostAgent) run(ctx context.Context, ready func()) error {
 
 const unixScheme = "unix://"
 
-// listenForAgent listens on unix:///path or host:port. It replaces an existing socket,
-// which belongs to a killed agent: a running one holds the directory's lock.
+// listenForAgent listens on unix:///path or host:port. It replaces an existing
+// socket, which a killed agent left: a running agent would hold the directory's
+// lock.
 func listenForAgent(ctx context.Context, address string) (net.Listener, error) {
 	path, isUnix := strings.CutPrefix(address, unixScheme)
 	network := "tcp"

@@ -97,7 +97,7 @@ func (p program) bench(ctx context.Context, cfg *benchConfig) error {
 	if report == nil {
 		return err
 	}
-	// A run in which something failed has its report nevertheless.
+	// A run with failures has a report too.
 	return errors.Join(err, p.showBench(report, cfg.bench))
 }
 

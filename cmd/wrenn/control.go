@@ -22,7 +22,7 @@ type controlPlane struct {
 	api         apiSettings
 	databaseURL string
 	hosts       []hostclient.Member
-	// keyCommand makes an API key for this installation.
+	// keyCommand is the command that makes an API key for this installation.
 	keyCommand string
 	// keyFile holds this machine's own key, which is made if it is missing.
 	// Empty is a control plane without one.
@@ -30,8 +30,8 @@ type controlPlane struct {
 	log     *slog.Logger
 }
 
-// component returns the control plane as a part of a process. It stops the
-// REST API first, then the loops, then lets the database go.
+// component returns the control plane as a part of a process. It stops the REST
+// API first, then the loops, then closes the database.
 func (c controlPlane) component() daemon.Component {
 	return daemon.Component{Name: "control plane", Run: c.run, StopTimeout: 45 * time.Second}
 }
@@ -83,8 +83,9 @@ func (c controlPlane) run(ctx context.Context, ready func()) error {
 		}})
 }
 
-// listen opens the address of the REST API. One that other machines can reach
-// speaks TLS: names are looked up again here, so the address itself is asked.
+// listen opens the address of the REST API. An address that other machines can
+// reach requires TLS. Names are looked up again here, so the check uses the
+// opened address.
 func (c controlPlane) listen(ctx context.Context) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", c.api.listen)
 	if err != nil {
@@ -102,8 +103,8 @@ func (c controlPlane) listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// tryListen returns why the address cannot be listened on, before minutes are
-// spent on everything else.
+// tryListen returns the error of listening on the address, before the start
+// spends minutes on other work.
 func (c controlPlane) tryListen(ctx context.Context) error {
 	l, err := c.listen(ctx)
 	if err != nil {
@@ -119,9 +120,9 @@ func (c controlPlane) scheme() string {
 	return "http"
 }
 
-// access decides who may come in: those with a key or, with --no-auth,
-// everybody on this machine. A server that asks for keys may have none yet; the
-// first one counts as soon as it is made.
+// access admits callers with a key or, with --no-auth, every user of this
+// machine. A server may start before the first key exists; the key is valid as
+// soon as it is made.
 func (c controlPlane) access(ctx context.Context, keys *auth.Service) (rest.Access, error) {
 	if c.api.noAuth {
 		c.log.Warn("the API is open: with --no-auth everyone on this machine may use every sandbox")

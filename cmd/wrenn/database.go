@@ -26,8 +26,8 @@ func embeddedPostgres(cfg pgserver.Config, log *slog.Logger) daemon.Component {
 	}
 }
 
-// withStore calls do with the database: the given one, else the embedded one,
-// which is started for the moment if wrenn up does not run.
+// withStore calls do with the database: the given one, or else the embedded
+// one, which is started for the call if wrenn up does not run.
 func withStore(ctx context.Context, dirs layout, db databaseSettings, do func(*postgres.Store) error) error {
 	log := slog.New(slog.DiscardHandler)
 	if db.url.value != "" {

@@ -34,8 +34,8 @@ func TestParseSize(t *testing.T) {
 	}
 }
 
-// TestDataFileSystem goes through starts and stops of a server with a file
-// system of its own.
+// TestDataFileSystem starts and stops a server with a file system of its own
+// several times.
 func TestDataFileSystem(t *testing.T) {
 	if _, err := exec.LookPath("/sbin/mkfs.xfs"); os.Geteuid() != 0 || err != nil {
 		if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "root") {

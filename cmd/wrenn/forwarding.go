@@ -23,8 +23,8 @@ type forwarding struct{ position, wasOff string }
 
 var hostForwarding = forwarding{forwardingSwitch, forwardingWasOff}
 
-// remember notes that forwarding is off now, if it is. It is called before the
-// host agent turns it on.
+// remember records that forwarding is off, if it is. It is called before the
+// host agent turns forwarding on.
 func (f forwarding) remember() error {
 	now, err := os.ReadFile(f.position)
 	if err != nil || strings.TrimSpace(string(now)) != "0" {

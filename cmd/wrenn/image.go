@@ -31,7 +31,7 @@ func (s *archiveSettings) flags(f flagSet) {
 	f.StringVar(&s.mirror, "debian-mirror", "", "URL of the Debian archive for guest kernels and templates (default: the one this machine uses)")
 }
 
-// open opens the image store, to be filled from that archive.
+// open opens the image store, which is filled from that archive.
 func (s archiveSettings) open(dirs layout, log *slog.Logger) (*image.Store, error) {
 	return image.Open(dirs.images(), log, image.WithArchive(image.Archive{Mirror: s.mirror}))
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestKeepKey: quickstart leaves the person behind sudo a copy of the server's
-// key that nobody else can read, and that "wrenn" finds.
+// TestKeepKey checks that quickstart leaves the user of sudo a copy of the
+// server's key that no other user can read and that "wrenn" finds.
 func TestKeepKey(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can act for another user")

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// outcome is how a command line ended.
+// outcome is the result of a command line.
 type outcome struct {
 	code     int
 	out, err string

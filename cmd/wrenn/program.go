@@ -11,7 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// program adds the operator's commands to the user's.
+// program is the command tree with the operator's commands.
 type program struct {
 	app *cli.App
 	io  cli.IO

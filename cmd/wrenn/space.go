@@ -20,7 +20,7 @@ func spaceKeepers(dirs layout, log *slog.Logger) ([]daemon.Component, error) {
 	return append(parts, keeper("data space", func(ctx context.Context) error { return place.Guard(ctx, log) })), nil
 }
 
-// keeper is a component that the others do not wait for.
+// keeper is a component whose start the others do not await.
 func keeper(name string, run func(context.Context) error) daemon.Component {
 	return daemon.Component{Name: name, Run: func(ctx context.Context, ready func()) error {
 		ready()

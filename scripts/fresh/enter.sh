@@ -1,7 +1,7 @@
 #!/bin/bash
 # The first process in a tree's namespaces: enter.sh GATE TREE USER PARTS. It
-# waits until the host has connected its network, mounts what a machine has,
-# makes TREE the root, and becomes the tree's own first process.
+# waits until the host has connected its network, mounts the file systems of a
+# machine, makes TREE the root, and executes the tree's own first process.
 set -euo pipefail
 gate=$1 tree=$2 user=$3 parts=$4
 

@@ -62,8 +62,8 @@ give_settings() {
 	mkdir -p "$tree/srv/modules"
 }
 
-# give_source puts a clone of this repository into the tree, with what is not
-# committed yet.
+# give_source puts a clone of this repository into the tree, with uncommitted
+# changes.
 give_source() {
 	local to=$1/srv/wrenn
 	git -c safe.directory='*' clone --quiet --depth 1 "file://$root" "$to"
@@ -72,7 +72,7 @@ give_source() {
 	cp -r scripts/fresh "$1/srv/fresh"
 }
 
-# The host's ends of what a running tree uses; "leave" removes them.
+# The host's resources of a running tree; "leave" removes them.
 link='' groups=() child='' forwarding='' gate=''
 
 # enter TREE USER PARTS runs scripts/fresh/inside.sh in the tree and returns
@@ -112,8 +112,8 @@ make_groups() {
 	done < <(awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/self/mounts)
 }
 
-# connect gives the waiting child's network namespace a way out: a veth pair,
-# and this host's address for what leaves.
+# connect connects the waiting child's network namespace to the outside: a veth
+# pair, and this host's address for outgoing packets.
 connect() {
 	local pid net=198.19.$((RANDOM % 250)).$((RANDOM % 60 * 4)) mtu
 	local here=${net%.*}.$((${net##*.} + 1)) there=${net%.*}.$((${net##*.} + 2))
@@ -139,7 +139,7 @@ connect() {
 	echo go >"$gate.go"
 }
 
-# leave ends the child and removes what the host had for it.
+# leave ends the child and removes the host's resources for it.
 leave() {
 	local group
 	if [ -n "$child" ]; then

@@ -1,7 +1,7 @@
 #!/bin/bash
-# The first process of a minimal tree: inside.sh USER PARTS. It types what the
-# README says, as root or as a user with sudo at a terminal, and looks at what
-# came of it. Everything in the tree ends with it.
+# The first process of a minimal tree: inside.sh USER PARTS. It types the
+# README's commands, as root or as a user with sudo at a terminal, and checks the
+# results. Everything in the tree ends with it.
 set -Eeuo pipefail
 trap 'echo "fresh: FAILED in line $LINENO"' ERR
 user=$1 parts=$2
@@ -30,7 +30,7 @@ if [ "$user" = user ]; then
 fi
 
 # types LINE runs a line in the clone as the user would, at a terminal where
-# the user is not root. What it prints goes to the log and to $said.
+# the user is not root. The output goes to the log and to $said.
 said=/srv/said
 types() {
 	local status=0
@@ -53,10 +53,10 @@ expect() {
 	echo "fresh: $1: $((SECONDS - began)) s"
 }
 
-# state lists what a machine has that set-up and server change: accounts,
+# state lists the parts of a machine that set-up and server change: accounts,
 # packages and their sources, forwarding, networks, control groups and files.
 # Debian never removes some packages by itself once they are there (e2fsprogs,
-# adduser), so that only those are listed that nobody else wants.
+# adduser), so only packages that no other package needs are listed.
 state() {
 	getent passwd
 	getent group
@@ -85,8 +85,8 @@ quickstart() {
 	[ -z "$(nft list tables)" ] || fail "make uninstall left $(nft list tables)"
 }
 
-# qemu has a QEMU on the machine that set-up would move to another version: it
-# stops, says so and changes nothing, unless it is told to go on.
+# qemu checks set-up on a machine whose QEMU would move to another version: it
+# stops with a message and changes nothing, unless a variable lets it continue.
 qemu() {
 	local before
 	apt-get update -q >/dev/null

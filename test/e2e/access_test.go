@@ -32,9 +32,9 @@ func TestNoAuth(t *testing.T) {
 	}
 }
 
-// TestKeys: a server that others can reach speaks TLS alone; every server asks
-// for a key, makes one for this machine, and minds keys that are made and
-// revoked while it runs.
+// TestKeys: a server on an address other than loopback requires TLS. Every
+// server requires a key, makes one for this machine, and honors keys that are
+// made and revoked while it runs.
 func TestKeys(t *testing.T) {
 	needVMs(t)
 	t.Parallel()
@@ -90,7 +90,7 @@ func startKeyed(t *testing.T, dir string, args []string, caFile string) *server 
 	return s
 }
 
-// renewed: a renewed certificate is served without a restart.
+// renewed checks that a renewed certificate is served without a restart.
 func renewed(t *testing.T, s *server, ca *certstest.Authority) {
 	t.Helper()
 	shown := func() *big.Int {
@@ -106,7 +106,7 @@ func renewed(t *testing.T, s *server, ca *certstest.Authority) {
 	}
 }
 
-// keysWhileRunning checks that the effect of `wrenn key` counts with the next request.
+// keysWhileRunning checks that `wrenn key` takes effect with the next request.
 func keysWhileRunning(t *testing.T, s *server, nobody *client.Client) {
 	t.Helper()
 	stdout, stderr, err := wrenn(t, nil, "key", "create", "--data-dir", s.dir, "--json", "tests")

@@ -84,7 +84,7 @@ func testBadInput(t *testing.T, s *server) {
 	}
 }
 
-// snapshot says which sandboxes and VM processes there are.
+// snapshot lists the present sandboxes and VM processes.
 func snapshot(t *testing.T, s *server) string {
 	t.Helper()
 	page, err := s.List(t.Context(), client.ListOptions{})

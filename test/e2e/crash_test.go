@@ -16,14 +16,14 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
 )
 
-// scene is a moment in which four things are under way: a sandbox does
-// nothing, one runs a command, one is being paused and one is being created.
+// scene has four sandboxes at the same time: one is idle, one runs a command,
+// one is being paused and one is being created.
 type scene struct {
 	idle, busy, pausing, creating string
 	exec, pause, create           <-chan error
 }
 
-// setScene returns in the middle of that moment.
+// setScene returns while the pause and the create are in flight.
 func setScene(t *testing.T, c *client.Client, dir string) *scene {
 	t.Helper()
 	var ids [3]string
@@ -43,8 +43,8 @@ func setScene(t *testing.T, c *client.Client, dir string) *scene {
 	return sc
 }
 
-// pauseBegun begins a pause and returns when it is in the middle of it: the
-// directory of the pause is there.
+// pauseBegun starts a pause and returns while it is in flight, once the
+// directory of the pause exists.
 func pauseBegun(t *testing.T, c *client.Client, dir, id string) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
@@ -59,8 +59,8 @@ func pauseBegun(t *testing.T, c *client.Client, dir, id string) <-chan error {
 	return done
 }
 
-// survived checks, after the crash is over, that everybody was answered, that
-// no sandbox was lost and that each goes on where it was.
+// survived checks, after the crash, that every request was answered, that no
+// sandbox was lost and that each continues from its earlier state.
 func (sc *scene) survived(t *testing.T, c *client.Client, dir string) {
 	t.Helper()
 	for what, done := range map[string]<-chan error{"pause": sc.pause, "create": sc.create} {
@@ -76,13 +76,13 @@ func (sc *scene) survived(t *testing.T, c *client.Client, dir string) {
 		t.Logf("the exec under way ended with: %v", err)
 	default: // the crash was none of its business
 	}
-	settled(t, c)
+	awaitStableRows(t, c)
 	for name, id := range map[string]string{"idle": sc.idle, "busy": sc.busy, "pausing": sc.pausing} {
 		sb, err := c.Get(t.Context(), id)
 		check(t, err)
 		t.Logf("the %s sandbox is %s", name, sb.Status)
 		if name == "pausing" {
-			awake(t, c, id)
+			resumeIfPaused(t, c, id)
 		}
 		if name == "busy" { // its command may have been killed with its caller's connection
 			sh(t, c, id, "true")
@@ -90,12 +90,12 @@ func (sc *scene) survived(t *testing.T, c *client.Client, dir string) {
 		}
 		goesOn(t, c, id, "1")
 	}
-	wantTruth(t, c, dir)
+	wantAgreement(t, c, dir)
 }
 
-// awake waits until a sandbox whose pause was cut off is one thing or the
-// other, and resumes it if that is paused.
-func awake(t *testing.T, c *client.Client, id string) {
+// resumeIfPaused waits until a sandbox whose pause was interrupted is running or paused,
+// and resumes it if it is paused.
+func resumeIfPaused(t *testing.T, c *client.Client, id string) {
 	t.Helper()
 	eventually(t, "the sandbox that was being paused can be used", func() bool {
 		if _, err := trySh(t.Context(), c, id, "true"); err == nil {
@@ -106,8 +106,8 @@ func awake(t *testing.T, c *client.Client, id string) {
 	})
 }
 
-// settled waits until no row is on its way.
-func settled(t *testing.T, c *client.Client) {
+// awaitStableRows waits until no row is in transition.
+func awaitStableRows(t *testing.T, c *client.Client) {
 	t.Helper()
 	eventually(t, "no sandbox is pending", func() bool {
 		page, err := c.List(t.Context(), client.ListOptions{Status: []string{client.StatusPending}})
@@ -115,10 +115,10 @@ func settled(t *testing.T, c *client.Client) {
 	})
 }
 
-// wantTruth checks that every row agrees with its host: running ones run commands,
-// paused ones can be resumed and have no process, ended ones say why and have
-// nothing left; and that there is nothing without a row.
-func wantTruth(t *testing.T, c *client.Client, dir string) {
+// wantAgreement checks that every row agrees with its host: running sandboxes run
+// commands, paused ones can be resumed and have no process, ended ones have a
+// reason and no resources. It also checks that no resource is without a row.
+func wantAgreement(t *testing.T, c *client.Client, dir string) {
 	t.Helper()
 	known := map[string]bool{}
 	page, err := c.List(t.Context(), client.ListOptions{})
@@ -152,8 +152,8 @@ func wantTruth(t *testing.T, c *client.Client, dir string) {
 	check(t, err)
 	for _, path := range found {
 		if !known[filepath.Base(path)] {
-			// A crash of the database may take back the row of a create that was
-			// not acknowledged: then the reconciler ends its VM.
+			// A crash of the database may lose the row of a create that was not
+			// acknowledged. The reconciler then ends its VM.
 			eventually(t, path+", which has no row, is gone", func() bool {
 				_, err := os.Stat(path)
 				return os.IsNotExist(err)
@@ -172,7 +172,7 @@ func TestKilledUp(t *testing.T) {
 	sc.survived(t, s.Client, s.dir)
 }
 
-// TestKilledPostgreSQL kills the embedded database under a server that lives.
+// TestKilledPostgreSQL kills the embedded database of a running server.
 func TestKilledPostgreSQL(t *testing.T) {
 	t.Parallel()
 	s := startUp(t)
@@ -201,8 +201,9 @@ func postmaster(t *testing.T, dir string) int {
 	return pid
 }
 
-// TestKilledAgent kills a host agent of its own; meanwhile requests that need it are
-// answered with 502, and all others succeed.
+// TestKilledAgent kills a host agent that runs in a process of its own.
+// Requests that need it are answered with 502 meanwhile, and all others
+// succeed.
 func TestKilledAgent(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)
@@ -226,7 +227,8 @@ func TestKilledAgent(t *testing.T) {
 	sc.survived(t, p.Client, p.dir)
 }
 
-// TestKilledControlPlane kills a control plane of its own.
+// TestKilledControlPlane kills a control plane that runs in a process of its
+// own.
 func TestKilledControlPlane(t *testing.T) {
 	t.Parallel()
 	p := startPair(t)
@@ -240,8 +242,8 @@ func TestKilledControlPlane(t *testing.T) {
 type pair struct {
 	*client.Client
 	dir, name, database, network string
-	// address is the agent's, the same after a restart. Over TCP it speaks TLS
-	// alone, to a control plane that has a certificate and the token.
+	// address is the address of the agent, which a restart does not change.
+	// Over TCP the agent requires TLS, a client certificate and the token.
 	address, token string
 	ca             *certstest.Authority
 	agentArgs      []string

@@ -9,7 +9,8 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// testCreate goes through the life of a sandbox as it is on the wire.
+// testCreate checks the requests and answers of a sandbox from create to
+// destroy.
 func testCreate(t *testing.T, s *server) {
 	a := call(t, s.Client, "POST", "/v1/sandboxes", "{}")
 	sb := a.object(t, 201)
@@ -53,13 +54,13 @@ func testCreate(t *testing.T, s *server) {
 	call(t, s.Client, "POST", path+"/exec", `{"cmd":"true"}`).wantError(t, 409, "sandbox_ended")
 }
 
-// testEndings: a sandbox that ends by itself says why.
+// testEndings checks the stop reason of sandboxes that end by themselves.
 func testEndings(t *testing.T, s *server) {
 	soon := 2
 	idle, err := s.Create(t.Context(), client.CreateRequest{MemoryMB: 256, TimeoutSec: &soon})
 	check(t, err)
 	off := create(t, s.Client, small)
-	// The command may be cut by the end that it brings about.
+	// The command may be interrupted by the end that it causes.
 	_, _ = trySh(t.Context(), s.Client, off.ID, "echo o >/proc/sysrq-trigger; sleep 60")
 	wantEnd(t, s, off.ID, "guest_exit")
 	wantEnd(t, s, idle.ID, "expired")
@@ -85,7 +86,7 @@ func wantEnd(t *testing.T, s *server, id string, reasons ...string) {
 	eventually(t, "its VM is gone", func() bool { return vmOf(s.dir, id) == 0 })
 }
 
-// testList: filters, and pages that together are everything.
+// testList checks filters, and that the pages together have every sandbox.
 func testList(t *testing.T, s *server) {
 	in := small
 	in.Metadata = map[string]string{"of": "testList"}
@@ -120,7 +121,8 @@ func testList(t *testing.T, s *server) {
 	}
 }
 
-// testPause: memory, processes, files and the clock over a pause.
+// testPause checks memory, processes, files and the clock after a pause and a
+// resume.
 func testPause(t *testing.T, s *server) {
 	sb := create(t, s.Client, small)
 	path := "/v1/sandboxes/" + sb.ID
@@ -157,19 +159,19 @@ func testPause(t *testing.T, s *server) {
 	}
 }
 
-// counter starts a process that counts in the file /tmp/n, and returns when
-// that is there.
+// counter starts a process that counts in the file /tmp/n, and returns when the
+// file exists.
 const counter = `setsid sh -c 'n=0; while :; do n=$((n+1)); echo $n >/tmp/n.new; mv /tmp/n.new /tmp/n; sleep 0.05; done' >/dev/null 2>&1 &
 until test -s /tmp/n; do sleep 0.05; done`
 
-// goesOn checks that the counter has not begun anew and counts on.
+// goesOn checks that the counter has not restarted and continues.
 func goesOn(t testing.TB, c *client.Client, id, before string) {
 	t.Helper()
 	sh(t, c, id, countedOn(before))
 }
 
-// countedOn is a script that fails if counter has not come to before, and ends
-// when it counts on.
+// countedOn returns a script that fails if the counter is below before, and
+// ends when it has increased.
 func countedOn(before string) string {
 	return `set -e; test "$(cat /tmp/n)" -ge ` + before + `; n=$(cat /tmp/n); until test "$(cat /tmp/n)" -gt $n; do sleep 0.05; done`
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// TestCrossing tests operations that meet each other.
+// TestCrossing tests concurrent operations.
 func TestCrossing(t *testing.T) {
 	t.Parallel()
 	s := startUp(t)
@@ -27,12 +27,13 @@ func TestCrossing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s) })
 	}
-	t.Run("twenty creates at once", func(t *testing.T) { testCrowd(t, s) })
-	wantTruth(t, s.Client, s.dir)
+	t.Run("twenty creates at once", func(t *testing.T) { testManyCreates(t, s) })
+	wantAgreement(t, s.Client, s.dir)
 }
 
-// testCrowd: many creates at once all succeed, or are refused for lack of room.
-func testCrowd(t *testing.T, s *server) {
+// testManyCreates checks that concurrent creates succeed, or are refused for lack of
+// capacity.
+func testManyCreates(t *testing.T, s *server) {
 	const many = 20
 	var wg sync.WaitGroup
 	boxes, errs := make([]*client.Sandbox, many), make([]error, many)
@@ -88,22 +89,23 @@ func testDeleteDuringCreate(t *testing.T, s *server) {
 	wantEnd(t, s, id, "destroyed")
 }
 
-// createMarked begins to create a sandbox that pending finds by its mark.
+// createMarked starts the create of a sandbox that pending finds by its
+// metadata.
 func createMarked(t *testing.T, c *client.Client, mark string) <-chan error {
 	t.Helper()
 	in := small
 	in.Metadata = map[string]string{"mark": mark}
 	done := make(chan error, 1)
 	go func() {
-		// Not the test's context: the create of a test that fails must not be
-		// left half done.
+		// The context is not the test's, so that a failed test does not
+		// interrupt the create.
 		_, err := c.Create(context.Background(), in)
 		done <- err
 	}()
 	return done
 }
 
-// pending waits until the row of createMarked is there, and returns its id.
+// pending waits until the row of createMarked exists, and returns its id.
 func pending(t *testing.T, c *client.Client, mark string) (id string) {
 	t.Helper()
 	eventually(t, "the row of a create is there", func() bool {
@@ -117,8 +119,8 @@ func pending(t *testing.T, c *client.Client, mark string) (id string) {
 	return id
 }
 
-// running begins a command that counts in /tmp/n for ever, and returns when
-// it has begun. The error is how its exec ended.
+// running starts a command that counts in /tmp/n without end, and returns when
+// it has started. The channel gets the error of its exec.
 func running(t *testing.T, c *client.Client, id string) <-chan error {
 	t.Helper()
 	begun, done := make(chan struct{}), make(chan error, 1)
@@ -141,7 +143,7 @@ func running(t *testing.T, c *client.Client, id string) <-chan error {
 	return done
 }
 
-// testPauseDuringExec: the pause cuts the caller off, not the command.
+// testPauseDuringExec checks that a pause ends the call but not the command.
 func testPauseDuringExec(t *testing.T, s *server) {
 	sb := create(t, s.Client, small)
 	done := running(t, s.Client, sb.ID)

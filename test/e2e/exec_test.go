@@ -51,9 +51,9 @@ func testExec(t *testing.T, s *server) {
 	call(t, s.Client, "POST", path, `{"cmd":"no-such-program"}`).wantError(t, 400, "command_not_found")
 }
 
-// execKillsEverything runs commands that kill every process they may, the
-// guest's agent among them. They have ended by a signal, and the next command
-// finds an agent.
+// execKillsEverything runs commands that kill every process that they can,
+// including the guest's agent. They end by a signal, and the next command finds
+// an agent.
 func execKillsEverything(t *testing.T, s *server, path string) {
 	for _, script := range []string{"/bin/kill -9 -1; sleep 600", "kill -9 -1; sleep 600"} {
 		got := call(t, s.Client, "POST", path, map[string]any{"cmd": "sh", "args": []string{"-c", script}}).object(t, 200)
@@ -67,7 +67,7 @@ func execKillsEverything(t *testing.T, s *server, path string) {
 	}
 }
 
-// execBinary: output that is no UTF-8 comes as base64.
+// execBinary checks that output that is not UTF-8 is sent as base64.
 func execBinary(t *testing.T, s *server, path string) {
 	got := call(t, s.Client, "POST", path, map[string]any{"cmd": "printf", "args": []string{`\377\000\001`}}).object(t, 200)
 	raw, err := base64.StdEncoding.DecodeString(got["stdout"].(string))
@@ -77,8 +77,8 @@ func execBinary(t *testing.T, s *server, path string) {
 	}
 }
 
-// execTimeout: a command that takes too long is killed with all it started;
-// its output is not lost, and the sandbox is unharmed.
+// execTimeout checks that a command that takes too long is killed with all its
+// processes, that its output is not lost, and that the sandbox is unharmed.
 func execTimeout(t *testing.T, s *server, id string) {
 	a := call(t, s.Client, "POST", "/v1/sandboxes/"+id+"/exec", map[string]any{
 		"cmd": "sh", "args": []string{"-c", "echo begun; sleep 3600 & sleep 3600"}, "timeout_sec": 2,
@@ -93,8 +93,8 @@ func execTimeout(t *testing.T, s *server, id string) {
 	}
 }
 
-// execStreamed: output comes when it is written, and more of it than a whole
-// answer may have.
+// execStreamed checks that output arrives as it is written, and that it may
+// exceed the limit of a whole answer.
 func execStreamed(t *testing.T, s *server, id string) {
 	var out, diag bytes.Buffer
 	res, err := s.ExecStream(t.Context(), id, client.ExecRequest{
@@ -112,8 +112,8 @@ func execStreamed(t *testing.T, s *server, id string) {
 	firstLineComesFirst(t, s, id)
 }
 
-// execInput: stdin reaches the command while it runs, more of it than a
-// request may have, and a command that reads none ends all the same.
+// execInput checks that stdin reaches the command while it runs, that it may
+// exceed the limit of a request, and that a command that reads none of it ends.
 func execInput(t *testing.T, s *server, id string) {
 	t.Helper()
 	in, stdin := io.Pipe()
@@ -149,8 +149,8 @@ func execInput(t *testing.T, s *server, id string) {
 	}
 }
 
-// firstLineComesFirst runs a command that ends only because its first line
-// has been seen.
+// firstLineComesFirst runs a command that ends only after its first line has
+// been read.
 func firstLineComesFirst(t *testing.T, s *server, id string) {
 	seen := writerFunc(func(p []byte) (int, error) {
 		if strings.Contains(string(p), "waiting") {

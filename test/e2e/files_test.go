@@ -17,7 +17,8 @@ func testFiles(t *testing.T, s *server) {
 	random := rand.NewChaCha8([32]byte{1})
 	_, _ = random.Read(content) // it never fails
 
-	// Parents are made, and an existing file is replaced by a longer or shorter one.
+	// Parent directories are created, and an existing file is replaced by a
+	// longer or shorter one.
 	for _, data := range [][]byte{content, []byte("short"), {}} {
 		body, kind := form(t, "/srv/a/b/file", data)
 		if a := call(t, s.Client, "POST", path+"/files/write", body, "Content-Type", kind); a.status != 204 || len(a.body) > 0 {

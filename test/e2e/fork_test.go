@@ -13,7 +13,8 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// own destroys with the test a sandbox that the test got otherwise than by create.
+// own destroys a sandbox at the end of the test that the test did not get from
+// create.
 func own(t *testing.T, c *client.Client, all ...client.Sandbox) {
 	t.Helper()
 	for _, sb := range all {
@@ -25,8 +26,7 @@ func own(t *testing.T, c *client.Client, all ...client.Sandbox) {
 	}
 }
 
-// fresh checks the guarantees for the start of a machine that came from a
-// snapshot.
+// fresh checks the guarantees for a sandbox restored from a snapshot.
 func fresh(t testing.TB, sb client.Sandbox) {
 	t.Helper()
 	h := sb.RestoreReport
@@ -169,7 +169,8 @@ func testClocks(t *testing.T, s *server) {
 	if failure(t, err).Status != 409 {
 		t.Errorf("a command in a paused sandbox: %v", err)
 	}
-	// Set while it is paused, in force when it is resumed.
+	// A value that is set while the sandbox is paused takes effect with the
+	// resume.
 	never, hour := 0, 3600
 	clocks, err := s.SetTimeout(t.Context(), sb.ID, client.TimeoutRequest{TimeoutSec: &never, LifetimeSec: &hour})
 	check(t, err)
@@ -199,7 +200,8 @@ func testClocks(t *testing.T, s *server) {
 	})
 }
 
-// testAutoResume has many callers use a paused sandbox at once: one resume.
+// testAutoResume has many callers use a paused sandbox at once, and expects one
+// resume.
 func testAutoResume(t *testing.T, s *server) {
 	sb := create(t, s.Client, client.CreateRequest{MemoryMB: 256, DiskMB: 512, TimeoutSec: new(int), AutoResume: true})
 	sh(t, s.Client, sb.ID, counter)
@@ -247,7 +249,7 @@ func TestPool(t *testing.T) {
 		t.Errorf("it is called %q", got)
 	}
 	eventually(t, "the pool is full again", ready(2))
-	// A server that is killed leaves clones behind, which the next one ends.
+	// A killed server leaves its clones behind, and the next one ends them.
 	s.stop(t, syscall.SIGKILL)
 	s.start(t)
 	if got := sh(t, s.Client, sb.ID, "hostname"); got != "wrenn-"+sb.ID {
@@ -256,8 +258,8 @@ func TestPool(t *testing.T) {
 	eventually(t, "the pool of the next server is full", ready(2))
 }
 
-// TestKilledDuringFork kills a server in the midst of a fork: the parent goes
-// on, and each child is a whole sandbox or none.
+// TestKilledDuringFork kills a server during a fork: the parent continues, and
+// each child either runs completely or does not exist.
 func TestKilledDuringFork(t *testing.T) {
 	t.Parallel()
 	s := startUp(t)

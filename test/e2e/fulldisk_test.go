@@ -22,7 +22,7 @@ func TestFullDisk(t *testing.T) {
 	sh(t, s.Client, sb.ID, counter)
 	filler := filepath.Join(s.dir, "filler")
 
-	// A disk that the host could never give is not promised.
+	// A disk larger than the host could ever provide is refused.
 	a := call(t, s.Client, "POST", "/v1/sandboxes", `{"memory_mb":256,"disk_mb":1048576}`)
 	a.wantError(t, 503, "no_disk")
 
@@ -39,8 +39,8 @@ func TestFullDisk(t *testing.T) {
 	check(t, err)
 	goesOn(t, s.Client, sb.ID, "1")
 
-	// With hardly any room, a pause is refused and changes nothing. The room that
-	// the server itself keeps for such a time is taken as well.
+	// With hardly any space, a pause is refused and changes nothing. The test
+	// fills the server's own reserve as well.
 	fill(t, filler, 8<<20)
 	eventually(t, "the server gives up its own ballast", func() bool {
 		info, err := os.Stat(filepath.Join(s.dir, "ballast"))
@@ -59,13 +59,13 @@ func TestFullDisk(t *testing.T) {
 	check(t, err)
 	goesOn(t, s.Client, sb.ID, "1")
 	create(t, s.Client, small)
-	wantTruth(t, s.Client, s.dir)
+	wantAgreement(t, s.Client, s.dir)
 }
 
 // TestGuestAtAFullDisk has a guest write more than its host has room for, its
-// ballast included. It
-// stands still, says so, and goes on with all that it wrote when there is room.
-// Beside it a paused sandbox cannot be resumed meanwhile, and can afterwards.
+// ballast included. The sandbox is stopped, disk_full is true, and it continues
+// without a lost write when there is space. A paused sandbox cannot be resumed
+// meanwhile, but afterwards.
 func TestGuestAtAFullDisk(t *testing.T) {
 	needVMs(t)
 	for _, fs := range []string{"directory", "xfs"} {

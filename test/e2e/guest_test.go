@@ -8,8 +8,8 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// testGuest looks at a sandbox as programs find it that were written for an
-// ordinary machine.
+// testGuest checks the environment that programs for an ordinary machine expect
+// in a sandbox.
 func testGuest(t *testing.T, s *server) {
 	sb := create(t, s.Client, small)
 	for _, c := range []struct{ name, script, want string }{
@@ -37,7 +37,8 @@ asyncio.run(main())'`, "['127.0.0.1', '::1']"},
 	testUploadOwner(t, s, sb.ID)
 }
 
-// testUploadOwner uploads over files of others, and to where no file can be.
+// testUploadOwner uploads over files of other users, and to paths where no file
+// can be.
 func testUploadOwner(t *testing.T, s *server, id string) {
 	upload := func(u client.Upload) error { return s.WriteFile(t.Context(), id, u, strings.NewReader("new")) }
 	sh(t, s.Client, id, `printf old > /home/user/mine; chown user:user /home/user/mine; chmod 0640 /home/user/mine`)

@@ -17,8 +17,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 )
 
-// templates holds the template snapshots of all servers here. They are the
-// same for all, and each takes a boot to make.
+// templates is the directory of the template snapshots of all servers in this
+// package. They are the same for all, and each costs a boot.
 var templates string
 
 func TestMain(m *testing.M) {
@@ -52,21 +52,21 @@ func dataDir(t testing.TB) string {
 	return dir
 }
 
-// useImages makes dir use the images of all tests.
+// useImages makes dir use the images that all tests share.
 func useImages(t testing.TB, dir string) {
 	t.Helper()
 	check(t, os.Symlink(hosttest.ImagesDir(), filepath.Join(dir, "images")))
 }
 
-// patience is how long anything may take. It is generous on purpose: VMs are
-// emulated on small, busy machines, and no test here is about speed.
+// patience bounds every wait. It is generous on purpose: VMs are emulated on
+// small, busy machines, and no test here is about speed.
 const patience = 3 * time.Minute
 
 // small is the size of most sandboxes here, to leave room for many.
 var small = client.CreateRequest{MemoryMB: 256, DiskMB: 512, TimeoutSec: new(int)}
 
-// needVMs skips the test where VMs cannot be run, or fails it where they are
-// demanded.
+// needVMs skips the test on a machine without VMs, or fails it if WRENN_REQUIRE
+// demands them.
 func needVMs(t testing.TB) {
 	t.Helper()
 	template := filepath.Join(hosttest.ImagesDir(), "templates", "minimal", "current")
@@ -138,7 +138,7 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// eventually waits for a condition that nobody announces.
+// eventually polls until a condition is true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)

@@ -15,13 +15,14 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 )
 
-// usableLimit is how long it may take until a sandbox can be used after
-// everything runs again, its resume included. The aim is 5 s; the limit is that
-// of a busy machine, and far below the minute for which an operation under way
-// is given the benefit of the doubt.
+// usableLimit bounds the time from the restart of everything until a sandbox
+// can be used, its resume included. The aim is 5 s; the limit is that of a busy
+// machine, and far below the minute for which an operation under way is given
+// the benefit of the doubt.
 const usableLimit = 30 * time.Second
 
-// killPoints is how many random points each combination is killed at.
+// killPoints is the number of random points at which each combination is
+// killed.
 func killPoints(t *testing.T) int {
 	given := os.Getenv("WRENN_KILL_POINTS")
 	if given == "" {
@@ -42,7 +43,7 @@ type victim struct {
 	ways   int
 }
 
-// victimOps are the operations that are under way at a kill.
+// victimOps are the operations in flight at a kill.
 var victimOps = []string{"pause", "resume", "create"}
 
 // inRound returns the operation of a round and the process that is killed in it. In
@@ -53,9 +54,9 @@ func (v *victim) inRound(round int) (op string, way int) {
 }
 
 // TestKilledAtAnyPoint kills the product with SIGKILL at random points of
-// creates, pauses and resumes. Nothing that was acknowledged is lost, the
-// sandboxes go on where they were, and they can be used soon after the restart.
-// WRENN_KILL_POINTS=20 has it try 20 points of each combination.
+// creates, pauses and resumes. No acknowledged change is lost, the sandboxes
+// continue from their earlier state, and they can be used soon after the
+// restart. WRENN_KILL_POINTS=20 has it try 20 points of each combination.
 func TestKilledAtAnyPoint(t *testing.T) {
 	for _, fs := range []string{"directory", "xfs"} {
 		t.Run("up on "+fs, func(t *testing.T) {
@@ -163,10 +164,10 @@ func killedAtAnyPoint(t *testing.T, v *victim) {
 		v.dropCreated(t, mark, op == "create" && acknowledged)
 	}
 	t.Logf("%d points: usable at most %v after the restart", rounds, worst.Round(time.Millisecond))
-	wantTruth(t, v.client(), v.dir)
+	wantAgreement(t, v.client(), v.dir)
 }
 
-// begin starts an operation and returns where its outcome will be told.
+// begin starts an operation and returns the channel for its outcome.
 func (v *victim) begin(t *testing.T, op, id, mark string) <-chan error {
 	t.Helper()
 	c := v.client()
@@ -228,7 +229,7 @@ func (v *victim) usable(t *testing.T, id string) {
 // acknowledged runs.
 func (v *victim) dropCreated(t *testing.T, mark string, acknowledged bool) {
 	t.Helper()
-	settled(t, v.client())
+	awaitStableRows(t, v.client())
 	found := false
 	for sb, err := range v.client().All(t.Context(), client.ListOptions{Status: []string{client.StatusRunning}}) {
 		check(t, err)

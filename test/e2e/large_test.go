@@ -73,8 +73,7 @@ func rate(size int64, begin time.Time) float64 {
 	return float64(size>>20) / time.Since(begin).Seconds()
 }
 
-// forgetPeak makes the peak of a process's memory begin anew (proc(5),
-// clear_refs).
+// forgetPeak resets the peak of a process's memory (proc(5), clear_refs).
 func forgetPeak(t *testing.T, pid int) {
 	t.Helper()
 	check(t, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0))

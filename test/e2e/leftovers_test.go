@@ -15,8 +15,8 @@ import (
 )
 
 // nothingLeft checks that a server that has ended, all of its sandboxes
-// destroyed, has left nothing on the machine. Processes that it finds are
-// killed, so that one failure is not the cause of others.
+// destroyed, has left nothing on the machine. It kills the processes that it
+// finds, so that one failure does not cause others.
 func nothingLeft(t testing.TB, dir, name string) {
 	t.Helper()
 	for _, pid := range processesOf(dir) {

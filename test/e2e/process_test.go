@@ -35,7 +35,8 @@ func start(t testing.TB, env []string, args ...string) *process {
 	// all that run at once here.
 	p.cmd.Env = append(append(os.Environ(), "WRENN_POOL=0"), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	// An own pipe: with that of exec, Wait would close it over unread lines.
+	// The pipe is not that of package exec, because Wait would close it before
+	// all lines are read.
 	r, w, err := os.Pipe()
 	check(t, err)
 	p.cmd.Stderr = w

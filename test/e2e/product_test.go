@@ -2,8 +2,7 @@ package e2e
 
 import "testing"
 
-// TestProduct tests one server in all that its users do, several at once, as
-// a server is used.
+// TestProduct tests all uses of one server, several at once.
 func TestProduct(t *testing.T) {
 	s := startUp(t)
 	t.Run("bad input", func(t *testing.T) { testBadInput(t, s) })

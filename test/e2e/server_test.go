@@ -26,8 +26,8 @@ type server struct {
 	*process
 }
 
-// startUp starts a server that serves when startUp returns. With the test it
-// is stopped, and must have left nothing.
+// startUp starts a server and returns when it serves. At the end of the test,
+// the server is stopped and must have left nothing behind.
 func startUp(t *testing.T, args ...string) *server {
 	t.Helper()
 	needVMs(t)
@@ -63,8 +63,8 @@ func localKey(t testing.TB, dir string) string {
 	return strings.TrimSpace(string(key))
 }
 
-// networkRange returns a range for one server. Those that the product chooses
-// from are too few for all the servers that tests on one machine may run.
+// networkRange returns a range for one server. The ranges from which the
+// product chooses are too few for all servers of the tests on one machine.
 func networkRange() string {
 	return fmt.Sprintf("10.%d.%d.0/24", 232+rand.IntN(16), rand.IntN(256))
 }
@@ -80,7 +80,7 @@ func served(t *testing.T, p *process) *client.Client {
 	return c
 }
 
-// end destroys all sandboxes, stops the server and looks for leftovers.
+// end destroys all sandboxes, stops the server and checks for leftovers.
 func (s *server) end(t *testing.T) {
 	t.Helper()
 	if s.Client != nil {
@@ -96,8 +96,8 @@ func (s *server) end(t *testing.T) {
 	nothingLeft(t, s.dir, s.name)
 }
 
-// destroyAll destroys every sandbox that lives, and waits until the host has
-// forgotten those that had ended by themselves, too.
+// destroyAll destroys every sandbox that has not ended, and waits until the
+// host has removed the ended ones too.
 func destroyAll(t *testing.T, c *client.Client, dir string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -130,13 +130,13 @@ func destroyAll(t *testing.T, c *client.Client, dir string) {
 }
 
 // isSandbox tells the directory of a sandbox from that of a warm clone, which
-// only goes with the server.
+// is removed with the server only.
 func isSandbox(dir string) bool {
 	record, err := os.ReadFile(filepath.Join(dir, "record.json"))
 	return err != nil || !strings.Contains(string(record), `"pooled":true`)
 }
 
-// create makes a sandbox that goes with the test.
+// create creates a sandbox that is destroyed at the end of the test.
 func create(t *testing.T, c *client.Client, in client.CreateRequest) *client.Sandbox {
 	t.Helper()
 	sb, err := c.Create(t.Context(), in)

@@ -9,13 +9,14 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// TestSilentGuests tests that a guest that does not answer is no dead sandbox.
+// TestSilentGuests tests that a sandbox whose guest does not answer has not
+// ended.
 func TestSilentGuests(t *testing.T) {
 	t.Parallel()
 	s := startUp(t)
 	t.Run("stopped VMM", func(t *testing.T) { testStoppedVMM(t, s) })
 	t.Run("stopped agent", func(t *testing.T) { testStoppedAgent(t, s) })
-	wantTruth(t, s.Client, s.dir)
+	wantAgreement(t, s.Client, s.dir)
 }
 
 // awaitHealth returns the sandbox once its guest's health is state.
@@ -38,8 +39,8 @@ func awaitHealth(t *testing.T, s *server, id, state string) *client.Sandbox {
 // env is the environment of a CLI that uses s.
 func env(s *server) []string { return []string{"WRENN_URL=" + s.BaseURL, "WRENN_API_KEY=" + s.APIKey} }
 
-// testStoppedVMM: nothing that fails while the VMM process is stopped harms the
-// sandbox, which works when it goes on.
+// testStoppedVMM checks that no failure while the VMM process is stopped harms
+// the sandbox, and that it works when the process continues.
 func testStoppedVMM(t *testing.T, s *server) {
 	sb := create(t, s.Client, small)
 	sh(t, s.Client, sb.ID, "echo kept >/dev/shm/kept")
@@ -68,8 +69,9 @@ func testStoppedVMM(t *testing.T, s *server) {
 	check(t, s.Destroy(t.Context(), sb.ID))
 }
 
-// testStoppedAgent: a command under way ends with an unknown outcome; with force
-// the sandbox is paused and says so, and a copy of it is not handed out.
+// testStoppedAgent checks that a command in flight ends with an unknown
+// outcome, that force pauses the sandbox and sets health.forced, and that a
+// fork of it fails.
 func testStoppedAgent(t *testing.T, s *server) {
 	sb := create(t, s.Client, small)
 	result := make(chan error, 1)

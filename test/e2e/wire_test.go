@@ -33,8 +33,8 @@ type answer struct {
 	body   []byte
 }
 
-// call sends a request as it is written on the wire. body is text, bytes or
-// something to be made JSON; header is name, value, ....
+// call sends a request. body is text, bytes, or a value that is encoded as
+// JSON; header is name, value, ....
 func call(t testing.TB, c *client.Client, method, path string, body any, header ...string) answer {
 	t.Helper()
 	var r io.Reader
@@ -73,7 +73,7 @@ func call(t testing.TB, c *client.Client, method, path string, body any, header 
 	return answer{resp.StatusCode, resp.Header, read}
 }
 
-// object decodes a JSON object, after it was checked that the status is want.
+// object checks that the status is want, and decodes a JSON object.
 func (a answer) object(t testing.TB, want int) map[string]any {
 	t.Helper()
 	if a.status != want {
@@ -86,8 +86,8 @@ func (a answer) object(t testing.TB, want int) map[string]any {
 	return out
 }
 
-// wantError checks that the answer is an error in its one shape, and returns
-// its message.
+// wantError checks that the answer is an error of the API, and returns its
+// message.
 func (a answer) wantError(t testing.TB, status int, code string) string {
 	t.Helper()
 	var out struct {

@@ -25,7 +25,7 @@ type machine struct {
 }
 
 // run boots the machine, shows its console, and returns once it is off. The
-// error says which step of the plan failed, or that the machine never said.
+// error names the failed step of the plan, or tells that there was no result.
 func (m machine) run(ctx context.Context, show io.Writer) error {
 	khz, err := tsc.HostKHz()
 	if err != nil {

@@ -29,8 +29,8 @@ func TestResult(t *testing.T) {
 	}
 }
 
-// TestEveryStepIsForced: a suite that chose another acceleration, or was
-// skipped, would prove nothing.
+// TestEveryStepIsForced checks that every step requires KVM: a suite that chose
+// another acceleration, or was skipped, would prove nothing.
 func TestEveryStepIsForced(t *testing.T) {
 	for _, s := range (options{patience: 1, tests: "^TestLifecycle$"}).plan() {
 		all := strings.Join(append(s.Args, s.Env...), " ")

@@ -16,14 +16,14 @@ import (
 	"github.com/wrenn-dev/wrenn/test/kvm/plan"
 )
 
-// Programs of the host that the product calls, with where else than in PATH
-// they may be.
+// Programs of the host that the product calls, with further directories besides
+// PATH.
 var programs = []string{"qemu-system-x86_64", "mke2fs"}
 
 // insideImages is where the product looks for its images inside.
 const insideImages = "/var/lib/wrenn/images"
 
-// tree is a root file system in the making.
+// tree is a root file system that is being built.
 type tree struct{ root string }
 
 func (t tree) path(inside string) string { return filepath.Join(t.root, inside) }
@@ -127,8 +127,8 @@ func (t tree) addImages(images *image.Store) error {
 	return nil
 }
 
-// copyTree copies the files below src; links are followed, for they may lead
-// out of it.
+// copyTree copies the files below src. It follows links, because they may lead
+// out of src.
 func (t tree) copyTree(inside, src string) error {
 	return filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

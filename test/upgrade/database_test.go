@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	pgtest.Main(m)
 }
 
-// restore returns the URL of a database with the content that v0.1 left.
+// restore returns the URL of a database with the recorded content of v0.1.
 func restore(t *testing.T) string {
 	t.Helper()
 	url := pgtest.NewEmpty(t)
@@ -44,7 +44,7 @@ func execute(t *testing.T, url, sql string) {
 }
 
 // TestDatabaseOfV01 restores the dump, migrates it, and expects each row with
-// its state, and operations that go on from there.
+// its state, and that operations continue from there.
 func TestDatabaseOfV01(t *testing.T) {
 	t.Parallel()
 	store, err := postgres.Open(t.Context(), restore(t), slog.New(slog.DiscardHandler))
@@ -88,8 +88,8 @@ func mustKeepFields(t *testing.T, store *postgres.Store) {
 	}
 }
 
-// mustGoOn resumes the paused sandbox, as a server does, and ends the create
-// that was cut off.
+// mustGoOn resumes the paused sandbox, as a server does, and ends the
+// interrupted create.
 func mustGoOn(t *testing.T, store *postgres.Store) {
 	t.Helper()
 	row, err := store.Get(t.Context(), paused)

@@ -31,7 +31,7 @@ const (
 // recordedDir is where the recorded agent had its data.
 const recordedDir = "/var/lib/wrenn-v0.1/host"
 
-// layDown makes dir the data directory that v0.1 left.
+// layDown makes dir a copy of the recorded data directory of v0.1.
 func layDown(t *testing.T, dir string) {
 	t.Helper()
 	source := filepath.Join("testdata", "v0.1", "host")

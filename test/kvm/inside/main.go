@@ -1,8 +1,9 @@
 // Command inside is the first process of the machine that test/kvm boots: it
 // loads the kernel's modules, mounts the root image under a layer of memory,
-// runs the plan, says on the console how that ended, and turns the machine off.
+// runs the plan, writes the result to the console, and turns the machine off.
 //
-// It is never run anywhere else: it would take the machine's file systems.
+// It must not run anywhere else, because it replaces the machine's file
+// systems.
 package main
 
 import (
@@ -46,7 +47,7 @@ func main() {
 	}
 	fmt.Printf("\n%s%d\n", plan.Result, code)
 	unix.Sync()
-	// The VMM takes a reset for the end.
+	// The VMM treats a reset as the end of the machine.
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	select {}
 }
