@@ -107,7 +107,7 @@ func (s *agentListen) flags(f flagSet) {
 	f.StringVar(&s.hostID, "host-id", "", "name of this host in the control plane (default: the machine's)")
 	s.tls = certSettings{prefix: "tls", whose: "the agent"}
 	s.tls.flags(f)
-	s.clients = caSettings{flag: "tls-client-ca", what: "file with the authorities of the control planes' certificates"}
+	s.clients = caSettings{flag: "tls-client-ca", description: "file with the authorities of the control planes' certificates"}
 	s.clients.flags(f)
 }
 
@@ -148,7 +148,7 @@ func (s *agentListen) config() *tls.Config {
 }
 
 func (p program) addAgent() {
-	cfg := &agentConfig{token: secretSetting{name: "token", what: "secret between control plane and agents"}}
+	cfg := &agentConfig{token: secretSetting{name: "token", description: "secret between control plane and agents"}}
 	cfg.listen.token, cfg.listen.data = &cfg.token, &cfg.data
 	cmd := &cobra.Command{
 		Use:   "agent [flags]",

@@ -44,15 +44,15 @@ func (s *certSettings) validate() error {
 // caSettings name the certificates of the authorities that are trusted.
 type caSettings struct {
 	// flag is the flag's name, such as "host-ca".
-	flag, what string
-	file       string
+	flag, description string
+	file              string
 
 	// authorities is set by validate, if a file was given.
 	authorities *certs.Authorities
 }
 
 func (s *caSettings) flags(f flagSet) {
-	f.StringVar(&s.file, s.flag, "", s.what+", in PEM; read again when it changes")
+	f.StringVar(&s.file, s.flag, "", s.description+", in PEM; read again when it changes")
 }
 
 func (s *caSettings) validate() error {

@@ -14,8 +14,8 @@ type secretSetting struct {
 	name string
 	// variable holds the secret itself; empty is the usual name for the flag.
 	variable string
-	// what is the description of the secret in the help.
-	what string
+	// description describes the secret in the help.
+	description string
 
 	// value is the secret, once validate has returned nil; empty if none was
 	// given.
@@ -30,7 +30,7 @@ func (s *secretSetting) flags(f flagSet) {
 	f.Var((*refusedSecret)(s), s.name, "")
 	f.secret(s.name)
 	_ = f.MarkHidden(s.name)
-	f.StringVar(&s.file, s.name+"-file", "", fmt.Sprintf("file with the %s; or set %s", s.what, s.environment()))
+	f.StringVar(&s.file, s.name+"-file", "", fmt.Sprintf("file with the %s; or set %s", s.description, s.environment()))
 	if s.variable != "" {
 		f.env(s.name, s.variable)
 		f.env(s.name+"-file", s.variable+"_FILE")
@@ -94,6 +94,6 @@ func (s *refusedSecret) Set(string) error {
 
 // databaseURL is the setting of a PostgreSQL server, whose URL may hold a
 // password.
-func databaseURL(what string) secretSetting {
-	return secretSetting{name: "database-url", variable: "DATABASE_URL", what: "URL of the " + what}
+func databaseURL(owner string) secretSetting {
+	return secretSetting{name: "database-url", variable: "DATABASE_URL", description: "URL of the " + owner}
 }

@@ -37,7 +37,7 @@ type hostsSettings struct {
 
 func (s *hostsSettings) flags(f flagSet) {
 	f.StringSliceVar(&s.list, "host", nil, "a host agent, as NAME=ADDRESS; may be repeated")
-	s.authorities = caSettings{flag: "host-ca", what: "file with the authorities of the agents' certificates"}
+	s.authorities = caSettings{flag: "host-ca", description: "file with the authorities of the agents' certificates"}
 	s.authorities.flags(f)
 	s.identity = certSettings{prefix: "host", whose: "the control plane, shown to agents"}
 	s.identity.flags(f)
@@ -100,7 +100,7 @@ func (s *requiredDatabase) validate() error {
 }
 
 func (p program) addServer() {
-	cfg := &serverConfig{token: secretSetting{name: "host-token", what: "secret between control plane and agents"}}
+	cfg := &serverConfig{token: secretSetting{name: "host-token", description: "secret between control plane and agents"}}
 	cfg.hosts.token = &cfg.token
 	cmd := &cobra.Command{
 		Use:   "server [flags]",

@@ -161,14 +161,14 @@ func decodeObject(body []byte, f fields) error {
 }
 
 // walkObject reads one object from dec and calls on for each of its fields. The
-// parameter what names the object in errors, prefix goes before its fields' names.
-func walkObject(dec *json.Decoder, what, prefix string, on func(name string, raw json.RawMessage) error) error {
+// parameter object names it in errors, and prefix precedes the names of its fields.
+func walkObject(dec *json.Decoder, object, prefix string, on func(name string, raw json.RawMessage) error) error {
 	tok, err := dec.Token()
 	if err != nil {
 		return malformed(err)
 	}
 	if tok != json.Delim('{') {
-		return fault.New(fault.Invalid, "invalid_json", "%s must be a JSON object", what)
+		return fault.New(fault.Invalid, "invalid_json", "%s must be a JSON object", object)
 	}
 	seen := make(map[string]bool)
 	for dec.More() {
