@@ -45,9 +45,9 @@ func OpenAuthorities(file string) (*Authorities, error) {
 // protocols are offered in each handshake.
 var protocols = []string{"h2", "http/1.1"}
 
-// ServerConfig returns the configuration of a server that proves to be
-// identity. With clients it serves only those that have a certificate of one
-// of these authorities; clients may be nil.
+// ServerConfig returns the configuration of a server that presents identity. If
+// clients is not nil, the server accepts only clients with a certificate of one
+// of these authorities.
 func ServerConfig(identity *Identity, clients *Authorities) *tls.Config {
 	cfg := &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -60,7 +60,7 @@ func ServerConfig(identity *Identity, clients *Authorities) *tls.Config {
 		return cfg
 	}
 	cfg.ClientAuth = tls.RequireAndVerifyClientCert
-	// Asked for each connection, so that a changed file counts.
+	// Called for each connection, so that a changed file takes effect.
 	base := cfg.Clone()
 	cfg.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		fresh := base.Clone()

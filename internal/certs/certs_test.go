@@ -45,7 +45,7 @@ func visit(address string, cfg *tls.Config) (*big.Int, error) {
 		return nil, err
 	}
 	defer conn.Close()
-	// The server's verdict on the client comes after the client's handshake.
+	// The server checks the client's certificate after the client's handshake.
 	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ type stamp struct {
 	inode    any
 }
 
-// watched is a value that is made from files and made anew when one of them
+// watched is a value that is read from files, and read again after one of them
 // has changed. It is safe for concurrent use.
 type watched[T any] struct {
 	// Constant after open.
@@ -32,8 +32,7 @@ type watched[T any] struct {
 	logged string
 }
 
-// open returns the value that parse makes of the files, or why it cannot be
-// made.
+// open returns the value that parse reads from the files.
 func open[T any](parse func([][]byte) (T, error), paths ...string) (*watched[T], error) {
 	w := &watched[T]{paths: paths, parse: parse}
 	stamps, err := w.look()
@@ -47,7 +46,7 @@ func open[T any](parse func([][]byte) (T, error), paths ...string) (*watched[T],
 	return w, nil
 }
 
-// get returns the newest value that could be made.
+// get returns the newest valid value.
 func (w *watched[T]) get() T {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -71,8 +70,8 @@ func (w *watched[T]) get() T {
 	return value
 }
 
-// log reports once that changed files cannot be used: connections are made all
-// the time, so an error is logged again only after it has changed. mu must be
+// log reports once that changed files cannot be used. Because connections are
+// frequent, an error is logged again only after it has changed. mu must be
 // held.
 func (w *watched[T]) log(err error) {
 	if err.Error() == w.logged {

@@ -20,12 +20,11 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// DefaultStopTimeout is how long a component may take to stop when it does not
-// say otherwise.
+// DefaultStopTimeout bounds the stop of a component that sets no StopTimeout.
 const DefaultStopTimeout = 15 * time.Second
 
-// ErrEnded is the failure of a component that returned nil although nobody had
-// asked it to stop.
+// ErrEnded is the failure of a component that returned nil before it was asked
+// to stop.
 var ErrEnded = errors.New("ended without being asked to")
 
 // Component is one long-lived part of a process.
@@ -69,7 +68,7 @@ func Run(ctx context.Context, log *slog.Logger, components ...Component) error {
 	return err
 }
 
-// group is the components started so far.
+// group holds the components started so far.
 //
 // Invariants: started is in order of start and only its owner, Run, touches
 // it; ended has room for every component, so that none blocks on its way out.
@@ -166,7 +165,8 @@ func (r *running) stop() error {
 	return fmt.Errorf("%s: %w", r.Name, r.err)
 }
 
-// fail is why a component ended although it was not asked to.
+// fail returns the failure of a component that ended before it was asked to
+// stop.
 func (g *group) fail(r *running) error {
 	g.failed = r
 	if r.err == nil {

@@ -16,21 +16,22 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/linux/flock"
 )
 
-// ErrRunning says that another process holds a lock.
+// ErrRunning means that another process holds the lock.
 var ErrRunning = errors.New("another process holds the lock")
 
-// A probe of Holder holds a lock for an instant, and a start has the lock for an
-// instant before its id is in the file. Both are waited for, for so long.
+// A probe of Holder holds the lock for an instant, and a start holds it for an
+// instant before its id is in the file. lockPatience bounds the wait for
+// both, and lockRetry is the interval of the attempts.
 const (
 	lockPatience = 2 * time.Second
 	lockRetry    = 5 * time.Millisecond
 )
 
-// Lock makes this process the only one that holds the file at path, and
-// records its process id there. The kernel ends the lock with the process,
-// however that ends. release ends it earlier. The error is ErrRunning when
-// another process holds it. The file is for its owner alone: flock(2) asks for
-// no more than an open file, so that who can read it can keep all others out.
+// Lock takes the exclusive lock of the file at path and records this process's
+// id there. The kernel ends the lock with the process, however that ends.
+// release ends it earlier. The error is ErrRunning when another process holds
+// it. The file is for its owner alone: flock(2) asks for no more than an open
+// file, so that who can read it can keep all others out.
 func Lock(path string) (release func(), err error) {
 	f, err := flock.Open(path)
 	if err != nil {
@@ -51,8 +52,8 @@ func Lock(path string) (release func(), err error) {
 	return func() { _ = f.Truncate(0); _ = f.Close() }, nil
 }
 
-// lockFile takes the exclusive lock of f. A shared lock in its way is that of a
-// Holder, which ends at once.
+// lockFile takes the exclusive lock of f. A conflicting shared lock belongs to
+// a Holder, which releases it at once.
 func lockFile(f *os.File) error {
 	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lockRetry) {
 		err := flock.Try(f)
@@ -69,8 +70,8 @@ func lockFile(f *os.File) error {
 	}
 }
 
-// Process is another process, held by a descriptor: unlike its id, that never
-// comes to mean another one.
+// Process is another process, identified by a descriptor. Unlike a process id,
+// a descriptor never refers to another process later.
 type Process struct {
 	PID int
 	fd  *os.File
@@ -193,5 +194,5 @@ func (p *Process) Wait(ctx context.Context) error {
 	return errors.Join(ctx.Err(), err)
 }
 
-// Close lets the process go.
+// Close closes the descriptor of the process.
 func (p *Process) Close() { _ = p.fd.Close() }

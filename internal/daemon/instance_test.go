@@ -24,7 +24,8 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(lockFile); path != "" {
 		_, err := daemon.Lock(path)
 		fmt.Println("locked", err)
-		// Not "select {}": the runtime ends a process in which nothing can happen.
+		// Not "select {}": the runtime ends a process whose goroutines are all
+		// blocked.
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}
@@ -129,9 +130,9 @@ func TestHolderDoesNotTrustTheNumber(t *testing.T) {
 	}
 }
 
-// TestAskingDoesNotRefuseAStart has several goroutines ask who holds the lock
-// while it is taken and released: a process that only asks must never make a start
-// fail, and a start under way is never taken for a fault.
+// TestAskingDoesNotRefuseAStart has several goroutines call Holder while the
+// lock is taken and released. A call of Holder must never make a start fail,
+// and must never report a start in progress as an error.
 func TestAskingDoesNotRefuseAStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	ctx, stop := context.WithCancel(t.Context())

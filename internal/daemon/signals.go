@@ -13,7 +13,7 @@ type Signalled struct{ Signal syscall.Signal }
 // Error names the signal.
 func (s Signalled) Error() string { return "received " + s.Signal.String() }
 
-// Is makes it context.Canceled to those who ask whether they were cancelled.
+// Is reports true for context.Canceled, because the context was cancelled.
 func (s Signalled) Is(target error) bool { return target == context.Canceled }
 
 // ExitCode is that of a program which the signal ends: 128 plus its number.

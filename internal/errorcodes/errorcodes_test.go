@@ -15,8 +15,9 @@ import (
 
 var update = flag.Bool("update", false, "write docs/errors.md anew")
 
-// passOn lists the files that make an error with the code of another one, or
-// with one out of a table that the walk cannot read, and how often.
+// passOn lists the files that make errors with the code of another error, or
+// with a code from a table that the walk cannot read, and the number of such
+// errors.
 var passOn = map[string]int{
 	"internal/control/hostfault.go":       2,
 	"internal/control/common.go":          2, // withCleanup; sandbox_not_running, sandbox_not_paused
@@ -71,7 +72,7 @@ func TestEveryCodeOfTheSourceIsExplained(t *testing.T) {
 	}
 }
 
-// statusAt is the status that the kind of st stands for, 0 if it has none.
+// statusAt returns the HTTP status of st's kind, or 0 if it has none.
 func statusAt(st site) int {
 	for _, k := range fault.Kinds() {
 		if strings.EqualFold(strings.ReplaceAll(k.String(), "_", ""), st.kind) {

@@ -30,7 +30,7 @@ type source struct {
 
 const root = "../.."
 
-// readSource parses everything that is no test and not generated.
+// readSource parses all files except tests and generated code.
 func readSource(t *testing.T) *source {
 	t.Helper()
 	src := &source{fset: token.NewFileSet(), files: map[string]*ast.File{}, consts: map[string]ast.Expr{}}

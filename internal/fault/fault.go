@@ -17,7 +17,7 @@ import (
 // that an error nobody classified is never shown to a user as their mistake.
 type Kind int
 
-// The kinds, in the order of the table in ARCHITECTURE.md.
+// The kinds. Packages faulthttp and faultrpc map them to statuses and codes.
 const (
 	Internal Kind = iota
 	Invalid
@@ -34,8 +34,8 @@ const (
 	Timeout
 	Unsupported
 	Canceled
-	// Unavailable: a part of the installation, such as its database, is away
-	// for now. The same request can succeed later.
+	// Unavailable: a part of the installation, such as its database, is
+	// temporarily unavailable. The same request can succeed later.
 	Unavailable
 )
 

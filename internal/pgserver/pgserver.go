@@ -52,7 +52,7 @@ type Config struct {
 	// made the cluster or, for a new cluster, the newest installed.
 	BinDir string
 	// Temporary trades durability for speed: a crash of the machine destroys
-	// the cluster. It is for tests.
+	// the cluster. Only tests set it.
 	Temporary bool
 }
 
@@ -110,8 +110,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 // readiness.
 func (s *Server) URL() string { return s.cfg.URL() }
 
-// Close gives the directory free. It must not be called before Run has
-// returned.
+// Close releases the directory. It must not be called before Run has returned.
 func (s *Server) Close() error { return s.lock.Close() }
 
 // resolve makes the paths absolute and free of symbolic links, as processes

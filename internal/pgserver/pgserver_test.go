@@ -179,8 +179,8 @@ func TestDataSurvivesStopKillAndRestart(t *testing.T) {
 	}
 }
 
-// TestUnusualPath has the server live in a directory whose name means something
-// in a URL, in a list of PostgreSQL's or to a shell.
+// TestUnusualPath runs the server in a directory whose name has characters with
+// a meaning in a URL, in a list of PostgreSQL's and in a shell.
 func TestUnusualPath(t *testing.T) {
 	parent := filepath.Join(filepath.Dir(newDir(t)), `a b;c+d%20"e'f&g=h`)
 	if err := os.Mkdir(parent, 0o711); err != nil {
@@ -222,7 +222,7 @@ func TestKilledOwnerLeavesUsableDirectory(t *testing.T) {
 
 	v := serve(t, dir)
 	v.sql("SELECT 1")
-	// One that has ended and waits for init to take notice has no program.
+	// A process that has ended and waits for init to reap it has no program.
 	if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", orphan)); err == nil && filepath.Base(exe) == "postgres" {
 		t.Errorf("the postmaster %d of the killed owner still lives", orphan)
 	}

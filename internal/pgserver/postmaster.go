@@ -158,9 +158,9 @@ func (pm *postmaster) hasExited() bool {
 	}
 }
 
-// stop shuts the server down, harder and harder, and returns when it has been
-// reaped. A shutdown that was not clean is an error; the data is safe in any
-// case.
+// stop shuts the server down, with ever harder signals, and returns when it has
+// been reaped. A shutdown that was not clean is an error; the data is safe in
+// any case.
 func (pm *postmaster) stop(log *slog.Logger) error {
 	defer pm.output.close()
 	for _, step := range []struct {

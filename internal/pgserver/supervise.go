@@ -11,11 +11,11 @@ import (
 const (
 	firstBackoff = 100 * time.Millisecond
 	maxBackoff   = 3 * time.Second
-	// calm is how long the server must have served for the back-off to begin
-	// anew.
+	// calm is the time of service after which the back-off starts again from
+	// its minimum.
 	calm = time.Minute
-	// lowSpace is the free space, in bytes, below which a first start that
-	// fails is taken to have failed for want of space, and is tried again.
+	// lowSpace is the free space, in bytes, below which a failed first start
+	// counts as a lack of space and is tried again.
 	lowSpace = 64 << 20
 )
 
@@ -25,8 +25,9 @@ const StopTimeout = fastShutdown + immediateShutdown + killing + outputGrace + t
 // Run serves until ctx ends, then shuts the server down and returns. It calls
 // ready whenever the server has come to accept connections: once at first and
 // again after each restart. A server that dies is restarted after a growing
-// pause, for as long as it takes: the rest of the process goes on without a
-// database. Run fails only when the first start does, but not for want of space.
+// back-off, without a limit on the number of attempts; the rest of the process
+// continues without a database. Run fails only if the first start fails for
+// another reason than a lack of space.
 func (s *Server) Run(ctx context.Context, ready func()) error {
 	pm, err := s.startAndWait(ctx)
 	if err != nil && ctx.Err() == nil && s.spaceIsLow() {
@@ -56,8 +57,8 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	}
 }
 
-// restart waits, removes the leftovers of the dead postmaster and starts another,
-// again and again until one serves. It fails only when ctx ends.
+// restart waits, removes the leftovers of the dead postmaster and starts
+// another one, until one serves. It fails only if ctx ends.
 func (s *Server) restart(ctx context.Context, pause time.Duration) (*postmaster, error) {
 	for {
 		if err := sleep(ctx, pause); err != nil {
@@ -78,7 +79,7 @@ func (s *Server) restart(ctx context.Context, pause time.Duration) (*postmaster,
 	}
 }
 
-// spaceIsLow reports whether next to nothing is free where the cluster is.
+// spaceIsLow reports whether the free space at the cluster is below lowSpace.
 func (s *Server) spaceIsLow() bool {
 	fs, err := statfs.Path(s.cfg.Dir)
 	return err == nil && fs.Available < lowSpace

@@ -8,8 +8,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// ID names a sandbox for ever: it is never used again. It matches
-// ^[a-z0-9]+$, so that it can stand in a DNS label, a path and a file name.
+// ID names a sandbox permanently: it is never reused. It matches ^[a-z0-9]+$,
+// so that it can stand in a DNS label, a path and a file name.
 type ID string
 
 // idLength is the number of characters of a new ID: 20 of base 32 carry 100
@@ -29,8 +29,8 @@ func NewID() ID {
 	return ID(idEncoding.EncodeToString(b[:])[:idLength])
 }
 
-// ParseID checks that s has the form of an ID. An s that has not cannot name
-// a sandbox, so the error is of kind NotFound.
+// ParseID checks that s has the form of an ID. Other text cannot name a
+// sandbox, so the error is of kind NotFound.
 func ParseID(s string) (ID, error) {
 	if s == "" || len(s) > maxIDLength || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
 		return "", fault.New(fault.NotFound, "sandbox_not_found", "there is no sandbox with the id %.*q", maxIDLength+1, s)
@@ -49,7 +49,7 @@ type Ref struct {
 	Generation Generation
 }
 
-// SnapshotID names a snapshot for ever. It has the form of an ID.
+// SnapshotID names a snapshot permanently. It has the form of an ID.
 type SnapshotID string
 
 // NewSnapshotID returns a fresh SnapshotID with 100 random bits.

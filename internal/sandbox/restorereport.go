@@ -6,11 +6,12 @@ import "time"
 // snapshot correct and unique before any user code ran in it. A start whose
 // restore report is not complete fails.
 type RestoreReport struct {
-	// At is when it was completed, Generation the incarnation that was told.
+	// At is the time of completion, Generation the generation of the sandbox.
 	At         time.Time
 	Generation Generation
-	// ClockStep is how far the guest's wall clock had to be moved; ClockSkew
-	// how far it was from the host's when asked afterwards. Positive is ahead.
+	// ClockStep is the difference of the guest's wall clock from the host's
+	// before the correction, ClockSkew the difference measured afterwards.
+	// Positive means that the guest's clock was ahead.
 	ClockStep, ClockSkew time.Duration
 	// Reseeded: the guest's kernel confirmed fresh entropy and a new key.
 	Reseeded bool
@@ -25,6 +26,6 @@ type RestoreReport struct {
 	VMGeneration string
 	// ConnectionsClosed counts TCP connections of the snapshot that were closed.
 	ConnectionsClosed int
-	// Steps is how long each part took, by name.
+	// Steps holds the duration of each step, by name.
 	Steps map[string]time.Duration
 }

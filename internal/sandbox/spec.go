@@ -19,7 +19,7 @@ const (
 	DefaultDiskMB     = 2048
 )
 
-// Limits that hold on every host; a host may have tighter ones.
+// Limits that apply on every host; a host may have tighter ones.
 const (
 	MaxVCPUs       = 64
 	MinMemoryMB    = 128
@@ -57,7 +57,7 @@ func (i Isolation) Meets(minimum Isolation) bool {
 	}
 }
 
-// TimeoutAction is the action on a sandbox one of whose clocks has run out.
+// TimeoutAction is the action on a sandbox with an expired clock.
 type TimeoutAction string
 
 // The actions.
@@ -75,23 +75,24 @@ type Spec struct {
 	VCPUs    int
 	MemoryMB int
 	DiskMB   int
-	// Timeout is the idle clock: the time without use after which OnTimeout
-	// happens. Zero means never.
+	// Timeout is the idle clock: the time without use after which OnTimeout is
+	// carried out. Zero means never.
 	Timeout time.Duration
 	// Lifetime is the lifetime clock: the time after the last start (create,
-	// resume) at which OnTimeout happens, used or not. Zero means never.
+	// resume) at which OnTimeout is carried out, even if the sandbox is in use.
+	// Zero means never.
 	Lifetime time.Duration
-	// OnTimeout is the action when either clock has run out.
+	// OnTimeout is the action when either clock expires.
 	OnTimeout TimeoutAction
-	// AutoResume has use of the paused sandbox (commands, files, ports) resume
-	// it first. Hosts take no notice of it.
+	// AutoResume makes commands and file operations resume the paused sandbox
+	// first. Hosts ignore it.
 	AutoResume bool
 	// Env is set for every command. Values are secrets: never logged.
 	Env map[string]string
 	// Hostname is the guest's host name, one label of RFC 1123. Empty is the
 	// default, see GuestHostname.
 	Hostname string
-	// MinIsolation is the weakest isolation accepted.
+	// MinIsolation is the weakest acceptable isolation.
 	MinIsolation Isolation
 }
 

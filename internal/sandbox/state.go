@@ -1,6 +1,6 @@
 package sandbox
 
-// State is where a sandbox is in its life.
+// State is the state of a sandbox in its life cycle.
 //
 //	          create ok            pause               snapshot durable
 //	Pending ───────────► Running ───────► Pausing ────────────────────► Paused
@@ -15,7 +15,7 @@ package sandbox
 //	              ▼ delete, expiry, VM gone: from every state
 //	          Stopping ────► Stopped
 //
-// Stopped is the end. A VM that is gone for good goes to Stopped at once,
+// Stopped is final. A sandbox whose VM has ended goes to Stopped at once,
 // without Stopping.
 type State string
 
@@ -63,8 +63,8 @@ func CanMove(from, to State) bool {
 // more and none will.
 func (s State) Ended() bool { return s == Stopped || s == Error }
 
-// Holds reports whether a sandbox in s takes part of its host's memory and
-// CPU capacity. A paused one holds disk alone.
+// Holds reports whether a sandbox in s uses memory and CPU capacity of its
+// host. A paused sandbox uses disk only.
 func (s State) Holds() bool {
 	switch s {
 	case Pending, Running, Pausing, Resuming, Stopping:
@@ -86,9 +86,9 @@ const (
 	StatusError   Status = "error"
 )
 
-// Status projects s onto the API. A move that is under way shows the status
-// it started from, until it is true; Stopping shows stopped, because from then
-// on every operation is refused for good.
+// Status projects s onto the API. A transition shows the status from which it
+// started until it is complete. Stopping shows stopped, because every further
+// operation is refused.
 func (s State) Status() Status {
 	switch s {
 	case Pending:
@@ -116,7 +116,7 @@ func StatesOf(st Status) []State {
 	return out
 }
 
-// StopReason says, for machines, why a sandbox ended.
+// StopReason is the machine-readable reason for the end of a sandbox.
 type StopReason string
 
 // The reasons. They are part of the REST contract (stop_reason).

@@ -10,8 +10,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// StatusClientClosedRequest is the status logged when the caller went away
-// before the answer. No client ever sees it.
+// StatusClientClosedRequest is the status in the log if the caller hung up
+// before the answer. No client receives it.
 const StatusClientClosedRequest = 499
 
 var statusOf = map[fault.Kind]int{

@@ -113,8 +113,8 @@ func FromConnect(err error) error {
 // ReasonUnreachable is the reason of an error that did not come from the peer.
 const ReasonUnreachable = "unreachable"
 
-// Unknown reports whether err leaves open if the command took effect: the
-// peer did not say so itself.
+// Unknown reports whether it is unknown if the command took effect, because err
+// did not come from the peer.
 func Unknown(err error) bool {
 	if err == nil {
 		return false
