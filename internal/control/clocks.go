@@ -89,17 +89,19 @@ func (cl *clocks) tellClocks(ctx context.Context, row Sandbox, change TimeoutCha
 // apply returns the change of row that c asks for. It is pure. A lifetime that
 // runs is kept as its end; the stored and sent value is the time left until then.
 func (c ClockRequest) apply(row Sandbox, now time.Time) (ClockChange, error) {
-	spec, endsAt := c.Over(row.Spec), row.LifetimeEndsAt
 	if c.Extend != nil {
-		var err error
-		if spec.Lifetime, err = c.extended(row, now); err != nil {
+		lifetime, err := c.extended(row, now)
+		if err != nil {
 			return ClockChange{}, err
 		}
+		c.Lifetime = &lifetime
 	}
-	if err := spec.Validate(); err != nil {
+	spec, err := c.ApplyTo(row.Spec)
+	if err != nil {
 		return ClockChange{}, err
 	}
-	if c.Lifetime != nil || c.Extend != nil {
+	endsAt := row.LifetimeEndsAt
+	if c.Lifetime != nil {
 		endsAt = nil
 		if spec.Lifetime > 0 && row.State == sandbox.Running {
 			end := now.Add(spec.Lifetime).UTC().Truncate(time.Microsecond)
@@ -109,8 +111,9 @@ func (c ClockRequest) apply(row Sandbox, now time.Time) (ClockChange, error) {
 	return ClockChange{Was: row, Timeouts: timeoutsOf(spec), AutoResume: spec.AutoResume, LifetimeEndsAt: endsAt}, nil
 }
 
-// Over returns spec with the clocks that c gives; Extend is not one of them.
-func (c ClockRequest) Over(spec sandbox.Spec) sandbox.Spec {
+// ApplyTo returns spec with the clocks that c gives, of which Extend is none. It
+// validates the whole spec; the error is of kind Invalid.
+func (c ClockRequest) ApplyTo(spec sandbox.Spec) (sandbox.Spec, error) {
 	if c.Idle != nil {
 		spec.Timeout = *c.Idle
 	}
@@ -123,7 +126,7 @@ func (c ClockRequest) Over(spec sandbox.Spec) sandbox.Spec {
 	if c.AutoResume != nil {
 		spec.AutoResume = *c.AutoResume
 	}
-	return spec
+	return spec, spec.Validate()
 }
 
 // extended returns the lifetime from now on that moves its end later, in whole

@@ -12,10 +12,29 @@ import (
 
 func ptr[T any](v T) *T { return &v }
 
+// given returns a pointer to v, or nil for the zero value.
+func given[T comparable](v T) *T {
+	if v == *new(T) {
+		return nil
+	}
+	return &v
+}
+
+// request returns the request for spec. Its zero fields are not given.
+func request(spec sandbox.Spec) control.SpecRequest {
+	return control.SpecRequest{
+		Template: given(spec.Template), VCPUs: given(spec.VCPUs), MemoryMB: given(spec.MemoryMB), DiskMB: given(spec.DiskMB),
+		Clocks: control.ClockRequest{
+			Idle: &spec.Timeout, Lifetime: given(spec.Lifetime), OnTimeout: given(spec.OnTimeout), AutoResume: &spec.AutoResume,
+		},
+		Env: spec.Env, Hostname: spec.Hostname, MinIsolation: spec.MinIsolation,
+	}
+}
+
 // createWith creates a sandbox with a spec.
 func (b *bundle) createWith(spec sandbox.Spec) control.Sandbox {
 	b.t.Helper()
-	row, err := b.Create(b.t.Context(), control.NewSandbox{Spec: spec})
+	row, err := b.Create(b.t.Context(), control.NewSandbox{Spec: request(spec)})
 	if err != nil {
 		b.t.Fatal("create:", err)
 	}

@@ -15,13 +15,9 @@ type Timeouts struct {
 	OnTimeout      sandbox.TimeoutAction
 }
 
-// timeoutsOf returns the clocks that spec asks for.
+// timeoutsOf returns the clocks of spec.
 func timeoutsOf(spec sandbox.Spec) Timeouts {
-	t := Timeouts{Idle: spec.Timeout, Lifetime: spec.Lifetime, OnTimeout: spec.OnTimeout}
-	if t.OnTimeout == "" {
-		t.OnTimeout = sandbox.TimeoutDestroy
-	}
-	return t
+	return Timeouts{Idle: spec.Timeout, Lifetime: spec.Lifetime, OnTimeout: spec.OnTimeout}
 }
 
 // TimeoutChange tells a host which clocks to change. A nil field leaves the value

@@ -43,9 +43,6 @@ func (c *creator) Create(ctx context.Context, n NewSandbox) (_ Sandbox, err erro
 	if err != nil {
 		return Sandbox{}, err
 	}
-	if err := spec.Validate(); err != nil {
-		return Sandbox{}, err
-	}
 	if !spec.MinIsolation.Meets(c.cfg.MinIsolation) {
 		spec.MinIsolation = c.cfg.MinIsolation
 	}

@@ -88,8 +88,8 @@ func (fr *forker) Fork(ctx context.Context, id sandbox.ID, f Fork) (out Forked, 
 	if err != nil {
 		return Forked{}, err
 	}
-	spec := f.Clocks.Over(parent.Spec.Copied(f.Env))
-	if err := spec.Validate(); err != nil {
+	spec, err := f.Clocks.ApplyTo(parent.Spec.Copied(f.Env))
+	if err != nil {
 		return Forked{}, err
 	}
 	metadata := merged(parent.Metadata, f.Metadata)

@@ -35,7 +35,7 @@ func TestFork(t *testing.T) {
 		t.Run(map[bool]string{false: "running", true: "paused"}[paused], func(t *testing.T) {
 			b := setup(t)
 			parent, err := b.Create(t.Context(), control.NewSandbox{
-				Spec:     sandbox.Spec{Timeout: time.Minute, OnTimeout: sandbox.TimeoutPause},
+				Spec:     request(sandbox.Spec{Timeout: time.Minute, OnTimeout: sandbox.TimeoutPause}),
 				Metadata: map[string]string{"a": "parent", "b": "parent"},
 			})
 			if err != nil {

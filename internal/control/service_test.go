@@ -142,7 +142,7 @@ func wantFault(t *testing.T, err error, kind fault.Kind, reason string) {
 func TestCreate(t *testing.T) {
 	b := setup(t)
 	row, err := b.Create(t.Context(), control.NewSandbox{
-		Spec: sandbox.Spec{Env: map[string]string{"A": "1"}}, Metadata: map[string]string{"k": "v"},
+		Spec: request(sandbox.Spec{Env: map[string]string{"A": "1"}}), Metadata: map[string]string{"k": "v"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -165,7 +165,7 @@ func TestCreateRefused(t *testing.T) {
 		"invalid_memory":        {MemoryMB: 4097},
 		"isolation_unavailable": {MinIsolation: sandbox.IsolationHardware},
 	} {
-		_, err := b.Create(t.Context(), control.NewSandbox{Spec: spec})
+		_, err := b.Create(t.Context(), control.NewSandbox{Spec: request(spec)})
 		wantFault(t, err, fault.Invalid, reason)
 	}
 	_, err := b.Create(t.Context(), control.NewSandbox{Metadata: map[string]string{"k": "\x00"}})

@@ -80,14 +80,14 @@ func TestSnapshotFixesSize(t *testing.T) {
 	for field, spec := range map[string]sandbox.Spec{
 		"template": {Template: "other"}, "vcpus": {VCPUs: 2}, "memory_mb": {MemoryMB: 256}, "disk_mb": {DiskMB: 4096},
 	} {
-		_, err := b.Create(t.Context(), control.NewSandbox{SnapshotID: snap.ID, Spec: spec})
+		_, err := b.Create(t.Context(), control.NewSandbox{SnapshotID: snap.ID, Spec: request(spec)})
 		wantFault(t, err, fault.Invalid, "snapshot_fixes_size")
 		if err != nil && !strings.HasPrefix(fault.As(err).Public, field+" ") {
 			t.Errorf("%s is not named: %v", field, err)
 		}
 	}
 	same := sandbox.Spec{}.WithDefaults()
-	if _, err := b.Create(t.Context(), control.NewSandbox{SnapshotID: snap.ID, Spec: same}); err != nil {
+	if _, err := b.Create(t.Context(), control.NewSandbox{SnapshotID: snap.ID, Spec: request(same)}); err != nil {
 		t.Errorf("the same sizes are refused: %v", err)
 	}
 }
@@ -241,7 +241,7 @@ func TestTemplateOfSnapshot(t *testing.T) {
 	if row.SnapshotID != snap.ID || row.Spec.Template != "minimal" || row.Spec.MemoryMB != 256 {
 		t.Errorf("%+v", row)
 	}
-	_, err = b.Create(t.Context(), control.NewSandbox{Spec: sandbox.Spec{Template: "mine", MemoryMB: 512}})
+	_, err = b.Create(t.Context(), control.NewSandbox{Spec: request(sandbox.Spec{Template: "mine", MemoryMB: 512})})
 	wantFault(t, err, fault.Invalid, "snapshot_fixes_size")
 
 	for range 2 {
@@ -249,7 +249,7 @@ func TestTemplateOfSnapshot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err = b.Create(t.Context(), control.NewSandbox{Spec: sandbox.Spec{Template: "mine"}})
+	_, err = b.Create(t.Context(), control.NewSandbox{Spec: request(sandbox.Spec{Template: "mine"})})
 	wantFault(t, err, fault.Invalid, "template_not_found")
 	if err := b.DeleteSnapshot(t.Context(), snap.ID); err != nil {
 		t.Error(err)

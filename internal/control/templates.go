@@ -22,23 +22,25 @@ type templateStore interface {
 	NameTemplate(ctx context.Context, id sandbox.SnapshotID, name string) (row Snapshot, won bool, err error)
 }
 
-// resolve returns the whole spec of a create, and the snapshot that it starts
-// from; the zero Snapshot is an image.
+// resolve completes the spec of a create and finds the snapshot that it starts from;
+// the zero Snapshot is an image.
 func (t *templates) resolve(ctx context.Context, n NewSandbox) (sandbox.Spec, Snapshot, error) {
-	spec := n.Spec
+	spec, err := n.Spec.Complete(t.fleet.Hosts())
+	if err != nil {
+		return spec, Snapshot{}, err
+	}
 	var from Snapshot
-	var err error
+	byTemplate := n.SnapshotID == ""
 	switch {
-	case n.SnapshotID != "":
+	case !byTemplate:
 		from, err = namedSnapshot(ctx, t.store, n.SnapshotID)
-	case spec.Template != "" && !t.isImage(spec.Template):
+	case n.Spec.Template != nil && !t.isImage(spec.Template):
 		from, err = t.store.TemplateSnapshot(ctx, spec.Template)
 		if fault.Is(err, fault.NotFound) {
-			return spec.WithDefaults(), Snapshot{}, nil // placement says which templates there are
+			return spec, Snapshot{}, nil // placement says which templates there are
 		}
-		spec.Template = ""
 	default:
-		return spec.WithDefaults(), Snapshot{}, nil
+		return spec, Snapshot{}, nil
 	}
 	if err != nil {
 		return spec, Snapshot{}, err
@@ -46,31 +48,8 @@ func (t *templates) resolve(ctx context.Context, n NewSandbox) (sandbox.Spec, Sn
 	if from.Status != SnapshotReady {
 		return spec, Snapshot{}, snapshotNotReady(from)
 	}
-	spec, err = sized(spec, from)
-	return spec.WithDefaults(), from, err
-}
-
-// sized returns spec with the template and the sizes of from, which it may
-// repeat but not change.
-func sized(spec sandbox.Spec, from Snapshot) (sandbox.Spec, error) {
-	fixed := from.Spec
-	for _, f := range []struct {
-		name    string
-		have    any
-		differs bool
-	}{
-		{"template", fixed.Template, spec.Template != "" && spec.Template != fixed.Template},
-		{"vcpus", fixed.VCPUs, spec.VCPUs != 0 && spec.VCPUs != fixed.VCPUs},
-		{"memory_mb", fixed.MemoryMB, spec.MemoryMB != 0 && spec.MemoryMB != fixed.MemoryMB},
-		{"disk_mb", fixed.DiskMB, spec.DiskMB != 0 && spec.DiskMB != fixed.DiskMB},
-	} {
-		if f.differs {
-			return spec, fault.New(fault.Invalid, "snapshot_fixes_size",
-				"%s comes from the snapshot, which has %v: leave it out", f.name, f.have)
-		}
-	}
-	spec.Template, spec.VCPUs, spec.MemoryMB, spec.DiskMB = fixed.Template, fixed.VCPUs, fixed.MemoryMB, fixed.DiskMB
-	return spec, nil
+	spec, err = n.Spec.sizedBy(from, spec, byTemplate)
+	return spec, from, err
 }
 
 // isImage reports whether a host has an image called name, as far as is known.

@@ -73,11 +73,9 @@ type NewSandbox struct {
 	// Name is empty, or valid as sandbox.ValidName says. The error of Create
 	// is Exists with ReasonNameTaken when a sandbox that has not ended has it.
 	Name string
-	// Spec may have zero fields, which mean their defaults, or the snapshot's
-	// values.
-	Spec sandbox.Spec
+	Spec SpecRequest
 	// SnapshotID makes the sandbox a copy of this snapshot. Empty is an image,
-	// or the snapshot that Spec.Template names.
+	// or the snapshot whose name as a template is Spec.Template.
 	SnapshotID sandbox.SnapshotID
 	// Metadata may be nil.
 	Metadata map[string]string

@@ -243,7 +243,7 @@ func TestSnapshotOfAPausedSandbox(t *testing.T) {
 	b.close()
 	b.open()
 	child := newRef()
-	s, err := b.CreateFrom(t.Context(), child, sandbox.Spec{Env: map[string]string{"MORE": "yes"}}, "ofpaused")
+	s, err := b.CreateFrom(t.Context(), child, sandbox.Spec{Env: map[string]string{"MORE": "yes"}}.WithDefaults(), "ofpaused")
 	check(t, err)
 	checkRestoreReport(t, s, true)
 	if s.Spec.MemoryMB != smallSpec.MemoryMB || s.Source != journal.SourceFork {

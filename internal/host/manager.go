@@ -219,7 +219,7 @@ func (m *Manager) CreateFrom(ctx context.Context, ref sandbox.Ref, spec sandbox.
 		maps.Copy(env, spec.Env)
 	}
 	spec.Env = env
-	return m.created(ctx, ref, spec.WithDefaults(), from)
+	return m.created(ctx, ref, spec, from)
 }
 
 func (m *Manager) created(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (Sandbox, error) {

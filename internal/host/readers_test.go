@@ -47,6 +47,6 @@ func TestFilesAreRootsAlone(t *testing.T) {
 		t.Errorf("only %d files were looked at", files)
 	}
 	// The snapshot's memory can still be mapped by a VM.
-	_, err = b.CreateFrom(t.Context(), newRef(), sandbox.Spec{}, "files")
+	_, err = b.CreateFrom(t.Context(), newRef(), sandbox.Spec{}.WithDefaults(), "files")
 	check(t, err)
 }

@@ -70,7 +70,6 @@ func newRow(row control.Sandbox, now time.Time) control.Sandbox {
 	spec := row.Spec
 	spec.Env = nil
 	spec.Timeout, spec.Lifetime = wholeSeconds(spec.Timeout), wholeSeconds(spec.Lifetime)
-	spec.OnTimeout = cmp.Or(spec.OnTimeout, sandbox.TimeoutDestroy)
 	return control.Sandbox{
 		ID: row.ID, Name: row.Name, Generation: row.Generation, State: row.State, Spec: spec,
 		HostID: row.HostID, Acceleration: row.Acceleration, Isolation: row.Isolation, Metadata: metadataOf(row.Metadata),
@@ -189,7 +188,7 @@ func (s *Store) SetClocks(_ context.Context, c control.ClockChange) (control.San
 		return row, false, err
 	}
 	row.Spec.Timeout, row.Spec.Lifetime = wholeSeconds(c.Timeouts.Idle), wholeSeconds(c.Timeouts.Lifetime)
-	row.Spec.OnTimeout = cmp.Or(c.Timeouts.OnTimeout, sandbox.TimeoutDestroy)
+	row.Spec.OnTimeout = c.Timeouts.OnTimeout
 	row.Spec.AutoResume, row.LifetimeEndsAt = c.AutoResume, storedPointer(c.LifetimeEndsAt)
 	s.rows[row.ID] = copyOf(row)
 	s.commit()
@@ -200,7 +199,7 @@ func (s *Store) SetClocks(_ context.Context, c control.ClockChange) (control.San
 func sameClocks(row, was control.Sandbox) bool {
 	return row.Generation == was.Generation && row.State == was.State &&
 		row.Spec.Timeout == wholeSeconds(was.Spec.Timeout) && row.Spec.Lifetime == wholeSeconds(was.Spec.Lifetime) &&
-		row.Spec.OnTimeout == cmp.Or(was.Spec.OnTimeout, sandbox.TimeoutDestroy) &&
+		row.Spec.OnTimeout == was.Spec.OnTimeout &&
 		row.Spec.AutoResume == was.Spec.AutoResume && sameTime(row.LifetimeEndsAt, storedPointer(was.LifetimeEndsAt))
 }
 

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"encoding/json"
 	"time"
 
@@ -32,7 +31,7 @@ func insertParams(rows []control.Sandbox) (db.InsertSandboxesParams, error) {
 		Template: row.Spec.Template, Vcpus: int32(row.Spec.VCPUs),
 		MemoryMb: int32(row.Spec.MemoryMB), DiskMb: int32(row.Spec.DiskMB),
 		TimeoutSec: seconds(row.Spec.Timeout), LifetimeSec: seconds(row.Spec.Lifetime),
-		OnTimeout: onTimeout(row.Spec.OnTimeout), AutoResume: row.Spec.AutoResume,
+		OnTimeout: string(row.Spec.OnTimeout), AutoResume: row.Spec.AutoResume,
 		MinIsolation: string(row.Spec.MinIsolation), Metadata: metadata,
 		HostID: row.HostID, Acceleration: row.Acceleration, Isolation: string(row.Isolation),
 		SnapshotID: string(row.SnapshotID), ParentID: string(row.ParentID), Name: row.Name,
@@ -43,11 +42,6 @@ func insertParams(rows []control.Sandbox) (db.InsertSandboxesParams, error) {
 
 // seconds rounds up: zero means never.
 func seconds(d time.Duration) int32 { return int32((d + time.Second - 1) / time.Second) }
-
-// onTimeout makes the default explicit.
-func onTimeout(a sandbox.TimeoutAction) string {
-	return string(cmp.Or(a, sandbox.TimeoutDestroy))
-}
 
 // moveParams returns the columns that m changes and the ones that it compares.
 // The end of a lifetime stays while the machine is on its way to a pause, comes

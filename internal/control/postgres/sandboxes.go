@@ -152,10 +152,10 @@ func (s *Store) SetClocks(ctx context.Context, c control.ClockChange) (control.S
 	was := c.Was.Spec
 	stored, err := s.q.SetSandboxClocks(ctx, db.SetSandboxClocksParams{
 		TimeoutSec: seconds(c.Timeouts.Idle), LifetimeSec: seconds(c.Timeouts.Lifetime),
-		OnTimeout: onTimeout(c.Timeouts.OnTimeout), AutoResume: c.AutoResume, LifetimeEndsAt: c.LifetimeEndsAt,
+		OnTimeout: string(c.Timeouts.OnTimeout), AutoResume: c.AutoResume, LifetimeEndsAt: c.LifetimeEndsAt,
 		ID: string(c.Was.ID), Generation: int64(c.Was.Generation), State: string(c.Was.State),
 		WasTimeoutSec: seconds(was.Timeout), WasLifetimeSec: seconds(was.Lifetime),
-		WasOnTimeout: onTimeout(was.OnTimeout), WasAutoResume: was.AutoResume, WasLifetimeEndsAt: c.Was.LifetimeEndsAt,
+		WasOnTimeout: string(was.OnTimeout), WasAutoResume: was.AutoResume, WasLifetimeEndsAt: c.Was.LifetimeEndsAt,
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

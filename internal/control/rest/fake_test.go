@@ -73,13 +73,17 @@ func (f *fakeSandboxes) add(st sandbox.State) sandbox.ID {
 }
 
 func (f *fakeSandboxes) Create(_ context.Context, n control.NewSandbox) (control.Sandbox, error) {
+	hosts, _ := f.Hosts(context.Background())
+	spec, err := n.Spec.Complete(hosts)
+	if err != nil {
+		return control.Sandbox{}, err
+	}
 	if f.createErr != nil {
 		return control.Sandbox{}, f.createErr
 	}
-	if n.SnapshotID != "" && n.Spec.VCPUs != 0 {
+	if n.SnapshotID != "" && n.Spec.VCPUs != nil {
 		return control.Sandbox{}, fault.New(fault.Invalid, "snapshot_fixes_size", "vcpus comes from the snapshot")
 	}
-	spec := n.Spec.WithDefaults()
 	if err := spec.ValidateFor(fakeLimits); err != nil {
 		return control.Sandbox{}, err
 	}
@@ -116,8 +120,8 @@ func (f *fakeSandboxes) SetTimeouts(_ context.Context, id sandbox.ID, c control.
 		return control.Sandbox{}, err
 	}
 	f.clocks = c
-	sb.Spec = c.Over(sb.Spec)
-	return *sb, nil
+	sb.Spec, err = c.ApplyTo(sb.Spec)
+	return *sb, err
 }
 
 // Fork makes two children, of which one has failed, for any request.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/wrenn-dev/wrenn/api/types"
 	"github.com/wrenn-dev/wrenn/internal/control"
-	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -18,7 +17,7 @@ func idOf(r *http.Request) (sandbox.ID, error) {
 }
 
 func (s *server) createSandbox(w http.ResponseWriter, r *http.Request) {
-	n, err := s.readCreate(w, r)
+	n, err := readCreate(w, r)
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -30,43 +29,6 @@ func (s *server) createSandbox(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Location", "/v1/sandboxes/"+string(sb.ID))
 	writeJSON(w, http.StatusCreated, sandboxOf(sb))
-}
-
-// validateSpec is spec.Validate, but the error of a size out of range names the
-// range of the present hosts.
-func (s *server) validateSpec(ctx context.Context, spec sandbox.Spec) error {
-	err := spec.Validate()
-	if reason := fault.ReasonOf(err); reason != "invalid_vcpus" && reason != "invalid_memory" {
-		return err
-	}
-	hosts, hostsErr := s.Sandboxes.Hosts(ctx)
-	if hostsErr != nil {
-		return err // the request is as wrong without them
-	}
-	if hostErr := spec.ValidateFor(widest(hosts)); hostErr != nil {
-		return hostErr
-	}
-	return err
-}
-
-// widest returns the limits that at least one of the hosts allows, or the product's
-// own limits where no host is known.
-func widest(hosts []control.HostInfo) sandbox.Limits {
-	out := sandbox.Limits{MinMemoryMB: sandbox.MaxMemoryMB}
-	known := false
-	for _, h := range hosts {
-		if h.Limits == (sandbox.Limits{}) {
-			continue
-		}
-		known = true
-		out.MaxVCPUs = max(out.MaxVCPUs, h.Limits.MaxVCPUs)
-		out.MinMemoryMB = min(out.MinMemoryMB, h.Limits.MinMemoryMB)
-		out.MaxMemoryMB = max(out.MaxMemoryMB, h.Limits.MaxMemoryMB)
-	}
-	if !known {
-		return sandbox.Limits{MaxVCPUs: sandbox.MaxVCPUs, MinMemoryMB: sandbox.MinMemoryMB, MaxMemoryMB: sandbox.MaxMemoryMB}
-	}
-	return out
 }
 
 func (s *server) listSandboxes(w http.ResponseWriter, r *http.Request) {

@@ -9,35 +9,27 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// createFields are the fields of a CreateSandboxRequest besides plain values.
-// Nil means that the field is absent. In a spec, zero means that the default or
-// a snapshot decides; in a request, a zero is a value.
-type createFields struct {
-	template            *string
-	vcpus, memory, disk *int
-	clocks              clockFields
-	snapshot, isolation string
-}
-
-// readCreate decodes and validates a CreateSandboxRequest.
-func (s *server) readCreate(w http.ResponseWriter, r *http.Request) (control.NewSandbox, error) {
+// readCreate decodes a CreateSandboxRequest. The use case completes and validates
+// the spec.
+func readCreate(w http.ResponseWriter, r *http.Request) (control.NewSandbox, error) {
 	var n control.NewSandbox
-	var f createFields
+	var clocks clockFields
+	var snapshot, isolation string
 	err := readJSON(w, r, fields{
 		"name":          &n.Name,
-		"template":      &f.template,
-		"vcpus":         &f.vcpus,
-		"memory_mb":     &f.memory,
-		"disk_mb":       &f.disk,
-		"timeout_sec":   &f.clocks.idle,
-		"lifetime_sec":  &f.clocks.lifetime,
-		"on_timeout":    &f.clocks.onTimeout,
-		"auto_resume":   &f.clocks.autoResume,
-		"snapshot_id":   &f.snapshot,
+		"template":      &n.Spec.Template,
+		"vcpus":         &n.Spec.VCPUs,
+		"memory_mb":     &n.Spec.MemoryMB,
+		"disk_mb":       &n.Spec.DiskMB,
+		"timeout_sec":   &clocks.idle,
+		"lifetime_sec":  &clocks.lifetime,
+		"on_timeout":    &clocks.onTimeout,
+		"auto_resume":   &clocks.autoResume,
+		"snapshot_id":   &snapshot,
 		"env":           &n.Spec.Env,
 		"hostname":      &n.Spec.Hostname,
 		"metadata":      &n.Metadata,
-		"min_isolation": &f.isolation,
+		"min_isolation": &isolation,
 	})
 	if err != nil {
 		return n, err
@@ -45,39 +37,12 @@ func (s *server) readCreate(w http.ResponseWriter, r *http.Request) (control.New
 	if err := sandbox.ValidateName(n.Name); err != nil {
 		return n, err
 	}
-	if n.SnapshotID, err = snapshotIn(f.snapshot); err != nil {
+	if n.SnapshotID, err = snapshotIn(snapshot); err != nil {
 		return n, err
 	}
-	n.Spec.Timeout = sandbox.DefaultTimeoutSec * time.Second
-	n.Spec.MinIsolation = sandbox.Isolation(f.isolation)
-	clocks, err := f.clocks.request()
-	if err != nil {
-		return n, err
-	}
-	n.Spec = clocks.Over(n.Spec)
-	whole := f.over(n.Spec.WithDefaults())
-	if err := s.validateSpec(r.Context(), whole); err != nil {
-		return n, err
-	}
-	n.Spec = f.over(n.Spec)
-	n.Spec.OnTimeout = whole.OnTimeout
-	return n, nil
-}
-
-// over returns spec with the template and sizes that were given.
-func (f createFields) over(spec sandbox.Spec) sandbox.Spec {
-	if f.template != nil {
-		spec.Template = *f.template
-	}
-	for _, size := range []struct {
-		given *int
-		dst   *int
-	}{{f.vcpus, &spec.VCPUs}, {f.memory, &spec.MemoryMB}, {f.disk, &spec.DiskMB}} {
-		if size.given != nil {
-			*size.dst = *size.given
-		}
-	}
-	return spec
+	n.Spec.MinIsolation = sandbox.Isolation(isolation)
+	n.Spec.Clocks, err = clocks.request()
+	return n, err
 }
 
 // snapshotIn is the id of a snapshot in a body. Text that cannot be one is

@@ -89,10 +89,11 @@ func (w *world) act(ctx context.Context, p *process, key string, r *rand.Rand) {
 }
 
 func (w *world) create(ctx context.Context, p *process, r *rand.Rand) error {
-	n := control.NewSandbox{Spec: sandbox.Spec{Template: "minimal", VCPUs: 1, MemoryMB: 512, AutoResume: r.IntN(2) == 0}}
+	autoResume := r.IntN(2) == 0
+	n := control.NewSandbox{Spec: control.SpecRequest{Clocks: control.ClockRequest{AutoResume: &autoResume}}}
 	w.mu.Lock()
 	if len(w.snaps) > 0 && r.IntN(3) == 0 {
-		n.SnapshotID, n.Spec.Template = w.snaps[r.IntN(len(w.snaps))], ""
+		n.SnapshotID = w.snaps[r.IntN(len(w.snaps))]
 	}
 	w.mu.Unlock()
 	row, err := p.Create(ctx, n)

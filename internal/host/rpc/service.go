@@ -45,7 +45,7 @@ func (s *service) CreateSandbox(ctx context.Context, req *connect.Request[hostv1
 }
 
 func (s *service) create(ctx context.Context, ref sandbox.Ref, msg *hostv1.CreateSandboxRequest) (host.Sandbox, error) {
-	spec := hostwire.SpecFromProto(msg.GetSpec()).WithDefaults()
+	spec := hostwire.SpecFromProto(msg.GetSpec())
 	if msg.GetSnapshotId() == "" {
 		return s.manager.Create(ctx, ref, spec)
 	}
