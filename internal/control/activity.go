@@ -13,7 +13,7 @@ import (
 // UPDATE.
 //
 // Invariants: a time is in seen until a Touch with it has succeeded; times of
-// one sandbox only grow; seen holds at most one entry per sandbox.
+// one sandbox only increase; seen holds at most one entry per sandbox.
 type activity struct {
 	common
 	store touchStore

@@ -26,10 +26,10 @@ func (b *booter) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from 
 	}
 	hostCtx, cancel := context.WithTimeout(ctx, b.cfg.CreateTimeout)
 	defer cancel()
-	view, err := host.Create(hostCtx, row.Ref(), spec, from)
+	observed, err := host.Create(hostCtx, row.Ref(), spec, from)
 	switch {
 	case err == nil:
-		return b.booted(ctx, host, row, view)
+		return b.booted(ctx, host, row, observed)
 	case OutcomeUnknown(err):
 		return Sandbox{}, stateUnknown(row, err)
 	default:
@@ -39,10 +39,10 @@ func (b *booter) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from 
 
 // booted moves the row of a VM that runs. If the row has ended meanwhile the
 // VM is destroyed.
-func (b *booter) booted(ctx context.Context, host Host, row Sandbox, view View) (Sandbox, error) {
-	b.healths.note(view)
+func (b *booter) booted(ctx context.Context, host Host, row Sandbox, observed ObservedSandbox) (Sandbox, error) {
+	b.healths.note(observed)
 	now, won, err := b.rows.move(ctx, Move{
-		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Running, Facts: &view.Facts,
+		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Running, Runtime: &observed.Runtime,
 	})
 	switch {
 	case fault.Is(err, fault.NotFound):

@@ -9,30 +9,30 @@ import (
 
 // clockDrift returns the change that a host needs so that it keeps the
 // clocks that the row says. It is pure. It is zero for everything but a machine
-// that is settled in the state of its row: one that moves takes its clocks along.
-func clockDrift(row *Sandbox, view *View) TimeoutChange {
-	if row == nil || view == nil || view.Ref.Generation > row.Generation {
+// that is stable in the state of its row: one that moves takes its clocks along.
+func clockDrift(row *Sandbox, observed *ObservedSandbox) TimeoutChange {
+	if row == nil || observed == nil || observed.Ref.Generation > row.Generation {
 		return TimeoutChange{}
 	}
-	settled := row.State == sandbox.Running && view.State == ViewRunning && view.Ref.Generation == row.Generation ||
-		row.State == sandbox.Paused && view.State == ViewPaused
-	if !settled {
+	stable := row.State == sandbox.Running && observed.State == VMRunning && observed.Ref.Generation == row.Generation ||
+		row.State == sandbox.Paused && observed.State == VMPaused
+	if !stable {
 		return TimeoutChange{}
 	}
-	return timeoutsOf(row.Spec).changeFrom(timeoutsOf(view.Spec))
+	return timeoutsOf(row.Spec).changeFrom(timeoutsOf(observed.Spec))
 }
 
 // pushClocks brings a host to keep the clocks of the row. The row is read
 // again, because a pass may have read it before the host was told of a change.
 func (cl *clocks) pushClocks(ctx context.Context, p pair) error {
-	if clockDrift(p.row, p.view) == (TimeoutChange{}) {
+	if clockDrift(p.row, p.observed) == (TimeoutChange{}) {
 		return nil
 	}
 	row, err := cl.store.Get(ctx, p.row.ID)
 	if err != nil {
 		return err
 	}
-	change := clockDrift(&row, p.view)
+	change := clockDrift(&row, p.observed)
 	if change == (TimeoutChange{}) {
 		return nil
 	}
@@ -40,33 +40,33 @@ func (cl *clocks) pushClocks(ctx context.Context, p pair) error {
 	return err
 }
 
-// learn copies the facts that only the host knows of a running VM, when the
+// saveRuntime copies to the row what only the host knows of a running VM, when the
 // row says otherwise: the end of its lifetime, its restore report, and that it stands
 // still.
-func (cl *clocks) learn(ctx context.Context, p pair) error {
-	if !newsIn(p.row, p.view) {
+func (cl *clocks) saveRuntime(ctx context.Context, p pair) error {
+	if !runtimeDiffers(p.row, p.observed) {
 		return nil
 	}
-	return cl.store.Learn(ctx, *p.view)
+	return cl.store.SaveRuntime(ctx, *p.observed)
 }
 
-// newsIn reports whether view has facts that row has not. It is pure. Times
+// runtimeDiffers reports whether the host's runtime information differs from the row. It is pure. Times
 // are compared to the microsecond, the precision of the database.
-func newsIn(row *Sandbox, view *View) bool {
-	if row == nil || view == nil || row.State != sandbox.Running || view.State != ViewRunning || view.Ref != row.Ref() {
+func runtimeDiffers(row *Sandbox, observed *ObservedSandbox) bool {
+	if row == nil || observed == nil || row.State != sandbox.Running || observed.State != VMRunning || observed.Ref != row.Ref() {
 		return false
 	}
 	var known time.Time
 	if row.LifetimeEndsAt != nil {
 		known = *row.LifetimeEndsAt
 	}
-	same := row.Spec.Lifetime == view.Spec.Lifetime
-	if same && !view.Facts.LifetimeEndsAt.Truncate(time.Microsecond).Equal(known) {
+	same := row.Spec.Lifetime == observed.Spec.Lifetime
+	if same && !observed.Runtime.LifetimeEndsAt.Truncate(time.Microsecond).Equal(known) {
 		return true
 	}
-	if row.DiskFull != view.Facts.DiskFull {
+	if row.DiskFull != observed.Runtime.DiskFull {
 		return true
 	}
-	h := view.Facts.RestoreReport
+	h := observed.Runtime.RestoreReport
 	return h != nil && (row.RestoreReport == nil || !row.RestoreReport.At.Equal(h.At))
 }

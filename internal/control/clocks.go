@@ -9,7 +9,7 @@ import (
 )
 
 // clocks is the use case that changes the clocks of a sandbox, and the part of the
-// reconciler that brings clocks and runtime facts into agreement.
+// reconciler that brings clocks and runtime information into agreement.
 type clocks struct {
 	common
 	store clockStore
@@ -20,7 +20,7 @@ type clocks struct {
 type clockStore interface {
 	sandboxReader
 	SetClocks(ctx context.Context, c ClockChange) (row Sandbox, won bool, err error)
-	Learn(ctx context.Context, v View) error
+	SaveRuntime(ctx context.Context, v ObservedSandbox) error
 }
 
 // SetTimeouts implements Clocks. The row is written first, by compare-and-set;
@@ -72,15 +72,15 @@ func (cl *clocks) tellClocks(ctx context.Context, row Sandbox, change TimeoutCha
 	}
 	ctx, cancel := context.WithTimeout(ctx, cl.cfg.AskTimeout)
 	defer cancel()
-	view, err := host.SetTimeouts(ctx, row.Ref(), change)
+	observed, err := host.SetTimeouts(ctx, row.Ref(), change)
 	if err != nil {
 		return Sandbox{}, cl.rows.orEnded(ctx, row, fault.Wrap(err, fault.HostFailed, "clocks_pending",
 			"the host did not confirm the new clocks; they hold as soon as it answers"))
 	}
-	if view.State != ViewRunning || view.Ref != row.Ref() {
+	if observed.State != VMRunning || observed.Ref != row.Ref() {
 		return row, nil
 	}
-	if err := cl.store.Learn(ctx, view); err != nil {
+	if err := cl.store.SaveRuntime(ctx, observed); err != nil {
 		return Sandbox{}, err
 	}
 	return cl.store.Get(ctx, row.ID)

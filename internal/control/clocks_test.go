@@ -209,8 +209,8 @@ func TestReconcileLearns(t *testing.T) {
 	row := b.createWith(sandbox.Spec{})
 	ends := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 	b.host.mu.Lock()
-	b.host.vms[row.ID].Facts.LifetimeEndsAt = ends
-	b.host.vms[row.ID].Facts.RestoreReport = &sandbox.RestoreReport{At: ends, VMGeneration: "vmgenid"}
+	b.host.vms[row.ID].Runtime.LifetimeEndsAt = ends
+	b.host.vms[row.ID].Runtime.RestoreReport = &sandbox.RestoreReport{At: ends, VMGeneration: "vmgenid"}
 	b.host.mu.Unlock()
 	b.reconcile()
 	now := b.only()

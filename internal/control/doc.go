@@ -33,7 +33,7 @@
 // Nothing is concluded from an unknown outcome: the row stays in between
 // (pending, pausing, resuming, stopping) until the host has been asked again.
 //
-//	row (desired state)     view (observed state)
+//	row (desired state)     host's answer (observed state)
 //	             \              /
 //	        package reconcile: decide          pure
 //	             /       |       \

@@ -18,7 +18,7 @@ func TestWorkThatAPauseCuts(t *testing.T) {
 		for _, autoResume := range []bool{false, true} {
 			row := b.createWith(sandbox.Spec{AutoResume: autoResume})
 			b.host.script(true, name, func(context.Context, sandbox.Ref) error {
-				b.host.put(control.View{Ref: row.Ref(), Spec: row.Spec, State: control.ViewPaused})
+				b.host.put(control.ObservedSandbox{Ref: row.Ref(), Spec: row.Spec, State: control.VMPaused})
 				return fault.New(fault.WrongState, "sandbox_paused", "paused while it ran")
 			})
 			before := b.host.count[name]
@@ -27,7 +27,7 @@ func TestWorkThatAPauseCuts(t *testing.T) {
 				t.Errorf("%s, auto_resume %t: the work was begun again", name, autoResume)
 			}
 			b.host.script(true, name, nil)
-			b.want(row.ID, sandbox.Paused, "", control.ViewPaused)
+			b.want(row.ID, sandbox.Paused, "", control.VMPaused)
 		}
 	}
 }
@@ -49,7 +49,7 @@ func TestUseOfAnOlderIncarnation(t *testing.T) {
 		if err := use(row.ID); err != nil {
 			t.Errorf("%s across a pause and a resume: %v, want it done", name, err)
 		}
-		b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+		b.want(row.ID, sandbox.Running, "", control.VMRunning)
 		if err := b.Destroy(t.Context(), row.ID); err != nil {
 			t.Fatal(err)
 		}

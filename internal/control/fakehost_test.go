@@ -21,14 +21,14 @@ type fakeHost struct {
 	id string
 
 	mu   sync.Mutex // protects the following
-	vms  map[sandbox.ID]*control.View
+	vms  map[sandbox.ID]*control.ObservedSandbox
 	down bool
 	// before runs instead of nothing before a command acts, after between the
 	// act and the answer. Keys are "create", "destroy", "pause", "resume", "exec".
 	before, after map[string]hook
-	watchers      map[chan control.View]struct{}
+	watchers      map[chan control.ObservedSandbox]struct{}
 	info          control.HostInfo
-	snaps         map[sandbox.SnapshotID]*control.SnapshotView
+	snaps         map[sandbox.SnapshotID]*control.ObservedSnapshot
 	// said are the changes of clocks that it was told.
 	said []control.TimeoutChange
 	// eager takes the beginning of an upload before it looks at the state.
@@ -39,10 +39,10 @@ type fakeHost struct {
 
 func newFakeHost(id string) *fakeHost {
 	return &fakeHost{
-		id: id, vms: make(map[sandbox.ID]*control.View),
+		id: id, vms: make(map[sandbox.ID]*control.ObservedSandbox),
 		before: make(map[string]hook), after: make(map[string]hook),
-		watchers: make(map[chan control.View]struct{}),
-		snaps:    make(map[sandbox.SnapshotID]*control.SnapshotView), count: make(map[string]int),
+		watchers: make(map[chan control.ObservedSandbox]struct{}),
+		snaps:    make(map[sandbox.SnapshotID]*control.ObservedSnapshot), count: make(map[string]int),
 		info: control.HostInfo{
 			ID: id, Acceleration: "tcg", Isolation: sandbox.IsolationProcess, VCPUs: 4, MemoryMB: 8 * 512,
 			Limits:    sandbox.Limits{MaxVCPUs: 4, MinMemoryMB: 128, MaxMemoryMB: 4096},
@@ -99,36 +99,36 @@ func (h *fakeHost) script(before bool, op string, f hook) {
 }
 
 // do runs one command: the hook before it, act under the lock, the hook after.
-func (h *fakeHost) do(ctx context.Context, op string, ref sandbox.Ref, act func() (control.View, error)) (control.View, error) {
+func (h *fakeHost) do(ctx context.Context, op string, ref sandbox.Ref, act func() (control.ObservedSandbox, error)) (control.ObservedSandbox, error) {
 	h.mu.Lock()
 	down, before, after := h.down, h.before[op], h.after[op]
 	h.mu.Unlock()
 	if down {
-		return control.View{}, errDown
+		return control.ObservedSandbox{}, errDown
 	}
 	if before != nil {
 		if err := before(ctx, ref); err != nil {
-			return control.View{}, err
+			return control.ObservedSandbox{}, err
 		}
 	}
 	h.mu.Lock()
-	var view control.View
+	var observed control.ObservedSandbox
 	err := error(nil)
 	if vm := h.vms[ref.ID]; vm != nil && ref.Generation < vm.Ref.Generation {
 		err = fault.New(fault.Stale, "stale_generation", "there is a newer incarnation")
 	} else {
 		h.count[op]++
-		view, err = act()
+		observed, err = act()
 	}
 	h.mu.Unlock()
 	if err == nil && after != nil {
 		err = after(ctx, ref)
 	}
-	return view, err
+	return observed, err
 }
 
 // in returns the VM of ref if it is in state. The caller holds mu.
-func (h *fakeHost) in(ref sandbox.Ref, state control.ViewState) (*control.View, error) {
+func (h *fakeHost) in(ref sandbox.Ref, state control.VMState) (*control.ObservedSandbox, error) {
 	vm := h.vms[ref.ID]
 	if vm == nil {
 		return nil, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "no such sandbox")
@@ -139,19 +139,19 @@ func (h *fakeHost) in(ref sandbox.Ref, state control.ViewState) (*control.View, 
 	return vm, nil
 }
 
-func (h *fakeHost) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (control.View, error) {
-	return h.do(ctx, "create", ref, func() (control.View, error) {
+func (h *fakeHost) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (control.ObservedSandbox, error) {
+	return h.do(ctx, "create", ref, func() (control.ObservedSandbox, error) {
 		source := "restore"
 		if from != "" {
 			if h.snaps[from] == nil {
-				return control.View{}, fault.New(fault.NotFound, control.ReasonSnapshotNotFound, "no such snapshot")
+				return control.ObservedSandbox{}, fault.New(fault.NotFound, control.ReasonSnapshotNotFound, "no such snapshot")
 			}
 			source = "fork"
 		}
 		now := time.Now()
-		vm := &control.View{
-			Ref: ref, Spec: spec, State: control.ViewRunning, SnapshotID: from,
-			Facts: control.Facts{
+		vm := &control.ObservedSandbox{
+			Ref: ref, Spec: spec, State: control.VMRunning, SnapshotID: from,
+			Runtime: control.RuntimeInfo{
 				GuestIP: "10.0.0.2", HostIP: "10.11.0.1", Acceleration: "tcg", Isolation: sandbox.IsolationProcess, StartedAt: now,
 				Source: source, RestoreReport: &sandbox.RestoreReport{At: now, Generation: ref.Generation, Reseeded: true},
 			},
@@ -163,19 +163,19 @@ func (h *fakeHost) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spe
 }
 
 // startLifetime has the lifetime of v run from now.
-func startLifetime(v *control.View) {
-	v.Facts.LifetimeEndsAt = time.Time{}
+func startLifetime(v *control.ObservedSandbox) {
+	v.Runtime.LifetimeEndsAt = time.Time{}
 	if v.Spec.Lifetime > 0 {
-		v.Facts.LifetimeEndsAt = time.Now().Add(v.Spec.Lifetime)
+		v.Runtime.LifetimeEndsAt = time.Now().Add(v.Spec.Lifetime)
 	}
 }
 
 // SetTimeouts takes paused machines too, as a host does.
-func (h *fakeHost) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.TimeoutChange) (control.View, error) {
-	return h.do(ctx, "timeouts", ref, func() (control.View, error) {
+func (h *fakeHost) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.TimeoutChange) (control.ObservedSandbox, error) {
+	return h.do(ctx, "timeouts", ref, func() (control.ObservedSandbox, error) {
 		vm := h.vms[ref.ID]
 		if vm == nil {
-			return control.View{}, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "no such sandbox")
+			return control.ObservedSandbox{}, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "no such sandbox")
 		}
 		h.said = append(h.said, t)
 		if t.Idle != nil {
@@ -186,7 +186,7 @@ func (h *fakeHost) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.T
 		}
 		if t.Lifetime != nil {
 			vm.Spec.Lifetime = *t.Lifetime
-			if vm.State == control.ViewRunning {
+			if vm.State == control.VMRunning {
 				startLifetime(vm)
 			}
 		}
@@ -194,21 +194,21 @@ func (h *fakeHost) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.T
 	})
 }
 
-func (h *fakeHost) CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, _ control.SnapshotKind) (control.SnapshotView, error) {
-	var out control.SnapshotView
-	_, err := h.do(ctx, "snapshot", ref, func() (control.View, error) {
+func (h *fakeHost) CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, _ control.SnapshotKind) (control.ObservedSnapshot, error) {
+	var out control.ObservedSnapshot
+	_, err := h.do(ctx, "snapshot", ref, func() (control.ObservedSandbox, error) {
 		vm := h.vms[ref.ID]
 		if vm == nil {
-			return control.View{}, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "no such sandbox")
+			return control.ObservedSandbox{}, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "no such sandbox")
 		}
-		out = control.SnapshotView{ID: id, Of: vm.Ref, Spec: vm.Spec, Bytes: 4096, PauseWindow: 40 * time.Millisecond}
+		out = control.ObservedSnapshot{ID: id, Of: vm.Ref, Spec: vm.Spec, Bytes: 4096, PauseWindow: 40 * time.Millisecond}
 		h.snaps[id] = &out
-		return control.View{}, nil
+		return control.ObservedSandbox{}, nil
 	})
 	return out, err
 }
 
-func (h *fakeHost) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.SnapshotView, error) {
+func (h *fakeHost) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.ObservedSnapshot, error) {
 	return h.CreateSnapshot(context.WithValue(ctx, forced{}, true), ref, id, kind)
 }
 
@@ -224,20 +224,20 @@ func silent(ctx context.Context, _ sandbox.Ref) error {
 }
 
 func (h *fakeHost) DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) error {
-	_, err := h.do(ctx, "unsnapshot", sandbox.Ref{}, func() (control.View, error) {
+	_, err := h.do(ctx, "unsnapshot", sandbox.Ref{}, func() (control.ObservedSandbox, error) {
 		delete(h.snaps, id)
-		return control.View{}, nil
+		return control.ObservedSandbox{}, nil
 	})
 	return err
 }
 
-func (h *fakeHost) Snapshots(context.Context) ([]control.SnapshotView, error) {
+func (h *fakeHost) Snapshots(context.Context) ([]control.ObservedSnapshot, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.down {
 		return nil, errDown
 	}
-	var out []control.SnapshotView
+	var out []control.ObservedSnapshot
 	for _, s := range h.snaps {
 		out = append(out, *s)
 	}
@@ -245,49 +245,49 @@ func (h *fakeHost) Snapshots(context.Context) ([]control.SnapshotView, error) {
 }
 
 func (h *fakeHost) CollectGarbage(ctx context.Context, mode control.GarbageMode) ([]control.Garbage, error) {
-	_, err := h.do(ctx, "gc "+string(mode), sandbox.Ref{}, func() (control.View, error) { return control.View{}, nil })
+	_, err := h.do(ctx, "gc "+string(mode), sandbox.Ref{}, func() (control.ObservedSandbox, error) { return control.ObservedSandbox{}, nil })
 	return []control.Garbage{{Kind: "build", ID: "b1", Bytes: 7, Reason: "left over"}}, err
 }
 
 func (h *fakeHost) Destroy(ctx context.Context, ref sandbox.Ref, _ sandbox.StopReason) error {
-	_, err := h.do(ctx, "destroy", ref, func() (control.View, error) {
+	_, err := h.do(ctx, "destroy", ref, func() (control.ObservedSandbox, error) {
 		delete(h.vms, ref.ID)
-		return control.View{}, nil
+		return control.ObservedSandbox{}, nil
 	})
 	return err
 }
 
-func (h *fakeHost) Pause(ctx context.Context, ref sandbox.Ref) (control.View, error) {
-	return h.do(ctx, "pause", ref, func() (control.View, error) {
-		vm, err := h.in(ref, control.ViewRunning)
+func (h *fakeHost) Pause(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	return h.do(ctx, "pause", ref, func() (control.ObservedSandbox, error) {
+		vm, err := h.in(ref, control.VMRunning)
 		if err != nil {
-			return control.View{}, err
+			return control.ObservedSandbox{}, err
 		}
-		vm.State, vm.Facts.LifetimeEndsAt = control.ViewPaused, time.Time{}
+		vm.State, vm.Runtime.LifetimeEndsAt = control.VMPaused, time.Time{}
 		return *vm, nil
 	})
 }
 
-func (h *fakeHost) ForcePause(ctx context.Context, ref sandbox.Ref) (control.View, error) {
+func (h *fakeHost) ForcePause(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
 	return h.Pause(context.WithValue(ctx, forced{}, true), ref)
 }
 
-func (h *fakeHost) Resume(ctx context.Context, ref sandbox.Ref) (control.View, error) {
-	return h.do(ctx, "resume", ref, func() (control.View, error) {
-		vm, err := h.in(ref, control.ViewPaused)
+func (h *fakeHost) Resume(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	return h.do(ctx, "resume", ref, func() (control.ObservedSandbox, error) {
+		vm, err := h.in(ref, control.VMPaused)
 		if err != nil {
-			return control.View{}, err
+			return control.ObservedSandbox{}, err
 		}
-		vm.State, vm.Ref = control.ViewRunning, ref
+		vm.State, vm.Ref = control.VMRunning, ref
 		startLifetime(vm)
 		return *vm, nil
 	})
 }
 
 func (h *fakeHost) Exec(ctx context.Context, ref sandbox.Ref, e control.Exec, sink control.ExecSink) (control.ExecResult, error) {
-	_, err := h.do(ctx, "exec", ref, func() (control.View, error) {
-		_, err := h.in(ref, control.ViewRunning)
-		return control.View{}, err
+	_, err := h.do(ctx, "exec", ref, func() (control.ObservedSandbox, error) {
+		_, err := h.in(ref, control.VMRunning)
+		return control.ObservedSandbox{}, err
 	})
 	if err != nil {
 		return control.ExecResult{}, err
@@ -301,9 +301,9 @@ func (h *fakeHost) WriteFile(ctx context.Context, ref sandbox.Ref, _ control.Wri
 			return 0, err
 		}
 	}
-	if _, err := h.do(ctx, "write", ref, func() (control.View, error) {
-		_, err := h.in(ref, control.ViewRunning)
-		return control.View{}, err
+	if _, err := h.do(ctx, "write", ref, func() (control.ObservedSandbox, error) {
+		_, err := h.in(ref, control.VMRunning)
+		return control.ObservedSandbox{}, err
 	}); err != nil {
 		return 0, err
 	}
@@ -311,48 +311,48 @@ func (h *fakeHost) WriteFile(ctx context.Context, ref sandbox.Ref, _ control.Wri
 }
 
 func (h *fakeHost) ReadFile(ctx context.Context, ref sandbox.Ref, path, _ string) (*control.File, error) {
-	if _, err := h.do(ctx, "read", ref, func() (control.View, error) {
-		_, err := h.in(ref, control.ViewRunning)
-		return control.View{}, err
+	if _, err := h.do(ctx, "read", ref, func() (control.ObservedSandbox, error) {
+		_, err := h.in(ref, control.VMRunning)
+		return control.ObservedSandbox{}, err
 	}); err != nil {
 		return nil, err
 	}
 	return &control.File{Name: path, Size: 2, Body: io.NopCloser(bytes.NewReader([]byte("ok")))}, nil
 }
 
-func (h *fakeHost) Sandbox(_ context.Context, id sandbox.ID) (*control.View, error) {
+func (h *fakeHost) Sandbox(_ context.Context, id sandbox.ID) (*control.ObservedSandbox, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.down {
 		return nil, errDown
 	}
 	if vm := h.vms[id]; vm != nil {
-		view := *vm
-		return &view, nil
+		observed := *vm
+		return &observed, nil
 	}
 	return nil, nil
 }
 
-func (h *fakeHost) Sandboxes(ctx context.Context) ([]control.View, error) {
+func (h *fakeHost) Sandboxes(ctx context.Context) ([]control.ObservedSandbox, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.down {
 		return nil, errDown
 	}
-	var out []control.View
+	var out []control.ObservedSandbox
 	for _, vm := range h.vms {
 		out = append(out, *vm)
 	}
 	return out, nil
 }
 
-func (h *fakeHost) Watch(ctx context.Context, ready func(), on func(control.View)) error {
+func (h *fakeHost) Watch(ctx context.Context, ready func(), on func(control.ObservedSandbox)) error {
 	h.mu.Lock()
 	if h.down {
 		h.mu.Unlock()
 		return errDown
 	}
-	ch := make(chan control.View, 16)
+	ch := make(chan control.ObservedSandbox, 16)
 	h.watchers[ch] = struct{}{}
 	h.mu.Unlock()
 	ready()
@@ -370,7 +370,7 @@ func (h *fakeHost) Watch(ctx context.Context, ready func(), on func(control.View
 }
 
 // put makes the host have exactly this VM, and says so to who watches.
-func (h *fakeHost) put(v control.View) {
+func (h *fakeHost) put(v control.ObservedSandbox) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.vms[v.Ref.ID] = &v
@@ -387,7 +387,7 @@ func (h *fakeHost) forget(id sandbox.ID) {
 }
 
 // has returns the state of a VM, "" when there is none.
-func (h *fakeHost) has(id sandbox.ID) control.ViewState {
+func (h *fakeHost) has(id sandbox.ID) control.VMState {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if vm := h.vms[id]; vm != nil {

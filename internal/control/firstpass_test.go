@@ -45,7 +45,7 @@ func startOver(t *testing.T) (*control.Service, *slowStore, sandbox.ID) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host.vms[row.ID].State = control.ViewPaused
+	host.vms[row.ID].State = control.VMPaused
 	s := newServer()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

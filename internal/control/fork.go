@@ -108,12 +108,12 @@ func (fr *forker) Fork(ctx context.Context, id sandbox.ID, f Fork) (out Forked, 
 	work, cancelWork := context.WithTimeout(ctx, fr.cfg.ForkTimeout)
 	defer cancelWork()
 	defer fr.snapshots.dropSnapshot(ctx, host, snap.ID)
-	view, err := takeBy(host, f.Force)(work, parent.Ref(), snap.ID, KindFork)
+	observed, err := takeBy(host, f.Force)(work, parent.Ref(), snap.ID, KindFork)
 	if err != nil {
 		return Forked{}, fr.forkFailed(ctx, parent, host, rows, err)
 	}
 	out = fr.bootAll(work, rows, spec, snap.ID)
-	out.PauseWindow = view.PauseWindow
+	out.PauseWindow = observed.PauseWindow
 	if len(out.Sandboxes) == 0 {
 		return out, out.Failed[0].Err
 	}

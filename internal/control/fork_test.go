@@ -41,9 +41,9 @@ func TestFork(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			before := control.ViewRunning
+			before := control.VMRunning
 			if paused {
-				before = control.ViewPaused
+				before = control.VMPaused
 				if _, err := b.Pause(t.Context(), parent.ID); err != nil {
 					t.Fatal(err)
 				}
@@ -56,7 +56,7 @@ func TestFork(t *testing.T) {
 				t.Fatalf("%+v, %v", out, err)
 			}
 			for _, child := range out.Sandboxes {
-				b.want(child.ID, sandbox.Running, "", control.ViewRunning)
+				b.want(child.ID, sandbox.Running, "", control.VMRunning)
 				if child.ParentID != parent.ID || child.SnapshotID != "" || child.Source != "fork" ||
 					child.Metadata["a"] != "parent" || child.Metadata["b"] != "child" {
 					t.Errorf("%+v", child)
@@ -152,7 +152,7 @@ func TestForkAllFail(t *testing.T) {
 	b.wantNoSnapshots()
 }
 
-// TestForkChildUnknown: a child whose answer was lost is settled as any create.
+// TestForkChildUnknown: a child whose answer was lost is reconciled as in any create.
 func TestForkChildUnknown(t *testing.T) {
 	b := setup(t)
 	parent := b.create()
@@ -179,7 +179,7 @@ func TestForkSnapshotFails(t *testing.T) {
 			if fault.ReasonOf(err) != reason {
 				t.Errorf("%v, want %s", err, reason)
 			}
-			b.want(parent.ID, sandbox.Running, "", control.ViewRunning)
+			b.want(parent.ID, sandbox.Running, "", control.VMRunning)
 			failed, _, err := b.List(t.Context(), control.Filter{Statuses: []sandbox.Status{sandbox.StatusError}})
 			if err != nil || len(failed) != 2 {
 				t.Errorf("%d rows say error, %v, want 2", len(failed), err)

@@ -151,15 +151,15 @@ func (g *guestWork) guestFailed(ctx context.Context, host Host, row Sandbox, cau
 	if OutcomeUnknown(cause) || !(stateForbids(cause) || fault.Is(cause, fault.HostFailed)) {
 		return row, g.rows.orEnded(ctx, row, guestFault(cause))
 	}
-	now, settleErr := g.rows.reconcileNow(ctx, host, row)
+	now, reconcileErr := g.rows.reconcileNow(ctx, host, row)
 	reason := fault.ReasonOf(cause)
 	switch {
 	case endedOrEnding(now):
 		return now, wrongState(now, sandbox.StatusRunning)
 	case reason == reasonStopped || reason == ReasonSandboxNotFound:
-		return now, withCleanup(fault.Wrap(cause, fault.WrongState, ReasonEnded, "the sandbox has ended"), settleErr)
-	case reason == ReasonNotRunning && settleErr == nil && now.State != sandbox.Running:
+		return now, withCleanup(fault.Wrap(cause, fault.WrongState, ReasonEnded, "the sandbox has ended"), reconcileErr)
+	case reason == ReasonNotRunning && reconcileErr == nil && now.State != sandbox.Running:
 		return now, wrongState(now, sandbox.StatusRunning)
 	}
-	return now, withCleanup(guestFault(cause), settleErr)
+	return now, withCleanup(guestFault(cause), reconcileErr)
 }

@@ -11,30 +11,30 @@ import (
 // and comes again with each event, each pass and each answer to a command.
 type healths struct {
 	mu sync.Mutex // protects the following
-	of map[sandbox.ID]View
+	of map[sandbox.ID]ObservedSandbox
 }
 
-func newHealths() *healths { return &healths{of: make(map[sandbox.ID]View)} }
+func newHealths() *healths { return &healths{of: make(map[sandbox.ID]ObservedSandbox)} }
 
-// note remembers the health in v. A view without one forgets it.
-func (h *healths) note(v View) {
+// note remembers the health in v. An observed state without one forgets it.
+func (h *healths) note(v ObservedSandbox) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if v.Health.State == "" {
 		delete(h.of, v.Ref.ID)
 		return
 	}
-	h.of[v.Ref.ID] = View{Ref: v.Ref, State: v.State, Health: v.Health}
+	h.of[v.Ref.ID] = ObservedSandbox{Ref: v.Ref, State: v.State, Health: v.Health}
 }
 
 // notePairs is note for all sandboxes of a host. It forgets those that the host
 // does not know.
 func (h *healths) notePairs(pairs []pair) {
 	for _, p := range pairs {
-		if p.view != nil {
-			h.note(*p.view)
+		if p.observed != nil {
+			h.note(*p.observed)
 		} else {
-			h.note(View{Ref: sandbox.Ref{ID: p.id()}})
+			h.note(ObservedSandbox{Ref: sandbox.Ref{ID: p.id()}})
 		}
 	}
 }
@@ -46,7 +46,7 @@ func (h *healths) addTo(row Sandbox) Sandbox {
 	h.mu.Lock()
 	known, ok := h.of[row.ID]
 	h.mu.Unlock()
-	paused := known.State == ViewPaused
+	paused := known.State == VMPaused
 	switch {
 	case !ok:
 	case row.State == sandbox.Paused && paused && known.Ref.Generation <= row.Generation,

@@ -18,7 +18,7 @@ func TestSilentGuest(t *testing.T) {
 	b.host.script(true, "snapshot", silent)
 	_, err := b.Pause(t.Context(), row.ID)
 	wantFault(t, err, fault.Unavailable, "guest_unresponsive")
-	b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+	b.want(row.ID, sandbox.Running, "", control.VMRunning)
 	_, err = b.CreateSnapshot(t.Context(), row.ID, control.NewSnapshot{})
 	wantFault(t, err, fault.Unavailable, "guest_unresponsive")
 	_, err = b.Fork(t.Context(), row.ID, control.Fork{Count: 1})

@@ -40,7 +40,7 @@ func guestFault(err error) error {
 // that the reconciler finds it out: 504 when time ran out, 502 otherwise.
 func stateUnknown(row Sandbox, err error) error {
 	return fault.Wrap(err, unknownKind(err), "outcome_unknown",
-		"the host has not answered; sandbox %s is being settled, read it again in a minute", row.ID)
+		"the host has not answered, so the outcome is not known yet; read sandbox %s again in a minute", row.ID)
 }
 
 // unknownKind is the kind of a fault whose outcome is unknown.

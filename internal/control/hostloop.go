@@ -26,20 +26,20 @@ const (
 // hostLoop reconciles one host: a pass every interval, a pass when the event
 // stream opens or breaks, and each event as it comes.
 //
-//	watch ──views──►  run: reconcile one
+//	watch ──states──►  run: reconcile one
 //	  └──requests──►  run: pass over all  ◄── timer
 //	operations ─▲
 //
-// Invariants: run owns memory, failing and eventNext; watch is the only sender of views, and
+// Invariants: run owns memory, failing and eventNext; watch is the only sender on states, and
 // run waits for it; neither channel is ever closed.
 type hostLoop struct {
 	r      *reconciler
 	id     string
 	log    *slog.Logger
 	memory *passMemory
-	// views carries events. It has no room: a slow database slows the stream
+	// states carries events. It has no room: a slow database slows the stream
 	// down, and the host's own bound holds.
-	views chan View
+	states chan ObservedSandbox
 	// requests asks for a pass; one request stands for many. Operations ask too.
 	requests chan struct{}
 	// failing is true after a pass that failed, so that a host that is down
@@ -53,7 +53,7 @@ type hostLoop struct {
 func newHostLoop(r *reconciler, id string) *hostLoop {
 	return &hostLoop{
 		r: r, id: id, log: r.log.With("host", id), memory: newPassMemory(r.cfg),
-		views: make(chan View), requests: r.passRequests.channel(id),
+		states: make(chan ObservedSandbox), requests: r.passRequests.channel(id),
 	}
 }
 
@@ -65,7 +65,7 @@ func (l *hostLoop) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		view, pass := l.next(ctx, timer)
+		observed, pass := l.next(ctx, timer)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -73,7 +73,7 @@ func (l *hostLoop) run(ctx context.Context) {
 			timer.Reset(l.pass(ctx))
 		default:
 			seen := false
-			l.r.guarded("an event of a host", func() error { seen = l.event(ctx, view); return nil })
+			l.r.guarded("an event of a host", func() error { seen = l.event(ctx, observed); return nil })
 			if !seen {
 				timer.Reset(missedRetry)
 			}
@@ -84,32 +84,32 @@ func (l *hostLoop) run(ctx context.Context) {
 
 // next waits for an event or for a reason to make a pass. Where both are there it
 // takes turns, so that neither waits for ever and a history can be repeated.
-func (l *hostLoop) next(ctx context.Context, timer *time.Timer) (view View, pass bool) {
+func (l *hostLoop) next(ctx context.Context, timer *time.Timer) (observed ObservedSandbox, pass bool) {
 	if l.eventNext {
 		select {
-		case view = <-l.views:
-			return view, false
+		case observed = <-l.states:
+			return observed, false
 		default:
 		}
 	}
 	select {
 	case <-l.requests:
-		return View{}, true
+		return ObservedSandbox{}, true
 	default:
 	}
 	select {
 	case <-timer.C:
-		return View{}, true
+		return ObservedSandbox{}, true
 	default:
 	}
 	select {
-	case view = <-l.views:
-		return view, false
+	case observed = <-l.states:
+		return observed, false
 	case <-l.requests:
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return View{}, true
+	return ObservedSandbox{}, true
 }
 
 // pass makes one pass and returns the time until the next.
@@ -139,18 +139,18 @@ func (l *hostLoop) pass(ctx context.Context) time.Duration {
 
 // event reconciles one sandbox if a single event makes the decision certain, and
 // leaves it to the operation in flight or the next pass otherwise. It reports whether it could look.
-func (l *hostLoop) event(ctx context.Context, view View) bool {
+func (l *hostLoop) event(ctx context.Context, observed ObservedSandbox) bool {
 	host, ok := l.r.fleet.Host(l.id)
 	if !ok {
 		return true
 	}
-	l.r.healths.note(view)
+	l.r.healths.note(observed)
 	readCtx, cancel := context.WithTimeout(ctx, l.r.cfg.AskTimeout)
 	defer cancel()
-	p, err := l.r.lookUp(readCtx, l.id, &view)
+	p, err := l.r.lookUp(readCtx, l.id, &observed)
 	if err != nil {
 		if ctx.Err() == nil {
-			l.log.Warn("event not looked at, the next pass will see it", "sandbox", view.Ref.ID, "error", err)
+			l.log.Warn("event not looked at, the next pass will see it", "sandbox", observed.Ref.ID, "error", err)
 		}
 		return false
 	}
@@ -160,8 +160,8 @@ func (l *hostLoop) event(ctx context.Context, view View) bool {
 	}
 	l.requestPassFor(readCtx, p)
 	// Clocks are left to the pass: an event may be older than a change of them.
-	if err := l.r.clocks.learn(ctx, p); err != nil && ctx.Err() == nil {
-		l.log.Warn("event not taken over, the next pass will see it", "sandbox", view.Ref.ID, "error", err)
+	if err := l.r.clocks.saveRuntime(ctx, p); err != nil && ctx.Err() == nil {
+		l.log.Warn("event not taken over, the next pass will see it", "sandbox", observed.Ref.ID, "error", err)
 		return false
 	}
 	return true
@@ -179,9 +179,9 @@ func (l *hostLoop) watch(ctx context.Context) {
 			return host.Watch(ctx, func() {
 				wait = minRewatch
 				l.requestPass()
-			}, func(v View) {
+			}, func(v ObservedSandbox) {
 				select {
-				case l.views <- v:
+				case l.states <- v:
 				case <-ctx.Done():
 				}
 			})

@@ -41,7 +41,7 @@ func (i *inventory) observeWhere(ctx context.Context, stale func(HostInfo) bool)
 	return i.fleet.Hosts(), ctx.Err()
 }
 
-// observe asks one host for its present facts and records the answer, so that rows
+// observe asks one host for its present state and records the answer, so that rows
 // can be placed on it.
 func (i *inventory) observe(ctx context.Context, id string) (HostInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, i.cfg.AskTimeout)

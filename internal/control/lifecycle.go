@@ -64,7 +64,7 @@ func (l *lifecycle) Destroy(ctx context.Context, id sandbox.ID) (err error) {
 type transition struct {
 	from, via, to sandbox.State
 	timeout       time.Duration
-	command       func(Host, context.Context, sandbox.Ref) (View, error)
+	command       func(Host, context.Context, sandbox.Ref) (ObservedSandbox, error)
 }
 
 // Pause implements Sandboxes.
@@ -77,7 +77,7 @@ func (l *lifecycle) ForcePause(ctx context.Context, id sandbox.ID) (Sandbox, err
 	return l.pauseBy(ctx, id, Host.ForcePause)
 }
 
-func (l *lifecycle) pauseBy(ctx context.Context, id sandbox.ID, command func(Host, context.Context, sandbox.Ref) (View, error)) (Sandbox, error) {
+func (l *lifecycle) pauseBy(ctx context.Context, id sandbox.ID, command func(Host, context.Context, sandbox.Ref) (ObservedSandbox, error)) (Sandbox, error) {
 	return l.runTransition(ctx, id, transition{
 		from: sandbox.Running, via: sandbox.Pausing, to: sandbox.Paused,
 		timeout: l.cfg.PauseTimeout, command: command,

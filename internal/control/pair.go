@@ -10,8 +10,8 @@ import (
 
 // The machines that the reconciler of one host uses.
 type (
-	sandboxMachine  = reconcile.Machine[reconcile.SandboxRow, reconcile.SandboxView, sandbox.State]
-	snapshotMachine = reconcile.Machine[reconcile.SnapshotRow, reconcile.SnapshotView, SnapshotStatus]
+	sandboxMachine  = reconcile.Machine[reconcile.SandboxRow, reconcile.ObservedSandbox, sandbox.State]
+	snapshotMachine = reconcile.Machine[reconcile.SnapshotRow, reconcile.ObservedSnapshot, SnapshotStatus]
 )
 
 // rules are the decision tables; they are constant.
@@ -42,33 +42,33 @@ func newPassMemory(cfg Config) *passMemory {
 // pair is a sandbox as the database and as its host know it. Either may be
 // nil, but not both.
 type pair struct {
-	row  *Sandbox
-	view *View
+	row      *Sandbox
+	observed *ObservedSandbox
 	// operationOver: no operation of any server explains the row's state. The host may
-	// still be working on one, see View.Busy.
+	// still be working on one, see ObservedSandbox.Busy.
 	operationOver bool
 }
 
 // certain reports whether no operation in flight can explain a disagreement.
-func (p pair) certain() bool { return p.operationOver && (p.view == nil || !p.view.Busy) }
+func (p pair) certain() bool { return p.operationOver && (p.observed == nil || !p.observed.Busy) }
 
 // id returns the id of the sandbox.
 func (p pair) id() sandbox.ID {
 	if p.row != nil {
 		return p.row.ID
 	}
-	return p.view.Ref.ID
+	return p.observed.Ref.ID
 }
 
-// facts returns the part of p that the rules read.
-func (p pair) facts() reconcile.Pair[reconcile.SandboxRow, reconcile.SandboxView] {
-	out := reconcile.Pair[reconcile.SandboxRow, reconcile.SandboxView]{ID: string(p.id()), Certain: p.certain()}
+// ruleInput returns the part of p that the rules read.
+func (p pair) ruleInput() reconcile.Pair[reconcile.SandboxRow, reconcile.ObservedSandbox] {
+	out := reconcile.Pair[reconcile.SandboxRow, reconcile.ObservedSandbox]{ID: string(p.id()), Certain: p.certain()}
 	if p.row != nil {
 		out.Row = &reconcile.SandboxRow{State: p.row.State, Generation: p.row.Generation, Forked: p.row.ParentID != ""}
 	}
-	if p.view != nil {
-		out.View = &reconcile.SandboxView{
-			State: p.view.State, Generation: p.view.Ref.Generation, StopReason: p.view.StopReason,
+	if p.observed != nil {
+		out.Observed = &reconcile.ObservedSandbox{
+			State: p.observed.State, Generation: p.observed.Ref.Generation, StopReason: p.observed.StopReason,
 		}
 	}
 	return out
@@ -77,14 +77,14 @@ func (p pair) facts() reconcile.Pair[reconcile.SandboxRow, reconcile.SandboxView
 // decide returns the decision about p without memory of earlier passes. certain
 // says that no operation in flight can explain a disagreement.
 func (p pair) decide(certain bool) reconcile.SandboxDecision {
-	facts := p.facts()
-	return sandboxRules.Decide(facts.Row, facts.View, certain)
+	input := p.ruleInput()
+	return sandboxRules.Decide(input.Row, input.Observed, certain)
 }
 
-// agrees reports whether row and view may stay as they are.
+// agrees reports whether row and observed state may stay as they are.
 func (p pair) agrees() bool {
-	facts := p.facts()
-	return sandboxRules.Agree(facts.Row, facts.View)
+	input := p.ruleInput()
+	return sandboxRules.Agree(input.Row, input.Observed)
 }
 
 func (p pair) rowState() string {
@@ -94,44 +94,44 @@ func (p pair) rowState() string {
 	return fmt.Sprintf("%s/%d", p.row.State, p.row.Generation)
 }
 
-func (p pair) viewState() string {
-	if p.view == nil {
+func (p pair) observedState() string {
+	if p.observed == nil {
 		return "absent"
 	}
-	return fmt.Sprintf("%s/%d", p.view.State, p.view.Ref.Generation)
+	return fmt.Sprintf("%s/%d", p.observed.State, p.observed.Ref.Generation)
 }
 
 // snapshotPair is a snapshot as the database and as its host know it. Either
 // may be nil, but not both.
 type snapshotPair struct {
-	row  *Snapshot
-	view *SnapshotView
+	row      *Snapshot
+	observed *ObservedSnapshot
 }
 
 func (p snapshotPair) id() sandbox.SnapshotID {
 	if p.row != nil {
 		return p.row.ID
 	}
-	return p.view.ID
+	return p.observed.ID
 }
 
-// facts returns the part of p that the rules read.
-func (p snapshotPair) facts() reconcile.Pair[reconcile.SnapshotRow, reconcile.SnapshotView] {
-	out := reconcile.Pair[reconcile.SnapshotRow, reconcile.SnapshotView]{ID: string(p.id())}
+// ruleInput returns the part of p that the rules read.
+func (p snapshotPair) ruleInput() reconcile.Pair[reconcile.SnapshotRow, reconcile.ObservedSnapshot] {
+	out := reconcile.Pair[reconcile.SnapshotRow, reconcile.ObservedSnapshot]{ID: string(p.id())}
 	if p.row != nil {
 		out.Row = &reconcile.SnapshotRow{Status: p.row.Status, Kind: p.row.Kind}
 	}
-	if p.view != nil {
-		out.View = &reconcile.SnapshotView{}
+	if p.observed != nil {
+		out.Observed = &reconcile.ObservedSnapshot{}
 	}
 	return out
 }
 
-// factsOf returns the facts of many pairs.
-func factsOf[P interface{ facts() F }, F any](pairs []P) []F {
+// ruleInputs returns the rules' input for many pairs.
+func ruleInputs[P interface{ ruleInput() F }, F any](pairs []P) []F {
 	out := make([]F, len(pairs))
 	for i, p := range pairs {
-		out[i] = p.facts()
+		out[i] = p.ruleInput()
 	}
 	return out
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// pairs reads both sides of a host. A view without a live row is looked up by
+// pairs reads both sides of a host. An observed state without a live row is looked up by
 // its id, for it may have ended, or be younger than the first reading.
 func (r *reconciler) pairs(ctx context.Context, host Host, hostID string) ([]pair, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*r.cfg.AskTimeout)
@@ -26,24 +26,24 @@ func (r *reconciler) pairs(ctx context.Context, host Host, hostID string) ([]pai
 	if err != nil {
 		return nil, err
 	}
-	views, err := host.Sandboxes(ctx)
+	observed, err := host.Sandboxes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	viewOf := make(map[sandbox.ID]*View, len(views))
-	for i := range views {
-		viewOf[views[i].Ref.ID] = &views[i]
+	observedOf := make(map[sandbox.ID]*ObservedSandbox, len(observed))
+	for i := range observed {
+		observedOf[observed[i].Ref.ID] = &observed[i]
 	}
 	pairs := make([]pair, 0, len(rows))
 	for i := range rows {
-		pairs = append(pairs, pair{row: &rows[i], view: viewOf[rows[i].ID], operationOver: over[rows[i].ID]})
-		delete(viewOf, rows[i].ID)
+		pairs = append(pairs, pair{row: &rows[i], observed: observedOf[rows[i].ID], operationOver: over[rows[i].ID]})
+		delete(observedOf, rows[i].ID)
 	}
-	for i := range views { // in the host's order, so that passes are reproducible
-		if viewOf[views[i].Ref.ID] == nil {
+	for i := range observed { // in the host's order, so that passes are reproducible
+		if observedOf[observed[i].Ref.ID] == nil {
 			continue
 		}
-		p, err := r.lookUp(ctx, hostID, &views[i])
+		p, err := r.lookUp(ctx, hostID, &observed[i])
 		if err != nil {
 			return nil, err
 		}
@@ -52,30 +52,30 @@ func (r *reconciler) pairs(ctx context.Context, host Host, hostID string) ([]pai
 	return pairs, nil
 }
 
-// lookUp finds the row for a view. A row that belongs to another host is none.
-func (r *reconciler) lookUp(ctx context.Context, hostID string, view *View) (pair, error) {
-	row, err := r.store.Get(ctx, view.Ref.ID)
+// lookUp finds the row for an observed state. A row that belongs to another host is none.
+func (r *reconciler) lookUp(ctx context.Context, hostID string, observed *ObservedSandbox) (pair, error) {
+	row, err := r.store.Get(ctx, observed.Ref.ID)
 	switch {
 	case fault.Is(err, fault.NotFound):
-		return pair{view: view}, nil
+		return pair{observed: observed}, nil
 	case err != nil:
 		return pair{}, err
 	case row.HostID != hostID:
-		return pair{view: view}, nil
+		return pair{observed: observed}, nil
 	}
-	return pair{row: &row, view: view}, nil
+	return pair{row: &row, observed: observed}, nil
 }
 
-// noteViews takes over the last activity that only hosts see, such as traffic
+// noteActivity takes over the last activity that only hosts see, such as traffic
 // to a port.
-func (r *reconciler) noteViews(pairs []pair) {
+func (r *reconciler) noteActivity(pairs []pair) {
 	seen := make(map[sandbox.ID]time.Time)
 	for _, p := range pairs {
-		if p.row == nil || p.view == nil || p.view.LastActiveAt.IsZero() {
+		if p.row == nil || p.observed == nil || p.observed.LastActiveAt.IsZero() {
 			continue
 		}
-		if p.row.LastActiveAt == nil || p.view.LastActiveAt.Sub(*p.row.LastActiveAt) > time.Second {
-			seen[p.row.ID] = p.view.LastActiveAt
+		if p.row.LastActiveAt == nil || p.observed.LastActiveAt.Sub(*p.row.LastActiveAt) > time.Second {
+			seen[p.row.ID] = p.observed.LastActiveAt
 		}
 	}
 	r.activity.merge(seen)

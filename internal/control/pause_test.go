@@ -20,16 +20,16 @@ func TestPauseResume(t *testing.T) {
 	}
 	_, err = b.Pause(t.Context(), row.ID)
 	wantFault(t, err, fault.WrongState, "sandbox_not_running")
-	b.want(row.ID, sandbox.Paused, "", control.ViewPaused)
+	b.want(row.ID, sandbox.Paused, "", control.VMPaused)
 	row, err = b.Resume(t.Context(), row.ID)
 	if err != nil || row.State != sandbox.Running || row.Generation != 2 {
 		t.Fatalf("%+v, %v", row, err)
 	}
 	_, err = b.Resume(t.Context(), row.ID)
 	wantFault(t, err, fault.WrongState, "sandbox_not_paused")
-	b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+	b.want(row.ID, sandbox.Running, "", control.VMRunning)
 	b.reconcile()
-	b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+	b.want(row.ID, sandbox.Running, "", control.VMRunning)
 }
 
 func TestTwoPauses(t *testing.T) {
@@ -51,7 +51,7 @@ func TestTwoPauses(t *testing.T) {
 	if err := <-first; err != nil {
 		t.Error(err)
 	}
-	b.want(row.ID, sandbox.Paused, "", control.ViewPaused)
+	b.want(row.ID, sandbox.Paused, "", control.VMPaused)
 }
 
 // TestRefusedUseIsNoActivity: a request that gets 409 has not used the sandbox.
@@ -78,7 +78,7 @@ func TestPauseCallerGone(t *testing.T) {
 	if _, err := b.Pause(ctx, row.ID); err != nil {
 		t.Error(err)
 	}
-	b.want(row.ID, sandbox.Paused, "", control.ViewPaused)
+	b.want(row.ID, sandbox.Paused, "", control.VMPaused)
 }
 
 func TestPauseFails(t *testing.T) {
@@ -87,7 +87,7 @@ func TestPauseFails(t *testing.T) {
 	b.host.script(true, "pause", refuse(fault.New(fault.HostFailed, "disk_full", "no space")))
 	_, err := b.Pause(t.Context(), row.ID)
 	wantFault(t, err, fault.HostFailed, "disk_full")
-	b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+	b.want(row.ID, sandbox.Running, "", control.VMRunning)
 }
 
 func TestPauseAnswerLost(t *testing.T) {
@@ -100,9 +100,9 @@ func TestPauseAnswerLost(t *testing.T) {
 			wantFault(t, err, fault.HostFailed, "outcome_unknown")
 			b.reconcile()
 			if before {
-				b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+				b.want(row.ID, sandbox.Running, "", control.VMRunning)
 			} else {
-				b.want(row.ID, sandbox.Paused, "", control.ViewPaused)
+				b.want(row.ID, sandbox.Paused, "", control.VMPaused)
 			}
 		})
 	}
@@ -128,7 +128,7 @@ func TestResumeNoCapacity(t *testing.T) {
 	}
 	_, err := b.Resume(t.Context(), row.ID)
 	wantFault(t, err, fault.NoCapacity, "no_capacity")
-	b.want(row.ID, sandbox.Paused, "", control.ViewPaused)
+	b.want(row.ID, sandbox.Paused, "", control.VMPaused)
 }
 
 func TestResumeFails(t *testing.T) {
@@ -140,14 +140,14 @@ func TestResumeFails(t *testing.T) {
 	b.host.script(true, "resume", refuse(fault.New(fault.NoCapacity, "host_draining", "draining")))
 	_, err := b.Resume(t.Context(), row.ID)
 	wantFault(t, err, fault.NoCapacity, "host_draining")
-	b.want(row.ID, sandbox.Paused, "", control.ViewPaused)
+	b.want(row.ID, sandbox.Paused, "", control.VMPaused)
 	b.reconcile() // the snapshot is of an older generation now, and stays
-	b.want(row.ID, sandbox.Paused, "", control.ViewPaused)
+	b.want(row.ID, sandbox.Paused, "", control.VMPaused)
 	b.host.script(true, "resume", nil)
 	if row, err = b.Resume(t.Context(), row.ID); err != nil || row.Generation != 3 {
 		t.Errorf("%+v, %v", row, err)
 	}
-	b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+	b.want(row.ID, sandbox.Running, "", control.VMRunning)
 }
 
 func TestResumeCrashes(t *testing.T) {
@@ -157,12 +157,12 @@ func TestResumeCrashes(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.host.script(true, "resume", func(_ context.Context, ref sandbox.Ref) error {
-		b.host.put(control.View{Ref: ref, State: control.ViewStopped, StopReason: sandbox.ReasonVMMCrash})
+		b.host.put(control.ObservedSandbox{Ref: ref, State: control.VMStopped, StopReason: sandbox.ReasonVMMCrash})
 		return fault.New(fault.HostFailed, "resume_failed", "it did not come back")
 	})
 	_, err := b.Resume(t.Context(), row.ID)
 	wantFault(t, err, fault.HostFailed, "resume_failed")
-	b.want(row.ID, sandbox.Stopped, sandbox.ReasonVMMCrash, control.ViewStopped)
+	b.want(row.ID, sandbox.Stopped, sandbox.ReasonVMMCrash, control.VMStopped)
 }
 
 func TestExecAndFiles(t *testing.T) {
@@ -200,11 +200,11 @@ func TestExecAndFiles(t *testing.T) {
 func TestExecLearns(t *testing.T) {
 	b := setup(t)
 	drained, lostVM := b.create(), b.create()
-	b.host.put(control.View{Ref: drained.Ref(), State: control.ViewPaused})
+	b.host.put(control.ObservedSandbox{Ref: drained.Ref(), State: control.VMPaused})
 	b.host.forget(lostVM.ID)
 	_, err := b.Exec(t.Context(), drained.ID, control.Exec{}, sink{})
 	wantFault(t, err, fault.WrongState, "sandbox_not_running")
-	b.want(drained.ID, sandbox.Paused, "", control.ViewPaused)
+	b.want(drained.ID, sandbox.Paused, "", control.VMPaused)
 	_, err = b.ReadFile(t.Context(), lostVM.ID, "/x", "")
 	wantFault(t, err, fault.WrongState, "sandbox_ended")
 	b.want(lostVM.ID, sandbox.Stopped, sandbox.ReasonHostLost, "")
@@ -226,5 +226,5 @@ func TestGuestErrorsPass(t *testing.T) {
 		_, err := b.ReadFile(t.Context(), row.ID, "/x", "")
 		wantFault(t, err, c.want, "reason")
 	}
-	b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+	b.want(row.ID, sandbox.Running, "", control.VMRunning)
 }

@@ -10,13 +10,15 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Store is the durable truth about sandboxes. Its errors are faults; a failure
-// of the database is Internal and never looks like a missing row.
+// Store holds the rows of sandboxes, snapshots and hosts. It is the contract of the
+// database as a whole; each use case declares the few methods that it needs as an
+// interface of its own. Its errors are faults; a failure of the database is Internal
+// and never looks like a missing row.
 type Store interface {
 	Rows
 	SnapshotRows
-	SnapshotUpkeep
-	Upkeep
+	HostRows
+	ServerSessions
 }
 
 // Rows are the sandboxes, one row each.
@@ -44,14 +46,11 @@ type Rows interface {
 	// SetClocks is a compare-and-set of the clocks of a row, as Move is of its
 	// state.
 	SetClocks(ctx context.Context, c ClockChange) (row Sandbox, won bool, err error)
-	// Learn writes the facts of a machine that runs, if the row says so too.
+	// SaveRuntime writes the runtime information of a sandbox that runs, if the row
+	// says so too.
 	// The end of its lifetime is taken only if the host keeps the lifetime
 	// that the row has.
-	Learn(ctx context.Context, v View) error
-}
-
-// Upkeep is the part of the store that the loops need beside Rows.
-type Upkeep interface {
+	SaveRuntime(ctx context.Context, v ObservedSandbox) error
 	// Unended returns every row of a host that has not ended.
 	Unended(ctx context.Context, hostID string) ([]Sandbox, error)
 	// Touch raises last_active_at; rows that are gone are passed over.
@@ -59,10 +58,18 @@ type Upkeep interface {
 	// DeleteEnded deletes at most limit rows that ended more than age ago and
 	// returns how many it deleted.
 	DeleteEnded(ctx context.Context, age time.Duration, limit int) (int, error)
+}
+
+// HostRows are the hosts and their capacity.
+type HostRows interface {
 	// SaveHost records a host and the capacity that Insert and Move check.
 	SaveHost(ctx context.Context, h HostInfo, c Capacity) error
 	// Usage returns, by host id, the capacity that rows hold.
 	Usage(ctx context.Context) (map[string]Capacity, error)
+}
+
+// ServerSessions are the servers that use the store now.
+type ServerSessions interface {
 	// Ping fails unless the store can be read and takes writes. An answer may be
 	// one second old.
 	Ping(ctx context.Context) error
@@ -89,8 +96,8 @@ type Capacity struct {
 type Move struct {
 	Ref      sandbox.Ref
 	From, To sandbox.State
-	// Facts, when given, are the host's facts about the VM.
-	Facts *Facts
+	// Runtime, when given, is what the host reports of the VM.
+	Runtime *RuntimeInfo
 	// StopReason and Message are written when not empty.
 	StopReason sandbox.StopReason
 	Message    string
@@ -107,8 +114,8 @@ func (m Move) Next() sandbox.Generation {
 	return m.Ref.Generation
 }
 
-// Facts are properties of a running VM that only its host knows.
-type Facts struct {
+// RuntimeInfo are properties of a running VM that only its host knows.
+type RuntimeInfo struct {
 	GuestIP, HostIP string
 	Acceleration    string
 	Isolation       sandbox.Isolation
@@ -141,8 +148,8 @@ type Fleet interface {
 type Host interface {
 	Lifecycle
 	Guest
-	Keeper
-	Observer
+	Snapshotter
+	StateReporter
 }
 
 // Lifecycle moves VMs. Each command names an incarnation; the host refuses one
@@ -151,34 +158,34 @@ type Lifecycle interface {
 	// Create returns when commands can run. A second call with the same Ref
 	// joins the first. With a snapshot the sandbox starts as its copy, and
 	// the sizes are the snapshot's; empty is the image spec names.
-	Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (View, error)
+	Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (ObservedSandbox, error)
 	// Destroy returns after the VM is gone and makes the host forget it.
 	// Unknown ids succeed.
 	Destroy(ctx context.Context, ref sandbox.Ref, reason sandbox.StopReason) error
 	// Pause returns when the snapshot is durable. It is Unavailable
 	// guest_unresponsive where the guest does not answer.
-	Pause(ctx context.Context, ref sandbox.Ref) (View, error)
+	Pause(ctx context.Context, ref sandbox.Ref) (ObservedSandbox, error)
 	// ForcePause is Pause without the guest's help where that does not answer.
-	ForcePause(ctx context.Context, ref sandbox.Ref) (View, error)
+	ForcePause(ctx context.Context, ref sandbox.Ref) (ObservedSandbox, error)
 	// Resume takes the Ref of the new incarnation.
-	Resume(ctx context.Context, ref sandbox.Ref) (View, error)
+	Resume(ctx context.Context, ref sandbox.Ref) (ObservedSandbox, error)
 	// SetTimeouts changes the clocks of a VM in any state but stopped. A
 	// lifetime that is given counts from now.
-	SetTimeouts(ctx context.Context, ref sandbox.Ref, t TimeoutChange) (View, error)
+	SetTimeouts(ctx context.Context, ref sandbox.Ref, t TimeoutChange) (ObservedSandbox, error)
 }
 
-// Keeper keeps snapshots, and files that it may not need.
-type Keeper interface {
+// Snapshotter keeps snapshots, and files that it may not need.
+type Snapshotter interface {
 	// CreateSnapshot returns once the snapshot can be used; a named one is
 	// durable then. The sandbox goes on as it was.
-	CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind SnapshotKind) (SnapshotView, error)
+	CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind SnapshotKind) (ObservedSnapshot, error)
 	// ForceSnapshot is CreateSnapshot without the guest's help where that does
 	// not answer.
-	ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind SnapshotKind) (SnapshotView, error)
+	ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind SnapshotKind) (ObservedSnapshot, error)
 	// DeleteSnapshot makes a snapshot unusable at once. Unknown ids succeed.
 	DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) error
 	// Snapshots returns all there are, also deleted ones that are in use.
-	Snapshots(ctx context.Context) ([]SnapshotView, error)
+	Snapshots(ctx context.Context) ([]ObservedSnapshot, error)
 	CollectGarbage(ctx context.Context, mode GarbageMode) ([]Garbage, error)
 }
 
@@ -191,28 +198,28 @@ type Guest interface {
 	ReadFile(ctx context.Context, ref sandbox.Ref, path, user string) (*File, error)
 }
 
-// Observer reports the state of the host's sandboxes.
-type Observer interface {
+// StateReporter reports the state of the host's sandboxes.
+type StateReporter interface {
 	// Sandbox returns one sandbox that the host owns, in any state, and nil if
 	// the host does not know it.
-	Sandbox(ctx context.Context, id sandbox.ID) (*View, error)
+	Sandbox(ctx context.Context, id sandbox.ID) (*ObservedSandbox, error)
 	// Sandboxes returns everything the host owns, ended VMs included until
 	// they are destroyed.
-	Sandboxes(ctx context.Context) ([]View, error)
+	Sandboxes(ctx context.Context) ([]ObservedSandbox, error)
 	// Watch calls ready once, after which no change is missed, and on for each
 	// change, until ctx ends or the connection breaks. It always returns an
 	// error.
-	Watch(ctx context.Context, ready func(), on func(View)) error
+	Watch(ctx context.Context, ready func(), on func(ObservedSandbox)) error
 }
 
-// View is a sandbox as its host knows it.
-type View struct {
+// ObservedSandbox is a sandbox as its host knows it.
+type ObservedSandbox struct {
 	Ref   sandbox.Ref
 	Spec  sandbox.Spec
-	State ViewState
-	// StopReason is set when State is ViewStopped.
+	State VMState
+	// StopReason is set when State is VMStopped.
 	StopReason   sandbox.StopReason
-	Facts        Facts
+	Runtime      RuntimeInfo
 	LastActiveAt time.Time
 	// TemplateDigest is the digest of the image it runs on.
 	TemplateDigest string
@@ -226,23 +233,23 @@ type View struct {
 	Health sandbox.Health
 }
 
-// ViewState is the state of a VM on its host. The rules of package reconcile
+// VMState is the state of a VM on its host. The rules of package reconcile
 // compare it with the state of the row.
-type ViewState = reconcile.ViewState
+type VMState = reconcile.VMState
 
 // The states of a VM on its host.
 const (
-	ViewStarting = reconcile.ViewStarting
-	ViewRunning  = reconcile.ViewRunning
-	ViewPausing  = reconcile.ViewPausing
-	ViewPaused   = reconcile.ViewPaused
-	ViewResuming = reconcile.ViewResuming
-	ViewStopping = reconcile.ViewStopping
-	ViewStopped  = reconcile.ViewStopped
+	VMStarting = reconcile.VMStarting
+	VMRunning  = reconcile.VMRunning
+	VMPausing  = reconcile.VMPausing
+	VMPaused   = reconcile.VMPaused
+	VMResuming = reconcile.VMResuming
+	VMStopping = reconcile.VMStopping
+	VMStopped  = reconcile.VMStopped
 )
 
-// ViewStates lists every ViewState.
-func ViewStates() []ViewState { return reconcile.ViewStates() }
+// ViewStates lists every VMState.
+func VMStates() []VMState { return reconcile.VMStates() }
 
 // errUnknown marks errors whose outcome is unknown.
 var errUnknown = errors.New("the outcome is unknown")

@@ -48,11 +48,11 @@ func (r *reconciler) run(ctx context.Context) {
 // maxAtOnce bounds the commands that one pass has under way on a host.
 const maxAtOnce = 8
 
-// pass compares all rows and views of one host once and carries the decisions
+// pass compares all rows and observed states of one host once and carries the decisions
 // out. It returns the time until the next grace period ends; zero if no grace
 // period is running.
 //
-// Rows are read before the host is asked, so that a row without a view has no
+// Rows are read before the host is asked, so that a row without an observed state has no
 // VM. In between, finishedOperations finds the operations that are over.
 func (r *reconciler) pass(ctx context.Context, hostID string, memory *passMemory) (time.Duration, error) {
 	if _, err := r.inventory.observe(ctx, hostID); err != nil {
@@ -66,14 +66,14 @@ func (r *reconciler) pass(ctx context.Context, hostID string, memory *passMemory
 	if err != nil {
 		return 0, err
 	}
-	r.noteViews(pairs)
+	r.noteActivity(pairs)
 	r.healths.notePairs(pairs)
-	decisions := memory.sandboxes.Step(time.Now(), factsOf(pairs))
+	decisions := memory.sandboxes.Step(time.Now(), ruleInputs(pairs))
 	slots := make(chan struct{}, maxAtOnce)
 	var wg sync.WaitGroup
 	for i, p := range pairs {
 		d := decisions[i]
-		if d.Action == reconcile.None && !newsIn(p.row, p.view) && clockDrift(p.row, p.view) == (TimeoutChange{}) {
+		if d.Action == reconcile.None && !runtimeDiffers(p.row, p.observed) && clockDrift(p.row, p.observed) == (TimeoutChange{}) {
 			continue
 		}
 		slots <- struct{}{}
@@ -121,25 +121,25 @@ func (r *reconciler) retrySoon(p pair, young bool) bool {
 	}
 }
 
-// reconcileOne carries out the decision about one pair. Where row and view agree
-// it copies the host's facts to the row and the row's clocks to the host.
+// reconcileOne carries out the decision about one pair. Where row and observed state agree
+// it copies the runtime information to the row and the row's clocks to the host.
 func (r *reconciler) reconcileOne(ctx context.Context, host Host, p pair, d reconcile.SandboxDecision) {
 	if d.Action != reconcile.None {
 		r.applyLogged(ctx, host, p, d)
 		return
 	}
-	err := r.clocks.learn(ctx, p)
+	err := r.clocks.saveRuntime(ctx, p)
 	if err == nil {
 		err = r.clocks.pushClocks(ctx, p)
 	}
 	if err != nil {
-		r.log.Warn("clocks or facts of a sandbox not reconciled, will try again", "sandbox", p.id(), "error", err)
+		r.log.Warn("clocks or runtime information of a sandbox not reconciled, will try again", "sandbox", p.id(), "error", err)
 	}
 }
 
 // applyLogged is apply for the loop, which logs the errors.
 func (r *reconciler) applyLogged(ctx context.Context, host Host, p pair, d reconcile.SandboxDecision) {
-	log := r.log.With("sandbox", p.id(), "row", p.rowState(), "view", p.viewState(), "action", string(d.Action))
+	log := r.log.With("sandbox", p.id(), "row", p.rowState(), "observed", p.observedState(), "action", string(d.Action))
 	if d.Action == reconcile.Report {
 		log.Error("row and host disagree in a way that no rule resolves; destroy the sandbox")
 		return

@@ -18,9 +18,9 @@ func TestReconcileEnds(t *testing.T) {
 		sandbox.ReasonExpired, sandbox.ReasonGuestExit, sandbox.ReasonGuestCrash, sandbox.ReasonOOM, sandbox.ReasonVMMCrash,
 	} {
 		row := b.create()
-		b.host.put(control.View{Ref: row.Ref(), State: control.ViewStopped, StopReason: reason})
+		b.host.put(control.ObservedSandbox{Ref: row.Ref(), State: control.VMStopped, StopReason: reason})
 		b.reconcile()
-		b.want(row.ID, sandbox.Stopped, reason, control.ViewStopped)
+		b.want(row.ID, sandbox.Stopped, reason, control.VMStopped)
 		b.reconcile()
 		b.want(row.ID, sandbox.Stopped, reason, "")
 	}
@@ -33,9 +33,9 @@ func TestReconcileEnds(t *testing.T) {
 func TestReconcileDrain(t *testing.T) {
 	b := setup(t)
 	row := b.create()
-	b.host.put(control.View{Ref: row.Ref(), State: control.ViewPaused})
+	b.host.put(control.ObservedSandbox{Ref: row.Ref(), State: control.VMPaused})
 	b.reconcile()
-	b.want(row.ID, sandbox.Paused, "", control.ViewPaused)
+	b.want(row.ID, sandbox.Paused, "", control.VMPaused)
 }
 
 // TestReconcileSuperfluous has VMs on the host that should not be there.
@@ -45,8 +45,8 @@ func TestReconcileSuperfluous(t *testing.T) {
 	if err := b.Destroy(t.Context(), row.ID); err != nil {
 		t.Fatal(err)
 	}
-	b.host.put(control.View{Ref: row.Ref(), State: control.ViewRunning})
-	b.host.put(control.View{Ref: sandbox.Ref{ID: "stranger", Generation: 1}, State: control.ViewPaused})
+	b.host.put(control.ObservedSandbox{Ref: row.Ref(), State: control.VMRunning})
+	b.host.put(control.ObservedSandbox{Ref: sandbox.Ref{ID: "stranger", Generation: 1}, State: control.VMPaused})
 	b.reconcile()
 	b.want(row.ID, sandbox.Stopped, sandbox.ReasonDestroyed, "")
 	if b.host.has("stranger") != "" {
@@ -60,7 +60,7 @@ func TestReconcileSuperfluous(t *testing.T) {
 	if _, err := b.Resume(t.Context(), old.ID); err != nil {
 		t.Fatal(err)
 	}
-	b.host.put(control.View{Ref: old.Ref(), State: control.ViewRunning})
+	b.host.put(control.ObservedSandbox{Ref: old.Ref(), State: control.VMRunning})
 	b.reconcile()
 	if b.host.has(old.ID) != "" {
 		t.Error("a VM of an old generation was left")
@@ -71,7 +71,7 @@ func TestReconcileGrace(t *testing.T) {
 	b := setup(t, func(c *control.Config) { c.Grace = time.Hour })
 	row := b.create()
 	b.host.forget(row.ID)
-	b.host.put(control.View{Ref: sandbox.Ref{ID: "stranger", Generation: 1}, State: control.ViewRunning})
+	b.host.put(control.ObservedSandbox{Ref: sandbox.Ref{ID: "stranger", Generation: 1}, State: control.VMRunning})
 	b.reconcile()
 	b.reconcile()
 	b.want(row.ID, sandbox.Running, "", "")
@@ -85,7 +85,7 @@ func TestReconcileHostDown(t *testing.T) {
 	row := b.create()
 	b.host.setDown(true)
 	wantFault(t, b.pass(t.Context()), fault.HostFailed, "host_unreachable")
-	b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+	b.want(row.ID, sandbox.Running, "", control.VMRunning)
 	hosts, err := b.Hosts(t.Context())
 	if err != nil || hosts[0].Reachable || hosts[0].VCPUs == 0 {
 		t.Errorf("%+v, %v", hosts, err)
@@ -96,7 +96,7 @@ func TestReconcileNotesActivity(t *testing.T) {
 	b := setup(t)
 	row := b.create()
 	at := time.Now().Add(time.Minute).UTC().Truncate(time.Microsecond)
-	b.host.put(control.View{Ref: row.Ref(), State: control.ViewRunning, LastActiveAt: at})
+	b.host.put(control.ObservedSandbox{Ref: row.Ref(), State: control.VMRunning, LastActiveAt: at})
 	b.reconcile()
 	if err := b.FlushActivity(t.Context()); err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestRetention(t *testing.T) {
 	}
 	_, err := b.Get(t.Context(), row.ID)
 	wantFault(t, err, fault.NotFound, "sandbox_not_found")
-	b.want(kept.ID, sandbox.Running, "", control.ViewRunning)
+	b.want(kept.ID, sandbox.Running, "", control.VMRunning)
 }
 
 // TestRun has the loops learn of an end by an event, survive a host that goes
@@ -130,11 +130,11 @@ func TestRun(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- b.Run(ctx, func() {}) }()
 	row, second := b.create(), b.create()
-	b.host.put(control.View{Ref: row.Ref(), State: control.ViewStopped, StopReason: sandbox.ReasonExpired})
+	b.host.put(control.ObservedSandbox{Ref: row.Ref(), State: control.VMStopped, StopReason: sandbox.ReasonExpired})
 	b.awaitMove(row.ID, sandbox.Stopped)
 
 	b.host.setDown(true)
-	b.host.put(control.View{Ref: second.Ref(), State: control.ViewStopped, StopReason: sandbox.ReasonOOM})
+	b.host.put(control.ObservedSandbox{Ref: second.Ref(), State: control.VMStopped, StopReason: sandbox.ReasonOOM})
 	b.host.setDown(false) // the stream opens again, and a pass sees what was missed
 	b.awaitMove(second.ID, sandbox.Stopped)
 	cancel()

@@ -29,8 +29,8 @@ func (r *rowReconciler) move(ctx context.Context, m Move) (Sandbox, bool, error)
 	return r.store.Move(ctx, m)
 }
 
-// ask returns the host's view of one sandbox, nil when the host does not know it.
-func (r *rowReconciler) ask(ctx context.Context, host Host, id sandbox.ID) (*View, error) {
+// ask returns the host's observed state of one sandbox, nil when the host does not know it.
+func (r *rowReconciler) ask(ctx context.Context, host Host, id sandbox.ID) (*ObservedSandbox, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.AskTimeout)
 	defer cancel()
 	return host.Sandbox(ctx, id)
@@ -39,11 +39,11 @@ func (r *rowReconciler) ask(ctx context.Context, host Host, id sandbox.ID) (*Vie
 // reconcileNow asks row's host about the sandbox and reconciles the row, after an
 // operation on it that is over. It returns the row afterwards.
 func (r *rowReconciler) reconcileNow(ctx context.Context, host Host, row Sandbox) (Sandbox, error) {
-	view, err := r.ask(ctx, host, row.ID)
+	observed, err := r.ask(ctx, host, row.ID)
 	if err != nil {
 		return row, err
 	}
-	p := pair{row: &row, view: view}
+	p := pair{row: &row, observed: observed}
 	if err := r.apply(ctx, host, p, p.decide(true)); err != nil {
 		return row, err
 	}
@@ -57,20 +57,20 @@ func (r *rowReconciler) apply(ctx context.Context, host Host, p pair, d reconcil
 	case reconcile.Move:
 		m := Move{Ref: p.row.Ref(), From: p.row.State, To: d.To, StopReason: d.Reason, Message: d.Message}
 		if d.To == sandbox.Running {
-			m.Facts = &p.view.Facts
+			m.Runtime = &p.observed.Runtime
 		}
 		_, _, err := r.move(ctx, m)
 		return err
 	case reconcile.Delete:
 		ctx, cancel := context.WithTimeout(ctx, r.cfg.DestroyTimeout)
 		defer cancel()
-		// With the generation of the view: exactly this VM must not exist, and a
+		// With the generation of the observed state: exactly this VM must not exist, and a
 		// newer one is not affected.
-		return host.Destroy(ctx, p.view.Ref, sandbox.ReasonDestroyed)
+		return host.Destroy(ctx, p.observed.Ref, sandbox.ReasonDestroyed)
 	case reconcile.Pause:
 		ctx, cancel := context.WithTimeout(ctx, r.cfg.PauseTimeout)
 		defer cancel()
-		_, err := host.Pause(ctx, p.view.Ref)
+		_, err := host.Pause(ctx, p.observed.Ref)
 		return err
 	default:
 		return nil

@@ -121,7 +121,7 @@ func (b *bundle) only() control.Sandbox {
 }
 
 // want checks row and VM of a sandbox.
-func (b *bundle) want(id sandbox.ID, state sandbox.State, reason sandbox.StopReason, vm control.ViewState) {
+func (b *bundle) want(id sandbox.ID, state sandbox.State, reason sandbox.StopReason, vm control.VMState) {
 	b.t.Helper()
 	row, err := b.Get(b.t.Context(), id)
 	if err != nil || row.State != state || row.StopReason != reason {
@@ -150,7 +150,7 @@ func TestCreate(t *testing.T) {
 	if row.GuestIP != "10.0.0.2" || row.HostIP != "10.11.0.1" || row.StartedAt == nil || row.Metadata["k"] != "v" || row.HostID != "h1" {
 		t.Errorf("%+v", row)
 	}
-	b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+	b.want(row.ID, sandbox.Running, "", control.VMRunning)
 	if b.host.vms[row.ID].Spec.Env["A"] != "1" {
 		t.Error("the environment did not reach the host")
 	}
@@ -218,11 +218,11 @@ func TestCreateAnswerLost(t *testing.T) {
 	_, err := b.Create(t.Context(), control.NewSandbox{})
 	wantFault(t, err, fault.HostFailed, "outcome_unknown")
 	row := b.only()
-	b.want(row.ID, sandbox.Pending, "", control.ViewRunning)
+	b.want(row.ID, sandbox.Pending, "", control.VMRunning)
 	b.reconcile()
-	b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+	b.want(row.ID, sandbox.Running, "", control.VMRunning)
 	if b.only().StartedAt == nil {
-		t.Error("settled without the host's facts")
+		t.Error("moved to running without the host's runtime information")
 	}
 }
 
@@ -250,21 +250,21 @@ func TestDatabaseDies(t *testing.T) {
 	_, err := b.Create(t.Context(), control.NewSandbox{})
 	wantFault(t, err, fault.Unavailable, "database_unavailable")
 	id := b.only().ID
-	b.want(id, sandbox.Pending, "", control.ViewRunning)
+	b.want(id, sandbox.Pending, "", control.VMRunning)
 	back()
-	b.want(id, sandbox.Running, "", control.ViewRunning)
+	b.want(id, sandbox.Running, "", control.VMRunning)
 
 	b.store.dead = sandbox.Paused
 	_, err = b.Pause(t.Context(), id)
 	wantFault(t, err, fault.Unavailable, "database_unavailable")
 	back()
-	b.want(id, sandbox.Paused, "", control.ViewPaused)
+	b.want(id, sandbox.Paused, "", control.VMPaused)
 
 	b.store.dead = sandbox.Running
 	_, err = b.Resume(t.Context(), id)
 	wantFault(t, err, fault.Unavailable, "database_unavailable")
 	back()
-	b.want(id, sandbox.Running, "", control.ViewRunning)
+	b.want(id, sandbox.Running, "", control.VMRunning)
 
 	b.store.dead = sandbox.Stopped
 	wantFault(t, b.Destroy(t.Context(), id), fault.Unavailable, "database_unavailable")
@@ -297,7 +297,7 @@ func TestCreateCallerGone(t *testing.T) {
 	if err := <-created; err != nil {
 		t.Error(err)
 	}
-	b.want(b.only().ID, sandbox.Running, "", control.ViewRunning)
+	b.want(b.only().ID, sandbox.Running, "", control.VMRunning)
 }
 
 func TestDestroyDuringCreate(t *testing.T) {
@@ -362,7 +362,7 @@ func TestDestroyHostDown(t *testing.T) {
 	row := b.create()
 	b.host.setDown(true)
 	wantFault(t, b.Destroy(t.Context(), row.ID), fault.HostFailed, "destroy_pending")
-	b.want(row.ID, sandbox.Stopping, "", control.ViewRunning)
+	b.want(row.ID, sandbox.Stopping, "", control.VMRunning)
 	_, err := b.Exec(t.Context(), row.ID, control.Exec{Cmd: "x"}, sink{})
 	wantFault(t, err, fault.WrongState, "sandbox_ended")
 	b.host.setDown(false)

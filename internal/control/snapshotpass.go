@@ -21,7 +21,7 @@ type snapshotReconciler struct {
 type snapshotPassStore interface {
 	SnapshotsOf(ctx context.Context, hostID string) ([]Snapshot, error)
 	MoveSnapshot(ctx context.Context, m SnapshotMove) (row Snapshot, won bool, err error)
-	MeasureSnapshot(ctx context.Context, v SnapshotView) error
+	MeasureSnapshot(ctx context.Context, v ObservedSnapshot) error
 	RemoveSnapshot(ctx context.Context, id sandbox.SnapshotID) error
 }
 
@@ -34,7 +34,7 @@ func (r *snapshotReconciler) pass(ctx context.Context, host Host, hostID string,
 	if err != nil {
 		return err
 	}
-	decisions := memory.Step(time.Now(), factsOf(pairs))
+	decisions := memory.Step(time.Now(), ruleInputs(pairs))
 	slots := make(chan struct{}, maxAtOnce)
 	var wg sync.WaitGroup
 	for i, p := range pairs {
@@ -59,24 +59,24 @@ func (r *snapshotReconciler) pairs(ctx context.Context, host Host, hostID string
 	if err != nil {
 		return nil, err
 	}
-	views, err := host.Snapshots(ctx)
+	observed, err := host.Snapshots(ctx)
 	if err != nil {
 		return nil, err
 	}
-	viewOf := make(map[sandbox.SnapshotID]*SnapshotView, len(views))
-	for i, v := range views {
+	observedOf := make(map[sandbox.SnapshotID]*ObservedSnapshot, len(observed))
+	for i, v := range observed {
 		if !v.Deleted {
-			viewOf[v.ID] = &views[i]
+			observedOf[v.ID] = &observed[i]
 		}
 	}
 	pairs := make([]snapshotPair, 0, len(rows))
 	for i := range rows {
-		pairs = append(pairs, snapshotPair{row: &rows[i], view: viewOf[rows[i].ID]})
-		delete(viewOf, rows[i].ID)
+		pairs = append(pairs, snapshotPair{row: &rows[i], observed: observedOf[rows[i].ID]})
+		delete(observedOf, rows[i].ID)
 	}
-	for i, v := range views {
-		if viewOf[v.ID] == &views[i] {
-			pairs = append(pairs, snapshotPair{view: &views[i]})
+	for i, v := range observed {
+		if observedOf[v.ID] == &observed[i] {
+			pairs = append(pairs, snapshotPair{observed: &observed[i]})
 		}
 	}
 	return pairs, nil
@@ -84,7 +84,7 @@ func (r *snapshotReconciler) pairs(ctx context.Context, host Host, hostID string
 
 // remeasured reports whether the host now says another size or number of users.
 func remeasured(p snapshotPair) bool {
-	return p.row != nil && p.view != nil && (p.row.Bytes != p.view.Bytes || p.row.Users != p.view.Users)
+	return p.row != nil && p.observed != nil && (p.row.Bytes != p.observed.Bytes || p.row.Users != p.observed.Users)
 }
 
 // applySnapshot carries out the decision d about p. Without one it copies the
@@ -95,7 +95,7 @@ func (r *snapshotReconciler) applySnapshot(ctx context.Context, host Host, p sna
 	switch d.Action {
 	case reconcile.Move:
 		_, _, err := r.store.MoveSnapshot(ctx, SnapshotMove{
-			ID: p.row.ID, From: []SnapshotStatus{p.row.Status}, To: d.To, View: p.view,
+			ID: p.row.ID, From: []SnapshotStatus{p.row.Status}, To: d.To, Observed: p.observed,
 		})
 		return err
 	case reconcile.Delete:
@@ -106,6 +106,6 @@ func (r *snapshotReconciler) applySnapshot(ctx context.Context, host Host, p sna
 	case reconcile.Remove:
 		return r.store.RemoveSnapshot(ctx, p.id())
 	default:
-		return r.store.MeasureSnapshot(ctx, *p.view)
+		return r.store.MeasureSnapshot(ctx, *p.observed)
 	}
 }

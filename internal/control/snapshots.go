@@ -74,20 +74,20 @@ func (s *snapshots) CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnap
 	}
 	hostCtx, cancelHost := context.WithTimeout(ctx, s.cfg.PauseTimeout)
 	defer cancelHost()
-	view, err := takeBy(host, n.Force)(hostCtx, of.Ref(), row.ID, KindNamed)
+	observed, err := takeBy(host, n.Force)(hostCtx, of.Ref(), row.ID, KindNamed)
 	switch {
 	case err == nil:
-		return s.snapshotMade(ctx, row, view)
+		return s.snapshotMade(ctx, row, observed)
 	case OutcomeUnknown(err):
 		return Snapshot{}, fault.Wrap(err, unknownKind(err), "outcome_unknown",
-			"the host has not answered; snapshot %s is being settled, read it again in a minute", row.ID)
+			"the host has not answered, so the outcome is not known yet; read snapshot %s again in a minute", row.ID)
 	default:
 		return Snapshot{}, withCleanup(s.snapshotFailed(ctx, of, host, err), s.store.RemoveSnapshot(ctx, row.ID))
 	}
 }
 
 // takeBy returns the way in which host is to take a snapshot.
-func takeBy(host Host, force bool) func(context.Context, sandbox.Ref, sandbox.SnapshotID, SnapshotKind) (SnapshotView, error) {
+func takeBy(host Host, force bool) func(context.Context, sandbox.Ref, sandbox.SnapshotID, SnapshotKind) (ObservedSnapshot, error) {
 	if force {
 		return host.ForceSnapshot
 	}
@@ -96,9 +96,9 @@ func takeBy(host Host, force bool) func(context.Context, sandbox.Ref, sandbox.Sn
 
 // snapshotMade moves the row of a snapshot that the host has. The reconciler
 // may have done so before.
-func (s *snapshots) snapshotMade(ctx context.Context, row Snapshot, view SnapshotView) (Snapshot, error) {
+func (s *snapshots) snapshotMade(ctx context.Context, row Snapshot, observed ObservedSnapshot) (Snapshot, error) {
 	now, won, err := s.store.MoveSnapshot(ctx, SnapshotMove{
-		ID: row.ID, From: []SnapshotStatus{SnapshotCreating}, To: SnapshotReady, View: &view,
+		ID: row.ID, From: []SnapshotStatus{SnapshotCreating}, To: SnapshotReady, Observed: &observed,
 	})
 	if err != nil {
 		return Snapshot{}, err // the snapshot is there and the row is creating: the reconciler's

@@ -172,8 +172,8 @@ func TestReconcileSnapshots(t *testing.T) {
 	}
 	b.host.mu.Lock()
 	delete(b.host.snaps, lostOne.ID)
-	b.host.snaps["stranger"] = &control.SnapshotView{ID: "stranger"}
-	b.host.snaps["gone"] = &control.SnapshotView{ID: "gone", Deleted: true}
+	b.host.snaps["stranger"] = &control.ObservedSnapshot{ID: "stranger"}
+	b.host.snaps["gone"] = &control.ObservedSnapshot{ID: "gone", Deleted: true}
 	b.host.snaps[kept.ID].Users = 3
 	b.host.mu.Unlock()
 	b.reconcile()

@@ -58,8 +58,8 @@ type Snapshot struct {
 	Metadata map[string]string
 }
 
-// SnapshotView is a snapshot as its host knows it.
-type SnapshotView struct {
+// ObservedSnapshot is a snapshot as its host knows it.
+type ObservedSnapshot struct {
 	ID   sandbox.SnapshotID
 	Of   sandbox.Ref
 	Spec sandbox.Spec
@@ -79,8 +79,8 @@ type SnapshotMove struct {
 	ID   sandbox.SnapshotID
 	From []SnapshotStatus
 	To   SnapshotStatus
-	// View, when given, is the host's view of the snapshot.
-	View *SnapshotView
+	// Observed, when given, is the host's observed state of the snapshot.
+	Observed *ObservedSnapshot
 }
 
 // SnapshotQuota bounds the named snapshots of the installation. Zero bytes is
@@ -120,15 +120,10 @@ type SnapshotRows interface {
 	// won is false when it is not ready; the error is Exists when the name is
 	// another's.
 	NameTemplate(ctx context.Context, id sandbox.SnapshotID, name string) (row Snapshot, won bool, err error)
-}
-
-// SnapshotUpkeep is the part of the store that the reconciler needs for snapshots,
-// beside SnapshotRows.
-type SnapshotUpkeep interface {
 	// SnapshotsOf returns every row of a host, of any kind and status.
 	SnapshotsOf(ctx context.Context, hostID string) ([]Snapshot, error)
 	// MeasureSnapshot writes the size and the number of users that the host reports.
-	MeasureSnapshot(ctx context.Context, v SnapshotView) error
+	MeasureSnapshot(ctx context.Context, v ObservedSnapshot) error
 	// RemoveSnapshot deletes a row. One that is gone is no error.
 	RemoveSnapshot(ctx context.Context, id sandbox.SnapshotID) error
 	// RemoveFailedSnapshots deletes rows that have been in Error for age.

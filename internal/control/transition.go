@@ -56,10 +56,10 @@ func (l *lifecycle) performTransition(ctx context.Context, id sandbox.ID, t tran
 	}
 	hostCtx, cancelHost := context.WithTimeout(ctx, t.timeout)
 	defer cancelHost()
-	view, err := t.command(host, hostCtx, row.Ref())
+	observed, err := t.command(host, hostCtx, row.Ref())
 	switch {
 	case err == nil:
-		return l.commitTransition(ctx, row, view, t)
+		return l.commitTransition(ctx, row, observed, t)
 	case OutcomeUnknown(err):
 		return Sandbox{}, l.rows.orEnded(ctx, row, stateUnknown(row, err))
 	default:
@@ -68,12 +68,12 @@ func (l *lifecycle) performTransition(ctx context.Context, id sandbox.ID, t tran
 }
 
 // commitTransition writes the host's success to the row.
-func (l *lifecycle) commitTransition(ctx context.Context, row Sandbox, view View, t transition) (Sandbox, error) {
+func (l *lifecycle) commitTransition(ctx context.Context, row Sandbox, observed ObservedSandbox, t transition) (Sandbox, error) {
 	m := Move{Ref: row.Ref(), From: t.via, To: t.to}
 	if t.to == sandbox.Running {
-		m.Facts = &view.Facts
+		m.Runtime = &observed.Runtime
 	}
-	l.healths.note(view)
+	l.healths.note(observed)
 	now, won, err := l.rows.move(ctx, m)
 	if err != nil {
 		return Sandbox{}, err

@@ -206,7 +206,7 @@ type HostInfo struct {
 	Driver        string
 	DriverVersion string
 	Acceleration  string
-	// AccelerationReason is the probe's verdict in a sentence.
+	// AccelerationReason is the result of the probe in a sentence.
 	AccelerationReason string
 	Isolation          sandbox.Isolation
 	MultiTenant        bool

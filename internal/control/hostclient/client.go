@@ -70,14 +70,14 @@ func New(address string, access Access) (*Client, error) {
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
 // Create implements control.Host.
-func (c *Client) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (control.View, error) {
+func (c *Client) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (control.ObservedSandbox, error) {
 	res, err := c.rpc.CreateSandbox(ctx, connect.NewRequest(&hostv1.CreateSandboxRequest{
 		Ref: refToProto(ref), Spec: hostwire.SpecToProto(spec), SnapshotId: string(from),
 	}))
 	if err != nil {
-		return control.View{}, faultOf(ctx, err)
+		return control.ObservedSandbox{}, faultOf(ctx, err)
 	}
-	return viewFromProto(res.Msg.GetSandbox()), nil
+	return observedFromProto(res.Msg.GetSandbox()), nil
 }
 
 // Destroy implements control.Host.
@@ -89,44 +89,44 @@ func (c *Client) Destroy(ctx context.Context, ref sandbox.Ref, reason sandbox.St
 }
 
 // Pause implements control.Host.
-func (c *Client) Pause(ctx context.Context, ref sandbox.Ref) (control.View, error) {
+func (c *Client) Pause(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
 	return c.pause(ctx, &hostv1.PauseSandboxRequest{Ref: refToProto(ref)})
 }
 
 // ForcePause implements control.Host.
-func (c *Client) ForcePause(ctx context.Context, ref sandbox.Ref) (control.View, error) {
+func (c *Client) ForcePause(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
 	return c.pause(ctx, &hostv1.PauseSandboxRequest{Ref: refToProto(ref), Force: true})
 }
 
-func (c *Client) pause(ctx context.Context, req *hostv1.PauseSandboxRequest) (control.View, error) {
+func (c *Client) pause(ctx context.Context, req *hostv1.PauseSandboxRequest) (control.ObservedSandbox, error) {
 	res, err := c.rpc.PauseSandbox(ctx, connect.NewRequest(req))
 	if err != nil {
-		return control.View{}, faultOf(ctx, err)
+		return control.ObservedSandbox{}, faultOf(ctx, err)
 	}
-	return viewFromProto(res.Msg.GetSandbox()), nil
+	return observedFromProto(res.Msg.GetSandbox()), nil
 }
 
 // Resume implements control.Host.
-func (c *Client) Resume(ctx context.Context, ref sandbox.Ref) (control.View, error) {
+func (c *Client) Resume(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
 	res, err := c.rpc.ResumeSandbox(ctx, connect.NewRequest(&hostv1.ResumeSandboxRequest{Ref: refToProto(ref)}))
 	if err != nil {
-		return control.View{}, faultOf(ctx, err)
+		return control.ObservedSandbox{}, faultOf(ctx, err)
 	}
-	return viewFromProto(res.Msg.GetSandbox()), nil
+	return observedFromProto(res.Msg.GetSandbox()), nil
 }
 
 // SetTimeouts implements control.Host.
-func (c *Client) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.TimeoutChange) (control.View, error) {
+func (c *Client) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.TimeoutChange) (control.ObservedSandbox, error) {
 	res, err := c.rpc.SetTimeouts(ctx, connect.NewRequest(timeoutsToProto(ref, t)))
 	if err != nil {
-		return control.View{}, faultOf(ctx, err)
+		return control.ObservedSandbox{}, faultOf(ctx, err)
 	}
-	return viewFromProto(res.Msg.GetSandbox()), nil
+	return observedFromProto(res.Msg.GetSandbox()), nil
 }
 
 // Sandbox implements control.Host. An agent older than GetSandbox is asked for
 // all its sandboxes instead.
-func (c *Client) Sandbox(ctx context.Context, id sandbox.ID) (*control.View, error) {
+func (c *Client) Sandbox(ctx context.Context, id sandbox.ID) (*control.ObservedSandbox, error) {
 	res, err := c.rpc.GetSandbox(ctx, connect.NewRequest(&hostv1.GetSandboxRequest{Id: string(id)}))
 	switch {
 	case connect.CodeOf(err) == connect.CodeUnimplemented:
@@ -138,19 +138,19 @@ func (c *Client) Sandbox(ctx context.Context, id sandbox.ID) (*control.View, err
 		}
 		return nil, err
 	}
-	view := viewFromProto(res.Msg.GetSandbox())
-	if view.Ref.ID != id {
+	observed := observedFromProto(res.Msg.GetSandbox())
+	if observed.Ref.ID != id {
 		return nil, broken("it describes another sandbox")
 	}
-	return &view, nil
+	return &observed, nil
 }
 
-func (c *Client) findInList(ctx context.Context, id sandbox.ID) (*control.View, error) {
-	views, err := c.Sandboxes(ctx)
+func (c *Client) findInList(ctx context.Context, id sandbox.ID) (*control.ObservedSandbox, error) {
+	observed, err := c.Sandboxes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, v := range views {
+	for _, v := range observed {
 		if v.Ref.ID == id {
 			return &v, nil
 		}
@@ -159,20 +159,20 @@ func (c *Client) findInList(ctx context.Context, id sandbox.ID) (*control.View, 
 }
 
 // Sandboxes implements control.Host.
-func (c *Client) Sandboxes(ctx context.Context) ([]control.View, error) {
+func (c *Client) Sandboxes(ctx context.Context) ([]control.ObservedSandbox, error) {
 	res, err := c.rpc.ListSandboxes(ctx, connect.NewRequest(&hostv1.ListSandboxesRequest{}))
 	if err != nil {
 		return nil, faultOf(ctx, err)
 	}
-	views := make([]control.View, 0, len(res.Msg.GetSandboxes()))
+	observed := make([]control.ObservedSandbox, 0, len(res.Msg.GetSandboxes()))
 	for _, s := range res.Msg.GetSandboxes() {
-		views = append(views, viewFromProto(s))
+		observed = append(observed, observedFromProto(s))
 	}
-	return views, nil
+	return observed, nil
 }
 
 // Watch implements control.Host.
-func (c *Client) Watch(ctx context.Context, ready func(), on func(control.View)) error {
+func (c *Client) Watch(ctx context.Context, ready func(), on func(control.ObservedSandbox)) error {
 	stream, err := c.rpc.WatchEvents(ctx, connect.NewRequest(&hostv1.WatchEventsRequest{}))
 	if err != nil {
 		return faultOf(ctx, err)
@@ -183,7 +183,7 @@ func (c *Client) Watch(ctx context.Context, ready func(), on func(control.View))
 		case *hostv1.WatchEventsResponse_Hello_:
 			ready()
 		case *hostv1.WatchEventsResponse_Sandbox:
-			on(viewFromProto(e.Sandbox))
+			on(observedFromProto(e.Sandbox))
 		}
 	}
 	if err := stream.Err(); err != nil {

@@ -150,8 +150,8 @@ func TestWatch(t *testing.T) {
 			}}}))
 	}})
 	var got []string
-	err := c.Watch(t.Context(), func() { got = append(got, "ready") }, func(v control.View) {
-		if v.Ref == ref && v.State == control.ViewStopped && v.StopReason == sandbox.ReasonOOM {
+	err := c.Watch(t.Context(), func() { got = append(got, "ready") }, func(v control.ObservedSandbox) {
+		if v.Ref == ref && v.State == control.VMStopped && v.StopReason == sandbox.ReasonOOM {
 			got = append(got, "event")
 		}
 	})

@@ -24,23 +24,23 @@ func refFromProto(r *hostv1.Ref) sandbox.Ref {
 // seconds rounds up: zero means never.
 func seconds(d time.Duration) uint32 { return uint32((d + time.Second - 1) / time.Second) }
 
-var viewStateOf = map[hostv1.SandboxState]control.ViewState{
-	hostv1.SandboxState_SANDBOX_STATE_STARTING: control.ViewStarting,
-	hostv1.SandboxState_SANDBOX_STATE_RUNNING:  control.ViewRunning,
-	hostv1.SandboxState_SANDBOX_STATE_PAUSING:  control.ViewPausing,
-	hostv1.SandboxState_SANDBOX_STATE_PAUSED:   control.ViewPaused,
-	hostv1.SandboxState_SANDBOX_STATE_RESUMING: control.ViewResuming,
-	hostv1.SandboxState_SANDBOX_STATE_STOPPING: control.ViewStopping,
-	hostv1.SandboxState_SANDBOX_STATE_STOPPED:  control.ViewStopped,
+var vmStateOf = map[hostv1.SandboxState]control.VMState{
+	hostv1.SandboxState_SANDBOX_STATE_STARTING: control.VMStarting,
+	hostv1.SandboxState_SANDBOX_STATE_RUNNING:  control.VMRunning,
+	hostv1.SandboxState_SANDBOX_STATE_PAUSING:  control.VMPausing,
+	hostv1.SandboxState_SANDBOX_STATE_PAUSED:   control.VMPaused,
+	hostv1.SandboxState_SANDBOX_STATE_RESUMING: control.VMResuming,
+	hostv1.SandboxState_SANDBOX_STATE_STOPPING: control.VMStopping,
+	hostv1.SandboxState_SANDBOX_STATE_STOPPED:  control.VMStopped,
 }
 
-// viewFromProto takes a state that it does not know, of a host newer than this
-// client, for one in motion: nothing is concluded from it.
-func viewFromProto(s *hostv1.Sandbox) control.View {
-	v := control.View{
+// observedFromProto takes a state that it does not know, of a host newer than this
+// client, for an operation in flight, from which nothing is concluded.
+func observedFromProto(s *hostv1.Sandbox) control.ObservedSandbox {
+	v := control.ObservedSandbox{
 		Ref: refFromProto(s.GetRef()), Spec: hostwire.SpecFromProto(s.GetSpec()),
-		State: control.ViewStarting, StopReason: sandbox.StopReason(s.GetStopReason()),
-		Facts: control.Facts{
+		State: control.VMStarting, StopReason: sandbox.StopReason(s.GetStopReason()),
+		Runtime: control.RuntimeInfo{
 			GuestIP: s.GetGuestIp(), HostIP: s.GetHostIp(), Acceleration: s.GetAcceleration(),
 			Isolation: sandbox.Isolation(s.GetIsolation()), StartedAt: timeFromProto(s.GetStartedAt()),
 			LifetimeEndsAt: timeFromProto(s.GetLifetimeEndsAt()), RestoreReport: restoreReportFromProto(s.GetRestoreReport()),
@@ -55,7 +55,7 @@ func viewFromProto(s *hostv1.Sandbox) control.View {
 			State: sandbox.HealthState(s.GetHealth()), Since: timeFromProto(s.GetSilentSince()), Forced: s.GetForced(),
 		},
 	}
-	if state, ok := viewStateOf[s.GetState()]; ok {
+	if state, ok := vmStateOf[s.GetState()]; ok {
 		v.State = state
 	}
 	return v
@@ -96,8 +96,8 @@ func timeoutsToProto(ref sandbox.Ref, t control.TimeoutChange) *hostv1.SetTimeou
 }
 
 // snapshotFromProto is the host's word on a snapshot.
-func snapshotFromProto(s *hostv1.Snapshot) control.SnapshotView {
-	return control.SnapshotView{
+func snapshotFromProto(s *hostv1.Snapshot) control.ObservedSnapshot {
+	return control.ObservedSnapshot{
 		ID: sandbox.SnapshotID(s.GetId()), Of: refFromProto(s.GetRef()), Spec: hostwire.SpecFromProto(s.GetSpec()),
 		TemplateDigest: s.GetTemplateDigest(), CreatedAt: timeFromProto(s.GetCreatedAt()),
 		Bytes: s.GetBytes(), Users: int(s.GetUsers()), Deleted: s.GetDeleted(),

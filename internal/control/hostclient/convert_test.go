@@ -137,18 +137,18 @@ func TestRefThereAndBack(t *testing.T) {
 func TestViewTakesEveryField(t *testing.T) {
 	var msg hostv1.Sandbox
 	fillProto(msg.ProtoReflect())
-	view := viewFromProto(&msg)
-	view.Spec.AutoResume = true // not the host's
-	if e := empty("View", reflect.ValueOf(view)); len(e) > 0 {
+	observed := observedFromProto(&msg)
+	observed.Spec.AutoResume = true // not the host's
+	if e := empty("ObservedSandbox", reflect.ValueOf(observed)); len(e) > 0 {
 		t.Errorf("empty: %v", e)
 	}
-	view.Spec.AutoResume = false
-	// Every field of the message is in the view: clearing one changes the view.
+	observed.Spec.AutoResume = false
+	// Every field of the message is in the observed state: clearing one changes the observed state.
 	fields := msg.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
 		less := proto.CloneOf(&msg)
 		less.ProtoReflect().Clear(fields.Get(i))
-		if cmp.Equal(view, viewFromProto(less)) {
+		if cmp.Equal(observed, observedFromProto(less)) {
 			t.Errorf("%s is lost", fields.Get(i).FullName())
 		}
 	}
@@ -176,7 +176,7 @@ func TestInfoTakesEveryField(t *testing.T) {
 func TestSnapshotTakesEveryField(t *testing.T) {
 	var msg hostv1.Snapshot
 	fillProto(msg.ProtoReflect())
-	takesEveryField(t, &msg, func(m *hostv1.Snapshot) control.SnapshotView {
+	takesEveryField(t, &msg, func(m *hostv1.Snapshot) control.ObservedSnapshot {
 		v := snapshotFromProto(m)
 		v.Spec.AutoResume = true // not the host's
 		return v
@@ -240,19 +240,19 @@ func TestTimeoutsTakeEveryField(t *testing.T) {
 }
 
 func TestEveryStateHasAView(t *testing.T) {
-	seen := make(map[control.ViewState]bool)
+	seen := make(map[control.VMState]bool)
 	for n := range hostv1.SandboxState_name {
 		state := hostv1.SandboxState(n)
 		if state == hostv1.SandboxState_SANDBOX_STATE_UNSPECIFIED {
 			continue
 		}
-		v, ok := viewStateOf[state]
+		v, ok := vmStateOf[state]
 		if !ok || seen[v] {
-			t.Errorf("%s has no view state of its own", state)
+			t.Errorf("%s has no observed state of its own", state)
 		}
 		seen[v] = true
 	}
-	for _, v := range control.ViewStates() {
+	for _, v := range control.VMStates() {
 		if !seen[v] {
 			t.Errorf("no state of the protocol is %s", v)
 		}

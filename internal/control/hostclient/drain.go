@@ -10,10 +10,10 @@ import (
 )
 
 // Drain makes the agent take no new sandboxes and pause every running one to
-// disk. settled is called for each as it is done, with "" or a sentence on why
+// disk. done is called for each as it is done, with "" or a sentence on why
 // it goes on running. Drain returns when none is left to do; its error says
 // that some failed or that the agent cannot be asked.
-func (c *Client) Drain(ctx context.Context, settled func(id sandbox.ID, problem string)) error {
+func (c *Client) Drain(ctx context.Context, done func(id sandbox.ID, problem string)) error {
 	stream, err := c.rpc.Drain(ctx, connect.NewRequest(&hostv1.DrainRequest{}))
 	if err != nil {
 		return faultOf(ctx, err)
@@ -21,7 +21,7 @@ func (c *Client) Drain(ctx context.Context, settled func(id sandbox.ID, problem 
 	defer stream.Close()
 	for stream.Receive() {
 		msg := stream.Msg()
-		settled(sandbox.ID(msg.GetRef().GetId()), msg.GetError())
+		done(sandbox.ID(msg.GetRef().GetId()), msg.GetError())
 	}
 	return faultOf(ctx, stream.Err())
 }

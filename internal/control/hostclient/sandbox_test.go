@@ -40,7 +40,7 @@ func TestSandbox(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		get        func(string) (*hostv1.Sandbox, error)
-		generation uint64     // zero: no view
+		generation uint64     // zero: no observed state
 		kind       fault.Kind // Internal: no error
 	}{
 		"known":   {get: found, generation: 2},
@@ -55,15 +55,15 @@ func TestSandbox(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client, _ := connectTo(t, &oneSandbox{get: c.get})
-			view, err := client.Sandbox(t.Context(), "abc")
+			observed, err := client.Sandbox(t.Context(), "abc")
 			if wantErr := c.kind != fault.Internal; wantErr != (err != nil) || wantErr && !fault.Is(err, c.kind) {
 				t.Fatalf("error is %v, want kind %v", err, c.kind)
 			}
-			if (view != nil) != (c.generation != 0) {
-				t.Fatalf("view is %+v, want generation %d", view, c.generation)
+			if (observed != nil) != (c.generation != 0) {
+				t.Fatalf("observed is %+v, want generation %d", observed, c.generation)
 			}
-			if view != nil && (view.Ref.ID != "abc" || uint64(view.Ref.Generation) != c.generation) {
-				t.Errorf("view is of %v, want abc in generation %d", view.Ref, c.generation)
+			if observed != nil && (observed.Ref.ID != "abc" || uint64(observed.Ref.Generation) != c.generation) {
+				t.Errorf("observed is of %v, want abc in generation %d", observed.Ref, c.generation)
 			}
 		})
 	}

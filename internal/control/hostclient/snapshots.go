@@ -11,23 +11,23 @@ import (
 )
 
 // CreateSnapshot implements control.Host.
-func (c *Client) CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.SnapshotView, error) {
+func (c *Client) CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.ObservedSnapshot, error) {
 	return c.createSnapshot(ctx, &hostv1.CreateSnapshotRequest{
 		Ref: refToProto(ref), SnapshotId: string(id), Ephemeral: kind == control.KindFork,
 	})
 }
 
 // ForceSnapshot implements control.Host.
-func (c *Client) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.SnapshotView, error) {
+func (c *Client) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.ObservedSnapshot, error) {
 	return c.createSnapshot(ctx, &hostv1.CreateSnapshotRequest{
 		Ref: refToProto(ref), SnapshotId: string(id), Ephemeral: kind == control.KindFork, Force: true,
 	})
 }
 
-func (c *Client) createSnapshot(ctx context.Context, req *hostv1.CreateSnapshotRequest) (control.SnapshotView, error) {
+func (c *Client) createSnapshot(ctx context.Context, req *hostv1.CreateSnapshotRequest) (control.ObservedSnapshot, error) {
 	res, err := c.rpc.CreateSnapshot(ctx, connect.NewRequest(req))
 	if err != nil {
-		return control.SnapshotView{}, faultOf(ctx, err)
+		return control.ObservedSnapshot{}, faultOf(ctx, err)
 	}
 	return snapshotFromProto(res.Msg.GetSnapshot()), nil
 }
@@ -39,16 +39,16 @@ func (c *Client) DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) erro
 }
 
 // Snapshots implements control.Host.
-func (c *Client) Snapshots(ctx context.Context) ([]control.SnapshotView, error) {
+func (c *Client) Snapshots(ctx context.Context) ([]control.ObservedSnapshot, error) {
 	res, err := c.rpc.ListSnapshots(ctx, connect.NewRequest(&hostv1.ListSnapshotsRequest{}))
 	if err != nil {
 		return nil, faultOf(ctx, err)
 	}
-	views := make([]control.SnapshotView, 0, len(res.Msg.GetSnapshots()))
+	observed := make([]control.ObservedSnapshot, 0, len(res.Msg.GetSnapshots()))
 	for _, s := range res.Msg.GetSnapshots() {
-		views = append(views, snapshotFromProto(s))
+		observed = append(observed, snapshotFromProto(s))
 	}
-	return views, nil
+	return observed, nil
 }
 
 // CollectGarbage implements control.Host. HostID is left to the caller.

@@ -21,9 +21,9 @@ func TestNewCommandsOnTheWire(t *testing.T) {
 	c, _ := connectTo(t, a)
 	ref, wire := sandbox.Ref{ID: "s", Generation: 3}, &hostv1.Ref{Id: "s", Generation: 3}
 	idle := time.Minute
-	view, err := c.SetTimeouts(t.Context(), ref, control.TimeoutChange{Idle: &idle})
-	if err != nil || view.Ref != ref {
-		t.Errorf("%+v, %v", view, err)
+	observed, err := c.SetTimeouts(t.Context(), ref, control.TimeoutChange{Idle: &idle})
+	if err != nil || observed.Ref != ref {
+		t.Errorf("%+v, %v", observed, err)
 	}
 	for _, kind := range []control.SnapshotKind{control.KindNamed, control.KindFork} {
 		if snap, err := c.CreateSnapshot(t.Context(), ref, "snap", kind); err != nil || snap.ID != "snap" {

@@ -152,7 +152,7 @@ func (s *Store) moved(row control.Sandbox, m control.Move) control.Sandbox {
 	now := s.timestamp()
 	row.State, row.Generation, row.Server, row.DiskFull, row.UpdatedAt = m.To, m.Next(), m.Server, false, now
 	row.StopReason, row.Message = cmp.Or(m.StopReason, row.StopReason), cmp.Or(m.Message, row.Message)
-	if keep := m.To == sandbox.Pausing || m.To == sandbox.Running && m.Facts == nil; !keep {
+	if keep := m.To == sandbox.Pausing || m.To == sandbox.Running && m.Runtime == nil; !keep {
 		row.LifetimeEndsAt = nil
 	}
 	if !m.To.Ended() {
@@ -160,7 +160,7 @@ func (s *Store) moved(row control.Sandbox, m control.Move) control.Sandbox {
 	} else if row.EndedAt == nil {
 		row.EndedAt = &now
 	}
-	if f := m.Facts; f != nil {
+	if f := m.Runtime; f != nil {
 		row.GuestIP, row.HostIP = cmp.Or(f.GuestIP, row.GuestIP), cmp.Or(f.HostIP, row.HostIP)
 		row.Acceleration, row.Isolation = cmp.Or(f.Acceleration, row.Acceleration), cmp.Or(f.Isolation, row.Isolation)
 		row.LastActiveAt = later(row.LastActiveAt, optionalTime(f.StartedAt))
@@ -210,19 +210,19 @@ func sameTime(a, b *time.Time) bool {
 	return a.Equal(*b)
 }
 
-// Learn implements control.Store.
-func (s *Store) Learn(_ context.Context, v control.View) error {
+// SaveRuntime implements control.Store.
+func (s *Store) SaveRuntime(_ context.Context, v control.ObservedSandbox) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	row, ok := s.rows[v.Ref.ID]
 	if !ok || row.Generation != v.Ref.Generation || row.State != sandbox.Running {
 		return nil
 	}
-	row.StartedAt = cmp.Or(optionalTime(v.Facts.StartedAt), row.StartedAt)
-	row.Source, row.RestoreReport = cmp.Or(v.Facts.Source, row.Source), cmp.Or(v.Facts.RestoreReport, row.RestoreReport)
-	row.DiskFull = v.Facts.DiskFull
+	row.StartedAt = cmp.Or(optionalTime(v.Runtime.StartedAt), row.StartedAt)
+	row.Source, row.RestoreReport = cmp.Or(v.Runtime.Source, row.Source), cmp.Or(v.Runtime.RestoreReport, row.RestoreReport)
+	row.DiskFull = v.Runtime.DiskFull
 	if row.Spec.Lifetime == wholeSeconds(v.Spec.Lifetime) {
-		row.LifetimeEndsAt = optionalTime(v.Facts.LifetimeEndsAt)
+		row.LifetimeEndsAt = optionalTime(v.Runtime.LifetimeEndsAt)
 	}
 	s.rows[row.ID] = copyOf(row)
 	s.commit()

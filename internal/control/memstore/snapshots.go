@@ -94,7 +94,7 @@ func (s *Store) MoveSnapshot(_ context.Context, m control.SnapshotMove) (control
 	if m.To != control.SnapshotReady {
 		row.TemplateName = ""
 	}
-	if v := m.View; v != nil {
+	if v := m.Observed; v != nil {
 		row.Bytes, row.Users, row.PauseWindow = v.Bytes, v.Users, v.PauseWindow.Truncate(time.Microsecond)
 	}
 	s.snaps[row.ID] = row
@@ -136,7 +136,7 @@ func (s *Store) SnapshotsOf(_ context.Context, hostID string) ([]control.Snapsho
 }
 
 // MeasureSnapshot implements control.Store.
-func (s *Store) MeasureSnapshot(_ context.Context, v control.SnapshotView) error {
+func (s *Store) MeasureSnapshot(_ context.Context, v control.ObservedSnapshot) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if row, ok := s.snaps[v.ID]; ok {

@@ -45,17 +45,17 @@ func seconds(d time.Duration) int32 { return int32((d + time.Second - 1) / time.
 
 // moveParams returns the columns that m changes and the ones that it compares.
 // The end of a lifetime stays while the machine is on its way to a pause, comes
-// with the facts of a start, and goes with every other move.
+// with the runtime information of a start, and goes with every other move.
 func moveParams(m control.Move) (db.MoveSandboxParams, error) {
 	p := db.MoveSandboxParams{
 		ID: string(m.Ref.ID), Generation: int64(m.Ref.Generation), FromState: string(m.From),
 		ToState: string(m.To), NextGeneration: int64(m.Next()), Ended: m.To.Ended(),
 		StopReason: optional(string(m.StopReason)), Message: optional(m.Message),
-		KeepLifetime: m.To == sandbox.Pausing || m.To == sandbox.Running && m.Facts == nil,
+		KeepLifetime: m.To == sandbox.Pausing || m.To == sandbox.Running && m.Runtime == nil,
 		Relaxed:      m.To == sandbox.Pausing, // nothing is acknowledged by it
 		Server:       int64(m.Server),
 	}
-	f := m.Facts
+	f := m.Runtime
 	if f == nil {
 		return p, nil
 	}

@@ -168,9 +168,9 @@ func (s *Store) SetClocks(ctx context.Context, c control.ClockChange) (control.S
 	return row, err == nil, err
 }
 
-// Learn implements control.Store.
-func (s *Store) Learn(ctx context.Context, v control.View) error {
-	f := v.Facts
+// SaveRuntime implements control.Store.
+func (s *Store) SaveRuntime(ctx context.Context, v control.ObservedSandbox) error {
+	f := v.Runtime
 	report, err := restoreReportJSON(f.RestoreReport)
 	if err != nil {
 		return err

@@ -109,7 +109,7 @@ func (s *Store) MoveSnapshot(ctx context.Context, m control.SnapshotMove) (contr
 	for _, from := range m.From {
 		p.FromStatuses = append(p.FromStatuses, string(from))
 	}
-	if v := m.View; v != nil {
+	if v := m.Observed; v != nil {
 		bytes, users, window := int64(v.Bytes), int32(v.Users), v.PauseWindow.Microseconds()
 		p.Bytes, p.Users, p.PauseWindowUs = &bytes, &users, &window
 	}
@@ -144,7 +144,7 @@ func (s *Store) SnapshotsOf(ctx context.Context, hostID string) ([]control.Snaps
 }
 
 // MeasureSnapshot implements control.Store.
-func (s *Store) MeasureSnapshot(ctx context.Context, v control.SnapshotView) error {
+func (s *Store) MeasureSnapshot(ctx context.Context, v control.ObservedSnapshot) error {
 	return faultOf(s.q.MeasureSnapshot(ctx, db.MeasureSnapshotParams{
 		ID: string(v.ID), Bytes: int64(v.Bytes), Users: int32(v.Users),
 	}))

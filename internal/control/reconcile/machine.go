@@ -6,19 +6,19 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Action is what the caller does about a row and a view.
+// Action is what the caller does about a row and an observed state.
 type Action string
 
 // The actions.
 const (
-	// None: row and view agree, or an operation in flight will end the disagreement.
+	// None: row and observed state agree, or an operation in flight will end the disagreement.
 	None Action = "none"
 	// Move: change the row's state to Decision.To by compare-and-set.
 	Move Action = "move"
-	// Delete: have the host delete the object that the view describes. A
+	// Delete: have the host delete the object that the observed state describes. A
 	// snapshot's row is removed afterwards.
 	Delete Action = "delete"
-	// Pause: have the host pause the VM that the view describes.
+	// Pause: have the host pause the VM that the observed state describes.
 	Pause Action = "pause"
 	// Remove: delete the row.
 	Remove Action = "remove"
@@ -57,50 +57,52 @@ func (g Graces) of(c Class) time.Duration {
 	return g.Command
 }
 
-// Rules is the decision table of one kind of object. R describes a row, V a view
+// Rules is the decision table of one kind of object. R describes a row, V an observed state
 // and S the states of a row. The functions are pure and accept nil for a missing
-// row or view, but not for both.
+// row or observed state, but not for both.
 type Rules[R, V comparable, S ~string] struct {
 	// resolve returns the decision for a disagreement that nothing else ends.
-	resolve func(row *R, view *V) Decision[S]
+	resolve func(row *R, observed *V) Decision[S]
 	// definite reports whether no operation in flight can explain the
 	// disagreement, so that it needs no grace period.
-	definite func(row *R, view *V) bool
+	definite func(row *R, observed *V) bool
 	// class selects the grace period.
-	class func(row *R, view *V) Class
+	class func(row *R, observed *V) Class
 }
 
-// Decide compares a row with a view. certain says that the two have disagreed
+// Decide compares a row with an observed state. certain says that the two have disagreed
 // for the grace period, or that no operation is in flight.
-func (r Rules[R, V, S]) Decide(row *R, view *V, certain bool) Decision[S] {
-	d := r.resolve(row, view)
-	if d.Action == None || certain || r.definite(row, view) {
+func (r Rules[R, V, S]) Decide(row *R, observed *V, certain bool) Decision[S] {
+	d := r.resolve(row, observed)
+	if d.Action == None || certain || r.definite(row, observed) {
 		return d
 	}
 	return Decision[S]{Action: None}
 }
 
-// Agree reports whether row and view need no decision, however long they stay
+// Agree reports whether row and observed state need no decision, however long they stay
 // as they are.
-func (r Rules[R, V, S]) Agree(row *R, view *V) bool { return r.resolve(row, view).Action == None }
+func (r Rules[R, V, S]) Agree(row *R, observed *V) bool {
+	return r.resolve(row, observed).Action == None
+}
 
 // Pair is one object as the database and as its host know it.
 type Pair[R, V comparable] struct {
 	ID string
 	// Row and View may be nil, but not both.
-	Row  *R
-	View *V
+	Row      *R
+	Observed *V
 	// Certain says that no operation on the object is in flight.
 	Certain bool
 }
 
-// disagreement identifies one way in which row and view of an object disagree.
+// disagreement identifies one way in which row and observed state of an object disagree.
 type disagreement[R, V comparable] struct {
-	id      string
-	row     R
-	view    V
-	hasRow  bool
-	hasView bool
+	id          string
+	row         R
+	observed    V
+	hasRow      bool
+	hasObserved bool
 }
 
 // period is the time since which a disagreement has been seen, and its grace.
@@ -117,7 +119,7 @@ func (p period) left(now time.Time) time.Duration { return p.grace - now.Sub(p.f
 // wrong makes it more patient, never less. One goroutine uses a Machine.
 //
 // Invariant: open holds a disagreement only while every pass has seen it with
-// the same row and view.
+// the same row and observed state.
 type Machine[R, V comparable, S ~string] struct {
 	rules  Rules[R, V, S]
 	graces Graces
@@ -135,16 +137,16 @@ func (m *Machine[R, V, S]) Step(now time.Time, pairs []Pair[R, V]) []Decision[S]
 	out := make([]Decision[S], len(pairs))
 	for i, p := range pairs {
 		lasting := false
-		if !m.rules.Agree(p.Row, p.View) {
+		if !m.rules.Agree(p.Row, p.Observed) {
 			key := keyOf(p)
 			seen, ok := m.open[key]
 			if !ok {
-				seen = period{first: now, grace: m.graces.of(m.rules.class(p.Row, p.View))}
+				seen = period{first: now, grace: m.graces.of(m.rules.class(p.Row, p.Observed))}
 			}
 			open[key] = seen
 			lasting = seen.left(now) <= 0
 		}
-		out[i] = m.rules.Decide(p.Row, p.View, lasting || p.Certain)
+		out[i] = m.rules.Decide(p.Row, p.Observed, lasting || p.Certain)
 	}
 	m.open = open
 	return out
@@ -163,12 +165,12 @@ func (m *Machine[R, V, S]) Due(now time.Time) time.Duration {
 }
 
 func keyOf[R, V comparable](p Pair[R, V]) disagreement[R, V] {
-	key := disagreement[R, V]{id: p.ID, hasRow: p.Row != nil, hasView: p.View != nil}
+	key := disagreement[R, V]{id: p.ID, hasRow: p.Row != nil, hasObserved: p.Observed != nil}
 	if p.Row != nil {
 		key.row = *p.Row
 	}
-	if p.View != nil {
-		key.view = *p.View
+	if p.Observed != nil {
+		key.observed = *p.Observed
 	}
 	return key
 }

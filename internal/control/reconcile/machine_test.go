@@ -7,14 +7,14 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// sandboxPair returns a pair with id "a". An empty state means no row or no view.
-func sandboxPair(row sandbox.State, view ViewState) Pair[SandboxRow, SandboxView] {
-	p := Pair[SandboxRow, SandboxView]{ID: "a"}
+// sandboxPair returns a pair with id "a". An empty state means no row or no observed state.
+func sandboxPair(row sandbox.State, observed VMState) Pair[SandboxRow, ObservedSandbox] {
+	p := Pair[SandboxRow, ObservedSandbox]{ID: "a"}
 	if row != "" {
 		p.Row = &SandboxRow{State: row, Generation: 1}
 	}
-	if view != "" {
-		p.View = &SandboxView{State: view, Generation: 1}
+	if observed != "" {
+		p.Observed = &ObservedSandbox{State: observed, Generation: 1}
 	}
 	return p
 }
@@ -22,7 +22,7 @@ func sandboxPair(row sandbox.State, view ViewState) Pair[SandboxRow, SandboxView
 func TestMachineGrace(t *testing.T) {
 	m := NewMachine(Sandboxes(), Graces{Command: time.Minute, Fork: time.Hour})
 	at := time.Unix(0, 0)
-	step := func(after time.Duration, want Action, due time.Duration, pairs ...Pair[SandboxRow, SandboxView]) {
+	step := func(after time.Duration, want Action, due time.Duration, pairs ...Pair[SandboxRow, ObservedSandbox]) {
 		t.Helper()
 		at = at.Add(after)
 		if got := m.Step(at, pairs)[0].Action; got != want {
@@ -32,14 +32,14 @@ func TestMachineGrace(t *testing.T) {
 			t.Errorf("due in %s, want %s", got, due)
 		}
 	}
-	orphan, fine := sandboxPair("", ViewRunning), sandboxPair(sandbox.Running, ViewRunning)
+	orphan, fine := sandboxPair("", VMRunning), sandboxPair(sandbox.Running, VMRunning)
 	fine.ID = "b"
 	step(0, None, time.Minute, orphan, fine)
 	step(30*time.Second, None, 30*time.Second, orphan)
 	step(30*time.Second, Delete, 0, orphan)
 	step(0, None, 0, fine)
-	step(0, None, time.Minute, orphan)                                // absent from one pass: the grace begins anew
-	step(time.Minute, None, time.Minute, sandboxPair("", ViewPaused)) // another disagreement
+	step(0, None, time.Minute, orphan)                              // absent from one pass: the grace begins anew
+	step(time.Minute, None, time.Minute, sandboxPair("", VMPaused)) // another disagreement
 
 	// A child of a fork waits for its snapshot until its host knows it.
 	child := sandboxPair(sandbox.Pending, "")
@@ -47,11 +47,11 @@ func TestMachineGrace(t *testing.T) {
 	step(0, None, time.Hour, child)
 	step(time.Minute, None, 59*time.Minute, child)
 	step(59*time.Minute, Move, 0, child)
-	child.View = &SandboxView{State: ViewRunning, Generation: 1}
+	child.Observed = &ObservedSandbox{State: VMRunning, Generation: 1}
 	step(0, None, time.Minute, child)
 
 	// No operation is in flight: there is nothing to wait for.
-	certain := sandboxPair(sandbox.Pausing, ViewRunning)
+	certain := sandboxPair(sandbox.Pausing, VMRunning)
 	certain.Certain = true
 	step(0, Move, time.Minute, certain)
 }
@@ -59,9 +59,9 @@ func TestMachineGrace(t *testing.T) {
 func TestMachineGraceOfSnapshots(t *testing.T) {
 	m := NewMachine(Snapshots(), Graces{Command: time.Minute, Fork: time.Hour})
 	at := time.Unix(0, 0)
-	pairs := []Pair[SnapshotRow, SnapshotView]{
+	pairs := []Pair[SnapshotRow, ObservedSnapshot]{
 		{ID: "named", Row: &SnapshotRow{Status: SnapshotCreating, Kind: KindNamed}},
-		{ID: "fork", Row: &SnapshotRow{Status: SnapshotReady, Kind: KindFork}, View: &SnapshotView{}},
+		{ID: "fork", Row: &SnapshotRow{Status: SnapshotReady, Kind: KindFork}, Observed: &ObservedSnapshot{}},
 	}
 	for _, c := range []struct {
 		after       time.Duration

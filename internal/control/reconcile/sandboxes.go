@@ -15,50 +15,50 @@ type SandboxRow struct {
 	Forked bool
 }
 
-// SandboxView is the part of a host's view of a sandbox that the rules read.
-type SandboxView struct {
-	State      ViewState
+// ObservedSandbox is the part of a sandbox's observed state that the rules read.
+type ObservedSandbox struct {
+	State      VMState
 	Generation sandbox.Generation
-	// StopReason is set when State is ViewStopped.
+	// StopReason is set when State is VMStopped.
 	StopReason sandbox.StopReason
 }
 
-// ViewState is the state of a VM on its host. It is not a sandbox.State: a host
+// VMState is the state of a VM on its host. It is not a sandbox.State: a host
 // does not know rows, and has no word for a sandbox that failed.
-type ViewState string
+type VMState string
 
 // The states of a VM on its host.
 const (
-	ViewStarting ViewState = "starting"
-	ViewRunning  ViewState = "running"
-	ViewPausing  ViewState = "pausing"
-	ViewPaused   ViewState = "paused"
-	ViewResuming ViewState = "resuming"
-	ViewStopping ViewState = "stopping"
-	// ViewStopped: the VM has ended. The host keeps the reason until it is told
+	VMStarting VMState = "starting"
+	VMRunning  VMState = "running"
+	VMPausing  VMState = "pausing"
+	VMPaused   VMState = "paused"
+	VMResuming VMState = "resuming"
+	VMStopping VMState = "stopping"
+	// VMStopped: the VM has ended. The host keeps the reason until it is told
 	// to destroy the sandbox.
-	ViewStopped ViewState = "stopped"
+	VMStopped VMState = "stopped"
 )
 
-// ViewStates lists every ViewState.
-func ViewStates() []ViewState {
-	return []ViewState{ViewStarting, ViewRunning, ViewPausing, ViewPaused, ViewResuming, ViewStopping, ViewStopped}
+// ViewStates lists every VMState.
+func VMStates() []VMState {
+	return []VMState{VMStarting, VMRunning, VMPausing, VMPaused, VMResuming, VMStopping, VMStopped}
 }
 
 // SandboxDecision is a Decision about a sandbox.
 type SandboxDecision = Decision[sandbox.State]
 
 // Sandboxes returns the rules for sandboxes.
-func Sandboxes() Rules[SandboxRow, SandboxView, sandbox.State] {
-	return Rules[SandboxRow, SandboxView, sandbox.State]{
+func Sandboxes() Rules[SandboxRow, ObservedSandbox, sandbox.State] {
+	return Rules[SandboxRow, ObservedSandbox, sandbox.State]{
 		resolve: resolveSandbox, definite: definiteSandbox, class: classOfSandbox,
 	}
 }
 
 // classOfSandbox lets a child of a fork wait for its snapshot until its host
 // knows it.
-func classOfSandbox(row *SandboxRow, view *SandboxView) Class {
-	if view == nil && row.State == sandbox.Pending && row.Forked {
+func classOfSandbox(row *SandboxRow, observed *ObservedSandbox) Class {
+	if observed == nil && row.State == sandbox.Pending && row.Forked {
 		return Fork
 	}
 	return Command
@@ -76,50 +76,50 @@ func bootFailed(message string) SandboxDecision {
 
 // definiteSandbox accepts the end of a VM at once, whatever its generation: a VM
 // that has stopped never comes back.
-func definiteSandbox(row *SandboxRow, view *SandboxView) bool {
+func definiteSandbox(row *SandboxRow, observed *ObservedSandbox) bool {
 	switch {
-	case view == nil:
+	case observed == nil:
 		// The destroy has nothing left to do, even if its caller still waits.
 		return row != nil && row.State == sandbox.Stopping
 	case row == nil || row.State.Ended() || row.State == sandbox.Stopping:
-		return view.State == ViewStopped
+		return observed.State == VMStopped
 	case row.State == sandbox.Pending:
 		return false // the caller of create has the better message
-	case view.State == ViewStopped:
+	case observed.State == VMStopped:
 		return true
-	case view.Generation != row.Generation:
+	case observed.Generation != row.Generation:
 		return false
-	case view.State == ViewPaused:
+	case observed.State == VMPaused:
 		// Either the host paused the VM by itself, as a drain does, or it did what
 		// it was asked to do. In both cases the row follows.
 		return row.State == sandbox.Running || row.State == sandbox.Pausing
 	default:
-		return view.State == ViewRunning && row.State == sandbox.Resuming
+		return observed.State == VMRunning && row.State == sandbox.Resuming
 	}
 }
 
-func resolveSandbox(row *SandboxRow, view *SandboxView) SandboxDecision {
+func resolveSandbox(row *SandboxRow, observed *ObservedSandbox) SandboxDecision {
 	switch {
 	case row == nil || row.State.Ended():
-		if view == nil {
+		if observed == nil {
 			return SandboxDecision{Action: None}
 		}
 		return SandboxDecision{Action: Delete}
 	case row.State == sandbox.Stopping:
-		if view == nil || view.State == ViewStopped {
+		if observed == nil || observed.State == VMStopped {
 			return stop(sandbox.ReasonDestroyed)
 		}
 		return SandboxDecision{Action: Delete}
-	case view == nil:
+	case observed == nil:
 		return resolveVanished(row)
-	case view.State == ViewStopped:
-		return resolveEnded(row, view)
-	case view.Generation > row.Generation:
+	case observed.State == VMStopped:
+		return resolveEnded(row, observed)
+	case observed.Generation > row.Generation:
 		// Only a database that was restored from an older copy explains this.
 		// Neither side is the better one. The user can still destroy the sandbox.
 		return SandboxDecision{Action: Report}
 	}
-	return resolveAlive(row, view)
+	return resolveAlive(row, observed)
 }
 
 // resolveVanished decides about a live row whose host does not know the sandbox.
@@ -131,22 +131,22 @@ func resolveVanished(row *SandboxRow) SandboxDecision {
 }
 
 // resolveEnded decides about a live row whose VM has ended.
-func resolveEnded(row *SandboxRow, view *SandboxView) SandboxDecision {
-	if row.State == sandbox.Pending && view.StopReason == sandbox.ReasonBootFailed {
+func resolveEnded(row *SandboxRow, observed *ObservedSandbox) SandboxDecision {
+	if row.State == sandbox.Pending && observed.StopReason == sandbox.ReasonBootFailed {
 		return bootFailed("the sandbox did not start")
 	}
-	if !slices.Contains(sandbox.StopReasons(), view.StopReason) {
+	if !slices.Contains(sandbox.StopReasons(), observed.StopReason) {
 		return stop(sandbox.ReasonVMMCrash) // the host is newer than this server, or does not know the reason
 	}
-	return stop(view.StopReason)
+	return stop(observed.StopReason)
 }
 
 // resolveAlive decides about a live row and a VM, or a paused VM's snapshot, of
 // the same or an older generation.
-func resolveAlive(row *SandboxRow, view *SandboxView) SandboxDecision {
-	older := view.Generation < row.Generation
-	switch view.State {
-	case ViewPaused:
+func resolveAlive(row *SandboxRow, observed *ObservedSandbox) SandboxDecision {
+	older := observed.Generation < row.Generation
+	switch observed.State {
+	case VMPaused:
 		switch row.State {
 		case sandbox.Paused:
 			// A resume that failed leaves the host one generation behind the row.
@@ -156,7 +156,7 @@ func resolveAlive(row *SandboxRow, view *SandboxView) SandboxDecision {
 		default:
 			return move(sandbox.Paused)
 		}
-	case ViewRunning:
+	case VMRunning:
 		switch {
 		case row.State == sandbox.Paused:
 			return SandboxDecision{Action: Pause}

@@ -14,48 +14,48 @@ var update = flag.Bool("update", false, "rewrite golden files")
 
 // situation is one combination of the arguments of Decide.
 type situation struct {
-	row     *SandboxRow
-	view    *SandboxView
-	certain bool
+	row      *SandboxRow
+	observed *ObservedSandbox
+	certain  bool
 }
 
 func (s situation) String() string {
-	row, view := "absent", "absent"
+	row, observed := "absent", "absent"
 	if s.row != nil {
 		row = fmt.Sprintf("%s/%d", s.row.State, s.row.Generation)
 	}
-	if s.view != nil {
-		view = fmt.Sprintf("%s/%d", s.view.State, s.view.Generation)
+	if s.observed != nil {
+		observed = fmt.Sprintf("%s/%d", s.observed.State, s.observed.Generation)
 	}
-	return fmt.Sprintf("%-11s %-11s certain=%-5t", row, view, s.certain)
+	return fmt.Sprintf("%-11s %-11s certain=%-5t", row, observed, s.certain)
 }
 
-func (s situation) decide() SandboxDecision { return Sandboxes().Decide(s.row, s.view, s.certain) }
+func (s situation) decide() SandboxDecision { return Sandboxes().Decide(s.row, s.observed, s.certain) }
 
 // situations returns the full product: no row or each state at generation 2; no
-// view or each state at generations 1 to 3; certain or not. Views of an ended VM
+// observed state or each state at generations 1 to 3; certain or not. Observed states of an ended VM
 // carry a known, a special and an unknown reason.
 func situations() []situation {
 	rows := []*SandboxRow{nil}
 	for _, state := range sandbox.States() {
 		rows = append(rows, &SandboxRow{Generation: 2, State: state})
 	}
-	views := []*SandboxView{nil}
-	for _, state := range ViewStates() {
+	observed := []*ObservedSandbox{nil}
+	for _, state := range VMStates() {
 		for gen := sandbox.Generation(1); gen <= 3; gen++ {
 			reasons := []sandbox.StopReason{""}
-			if state == ViewStopped {
+			if state == VMStopped {
 				reasons = []sandbox.StopReason{sandbox.ReasonExpired, sandbox.ReasonBootFailed, "of_the_future"}
 			}
 			for _, reason := range reasons {
-				views = append(views, &SandboxView{Generation: gen, State: state, StopReason: reason})
+				observed = append(observed, &ObservedSandbox{Generation: gen, State: state, StopReason: reason})
 			}
 		}
 	}
 	var all []situation
 	for _, row := range rows {
-		for _, view := range views {
-			all = append(all, situation{row, view, false}, situation{row, view, true})
+		for _, state := range observed {
+			all = append(all, situation{row, state, false}, situation{row, state, true})
 		}
 	}
 	return all
@@ -68,8 +68,8 @@ func TestSandboxesGolden(t *testing.T) {
 	for _, s := range situations() {
 		d := s.decide()
 		reason := ""
-		if s.view != nil {
-			reason = string(s.view.StopReason)
+		if s.observed != nil {
+			reason = string(s.observed.StopReason)
 		}
 		line := fmt.Sprintf("%s %-13s -> %s %s %s", s, reason, d.Action, d.To, d.Reason)
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
@@ -108,19 +108,19 @@ func TestSandboxRules(t *testing.T) {
 				t.Errorf("%s: moves to %s with reason %q", s, d.To, d.Reason)
 			}
 		case Delete, Pause:
-			if s.view == nil {
+			if s.observed == nil {
 				t.Errorf("%s: %s without a VM", s, d.Action)
 			}
 		}
 		live := s.row != nil && !s.row.State.Ended() && s.row.State != sandbox.Stopping
-		if d.Action == Delete && live && s.view.State == ViewPaused {
+		if d.Action == Delete && live && s.observed.State == VMPaused {
 			t.Errorf("%s: deletes the snapshot of a live sandbox", s)
 		}
-		if d.Action == Delete && live && s.view.State == ViewRunning && s.row.State == sandbox.Running &&
-			s.view.Generation == s.row.Generation {
+		if d.Action == Delete && live && s.observed.State == VMRunning && s.row.State == sandbox.Running &&
+			s.observed.Generation == s.row.Generation {
 			t.Errorf("%s: deletes a VM that should run", s)
 		}
-		if d.Action != None && !s.certain && d != Sandboxes().Decide(s.row, s.view, true) {
+		if d.Action != None && !s.certain && d != Sandboxes().Decide(s.row, s.observed, true) {
 			t.Errorf("%s: decides otherwise when it is certain", s)
 		}
 	}
@@ -130,52 +130,52 @@ func TestSandboxRules(t *testing.T) {
 // The model must come to rest with both in agreement, from every combination.
 func TestSandboxesConverge(t *testing.T) {
 	for _, s := range situations() {
-		row, view := clone(s.row), clone(s.view)
+		row, observed := clone(s.row), clone(s.observed)
 		var path []string
 		for range 8 {
-			d := Sandboxes().Decide(row, view, true)
-			path = append(path, fmt.Sprintf("%s: %s %s", situation{row, view, true}, d.Action, d.To))
-			row, view = carryOut(row, view, d)
+			d := Sandboxes().Decide(row, observed, true)
+			path = append(path, fmt.Sprintf("%s: %s %s", situation{row, observed, true}, d.Action, d.To))
+			row, observed = carryOut(row, observed, d)
 		}
-		if d := Sandboxes().Decide(row, view, true); d.Action != None && d.Action != Report {
+		if d := Sandboxes().Decide(row, observed, true); d.Action != None && d.Action != Report {
 			t.Errorf("no rest:\n%s", strings.Join(path, "\n"))
-		} else if !agree(row, view) {
+		} else if !agree(row, observed) {
 			t.Errorf("rest without agreement:\n%s", strings.Join(path, "\n"))
 		}
 	}
 }
 
 // carryOut applies a decision to the model.
-func carryOut(row *SandboxRow, view *SandboxView, d SandboxDecision) (*SandboxRow, *SandboxView) {
+func carryOut(row *SandboxRow, observed *ObservedSandbox, d SandboxDecision) (*SandboxRow, *ObservedSandbox) {
 	switch d.Action {
 	case Move:
 		row.State = d.To
 	case Pause:
-		view.State = ViewPaused
+		observed.State = VMPaused
 	case Delete:
-		view = nil
+		observed = nil
 	}
-	return row, view
+	return row, observed
 }
 
-// agree reports whether row and view may stay as they are. No rule applies to a
+// agree reports whether row and observed state may stay as they are. No rule applies to a
 // VM with an operation in flight or with a generation that the row never had.
-func agree(row *SandboxRow, view *SandboxView) bool {
+func agree(row *SandboxRow, observed *ObservedSandbox) bool {
 	switch {
 	case row == nil || row.State.Ended():
-		return view == nil
-	case view == nil:
+		return observed == nil
+	case observed == nil:
 		return false
-	case view.Generation > row.Generation:
+	case observed.Generation > row.Generation:
 		return true
 	}
-	switch view.State {
-	case ViewRunning:
-		return row.State == sandbox.Running && view.Generation == row.Generation
-	case ViewPaused:
+	switch observed.State {
+	case VMRunning:
+		return row.State == sandbox.Running && observed.Generation == row.Generation
+	case VMPaused:
 		return row.State == sandbox.Paused
 	default:
-		return view.State != ViewStopped
+		return observed.State != VMStopped
 	}
 }
 

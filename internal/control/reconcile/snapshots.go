@@ -38,20 +38,20 @@ type SnapshotRow struct {
 	Kind   SnapshotKind
 }
 
-// SnapshotView says that the host has the snapshot and has not deleted it.
-type SnapshotView struct{}
+// ObservedSnapshot says that the host has the snapshot and has not deleted it.
+type ObservedSnapshot struct{}
 
 // SnapshotDecision is a Decision about a snapshot.
 type SnapshotDecision = Decision[SnapshotStatus]
 
 // Snapshots returns the rules for snapshots.
-func Snapshots() Rules[SnapshotRow, SnapshotView, SnapshotStatus] {
-	return Rules[SnapshotRow, SnapshotView, SnapshotStatus]{
+func Snapshots() Rules[SnapshotRow, ObservedSnapshot, SnapshotStatus] {
+	return Rules[SnapshotRow, ObservedSnapshot, SnapshotStatus]{
 		resolve: resolveSnapshot, definite: definiteSnapshot, class: classOfSnapshot,
 	}
 }
 
-func classOfSnapshot(row *SnapshotRow, _ *SnapshotView) Class {
+func classOfSnapshot(row *SnapshotRow, _ *ObservedSnapshot) Class {
 	if row != nil && row.Kind == KindFork {
 		return Fork
 	}
@@ -60,25 +60,25 @@ func classOfSnapshot(row *SnapshotRow, _ *SnapshotView) Class {
 
 // definiteSnapshot accepts at once that the host has a named snapshot. A row
 // that is being deleted needs no grace period.
-func definiteSnapshot(row *SnapshotRow, view *SnapshotView) bool {
-	return row != nil && (row.Status == SnapshotDeleting || row.Kind == KindNamed && view != nil)
+func definiteSnapshot(row *SnapshotRow, observed *ObservedSnapshot) bool {
+	return row != nil && (row.Status == SnapshotDeleting || row.Kind == KindNamed && observed != nil)
 }
 
-func resolveSnapshot(row *SnapshotRow, view *SnapshotView) SnapshotDecision {
+func resolveSnapshot(row *SnapshotRow, observed *ObservedSnapshot) SnapshotDecision {
 	switch {
-	case row == nil && view == nil:
+	case row == nil && observed == nil:
 		return SnapshotDecision{Action: None}
 	case row == nil:
 		return SnapshotDecision{Action: Delete}
 	case row.Status == SnapshotDeleting || row.Kind == KindFork:
 		// The snapshot of a fork lives as long as the fork; a lasting one is a leftover.
-		if view == nil {
+		if observed == nil {
 			return SnapshotDecision{Action: Remove}
 		}
 		return SnapshotDecision{Action: Delete}
-	case view == nil && row.Status != SnapshotError:
+	case observed == nil && row.Status != SnapshotError:
 		return SnapshotDecision{Action: Move, To: SnapshotError}
-	case view != nil && row.Status != SnapshotReady:
+	case observed != nil && row.Status != SnapshotReady:
 		// The host finished it, or has it back after its disk was restored.
 		return SnapshotDecision{Action: Move, To: SnapshotReady}
 	default:

@@ -13,14 +13,14 @@ type snapshotCase struct {
 
 func (c snapshotCase) decide() SnapshotDecision {
 	var row *SnapshotRow
-	var view *SnapshotView
+	var observed *ObservedSnapshot
 	if c.status != "" {
 		row = &SnapshotRow{Status: c.status, Kind: c.kind}
 	}
 	if c.onHost {
-		view = &SnapshotView{}
+		observed = &ObservedSnapshot{}
 	}
-	return Snapshots().Decide(row, view, c.certain)
+	return Snapshots().Decide(row, observed, c.certain)
 }
 
 func snapshotCases() []snapshotCase {

@@ -164,11 +164,11 @@ func (w *world) checkSettled() {
 				w.report("%s is %s and its host still has it, %s", name, row.State, vm.State)
 			}
 		case row.State == sandbox.Running:
-			if vm == nil || vm.State != control.ViewRunning || vm.Ref != row.Ref() {
+			if vm == nil || vm.State != control.VMRunning || vm.Ref != row.Ref() {
 				w.report("%s is running/%d and its host has %+v", name, row.Generation, vm)
 			}
 		case row.State == sandbox.Paused:
-			if vm == nil || vm.State != control.ViewPaused || vm.Ref.Generation > row.Generation {
+			if vm == nil || vm.State != control.VMPaused || vm.Ref.Generation > row.Generation {
 				w.report("%s is paused/%d and its host has %+v", name, row.Generation, vm)
 			}
 		default:
@@ -213,14 +213,14 @@ func (w *world) checkSnapshots() {
 func (w *world) report(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.violated("not settled: "+format, args...)
+	w.violated("not converged: "+format, args...)
 }
 
 // vmOf returns what a host has of a sandbox, or nil.
-func (w *world) vmOf(hostID string, id sandbox.ID) *control.View {
+func (w *world) vmOf(hostID string, id sandbox.ID) *control.ObservedSandbox {
 	for _, h := range w.hosts {
 		if vm := h.vms[id]; h.id == hostID && vm != nil {
-			return &vm.view
+			return &vm.observed
 		}
 	}
 	return nil

@@ -6,7 +6,7 @@
 // sandboxes while seeded faults happen: lost and late requests and replies,
 // duplicates, hosts that restart or are slow, servers that are killed, a database
 // that is away, crashes and loses rows that were not on disk, clocks that step.
-// Then the faults end, and everything must settle.
+// Then the faults end, and rows and hosts must converge.
 //
 // # Invariants that are asserted
 //
@@ -16,7 +16,7 @@
 //  3. The capacity of a host is never oversold.
 //  4. Every change of a row is one that sandbox.CanMove allows, and generations
 //     never fall, unless the database crashed.
-//  5. Once faults have ended, every row settles within a bounded time in running,
+//  5. Once faults have ended, every row comes to rest within a bounded time in running,
 //     paused, stopped or error, and its host agrees.
 //  6. Then no VM and no snapshot without a row is left on a host.
 //

@@ -21,19 +21,19 @@ type simHost struct {
 
 	mu    sync.Mutex // protects the following
 	vms   map[sandbox.ID]*simVM
-	snaps map[sandbox.SnapshotID]control.SnapshotView
+	snaps map[sandbox.SnapshotID]control.ObservedSnapshot
 	// life is the run of the agent: work of an earlier one has no effect.
 	life     int
 	down     bool
 	slow     bool
 	clock    time.Duration // how far its clock is off
-	watchers map[chan control.View]struct{}
+	watchers map[chan control.ObservedSandbox]struct{}
 }
 
 // simVM is one sandbox on the host. turn serialises the commands on it.
 type simVM struct {
-	view control.View
-	turn chan struct{}
+	observed control.ObservedSandbox
+	turn     chan struct{}
 	// waiting counts commands that run or wait.
 	waiting int
 	// next is the generation of a resume under way.
@@ -42,8 +42,8 @@ type simVM struct {
 
 func newSimHost(w *world, id string) *simHost {
 	return &simHost{
-		w: w, id: id, vms: make(map[sandbox.ID]*simVM), snaps: make(map[sandbox.SnapshotID]control.SnapshotView),
-		watchers: make(map[chan control.View]struct{}),
+		w: w, id: id, vms: make(map[sandbox.ID]*simVM), snaps: make(map[sandbox.SnapshotID]control.ObservedSnapshot),
+		watchers: make(map[chan control.ObservedSandbox]struct{}),
 	}
 }
 
@@ -58,10 +58,10 @@ func (h *simHost) info() control.HostInfo {
 
 // publish tells watchers of a change. The caller holds mu.
 func (h *simHost) publish(vm *simVM) {
-	h.w.note("%s %s is %s/%d %s", h.id, h.w.nameOf(string(vm.view.Ref.ID)), vm.view.State, vm.view.Ref.Generation, vm.view.StopReason)
+	h.w.note("%s %s is %s/%d %s", h.id, h.w.nameOf(string(vm.observed.Ref.ID)), vm.observed.State, vm.observed.Ref.Generation, vm.observed.StopReason)
 	for ch := range h.watchers {
 		select {
-		case ch <- h.viewOf(vm):
+		case ch <- h.observedOf(vm):
 		default: // it has fallen behind
 			delete(h.watchers, ch)
 			close(ch)
@@ -70,8 +70,8 @@ func (h *simHost) publish(vm *simVM) {
 }
 
 // viewOf returns what the host says of vm. The caller holds mu.
-func (h *simHost) viewOf(vm *simVM) control.View {
-	v := vm.view
+func (h *simHost) observedOf(vm *simVM) control.ObservedSandbox {
+	v := vm.observed
 	v.Busy = vm.waiting > 0
 	return v
 }
@@ -81,7 +81,7 @@ func (h *simHost) viewOf(vm *simVM) control.View {
 func (h *simHost) ordered() []*simVM {
 	out := slices.Collect(maps.Values(h.vms))
 	slices.SortFunc(out, func(a, b *simVM) int {
-		return ordinal(h.w.nameOf(string(a.view.Ref.ID))) - ordinal(h.w.nameOf(string(b.view.Ref.ID)))
+		return ordinal(h.w.nameOf(string(a.observed.Ref.ID))) - ordinal(h.w.nameOf(string(b.observed.Ref.ID)))
 	})
 	return out
 }
@@ -103,14 +103,14 @@ type command struct {
 var errAborted = control.MarkUnknown(fault.New(fault.HostFailed, "host_stopping", "the host agent is stopping"))
 
 // run executes a command to its end, whether or not anybody waits for it.
-func (h *simHost) run(ref sandbox.Ref, c command) (control.View, error) {
+func (h *simHost) run(ref sandbox.Ref, c command) (control.ObservedSandbox, error) {
 	r := h.w.draw(h.id + " " + c.op + " " + h.w.nameOf(string(ref.ID)))
 	h.mu.Lock()
 	life := h.life
 	vm := h.vms[ref.ID]
 	if vm == nil {
 		h.mu.Unlock()
-		return control.View{}, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "no such sandbox")
+		return control.ObservedSandbox{}, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "no such sandbox")
 	}
 	vm.waiting++
 	h.mu.Unlock()
@@ -120,13 +120,13 @@ func (h *simHost) run(ref sandbox.Ref, c command) (control.View, error) {
 	defer h.mu.Unlock()
 	defer func() { vm.waiting-- }()
 	if h.life != life {
-		return control.View{}, errAborted
+		return control.ObservedSandbox{}, errAborted
 	}
 	if h.vms[ref.ID] != vm {
-		return control.View{}, fault.New(fault.WrongState, "sandbox_stopped", "the sandbox has ended")
+		return control.ObservedSandbox{}, fault.New(fault.WrongState, "sandbox_stopped", "the sandbox has ended")
 	}
 	if err := c.begin(vm); err != nil {
-		return h.viewOf(vm), err
+		return h.observedOf(vm), err
 	}
 	work := between(r, c.lo, c.hi)
 	if h.slow {
@@ -136,61 +136,61 @@ func (h *simHost) run(ref sandbox.Ref, c command) (control.View, error) {
 	time.Sleep(work)
 	h.mu.Lock()
 	if h.life != life {
-		return control.View{}, errAborted
+		return control.ObservedSandbox{}, errAborted
 	}
 	if err := c.finish(vm); err != nil {
-		return control.View{}, err
+		return control.ObservedSandbox{}, err
 	}
-	return h.viewOf(vm), nil
+	return h.observedOf(vm), nil
 }
 
 func stopped(vm *simVM) error {
-	return fault.New(fault.WrongState, "sandbox_stopped", "the sandbox has ended (%s)", vm.view.StopReason)
+	return fault.New(fault.WrongState, "sandbox_stopped", "the sandbox has ended (%s)", vm.observed.StopReason)
 }
 
 func stale(vm *simVM) error {
-	return fault.New(fault.Stale, "stale_generation", "the host knows generation %d", vm.view.Ref.Generation)
+	return fault.New(fault.Stale, "stale_generation", "the host knows generation %d", vm.observed.Ref.Generation)
 }
 
 // set changes the state of vm. The caller holds mu.
-func (h *simHost) set(vm *simVM, state control.ViewState) {
-	vm.view.State = state
+func (h *simHost) set(vm *simVM, state control.VMState) {
+	vm.observed.State = state
 	h.publish(vm)
 }
 
 // end ends a VM for reason. The caller holds mu.
 func (h *simHost) end(vm *simVM, reason sandbox.StopReason) {
-	vm.view.StopReason = reason
-	h.set(vm, control.ViewStopped)
+	vm.observed.StopReason = reason
+	h.set(vm, control.VMStopped)
 }
 
-func (h *simHost) create(ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (control.View, error) {
+func (h *simHost) create(ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (control.ObservedSandbox, error) {
 	h.mu.Lock()
 	vm := h.vms[ref.ID]
 	switch {
 	case vm == nil:
-		vm = &simVM{turn: make(chan struct{}, 1), view: control.View{Ref: ref, Spec: spec, State: control.ViewStarting, SnapshotID: from}}
+		vm = &simVM{turn: make(chan struct{}, 1), observed: control.ObservedSandbox{Ref: ref, Spec: spec, State: control.VMStarting, SnapshotID: from}}
 		h.vms[ref.ID] = vm
 		h.publish(vm)
-	case ref.Generation < vm.view.Ref.Generation:
+	case ref.Generation < vm.observed.Ref.Generation:
 		defer h.mu.Unlock()
-		return control.View{}, stale(vm)
-	case ref != vm.view.Ref:
+		return control.ObservedSandbox{}, stale(vm)
+	case ref != vm.observed.Ref:
 		defer h.mu.Unlock()
-		return control.View{}, fault.New(fault.Exists, "exists", "it exists already")
+		return control.ObservedSandbox{}, fault.New(fault.Exists, "exists", "it exists already")
 	}
 	h.mu.Unlock()
 	fails := !h.w.quiet.Load() && h.w.draw("boot "+h.w.nameOf(string(ref.ID))).IntN(12) == 0
 	return h.run(ref, command{
 		op: "create", lo: 200 * time.Millisecond, hi: 6 * time.Second,
 		begin: func(vm *simVM) error {
-			if vm.view.State == control.ViewStopped {
+			if vm.observed.State == control.VMStopped {
 				return stopped(vm)
 			}
 			return nil
 		},
 		finish: func(vm *simVM) error {
-			if vm.view.State != control.ViewStarting {
+			if vm.observed.State != control.VMStarting {
 				return nil // a second call that joined the first
 			}
 			if _, ok := h.snaps[from]; from != "" && !ok {
@@ -210,79 +210,79 @@ func (h *simHost) create(ref sandbox.Ref, spec sandbox.Spec, from sandbox.Snapsh
 // started makes vm run. The caller holds mu.
 func (h *simHost) started(vm *simVM) {
 	now := time.Now().Add(h.clock)
-	vm.view.Facts = control.Facts{GuestIP: "10.0.0.2", HostIP: "10.11.0.1", StartedAt: now}
-	if vm.view.Spec.Lifetime > 0 {
-		vm.view.Facts.LifetimeEndsAt = now.Add(vm.view.Spec.Lifetime)
+	vm.observed.Runtime = control.RuntimeInfo{GuestIP: "10.0.0.2", HostIP: "10.11.0.1", StartedAt: now}
+	if vm.observed.Spec.Lifetime > 0 {
+		vm.observed.Runtime.LifetimeEndsAt = now.Add(vm.observed.Spec.Lifetime)
 	}
-	h.set(vm, control.ViewRunning)
+	h.set(vm, control.VMRunning)
 }
 
 // running is the begin of a command that needs a VM that runs in ref's generation.
 func running(ref sandbox.Ref) func(*simVM) error {
 	return func(vm *simVM) error {
 		switch {
-		case ref.Generation != vm.view.Ref.Generation:
+		case ref.Generation != vm.observed.Ref.Generation:
 			return stale(vm)
-		case vm.view.State == control.ViewStopped:
+		case vm.observed.State == control.VMStopped:
 			return stopped(vm)
-		case vm.view.State != control.ViewRunning:
-			return fault.New(fault.WrongState, control.ReasonNotRunning, "the sandbox is %s", vm.view.State)
+		case vm.observed.State != control.VMRunning:
+			return fault.New(fault.WrongState, control.ReasonNotRunning, "the sandbox is %s", vm.observed.State)
 		}
 		return nil
 	}
 }
 
-func (h *simHost) pause(ref sandbox.Ref) (control.View, error) {
+func (h *simHost) pause(ref sandbox.Ref) (control.ObservedSandbox, error) {
 	return h.run(ref, command{
 		op: "pause", lo: 100 * time.Millisecond, hi: 8 * time.Second,
 		begin: func(vm *simVM) error {
-			if vm.view.State == control.ViewPaused && vm.view.Ref == ref {
+			if vm.observed.State == control.VMPaused && vm.observed.Ref == ref {
 				return nil
 			}
 			if err := running(ref)(vm); err != nil {
 				return err
 			}
-			h.set(vm, control.ViewPausing)
+			h.set(vm, control.VMPausing)
 			return nil
 		},
 		finish: func(vm *simVM) error {
-			if vm.view.State == control.ViewStopped {
+			if vm.observed.State == control.VMStopped {
 				return stopped(vm)
 			}
-			vm.view.Facts.LifetimeEndsAt = time.Time{}
-			h.set(vm, control.ViewPaused)
+			vm.observed.Runtime.LifetimeEndsAt = time.Time{}
+			h.set(vm, control.VMPaused)
 			return nil
 		},
 	})
 }
 
-func (h *simHost) resume(ref sandbox.Ref) (control.View, error) {
+func (h *simHost) resume(ref sandbox.Ref) (control.ObservedSandbox, error) {
 	joined := false
 	return h.run(ref, command{
 		op: "resume", lo: 50 * time.Millisecond, hi: 4 * time.Second,
 		begin: func(vm *simVM) error {
 			switch {
-			case vm.view.State == control.ViewStopped:
+			case vm.observed.State == control.VMStopped:
 				return stopped(vm)
-			case vm.view.State == control.ViewRunning && vm.view.Ref == ref:
+			case vm.observed.State == control.VMRunning && vm.observed.Ref == ref:
 				joined = true
 				return nil
-			case vm.view.State == control.ViewRunning && ref.Generation < vm.view.Ref.Generation,
-				vm.view.State == control.ViewPaused && ref.Generation <= vm.view.Ref.Generation:
+			case vm.observed.State == control.VMRunning && ref.Generation < vm.observed.Ref.Generation,
+				vm.observed.State == control.VMPaused && ref.Generation <= vm.observed.Ref.Generation:
 				return stale(vm)
-			case vm.view.State != control.ViewPaused:
-				return fault.New(fault.WrongState, "sandbox_not_paused", "the sandbox is %s", vm.view.State)
+			case vm.observed.State != control.VMPaused:
+				return fault.New(fault.WrongState, "sandbox_not_paused", "the sandbox is %s", vm.observed.State)
 			}
 			vm.next = ref.Generation
-			h.set(vm, control.ViewResuming)
+			h.set(vm, control.VMResuming)
 			return nil
 		},
 		finish: func(vm *simVM) error {
-			if vm.view.State == control.ViewStopped {
+			if vm.observed.State == control.VMStopped {
 				return stopped(vm)
 			}
 			if !joined {
-				vm.view.Ref = ref
+				vm.observed.Ref = ref
 				h.started(vm)
 			}
 			return nil
@@ -294,20 +294,20 @@ func (h *simHost) destroy(ref sandbox.Ref) error {
 	_, err := h.run(ref, command{
 		op: "destroy", lo: 20 * time.Millisecond, hi: 2 * time.Second,
 		begin: func(vm *simVM) error {
-			if ref.Generation < vm.view.Ref.Generation {
+			if ref.Generation < vm.observed.Ref.Generation {
 				return stale(vm)
 			}
-			if vm.view.State != control.ViewStopped {
-				h.set(vm, control.ViewStopping)
+			if vm.observed.State != control.VMStopped {
+				h.set(vm, control.VMStopping)
 			}
 			return nil
 		},
 		finish: func(vm *simVM) error {
 			h.w.note("%s forgets %s", h.id, h.w.nameOf(string(ref.ID)))
 			delete(h.vms, ref.ID)
-			if vm.view.State != control.ViewStopped {
-				vm.view.StopReason = sandbox.ReasonDestroyed
-				h.set(vm, control.ViewStopped)
+			if vm.observed.State != control.VMStopped {
+				vm.observed.StopReason = sandbox.ReasonDestroyed
+				h.set(vm, control.VMStopped)
 			}
 			return nil
 		},
@@ -318,21 +318,21 @@ func (h *simHost) destroy(ref sandbox.Ref) error {
 	return err
 }
 
-func (h *simHost) snapshot(ref sandbox.Ref, id sandbox.SnapshotID) (control.SnapshotView, error) {
-	var out control.SnapshotView
+func (h *simHost) snapshot(ref sandbox.Ref, id sandbox.SnapshotID) (control.ObservedSnapshot, error) {
+	var out control.ObservedSnapshot
 	_, err := h.run(ref, command{
 		op: "snapshot", lo: 100 * time.Millisecond, hi: 5 * time.Second,
 		begin: func(vm *simVM) error {
-			if vm.view.State == control.ViewPaused && vm.view.Ref.Generation <= ref.Generation {
+			if vm.observed.State == control.VMPaused && vm.observed.Ref.Generation <= ref.Generation {
 				return nil
 			}
 			return running(ref)(vm)
 		},
 		finish: func(vm *simVM) error {
-			if vm.view.State == control.ViewStopped {
+			if vm.observed.State == control.VMStopped {
 				return stopped(vm)
 			}
-			out = control.SnapshotView{ID: id, Of: ref, Spec: vm.view.Spec, Bytes: 4096}
+			out = control.ObservedSnapshot{ID: id, Of: ref, Spec: vm.observed.Spec, Bytes: 4096}
 			h.snaps[id] = out
 			h.w.note("%s has snapshot %s", h.id, h.w.nameOf(string(id)))
 			return nil
@@ -373,25 +373,25 @@ func (h *simHost) restart(away time.Duration) {
 // recoverVM does for one VM what the agent does when it opens its journal. The
 // caller holds mu.
 func (h *simHost) recoverVM(vm *simVM) {
-	forward := h.w.draw("recover "+h.w.nameOf(string(vm.view.Ref.ID))).IntN(2) == 0
-	switch vm.view.State {
-	case control.ViewStarting:
+	forward := h.w.draw("recover "+h.w.nameOf(string(vm.observed.Ref.ID))).IntN(2) == 0
+	switch vm.observed.State {
+	case control.VMStarting:
 		h.end(vm, sandbox.ReasonBootFailed)
-	case control.ViewPausing:
+	case control.VMPausing:
 		if forward {
-			h.set(vm, control.ViewPaused)
+			h.set(vm, control.VMPaused)
 		} else {
-			h.set(vm, control.ViewRunning)
+			h.set(vm, control.VMRunning)
 		}
-	case control.ViewResuming:
+	case control.VMResuming:
 		if forward {
-			vm.view.Ref.Generation = vm.next
+			vm.observed.Ref.Generation = vm.next
 			h.started(vm)
 		} else {
-			h.set(vm, control.ViewPaused)
+			h.set(vm, control.VMPaused)
 		}
-	case control.ViewStopping:
-		delete(h.vms, vm.view.Ref.ID)
+	case control.VMStopping:
+		delete(h.vms, vm.observed.Ref.ID)
 	}
 }
 
@@ -405,10 +405,10 @@ func (h *simHost) kill(n int, reason sandbox.StopReason) bool {
 		return false
 	}
 	vm := all[n%len(all)]
-	if vm.view.State != control.ViewRunning {
+	if vm.observed.State != control.VMRunning {
 		return false
 	}
-	h.w.mayEnd(vm.view.Ref.ID)
+	h.w.mayEnd(vm.observed.Ref.ID)
 	h.end(vm, reason)
 	return true
 }
@@ -418,12 +418,12 @@ func (h *simHost) pauseByItself(n int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	all := h.ordered()
-	if len(all) == 0 || all[n%len(all)].view.State != control.ViewRunning {
+	if len(all) == 0 || all[n%len(all)].observed.State != control.VMRunning {
 		return false
 	}
 	vm := all[n%len(all)]
-	vm.view.Facts.LifetimeEndsAt = time.Time{}
-	h.set(vm, control.ViewPaused)
+	vm.observed.Runtime.LifetimeEndsAt = time.Time{}
+	h.set(vm, control.VMPaused)
 	return true
 }
 

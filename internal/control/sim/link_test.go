@@ -121,8 +121,8 @@ func (h *simHost) isDown() bool {
 }
 
 // Create implements control.Host.
-func (l *link) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (control.View, error) {
-	return call(ctx, l, "create", string(ref.ID), func() (control.View, error) { return l.h.create(ref, spec, from) })
+func (l *link) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (control.ObservedSandbox, error) {
+	return call(ctx, l, "create", string(ref.ID), func() (control.ObservedSandbox, error) { return l.h.create(ref, spec, from) })
 }
 
 // Destroy implements control.Host.
@@ -132,40 +132,40 @@ func (l *link) Destroy(ctx context.Context, ref sandbox.Ref, _ sandbox.StopReaso
 }
 
 // Pause implements control.Host.
-func (l *link) Pause(ctx context.Context, ref sandbox.Ref) (control.View, error) {
-	return call(ctx, l, "pause", string(ref.ID), func() (control.View, error) { return l.h.pause(ref) })
+func (l *link) Pause(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	return call(ctx, l, "pause", string(ref.ID), func() (control.ObservedSandbox, error) { return l.h.pause(ref) })
 }
 
 // ForcePause implements control.Host.
-func (l *link) ForcePause(ctx context.Context, ref sandbox.Ref) (control.View, error) {
+func (l *link) ForcePause(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
 	return l.Pause(ctx, ref)
 }
 
 // Resume implements control.Host.
-func (l *link) Resume(ctx context.Context, ref sandbox.Ref) (control.View, error) {
-	return call(ctx, l, "resume", string(ref.ID), func() (control.View, error) { return l.h.resume(ref) })
+func (l *link) Resume(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	return call(ctx, l, "resume", string(ref.ID), func() (control.ObservedSandbox, error) { return l.h.resume(ref) })
 }
 
 // SetTimeouts implements control.Host.
-func (l *link) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.TimeoutChange) (control.View, error) {
-	return call(ctx, l, "clocks", string(ref.ID), func() (control.View, error) {
+func (l *link) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.TimeoutChange) (control.ObservedSandbox, error) {
+	return call(ctx, l, "clocks", string(ref.ID), func() (control.ObservedSandbox, error) {
 		return l.h.run(ref, command{
 			op: "clocks", lo: time.Millisecond, hi: 20 * time.Millisecond,
 			begin: func(vm *simVM) error {
-				if vm.view.State == control.ViewStopped {
+				if vm.observed.State == control.VMStopped {
 					return stopped(vm)
 				}
 				return nil
 			},
 			finish: func(vm *simVM) error {
 				if t.Idle != nil {
-					vm.view.Spec.Timeout = *t.Idle
+					vm.observed.Spec.Timeout = *t.Idle
 				}
 				if t.Lifetime != nil {
-					vm.view.Spec.Lifetime = *t.Lifetime
+					vm.observed.Spec.Lifetime = *t.Lifetime
 				}
 				if t.OnTimeout != nil {
-					vm.view.Spec.OnTimeout = *t.OnTimeout
+					vm.observed.Spec.OnTimeout = *t.OnTimeout
 				}
 				return nil
 			},
@@ -174,12 +174,12 @@ func (l *link) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.Timeo
 }
 
 // CreateSnapshot implements control.Host.
-func (l *link) CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, _ control.SnapshotKind) (control.SnapshotView, error) {
-	return call(ctx, l, "snapshot", string(ref.ID), func() (control.SnapshotView, error) { return l.h.snapshot(ref, id) })
+func (l *link) CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, _ control.SnapshotKind) (control.ObservedSnapshot, error) {
+	return call(ctx, l, "snapshot", string(ref.ID), func() (control.ObservedSnapshot, error) { return l.h.snapshot(ref, id) })
 }
 
 // ForceSnapshot implements control.Host.
-func (l *link) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.SnapshotView, error) {
+func (l *link) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.ObservedSnapshot, error) {
 	return l.CreateSnapshot(ctx, ref, id, kind)
 }
 
@@ -190,15 +190,15 @@ func (l *link) DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) error 
 }
 
 // Snapshots implements control.Host.
-func (l *link) Snapshots(ctx context.Context) ([]control.SnapshotView, error) {
-	return call(ctx, l, "list snapshots", "", func() ([]control.SnapshotView, error) {
+func (l *link) Snapshots(ctx context.Context) ([]control.ObservedSnapshot, error) {
+	return call(ctx, l, "list snapshots", "", func() ([]control.ObservedSnapshot, error) {
 		l.h.mu.Lock()
 		defer l.h.mu.Unlock()
-		var out []control.SnapshotView
+		var out []control.ObservedSnapshot
 		for _, v := range l.h.snaps {
 			out = append(out, v)
 		}
-		slices.SortFunc(out, func(a, b control.SnapshotView) int {
+		slices.SortFunc(out, func(a, b control.ObservedSnapshot) int {
 			return ordinal(l.p.w.nameOf(string(a.ID))) - ordinal(l.p.w.nameOf(string(b.ID)))
 		})
 		return out, nil
@@ -212,14 +212,14 @@ func (l *link) CollectGarbage(context.Context, control.GarbageMode) ([]control.G
 
 // Exec implements control.Host.
 func (l *link) Exec(ctx context.Context, ref sandbox.Ref, _ control.Exec, _ control.ExecSink) (control.ExecResult, error) {
-	_, err := call(ctx, l, "exec", string(ref.ID), func() (control.View, error) {
+	_, err := call(ctx, l, "exec", string(ref.ID), func() (control.ObservedSandbox, error) {
 		l.h.mu.Lock()
 		defer l.h.mu.Unlock()
 		vm := l.h.vms[ref.ID]
 		if vm == nil {
-			return control.View{}, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "no such sandbox")
+			return control.ObservedSandbox{}, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "no such sandbox")
 		}
-		return control.View{}, running(ref)(vm)
+		return control.ObservedSandbox{}, running(ref)(vm)
 	})
 	return control.ExecResult{}, err
 }
@@ -235,12 +235,12 @@ func (l *link) ReadFile(context.Context, sandbox.Ref, string, string) (*control.
 }
 
 // Sandbox implements control.Host.
-func (l *link) Sandbox(ctx context.Context, id sandbox.ID) (*control.View, error) {
-	return call(ctx, l, "get", string(id), func() (*control.View, error) {
+func (l *link) Sandbox(ctx context.Context, id sandbox.ID) (*control.ObservedSandbox, error) {
+	return call(ctx, l, "get", string(id), func() (*control.ObservedSandbox, error) {
 		l.h.mu.Lock()
 		defer l.h.mu.Unlock()
 		if vm := l.h.vms[id]; vm != nil {
-			v := l.h.viewOf(vm)
+			v := l.h.observedOf(vm)
 			return &v, nil
 		}
 		return nil, nil
@@ -248,20 +248,20 @@ func (l *link) Sandbox(ctx context.Context, id sandbox.ID) (*control.View, error
 }
 
 // Sandboxes implements control.Host.
-func (l *link) Sandboxes(ctx context.Context) ([]control.View, error) {
-	return call(ctx, l, "list", "", func() ([]control.View, error) {
+func (l *link) Sandboxes(ctx context.Context) ([]control.ObservedSandbox, error) {
+	return call(ctx, l, "list", "", func() ([]control.ObservedSandbox, error) {
 		l.h.mu.Lock()
 		defer l.h.mu.Unlock()
-		var out []control.View
+		var out []control.ObservedSandbox
 		for _, vm := range l.h.ordered() {
-			out = append(out, l.h.viewOf(vm))
+			out = append(out, l.h.observedOf(vm))
 		}
 		return out, nil
 	})
 }
 
 // Watch implements control.Host.
-func (l *link) Watch(ctx context.Context, ready func(), on func(control.View)) error {
+func (l *link) Watch(ctx context.Context, ready func(), on func(control.ObservedSandbox)) error {
 	if sleep(ctx, l.fate("watch", "").there) != nil {
 		return ctx.Err()
 	}
@@ -270,7 +270,7 @@ func (l *link) Watch(ctx context.Context, ready func(), on func(control.View)) e
 		l.h.mu.Unlock()
 		return unreachable()
 	}
-	ch := make(chan control.View, 16)
+	ch := make(chan control.ObservedSandbox, 16)
 	l.h.watchers[ch] = struct{}{}
 	l.h.mu.Unlock()
 	defer func() {

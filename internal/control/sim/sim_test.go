@@ -41,7 +41,7 @@ func run(t *testing.T, seed uint64) (w *world) {
 		w.faults()
 		w.quiet.Store(true)
 		w.note("faults have ended")
-		time.Sleep(lateFor + settleFor)
+		time.Sleep(lateFor + convergeFor)
 		w.checkSettled()
 		for _, s := range w.servers {
 			s.stopProcess()

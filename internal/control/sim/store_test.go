@@ -120,9 +120,9 @@ func (f *faultyStore) SetClocks(ctx context.Context, c control.ClockChange) (con
 	return out.row, out.won, err
 }
 
-// Learn implements control.Store.
-func (f *faultyStore) Learn(ctx context.Context, v control.View) error {
-	_, err := do(ctx, f, "learn", v.Ref.ID, func() (struct{}, error) { return struct{}{}, f.Store.Learn(context.Background(), v) })
+// SaveRuntime implements control.Store.
+func (f *faultyStore) SaveRuntime(ctx context.Context, v control.ObservedSandbox) error {
+	_, err := do(ctx, f, "learn", v.Ref.ID, func() (struct{}, error) { return struct{}{}, f.Store.SaveRuntime(context.Background(), v) })
 	return err
 }
 

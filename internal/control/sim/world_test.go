@@ -21,9 +21,9 @@ import (
 const (
 	faultsFor = 4 * time.Minute // clients and faults act
 	lateFor   = time.Minute     // the longest delay of a message
-	// settleFor bounds the time in which everything must settle: the longest
+	// convergeFor bounds the time in which rows and hosts must converge: the longest
 	// operation (a fork), the grace period of its snapshot, and some passes.
-	settleFor = 10 * time.Minute
+	convergeFor = 10 * time.Minute
 )
 
 func config() control.Config {

@@ -19,7 +19,7 @@ func testClocksCompareAndSet(t *testing.T, open Open) {
 	row.Spec.Timeout, row.Spec.Lifetime = time.Minute, time.Hour
 	row = Insert(t, s, row)
 	row, won, err := s.Move(t.Context(), control.Move{
-		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Running, Facts: &control.Facts{LifetimeEndsAt: ends},
+		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Running, Runtime: &control.RuntimeInfo{LifetimeEndsAt: ends},
 	})
 	if err != nil || !won {
 		t.Fatal(won, err)
@@ -51,8 +51,8 @@ func testClocksCompareAndSet(t *testing.T, open Open) {
 		t.Errorf("won %t, %v\n%s", won, err, diff)
 	}
 	// What a host said before the change does not undo it.
-	old := control.View{Ref: row.Ref(), Spec: sandbox.Spec{Lifetime: time.Hour}, Facts: control.Facts{LifetimeEndsAt: ends}}
-	if err := s.Learn(t.Context(), old); err != nil {
+	old := control.ObservedSandbox{Ref: row.Ref(), Spec: sandbox.Spec{Lifetime: time.Hour}, Runtime: control.RuntimeInfo{LifetimeEndsAt: ends}}
+	if err := s.SaveRuntime(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := s.Get(t.Context(), row.ID); err != nil || !got.LifetimeEndsAt.Equal(later) {

@@ -42,7 +42,7 @@ func testInsertGetMove(t *testing.T, open Open) {
 	}
 	running, won, err := s.Move(t.Context(), control.Move{
 		Ref: in.Ref(), From: sandbox.Pending, To: sandbox.Running,
-		Facts: &control.Facts{
+		Runtime: &control.RuntimeInfo{
 			GuestIP: "10.0.0.2", HostIP: "10.11.0.1", Acceleration: "kvm",
 			Isolation: sandbox.IsolationHardware, StartedAt: started, LifetimeEndsAt: ends, RestoreReport: report, Source: "pool",
 		},

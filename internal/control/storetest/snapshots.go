@@ -26,14 +26,14 @@ func testSnapshotThereAndBack(t *testing.T, open Open) {
 	}
 	ready, won, err := s.MoveSnapshot(t.Context(), control.SnapshotMove{
 		ID: in.ID, From: []control.SnapshotStatus{control.SnapshotCreating}, To: control.SnapshotReady,
-		View: &control.SnapshotView{Bytes: 1 << 40, Users: 3, PauseWindow: 41 * time.Millisecond},
+		Observed: &control.ObservedSnapshot{Bytes: 1 << 40, Users: 3, PauseWindow: 41 * time.Millisecond},
 	})
 	want.Status, want.Bytes, want.Users, want.PauseWindow = control.SnapshotReady, 1<<40, 3, 41*time.Millisecond
 	want.UpdatedAt = ready.UpdatedAt
 	if diff := cmp.Diff(want, ready); err != nil || !won || diff != "" {
 		t.Errorf("won %t, %v\n%s", won, err, diff)
 	}
-	if err := s.MeasureSnapshot(t.Context(), control.SnapshotView{ID: in.ID, Bytes: 5, Users: 6}); err != nil {
+	if err := s.MeasureSnapshot(t.Context(), control.ObservedSnapshot{ID: in.ID, Bytes: 5, Users: 6}); err != nil {
 		t.Fatal(err)
 	}
 	want.Bytes, want.Users = 5, 6

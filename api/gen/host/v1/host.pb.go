@@ -2591,7 +2591,7 @@ type GetHostResponse struct {
 	DriverVersion string `protobuf:"bytes,5,opt,name=driver_version,json=driverVersion,proto3" json:"driver_version,omitempty"`
 	// "kvm" or "tcg".
 	Acceleration string `protobuf:"bytes,6,opt,name=acceleration,proto3" json:"acceleration,omitempty"`
-	// Why that one: the verdict of the probe in a sentence.
+	// Why that one: the result of the probe in a sentence.
 	AccelerationReason string `protobuf:"bytes,7,opt,name=acceleration_reason,json=accelerationReason,proto3" json:"acceleration_reason,omitempty"`
 	// "hardware": a hardware-assisted VM. "process": software emulation, where
 	// only the VMM's process confinement separates guest and host.

@@ -138,7 +138,7 @@ type HostServiceClient interface {
 	// GetHost tells capacity, accelerator, driver and versions.
 	GetHost(context.Context, *connect.Request[v1.GetHostRequest]) (*connect.Response[v1.GetHostResponse], error)
 	// Drain pauses every running sandbox to disk and refuses new ones. It
-	// streams one message per sandbox settled.
+	// streams one message for each sandbox that is done.
 	Drain(context.Context, *connect.Request[v1.DrainRequest]) (*connect.ServerStreamForClient[v1.DrainResponse], error)
 }
 
@@ -432,7 +432,7 @@ type HostServiceHandler interface {
 	// GetHost tells capacity, accelerator, driver and versions.
 	GetHost(context.Context, *connect.Request[v1.GetHostRequest]) (*connect.Response[v1.GetHostResponse], error)
 	// Drain pauses every running sandbox to disk and refuses new ones. It
-	// streams one message per sandbox settled.
+	// streams one message for each sandbox that is done.
 	Drain(context.Context, *connect.Request[v1.DrainRequest], *connect.ServerStream[v1.DrainResponse]) error
 }
 

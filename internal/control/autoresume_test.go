@@ -51,7 +51,7 @@ func TestUseResumes(t *testing.T) {
 		if err := use(row.ID); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+		b.want(row.ID, sandbox.Running, "", control.VMRunning)
 	}
 	plain := b.create()
 	if _, err := b.Pause(t.Context(), plain.ID); err != nil {
@@ -60,7 +60,7 @@ func TestUseResumes(t *testing.T) {
 	for _, use := range b.uses() {
 		wantFault(t, use(plain.ID), fault.WrongState, "sandbox_not_running")
 	}
-	b.want(plain.ID, sandbox.Paused, "", control.ViewPaused)
+	b.want(plain.ID, sandbox.Paused, "", control.VMPaused)
 }
 
 // atOnce runs n commands in a sandbox and returns their errors.
@@ -166,7 +166,7 @@ func TestResumeFailsForAll(t *testing.T) {
 	for range users {
 		wantFault(t, <-errs, fault.NoCapacity, "no_memory")
 	}
-	b.want(row.ID, sandbox.Paused, "", control.ViewPaused)
+	b.want(row.ID, sandbox.Paused, "", control.VMPaused)
 }
 
 // TestUseWaitsForPause: a pause under way ends before the resume begins.
@@ -192,7 +192,7 @@ func TestUseWaitsForPause(t *testing.T) {
 	if err := <-used; err != nil {
 		t.Error(err)
 	}
-	b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+	b.want(row.ID, sandbox.Running, "", control.VMRunning)
 }
 
 // TestUseWaitsNoLongerThanResume has another process die half-way.
@@ -217,15 +217,15 @@ func TestUseOfWhatTheHostPaused(t *testing.T) {
 	b := setup(t)
 	for name, use := range b.uses() {
 		row := b.createWith(sandbox.Spec{AutoResume: true})
-		b.host.put(control.View{Ref: row.Ref(), Spec: row.Spec, State: control.ViewPaused})
+		b.host.put(control.ObservedSandbox{Ref: row.Ref(), Spec: row.Spec, State: control.VMPaused})
 		if err := use(row.ID); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+		b.want(row.ID, sandbox.Running, "", control.VMRunning)
 	}
 	row := b.createWith(sandbox.Spec{AutoResume: true})
 	b.host.script(true, "exec", func(context.Context, sandbox.Ref) error {
-		b.host.put(control.View{Ref: row.Ref(), Spec: row.Spec, State: control.ViewPaused})
+		b.host.put(control.ObservedSandbox{Ref: row.Ref(), Spec: row.Spec, State: control.VMPaused})
 		return fault.New(fault.WrongState, "sandbox_paused", "paused while the command ran")
 	})
 	wantFault(t, b.uses()["exec"](row.ID), fault.WrongState, "sandbox_paused")
@@ -239,9 +239,9 @@ func TestUploadIsNotSentTwice(t *testing.T) {
 	b := setup(t)
 	row := b.createWith(sandbox.Spec{AutoResume: true})
 	b.host.eager = true
-	b.host.put(control.View{Ref: row.Ref(), Spec: row.Spec, State: control.ViewPaused})
+	b.host.put(control.ObservedSandbox{Ref: row.Ref(), Spec: row.Spec, State: control.VMPaused})
 	wantFault(t, b.uses()["write"](row.ID), fault.WrongState, "sandbox_paused")
-	b.want(row.ID, sandbox.Running, "", control.ViewRunning)
+	b.want(row.ID, sandbox.Running, "", control.VMRunning)
 	if got := b.host.count["write"]; got != 1 {
 		t.Errorf("the host was asked %d times, want 1", got)
 	}

@@ -20,14 +20,14 @@ var cutOff = []struct {
 	name  string
 	acted bool
 	state sandbox.State
-	vm    control.ViewState
+	vm    control.VMState
 }{
 	{"create", false, sandbox.Error, ""},
-	{"create", true, sandbox.Running, control.ViewRunning},
-	{"pause", false, sandbox.Running, control.ViewRunning},
-	{"pause", true, sandbox.Paused, control.ViewPaused},
-	{"resume", false, sandbox.Paused, control.ViewPaused},
-	{"resume", true, sandbox.Running, control.ViewRunning},
+	{"create", true, sandbox.Running, control.VMRunning},
+	{"pause", false, sandbox.Running, control.VMRunning},
+	{"pause", true, sandbox.Paused, control.VMPaused},
+	{"resume", false, sandbox.Paused, control.VMPaused},
+	{"resume", true, sandbox.Running, control.VMRunning},
 	{"destroy", false, sandbox.Stopping, ""}, // the next pass sees it gone
 	{"destroy", true, sandbox.Stopped, ""},
 }
@@ -65,7 +65,7 @@ func (b *bundle) cut(op string, acted bool) sandbox.ID {
 }
 
 // wantState checks row and VM, without the reason of an end.
-func (b *bundle) wantState(id sandbox.ID, state sandbox.State, vm control.ViewState) {
+func (b *bundle) wantState(id sandbox.ID, state sandbox.State, vm control.VMState) {
 	b.t.Helper()
 	row, err := b.Get(b.t.Context(), id)
 	if err != nil || row.State != state || b.host.has(id) != vm {
@@ -95,7 +95,7 @@ func TestCallerInVainIsNoOperation(t *testing.T) {
 	b.store.onGet = b.reconcile
 	_, err := b.Resume(t.Context(), id)
 	wantFault(t, err, fault.WrongState, "sandbox_not_paused")
-	b.wantState(id, sandbox.Paused, control.ViewPaused)
+	b.wantState(id, sandbox.Paused, control.VMPaused)
 }
 
 // TestOperationThatBeginsInAPass: a create that inserts its row while a pass
@@ -185,12 +185,12 @@ func TestBusyHostIsWaitedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.host.put(control.View{Ref: row.Ref(), State: control.ViewRunning, Busy: true})
+	b.host.put(control.ObservedSandbox{Ref: row.Ref(), State: control.VMRunning, Busy: true})
 	b.reconcile()
-	b.wantState(id, sandbox.Pausing, control.ViewRunning)
-	b.host.put(control.View{Ref: row.Ref(), State: control.ViewRunning})
+	b.wantState(id, sandbox.Pausing, control.VMRunning)
+	b.host.put(control.ObservedSandbox{Ref: row.Ref(), State: control.VMRunning})
 	b.reconcile()
-	b.wantState(id, sandbox.Running, control.ViewRunning)
+	b.wantState(id, sandbox.Running, control.VMRunning)
 }
 
 // TestOwnOperationUnderWay: a pass leaves operations of this process alone.
@@ -206,12 +206,12 @@ func TestOwnOperationUnderWay(t *testing.T) {
 	}()
 	<-g.entered
 	b.reconcile()
-	b.wantState(row.ID, sandbox.Pausing, control.ViewRunning)
+	b.wantState(row.ID, sandbox.Pausing, control.VMRunning)
 	close(g.open)
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	b.wantState(row.ID, sandbox.Paused, control.ViewPaused)
+	b.wantState(row.ID, sandbox.Paused, control.VMPaused)
 }
 
 // TestLoopTakesUpWhatWasCutOff: the loop is woken by the end of an operation
@@ -228,11 +228,11 @@ func TestLoopTakesUpWhatWasCutOff(t *testing.T) {
 			break
 		}
 	}
-	b.wantState(id, sandbox.Running, control.ViewRunning)
+	b.wantState(id, sandbox.Running, control.VMRunning)
 }
 
 // TestLoopTakesUpWhatTheHostFailed: an operation that the host has refused by
-// being down leaves its row in between. The end of the operation wakes the
+// being down leaves its row in between. The end of the operation asks for a pass of the
 // loop, since no event of the host does.
 func TestLoopTakesUpWhatTheHostFailed(t *testing.T) {
 	b := setup(t, patient, func(c *control.Config) { c.ReconcileInterval = time.Hour })
@@ -256,7 +256,7 @@ func TestLoopTakesUpWhatTheHostFailed(t *testing.T) {
 			break
 		}
 	}
-	b.wantState(id, sandbox.Running, control.ViewRunning)
+	b.wantState(id, sandbox.Running, control.VMRunning)
 }
 
 // TestCreateWhoseRowWasLost: a crash of the database may take back the row of a
