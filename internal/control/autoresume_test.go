@@ -6,10 +6,13 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/memstore"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -245,4 +248,55 @@ func TestUploadIsNotSentTwice(t *testing.T) {
 	if got := b.host.count["write"]; got != 1 {
 		t.Errorf("the host was asked %d times, want 1", got)
 	}
+}
+
+// readCounter counts the rows that are read by their id. A read takes a millisecond,
+// so that callers at one instant read the same state.
+type readCounter struct {
+	*memstore.Store
+	reads atomic.Int32
+}
+
+// Get implements control.Store.
+func (s *readCounter) Get(ctx context.Context, id sandbox.ID) (control.Sandbox, error) {
+	s.reads.Add(1)
+	row, err := s.Store.Get(ctx, id)
+	time.Sleep(time.Millisecond)
+	return row, err
+}
+
+// TestWaitersDoNotPoll: callers that wait for a resume in their own process do not read
+// the database again until it has ended.
+func TestWaitersDoNotPoll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, host := &readCounter{Store: memstore.New(time.Now)}, newFakeHost("h1")
+		s, err := control.New(control.DefaultConfig(), store, newFakeFleet(host), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		row, err := s.Create(t.Context(), control.NewSandbox{Spec: request(sandbox.Spec{AutoResume: true})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Pause(t.Context(), row.ID); err != nil {
+			t.Fatal(err)
+		}
+		resume := newGate()
+		host.script(true, "resume", resume.wait)
+		done := make(chan []error)
+		go func() { done <- atOnce(s, row.ID, 10) }()
+		time.Sleep(time.Second)
+		before := store.reads.Load()
+		time.Sleep(time.Minute)
+		if after := store.reads.Load(); after != before {
+			t.Errorf("waiting for a resume read %d rows in a minute, want 0", after-before)
+		}
+		close(resume.open)
+		for _, err := range <-done {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }
