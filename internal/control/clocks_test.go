@@ -202,9 +202,9 @@ func TestExtendAtOnce(t *testing.T) {
 	}
 }
 
-// TestReconcileLearns has the host know of a lifetime and a restore report that the
+// TestReconcileSavesRuntime has the host know of a lifetime and a restore report that the
 // row has not.
-func TestReconcileLearns(t *testing.T) {
+func TestReconcileSavesRuntime(t *testing.T) {
 	b := setup(t)
 	row := b.createWith(sandbox.Spec{})
 	ends := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)

@@ -196,8 +196,8 @@ func TestExecAndFiles(t *testing.T) {
 	}
 }
 
-// TestExecLearns has the host know better than the row.
-func TestExecLearns(t *testing.T) {
+// TestExecReconciles has the host know better than the row.
+func TestExecReconciles(t *testing.T) {
 	b := setup(t)
 	drained, lostVM := b.create(), b.create()
 	b.host.put(control.ObservedSandbox{Ref: drained.Ref(), State: control.VMPaused})

@@ -36,16 +36,30 @@ type movesStore struct {
 	dead sandbox.State
 	// onGet is called after the next row was read by its id, in the caller.
 	onGet func()
-	// onUnended is called before the rows of a host are read the next time.
-	onUnended func()
+	// onUnended is called before the rows of a host are read the next time,
+	// afterUnended after it, and afterSnapshots after its snapshots' rows are read.
+	onUnended, afterUnended, afterSnapshots func()
+}
+
+// take returns the hook in at and clears it. It is never nil.
+func take(at *func()) func() {
+	f := *at
+	*at = nil
+	if f == nil {
+		return func() {}
+	}
+	return f
 }
 
 func (s *movesStore) Unended(ctx context.Context, hostID string) ([]control.Sandbox, error) {
-	if f := s.onUnended; f != nil {
-		s.onUnended = nil
-		f()
-	}
+	take(&s.onUnended)()
+	defer take(&s.afterUnended)()
 	return s.Store.Unended(ctx, hostID)
+}
+
+func (s *movesStore) SnapshotsOf(ctx context.Context, hostID string) ([]control.Snapshot, error) {
+	defer take(&s.afterSnapshots)()
+	return s.Store.SnapshotsOf(ctx, hostID)
 }
 
 func (s *movesStore) Get(ctx context.Context, id sandbox.ID) (control.Sandbox, error) {
