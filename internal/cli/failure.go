@@ -206,7 +206,7 @@ var hints = map[string]string{
 	"sandbox_not_found":    "list the sandboxes with `wrenn ls --all`",
 	"snapshot_not_found":   "list the snapshots with `wrenn snapshot ls`",
 	"snapshot_is_template": "remove the template first with `wrenn snapshot template --remove ID`",
-	"guest_unresponsive":   "try again later, or keep its memory and disk without its help with `wrenn pause --force ID`",
+	"guest_unresponsive":   "try again later, or save its memory and disk without its help with `wrenn pause --force ID`",
 	"no_lifetime":          "give it one with `wrenn timeout --lifetime 1h ID`",
 	"name_taken":           "choose another name, or free this one with `wrenn rm NAME`; `wrenn ls` lists the names",
 	"template_exists":      "choose another name; `wrenn hosts` lists the templates",

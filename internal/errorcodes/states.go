@@ -44,5 +44,5 @@ var states = []Entry{
 	{"snapshot_quota", s(429), "The limit of the number or the bytes of snapshots is reached.", "Delete some."},
 	{"stale_generation", s(409, 502), "The sandbox was resumed since the command was sent.", "Send it again."},
 	{"template_exists", s(409), "The name is a template's.", "Choose another name."},
-	{"template_not_found", s(400, 404, 502), "No host has the template.", "The message lists those there are."},
+	{"template_not_found", s(400, 404, 502), "No host has the template.", "The message lists the templates of the hosts."},
 }

@@ -98,7 +98,7 @@ func keyOf(h http.Header) (string, error) {
 func refuseBrowsers(r *http.Request) error {
 	if !loopbackHost(r.Host) {
 		return fault.New(fault.Forbidden, "foreign_host",
-			"this server has no API keys and answers only to localhost and loopback addresses as Host")
+			"this server has no API keys and requires localhost or a loopback address as Host")
 	}
 	if !sameOrigin(r) {
 		return fault.New(fault.Forbidden, "cross_origin",

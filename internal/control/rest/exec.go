@@ -90,7 +90,7 @@ func hintCommandLine(e control.Exec, err error) error {
 		return err
 	}
 	return fault.Wrap(err, fault.KindOf(err), "command_not_found",
-		"there is no program of this name: cmd is one program and no command line; "+
+		"there is no program of this name: cmd is one program, not a command line; "+
 			`give its arguments in args, as {"cmd":"ls","args":["-la","/"]}, or ask for a shell: {"cmd":"sh","args":["-c","ls -la /"]}`)
 }
 

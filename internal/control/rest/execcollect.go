@@ -86,7 +86,7 @@ type collector struct {
 
 // errBusy refuses a command whose output could not be kept.
 var errBusy = fault.New(fault.NoCapacity, "output_budget_exhausted",
-	"the server holds as much command output as it may; try again, or stream the output with Accept: application/x-ndjson")
+	"the server has reached its limit of collected command output; try again, or stream the output with Accept: application/x-ndjson")
 
 // reserve takes the part of the budget that every command has for itself. It
 // fails with NoCapacity, before the command runs.

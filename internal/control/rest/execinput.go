@@ -55,7 +55,7 @@ func readExecLines(w http.ResponseWriter, r *http.Request) (control.Exec, error)
 	}
 	e, err := decodeExec(func(f fields) error { return decodeObject(line, f) })
 	if err == nil && len(e.Stdin) > 0 {
-		err = fault.New(fault.Invalid, "invalid_stdin", "stdin comes in the lines that follow the first, not in its field stdin")
+		err = fault.New(fault.Invalid, "invalid_stdin", "send stdin in the lines after the first one, not in the field stdin")
 	}
 	e.Input = in
 	return e, err

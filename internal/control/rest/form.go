@@ -103,7 +103,7 @@ func (f *form) finish(t target) (*form, error) {
 		return nil, fault.New(fault.Invalid, "missing_file", "the form has no field file")
 	case !t.given["path"] && f.parts != nil:
 		return nil, fault.New(fault.Invalid, "missing_path",
-			"a file larger than %d bytes must come after path in the form, or with path as a query parameter: it is not kept until it is known where it goes", maxSpool)
+			"a file larger than %d bytes must come after path in the form, or with path as a query parameter: it is not kept in memory until its path is known", maxSpool)
 	case !t.given["path"]:
 		return nil, fault.New(fault.Invalid, "missing_path", "path is required, in the form or as a query parameter")
 	}

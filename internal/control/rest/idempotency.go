@@ -107,7 +107,7 @@ func fingerprint(w http.ResponseWriter, r *http.Request, wholeBody bool) (sum [3
 		_ = rc.SetReadDeadline(time.Time{})
 		if err != nil {
 			return sum, fault.Wrap(err, fault.Invalid, "body_incomplete",
-				"the body did not arrive whole; with an Idempotency-Key nothing begins before it has")
+				"the body did not arrive whole; with an Idempotency-Key nothing is done before it has arrived")
 		}
 		if len(body) > maxJSONBytes {
 			return sum, fault.New(fault.TooLarge, "body_too_large", "with an Idempotency-Key the body may have at most %d bytes", maxJSONBytes)
@@ -184,7 +184,7 @@ func (s *server) claim(ctx context.Context, key control.AnswerKey, sum [32]byte)
 			return a, false, nil
 		case a.Abandoned:
 			return a, false, fault.New(fault.WrongState, "idempotency_outcome_unknown",
-				"the server stopped while it worked on the request with this Idempotency-Key; look whether it took effect, and use a new key to do it again")
+				"the server stopped while it worked on the request with this Idempotency-Key; check whether it took effect, and use a new key to repeat it")
 		}
 		select {
 		case <-time.After(maxClaimWait):
@@ -272,7 +272,7 @@ type serverKey struct{}
 func (s *server) replay(w http.ResponseWriter, r *http.Request, a control.Answer) {
 	if a.Body == nil {
 		s.fail(w, r, fault.New(fault.WrongState, "idempotency_answer_lost",
-			"the request with this Idempotency-Key was done, with status %d, but its answer was too large to be kept", a.Status))
+			"the request with this Idempotency-Key was carried out with status %d, but its answer was too large to keep", a.Status))
 		return
 	}
 	for name, value := range a.Header {

@@ -50,7 +50,7 @@ type fields map[string]any
 // absent keep the values they have. A missing body is refused.
 func readJSON(w http.ResponseWriter, r *http.Request, f fields) error {
 	return readBody(w, r, f, func() error {
-		return fault.New(fault.Invalid, "missing_body", "a JSON object is required as the body; {} is the least")
+		return fault.New(fault.Invalid, "missing_body", "a JSON object is required as the body; the smallest is {}")
 	})
 }
 
@@ -126,7 +126,7 @@ func quoted(header string) string {
 func checkEncoding(h http.Header) error {
 	if e := h.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return withStatus(http.StatusUnsupportedMediaType,
-			fault.New(fault.Invalid, "unsupported_content_encoding", "the body must come as it is, without Content-Encoding"))
+			fault.New(fault.Invalid, "unsupported_content_encoding", "the body must not be compressed: send it without Content-Encoding"))
 	}
 	return nil
 }

@@ -96,7 +96,7 @@ func nameIn(q url.Values) (string, error) {
 		return "", err
 	}
 	if err := sandbox.ValidateName(name); err != nil || q.Has("name") && name == "" {
-		return "", fault.Wrap(err, fault.Invalid, "invalid_name", "name is not one that a sandbox can have")
+		return "", fault.Wrap(err, fault.Invalid, "invalid_name", "name is not a valid name of a sandbox")
 	}
 	return name, nil
 }

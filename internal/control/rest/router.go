@@ -84,7 +84,7 @@ func stripSlash(next http.Handler) http.Handler {
 }
 
 func (s *server) routeNotFound(w http.ResponseWriter, r *http.Request) {
-	s.fail(w, r, fault.New(fault.NotFound, "route_not_found", "there is no such route; /docs lists those there are"))
+	s.fail(w, r, fault.New(fault.NotFound, "route_not_found", "there is no such route; /docs lists the routes"))
 }
 
 // methodNotAllowed answers requests for known paths with another method:
@@ -102,7 +102,7 @@ func (s *server) methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 			return
 		}
 		s.fail(w, r, withStatus(http.StatusMethodNotAllowed,
-			fault.New(fault.Invalid, "method_not_allowed", "this route does not take this method; Allow lists those it takes")))
+			fault.New(fault.Invalid, "method_not_allowed", "this route does not have this method; the header Allow lists its methods")))
 	}
 }
 

@@ -86,7 +86,7 @@ func (s *server) upload(w http.ResponseWriter, r *http.Request, from io.Reader, 
 func readTarget(r *http.Request) (control.WriteFile, error) {
 	if typ, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && typ == "multipart/form-data" {
 		return control.WriteFile{}, withStatus(http.StatusUnsupportedMediaType,
-			fault.New(fault.Invalid, "unsupported_media_type", "the body is the file itself here; forms go to POST files/write"))
+			fault.New(fault.Invalid, "unsupported_media_type", "this operation takes the file itself as its body; send forms to POST files/write"))
 	}
 	q, err := readQuery(r)
 	if err != nil {
