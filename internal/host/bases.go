@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -114,8 +114,8 @@ func manifestOf(dir snapshotDir) (manifest, error) {
 	if err != nil {
 		return manifest{}, errDamaged(err, "its manifest cannot be read")
 	}
-	var mf manifest
-	if err := json.Unmarshal(data, &mf); err != nil {
+	mf, err := parseManifest(data)
+	if err != nil {
 		return manifest{}, errDamaged(err, "its manifest cannot be read")
 	}
 	return mf, nil
@@ -132,30 +132,24 @@ func (m *Manager) checkBase(dir snapshotDir, spec sandbox.Spec) (manifest, error
 	if err := m.checkFingerprint(mf.Fingerprint, spec); err != nil {
 		return mf, err
 	}
-	for _, f := range []struct {
-		path string
-		want fileSeal
-		what string
-	}{
-		{dir.memory(), mf.Memory, "its memory file is not what was saved"},
-		{dir.disk(), mf.Disk, "its disk is not what was saved"},
-	} {
-		if seal, err := sealOf(f.path); err != nil || seal != f.want {
-			return mf, errDamaged(err, f.what)
+	for _, f := range m.driver.Files(vmm.Whole) {
+		if err := mf.check(dir, f); err != nil {
+			return mf, err
 		}
 	}
-	if sum, err := sha256File(dir.state()); err != nil || sum != mf.StateSHA256 {
-		return mf, errDamaged(err, "its device state is not what was saved")
+	if seal, err := sealOf(dir.disk()); err != nil || seal != mf.Disk {
+		return mf, errDamaged(err, "its disk is not what was saved")
 	}
 	return mf, nil
 }
 
-// fileSeal tells a file from one that was changed or replaced since: a change
+// fileSeal tells a file from one that was changed or replaced since. A change
 // moves the time of the last modification, which for these files nobody but
-// root could set back.
+// root could set back. The seal of a summed file is its checksum alone.
 type fileSeal struct {
-	Bytes        int64 `json:"bytes"`
-	ModifiedNano int64 `json:"modified_nano"`
+	Bytes        int64  `json:"bytes,omitempty"`
+	ModifiedNano int64  `json:"modified_nano,omitempty"`
+	SHA256       string `json:"sha256,omitempty"`
 }
 
 func sealOf(path string) (fileSeal, error) {
@@ -172,33 +166,45 @@ func diskUsage(dir snapshotDir) uint64 {
 	return uint64(n)
 }
 
-// seal makes a base durable and unchangeable, and writes its manifest last.
-// Disk and device state are root's alone. The memory, which VMM processes open
-// by name, belongs to a group of its own that only they are in; they map it and
-// never write it. A VMM that wants it writable all the same is only fit for a
-// single tenant.
+// seal makes a base durable and unchangeable, and writes its manifest last. Its
+// files are root's alone, but for the shared ones of the driver, which VM
+// processes open by name: those belong to a group of its own that only these
+// processes are in; they never write them. A VMM that wants them writable all the
+// same is only fit for a single tenant.
 func (m *Manager) seal(ctx context.Context, dir snapshotDir, mf manifest, durable bool) error {
-	mode := os.FileMode(0o440)
-	if m.writesMemory(mf.Fingerprint) {
-		mode = 0o660
+	files, paths := m.driver.Files(vmm.Whole), []string{dir.disk()}
+	err := errors.Join(chown(dir.disk(), 0, 0), os.Chmod(dir.disk(), 0o400))
+	for _, f := range files {
+		path := dir.file(f.Name)
+		group, mode := 0, os.FileMode(0o400)
+		if f.Shared {
+			group, mode = newReaders(), m.sharedMode(mf)
+		}
+		err = errors.Join(err, chown(path, 0, group), os.Chmod(path, mode))
+		paths = append(paths, path)
 	}
-	err := errors.Join(
-		chown(dir.memory(), 0, newReaders()), os.Chmod(dir.memory(), mode),
-		chown(dir.disk(), 0, 0), os.Chmod(dir.disk(), 0o400),
-		chown(dir.state(), 0, 0), os.Chmod(dir.state(), 0o400))
+	if err == nil && durable {
+		err = syncFiles(ctx, paths...)
+	}
 	if err != nil {
 		return err
 	}
-	if durable {
-		if err := syncFiles(ctx, dir.memory(), dir.disk(), dir.state()); err != nil {
+	mf.Files = make(map[string]fileSeal)
+	for _, f := range files {
+		if mf.Files[f.Name], err = sealOf(dir.file(f.Name)); err != nil {
 			return err
 		}
 	}
-	var err1, err2 error
-	mf.Memory, err1 = sealOf(dir.memory())
-	mf.Disk, err2 = sealOf(dir.disk())
-	if err := errors.Join(err1, err2); err != nil {
+	if mf.Disk, err = sealOf(dir.disk()); err != nil {
 		return err
 	}
-	return writeManifest(dir, mf, durable)
+	return writeManifest(dir, mf, files, durable)
+}
+
+// sharedMode is the mode of the files of a snapshot that VM processes open.
+func (m *Manager) sharedMode(mf manifest) os.FileMode {
+	if m.writesMemory(mf.Fingerprint) {
+		return 0o660
+	}
+	return 0o440
 }

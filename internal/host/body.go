@@ -11,7 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
-	"github.com/wrenn-dev/wrenn/internal/host/memory"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -27,7 +27,7 @@ type body struct {
 	rec   journal.Record
 	times map[string]time.Duration
 	// captured holds the page counts of the last snapshot.
-	captured memory.Stats
+	captured vmm.SaveStats
 	// wakeToken is the access token of a guest that was not sealed when the
 	// base was made.
 	wakeToken string

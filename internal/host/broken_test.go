@@ -122,7 +122,7 @@ func TestPanickingStep(t *testing.T) {
 			t.Fatalf("%s: a user reads %q", step, text)
 		}
 	}
-	for _, step := range []string{journal.StepPauseGate, journal.StepPauseQuiesce, journal.StepPauseMemory, journal.StepPauseCommit} {
+	for _, step := range []string{journal.StepPauseGate, journal.StepPauseQuiesce, journal.StepPauseSave, journal.StepPauseCommit} {
 		sabotage.arm(step)
 		_, err := b.Pause(t.Context(), ref)
 		expect(step, err)
@@ -131,7 +131,7 @@ func TestPanickingStep(t *testing.T) {
 		}
 	}
 	for _, step := range []string{
-		journal.StepSnapshotPrepare, journal.StepSnapshotFreeze, journal.StepSnapshotMemory, journal.StepSnapshotCommit,
+		journal.StepSnapshotPrepare, journal.StepSnapshotFreeze, journal.StepSnapshotSave, journal.StepSnapshotCommit,
 	} {
 		sabotage.arm(step)
 		_, err := b.Snapshot(t.Context(), ref, sandbox.NewSnapshotID(), false)

@@ -2,12 +2,7 @@ package host
 
 import (
 	"context"
-	"errors"
-	"os"
-	"path/filepath"
 	"time"
-
-	"github.com/wrenn-dev/wrenn/internal/host/memory"
 )
 
 // freezeGrace is how much longer than GuestTimeout a guest may take to freeze
@@ -41,38 +36,4 @@ func (m *machine) freezeWith(ctx context.Context, freeze func(context.Context) e
 		return errSilent(err)
 	}
 	return err
-}
-
-// saveState writes the device state of the stopped VM to snap.
-func (b *body) saveState(ctx context.Context, snap snapshotDir) error {
-	// The VMM may write in its own directory only.
-	tmp := filepath.Join(b.Dir.VM(), "state")
-	if err := removeFile(tmp); err != nil {
-		return err
-	}
-	if err := b.VM.SaveState(ctx, tmp); err != nil {
-		return err
-	}
-	return os.Rename(tmp, snap.state())
-}
-
-// saveDiff writes the pages that the stopped VM has changed since its base to snap.
-func (b *body) saveDiff(ctx context.Context, snap snapshotDir) error {
-	return b.saveMemory(ctx, snap.diff(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, memory.WriteDiff)
-}
-
-// saveWhole makes the memory of the stopped VM of snap's, which is a copy of
-// its base's.
-func (b *body) saveWhole(ctx context.Context, snap snapshotDir) error {
-	return b.saveMemory(ctx, snap.memory(), os.O_RDWR, memory.WriteDirty)
-}
-
-func (b *body) saveMemory(ctx context.Context, path string, flags int, write func(context.Context, int, string, *os.File) (memory.Stats, error)) error {
-	f, err := os.OpenFile(path, flags, 0o600)
-	if err != nil {
-		return err
-	}
-	rec := b.VM.Record()
-	b.captured, err = write(ctx, rec.PID, rec.MemoryFile, f)
-	return errors.Join(err, f.Close())
 }

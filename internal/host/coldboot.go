@@ -12,7 +12,6 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
-	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -30,9 +29,6 @@ func (b *body) coldBoot(ctx context.Context) error {
 		}},
 		{journal.StepTemplateNetwork, b.makeNetwork},
 		{journal.StepTemplateCgroup, b.CreateCgroup},
-		{journal.StepTemplateMemory, func(context.Context) error {
-			return memory.CreateBase(b.Dir.BootMemory(), int64(b.rec.Spec.MemoryMB)<<20)
-		}},
 	} {
 		if err := b.step(ctx, s.name, s.do); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
@@ -49,10 +45,8 @@ func (b *body) coldBoot(ctx context.Context) error {
 
 func (b *body) bootOnce(ctx context.Context) error {
 	err := b.step(ctx, journal.StepTemplateVMM, func(ctx context.Context) (err error) {
-		cfg := b.vmConfig(b.Dir.BootMemory())
-		if err := chown(cfg.MemoryFile, cfg.UID, cfg.GID); err != nil {
-			return err
-		}
+		cfg := b.vmConfig()
+		cfg.Scratch = string(b.Dir)
 		cfg.Kernel, cfg.Initrd = b.mgr.deps.Kernel.Vmlinux, b.mgr.deps.Initramfs.Path
 		b.VM, err = b.mgr.driver.Start(ctx, cfg)
 		return err

@@ -30,8 +30,8 @@ func TestCoreDestroyOutlivesItsCaller(t *testing.T) {
 		first action
 		step  string
 	}{
-		{sandbox.Running, actPause, journal.StepPauseMemory},
-		{sandbox.Running, actSnapshot, journal.StepSnapshotMemory},
+		{sandbox.Running, actPause, journal.StepPauseSave},
+		{sandbox.Running, actSnapshot, journal.StepSnapshotSave},
 		{sandbox.Paused, actResume, journal.StepResumeCont},
 	} {
 		ref := c.create()
@@ -92,8 +92,8 @@ type panicky struct {
 	armed atomic.Bool
 }
 
-func (p *panicky) Restore(ctx context.Context, cfg vmm.Config, state string) (vmm.VM, error) {
-	vm, err := p.Driver.Restore(ctx, cfg, state)
+func (p *panicky) Restore(ctx context.Context, cfg vmm.Config, from vmm.Image) (vmm.VM, error) {
+	vm, err := p.Driver.Restore(ctx, cfg, from)
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func coreOperations() []operation {
 		{name: "snapshot", table: "snapshot", act: snapshot, after: []sandbox.State{sandbox.Running}, done: sandbox.Running},
 		{name: "snapshot of a paused sandbox", table: "snapshot", prepare: pauseSubject, act: snapshot,
 			steps: []string{
-				journal.StepSnapshotPrepare, journal.StepSnapshotState, journal.StepSnapshotMemory, journal.StepSnapshotDisk,
+				journal.StepSnapshotPrepare, journal.StepSnapshotSave, journal.StepSnapshotDisk,
 				journal.StepSnapshotSeal, journal.StepSnapshotCommit,
 			},
 			after: []sandbox.State{sandbox.Paused}, done: sandbox.Paused},

@@ -10,6 +10,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -206,14 +207,14 @@ const (
 
 // restoreBase starts a VM from the machine's base, stopped.
 func (b *body) restoreBase(ctx context.Context) (err error) {
-	cfg := b.vmConfig(b.base().memory())
+	cfg := b.vmConfig()
 	if cfg.Build, err = b.mgr.buildOf(b.base()); err != nil {
 		return err
 	}
 	if err := keepFiles(b.Dir.Disk(), b.Dir.VM()); err != nil {
 		return err
 	}
-	if b.VM, err = b.mgr.driver.Restore(ctx, cfg, b.base().state()); err != nil {
+	if b.VM, err = b.mgr.driver.Restore(ctx, cfg, vmm.Image{Base: b.rec.Base}); err != nil {
 		return err
 	}
 	return b.recordVM()

@@ -11,11 +11,10 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
-// vmConfig returns the configuration of the body's VM with guest memory from
-// memoryFile.
-func (b *body) vmConfig(memoryFile string) vmm.Config {
+// vmConfig returns the configuration of the body's VM.
+func (b *body) vmConfig() vmm.Config {
 	cfg := b.VMConfig()
-	cfg.RootImage, cfg.MemoryFile = b.rec.RootImage, memoryFile
+	cfg.RootImage = b.rec.RootImage
 	return cfg
 }
 

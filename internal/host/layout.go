@@ -1,6 +1,8 @@
 package host
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -15,8 +17,8 @@ import (
 //	<data>/sandboxes/<name>/record.json  the journal of one machine
 //	<data>/sandboxes/<name>/disk         its writable disk
 //	<data>/sandboxes/<name>/disk.next    the disk of a resume that is not committed yet
-//	<data>/sandboxes/<name>/boot-memory  memory of a cold boot: a hole
-//	<data>/sandboxes/<name>/pause-<generation>/  memory difference and device state of a pause
+//	<data>/sandboxes/<name>/boot-memory  memory of a cold boot: a hole, of the driver
+//	<data>/sandboxes/<name>/pause-<generation>/  a pause: a delta of the driver, and its manifest
 //	<data>/sandboxes/<name>/vm/          the VM process's own directory
 //	<data>/templates/<key>.<id>/         a template snapshot
 //	<data>/snapshots/<id>/               a named snapshot
@@ -68,16 +70,21 @@ func (l layout) snapshot(id sandbox.SnapshotID) snapshotDir {
 }
 
 // snapshotDir is the directory of one snapshot. A base, from which machines
-// are made, holds a whole memory and a disk; that of a paused machine holds a
-// difference from its base, and the disk is the machine's. Once complete
-// neither ever changes.
+// are restored, holds a whole saved VM and a disk; that of a paused machine holds
+// a delta over its base, and the disk is the machine's. Once complete neither
+// ever changes.
 type snapshotDir string
 
-func (s snapshotDir) memory() string   { return filepath.Join(string(s), "memory") }
-func (s snapshotDir) diff() string     { return filepath.Join(string(s), "diff") }
-func (s snapshotDir) state() string    { return filepath.Join(string(s), "state") }
 func (s snapshotDir) disk() string     { return filepath.Join(string(s), "disk") }
 func (s snapshotDir) manifest() string { return filepath.Join(string(s), "manifest.json") }
+
+// file is the path of one of the driver's files.
+func (s snapshotDir) file(name string) string { return filepath.Join(string(s), name) }
+
+// empty makes the directory anew.
+func (s snapshotDir) empty() error {
+	return errors.Join(os.RemoveAll(string(s)), os.Mkdir(string(s), 0o700))
+}
 
 // deleted marks a named snapshot that is only kept for its users.
 func (s snapshotDir) deleted() string { return filepath.Join(string(s), "deleted") }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
-	"github.com/wrenn-dev/wrenn/internal/host/memory"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
 // liveCopy copies a machine's memory and disk to a snapshot directory. It does
@@ -21,16 +21,24 @@ type liveCopy struct {
 	*machine
 	tmp snapshotDir
 
-	memory, disk *os.File // open between begin and close; disk is nil where it is cloned
-	whole        *memory.Whole
+	save vmm.Save // from prepare to close
+	disk *os.File // open between begin and close; nil where the disk is cloned
 }
 
 // aheadTimeout bounds the copying of a running machine, which does not stop it.
 const aheadTimeout = 15 * time.Minute
 
-// begin copies memory and disk while the machine runs. tmp must hold a copy of
-// the base's memory.
-func (c *liveCopy) begin(ctx context.Context) (err error) {
+// prepare begins to save the VM to tmp, which it makes.
+func (c *liveCopy) prepare(ctx context.Context) (err error) {
+	if err := c.tmp.empty(); err != nil {
+		return err
+	}
+	c.save, err = c.VM.BeginSave(ctx, string(c.tmp))
+	return err
+}
+
+// begin copies memory and disk while the machine runs.
+func (c *liveCopy) begin(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, aheadTimeout)
 	defer cancel()
 	ctx, stop := c.UntilExit(ctx)
@@ -40,12 +48,7 @@ func (c *liveCopy) begin(ctx context.Context) (err error) {
 			return causeOr(ctx, err)
 		}
 	}
-	if c.memory, err = os.OpenFile(c.tmp.memory(), os.O_RDWR, 0o600); err != nil {
-		return err
-	}
-	rec := c.VM.Record()
-	c.whole = memory.NewWhole(rec.PID, rec.MemoryFile, c.memory)
-	return causeOr(ctx, c.whole.Begin(ctx))
+	return causeOr(ctx, c.save.Ahead(ctx))
 }
 
 func (c *liveCopy) beginDisk(ctx context.Context) (err error) {
@@ -62,9 +65,9 @@ func (c *liveCopy) beginDisk(ctx context.Context) (err error) {
 	return c.VM.BeginDiskCopy(ctx, c.disk)
 }
 
-// finishMemory adds the pages that the stopped VM has changed since begin.
-func (c *liveCopy) finishMemory(ctx context.Context) (err error) {
-	c.captured, err = c.whole.Finish(ctx)
+// finishSave completes the saved VM, which is stopped.
+func (c *liveCopy) finishSave(ctx context.Context) (err error) {
+	c.captured, err = c.save.Finish(ctx)
 	return err
 }
 
@@ -86,8 +89,8 @@ func (c *liveCopy) finishDisk(ctx context.Context) error {
 // continues in the VM and costs it time, until the next agent ends it.
 func (c *liveCopy) close(ctx context.Context) {
 	var errs []error
-	if c.memory != nil {
-		errs = append(errs, c.memory.Close())
+	if c.save != nil {
+		errs = append(errs, c.save.Close())
 	}
 	if c.disk != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTimeout)

@@ -7,13 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
-	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -31,16 +31,15 @@ type manifest struct {
 	TemplateDigest string            `json:"template_digest"`
 	RootImage      string            `json:"root_image"`
 	KernelDigest   string            `json:"kernel_digest"`
-	StateSHA256    string            `json:"state_sha256"`
 	// MemoryBytes is the size of guest memory, DirtyBytes the part that has
 	// changed since the base, and KeptBytes the part of that in the difference.
 	MemoryBytes int64 `json:"memory_bytes"`
 	DirtyBytes  int64 `json:"dirty_bytes"`
 	KeptBytes   int64 `json:"kept_bytes"`
 	DiskBytes   int64 `json:"disk_bytes"`
-	// Memory and Disk are those of a base.
-	Memory fileSeal `json:"memory,omitzero"`
-	Disk   fileSeal `json:"disk,omitzero"`
+	// Files are the seals of the driver's files, by name. Disk is that of a base.
+	Files map[string]fileSeal `json:"files"`
+	Disk  fileSeal            `json:"disk,omitzero"`
 	// Token is the access token of a guest that was not sealed.
 	Token string `json:"token,omitempty"`
 	// Forced snapshots were taken without the guest's help: its processes were
@@ -65,10 +64,17 @@ func (b *body) fingerprint() map[string]string {
 // fingerprint is that of a machine of spec under a kept build, or the current
 // one for none.
 func (m *Manager) fingerprint(spec sandbox.Spec, build string) map[string]string {
-	return m.driver.Fingerprint(vmm.Config{VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB, Build: build})
+	cfg := sizeOf(spec)
+	cfg.Build = build
+	return m.driver.Fingerprint(cfg)
 }
 
-func (b *body) manifest(stats memory.Stats) manifest {
+// sizeOf is the part of a VM's configuration that is known without its resources.
+func sizeOf(spec sandbox.Spec) vmm.Config {
+	return vmm.Config{VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB}
+}
+
+func (b *body) manifest(stats vmm.SaveStats) manifest {
 	return manifest{
 		CreatedAt: time.Now(), Of: b.rec.Ref(), Spec: b.rec.Spec, Fingerprint: b.fingerprint(),
 		TemplateDigest: b.rec.TemplateDigest, RootImage: b.rec.RootImage, KernelDigest: b.mgr.deps.Kernel.Digest,
@@ -77,14 +83,12 @@ func (b *body) manifest(stats memory.Stats) manifest {
 	}
 }
 
-// writeManifest adds the checksum of the device state, which is small and
-// without which a damaged file would be half restored, and writes mf.
-func writeManifest(snap snapshotDir, mf manifest, durably bool) error {
-	sum, err := sha256File(snap.state())
-	if err != nil {
+// writeManifest adds the checksums of the small files of the driver, without
+// which a damaged file would be half restored, and writes mf.
+func writeManifest(snap snapshotDir, mf manifest, files []vmm.File, durably bool) error {
+	if err := mf.sum(snap, files); err != nil {
 		return err
 	}
-	mf.StateSHA256 = sum
 	data, err := json.MarshalIndent(mf, "", "  ")
 	if err != nil {
 		return err
@@ -93,6 +97,43 @@ func writeManifest(snap snapshotDir, mf manifest, durably bool) error {
 		return err
 	}
 	return durable.Sync(snap.manifest())
+}
+
+// sum adds the checksums of the summed files to mf.
+func (mf *manifest) sum(snap snapshotDir, files []vmm.File) error {
+	sealed := maps.Clone(mf.Files)
+	if sealed == nil {
+		sealed = make(map[string]fileSeal)
+	}
+	for _, f := range files {
+		if !f.Summed {
+			continue
+		}
+		sum, err := sha256File(snap.file(f.Name))
+		if err != nil {
+			return err
+		}
+		sealed[f.Name] = fileSeal{SHA256: sum}
+	}
+	mf.Files = sealed
+	return nil
+}
+
+// parseManifest decodes a manifest. Those of version 0.1 have the seals of QEMU's
+// files in fields of their own.
+func parseManifest(data []byte) (manifest, error) {
+	var mf struct {
+		manifest
+		Memory      fileSeal `json:"memory"`
+		StateSHA256 string   `json:"state_sha256"`
+	}
+	if err := json.Unmarshal(data, &mf); err != nil {
+		return manifest{}, err
+	}
+	if mf.Files == nil {
+		mf.Files = map[string]fileSeal{"memory": mf.Memory, "state": {SHA256: mf.StateSHA256}}
+	}
+	return mf.manifest, nil
 }
 
 // checkPause refuses a pause that is damaged or belongs to another host, before
@@ -109,14 +150,15 @@ func (m *machine) checkPause(snap snapshotDir) error {
 	if err := m.mgr.checkFingerprint(mf.Fingerprint, m.rec.Spec); err != nil {
 		return err
 	}
-	if sum, err := sha256File(snap.state()); err != nil || sum != mf.StateSHA256 {
-		return errDamaged(err, "its device state is not what was saved")
+	for _, f := range m.mgr.driver.Files(vmm.Delta) {
+		if !f.Summed {
+			continue
+		}
+		if err := mf.check(snap, f); err != nil {
+			return err
+		}
 	}
-	diff, err := os.Open(snap.diff())
-	if err == nil {
-		err = errors.Join(memory.CheckDiff(diff, mf.MemoryBytes), diff.Close())
-	}
-	if err != nil {
+	if err := m.mgr.driver.CheckDelta(sizeOf(m.rec.Spec), string(snap)); err != nil {
 		return errDamaged(err, "its memory is not what was saved")
 	}
 	if st, err := os.Stat(m.Dir.Disk()); err != nil || st.Size() != mf.DiskBytes {
@@ -126,6 +168,30 @@ func (m *machine) checkPause(snap snapshotDir) error {
 		return errDamaged(err, "the template image it runs on is gone")
 	}
 	return nil
+}
+
+// check refuses a file of the driver's that is not what was saved.
+func (mf *manifest) check(dir snapshotDir, f vmm.File) error {
+	want, known := mf.Files[f.Name]
+	var have fileSeal
+	var err error
+	if f.Summed {
+		have.SHA256, err = sha256File(dir.file(f.Name))
+	} else {
+		have, err = sealOf(dir.file(f.Name))
+	}
+	if err != nil || !known || have != want {
+		return errDamaged(err, "its "+f.Noun+" is not what was saved")
+	}
+	return nil
+}
+
+// damaged hides the cause of an error about a saved VM that has changed.
+func damaged(err error) error {
+	if errors.Is(err, vmm.ErrDamaged) {
+		return errDamaged(err, "its memory is not what was saved")
+	}
+	return err
 }
 
 func errDamaged(cause error, what string) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -116,8 +117,10 @@ func (m *machine) writePause(ctx context.Context, helps, force bool) error {
 			return err
 		}},
 		{journal.StepPauseStop, func(ctx context.Context) error { return m.VM.Pause(ctx) }},
-		{journal.StepPauseState, func(ctx context.Context) error { return m.saveState(ctx, snap) }},
-		{journal.StepPauseMemory, func(ctx context.Context) error { return m.saveDiff(ctx, snap) }},
+		{journal.StepPauseSave, func(ctx context.Context) (err error) {
+			m.captured, err = m.VM.SaveDelta(ctx, string(snap))
+			return err
+		}},
 		{journal.StepPauseSync, func(ctx context.Context) error { return m.syncPause(ctx, snap) }},
 		{journal.StepPauseCommit, func(context.Context) error {
 			m.rec.Pause = name
@@ -138,10 +141,15 @@ func (m *machine) syncPause(ctx context.Context, snap snapshotDir) error {
 	if mf.Forced = m.rec.Forced; mf.Forced {
 		mf.Token = m.rec.Token
 	}
-	if err := writeManifest(snap, mf, false); err != nil {
+	files := m.mgr.driver.Files(vmm.Delta)
+	if err := writeManifest(snap, mf, files, false); err != nil {
 		return err
 	}
-	if err := syncFiles(ctx, snap.diff(), snap.state(), snap.manifest(), m.Dir.Disk()); err != nil {
+	paths := []string{snap.manifest(), m.Dir.Disk()}
+	for _, f := range files {
+		paths = append(paths, snap.file(f.Name))
+	}
+	if err := syncFiles(ctx, paths...); err != nil {
 		return err
 	}
 	return errors.Join(durable.Sync(string(snap)), durable.Sync(string(m.Dir)))

@@ -11,7 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
-	"github.com/wrenn-dev/wrenn/internal/host/memory"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -128,10 +128,9 @@ func (m *machine) prepareResume(ctx context.Context) error {
 	return m.recordVM()
 }
 
-// restorePause starts a VM from the base and writes the pages of the pause into
-// its memory.
+// restorePause starts a VM from the pause, stopped.
 func (m *machine) restorePause(ctx context.Context, snap snapshotDir) (err error) {
-	cfg := m.vmConfig(m.base().memory())
+	cfg := m.vmConfig()
 	if cfg.Build, err = m.mgr.buildOf(m.base()); err != nil {
 		return err
 	}
@@ -141,20 +140,8 @@ func (m *machine) restorePause(ctx context.Context, snap snapshotDir) (err error
 	if err := keepFiles(cfg.Disk, m.Dir.VM()); err != nil {
 		return err
 	}
-	cfg.FillMemory = func(ctx context.Context, pid int) error {
-		diff, err := os.Open(snap.diff())
-		if err != nil {
-			return err
-		}
-		defer diff.Close()
-		err = memory.Apply(ctx, diff, pid, cfg.MemoryFile)
-		if errors.Is(err, memory.ErrDamaged) {
-			return errDamaged(err, "its memory is not what was saved")
-		}
-		return err
-	}
-	m.VM, err = m.mgr.driver.Restore(ctx, cfg, snap.state())
-	return err
+	m.VM, err = m.mgr.driver.Restore(ctx, cfg, vmm.Image{Base: m.rec.Base, Delta: string(snap)})
+	return damaged(err)
 }
 
 // releaseVM lets the virtual CPUs go and makes the guest usable.

@@ -11,7 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
-	"github.com/wrenn-dev/wrenn/internal/host/memory"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -202,27 +202,16 @@ func (m *machine) publishSnapshot(ctx context.Context, tmp snapshotDir, r *snaps
 	})
 }
 
-// prepareSnapshot makes the directory and the copy of the base's memory that
-// the machine's changes are written into.
-func (m *machine) prepareSnapshot(ctx context.Context, tmp snapshotDir) error {
-	if err := errors.Join(os.RemoveAll(string(tmp)), os.Mkdir(string(tmp), 0o700)); err != nil {
-		return err
-	}
-	_, err := disk.Clone(ctx, tmp.memory(), m.base().memory())
-	return err
-}
-
 // copyRunning copies the running machine to tmp. The machine stands still from
 // freeze to cont, while the last changes are copied.
 //
 // helps says that the guest answers; one that does not freeze its processes in
 // time all the same fails the snapshot, unless force is set.
 func (m *machine) copyRunning(ctx context.Context, tmp snapshotDir, helps, force bool) (mf manifest, err error) {
-	err = m.step(ctx, journal.StepSnapshotPrepare, func(ctx context.Context) error { return m.prepareSnapshot(ctx, tmp) })
-	if err != nil {
+	ahead := &liveCopy{machine: m, tmp: tmp}
+	if err := m.step(ctx, journal.StepSnapshotPrepare, ahead.prepare); err != nil {
 		return mf, err
 	}
-	ahead := &liveCopy{machine: m, tmp: tmp}
 	defer ahead.close(ctx)
 	if err := m.step(ctx, journal.StepSnapshotAhead, ahead.begin); err != nil {
 		return mf, fmt.Errorf("%s: %w", journal.StepSnapshotAhead, err)
@@ -243,8 +232,7 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshotDir, helps, force
 			return err
 		}},
 		{journal.StepSnapshotStop, func(ctx context.Context) error { return m.VM.Pause(ctx) }},
-		{journal.StepSnapshotState, func(ctx context.Context) error { return m.saveState(ctx, tmp) }},
-		{journal.StepSnapshotMemory, ahead.finishMemory},
+		{journal.StepSnapshotSave, ahead.finishSave},
 		{journal.StepSnapshotDisk, ahead.finishDisk},
 	} {
 		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
@@ -304,13 +292,11 @@ func (m *machine) copyPaused(ctx context.Context, tmp snapshotDir) (mf manifest,
 	snap := m.pauseDir(m.rec.Pause)
 	for _, s := range []step{
 		{journal.StepSnapshotPrepare, func(ctx context.Context) error {
-			return errors.Join(m.checkPause(snap), m.prepareSnapshot(ctx, tmp))
+			return errors.Join(m.checkPause(snap), tmp.empty())
 		}},
-		{journal.StepSnapshotState, func(ctx context.Context) error {
-			_, err := disk.Clone(ctx, tmp.state(), snap.state())
-			return err
+		{journal.StepSnapshotSave, func(ctx context.Context) error {
+			return damaged(m.mgr.driver.Flatten(ctx, vmm.Image{Base: m.rec.Base, Delta: string(snap)}, string(tmp)))
 		}},
-		{journal.StepSnapshotMemory, func(ctx context.Context) error { return m.wholeOfPause(ctx, snap, tmp) }},
 		{journal.StepSnapshotDisk, func(ctx context.Context) error {
 			_, err := disk.Clone(ctx, tmp.disk(), m.Dir.Disk())
 			return err
@@ -323,21 +309,4 @@ func (m *machine) copyPaused(ctx context.Context, tmp snapshotDir) (mf manifest,
 	mf, err = manifestOf(snap)
 	mf.Spec, mf.CreatedAt = m.rec.Spec, time.Now()
 	return mf, err
-}
-
-func (m *machine) wholeOfPause(ctx context.Context, snap, tmp snapshotDir) error {
-	diff, err := os.Open(snap.diff())
-	if err != nil {
-		return err
-	}
-	defer diff.Close()
-	whole, err := os.OpenFile(tmp.memory(), os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	err = memory.ApplyToFile(ctx, diff, whole)
-	if errors.Is(err, memory.ErrDamaged) {
-		err = errDamaged(err, "its memory is not what was saved")
-	}
-	return errors.Join(err, whole.Close())
 }

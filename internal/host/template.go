@@ -173,14 +173,8 @@ func (b *body) makeTemplate(ctx context.Context, to snapshotDir, print map[strin
 	}
 	for _, s := range []step{
 		{journal.StepTemplateSeal, b.settleAndSeal},
-		{journal.StepTemplateState, func(ctx context.Context) error {
+		{journal.StepTemplateSave, func(ctx context.Context) error {
 			if err := b.VM.Pause(ctx); err != nil {
-				return err
-			}
-			if err := b.saveState(ctx, snap); err != nil {
-				return err
-			}
-			if _, err := disk.Clone(ctx, snap.memory(), b.Dir.BootMemory()); err != nil {
 				return err
 			}
 			return b.saveWhole(ctx, snap)
@@ -202,6 +196,16 @@ func (b *body) makeTemplate(ctx context.Context, to snapshotDir, print map[strin
 		}
 	}
 	return nil
+}
+
+// saveWhole saves the paused VM to snap.
+func (b *body) saveWhole(ctx context.Context, snap snapshotDir) error {
+	save, err := b.VM.BeginSave(ctx, string(snap))
+	if err != nil {
+		return err
+	}
+	b.captured, err = save.Finish(ctx)
+	return errors.Join(err, save.Close())
 }
 
 // settleAndSeal seals a guest with nothing left to do, neither in memory nor on

@@ -94,7 +94,7 @@ func TestVMMKilledDuringSnapshot(t *testing.T) {
 	kill := &sniper{}
 	b := newBench(t, "wvmms", func(cfg *host.Config) { cfg.OnStep = kill.onStep })
 	kill.b = b
-	for _, step := range []string{journal.StepSnapshotFreeze, journal.StepSnapshotMemory, journal.StepSnapshotCont} {
+	for _, step := range []string{journal.StepSnapshotFreeze, journal.StepSnapshotSave, journal.StepSnapshotCont} {
 		ref := b.create()
 		kill.step = step
 		if _, err := b.Snapshot(t.Context(), ref, "half", false); err == nil {

@@ -39,9 +39,9 @@ func Operations() []Operation { return slices.Clone(operations) }
 
 var operations = []Operation{
 	{OpTemplate, "Build a template snapshot", steps(DiscardBuild,
-		StepTemplateRecord, StepTemplateDisk, StepTemplateNetwork, StepTemplateCgroup, StepTemplateMemory,
+		StepTemplateRecord, StepTemplateDisk, StepTemplateNetwork, StepTemplateCgroup,
 		StepTemplateVMM, StepTemplateGuest, StepTemplateConfigure, StepTemplateWarm,
-		StepTemplateSeal, StepTemplateState, StepTemplatePublish)},
+		StepTemplateSeal, StepTemplateSave, StepTemplatePublish)},
 	{OpPool, "Make a warm clone", steps(DiscardClone,
 		StepPoolRecord, StepPoolDisk, StepPoolNetwork, StepPoolCgroup,
 		StepPoolVMM, StepPoolGuest, StepPoolWarm, StepPoolReady)},
@@ -51,8 +51,8 @@ var operations = []Operation{
 	{OpAssign, "Create a sandbox from the pool", steps(RollBackCreate,
 		StepCreateAssign, StepCreateConfigure, StepCreateCommit)},
 	{OpPause, "Pause", slices.Concat(
-		steps(UndoPause, StepPauseGate, StepPauseQuiesce, StepPauseStop, StepPauseState,
-			StepPauseMemory, StepPauseSync, StepPauseCommit),
+		steps(UndoPause, StepPauseGate, StepPauseQuiesce, StepPauseStop, StepPauseSave,
+			StepPauseSync, StepPauseCommit),
 		unjournaled(steps(FinishPause, StepPauseFree)))},
 	{OpResume, "Resume", slices.Concat(
 		steps(UndoResume, StepResumeCheck, StepResumeDisk, StepResumeNetwork, StepResumeCgroup, StepResumeVMM),
@@ -60,7 +60,7 @@ var operations = []Operation{
 		unjournaled(steps(FinishResume, StepResumeConfigure, StepResumeCommit)))},
 	{OpSnapshot, "Take a snapshot", slices.Concat(
 		steps(UndoSnapshot, StepSnapshotPrepare, StepSnapshotAhead, StepSnapshotFreeze, StepSnapshotStop,
-			StepSnapshotState, StepSnapshotMemory, StepSnapshotDisk),
+			StepSnapshotSave, StepSnapshotDisk),
 		unjournaled(steps(UndoSnapshot, StepSnapshotCont)),
 		steps(UndoSnapshot, StepSnapshotSeal, StepSnapshotCommit))},
 	// A teardown may free the space that the record lacks, and the next agent

@@ -9,8 +9,9 @@
 // It works from outside the VM process, through its page map (Linux
 // admin-guide/mm/pagemap.rst), the same way for every VMM: guest memory is a
 // private mapping of a base file, so that a page the VM has written is an
-// anonymous page and every other page is still the file's. The host manager
-// is the only caller; the VM must be paused while it calls.
+// anonymous page and every other page is still the file's. Package vmm/mapped
+// calls it for the drivers of such VMs; the VM must be paused meanwhile, unless a
+// function says otherwise.
 package memory
 
 import (

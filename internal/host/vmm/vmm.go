@@ -2,7 +2,7 @@
 //
 // A Driver starts VM processes; a VM is one of them. The life of a VM:
 //
-//	Start ──► running ◄──► paused ──► SaveState (stays paused)
+//	Start ──► running ◄──► paused ──► SaveDelta, or BeginSave and Finish (stays paused)
 //	Restore ─────────────► paused
 //	Adopt ──► running or paused, as it was left
 //	Kill, or an end of its own ──► exited, for good
@@ -53,8 +53,8 @@ type Build struct {
 	Current bool
 	// Dir is the directory of its files.
 	Dir string
-	// WritesMemory is true where the build can only open Config.MemoryFile for
-	// writing too, although it maps it private.
+	// WritesMemory is true where the build can only open the shared files of a
+	// snapshot for writing too, although it never writes them.
 	WritesMemory bool
 }
 
@@ -75,12 +75,20 @@ type Driver interface {
 	// run under it go on. It refuses the current one.
 	RemoveBuild(ctx context.Context, id string) error
 	// Start boots cfg cold and returns when the VMM answers; the guest is
-	// still booting. On error nothing is left.
+	// still booting. On error nothing is left, but perhaps files in cfg.Scratch.
 	Start(ctx context.Context, cfg Config) (VM, error)
-	// Restore starts cfg from saved device state with its memory mapped
-	// copy-on-write from cfg.MemoryFile, and returns it paused. On error
-	// nothing is left and the snapshot is unchanged.
-	Restore(ctx context.Context, cfg Config, state string) (VM, error)
+	// Restore starts cfg from a saved VM and returns it paused. The VM may use
+	// the files of from.Base as long as it lives, and never changes them; it is
+	// done with those of from.Delta. On error, which wraps ErrDamaged if the
+	// content of from is not what was saved, nothing is left.
+	Restore(ctx context.Context, cfg Config, from Image) (VM, error)
+	// Files returns the files of a snapshot of that form.
+	Files(Form) []File
+	// CheckDelta looks, without a VM, whether the delta in dir can be one of
+	// cfg. The error wraps ErrDamaged if not.
+	CheckDelta(cfg Config, dir string) error
+	// Flatten writes the whole snapshot that equals from to the directory dir.
+	Flatten(ctx context.Context, from Image, dir string) error
 	// Adopt connects to the process of rec, started by an earlier agent. One
 	// that runs but does not answer is adopted all the same, and its calls fail
 	// until it does. It fails if that process is not there any more or is another one; then the
@@ -106,10 +114,13 @@ type VM interface {
 	Pause(ctx context.Context) error
 	// Resume starts them. Resuming a running VM does nothing.
 	Resume(ctx context.Context) error
-	// SaveState writes the device state of a paused VM to path, a new file.
-	// Memory and disks are the caller's. The VM stays paused and can be
-	// resumed.
-	SaveState(ctx context.Context, path string) error
+	// SaveDelta saves the paused VM to the empty directory dir, as a delta over
+	// the whole snapshot that it was restored from. The VM stays paused and can
+	// be resumed. The files are not yet durable.
+	SaveDelta(ctx context.Context, dir string) (SaveStats, error)
+	// BeginSave begins to save the VM, running or paused, whole to the empty
+	// directory dir. It prepares what does not depend on the VM's content.
+	BeginSave(ctx context.Context, dir string) (Save, error)
 	// BeginDiskCopy begins to copy the VM's writable disk to the empty file
 	// dst, which is as long as the disk and open for reading and writing, and
 	// returns once the copy keeps up with the guest's writes. The guest goes
@@ -159,9 +170,9 @@ type Config struct {
 	// cannot reach it. Its path may be at most 80 bytes long.
 	Dir string
 	// UID and GID are the process's user and group ids. The process must be
-	// able to open MemoryFile, Kernel and Initrd: as their owner, by their
-	// group, which it joins unless that is root's, or as anybody. It gets the
-	// other files open.
+	// able to open Kernel, Initrd and the shared files of a snapshot: as their
+	// owner, by their group, which it joins unless that is root's, or as
+	// anybody. It gets the other files open.
 	UID, GID int
 	// Build is the ID of the build to run; empty is the current one. Restore
 	// needs the one that BuildOf names.
@@ -175,13 +186,9 @@ type Config struct {
 	// RootImage is the read-only root shared by many VMs (the guest's first
 	// disk); Disk the writable one (the second).
 	RootImage, Disk string
-	// MemoryFile backs guest memory, mapped private: the VM never changes it.
-	// For Start it must be a sparse file of MemoryMB.
-	MemoryFile string
-	// FillMemory, when set, is called by Restore once the VM process has mapped
-	// MemoryFile and before it loads its device state, which looks at guest
-	// memory: it may write into the mapping. Its error fails the Restore.
-	FillMemory func(ctx context.Context, pid int) error
+	// Scratch is the directory in which Start may keep files that the VM needs
+	// while it lives. The caller removes them with the directory.
+	Scratch string
 	// OpenTap opens the host side of the network card. Called once per start.
 	OpenTap func() (*os.File, error)
 	// GuestMAC is the address of the network card, the same for every VM.
@@ -202,7 +209,7 @@ type Record struct {
 	// a PID an identity.
 	StartTicks uint64 `json:"start_ticks"`
 	BootID     string `json:"boot_id"`
-	// MemoryFile is the file whose private mapping holds the guest's memory.
+	// MemoryFile is for drivers that map a file as guest memory: its path.
 	MemoryFile string `json:"memory_file"`
 }
 

@@ -13,7 +13,7 @@
 //
 // # Guest state
 //
-//   - Memory is a private mapping of a copy of Config.MemoryFile in this process.
+//   - Memory is a private mapping of a copy of its base's memory in this process.
 //     It holds the agent's settings and a counter, so that package memory finds
 //     and writes real dirty pages.
 //   - The disk file holds an archive of the guest's files. It is written when the

@@ -8,6 +8,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/mapped"
 )
 
 // buildID names the only build of the fake VMM.
@@ -56,7 +57,7 @@ func (*Driver) RemoveBuild(context.Context, string) error {
 
 // Start implements vmm.Driver.
 func (d *Driver) Start(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
-	p, err := d.launch(ctx, cfg, nil)
+	p, err := d.launch(ctx, cfg, vmm.Image{}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -68,27 +69,41 @@ func (d *Driver) Start(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
 }
 
 // Restore implements vmm.Driver.
-func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, state string) (vmm.VM, error) {
-	saved, err := readState(state)
+func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, from vmm.Image) (vmm.VM, error) {
+	saved, err := readState(mapped.StateFile(from))
 	if err != nil {
 		return nil, err
 	}
 	if saved.VCPUs != cfg.VCPUs || saved.MemoryMB != cfg.MemoryMB {
 		return nil, fmt.Errorf("the state is that of a VM of another size")
 	}
-	p, err := d.launch(ctx, cfg, saved)
+	p, err := d.launch(ctx, cfg, from, saved)
 	if err != nil {
 		return nil, err
 	}
 	return &vm{process: p}, nil
 }
 
-// launch makes a stopped VM of cfg, with the content of saved unless that is nil.
-func (d *Driver) launch(ctx context.Context, cfg vmm.Config, saved *deviceState) (_ *process, err error) {
+// Files implements vmm.Driver.
+func (*Driver) Files(form vmm.Form) []vmm.File { return mapped.Files(form) }
+
+// CheckDelta implements vmm.Driver.
+func (*Driver) CheckDelta(cfg vmm.Config, dir string) error {
+	return mapped.CheckDelta(dir, int64(cfg.MemoryMB)<<20)
+}
+
+// Flatten implements vmm.Driver.
+func (*Driver) Flatten(ctx context.Context, from vmm.Image, dir string) error {
+	return mapped.Flatten(ctx, from, dir)
+}
+
+// launch makes a stopped VM of cfg, with the memory of from and the device state
+// saved, or a blank one if that is nil.
+func (d *Driver) launch(ctx context.Context, cfg vmm.Config, from vmm.Image, saved *deviceState) (_ *process, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	for _, path := range []string{cfg.RootImage, cfg.Disk, cfg.MemoryFile, cfg.Dir} {
+	for _, path := range []string{cfg.RootImage, cfg.Disk, cfg.Dir} {
 		if _, err := os.Stat(path); err != nil {
 			return nil, err
 		}
@@ -110,7 +125,7 @@ func (d *Driver) launch(ctx context.Context, cfg vmm.Config, saved *deviceState)
 	if err := tap.Close(); err != nil {
 		return nil, err
 	}
-	if err := p.loadMemory(ctx); err != nil {
+	if err := p.loadMemory(ctx, from); err != nil {
 		return nil, err
 	}
 	if err := p.loadGuest(saved); err != nil {

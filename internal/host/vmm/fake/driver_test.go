@@ -15,7 +15,6 @@ import (
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
-	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/fake"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/vmmtest"
@@ -54,15 +53,14 @@ func newGuest(t *testing.T, h *fake.Host) vmmtest.Guest {
 	check(t, os.WriteFile(path("image"), nil, 0o600))
 	check(t, os.WriteFile(path("tap"), nil, 0o600))
 	check(t, disk.Create(t.Context(), path("disk"), 512<<20))
-	check(t, memory.CreateBase(path("base"), 128<<20))
 	cfg := vmm.Config{
-		ID: "test", Dir: path("vm"), VCPUs: 1, MemoryMB: 128, RootImage: path("image"), Disk: path("disk"), MemoryFile: path("base"),
+		ID: "test", Dir: path("vm"), VCPUs: 1, MemoryMB: 128, RootImage: path("image"), Disk: path("disk"), Scratch: dir,
 		OpenTap: func() (*os.File, error) { return os.Open(path("tap")) },
 	}
 	client := guestclient.New(func(ctx context.Context, port uint16) (net.Conn, error) { return h.Dial(ctx, path("tap"), port) })
 	t.Cleanup(client.Close)
 	g := &guest{t: t, host: h, client: client, dir: dir}
-	return vmmtest.Guest{Config: cfg, Ready: g.ready, Count: g.count, Freeze: g.freeze, Thaw: g.configure, Capture: capture}
+	return vmmtest.Guest{Config: cfg, Ready: g.ready, Count: g.count, Freeze: g.freeze, Thaw: g.configure}
 }
 
 // guest drives one fake guest through its own protocol.
@@ -106,16 +104,15 @@ func (g *guest) count(ctx context.Context) (int, error) {
 	return g.host.Count(found[0])
 }
 
-func capture(ctx context.Context, pid int, base, dst string) error {
-	if _, err := disk.Clone(ctx, dst, base); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(dst, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	_, err = memory.WriteDirty(ctx, pid, base, f)
-	return errors.Join(err, f.Close())
+// saveWhole saves a paused VM.
+func saveWhole(t *testing.T, vm vmm.VM) vmm.Image {
+	t.Helper()
+	from := vmm.Image{Base: t.TempDir()}
+	save, err := vm.BeginSave(t.Context(), from.Base)
+	check(t, err)
+	_, err = save.Finish(t.Context())
+	check(t, errors.Join(err, save.Close()))
+	return from
 }
 
 // TestRestoreRefusesPartsOfTwoStops restores device state of one stop with the
@@ -129,14 +126,10 @@ func TestRestoreRefusesPartsOfTwoStops(t *testing.T) {
 	check(t, g.Ready(t.Context()))
 	check(t, g.Freeze(t.Context()))
 	check(t, vm.Pause(t.Context()))
-	state, whole := filepath.Join(t.TempDir(), "state"), filepath.Join(t.TempDir(), "memory")
-	check(t, vm.SaveState(t.Context(), state))
-	check(t, capture(t.Context(), vm.Record().PID, vm.Record().MemoryFile, whole))
+	from := saveWhole(t, vm)
 	check(t, vm.Resume(t.Context()))
 	check(t, vm.Kill(t.Context()))
-	cfg := g.Config
-	cfg.MemoryFile = whole
-	if _, err := d.Restore(t.Context(), cfg, state); err == nil {
+	if _, err := d.Restore(t.Context(), g.Config, from); err == nil {
 		t.Fatal("a VM was restored with a disk on which another had run")
 	}
 	if found, _ := d.Find("/"); len(found) != 0 {
@@ -163,13 +156,9 @@ func TestFilesRoundTrip(t *testing.T) {
 	check(t, err)
 	check(t, g.Freeze(t.Context()))
 	check(t, vm.Pause(t.Context()))
-	state, whole := filepath.Join(t.TempDir(), "state"), filepath.Join(t.TempDir(), "memory")
-	check(t, vm.SaveState(t.Context(), state))
-	check(t, capture(t.Context(), vm.Record().PID, vm.Record().MemoryFile, whole))
+	from := saveWhole(t, vm)
 	check(t, vm.Kill(t.Context()))
-	cfg := g.Config
-	cfg.MemoryFile = whole
-	vm, err = d.Restore(t.Context(), cfg, state)
+	vm, err = d.Restore(t.Context(), g.Config, from)
 	check(t, err)
 	check(t, vm.Resume(t.Context()))
 	check(t, g.Thaw(t.Context()))

@@ -13,6 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/memory"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/mapped"
 )
 
 const (
@@ -30,16 +33,21 @@ type ram struct {
 	Counter  int
 }
 
-// filling is held while a base is mapped for FillMemory. Package memory finds
+// filling is held while a base is mapped for a delta. Package memory finds
 // mappings by process and file, and all fake VMs share a process.
 var filling sync.Mutex
 
-// loadMemory maps a copy of the memory file and has FillMemory change it.
+// loadMemory maps a copy of the memory of from, or a blank one for the zero Image.
 //
 // Each VM has a file of its own, because the mapping of one must be told from
 // those of other VMs with the same base.
-func (p *process) loadMemory(ctx context.Context) error {
-	if _, err := disk.Clone(ctx, p.rec.MemoryFile, p.cfg.MemoryFile); err != nil {
+func (p *process) loadMemory(ctx context.Context, from vmm.Image) (err error) {
+	if from.Base == "" {
+		err = memory.CreateBase(p.rec.MemoryFile, int64(p.cfg.MemoryMB)<<20)
+	} else {
+		_, err = disk.Clone(ctx, p.rec.MemoryFile, mapped.MemoryFile(from.Base))
+	}
+	if err != nil {
 		return err
 	}
 	mem, err := mapFile(p.rec.MemoryFile, int64(p.cfg.MemoryMB)<<20)
@@ -47,16 +55,16 @@ func (p *process) loadMemory(ctx context.Context) error {
 		return err
 	}
 	p.mem = mem
-	if p.cfg.FillMemory == nil {
+	if from.Delta == "" {
 		return nil
 	}
 	filling.Lock()
 	defer filling.Unlock()
-	base, err := mapFile(p.cfg.MemoryFile, int64(len(mem)))
+	base, err := mapFile(mapped.MemoryFile(from.Base), int64(len(mem)))
 	if err != nil {
 		return err
 	}
-	if err := p.cfg.FillMemory(ctx, os.Getpid()); err != nil {
+	if err := mapped.Fill(ctx, from, os.Getpid(), mapped.MemoryFile(from.Base)); err != nil {
 		return errors.Join(err, unix.Munmap(base))
 	}
 	for at := 0; at < used; at += pageSize {

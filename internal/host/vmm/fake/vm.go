@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/mapped"
 )
 
 // vm is one agent's hold on a process.
@@ -22,9 +23,21 @@ func (v *vm) Pause(ctx context.Context) error { return v.process.call(ctx, v.pro
 // Resume implements vmm.VM.
 func (v *vm) Resume(ctx context.Context) error { return v.process.call(ctx, v.process.resume) }
 
-// SaveState implements vmm.VM.
-func (v *vm) SaveState(ctx context.Context, path string) error {
-	return v.process.call(ctx, func() error { return v.process.saveState(path) })
+// mapped describes the VM to package mapped.
+func (v *vm) mapped() mapped.Process {
+	return mapped.Process{PID: v.process.rec.PID, Base: v.process.rec.MemoryFile, SaveState: func(ctx context.Context, path string) error {
+		return v.process.call(ctx, func() error { return v.process.saveState(path) })
+	}}
+}
+
+// SaveDelta implements vmm.VM.
+func (v *vm) SaveDelta(ctx context.Context, dir string) (vmm.SaveStats, error) {
+	return v.mapped().SaveDelta(ctx, dir)
+}
+
+// BeginSave implements vmm.VM.
+func (v *vm) BeginSave(ctx context.Context, dir string) (vmm.Save, error) {
+	return v.mapped().BeginSave(ctx, dir)
 }
 
 // BeginDiskCopy implements vmm.VM.

@@ -13,7 +13,7 @@ func testDriver(a vmm.Acceleration) *Driver {
 
 var testConfig = vmm.Config{
 	ID: "abc", Dir: "/d/vm", VCPUs: 2, MemoryMB: 512, Kernel: "/k", Initrd: "/i", Cmdline: "extra=1",
-	RootImage: "/root,1.erofs", Disk: "/d/disk", MemoryFile: "/d/base", GuestMAC: "02:00:00:00:00:01",
+	RootImage: "/root,1.erofs", Disk: "/d/disk", GuestMAC: "02:00:00:00:00:01",
 }
 
 func TestArgvPerAcceleration(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/emulator"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/jail"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/mapped"
 )
 
 // Name is the driver's name in records and in the API.
@@ -75,6 +76,19 @@ func New(ctx context.Context, o Options) (*Driver, error) {
 		d.cpu = readHostCPU()
 	}
 	return d, nil
+}
+
+// Files returns the files of a snapshot.
+func (d *Driver) Files(form vmm.Form) []vmm.File { return mapped.Files(form) }
+
+// CheckDelta looks whether a delta is whole, but for its pages.
+func (d *Driver) CheckDelta(cfg vmm.Config, dir string) error {
+	return mapped.CheckDelta(dir, int64(cfg.MemoryMB)<<20)
+}
+
+// Flatten makes a whole snapshot of a delta and its base.
+func (d *Driver) Flatten(ctx context.Context, from vmm.Image, dir string) error {
+	return mapped.Flatten(ctx, from, dir)
 }
 
 // Info describes the driver on this host.

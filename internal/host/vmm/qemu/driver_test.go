@@ -20,7 +20,6 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
-	"github.com/wrenn-dev/wrenn/internal/host/memory"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
@@ -65,7 +64,7 @@ func newGuest(t testing.TB, deps host.Deps) vmmtest.Guest {
 	cfg := vmm.Config{
 		ID: "test", Dir: filepath.Join(dir, "vm"), UID: uid, GID: uid, VCPUs: 1, MemoryMB: 256,
 		Kernel: deps.Kernel.Vmlinux, Initrd: deps.Initramfs.Path,
-		Disk: filepath.Join(dir, "disk"), MemoryFile: filepath.Join(dir, "base"),
+		Disk: filepath.Join(dir, "disk"), Scratch: dir,
 		OpenTap: slot.OpenTap, GuestMAC: network.GuestMAC,
 	}
 	template, err := deps.Images.Template("minimal")
@@ -73,13 +72,11 @@ func newGuest(t testing.TB, deps host.Deps) vmmtest.Guest {
 	cfg.RootImage = template.Path
 	check(t, os.Mkdir(cfg.Dir, 0o700))
 	check(t, disk.Create(t.Context(), cfg.Disk, 512<<20))
-	check(t, memory.CreateBase(cfg.MemoryFile, int64(cfg.MemoryMB)<<20))
-	check(t, os.Chown(cfg.MemoryFile, uid, uid))
 	g := &guest{cfg: cfg, exec: hosttest.Patience(t, 20*time.Second), client: guestclient.New(func(ctx context.Context, port uint16) (net.Conn, error) {
 		return slot.Dial(ctx, port)
 	})}
 	t.Cleanup(g.client.Close)
-	return vmmtest.Guest{Config: cfg, Ready: g.ready, Count: g.count, Freeze: g.freeze, Thaw: g.configure, Capture: capture}
+	return vmmtest.Guest{Config: cfg, Ready: g.ready, Count: g.count, Freeze: g.freeze, Thaw: g.configure}
 }
 
 func check(t testing.TB, err error) {
@@ -151,16 +148,4 @@ func (g *guest) shell(ctx context.Context, script string) (string, error) {
 			return "", fmt.Errorf("exit code %d", end.GetExitCode())
 		}
 	}
-}
-
-func capture(ctx context.Context, pid int, base, dst string) error {
-	if _, err := disk.Clone(ctx, dst, base); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(dst, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	_, err = memory.WriteDirty(ctx, pid, base, f)
-	return errors.Join(err, f.Close())
 }

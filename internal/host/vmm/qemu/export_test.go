@@ -14,13 +14,17 @@ import (
 // StartUnjailed starts cfg as Start does, but without the jail. The benchmark
 // compares the jail with it.
 func (d *Driver) StartUnjailed(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
+	memory, err := bootMemory(cfg)
+	if err != nil {
+		return nil, err
+	}
 	files, err := d.openFiles(d.current.version, cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer files.close()
 	path, argv, env := d.current.Command(d.current.Dir, d.argv(d.current.version, cfg, false)...)
-	outside := strings.NewReplacer("mem-path="+jail.Memory, "mem-path="+cfg.MemoryFile, jail.Kernel, cfg.Kernel, jail.Initrd, cfg.Initrd)
+	outside := strings.NewReplacer("mem-path="+jail.Memory, "mem-path="+memory, jail.Kernel, cfg.Kernel, jail.Initrd, cfg.Initrd)
 	for i, a := range argv {
 		if strings.Contains(a, "mem-path=") || a == jail.Kernel || a == jail.Initrd {
 			argv[i] = outside.Replace(a)
@@ -37,5 +41,5 @@ func (d *Driver) StartUnjailed(ctx context.Context, cfg vmm.Config) (vmm.VM, err
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	return d.attachChild(ctx, cfg, cmd, messages)
+	return d.attachChild(ctx, cfg, memory, cmd, messages)
 }

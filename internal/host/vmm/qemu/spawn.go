@@ -12,16 +12,16 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/jail"
 )
 
-// spawn starts build b for cfg, in its jail, with the descriptors that argv
-// promises. The process gets a session of its own and no tie to this one, so
+// spawn starts build b for cfg, in its jail, with the file memory as guest memory
+// and the descriptors that argv promises. The process gets a session of its own and no tie to this one, so
 // that it outlives the agent; its messages go to a pipe whose loss it ignores.
-func (d *Driver) spawn(b build, cfg vmm.Config, state *os.File) (*exec.Cmd, *tail, error) {
+func (d *Driver) spawn(b build, cfg vmm.Config, memory string, state *os.File) (*exec.Cmd, *tail, error) {
 	files, err := d.openFiles(b.version, cfg)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer files.close()
-	spec, err := d.jailSpec(b, cfg, state != nil, files)
+	spec, err := d.jailSpec(b, cfg, memory, state != nil, files)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -84,7 +84,7 @@ func (d *Driver) openKVM(v version) (*os.File, error) {
 
 // jailSpec describes the process of cfg: QEMU, and in its jail the few files
 // that it opens by name.
-func (d *Driver) jailSpec(b build, cfg vmm.Config, restoring bool, files *vmFiles) (jail.Spec, error) {
+func (d *Driver) jailSpec(b build, cfg vmm.Config, memory string, restoring bool, files *vmFiles) (jail.Spec, error) {
 	path, argv, env := b.Command(jail.ProgramDir, d.argv(b.version, cfg, restoring)...)
 	s := jail.Spec{
 		Path: path, Argv: argv, Env: append(env, dirVariable+cfg.Dir),
@@ -92,7 +92,7 @@ func (d *Driver) jailSpec(b build, cfg vmm.Config, restoring bool, files *vmFile
 		Binds: []jail.Bind{
 			{From: b.Dir, To: jail.ProgramDir, Exec: true},
 			{From: "/dev/null", To: jail.Null, Write: true, Device: true},
-			{From: cfg.MemoryFile, To: jail.Memory, Write: !b.version.memoryReadOnly()},
+			{From: memory, To: jail.Memory, Write: !b.version.memoryReadOnly()},
 		},
 	}
 	if !restoring {

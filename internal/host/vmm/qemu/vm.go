@@ -14,6 +14,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/mapped"
 	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
@@ -53,30 +54,43 @@ type vm struct {
 
 var _ vmm.VM = (*vm)(nil)
 
-// Start boots cfg cold.
+// Start boots cfg cold, with guest memory in a file of the scratch directory.
 func (d *Driver) Start(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
-	v, _, err := d.start(ctx, cfg, nil)
+	memory, err := bootMemory(cfg)
+	if err != nil {
+		return nil, err
+	}
+	v, _, err := d.start(ctx, cfg, memory, nil)
 	if err != nil {
 		return nil, err // never a nil *vm in a non-nil interface
 	}
 	return v, nil
 }
 
-// Restore starts cfg from the device state in the file state and leaves it paused.
-func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, state string) (vmm.VM, error) {
-	f, err := os.Open(state)
+// bootMemory creates the memory file of a cold boot, which the VM process owns.
+func bootMemory(cfg vmm.Config) (string, error) {
+	path, err := mapped.BootMemory(cfg.Scratch, int64(cfg.MemoryMB)<<20)
+	if err != nil || os.Geteuid() != 0 {
+		return path, err
+	}
+	return path, os.Chown(path, cfg.UID, cfg.GID)
+}
+
+// Restore starts cfg from a saved VM and leaves it paused. QEMU maps the base's
+// memory file; the pages of a delta are written into the mapping before QEMU
+// loads the device state, because that looks at guest memory.
+func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, from vmm.Image) (vmm.VM, error) {
+	f, err := os.Open(mapped.StateFile(from))
 	if err != nil {
 		return nil, fmt.Errorf("open device state: %w", err)
 	}
 	defer f.Close()
-	v, b, err := d.start(ctx, cfg, f)
+	v, b, err := d.start(ctx, cfg, mapped.MemoryFile(from.Base), f)
 	if err != nil {
 		return nil, err
 	}
-	if cfg.FillMemory != nil {
-		if err := cfg.FillMemory(ctx, v.rec.PID); err != nil {
-			return nil, errors.Join(err, v.Kill(context.WithoutCancel(ctx)))
-		}
+	if err := mapped.Fill(ctx, from, v.rec.PID, v.rec.MemoryFile); err != nil {
+		return nil, errors.Join(err, v.Kill(context.WithoutCancel(ctx)))
 	}
 	if err := v.load(ctx, b.version); err != nil {
 		detail := v.messages.String()
@@ -87,17 +101,18 @@ func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, state string) (vmm
 	return v, nil
 }
 
-// start starts the build that cfg names and connects to it.
-func (d *Driver) start(ctx context.Context, cfg vmm.Config, state *os.File) (*vm, build, error) {
+// start starts the build that cfg names, with the file memory as guest memory,
+// and connects to it.
+func (d *Driver) start(ctx context.Context, cfg vmm.Config, memory string, state *os.File) (*vm, build, error) {
 	b, err := d.build(ctx, cfg.Build)
 	if err != nil {
 		return nil, b, err
 	}
-	cmd, messages, err := d.spawn(b, cfg, state)
+	cmd, messages, err := d.spawn(b, cfg, memory, state)
 	if err != nil {
 		return nil, b, fault.Wrap(err, fault.HostFailed, "vmm_start_failed", "the VM process could not be started")
 	}
-	v, err := d.attachChild(ctx, cfg, cmd, messages)
+	v, err := d.attachChild(ctx, cfg, memory, cmd, messages)
 	if err != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -107,7 +122,7 @@ func (d *Driver) start(ctx context.Context, cfg vmm.Config, state *os.File) (*vm
 	return v, b, nil
 }
 
-func (d *Driver) attachChild(ctx context.Context, cfg vmm.Config, cmd *exec.Cmd, messages *tail) (*vm, error) {
+func (d *Driver) attachChild(ctx context.Context, cfg vmm.Config, memory string, cmd *exec.Cmd, messages *tail) (*vm, error) {
 	stat, err := proc.ReadStat(cmd.Process.Pid)
 	if err != nil {
 		return nil, err
@@ -117,7 +132,7 @@ func (d *Driver) attachChild(ctx context.Context, cfg vmm.Config, cmd *exec.Cmd,
 		return nil, err
 	}
 	rec := vmm.Record{
-		Driver: Name, ID: cfg.ID, Dir: cfg.Dir, PID: cmd.Process.Pid, StartTicks: stat.StartTicks, BootID: boot, MemoryFile: cfg.MemoryFile,
+		Driver: Name, ID: cfg.ID, Dir: cfg.Dir, PID: cmd.Process.Pid, StartTicks: stat.StartTicks, BootID: boot, MemoryFile: memory,
 	}
 	return attach(ctx, rec, cmd, messages)
 }
@@ -345,10 +360,25 @@ func (v *vm) Resume(ctx context.Context) error {
 	return err
 }
 
-// SaveState writes every section of the VM's state but its memory. The command
+// process describes the VM to package mapped.
+func (v *vm) process() mapped.Process {
+	return mapped.Process{PID: v.rec.PID, Base: v.rec.MemoryFile, SaveState: v.saveState}
+}
+
+// SaveDelta writes the changed pages and the device state.
+func (v *vm) SaveDelta(ctx context.Context, dir string) (vmm.SaveStats, error) {
+	return v.process().SaveDelta(ctx, dir)
+}
+
+// BeginSave copies the memory file, which the VM has changed in its own copy only.
+func (v *vm) BeginSave(ctx context.Context, dir string) (vmm.Save, error) {
+	return v.process().BeginSave(ctx, dir)
+}
+
+// saveState writes every section of the VM's state but its memory. The command
 // was made for Xen and exists without it; New's callers test it per version.
 // QEMU gets the file open: it has no directory that it could write to.
-func (v *vm) SaveState(ctx context.Context, path string) error {
+func (v *vm) saveState(ctx context.Context, path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
