@@ -11,6 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -38,7 +39,7 @@ type body struct {
 	// unsaved: the journal on disk is older than rec, see conclude.
 	unsaved bool
 	// held is the base that the body keeps from being removed.
-	held snapshotDir
+	held snapshot.Dir
 }
 
 // newBody returns a body of which nothing exists yet but, perhaps, the record.
@@ -56,7 +57,7 @@ func (m *Manager) newInstance(name string, dir instance.Dir, spec sandbox.Spec) 
 }
 
 // pauseDir is the directory of the pause called name.
-func (b *body) pauseDir(name string) snapshotDir { return snapshotDir(b.Dir.Pause(name)) }
+func (b *body) pauseDir(name string) snapshot.Dir { return snapshot.Dir(b.Dir.Pause(name)) }
 
 // step journals name, then does it and notes how long it took.
 func (b *body) step(ctx context.Context, name string, do func(context.Context) error) error {

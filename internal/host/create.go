@@ -10,6 +10,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -62,7 +63,7 @@ func (m *machine) start(ctx context.Context) error {
 
 // origin is the base that a machine is restored from, with its manifest's facts.
 type origin struct {
-	dir    snapshotDir
+	dir    snapshot.Dir
 	digest string // of the template image
 	image  string // path of the read-only root
 	// token is the access token of a guest that was not sealed.
@@ -80,7 +81,7 @@ func (m *machine) fromTemplate(ctx context.Context) (origin, error) {
 // fromSnapshot is the snapshot that the sandbox is to be a copy of.
 func (m *machine) fromSnapshot(context.Context) (origin, error) {
 	dir := m.mgr.layout.snapshot(m.rec.SnapshotID)
-	mf, err := m.mgr.checkBase(dir, m.rec.Spec)
+	mf, err := m.mgr.snapshots.CheckBase(dir, m.rec.Spec)
 	return origin{dir: dir, digest: mf.TemplateDigest, image: mf.RootImage, token: mf.Token, forced: mf.Forced}, err
 }
 
@@ -138,7 +139,7 @@ func (b *body) inTurn(ctx context.Context, do func(context.Context) error) error
 
 // copyDisk gives the machine a copy of its base's disk.
 func (b *body) copyDisk(ctx context.Context) error {
-	_, err := disk.Clone(ctx, b.Dir.Disk(), b.base().disk())
+	_, err := disk.Clone(ctx, b.Dir.Disk(), b.base().Disk())
 	return err
 }
 
@@ -208,7 +209,7 @@ const (
 // restoreBase starts a VM from the machine's base, stopped.
 func (b *body) restoreBase(ctx context.Context) (err error) {
 	cfg := b.vmConfig()
-	if cfg.Build, err = b.mgr.buildOf(b.base()); err != nil {
+	if cfg.Build, err = b.mgr.snapshots.BuildOf(b.base()); err != nil {
 		return err
 	}
 	if err := keepFiles(b.Dir.Disk(), b.Dir.VM()); err != nil {

@@ -2,6 +2,8 @@ package host
 
 import (
 	"context"
+	"errors"
+	"os"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -138,4 +140,12 @@ func (m *machine) dropNextDisk(ctx context.Context) {
 	if err := removeFile(m.Dir.NextDisk()); err != nil {
 		m.log.ErrorContext(ctx, "could not remove the disk of a failed resume", "error", err)
 	}
+}
+
+// removeFile removes a file that may be missing.
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -1,55 +1,68 @@
-// Package host owns the virtual machines of one host: it makes, pauses, resumes,
-// copies and ends them, and lends out the running ones for commands and files.
+// Package host runs the sandboxes of one host. It creates, pauses, resumes,
+// snapshots, forks and destroys them, and lends their running guests to commands
+// and file transfers.
 //
-// The RPC service (package rpc) calls it. It never talks to the control plane
-// or its database: its knowledge is in its journal on disk, and subscribers
-// receive its events.
+// Package rpc calls it. It never talks to the control plane or its database: it
+// keeps its state in the journal on disk, and subscribers receive its events.
 //
-// # One goroutine owns each machine
+// # Rooms
 //
-// Lifecycle calls (pause, resume, snapshot, destroy) and events (the VM's end,
-// a clock that has run out) go through the machine's mailbox, one at a time. Commands and file
-// transfers do not: they borrow the running guest by a lease. Pause closes the
-// gate for new leases, gives the open ones a moment, then cuts them.
+//   - host (this package): the actor of each sandbox, operations, admission, the
+//     warm pool, recovery after a restart.
+//   - journal: the record of each sandbox, and the steps of each operation.
+//   - instance: one VM with its directory, network slot, control group and guest
+//     client. It has no identity, so that a warm clone's instance can be moved
+//     into the sandbox that takes it.
+//   - snapshot: bases, pauses, their manifests and users, and garbage collection.
+//   - vmm: the contract of a driver, which saves and restores VMs.
 //
-// # The journal comes first
+// # Concurrency
 //
-// Before each step of an operation its name is written to the machine's
-// record. After a crash, at any instruction, Open reads the records and either
-// takes a machine over, rolls it back or rolls it forward:
+// One goroutine owns each sandbox. Lifecycle calls (pause, resume, snapshot,
+// destroy) and events (the end of the VM, a timeout) go through the sandbox's
+// mailbox, one at a time. Commands and file transfers do not: they use the running
+// guest under a lease. Pause refuses new leases, waits a moment for the open
+// ones, then cuts them.
 //
-//	create    rolled back: nothing had been acknowledged
-//	pause     before pause.commit the VM goes on; from there on it is paused
-//	resume    before resume.cont it is still paused; from there on it runs, or
-//	          is paused again if it cannot and its disk is still whole
-//	snapshot  the VM goes on; the snapshot is there if snapshot.commit was done
-//	pool      ended and removed: a warm clone is nobody's yet
+// # Recovery
+//
+// The name of each step is written to the sandbox's record before the step
+// begins. After a crash, at any instruction, Open reads the records and takes each
+// sandbox over, rolls its operation back or rolls it forward:
+//
+//	create    rolled back, because nothing was acknowledged
+//	pause     before pause.commit the VM continues; after it the sandbox is paused
+//	resume    before resume.cont the sandbox is paused; after it the sandbox runs,
+//	          or is paused again if it cannot run and its disk was not changed
+//	snapshot  the VM continues; the snapshot exists if snapshot.commit was done
+//	pool      the warm clone is ended and removed
 //	destroy   rolled forward
 //
-// VMs do not end with the agent: Close leaves them running, but for warm clones.
+// VMs outlive the agent: Close leaves those of sandboxes running, and ends warm
+// clones.
 //
-// # End of a machine
+// # End of a sandbox
 //
-// Only Destroy, a clock, and the end of its VM process. A machine whose VM is
-// gone is reported as stopped at once, also while some of its resources could not
-// be freed yet, and accepts nothing but destroy. A panic in an operation, or in
-// one of its steps, ends the operation with an error; the machine returns to its
-// last state.
+// A sandbox ends by Destroy, by a timeout, or with its VM process. It is reported
+// as stopped as soon as the VM is gone, even if some of its resources could not be
+// freed yet, and then accepts nothing but Destroy. A panic in an operation ends
+// that operation with an error, and the sandbox returns to its last committed
+// state.
 //
-// A guest that does not answer ends nothing: its machine runs on and says so in
-// its Health. Pause and snapshot need the guest's help, and fail with
-// guest_unresponsive in seconds, unless they are forced. Commands and transfers
-// under way are cut with an unknown outcome after six times GuestTimeout. A
-// guest that may be sealed, or may still have the identity of a snapshot, is
-// renewed as soon as it answers; no command reaches it before.
+// A guest that does not answer ends nothing. Its sandbox keeps running and reports
+// the guest as unresponsive in its Health. Pause and Snapshot need the guest's
+// help and fail with guest_unresponsive within seconds, unless they are forced.
+// Commands and transfers under way are cut with an unknown outcome after six times
+// GuestTimeout. A guest that may be sealed, or may have the identity of a
+// snapshot, is reconfigured as soon as it answers; no command reaches it before.
 //
-// # Origins of machines
+// # Where sandboxes come from
 //
-//	image + kernel ── cold boot ──► template snapshot ──┬─ restore ──► machine
-//	                                                    └─ restore, warm up ──► warm clone ── assign ──► machine
-//	machine ── pause ──► difference from its base ── resume ──► the same machine
-//	machine ── snapshot ──► named snapshot ── restore ──► another machine (fork)
+//	image + kernel ── cold boot ──► template snapshot ──┬─ restore ──► sandbox
+//	                                                    └─ restore, warm up ──► warm clone ── assign ──► sandbox
+//	sandbox ── pause ──► delta over its base ── resume ──► the same sandbox
+//	sandbox ── snapshot ──► named snapshot ── restore ──► another sandbox (fork)
 //
-// Every restored machine is renewed and measured before user code runs in it, see
-// configure.
+// Before user code runs in a restored sandbox, configure gives its guest a new
+// identity and measures its clock.
 package host

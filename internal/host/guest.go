@@ -5,8 +5,8 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"os"
 
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
@@ -22,20 +22,11 @@ func (b *body) vmConfig() vmm.Config {
 // descriptors, so that no process of the sandbox's user id can open them by name.
 func keepFiles(paths ...string) error {
 	for _, p := range paths {
-		if err := chown(p, 0, 0); err != nil {
+		if err := disk.Chown(p, 0, 0); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// chown changes the owner of a file. An agent that is not root, as in tests
-// without real VMs, owns all of its files and cannot give any away.
-func chown(path string, uid, gid int) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	return os.Chown(path, uid, gid)
 }
 
 func (b *body) makeNetwork(ctx context.Context) error {

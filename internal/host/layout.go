@@ -1,12 +1,11 @@
 package host
 
 import (
-	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/host/instance"
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -65,26 +64,6 @@ func (l layout) machine(name string) instance.Dir {
 	return instance.Dir(filepath.Join(l.machines(), name))
 }
 
-func (l layout) snapshot(id sandbox.SnapshotID) snapshotDir {
-	return snapshotDir(filepath.Join(l.snapshots(), string(id)))
+func (l layout) snapshot(id sandbox.SnapshotID) snapshot.Dir {
+	return snapshot.Dir(filepath.Join(l.snapshots(), string(id)))
 }
-
-// snapshotDir is the directory of one snapshot. A base, from which machines
-// are restored, holds a whole saved VM and a disk; that of a paused machine holds
-// a delta over its base, and the disk is the machine's. Once complete neither
-// ever changes.
-type snapshotDir string
-
-func (s snapshotDir) disk() string     { return filepath.Join(string(s), "disk") }
-func (s snapshotDir) manifest() string { return filepath.Join(string(s), "manifest.json") }
-
-// file is the path of one of the driver's files.
-func (s snapshotDir) file(name string) string { return filepath.Join(string(s), name) }
-
-// empty makes the directory anew.
-func (s snapshotDir) empty() error {
-	return errors.Join(os.RemoveAll(string(s)), os.Mkdir(string(s), 0o700))
-}
-
-// deleted marks a named snapshot that is only kept for its users.
-func (s snapshotDir) deleted() string { return filepath.Join(string(s), "deleted") }

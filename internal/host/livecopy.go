@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
@@ -19,7 +20,7 @@ import (
 // writes meanwhile.
 type liveCopy struct {
 	*machine
-	tmp snapshotDir
+	tmp snapshot.Dir
 
 	save vmm.Save // from prepare to close
 	disk *os.File // open between begin and close; nil where the disk is cloned
@@ -30,7 +31,7 @@ const aheadTimeout = 15 * time.Minute
 
 // prepare begins to save the VM to tmp, which it makes.
 func (c *liveCopy) prepare(ctx context.Context) (err error) {
-	if err := c.tmp.empty(); err != nil {
+	if err := c.tmp.Recreate(); err != nil {
 		return err
 	}
 	c.save, err = c.VM.BeginSave(ctx, string(c.tmp))
@@ -56,7 +57,7 @@ func (c *liveCopy) beginDisk(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if c.disk, err = os.OpenFile(c.tmp.disk(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+	if c.disk, err = os.OpenFile(c.tmp.Disk(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
 		return err
 	}
 	if err := c.disk.Truncate(st.Size()); err != nil {
@@ -74,7 +75,7 @@ func (c *liveCopy) finishSave(ctx context.Context) (err error) {
 // finishDisk makes tmp's disk that of the stopped VM.
 func (c *liveCopy) finishDisk(ctx context.Context) error {
 	if c.disk == nil {
-		_, err := disk.Clone(ctx, c.tmp.disk(), c.Dir.Disk())
+		_, err := disk.Clone(ctx, c.tmp.Disk(), c.Dir.Disk())
 		return err
 	}
 	if err := c.VM.EndDiskCopy(ctx); err != nil {

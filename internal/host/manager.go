@@ -18,6 +18,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/flock"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -49,10 +50,9 @@ type Manager struct {
 	starting  atomic.Int64
 	templates templates
 	pools     pools
-	bases     bases
+	snapshots *snapshot.Store
 	chores    chores
 	leftovers leftovers
-	taking    sync.Map // directory names of snapshots being taken
 
 	mu       sync.Mutex // protects the following
 	machines map[sandbox.ID]*machine
@@ -126,7 +126,10 @@ func newManager(ctx context.Context, cfg Config, deps Deps) *Manager {
 		boots: semaphore.NewWeighted(int64(cfg.BootConcurrency)), machines: make(map[sandbox.ID]*machine),
 	}
 	m.templates.building = make(map[string]*templateBuild)
-	m.bases.users = make(map[snapshotDir]int)
+	m.snapshots = snapshot.New(snapshot.Options{
+		Driver: deps.Driver, Log: deps.Log, Root: cfg.Dir, Named: m.layout.snapshots(), Templates: m.layout.templates(),
+		SharedTemplates: cfg.TemplateDir, Current: m.current,
+	})
 	m.pools.kinds, m.pools.ready = cfg.Pools, make(map[string][]*warmClone)
 	m.pools.stats = make(map[string]*poolStats)
 	for _, k := range cfg.Pools {
@@ -204,11 +207,11 @@ func (m *Manager) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec
 // sizes are the snapshot's, and those of spec are ignored; the environment is the
 // snapshot's with that of spec over it.
 func (m *Manager) CreateFrom(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (Sandbox, error) {
-	mf, err := manifestOf(m.layout.snapshot(from))
+	mf, err := snapshot.ReadManifest(m.layout.snapshot(from))
 	if err != nil {
 		return Sandbox{}, fault.Wrap(err, fault.NotFound, "snapshot_not_found", "this host has no snapshot with the id %s", from)
 	}
-	if _, err := os.Stat(m.layout.snapshot(from).deleted()); err == nil {
+	if _, err := os.Stat(m.layout.snapshot(from).Deleted()); err == nil {
 		return Sandbox{}, fault.New(fault.NotFound, "snapshot_not_found", "the snapshot %s has been deleted", from)
 	}
 	kind, env := kindOf(mf.Spec), maps.Clone(mf.Spec.Env)

@@ -10,7 +10,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -39,7 +39,7 @@ func (m *machine) pause(life context.Context, force bool) error {
 		return errDiskFull()
 	}
 	// A pause that could not be resumed would lose a sandbox that runs.
-	if _, err := m.mgr.buildOf(m.base()); err != nil {
+	if _, err := m.mgr.snapshots.BuildOf(m.base()); err != nil {
 		return err
 	}
 	ctx, done := m.interruptible(life)
@@ -136,23 +136,15 @@ func (m *machine) writePause(ctx context.Context, helps, force bool) error {
 }
 
 // syncPause makes the pause durable, disk included.
-func (m *machine) syncPause(ctx context.Context, snap snapshotDir) error {
+func (m *machine) syncPause(ctx context.Context, snap snapshot.Dir) error {
 	mf := m.manifest(m.captured)
 	if mf.Forced = m.rec.Forced; mf.Forced {
 		mf.Token = m.rec.Token
 	}
-	files := m.mgr.driver.Files(vmm.Delta)
-	if err := writeManifest(snap, mf, files, false); err != nil {
+	if err := m.mgr.snapshots.SealDelta(ctx, snap, mf, m.Dir.Disk()); err != nil {
 		return err
 	}
-	paths := []string{snap.manifest(), m.Dir.Disk()}
-	for _, f := range files {
-		paths = append(paths, snap.file(f.Name))
-	}
-	if err := syncFiles(ctx, paths...); err != nil {
-		return err
-	}
-	return errors.Join(durable.Sync(string(snap)), durable.Sync(string(m.Dir)))
+	return durable.Sync(string(m.Dir))
 }
 
 // unpause lets a machine go on whose pause failed with cause. Only the end of

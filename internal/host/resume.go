@@ -11,6 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -129,9 +130,9 @@ func (m *machine) prepareResume(ctx context.Context) error {
 }
 
 // restorePause starts a VM from the pause, stopped.
-func (m *machine) restorePause(ctx context.Context, snap snapshotDir) (err error) {
+func (m *machine) restorePause(ctx context.Context, snap snapshot.Dir) (err error) {
 	cfg := m.vmConfig()
-	if cfg.Build, err = m.mgr.buildOf(m.base()); err != nil {
+	if cfg.Build, err = m.mgr.snapshots.BuildOf(m.base()); err != nil {
 		return err
 	}
 	if m.hasNextDisk() {
@@ -141,7 +142,7 @@ func (m *machine) restorePause(ctx context.Context, snap snapshotDir) (err error
 		return err
 	}
 	m.VM, err = m.mgr.driver.Restore(ctx, cfg, vmm.Image{Base: m.rec.Base, Delta: string(snap)})
-	return damaged(err)
+	return snapshot.HideDamage(err)
 }
 
 // releaseVM lets the virtual CPUs go and makes the guest usable.
@@ -168,7 +169,7 @@ func (m *machine) releaseVM(ctx context.Context) error {
 // releaseForced makes a guest usable that was paused without its help. It may
 // not answer now either; then the machine runs, and waits for it.
 func (m *machine) releaseForced(ctx context.Context) error {
-	mf, err := manifestOf(m.pauseDir(m.rec.Pause))
+	mf, err := snapshot.ReadManifest(m.pauseDir(m.rec.Pause))
 	if err != nil {
 		return err
 	}
@@ -256,6 +257,6 @@ func (m *machine) pauseExists(name string) bool {
 	if name == "" {
 		return false
 	}
-	_, err := os.Stat(m.pauseDir(name).manifest())
+	_, err := os.Stat(m.pauseDir(name).Manifest())
 	return err == nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -77,16 +78,16 @@ func (m *Manager) take(ctx context.Context, r request) (Snapshot, error) {
 }
 
 // snapshotAt describes the named snapshot in dir.
-func (m *Manager) snapshotAt(dir snapshotDir) (Snapshot, error) {
-	mf, err := manifestOf(dir)
+func (m *Manager) snapshotAt(dir snapshot.Dir) (Snapshot, error) {
+	mf, err := snapshot.ReadManifest(dir)
 	if err != nil {
 		return Snapshot{}, err
 	}
-	_, deleted := os.Stat(dir.deleted())
+	_, deleted := os.Stat(dir.Deleted())
 	return Snapshot{
 		ID: sandbox.SnapshotID(filepath.Base(string(dir))), Of: mf.Of, Spec: publicSpec(mf.Spec),
-		TemplateDigest: mf.TemplateDigest, CreatedAt: mf.CreatedAt, Bytes: diskUsage(dir),
-		Users: m.bases.count(dir), Deleted: deleted == nil, PauseWindow: mf.PauseWindow,
+		TemplateDigest: mf.TemplateDigest, CreatedAt: mf.CreatedAt, Bytes: snapshot.Usage(dir),
+		Users: m.snapshots.Users(dir), Deleted: deleted == nil, PauseWindow: mf.PauseWindow,
 	}, nil
 }
 
@@ -104,7 +105,7 @@ func (m *Manager) Snapshots() ([]Snapshot, error) {
 	}
 	out := make([]Snapshot, 0, len(dirs))
 	for _, dir := range dirs {
-		if s, err := m.snapshotAt(snapshotDir(dir)); err == nil {
+		if s, err := m.snapshotAt(snapshot.Dir(dir)); err == nil {
 			out = append(out, s)
 		}
 	}
@@ -118,16 +119,16 @@ func (m *Manager) DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) err
 	if _, err := os.Stat(string(dir)); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if err := os.WriteFile(dir.deleted(), nil, 0o600); err != nil {
+	if err := os.WriteFile(dir.Deleted(), nil, 0o600); err != nil {
 		return fault.Wrap(err, fault.HostFailed, "snapshot_not_deleted", "the snapshot could not be deleted")
 	}
 	if err := durable.Sync(string(dir)); err != nil {
 		return err
 	}
-	if m.underOldBuild(dir) {
+	if m.snapshots.UnderOldBuild(dir) {
 		defer m.collectSoon()
 	}
-	if _, err := m.bases.remove(dir); err != nil {
+	if _, err := m.snapshots.Remove(dir); err != nil {
 		m.log.WarnContext(ctx, "could not remove the files of a snapshot; the next collection does", "snapshot", id, "error", err)
 	}
 	return nil
@@ -138,7 +139,7 @@ func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool)
 	if m.rec.State != sandbox.Running && m.rec.State != sandbox.Paused {
 		return fault.New(fault.WrongState, reasonNotRunning, "the sandbox is %s, neither running nor paused", m.rec.State.Status())
 	}
-	if _, err := os.Stat(m.mgr.layout.snapshot(r.id).manifest()); err == nil {
+	if _, err := os.Stat(m.mgr.layout.snapshot(r.id).Manifest()); err == nil {
 		return nil // the same question, asked while the first was under way
 	}
 	if err := m.mgr.diskReserve(); err != nil {
@@ -152,15 +153,14 @@ func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool)
 		if err != nil {
 			return err
 		}
-		take = func(ctx context.Context, tmp snapshotDir) (manifest, error) {
+		take = func(ctx context.Context, tmp snapshot.Dir) (snapshot.Manifest, error) {
 			return m.copyRunning(ctx, tmp, helps, force)
 		}
 	}
 	m.begin(journal.OpSnapshot)
-	partial := partialPrefix + string(r.id)
-	m.mgr.taking.Store(partial, true)
-	defer m.mgr.taking.Delete(partial)
-	tmp := snapshotDir(filepath.Join(m.mgr.layout.snapshots(), partial))
+	partial := snapshot.PartialPrefix + string(r.id)
+	defer m.mgr.snapshots.Taking(partial)()
+	tmp := snapshot.Dir(filepath.Join(m.mgr.layout.snapshots(), partial))
 	mf, err := take(ctx, tmp)
 	if err == nil {
 		err = m.publishSnapshot(ctx, tmp, r, mf)
@@ -182,13 +182,10 @@ func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool)
 	return fault.Wrap(err, fault.HostFailed, "snapshot_failed", "the snapshot could not be taken; the sandbox is as it was")
 }
 
-// partialPrefix marks a snapshot that is being taken.
-const partialPrefix = ".new-"
-
-func (m *machine) publishSnapshot(ctx context.Context, tmp snapshotDir, r *snapshotRequest, mf manifest) error {
+func (m *machine) publishSnapshot(ctx context.Context, tmp snapshot.Dir, r *snapshotRequest, mf snapshot.Manifest) error {
 	err := m.step(ctx, journal.StepSnapshotSeal, func(ctx context.Context) error {
 		mf.Ephemeral = r.ephemeral
-		return m.mgr.seal(ctx, tmp, mf, !r.ephemeral)
+		return m.mgr.snapshots.Seal(ctx, tmp, mf, !r.ephemeral)
 	})
 	if err != nil {
 		return err
@@ -198,7 +195,7 @@ func (m *machine) publishSnapshot(ctx context.Context, tmp snapshotDir, r *snaps
 		if r.ephemeral {
 			return os.Rename(string(tmp), string(to))
 		}
-		return moveInto(tmp, to)
+		return tmp.Publish(to)
 	})
 }
 
@@ -207,7 +204,7 @@ func (m *machine) publishSnapshot(ctx context.Context, tmp snapshotDir, r *snaps
 //
 // helps says that the guest answers; one that does not freeze its processes in
 // time all the same fails the snapshot, unless force is set.
-func (m *machine) copyRunning(ctx context.Context, tmp snapshotDir, helps, force bool) (mf manifest, err error) {
+func (m *machine) copyRunning(ctx context.Context, tmp snapshot.Dir, helps, force bool) (mf snapshot.Manifest, err error) {
 	ahead := &liveCopy{machine: m, tmp: tmp}
 	if err := m.step(ctx, journal.StepSnapshotPrepare, ahead.prepare); err != nil {
 		return mf, err
@@ -288,17 +285,17 @@ func (m *machine) goOn(ctx context.Context, asked bool) error {
 }
 
 // copyPaused copies the paused machine to tmp. Nothing of it is touched.
-func (m *machine) copyPaused(ctx context.Context, tmp snapshotDir) (mf manifest, err error) {
+func (m *machine) copyPaused(ctx context.Context, tmp snapshot.Dir) (mf snapshot.Manifest, err error) {
 	snap := m.pauseDir(m.rec.Pause)
 	for _, s := range []step{
 		{journal.StepSnapshotPrepare, func(ctx context.Context) error {
-			return errors.Join(m.checkPause(snap), tmp.empty())
+			return errors.Join(m.checkPause(snap), tmp.Recreate())
 		}},
 		{journal.StepSnapshotSave, func(ctx context.Context) error {
-			return damaged(m.mgr.driver.Flatten(ctx, vmm.Image{Base: m.rec.Base, Delta: string(snap)}, string(tmp)))
+			return snapshot.HideDamage(m.mgr.driver.Flatten(ctx, vmm.Image{Base: m.rec.Base, Delta: string(snap)}, string(tmp)))
 		}},
 		{journal.StepSnapshotDisk, func(ctx context.Context) error {
-			_, err := disk.Clone(ctx, tmp.disk(), m.Dir.Disk())
+			_, err := disk.Clone(ctx, tmp.Disk(), m.Dir.Disk())
 			return err
 		}},
 	} {
@@ -306,7 +303,7 @@ func (m *machine) copyPaused(ctx context.Context, tmp snapshotDir) (mf manifest,
 			return mf, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	mf, err = manifestOf(snap)
+	mf, err = snapshot.ReadManifest(snap)
 	mf.Spec, mf.CreatedAt = m.rec.Spec, time.Now()
 	return mf, err
 }

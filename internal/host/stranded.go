@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/emulator"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -56,8 +57,8 @@ type strandedFinder struct {
 
 // missing returns the entry of the build that the base dir was saved under, or
 // nil where that is kept.
-func (f *strandedFinder) missing(dir snapshotDir) *Stranded {
-	mf, err := manifestOf(dir)
+func (f *strandedFinder) missing(dir snapshot.Dir) *Stranded {
+	mf, err := snapshot.ReadManifest(dir)
 	if err != nil {
 		return nil // damaged, or removed meanwhile: not a matter of builds
 	}
@@ -87,7 +88,7 @@ func (f *strandedFinder) sandboxes() error {
 		if err != nil || rec.Pooled || rec.State == sandbox.Stopped || rec.Base == "" {
 			continue
 		}
-		if s := f.missing(snapshotDir(f.layout.today(rec.Base))); s != nil {
+		if s := f.missing(snapshot.Dir(f.layout.today(rec.Base))); s != nil {
 			s.Sandboxes = append(s.Sandboxes, rec.ID)
 		}
 	}
@@ -100,8 +101,8 @@ func (f *strandedFinder) snapshots() error {
 		return err
 	}
 	for _, e := range entries {
-		dir := snapshotDir(filepath.Join(f.layout.snapshots(), e.Name()))
-		if _, err := os.Stat(dir.deleted()); err == nil || isRemains(string(dir)) {
+		dir := snapshot.Dir(filepath.Join(f.layout.snapshots(), e.Name()))
+		if _, err := os.Stat(dir.Deleted()); err == nil || snapshot.IsRemains(string(dir)) {
 			continue
 		}
 		if s := f.missing(dir); s != nil {

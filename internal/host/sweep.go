@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 )
 
 // sweepTimeout bounds one pass over the leftovers.
@@ -24,7 +26,7 @@ type leftovers struct {
 	// it started; nobody goes on with them.
 	builds map[string]bool
 	// ephemeral are the snapshots of forks that the earlier agent did not end.
-	ephemeral []snapshotDir
+	ephemeral []snapshot.Dir
 }
 
 // findLeftovers records resources that can be told apart only at the agent's start.
@@ -36,8 +38,8 @@ func (m *Manager) findLeftovers(networks map[string]bool) {
 	}
 	snapshots, _ := filepath.Glob(filepath.Join(m.layout.snapshots(), "[a-z0-9]*"))
 	for _, dir := range snapshots {
-		if mf, err := manifestOf(snapshotDir(dir)); err == nil && mf.Ephemeral {
-			m.leftovers.ephemeral = append(m.leftovers.ephemeral, snapshotDir(dir))
+		if mf, err := snapshot.ReadManifest(snapshot.Dir(dir)); err == nil && mf.Ephemeral {
+			m.leftovers.ephemeral = append(m.leftovers.ephemeral, snapshot.Dir(dir))
 		}
 	}
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
-	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -27,7 +27,7 @@ import (
 // from which sandboxes of one kind are cloned.
 type template struct {
 	key   string
-	dir   snapshotDir
+	dir   snapshot.Dir
 	image image.Template
 }
 
@@ -42,7 +42,7 @@ type templates struct {
 
 type templateBuild struct {
 	done chan struct{}
-	dir  snapshotDir // valid, as err, once done is closed
+	dir  snapshot.Dir // valid, as err, once done is closed
 	err  error
 }
 
@@ -51,7 +51,7 @@ type templateBuild struct {
 // of the host is left out, since a measured one is never twice the same; it is
 // compared, with a tolerance, when the snapshot is used.
 func (m *Manager) templateKey(spec sandbox.Spec, img image.Template) (string, map[string]string) {
-	print := m.fingerprint(spec, "")
+	print := snapshot.Fingerprint(m.driver, spec, "")
 	print["image"], print["kernel"] = img.Digest, m.deps.Kernel.Digest
 	print["initramfs"], print["disk_mb"] = m.deps.Initramfs.Digest, fmt.Sprint(spec.DiskMB)
 	print["disk_format"] = disk.Format()
@@ -90,12 +90,12 @@ func (m *Manager) ensureTemplate(ctx context.Context, spec sandbox.Spec) (templa
 // findTemplate returns a whole template snapshot of key that was taken under
 // print, or nothing. Each build has a directory of its own, so that one that
 // does not fit any more stays for the paused sandboxes that are based on it.
-func (m *Manager) findTemplate(key string, print map[string]string) snapshotDir {
+func (m *Manager) findTemplate(key string, print map[string]string) snapshot.Dir {
 	dirs, _ := filepath.Glob(filepath.Join(m.cfg.TemplateDir, key+".*")) // fails for bad patterns alone
 	for _, dir := range dirs {
-		mf, err := manifestOf(snapshotDir(dir))
+		mf, err := snapshot.ReadManifest(snapshot.Dir(dir))
 		if err == nil && vmm.CheckFingerprint(mf.Kind, print) == nil {
-			return snapshotDir(dir)
+			return snapshot.Dir(dir)
 		}
 	}
 	return ""
@@ -128,7 +128,7 @@ func (m *Manager) startBuild(t template, print map[string]string, spec sandbox.S
 
 // buildTemplate boots an internal machine, seals it, and publishes its memory,
 // state and disk as the template snapshot.
-func (m *Manager) buildTemplate(life context.Context, t template, print map[string]string, spec sandbox.Spec) (snapshotDir, error) {
+func (m *Manager) buildTemplate(life context.Context, t template, print map[string]string, spec sandbox.Spec) (snapshot.Dir, error) {
 	spec = kindOf(spec)
 	id := sandbox.NewID()
 	b := newBody(m, instance.Dir(filepath.Join(m.layout.builds(), string(id))), journal.Record{
@@ -136,7 +136,7 @@ func (m *Manager) buildTemplate(life context.Context, t template, print map[stri
 		Instance: journal.Instance{TemplateDigest: t.image.Digest, RootImage: t.image.Path},
 	})
 	b.log.InfoContext(life, "making a template snapshot", "template", spec.Template, "vcpus", spec.VCPUs, "memory_mb", spec.MemoryMB)
-	to := snapshotDir(filepath.Join(m.cfg.TemplateDir, t.key+"."+b.Name))
+	to := snapshot.Dir(filepath.Join(m.cfg.TemplateDir, t.key+"."+b.Name))
 	err := fault.Caught(func() error {
 		if err := b.coldBoot(life); err != nil {
 			return err
@@ -166,7 +166,7 @@ func kindOf(spec sandbox.Spec) sandbox.Spec {
 
 // makeTemplate seals the machine and moves its files to the place of the template
 // snapshot, all or none.
-func (b *body) makeTemplate(ctx context.Context, to snapshotDir, print map[string]string) error {
+func (b *body) makeTemplate(ctx context.Context, to snapshot.Dir, print map[string]string) error {
 	snap := b.pauseDir("template")
 	if err := os.Mkdir(string(snap), 0o700); err != nil {
 		return err
@@ -180,15 +180,15 @@ func (b *body) makeTemplate(ctx context.Context, to snapshotDir, print map[strin
 			return b.saveWhole(ctx, snap)
 		}},
 		{journal.StepTemplatePublish, func(ctx context.Context) error {
-			if err := os.Rename(b.Dir.Disk(), snap.disk()); err != nil {
+			if err := os.Rename(b.Dir.Disk(), snap.Disk()); err != nil {
 				return err
 			}
 			mf := b.manifest(b.captured)
 			mf.Kind = print
-			if err := b.mgr.seal(ctx, snap, mf, true); err != nil {
+			if err := b.mgr.snapshots.Seal(ctx, snap, mf, true); err != nil {
 				return err
 			}
-			return moveInto(snap, to)
+			return snap.Publish(to)
 		}},
 	} {
 		if err := b.step(ctx, s.name, s.do); err != nil {
@@ -199,7 +199,7 @@ func (b *body) makeTemplate(ctx context.Context, to snapshotDir, print map[strin
 }
 
 // saveWhole saves the paused VM to snap.
-func (b *body) saveWhole(ctx context.Context, snap snapshotDir) error {
+func (b *body) saveWhole(ctx context.Context, snap snapshot.Dir) error {
 	save, err := b.VM.BeginSave(ctx, string(snap))
 	if err != nil {
 		return err
@@ -226,21 +226,10 @@ func (b *body) settleAndSeal(ctx context.Context) error {
 	return causeOr(ctx, err)
 }
 
-// moveInto publishes a sealed snapshot.
-func moveInto(from, to snapshotDir) error {
-	if err := durable.Sync(string(from)); err != nil {
-		return err
-	}
-	if err := os.Rename(string(from), string(to)); err != nil {
-		return fault.Wrap(err, fault.HostFailed, "snapshot_failed", "the snapshot could not be stored")
-	}
-	return durable.Sync(filepath.Dir(string(to)))
-}
-
 // current reports whether a template snapshot can be used for the spec it was
 // made for. There may be several: agents may share a directory.
-func (m *Manager) current(t snapshotDir) bool {
-	mf, err := manifestOf(t)
+func (m *Manager) current(t snapshot.Dir) bool {
+	mf, err := snapshot.ReadManifest(t)
 	if err != nil {
 		return false
 	}

@@ -9,12 +9,13 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // warmUp restores a clone of the template snapshot dir, renews it, and runs the
 // operations that a sandbox begins with.
-func (b *body) warmUp(ctx context.Context, dir snapshotDir) error {
+func (b *body) warmUp(ctx context.Context, dir snapshot.Dir) error {
 	if err := os.MkdirAll(string(b.Dir), 0o700); err != nil {
 		return err
 	}

@@ -65,10 +65,11 @@ var law = map[string][]string{
 
 	"internal/host": {
 		"internal/host/vmm", "internal/host/vmm/emulator", "internal/host/disk", "internal/host/network", "internal/host/image",
-		"internal/host/instance", "internal/host/journal", "internal/host/cgroup", "internal/guestclient", "internal/sandbox", "internal/fault",
+		"internal/host/instance", "internal/host/journal", "internal/host/snapshot", "internal/host/cgroup", "internal/guestclient", "internal/sandbox", "internal/fault",
 		"internal/untrusted",
 	},
 	"internal/host/journal":           {"internal/host/network", "internal/host/vmm", "internal/sandbox", "internal/fault"},
+	"internal/host/snapshot":          {"internal/host/vmm", "internal/host/disk", "internal/sandbox", "internal/fault"},
 	"internal/host/instance":          {"internal/host/vmm", "internal/host/network", "internal/host/cgroup", "internal/guestclient", "internal/untrusted", "internal/fault"},
 	"internal/host/vmm":               {"internal/fault"},
 	"internal/host/vmm/emulator":      {"internal/fault"},

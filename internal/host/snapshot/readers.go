@@ -1,4 +1,4 @@
-package host
+package snapshot
 
 import (
 	"crypto/rand"

@@ -1,0 +1,81 @@
+package host
+
+import (
+	"os"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+)
+
+// holdBase makes m a user of dir, which becomes its base.
+func (b *body) holdBase(dir snapshot.Dir) error {
+	if err := b.mgr.snapshots.Hold(dir); err != nil {
+		return err
+	}
+	b.dropBase()
+	b.held, b.rec.Base = dir, string(dir)
+	return nil
+}
+
+// dropBase ends that use. The last user of a deleted snapshot takes it along.
+func (b *body) dropBase() {
+	dir := b.held
+	if dir == "" {
+		return
+	}
+	b.held = ""
+	old := b.mgr.snapshots.UnderOldBuild(dir)
+	b.mgr.snapshots.Drop(dir)
+	if old && b.mgr.snapshots.Users(dir) == 0 {
+		defer b.mgr.collectSoon()
+	}
+	if _, err := os.Stat(dir.Deleted()); err != nil {
+		return
+	}
+	if _, err := b.mgr.snapshots.Remove(dir); err != nil {
+		b.log.Warn("could not remove a deleted snapshot; the next collection does", "dir", string(dir), "error", err)
+	}
+}
+
+// base is the snapshot that the machine is based on.
+func (b *body) base() snapshot.Dir { return snapshot.Dir(b.rec.Base) }
+
+// fingerprint is the fingerprint of the machine's snapshots. Its VM runs under the
+// build that its base was saved under; a machine that boots cold has no base.
+func (b *body) fingerprint() map[string]string {
+	now := snapshot.Fingerprint(b.mgr.driver, b.rec.Spec, "")
+	if base, err := snapshot.ReadManifest(b.base()); err == nil {
+		return vmm.WithBuildOf(now, base.Fingerprint)
+	}
+	return now
+}
+
+func (b *body) manifest(stats vmm.SaveStats) snapshot.Manifest {
+	return snapshot.Manifest{
+		CreatedAt: time.Now(), Of: b.rec.Ref(), Spec: b.rec.Spec, Fingerprint: b.fingerprint(),
+		TemplateDigest: b.rec.TemplateDigest, RootImage: b.rec.RootImage, KernelDigest: b.mgr.deps.Kernel.Digest,
+		MemoryBytes: int64(b.rec.Spec.MemoryMB) << 20, DirtyBytes: stats.Dirty, KeptBytes: stats.Kept,
+		DiskBytes: int64(b.rec.Spec.DiskMB) << 20,
+	}
+}
+
+// checkPause refuses a pause that is damaged or belongs to another host, before
+// any of it is loaded, and names the difference. The pages are checked as they
+// are loaded, while the machine can still return to paused.
+func (m *machine) checkPause(snap snapshot.Dir) error {
+	if _, err := m.mgr.snapshots.CheckBase(m.base(), m.rec.Spec); err != nil {
+		return err
+	}
+	mf, err := m.mgr.snapshots.CheckDelta(snap, m.rec.Spec)
+	if err != nil {
+		return err
+	}
+	if st, err := os.Stat(m.Dir.Disk()); err != nil || st.Size() != mf.DiskBytes {
+		return snapshot.ErrDamaged(err, "its disk is not what was saved")
+	}
+	if _, err := os.Stat(m.rec.RootImage); err != nil {
+		return snapshot.ErrDamaged(err, "the template image it runs on is gone")
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package snapshot
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Manifest lists the files of a snapshot and the fingerprint of hosts that can
+// restore it. It holds secrets (token, env) and is readable by root alone.
+type Manifest struct {
+	CreatedAt   time.Time         `json:"created_at"`
+	Of          sandbox.Ref       `json:"of"`
+	Spec        sandbox.Spec      `json:"spec"`
+	Fingerprint map[string]string `json:"fingerprint"`
+	// Kind, of a template snapshot, is all that it was made from, see templateKey.
+	Kind           map[string]string `json:"kind,omitempty"`
+	TemplateDigest string            `json:"template_digest"`
+	RootImage      string            `json:"root_image"`
+	KernelDigest   string            `json:"kernel_digest"`
+	// MemoryBytes is the size of guest memory, DirtyBytes the part that has
+	// changed since the base, and KeptBytes the part of that in the difference.
+	MemoryBytes int64 `json:"memory_bytes"`
+	DirtyBytes  int64 `json:"dirty_bytes"`
+	KeptBytes   int64 `json:"kept_bytes"`
+	DiskBytes   int64 `json:"disk_bytes"`
+	// Files are the seals of the driver's files, by name. Disk is that of a base.
+	Files map[string]Seal `json:"files"`
+	Disk  Seal            `json:"disk,omitzero"`
+	// Token is the access token of a guest that was not sealed.
+	Token string `json:"token,omitempty"`
+	// Forced snapshots were taken without the guest's help: its processes were
+	// not frozen, and it may not answer when it is let go.
+	Forced bool `json:"forced,omitempty"`
+	// Ephemeral snapshots do not outlive the agent.
+	Ephemeral bool `json:"ephemeral,omitempty"`
+	// PauseWindow is how long the sandbox stood still for it.
+	PauseWindow time.Duration `json:"pause_window,omitempty"`
+}
+
+// writeManifest adds the checksums of the small files of the driver, without
+// which a damaged file would be half restored, and writes mf.
+func writeManifest(snap Dir, mf Manifest, files []vmm.File, durably bool) error {
+	if err := mf.sum(snap, files); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(mf, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(snap.Manifest(), data, 0o600); err != nil || !durably {
+		return err
+	}
+	return durable.Sync(snap.Manifest())
+}
+
+// sum adds the checksums of the summed files to mf.
+func (mf *Manifest) sum(snap Dir, files []vmm.File) error {
+	sealed := maps.Clone(mf.Files)
+	if sealed == nil {
+		sealed = make(map[string]Seal)
+	}
+	for _, f := range files {
+		if !f.Summed {
+			continue
+		}
+		sum, err := sha256File(snap.File(f.Name))
+		if err != nil {
+			return err
+		}
+		sealed[f.Name] = Seal{SHA256: sum}
+	}
+	mf.Files = sealed
+	return nil
+}
+
+// parseManifest decodes a manifest. Those of version 0.1 have the seals of QEMU's
+// files in fields of their own.
+func parseManifest(data []byte) (Manifest, error) {
+	var mf struct {
+		Manifest
+		Memory      Seal   `json:"memory"`
+		StateSHA256 string `json:"state_sha256"`
+	}
+	if err := json.Unmarshal(data, &mf); err != nil {
+		return Manifest{}, err
+	}
+	if mf.Files == nil {
+		mf.Files = map[string]Seal{"memory": mf.Memory, "state": {SHA256: mf.StateSHA256}}
+	}
+	return mf.Manifest, nil
+}
+
+// check refuses a file of the driver's that is not what was saved.
+func (mf *Manifest) check(dir Dir, f vmm.File) error {
+	want, known := mf.Files[f.Name]
+	var have Seal
+	var err error
+	if f.Summed {
+		have.SHA256, err = sha256File(dir.File(f.Name))
+	} else {
+		have, err = sealOf(dir.File(f.Name))
+	}
+	if err != nil || !known || have != want {
+		return ErrDamaged(err, "its "+f.Noun+" is not what was saved")
+	}
+	return nil
+}
+
+// HideDamage hides the cause of an error about a saved VM that has changed.
+func HideDamage(err error) error {
+	if errors.Is(err, vmm.ErrDamaged) {
+		return ErrDamaged(err, "its memory is not what was saved")
+	}
+	return err
+}
+
+// ErrDamaged returns the fault for a snapshot that is not what was saved. what is
+// a clause that says so.
+func ErrDamaged(cause error, what string) error {
+	return fault.Wrap(cause, fault.HostFailed, "snapshot_damaged", "the snapshot is damaged: %s", what)
+}
+
+func sha256File(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
+}
+
+// ReadManifest reads the manifest of a snapshot. The error is HostFailed
+// snapshot_damaged.
+func ReadManifest(dir Dir) (Manifest, error) {
+	data, err := os.ReadFile(dir.Manifest())
+	if err != nil {
+		return Manifest{}, ErrDamaged(err, "its manifest cannot be read")
+	}
+	mf, err := parseManifest(data)
+	if err != nil {
+		return Manifest{}, ErrDamaged(err, "its manifest cannot be read")
+	}
+	return mf, nil
+}

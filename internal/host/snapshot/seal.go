@@ -1,0 +1,148 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Seal tells a file from one that was changed or replaced since. A change
+// moves the time of the last modification, which for these files nobody but
+// root could set back. The seal of a summed file is its checksum alone.
+type Seal struct {
+	Bytes        int64  `json:"bytes,omitempty"`
+	ModifiedNano int64  `json:"modified_nano,omitempty"`
+	SHA256       string `json:"sha256,omitempty"`
+}
+
+func sealOf(path string) (Seal, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return Seal{}, err
+	}
+	return Seal{Bytes: st.Size(), ModifiedNano: st.ModTime().UnixNano()}, nil
+}
+
+// CheckBase refuses a base that is damaged or of another kind of machine than spec,
+// before any of it is loaded. Whole memories and disks are not read again: that
+// they are the files that were sealed, by size and times, has to do.
+func (s *Store) CheckBase(dir Dir, spec sandbox.Spec) (Manifest, error) {
+	mf, err := ReadManifest(dir)
+	if err != nil {
+		return mf, err
+	}
+	if err := s.CheckFingerprint(mf.Fingerprint, spec); err != nil {
+		return mf, err
+	}
+	for _, f := range s.Driver.Files(vmm.Whole) {
+		if err := mf.check(dir, f); err != nil {
+			return mf, err
+		}
+	}
+	if seal, err := sealOf(dir.Disk()); err != nil || seal != mf.Disk {
+		return mf, ErrDamaged(err, "its disk is not what was saved")
+	}
+	return mf, nil
+}
+
+// CheckDelta refuses a delta that is damaged or of another kind of machine than
+// spec, before any of it is loaded. The driver checks the rest as it loads it.
+func (s *Store) CheckDelta(dir Dir, spec sandbox.Spec) (Manifest, error) {
+	mf, err := ReadManifest(dir)
+	if err != nil {
+		return mf, err
+	}
+	if err := s.CheckFingerprint(mf.Fingerprint, spec); err != nil {
+		return mf, err
+	}
+	for _, f := range s.Driver.Files(vmm.Delta) {
+		if !f.Summed {
+			continue
+		}
+		if err := mf.check(dir, f); err != nil {
+			return mf, err
+		}
+	}
+	if err := s.Driver.CheckDelta(sizeOf(spec), string(dir)); err != nil {
+		return mf, ErrDamaged(err, "its memory is not what was saved")
+	}
+	return mf, nil
+}
+
+// Seal makes a base durable and unchangeable, and writes its manifest last. Its
+// files are root's alone, but for the shared ones of the driver, which VM
+// processes open by name: those belong to a group of its own that only these
+// processes are in; they never write them. A VMM that wants them writable all the
+// same is only fit for a single tenant.
+func (s *Store) Seal(ctx context.Context, dir Dir, mf Manifest, durably bool) error {
+	files, paths := s.Driver.Files(vmm.Whole), []string{dir.Disk()}
+	err := errors.Join(disk.Chown(dir.Disk(), 0, 0), os.Chmod(dir.Disk(), 0o400))
+	for _, f := range files {
+		path := dir.File(f.Name)
+		group, mode := 0, os.FileMode(0o400)
+		if f.Shared {
+			group, mode = newReaders(), s.sharedMode(mf)
+		}
+		err = errors.Join(err, disk.Chown(path, 0, group), os.Chmod(path, mode))
+		paths = append(paths, path)
+	}
+	if err == nil && durably {
+		err = syncFiles(ctx, paths...)
+	}
+	if err != nil {
+		return err
+	}
+	mf.Files = make(map[string]Seal)
+	for _, f := range files {
+		if mf.Files[f.Name], err = sealOf(dir.File(f.Name)); err != nil {
+			return err
+		}
+	}
+	if mf.Disk, err = sealOf(dir.Disk()); err != nil {
+		return err
+	}
+	return writeManifest(dir, mf, files, durably)
+}
+
+// sharedMode is the mode of the files of a snapshot that VM processes open.
+func (s *Store) sharedMode(mf Manifest) os.FileMode {
+	if s.writesMemory(mf.Fingerprint) {
+		return 0o660
+	}
+	return 0o440
+}
+
+// SealDelta writes the manifest of a delta and makes its files durable, together
+// with those of others.
+func (s *Store) SealDelta(ctx context.Context, dir Dir, mf Manifest, others ...string) error {
+	files := s.Driver.Files(vmm.Delta)
+	if err := writeManifest(dir, mf, files, false); err != nil {
+		return err
+	}
+	paths := append([]string{dir.Manifest()}, others...)
+	for _, f := range files {
+		paths = append(paths, dir.File(f.Name))
+	}
+	if err := syncFiles(ctx, paths...); err != nil {
+		return err
+	}
+	return durable.Sync(string(dir))
+}
+
+// syncFiles makes the content of files durable, all at once: most of the time
+// each takes is the disk's, and that can do several.
+func syncFiles(ctx context.Context, paths ...string) error {
+	group, _ := errgroup.WithContext(ctx)
+	for _, path := range paths {
+		group.Go(func() error { return fault.Caught(func() error { return durable.Sync(path) }) })
+	}
+	return group.Wait()
+}
