@@ -14,17 +14,17 @@ func (b *body) holdBase(dir snapshot.Dir) error {
 		return err
 	}
 	b.dropBase()
-	b.held, b.rec.Base = dir, string(dir)
+	b.heldBase, b.rec.Base = dir, string(dir)
 	return nil
 }
 
 // dropBase ends that use. The last user of a deleted snapshot takes it along.
 func (b *body) dropBase() {
-	dir := b.held
+	dir := b.heldBase
 	if dir == "" {
 		return
 	}
-	b.held = ""
+	b.heldBase = ""
 	old := b.mgr.snapshots.UnderOldBuild(dir)
 	b.mgr.snapshots.Drop(dir)
 	if old && b.mgr.snapshots.Users(dir) == 0 {

@@ -29,17 +29,17 @@ type body struct {
 	times map[string]time.Duration
 	// captured holds the page counts of the last snapshot.
 	captured vmm.SaveStats
-	// wakeToken is the access token of a guest that was not sealed when the
+	// baseToken is the access token of a guest that was not sealed when the
 	// base was made.
-	wakeToken string
+	baseToken string
 	// fromForced: the base was taken without its guest's help.
 	fromForced bool
 	// ran: the virtual CPUs have run since the resume under way began.
 	ran bool
 	// unsaved: the journal on disk is older than rec, see conclude.
 	unsaved bool
-	// held is the base that the body keeps from being removed.
-	held snapshot.Dir
+	// heldBase is the base that the body keeps from being removed.
+	heldBase snapshot.Dir
 }
 
 // newBody returns a body of which nothing exists yet but, perhaps, the record.
@@ -59,7 +59,7 @@ func (m *Manager) newInstance(name string, dir instance.Dir, spec sandbox.Spec) 
 // pauseDir is the directory of the pause called name.
 func (b *body) pauseDir(name string) snapshot.Dir { return snapshot.Dir(b.Dir.Pause(name)) }
 
-// step journals name, then does it and notes how long it took.
+// step writes name to the journal, calls do, and records how long do took.
 func (b *body) step(ctx context.Context, name string, do func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
@@ -96,14 +96,14 @@ func (b *body) caught(ctx context.Context, do func() error) error {
 	return fault.Wrap(errors.New(fault.As(err).Error()), fault.Internal, "internal", "%s", fault.As(err).Public)
 }
 
-// begin starts an operation: its name goes into the journal with its first step.
+// begin starts an operation. Its name is journaled with its first step.
 func (b *body) begin(op string) {
 	b.rec.Op, b.rec.Step = op, ""
 	clear(b.times)
 }
 
-// settle ends the operation in state and writes that down.
-func (b *body) settle(state sandbox.State, durable bool) error {
+// commitState ends the operation in state and writes that to the journal.
+func (b *body) commitState(state sandbox.State, durable bool) error {
 	b.rec.Op, b.rec.Step, b.rec.State = "", "", state
 	return b.save(durable)
 }

@@ -108,8 +108,8 @@ func (m *machine) alarm() (<-chan time.Time, func()) {
 	return timer.C, func() { timer.Stop() }
 }
 
-// wake is called when alarm has fired.
-func (m *machine) wake(ctx context.Context) {
+// onAlarm is called when alarm has fired.
+func (m *machine) onAlarm(ctx context.Context) {
 	if m.halfFreed() {
 		m.finish(ctx, m.rec.StopReason, m.rec.StopDetail)
 		return

@@ -39,12 +39,12 @@ func TestCoreDestroyOutlivesItsCaller(t *testing.T) {
 			pauseSubject(c, ref)
 		}
 		changes, cancel := c.Subscribe()
-		reached, letGo := c.hook.hold(p.step)
+		reached, unblock := c.hook.hold(p.step)
 		result := make(chan error, 1)
 		go func() { result <- p.first.do(t.Context(), c, ref) }()
 		<-reached
 		c.destroyAndLeave(ref)
-		letGo()
+		unblock()
 		<-result
 		for s := range changes {
 			if s.Ref.ID == ref.ID && s.State == sandbox.Stopped {
@@ -65,12 +65,12 @@ func TestCoreRefusedDestroyIsForgotten(t *testing.T) {
 	c := newCore(t, t.TempDir())
 	ref := c.create()
 	pauseSubject(c, ref)
-	reached, letGo := c.hook.hold(journal.StepResumeCommit)
+	reached, unblock := c.hook.hold(journal.StepResumeCommit)
 	result := make(chan error, 1)
 	go func() { result <- actResume.do(t.Context(), c, ref) }()
 	<-reached
 	c.destroyAndLeave(ref)
-	letGo()
+	unblock()
 	check(t, <-result)
 	live := ref
 	live.Generation++

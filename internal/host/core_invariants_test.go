@@ -63,7 +63,7 @@ func (c *core) agree() {
 // journalAgrees checks that the record in dir says what the manager says.
 func (c *core) journalAgrees(dir string) {
 	c.t.Helper()
-	state, op, err := host.Settled(dir)
+	state, op, err := host.JournalState(dir)
 	if err != nil || op != "" {
 		c.t.Errorf("the journal in %s: operation %q is under way, %v", filepath.Base(dir), op, err)
 		return

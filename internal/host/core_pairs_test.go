@@ -96,7 +96,7 @@ func (c *core) pair(state sandbox.State, first, second action, step string) {
 	if state == sandbox.Paused {
 		pauseSubject(c, ref)
 	}
-	reached, letGo := c.hook.hold(step)
+	reached, unblock := c.hook.hold(step)
 	results := make(chan error, 1)
 	go func() { results <- first.do(c.t.Context(), c, ref) }()
 	var firstErr error
@@ -111,7 +111,7 @@ func (c *core) pair(state sandbox.State, first, second action, step string) {
 		other <- second.do(c.t.Context(), c, ref)
 	}()
 	<-begun
-	letGo()
+	unblock()
 	firstErr = <-results
 	secondErr := <-other
 	where := fmt.Sprintf("%s at %s with %s", first.name, step, second.name)

@@ -154,7 +154,7 @@ func TestCoreRefill(t *testing.T) {
 				c := newCore(t, templates)
 				bystander := c.create()
 				check(t, c.Close())
-				h := &hook{letGo: make(chan struct{})}
+				h := &hook{unblock: make(chan struct{})}
 				met := h.arm(step, kill)
 				c.pools = []host.PoolKind{corePool}
 				c.openWith(h)

@@ -49,7 +49,7 @@ var errInjected = errors.New("this step was told to fail")
 
 // hook is the OnStep of one agent. It acts on one step, once.
 type hook struct {
-	letGo chan struct{} // closed to end the goroutines of a crashed agent
+	unblock chan struct{} // closed to end the goroutines of a crashed agent
 
 	mu   sync.Mutex // protects the following
 	step string
@@ -78,8 +78,8 @@ func (h *hook) arm(step string, kill bool) <-chan struct{} {
 	return h.met
 }
 
-// hold makes the next run of step wait until letGo is called.
-func (h *hook) hold(step string) (reached <-chan struct{}, letGo func()) {
+// hold makes the next run of step wait until unblock is called.
+func (h *hook) hold(step string) (reached <-chan struct{}, unblock func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	held := make(chan struct{})
@@ -108,7 +108,7 @@ func (h *hook) onStep(step string) error {
 		return nil
 	}
 	if dead {
-		<-h.letGo
+		<-h.unblock
 	}
 	if hit || dead {
 		return errInjected
@@ -139,7 +139,7 @@ func newCore(t *testing.T, templates string) *core {
 // open opens the next agent on the machine.
 func (c *core) open() {
 	c.t.Helper()
-	c.openWith(&hook{letGo: make(chan struct{})})
+	c.openWith(&hook{unblock: make(chan struct{})})
 }
 
 // openWith opens the next agent with a hook that may be armed.
@@ -178,7 +178,7 @@ func (c *core) crash() {
 	m, h := c.Manager, c.hook
 	c.Manager = nil
 	m.Crash()
-	c.crashed = append(c.crashed, func() { close(h.letGo); m.Bury() })
+	c.crashed = append(c.crashed, func() { close(h.unblock); m.Bury() })
 	c.pools = nil
 	c.open()
 }

@@ -52,17 +52,18 @@ func createFault(err error) error {
 func (m *machine) start(ctx context.Context) error {
 	if m.rec.SnapshotID != "" {
 		m.rec.Source = journal.SourceFork
-		return m.grow(ctx, m.fromSnapshot)
+		return m.createFrom(ctx, m.fromSnapshot)
 	}
 	if taken, err := m.takeClone(ctx); taken || err != nil {
 		return err
 	}
 	m.rec.Source = journal.SourceRestore
-	return m.grow(ctx, m.fromTemplate)
+	return m.createFrom(ctx, m.fromTemplate)
 }
 
-// origin is the base that a machine is restored from, with its manifest's facts.
-type origin struct {
+// restoreSource is the base that a sandbox is restored from, with facts from its
+// manifest.
+type restoreSource struct {
 	dir    snapshot.Dir
 	digest string // of the template image
 	image  string // path of the read-only root
@@ -73,31 +74,31 @@ type origin struct {
 }
 
 // fromTemplate is the template snapshot of the machine's kind.
-func (m *machine) fromTemplate(ctx context.Context) (origin, error) {
+func (m *machine) fromTemplate(ctx context.Context) (restoreSource, error) {
 	t, err := m.mgr.ensureTemplate(ctx, m.rec.Spec)
-	return origin{dir: t.dir, digest: t.image.Digest, image: t.image.Path}, err
+	return restoreSource{dir: t.dir, digest: t.image.Digest, image: t.image.Path}, err
 }
 
 // fromSnapshot is the snapshot that the sandbox is to be a copy of.
-func (m *machine) fromSnapshot(context.Context) (origin, error) {
+func (m *machine) fromSnapshot(context.Context) (restoreSource, error) {
 	dir := m.mgr.layout.snapshot(m.rec.SnapshotID)
 	mf, err := m.mgr.snapshots.CheckBase(dir, m.rec.Spec)
-	return origin{dir: dir, digest: mf.TemplateDigest, image: mf.RootImage, token: mf.Token, forced: mf.Forced}, err
+	return restoreSource{dir: dir, digest: mf.TemplateDigest, image: mf.RootImage, token: mf.Token, forced: mf.Forced}, err
 }
 
-// grow creates the machine from the origin that find returns, step by step.
-func (m *machine) grow(ctx context.Context, find func(context.Context) (origin, error)) error {
+// createFrom creates the sandbox, step by step, from the base that find returns.
+func (m *machine) createFrom(ctx context.Context, find func(context.Context) (restoreSource, error)) error {
 	if err := os.MkdirAll(string(m.Dir), 0o700); err != nil {
 		return err
 	}
-	var from origin
+	var from restoreSource
 	for _, s := range []step{
 		{journal.StepCreateRecord, m.makeDirs},
 		{journal.StepCreateTemplate, func(ctx context.Context) (err error) {
 			if from, err = find(ctx); err != nil {
 				return err
 			}
-			m.rec.TemplateDigest, m.rec.RootImage, m.wakeToken = from.digest, from.image, from.token
+			m.rec.TemplateDigest, m.rec.RootImage, m.baseToken = from.digest, from.image, from.token
 			m.fromForced = from.forced
 			return m.holdBase(from.dir)
 		}},
@@ -106,8 +107,8 @@ func (m *machine) grow(ctx context.Context, find func(context.Context) (origin, 
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	// From here on a few at a time: of many that are asked for at once the
-	// first are to be ready early.
+	// From here on a few sandboxes start at a time, so that of many that are
+	// requested at once the first are ready early.
 	return m.inTurn(ctx, m.build)
 }
 
@@ -146,7 +147,7 @@ func (b *body) copyDisk(ctx context.Context) error {
 func (m *machine) commitCreate(context.Context) error {
 	m.rec.StartedAt = time.Now()
 	m.startLifetime()
-	return m.goLive()
+	return m.commitRunning()
 }
 
 // step is one step of an operation.
@@ -157,19 +158,19 @@ type step struct {
 
 func (b *body) makeDirs(context.Context) error { return os.MkdirAll(b.Dir.VM(), 0o700) }
 
-// cloneOnce restores the base and makes the guest a machine of its own.
+// cloneOnce restores the base and gives the guest an identity of its own.
 func (b *body) cloneOnce(ctx context.Context) error {
 	if err := b.step(ctx, journal.StepCreateVMM, b.restoreBase); err != nil {
 		return err
 	}
 	ctx, stop := b.UntilExit(ctx)
 	defer stop()
-	err := b.step(ctx, journal.StepCreateGuest, b.wakeGuest)
+	err := b.step(ctx, journal.StepCreateGuest, b.startCPUs)
 	if err != nil {
 		return err
 	}
 	return b.step(ctx, journal.StepCreateConfigure, func(ctx context.Context) error {
-		b.Guest().SetToken(b.wakeToken)
+		b.Guest().SetToken(b.baseToken)
 		if b.fromForced {
 			if err := b.holdCopy(ctx); err != nil {
 				return err
@@ -193,7 +194,7 @@ func (b *body) holdCopy(ctx context.Context) error {
 	case err == nil || ctx.Err() != nil:
 		return causeOr(ctx, err)
 	case fault.ReasonOf(err) == reasonGuestFailed:
-		return nil // it had sealed itself unheard, and so stands still
+		return nil // it had sealed itself and its answer was lost: its processes are frozen
 	}
 	return fault.Wrap(err, fault.Unavailable, reasonUnresponsive,
 		"the snapshot was taken without its guest's help, and the copy's guest does not answer; a copy that cannot be renewed is not handed out")
@@ -221,26 +222,26 @@ func (b *body) restoreBase(ctx context.Context) (err error) {
 	return b.recordVM()
 }
 
-// wakeGuest lets the virtual CPUs go. The first call to the guest waits until
-// it answers.
-func (b *body) wakeGuest(ctx context.Context) error {
+// startCPUs starts the virtual CPUs. The first call to the guest waits until it
+// answers.
+func (b *body) startCPUs(ctx context.Context) error {
 	b.SetGuest(b.NewGuest())
 	b.ran = true
 	return b.VM.Resume(ctx)
 }
 
-// goLive settles the machine as running and opens the gate.
-func (m *machine) goLive() error {
+// commitRunning commits the state running and opens the gate.
+func (m *machine) commitRunning() error {
 	m.rec.LastActive = time.Now()
-	if err := m.settle(sandbox.Running, false); err != nil {
+	if err := m.commitState(sandbox.Running, false); err != nil {
 		return err
 	}
 	m.openGate()
 	return nil
 }
 
-// startAttempts is how often a start is tried: software emulation now and then
-// loses a boot.
+// startAttempts is the number of attempts at a start, because software emulation
+// loses a boot now and then.
 const startAttempts = 2
 
 // startGuest calls once, which starts the VM and returns when its guest has
@@ -267,8 +268,8 @@ func (b *body) withinBootTimeout(ctx context.Context, once func(context.Context)
 	return once(ctx)
 }
 
-// recordVM writes down the process just started and puts it under its limits,
-// which on some hosts can only be done afterwards.
+// recordVM writes the started process to the journal and puts it under its limits,
+// which some hosts can only do after the start.
 func (b *body) recordVM() error {
 	rec := b.VM.Record()
 	b.rec.VM = &rec

@@ -20,12 +20,13 @@ import (
 //	     └───────── resume the VM ◄────────┘
 
 const (
-	// fullRetry is how often a machine looks if there is space again.
+	// fullRetry is the interval at which a sandbox checks for free space.
 	fullRetry = time.Second
-	// fullRoom is the free space, in bytes, with which guests go on. It is more
-	// than the ballast, which guests that stand still must not eat.
+	// fullRoom is the free space, in bytes, at which stopped guests continue. It is
+	// more than the ballast, so that they do not use up the ballast.
 	fullRoom = 256 << 20
-	// reasonDiskFull is the reason of faults because of it. It is part of the API.
+	// reasonDiskFull is the reason of faults because of a full disk. It is part of
+	// the API.
 	reasonDiskFull = "disk_full"
 )
 
@@ -38,10 +39,10 @@ func (m *machine) stalled() <-chan struct{} {
 	return m.VM.Stalled()
 }
 
-// stallCheck is how long a VMM may take to confirm that its guest stands still.
+// stallCheck is how long a VMM may take to confirm that its guest is stopped.
 const stallCheck = 2 * time.Second
 
-// stall records that the guest stands still, if the VMM confirms it or does not
+// stall records that the guest is stopped, if the VMM confirms it or does not
 // answer. A hint may be older than the last resume.
 func (m *machine) stall(ctx context.Context) {
 	if m.VM == nil || m.rec.State != sandbox.Running {
@@ -68,8 +69,8 @@ func (m *machine) setDiskFull(full bool) {
 	m.publish(m.rec.State)
 }
 
-// retryFull fires when a machine that waits for space is to look again. It is
-// nil, which never fires, for one that does not wait.
+// retryFull returns a channel that fires when a sandbox that waits for space
+// should check again. The channel is nil for a sandbox that does not wait.
 func (m *machine) retryFull() (<-chan time.Time, func()) {
 	if !m.diskFull && !m.unsaved {
 		return nil, func() {}
@@ -89,8 +90,8 @@ func (m *machine) tryAgain(ctx context.Context) {
 	}
 }
 
-// unstall resumes a guest that stands still, if there is space. It stalls again if
-// that was not enough.
+// unstall resumes a stopped guest if there is free space. The guest stalls again
+// if that was not enough.
 func (m *machine) unstall(ctx context.Context) {
 	if m.VM == nil || m.rec.State != sandbox.Running {
 		m.setDiskFull(false)
@@ -113,11 +114,11 @@ func errDiskFull() error {
 		"the host's disk is full and the sandbox stands still; it goes on by itself when there is space: free some on the host, or destroy sandboxes or snapshots")
 }
 
-// conclude ends the operation in state, also if the journal cannot be written:
-// callers have to learn the real state. It may be used only where an agent that
-// reads the old journal comes to the same state.
+// conclude ends the operation in state, even if the journal cannot be written,
+// because callers have to learn the real state. Use it only if an agent that reads
+// the old record brings the sandbox into the same state.
 func (b *body) conclude(ctx context.Context, state sandbox.State) {
-	if err := b.settle(state, false); err != nil {
+	if err := b.commitState(state, false); err != nil {
 		b.log.ErrorContext(ctx, "the journal cannot be written, will try again", "state", state, "error", err)
 		b.unsaved = true
 	}

@@ -19,9 +19,9 @@ func (m *Manager) Dirs() (sandboxes, builds, snapshots string) {
 	return m.layout.machines(), m.layout.builds(), m.layout.snapshots()
 }
 
-// Settled returns the state in the journal of the sandbox in dir and the
+// JournalState returns the state in the journal of the sandbox in dir and the
 // operation under way, empty for none.
-func Settled(dir string) (state, op string, err error) {
+func JournalState(dir string) (state, op string, err error) {
 	r, err := journal.Read(dir)
 	if err != nil {
 		return "", "", err

@@ -70,9 +70,10 @@ func refuseNewerRecords(l layout) error {
 }
 
 // renameDirectories gives the directories of format 1 their present names. It
-// comes after the format file: an agent that was cut off goes on here, and an
-// earlier one refuses what it would take for an empty directory. VM processes
-// keep what they have open, and their sockets move with their directories.
+// comes after the format file, so that an agent that was cut off continues here,
+// and an earlier version refuses the directory instead of taking it for an empty
+// one. VM processes keep their open files, and their sockets move with their
+// directories.
 func renameDirectories(l layout) error {
 	renamed := false
 	for was, name := range newNames {

@@ -8,10 +8,10 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// A guest that does not answer is not a dead VM: its network may be down, its
-// agent stopped, its kernel halted, or the VMM process stopped from outside. All
-// of that can pass. So the machine stays running and says that its guest is
-// unresponsive; only the end of the VM process ends it.
+// A VM whose guest does not answer is not dead: the guest's network may be down,
+// its agent stopped, its kernel halted, or the VMM process stopped from outside.
+// All of that can pass. The sandbox therefore stays running and reports that its
+// guest is unresponsive; only the end of the VM process ends it.
 
 // reasonUnresponsive is the reason for which work in a guest that does not
 // answer is refused or cut. It is part of the API.
@@ -116,10 +116,10 @@ func (m *machine) healthLocked(state sandbox.State, forced bool) sandbox.Health 
 	}
 }
 
-// goLiveSilent is goLive for a machine whose VM is there and whose guest is not
-// known to be usable. The guest is renewed as soon as it answers; until then no
-// command or transfer is let in.
-func (m *machine) goLiveSilent(ctx context.Context, cause error) {
+// commitSilentGuest is commitRunning for a sandbox whose VM runs and whose guest may
+// not be usable. The guest is reconfigured as soon as it answers; until then
+// commands and transfers are refused.
+func (m *machine) commitSilentGuest(ctx context.Context, cause error) {
 	m.log.WarnContext(ctx, "the sandbox goes on although its guest does not answer", "error", cause)
 	if m.Guest() == nil {
 		m.SetGuest(m.NewGuest())

@@ -15,9 +15,8 @@ import (
 // most of that while the machine runs: begin copies the present content, and the
 // finish methods, called while the VM is stopped, add the changes since.
 //
-// Where files share blocks the disk is cloned by finishDisk alone, which takes
-// no time. Elsewhere the VMM copies it, because only the VMM sees the guest's
-// writes meanwhile.
+// If files can share blocks, finishDisk clones the disk in no time. Otherwise the
+// VMM copies it, because only the VMM sees the guest's writes meanwhile.
 type liveCopy struct {
 	*machine
 	tmp snapshot.Dir

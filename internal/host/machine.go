@@ -65,8 +65,8 @@ type request struct {
 	reply    chan error
 }
 
-// errMachineGone answers requests to a machine of which nothing is left. Callers
-// see it where a destroy has come before them.
+// errMachineGone is the answer to requests to a sandbox that no longer exists,
+// because a destroy came before them.
 var errMachineGone = fault.New(fault.NotFound, "sandbox_not_found", "the sandbox has been destroyed")
 
 func newMachine(mgr *Manager, rec journal.Record) *machine {
@@ -79,8 +79,8 @@ func newMachine(mgr *Manager, rec journal.Record) *machine {
 	return m
 }
 
-// ask hands r to the goroutine and waits for the outcome. When ctx ends first
-// the operation goes on and its outcome is unknown to the caller.
+// ask hands r to the goroutine and waits for the outcome. If ctx ends first, the
+// operation continues and its outcome is unknown to the caller.
 func (m *machine) ask(ctx context.Context, r request) error {
 	r.reply = make(chan error, 1)
 	m.requests.Add(1)
@@ -109,8 +109,8 @@ func (m *machine) ask(ctx context.Context, r request) error {
 }
 
 // askDestroy is ask for the end of the machine. It interrupts a boot, pause,
-// snapshot or resume under way, which then relies on the destroy: so the destroy
-// goes on when ctx ends, like one that was handed over.
+// snapshot or resume under way, which then relies on the destroy. The destroy
+// therefore continues when ctx ends, like one that was handed over.
 func (m *machine) askDestroy(ctx context.Context, r request) error {
 	if !m.interrupt(r.ref) {
 		return m.ask(ctx, r)
@@ -128,11 +128,11 @@ func (m *machine) askDestroy(ctx context.Context, r request) error {
 	}
 }
 
-// run is the machine's goroutine: first, then the mailbox, until nothing of
-// the machine is left or life ends.
+// run is the sandbox's goroutine. It calls first, then serves the mailbox until
+// nothing of the sandbox is left or life ends.
 func (m *machine) run(life context.Context, first func(context.Context)) {
 	defer close(m.gone)
-	defer m.letGo()
+	defer m.detach()
 	_ = m.act(life, "start", func() error { first(life); return nil })
 	for life.Err() == nil {
 		alarm, stop := m.alarm()
@@ -152,9 +152,9 @@ func (m *machine) run(life context.Context, first func(context.Context)) {
 		case <-again:
 			_ = m.act(life, "again", func() error { m.tryAgain(life); return nil })
 		case <-m.exited():
-			_ = m.act(life, "exited", func() error { m.ended(life); return nil })
+			_ = m.act(life, "exited", func() error { m.onExit(life); return nil })
 		case <-alarm:
-			_ = m.act(life, "alarm", func() error { m.wake(life); return nil })
+			_ = m.act(life, "alarm", func() error { m.onAlarm(life); return nil })
 		case <-life.Done():
 		}
 		stop()
@@ -190,7 +190,7 @@ func (m *machine) setActing(acting bool) {
 // reasonPanic is the reason of the fault that fault.Caught returns for a panic.
 const reasonPanic = "panic"
 
-// afterPanic brings the machine back to a settled state after an operation that
+// afterPanic brings the sandbox back to a committed state after an operation that
 // panicked outside of its steps.
 func (m *machine) afterPanic(ctx context.Context, cause error) {
 	switch {
@@ -199,16 +199,16 @@ func (m *machine) afterPanic(ctx context.Context, cause error) {
 	case m.rec.State == sandbox.Paused && m.rec.Op == journal.OpResume:
 		_ = m.resumeCut(ctx, ctx, m.rec.Generation, cause)
 	case m.rec.State == sandbox.Paused && m.rec.Op != "":
-		_ = m.backToPaused(ctx, cause)
+		_ = m.abandonResume(ctx, cause)
 	case m.rec.State == sandbox.Running && m.VM != nil:
-		_ = m.unpause(ctx, cause)
+		_ = m.abandonPause(ctx, cause)
 	case m.rec.State == sandbox.Pending:
 		m.finish(ctx, sandbox.ReasonBootFailed, "the host agent failed while the sandbox was starting")
 	}
 }
 
-// letGo ends this agent's hold on a VM that outlives it.
-func (m *machine) letGo() {
+// detach ends this agent's hold on a VM that outlives it.
+func (m *machine) detach() {
 	m.shutGate()
 	m.DropGuest()
 	if m.VM != nil {
@@ -216,8 +216,8 @@ func (m *machine) letGo() {
 	}
 }
 
-// exited is the VM's end, or nil, which blocks, while that would be no news:
-// there is no VM, it is being freed, or the machine consists of its pause.
+// exited returns a channel that is closed when the VM ends. It is nil, which
+// blocks, if there is no VM, it is being freed, or the sandbox is paused.
 func (m *machine) exited() <-chan struct{} {
 	if m.VM == nil || m.rec.State != sandbox.Running || m.halfFreed() {
 		return nil
@@ -258,8 +258,8 @@ func (m *machine) handle(ctx context.Context, r request) error {
 	return err
 }
 
-// refuseEnded lets nothing but destroy through to a machine whose VM is gone,
-// all of whose parts may not be freed yet.
+// refuseEnded refuses every operation but destroy on a sandbox whose VM is gone,
+// even if not all of its parts are freed yet.
 func (m *machine) refuseEnded(op string) error {
 	gone := m.rec.State == sandbox.Stopped || m.halfFreed() || m.rec.State == sandbox.Running && m.VM == nil
 	if op == journal.OpDestroy || !gone {
@@ -272,10 +272,10 @@ func errEnded(reason sandbox.StopReason) error {
 	return fault.New(fault.WrongState, reasonStopped, "the sandbox has ended (%s)", reason)
 }
 
-// checkRef refuses commands for an incarnation that has passed. A later one may
-// only be named to resume, to destroy, or of a paused sandbox: the control
-// plane counts up before it asks for a resume, and that may have been lost or
-// have failed.
+// checkRef refuses requests for an earlier generation. Only a resume, a destroy and
+// requests about a paused sandbox may name a later one, because the control plane
+// increments the generation before it requests a resume, and that request may have
+// been lost or have failed.
 func (m *machine) checkRef(r request) error {
 	known := m.rec.Ref()
 	later := r.op == journal.OpResume || r.op == journal.OpDestroy ||
@@ -319,7 +319,7 @@ func (m *machine) interrupt(ref sandbox.Ref) bool {
 	return true
 }
 
-// endInterrupt ends the count of a destroy whose turn has come. Where it is
+// endInterrupt ends the count of a destroy whose turn has come. If that destroy is
 // refused, later operations run as before.
 func (m *machine) endInterrupt() {
 	m.mu.Lock()
@@ -338,8 +338,8 @@ func errDestroyed() error {
 	return fault.New(fault.WrongState, reasonStopped, "the sandbox is being destroyed")
 }
 
-// ended handles a VM that is gone without having been asked to.
-func (m *machine) ended(ctx context.Context) {
+// onExit handles the end of a VM that nobody requested.
+func (m *machine) onExit(ctx context.Context) {
 	m.begin(journal.OpDestroy)
 	exit := m.VM.Exit()
 	reason := sandbox.ReasonVMMCrash

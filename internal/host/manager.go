@@ -133,7 +133,7 @@ func newManager(ctx context.Context, cfg Config, deps Deps) *Manager {
 	m.pools.kinds, m.pools.ready = cfg.Pools, make(map[string][]*warmClone)
 	m.pools.stats = make(map[string]*poolStats)
 	for _, k := range cfg.Pools {
-		m.pools.stats[kindKey(k.Spec)] = &poolStats{}
+		m.pools.stats[poolKey(k.Spec)] = &poolStats{}
 	}
 	m.life, m.end = context.WithCancel(context.WithoutCancel(ctx))
 	return m
@@ -197,8 +197,8 @@ func (m *Manager) unlock() error {
 }
 
 // Create starts a sandbox and returns when commands can run in it. A second
-// call with the same Ref and Spec joins the first. The start goes on when ctx
-// ends: only Destroy stops it.
+// call with the same Ref and Spec joins the first. The start continues when ctx
+// ends; only Destroy stops it.
 func (m *Manager) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec) (Sandbox, error) {
 	return m.created(ctx, ref, spec, "")
 }
@@ -214,7 +214,7 @@ func (m *Manager) CreateFrom(ctx context.Context, ref sandbox.Ref, spec sandbox.
 	if _, err := os.Stat(m.layout.snapshot(from).Deleted()); err == nil {
 		return Sandbox{}, fault.New(fault.NotFound, "snapshot_not_found", "the snapshot %s has been deleted", from)
 	}
-	kind, env := kindOf(mf.Spec), maps.Clone(mf.Spec.Env)
+	kind, env := templateSpec(mf.Spec), maps.Clone(mf.Spec.Env)
 	spec.Template, spec.VCPUs, spec.MemoryMB, spec.DiskMB = kind.Template, kind.VCPUs, kind.MemoryMB, kind.DiskMB
 	if env == nil {
 		env = spec.Env
@@ -304,9 +304,9 @@ func (m *Manager) Destroy(ctx context.Context, ref sandbox.Ref, reason sandbox.S
 	return err
 }
 
-// Pause writes a running sandbox to disk and ends its VM. Where the guest does
-// not answer it fails with Unavailable guest_unresponsive, and the sandbox goes
-// on as it was.
+// Pause writes a running sandbox to disk and ends its VM. If the guest does not
+// answer, Pause fails with Unavailable guest_unresponsive and the sandbox keeps
+// running.
 func (m *Manager) Pause(ctx context.Context, ref sandbox.Ref) (Sandbox, error) {
 	return m.lifecycle(ctx, request{op: journal.OpPause, ref: ref})
 }
@@ -360,8 +360,8 @@ func (m *Manager) List() []Sandbox {
 func (m *Manager) Subscribe() (changes <-chan Sandbox, cancel func()) { return m.events.subscribe() }
 
 // Drain refuses new sandboxes from now on and pauses every running one.
-// settled is called once for each, one at a time, with nil or the error.
-func (m *Manager) Drain(ctx context.Context, settled func(sandbox.Ref, error)) error {
+// paused is called once for each, one at a time, with nil or the error.
+func (m *Manager) Drain(ctx context.Context, paused func(sandbox.Ref, error)) error {
 	m.mu.Lock()
 	m.draining = true
 	m.mu.Unlock()
@@ -378,7 +378,7 @@ func (m *Manager) Drain(ctx context.Context, settled func(sandbox.Ref, error)) e
 		if err != nil {
 			errs = append(errs, fmt.Errorf("pause %s: %w", s.Ref.ID, err))
 		}
-		settled(s.Ref, err)
+		paused(s.Ref, err)
 	}
 	return errors.Join(errs...)
 }

@@ -19,11 +19,11 @@ import (
 // enough for the journal of a pause that fails for lack of room and is undone.
 const pauseReserve = 32 << 20
 
-// pause writes the machine to a snapshot and frees its VM. Pausing a paused
-// machine of the same generation succeeds, for a control plane that asks twice.
-// On a full disk it fails with NoCapacity, and the machine goes on. So it does
-// where the guest does not answer, unless force is set: then memory and disk are
-// kept without the guest's help.
+// pause saves the sandbox and frees its VM. Pausing a paused sandbox of the same
+// generation succeeds, so that the control plane can repeat the request. On a full
+// disk it fails with NoCapacity and the sandbox keeps running. If the guest does
+// not answer it fails as well, unless force is set: then memory and disk are saved
+// without the guest's help.
 func (m *machine) pause(life context.Context, force bool) error {
 	switch m.rec.State {
 	case sandbox.Paused:
@@ -51,7 +51,7 @@ func (m *machine) pause(life context.Context, force bool) error {
 	m.begin(journal.OpPause)
 	m.publish(sandbox.Pausing)
 	if err := m.writePause(ctx, helps, force); err != nil {
-		return m.unpause(life, err)
+		return m.abandonPause(life, err)
 	}
 	if err := m.step(life, journal.StepPauseFree, m.free); err != nil {
 		// The snapshot is complete and the row may say so. The alarm, the next
@@ -63,9 +63,9 @@ func (m *machine) pause(life context.Context, force bool) error {
 	return nil
 }
 
-// mayStop finds out, before anything is begun, whether the VM can be stopped
-// for a copy of its memory. helps says that the guest answers. It fails where
-// the guest does not and force is not set, and where not even the VMM answers.
+// mayStop checks, before an operation begins, whether the VM can be stopped for a
+// copy of its memory. helps reports that the guest answers. It fails if the guest
+// does not answer and force is not set, or if the VMM does not answer either.
 func (m *machine) mayStop(ctx context.Context, force bool) (helps bool, err error) {
 	if m.diskFull {
 		return false, errDiskFull()
@@ -147,26 +147,26 @@ func (m *machine) syncPause(ctx context.Context, snap snapshot.Dir) error {
 	return durable.Sync(string(m.Dir))
 }
 
-// unpause lets a machine go on whose pause failed with cause. Only the end of
-// its VM ends it.
-func (m *machine) unpause(ctx context.Context, cause error) error {
+// abandonPause returns a sandbox to running whose pause failed with cause. Only the
+// end of its VM ends it.
+func (m *machine) abandonPause(ctx context.Context, cause error) error {
 	if ctx.Err() != nil {
-		return cause // the agent is closing; the next one goes on from here
+		return cause // the agent is closing; the next one continues from here
 	}
-	// Where the commit was written, or may have been, both files exist, and the
-	// VM has not run since. The journal's content on disk is not known, so
-	// write the present state again.
+	// The commit may have been written. Both the pause and the VM exist, and the VM
+	// has not run since. The record on disk is not known, so that the present state
+	// is written again.
 	m.rec.State, m.rec.Pause, m.rec.Forced = sandbox.Running, "", false
 	if m.Ended() {
-		m.ended(ctx)
+		m.onExit(ctx)
 		return fault.Wrap(cause, fault.HostFailed, "pause_failed", "the sandbox's VM ended while it was being paused")
 	}
 	if m.beingDestroyed() {
-		return cause // nobody needs it to go on
+		return cause // the destroy that waits ends it
 	}
-	m.carryOn(ctx)
+	m.continueAfterPause(ctx)
 	if m.Ended() {
-		m.ended(ctx)
+		m.onExit(ctx)
 		return fault.Wrap(cause, fault.HostFailed, "pause_failed", "the sandbox's VM ended while it was being paused")
 	}
 	m.publish(sandbox.Running)
@@ -176,9 +176,9 @@ func (m *machine) unpause(ctx context.Context, cause error) error {
 	return fault.Wrap(cause, fault.HostFailed, "pause_failed", "the sandbox could not be paused; it still runs")
 }
 
-// carryOn brings a VM that was stopped or sealed for a pause back to work. A
-// guest that does not answer is brought back when it does.
-func (m *machine) carryOn(ctx context.Context) {
+// continueAfterPause starts a VM again that was stopped or sealed for a pause. A
+// guest that does not answer is reconfigured when it does.
+func (m *machine) continueAfterPause(ctx context.Context) {
 	// Before anything of the pause goes and before the VM runs: an agent that
 	// reads a journal with the pause in it would end the VM.
 	if err := m.save(false); err != nil {
@@ -187,24 +187,24 @@ func (m *machine) carryOn(ctx context.Context) {
 	if err := os.RemoveAll(string(m.pauseDir(pauseName(m.rec.Generation)))); err != nil {
 		m.log.WarnContext(ctx, "could not remove the files of a failed pause", "error", err)
 	}
-	if err := m.letRun(ctx); err == nil {
-		m.goOnLive(ctx)
+	if err := m.resumeAndReconfigure(ctx); err == nil {
+		m.continueRunning(ctx)
 	} else if !m.EndsSoon() {
-		m.goLiveSilent(ctx, err)
+		m.commitSilentGuest(ctx, err)
 	}
 }
 
-// goOnLive opens the gate of a machine that runs again, whether or not the
+// continueRunning commits the state running and opens the gate, whether or not the
 // journal can be written.
-func (m *machine) goOnLive(ctx context.Context) {
+func (m *machine) continueRunning(ctx context.Context) {
 	m.rec.LastActive = time.Now()
 	m.conclude(ctx, sandbox.Running)
 	m.openGate()
 }
 
-// letRun starts the virtual CPUs of a VM that may be stopped, and makes its
-// guest, which may be sealed or held, usable.
-func (m *machine) letRun(ctx context.Context) error {
+// resumeAndReconfigure starts the virtual CPUs of a VM that may be stopped, and
+// reconfigures its guest, which may be sealed or held.
+func (m *machine) resumeAndReconfigure(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
 	defer cancel()
 	ctx, stop := m.UntilExit(ctx)

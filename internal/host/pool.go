@@ -28,7 +28,7 @@ type pools struct {
 
 	mu      sync.Mutex              // protects the following
 	ready   map[string][]*warmClone // by template key
-	stats   map[string]*poolStats   // by kind, see kindKey
+	stats   map[string]*poolStats   // by kind, see poolKey
 	filling bool
 	again   bool // something changed while filling
 	closed  bool
@@ -57,8 +57,8 @@ type warmClone struct {
 	left  chan struct{} // closed when the watch has ended
 }
 
-func kindKey(spec sandbox.Spec) string {
-	k := kindOf(spec)
+func poolKey(spec sandbox.Spec) string {
+	k := templateSpec(spec)
 	return fmt.Sprint(k.Template, "/", k.VCPUs, "/", k.MemoryMB, "/", k.DiskMB)
 }
 
@@ -66,7 +66,7 @@ func kindKey(spec sandbox.Spec) string {
 func (p *pools) take(key string, spec sandbox.Spec) *body {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	stats := p.stats[kindKey(spec)]
+	stats := p.stats[poolKey(spec)]
 	if stats == nil {
 		return nil // a kind that is not kept
 	}
@@ -151,11 +151,11 @@ func (m *Manager) Pools() []PoolInfo {
 	defer m.pools.mu.Unlock()
 	out := make([]PoolInfo, 0, len(m.pools.kinds))
 	for _, k := range m.pools.kinds {
-		key := kindKey(k.Spec)
+		key := poolKey(k.Spec)
 		info := PoolInfo{PoolKind: k, Hits: m.pools.stats[key].hits, Misses: m.pools.stats[key].misses}
 		for _, clones := range m.pools.ready {
 			for _, c := range clones {
-				if kindKey(c.rec.Spec) == key {
+				if poolKey(c.rec.Spec) == key {
 					info.Ready++
 				}
 			}
@@ -243,7 +243,7 @@ func (m *Manager) fillOne(ctx context.Context) (made bool, err error) {
 func (m *Manager) newClone(spec sandbox.Spec, t template) *body {
 	id := sandbox.NewID()
 	c := newBody(m, m.layout.machine(string(id)), journal.Record{
-		Version: journal.Version, ID: id, Generation: 1, Spec: kindOf(spec),
+		Version: journal.Version, ID: id, Generation: 1, Spec: templateSpec(spec),
 		State: sandbox.Pending, Pooled: true, CreatedAt: time.Now(),
 		Instance: journal.Instance{TemplateDigest: t.image.Digest, RootImage: t.image.Path},
 	})

@@ -114,7 +114,7 @@ func (m *machine) probe(ctx context.Context, p probe) {
 	defer m.probeOver()
 	err := fault.Caught(func() error {
 		if p.renew {
-			// Where an operation is under way, this waits for its end.
+			// This waits for the end of an operation that is under way.
 			return m.ask(ctx, request{op: journal.OpRenew, ref: p.ref})
 		}
 		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)

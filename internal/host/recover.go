@@ -21,15 +21,15 @@ import (
 // recover reads the journals of an earlier agent, recovers each machine, and
 // removes resources that no journal owns.
 func (m *Manager) recover(ctx context.Context) error {
-	if err := m.settleMachines(ctx); err != nil {
+	if err := m.recoverMachines(ctx); err != nil {
 		return err
 	}
 	m.sweepAtStart(ctx)
 	return nil
 }
 
-// settleMachines returns when every machine of the journal is settled.
-func (m *Manager) settleMachines(ctx context.Context) error {
+// recoverMachines returns when every recorded sandbox is in a committed state.
+func (m *Manager) recoverMachines(ctx context.Context) error {
 	machines, err := m.readMachines()
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func (m *Manager) settleMachines(ctx context.Context) error {
 	var group errgroup.Group
 	for _, mc := range machines {
 		if mc.rec.Base != "" {
-			// Where it is gone the machine finds out by itself.
+			// The sandbox itself notices that its base is gone.
 			_ = mc.holdBase(mc.base())
 		}
 		if mc.rec.Pooled {
@@ -56,15 +56,15 @@ func (m *Manager) settleMachines(ctx context.Context) error {
 			})
 			continue
 		}
-		settled := make(chan struct{})
+		recovered := make(chan struct{})
 		m.mu.Lock()
 		m.startLocked(mc, func(life context.Context) {
-			defer close(settled)
+			defer close(recovered)
 			defer close(mc.booted)
 			mc.recoverOne(life)
 		})
 		m.mu.Unlock()
-		group.Go(func() error { <-settled; return nil })
+		group.Go(func() error { <-recovered; return nil })
 	}
 	return group.Wait()
 }
@@ -124,7 +124,7 @@ func (m *Manager) readMachine(name string) (*machine, error) {
 	return mc, nil
 }
 
-// recoverOne brings one machine back to a settled state.
+// recoverOne brings one sandbox back to a committed state.
 func (m *machine) recoverOne(ctx context.Context) {
 	op, step := m.rec.Op, m.rec.Step
 	if op != "" {
@@ -178,15 +178,15 @@ func (m *machine) recoverRunning(ctx context.Context) {
 	}
 	reason := sandbox.ReasonVMMCrash
 	if m.VM == nil && m.rec.VM != nil && !sameBoot(m.rec.VM) || !m.Ended() {
-		reason = sandbox.ReasonHostLost // the machine, or what it needs of the host, is gone
+		reason = sandbox.ReasonHostLost // the host has restarted, or lost the VM's network or cgroup
 	}
 	m.finish(ctx, reason, err.Error())
 }
 
-// adopt connects to everything that the machine consists of and opens the gate.
-// A guest that was sealed for a pause, or not yet unsealed after a resume, is
-// configured anew; for one that was not, that does no harm. One that does not
-// answer is when it does.
+// adopt connects to all parts of the sandbox's instance and opens the gate. It
+// reconfigures the guest, because that may be sealed for a pause, or not yet
+// unsealed after a resume. A guest that does not answer is reconfigured when it
+// does.
 func (m *machine) adopt(ctx context.Context) error {
 	if m.rec.VM == nil || m.rec.Network == nil {
 		return errors.New("the journal names no VM")
@@ -202,7 +202,7 @@ func (m *machine) adopt(ctx context.Context) error {
 	}
 	m.SetGuest(m.NewGuest())
 	paused := m.rec.Op == journal.OpPause
-	err := m.letRun(ctx)
+	err := m.resumeAndReconfigure(ctx)
 	if err == nil || paused {
 		m.rec.Forced, m.rec.SilentSince = false, time.Time{}
 	}
@@ -213,10 +213,10 @@ func (m *machine) adopt(ctx context.Context) error {
 		m.startLifetime() // the end of a resume that was cut off
 	}
 	if err != nil {
-		m.goLiveSilent(ctx, err)
+		m.commitSilentGuest(ctx, err)
 		return nil
 	}
-	m.goOnLive(ctx)
+	m.continueRunning(ctx)
 	return nil
 }
 

@@ -47,7 +47,7 @@ func TestRecoveryKnowsAllNetworksBeforeItActs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := m.settleMachines(t.Context()); err != nil {
+	if err := m.recoverMachines(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

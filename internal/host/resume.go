@@ -16,10 +16,10 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// resume starts a VM from the machine's pause as generation gen. Where the
-// file system shares blocks the machine goes on with a copy of its disk, so
-// that until resume.commit every failure leaves it paused; elsewhere that
-// holds until resume.cont.
+// resume starts a VM from the sandbox's pause as generation gen. If the file system
+// can share blocks, the sandbox continues with a copy of its disk, and every
+// failure before resume.commit leaves it paused. Otherwise that holds until
+// resume.cont.
 func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	switch {
 	case m.rec.State == sandbox.Running && gen == m.rec.Generation:
@@ -42,7 +42,7 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	m.ran = false
 	m.publish(sandbox.Resuming)
 	if err := m.caught(ctx, func() error { return m.prepareResume(ctx) }); err != nil {
-		return m.backToPaused(life, err)
+		return m.abandonResume(life, err)
 	}
 	before := m.rec.Generation
 	m.rec.Generation = gen
@@ -53,18 +53,18 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	return nil
 }
 
-// resumeCut brings a machine to a settled state whose resume from generation
-// before failed with cause once its virtual CPUs may have run. ctx is the
-// resume's own.
+// resumeCut brings a sandbox to a committed state whose resume from generation
+// before failed with cause when its virtual CPUs may have run. ctx is the context
+// of the resume.
 func (m *machine) resumeCut(life, ctx context.Context, before sandbox.Generation, cause error) error {
 	switch {
 	case life.Err() != nil:
 		return cause
 	case m.canGoBack():
 		m.rec.Generation = before
-		return m.backToPaused(life, cause)
+		return m.abandonResume(life, cause)
 	case m.EndsSoon():
-		m.ended(life)
+		m.onExit(life)
 		return fault.Wrap(cause, fault.HostFailed, "resume_failed", "the sandbox's VM ended as it came back from its snapshot")
 	case ctx.Err() != nil:
 		// It is being destroyed, maybe by a caller that only knows the generation
@@ -100,7 +100,7 @@ func (m *machine) hasLeftover() bool {
 // resume that failed.
 func (m *machine) canGoBack() bool { return !m.ran && m.rec.State == sandbox.Paused || m.hasNextDisk() }
 
-// hasNextDisk reports whether a resume goes on with a copy of the pause's disk.
+// hasNextDisk reports whether a resume uses a copy of the pause's disk.
 func (m *machine) hasNextDisk() bool {
 	if m.rec.State != sandbox.Paused {
 		return false
@@ -109,7 +109,7 @@ func (m *machine) hasNextDisk() bool {
 	return err == nil
 }
 
-// prepareResume brings the VM up, stopped, with nothing of the pause changed.
+// prepareResume restores the VM, stopped, and changes nothing of the pause.
 func (m *machine) prepareResume(ctx context.Context) error {
 	snap := m.pauseDir(m.rec.Pause)
 	for _, s := range []step{
@@ -145,13 +145,13 @@ func (m *machine) restorePause(ctx context.Context, snap snapshot.Dir) (err erro
 	return snapshot.HideDamage(err)
 }
 
-// releaseVM lets the virtual CPUs go and makes the guest usable.
+// releaseVM starts the virtual CPUs and configures the guest.
 func (m *machine) releaseVM(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
 	defer cancel()
 	ctx, stop := m.UntilExit(ctx)
 	defer stop()
-	if err := m.step(ctx, journal.StepResumeCont, m.wakeGuest); err != nil {
+	if err := m.step(ctx, journal.StepResumeCont, m.startCPUs); err != nil {
 		return err
 	}
 	if m.rec.Forced {
@@ -202,7 +202,7 @@ func (m *machine) commitSilent(ctx context.Context, cause error) {
 	m.startLifetime()
 	m.rec.Pause = ""
 	m.rec.RestoreReport = &sandbox.RestoreReport{At: time.Now(), Generation: m.rec.Generation, VMGeneration: "none"}
-	m.goLiveSilent(ctx, cause)
+	m.commitSilentGuest(ctx, cause)
 	m.dropPause(ctx)
 }
 
@@ -229,8 +229,8 @@ func (m *machine) dropPause(ctx context.Context) {
 	}
 }
 
-// backToPaused undoes a resume that failed with cause while the pause was whole.
-func (m *machine) backToPaused(life context.Context, cause error) error {
+// abandonResume undoes a resume that failed with cause while the pause was intact.
+func (m *machine) abandonResume(life context.Context, cause error) error {
 	if life.Err() != nil {
 		return cause
 	}

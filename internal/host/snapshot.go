@@ -22,7 +22,7 @@ import (
 type Snapshot struct {
 	ID             sandbox.SnapshotID
 	Of             sandbox.Ref
-	Spec           sandbox.Spec // what a sandbox made from it will be
+	Spec           sandbox.Spec // of the sandboxes that are created from it
 	TemplateDigest string
 	CreatedAt      time.Time
 	// Bytes is the space it takes. Blocks shared by reflink count in each snapshot.
@@ -40,14 +40,14 @@ type snapshotRequest struct {
 	ephemeral bool
 }
 
-// Snapshot keeps the sandbox of ref, running or paused, under id. The sandbox
-// is left as it was: a running one stands still for the pause window, its
-// connections and commands go on. The snapshot is durable on return, unless it
-// is ephemeral: then it is for sandboxes that are about to be made from it, and
-// the next agent removes it.
+// Snapshot saves the sandbox of ref, running or paused, under id. The sandbox keeps
+// its state. A running one is stopped for the pause window, and its connections and
+// commands continue after it. The snapshot is durable on return, unless it is
+// ephemeral: then it serves sandboxes that are about to be created from it, and the
+// next agent removes it.
 //
-// Where the guest does not answer it fails with Unavailable guest_unresponsive,
-// and the sandbox goes on as it was.
+// If the guest does not answer, Snapshot fails with Unavailable
+// guest_unresponsive and the sandbox keeps running.
 func (m *Manager) Snapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, ephemeral bool) (Snapshot, error) {
 	return m.take(ctx, request{op: journal.OpSnapshot, ref: ref, snapshot: &snapshotRequest{id, ephemeral}})
 }
@@ -199,8 +199,8 @@ func (m *machine) publishSnapshot(ctx context.Context, tmp snapshot.Dir, r *snap
 	})
 }
 
-// copyRunning copies the running machine to tmp. The machine stands still from
-// freeze to cont, while the last changes are copied.
+// copyRunning copies the running sandbox to tmp. The VM is stopped from the step
+// snapshot.stop to snapshot.cont, while the last changes are copied.
 //
 // helps says that the guest answers; one that does not freeze its processes in
 // time all the same fails the snapshot, unless force is set.
@@ -242,22 +242,22 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshot.Dir, helps, forc
 	}
 	mf = m.manifest(m.captured)
 	mf.Token, mf.Forced = m.rec.Token, forced
-	if contErr := m.goOn(ctx, helps); contErr != nil {
+	if contErr := m.continueAfterSnapshot(ctx, helps); contErr != nil {
 		return mf, errors.Join(err, contErr)
 	}
 	mf.PauseWindow = time.Since(stood)
 	return mf, err
 }
 
-// goOn lets the machine go on after it stood still for a snapshot. A guest that
-// does not answer then is brought back when it does. asked says that it may have
-// frozen its processes, because it was asked to.
-func (m *machine) goOn(ctx context.Context, asked bool) error {
+// continueAfterSnapshot starts the VM again that was stopped for a snapshot. A guest
+// that does not answer then is reconfigured when it does. asked reports that the
+// guest was told to freeze its processes.
+func (m *machine) continueAfterSnapshot(ctx context.Context, asked bool) error {
 	if m.beingDestroyed() {
-		return errDestroyed() // nobody needs it to go on
+		return errDestroyed() // the destroy that waits ends it
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx) // the agent is closing; the next one has it go on
+		return context.Cause(ctx) // the agent is closing; the next one starts the VM again
 	}
 	err := m.step(ctx, journal.StepSnapshotCont, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.GuestTimeout)
@@ -277,14 +277,14 @@ func (m *machine) goOn(ctx context.Context, asked bool) error {
 	case err == nil || ctx.Err() != nil:
 		return err
 	case m.EndsSoon():
-		m.ended(ctx)
+		m.onExit(ctx)
 		return fault.Wrap(err, fault.HostFailed, "sandbox_lost", "the sandbox's VM ended while its snapshot was taken")
 	}
-	m.goLiveSilent(ctx, err)
+	m.commitSilentGuest(ctx, err)
 	return nil
 }
 
-// copyPaused copies the paused machine to tmp. Nothing of it is touched.
+// copyPaused copies the paused sandbox to tmp and changes nothing of it.
 func (m *machine) copyPaused(ctx context.Context, tmp snapshot.Dir) (mf snapshot.Manifest, err error) {
 	snap := m.pauseDir(m.rec.Pause)
 	for _, s := range []step{

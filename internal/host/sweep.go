@@ -23,7 +23,7 @@ type leftovers struct {
 	// networks are the names that journals held when the agent started.
 	networks map[string]bool
 	// builds are the directories of template builds that the agent found when
-	// it started; nobody goes on with them.
+	// it started. No build continues them.
 	builds map[string]bool
 	// ephemeral are the snapshots of forks that the earlier agent did not end.
 	ephemeral []snapshot.Dir
@@ -32,7 +32,7 @@ type leftovers struct {
 // findLeftovers records resources that can be told apart only at the agent's start.
 func (m *Manager) findLeftovers(networks map[string]bool) {
 	m.leftovers = leftovers{networks: networks, builds: make(map[string]bool)}
-	entries, _ := os.ReadDir(m.layout.builds()) // what it misses goes with the next agent
+	entries, _ := os.ReadDir(m.layout.builds()) // the next agent removes those that an error hides
 	for _, e := range entries {
 		m.leftovers.builds[e.Name()] = true
 	}

@@ -15,7 +15,7 @@ import (
 // end of a sandbox, the roll-back of a half-made one and the clean-up after a
 // crash are therefore the same code. Every part may be done twice.
 
-// destroy ends the machine and leaves nothing of it.
+// destroy ends the sandbox and removes everything that belongs to it.
 func (m *machine) destroy(ctx context.Context, reason sandbox.StopReason) error {
 	if m.rec.StopReason == "" {
 		m.rec.StopReason = reason
@@ -25,7 +25,7 @@ func (m *machine) destroy(ctx context.Context, reason sandbox.StopReason) error 
 	}
 	if err := m.end(ctx, func() {}); err != nil {
 		if m.vmGone() {
-			m.publish(sandbox.Stopped) // what is left is no sandbox any more
+			m.publish(sandbox.Stopped) // only resources without a VM are left
 		}
 		return err
 	}
@@ -37,10 +37,10 @@ func (m *machine) destroy(ctx context.Context, reason sandbox.StopReason) error 
 	return nil
 }
 
-// finish ends a machine that nobody asked to end. Its record stays, so that
-// the reason can still be learned, until Destroy. Where something cannot be
-// freed the operation stays in the journal, to be tried again. Callers are told
-// of the end as soon as the VM is gone, before the rest is freed.
+// finish ends a sandbox without a request. Its record stays until Destroy, so that
+// callers can learn the reason. If a part cannot be freed, the operation stays in
+// the journal and is retried. Callers learn of the end as soon as the VM is gone,
+// before the rest is freed.
 func (m *machine) finish(ctx context.Context, reason sandbox.StopReason, detail string) {
 	const keep = 4096
 	m.begin(journal.OpDestroy)
@@ -97,7 +97,7 @@ func (b *body) teardown(ctx context.Context, gone func()) error {
 		{journal.StepDestroyFiles, func(context.Context) error { return b.RemoveFiles(journal.IsFile) }},
 		{journal.StepDestroyCommit, func(context.Context) error {
 			b.rec.EndedAt, b.rec.Token, b.rec.NextToken, b.rec.Pause, b.rec.Base = time.Now(), "", "", "", ""
-			if err := b.settle(sandbox.Stopped, false); err != nil {
+			if err := b.commitState(sandbox.Stopped, false); err != nil {
 				return err
 			}
 			b.dropBase()

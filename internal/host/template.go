@@ -94,15 +94,15 @@ func (m *Manager) findTemplate(key string, print map[string]string) snapshot.Dir
 	dirs, _ := filepath.Glob(filepath.Join(m.cfg.TemplateDir, key+".*")) // fails for bad patterns alone
 	for _, dir := range dirs {
 		mf, err := snapshot.ReadManifest(snapshot.Dir(dir))
-		if err == nil && vmm.CheckFingerprint(mf.Kind, print) == nil {
+		if err == nil && vmm.CheckFingerprint(mf.TemplateInputs, print) == nil {
 			return snapshot.Dir(dir)
 		}
 	}
 	return ""
 }
 
-// startBuild joins the build of key or starts one, which goes on when its
-// callers have gone.
+// startBuild joins the build of key or starts one, which continues when its callers
+// are gone.
 func (m *Manager) startBuild(t template, print map[string]string, spec sandbox.Spec) *templateBuild {
 	m.templates.mu.Lock()
 	defer m.templates.mu.Unlock()
@@ -126,10 +126,10 @@ func (m *Manager) startBuild(t template, print map[string]string, spec sandbox.S
 	return b
 }
 
-// buildTemplate boots an internal machine, seals it, and publishes its memory,
-// state and disk as the template snapshot.
+// buildTemplate boots a VM, seals its guest, and publishes the saved VM with its
+// disk as the template snapshot.
 func (m *Manager) buildTemplate(life context.Context, t template, print map[string]string, spec sandbox.Spec) (snapshot.Dir, error) {
-	spec = kindOf(spec)
+	spec = templateSpec(spec)
 	id := sandbox.NewID()
 	b := newBody(m, instance.Dir(filepath.Join(m.layout.builds(), string(id))), journal.Record{
 		Version: journal.Version, ID: id, Generation: 1, Spec: spec, State: sandbox.Pending,
@@ -143,7 +143,7 @@ func (m *Manager) buildTemplate(life context.Context, t template, print map[stri
 		}
 		return b.makeTemplate(life, to, print)
 	})
-	// Even when the agent is closing: nobody could go on with half a build.
+	// Also when the agent is closing, because half a build cannot be continued.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(life), teardownTimeout)
 	defer cancel()
 	if cleanup := errors.Join(b.free(ctx), os.RemoveAll(string(b.Dir))); cleanup != nil {
@@ -159,8 +159,8 @@ func (m *Manager) buildTemplate(life context.Context, t template, print map[stri
 	return to, nil
 }
 
-// kindOf returns the part of spec that a template snapshot and a warm clone depend on.
-func kindOf(spec sandbox.Spec) sandbox.Spec {
+// templateSpec returns the part of spec that a template snapshot and a warm clone depend on.
+func templateSpec(spec sandbox.Spec) sandbox.Spec {
 	return sandbox.Spec{Template: spec.Template, VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB, DiskMB: spec.DiskMB}.WithDefaults()
 }
 
@@ -172,7 +172,7 @@ func (b *body) makeTemplate(ctx context.Context, to snapshot.Dir, print map[stri
 		return err
 	}
 	for _, s := range []step{
-		{journal.StepTemplateSeal, b.settleAndSeal},
+		{journal.StepTemplateSeal, b.restAndSeal},
 		{journal.StepTemplateSave, func(ctx context.Context) error {
 			if err := b.VM.Pause(ctx); err != nil {
 				return err
@@ -184,7 +184,7 @@ func (b *body) makeTemplate(ctx context.Context, to snapshot.Dir, print map[stri
 				return err
 			}
 			mf := b.manifest(b.captured)
-			mf.Kind = print
+			mf.TemplateInputs = print
 			if err := b.mgr.snapshots.Seal(ctx, snap, mf, true); err != nil {
 				return err
 			}
@@ -208,9 +208,8 @@ func (b *body) saveWhole(ctx context.Context, snap snapshot.Dir) error {
 	return errors.Join(err, save.Close())
 }
 
-// settleAndSeal seals a guest with nothing left to do, neither in memory nor on
-// disk.
-func (b *body) settleAndSeal(ctx context.Context) error {
+// restAndSeal waits until the guest is idle, then seals it.
+func (b *body) restAndSeal(ctx context.Context) error {
 	rest := time.NewTimer(b.mgr.cfg.TemplateRest)
 	defer rest.Stop()
 	select {
@@ -238,5 +237,5 @@ func (m *Manager) current(t snapshot.Dir) bool {
 		return false
 	}
 	key, print := m.templateKey(mf.Spec, img)
-	return strings.HasPrefix(filepath.Base(string(t)), key+".") && vmm.CheckFingerprint(mf.Kind, print) == nil
+	return strings.HasPrefix(filepath.Base(string(t)), key+".") && vmm.CheckFingerprint(mf.TemplateInputs, print) == nil
 }

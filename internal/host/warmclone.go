@@ -34,7 +34,7 @@ func (b *body) warmUp(ctx context.Context, dir snapshot.Dir) error {
 		}},
 		{journal.StepPoolVMM, b.restoreBase},
 		{journal.StepPoolGuest, func(ctx context.Context) error {
-			if err := b.wakeGuest(ctx); err != nil {
+			if err := b.startCPUs(ctx); err != nil {
 				return err
 			}
 			return b.configure(ctx, renewal{identity: true, token: randomToken()})
@@ -122,7 +122,7 @@ func (m *machine) takeClone(ctx context.Context) (taken bool, err error) {
 // which had none. The identity stays the sandbox's own.
 func (m *machine) moveIn(c *body) {
 	m.setInstance(c.Instance)
-	m.held = c.held
+	m.heldBase = c.heldBase
 	m.rec.Instance, m.rec.Source = c.rec.Instance, journal.SourcePool
 }
 

@@ -23,8 +23,9 @@ type Manifest struct {
 	Of          sandbox.Ref       `json:"of"`
 	Spec        sandbox.Spec      `json:"spec"`
 	Fingerprint map[string]string `json:"fingerprint"`
-	// Kind, of a template snapshot, is all that it was made from, see templateKey.
-	Kind           map[string]string `json:"kind,omitempty"`
+	// TemplateInputs lists, for a template snapshot, everything that its content
+	// depends on.
+	TemplateInputs map[string]string `json:"kind,omitempty"`
 	TemplateDigest string            `json:"template_digest"`
 	RootImage      string            `json:"root_image"`
 	KernelDigest   string            `json:"kernel_digest"`
