@@ -63,18 +63,18 @@ func (b *body) manifest(stats vmm.SaveStats) snapshot.Manifest {
 // checkPause refuses a pause that is damaged or belongs to another host, before
 // any of it is loaded, and names the difference. The pages are checked as they
 // are loaded, while the machine can still return to paused.
-func (m *machine) checkPause(snap snapshot.Dir) error {
-	if _, err := m.mgr.snapshots.CheckBase(m.base(), m.rec.Spec); err != nil {
+func (b *body) checkPause(snap snapshot.Dir) error {
+	if _, err := b.mgr.snapshots.CheckBase(b.base(), b.rec.Spec); err != nil {
 		return err
 	}
-	mf, err := m.mgr.snapshots.CheckDelta(snap, m.rec.Spec)
+	mf, err := b.mgr.snapshots.CheckDelta(snap, b.rec.Spec)
 	if err != nil {
 		return err
 	}
-	if st, err := os.Stat(m.Dir.Disk()); err != nil || st.Size() != mf.DiskBytes {
+	if st, err := os.Stat(b.Dir.Disk()); err != nil || st.Size() != mf.DiskBytes {
 		return snapshot.ErrDamaged(err, "its disk is not what was saved")
 	}
-	if _, err := os.Stat(m.rec.RootImage); err != nil {
+	if _, err := os.Stat(b.rec.RootImage); err != nil {
 		return snapshot.ErrDamaged(err, "the template image it runs on is gone")
 	}
 	return nil

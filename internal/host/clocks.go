@@ -60,10 +60,10 @@ func (m *machine) setTimeouts(t *Timeouts) error {
 }
 
 // startLifetime lets the lifetime clock run from now.
-func (m *machine) startLifetime() {
-	m.rec.LifetimeEnd = time.Time{}
-	if d := m.rec.Spec.Lifetime; d > 0 {
-		m.rec.LifetimeEnd = time.Now().Add(d)
+func (b *body) startLifetime() {
+	b.rec.LifetimeEnd = time.Time{}
+	if d := b.rec.Spec.Lifetime; d > 0 {
+		b.rec.LifetimeEnd = time.Now().Add(d)
 	}
 }
 
@@ -89,8 +89,8 @@ const (
 )
 
 // halfFreed reports whether a teardown has failed and is to be tried again.
-func (m *machine) halfFreed() bool {
-	return m.rec.Op == journal.OpDestroy && m.rec.State != sandbox.Stopped
+func (b *body) halfFreed() bool {
+	return b.rec.Op == journal.OpDestroy && b.rec.State != sandbox.Stopped
 }
 
 // alarm fires when a clock may have run out, or when a teardown that failed is

@@ -74,15 +74,15 @@ type restoreSource struct {
 }
 
 // fromTemplate is the template snapshot of the machine's kind.
-func (m *machine) fromTemplate(ctx context.Context) (restoreSource, error) {
-	t, err := m.mgr.ensureTemplate(ctx, m.rec.Spec)
+func (b *body) fromTemplate(ctx context.Context) (restoreSource, error) {
+	t, err := b.mgr.ensureTemplate(ctx, b.rec.Spec)
 	return restoreSource{dir: t.dir, digest: t.image.Digest, image: t.image.Path}, err
 }
 
 // fromSnapshot is the snapshot that the sandbox is to be a copy of.
-func (m *machine) fromSnapshot(context.Context) (restoreSource, error) {
-	dir := m.mgr.layout.snapshot(m.rec.SnapshotID)
-	mf, err := m.mgr.snapshots.CheckBase(dir, m.rec.Spec)
+func (b *body) fromSnapshot(context.Context) (restoreSource, error) {
+	dir := b.mgr.layout.snapshot(b.rec.SnapshotID)
+	mf, err := b.mgr.snapshots.CheckBase(dir, b.rec.Spec)
 	return restoreSource{dir: dir, digest: mf.TemplateDigest, image: mf.RootImage, token: mf.Token, forced: mf.Forced}, err
 }
 

@@ -125,21 +125,21 @@ func (b *body) conclude(ctx context.Context, state sandbox.State) {
 }
 
 // saveLater writes the record that conclude could not write.
-func (m *machine) saveLater(ctx context.Context) {
-	if err := m.save(false); err != nil {
+func (b *body) saveLater(ctx context.Context) {
+	if err := b.save(false); err != nil {
 		return
 	}
-	m.unsaved = false
-	m.log.InfoContext(ctx, "the journal is written again")
-	if m.rec.State == sandbox.Paused {
-		m.dropNextDisk(ctx)
+	b.unsaved = false
+	b.log.InfoContext(ctx, "the journal is written again")
+	if b.rec.State == sandbox.Paused {
+		b.dropNextDisk(ctx)
 	}
 }
 
 // dropNextDisk removes the disk that a failed resume began with.
-func (m *machine) dropNextDisk(ctx context.Context) {
-	if err := removeFile(m.Dir.NextDisk()); err != nil {
-		m.log.ErrorContext(ctx, "could not remove the disk of a failed resume", "error", err)
+func (b *body) dropNextDisk(ctx context.Context) {
+	if err := removeFile(b.Dir.NextDisk()); err != nil {
+		b.log.ErrorContext(ctx, "could not remove the disk of a failed resume", "error", err)
 	}
 }
 

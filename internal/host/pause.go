@@ -136,15 +136,15 @@ func (m *machine) writePause(ctx context.Context, helps, force bool) error {
 }
 
 // syncPause makes the pause durable, disk included.
-func (m *machine) syncPause(ctx context.Context, snap snapshot.Dir) error {
-	mf := m.manifest(m.captured)
-	if mf.Forced = m.rec.Forced; mf.Forced {
-		mf.Token = m.rec.Token
+func (b *body) syncPause(ctx context.Context, snap snapshot.Dir) error {
+	mf := b.manifest(b.captured)
+	if mf.Forced = b.rec.Forced; mf.Forced {
+		mf.Token = b.rec.Token
 	}
-	if err := m.mgr.snapshots.SealDelta(ctx, snap, mf, m.Dir.Disk()); err != nil {
+	if err := b.mgr.snapshots.SealDelta(ctx, snap, mf, b.Dir.Disk()); err != nil {
 		return err
 	}
-	return durable.Sync(string(m.Dir))
+	return durable.Sync(string(b.Dir))
 }
 
 // abandonPause returns a sandbox to running whose pause failed with cause. Only the

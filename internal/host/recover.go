@@ -221,15 +221,15 @@ func (m *machine) adopt(ctx context.Context) error {
 }
 
 // removeStalePauses removes every pause that the machine does not consist of.
-func (m *machine) removeStalePauses(ctx context.Context) {
-	names, err := filepath.Glob(filepath.Join(string(m.Dir), "pause-*"))
+func (b *body) removeStalePauses(ctx context.Context) {
+	names, err := filepath.Glob(filepath.Join(string(b.Dir), "pause-*"))
 	for _, name := range names {
-		if filepath.Base(name) != m.rec.Pause {
+		if filepath.Base(name) != b.rec.Pause {
 			err = errors.Join(err, os.RemoveAll(name))
 		}
 	}
 	if err != nil {
-		m.log.WarnContext(ctx, "could not remove old pauses", "error", err)
+		b.log.WarnContext(ctx, "could not remove old pauses", "error", err)
 	}
 }
 

@@ -91,57 +91,57 @@ func (m *machine) freeLeftover(ctx context.Context) error {
 }
 
 // hasLeftover reports whether a paused machine still holds parts of its VM.
-func (m *machine) hasLeftover() bool {
-	return m.rec.State == sandbox.Paused &&
-		(m.Exists() || m.rec.VM != nil || m.rec.Network != nil)
+func (b *body) hasLeftover() bool {
+	return b.rec.State == sandbox.Paused &&
+		(b.Exists() || b.rec.VM != nil || b.rec.Network != nil)
 }
 
 // canGoBack reports whether the disk of the pause is still as it was, after a
 // resume that failed.
-func (m *machine) canGoBack() bool { return !m.ran && m.rec.State == sandbox.Paused || m.hasNextDisk() }
+func (b *body) canGoBack() bool { return !b.ran && b.rec.State == sandbox.Paused || b.hasNextDisk() }
 
 // hasNextDisk reports whether a resume uses a copy of the pause's disk.
-func (m *machine) hasNextDisk() bool {
-	if m.rec.State != sandbox.Paused {
+func (b *body) hasNextDisk() bool {
+	if b.rec.State != sandbox.Paused {
 		return false
 	}
-	_, err := os.Stat(m.Dir.NextDisk())
+	_, err := os.Stat(b.Dir.NextDisk())
 	return err == nil
 }
 
 // prepareResume restores the VM, stopped, and changes nothing of the pause.
-func (m *machine) prepareResume(ctx context.Context) error {
-	snap := m.pauseDir(m.rec.Pause)
+func (b *body) prepareResume(ctx context.Context) error {
+	snap := b.pauseDir(b.rec.Pause)
 	for _, s := range []step{
-		{journal.StepResumeCheck, func(context.Context) error { return m.checkPause(snap) }},
+		{journal.StepResumeCheck, func(context.Context) error { return b.checkPause(snap) }},
 		{journal.StepResumeDisk, func(ctx context.Context) error {
-			_, err := disk.Share(ctx, m.Dir.NextDisk(), m.Dir.Disk())
+			_, err := disk.Share(ctx, b.Dir.NextDisk(), b.Dir.Disk())
 			return err
 		}},
-		{journal.StepResumeNetwork, m.makeNetwork},
-		{journal.StepResumeCgroup, m.CreateCgroup},
-		{journal.StepResumeVMM, func(ctx context.Context) error { return m.restorePause(ctx, snap) }},
+		{journal.StepResumeNetwork, b.makeNetwork},
+		{journal.StepResumeCgroup, b.CreateCgroup},
+		{journal.StepResumeVMM, func(ctx context.Context) error { return b.restorePause(ctx, snap) }},
 	} {
-		if err := m.step(ctx, s.name, s.do); err != nil {
+		if err := b.step(ctx, s.name, s.do); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	return m.recordVM()
+	return b.recordVM()
 }
 
 // restorePause starts a VM from the pause, stopped.
-func (m *machine) restorePause(ctx context.Context, snap snapshot.Dir) (err error) {
-	cfg := m.vmConfig()
-	if cfg.Build, err = m.mgr.snapshots.BuildOf(m.base()); err != nil {
+func (b *body) restorePause(ctx context.Context, snap snapshot.Dir) (err error) {
+	cfg := b.vmConfig()
+	if cfg.Build, err = b.mgr.snapshots.BuildOf(b.base()); err != nil {
 		return err
 	}
-	if m.hasNextDisk() {
-		cfg.Disk = m.Dir.NextDisk()
+	if b.hasNextDisk() {
+		cfg.Disk = b.Dir.NextDisk()
 	}
-	if err := keepFiles(cfg.Disk, m.Dir.VM()); err != nil {
+	if err := keepFiles(cfg.Disk, b.Dir.VM()); err != nil {
 		return err
 	}
-	m.VM, err = m.mgr.driver.Restore(ctx, cfg, vmm.Image{Base: m.rec.Base, Delta: string(snap)})
+	b.VM, err = b.mgr.driver.Restore(ctx, cfg, vmm.Image{Base: b.rec.Base, Delta: string(snap)})
 	return snapshot.HideDamage(err)
 }
 
@@ -219,13 +219,13 @@ func (m *machine) commitResume(ctx context.Context) error {
 }
 
 // dropPause removes the files of a pause that a running machine no longer needs.
-func (m *machine) dropPause(ctx context.Context) {
-	err := os.Rename(m.Dir.NextDisk(), m.Dir.Disk())
+func (b *body) dropPause(ctx context.Context) {
+	err := os.Rename(b.Dir.NextDisk(), b.Dir.Disk())
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
-	if err = errors.Join(err, removeAll(filepath.Join(string(m.Dir), "pause-*"))); err != nil {
-		m.log.WarnContext(ctx, "could not remove the files of a pause", "error", err)
+	if err = errors.Join(err, removeAll(filepath.Join(string(b.Dir), "pause-*"))); err != nil {
+		b.log.WarnContext(ctx, "could not remove the files of a pause", "error", err)
 	}
 }
 
@@ -253,10 +253,10 @@ func (m *machine) abandonResume(life context.Context, cause error) error {
 }
 
 // pauseExists reports whether name is a pause of the machine.
-func (m *machine) pauseExists(name string) bool {
+func (b *body) pauseExists(name string) bool {
 	if name == "" {
 		return false
 	}
-	_, err := os.Stat(m.pauseDir(name).Manifest())
+	_, err := os.Stat(b.pauseDir(name).Manifest())
 	return err == nil
 }

@@ -182,16 +182,16 @@ func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool)
 	return fault.Wrap(err, fault.HostFailed, "snapshot_failed", "the snapshot could not be taken; the sandbox is as it was")
 }
 
-func (m *machine) publishSnapshot(ctx context.Context, tmp snapshot.Dir, r *snapshotRequest, mf snapshot.Manifest) error {
-	err := m.step(ctx, journal.StepSnapshotSeal, func(ctx context.Context) error {
+func (b *body) publishSnapshot(ctx context.Context, tmp snapshot.Dir, r *snapshotRequest, mf snapshot.Manifest) error {
+	err := b.step(ctx, journal.StepSnapshotSeal, func(ctx context.Context) error {
 		mf.Ephemeral = r.ephemeral
-		return m.mgr.snapshots.Seal(ctx, tmp, mf, !r.ephemeral)
+		return b.mgr.snapshots.Seal(ctx, tmp, mf, !r.ephemeral)
 	})
 	if err != nil {
 		return err
 	}
-	return m.step(ctx, journal.StepSnapshotCommit, func(context.Context) error {
-		to := m.mgr.layout.snapshot(r.id)
+	return b.step(ctx, journal.StepSnapshotCommit, func(context.Context) error {
+		to := b.mgr.layout.snapshot(r.id)
 		if r.ephemeral {
 			return os.Rename(string(tmp), string(to))
 		}
@@ -285,25 +285,25 @@ func (m *machine) continueAfterSnapshot(ctx context.Context, asked bool) error {
 }
 
 // copyPaused copies the paused sandbox to tmp and changes nothing of it.
-func (m *machine) copyPaused(ctx context.Context, tmp snapshot.Dir) (mf snapshot.Manifest, err error) {
-	snap := m.pauseDir(m.rec.Pause)
+func (b *body) copyPaused(ctx context.Context, tmp snapshot.Dir) (mf snapshot.Manifest, err error) {
+	snap := b.pauseDir(b.rec.Pause)
 	for _, s := range []step{
 		{journal.StepSnapshotPrepare, func(ctx context.Context) error {
-			return errors.Join(m.checkPause(snap), tmp.Recreate())
+			return errors.Join(b.checkPause(snap), tmp.Recreate())
 		}},
 		{journal.StepSnapshotSave, func(ctx context.Context) error {
-			return snapshot.HideDamage(m.mgr.driver.Flatten(ctx, vmm.Image{Base: m.rec.Base, Delta: string(snap)}, string(tmp)))
+			return snapshot.HideDamage(b.mgr.driver.Flatten(ctx, vmm.Image{Base: b.rec.Base, Delta: string(snap)}, string(tmp)))
 		}},
 		{journal.StepSnapshotDisk, func(ctx context.Context) error {
-			_, err := disk.Clone(ctx, tmp.Disk(), m.Dir.Disk())
+			_, err := disk.Clone(ctx, tmp.Disk(), b.Dir.Disk())
 			return err
 		}},
 	} {
-		if err := m.step(ctx, s.name, s.do); err != nil {
+		if err := b.step(ctx, s.name, s.do); err != nil {
 			return mf, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
 	mf, err = snapshot.ReadManifest(snap)
-	mf.Spec, mf.CreatedAt = m.rec.Spec, time.Now()
+	mf.Spec, mf.CreatedAt = b.rec.Spec, time.Now()
 	return mf, err
 }

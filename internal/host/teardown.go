@@ -62,7 +62,7 @@ func (m *machine) finish(ctx context.Context, reason sandbox.StopReason, detail 
 }
 
 // vmGone reports whether the machine is known to have no VM process.
-func (m *machine) vmGone() bool { return m.Ended() && (m.VM != nil || m.rec.VM == nil) }
+func (b *body) vmGone() bool { return b.Ended() && (b.VM != nil || b.rec.VM == nil) }
 
 // end closes the gate and tears the machine's body down.
 func (m *machine) end(ctx context.Context, gone func()) error {
