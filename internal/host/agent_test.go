@@ -118,7 +118,7 @@ func TestAgentKilledDuringCreate(t *testing.T) {
 // next create makes a whole one.
 func TestAgentKilledWhileMakingATemplate(t *testing.T) {
 	b := &bench{t: t, name: "wktpl", dir: hosttest.Dir(t)}
-	b.templates = b.dir + "/t"
+	b.templates = b.dir + "/templates"
 	b.open()
 	t.Cleanup(b.end)
 	for _, step := range []string{
@@ -128,8 +128,8 @@ func TestAgentKilledWhileMakingATemplate(t *testing.T) {
 		b.crash("create", ref, step)
 		check(t, b.Destroy(t.Context(), ref, ""))
 		b.nothingLeft()
-		if names, _ := filepath.Glob(b.dir + "/[bt]/*"); len(names) != 0 {
-			t.Fatalf("killed before %s: left %v", step, names)
+		if left := append(names(t, b.dir+"/builds"), names(t, b.templates)...); len(left) != 0 {
+			t.Fatalf("killed before %s: left %v", step, left)
 		}
 	}
 	b.sh(b.create(), "true")

@@ -52,7 +52,7 @@ func (b *bench) onXFS() {
 func TestVMMKilledDuringResume(t *testing.T) {
 	b := &bench{t: t, name: "wvmmr", dir: hosttest.Dir(t)}
 	b.onXFS()
-	b.templates = b.dir + "/t"
+	b.templates = b.dir + "/templates"
 	kill := &sniper{b: b}
 	b.configure = func(cfg *host.Config) { cfg.OnStep = kill.onStep }
 	b.open()
