@@ -173,6 +173,3 @@ func (m *machine) renewLate(life context.Context) error {
 	m.publish(sandbox.Running)
 	return nil
 }
-
-// exitGrace is how long after a failed call the end of a VM process may be seen.
-const exitGrace = time.Second
