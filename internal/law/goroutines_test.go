@@ -27,7 +27,7 @@ var unguarded = map[string]string{
 	"internal/host/manager.go:startLocked":         "a machine guards each operation, see act",
 	"internal/host/pool.go:refill":                 "a loop that guards each round",
 	"internal/host/probe.go:startProbes":           "a probe guards itself",
-	"internal/host/recover.go:settleMachines":      "only waits for a channel",
+	"internal/host/recover.go:recoverMachines":     "only waits for a channel",
 	"internal/host/network/standin.go:Plug":        "only copies frames, for the doctor",
 	"internal/host/network/pool.go:Open":           "a loop that guards each round",
 	"internal/host/network/garbage.go:keepGarbage": "a loop that guards each round",
