@@ -65,7 +65,7 @@ func (b *body) step(ctx context.Context, name string, do func(context.Context) e
 		return context.Cause(ctx)
 	}
 	b.rec.Step = name
-	if err := b.save(false); err != nil {
+	if err := b.save(); err != nil {
 		if !journal.MayRunUnjournaled(name) {
 			return err
 		}
@@ -103,13 +103,18 @@ func (b *body) begin(op string) {
 }
 
 // commitState ends the operation in state and writes that to the journal.
-func (b *body) commitState(state sandbox.State, durable bool) error {
+func (b *body) commitState(state sandbox.State) error {
 	b.rec.Op, b.rec.Step, b.rec.State = "", "", state
-	return b.save(durable)
+	return b.save()
 }
 
-func (b *body) save(durable bool) error {
-	err := b.rec.Write(string(b.Dir), durable)
+// save writes the record for the next agent.
+func (b *body) save() error { return journalFault(b.rec.Write(string(b.Dir))) }
+
+// savePause writes the record of a paused sandbox, which outlives a crash of the host.
+func (b *body) savePause() error { return journalFault(b.rec.WritePause(string(b.Dir))) }
+
+func journalFault(err error) error {
 	switch {
 	case err == nil:
 		return nil

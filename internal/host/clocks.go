@@ -51,7 +51,11 @@ func (m *machine) setTimeouts(t *Timeouts) error {
 		m.startLifetime()
 	}
 	// A paused sandbox is durable, and so are its clocks.
-	if err := m.save(m.rec.State == sandbox.Paused); err != nil {
+	save := m.save
+	if m.rec.State == sandbox.Paused {
+		save = m.savePause
+	}
+	if err := save(); err != nil {
 		m.rec = before
 		return err
 	}
@@ -117,7 +121,7 @@ func (m *machine) onAlarm(ctx context.Context) {
 	if m.hasLeftover() {
 		if err := m.freeLeftover(ctx); err != nil {
 			m.log.ErrorContext(ctx, "could not free a paused VM", "error", err, "retry", teardownRetry)
-		} else if err := m.save(false); err != nil {
+		} else if err := m.save(); err != nil {
 			m.log.ErrorContext(ctx, "could not write the journal", "error", err)
 		}
 		return

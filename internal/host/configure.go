@@ -66,7 +66,7 @@ func (b *body) renew(ctx context.Context, what renewal, h *sandbox.RestoreReport
 	if what.token != "" {
 		// Written down first: should the agent die, the next one has to try both.
 		b.rec.NextToken = what.token
-		if err := b.save(false); err != nil {
+		if err := b.save(); err != nil {
 			if b.rec.Op == journal.OpCreate {
 				return 0, err
 			}

@@ -233,7 +233,7 @@ func (b *body) startCPUs(ctx context.Context) error {
 // commitRunning commits the state running and opens the gate.
 func (m *machine) commitRunning() error {
 	m.rec.LastActive = time.Now()
-	if err := m.commitState(sandbox.Running, false); err != nil {
+	if err := m.commitState(sandbox.Running); err != nil {
 		return err
 	}
 	m.openGate()
@@ -273,5 +273,5 @@ func (b *body) withinBootTimeout(ctx context.Context, once func(context.Context)
 func (b *body) recordVM() error {
 	rec := b.VM.Record()
 	b.rec.VM = &rec
-	return errors.Join(b.save(false), b.Group.Add(rec.PID))
+	return errors.Join(b.save(), b.Group.Add(rec.PID))
 }

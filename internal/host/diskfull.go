@@ -118,7 +118,7 @@ func errDiskFull() error {
 // because callers have to learn the real state. Use it only if an agent that reads
 // the old record brings the sandbox into the same state.
 func (b *body) conclude(ctx context.Context, state sandbox.State) {
-	if err := b.commitState(state, false); err != nil {
+	if err := b.commitState(state); err != nil {
 		b.log.ErrorContext(ctx, "the journal cannot be written, will try again", "state", state, "error", err)
 		b.unsaved = true
 	}
@@ -126,7 +126,7 @@ func (b *body) conclude(ctx context.Context, state sandbox.State) {
 
 // saveLater writes the record that conclude could not write.
 func (b *body) saveLater(ctx context.Context) {
-	if err := b.save(false); err != nil {
+	if err := b.save(); err != nil {
 		return
 	}
 	b.unsaved = false

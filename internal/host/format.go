@@ -78,7 +78,7 @@ func renameDirectories(l layout) error {
 	renamed := false
 	for was, name := range newNames {
 		from, to := filepath.Join(l.root, was), filepath.Join(l.root, name)
-		if _, err := os.Lstat(from); errors.Is(err, os.ErrNotExist) {
+		if st, err := os.Lstat(from); errors.Is(err, os.ErrNotExist) || err == nil && st.Mode().IsRegular() {
 			continue
 		}
 		if _, err := os.Lstat(to); !errors.Is(err, os.ErrNotExist) {
@@ -89,10 +89,20 @@ func renameDirectories(l layout) error {
 		}
 		renamed = true
 	}
-	if !renamed {
-		return nil
+	if err := blockOldAgents(l); err != nil || !renamed {
+		return err
 	}
 	return durable.Sync(l.root)
+}
+
+// blockOldAgents puts a file where Wrenn 0.1, which knows no format, expects the
+// directory of its sandboxes. With an empty directory there it would end every VM.
+func blockOldAgents(l layout) error {
+	path := filepath.Join(l.root, "s")
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(path, []byte("This data directory has a newer format than Wrenn 0.1 reads; see the file format.\n"), 0o600)
 }
 
 // layoutOf returns the layout of a data directory that may not be upgraded yet,

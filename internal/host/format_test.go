@@ -31,6 +31,7 @@ func toFormatOne(t testing.TB, data string) {
 		check(t, err)
 		check(t, os.WriteFile(path, []byte(oldPath(data, string(text))), 0o600))
 	}
+	check(t, os.Remove(filepath.Join(data, "s")))
 	for name, was := range formatOne {
 		check(t, os.Rename(filepath.Join(data, name), filepath.Join(data, was)))
 	}

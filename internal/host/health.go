@@ -146,7 +146,7 @@ func (m *machine) renewSilent(ctx context.Context) error {
 	m.mu.Lock()
 	m.health.renewDue, m.health.since = false, time.Time{}
 	m.mu.Unlock()
-	if err := m.save(false); err != nil {
+	if err := m.save(); err != nil {
 		// The guest is usable all the same; the next agent renews it once more.
 		m.log.WarnContext(ctx, "the renewal of a guest cannot be written to the journal, will try again", "error", err)
 		m.unsaved = true

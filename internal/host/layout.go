@@ -20,6 +20,7 @@ import (
 //	<data>/sandboxes/<name>/pause-<generation>/  a pause: a delta of the driver, and its manifest
 //	<data>/sandboxes/<name>/vm/          the VM process's own directory
 //	<data>/templates/<key>.<id>/         a template snapshot
+//	<data>/damaged/<name>/             a sandbox whose record was lost, see setAside
 //	<data>/snapshots/<id>/               a named snapshot
 //	<data>/vmm/<id>/                     a kept build of the VMM, see package emulator
 //	<data>/builds/<id>/                  a machine that is to become a template snapshot
@@ -41,6 +42,9 @@ func (l layout) builds() string    { return l.directory("b") }
 
 // newNames are the names of directories since format 2, by those before it.
 var newNames = map[string]string{"s": "sandboxes", "t": "templates", "n": "snapshots", "b": "builds"}
+
+// damaged holds sandboxes whose record is lost.
+func (l layout) damaged() string { return filepath.Join(l.root, "damaged") }
 
 func (l layout) directory(oldName string) string {
 	if l.old {

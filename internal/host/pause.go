@@ -125,7 +125,7 @@ func (m *machine) writePause(ctx context.Context, helps, force bool) error {
 		{journal.StepPauseCommit, func(context.Context) error {
 			m.rec.Pause = name
 			m.rec.Step, m.rec.State = journal.StepPauseFree, sandbox.Paused
-			return m.save(true)
+			return m.savePause()
 		}},
 	} {
 		if err := m.step(ctx, s.name, s.do); err != nil {
@@ -181,10 +181,10 @@ func (m *machine) abandonPause(ctx context.Context, cause error) error {
 func (m *machine) continueAfterPause(ctx context.Context) {
 	// Before anything of the pause goes and before the VM runs: an agent that
 	// reads a journal with the pause in it would end the VM.
-	if err := m.save(false); err != nil {
+	if err := m.save(); err != nil {
 		m.log.WarnContext(ctx, "the end of a failed pause cannot be written to the journal yet", "error", err)
 	}
-	if err := os.RemoveAll(string(m.pauseDir(pauseName(m.rec.Generation)))); err != nil {
+	if err := errors.Join(journal.DropPause(string(m.Dir), true), os.RemoveAll(string(m.pauseDir(pauseName(m.rec.Generation))))); err != nil {
 		m.log.WarnContext(ctx, "could not remove the files of a failed pause", "error", err)
 	}
 	if err := m.resumeAndReconfigure(ctx); err == nil {

@@ -115,6 +115,9 @@ func (m *Manager) readMachine(name string) (*machine, error) {
 	if fault.ReasonOf(err) == journal.ReasonDataNewer {
 		return nil, err
 	}
+	if errors.Is(err, journal.ErrLost) {
+		return nil, m.setAside(dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the journal is damaged; move %s away to start without it: %w", dir, err)
 	}
@@ -122,6 +125,21 @@ func (m *Manager) readMachine(name string) (*machine, error) {
 	mc := newMachine(m, *rec)
 	mc.Name, mc.Dir = name, instance.Dir(dir)
 	return mc, nil
+}
+
+// setAside clears the directory of a sandbox whose record a crash of the host has
+// taken. With the host its VM has ended, and without a record nothing of it can be
+// used. Only the files of a pause are kept, for a person to look at: the record of
+// a pause is lost where a version before 0.3 wrote it.
+func (m *Manager) setAside(dir string) error {
+	pauses, _ := filepath.Glob(filepath.Join(dir, "pause-*", "manifest.json")) // fails for bad patterns alone
+	if len(pauses) == 0 {
+		m.log.Error("a crash of the host took the record of a sandbox that was not paused; its files are removed", "dir", dir)
+		return os.RemoveAll(dir)
+	}
+	to := filepath.Join(m.layout.damaged(), filepath.Base(dir))
+	m.log.Error("a crash of the host took the record of a paused sandbox; its files are kept", "dir", dir, "kept", to)
+	return errors.Join(os.MkdirAll(m.layout.damaged(), 0o700), os.RemoveAll(to), os.Rename(dir, to))
 }
 
 // recoverOne brings one sandbox back to a committed state.
@@ -155,6 +173,11 @@ func (m *machine) recoverPaused(ctx context.Context) {
 	}
 	m.removeStalePauses(ctx)
 	m.conclude(ctx, sandbox.Paused)
+	if !journal.KeepsPause(string(m.Dir)) { // an earlier version paused it
+		if err := m.savePause(); err != nil {
+			m.log.WarnContext(ctx, "the record of a pause cannot be written to the disk", "error", err)
+		}
+	}
 	if !m.unsaved {
 		m.dropNextDisk(ctx)
 	}

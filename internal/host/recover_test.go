@@ -43,7 +43,7 @@ func TestRecoveryKnowsAllNetworksBeforeItActs(t *testing.T) {
 			Version: journal.Version, ID: id, Generation: 1, State: sandbox.Pending,
 			Instance: journal.Instance{Network: &network.Record{ID: string(id), Index: i, Netns: netns}},
 		}
-		if err := errors.Join(os.MkdirAll(dir, 0o700), rec.Write(dir, false)); err != nil {
+		if err := errors.Join(os.MkdirAll(dir, 0o700), rec.Write(dir)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -151,7 +151,7 @@ func (m *machine) releaseVM(ctx context.Context) error {
 	defer cancel()
 	ctx, stop := m.UntilExit(ctx)
 	defer stop()
-	if err := m.step(ctx, journal.StepResumeCont, m.startCPUs); err != nil {
+	if err := m.step(ctx, journal.StepResumeCont, m.letDiskMoveOn); err != nil {
 		return err
 	}
 	if m.rec.Forced {
@@ -164,6 +164,17 @@ func (m *machine) releaseVM(ctx context.Context) error {
 		return err
 	}
 	return m.step(ctx, journal.StepResumeCommit, m.commitResume)
+}
+
+// letDiskMoveOn lets the virtual CPUs go. Without a next disk they write to that of
+// the pause: before, the disk knows that the pause is over.
+func (m *machine) letDiskMoveOn(ctx context.Context) error {
+	if !m.hasNextDisk() {
+		if err := journal.DropPause(string(m.Dir), true); err != nil {
+			return err
+		}
+	}
+	return m.startCPUs(ctx)
 }
 
 // releaseForced makes a guest usable that was paused without its help. It may
@@ -220,6 +231,10 @@ func (m *machine) commitResume(ctx context.Context) error {
 
 // dropPause removes the files of a pause that a running machine no longer needs.
 func (b *body) dropPause(ctx context.Context) {
+	if err := journal.DropPause(string(b.Dir), false); err != nil {
+		b.log.WarnContext(ctx, "could not remove the files of a pause", "error", err)
+		return
+	}
 	err := os.Rename(b.Dir.NextDisk(), b.Dir.Disk())
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil

@@ -94,10 +94,12 @@ func (b *body) teardown(ctx context.Context, gone func()) error {
 		}},
 		{journal.StepDestroyNetwork, b.endNetwork},
 		{journal.StepDestroyCgroup, b.endCgroup},
-		{journal.StepDestroyFiles, func(context.Context) error { return b.RemoveFiles(journal.IsFile) }},
+		{journal.StepDestroyFiles, func(context.Context) error {
+			return errors.Join(journal.DropPause(string(b.Dir), false), b.RemoveFiles(journal.IsFile))
+		}},
 		{journal.StepDestroyCommit, func(context.Context) error {
 			b.rec.EndedAt, b.rec.Token, b.rec.NextToken, b.rec.Pause, b.rec.Base = time.Now(), "", "", "", ""
-			if err := b.commitState(sandbox.Stopped, false); err != nil {
+			if err := b.commitState(sandbox.Stopped); err != nil {
 				return err
 			}
 			b.dropBase()

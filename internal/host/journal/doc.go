@@ -17,6 +17,7 @@
 //
 //  1. After the end of the agent, at any instruction, the old or the new record
 //     is there whole.
-//  2. A record written durably also survives a crash of the host.
+//  2. The record of a pause also survives a crash of the host, and the records that
+//     are written over it (see WritePause).
 //  3. A record of a newer version is refused and left unchanged (data_newer).
 package journal

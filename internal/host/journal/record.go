@@ -1,7 +1,9 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -114,25 +116,34 @@ const FileName = "record.json"
 func IsFile(name string) bool { return name == FileName || name == FileName+".tmp" }
 
 // Write replaces the record in dir atomically. After the agent was killed, the
-// old or the new record is there whole without a sync, because the page cache
-// survives it. A crash of the host ends every VM, so that only the files of a
-// paused sandbox have to be on the disk: durably syncs file and directory.
-func (r *Record) Write(dir string, durably bool) error {
+// old or the new record is there whole, because the page cache survives it. A crash
+// of the host ends every VM, and may leave the new name of a file without its
+// content; see WritePause for the records that must outlive it.
+func (r *Record) Write(dir string) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, FileName)
-	if durably {
-		return durable.WriteFile(path, data, 0o600)
-	}
-	return durable.Replace(path, data, 0o600)
+	return durable.Replace(filepath.Join(dir, FileName), data, 0o600)
 }
 
-// Read reads the record in dir. The error is os.ErrNotExist if there is none, and
-// WrongState data_newer if a later version of the agent wrote it.
+// Read reads the record in dir: that of the last Write, or of the last WritePause
+// where a crash of the host has taken it. The error is os.ErrNotExist if there is
+// none, ErrLost if a crash has taken the only one, and WrongState data_newer if a
+// later version of the agent wrote it.
 func Read(dir string) (*Record, error) {
-	path := filepath.Join(dir, FileName)
+	r, err := readFile(filepath.Join(dir, FileName))
+	if !errors.Is(err, ErrLost) {
+		return r, err
+	}
+	saved, savedErr := readFile(filepath.Join(dir, pauseFileName))
+	if errors.Is(savedErr, os.ErrNotExist) {
+		return nil, err
+	}
+	return saved, savedErr
+}
+
+func readFile(path string) (*Record, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -143,6 +154,9 @@ func Read(dir string) (*Record, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
+	}
+	if len(bytes.Trim(data, "\x00")) == 0 {
+		return nil, fmt.Errorf("%s: %w", path, ErrLost)
 	}
 	r, err := parseRecord(data)
 	if err != nil {

@@ -26,7 +26,7 @@ func TestRecordReadsOldRestoreReport(t *testing.T) {
 		if h == nil || h.Generation != 3 || !h.Reseeded || h.VMGeneration != "none" || len(h.Steps) != 1 {
 			t.Fatalf("%s: restore report %+v, want that of generation 3", step, h)
 		}
-		if err := r.Write(dir, false); err != nil {
+		if err := r.Write(dir); err != nil {
 			t.Fatal(err)
 		}
 	}
