@@ -40,9 +40,9 @@ func (cl *clocks) pushClocks(ctx context.Context, p pair) error {
 	return err
 }
 
-// saveRuntime copies to the row what only the host knows of a running VM, when the
-// row says otherwise: the end of its lifetime, its restore report, and that it stands
-// still.
+// saveRuntime copies the runtime information that only the host has to the row, when the
+// row says otherwise: the end of its lifetime, its restore report, and that its
+// host's disk is full.
 func (cl *clocks) saveRuntime(ctx context.Context, p pair) error {
 	if !runtimeDiffers(p.row, p.observed) {
 		return nil

@@ -26,10 +26,10 @@ func (c common) guarded(what string, do func() error) {
 	}
 }
 
-// detached returns a context for an operation that moves a sandbox. It goes on
-// when the caller hangs up: an operation given up half-way would leave a row
-// in between and a host at work, for nobody. Its own deadline ends it; the
-// time to ask comes on top, for the database after the host's answer.
+// detached returns a context for an operation that moves a sandbox. The
+// operation continues when the caller hangs up: if it stopped half-way, it would
+// leave a row in a transitional state and a host at work for no caller. Its deadline
+// is work plus the AskTimeout, which is for the database after the host's answer.
 func (c common) detached(ctx context.Context, work time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), work+c.cfg.AskTimeout)
 }

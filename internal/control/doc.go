@@ -9,8 +9,8 @@
 //
 // # Structure
 //
-// [Service] is a composition of use cases. Each of them is a type with a few methods
-// that declares the store methods it needs as an interface of its own:
+// [Service] is a composition of use cases. Each of them is a type with a few methods,
+// and declares the store methods that it needs as an interface of its own:
 //
 //	creator ─► templates, placer, booter      create.go, templates.go, place.go, boot.go
 //	lifecycle                                 lifecycle.go, transition.go, autoresume.go
@@ -33,8 +33,8 @@
 // Nothing is concluded from an unknown outcome: the row stays in between
 // (pending, pausing, resuming, stopping) until the host has been asked again.
 //
-//	row (desired state)     host's answer (observed state)
-//	             \              /
+//	row (desired state)    host's report (observed state)
+//	              \            /
 //	        package reconcile: decide          pure
 //	             /       |       \
 //	  move the row   destroy VM   nothing
@@ -51,6 +51,6 @@
 // that of the snapshot are written together or not at all.
 //
 // The row says which clocks a sandbox has, the host runs them, and a host that
-// has others is told again by the next pass (clocks.go). Use of a paused sandbox
+// has others is told again by the next pass (clockpass.go). Use of a paused sandbox
 // may resume it (autoresume.go): the compare-and-set makes one resume of many callers.
 package control

@@ -55,7 +55,7 @@ func startOver(t *testing.T) (*control.Service, *slowStore, sandbox.ID) {
 }
 
 // TestReadyAfterTheFirstPass: a server that has just started is ready once its rows
-// show what happened while no server ran.
+// show the changes that happened while no server ran.
 func TestReadyAfterTheFirstPass(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

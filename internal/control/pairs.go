@@ -10,7 +10,7 @@ import (
 )
 
 // pairs reads both sides of a host. An observed state without a live row is looked up by
-// its id, for it may have ended, or be younger than the first reading.
+// its id, because it may have ended, or be younger than the first reading.
 func (r *reconciler) pairs(ctx context.Context, host Host, hostID string) ([]pair, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*r.cfg.AskTimeout)
 	defer cancel()

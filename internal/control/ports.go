@@ -96,7 +96,7 @@ type Capacity struct {
 type Move struct {
 	Ref      sandbox.Ref
 	From, To sandbox.State
-	// Runtime, when given, is what the host reports of the VM.
+	// Runtime, when given, is the host's report about the VM.
 	Runtime *RuntimeInfo
 	// StopReason and Message are written when not empty.
 	StopReason sandbox.StopReason
@@ -174,7 +174,7 @@ type Lifecycle interface {
 	SetTimeouts(ctx context.Context, ref sandbox.Ref, t TimeoutChange) (ObservedSandbox, error)
 }
 
-// Snapshotter keeps snapshots, and files that it may not need.
+// Snapshotter takes and deletes snapshots, and collects garbage.
 type Snapshotter interface {
 	// CreateSnapshot returns once the snapshot can be used; a named one is
 	// durable then. The sandbox goes on as it was.

@@ -135,7 +135,7 @@ func TestRun(t *testing.T) {
 
 	b.host.setDown(true)
 	b.host.put(control.ObservedSandbox{Ref: second.Ref(), State: control.VMStopped, StopReason: sandbox.ReasonOOM})
-	b.host.setDown(false) // the stream opens again, and a pass sees what was missed
+	b.host.setDown(false) // the stream opens again, and a pass sees the missed event
 	b.awaitMove(second.ID, sandbox.Stopped)
 	cancel()
 	if err := <-ended; err != nil {

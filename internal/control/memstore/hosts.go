@@ -16,7 +16,7 @@ func (s *Store) SaveHost(_ context.Context, h control.HostInfo, c control.Capaci
 	return nil
 }
 
-// Capacity returns what SaveHost recorded for a host.
+// Capacity returns the capacity that SaveHost recorded for a host.
 func (s *Store) Capacity(hostID string) control.Capacity {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Action is what the caller does about a row and an observed state.
+// Action selects how the caller resolves a disagreement of row and observed state.
 type Action string
 
 // The actions.

@@ -70,7 +70,7 @@ func (w *world) checkGone(op, name string, rec *record, crashed bool) {
 	}
 }
 
-// checkRecord holds one row to what clients were told. The caller holds mu.
+// checkRecord compares one row with the answers that clients got. The caller holds mu.
 func (w *world) checkRecord(name string, rec *record) {
 	if rec.last == nil {
 		if rec.acknowledged && !rec.destroying && !rec.mayEnd {
@@ -88,7 +88,7 @@ func (w *world) checkRecord(name string, rec *record) {
 	}
 }
 
-// checkCapacity adds up what rows hold. The caller holds mu.
+// checkCapacity adds up the capacity that rows hold. The caller holds mu.
 func (w *world) checkCapacity() {
 	used := make(map[string]control.Capacity)
 	for _, rec := range w.known {
@@ -129,7 +129,7 @@ func (w *world) crash(keep int) {
 	}
 }
 
-// mark changes what the model knows of a sandbox, and checks it.
+// mark changes the model's record of a sandbox, and checks it.
 func (w *world) mark(id sandbox.ID, change func(*record)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -151,9 +151,9 @@ func (w *world) mayEnd(id sandbox.ID) {
 	}
 }
 
-// checkSettled holds everything to the state in which it must be once faults have
+// checkConverged compares everything with the state in which it must be once faults have
 // ended and the bound of time has passed.
-func (w *world) checkSettled() {
+func (w *world) checkConverged() {
 	live := make(map[sandbox.ID]bool)
 	for _, row := range w.store.Rows() {
 		name := w.nameOf(string(row.ID))
@@ -186,7 +186,7 @@ func (w *world) checkSettled() {
 	w.checkSnapshots()
 }
 
-// checkSnapshots is checkSettled for snapshots.
+// checkSnapshots is checkConverged for snapshots.
 func (w *world) checkSnapshots() {
 	rows := make(map[sandbox.SnapshotID]bool)
 	for _, h := range w.hosts {
@@ -216,7 +216,7 @@ func (w *world) report(format string, args ...any) {
 	w.violated("not converged: "+format, args...)
 }
 
-// vmOf returns what a host has of a sandbox, or nil.
+// vmOf returns a host's VM of a sandbox, or nil.
 func (w *world) vmOf(hostID string, id sandbox.ID) *control.ObservedSandbox {
 	for _, h := range w.hosts {
 		if vm := h.vms[id]; h.id == hostID && vm != nil {

@@ -69,7 +69,7 @@ func (h *simHost) publish(vm *simVM) {
 	}
 }
 
-// viewOf returns what the host says of vm. The caller holds mu.
+// observedOf returns the state of vm that the host reports. The caller holds mu.
 func (h *simHost) observedOf(vm *simVM) control.ObservedSandbox {
 	v := vm.observed
 	v.Busy = vm.waiting > 0
@@ -370,7 +370,7 @@ func (h *simHost) restart(away time.Duration) {
 	h.mu.Unlock()
 }
 
-// recoverVM does for one VM what the agent does when it opens its journal. The
+// recoverVM recovers one VM as the agent does when it opens its journal. The
 // caller holds mu.
 func (h *simHost) recoverVM(vm *simVM) {
 	forward := h.w.draw("recover "+h.w.nameOf(string(vm.observed.Ref.ID))).IntN(2) == 0

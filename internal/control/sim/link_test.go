@@ -20,7 +20,7 @@ type link struct {
 	p *process
 }
 
-// fate is what happens to the two messages of one call.
+// fate says whether the two messages of one call are delayed, lost or repeated.
 type fate struct {
 	there, back       time.Duration // how long they take
 	lostThere         bool
@@ -48,7 +48,7 @@ func (l *link) fate(op, id string) fate {
 	return f
 }
 
-// answer is what a host says to one call.
+// answer is a host's answer to one call.
 type answer[T any] struct {
 	value T
 	err   error

@@ -42,7 +42,7 @@ func run(t *testing.T, seed uint64) (w *world) {
 		w.quiet.Store(true)
 		w.note("faults have ended")
 		time.Sleep(lateFor + convergeFor)
-		w.checkSettled()
+		w.checkConverged()
 		for _, s := range w.servers {
 			s.stopProcess()
 		}

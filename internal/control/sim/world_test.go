@@ -65,7 +65,7 @@ type world struct {
 	counts map[string]int
 }
 
-// record is what the model knows of one sandbox.
+// record is the model of one sandbox.
 type record struct {
 	id sandbox.ID
 	// idle: its row holds no capacity that its state suggests, because it went

@@ -76,7 +76,7 @@ func testGetUnknown(t *testing.T, open Open) {
 	}
 }
 
-// testMoveLegality tries every pair of states: what CanMove forbids is refused
+// testMoveLegality tries every pair of states: a move that CanMove forbids is refused
 // before the database is asked, the rest is made.
 func testMoveLegality(t *testing.T, open Open) {
 	s := open(t)

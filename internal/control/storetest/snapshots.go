@@ -52,7 +52,7 @@ func testSnapshotThereAndBack(t *testing.T, open Open) {
 }
 
 // testSnapshotTemplates: only a ready one is a template, none twice, and none
-// is moved to deleting; whatever else becomes of it frees the name.
+// is moved to deleting; every other change of its status frees the name.
 func testSnapshotTemplates(t *testing.T, open Open) {
 	s := open(t)
 	Host(t, s, "h", 4)
@@ -175,7 +175,7 @@ func testRemoveFailedSnapshots(t *testing.T, open Open) {
 }
 
 // testInsertForkUnderRace has forks and creates fight for places: a fork gets
-// all of what it wants or leaves nothing.
+// all of its capacity or none.
 func testInsertForkUnderRace(t *testing.T, open Open) {
 	s := open(t)
 	const places, forks, children = 20, 8, 6

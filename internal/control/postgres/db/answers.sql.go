@@ -152,7 +152,7 @@ type TrimAnswersParams struct {
 	MaxBytes int64
 }
 
-// TrimAnswers deletes what has expired, and the oldest answers beyond a number
+// TrimAnswers deletes expired answers, and the oldest answers beyond a number
 // and a size. Requests under way stay.
 func (q *Queries) TrimAnswers(ctx context.Context, arg TrimAnswersParams) error {
 	_, err := q.db.Exec(ctx, trimAnswers, arg.MaxRows, arg.MaxBytes)

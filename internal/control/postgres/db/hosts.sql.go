@@ -94,7 +94,7 @@ type TakeCapacityParams struct {
 	Holding  []string
 }
 
-// TakeCapacity makes whoever takes capacity on a host wait for whoever does
+// TakeCapacity makes a transaction that takes capacity on a host wait for one that does
 // already. It is false when there is no such host, too.
 func (q *Queries) TakeCapacity(ctx context.Context, arg TakeCapacityParams) (bool, error) {
 	row := q.db.QueryRow(ctx, takeCapacity,

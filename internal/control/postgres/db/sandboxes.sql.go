@@ -125,7 +125,7 @@ type InsertSandboxesParams struct {
 }
 
 // InsertSandboxes writes a row for each id, all alike, or none where its host
-// cannot carry what they need together. When relaxed, its commit does not wait
+// cannot carry all of them. When relaxed, its commit does not wait
 // for the disk.
 func (q *Queries) InsertSandboxes(ctx context.Context, arg InsertSandboxesParams) ([]Sandbox, error) {
 	rows, err := q.db.Query(ctx, insertSandboxes,

@@ -187,7 +187,7 @@ const lockSnapshots = `-- name: LockSnapshots :exec
 SELECT pg_advisory_xact_lock($1)
 `
 
-// LockSnapshots makes whoever checks the quota wait for whoever does already.
+// LockSnapshots makes a transaction that checks the quota wait for one that does already.
 func (q *Queries) LockSnapshots(ctx context.Context, key int64) error {
 	_, err := q.db.Exec(ctx, lockSnapshots, key)
 	return err

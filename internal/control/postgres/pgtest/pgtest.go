@@ -35,7 +35,7 @@ type server struct {
 	admin *url.URL
 	// template is the name of the database to clone.
 	template string
-	// stop ends what start began.
+	// stop ends the server that start began.
 	stop func()
 }
 

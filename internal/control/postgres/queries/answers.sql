@@ -21,7 +21,7 @@ WHERE principal = @principal AND key = @key AND status IS NULL;
 -- name: DropAnswer :exec
 DELETE FROM idempotency_keys WHERE principal = @principal AND key = @key AND status IS NULL;
 
--- TrimAnswers deletes what has expired, and the oldest answers beyond a number
+-- TrimAnswers deletes expired answers, and the oldest answers beyond a number
 -- and a size. Requests under way stay.
 -- name: TrimAnswers :exec
 DELETE FROM idempotency_keys AS k USING (

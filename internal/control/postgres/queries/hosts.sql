@@ -6,7 +6,7 @@ ON CONFLICT (id) DO UPDATE SET
     agent_version = excluded.agent_version, driver = excluded.driver,
     acceleration = excluded.acceleration, isolation = excluded.isolation, seen_at = now();
 
--- TakeCapacity makes whoever takes capacity on a host wait for whoever does
+-- TakeCapacity makes a transaction that takes capacity on a host wait for one that does
 -- already. It is false when there is no such host, too.
 -- name: TakeCapacity :one
 SELECT coalesce(take_capacity(@host_id::text, @vcpus::bigint, @memory_mb::bigint, @holding::text[]), false)::boolean AS enough;

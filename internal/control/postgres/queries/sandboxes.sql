@@ -1,5 +1,5 @@
 -- InsertSandboxes writes a row for each id, all alike, or none where its host
--- cannot carry what they need together. When relaxed, its commit does not wait
+-- cannot carry all of them. When relaxed, its commit does not wait
 -- for the disk.
 -- name: InsertSandboxes :many
 INSERT INTO sandboxes (

@@ -1,4 +1,4 @@
--- LockSnapshots makes whoever checks the quota wait for whoever does already.
+-- LockSnapshots makes a transaction that checks the quota wait for one that does already.
 -- name: LockSnapshots :exec
 SELECT pg_advisory_xact_lock(@key);
 
