@@ -210,10 +210,14 @@ func (w *world) checkSnapshots() {
 	}
 }
 
-func (w *world) report(format string, args ...any) {
+// report records a violation that the final check has found.
+func (w *world) report(format string, args ...any) { w.broken("not converged: "+format, args...) }
+
+// broken records the violation of an invariant. The caller does not hold mu.
+func (w *world) broken(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.violated("not converged: "+format, args...)
+	w.violated(format, args...)
 }
 
 // vmOf returns a host's VM of a sandbox, or nil.

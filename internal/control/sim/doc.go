@@ -19,6 +19,7 @@
 //  5. Once faults have ended, every row comes to rest within a bounded time in running,
 //     paused, stopped or error, and its host agrees.
 //  6. Then no VM and no snapshot without a row is left on a host.
+//  7. A snapshot whose deletion has begun is never made ready again.
 //
 // # Replay
 //

@@ -240,7 +240,13 @@ func (f *faultyStore) GetSnapshot(ctx context.Context, id sandbox.SnapshotID) (c
 func (f *faultyStore) MoveSnapshot(ctx context.Context, m control.SnapshotMove) (out control.Snapshot, won bool, err error) {
 	act, callErr := f.call(ctx, "move snapshot to "+string(m.To), string(m.ID))
 	if act {
+		f.p.w.statement.Lock()
+		was, readErr := f.Store.GetSnapshot(ctx, m.ID)
 		out, won, err = f.Store.MoveSnapshot(ctx, m)
+		f.p.w.statement.Unlock()
+		if readErr == nil && won && was.Status == control.SnapshotDeleting && m.To != control.SnapshotDeleting {
+			f.p.w.broken("snapshot %s moved from deleting to %s", f.p.w.nameOf(string(m.ID)), m.To)
+		}
 	}
 	if callErr != nil {
 		return control.Snapshot{}, false, callErr
