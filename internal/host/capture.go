@@ -21,7 +21,7 @@ func (b *body) sealIf(ctx context.Context, helps bool) error {
 	})
 }
 
-// freezeWith calls freeze, which has the guest stand still. A guest that has
+// freezeWith calls freeze, with which the guest freezes its processes. A guest that
 // answered just before and does not now is Unavailable guest_unresponsive.
 func (b *body) freezeWith(ctx context.Context, freeze func(context.Context) error) error {
 	limit, cancel := context.WithTimeout(ctx, b.mgr.cfg.GuestTimeout+freezeGrace)

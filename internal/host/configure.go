@@ -60,7 +60,7 @@ func (b *body) configure(ctx context.Context, what renewal) error {
 	return nil
 }
 
-// renew has the guest renew itself while user code stands still, and returns
+// renew configures the guest while user code is frozen, and returns
 // how far its clock seems to be off.
 func (b *body) renew(ctx context.Context, what renewal, h *sandbox.RestoreReport) (skew time.Duration, err error) {
 	if what.token != "" {

@@ -60,7 +60,7 @@ func (c *core) agree() {
 	}
 }
 
-// journalAgrees checks that the record in dir says what the manager says.
+// journalAgrees checks that the record in dir and the manager report the same state.
 func (c *core) journalAgrees(dir string) {
 	c.t.Helper()
 	state, op, err := host.JournalState(dir)

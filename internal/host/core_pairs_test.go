@@ -62,7 +62,7 @@ var (
 const note = "note"
 
 // TestCorePairs begins a second operation on a sandbox while a first one is at
-// each of its steps. Both get an answer, and whatever they acknowledged is true.
+// each of its steps. Both get an answer, and every acknowledgement is true.
 func TestCorePairs(t *testing.T) {
 	templates := templatesFor(t)
 	for _, start := range []struct {
@@ -132,7 +132,7 @@ func (c *core) acknowledged(where string, ref sandbox.Ref, a action, err error) 
 	}
 }
 
-// consistent checks that what was acknowledged holds, and removes the sandbox.
+// consistent checks that the acknowledged state holds, and removes the sandbox.
 func (c *core) consistent(where string, ref sandbox.Ref, errs map[string]error) {
 	c.t.Helper()
 	said := func(name string) bool { err, asked := errs[name]; return asked && err == nil }

@@ -25,7 +25,7 @@ type health struct {
 	// may be sealed, or may still have the identity of a snapshot.
 	renewDue bool
 	// acting is true while an operation is under way, acts counts operations. A
-	// probe that overlaps with one proves nothing: the VM may have stood still.
+	// probe that overlaps with one proves nothing, because the VM may have been stopped.
 	acting bool
 	acts   uint64
 	// probing is true while a probe is under way; probed is when the last began.

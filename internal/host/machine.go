@@ -46,7 +46,7 @@ type machine struct {
 	lastActive time.Time
 	cancelOp   context.CancelCauseFunc // of an operation that Destroy may interrupt
 	destroys   int                     // destroys that have interrupted and wait for their turn
-	diskFull   bool                    // the guest stands still; only run's goroutine writes it
+	diskFull   bool                    // the guest is stopped; only run's goroutine writes it
 	health     health
 }
 

@@ -32,7 +32,7 @@ type Sandbox struct {
 	Health sandbox.Health
 	// Steps is how long each step of the last operation took.
 	Steps map[string]time.Duration
-	// DiskFull: the guest stands still because the host's disk is full.
+	// DiskFull is true while the guest is stopped because the host's disk is full.
 	DiskFull bool
 	// diskPath is where its disk is, or will be.
 	diskPath string

@@ -31,7 +31,7 @@ type Snapshot struct {
 	Users int
 	// Deleted: only kept for its users.
 	Deleted bool
-	// PauseWindow is how long the sandbox stood still for it.
+	// PauseWindow is the time for which the VM was stopped for the snapshot.
 	PauseWindow time.Duration
 }
 

@@ -143,7 +143,7 @@ func (b *body) endCgroup(ctx context.Context) error {
 	return err
 }
 
-// free ends the VM and frees what it ran on. The files stay.
+// free ends the VM and frees its network slot and control group. The files stay.
 func (b *body) free(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, teardownTimeout)
 	defer cancel()

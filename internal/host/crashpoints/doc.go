@@ -1,5 +1,5 @@
 // Package crashpoints keeps docs/crash-points.md true: the table of each step of
-// each operation of the host agent, with what the next agent does if the agent
+// each operation of the host agent, with the action of the next agent if the agent
 // ends there, and the test that ends it there.
 //
 // The steps and their recoveries are the tables of package journal, which the

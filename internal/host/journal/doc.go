@@ -8,8 +8,8 @@
 // # Operations
 //
 // Operations lists each operation once, as an ordered table of steps. A row
-// says what the next agent does with the sandbox if the agent ends at that
-// step, and whether the step may run although the journal cannot be written.
+// names the action of the next agent on the sandbox if the agent ends at that
+// step, and says whether the step may run although the journal cannot be written.
 // Record.Recovery reads the same rows, and docs/crash-points.md is generated
 // from them.
 //

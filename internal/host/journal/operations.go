@@ -26,7 +26,7 @@ type Operation struct {
 // A Step is one row of an operation's table.
 type Step struct {
 	Name string
-	// Recovery is what the next agent does if the agent ends at this step.
+	// Recovery is the action of the next agent if the agent ends at this step.
 	Recovery Recovery
 	// Unjournaled is true for a step that may run although the record cannot be
 	// written, because an agent that reads the older record brings the sandbox

@@ -2,7 +2,7 @@ package journal
 
 import "github.com/wrenn-dev/wrenn/internal/sandbox"
 
-// Recovery is what an agent does with a sandbox whose record an earlier agent
+// Recovery names the action of an agent on a sandbox whose record an earlier agent
 // left behind.
 type Recovery int
 
@@ -64,8 +64,8 @@ const (
 	Runs
 )
 
-// Outcome returns what becomes of the recorded sandbox. The committed state
-// decides before the step does: a record that says "running" is never paused,
+// Outcome returns the outcome of recovery for the recorded sandbox. The committed
+// state decides before the step does: a record that says "running" is never paused,
 // because only its VM holds its data, and one that says "paused" only runs if
 // its virtual CPUs may have run.
 func (r *Record) Outcome() Outcome {

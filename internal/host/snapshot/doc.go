@@ -16,7 +16,7 @@
 //
 //  1. A directory with a manifest is complete, and never changes.
 //  2. A base with users is never removed; one that is being removed gets no user.
-//  3. A snapshot that is not what was saved is refused before it is loaded
+//  3. A snapshot that has changed since it was saved is refused before it is loaded
 //     (snapshot_damaged), and so is one of another kind of host
 //     (snapshot_incompatible) or of a build of the VMM that is not kept
 //     (vmm_build_missing).

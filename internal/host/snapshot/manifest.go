@@ -41,11 +41,11 @@ type Manifest struct {
 	// Token is the access token of a guest that was not sealed.
 	Token string `json:"token,omitempty"`
 	// Forced snapshots were taken without the guest's help: its processes were
-	// not frozen, and it may not answer when it is let go.
+	// not frozen, and it may not answer after a restore.
 	Forced bool `json:"forced,omitempty"`
 	// Ephemeral snapshots do not outlive the agent.
 	Ephemeral bool `json:"ephemeral,omitempty"`
-	// PauseWindow is how long the sandbox stood still for it.
+	// PauseWindow is the time for which the VM was stopped for the snapshot.
 	PauseWindow time.Duration `json:"pause_window,omitempty"`
 }
 
@@ -102,7 +102,7 @@ func parseManifest(data []byte) (Manifest, error) {
 	return mf.Manifest, nil
 }
 
-// check refuses a file of the driver's that is not what was saved.
+// check refuses a file of the driver that has changed since it was saved.
 func (mf *Manifest) check(dir Dir, f vmm.File) error {
 	want, known := mf.Files[f.Name]
 	var have Seal
@@ -126,8 +126,8 @@ func HideDamage(err error) error {
 	return err
 }
 
-// ErrDamaged returns the fault for a snapshot that is not what was saved. what is
-// a clause that says so.
+// ErrDamaged returns the fault for a snapshot that has changed since it was saved.
+// The clause what names the damaged part.
 func ErrDamaged(cause error, what string) error {
 	return fault.Wrap(cause, fault.HostFailed, "snapshot_damaged", "the snapshot is damaged: %s", what)
 }

@@ -10,8 +10,8 @@ import (
 // the caller's and are not part of it.
 //
 //	whole  Save        any number of VMs can be restored from it
-//	delta  SaveDelta   what the VM has changed since the whole snapshot that it
-//	                   was restored from; it is restored together with that one
+//	delta  SaveDelta   the changes of the VM since the whole snapshot that it was
+//	                   restored from; it is restored together with that snapshot
 //
 // A driver that cannot save a difference writes a delta that is complete, and
 // ignores the base when it restores it.
@@ -64,7 +64,6 @@ type Save interface {
 	// Finish completes the snapshot with the content of the paused VM, which
 	// stays paused and can be resumed. The files are not yet durable.
 	Finish(ctx context.Context) (SaveStats, error)
-	// Close frees what the save holds open. It comes last, also after a
-	// failure. The caller removes the directory of an unfinished snapshot.
+	// Close closes the files of the save. It comes last, also after a failure. The caller removes the directory of an unfinished snapshot.
 	Close() error
 }

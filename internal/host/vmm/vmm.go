@@ -80,7 +80,7 @@ type Driver interface {
 	// Restore starts cfg from a saved VM and returns it paused. The VM may use
 	// the files of from.Base as long as it lives, and never changes them; it is
 	// done with those of from.Delta. On error, which wraps ErrDamaged if the
-	// content of from is not what was saved, nothing is left.
+	// content of from has changed since it was saved, nothing is left.
 	Restore(ctx context.Context, cfg Config, from Image) (VM, error)
 	// Files returns the files of a snapshot of that form.
 	Files(Form) []File
@@ -119,7 +119,7 @@ type VM interface {
 	// be resumed. The files are not yet durable.
 	SaveDelta(ctx context.Context, dir string) (SaveStats, error)
 	// BeginSave begins to save the VM, running or paused, whole to the empty
-	// directory dir. It prepares what does not depend on the VM's content.
+	// directory dir. It does the work that does not depend on the VM's content.
 	BeginSave(ctx context.Context, dir string) (Save, error)
 	// BeginDiskCopy begins to copy the VM's writable disk to the empty file
 	// dst, which is as long as the disk and open for reading and writing, and
@@ -147,7 +147,7 @@ type VM interface {
 	// after a new connection to the VMM, because a stop may have been missed
 	// while there was none. Resume tries the failed write again.
 	Stalled() <-chan struct{}
-	// OutOfSpace reports whether the virtual CPUs stand still because a write
+	// OutOfSpace reports whether the virtual CPUs are stopped because a write
 	// of the guest found the host's disk full.
 	OutOfSpace(ctx context.Context) (bool, error)
 	// Exited is closed when the process has ended for any reason.

@@ -51,7 +51,7 @@ func (h *Host) Records() []vmm.Record {
 }
 
 // Dial connects to a TCP port of the guest whose network card is the tap device
-// with the path tap. It waits while the guest stands still.
+// with the path tap. It waits while the guest is stopped.
 func (h *Host) Dial(ctx context.Context, tap string, port uint16) (net.Conn, error) {
 	h.mu.Lock()
 	p := h.taps[tap]
@@ -106,7 +106,7 @@ func (h *Host) MarkAs(rec vmm.Record, dir string) {
 func (h *Host) Alive(rec vmm.Record) bool { return h.find(rec) != nil }
 
 // Count increments a counter in the memory of rec's guest and returns it. It
-// fails while the guest stands still.
+// fails while the guest is stopped.
 func (h *Host) Count(rec vmm.Record) (int, error) {
 	p := h.find(rec)
 	if p == nil {

@@ -194,7 +194,7 @@ func (p *process) end(cause vmm.Cause) {
 	p.release()
 }
 
-// release frees what a process that does not run has left.
+// release frees the resources of a process that does not run.
 func (p *process) release() {
 	if p.guest != nil {
 		p.guest.close()

@@ -17,7 +17,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
 
-// Fixture is what the suite needs from around the driver.
+// Fixture holds the surroundings of the driver that the suite needs.
 type Fixture struct {
 	Driver vmm.Driver
 	// New makes the resources of one VM, freed at the end of the test.
@@ -192,7 +192,7 @@ func (f Fixture) adoptAndFind(t *testing.T) {
 }
 
 // stoppedProcess: a VMM that does not answer fails calls when their time is over
-// and is no end of the VM. What it was asked to do meanwhile happens in order.
+// and is no end of the VM. It carries out the requests of that time in order.
 // It can be adopted, and killed at once.
 func (f Fixture) stoppedProcess(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), f.Limit)
