@@ -32,7 +32,7 @@ type hostAgent struct {
 	log *slog.Logger
 }
 
-// component returns the host agent as a part of a process. VMs go on running
+// component returns the host agent as a part of a process. VMs keep running
 // when it stops, for the next agent to take over.
 func (a hostAgent) component() daemon.Component {
 	return daemon.Component{Name: "host agent", Run: a.run, StopTimeout: 30 * time.Second}
@@ -154,7 +154,7 @@ func (p program) addAgent() {
 		Use:   "agent [flags]",
 		Short: "Run the host agent alone, for a control plane elsewhere",
 		Long: "Run the host agent alone. It starts the virtual machines of this host for its control plane, which proves\n" +
-			"itself with a certificate (--tls-client-ca), a token, or both. They go on running when the agent ends, and the\n" +
+			"itself with a certificate (--tls-client-ca), a token, or both. Sandboxes keep running when the agent ends, and the\n" +
 			"next one takes them over.\n\n" +
 			"Each flag can be given as an environment variable: --host-id as WRENN_HOST_ID.",
 		Example: "  sudo wrenn agent --listen 10.0.0.2:7070 --host-id one \\\n" +

@@ -167,7 +167,7 @@ func TestFailedCreatesFailTheRun(t *testing.T) {
 	}
 }
 
-func TestATroubledPartGoesOnForAWhile(t *testing.T) {
+func TestAPartIsSkippedAfterThreeFailures(t *testing.T) {
 	o := smallOptions()
 	o.Rounds, o.Burst, o.DirtyRounds = 6, 0, 0
 	report, err := measure(t, &server{failAt: "POST pause", failures: 2}, o)

@@ -52,7 +52,7 @@ func testFork(t *testing.T, s *server) {
 	if len(forked.Sandboxes) != 3 || len(forked.Failed) != 0 || forked.PauseWindowMS <= 0 {
 		t.Fatalf("forked %+v", forked)
 	}
-	t.Logf("the parent stood still for %.1f ms", forked.PauseWindowMS)
+	t.Logf("the parent was stopped for %.1f ms", forked.PauseWindowMS)
 	seen := map[string]bool{}
 	for _, child := range forked.Sandboxes {
 		fresh(t, child)

@@ -13,7 +13,7 @@ import (
 )
 
 // TestFullDisk fills the file system of the data directory: an operation that needs room
-// is refused, running sandboxes go on, and with room everything works again.
+// is refused, running sandboxes continue, and with free space everything works again.
 func TestFullDisk(t *testing.T) {
 	needVMs(t)
 	t.Parallel()
@@ -98,7 +98,7 @@ func guestAtAFullDisk(t *testing.T, c *client.Client, filler string) {
 	now, err := c.Get(t.Context(), writing.ID)
 	check(t, err)
 	if now.Status != client.StatusRunning {
-		t.Errorf("the sandbox that stands still is %s, want running", now.Status)
+		t.Errorf("the stopped sandbox is %s, want running", now.Status)
 	}
 	_, err = trySh(t.Context(), c, writing.ID, "true")
 	wantFailure(t, err, 503, "disk_full")
@@ -111,7 +111,7 @@ func guestAtAFullDisk(t *testing.T, c *client.Client, filler string) {
 	}
 
 	check(t, os.Remove(filler))
-	eventually(t, "the sandbox that wrote goes on", func() bool {
+	eventually(t, "the sandbox that wrote continues", func() bool {
 		now, err := c.Get(t.Context(), writing.ID)
 		return err == nil && !now.DiskFull
 	})

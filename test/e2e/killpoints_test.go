@@ -192,7 +192,7 @@ func (v *victim) begin(t *testing.T, op, id, mark string) <-chan error {
 // not read when everything runs again, and that nobody can call back.
 func (v *victim) goesOn(t *testing.T, id, before string) {
 	t.Helper()
-	eventually(t, "the sandbox goes on", func() bool {
+	eventually(t, "the sandbox continues", func() bool {
 		v.usable(t, id)
 		_, err := trySh(t.Context(), v.client(), id, countedOn(before))
 		var refused *client.Error

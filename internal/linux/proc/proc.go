@@ -16,7 +16,7 @@ import (
 const bootIDPath = "/proc/sys/kernel/random/boot_id"
 
 // BootID returns the kernel's random id of this boot, a UUID of 36 characters.
-// Together with a PID and its start time it names a process for ever.
+// Together with a PID and its start time it identifies a process permanently.
 func BootID() (string, error) {
 	text, err := os.ReadFile(bootIDPath)
 	if err != nil {
