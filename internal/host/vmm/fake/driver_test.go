@@ -25,7 +25,7 @@ func TestDriver(t *testing.T) {
 	h := fake.NewHost(t.TempDir())
 	t.Cleanup(h.Close)
 	vmmtest.Run(t, vmmtest.Fixture{
-		Driver: fake.New(h), Limit: time.Minute, Processes: processes{h},
+		Driver: fake.New(h), Limit: 10 * time.Minute, Processes: processes{h},
 		New: func(t *testing.T) vmmtest.Guest { return newGuest(t, h) },
 	})
 }
