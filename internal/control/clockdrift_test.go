@@ -67,3 +67,52 @@ func situations() []situation {
 	}
 	return all
 }
+
+// TestRuntimeDiffers holds which reports of a host are written to the row. The end of a
+// lifetime counts only where host and row have the same lifetime.
+func TestRuntimeDiffers(t *testing.T) {
+	t.Parallel()
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	later := now.Add(time.Hour)
+	row := func(change func(*Sandbox)) *Sandbox {
+		out := Sandbox{
+			ID: "a", Generation: 2, State: sandbox.Running, Spec: sandbox.Spec{Lifetime: time.Hour}, LifetimeEndsAt: &now,
+			RestoreReport: &sandbox.RestoreReport{At: now},
+		}
+		change(&out)
+		return &out
+	}
+	observed := func(change func(*ObservedSandbox)) *ObservedSandbox {
+		out := ObservedSandbox{
+			Ref: sandbox.Ref{ID: "a", Generation: 2}, State: VMRunning, Spec: sandbox.Spec{Lifetime: time.Hour},
+			Runtime: RuntimeInfo{LifetimeEndsAt: now.Add(300 * time.Nanosecond), RestoreReport: &sandbox.RestoreReport{At: now}},
+		}
+		change(&out)
+		return &out
+	}
+	sameRow, same := row(func(*Sandbox) {}), observed(func(*ObservedSandbox) {})
+	for _, c := range []struct {
+		name     string
+		row      *Sandbox
+		observed *ObservedSandbox
+		want     bool
+	}{
+		{"equal to the microsecond", sameRow, same, false},
+		{"no row", nil, same, false},
+		{"no VM", sameRow, nil, false},
+		{"another end", sameRow, observed(func(o *ObservedSandbox) { o.Runtime.LifetimeEndsAt = later }), true},
+		{"another end of another lifetime", sameRow, observed(func(o *ObservedSandbox) {
+			o.Runtime.LifetimeEndsAt, o.Spec.Lifetime = later, 2*time.Hour
+		}), false},
+		{"a full disk", sameRow, observed(func(o *ObservedSandbox) { o.Runtime.DiskFull = true }), true},
+		{"a new report", sameRow, observed(func(o *ObservedSandbox) { o.Runtime.RestoreReport.At = later }), true},
+		{"the first report", row(func(s *Sandbox) { s.RestoreReport = nil }), same, true},
+		{"another incarnation", sameRow, observed(func(o *ObservedSandbox) { o.Ref.Generation, o.Runtime.DiskFull = 1, true }), false},
+		{"a paused row", row(func(s *Sandbox) { s.State, s.DiskFull = sandbox.Paused, true }), same, false},
+		{"a paused VM", sameRow, observed(func(o *ObservedSandbox) { o.State, o.Runtime.DiskFull = VMPaused, true }), false},
+	} {
+		if got := runtimeDiffers(c.row, c.observed); got != c.want {
+			t.Errorf("%s: differs is %t, want %t", c.name, got, c.want)
+		}
+	}
+}

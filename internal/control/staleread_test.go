@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -89,4 +90,36 @@ func TestCreateOnAHostThatHasRoomAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.create()
+}
+
+// TestPassSparesANewerIncarnation: a pass finds a VM of an older incarnation, and the
+// host has the present one when the command to delete arrives. The command names the
+// incarnation that was observed, so the present one stays.
+func TestPassSparesANewerIncarnation(t *testing.T) {
+	b := setup(t)
+	row := b.create()
+	if _, err := b.Pause(t.Context(), row.ID); err != nil {
+		t.Fatal(err)
+	}
+	row, err := b.Resume(t.Context(), row.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	present := *b.host.vms[row.ID]
+	older := present
+	older.Ref.Generation--
+	b.host.put(older)
+	deleting := make(chan struct{}, 1)
+	b.host.script(true, "destroy", func(context.Context, sandbox.Ref) error {
+		b.host.put(present)
+		deleting <- struct{}{}
+		return nil
+	})
+	b.reconcile()
+	select {
+	case <-deleting:
+	default:
+		t.Error("the pass deleted no VM")
+	}
+	b.want(row.ID, sandbox.Running, "", control.VMRunning)
 }
