@@ -195,6 +195,16 @@ func TestCreateDemandsOfOperator(t *testing.T) {
 	wantFault(t, err, fault.Invalid, "isolation_unavailable")
 }
 
+// TestCreateMinIsolation: the operator's weakest isolation holds for sandboxes that ask
+// for none or for less.
+func TestCreateMinIsolation(t *testing.T) {
+	b := setup(t, func(c *control.Config) { c.MinIsolation = sandbox.IsolationHardware })
+	for _, asked := range []sandbox.Isolation{"", sandbox.IsolationProcess} {
+		_, err := b.Create(t.Context(), control.NewSandbox{Spec: control.SpecRequest{MinIsolation: asked}})
+		wantFault(t, err, fault.Invalid, "isolation_unavailable")
+	}
+}
+
 func TestCreateHostDown(t *testing.T) {
 	b := setup(t)
 	b.host.setDown(true)
