@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,5 +68,57 @@ func TestFailedCommandIsNotRepeated(t *testing.T) {
 		if got := b.host.count["exec"] - before; got != 1 {
 			t.Errorf("%s: the command was given to the host %d times, want once", name, got)
 		}
+	}
+}
+
+// TestPassDuringADestroy: a pass leaves the destroy of this server alone while it waits
+// for its host.
+func TestPassDuringADestroy(t *testing.T) {
+	b := setup(t, func(c *control.Config) { c.Grace = time.Hour })
+	row := b.create()
+	first := newGate()
+	var commands atomic.Int32
+	b.host.script(true, "destroy", func(ctx context.Context, ref sandbox.Ref) error {
+		if commands.Add(1) > 1 {
+			return nil
+		}
+		return first.wait(ctx, ref)
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- b.Destroy(t.Context(), row.ID) }()
+	<-first.entered
+	b.reconcile()
+	if n := commands.Load(); n != 1 {
+		t.Errorf("during the destroy the host got %d commands, want 1", n)
+	}
+	close(first.open)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	b.want(row.ID, sandbox.Stopped, sandbox.ReasonDestroyed, "")
+}
+
+// TestActivityOfWorkThatGoesOn: a command counts as use from its beginning, not only
+// when it ends.
+func TestActivityOfWorkThatGoesOn(t *testing.T) {
+	b := setup(t)
+	row := b.create()
+	working := newGate()
+	b.host.script(true, "exec", working.wait)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := b.Exec(t.Context(), row.ID, control.Exec{Cmd: "x"}, sink{new(bytes.Buffer)})
+		ended <- err
+	}()
+	<-working.entered
+	if err := b.FlushActivity(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if now := b.only(); now.LastActiveAt == nil || !now.LastActiveAt.After(*row.LastActiveAt) {
+		t.Errorf("last active at %v during a command, want later than %v", now.LastActiveAt, row.LastActiveAt)
+	}
+	close(working.open)
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
