@@ -335,7 +335,7 @@ setsid sh /root/write.sh >/dev/null 2>&1 & sleep 0.5`)
 	for i := range rounds {
 		_, err := b.Pause(t.Context(), ref)
 		check(t, err)
-		st, err := os.Stat(fmt.Sprintf("%s/s/%s/pause-%d/diff", b.dir, ref.ID, ref.Generation))
+		st, err := os.Stat(fmt.Sprintf("%s/sandboxes/%s/pause-%d/diff", b.dir, ref.ID, ref.Generation))
 		check(t, err)
 		switch {
 		case i == 10:

@@ -53,7 +53,7 @@ func pauseBegun(t *testing.T, c *client.Client, dir, id string) <-chan error {
 		done <- err
 	}()
 	eventually(t, "the snapshot is begun", func() bool {
-		found, _ := filepath.Glob(filepath.Join(dir, "host", "s", id, "pause-*"))
+		found, _ := filepath.Glob(filepath.Join(dir, "host", "sandboxes", id, "pause-*"))
 		return len(found) > 0
 	})
 	return done
@@ -125,7 +125,7 @@ func wantAgreement(t *testing.T, c *client.Client, dir string) {
 	check(t, err)
 	for _, sb := range page.Sandboxes {
 		known[sb.ID] = true
-		files := filepath.Join(dir, "host", "s", sb.ID)
+		files := filepath.Join(dir, "host", "sandboxes", sb.ID)
 		switch sb.Status {
 		case client.StatusRunning:
 			sh(t, c, sb.ID, "true")

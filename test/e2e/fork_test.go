@@ -287,7 +287,7 @@ func TestKilledDuringFork(t *testing.T) {
 		check(t, s.Destroy(t.Context(), child.ID))
 	}
 	eventually(t, "the snapshot of the fork is gone", func() bool {
-		found, err := filepath.Glob(filepath.Join(s.dir, "host", "n", "*"))
+		found, err := filepath.Glob(filepath.Join(s.dir, "host", "snapshots", "*"))
 		return err == nil && len(found) == 0
 	})
 }

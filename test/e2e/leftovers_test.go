@@ -89,8 +89,8 @@ func markOf(pid int) string {
 
 // vmOf returns the VM process of a sandbox, 0 if there is none.
 func vmOf(dir, id string) int {
-	for _, pid := range processesOf(filepath.Join(dir, "host", "s", id)) {
-		if strings.HasPrefix(markOf(pid), filepath.Join(dir, "host", "s", id)+"/") {
+	for _, pid := range processesOf(filepath.Join(dir, "host", "sandboxes", id)) {
+		if strings.HasPrefix(markOf(pid), filepath.Join(dir, "host", "sandboxes", id)+"/") {
 			return pid
 		}
 	}
