@@ -31,7 +31,7 @@ var unguarded = map[string]string{
 	"internal/host/network/standin.go:Plug":        "only copies frames, for the doctor",
 	"internal/host/network/pool.go:Open":           "a loop that guards each round",
 	"internal/host/network/garbage.go:keepGarbage": "a loop that guards each round",
-	"internal/host/vmm/qemu/vm.go:attach":          "only waits for the process",
+	"internal/host/vmm/qemu/launch.go:attach":      "only waits for the process",
 	"internal/daemon/signals.go:OnSignals":         "only waits for signals",
 	"internal/pgserver/output.go:newOutput":        "only copies lines to the log",
 	"internal/pgserver/postmaster.go:start":        "only waits for the process",

@@ -1,0 +1,165 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/mapped"
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
+)
+
+// Start boots cfg cold, with guest memory in a file of the scratch directory.
+func (d *Driver) Start(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
+	memory, err := bootMemory(cfg)
+	if err != nil {
+		return nil, err
+	}
+	v, _, err := d.start(ctx, cfg, memory, nil)
+	if err != nil {
+		return nil, err // never a nil *vm in a non-nil interface
+	}
+	return v, nil
+}
+
+// bootMemory creates the memory file of a cold boot, which the VM process owns.
+func bootMemory(cfg vmm.Config) (string, error) {
+	path, err := mapped.BootMemory(cfg.Scratch, int64(cfg.MemoryMB)<<20)
+	if err != nil || os.Geteuid() != 0 {
+		return path, err
+	}
+	return path, os.Chown(path, cfg.UID, cfg.GID)
+}
+
+// Restore starts cfg from a saved VM and leaves it paused. QEMU maps the base's
+// memory file; the pages of a delta are written into the mapping before QEMU
+// loads the device state, because that looks at guest memory.
+func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, from vmm.Image) (vmm.VM, error) {
+	f, err := os.Open(mapped.StateFile(from))
+	if err != nil {
+		return nil, fmt.Errorf("open device state: %w", err)
+	}
+	defer f.Close()
+	v, b, err := d.start(ctx, cfg, mapped.MemoryFile(from.Base), f)
+	if err != nil {
+		return nil, err
+	}
+	if err := mapped.Fill(ctx, from, v.rec.PID, v.rec.MemoryFile); err != nil {
+		return nil, errors.Join(err, v.Kill(context.WithoutCancel(ctx)))
+	}
+	if err := v.load(ctx, b.version); err != nil {
+		detail := v.messages.String()
+		_ = v.Kill(context.WithoutCancel(ctx))
+		return nil, fault.Wrap(fmt.Errorf("%w (qemu: %s)", err, detail), fault.HostFailed, "restore_failed",
+			"the VM's saved state could not be loaded")
+	}
+	return v, nil
+}
+
+// start starts the build that cfg names, with the file memory as guest memory,
+// and connects to it.
+func (d *Driver) start(ctx context.Context, cfg vmm.Config, memory string, state *os.File) (*vm, build, error) {
+	b, err := d.build(ctx, cfg.Build)
+	if err != nil {
+		return nil, b, err
+	}
+	cmd, messages, err := d.spawn(b, cfg, memory, state)
+	if err != nil {
+		return nil, b, fault.Wrap(err, fault.HostFailed, "vmm_start_failed", "the VM process could not be started")
+	}
+	v, err := d.attachChild(ctx, cfg, memory, cmd, messages)
+	if err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return nil, b, fault.Wrap(fmt.Errorf("%w (qemu: %s)", err, messages), fault.HostFailed, "vmm_start_failed",
+			"the VM process did not come up")
+	}
+	return v, b, nil
+}
+
+func (d *Driver) attachChild(ctx context.Context, cfg vmm.Config, memory string, cmd *exec.Cmd, messages *tail) (*vm, error) {
+	stat, err := proc.ReadStat(cmd.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	boot, err := proc.BootID()
+	if err != nil {
+		return nil, err
+	}
+	rec := vmm.Record{
+		Driver: Name, ID: cfg.ID, Dir: cfg.Dir, PID: cmd.Process.Pid, StartTicks: stat.StartTicks, BootID: boot, MemoryFile: memory,
+	}
+	return attach(ctx, rec, cmd, messages)
+}
+
+// attach connects to the process of rec and starts to watch it.
+func attach(ctx context.Context, rec vmm.Record, child *exec.Cmd, messages *tail) (*vm, error) {
+	pidfd, err := openProcess(identity{rec.PID, rec.StartTicks})
+	if err != nil {
+		return nil, err
+	}
+	v := &vm{rec: rec, pidfd: pidfd, child: child, messages: messages, exited: make(chan struct{}), stalled: make(chan struct{}, 1)}
+	v.link = link{path: monitorPath(rec.Dir), onEvent: v.onEvent, onReconnect: v.tellStalled, fresh: child != nil}
+	patience := answerTimeout
+	if child == nil {
+		patience = adoptTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err = v.link.monitor(ctx)
+	if err != nil && (child != nil || !processRuns(pidfd)) {
+		_ = pidfd.Close()
+		return nil, err
+	}
+	// A process of an earlier agent that runs and does not answer may do so
+	// later: calls connect then.
+	go v.watch()
+	return v, nil
+}
+
+// Adopt connects to a process that an earlier agent started.
+func (d *Driver) Adopt(ctx context.Context, rec vmm.Record) (vmm.VM, error) {
+	if boot, err := proc.BootID(); err != nil || boot != rec.BootID {
+		return nil, errors.Join(os.ErrProcessDone, err)
+	}
+	v, err := attach(ctx, rec, nil, &tail{})
+	if err != nil {
+		return nil, err // never a nil *vm in a non-nil interface
+	}
+	// Where the process does not answer now, the copy that an earlier agent may
+	// have begun ends with the first Resume that it carries out. Until then it
+	// costs the VM time, and nothing else.
+	if v.copyLeft.Store(true); v.link.connected() {
+		err := v.AbandonDiskCopy(ctx)
+		if v.copyLeft.Store(err != nil); err != nil {
+			d.log.WarnContext(ctx, "a copy of a disk that an earlier agent has begun goes on", "pid", rec.PID, "error", err)
+		}
+	}
+	return v, nil
+}
+
+// KillRecord ends the process of rec, if it is still that process.
+func (d *Driver) KillRecord(ctx context.Context, rec vmm.Record) error {
+	if boot, err := proc.BootID(); err != nil || boot != rec.BootID || rec.PID == 0 {
+		return err
+	}
+	pidfd, err := openProcess(identity{rec.PID, rec.StartTicks})
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = pidfd.SetReadDeadline(time.Now()) })
+	defer stop()
+	defer pidfd.Close()
+	if err := killProcess(pidfd); err != nil {
+		return err
+	}
+	return waitProcess(pidfd)
+}
