@@ -350,6 +350,55 @@ func TestKindOfMounts(t *testing.T) {
 	}
 }
 
+// TestPartOfAGroup: an agent that died while it made a group leaves a part of it,
+// which is completed or removed.
+func TestPartOfAGroup(t *testing.T) {
+	m := openManager(t)
+	limits := Limits{MemoryBytes: 512 << 20, CPUs: 1, PIDs: 64}
+	for i, last := range create(t, m, "whole", limits).dirs() {
+		if len(m.bases()) == 1 {
+			t.Skip("a group is one directory here, which is made at once")
+		}
+		if slices.Contains(extraDirs(m, "whole"), last) {
+			continue
+		}
+		id := fmt.Sprintf("part%d", i)
+		g := create(t, m, id, limits)
+		if err := os.Remove(filepath.Join(filepath.Dir(last), id)); err != nil {
+			t.Fatal(err)
+		}
+		g, err := m.Reuse(t.Context(), id, limits)
+		if err != nil {
+			t.Fatalf("reuse a group without %s: %v", last, err)
+		}
+		start(t, g, "echo ready; sleep 1000")
+		if err := g.Kill(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(filepath.Dir(last), id)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Adopt(id); !fault.Is(err, fault.NotFound) {
+			t.Fatalf("adopt a group without %s: %v", last, err)
+		}
+		for _, dir := range g.dirs() {
+			if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) && !slices.Contains(extraDirs(m, id), dir) {
+				t.Errorf("%s is left of a group without %s: %v", dir, last, err)
+			}
+		}
+	}
+}
+
+// extraDirs are the directories of a group's controllers that nothing depends on.
+func extraDirs(m *Manager, id string) (dirs []string) {
+	for _, c := range extras {
+		if base := m.v1[c]; base != "" {
+			dirs = append(dirs, filepath.Join(base, id))
+		}
+	}
+	return dirs
+}
+
 // TestGroupThatCannotBeRemovedIsUsedAgain: a group below it keeps it.
 func TestGroupThatCannotBeRemovedIsUsedAgain(t *testing.T) {
 	m := openManager(t)

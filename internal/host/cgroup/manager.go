@@ -179,8 +179,8 @@ func (m *Manager) Create(id string, limits Limits) (*Group, error) {
 	return g, nil
 }
 
-// Reuse returns the group of id, which exists because it could not be removed,
-// empty and with limits. Its Dir is nil: a kernel with the fix of the race
+// Reuse returns the group of id, which exists because it could not be removed, or
+// in part because an agent died while it made it, empty and with limits. Its Dir is nil: a kernel with the fix of the race
 // between fork and cgroup.kill (6.14 and later) may kill at once a process that is cloned
 // into a group that has been killed before. Add puts the process under the
 // limits. OOMKilled may be true because of an earlier process.
@@ -190,6 +190,11 @@ func (m *Manager) Reuse(ctx context.Context, id string, limits Limits) (*Group, 
 		return nil, err
 	}
 	g.forgetMissing()
+	for _, dir := range g.dirs() {
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, fault.Wrap(err, fault.HostFailed, "cgroup_failed", "the sandbox's control group cannot be made")
+		}
+	}
 	if err := g.Kill(ctx); err != nil {
 		return nil, err
 	}
@@ -197,7 +202,8 @@ func (m *Manager) Reuse(ctx context.Context, id string, limits Limits) (*Group, 
 }
 
 // Adopt returns the group of id that an earlier agent made. It fails with
-// fault.NotFound if there is none. Where groups are not used it always
+// fault.NotFound if there is none. A part of one, in which no process can be, is
+// removed: an agent died while it made the group. Where groups are not used it always
 // succeeds.
 func (m *Manager) Adopt(id string) (*Group, error) {
 	g, err := m.group(id)
@@ -207,6 +213,9 @@ func (m *Manager) Adopt(id string) (*Group, error) {
 	g.forgetMissing()
 	for _, dir := range g.dirs() {
 		if _, err := os.Stat(dir); err != nil {
+			if err := g.Remove(); err != nil {
+				m.log.Warn("a part of a control group cannot be removed", "sandbox", id, "error", err)
+			}
 			return nil, fault.Wrap(err, fault.NotFound, "cgroup_missing", "the sandbox's control group is gone")
 		}
 	}
