@@ -18,6 +18,7 @@ type firstPasses struct {
 	mu        sync.Mutex // protects the following
 	startedAt time.Time  // zero until the reconciler runs
 	made      map[string]bool
+	over      bool // ready has returned nil, and does from then on
 }
 
 func newFirstPasses() *firstPasses { return &firstPasses{made: make(map[string]bool)} }
@@ -41,7 +42,7 @@ func (f *firstPasses) record(hostID string) {
 func (f *firstPasses) ready(hosts []HostInfo) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.startedAt.IsZero() && time.Since(f.startedAt) >= firstPassLimit {
+	if f.over || !f.startedAt.IsZero() && time.Since(f.startedAt) >= firstPassLimit {
 		return nil
 	}
 	for _, h := range hosts {
@@ -50,5 +51,6 @@ func (f *firstPasses) ready(hosts []HostInfo) error {
 				"the server has just started and is comparing the database with host %s; try again in a moment", h.ID)
 		}
 	}
+	f.over = len(f.made) > 0 // a host that joins later is no reason to take the server out
 	return nil
 }

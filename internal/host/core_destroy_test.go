@@ -2,10 +2,14 @@ package host_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -130,6 +134,34 @@ func TestCorePanicBetweenStepsOfResume(t *testing.T) {
 	c.agree()
 	check(t, actResume.do(t.Context(), c, ref))
 	ref.Generation++
+	if got := c.read(ref, mark); got != string(ref.ID) {
+		t.Errorf("the sandbox's file holds %q", got)
+	}
+}
+
+// TestCoreLostRecordOfALiveVM: a record without content is no sign of a crash of
+// the host while the VM runs. The agent does not start, and harms nothing.
+func TestCoreLostRecordOfALiveVM(t *testing.T) {
+	c := newCore(t, t.TempDir())
+	ref := c.create()
+	check(t, c.Close())
+	c.Manager = nil
+	path := filepath.Join(c.dir, "data", "sandboxes", string(ref.ID), "record.json")
+	record, err := os.ReadFile(path)
+	check(t, err)
+	for _, content := range [][]byte{nil, make([]byte, len(record))} {
+		check(t, os.WriteFile(path, content, 0o600))
+		m, err := host.Open(t.Context(), c.config(), c.deps())
+		if err == nil {
+			c.Manager = m
+			t.Fatal("an agent started although it cannot know its VM")
+		}
+		if !strings.Contains(err.Error(), "move") {
+			t.Errorf("the error says %q, want a remedy", err)
+		}
+	}
+	check(t, os.WriteFile(path, record, 0o600))
+	c.open()
 	if got := c.read(ref, mark); got != string(ref.ID) {
 		t.Errorf("the sandbox's file holds %q", got)
 	}

@@ -80,20 +80,23 @@ func (m *Manager) readMachines() ([]*machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for VM processes: %w", err)
 	}
+	live := make(map[string]vmm.Record) // by the VM's directory
+	for _, p := range processes {
+		p.Dir = m.layout.today(p.Dir)
+		live[p.Dir] = p
+	}
 	var machines []*machine
 	for _, e := range entries {
-		mc, err := m.readMachine(e.Name())
+		p, lives := live[instance.Dir(filepath.Join(m.layout.machines(), e.Name())).VM()]
+		mc, err := m.readMachine(e.Name(), lives)
 		if err != nil {
 			return nil, err
 		}
 		if mc == nil {
 			continue
 		}
-		for _, p := range processes {
-			p.Dir = m.layout.today(p.Dir)
-			if p.Dir == mc.Dir.VM() && mc.rec.VM == nil {
-				mc.rec.VM = &p // started, but the agent died before it wrote that down
-			}
+		if lives && mc.rec.VM == nil {
+			mc.rec.VM = &p // started, but the agent died before it wrote that down
 		}
 		machines = append(machines, mc)
 	}
@@ -102,8 +105,9 @@ func (m *Manager) readMachines() ([]*machine, error) {
 
 // readMachine returns the machine of one directory, or nil for an empty
 // directory. A record that cannot be read stops the agent, because the resources
-// of its sandbox must not be swept away.
-func (m *Manager) readMachine(name string) (*machine, error) {
+// of its sandbox must not be swept away. lives says that its VM runs, so that no
+// crash of the host can have taken the record.
+func (m *Manager) readMachine(name string, lives bool) (*machine, error) {
 	dir := filepath.Join(m.layout.machines(), name)
 	if _, err := sandbox.ParseID(name); err != nil {
 		return nil, fmt.Errorf("%s is not the directory of a sandbox; move it away", dir)
@@ -115,7 +119,10 @@ func (m *Manager) readMachine(name string) (*machine, error) {
 	if fault.ReasonOf(err) == journal.ReasonDataNewer {
 		return nil, err
 	}
-	if errors.Is(err, journal.ErrLost) {
+	if lives && err == nil && journal.Lost(dir) {
+		err = journal.ErrLost
+	}
+	if errors.Is(err, journal.ErrLost) && !lives {
 		return nil, m.setAside(dir)
 	}
 	if err != nil {
@@ -173,11 +180,6 @@ func (m *machine) recoverPaused(ctx context.Context) {
 	}
 	m.removeStalePauses(ctx)
 	m.conclude(ctx, sandbox.Paused)
-	if !journal.KeepsPause(string(m.Dir)) { // an earlier version paused it
-		if err := m.savePause(); err != nil {
-			m.log.WarnContext(ctx, "the record of a pause cannot be written to the disk", "error", err)
-		}
-	}
 	if !m.unsaved {
 		m.dropNextDisk(ctx)
 	}
@@ -224,6 +226,11 @@ func (m *machine) adopt(ctx context.Context) error {
 		return err
 	}
 	m.SetGuest(m.NewGuest())
+	if !m.hasNextDisk() { // the VM is about to change the disk of the pause
+		if err := journal.DropPause(string(m.Dir), true); err != nil {
+			m.log.WarnContext(ctx, "the record of a pause that is over cannot be removed", "error", err)
+		}
+	}
 	paused := m.rec.Op == journal.OpPause
 	err := m.resumeAndReconfigure(ctx)
 	if err == nil || paused {

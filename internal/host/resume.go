@@ -232,8 +232,7 @@ func (m *machine) commitResume(ctx context.Context) error {
 // dropPause removes the files of a pause that a running machine no longer needs.
 func (b *body) dropPause(ctx context.Context) {
 	if err := journal.DropPause(string(b.Dir), false); err != nil {
-		b.log.WarnContext(ctx, "could not remove the files of a pause", "error", err)
-		return
+		b.log.WarnContext(ctx, "the record of a pause that is over cannot be removed", "error", err)
 	}
 	err := os.Rename(b.Dir.NextDisk(), b.Dir.Disk())
 	if errors.Is(err, os.ErrNotExist) {

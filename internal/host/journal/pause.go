@@ -44,7 +44,9 @@ func (r *Record) WritePause(dir string) error {
 
 // linkOver makes path another name of the file saved.
 func linkOver(saved, path string) error {
-	tmp := path + ".tmp"
+	// Not the temporary name of Replace, which would write through a link that the
+	// end of an agent left.
+	tmp := path + ".link"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -143,6 +143,12 @@ func Read(dir string) (*Record, error) {
 	return saved, savedErr
 }
 
+// Lost reports whether dir holds a record without content.
+func Lost(dir string) bool {
+	_, err := readFile(filepath.Join(dir, FileName))
+	return errors.Is(err, ErrLost)
+}
+
 func readFile(path string) (*Record, error) {
 	st, err := os.Stat(path)
 	if err != nil {
