@@ -363,7 +363,7 @@ func TestPartOfAGroup(t *testing.T) {
 			continue
 		}
 		id := fmt.Sprintf("part%d", i)
-		g := create(t, m, id, limits)
+		create(t, m, id, limits)
 		if err := os.Remove(filepath.Join(filepath.Dir(last), id)); err != nil {
 			t.Fatal(err)
 		}
