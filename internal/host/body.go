@@ -105,6 +105,16 @@ func (b *body) begin(op string) {
 // commitState ends the operation in state and writes that to the journal.
 func (b *body) commitState(state sandbox.State) error {
 	b.rec.Op, b.rec.Step, b.rec.State = "", "", state
+	return b.saveCommitted()
+}
+
+// saveCommitted writes the record of a committed state. The record of a pause is
+// written to the disk unless it is there: an earlier version wrote it, or the resume
+// that removed it has failed.
+func (b *body) saveCommitted() error {
+	if b.rec.State == sandbox.Paused && !journal.KeepsPause(string(b.Dir)) {
+		return b.savePause()
+	}
 	return b.save()
 }
 

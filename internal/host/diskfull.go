@@ -8,7 +8,6 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
-	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -119,26 +118,15 @@ func errDiskFull() error {
 // because callers have to learn the real state. Use it only if an agent that reads
 // the old record brings the sandbox into the same state.
 func (b *body) conclude(ctx context.Context, state sandbox.State) {
-	b.rec.Op, b.rec.Step, b.rec.State = "", "", state
-	if err := b.saveSettled(); err != nil {
+	if err := b.commitState(state); err != nil {
 		b.log.ErrorContext(ctx, "the journal cannot be written, will try again", "state", state, "error", err)
 		b.unsaved = true
 	}
 }
 
-// saveSettled writes the record of a settled state. That of a pause is written to the
-// disk unless it is there: an earlier version wrote it, or the resume that took it
-// away has failed.
-func (b *body) saveSettled() error {
-	if b.rec.State == sandbox.Paused && !journal.KeepsPause(string(b.Dir)) {
-		return b.savePause()
-	}
-	return b.save()
-}
-
 // saveLater writes the record that conclude could not write.
 func (b *body) saveLater(ctx context.Context) {
-	if err := b.saveSettled(); err != nil {
+	if err := b.saveCommitted(); err != nil {
 		return
 	}
 	b.unsaved = false

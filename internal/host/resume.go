@@ -151,7 +151,7 @@ func (m *machine) releaseVM(ctx context.Context) error {
 	defer cancel()
 	ctx, stop := m.UntilExit(ctx)
 	defer stop()
-	if err := m.step(ctx, journal.StepResumeCont, m.letDiskMoveOn); err != nil {
+	if err := m.step(ctx, journal.StepResumeCont, m.startResumed); err != nil {
 		return err
 	}
 	if m.rec.Forced {
@@ -166,9 +166,9 @@ func (m *machine) releaseVM(ctx context.Context) error {
 	return m.step(ctx, journal.StepResumeCommit, m.commitResume)
 }
 
-// letDiskMoveOn lets the virtual CPUs go. Without a next disk they write to that of
-// the pause: before, the disk knows that the pause is over.
-func (m *machine) letDiskMoveOn(ctx context.Context) error {
+// startResumed starts the virtual CPUs. Without a next disk the VM writes to the disk
+// of the pause, so that the record of the pause is removed before.
+func (m *machine) startResumed(ctx context.Context) error {
 	if !m.hasNextDisk() {
 		if err := journal.DropPause(string(m.Dir), true); err != nil {
 			return err
