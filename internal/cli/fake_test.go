@@ -338,38 +338,36 @@ func (f *fake) refusesCommand(w http.ResponseWriter, name string) bool {
 	return err != nil
 }
 
-// feed passes the stdin in lines on to cmd. end stops it: the body of a request must
-// not be read after its handler has returned.
+// feed passes the stdin in lines on to cmd, until end is called or the body ends. As
+// in the server, a read of the body that waits is not cut off: net/http would reset
+// the connection, and the caller could lose the answer.
 func feed(cmd *exec.Cmd, lines *bufio.Reader, rc *http.ResponseController) (end func()) {
 	r, w, _ := os.Pipe()
 	cmd.Stdin = r
-	done := make(chan struct{})
+	ended := make(chan struct{})
 	go func() {
-		defer close(done)
+		defer w.Close()
 		for {
 			line, err := lines.ReadBytes('\n')
 			var e struct{ Data []byte }
 			if len(line) > 0 && json.Unmarshal(line, &e) == nil {
-				_, _ = w.Write(e.Data)
+				if _, err := w.Write(e.Data); err != nil {
+					return // end was called
+				}
 			}
-			if err == io.EOF {
-				_ = w.Close()
+			switch {
+			case err == io.EOF:
 				return
-			}
-			if err != nil { // a broken body is no end of stdin
+			case err != nil: // a broken body is no end of stdin
+				<-ended
 				return
 			}
 		}
 	}()
 	return func() {
+		close(ended)
 		_ = r.Close() // ends a write
-		select {
-		case <-done:
-		default:
-			_ = rc.SetReadDeadline(time.Unix(1, 0)) // ends a read
-			<-done
-		}
-		_ = w.Close()
+		_ = rc.SetReadDeadline(time.Now().Add(5 * time.Second))
 	}
 }
 

@@ -23,14 +23,28 @@ const maxInputLine = maxJSONBytes
 
 // execInput is the stdin in the body of a request. One goroutine reads it;
 // Close may be called from any.
+//
+// A read of the body cannot be interrupted without a loss: after a deadline that has
+// passed, net/http closes the connection with unread input in it, which resets it,
+// and the caller loses the answer. So fetch reads the body in a goroutine of its own,
+// which starts with the first Read. It ends at the latest when the connection's
+// deadline passes, see leaveBody.
 type execInput struct {
 	request *request
-	rc      *http.ResponseController
 	lines   *bufio.Reader
-	rest    []byte
+	begin   sync.Once
+	pieces  chan inputPiece // unbuffered
+	closing sync.Once
+	closed  chan struct{}
 
-	mu    sync.Mutex // protects the following
-	ended bool       // the body has been read to its end
+	rest []byte // of the last piece
+	err  error  // that ends the input
+}
+
+// inputPiece is the input of one line, or the error that ends the input.
+type inputPiece struct {
+	data []byte
+	err  error
 }
 
 var _ control.Input = (*execInput)(nil)
@@ -46,7 +60,12 @@ func readExecLines(w http.ResponseWriter, r *http.Request) (control.Exec, error)
 	// in tests that are not connections, do not have this switch and do not
 	// need it.
 	_ = rc.EnableFullDuplex()
-	in := &execInput{request: requestOf(r.Context()), rc: rc, lines: bufio.NewReaderSize(r.Body, 64<<10)}
+	in := &execInput{
+		request: requestOf(r.Context()),
+		lines:   bufio.NewReaderSize(r.Body, 64<<10),
+		pieces:  make(chan inputPiece),
+		closed:  make(chan struct{}),
+	}
 	_ = rc.SetReadDeadline(time.Now().Add(jsonReadTimeout))
 	line, err := in.line()
 	_ = rc.SetReadDeadline(time.Time{})
@@ -64,14 +83,19 @@ func readExecLines(w http.ResponseWriter, r *http.Request) (control.Exec, error)
 // Read implements io.Reader. The command has begun when its stdin is read, so
 // the request of a bad line has taken effect.
 func (in *execInput) Read(p []byte) (int, error) {
+	in.begin.Do(func() { go in.fetch() })
 	for len(in.rest) == 0 {
-		line, err := in.line()
-		if err == nil {
-			in.rest, err = decodeInput(line)
+		if in.err != nil {
+			return 0, in.err
 		}
-		if err != nil {
-			in.request.effective.Store(!errors.Is(err, io.EOF))
-			return 0, err
+		select {
+		case <-in.closed:
+			return 0, io.ErrClosedPipe
+		case piece := <-in.pieces:
+			in.rest, in.err = piece.data, piece.err
+		}
+		if in.err != nil {
+			in.request.effective.Store(!errors.Is(in.err, io.EOF))
 		}
 	}
 	n := copy(p, in.rest)
@@ -79,13 +103,29 @@ func (in *execInput) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// fetch reads the body line by line until it ends or the input is closed.
+func (in *execInput) fetch() {
+	for ended := false; !ended; {
+		var piece inputPiece
+		piece.err = fault.Caught(func() error {
+			line, err := in.line()
+			if err == nil {
+				piece.data, err = decodeInput(line)
+			}
+			return err
+		})
+		ended = piece.err != nil
+		select {
+		case in.pieces <- piece:
+		case <-in.closed:
+			return
+		}
+	}
+}
+
 // Close ends a Read that waits. It always returns nil.
 func (in *execInput) Close() error {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if !in.ended {
-		_ = in.rc.SetReadDeadline(time.Unix(1, 0))
-	}
+	in.closing.Do(func() { close(in.closed) })
 	return nil
 }
 
@@ -100,11 +140,7 @@ func (in *execInput) line() ([]byte, error) {
 			return nil, fault.New(fault.TooLarge, "body_too_large", "a line of the body may have at most %d bytes", maxInputLine)
 		case errors.Is(err, bufio.ErrBufferFull):
 			continue
-		case errors.Is(err, io.EOF):
-			in.mu.Lock()
-			in.ended = true
-			in.mu.Unlock()
-		case err != nil:
+		case err != nil && !errors.Is(err, io.EOF):
 			return nil, fault.Wrap(err, fault.Canceled, "canceled", "the body did not arrive whole")
 		}
 		if line = bytes.TrimSpace(line); len(line) > 0 {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -129,6 +130,46 @@ func TestCommandEndsBeforeItsInput(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		answer, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != 200 || !strings.Contains(string(answer), `"exit_code":0`) {
+			t.Errorf("%s: %d %s (%v)", accept, resp.StatusCode, answer, err)
+		}
+		stdin.Close()
+	}
+}
+
+// TestAnswerReachesACallerThatStillSends: a caller that sends input for a while after
+// the command has ended gets the command's answer, not a reset connection.
+func TestAnswerReachesACallerThatStillSends(t *testing.T) {
+	for _, accept := range []string{ndjson, "application/json"} {
+		w, path := execWorld(t)
+		ended := make(chan struct{})
+		w.fake.exec = func(_ context.Context, e control.Exec, _ control.ExecSink) (control.ExecResult, error) {
+			reading := make(chan error)
+			go func() {
+				_, err := io.Copy(io.Discard, e.Input)
+				reading <- err
+			}()
+			err := e.Input.Close()
+			<-reading
+			close(ended)
+			return control.ExecResult{}, err
+		}
+		body, stdin := io.Pipe()
+		go func() {
+			fmt.Fprintln(stdin, `{"cmd":"true"}`)
+			<-ended
+			for range 100 {
+				fmt.Fprintln(stdin, `{"type":"stdin","data":"`+strings.Repeat("x", 1000)+`"}`)
+				time.Sleep(time.Millisecond) // lets a reset arrive between two pieces
+			}
+		}()
+		resp, err := client.Do(linesRequest(t, w.url+path, body, accept))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
 		answer, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if err != nil || resp.StatusCode != 200 || !strings.Contains(string(answer), `"exit_code":0`) {
