@@ -76,9 +76,13 @@ type CreateSandboxRequest struct {
 	// Metadata Free key-value pairs, returned unchanged. At most 16 KiB in total.
 	Metadata map[string]string `json:"metadata,omitempty"`
 
-	// MinIsolation Boundary between the sandbox and its host. `hardware`: a hardware-assisted virtual machine. `process`: the
-	// CPU is emulated in software, and only the confinement of the emulator's process separates the two.
+	// MinIsolation Boundary between the sandbox and its host, weakest first. `process`: the CPU is emulated in software, and only the
+	// confinement of the emulator's process separates the two. `userspace_kernel`: a kernel that runs as a confined
+	// process of the host serves the system calls. `hardware`: a hardware-assisted virtual machine.
 	MinIsolation Isolation `json:"min_isolation,omitempty"`
+
+	// Runtime See the schema Runtime. `auto`: each host's preferred runtime that has the isolation of `min_isolation`.
+	Runtime RequestedRuntime `json:"runtime,omitempty"`
 }
 
 // CreateSnapshotRequest defines model for CreateSnapshotRequest.
@@ -363,6 +367,9 @@ type Host struct {
 
 	// Reflink Whether files share blocks, so that forks do not copy the disk.
 	Reflink bool `json:"reflink"`
+
+	// Runtimes The runtimes that the host offers, the preferred one first. `driver`, `acceleration`, `isolation` and `multi_tenant` of the host are those of the first.
+	Runtimes []HostRuntime `json:"runtimes"`
 }
 
 // HostLimits The sizes that one sandbox can have on this host.
@@ -372,8 +379,34 @@ type HostLimits struct {
 	MaxMemoryMB int `json:"max_memory_mb"`
 }
 
-// Isolation Boundary between the sandbox and its host. `hardware`: a hardware-assisted virtual machine. `process`: the
-// CPU is emulated in software, and only the confinement of the emulator's process separates the two.
+// HostRuntime A runtime that a host offers.
+type HostRuntime struct {
+	// Runtime Kind of machine that a sandbox runs on. `microvm`: a virtual machine with a Linux kernel of its own. `gvisor`: a
+	// userspace kernel with the system calls of Linux.
+	Runtime Runtime `json:"runtime"`
+
+	// Driver Examples: qemu
+	Driver        string `json:"driver"`
+	DriverVersion string `json:"driver_version"`
+
+	// Acceleration `kvm`, or `tcg` (software).
+	//
+	// Examples: kvm
+	Acceleration string `json:"acceleration"`
+
+	// Reason Why the host offers it in this form, in a sentence.
+	Reason string `json:"reason"`
+
+	// Isolation See the schema Isolation; empty while it is not known.
+	Isolation EffectiveIsolation `json:"isolation"`
+
+	// MultiTenant Whether tenants who distrust each other may share the host under this runtime.
+	MultiTenant bool `json:"multi_tenant"`
+}
+
+// Isolation Boundary between the sandbox and its host, weakest first. `process`: the CPU is emulated in software, and only the
+// confinement of the emulator's process separates the two. `userspace_kernel`: a kernel that runs as a confined
+// process of the host serves the system calls. `hardware`: a hardware-assisted virtual machine.
 type Isolation = string
 
 // OutputEvent defines model for OutputEvent.
@@ -414,6 +447,9 @@ type ReadFileRequest struct {
 	User *GuestUser `json:"user,omitempty"`
 }
 
+// RequestedRuntime See the schema Runtime. `auto`: each host's preferred runtime that has the isolation of `min_isolation`.
+type RequestedRuntime = string
+
 // RestoreReport The steps, with measurements, that made a restored machine correct and unique before the first command ran. A
 // start with an incomplete restore report fails. Null until the sandbox runs.
 type RestoreReport struct {
@@ -453,6 +489,10 @@ type RestoreReport struct {
 	StepsMS map[string]float64 `json:"steps_ms"`
 }
 
+// Runtime Kind of machine that a sandbox runs on. `microvm`: a virtual machine with a Linux kernel of its own. `gvisor`: a
+// userspace kernel with the system calls of Linux.
+type Runtime = string
+
 // Sandbox defines model for Sandbox.
 type Sandbox struct {
 	ID string `json:"id"`
@@ -485,6 +525,10 @@ type Sandbox struct {
 	//
 	// Examples: builder-1
 	Hostname string `json:"hostname"`
+
+	// Runtime Kind of machine that a sandbox runs on. `microvm`: a virtual machine with a Linux kernel of its own. `gvisor`: a
+	// userspace kernel with the system calls of Linux.
+	Runtime Runtime `json:"runtime"`
 
 	// Acceleration CPU virtualization: `kvm`, or `tcg` (software emulation); empty until a host is assigned.
 	//

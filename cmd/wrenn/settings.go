@@ -110,7 +110,7 @@ func (s *apiSettings) flags(f flagSet) {
 	s.tls.flags(f)
 	f.Int64Var(&s.maxUploadMB, "max-upload-mb", rest.DefaultMaxUploadBytes>>20, "largest upload, in MiB")
 	cli.DurationVar(f.FlagSet, &s.retention, "retention", control.DefaultConfig().Retention, "time for which ended sandboxes stay readable")
-	f.StringVar(&s.minIsolation, "min-isolation", "", "weakest isolation for every sandbox: process or hardware")
+	f.StringVar(&s.minIsolation, "min-isolation", "", "weakest isolation for every sandbox: process, userspace_kernel or hardware")
 	f.Float64Var(&s.cpuOvercommit, "cpu-overcommit", control.DefaultConfig().VCPUsPerCPU, "virtual CPUs allowed for each CPU of a host")
 	f.BoolVar(&s.multiTenant, "multi-tenant", false, "use only hosts that can isolate several tenants")
 }

@@ -132,7 +132,7 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 	sb := &client.Sandbox{
 		ID: fmt.Sprintf("sandbox%d", len(f.sandboxes)+1), Status: "running", Template: in.Template,
 		VCPUs: in.VCPUs, MemoryMB: in.MemoryMB, DiskMB: in.DiskMB, TimeoutSec: *in.TimeoutSec,
-		GuestIP: "169.254.0.21", HostIP: "10.11.0.6", HostID: "local", Acceleration: "kvm", Isolation: "hardware",
+		GuestIP: "169.254.0.21", HostIP: "10.11.0.6", HostID: "local", Runtime: "microvm", Acceleration: "kvm", Isolation: "hardware",
 		CreatedAt: now, StartedAt: &now, LastActiveAt: &now, LastUpdated: now, Metadata: in.Metadata,
 		LifetimeSec: in.LifetimeSec, OnTimeout: in.OnTimeout, AutoResume: in.AutoResume, Source: ptr("pool"),
 		RestoreReport: &client.RestoreReport{

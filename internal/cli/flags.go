@@ -70,7 +70,8 @@ func (f *specFlags) add(a *App, cmd *cobra.Command) {
 	flags.Var(&f.disk, "disk", "writable disk: 2048 (MiB), 2048M or 2G (the server's default is 2G)")
 	flags.VarP(&f.env, "env", "e", "environment variable for every command; NAME alone copies the value from here")
 	flags.Var(&f.meta, "meta", "metadata of the sandbox, may be repeated")
-	flags.StringVar(&f.req.MinIsolation, "min-isolation", "", "weakest acceptable isolation: process or hardware")
+	flags.StringVar(&f.req.MinIsolation, "min-isolation", "", "weakest acceptable isolation: process, userspace_kernel or hardware")
+	flags.StringVar(&f.req.Runtime, "runtime", "", "runtime: auto, microvm or gvisor (the server's default is auto)")
 	a.completeTemplates(cmd)
 }
 

@@ -56,6 +56,7 @@ func (a *App) printSandbox(sb client.Sandbox, now time.Time) error {
 		line{"forked from", deref(sb.ParentID)},
 		line{"made by", deref(sb.Source)},
 		line{"host", sb.HostID},
+		line{"runtime", sb.Runtime},
 		line{"runs on", sb.Acceleration},
 		line{"isolation", sb.Isolation},
 		line{"guest ip", sb.GuestIP},

@@ -59,6 +59,7 @@ func (c *creator) Create(ctx context.Context, n NewSandbox) (_ Sandbox, err erro
 	if err != nil {
 		return Sandbox{}, err
 	}
+	spec.Runtime = row.Spec.Runtime
 	return c.booter.boot(ctx, row, spec, from.ID)
 }
 

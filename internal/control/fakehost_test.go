@@ -44,12 +44,15 @@ func newFakeHost(id string) *fakeHost {
 		watchers: make(map[chan control.ObservedSandbox]struct{}),
 		snaps:    make(map[sandbox.SnapshotID]*control.ObservedSnapshot), count: make(map[string]int),
 		info: control.HostInfo{
-			ID: id, Acceleration: "tcg", Isolation: sandbox.IsolationProcess, VCPUs: 4, MemoryMB: 8 * 512,
+			ID: id, Runtimes: microVMs, VCPUs: 4, MemoryMB: 8 * 512,
 			Limits:    sandbox.Limits{MaxVCPUs: 4, MinMemoryMB: 128, MaxMemoryMB: 4096},
 			Templates: []string{"minimal"}, DiskRoomMB: 1 << 20,
 		},
 	}
 }
+
+// microVMs are the runtimes of a host that offers emulated microVMs only.
+var microVMs = []control.HostRuntime{{Runtime: sandbox.RuntimeMicroVM, Acceleration: "tcg", Isolation: sandbox.IsolationProcess}}
 
 var errDown = fault.New(fault.HostFailed, "host_unreachable", "connection refused")
 

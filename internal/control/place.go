@@ -44,12 +44,13 @@ func (p *placer) place(ctx context.Context, row Sandbox, demand placement.Demand
 		return Sandbox{}, err
 	}
 	for {
-		best, err := placement.Choose(demand, candidates)
+		best, runtime, err := placement.Choose(demand, candidates)
 		if err != nil {
 			return Sandbox{}, err
 		}
 		host := &candidates[best]
-		row.HostID, row.Acceleration, row.Isolation = host.ID, host.Acceleration, host.Isolation
+		row.HostID, row.Spec.Runtime = host.ID, runtime.Name
+		row.Acceleration, row.Isolation = runtime.Acceleration, runtime.Isolation
 		inserted, err := p.insert(ctx, row)
 		if !fault.Is(err, fault.NoCapacity) {
 			return inserted, err
@@ -89,11 +90,21 @@ func (p *placer) candidates(ctx context.Context) ([]placement.Host, error) {
 	for _, h := range hosts {
 		total, held := p.cfg.capacityOf(h), used[h.ID]
 		out = append(out, placement.Host{
-			ID: h.ID, Reachable: h.Reachable, Draining: h.Draining, MultiTenant: h.MultiTenant,
-			Acceleration: h.Acceleration, Isolation: h.Isolation, Limits: h.Limits, Templates: h.Templates,
+			ID: h.ID, Reachable: h.Reachable, Draining: h.Draining,
+			Runtimes: runtimesOf(h), Limits: h.Limits, Templates: h.Templates,
 			TotalMemoryMB: total.MemoryMB, FreeMemoryMB: total.MemoryMB - held.MemoryMB,
 			FreeVCPUs: total.VCPUs - held.VCPUs, FreeDiskMB: h.DiskRoomMB,
 		})
 	}
 	return out, nil
+}
+
+func runtimesOf(h HostInfo) []placement.Runtime {
+	out := make([]placement.Runtime, 0, len(h.Runtimes))
+	for _, r := range h.Runtimes {
+		out = append(out, placement.Runtime{
+			Name: r.Runtime, Acceleration: r.Acceleration, Isolation: r.Isolation, MultiTenant: r.MultiTenant,
+		})
+	}
+	return out
 }

@@ -189,6 +189,21 @@ func TestCreateRefused(t *testing.T) {
 	}
 }
 
+// TestCreateRuntime: a sandbox has the runtime of its host, and one that no host
+// offers is refused.
+func TestCreateRuntime(t *testing.T) {
+	b := setup(t)
+	for _, asked := range []sandbox.Runtime{"", sandbox.RuntimeMicroVM} {
+		if row := b.createWith(sandbox.Spec{Runtime: asked}); row.Spec.Runtime != sandbox.RuntimeMicroVM {
+			t.Errorf("asked for %q, got %q", asked, row.Spec.Runtime)
+		}
+	}
+	_, err := b.Create(t.Context(), control.NewSandbox{Spec: control.SpecRequest{Runtime: sandbox.RuntimeGVisor}})
+	wantFault(t, err, fault.Unsupported, "runtime_unavailable")
+	_, err = b.Create(t.Context(), control.NewSandbox{Spec: control.SpecRequest{Runtime: "docker"}})
+	wantFault(t, err, fault.Invalid, "invalid_runtime")
+}
+
 func TestCreateDemandsOfOperator(t *testing.T) {
 	b := setup(t, func(c *control.Config) { c.RequireMultiTenant = true })
 	_, err := b.Create(t.Context(), control.NewSandbox{})

@@ -79,6 +79,7 @@ func TestSnapshotFixesSize(t *testing.T) {
 	snap := b.snapshot(b.create().ID)
 	for field, spec := range map[string]sandbox.Spec{
 		"template": {Template: "other"}, "vcpus": {VCPUs: 2}, "memory_mb": {MemoryMB: 256}, "disk_mb": {DiskMB: 4096},
+		"runtime": {Runtime: sandbox.RuntimeGVisor},
 	} {
 		_, err := b.Create(t.Context(), control.NewSandbox{SnapshotID: snap.ID, Spec: request(spec)})
 		wantFault(t, err, fault.Invalid, "snapshot_fixes_size")

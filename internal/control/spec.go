@@ -17,6 +17,8 @@ type SpecRequest struct {
 	Env          map[string]string
 	Hostname     string
 	MinIsolation sandbox.Isolation
+	// Runtime is the runtime that the user asked for; empty is any.
+	Runtime sandbox.Runtime
 }
 
 // Complete returns the whole spec of a sandbox that starts from an image: the
@@ -26,6 +28,7 @@ type SpecRequest struct {
 func (r SpecRequest) Complete(hosts []HostInfo) (sandbox.Spec, error) {
 	spec := sandbox.Spec{
 		Timeout: sandbox.DefaultTimeoutSec * time.Second, Env: r.Env, Hostname: r.Hostname, MinIsolation: r.MinIsolation,
+		Runtime: r.Runtime,
 	}.WithDefaults()
 	if r.Template != nil {
 		spec.Template = *r.Template
@@ -67,7 +70,8 @@ func widestLimits(hosts []HostInfo) sandbox.Limits {
 	return out
 }
 
-// sizedBy returns spec, which r completed, with the template and the sizes of from.
+// sizedBy returns spec, which r completed, with the template, the runtime and the
+// sizes of from.
 // The request may repeat them but not change them. byTemplate says that the
 // request's template is the snapshot's name as a template.
 func (r SpecRequest) sizedBy(from Snapshot, spec sandbox.Spec, byTemplate bool) (sandbox.Spec, error) {
@@ -82,6 +86,7 @@ func (r SpecRequest) sizedBy(from Snapshot, spec sandbox.Spec, byTemplate bool) 
 		{"vcpus", fixed.VCPUs, differs(r.VCPUs, fixed.VCPUs)},
 		{"memory_mb", fixed.MemoryMB, differs(r.MemoryMB, fixed.MemoryMB)},
 		{"disk_mb", fixed.DiskMB, differs(r.DiskMB, fixed.DiskMB)},
+		{"runtime", fixed.Runtime, r.Runtime != "" && r.Runtime != fixed.Runtime},
 	} {
 		if f.differs {
 			return spec, fault.New(fault.Invalid, "snapshot_fixes_size",
@@ -89,5 +94,6 @@ func (r SpecRequest) sizedBy(from Snapshot, spec sandbox.Spec, byTemplate bool) 
 		}
 	}
 	spec.Template, spec.VCPUs, spec.MemoryMB, spec.DiskMB = fixed.Template, fixed.VCPUs, fixed.MemoryMB, fixed.DiskMB
+	spec.Runtime = fixed.Runtime
 	return spec, nil
 }

@@ -200,24 +200,20 @@ type System interface {
 
 // HostInfo describes a host: its capacity, drivers, isolation level and versions.
 type HostInfo struct {
-	ID            string
-	AgentVersion  string
-	GuestVersion  string
-	Driver        string
-	DriverVersion string
-	Acceleration  string
-	// AccelerationReason is the result of the probe in a sentence.
-	AccelerationReason string
-	Isolation          sandbox.Isolation
-	MultiTenant        bool
-	KernelRelease      string
-	VCPUs              int
-	MemoryMB           int
-	DiskTotal          uint64
-	DiskFree           uint64
-	Limits             sandbox.Limits
-	Templates          []string
-	Draining           bool
+	ID           string
+	AgentVersion string
+	GuestVersion string
+	// Runtimes are the runtimes that it offers, the preferred one first; none for a
+	// host that has never been heard of.
+	Runtimes      []HostRuntime
+	KernelRelease string
+	VCPUs         int
+	MemoryMB      int
+	DiskTotal     uint64
+	DiskFree      uint64
+	Limits        sandbox.Limits
+	Templates     []string
+	Draining      bool
 	// BootRetries counts boots that needed a second try since the agent started.
 	BootRetries uint64
 	// Pools are the warm clones that it keeps, one entry for each kind.
@@ -233,6 +229,30 @@ type HostInfo struct {
 	// when it last did.
 	Reachable bool
 	SeenAt    time.Time
+}
+
+// Preferred returns the runtime that a sandbox gets there if it asks for none; the
+// zero HostRuntime for a host that has never been heard of.
+func (h HostInfo) Preferred() HostRuntime {
+	if len(h.Runtimes) == 0 {
+		return HostRuntime{}
+	}
+	return h.Runtimes[0]
+}
+
+// HostRuntime is a runtime that a host offers.
+type HostRuntime struct {
+	Runtime       sandbox.Runtime
+	Driver        string // "qemu"
+	DriverVersion string
+	// Acceleration is "kvm" or "tcg" of a virtual machine.
+	Acceleration string
+	// Reason says in a sentence why the host offers it in this form.
+	Reason    string
+	Isolation sandbox.Isolation
+	// MultiTenant is true where tenants who distrust each other may share the host
+	// under this runtime.
+	MultiTenant bool
 }
 
 // Pool is one kind of warm clone that a host keeps.

@@ -114,7 +114,13 @@ func TestIsolationMeets(t *testing.T) {
 		{sandbox.IsolationProcess, sandbox.IsolationProcess, true},
 		{sandbox.IsolationProcess, sandbox.IsolationHardware, false},
 		{sandbox.IsolationHardware, sandbox.IsolationHardware, true},
+		{sandbox.IsolationProcess, sandbox.IsolationUserspaceKernel, false},
+		{sandbox.IsolationUserspaceKernel, sandbox.IsolationProcess, true},
+		{sandbox.IsolationUserspaceKernel, sandbox.IsolationUserspaceKernel, true},
+		{sandbox.IsolationUserspaceKernel, sandbox.IsolationHardware, false},
+		{sandbox.IsolationHardware, sandbox.IsolationUserspaceKernel, true},
 		{sandbox.IsolationHardware, "nonsense", false},
+		{"nonsense", sandbox.IsolationProcess, false},
 	} {
 		if c.have.Meets(c.want) != c.ok {
 			t.Errorf("%q meets %q: want %v", c.have, c.want, c.ok)

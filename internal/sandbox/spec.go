@@ -3,6 +3,7 @@ package sandbox
 import (
 	"cmp"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -31,31 +32,6 @@ const (
 	MaxEnvBytes    = 64 << 10
 	MaxTemplateLen = 63
 )
-
-// Isolation is the kind of boundary between a guest and its host.
-type Isolation string
-
-// The isolation levels, weakest first.
-const (
-	// IsolationProcess: the CPU is emulated in software, so only the
-	// confinement of the VMM process separates guest and host.
-	IsolationProcess Isolation = "process"
-	// IsolationHardware: a hardware-assisted virtual machine.
-	IsolationHardware Isolation = "hardware"
-)
-
-// Meets reports whether i is at least as strong as minimum. An empty minimum
-// is met by everything; an unknown one by nothing.
-func (i Isolation) Meets(minimum Isolation) bool {
-	switch minimum {
-	case "", IsolationProcess:
-		return true
-	case IsolationHardware:
-		return i == IsolationHardware
-	default:
-		return false
-	}
-}
 
 // TimeoutAction is the action on a sandbox with an expired clock.
 type TimeoutAction string
@@ -94,6 +70,9 @@ type Spec struct {
 	Hostname string
 	// MinIsolation is the weakest acceptable isolation.
 	MinIsolation Isolation
+	// Runtime is the runtime that the sandbox runs on. Empty is the choice of the
+	// control plane, which fills it in before a host gets the spec.
+	Runtime Runtime
 }
 
 // Limits bound a Spec on a given host.
@@ -166,8 +145,10 @@ func (s Spec) Validate() error {
 			"hostname must be one label: letters, digits and, inside, '-', at most 63 characters")
 	case s.DiskMB < MinDiskMB || s.DiskMB > MaxDiskMB:
 		return fault.New(fault.Invalid, "invalid_disk", "disk_mb must be from %d to %d", MinDiskMB, MaxDiskMB)
-	case s.MinIsolation != "" && s.MinIsolation != IsolationProcess && s.MinIsolation != IsolationHardware:
-		return fault.New(fault.Invalid, "invalid_isolation", "min_isolation must be %q or %q", IsolationProcess, IsolationHardware)
+	case s.MinIsolation != "" && !slices.Contains(Isolations(), s.MinIsolation):
+		return fault.New(fault.Invalid, "invalid_isolation", "min_isolation must be %s", alternatives(Isolations()))
+	case s.Runtime != "" && !slices.Contains(Runtimes(), s.Runtime):
+		return fault.New(fault.Invalid, "invalid_runtime", "runtime must be \"auto\", %s", alternatives(Runtimes()))
 	}
 	if err := s.ValidateFor(Limits{MaxVCPUs: MaxVCPUs, MinMemoryMB: MinMemoryMB, MaxMemoryMB: MaxMemoryMB}); err != nil {
 		return err

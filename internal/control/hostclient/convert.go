@@ -121,9 +121,7 @@ func timeFromProto(t *timestamppb.Timestamp) time.Time {
 func infoFromProto(h *hostv1.GetHostResponse) control.HostInfo {
 	return control.HostInfo{
 		ID: h.GetHostId(), AgentVersion: h.GetAgentVersion(), GuestVersion: h.GetGuestVersion(),
-		Driver: h.GetDriver(), DriverVersion: h.GetDriverVersion(),
-		Acceleration: h.GetAcceleration(), AccelerationReason: h.GetAccelerationReason(),
-		Isolation: sandbox.Isolation(h.GetIsolation()), MultiTenant: h.GetMultiTenant(),
+		Runtimes:      runtimesFromProto(h),
 		KernelRelease: h.GetKernelRelease(), VCPUs: int(h.GetVcpusTotal()), MemoryMB: int(h.GetMemoryMbTotal()),
 		DiskTotal: h.GetDiskBytesTotal(), DiskFree: h.GetDiskBytesFree(),
 		Limits: sandbox.Limits{
@@ -131,6 +129,30 @@ func infoFromProto(h *hostv1.GetHostResponse) control.HostInfo {
 		},
 		Templates: h.GetTemplates(), Draining: h.GetDraining(), BootRetries: h.GetBootRetries(),
 		Pools: poolsFromProto(h.GetPools()), DiskReserve: h.GetDiskReserveBytes(), DiskRoomMB: diskRoom(h), Reflink: h.GetReflink(),
+	}
+}
+
+// runtimesFromProto takes a host agent that names no runtimes for one of microVMs only.
+func runtimesFromProto(h *hostv1.GetHostResponse) []control.HostRuntime {
+	var out []control.HostRuntime
+	for _, r := range h.GetRuntimes() {
+		out = append(out, runtimeFromProto(r))
+	}
+	if len(out) > 0 {
+		return out
+	}
+	return []control.HostRuntime{{
+		Runtime: sandbox.RuntimeMicroVM, Driver: h.GetDriver(), DriverVersion: h.GetDriverVersion(),
+		Acceleration: h.GetAcceleration(), Reason: h.GetAccelerationReason(),
+		Isolation: sandbox.Isolation(h.GetIsolation()), MultiTenant: h.GetMultiTenant(),
+	}}
+}
+
+func runtimeFromProto(r *hostv1.Runtime) control.HostRuntime {
+	return control.HostRuntime{
+		Runtime: sandbox.Runtime(r.GetName()), Driver: r.GetDriver(), DriverVersion: r.GetDriverVersion(),
+		Acceleration: r.GetAcceleration(), Reason: r.GetReason(),
+		Isolation: sandbox.Isolation(r.GetIsolation()), MultiTenant: r.GetMultiTenant(),
 	}
 }
 

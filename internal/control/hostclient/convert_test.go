@@ -162,15 +162,24 @@ func TestInfoTakesEveryField(t *testing.T) {
 	if e := empty("HostInfo", reflect.ValueOf(info)); len(e) > 0 {
 		t.Errorf("empty: %v", e)
 	}
-	info.Reachable, info.SeenAt = false, time.Time{}
 	fields := msg.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
-		less := proto.CloneOf(&msg)
+		whole := proto.CloneOf(&msg)
+		if n := fields.Get(i).Number(); n >= 4 && n <= 9 {
+			whole.Runtimes = nil // an agent that names no runtimes
+		}
+		less := proto.CloneOf(whole)
 		less.ProtoReflect().Clear(fields.Get(i))
-		if cmp.Equal(info, infoFromProto(less)) {
+		if cmp.Equal(infoFromProto(whole), infoFromProto(less)) {
 			t.Errorf("%s is lost", fields.Get(i).FullName())
 		}
 	}
+}
+
+func TestRuntimeTakesEveryField(t *testing.T) {
+	var msg hostv1.Runtime
+	fillProto(msg.ProtoReflect())
+	takesEveryField(t, &msg, runtimeFromProto)
 }
 
 func TestSnapshotTakesEveryField(t *testing.T) {

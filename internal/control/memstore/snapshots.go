@@ -39,6 +39,7 @@ func (s *Store) insertSnapshot(row control.Snapshot) control.Snapshot {
 		ID: row.ID, Kind: row.Kind, Status: row.Status, Name: row.Name, Of: row.Of, HostID: row.HostID,
 		Spec: sandbox.Spec{
 			Template: row.Spec.Template, VCPUs: row.Spec.VCPUs, MemoryMB: row.Spec.MemoryMB, DiskMB: row.Spec.DiskMB,
+			Runtime: row.Spec.Runtime,
 		},
 		Metadata: metadataOf(row.Metadata), CreatedAt: now, UpdatedAt: now,
 	}

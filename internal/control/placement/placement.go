@@ -16,14 +16,13 @@ import (
 // Host holds the facts of a host that placement needs. The last report of an
 // unreachable host still counts to validate the request, not to take it.
 type Host struct {
-	ID           string
-	Reachable    bool
-	Draining     bool
-	MultiTenant  bool
-	Acceleration string
-	Isolation    sandbox.Isolation
-	Limits       sandbox.Limits
-	Templates    []string
+	ID        string
+	Reachable bool
+	Draining  bool
+	// Runtimes are the runtimes that it offers, the preferred one first.
+	Runtimes  []Runtime
+	Limits    sandbox.Limits
+	Templates []string
 	// TotalMemoryMB is the memory for sandboxes; FreeMemoryMB and FreeVCPUs are
 	// the free parts. Free may be negative on a host that has shrunk.
 	TotalMemoryMB, FreeMemoryMB, FreeVCPUs int
@@ -31,10 +30,18 @@ type Host struct {
 	FreeDiskMB int
 }
 
+// Runtime is a runtime that a host offers.
+type Runtime struct {
+	Name         sandbox.Runtime
+	Acceleration string
+	Isolation    sandbox.Isolation
+	MultiTenant  bool
+}
+
 // Demand is a sandbox's requirements of its host.
 type Demand struct {
 	Spec sandbox.Spec
-	// MultiTenant leaves out hosts that are fit for one tenant only.
+	// MultiTenant leaves out runtimes that are fit for one tenant only.
 	MultiTenant bool
 	// HostID is the only host that will do, because it has the snapshot; its
 	// templates do not matter then. Empty is any.
@@ -42,36 +49,40 @@ type Demand struct {
 }
 
 // Choose returns the index of the host that has the largest share of its
-// memory free among those which can take d; the lower id wins a tie.
+// memory free among those which can take d, and the runtime that d gets there, the
+// host's first that meets d; the lower id wins a tie.
 //
 // Errors, the first that applies: HostFailed when no host has ever been heard
-// of; Invalid when no known host, however empty, could take d (the message names
+// of; Unsupported when no known host offers d's runtime; Invalid when no known
+// host, however empty, could take d (the message names
 // the limits); HostFailed when those which could cannot be reached; NoCapacity
 // when they are full or draining, with the reason no_disk when only the disk that
 // they can promise is too little.
-func Choose(d Demand, hosts []Host) (int, error) {
+func Choose(d Demand, hosts []Host) (int, Runtime, error) {
 	fit, err := suitable(d, hosts)
 	if err != nil {
-		return 0, err
+		return 0, Runtime{}, err
 	}
 	fit = keep(fit, func(i int) bool { return hosts[i].Reachable })
 	if len(fit) == 0 {
-		return 0, unreachable()
+		return 0, Runtime{}, unreachable()
 	}
 	fit = keep(fit, func(i int) bool {
 		h := hosts[i]
 		return !h.Draining && h.FreeMemoryMB >= d.Spec.MemoryMB && h.FreeVCPUs >= d.Spec.VCPUs
 	})
 	if len(fit) == 0 {
-		return 0, fault.New(fault.NoCapacity, "no_capacity",
+		return 0, Runtime{}, fault.New(fault.NoCapacity, "no_capacity",
 			"no host has %d vcpus and %d MB of memory free; try again later", d.Spec.VCPUs, d.Spec.MemoryMB)
 	}
 	fit = keep(fit, func(i int) bool { return hosts[i].FreeDiskMB >= d.Spec.DiskMB })
 	if len(fit) == 0 {
-		return 0, fault.New(fault.NoCapacity, "no_disk",
+		return 0, Runtime{}, fault.New(fault.NoCapacity, "no_disk",
 			"no host can promise %d MB of disk space; ask for a smaller disk, or destroy sandboxes", d.Spec.DiskMB)
 	}
-	return slices.MinFunc(fit, func(a, b int) int { return compareLoad(hosts[a], hosts[b]) }), nil
+	best := slices.MinFunc(fit, func(a, b int) int { return compareLoad(hosts[a], hosts[b]) })
+	runtime, _ := d.runtimeOn(hosts[best])
+	return best, runtime, nil
 }
 
 // suitable returns the hosts that could take d if they were empty.
@@ -89,13 +100,8 @@ func suitable(d Demand, hosts []Host) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	fit = keep(fit, func(i int) bool {
-		return hosts[i].Isolation.Meets(d.Spec.MinIsolation) && (hosts[i].MultiTenant || !d.MultiTenant)
-	})
-	if len(fit) == 0 {
-		return nil, fault.New(fault.Invalid, "isolation_unavailable",
-			"no host has the isolation that is demanded (at least %q%s)",
-			cmp.Or(d.Spec.MinIsolation, sandbox.IsolationProcess), map[bool]string{true: ", fit for several tenants"}[d.MultiTenant])
+	if fit, err = offering(d, hosts, fit); err != nil {
+		return nil, err
 	}
 	wide := widest(hosts, fit)
 	fit = keep(fit, func(i int) bool { return d.Spec.ValidateFor(hosts[i].Limits) == nil })

@@ -2,6 +2,7 @@ package placement_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,10 +13,17 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
+// Runtimes that hosts offer.
+var (
+	emulated = placement.Runtime{Name: sandbox.RuntimeMicroVM, Acceleration: "tcg", Isolation: sandbox.IsolationProcess}
+	hardware = placement.Runtime{Name: sandbox.RuntimeMicroVM, Acceleration: "kvm", Isolation: sandbox.IsolationHardware, MultiTenant: true}
+	gvisor   = placement.Runtime{Name: sandbox.RuntimeGVisor, Isolation: sandbox.IsolationUserspaceKernel, MultiTenant: true}
+)
+
 // usual returns a host that takes everything small.
 func usual(id string, change ...func(*placement.Host)) placement.Host {
 	h := placement.Host{
-		ID: id, Reachable: true, Isolation: sandbox.IsolationProcess,
+		ID: id, Reachable: true, Runtimes: []placement.Runtime{emulated},
 		Limits:    sandbox.Limits{MaxVCPUs: 4, MinMemoryMB: 128, MaxMemoryMB: 4096},
 		Templates: []string{"minimal"}, TotalMemoryMB: 8192, FreeMemoryMB: 8192, FreeVCPUs: 64, FreeDiskMB: 65536,
 	}
@@ -36,7 +44,7 @@ func small(change ...func(*placement.Demand)) placement.Demand {
 func TestChoose(t *testing.T) {
 	down := func(h *placement.Host) { h.Reachable = false }
 	drained := func(h *placement.Host) { h.Draining = true }
-	kvm := func(h *placement.Host) { h.Isolation, h.MultiTenant = sandbox.IsolationHardware, true }
+	kvm := func(h *placement.Host) { h.Runtimes = []placement.Runtime{hardware} }
 	full := func(h *placement.Host) { h.FreeMemoryMB = 511 }
 	busy := func(h *placement.Host) { h.FreeVCPUs = 0 }
 	promised := func(h *placement.Host) { h.FreeDiskMB = 0 }
@@ -89,7 +97,7 @@ func TestChoose(t *testing.T) {
 		"tenants":          {small(func(d *placement.Demand) { d.MultiTenant = true }), []placement.Host{usual("a")}, "isolation_unavailable", "several tenants"},
 		"tenants kvm":      {small(func(d *placement.Demand) { d.MultiTenant = true }), []placement.Host{usual("a"), usual("b", kvm)}, "b", ""},
 	} {
-		i, err := placement.Choose(c.demand, c.hosts)
+		i, _, err := placement.Choose(c.demand, c.hosts)
 		got := fault.ReasonOf(err)
 		if err == nil {
 			got = c.hosts[i].ID
@@ -108,7 +116,7 @@ func TestTemplatesNamedAreBounded(t *testing.T) {
 	for i := range 1000 {
 		names = append(names, fmt.Sprintf("t%03d", i))
 	}
-	_, err := placement.Choose(small(), []placement.Host{usual("a", func(h *placement.Host) { h.Templates = names })})
+	_, _, err := placement.Choose(small(), []placement.Host{usual("a", func(h *placement.Host) { h.Templates = names })})
 	if public := fault.As(err).Public; len(public) > 200 || !strings.HasSuffix(public, "...") {
 		t.Errorf("%d bytes: %s", len(public), public)
 	}
@@ -123,7 +131,7 @@ func TestChoiceCanTakeIt(t *testing.T) {
 			hosts = append(hosts, usual(fmt.Sprint(i), func(h *placement.Host) {
 				h.Reachable = rapid.Bool().Draw(t, "reachable")
 				h.Draining = rapid.Bool().Draw(t, "draining")
-				h.MultiTenant = rapid.Bool().Draw(t, "multi")
+				h.Runtimes = rapid.SliceOfN(rapid.SampledFrom([]placement.Runtime{emulated, hardware, gvisor}), 0, 2).Draw(t, "runtimes")
 				h.Limits.MaxVCPUs = rapid.IntRange(0, 4).Draw(t, "max vcpus")
 				h.FreeMemoryMB = rapid.IntRange(-100, 2048).Draw(t, "memory")
 				h.FreeVCPUs = rapid.IntRange(-1, 4).Draw(t, "vcpus")
@@ -132,23 +140,61 @@ func TestChoiceCanTakeIt(t *testing.T) {
 		d := small(func(d *placement.Demand) {
 			d.MultiTenant = rapid.Bool().Draw(t, "tenants")
 			d.HostID = rapid.SampledFrom([]string{"", "0", "1"}).Draw(t, "host")
+			d.Spec.Runtime = rapid.SampledFrom([]sandbox.Runtime{"", sandbox.RuntimeMicroVM, sandbox.RuntimeGVisor}).Draw(t, "runtime")
+			d.Spec.MinIsolation = rapid.SampledFrom(append(sandbox.Isolations(), "")).Draw(t, "isolation")
 			d.Spec.VCPUs = rapid.IntRange(1, 5).Draw(t, "vcpus")
 			d.Spec.MemoryMB = rapid.IntRange(64, 2048).Draw(t, "memory")
 		})
+		meets := func(r placement.Runtime) bool {
+			return (d.Spec.Runtime == "" || d.Spec.Runtime == r.Name) && r.Isolation.Meets(d.Spec.MinIsolation) &&
+				(r.MultiTenant || !d.MultiTenant)
+		}
 		can := func(h placement.Host) bool {
-			return (d.HostID == "" || d.HostID == h.ID) && h.Reachable && !h.Draining && (h.MultiTenant || !d.MultiTenant) &&
+			return (d.HostID == "" || d.HostID == h.ID) && h.Reachable && !h.Draining && slices.ContainsFunc(h.Runtimes, meets) &&
 				d.Spec.ValidateFor(h.Limits) == nil && h.FreeMemoryMB >= d.Spec.MemoryMB && h.FreeVCPUs >= d.Spec.VCPUs
 		}
 		any := false
 		for _, h := range hosts {
 			any = any || can(h)
 		}
-		i, err := placement.Choose(d, hosts)
+		i, runtime, err := placement.Choose(d, hosts)
 		if (err == nil) != any {
 			t.Fatalf("chose %d, %v; possible %t", i, err, any)
 		}
-		if err == nil && !can(hosts[i]) {
-			t.Fatalf("chose %+v for %+v", hosts[i], d)
+		if err == nil && (!can(hosts[i]) || !meets(runtime) || !slices.Contains(hosts[i].Runtimes, runtime)) {
+			t.Fatalf("chose %+v of %+v for %+v", runtime, hosts[i], d)
 		}
 	})
+}
+
+// TestChoosesARuntime: a sandbox gets the host's first runtime that it accepts, and a
+// refusal says whether the runtime or its isolation is missing.
+func TestChoosesARuntime(t *testing.T) {
+	both := usual("a", func(h *placement.Host) { h.Runtimes = []placement.Runtime{gvisor, emulated} })
+	for name, c := range map[string]struct {
+		host    placement.Host
+		runtime sandbox.Runtime
+		least   sandbox.Isolation
+		tenants bool
+		want    placement.Runtime
+		reason  string
+		says    string
+	}{
+		"any":               {host: both, want: gvisor},
+		"named":             {host: both, runtime: sandbox.RuntimeMicroVM, want: emulated},
+		"first that is fit": {host: usual("a", func(h *placement.Host) { h.Runtimes = []placement.Runtime{emulated, gvisor} }), least: sandbox.IsolationUserspaceKernel, want: gvisor},
+		"tenants":           {host: usual("a", func(h *placement.Host) { h.Runtimes = []placement.Runtime{emulated, gvisor} }), tenants: true, want: gvisor},
+		"not offered":       {host: usual("a"), runtime: sandbox.RuntimeGVisor, reason: "runtime_unavailable", says: "there are: microvm"},
+		"too weak":          {host: both, runtime: sandbox.RuntimeMicroVM, least: sandbox.IsolationUserspaceKernel, reason: "isolation_unavailable", says: "under the runtime microvm"},
+		"too weak, any":     {host: both, least: sandbox.IsolationHardware, reason: "isolation_unavailable", says: "demanded (at least"},
+		"no runtime at all": {host: usual("a", func(h *placement.Host) { h.Runtimes = nil }), runtime: sandbox.RuntimeGVisor, reason: "runtime_unavailable", says: "there are: none"},
+	} {
+		d := small(func(d *placement.Demand) {
+			d.Spec.Runtime, d.Spec.MinIsolation, d.MultiTenant = c.runtime, c.least, c.tenants
+		})
+		_, got, err := placement.Choose(d, []placement.Host{c.host})
+		if got != c.want || fault.ReasonOf(err) != c.reason || err != nil && !strings.Contains(fault.As(err).Public, c.says) {
+			t.Errorf("%s: %+v, %v; want %+v, %s", name, got, err, c.want, c.reason)
+		}
+	}
 }

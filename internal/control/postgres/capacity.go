@@ -22,10 +22,11 @@ var holding = func() []string {
 
 // SaveHost implements control.Store.
 func (s *Store) SaveHost(ctx context.Context, h control.HostInfo, c control.Capacity) error {
+	preferred := h.Preferred()
 	return faultOf(s.q.SaveHost(ctx, db.SaveHostParams{
 		ID: h.ID, CapacityVcpus: int32(c.VCPUs), CapacityMemoryMb: int32(c.MemoryMB),
-		AgentVersion: h.AgentVersion, Driver: h.Driver,
-		Acceleration: h.Acceleration, Isolation: string(h.Isolation),
+		AgentVersion: h.AgentVersion, Driver: preferred.Driver,
+		Acceleration: preferred.Acceleration, Isolation: string(preferred.Isolation),
 	}))
 }
 

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 
@@ -115,6 +116,7 @@ func specFrom(r db.Sandbox) (sandbox.Spec, error) {
 	s.Timeout, s.Lifetime = time.Duration(r.TimeoutSec)*time.Second, time.Duration(r.LifetimeSec)*time.Second
 	s.OnTimeout, s.AutoResume = sandbox.TimeoutAction(r.OnTimeout), r.AutoResume
 	s.MinIsolation = sandbox.Isolation(r.MinIsolation)
+	s.Runtime = cmp.Or(s.Runtime, sandbox.RuntimeMicroVM) // the only one of earlier versions
 	return s, nil
 }
 

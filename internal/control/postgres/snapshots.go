@@ -59,7 +59,7 @@ func insertSnapshot(ctx context.Context, q *db.Queries, row control.Snapshot) (c
 		ID: string(row.ID), Kind: string(row.Kind), Status: string(row.Status), Name: row.Name,
 		SandboxID: string(row.Of.ID), Generation: int64(row.Of.Generation), HostID: row.HostID,
 		Template: row.Spec.Template, Vcpus: int32(row.Spec.VCPUs),
-		MemoryMb: int32(row.Spec.MemoryMB), DiskMb: int32(row.Spec.DiskMB), Metadata: metadata,
+		MemoryMb: int32(row.Spec.MemoryMB), DiskMb: int32(row.Spec.DiskMB), Runtime: string(row.Spec.Runtime), Metadata: metadata,
 	})
 	return snapshotOr(stored, err)
 }
@@ -176,8 +176,10 @@ func fromSnapshot(r db.Snapshot) (control.Snapshot, error) {
 	row := control.Snapshot{
 		ID: sandbox.SnapshotID(r.ID), Kind: control.SnapshotKind(r.Kind), Status: control.SnapshotStatus(r.Status),
 		Name: r.Name, HostID: r.HostID,
-		Of:    sandbox.Ref{ID: sandbox.ID(r.SandboxID), Generation: sandbox.Generation(r.Generation)},
-		Spec:  sandbox.Spec{Template: r.Template, VCPUs: int(r.Vcpus), MemoryMB: int(r.MemoryMb), DiskMB: int(r.DiskMb)},
+		Of: sandbox.Ref{ID: sandbox.ID(r.SandboxID), Generation: sandbox.Generation(r.Generation)},
+		Spec: sandbox.Spec{
+			Template: r.Template, VCPUs: int(r.Vcpus), MemoryMB: int(r.MemoryMb), DiskMB: int(r.DiskMb), Runtime: sandbox.Runtime(r.Runtime),
+		},
 		Bytes: uint64(r.Bytes), Users: int(r.Users), PauseWindow: time.Duration(r.PauseWindowUs) * time.Microsecond,
 		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
 	}

@@ -166,7 +166,17 @@ func TestDocumentSaysTheEnums(t *testing.T) {
 		snapshotStatuses = append(snapshotStatuses, string(s))
 	}
 	sameSet(t, "snapshot status", schemas["Snapshot"].Value.Properties["status"].Value.Enum, snapshotStatuses)
-	sameSet(t, "isolation", schemas["Isolation"].Value.Enum, []any{string(sandbox.IsolationProcess), string(sandbox.IsolationHardware)})
+	var isolations, runtimes []any
+	for _, i := range sandbox.Isolations() {
+		isolations = append(isolations, string(i))
+	}
+	for _, r := range sandbox.Runtimes() {
+		runtimes = append(runtimes, string(r))
+	}
+	sameSet(t, "isolation", schemas["Isolation"].Value.Enum, isolations)
+	sameSet(t, "effective isolation", schemas["EffectiveIsolation"].Value.Enum, append(isolations, ""))
+	sameSet(t, "runtime", schemas["Runtime"].Value.Enum, runtimes)
+	sameSet(t, "requested runtime", schemas["RequestedRuntime"].Value.Enum, append(runtimes, autoRuntime))
 }
 
 func sameSet(t *testing.T, what string, got, want []any) {

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"hash"
@@ -64,7 +65,7 @@ func (f *fakeSandboxes) add(st sandbox.State) sandbox.ID {
 	defer f.mu.Unlock()
 	now := time.Now()
 	sb := control.Sandbox{
-		ID: sandbox.NewID(), Generation: 1, State: st, Spec: sandbox.Spec{}.WithDefaults(),
+		ID: sandbox.NewID(), Generation: 1, State: st, Spec: sandbox.Spec{Runtime: sandbox.RuntimeMicroVM}.WithDefaults(),
 		HostID: "h1", GuestIP: "169.254.0.21", HostIP: "10.11.0.2", Acceleration: "tcg", Isolation: sandbox.IsolationProcess,
 		CreatedAt: now, UpdatedAt: now,
 	}
@@ -94,6 +95,7 @@ func (f *fakeSandboxes) Create(_ context.Context, n control.NewSandbox) (control
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	sb := &f.rows[len(f.rows)-1]
+	spec.Runtime = cmp.Or(spec.Runtime, sandbox.RuntimeMicroVM)
 	sb.Name, sb.Spec, sb.Metadata, sb.SnapshotID = n.Name, spec, n.Metadata, n.SnapshotID
 	now := time.Now()
 	sb.StartedAt, sb.LastActiveAt = &now, &now
@@ -391,8 +393,11 @@ func (f *fakeSandboxes) Hosts(context.Context) ([]control.HostInfo, error) {
 	return []control.HostInfo{
 		{ID: "h0"},
 		{
-			ID: "h1", AgentVersion: "1", GuestVersion: "1", Driver: "qemu", DriverVersion: "10.0.2", Acceleration: "tcg",
-			AccelerationReason: "there is no /dev/kvm", Isolation: sandbox.IsolationProcess, MultiTenant: true,
+			ID: "h1", AgentVersion: "1", GuestVersion: "1",
+			Runtimes: []control.HostRuntime{{
+				Runtime: sandbox.RuntimeMicroVM, Driver: "qemu", DriverVersion: "10.0.2", Acceleration: "tcg",
+				Reason: "there is no /dev/kvm", Isolation: sandbox.IsolationProcess, MultiTenant: true,
+			}},
 			KernelRelease: "6.1.0", VCPUs: 8, MemoryMB: 8192, DiskTotal: 1 << 40, DiskFree: 1 << 39,
 			Limits: fakeLimits, Templates: []string{"minimal"}, Reachable: true, SeenAt: time.Now(),
 		},

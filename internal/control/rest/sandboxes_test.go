@@ -74,13 +74,14 @@ func TestCreateDefaults(t *testing.T) {
 func TestCreatePassesEveryField(t *testing.T) {
 	w := newWorld(t)
 	w.want(w.call("POST", "/v1/sandboxes", `{"template":"py-3.12","vcpus":2,"memory_mb":1024,"disk_mb":4096,`+
-		`"timeout_sec":0,"env":{"A":"b=c","É":""},"metadata":{"k":"v"},"min_isolation":"process",`+
+		`"timeout_sec":0,"env":{"A":"b=c","É":""},"metadata":{"k":"v"},"min_isolation":"process","runtime":"gvisor",`+
 		`"lifetime_sec":7200,"on_timeout":"pause","auto_resume":true}`), http.StatusCreated)
 	got := w.fake.rows[0]
 	want := sandbox.Spec{
 		Template: "py-3.12", VCPUs: 2, MemoryMB: 1024, DiskMB: 4096, Timeout: 0,
 		Lifetime: 2 * time.Hour, OnTimeout: sandbox.TimeoutPause, AutoResume: true,
 		Env: map[string]string{"A": "b=c", "É": ""}, MinIsolation: sandbox.IsolationProcess,
+		Runtime: sandbox.RuntimeGVisor,
 	}
 	if !reflect.DeepEqual(got.Spec, want) || got.Metadata["k"] != "v" {
 		t.Errorf("got %+v %v", got.Spec, got.Metadata)
@@ -189,6 +190,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 		"Generation": "internal", "Server": "internal", "Spec": "shown field by field", "Env": "secret",
 		"MinIsolation": "the actual isolation is shown instead",
 		"Limits":       "shown field by field", "RestoreReport": "shown field by field", "Pools": "shown field by field",
+		"Runtimes": "shown field by field",
 	}
 	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("east", 3600))
 	sb := control.Sandbox{
@@ -209,21 +211,25 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 			Template: "tmpl", VCPUs: 3, MemoryMB: 333, DiskMB: 3333, Timeout: 33333 * time.Second,
 			Lifetime: 44444 * time.Second, OnTimeout: sandbox.TimeoutPause, AutoResume: true,
 			Env: map[string]string{"E": "V"}, MinIsolation: sandbox.IsolationProcess, Hostname: "host-7",
+			Runtime: sandbox.RuntimeMicroVM,
 		},
 	}
 	host := control.HostInfo{
-		ID: "hid", AgentVersion: "av", GuestVersion: "gv", Driver: "dr", DriverVersion: "dv", Acceleration: "tcg",
-		AccelerationReason: "why", Isolation: sandbox.IsolationProcess, MultiTenant: true, KernelRelease: "kr",
+		ID: "hid", AgentVersion: "av", GuestVersion: "gv", KernelRelease: "kr",
+		Runtimes: []control.HostRuntime{{
+			Runtime: sandbox.RuntimeGVisor, Driver: "dr", DriverVersion: "dv", Acceleration: "tcg", Reason: "why",
+			Isolation: sandbox.IsolationProcess, MultiTenant: true,
+		}},
 		VCPUs: 5, MemoryMB: 55, DiskTotal: 555, DiskFree: 5555, Templates: []string{"tt"}, Draining: true, Reachable: true,
 		SeenAt: when, BootRetries: 4, DiskReserve: 777, DiskRoomMB: 778, Reflink: true,
 		Pools:  []control.Pool{{Template: "pt", VCPUs: 11, MemoryMB: 12, DiskMB: 13, Target: 14, Ready: 15, Hits: 16, Misses: 17}},
 		Limits: sandbox.Limits{MaxVCPUs: 6, MinMemoryMB: 66, MaxMemoryMB: 666},
 	}
-	for _, v := range []any{sb, sb.Spec, host, host.Limits, host.Pools[0], *sb.RestoreReport} {
+	for _, v := range []any{sb, sb.Spec, host, host.Limits, host.Pools[0], host.Runtimes[0], *sb.RestoreReport} {
 		everyFieldFilled(t, v)
 	}
 	shown := leaves(reflect.ValueOf(sandboxOf(sb))) + leaves(reflect.ValueOf(hostOf(host)))
-	for _, v := range []any{sb, sb.Spec, host, host.Limits, host.Pools[0], *sb.RestoreReport} {
+	for _, v := range []any{sb, sb.Spec, host, host.Limits, host.Pools[0], host.Runtimes[0], *sb.RestoreReport} {
 		rv := reflect.ValueOf(v)
 		for i := range rv.NumField() {
 			name := rv.Type().Field(i).Name

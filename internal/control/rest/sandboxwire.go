@@ -14,7 +14,7 @@ import (
 func readCreate(w http.ResponseWriter, r *http.Request) (control.NewSandbox, error) {
 	var n control.NewSandbox
 	var clocks clockFields
-	var snapshot, isolation string
+	var snapshot, isolation, runtime string
 	err := readJSON(w, r, fields{
 		"name":          &n.Name,
 		"template":      &n.Spec.Template,
@@ -30,6 +30,7 @@ func readCreate(w http.ResponseWriter, r *http.Request) (control.NewSandbox, err
 		"hostname":      &n.Spec.Hostname,
 		"metadata":      &n.Metadata,
 		"min_isolation": &isolation,
+		"runtime":       &runtime,
 	})
 	if err != nil {
 		return n, err
@@ -41,9 +42,16 @@ func readCreate(w http.ResponseWriter, r *http.Request) (control.NewSandbox, err
 		return n, err
 	}
 	n.Spec.MinIsolation = sandbox.Isolation(isolation)
+	if runtime != autoRuntime {
+		n.Spec.Runtime = sandbox.Runtime(runtime)
+	}
 	n.Spec.Clocks, err = clocks.request()
 	return n, err
 }
+
+// autoRuntime is the value of "runtime" in a create that leaves the choice to the
+// server.
+const autoRuntime = "auto"
 
 // snapshotIn is the id of a snapshot in a body. Text that cannot be one is
 // NotFound; "" is none.
@@ -82,6 +90,7 @@ func sandboxOf(sb control.Sandbox) types.Sandbox {
 		HostIP:        sb.HostIP,
 		HostID:        sb.HostID,
 		Hostname:      sb.Spec.GuestHostname(sb.ID),
+		Runtime:       string(sb.Spec.Runtime),
 		Acceleration:  sb.Acceleration,
 		Isolation:     string(sb.Isolation),
 		CreatedAt:     sb.CreatedAt.UTC(),

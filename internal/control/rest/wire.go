@@ -14,16 +14,17 @@ func hostOf(h control.HostInfo) types.Host {
 	if templates == nil {
 		templates = []string{}
 	}
+	preferred := h.Preferred()
 	out := types.Host{
 		ID:                 h.ID,
 		AgentVersion:       h.AgentVersion,
 		GuestVersion:       h.GuestVersion,
-		Driver:             h.Driver,
-		DriverVersion:      h.DriverVersion,
-		Acceleration:       h.Acceleration,
-		AccelerationReason: h.AccelerationReason,
-		Isolation:          string(h.Isolation),
-		MultiTenant:        h.MultiTenant,
+		Driver:             preferred.Driver,
+		DriverVersion:      preferred.DriverVersion,
+		Acceleration:       preferred.Acceleration,
+		AccelerationReason: preferred.Reason,
+		Isolation:          string(preferred.Isolation),
+		MultiTenant:        preferred.MultiTenant,
 		KernelRelease:      h.KernelRelease,
 		VCPUs:              h.VCPUs,
 		MemoryMB:           h.MemoryMB,
@@ -37,6 +38,13 @@ func hostOf(h control.HostInfo) types.Host {
 		Pools:              make([]types.Pool, 0, len(h.Pools)),
 		DiskReserveBytes:   int64(h.DiskReserve),
 		Reflink:            h.Reflink,
+		Runtimes:           make([]types.HostRuntime, 0, len(h.Runtimes)),
+	}
+	for _, r := range h.Runtimes {
+		out.Runtimes = append(out.Runtimes, types.HostRuntime{
+			Runtime: string(r.Runtime), Driver: r.Driver, DriverVersion: r.DriverVersion, Acceleration: r.Acceleration,
+			Reason: r.Reason, Isolation: string(r.Isolation), MultiTenant: r.MultiTenant,
+		})
 	}
 	for _, p := range h.Pools {
 		out.Pools = append(out.Pools, types.Pool{

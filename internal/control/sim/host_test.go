@@ -47,10 +47,13 @@ func newSimHost(w *world, id string) *simHost {
 	}
 }
 
+// microVMs are the runtimes of a host that offers emulated microVMs only.
+var microVMs = []control.HostRuntime{{Runtime: sandbox.RuntimeMicroVM, Acceleration: "tcg", Isolation: sandbox.IsolationProcess}}
+
 // info is a host with room for four sandboxes.
 func (h *simHost) info() control.HostInfo {
 	return control.HostInfo{
-		ID: h.id, Acceleration: "tcg", Isolation: sandbox.IsolationProcess, VCPUs: 4, MemoryMB: 4 * 512,
+		ID: h.id, Runtimes: microVMs, VCPUs: 4, MemoryMB: 4 * 512,
 		Limits:    sandbox.Limits{MaxVCPUs: 4, MinMemoryMB: 128, MaxMemoryMB: 4096},
 		Templates: []string{"minimal"}, DiskRoomMB: 1 << 20,
 	}

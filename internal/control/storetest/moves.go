@@ -21,7 +21,7 @@ func testInsertGetMove(t *testing.T, open Open) {
 	in.Spec.Env = map[string]string{"SECRET": "x"}
 	in.Metadata = map[string]string{"a": "b\"\\ü"}
 	in.Spec.Lifetime, in.Spec.OnTimeout, in.Spec.AutoResume = time.Hour, sandbox.TimeoutPause, true
-	in.SnapshotID, in.ParentID = "snap", "parent"
+	in.SnapshotID, in.ParentID, in.Spec.Runtime = "snap", "parent", sandbox.RuntimeGVisor
 	in.Acceleration, in.Isolation = "tcg", sandbox.IsolationProcess
 	stored := Insert(t, s, in)
 	if stored.CreatedAt.IsZero() || stored.UpdatedAt.IsZero() || stored.Spec.Env != nil {

@@ -96,7 +96,7 @@ func NewSnapshot(hostID string) control.Snapshot {
 	return control.Snapshot{
 		ID: sandbox.NewSnapshotID(), Kind: control.KindNamed, Status: control.SnapshotCreating, HostID: hostID,
 		Of:   sandbox.Ref{ID: "of", Generation: 1},
-		Spec: sandbox.Spec{Template: "minimal", VCPUs: 1, MemoryMB: 512, DiskMB: 2048},
+		Spec: sandbox.Spec{Template: "minimal", VCPUs: 1, MemoryMB: 512, DiskMB: 2048, Runtime: sandbox.RuntimeGVisor},
 	}
 }
 

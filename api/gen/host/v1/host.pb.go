@@ -161,7 +161,10 @@ type SandboxSpec struct {
 	// What happens when a clock runs out: "destroy" (also when empty) or "pause".
 	OnTimeout string `protobuf:"bytes,9,opt,name=on_timeout,json=onTimeout,proto3" json:"on_timeout,omitempty"`
 	// The guest's host name; empty is one made of the sandbox's id.
-	Hostname      string `protobuf:"bytes,14,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Hostname string `protobuf:"bytes,14,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	// "microvm" or "gvisor"; empty is the host's first one, see
+	// GetHostResponse.runtimes.
+	Runtime       string `protobuf:"bytes,15,opt,name=runtime,proto3" json:"runtime,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -262,6 +265,13 @@ func (x *SandboxSpec) GetOnTimeout() string {
 func (x *SandboxSpec) GetHostname() string {
 	if x != nil {
 		return x.Hostname
+	}
+	return ""
+}
+
+func (x *SandboxSpec) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
 	}
 	return ""
 }
@@ -2619,7 +2629,10 @@ type GetHostResponse struct {
 	// Files of the data directory share blocks: forks cost no copy of the disk.
 	Reflink bool `protobuf:"varint,23,opt,name=reflink,proto3" json:"reflink,omitempty"`
 	// Disk that new sandboxes may still be promised, in MiB.
-	DiskRoomMb    *uint64 `protobuf:"varint,30,opt,name=disk_room_mb,json=diskRoomMb,proto3,oneof" json:"disk_room_mb,omitempty"`
+	DiskRoomMb *uint64 `protobuf:"varint,30,opt,name=disk_room_mb,json=diskRoomMb,proto3,oneof" json:"disk_room_mb,omitempty"`
+	// The runtimes that it offers, the preferred one first. Fields 4 to 9 are those of
+	// the first. Empty from an agent that offers only those.
+	Runtimes      []*Runtime `protobuf:"bytes,31,rep,name=runtimes,proto3" json:"runtimes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2822,6 +2835,107 @@ func (x *GetHostResponse) GetDiskRoomMb() uint64 {
 	return 0
 }
 
+func (x *GetHostResponse) GetRuntimes() []*Runtime {
+	if x != nil {
+		return x.Runtimes
+	}
+	return nil
+}
+
+type Runtime struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "microvm" or "gvisor".
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Driver        string `protobuf:"bytes,2,opt,name=driver,proto3" json:"driver,omitempty"`
+	DriverVersion string `protobuf:"bytes,3,opt,name=driver_version,json=driverVersion,proto3" json:"driver_version,omitempty"`
+	Acceleration  string `protobuf:"bytes,4,opt,name=acceleration,proto3" json:"acceleration,omitempty"`
+	// Why the host offers it in this form, in a sentence.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Isolation     string `protobuf:"bytes,6,opt,name=isolation,proto3" json:"isolation,omitempty"`
+	MultiTenant   bool   `protobuf:"varint,7,opt,name=multi_tenant,json=multiTenant,proto3" json:"multi_tenant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Runtime) Reset() {
+	*x = Runtime{}
+	mi := &file_host_v1_host_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Runtime) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Runtime) ProtoMessage() {}
+
+func (x *Runtime) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
+func (*Runtime) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Runtime) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Runtime) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
+func (x *Runtime) GetDriverVersion() string {
+	if x != nil {
+		return x.DriverVersion
+	}
+	return ""
+}
+
+func (x *Runtime) GetAcceleration() string {
+	if x != nil {
+		return x.Acceleration
+	}
+	return ""
+}
+
+func (x *Runtime) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Runtime) GetIsolation() string {
+	if x != nil {
+		return x.Isolation
+	}
+	return ""
+}
+
+func (x *Runtime) GetMultiTenant() bool {
+	if x != nil {
+		return x.MultiTenant
+	}
+	return false
+}
+
 type Pool struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Template string                 `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
@@ -2840,7 +2954,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_host_v1_host_proto_msgTypes[41]
+	mi := &file_host_v1_host_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2852,7 +2966,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[41]
+	mi := &file_host_v1_host_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2865,7 +2979,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Pool) GetTemplate() string {
@@ -2932,7 +3046,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[42]
+	mi := &file_host_v1_host_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2944,7 +3058,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[42]
+	mi := &file_host_v1_host_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2957,7 +3071,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{42}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{43}
 }
 
 type DrainResponse struct {
@@ -2971,7 +3085,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[43]
+	mi := &file_host_v1_host_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2983,7 +3097,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[43]
+	mi := &file_host_v1_host_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2996,7 +3110,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{43}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DrainResponse) GetRef() *Ref {
@@ -3027,7 +3141,7 @@ type CollectGarbageResponse_Item struct {
 
 func (x *CollectGarbageResponse_Item) Reset() {
 	*x = CollectGarbageResponse_Item{}
-	mi := &file_host_v1_host_proto_msgTypes[47]
+	mi := &file_host_v1_host_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3153,7 @@ func (x *CollectGarbageResponse_Item) String() string {
 func (*CollectGarbageResponse_Item) ProtoMessage() {}
 
 func (x *CollectGarbageResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[47]
+	mi := &file_host_v1_host_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3091,7 +3205,7 @@ type WatchEventsResponse_Hello struct {
 
 func (x *WatchEventsResponse_Hello) Reset() {
 	*x = WatchEventsResponse_Hello{}
-	mi := &file_host_v1_host_proto_msgTypes[48]
+	mi := &file_host_v1_host_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +3217,7 @@ func (x *WatchEventsResponse_Hello) String() string {
 func (*WatchEventsResponse_Hello) ProtoMessage() {}
 
 func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[48]
+	mi := &file_host_v1_host_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3128,7 +3242,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
-	"generation\"\x82\x03\n" +
+	"generation\"\x9c\x03\n" +
 	"\vSandboxSpec\x12\x1a\n" +
 	"\btemplate\x18\x01 \x01(\tR\btemplate\x12\x14\n" +
 	"\x05vcpus\x18\x02 \x01(\rR\x05vcpus\x12\x1b\n" +
@@ -3141,7 +3255,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\flifetime_sec\x18\b \x01(\rR\vlifetimeSec\x12\x1d\n" +
 	"\n" +
 	"on_timeout\x18\t \x01(\tR\tonTimeout\x12\x1a\n" +
-	"\bhostname\x18\x0e \x01(\tR\bhostname\x1a6\n" +
+	"\bhostname\x18\x0e \x01(\tR\bhostname\x12\x18\n" +
+	"\aruntime\x18\x0f \x01(\tR\aruntime\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x96\x04\n" +
@@ -3313,7 +3428,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\asandbox\x18\x02 \x01(\v2\x10.host.v1.SandboxH\x00R\asandbox\x1a\a\n" +
 	"\x05HelloB\a\n" +
 	"\x05event\"\x10\n" +
-	"\x0eGetHostRequest\"\xf2\x06\n" +
+	"\x0eGetHostRequest\"\xa0\a\n" +
 	"\x0fGetHostResponse\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12#\n" +
 	"\ragent_version\x18\x02 \x01(\tR\fagentVersion\x12#\n" +
@@ -3341,8 +3456,17 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x12disk_reserve_bytes\x18\x16 \x01(\x04R\x10diskReserveBytes\x12\x18\n" +
 	"\areflink\x18\x17 \x01(\bR\areflink\x12%\n" +
 	"\fdisk_room_mb\x18\x1e \x01(\x04H\x00R\n" +
-	"diskRoomMb\x88\x01\x01B\x0f\n" +
-	"\r_disk_room_mb\"\xc8\x01\n" +
+	"diskRoomMb\x88\x01\x01\x12,\n" +
+	"\bruntimes\x18\x1f \x03(\v2\x10.host.v1.RuntimeR\bruntimesB\x0f\n" +
+	"\r_disk_room_mb\"\xd9\x01\n" +
+	"\aRuntime\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06driver\x18\x02 \x01(\tR\x06driver\x12%\n" +
+	"\x0edriver_version\x18\x03 \x01(\tR\rdriverVersion\x12\"\n" +
+	"\facceleration\x18\x04 \x01(\tR\facceleration\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1c\n" +
+	"\tisolation\x18\x06 \x01(\tR\tisolation\x12!\n" +
+	"\fmulti_tenant\x18\a \x01(\bR\vmultiTenant\"\xc8\x01\n" +
 	"\x04Pool\x12\x1a\n" +
 	"\btemplate\x18\x01 \x01(\tR\btemplate\x12\x14\n" +
 	"\x05vcpus\x18\x02 \x01(\rR\x05vcpus\x12\x1b\n" +
@@ -3400,7 +3524,7 @@ func file_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_host_v1_host_proto_goTypes = []any{
 	(SandboxState)(0),                   // 0: host.v1.SandboxState
 	(*Ref)(nil),                         // 1: host.v1.Ref
@@ -3444,31 +3568,32 @@ var file_host_v1_host_proto_goTypes = []any{
 	(*WatchEventsResponse)(nil),         // 39: host.v1.WatchEventsResponse
 	(*GetHostRequest)(nil),              // 40: host.v1.GetHostRequest
 	(*GetHostResponse)(nil),             // 41: host.v1.GetHostResponse
-	(*Pool)(nil),                        // 42: host.v1.Pool
-	(*DrainRequest)(nil),                // 43: host.v1.DrainRequest
-	(*DrainResponse)(nil),               // 44: host.v1.DrainResponse
-	nil,                                 // 45: host.v1.SandboxSpec.EnvEntry
-	nil,                                 // 46: host.v1.RestoreReport.StepMicrosEntry
-	nil,                                 // 47: host.v1.Sandbox.StepMicrosEntry
-	(*CollectGarbageResponse_Item)(nil), // 48: host.v1.CollectGarbageResponse.Item
-	(*WatchEventsResponse_Hello)(nil),   // 49: host.v1.WatchEventsResponse.Hello
-	(*timestamppb.Timestamp)(nil),       // 50: google.protobuf.Timestamp
-	(*process.StartRequest)(nil),        // 51: process.StartRequest
-	(*process.ProcessEvent)(nil),        // 52: process.ProcessEvent
+	(*Runtime)(nil),                     // 42: host.v1.Runtime
+	(*Pool)(nil),                        // 43: host.v1.Pool
+	(*DrainRequest)(nil),                // 44: host.v1.DrainRequest
+	(*DrainResponse)(nil),               // 45: host.v1.DrainResponse
+	nil,                                 // 46: host.v1.SandboxSpec.EnvEntry
+	nil,                                 // 47: host.v1.RestoreReport.StepMicrosEntry
+	nil,                                 // 48: host.v1.Sandbox.StepMicrosEntry
+	(*CollectGarbageResponse_Item)(nil), // 49: host.v1.CollectGarbageResponse.Item
+	(*WatchEventsResponse_Hello)(nil),   // 50: host.v1.WatchEventsResponse.Hello
+	(*timestamppb.Timestamp)(nil),       // 51: google.protobuf.Timestamp
+	(*process.StartRequest)(nil),        // 52: process.StartRequest
+	(*process.ProcessEvent)(nil),        // 53: process.ProcessEvent
 }
 var file_host_v1_host_proto_depIdxs = []int32{
-	45, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
-	50, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
-	46, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
+	46, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
+	51, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
+	47, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
 	1,  // 3: host.v1.Sandbox.ref:type_name -> host.v1.Ref
 	2,  // 4: host.v1.Sandbox.spec:type_name -> host.v1.SandboxSpec
 	0,  // 5: host.v1.Sandbox.state:type_name -> host.v1.SandboxState
-	50, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
-	50, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	47, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
+	51, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
+	51, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	48, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
 	3,  // 9: host.v1.Sandbox.restore_report:type_name -> host.v1.RestoreReport
-	50, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
-	50, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
+	51, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
+	51, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
 	1,  // 12: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref
 	2,  // 13: host.v1.CreateSandboxRequest.spec:type_name -> host.v1.SandboxSpec
 	4,  // 14: host.v1.CreateSandboxResponse.sandbox:type_name -> host.v1.Sandbox
@@ -3481,67 +3606,68 @@ var file_host_v1_host_proto_depIdxs = []int32{
 	4,  // 21: host.v1.SetTimeoutsResponse.sandbox:type_name -> host.v1.Sandbox
 	2,  // 22: host.v1.Snapshot.spec:type_name -> host.v1.SandboxSpec
 	1,  // 23: host.v1.Snapshot.ref:type_name -> host.v1.Ref
-	50, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	51, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 25: host.v1.CreateSnapshotRequest.ref:type_name -> host.v1.Ref
 	15, // 26: host.v1.CreateSnapshotResponse.snapshot:type_name -> host.v1.Snapshot
 	15, // 27: host.v1.ListSnapshotsResponse.snapshots:type_name -> host.v1.Snapshot
-	48, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
+	49, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
 	1,  // 29: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
-	51, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
-	52, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
+	52, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
+	53, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
 	24, // 32: host.v1.ExecWithInputRequest.exec:type_name -> host.v1.ExecRequest
-	52, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
+	53, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
 	1,  // 34: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
 	28, // 35: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
 	1,  // 36: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
 	32, // 37: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
 	4,  // 38: host.v1.GetSandboxResponse.sandbox:type_name -> host.v1.Sandbox
 	4,  // 39: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
-	49, // 40: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
+	50, // 40: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
 	4,  // 41: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
-	42, // 42: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
-	1,  // 43: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
-	5,  // 44: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
-	7,  // 45: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
-	9,  // 46: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
-	11, // 47: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
-	13, // 48: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
-	16, // 49: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
-	18, // 50: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
-	20, // 51: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
-	22, // 52: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
-	24, // 53: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
-	26, // 54: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
-	29, // 55: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
-	31, // 56: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
-	34, // 57: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
-	36, // 58: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
-	38, // 59: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
-	40, // 60: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
-	43, // 61: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
-	6,  // 62: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
-	8,  // 63: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
-	10, // 64: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
-	12, // 65: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
-	14, // 66: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
-	17, // 67: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
-	19, // 68: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
-	21, // 69: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
-	23, // 70: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
-	25, // 71: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
-	27, // 72: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
-	30, // 73: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
-	33, // 74: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
-	35, // 75: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
-	37, // 76: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
-	39, // 77: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
-	41, // 78: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
-	44, // 79: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
-	62, // [62:80] is the sub-list for method output_type
-	44, // [44:62] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	43, // 42: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
+	42, // 43: host.v1.GetHostResponse.runtimes:type_name -> host.v1.Runtime
+	1,  // 44: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
+	5,  // 45: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
+	7,  // 46: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
+	9,  // 47: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
+	11, // 48: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
+	13, // 49: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
+	16, // 50: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
+	18, // 51: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
+	20, // 52: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
+	22, // 53: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
+	24, // 54: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
+	26, // 55: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
+	29, // 56: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
+	31, // 57: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
+	34, // 58: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
+	36, // 59: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
+	38, // 60: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
+	40, // 61: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
+	44, // 62: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
+	6,  // 63: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
+	8,  // 64: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
+	10, // 65: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
+	12, // 66: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
+	14, // 67: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
+	17, // 68: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
+	19, // 69: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
+	21, // 70: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
+	23, // 71: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
+	25, // 72: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
+	27, // 73: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
+	30, // 74: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
+	33, // 75: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
+	35, // 76: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
+	37, // 77: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
+	39, // 78: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
+	41, // 79: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
+	45, // 80: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
+	63, // [63:81] is the sub-list for method output_type
+	45, // [45:63] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_host_v1_host_proto_init() }
@@ -3575,7 +3701,7 @@ func file_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_v1_host_proto_rawDesc), len(file_host_v1_host_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   49,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -97,6 +97,7 @@ type Snapshot struct {
 	Metadata      []byte
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
+	Runtime       string
 }
 
 type WriteProbe struct {

@@ -28,7 +28,7 @@ func (q *Queries) CountSnapshots(ctx context.Context) (CountSnapshotsRow, error)
 }
 
 const getSnapshot = `-- name: GetSnapshot :one
-SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at FROM snapshots WHERE id = $1
+SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime FROM snapshots WHERE id = $1
 `
 
 func (q *Queries) GetSnapshot(ctx context.Context, id string) (Snapshot, error) {
@@ -53,16 +53,17 @@ func (q *Queries) GetSnapshot(ctx context.Context, id string) (Snapshot, error) 
 		&i.Metadata,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.Runtime,
 	)
 	return i, err
 }
 
 const insertSnapshot = `-- name: InsertSnapshot :one
 INSERT INTO snapshots (
-    id, kind, status, name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, metadata
+    id, kind, status, name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, runtime, metadata
 ) VALUES (
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
-) RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
+) RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime
 `
 
 type InsertSnapshotParams struct {
@@ -77,6 +78,7 @@ type InsertSnapshotParams struct {
 	Vcpus      int32
 	MemoryMb   int32
 	DiskMb     int32
+	Runtime    string
 	Metadata   []byte
 }
 
@@ -93,6 +95,7 @@ func (q *Queries) InsertSnapshot(ctx context.Context, arg InsertSnapshotParams) 
 		arg.Vcpus,
 		arg.MemoryMb,
 		arg.DiskMb,
+		arg.Runtime,
 		arg.Metadata,
 	)
 	var i Snapshot
@@ -115,12 +118,13 @@ func (q *Queries) InsertSnapshot(ctx context.Context, arg InsertSnapshotParams) 
 		&i.Metadata,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.Runtime,
 	)
 	return i, err
 }
 
 const listSnapshots = `-- name: ListSnapshots :many
-SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at FROM snapshots
+SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime FROM snapshots
 WHERE kind = 'named'
   AND ($1::text IS NULL OR sandbox_id = $1::text)
   AND ($2::text IS NULL OR name = $2::text)
@@ -172,6 +176,7 @@ func (q *Queries) ListSnapshots(ctx context.Context, arg ListSnapshotsParams) ([
 			&i.Metadata,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.Runtime,
 		); err != nil {
 			return nil, err
 		}
@@ -218,7 +223,7 @@ UPDATE snapshots SET
     updated_at      = now()
 WHERE id = $5 AND status = ANY ($6::text[])
   AND (template_name IS NULL OR $1 <> 'deleting')
-RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at
+RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime
 `
 
 type MoveSnapshotParams struct {
@@ -261,6 +266,7 @@ func (q *Queries) MoveSnapshot(ctx context.Context, arg MoveSnapshotParams) (Sna
 		&i.Metadata,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.Runtime,
 	)
 	return i, err
 }
@@ -268,7 +274,7 @@ func (q *Queries) MoveSnapshot(ctx context.Context, arg MoveSnapshotParams) (Sna
 const nameTemplate = `-- name: NameTemplate :one
 UPDATE snapshots SET template_name = $1::text
 WHERE id = $2 AND kind = 'named' AND (status = 'ready' OR $1::text IS NULL)
-RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at
+RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime
 `
 
 type NameTemplateParams struct {
@@ -298,6 +304,7 @@ func (q *Queries) NameTemplate(ctx context.Context, arg NameTemplateParams) (Sna
 		&i.Metadata,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.Runtime,
 	)
 	return i, err
 }
@@ -321,7 +328,7 @@ func (q *Queries) RemoveSnapshot(ctx context.Context, id string) error {
 }
 
 const snapshotsOfHost = `-- name: SnapshotsOfHost :many
-SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at FROM snapshots WHERE host_id = $1 ORDER BY id
+SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime FROM snapshots WHERE host_id = $1 ORDER BY id
 `
 
 func (q *Queries) SnapshotsOfHost(ctx context.Context, hostID string) ([]Snapshot, error) {
@@ -352,6 +359,7 @@ func (q *Queries) SnapshotsOfHost(ctx context.Context, hostID string) ([]Snapsho
 			&i.Metadata,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.Runtime,
 		); err != nil {
 			return nil, err
 		}
@@ -364,7 +372,7 @@ func (q *Queries) SnapshotsOfHost(ctx context.Context, hostID string) ([]Snapsho
 }
 
 const templateSnapshot = `-- name: TemplateSnapshot :one
-SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at FROM snapshots WHERE template_name = $1::text
+SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime FROM snapshots WHERE template_name = $1::text
 `
 
 func (q *Queries) TemplateSnapshot(ctx context.Context, templateName string) (Snapshot, error) {
@@ -389,6 +397,7 @@ func (q *Queries) TemplateSnapshot(ctx context.Context, templateName string) (Sn
 		&i.Metadata,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.Runtime,
 	)
 	return i, err
 }

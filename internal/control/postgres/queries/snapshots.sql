@@ -8,9 +8,9 @@ FROM snapshots WHERE kind = 'named' AND status <> 'error';
 
 -- name: InsertSnapshot :one
 INSERT INTO snapshots (
-    id, kind, status, name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, metadata
+    id, kind, status, name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, runtime, metadata
 ) VALUES (
-    @id, @kind, @status, @name, @sandbox_id, @generation, @host_id, @template, @vcpus, @memory_mb, @disk_mb, @metadata
+    @id, @kind, @status, @name, @sandbox_id, @generation, @host_id, @template, @vcpus, @memory_mb, @disk_mb, @runtime, @metadata
 ) RETURNING *;
 
 -- name: GetSnapshot :one

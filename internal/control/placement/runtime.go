@@ -1,0 +1,55 @@
+package placement
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// runtimeOn returns the first runtime of h that meets d.
+func (d Demand) runtimeOn(h Host) (Runtime, bool) {
+	i := slices.IndexFunc(h.Runtimes, func(r Runtime) bool {
+		return d.named(r) && r.Isolation.Meets(d.Spec.MinIsolation) && (r.MultiTenant || !d.MultiTenant)
+	})
+	if i < 0 {
+		return Runtime{}, false
+	}
+	return h.Runtimes[i], true
+}
+
+// named reports whether r is the runtime that d asks for.
+func (d Demand) named(r Runtime) bool { return d.Spec.Runtime == "" || d.Spec.Runtime == r.Name }
+
+// offering returns the hosts among known with a runtime that meets d.
+func offering(d Demand, hosts []Host, known []int) ([]int, error) {
+	fit := keep(known, func(i int) bool { _, ok := d.runtimeOn(hosts[i]); return ok })
+	if len(fit) > 0 {
+		return fit, nil
+	}
+	if !slices.ContainsFunc(known, func(i int) bool { return slices.ContainsFunc(hosts[i].Runtimes, d.named) }) {
+		return nil, fault.New(fault.Unsupported, "runtime_unavailable",
+			"no host offers the runtime %q; there are: %s", d.Spec.Runtime, offeredBy(hosts, known))
+	}
+	runtime := ""
+	if d.Spec.Runtime != "" {
+		runtime = " under the runtime " + string(d.Spec.Runtime)
+	}
+	return nil, fault.New(fault.Invalid, "isolation_unavailable",
+		"no host has the isolation that is demanded%s (at least %q%s)", runtime,
+		cmp.Or(d.Spec.MinIsolation, sandbox.IsolationProcess), map[bool]string{true: ", fit for several tenants"}[d.MultiTenant])
+}
+
+// offeredBy lists the runtimes of hosts, for a message.
+func offeredBy(hosts []Host, which []int) string {
+	var names []string
+	for _, i := range which {
+		for _, r := range hosts[i].Runtimes {
+			names = append(names, string(r.Name))
+		}
+	}
+	slices.Sort(names)
+	return cmp.Or(strings.Join(slices.Compact(names), ", "), "none")
+}
