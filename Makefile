@@ -52,6 +52,10 @@ build: ## build bin/wrenn with the guest agent in it
 	@for f in $(EMBEDDED); do cmp -s bin/$${f##*/} $$f || install -m 0755 bin/$${f##*/} $$f; done
 	@$(GO_ENV) $(BUILD) -o bin/wrenn ./cmd/wrenn
 
+.PHONY: runsc
+runsc: ## build runsc, the gVisor runtime, into the image store (1 to 3 minutes)
+	@scripts/runsc.sh
+
 .PHONY: generate
 generate: ## regenerate code from protocols and SQL queries
 	@$(GO_ENV) (cd api && go tool -modfile=../tools/go.mod buf generate)

@@ -35,6 +35,8 @@ type Stat struct {
 	// State is R, S, D, Z or another letter; Z is a process that has ended and
 	// waits for its parent to reap it.
 	State byte
+	// Parent is the number of the parent process.
+	Parent int
 	// UserTicks and SystemTicks are the CPU time in user and in kernel mode.
 	UserTicks, SystemTicks uint64
 	// StartTicks is when the process started, counted from the boot.
@@ -44,7 +46,16 @@ type Stat struct {
 // ReadStat returns the Stat of a process. The error is os.ErrNotExist if there
 // is no such process.
 func ReadStat(pid int) (Stat, error) {
-	path := fmt.Sprintf("/proc/%d/stat", pid)
+	return readStat(fmt.Sprintf("/proc/%d/stat", pid))
+}
+
+// ReadThreadStat returns the Stat of one thread of a process. The CPU times are
+// the thread's own.
+func ReadThreadStat(pid, thread int) (Stat, error) {
+	return readStat(fmt.Sprintf("/proc/%d/task/%d/stat", pid, thread))
+}
+
+func readStat(path string) (Stat, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return Stat{}, err
@@ -61,6 +72,7 @@ func ReadStat(pid int) (Stat, error) {
 const (
 	firstField  = 3
 	stateField  = 0
+	parentField = 4 - firstField
 	userField   = 14 - firstField
 	systemField = 15 - firstField
 	startField  = 22 - firstField
@@ -76,7 +88,11 @@ func parseStat(text string) (Stat, error) {
 	if len(fields) <= startField {
 		return Stat{}, errors.New("too few fields")
 	}
-	s := Stat{State: fields[stateField][0]}
+	parent, err := strconv.Atoi(fields[parentField])
+	if err != nil {
+		return Stat{}, err
+	}
+	s := Stat{State: fields[stateField][0], Parent: parent}
 	for field, to := range map[int]*uint64{userField: &s.UserTicks, systemField: &s.SystemTicks, startField: &s.StartTicks} {
 		n, err := strconv.ParseUint(fields[field], 10, 64)
 		if err != nil {

@@ -21,7 +21,7 @@ func TestParseStat(t *testing.T) {
 	const head, tail = "12 (", ") Z 1 12 12 0 -1 4194560 80 0 0 0 14 15 16 17 20 0 1 0 2022 1000 2 18446744073709551615"
 	for _, name := range []string{"sh", "a b", ") S 1 (", "\n", "()"} {
 		got, err := parseStat(head + name + tail)
-		want := Stat{State: 'Z', UserTicks: 14, SystemTicks: 15, StartTicks: 2022}
+		want := Stat{State: 'Z', Parent: 1, UserTicks: 14, SystemTicks: 15, StartTicks: 2022}
 		if err != nil || got != want {
 			t.Errorf("stat of a program called %q: got %+v, %v; want %+v", name, got, err, want)
 		}

@@ -1,0 +1,74 @@
+#!/bin/bash
+# Builds runsc, the program that runs a gVisor sandbox, from the module and the
+# checksums in tools/gvisor, and keeps it where the host agent looks for it:
+#
+#   <images>/runsc/<id>/runsc        the program; <id> begins its SHA-256
+#   <images>/runsc/<id>/build.json   version, digest, and the digest of its recipe
+#
+# The images are those of the data directory that WRENN_DATA_DIR names, or of
+# /var/lib/wrenn. It prints the path of the program. A build of the same recipe
+# (module, checksums, compiler, flags) is not repeated, and a build of another
+# recipe is kept beside it, because paused sandboxes need the program that
+# saved them.
+#
+#   scripts/runsc.sh                 build, if necessary
+#   scripts/runsc.sh --update        first move the pin to the newest version
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+use_go
+
+module=gvisor.dev/gvisor
+store=${WRENN_DATA_DIR:-/var/lib/wrenn}/images/runsc
+case ${1:-} in
+'') ;;
+--update) (cd tools/gvisor && go get -tool "$module/runsc@latest") ;;
+*) die "unknown argument $1; there is --update" ;;
+esac
+version=$(cd tools/gvisor && go list -m -f '{{.Version}}' "$module")
+flags=(-trimpath -buildvcs=false -mod=readonly -ldflags "-s -w -X $module/runsc/version.version=$version")
+recipe=$(
+	cd tools/gvisor
+	{ cat go.mod go.sum && go env GOVERSION GOARCH GOAMD64 && printf '%s\n' "${flags[@]}"; } | sha256sum | cut -c1-64
+)
+
+# digest prints the SHA-256 of a file.
+digest() { sha256sum "$1" | cut -c1-64; }
+
+# kept prints the path of the build of this recipe, if it is there and whole.
+kept() {
+	local description dir
+	while read -r description; do
+		dir=$(dirname "$description")
+		if [ -x "$dir/runsc" ] && [[ $(digest "$dir/runsc") == "$(basename "$dir")"* ]]; then
+			say "$dir/runsc"
+			return
+		fi
+	done < <(grep -lsF "\"recipe\": \"$recipe\"" "$store"/*/build.json || true)
+}
+
+found=$(kept)
+if [ -n "$found" ]; then
+	say "$found"
+	exit
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+say "runsc: building $version; this takes one to three minutes" >&2
+(cd tools/gvisor && CGO_ENABLED=0 go build "${flags[@]}" -o "$work/runsc" "$module/runsc") >&2
+sum=$(digest "$work/runsc")
+id=${sum:0:32}
+cat >"$work/build.json" <<END
+{"id": "$id", "version": "$version", "digest": "$sum", "recipe": "$recipe"}
+END
+# The build appears under its name complete and on disk, or not at all.
+as_root mkdir -p "$store"
+ready=$(as_root mktemp -d "$store/.new-XXXXXX")
+as_root install -m 0555 "$work/runsc" "$ready/runsc"
+as_root install -m 0444 "$work/build.json" "$ready/build.json"
+as_root chmod 0755 "$store" "$ready"
+as_root sync "$ready/runsc" "$ready/build.json" "$ready"
+as_root rm -rf "${store:?}/$id"
+as_root mv -T "$ready" "$store/$id"
+as_root sync "$store"
+say "$store/$id/runsc"
