@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,6 +30,10 @@ var version = "dev"
 // agentArg is the argument with which Init starts the agent.
 const agentArg = "agent"
 
+// gvisorArg is the argument with which the host starts Init in a gVisor sandbox.
+// Init gives it to the agent, after agentArg.
+const gvisorArg = "gvisor"
+
 // agentMemory is the soft memory limit of the agent's Go runtime. It is below the
 // memory that boot reserves for the agent.
 const agentMemory = 24 << 20
@@ -39,13 +44,17 @@ const agentGCPercent = 200
 
 func main() {
 	var err error
-	switch {
-	case len(os.Args) == 2 && os.Args[1] == agentArg:
-		err = runAgent()
+	switch args := os.Args[1:]; {
+	case slices.Equal(args, []string{agentArg}):
+		err = runAgent(boot.NewPlatform(envd.Port, guestwire.Port))
+	case slices.Equal(args, []string{agentArg, gvisorArg}):
+		err = runAgent(boot.NewGVisorPlatform())
+	case os.Getpid() == 1 && slices.Equal(args, []string{gvisorArg}):
+		err = boot.RunGVisor(agentArg, gvisorArg)
 	case os.Getpid() == 1:
 		err = boot.Run(agentArg)
 	default:
-		err = errors.New("wrenn-guest is the first process of a sandbox VM and does nothing elsewhere")
+		err = errors.New("wrenn-guest is the first process of a sandbox and does nothing elsewhere")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "wrenn-guest:", err)
@@ -54,7 +63,7 @@ func main() {
 }
 
 // runAgent serves the control channel and the public protocol until a signal.
-func runAgent() error {
+func runAgent(platform agent.Platform) error {
 	unix.Umask(0o022)
 	debug.SetMemoryLimit(agentMemory)
 	debug.SetGCPercent(agentGCPercent)
@@ -76,7 +85,7 @@ func runAgent() error {
 		return err
 	}
 	a := agent.New(agent.Config{
-		Platform: boot.NewPlatform(envd.Port, guestwire.Port),
+		Platform: platform,
 		Log:      slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()})),
 		Version:  version,
 	})

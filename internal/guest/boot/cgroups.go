@@ -27,8 +27,9 @@ const (
 var controllers = []string{"memory", "pids", "cpu", "io"}
 
 // setUpCgroups makes both halves and limits the users' half, so that user
-// processes cannot take the agent's memory or process numbers.
-func setUpCgroups() error {
+// processes cannot take the agent's memory or process numbers. The machine has
+// memory bytes.
+func setUpCgroups(memory uint64) error {
 	for _, dir := range []string{agentCgroup, UserCgroup} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("make cgroup: %w", err)
@@ -40,12 +41,7 @@ func setUpCgroups() error {
 			_ = os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+"+c), 0)
 		}
 	}
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return fmt.Errorf("read memory size: %w", err)
-	}
-	total := uint64(info.Totalram) * uint64(info.Unit)
-	limit := strconv.FormatUint(total-reserve(total), 10)
+	limit := strconv.FormatUint(memory-reserve(memory), 10)
 	if err := os.WriteFile(filepath.Join(UserCgroup, "memory.max"), []byte(limit), 0); err != nil {
 		return fmt.Errorf("limit users' memory: %w", err)
 	}
@@ -53,6 +49,15 @@ func setUpCgroups() error {
 		_ = os.WriteFile(filepath.Join(UserCgroup, "pids.max"), []byte(strconv.FormatUint(threads*3/4, 10)), 0)
 	}
 	return nil
+}
+
+// memorySize returns the size of the machine's memory, in bytes.
+func memorySize() (uint64, error) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0, fmt.Errorf("read memory size: %w", err)
+	}
+	return uint64(info.Totalram) * uint64(info.Unit), nil
 }
 
 // reserve returns the memory, in bytes, that is kept for the agent and the kernel

@@ -104,7 +104,12 @@ func (i *Init) boot() (err error) {
 	}
 	// The initramfs stays in memory under the new root: keep it small.
 	_ = os.RemoveAll("/m")
-	for _, step := range []func() error{switchRoot, mountSystem, setUpCgroups, setUpNetwork} {
+	memory, err := memorySize()
+	if err != nil {
+		return err
+	}
+	limitUsers := func() error { return setUpCgroups(memory) }
+	for _, step := range []func() error{switchRoot, mountSystem, limitUsers, setUpNetwork} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -251,7 +256,10 @@ func (i *Init) reap() (status string, agentDied bool) {
 // powerOff ends user processes, writes the disk back and turns the machine
 // off. It returns only on failure.
 func powerOff() error {
-	_ = os.WriteFile(filepath.Join(UserCgroup, "cgroup.kill"), []byte("1"), 0)
+	endUsers()
 	unix.Sync()
 	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
+
+// endUsers kills all user processes.
+func endUsers() { _ = os.WriteFile(filepath.Join(UserCgroup, "cgroup.kill"), []byte("1"), 0) }

@@ -132,6 +132,11 @@ func mountSystem() error {
 	if err != nil {
 		return err
 	}
+	return makeUsualPaths()
+}
+
+// makeUsualPaths makes directories and links that programs expect.
+func makeUsualPaths() error {
 	if err := os.MkdirAll("/run/lock", 0o1777); err != nil {
 		return err
 	}

@@ -10,22 +10,51 @@ import (
 // agent.Platform.
 type Platform struct {
 	*Machine
-	*Identity
 	*Users
-	*Orphans
-	*process.Cgroups
-	memory *Memory
+	shared
 }
 
 // NewPlatform returns the platform of an agent that Init has started and that
 // listens on ownPorts. It takes over the descriptors that the agent inherits.
 func NewPlatform(ownPorts ...uint16) *Platform {
+	return &Platform{
+		Machine: NewMachine(os.NewFile(DiskFD, "disk"), ownPorts...),
+		Users:   NewUsers(UserCgroup),
+		shared:  newShared(),
+	}
+}
+
+// GVisorPlatform is the gVisor sandbox that the agent runs in. It implements
+// agent.Platform.
+type GVisorPlatform struct {
+	*Sentry
+	*Stopper
+	shared
+}
+
+// NewGVisorPlatform returns the platform of an agent that Init has started in a
+// gVisor sandbox. It takes over the descriptors that the agent inherits.
+func NewGVisorPlatform() *GVisorPlatform {
+	return &GVisorPlatform{
+		Sentry:  NewSentry(os.NewFile(DiskFD, "disk")),
+		Stopper: NewStopper(),
+		shared:  newShared(),
+	}
+}
+
+// shared is the part that platforms have in common.
+type shared struct {
+	*Identity
+	*Orphans
+	*process.Cgroups
+	memory *Memory
+}
+
+func newShared() shared {
 	// The names of cgroups must differ between the agents of one boot.
 	prefix := "agent" + os.Getenv(StartEnv) + "-"
-	return &Platform{
-		Machine:  NewMachine(os.NewFile(DiskFD, "disk"), ownPorts...),
+	return shared{
 		Identity: NewIdentity("/"),
-		Users:    NewUsers(UserCgroup),
 		Orphans:  NewOrphans(OpenLedger(os.NewFile(LedgerFD, "ledger")), prefix),
 		Cgroups:  process.NewCgroups(UserCgroup, prefix),
 		memory:   OpenMemory(os.NewFile(MemoryFD, "memory")),
@@ -33,7 +62,7 @@ func NewPlatform(ownPorts ...uint16) *Platform {
 }
 
 // LoadSettings implements agent.SettingsStore.
-func (p *Platform) LoadSettings() ([]byte, error) { return p.memory.Load() }
+func (s shared) LoadSettings() ([]byte, error) { return s.memory.Load() }
 
 // SaveSettings implements agent.SettingsStore.
-func (p *Platform) SaveSettings(b []byte) error { return p.memory.Save(b) }
+func (s shared) SaveSettings(b []byte) error { return s.memory.Save(b) }

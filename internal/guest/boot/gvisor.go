@@ -1,0 +1,98 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// MemoryEnv is the environment variable in which the host tells Init the size of
+// the sandbox's memory, in MiB, because gVisor shows the host's.
+const MemoryEnv = "WRENN_MEMORY_MB"
+
+// RunGVisor is Run in a gVisor sandbox, whose runtime has already mounted the
+// root, the kernel's file systems and the devices, and has set up the network.
+// The sandbox ends with the calling process, which must exit when RunGVisor
+// returns.
+func RunGVisor(agentArgs ...string) error {
+	i := &Init{backoff: restartFirst, console: os.Stderr}
+	err := i.bootGVisor()
+	if err == nil {
+		err = i.supervise(agentArgs)
+	}
+	if err != nil {
+		i.say("boot failed: %v", err)
+	}
+	endUsers()
+	unix.Sync()
+	return err
+}
+
+// bootGVisor does everything before the agent.
+func (i *Init) bootGVisor() (err error) {
+	unix.Umask(0o022)
+	if err := limitOpenFiles(); err != nil {
+		return err
+	}
+	megabytes, err := strconv.ParseUint(os.Getenv(MemoryEnv), 10, 32)
+	if err != nil {
+		return fmt.Errorf("read the size of the memory from %s: %w", MemoryEnv, err)
+	}
+	memory := megabytes << 20
+	if i.disk, err = os.Open("/"); err != nil {
+		return fmt.Errorf("open the root: %w", err)
+	}
+	if err := mountInSandbox(memory); err != nil {
+		return err
+	}
+	if err := setUpCgroups(memory); err != nil {
+		return err
+	}
+	if err := limitProcesses(memory); err != nil {
+		return err
+	}
+	if i.memory, err = NewMemory(); err != nil {
+		return err
+	}
+	i.ledger, err = NewLedger()
+	return err
+}
+
+// mountInSandbox mounts the file systems that the runtime has not mounted. Those
+// in memory may take half of it each, as Linux has it.
+func mountInSandbox(memory uint64) error {
+	// The runtime covers an empty /tmp with a file system in memory without a
+	// limit. The directory below it is on the disk and counts against its size.
+	if err := unix.Unmount("/tmp", 0); err != nil && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("uncover /tmp: %w", err)
+	}
+	size := ",size=" + strconv.FormatUint(memory/2, 10)
+	err := mountAll([]mount{
+		{"tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777" + size},
+		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755" + size},
+		{"cgroup2", cgroupRoot, "cgroup2", noExec, ""},
+	})
+	if err != nil {
+		return err
+	}
+	return makeUsualPaths()
+}
+
+// bytesPerThread is the memory for each process or thread that users may have:
+// Linux allows one for each eighth of the memory divided by the size of a kernel
+// stack (fork(2), threads-max).
+const bytesPerThread = 8 * 16 << 10
+
+// limitProcesses bounds the processes of users, which gVisor does not do by
+// itself.
+func limitProcesses(memory uint64) error {
+	limit := strconv.FormatUint(memory/bytesPerThread*3/4, 10)
+	if err := os.WriteFile(filepath.Join(UserCgroup, "pids.max"), []byte(limit), 0); err != nil {
+		return fmt.Errorf("limit users' processes: %w", err)
+	}
+	return nil
+}
