@@ -24,7 +24,7 @@ func TestEveryKindHasItsPlaceInBothTables(t *testing.T) {
 		if s := faulthttp.Status(k); s < 400 || s == 500 && k != fault.Internal {
 			t.Errorf("%s is HTTP %d", k, s)
 		}
-		if c := faultrpc.Code(k); c == 0 {
+		if c := faultrpc.ToConnect(fault.New(k, "some_reason", "A sentence.")).(*connect.Error).Code(); c == 0 {
 			t.Errorf("%s has no Connect code", k)
 		}
 	}

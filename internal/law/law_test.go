@@ -32,6 +32,7 @@ var law = map[string][]string{
 
 	"internal/linux/cgroupfs":  {},
 	"internal/linux/durable":   {},
+	"internal/linux/filesum":   {},
 	"internal/linux/flock":     {},
 	"internal/linux/proc":      {},
 	"internal/linux/statfs":    {},

@@ -65,9 +65,6 @@ var kindByName = func() map[string]fault.Kind {
 	return m
 }()
 
-// Code returns the Connect code for kind.
-func Code(kind fault.Kind) connect.Code { return codeOf[kind] }
-
 // ToConnect returns err as a Connect error whose message is the public
 // sentence. ToConnect(nil) is nil.
 func ToConnect(err error) error {

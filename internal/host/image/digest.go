@@ -4,25 +4,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
-)
 
-// digestFile returns the SHA-256 of a file in hex, and its size in bytes.
-func digestFile(path string) (digest string, size int64, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", 0, err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if size, err = io.CopyBuffer(struct{ io.Writer }{h}, f, make([]byte, 1<<20)); err != nil {
-		return "", 0, err
-	}
-	return hex.EncodeToString(h.Sum(nil)), size, nil
-}
+	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
+)
 
 // digestTree returns one SHA-256 in hex over the path, size and content of
 // every file under dir, in lexical order, except those named in skip
@@ -44,7 +30,7 @@ func digestTree(dir string, skip ...string) (string, error) {
 		if !d.Type().IsRegular() {
 			return fmt.Errorf("%s is neither a file nor a directory", path)
 		}
-		digest, size, err := digestFile(path)
+		digest, size, err := filesum.SHA256(path)
 		if err != nil {
 			return err
 		}

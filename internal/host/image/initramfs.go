@@ -12,6 +12,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
+	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
 )
 
 // keptInitramfs is how many initramfs files stay: each new guest agent makes
@@ -49,7 +50,7 @@ func (s *Store) EnsureInitramfs(ctx context.Context, k Kernel, guest []byte, ext
 	sum := sha256.Sum256(content)
 	digest := hex.EncodeToString(sum[:])
 	out := Initramfs{Path: filepath.Join(s.dir, "initramfs", digest+".cpio"), Digest: digest}
-	if have, _, err := digestFile(out.Path); err == nil && have == digest {
+	if have, _, err := filesum.SHA256(out.Path); err == nil && have == digest {
 		now := time.Now()
 		return out, os.Chtimes(out.Path, now, now)
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/cavaliergopher/cpio"
+
+	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
 )
 
 func testStore(t *testing.T) *Store {
@@ -98,7 +100,7 @@ func TestInitramfsDependsOnItsPartsOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	make(s, "one")
-	if digest, _, err := digestFile(one.Path); err != nil || digest != one.Digest {
+	if digest, _, err := filesum.SHA256(one.Path); err != nil || digest != one.Digest {
 		t.Errorf("a damaged file stayed: %s, %v", digest, err)
 	}
 	for n := range 2 * keptInitramfs {

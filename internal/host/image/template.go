@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
 )
 
 // templateSpace is the free space that building a template needs, in bytes:
@@ -139,7 +140,7 @@ func (s *Store) RefreshTemplate(ctx context.Context, r Recipe, progress Progress
 }
 
 func (t Template) verify() error {
-	digest, size, err := digestFile(t.Path)
+	digest, size, err := filesum.SHA256(t.Path)
 	if err != nil {
 		return err
 	}
@@ -174,7 +175,7 @@ func (s *Store) buildTemplate(ctx context.Context, r Recipe, progress Progress) 
 		return Template{}, err
 	}
 	t := Template{Name: r.Name, RecipeDigest: r.Digest(), CreatedAt: time.Now().UTC()}
-	if t.Digest, t.SizeBytes, err = digestFile(filepath.Join(ready, "root.erofs")); err != nil {
+	if t.Digest, t.SizeBytes, err = filesum.SHA256(filepath.Join(ready, "root.erofs")); err != nil {
 		return Template{}, err
 	}
 	if err := writeJSON(filepath.Join(ready, "template.json"), t); err != nil {

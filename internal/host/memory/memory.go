@@ -1,8 +1,8 @@
 // Package memory writes and reads guest memory files: it finds the pages that a VM
 // has changed and writes them to a file from which the VM can be restored.
 //
-// There are two kinds of file. A whole memory ([WriteDirty] into a copy of the
-// base) can be mapped by any number of VMs, which share its pages. A difference
+// There are two kinds of file. A whole memory ([Whole], into a copy of the base)
+// can be mapped by any number of VMs, which share its pages. A difference
 // ([WriteDiff], [Apply]) holds only the pages that one VM has changed: its size and cost
 // grow with the number of those pages, not with the size of the VM.
 //
@@ -55,17 +55,6 @@ func CreateBase(path string, size int64) error {
 		return err
 	}
 	return errors.Join(f.Truncate(size), f.Close())
-}
-
-// WriteDirty writes every page that process pid has changed in its private
-// mapping of the file base to the same offset of dst, which must be as long as
-// base and hold a copy of it. The process must not run meanwhile. dst is not
-// synced.
-func WriteDirty(ctx context.Context, pid int, base string, dst *os.File) (Stats, error) {
-	c := capture{buf: make([]byte, copyPages*PageSize)}
-	c.put = func(off int64, data []byte, zero bool) error { return putWhole(dst, off, data, zero) }
-	err := c.process(ctx, pid, base)
-	return c.stats, err
 }
 
 // process hands every page that pid has changed in its mapping of base to put.

@@ -12,9 +12,10 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/memory"
 )
 
-// TestWriteDirty uses this process as the VM: a private mapping of a base file
-// in which some pages are changed, some only read, some zeroed.
-func TestWriteDirty(t *testing.T) {
+// TestWholeInOnePass calls Finish without Begin. This process plays the VM: it has a
+// private mapping of a base file in which some pages are changed, some only read
+// and some zeroed.
+func TestWholeInOnePass(t *testing.T) {
 	const pages = 3000
 	base := filepath.Join(t.TempDir(), "base")
 	content := make([]byte, pages*memory.PageSize)
@@ -66,7 +67,7 @@ func TestWriteDirty(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dst.Close()
-	stats, err := memory.WriteDirty(t.Context(), os.Getpid(), base, dst)
+	stats, err := memory.NewWhole(os.Getpid(), base, dst).Finish(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,7 @@ func TestWriteDirty(t *testing.T) {
 	}
 }
 
-func TestWriteDirtyRefusesWrongFile(t *testing.T) {
+func TestWholeRefusesWrongFile(t *testing.T) {
 	base := filepath.Join(t.TempDir(), "base")
 	if err := memory.CreateBase(base, 1<<20); err != nil {
 		t.Fatal(err)
@@ -96,12 +97,12 @@ func TestWriteDirtyRefusesWrongFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dst.Close()
-	if _, err := memory.WriteDirty(t.Context(), os.Getpid(), base, dst); err == nil {
+	if _, err := memory.NewWhole(os.Getpid(), base, dst).Finish(t.Context()); err == nil {
 		t.Fatal("a file that the process does not map was accepted")
 	}
 }
 
-func BenchmarkWriteDirty64MiB(b *testing.B) {
+func BenchmarkWholeInOnePass64MiB(b *testing.B) {
 	base := filepath.Join(b.TempDir(), "base")
 	if err := memory.CreateBase(base, 512<<20); err != nil {
 		b.Fatal(err)
@@ -126,7 +127,7 @@ func BenchmarkWriteDirty64MiB(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := memory.WriteDirty(b.Context(), os.Getpid(), base, dst); err != nil {
+		if _, err := memory.NewWhole(os.Getpid(), base, dst).Finish(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 		_ = dst.Close()
@@ -219,21 +220,8 @@ func TestWholeInTwoPasses(t *testing.T) {
 	}
 }
 
-// TestWholeInOnePass: without Begin, Finish finds everything.
-func TestWholeInOnePass(t *testing.T) {
-	p := newProcess(t, 100)
-	copy(p.page(7), "changed")
-	if _, err := memory.NewWhole(os.Getpid(), p.base, p.dst).Finish(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	got := make([]byte, len(p.mem))
-	if _, err := p.dst.ReadAt(got, 0); err != nil || !bytes.Equal(got, p.mem) {
-		t.Fatalf("the copy is not what the process sees (%v)", err)
-	}
-}
-
 // BenchmarkWholeFinish64MiB measures how long a VM is paused when 64 MiB were
-// written before its fork, in contrast to BenchmarkWriteDirty64MiB.
+// written before its fork, in contrast to BenchmarkWholeInOnePass64MiB.
 func BenchmarkWholeFinish64MiB(b *testing.B) {
 	p := newProcess(b, 32<<10)
 	for n := range 16 << 10 {

@@ -1,11 +1,8 @@
 package snapshot
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
 	"maps"
 	"os"
 	"time"
@@ -13,6 +10,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
+	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -75,7 +73,7 @@ func (mf *Manifest) sum(snap Dir, files []vmm.File) error {
 		if !f.Summed {
 			continue
 		}
-		sum, err := sha256File(snap.File(f.Name))
+		sum, _, err := filesum.SHA256(snap.File(f.Name))
 		if err != nil {
 			return err
 		}
@@ -108,7 +106,7 @@ func (mf *Manifest) check(dir Dir, f vmm.File) error {
 	var have Seal
 	var err error
 	if f.Summed {
-		have.SHA256, err = sha256File(dir.File(f.Name))
+		have.SHA256, _, err = filesum.SHA256(dir.File(f.Name))
 	} else {
 		have, err = sealOf(dir.File(f.Name))
 	}
@@ -130,16 +128,6 @@ func HideDamage(err error) error {
 // The clause what names the damaged part.
 func ErrDamaged(cause error, what string) error {
 	return fault.Wrap(cause, fault.HostFailed, "snapshot_damaged", "the snapshot is damaged: %s", what)
-}
-
-func sha256File(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	h := sha256.New()
-	_, err = io.Copy(h, f)
-	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
 }
 
 // ReadManifest reads the manifest of a snapshot. The error is HostFailed

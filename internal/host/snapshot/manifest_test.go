@@ -8,6 +8,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
 )
 
 // TestManifestOfVersion01 checks files by a manifest in the form of version 0.1,
@@ -21,7 +22,7 @@ func TestManifestOfVersion01(t *testing.T) {
 		}
 	}
 	memory, err1 := sealOf(dir.File("memory"))
-	sum, err2 := sha256File(dir.File("state"))
+	sum, _, err2 := filesum.SHA256(dir.File("state"))
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}

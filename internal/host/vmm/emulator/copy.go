@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
+	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
 )
 
 // copy makes a build of parts under a temporary name and renames it. The lock
@@ -132,19 +133,9 @@ func copyFile(to, from string) (sum string, err error) {
 
 // BinaryDigest returns the Digest that a build of the binary at path has.
 func BinaryDigest(path string) (string, error) {
-	sum, err := fileSum(path)
+	sum, _, err := filesum.SHA256(path)
 	if err != nil {
 		return "", err
 	}
 	return sum[:digestLength], nil
-}
-
-func fileSum(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	h := sha256.New()
-	_, err = io.Copy(h, f)
-	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
 	"github.com/wrenn-dev/wrenn/internal/linux/flock"
 )
 
@@ -153,7 +154,7 @@ func (s *Store) Verify(ctx context.Context, b Build) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		sum, err := fileSum(filepath.Join(b.Dir, f.Path))
+		sum, _, err := filesum.SHA256(filepath.Join(b.Dir, f.Path))
 		if err == nil && sum != f.SHA256 {
 			err = errors.New("its content has changed")
 		}
