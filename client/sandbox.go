@@ -72,7 +72,7 @@ func (c *Client) Resume(ctx context.Context, id string) (*Sandbox, error) {
 	return c.sandbox(ctx, http.MethodPost, id, "/resume")
 }
 
-// Destroy ends a sandbox and returns when its machine is gone. Destroying an
+// Destroy ends a sandbox and returns when its VM is gone. Destroying an
 // ended sandbox succeeds.
 func (c *Client) Destroy(ctx context.Context, id string) error {
 	path, err := sandboxPath(id, "")

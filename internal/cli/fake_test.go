@@ -27,7 +27,7 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// fake is the REST API without machines: states change at once, commands run
+// fake is the REST API without VMs: states change at once, commands run
 // here, files are kept in memory. Its answers have the shapes of the OpenAPI
 // document.
 type fake struct {

@@ -76,7 +76,7 @@ func showMemory(mb int) string {
 	return fmt.Sprintf("%d MiB", mb)
 }
 
-// showShape shows the size of a machine: "2x512M", "8x16G".
+// showShape formats the virtual CPUs and memory of a sandbox: "2x512M", "8x16G".
 func showShape(vcpus, memoryMB int) string {
 	if memoryMB >= 1024 && memoryMB%1024 == 0 {
 		return fmt.Sprintf("%dx%dG", vcpus, memoryMB/1024)

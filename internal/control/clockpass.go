@@ -7,9 +7,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// clockDrift returns the change that a host needs so that it keeps the
-// clocks that the row says. It is pure. It is zero for everything but a machine
-// that is stable in the state of its row: one that moves takes its clocks along.
+// clockDrift returns the change that a host needs so that it keeps the clocks of the
+// row. It is pure. The change is zero unless the sandbox is stable in the state of
+// its row: a sandbox in transition takes its clocks along.
 func clockDrift(row *Sandbox, observed *ObservedSandbox) TimeoutChange {
 	if row == nil || observed == nil || observed.Ref.Generation > row.Generation {
 		return TimeoutChange{}

@@ -46,7 +46,7 @@
 // # Snapshots, forks and clocks
 //
 // A snapshot has a row of its own, written before the host is asked for it and
-// reconciled by the same machine as sandboxes. A fork takes one that is
+// reconciled by the same code as sandboxes. A fork takes one that is
 // hidden, starts every child from it and deletes it; the children's rows and
 // that of the snapshot are written together or not at all.
 //

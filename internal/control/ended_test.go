@@ -137,7 +137,7 @@ func destroyDuring(t *testing.T, op string, answer error) {
 	b.host.script(true, "destroy", destroying.wait)
 	b.host.script(true, op, func(context.Context, sandbox.Ref) error {
 		go func() { gone <- b.Destroy(t.Context(), row.ID) }()
-		<-destroying.entered // the row is stopping, the host still has the machine
+		<-destroying.entered // the row is stopping, the host still has the VM
 		return answer
 	})
 	wantFault(t, do(), fault.WrongState, "sandbox_ended")

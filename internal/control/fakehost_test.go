@@ -173,7 +173,7 @@ func startLifetime(v *control.ObservedSandbox) {
 	}
 }
 
-// SetTimeouts takes paused machines too, as a host does.
+// SetTimeouts changes paused sandboxes too, as a host does.
 func (h *fakeHost) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.TimeoutChange) (control.ObservedSandbox, error) {
 	return h.do(ctx, "timeouts", ref, func() (control.ObservedSandbox, error) {
 		vm := h.vms[ref.ID]

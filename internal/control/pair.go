@@ -8,7 +8,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// The machines that the reconciler of one host uses.
+// The instances of reconcile.Machine that the reconciler of one host uses.
 type (
 	sandboxMachine  = reconcile.Machine[reconcile.SandboxRow, reconcile.ObservedSandbox, sandbox.State]
 	snapshotMachine = reconcile.Machine[reconcile.SnapshotRow, reconcile.ObservedSnapshot, SnapshotStatus]

@@ -45,7 +45,7 @@ type Sandbox struct {
 	// ParentID is the sandbox that it was forked from, or empty.
 	ParentID sandbox.ID
 	// Source is how its host made it ("pool", "restore", "fork"); empty until
-	// it has run, and for a machine that was booted cold.
+	// it has run, and for a sandbox that was booted cold.
 	Source string
 	// RestoreReport is of its last start; nil until it has run.
 	RestoreReport *sandbox.RestoreReport

@@ -91,7 +91,7 @@ func (b *bench) crash(op string, ref sandbox.Ref, step string) {
 	b.open()
 }
 
-// state returns the only machine, or an empty state when there is none.
+// state returns the state of the only sandbox, or an empty one when there is none.
 func (b *bench) state(id sandbox.ID) host.Sandbox {
 	for _, s := range b.List() {
 		if s.Ref.ID == id {

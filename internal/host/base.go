@@ -38,11 +38,11 @@ func (b *body) dropBase() {
 	}
 }
 
-// base is the snapshot that the machine is based on.
+// base is the snapshot that the VM is restored from.
 func (b *body) base() snapshot.Dir { return snapshot.Dir(b.rec.Base) }
 
-// fingerprint is the fingerprint of the machine's snapshots. Its VM runs under the
-// build that its base was saved under; a machine that boots cold has no base.
+// fingerprint is the fingerprint of the VM's snapshots. The VM runs under the build
+// that its base was saved under; a VM that boots cold has no base.
 func (b *body) fingerprint() map[string]string {
 	now := snapshot.Fingerprint(b.mgr.driver, b.rec.Spec, "")
 	if base, err := snapshot.ReadManifest(b.base()); err == nil {
@@ -62,7 +62,7 @@ func (b *body) manifest(stats vmm.SaveStats) snapshot.Manifest {
 
 // checkPause refuses a pause that is damaged or belongs to another host, before
 // any of it is loaded, and names the difference. The pages are checked as they
-// are loaded, while the machine can still return to paused.
+// are loaded, while the sandbox can still return to paused.
 func (b *body) checkPause(snap snapshot.Dir) error {
 	if _, err := b.mgr.snapshots.CheckBase(b.base(), b.rec.Spec); err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// coldBoot boots a kernel in a machine for a template snapshot and runs the
+// coldBoot boots a kernel in a VM for a template snapshot and runs the
 // operations that every sandbox begins with. Clones then find that code and
 // those pages in the memory they share.
 func (b *body) coldBoot(ctx context.Context) error {
@@ -34,7 +34,7 @@ func (b *body) coldBoot(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	b.rec.Base = string(b.Dir) // never held: it is the machine's own
+	b.rec.Base = string(b.Dir) // needs no count: no other VM uses it
 	err := b.inTurn(ctx, func(ctx context.Context) error { return b.startGuest(ctx, b.bootOnce) })
 	if err != nil {
 		return err
@@ -85,10 +85,10 @@ var warmCommands = [][]string{
 func (b *body) warm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, warmTimeout)
 	defer cancel()
-	scratch := "/tmp/.wrenn-warm-" + b.Name // fake guests of one machine share /tmp
+	scratch := "/tmp/.wrenn-warm-" + b.Name // fake guests share the host's /tmp
 	for range 2 {
 		for _, argv := range warmCommands {
-			// The result says nothing about the machine: an image may lack any
+			// The result says nothing about the VM: an image may lack any
 			// of these programs.
 			_ = b.runQuietly(ctx, argv)
 		}

@@ -32,7 +32,7 @@ const (
 
 // renewal selects the parts of a guest's identity that Configure replaces.
 type renewal struct {
-	// identity: the machine is another one than the snapshot was taken of.
+	// identity: the sandbox is not the one that the snapshot was taken of.
 	identity bool
 	// users: the guest has never been told of its users.
 	users bool

@@ -39,7 +39,7 @@ func TestCoreLifecycle(t *testing.T) {
 	c.empty()
 }
 
-// eachStep runs do for every step of every operation, each on a machine of its
+// eachStep runs do for every step of every operation, each on a host of its
 // own.
 func eachStep(t *testing.T, do func(t *testing.T, o operation, step, templates string)) {
 	t.Helper()

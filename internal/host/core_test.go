@@ -22,8 +22,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// core is a host agent on a fake machine, which needs no root. The machine
-// outlives its agents.
+// core is a host agent on a fake host, which needs no root. The host outlives its
+// agents.
 type core struct {
 	t         *testing.T
 	dir       string
@@ -116,7 +116,7 @@ func (h *hook) onStep(step string) error {
 	return nil
 }
 
-// newCore opens an agent on a new machine. Agents of one test share templates.
+// newCore opens an agent on a new fake host. Agents of one test share templates.
 func newCore(t *testing.T, templates string) *core {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "core")
@@ -136,7 +136,7 @@ func newCore(t *testing.T, templates string) *core {
 	return c
 }
 
-// open opens the next agent on the machine.
+// open opens the next agent on the same host.
 func (c *core) open() {
 	c.t.Helper()
 	c.openWith(&hook{unblock: make(chan struct{})})

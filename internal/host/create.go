@@ -15,7 +15,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// create is the first act of a new machine.
+// create is the first operation of a new sandbox.
 func (m *machine) create(life context.Context) {
 	defer close(m.booted)
 	defer m.mgr.starts()()
@@ -47,7 +47,7 @@ func createFault(err error) error {
 	}
 }
 
-// start creates all resources of a machine and returns when commands can run. On
+// start creates all resources of a sandbox and returns when commands can run. On
 // error, finish frees the resources that exist.
 func (m *machine) start(ctx context.Context) error {
 	if m.rec.SnapshotID != "" {
@@ -73,7 +73,8 @@ type restoreSource struct {
 	forced bool
 }
 
-// fromTemplate is the template snapshot of the machine's kind.
+// fromTemplate returns the template snapshot for the body's spec. If there is none,
+// it builds one.
 func (b *body) fromTemplate(ctx context.Context) (restoreSource, error) {
 	t, err := b.mgr.ensureTemplate(ctx, b.rec.Spec)
 	return restoreSource{dir: t.dir, digest: t.image.Digest, image: t.image.Path}, err
@@ -129,7 +130,7 @@ func (m *machine) build(ctx context.Context) error {
 	return m.step(ctx, journal.StepCreateCommit, m.commitCreate)
 }
 
-// inTurn calls do while at most BootConcurrency machines are being started.
+// inTurn waits until fewer than BootConcurrency VMs are being started, and calls do.
 func (b *body) inTurn(ctx context.Context, do func(context.Context) error) error {
 	if err := b.mgr.boots.Acquire(ctx, 1); err != nil {
 		return context.Cause(ctx)
@@ -138,7 +139,7 @@ func (b *body) inTurn(ctx context.Context, do func(context.Context) error) error
 	return do(ctx)
 }
 
-// copyDisk gives the machine a copy of its base's disk.
+// copyDisk gives the VM a copy of its base's disk.
 func (b *body) copyDisk(ctx context.Context) error {
 	_, err := disk.Clone(ctx, b.Dir.Disk(), b.base().Disk())
 	return err
@@ -207,7 +208,7 @@ const (
 	reasonGuestFailed = "guest_failed"
 )
 
-// restoreBase starts a VM from the machine's base, stopped.
+// restoreBase starts a VM from the base. Its virtual CPUs are stopped.
 func (b *body) restoreBase(ctx context.Context) (err error) {
 	cfg := b.vmConfig()
 	if cfg.Build, err = b.mgr.snapshots.BuildOf(b.base()); err != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // CollectGarbage removes unreferenced snapshots and builds and returns them; a dry
-// run only returns them. The base of a machine is never garbage.
+// run only returns them. The base of a sandbox or warm clone is never garbage.
 func (m *Manager) CollectGarbage(ctx context.Context, dryRun bool) ([]snapshot.Garbage, error) {
 	return m.snapshots.Collect(ctx, dryRun)
 }

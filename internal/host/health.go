@@ -17,7 +17,7 @@ import (
 // answer is refused or cut. It is part of the API.
 const reasonUnresponsive = "guest_unresponsive"
 
-// health records whether the guest answers. The machine's mu protects it.
+// health records whether the guest answers. machine.mu protects it.
 type health struct {
 	// since is when the guest was first found silent; zero while it answers.
 	since time.Time
@@ -104,7 +104,7 @@ func (m *machine) tellHealthLocked() {
 	m.mgr.events.publish(v)
 }
 
-// healthLocked returns the health of a machine in state. mu must be held.
+// healthLocked returns the health of a sandbox in state. mu must be held.
 func (m *machine) healthLocked(state sandbox.State, forced bool) sandbox.Health {
 	switch {
 	case state != sandbox.Running && state != sandbox.Pausing && state != sandbox.Paused:
@@ -154,7 +154,7 @@ func (m *machine) renewSilent(ctx context.Context) error {
 	return nil
 }
 
-// renewLate is the operation that tries renewSilent on a running machine. The
+// renewLate is the operation that tries renewSilent on a running sandbox. The
 // VM is told to run again first: an earlier command may have been lost.
 func (m *machine) renewLate(life context.Context) error {
 	if m.rec.State != sandbox.Running || !m.renewalDue() {

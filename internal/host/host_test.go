@@ -322,7 +322,7 @@ func TestDestroyDuringCreate(t *testing.T) {
 		created <- err
 	}()
 	for len(b.List()) == 0 {
-		select { // the machine is in the map before anything of it exists
+		select { // the sandbox is listed before its first file exists
 		case err := <-created:
 			t.Fatalf("create ended first: %v", err)
 		case <-time.After(time.Millisecond):

@@ -13,7 +13,7 @@ import (
 //
 //	<data>/lock                          held while an agent runs
 //	<data>/format                        the version of all that follows
-//	<data>/sandboxes/<name>/record.json  the journal of one machine
+//	<data>/sandboxes/<name>/record.json  the journal of one sandbox or warm clone
 //	<data>/sandboxes/<name>/disk         its writable disk
 //	<data>/sandboxes/<name>/disk.next    the disk of a resume that is not committed yet
 //	<data>/sandboxes/<name>/boot-memory  memory of a cold boot: a hole, of the driver
@@ -23,10 +23,10 @@ import (
 //	<data>/damaged/<name>/             a sandbox whose record was lost, see setAside
 //	<data>/snapshots/<id>/               a named snapshot
 //	<data>/vmm/<id>/                     a kept build of the VMM, see package emulator
-//	<data>/builds/<id>/                  a machine that is to become a template snapshot
+//	<data>/builds/<id>/                  a VM that is to become a template snapshot
 //
-// A machine's name is that of its directory, control group and network. It is
-// the sandbox's id, or for one that came from the warm pool an id of its own.
+// Directory, control group and network have one name. It is the sandbox's id, or,
+// for a sandbox that came from the warm pool, an id of its own.
 type layout struct {
 	root string
 	// old: the directories have the names of format 1, see newNames.

@@ -18,7 +18,7 @@ const (
 )
 
 // lease is the right to use a running guest. It does not keep the guest
-// running: when the machine pauses or ends, ctx is cancelled with a fault as
+// running: when the sandbox pauses or ends, ctx is cancelled with a fault as
 // its cause.
 type lease struct {
 	m      *machine
@@ -108,7 +108,7 @@ func (l *lease) err(err error) error {
 	return err
 }
 
-// cut reports whether the machine, not the caller, ended the lease.
+// cut reports whether the sandbox, not the caller, ended the lease.
 func (l *lease) cut() bool {
 	cause := context.Cause(l.ctx)
 	return cause != nil && (fault.Is(cause, fault.WrongState) || fault.ReasonOf(cause) == reasonUnresponsive)

@@ -11,8 +11,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
-// liveCopy copies a machine's memory and disk to a snapshot directory. It does
-// most of that while the machine runs: begin copies the present content, and the
+// liveCopy copies a VM's memory and disk to a snapshot directory. It does
+// most of that while the VM runs: begin copies the present content, and the
 // finish methods, called while the VM is stopped, add the changes since.
 //
 // If files can share blocks, finishDisk clones the disk in no time. Otherwise the
@@ -25,7 +25,7 @@ type liveCopy struct {
 	disk *os.File // open between begin and close; nil where the disk is cloned
 }
 
-// aheadTimeout bounds the copying of a running machine, which does not stop it.
+// aheadTimeout bounds the copying while the VM runs, which does not stop it.
 const aheadTimeout = 15 * time.Minute
 
 // prepare begins to save the VM to tmp, which it makes.
@@ -37,7 +37,7 @@ func (c *liveCopy) prepare(ctx context.Context) (err error) {
 	return err
 }
 
-// begin copies memory and disk while the machine runs.
+// begin copies memory and disk while the VM runs.
 func (c *liveCopy) begin(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, aheadTimeout)
 	defer cancel()

@@ -27,7 +27,7 @@ type machine struct {
 	// Constant after construction.
 	inbox  chan request
 	gone   chan struct{} // closed when the goroutine has ended
-	booted chan struct{} // closed when create has ended, or the machine was taken over
+	booted chan struct{} // closed when create or the recovery has ended
 	// bootErr is how create ended; valid once booted is closed.
 	bootErr error
 	// requests counts those that were handed over, or wait for that, and have
@@ -95,7 +95,7 @@ func (m *machine) run(life context.Context, first func(context.Context)) {
 }
 
 // act runs one operation. A panic in it ends the operation alone: act returns it
-// as an error, and the machine returns to its last state.
+// as an error, and the sandbox returns to its last state.
 func (m *machine) act(life context.Context, op string, do func() error) error {
 	m.setActing(true)
 	defer m.setActing(false)
@@ -105,7 +105,7 @@ func (m *machine) act(life context.Context, op string, do func() error) error {
 	}
 	m.log.ErrorContext(life, "an operation panicked", "op", op, "step", m.rec.Step, "error", err)
 	if again := fault.Caught(func() error { m.afterPanic(life, err); return nil }); again != nil {
-		m.log.ErrorContext(life, "the machine could not be brought back after a panic", "op", op, "error", again)
+		m.log.ErrorContext(life, "the sandbox could not be brought back to its last state after a panic", "op", op, "error", again)
 	}
 	return err
 }

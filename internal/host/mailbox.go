@@ -55,7 +55,7 @@ func (m *machine) ask(ctx context.Context, r request) error {
 	}
 }
 
-// askDestroy is ask for the end of the machine. It interrupts a boot, pause,
+// askDestroy asks for the end of the sandbox. It interrupts a boot, pause,
 // snapshot or resume under way, which then relies on the destroy. The destroy
 // therefore continues when ctx ends, like one that was handed over.
 func (m *machine) askDestroy(ctx context.Context, r request) error {
@@ -64,7 +64,7 @@ func (m *machine) askDestroy(ctx context.Context, r request) error {
 	}
 	r.interrupted = true
 	done := make(chan error, 1)
-	go func() { // ends with the machine
+	go func() { // ends with the machine's goroutine
 		done <- fault.Caught(func() error { return m.ask(context.WithoutCancel(ctx), r) })
 	}()
 	select {

@@ -59,7 +59,7 @@ type Manager struct {
 	closed   bool
 }
 
-// Open takes over the machines of an earlier agent in cfg.Dir and returns once
+// Open takes over the sandboxes of an earlier agent in cfg.Dir and returns once
 // each is running, paused or stopped again. It fails where another agent uses the
 // directory.
 func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
@@ -96,7 +96,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 }
 
 // recoverLocked checks and completes the data directory, whose lock the caller
-// holds, and recovers the machines of the journal.
+// holds, and recovers the sandboxes of the journal.
 func (m *Manager) recoverLocked(ctx context.Context) error {
 	if err := claimFormat(m.layout); err != nil {
 		return err

@@ -93,9 +93,9 @@ func (m *machine) mayStop(ctx context.Context, force bool) (helps bool, err erro
 // pauseName is the directory of the pause of generation gen.
 func pauseName(gen sandbox.Generation) string { return fmt.Sprintf("pause-%d", gen) }
 
-// writePause returns once all files of the paused machine are durable and the
-// journal says so. Its cost grows with the memory that the machine has changed
-// since its base, not with the machine's size.
+// writePause returns once all files of the paused sandbox are durable and the
+// journal says so. Its cost grows with the memory that the VM has changed since it
+// was restored from its base, not with the VM's size.
 // helps says that the guest answers; one that does not seal itself in time all
 // the same fails the pause, unless force is set.
 func (m *machine) writePause(ctx context.Context, helps, force bool) error {
@@ -215,7 +215,7 @@ func (m *machine) resumeAndReconfigure(ctx context.Context) error {
 	return m.reconfigure(ctx)
 }
 
-// free ends the VM of a machine that now consists of its pause.
+// free ends the VM of a sandbox that now consists of its pause.
 func (m *machine) free(ctx context.Context) error {
 	m.shutGate()
 	return m.body.free(ctx)

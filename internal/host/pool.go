@@ -12,7 +12,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// pools keeps warm clones: machines restored from template snapshots, renewed
+// pools keeps warm clones: VMs restored from template snapshots, renewed
 // and exercised once, that wait for a sandbox. A create that finds one of its
 // kind only has to tell it who it is.
 //
@@ -21,7 +21,7 @@ import (
 // clone a miss. Clones are journalled like sandboxes, so that one that
 // an agent has left behind is found by the next, which ends it.
 //
-// Invariants: a machine in ready belongs to nobody else; its goroutine watches
+// Invariants: a warm clone in ready belongs to nobody else; its goroutine watches
 // the VM until it is taken; filling is true while one goroutine refills.
 type pools struct {
 	kinds []PoolKind // constant

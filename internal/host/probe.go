@@ -16,7 +16,7 @@ import (
 // that a busy sandbox is never probed.
 
 const (
-	// probeTick is how often machines are looked through for one to probe.
+	// probeTick is the interval at which sandboxes that are due for a probe are found.
 	probeTick = time.Second
 	// maxProbes is how many probes run at once.
 	maxProbes = 16

@@ -18,7 +18,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// recover reads the journals of an earlier agent, recovers each machine, and
+// recover reads the journals of an earlier agent, recovers each sandbox, and
 // removes resources that no journal owns.
 func (m *Manager) recover(ctx context.Context) error {
 	if err := m.recoverMachines(ctx); err != nil {
@@ -40,7 +40,7 @@ func (m *Manager) recoverMachines(ctx context.Context) error {
 			networks[n.Netns] = true
 		}
 	}
-	// Before the first machine acts: a clean-up that fails there is tried again
+	// Before the first sandbox recovers: a clean-up that fails there is tried again
 	// in the background, and must know the resources that others will adopt.
 	m.findLeftovers(networks)
 	var group errgroup.Group
@@ -69,8 +69,8 @@ func (m *Manager) recoverMachines(ctx context.Context) error {
 	return group.Wait()
 }
 
-// readMachines returns the machines of the journal, with the processes that they
-// have.
+// readMachines returns a machine for each sandbox of the journal, with its VM
+// process if that lives.
 func (m *Manager) readMachines() ([]*machine, error) {
 	entries, err := os.ReadDir(m.layout.machines())
 	if err != nil {
@@ -103,7 +103,7 @@ func (m *Manager) readMachines() ([]*machine, error) {
 	return machines, nil
 }
 
-// readMachine returns the machine of one directory, or nil for an empty
+// readMachine returns the machine for one sandbox's directory, or nil for an empty
 // directory. A record that cannot be read stops the agent, because the resources
 // of its sandbox must not be swept away. lives says that its VM runs, so that no
 // crash of the host can have taken the record.
@@ -250,7 +250,7 @@ func (m *machine) adopt(ctx context.Context) error {
 	return nil
 }
 
-// removeStalePauses removes every pause that the machine does not consist of.
+// removeStalePauses removes every pause directory that the record does not name.
 func (b *body) removeStalePauses(ctx context.Context) {
 	names, err := filepath.Glob(filepath.Join(string(b.Dir), "pause-*"))
 	for _, name := range names {

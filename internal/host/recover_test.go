@@ -12,13 +12,13 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// noVMs is a driver on a machine without VM processes.
+// noVMs is a driver on a host without VM processes.
 type noVMs struct{ vmm.Driver }
 
 func (noVMs) Find(string) ([]vmm.Record, error) { return nil, nil }
 func (noVMs) Info() vmm.Info                    { return vmm.Info{} }
 
-// TestRecoveryKnowsAllNetworksBeforeItActs: a clean-up that one machine's
+// TestRecoveryKnowsAllNetworksBeforeItActs: a clean-up that one sandbox's
 // recovery asks for must not remove the network of another, which is not adopted
 // yet.
 func TestRecoveryKnowsAllNetworksBeforeItActs(t *testing.T) {

@@ -90,7 +90,7 @@ func (m *machine) freeLeftover(ctx context.Context) error {
 	return nil
 }
 
-// hasLeftover reports whether a paused machine still holds parts of its VM.
+// hasLeftover reports whether a paused sandbox still holds parts of its VM.
 func (b *body) hasLeftover() bool {
 	return b.rec.State == sandbox.Paused &&
 		(b.Exists() || b.rec.VM != nil || b.rec.Network != nil)
@@ -178,7 +178,7 @@ func (m *machine) startResumed(ctx context.Context) error {
 }
 
 // releaseForced makes a guest usable that was paused without its help. It may
-// not answer now either; then the machine runs, and waits for it.
+// not answer now either; then the sandbox runs and is renewed later.
 func (m *machine) releaseForced(ctx context.Context) error {
 	mf, err := snapshot.ReadManifest(m.pauseDir(m.rec.Pause))
 	if err != nil {
@@ -208,7 +208,7 @@ func (m *machine) releaseForced(ctx context.Context) error {
 	})
 }
 
-// commitSilent is commitResume for a machine whose guest does not answer.
+// commitSilent is commitResume for a sandbox whose guest does not answer.
 func (m *machine) commitSilent(ctx context.Context, cause error) {
 	m.startLifetime()
 	m.rec.Pause = ""
@@ -217,8 +217,7 @@ func (m *machine) commitSilent(ctx context.Context, cause error) {
 	m.dropPause(ctx)
 }
 
-// commitResume makes the machine a running one for good. The pause goes after
-// the journal has said so.
+// commitResume records that the sandbox runs, and then deletes the pause.
 func (m *machine) commitResume(ctx context.Context) error {
 	m.startLifetime()
 	m.rec.Pause = ""
@@ -229,7 +228,7 @@ func (m *machine) commitResume(ctx context.Context) error {
 	return nil
 }
 
-// dropPause removes the files of a pause that a running machine no longer needs.
+// dropPause removes the files of a pause that a running sandbox no longer needs.
 func (b *body) dropPause(ctx context.Context) {
 	if err := journal.DropPause(string(b.Dir), false); err != nil {
 		b.log.WarnContext(ctx, "the record of a pause that is over cannot be removed", "error", err)
@@ -266,7 +265,7 @@ func (m *machine) abandonResume(life context.Context, cause error) error {
 	return fault.Wrap(cause, fault.HostFailed, "resume_failed", "the sandbox could not be resumed; it is still paused")
 }
 
-// pauseExists reports whether name is a pause of the machine.
+// pauseExists reports whether the sandbox has a pause directory called name.
 func (b *body) pauseExists(name string) bool {
 	if name == "" {
 		return false

@@ -8,7 +8,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Sandbox is a machine as callers see it, at one moment.
+// Sandbox describes a sandbox of this host at one moment, for callers.
 type Sandbox struct {
 	Ref   sandbox.Ref
 	Spec  sandbox.Spec
@@ -40,8 +40,7 @@ type Sandbox struct {
 	Busy bool
 }
 
-// publish makes the machine's present state the one that callers see and tells
-// subscribers. Only the machine's goroutine calls it.
+// publish makes state the one that callers see and tells subscribers. Only the machine's goroutine calls it.
 func (m *machine) publish(state sandbox.State) {
 	info := m.mgr.driver.Info()
 	m.mu.Lock()
@@ -76,7 +75,7 @@ func (m *machine) snapshotView() Sandbox {
 }
 
 // busy reports whether a request waits for the machine or is being handled, or
-// the machine is being created or taken over.
+// whether the sandbox is being created or recovered.
 func (m *machine) busy() bool {
 	select {
 	case <-m.booted:

@@ -13,10 +13,10 @@ import (
 // sweepTimeout bounds one pass over the leftovers.
 const sweepTimeout = 20 * time.Second
 
-// leftovers lists the resources on this host that belong to machines, so that the
-// others can be removed. The directory of a machine decides: it is there from
-// before the machine's first process, network or cgroup is made until after the
-// last one is gone.
+// leftovers lists the resources on this host that belong to sandboxes, warm clones
+// and template builds, so that the others can be removed. Their directories decide:
+// a directory exists from before the first process, network or cgroup is made until
+// after the last one is gone.
 //
 // It is constant once Open has returned.
 type leftovers struct {
@@ -44,8 +44,8 @@ func (m *Manager) findLeftovers(networks map[string]bool) {
 	}
 }
 
-// owned reports whether a machine called name has, or may have, processes and
-// cgroups on this host.
+// owned reports whether a directory called name exists, so that processes and
+// cgroups of that name have an owner. It is true also if that cannot be read.
 func (m *Manager) owned(name string) bool {
 	if _, err := os.Lstat(string(m.layout.machine(name))); !errors.Is(err, os.ErrNotExist) {
 		return true
@@ -54,14 +54,14 @@ func (m *Manager) owned(name string) bool {
 	return !errors.Is(err, os.ErrNotExist) && !m.leftovers.builds[name]
 }
 
-// sweep removes processes, networks and cgroups that no machine owns. Resources
+// sweep removes processes, networks and cgroups that no directory owns. Resources
 // that a journal names are never swept, also where freeing them has failed so far.
 // It may be called at any time; a part that fails does not stop the others.
 func (m *Manager) sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
 	errs := []error{m.sweepProcesses(ctx)}
-	// Processes that still live keep nothing from being swept: their machines
+	// Processes that still live keep nothing from being swept: their directories
 	// are gone.
 	swept, err := m.deps.Network.Sweep(ctx, func(name string) bool { return m.leftovers.networks[name] })
 	if len(swept) > 0 {

@@ -16,7 +16,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// snapshot is the operation on a machine.
+// snapshot takes a snapshot of the sandbox, which may run or be paused.
 func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool) error {
 	if m.rec.State != sandbox.Running && m.rec.State != sandbox.Paused {
 		return fault.New(fault.WrongState, reasonNotRunning, "the sandbox is %s, neither running nor paused", m.rec.State.Status())

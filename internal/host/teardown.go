@@ -11,7 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// The teardown of a machine reads from its record which resources to free. The
+// A teardown reads from the record which resources to free. The
 // end of a sandbox, the roll-back of a half-made one and the clean-up after a
 // crash are therefore the same code. Every part may be done twice.
 
@@ -61,10 +61,10 @@ func (m *machine) finish(ctx context.Context, reason sandbox.StopReason, detail 
 	}
 }
 
-// vmGone reports whether the machine is known to have no VM process.
+// vmGone reports whether the body is known to have no VM process.
 func (b *body) vmGone() bool { return b.Ended() && (b.VM != nil || b.rec.VM == nil) }
 
-// end closes the gate and tears the machine's body down.
+// end closes the gate and tears the body down.
 func (m *machine) end(ctx context.Context, gone func()) error {
 	if m.rec.State != sandbox.Stopped {
 		m.closeGate(ctx, 0, errEnded(m.rec.StopReason))
@@ -150,5 +150,5 @@ func (b *body) free(ctx context.Context) error {
 	return errors.Join(b.endVM(ctx), b.endNetwork(ctx), b.endCgroup(ctx))
 }
 
-// teardownTimeout bounds the freeing of one machine's resources.
+// teardownTimeout bounds the freeing of one body's resources.
 const teardownTimeout = 30 * time.Second

@@ -147,7 +147,7 @@ func (m *Manager) buildTemplate(life context.Context, t template, print map[stri
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(life), teardownTimeout)
 	defer cancel()
 	if cleanup := errors.Join(b.free(ctx), os.RemoveAll(string(b.Dir))); cleanup != nil {
-		b.log.ErrorContext(ctx, "could not free the machine of a template snapshot", "error", cleanup)
+		b.log.ErrorContext(ctx, "could not free the VM of a template build", "error", cleanup)
 	}
 	if life.Err() != nil {
 		return "", errors.Join(context.Cause(life), err)
@@ -164,8 +164,8 @@ func templateSpec(spec sandbox.Spec) sandbox.Spec {
 	return sandbox.Spec{Template: spec.Template, VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB, DiskMB: spec.DiskMB}.WithDefaults()
 }
 
-// makeTemplate seals the machine and moves its files to the place of the template
-// snapshot, all or none.
+// makeTemplate seals the guest, saves the VM and moves the files to the place of the
+// template snapshot, all or none.
 func (b *body) makeTemplate(ctx context.Context, to snapshot.Dir, print map[string]string) error {
 	snap := b.pauseDir("template")
 	if err := os.Mkdir(string(snap), 0o700); err != nil {

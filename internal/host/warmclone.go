@@ -75,8 +75,8 @@ func (b *body) exercise(ctx context.Context) error {
 	return nil
 }
 
-// discard ends a machine that is no sandbox, and leaves nothing of it. Where
-// that fails it is tried again in the background.
+// discard ends a VM that belongs to no sandbox and removes all its resources. What
+// fails is tried again in the background.
 func (b *body) discard(ctx context.Context) {
 	if err := b.discardOnce(ctx); err != nil {
 		b.log.ErrorContext(ctx, "could not free a warm clone; trying again in the background", "error", err)

@@ -45,7 +45,7 @@ func insertParams(rows []control.Sandbox) (db.InsertSandboxesParams, error) {
 func seconds(d time.Duration) int32 { return int32((d + time.Second - 1) / time.Second) }
 
 // moveParams returns the columns that m changes and the ones that it compares.
-// The end of a lifetime stays while the machine is on its way to a pause, comes
+// The end of a lifetime stays while the sandbox is pausing, comes
 // with the runtime information of a start, and goes with every other move.
 func moveParams(m control.Move) (db.MoveSandboxParams, error) {
 	p := db.MoveSandboxParams{
