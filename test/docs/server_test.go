@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -85,7 +84,7 @@ func install(t *testing.T) *installation {
 	t.Helper()
 	needVMs(t)
 	in := &installation{bin: binary(t), dir: hosttest.Dir(t), addr: freeAddress(t)}
-	in.network = fmt.Sprintf("10.%d.%d.0/24", 232+rand.IntN(16), rand.IntN(256))
+	in.network = hosttest.Range(t)
 	if err := os.Symlink(hosttest.ImagesDir(), filepath.Join(in.dir, "images")); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/client"
 	"github.com/wrenn-dev/wrenn/internal/certs/certstest"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 )
 
 // TestNoAuth: with --no-auth programs on this machine need no key, and no page
@@ -39,7 +40,7 @@ func TestKeys(t *testing.T) {
 	needVMs(t)
 	t.Parallel()
 	dir := dataDir(t)
-	everywhere := []string{"up", "--data-dir", dir, "--listen", "0.0.0.0:0", "--network", networkRange()}
+	everywhere := []string{"up", "--data-dir", dir, "--listen", "0.0.0.0:0", "--network", hosttest.Range(t)}
 	_, stderr, err := wrenn(t, nil, everywhere...)
 	if err == nil || !strings.Contains(stderr, "clear text") || !strings.Contains(stderr, "--tls-cert") {
 		t.Fatalf("without a certificate it ended with %v:\n%s", err, stderr)

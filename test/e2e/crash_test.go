@@ -14,6 +14,7 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 	"github.com/wrenn-dev/wrenn/internal/certs/certstest"
 	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 )
 
 // scene has four sandboxes at the same time: one is idle, one runs a command,
@@ -261,7 +262,7 @@ func startPair(t *testing.T) *pair {
 func startPairIn(t *testing.T, dir, database string, agentArgs ...string) *pair {
 	t.Helper()
 	p := &pair{
-		dir: dir, database: database, network: networkRange(), agentArgs: agentArgs,
+		dir: dir, database: database, network: hosttest.Range(t), agentArgs: agentArgs,
 		address: "127.0.0.1:0", token: rand.Text(), ca: certstest.New(t, "ca"),
 	}
 	t.Cleanup(func() {

@@ -3,8 +3,6 @@ package e2e
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/client"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 )
 
 // server is a `wrenn up` with a data directory of its own.
@@ -37,7 +36,7 @@ func startUp(t *testing.T, args ...string) *server {
 // startUpIn is startUp in a directory that the caller has made.
 func startUpIn(t *testing.T, dir string, args ...string) *server {
 	t.Helper()
-	s := &server{dir: dir, args: append(args, "--network", networkRange())}
+	s := &server{dir: dir, args: append(args, "--network", hosttest.Range(t))}
 	t.Cleanup(func() { s.end(t) })
 	s.start(t)
 	return s
@@ -61,12 +60,6 @@ func localKey(t testing.TB, dir string) string {
 	key, err := os.ReadFile(filepath.Join(dir, "api-key"))
 	check(t, err)
 	return strings.TrimSpace(string(key))
-}
-
-// networkRange returns a range for one server. The ranges from which the
-// product chooses are too few for all servers of the tests on one machine.
-func networkRange() string {
-	return fmt.Sprintf("10.%d.%d.0/24", 232+rand.IntN(16), rand.IntN(256))
 }
 
 // served returns a client of the control plane in p when it is ready.
