@@ -49,15 +49,19 @@ func (a hostAgent) openInto(ctx context.Context, m *machines) error {
 	if err != nil {
 		return err
 	}
-	deps := host.Deps{Driver: driver, GuestVersion: version, Log: a.log}
+	deps := host.Deps{GuestVersion: version, Log: a.log}
 	images, err := a.host.archive.open(a.dirs, a.log)
 	if err != nil {
 		return err
 	}
 	deps.Images = images
-	if deps.Kernel, deps.Initramfs, err = prepareImages(ctx, images, logProgress(a.log)); err != nil {
+	kernel, initramfs, err := prepareImages(ctx, images, logProgress(a.log))
+	if err != nil {
 		return err
 	}
+	deps.Driver = driver.WithBoot(qemu.Boot{
+		Kernel: kernel.Vmlinux, Initrd: initramfs.Path, KernelDigest: kernel.Digest, InitrdDigest: initramfs.Digest, Release: kernel.Release,
+	})
 	if err := hostForwarding.remember(); err != nil {
 		return err
 	}
@@ -93,7 +97,7 @@ func (a hostAgent) network() network.Config {
 }
 
 // driver returns the QEMU driver with the acceleration that --accel selects.
-func (a hostAgent) driver(ctx context.Context) (vmm.Driver, error) {
+func (a hostAgent) driver(ctx context.Context) (*qemu.Driver, error) {
 	report, err := kvmprobe.Cached(ctx, a.dirs.probe())
 	if err != nil {
 		a.log.Warn("cannot store the result of the KVM probe", "error", err)

@@ -12,7 +12,7 @@ import (
 // admitLocked admits a new sandbox, for whose disk use was measured. mu must be
 // held.
 func (m *Manager) admitLocked(spec sandbox.Spec, use diskUse) error {
-	switch have := isolationOf(m.driver.Info().Acceleration); {
+	switch have := m.driver.Info().Isolation; {
 	case m.closed:
 		return fault.New(fault.HostFailed, "host_stopping", "the host agent is stopping")
 	case m.draining:

@@ -54,7 +54,7 @@ func (b *body) fingerprint() map[string]string {
 func (b *body) manifest(stats vmm.SaveStats) snapshot.Manifest {
 	return snapshot.Manifest{
 		CreatedAt: time.Now(), Of: b.rec.Ref(), Spec: b.rec.Spec, Fingerprint: b.fingerprint(),
-		TemplateDigest: b.rec.TemplateDigest, RootImage: b.rec.RootImage, KernelDigest: b.mgr.deps.Kernel.Digest,
+		TemplateDigest: b.rec.TemplateDigest, RootImage: b.rec.RootImage, KernelDigest: b.mgr.driver.BootInputs()[vmm.BootKernel],
 		MemoryBytes: int64(b.rec.Spec.MemoryMB) << 20, DirtyBytes: stats.Dirty, KeptBytes: stats.Kept,
 		DiskBytes: int64(b.rec.Spec.DiskMB) << 20,
 	}

@@ -44,10 +44,12 @@ func (b *body) coldBoot(ctx context.Context) error {
 }
 
 func (b *body) bootOnce(ctx context.Context) error {
-	err := b.step(ctx, journal.StepTemplateVMM, func(ctx context.Context) (err error) {
-		cfg := b.vmConfig()
+	err := b.step(ctx, journal.StepTemplateVMM, func(ctx context.Context) error {
+		cfg, err := b.vmConfig("")
+		if err != nil {
+			return err
+		}
 		cfg.Scratch = string(b.Dir)
-		cfg.Kernel, cfg.Initrd = b.mgr.deps.Kernel.Vmlinux, b.mgr.deps.Initramfs.Path
 		b.VM, err = b.mgr.driver.Start(ctx, cfg)
 		return err
 	})

@@ -80,10 +80,7 @@ type Deps struct {
 	Network instance.Network // see instance.NetworkOf
 	Images  Images
 	Cgroups instance.Cgroups // see instance.CgroupsOf
-	// Kernel and Initramfs boot every guest.
-	Kernel    image.Kernel
-	Initramfs image.Initramfs
-	// GuestVersion is the version of the guest agent in Initramfs.
+	// GuestVersion is the version of the guest agent that Driver boots.
 	GuestVersion string
 	Log          *slog.Logger
 }
@@ -139,18 +136,10 @@ func (c Config) validate(d Deps) error {
 		return fault.New(fault.Invalid, "invalid_data_dir", "the data directory's path must have from 1 to %d bytes", maxDirLength)
 	case d.Driver == nil || d.Network == nil || d.Images == nil || d.Cgroups == nil || d.Log == nil:
 		return fault.New(fault.Internal, "internal", "host.Open misses a dependency")
-	case !isolationOf(d.Driver.Info().Acceleration).Meets(c.MinIsolation):
+	case !d.Driver.Info().Isolation.Meets(c.MinIsolation):
 		return fault.New(fault.Unsupported, "isolation_too_weak",
 			"this host isolates by %s (%s), but at least %s is demanded",
-			isolationOf(d.Driver.Info().Acceleration), d.Driver.Info().Reason, c.MinIsolation)
+			d.Driver.Info().Isolation, d.Driver.Info().Reason, c.MinIsolation)
 	}
 	return nil
-}
-
-// isolationOf returns the boundary between guest and host under an acceleration.
-func isolationOf(a vmm.Acceleration) sandbox.Isolation {
-	if a == vmm.KVM {
-		return sandbox.IsolationHardware
-	}
-	return sandbox.IsolationProcess
 }

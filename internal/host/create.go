@@ -209,9 +209,9 @@ const (
 )
 
 // restoreBase starts a VM from the base. Its virtual CPUs are stopped.
-func (b *body) restoreBase(ctx context.Context) (err error) {
-	cfg := b.vmConfig()
-	if cfg.Build, err = b.mgr.snapshots.BuildOf(b.base()); err != nil {
+func (b *body) restoreBase(ctx context.Context) error {
+	cfg, err := b.vmConfig(b.base())
+	if err != nil {
 		return err
 	}
 	if err := keepFiles(b.Dir.Disk(), b.Dir.VM()); err != nil {

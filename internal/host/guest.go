@@ -8,14 +8,22 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
-// vmConfig returns the configuration of the body's VM.
-func (b *body) vmConfig() vmm.Config {
-	cfg := b.VMConfig()
-	cfg.RootImage = b.rec.RootImage
-	return cfg
+// vmConfig returns the configuration of the body's VM. The VM runs under the build
+// that its base was saved under; a cold boot passes no base.
+func (b *body) vmConfig(base snapshot.Dir) (vmm.Config, error) {
+	cfg, err := b.VMConfig()
+	if err != nil {
+		return cfg, err
+	}
+	cfg.RootImage, cfg.Hostname = b.rec.RootImage, b.rec.Spec.GuestHostname(b.rec.ID)
+	if base != "" {
+		cfg.Build, err = b.mgr.snapshots.BuildOf(base)
+	}
+	return cfg, err
 }
 
 // keepFiles makes root the owner of files that a VM process gets only as open

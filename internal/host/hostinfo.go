@@ -60,7 +60,7 @@ func (m *Manager) Info(context.Context) (Info, error) {
 	info := m.driver.Info()
 	return Info{
 		HostID: m.cfg.HostID, AgentVersion: m.cfg.Version, GuestVersion: m.deps.GuestVersion,
-		VMM: info, Isolation: isolationOf(info.Acceleration), KernelRelease: m.deps.Kernel.Release,
+		VMM: info, Isolation: info.Isolation, KernelRelease: info.GuestKernel,
 		VCPUs: hostCPUs(), MemoryMB: m.memoryMB(), DiskTotal: total, DiskFree: free,
 		Limits: m.limits(), Templates: names, Draining: draining, BootRetries: m.bootRetries.Load(),
 		Pools: m.Pools(), DiskReserve: m.cfg.DiskReserveBytes, DiskRoomMB: max(room, 0), Reflink: m.reflink,

@@ -23,6 +23,8 @@ type liveCopy struct {
 
 	save vmm.Save // from prepare to close
 	disk *os.File // open between begin and close; nil where the disk is cloned
+	// copier copies disk.
+	copier vmm.DiskCopier
 }
 
 // aheadTimeout bounds the copying while the VM runs, which does not stop it.
@@ -62,7 +64,11 @@ func (c *liveCopy) beginDisk(ctx context.Context) (err error) {
 	if err := c.disk.Truncate(st.Size()); err != nil {
 		return err
 	}
-	return c.VM.BeginDiskCopy(ctx, c.disk)
+	var ok bool
+	if c.copier, ok = c.VM.(vmm.DiskCopier); !ok {
+		return errors.New("the VM cannot copy its disk")
+	}
+	return c.copier.BeginDiskCopy(ctx, c.disk)
 }
 
 // finishSave completes the saved VM, which is stopped.
@@ -77,7 +83,7 @@ func (c *liveCopy) finishDisk(ctx context.Context) error {
 		_, err := disk.Clone(ctx, c.tmp.Disk(), c.Dir.Disk())
 		return err
 	}
-	if err := c.VM.EndDiskCopy(ctx); err != nil {
+	if err := c.copier.EndDiskCopy(ctx); err != nil {
 		return err
 	}
 	err := c.disk.Close()
@@ -95,8 +101,8 @@ func (c *liveCopy) close(ctx context.Context) {
 	if c.disk != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTimeout)
 		defer cancel()
-		if vm := c.VM; vm != nil {
-			errs = append(errs, vm.AbandonDiskCopy(ctx))
+		if c.VM != nil && c.copier != nil {
+			errs = append(errs, c.copier.AbandonDiskCopy(ctx))
 		}
 		errs = append(errs, c.disk.Close())
 	}

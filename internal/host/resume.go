@@ -130,9 +130,9 @@ func (b *body) prepareResume(ctx context.Context) error {
 }
 
 // restorePause starts a VM from the pause, stopped.
-func (b *body) restorePause(ctx context.Context, snap snapshot.Dir) (err error) {
-	cfg := b.vmConfig()
-	if cfg.Build, err = b.mgr.snapshots.BuildOf(b.base()); err != nil {
+func (b *body) restorePause(ctx context.Context, snap snapshot.Dir) error {
+	cfg, err := b.vmConfig(b.base())
+	if err != nil {
 		return err
 	}
 	if b.hasNextDisk() {

@@ -48,7 +48,7 @@ func (m *machine) publish(state sandbox.State) {
 	m.view = Sandbox{
 		Ref: m.rec.Ref(), Spec: m.rec.Spec, State: state, StopReason: m.rec.StopReason,
 		GuestIP: m.rec.GuestIP, HostIP: m.rec.HostIP,
-		Acceleration: string(info.Acceleration), Isolation: isolationOf(info.Acceleration),
+		Acceleration: string(info.Acceleration), Isolation: info.Isolation,
 		TemplateDigest: m.rec.TemplateDigest, StartedAt: m.rec.StartedAt, LastActiveAt: m.rec.LastActive,
 		Steps: maps.Clone(m.times), Source: m.rec.Source, SnapshotID: m.rec.SnapshotID, RestoreReport: m.rec.RestoreReport,
 		DiskFull: m.diskFull && state == sandbox.Running, diskPath: m.Dir.Disk(),

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,9 +53,8 @@ type templateBuild struct {
 // compared, with a tolerance, when the snapshot is used.
 func (m *Manager) templateKey(spec sandbox.Spec, img image.Template) (string, map[string]string) {
 	print := snapshot.Fingerprint(m.driver, spec, "")
-	print["image"], print["kernel"] = img.Digest, m.deps.Kernel.Digest
-	print["initramfs"], print["disk_mb"] = m.deps.Initramfs.Digest, fmt.Sprint(spec.DiskMB)
-	print["disk_format"] = disk.Format()
+	maps.Copy(print, m.driver.BootInputs())
+	print["image"], print["disk_mb"], print["disk_format"] = img.Digest, fmt.Sprint(spec.DiskMB), disk.Format()
 	rate := print[vmm.FingerprintTSC]
 	delete(print, vmm.FingerprintTSC)
 	data, _ := json.Marshal(print) // a map of strings cannot fail; keys are sorted

@@ -11,8 +11,10 @@ import (
 // printer is a driver that only has a fingerprint.
 type printer struct {
 	vmm.Driver
-	print map[string]string
+	print, boot map[string]string
 }
+
+func (p printer) BootInputs() map[string]string { return p.boot }
 
 func (p printer) Fingerprint(vmm.Config) map[string]string {
 	out := map[string]string{"vcpus": "1", vmm.FingerprintTSC: "2000000"}
@@ -20,6 +22,11 @@ func (p printer) Fingerprint(vmm.Config) map[string]string {
 		out[k] = v
 	}
 	return out
+}
+
+// boots are the inputs of a cold start.
+func boots(kernel, initramfs string) map[string]string {
+	return map[string]string{vmm.BootKernel: kernel, "initramfs": initramfs}
 }
 
 // TestTemplateKey: a change of anything that a template snapshot depends on makes
@@ -32,8 +39,7 @@ func TestTemplateKey(t *testing.T) {
 	}
 	key := func(change func(*world)) string {
 		w := world{spec: sandbox.Spec{}.WithDefaults(), img: image.Template{Digest: "image"}}
-		w.m.driver = printer{print: map[string]string{"cpu": "max"}}
-		w.m.deps = Deps{Kernel: image.Kernel{Digest: "kernel"}, Initramfs: image.Initramfs{Digest: "guest"}}
+		w.m.driver = printer{print: map[string]string{"cpu": "max"}, boot: boots("kernel", "guest")}
 		change(&w)
 		k, _ := w.m.templateKey(w.spec, w.img)
 		return k
@@ -41,12 +47,20 @@ func TestTemplateKey(t *testing.T) {
 	base := key(func(*world) {})
 	seen := map[string]string{base: "nothing"}
 	for what, change := range map[string]func(*world){
-		"image":   func(w *world) { w.img.Digest = "another" },
-		"kernel":  func(w *world) { w.m.deps.Kernel.Digest = "another" },
-		"guest":   func(w *world) { w.m.deps.Initramfs.Digest = "another" },
-		"disk":    func(w *world) { w.spec.DiskMB++ },
-		"cpu":     func(w *world) { w.m.driver = printer{print: map[string]string{"cpu": "host"}} },
-		"version": func(w *world) { w.m.driver = printer{print: map[string]string{"cpu": "max", "version": "9"}} },
+		"image": func(w *world) { w.img.Digest = "another" },
+		"kernel": func(w *world) {
+			w.m.driver = printer{print: map[string]string{"cpu": "max"}, boot: boots("another", "guest")}
+		},
+		"guest": func(w *world) {
+			w.m.driver = printer{print: map[string]string{"cpu": "max"}, boot: boots("kernel", "another")}
+		},
+		"disk": func(w *world) { w.spec.DiskMB++ },
+		"cpu": func(w *world) {
+			w.m.driver = printer{print: map[string]string{"cpu": "host"}, boot: boots("kernel", "guest")}
+		},
+		"version": func(w *world) {
+			w.m.driver = printer{print: map[string]string{"cpu": "max", "version": "9"}, boot: boots("kernel", "guest")}
+		},
 	} {
 		k := key(change)
 		if other, ok := seen[k]; ok {
@@ -58,7 +72,7 @@ func TestTemplateKey(t *testing.T) {
 		"environment": func(w *world) { w.spec.Env = map[string]string{"A": "B"} },
 		"timeout":     func(w *world) { w.spec.Timeout++ },
 		"clock rate": func(w *world) {
-			w.m.driver = printer{print: map[string]string{"cpu": "max", vmm.FingerprintTSC: "2000001"}}
+			w.m.driver = printer{print: map[string]string{"cpu": "max", vmm.FingerprintTSC: "2000001"}, boot: boots("kernel", "guest")}
 		},
 	} {
 		if key(change) != base {

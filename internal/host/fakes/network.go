@@ -15,6 +15,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
 // Dial connects to a port of the guest behind the tap device with the path tap.
@@ -114,12 +115,15 @@ type slot struct {
 	rec     network.Record
 }
 
-func (s *slot) Record() network.Record     { return s.rec }
-func (s *slot) GuestAddr() netip.Addr      { return netip.AddrFrom4([4]byte{169, 254, 0, 2}) }
-func (s *slot) HostAddr() netip.Addr       { return s.rec.HostIP }
-func (s *slot) Number() uint32             { return uint32(s.rec.Index) }
-func (s *slot) OpenTap() (*os.File, error) { return os.Open(s.network.tap(s.rec)) }
-func (s *slot) Release(context.Context)    { s.network.remove(s.rec) }
+func (s *slot) Record() network.Record  { return s.rec }
+func (s *slot) GuestAddr() netip.Addr   { return netip.AddrFrom4([4]byte{169, 254, 0, 2}) }
+func (s *slot) HostAddr() netip.Addr    { return s.rec.HostIP }
+func (s *slot) Number() uint32          { return uint32(s.rec.Index) }
+func (s *slot) Release(context.Context) { s.network.remove(s.rec) }
+func (s *slot) Attach(vmm.Attachment) (vmm.Network, error) {
+	tap := s.network.tap(s.rec)
+	return vmm.Network{MAC: network.GuestMAC, OpenTap: func() (*os.File, error) { return os.Open(tap) }, Namespace: tap}, nil
+}
 func (s *slot) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 	return s.network.dial(ctx, s.network.tap(s.rec), port)
 }

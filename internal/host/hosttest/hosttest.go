@@ -195,16 +195,8 @@ func Deps(t testing.TB, name string) host.Deps {
 	if err != nil {
 		missing(t, "the image store cannot be opened: %v", err)
 	}
-	kernel, err := images.Kernel()
-	if err != nil {
-		missing(t, "there is no kernel: %v", err)
-	}
 	if _, err := images.Template("minimal"); err != nil {
 		missing(t, "there is no template: %v", err)
-	}
-	initramfs, err := images.EnsureInitramfs(t.Context(), kernel, GuestBinary(t))
-	if err != nil {
-		t.Fatal(err)
 	}
 	pool, err := network.Open(network.Config{Name: name, Nameservers: []netip.Addr{netip.MustParseAddr("192.0.2.53")}}, log)
 	if err != nil {
@@ -216,7 +208,7 @@ func Deps(t testing.TB, name string) host.Deps {
 	}
 	return host.Deps{
 		Driver: Driver(t), Network: instance.NetworkOf(pool), Images: images, Cgroups: instance.CgroupsOf(groups),
-		Kernel: kernel, Initramfs: initramfs, GuestVersion: "test", Log: log,
+		GuestVersion: "test", Log: log,
 	}
 }
 
@@ -250,5 +242,25 @@ func DriverOf(t testing.TB, binary, builds string) vmm.Driver {
 	if err != nil {
 		missing(t, "%v", err)
 	}
-	return d
+	return d.WithBoot(boot(t))
+}
+
+// boot returns the kernel and the initramfs of every guest.
+func boot(t testing.TB) qemu.Boot {
+	t.Helper()
+	images, err := image.Open(ImagesDir(), Log())
+	if err != nil {
+		missing(t, "the image store cannot be opened: %v", err)
+	}
+	kernel, err := images.Kernel()
+	if err != nil {
+		missing(t, "there is no kernel: %v", err)
+	}
+	initramfs, err := images.EnsureInitramfs(t.Context(), kernel, GuestBinary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return qemu.Boot{
+		Kernel: kernel.Vmlinux, Initrd: initramfs.Path, KernelDigest: kernel.Digest, InitrdDigest: initramfs.Digest, Release: kernel.Release,
+	}
 }

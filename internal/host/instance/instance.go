@@ -13,14 +13,6 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
-// vmmOverheadMB is the memory, in MiB, that a VM process needs beside guest memory:
-// translation cache, heap, libraries and page tables.
-const vmmOverheadMB = 256
-
-// vmmOverheadCPUs is the CPU share that a VM process may use beside its virtual
-// CPUs, for disk and network emulation.
-const vmmOverheadCPUs = 0.5
-
 // Parts are the parts of a host that instances are made of. They are constant.
 type Parts struct {
 	Driver  vmm.Driver
@@ -31,8 +23,8 @@ type Parts struct {
 	UIDBase int
 }
 
-// Size is the size of a VM.
-type Size struct{ VCPUs, MemoryMB int }
+// Size is the size of a VM; memory and disk are in MiB.
+type Size struct{ VCPUs, MemoryMB, DiskMB int }
 
 // Instance is one VM with the resources that it runs on: a directory, a network
 // slot and a control group. It has no identity of a sandbox, so that it can be
@@ -76,9 +68,10 @@ func (i *Instance) CreateNetwork(ctx context.Context) (network.Record, error) {
 // CreateCgroup creates the control group, or takes the one that could not be
 // removed when the instance's VM ended.
 func (i *Instance) CreateCgroup(ctx context.Context) error {
+	shape := i.parts.Driver.Info().Shape
 	limits := cgroup.Limits{
-		MemoryBytes: int64(i.Size.MemoryMB+vmmOverheadMB) << 20,
-		CPUs:        float64(i.Size.VCPUs) + vmmOverheadCPUs,
+		MemoryBytes: int64(shape.HostMemoryMB(i.Size.MemoryMB, i.Size.DiskMB)+shape.OverheadMB) << 20,
+		CPUs:        float64(i.Size.VCPUs) + shape.OverheadCPUs,
 		PIDs:        256,
 	}
 	group, err := i.parts.Cgroups.Create(i.Name, limits)
@@ -90,17 +83,21 @@ func (i *Instance) CreateCgroup(ctx context.Context) error {
 }
 
 // VMConfig returns the configuration of a VM that uses the instance's network
-// slot, control group and disk. The caller adds the root image and the memory.
-func (i *Instance) VMConfig() vmm.Config {
+// slot, control group and disk. The caller adds the root image and the host name.
+func (i *Instance) VMConfig() (vmm.Config, error) {
+	attached, err := i.Slot.Attach(i.parts.Driver.Info().Shape.Attachment)
+	if err != nil {
+		return vmm.Config{}, err
+	}
 	cfg := vmm.Config{
-		ID: i.Name, Dir: i.Dir.VM(), VCPUs: i.Size.VCPUs, MemoryMB: i.Size.MemoryMB, Disk: i.Dir.Disk(),
-		OpenTap: i.Slot.OpenTap, GuestMAC: network.GuestMAC, Cgroup: i.Group.Dir(),
+		ID: i.Name, Dir: i.Dir.VM(), VCPUs: i.Size.VCPUs, MemoryMB: i.Size.MemoryMB, DiskMB: i.Size.DiskMB,
+		Disk: i.Dir.Disk(), Network: attached, Cgroup: i.Group.Dir(),
 	}
 	if i.parts.UIDBase > 0 {
 		cfg.UID = i.parts.UIDBase + int(i.Slot.Number())
 		cfg.GID = cfg.UID
 	}
-	return cfg
+	return cfg, nil
 }
 
 // Adopt connects to the parts that an earlier agent created and recorded.

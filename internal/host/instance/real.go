@@ -4,8 +4,10 @@ import (
 	"context"
 	"net/netip"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
 // NetworkOf returns the pool as a Network. Its Close is the pool's.
@@ -38,6 +40,14 @@ func (s realSlot) GuestAddr() netip.Addr { return s.GuestIP }
 
 // HostAddr implements Slot.
 func (s realSlot) HostAddr() netip.Addr { return s.HostIP }
+
+// Attach implements Slot.
+func (s realSlot) Attach(how vmm.Attachment) (vmm.Network, error) {
+	if how != vmm.AttachTap {
+		return vmm.Network{}, fault.New(fault.Internal, "internal", "a network has no attachment %q", how)
+	}
+	return vmm.Network{MAC: network.GuestMAC, OpenTap: s.OpenTap}, nil
+}
 
 // CgroupsOf returns the manager as Cgroups. Its Close is the manager's.
 func CgroupsOf(m *cgroup.Manager) Cgroups { return realCgroups{m} }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
 // Network makes the networks of VMs. *network.Pool implements it, see
@@ -34,8 +35,8 @@ type Slot interface {
 	HostAddr() netip.Addr
 	// Number tells the slots of one machine apart, from 0 to 2^30-1.
 	Number() uint32
-	// OpenTap opens the network device for a VMM.
-	OpenTap() (*os.File, error)
+	// Attach returns the network for a VM of a driver with that attachment.
+	Attach(vmm.Attachment) (vmm.Network, error)
 	// Dial connects to a TCP port of the guest.
 	Dial(ctx context.Context, port uint16) (net.Conn, error)
 	// Release frees the network. It may be called twice.

@@ -17,6 +17,8 @@ import (
 	"context"
 	"os"
 	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // Acceleration is how guest instructions run.
@@ -35,13 +37,23 @@ type Info struct {
 	Acceleration Acceleration
 	// Reason is a sentence that says why that acceleration.
 	Reason string
+	// Isolation is the boundary between a guest and the host.
+	Isolation sandbox.Isolation
 	// MultiTenant is true where VMs of tenants who distrust each other may run
 	// side by side: behind a hardware boundary or a userspace kernel, with a
 	// VMM that cannot change files that VMs share.
 	MultiTenant bool
 	// MaxVCPUs is the most virtual CPUs that one VM may have.
 	MaxVCPUs int
+	// GuestKernel is the release of the guests' kernel.
+	GuestKernel string
+	// Shape holds the properties of the driver's VMs that the host works by.
+	Shape Shape
 }
+
+// BootKernel is the name of the guest kernel's digest in Driver.BootInputs, where
+// the driver boots one.
+const BootKernel = "kernel"
 
 // Build is one build of a VMM. Device state can only be loaded by the build
 // that saved it, so that a driver keeps builds until they are removed.
@@ -65,6 +77,9 @@ type Driver interface {
 	// cfg can see and depends on; cfg.Build chooses the build. CheckFingerprint
 	// compares two.
 	Fingerprint(Config) map[string]string
+	// BootInputs returns the digests, by name, of the files that Start boots beside
+	// the root image. A template snapshot depends on them; a restored VM does not.
+	BootInputs() map[string]string
 	// BuildOf returns the ID of the kept build that a snapshot with the
 	// fingerprint saved has to be restored under. The error is of kind
 	// WrongState, reason "vmm_build_missing", and names the missing build.
@@ -121,19 +136,6 @@ type VM interface {
 	// BeginSave begins to save the VM, running or paused, whole to the empty
 	// directory dir. It does the work that does not depend on the VM's content.
 	BeginSave(ctx context.Context, dir string) (Save, error)
-	// BeginDiskCopy begins to copy the VM's writable disk to the empty file
-	// dst, which is as long as the disk and open for reading and writing, and
-	// returns once the copy keeps up with the guest's writes. The guest goes
-	// on, also when dst runs out of space. There is one copy at a time; one
-	// that is still under way is abandoned. On error there is none.
-	BeginDiskCopy(ctx context.Context, dst *os.File) error
-	// EndDiskCopy ends the copy of a paused VM: dst then equals the disk, holes
-	// included, and is not yet durable. On error the copy is of no use and still
-	// has to be abandoned.
-	EndDiskCopy(ctx context.Context) error
-	// AbandonDiskCopy ends a copy that is under way, if there is one, also one
-	// that an earlier agent has begun. Adopt does so by itself.
-	AbandonDiskCopy(ctx context.Context) error
 	// Kill ends the process and returns after it has been reaped. It is
 	// idempotent, and nil for a VM that has already exited.
 	Kill(ctx context.Context) error
@@ -170,29 +172,27 @@ type Config struct {
 	// cannot reach it. Its path may be at most 80 bytes long.
 	Dir string
 	// UID and GID are the process's user and group ids. The process must be
-	// able to open Kernel, Initrd and the shared files of a snapshot: as their
-	// owner, by their group, which it joins unless that is root's, or as
-	// anybody. It gets the other files open.
+	// able to open the shared files of a snapshot: as their owner, by their group,
+	// which it joins unless that is root's, or as anybody. It gets the other files
+	// open.
 	UID, GID int
 	// Build is the ID of the build to run; empty is the current one. Restore
 	// needs the one that BuildOf names.
 	Build    string
 	VCPUs    int
 	MemoryMB int
-	// Kernel (an uncompressed ELF with a PVH note) and Initrd are only read by Start.
-	Kernel, Initrd string
-	// Cmdline is added to the driver's own kernel command line.
-	Cmdline string
+	// Hostname is the guest's host name. A driver that cannot set it leaves that to
+	// the guest's agent.
+	Hostname string
 	// RootImage is the read-only root shared by many VMs (the guest's first
-	// disk); Disk the writable one (the second).
+	// disk); Disk the writable one (the second), a file of DiskMB MiB.
 	RootImage, Disk string
+	DiskMB          int
 	// Scratch is the directory in which Start may keep files that the VM needs
 	// while it lives. The caller removes them with the directory.
 	Scratch string
-	// OpenTap opens the host side of the network card. Called once per start.
-	OpenTap func() (*os.File, error)
-	// GuestMAC is the address of the network card, the same for every VM.
-	GuestMAC string
+	// Network is the VM's network, for the driver's attachment.
+	Network Network
 	// Cgroup, when not nil, is the open directory of a cgroup v2 in which the
 	// process is started.
 	Cgroup *os.File

@@ -9,6 +9,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/mapped"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // buildID names the only build of the fake VMM.
@@ -25,6 +26,7 @@ func New(h *Host) *Driver { return &Driver{h} }
 func (*Driver) Info() vmm.Info {
 	return vmm.Info{
 		Driver: "fake", Version: "1", Acceleration: vmm.TCG, Reason: "VMs are fakes in a test process", MaxVCPUs: 8,
+		Isolation: sandbox.IsolationProcess, Shape: vmm.Shape{SharesMemory: true, Attachment: vmm.AttachTap},
 	}
 }
 
@@ -36,6 +38,9 @@ func (*Driver) Fingerprint(cfg vmm.Config) map[string]string {
 		vmm.FingerprintBinary: buildID, vmm.FingerprintVersion: "1",
 	}
 }
+
+// BootInputs implements vmm.Driver. A fake guest boots no file.
+func (*Driver) BootInputs() map[string]string { return nil }
 
 // BuildOf implements vmm.Driver.
 func (*Driver) BuildOf(saved map[string]string) (string, error) {
@@ -117,7 +122,7 @@ func (d *Driver) launch(ctx context.Context, cfg vmm.Config, from vmm.Image, sav
 			p.release()
 		}
 	}()
-	tap, err := cfg.OpenTap()
+	tap, err := cfg.Network.OpenTap()
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ func newGuest(t *testing.T, h *fake.Host) vmmtest.Guest {
 	check(t, disk.Create(t.Context(), path("disk"), 512<<20))
 	cfg := vmm.Config{
 		ID: "test", Dir: path("vm"), VCPUs: 1, MemoryMB: 128, RootImage: path("image"), Disk: path("disk"), Scratch: dir,
-		OpenTap: func() (*os.File, error) { return os.Open(path("tap")) },
+		Network: vmm.Network{OpenTap: func() (*os.File, error) { return os.Open(path("tap")) }},
 	}
 	client := guestclient.New(func(ctx context.Context, port uint16) (net.Conn, error) { return h.Dial(ctx, path("tap"), port) })
 	t.Cleanup(client.Close)
@@ -146,7 +146,7 @@ func TestFilesRoundTrip(t *testing.T) {
 	check(t, err)
 	check(t, g.Ready(t.Context()))
 	client := guestclient.New(func(ctx context.Context, port uint16) (net.Conn, error) {
-		tap, err := g.Config.OpenTap()
+		tap, err := g.Config.Network.OpenTap()
 		check(t, err)
 		return h.Dial(ctx, tap.Name(), port)
 	})

@@ -65,7 +65,7 @@ func (d *Driver) argv(v version, cfg vmm.Config, restoring bool) []string {
 		"-netdev", fmt.Sprintf("tap,id=n0,fd=%d,vhost=off", fdTap),
 		// A restored guest announces itself to nobody: its neighbour is
 		// permanent, and an announcement would be work before its first answer.
-		"-device", "virtio-net-device,netdev=n0,guest_announce=off,mac=" + cfg.GuestMAC,
+		"-device", "virtio-net-device,netdev=n0,guest_announce=off,mac=" + cfg.Network.MAC,
 		"-chardev", fmt.Sprintf("ringbuf,id=con,size=%d", consoleBytes),
 		"-serial", "chardev:con",
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d,server=on,wait=off", fdMonitor),
@@ -89,7 +89,7 @@ func (d *Driver) argv(v version, cfg vmm.Config, restoring bool) []string {
 		}
 		return args
 	}
-	return append(args, "-kernel", jail.Kernel, "-initrd", jail.Initrd, "-append", d.cmdline(cfg))
+	return append(args, "-kernel", jail.Kernel, "-initrd", jail.Initrd, "-append", d.cmdline())
 }
 
 // accelerator bounds, under software emulation, the translation cache (MiB),
@@ -154,15 +154,15 @@ func (d *Driver) profile() string {
 	return commonCmdline
 }
 
-func (d *Driver) cmdline(cfg vmm.Config) string {
+func (d *Driver) cmdline() string {
 	parts := []string{d.profile()}
 	if d.info.Acceleration == vmm.TCG {
 		// Without it about one boot in eight never ends: there is no timer to
 		// calibrate against.
 		parts = append(parts, fmt.Sprintf("tsc_early_khz=%d", d.tscKHz))
 	}
-	if cfg.Cmdline != "" {
-		parts = append(parts, cfg.Cmdline)
+	if d.boot.Cmdline != "" {
+		parts = append(parts, d.boot.Cmdline)
 	}
 	return strings.Join(parts, " ")
 }

@@ -8,12 +8,12 @@ import (
 )
 
 func testDriver(a vmm.Acceleration) *Driver {
-	return &Driver{tscKHz: 2596138, info: vmm.Info{Acceleration: a}}
+	return &Driver{tscKHz: 2596138, boot: Boot{Kernel: "/k", Initrd: "/i", Cmdline: "extra=1"}, info: vmm.Info{Acceleration: a}}
 }
 
 var testConfig = vmm.Config{
-	ID: "abc", Dir: "/d/vm", VCPUs: 2, MemoryMB: 512, Kernel: "/k", Initrd: "/i", Cmdline: "extra=1",
-	RootImage: "/root,1.erofs", Disk: "/d/disk", GuestMAC: "02:00:00:00:00:01",
+	ID: "abc", Dir: "/d/vm", VCPUs: 2, MemoryMB: 512,
+	RootImage: "/root,1.erofs", Disk: "/d/disk", Network: vmm.Network{MAC: "02:00:00:00:00:01"},
 }
 
 func TestArgvPerAcceleration(t *testing.T) {

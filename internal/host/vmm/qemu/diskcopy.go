@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
@@ -21,6 +22,8 @@ const (
 	diskNode = "d1" // the guest's writable disk, see argv
 	copyName = "disk-copy"
 )
+
+var _ vmm.DiskCopier = (*vm)(nil)
 
 // copyPoll is how often a running job is looked at, endPoll a job that the
 // guest stands still for.

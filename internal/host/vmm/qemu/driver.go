@@ -9,6 +9,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/emulator"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/jail"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/mapped"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // Name is the driver's name in records and in the API.
@@ -16,6 +17,11 @@ const Name = "qemu"
 
 // DefaultBinary is looked up in PATH.
 const DefaultBinary = "qemu-system-x86_64"
+
+// shape is that of every QEMU VM. The overhead in memory is for the translation
+// cache, heap, libraries and page tables, that in CPUs for disk and network
+// emulation.
+var shape = vmm.Shape{SharesMemory: true, Attachment: vmm.AttachTap, OverheadMB: 256, OverheadCPUs: 0.5}
 
 // Options choose how the driver runs QEMU. All are fixed for its life.
 type Options struct {
@@ -45,6 +51,7 @@ type Driver struct {
 	tscKHz  uint64
 	cpu     hostCPU // under KVM
 	info    vmm.Info
+	boot    Boot // zero before WithBoot
 	log     *slog.Logger
 }
 
@@ -67,7 +74,8 @@ func New(ctx context.Context, o Options) (*Driver, error) {
 	v := d.current.version
 	d.info = vmm.Info{
 		Driver: Name, Version: v.String(), Acceleration: o.Acceleration, Reason: o.Reason,
-		MultiTenant: multiTenant(o.Acceleration, v), MaxVCPUs: o.MaxVCPUs,
+		Isolation: isolation(o.Acceleration), MultiTenant: multiTenant(o.Acceleration, v), MaxVCPUs: o.MaxVCPUs,
+		Shape: shape,
 	}
 	if o.Acceleration == vmm.TCG && !v.atLeast(8, 1) {
 		d.info.MaxVCPUs = 1 // older ones race when guest code is patched on several CPUs
@@ -93,6 +101,14 @@ func (d *Driver) Flatten(ctx context.Context, from vmm.Image, dir string) error 
 
 // Info describes the driver on this host.
 func (d *Driver) Info() vmm.Info { return d.info }
+
+// isolation is the boundary around a guest under an acceleration.
+func isolation(a vmm.Acceleration) sandbox.Isolation {
+	if a == vmm.KVM {
+		return sandbox.IsolationHardware
+	}
+	return sandbox.IsolationProcess
+}
 
 // multiTenant reports whether tenants who distrust each other may share a host.
 // Emulation is no boundary for that: QEMU does not treat faults of its

@@ -20,7 +20,6 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
-	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/vmmtest"
@@ -63,10 +62,10 @@ func newGuest(t testing.TB, deps host.Deps) vmmtest.Guest {
 	t.Cleanup(func() { slot.Release(context.Background()) })
 	cfg := vmm.Config{
 		ID: "test", Dir: filepath.Join(dir, "vm"), UID: uid, GID: uid, VCPUs: 1, MemoryMB: 256,
-		Kernel: deps.Kernel.Vmlinux, Initrd: deps.Initramfs.Path,
 		Disk: filepath.Join(dir, "disk"), Scratch: dir,
-		OpenTap: slot.OpenTap, GuestMAC: network.GuestMAC,
 	}
+	cfg.Network, err = slot.Attach(deps.Driver.Info().Shape.Attachment)
+	check(t, err)
 	template, err := deps.Images.Template("minimal")
 	check(t, err)
 	cfg.RootImage = template.Path

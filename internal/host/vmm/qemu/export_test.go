@@ -24,7 +24,7 @@ func (d *Driver) StartUnjailed(ctx context.Context, cfg vmm.Config) (vmm.VM, err
 	}
 	defer files.close()
 	path, argv, env := d.current.Command(d.current.Dir, d.argv(d.current.version, cfg, false)...)
-	outside := strings.NewReplacer("mem-path="+jail.Memory, "mem-path="+memory, jail.Kernel, cfg.Kernel, jail.Initrd, cfg.Initrd)
+	outside := strings.NewReplacer("mem-path="+jail.Memory, "mem-path="+memory, jail.Kernel, d.boot.Kernel, jail.Initrd, d.boot.Initrd)
 	for i, a := range argv {
 		if strings.Contains(a, "mem-path=") || a == jail.Kernel || a == jail.Initrd {
 			argv[i] = outside.Replace(a)

@@ -16,6 +16,9 @@ import (
 
 // Start boots cfg cold, with guest memory in a file of the scratch directory.
 func (d *Driver) Start(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
+	if err := d.checkBoot(); err != nil {
+		return nil, err
+	}
 	memory, err := bootMemory(cfg)
 	if err != nil {
 		return nil, err

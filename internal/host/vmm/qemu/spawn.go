@@ -53,7 +53,7 @@ func (d *Driver) openFiles(v version, cfg vmm.Config) (*vmFiles, error) {
 		open func() (*os.File, error)
 	}{
 		{&f.monitor, "QMP socket", func() (*os.File, error) { return listenMonitor(cfg.Dir) }},
-		{&f.tap, "tap", cfg.OpenTap},
+		{&f.tap, "tap", cfg.Network.OpenTap},
 		{&f.kvm, "KVM", func() (*os.File, error) { return d.openKVM(v) }},
 		{&f.root, "root image", func() (*os.File, error) { return os.Open(cfg.RootImage) }},
 		{&f.disk, "disk", func() (*os.File, error) { return os.OpenFile(cfg.Disk, os.O_RDWR, 0) }},
@@ -96,7 +96,7 @@ func (d *Driver) jailSpec(b build, cfg vmm.Config, memory string, restoring bool
 		},
 	}
 	if !restoring {
-		s.Binds = append(s.Binds, jail.Bind{From: cfg.Kernel, To: jail.Kernel}, jail.Bind{From: cfg.Initrd, To: jail.Initrd})
+		s.Binds = append(s.Binds, jail.Bind{From: d.boot.Kernel, To: jail.Kernel}, jail.Bind{From: d.boot.Initrd, To: jail.Initrd})
 	}
 	if s.KVM && !d.kvmByFd(b.version) {
 		s.Binds = append(s.Binds, jail.Bind{From: "/dev/kvm", To: jail.KVM, Write: true, Device: true})

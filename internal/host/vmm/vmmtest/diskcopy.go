@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
 // diskCopy copies the disk of a running guest, gives copies up, runs out of
@@ -31,25 +33,25 @@ func (f Fixture) diskCopy(t *testing.T) {
 		check(t, "truncate", dst.Truncate(st.Size()))
 		return dst
 	}
-	check(t, "abandon what was not begun", vm.AbandonDiskCopy(ctx))
-	check(t, "begin", vm.BeginDiskCopy(ctx, target("given-up")))
+	check(t, "abandon what was not begun", copier(t, vm).AbandonDiskCopy(ctx))
+	check(t, "begin", copier(t, vm).BeginDiskCopy(ctx, target("given-up")))
 	for range 2 {
-		check(t, "abandon", vm.AbandonDiskCopy(ctx))
+		check(t, "abandon", copier(t, vm).AbandonDiskCopy(ctx))
 	}
 
 	if os.Geteuid() == 0 { // mounting a small file system takes root
-		if vm.BeginDiskCopy(ctx, onFullDisk(t)) == nil {
+		if copier(t, vm).BeginDiskCopy(ctx, onFullDisk(t)) == nil {
 			t.Fatal("a copy to a full disk was begun")
 		}
 		count(ctx, t, g)
 	}
 
 	dst := target("copy")
-	check(t, "begin after a copy that was given up", vm.BeginDiskCopy(ctx, dst))
+	check(t, "begin after a copy that was given up", copier(t, vm).BeginDiskCopy(ctx, dst))
 	count(ctx, t, g)
 	check(t, "freeze", g.Freeze(ctx))
 	check(t, "pause", vm.Pause(ctx))
-	check(t, "end", vm.EndDiskCopy(ctx))
+	check(t, "end", copier(t, vm).EndDiskCopy(ctx))
 	have, err := os.ReadFile(g.Config.Disk)
 	check(t, "read the disk", err)
 	copied, err := os.ReadFile(dst.Name())
@@ -61,14 +63,24 @@ func (f Fixture) diskCopy(t *testing.T) {
 	check(t, "thaw", g.Thaw(ctx))
 
 	for range 2 { // the second takes the place of the first
-		check(t, "begin before the agent ends", vm.BeginDiskCopy(ctx, target("left")))
+		check(t, "begin before the agent ends", copier(t, vm).BeginDiskCopy(ctx, target("left")))
 	}
 	vm.Detach()
 	adopted, err := f.Driver.Adopt(ctx, vm.Record())
 	check(t, "adopt", err)
-	check(t, "begin under the next agent", adopted.BeginDiskCopy(ctx, target("next")))
-	check(t, "abandon under the next agent", adopted.AbandonDiskCopy(ctx))
+	check(t, "begin under the next agent", copier(t, adopted).BeginDiskCopy(ctx, target("next")))
+	check(t, "abandon under the next agent", copier(t, adopted).AbandonDiskCopy(ctx))
 	count(ctx, t, g)
+}
+
+// copier returns the copier of the VM's disk.
+func copier(t *testing.T, vm vmm.VM) vmm.DiskCopier {
+	t.Helper()
+	c, ok := vm.(vmm.DiskCopier)
+	if !ok {
+		t.Fatal("the disk is a file of the host, and the VM cannot copy it")
+	}
+	return c
 }
 
 // onFullDisk returns an empty file, as long as a disk, on a file system that

@@ -75,7 +75,9 @@ func Run(t *testing.T, f Fixture) {
 	t.Run("SaveAndRestore", f.saveAndRestore)
 	t.Run("ExitIsNoticed", f.exitIsNoticed)
 	t.Run("AdoptAndFind", f.adoptAndFind)
-	t.Run("DiskCopy", f.diskCopy)
+	if !f.Driver.Info().Shape.DiskInSnapshot {
+		t.Run("DiskCopy", f.diskCopy)
+	}
 	t.Run("StoppedProcess", f.stoppedProcess)
 	t.Run("StartFailsClean", f.startFailsClean)
 	t.Run("RestoreRefusesDamage", f.restoreRefusesDamage)
