@@ -381,7 +381,7 @@ type HostLimits struct {
 
 // HostRuntime A runtime that a host offers.
 type HostRuntime struct {
-	// Runtime Kind of machine that a sandbox runs on. `microvm`: a virtual machine with a Linux kernel of its own. `gvisor`: a
+	// Runtime Technology that a sandbox runs on. `microvm`: a virtual machine with a Linux kernel of its own. `gvisor`: a
 	// userspace kernel with the system calls of Linux.
 	Runtime Runtime `json:"runtime"`
 
@@ -450,7 +450,7 @@ type ReadFileRequest struct {
 // RequestedRuntime See the schema Runtime. `auto`: each host's preferred runtime that has the isolation of `min_isolation`.
 type RequestedRuntime = string
 
-// RestoreReport The steps, with measurements, that made a restored machine correct and unique before the first command ran. A
+// RestoreReport The steps, with measurements, that made a restored sandbox correct and unique before the first command ran. A
 // start with an incomplete restore report fails. Null until the sandbox runs.
 type RestoreReport struct {
 	// Generation The number of the start: 1 for the create, and one more with each resume.
@@ -489,7 +489,7 @@ type RestoreReport struct {
 	StepsMS map[string]float64 `json:"steps_ms"`
 }
 
-// Runtime Kind of machine that a sandbox runs on. `microvm`: a virtual machine with a Linux kernel of its own. `gvisor`: a
+// Runtime Technology that a sandbox runs on. `microvm`: a virtual machine with a Linux kernel of its own. `gvisor`: a
 // userspace kernel with the system calls of Linux.
 type Runtime = string
 
@@ -526,7 +526,7 @@ type Sandbox struct {
 	// Examples: builder-1
 	Hostname string `json:"hostname"`
 
-	// Runtime Kind of machine that a sandbox runs on. `microvm`: a virtual machine with a Linux kernel of its own. `gvisor`: a
+	// Runtime Technology that a sandbox runs on. `microvm`: a virtual machine with a Linux kernel of its own. `gvisor`: a
 	// userspace kernel with the system calls of Linux.
 	Runtime Runtime `json:"runtime"`
 

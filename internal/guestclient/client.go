@@ -229,4 +229,4 @@ func (x *exchange) roundTrip(t guestwire.Type, req, resp proto.Message) error {
 }
 
 // errClosed is the failure of every call on a closed client.
-var errClosed = fault.New(fault.HostFailed, "guest_gone", "the sandbox's virtual machine is gone")
+var errClosed = fault.New(fault.HostFailed, "guest_gone", "the sandbox's VM has ended")

@@ -36,7 +36,7 @@ func (i Isolation) Meets(minimum Isolation) bool {
 	return need >= 0 && slices.Index(Isolations(), i) >= need
 }
 
-// Runtime is the kind of machine that a sandbox runs on.
+// Runtime is the technology that a sandbox runs on.
 type Runtime string
 
 // The runtimes.

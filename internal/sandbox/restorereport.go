@@ -2,8 +2,8 @@ package sandbox
 
 import "time"
 
-// RestoreReport lists the steps and measurements that made a machine that came from a
-// snapshot correct and unique before any user code ran in it. A start whose
+// RestoreReport lists the steps and measurements that made a restored VM correct and
+// unique before any user code ran in it. A start whose
 // restore report is not complete fails.
 type RestoreReport struct {
 	// At is the time of completion, Generation the generation of the sandbox.
@@ -22,7 +22,7 @@ type RestoreReport struct {
 	// NetworkAnswers: a request and its answer crossed the sandbox's network.
 	NetworkAnswers bool
 	// VMGeneration names the device that announced the clone to the guest's kernel: "vmgenid"
-	// where the machine type has that device, else "none".
+	// where the VM has that device, else "none".
 	VMGeneration string
 	// ConnectionsClosed counts TCP connections of the snapshot that were closed.
 	ConnectionsClosed int

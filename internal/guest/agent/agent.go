@@ -66,7 +66,7 @@ func (a *Agent) Close(ctx context.Context) error { return a.processes.Close(ctx)
 // Processes returns the commands of this agent.
 func (a *Agent) Processes() *process.Table { return a.processes }
 
-// Files returns the files of the machine. The caller has resolved paths with an
+// Files returns the files of the guest. The caller has resolved paths with an
 // Actor.
 func (a *Agent) Files() *filesystem.Files { return a.files }
 

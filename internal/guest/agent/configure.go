@@ -13,7 +13,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guest/filesystem"
 )
 
-// Configure gives the machine the identity and settings in msg. It fails closed:
+// Configure gives the guest the identity and settings in msg. It fails closed:
 // on error user processes stay frozen and the guest stays sealed if it was. token
 // is the caller's; connections other than the one of ctx (OnConnection) are
 // closed.
@@ -98,7 +98,7 @@ func (c *configuration) setClock(context.Context) error {
 	return stepFault(err, "clock_failed", "set clock")
 }
 
-// identify gives the machine its own names.
+// identify gives the guest its own names.
 func (c *configuration) identify(context.Context) error {
 	id := c.agent.platform
 	if c.msg.GetNewIdentity() {
@@ -170,7 +170,7 @@ func (a *Agent) ensure(want filesystem.User) error {
 const rootUser = "root"
 
 // closeConnections closes the agent's connections, and with a new identity those
-// of user processes too: they belong to the machine that this one was cloned
+// of user processes too: they belong to the sandbox that this one was cloned
 // from.
 func (c *configuration) closeConnections(ctx context.Context) error {
 	c.agent.connections.closeOthers(ctx)

@@ -7,7 +7,7 @@ import (
 )
 
 // Connections holds the open connections of all transports, so that none
-// outlives the machine that accepted it: after a restore their peers are gone,
+// outlives the sandbox that accepted it: after a restore their peers are gone,
 // or belong to another clone. Its methods may be used from several goroutines.
 type Connections struct {
 	mu   sync.Mutex // protects the following

@@ -1,5 +1,5 @@
 // Package agent is the guest agent's core: it admits calls, configures the
-// machine, runs commands, and reads and writes files.
+// guest, runs commands, and reads and writes files.
 //
 // It knows no transport. The packages channel (the host agent's control
 // channel) and envd (the public protocol) turn bytes into calls of an Agent, so
@@ -13,7 +13,7 @@
 //	   ▲  │ failed: stays sealed     │  Configure: new token
 //	   └──┘                          └──────────────► open
 //
-// A new machine starts sealed. A sealed guest admits Configure only; a
+// A new guest starts sealed. A sealed guest admits Configure only; a
 // transport may answer health checks by itself. An Epoch is the time between
 // two changes of that state. Every call belongs to one epoch and is cut off
 // when it ends.

@@ -9,8 +9,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guest/process"
 )
 
-// Platform is the machine that an Agent runs on: every operation that needs
-// privileges. The agent never calls two methods of Kernel, Identity, Freezer or
+// Platform has the operations of the guest's system that need privileges. An Agent
+// works through it. The agent never calls two methods of Kernel, Identity, Freezer or
 // SettingsStore at the same time; those of Ledger and process.Groups must be
 // safe for concurrent use.
 type Platform interface {
@@ -38,7 +38,7 @@ type Kernel interface {
 	KernelRelease() string
 }
 
-// Identity changes the names by which programs know their machine.
+// Identity changes the names by which programs know their system.
 type Identity interface {
 	// SetHostname sets the name in the kernel, /etc/hostname and /etc/hosts.
 	SetHostname(name string) error

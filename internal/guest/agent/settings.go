@@ -24,7 +24,7 @@ func (s *Settings) Admits(token string) bool {
 
 // The record of settings in the SettingsStore: a magic number, the generation,
 // the number of texts, and the texts, each after its length. All numbers are
-// varints. The record never leaves the machine, and only agents of the same boot
+// varints. The record never leaves the guest, and only agents of the same boot
 // read it, so that it needs no version.
 
 const settingsMagic = 0x77726e31

@@ -27,7 +27,7 @@ const (
 var controllers = []string{"memory", "pids", "cpu", "io"}
 
 // setUpCgroups makes both halves and limits the users' half, so that user
-// processes cannot take the agent's memory or process numbers. The machine has
+// processes cannot take the agent's memory or process numbers. The guest has
 // memory bytes.
 func setUpCgroups(memory uint64) error {
 	for _, dir := range []string{agentCgroup, UserCgroup} {
@@ -51,7 +51,7 @@ func setUpCgroups(memory uint64) error {
 	return nil
 }
 
-// memorySize returns the size of the machine's memory, in bytes.
+// memorySize returns the size of the guest's memory, in bytes.
 func memorySize() (uint64, error) {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
@@ -61,7 +61,7 @@ func memorySize() (uint64, error) {
 }
 
 // reserve returns the memory, in bytes, that is kept for the agent and the kernel
-// on a machine with total bytes.
+// in a guest with total bytes of memory.
 func reserve(total uint64) uint64 {
 	const least, most = 32 << 20, 64 << 20
 	return min(max(total/8, least), most, total/2)

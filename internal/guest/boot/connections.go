@@ -35,9 +35,9 @@ const connectedStates = 1<<unix.BPF_TCP_ESTABLISHED | 1<<unix.BPF_TCP_SYN_SENT |
 // CloseConnections destroys every TCP connection with another machine, except
 // those to the agent's ports, and returns their number. Their processes get
 // ECONNABORTED. The reset that the kernel sends does not reach the peer, because
-// the host's firewall knows no such flow of this machine.
+// the host's firewall knows no such flow of this guest.
 //
-// Connections within the machine stay, because both ends were copied with it.
+// Connections within the guest stay, because both ends were copied with it.
 //
 // It needs the kernel module tcp_diag. Concurrent calls are not allowed.
 func (m *Machine) CloseConnections() (int, error) {
@@ -86,7 +86,7 @@ func (c connection) address(which int) netip.Addr {
 	return netip.AddrFrom16([16]byte(b)).Unmap()
 }
 
-// inside reports whether both ends are on this machine.
+// inside reports whether both ends are in this guest.
 func (c connection) inside() bool {
 	return c.address(1).IsLoopback() || c.address(0) == c.address(1)
 }

@@ -8,7 +8,7 @@
 //	                                                                   │  ▲
 //	a failed step: one line on the console, power off  died: restart   └──┘
 //
-// Platform is the machine that the agent changes afterwards (agent.Platform). The
+// Platform is the system that the agent changes afterwards (agent.Platform). The
 // command wrenn-guest is the only caller. The package never serves a request and
 // never runs a user's command.
 //
@@ -20,6 +20,6 @@
 // addresses and ports, their initial numbers differ only by their clocks, one
 // step every 64 ns. They are not equal, because Configure sets the clock before
 // user code runs, but from one clone's number another's can be computed. Each
-// machine is behind an address translation of its own, so that no two clones
+// guest is behind an address translation of its own, so that no two clones
 // share an address.
 package boot

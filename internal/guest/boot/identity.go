@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Identity writes the machine's names into the root file system and the kernel.
+// Identity writes the guest's names into the root file system and the kernel.
 // Concurrent calls of its methods are not allowed.
 //
-// Its files in /etc are links to a file system in memory, made when a machine is
+// Its files in /etc are links to a file system in memory, made when a guest is
 // configured for the first time, so that a change writes nothing to the disk.
 // Programs may replace the links with files of their own; Identity replaces those
 // in turn.
 //
-// A memory snapshot contains the linked files. A machine that is booted from the
+// A memory snapshot contains the linked files. A guest that is booted from the
 // disk alone has lost them: its hosts file then starts with localhost again.
 type Identity struct {
 	seed                             string // path of systemd's random seed

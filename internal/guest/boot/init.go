@@ -33,7 +33,7 @@ const (
 	restartCalm = time.Second
 )
 
-// Init is PID 1. It returns only if the machine cannot be powered off.
+// Init is PID 1. It returns only if the VM cannot be powered off.
 //
 // Invariants: no other code waits for children; exactly one agent runs or is about
 // to be started; agents share memory, disk and ledger; the ledger holds the wait
@@ -50,8 +50,8 @@ type Init struct {
 	started time.Time
 }
 
-// Run boots the machine, runs the agent (this binary with the arguments given)
-// until the machine is told to stop, and powers off.
+// Run boots the guest, runs the agent (this binary with the arguments given)
+// until the guest is told to stop, and powers off.
 func Run(agentArgs ...string) error {
 	i := &Init{backoff: restartFirst}
 	err := i.boot()
@@ -138,7 +138,7 @@ func limitOpenFiles() error {
 	return nil
 }
 
-// trace writes one line with the time since the machine started, if asked to.
+// trace writes one line with the time since the guest's kernel started, if asked to.
 func (i *Init) trace(format string, args ...any) {
 	if !Debugging() {
 		return
@@ -253,7 +253,7 @@ func (i *Init) reap() (status string, agentDied bool) {
 	}
 }
 
-// powerOff ends user processes, writes the disk back and turns the machine
+// powerOff ends user processes, writes the disk back and turns the VM
 // off. It returns only on failure.
 func powerOff() error {
 	endUsers()

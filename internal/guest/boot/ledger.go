@@ -13,7 +13,7 @@ import (
 )
 
 // ledgerEntries is the number of entries in each ring of a Ledger. It is large
-// because kill -9 -1 ends all processes of the machine at once.
+// because kill -9 -1 ends all processes of the guest at once.
 const ledgerEntries = 4096
 
 // A ring of a ledger's file is the number of entries ever written and then the

@@ -6,7 +6,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guest/process"
 )
 
-// Platform is the Linux machine that the agent runs on. It implements
+// Platform is the Linux system that the agent runs on. It implements
 // agent.Platform.
 type Platform struct {
 	*Machine

@@ -34,7 +34,7 @@ type Stopper struct {
 	known     bool
 }
 
-// NewStopper returns a Stopper for all processes of the machine but Init and the
+// NewStopper returns a Stopper for all processes of the guest but Init and the
 // agent, which is the calling process.
 func NewStopper() *Stopper {
 	agent := unix.Getpid()

@@ -72,7 +72,7 @@ func activityOf(state byte) activity {
 	}
 }
 
-// readProcesses returns the processes of the machine, except some.
+// readProcesses returns the processes of the guest, except those in except.
 func readProcesses(except ...int) ([]userProcess, error) {
 	pids, err := numbersIn("/proc")
 	if err != nil {

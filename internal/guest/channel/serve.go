@@ -14,7 +14,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
-// acceptPause is the pause before another accept when the machine has no
+// acceptPause is the pause before another accept when the guest has no
 // resources for a connection.
 const acceptPause = 5 * time.Millisecond
 

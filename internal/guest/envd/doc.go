@@ -5,7 +5,7 @@
 //
 // It turns requests into calls of an agent.Agent, checks the signatures of file
 // URLs, and projects faults onto HTTP and Connect. It is the only package of the
-// guest that knows Connect. It never runs a command or changes the machine
+// guest that knows Connect. It never runs a command or changes the guest
 // itself.
 //
 // The host agent uses the control channel instead (package channel). Port 49983

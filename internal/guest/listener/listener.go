@@ -64,7 +64,7 @@ func (b *bounded) give(count *int) {
 	*count--
 }
 
-// fromSelf reports whether both ends of conn are on this machine.
+// fromSelf reports whether both ends of conn are in this guest.
 func fromSelf(conn net.Conn) bool {
 	remote, ok1 := conn.RemoteAddr().(*net.TCPAddr)
 	local, ok2 := conn.LocalAddr().(*net.TCPAddr)

@@ -33,7 +33,7 @@ type Group interface {
 	Release()
 }
 
-// NoGroups implements Groups for machines without a cgroup v2 hierarchy, where a
+// NoGroups implements Groups for systems without a cgroup v2 hierarchy, where a
 // command is held together by its process group alone.
 type NoGroups struct{}
 

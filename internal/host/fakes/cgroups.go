@@ -19,7 +19,7 @@ type Cgroups struct {
 	groups map[string]*group
 }
 
-// NewCgroups returns a machine without groups.
+// NewCgroups returns the groups of a host that has none yet.
 func NewCgroups() *Cgroups { return &Cgroups{groups: make(map[string]*group)} }
 
 // Groups returns the ids of the groups, sorted.

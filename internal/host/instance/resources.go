@@ -33,7 +33,7 @@ type Slot interface {
 	// reaches it.
 	GuestAddr() netip.Addr
 	HostAddr() netip.Addr
-	// Number tells the slots of one machine apart, from 0 to 2^30-1.
+	// Number tells the slots of one host apart, from 0 to 2^30-1.
 	Number() uint32
 	// Attach returns the network for a VM of a driver with that attachment.
 	Attach(vmm.Attachment) (vmm.Network, error)

@@ -24,7 +24,7 @@ const (
 func (r Recovery) String() string {
 	switch r {
 	case DiscardBuild:
-		return "Removes the half-made machine with its process, network and control group. The sandbox that waited for it ends as boot_failed; the next create builds again."
+		return "Removes the half-made VM with its process, network and control group. The sandbox that waited for it ends as boot_failed; the next create builds again."
 	case DiscardClone:
 		return "Ends the clone and frees all it has. The pool fills up again."
 	case RollBackCreate:

@@ -120,7 +120,7 @@ func Apply(ctx context.Context, src *os.File, pid int, base string) error {
 				return err
 			}
 		}
-		return fmt.Errorf("%w: it holds pages that the machine does not have", ErrDamaged)
+		return fmt.Errorf("%w: it holds pages that the VM does not have", ErrDamaged)
 	})
 }
 

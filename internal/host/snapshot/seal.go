@@ -31,9 +31,9 @@ func sealOf(path string) (Seal, error) {
 	return Seal{Bytes: st.Size(), ModifiedNano: st.ModTime().UnixNano()}, nil
 }
 
-// CheckBase refuses a base that is damaged or of another kind of machine than spec,
-// before any of it is loaded. Whole memories and disks are not read again: that
-// they are the files that were sealed, by size and times, has to do.
+// CheckBase refuses a base that is damaged or was saved with another shape than
+// spec's, before any of it is loaded. It does not read whole memories and disks
+// again: size and modification time must be those of the sealed files.
 func (s *Store) CheckBase(dir Dir, spec sandbox.Spec) (Manifest, error) {
 	mf, err := ReadManifest(dir)
 	if err != nil {
@@ -53,8 +53,8 @@ func (s *Store) CheckBase(dir Dir, spec sandbox.Spec) (Manifest, error) {
 	return mf, nil
 }
 
-// CheckDelta refuses a delta that is damaged or of another kind of machine than
-// spec, before any of it is loaded. The driver checks the rest as it loads it.
+// CheckDelta refuses a delta that is damaged or was saved with another shape than
+// spec's, before any of it is loaded. The driver checks the rest as it loads it.
 func (s *Store) CheckDelta(dir Dir, spec sandbox.Spec) (Manifest, error) {
 	mf, err := ReadManifest(dir)
 	if err != nil {

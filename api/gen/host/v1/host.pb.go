@@ -276,8 +276,8 @@ func (x *SandboxSpec) GetRuntime() string {
 	return ""
 }
 
-// What was done, and measured, to make a machine that came from a snapshot
-// correct and unique, before any user code ran in it.
+// The steps and measurements that made a restored VM correct and unique, before any
+// user code ran in it.
 type RestoreReport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When it was completed.
@@ -296,8 +296,8 @@ type RestoreReport struct {
 	TokenReplaced bool `protobuf:"varint,7,opt,name=token_replaced,json=tokenReplaced,proto3" json:"token_replaced,omitempty"`
 	// A request and its answer crossed the sandbox's own network.
 	NetworkAnswers bool `protobuf:"varint,8,opt,name=network_answers,json=networkAnswers,proto3" json:"network_answers,omitempty"`
-	// What announced the new generation to the guest's kernel: "vmgenid" where
-	// the machine type has the device, else "none".
+	// The device that announced the new generation to the guest's kernel: "vmgenid"
+	// where the VM has that device, else "none".
 	VmGeneration string `protobuf:"bytes,9,opt,name=vm_generation,json=vmGeneration,proto3" json:"vm_generation,omitempty"`
 	// TCP connections of the snapshot that were closed in the guest.
 	ConnectionsClosed uint32 `protobuf:"varint,10,opt,name=connections_closed,json=connectionsClosed,proto3" json:"connections_closed,omitempty"`
@@ -1253,7 +1253,7 @@ type CreateSnapshotRequest struct {
 	Ref        *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
 	SnapshotId string                 `protobuf:"bytes,2,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
 	// Only for the sandboxes that are about to be made from it: not synced to
-	// disk, gone with the agent's machine, deleted by a restart of the agent.
+	// disk, lost when the host stops, deleted by a restart of the agent.
 	Ephemeral bool `protobuf:"varint,3,opt,name=ephemeral,proto3" json:"ephemeral,omitempty"`
 	// As in PauseSandboxRequest. A sandbox made from such a snapshot is only
 	// handed out if its guest answers and can be renewed.

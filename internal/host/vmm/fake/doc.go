@@ -5,7 +5,7 @@
 //
 // # The model
 //
-// A [Host] stands for the physical machine. It keeps the VM processes, so that
+// A [Host] stands for the physical host. It keeps the VM processes, so that
 // they outlive every [Driver], as real VMs outlive the agent that started them.
 // A guest runs the real guest agent behind in-process connections; only its
 // privileged operations are those of agenttest. Commands are real processes of

@@ -15,7 +15,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
-// Host is the machine on which the fake VM processes run. Its methods may be
+// Host is the computer on which the fake VM processes run. Its methods may be
 // called concurrently.
 type Host struct {
 	dir string // for the files of running guests
@@ -26,7 +26,7 @@ type Host struct {
 	started   uint64
 }
 
-// NewHost returns a machine without VMs. It keeps the files of running guests
+// NewHost returns a host without VMs. It keeps the files of running guests
 // in dir, which the caller removes after [Host.Close].
 func NewHost(dir string) *Host {
 	return &Host{dir: dir, processes: make(map[uint64]*process), taps: make(map[string]*process)}

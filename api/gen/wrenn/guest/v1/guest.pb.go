@@ -293,7 +293,7 @@ type ConfigureRequest struct {
 	AccessToken string `protobuf:"bytes,10,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
 	// Name servers for /etc/resolv.conf; empty leaves the image's own.
 	Nameservers []string `protobuf:"bytes,11,rep,name=nameservers,proto3" json:"nameservers,omitempty"`
-	// True when this is a new machine made from a snapshot (clone, fork):
+	// True when this is a new sandbox made from a snapshot (clone, fork):
 	// machine id and boot id are replaced. False for a resume.
 	NewIdentity bool `protobuf:"varint,12,opt,name=new_identity,json=newIdentity,proto3" json:"new_identity,omitempty"`
 	// Leave user processes frozen and the guest closed until Release.

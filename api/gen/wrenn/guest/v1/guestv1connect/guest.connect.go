@@ -47,7 +47,7 @@ const (
 
 // GuestClient is a client for the wrenn.guest.v1.Guest service.
 type GuestClient interface {
-	// Configure gives this machine an identity of its own: it reseeds the kernel's
+	// Configure gives this guest an identity of its own: it reseeds the kernel's
 	// random generator, sets the wall clock, hostname, machine id, users, environment
 	// and access token, then thaws user processes. It fails closed: any failed
 	// part fails the call and leaves user processes frozen.
@@ -58,7 +58,7 @@ type GuestClient interface {
 	// a memory snapshot contains unwritten data.
 	Quiesce(context.Context, *connect.Request[v1.QuiesceRequest]) (*connect.Response[v1.QuiesceResponse], error)
 	// Hold freezes user processes and leaves everything else as it is: the guest
-	// stays open, and requests under way continue. It serves a snapshot of a machine
+	// stays open, and requests under way continue. It serves a snapshot of a sandbox
 	// that keeps running; Release ends it. It needs the access token.
 	Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error)
 	// Release ends a Configure with hold, or a Hold: it corrects the wall clock by the
@@ -136,7 +136,7 @@ func (c *guestClient) Release(ctx context.Context, req *connect.Request[v1.Relea
 
 // GuestHandler is an implementation of the wrenn.guest.v1.Guest service.
 type GuestHandler interface {
-	// Configure gives this machine an identity of its own: it reseeds the kernel's
+	// Configure gives this guest an identity of its own: it reseeds the kernel's
 	// random generator, sets the wall clock, hostname, machine id, users, environment
 	// and access token, then thaws user processes. It fails closed: any failed
 	// part fails the call and leaves user processes frozen.
@@ -147,7 +147,7 @@ type GuestHandler interface {
 	// a memory snapshot contains unwritten data.
 	Quiesce(context.Context, *connect.Request[v1.QuiesceRequest]) (*connect.Response[v1.QuiesceResponse], error)
 	// Hold freezes user processes and leaves everything else as it is: the guest
-	// stays open, and requests under way continue. It serves a snapshot of a machine
+	// stays open, and requests under way continue. It serves a snapshot of a sandbox
 	// that keeps running; Release ends it. It needs the access token.
 	Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error)
 	// Release ends a Configure with hold, or a Hold: it corrects the wall clock by the
