@@ -61,7 +61,7 @@ func (l *lifecycle) resumeForUse(ctx context.Context, row Sandbox) (Sandbox, err
 			sleep(wait, pause)
 		}
 		if wait.Err() != nil {
-			return Sandbox{}, resumeTimedOut(ctx)
+			return Sandbox{}, resumeTimedOut(ctx, row.ID)
 		}
 		var err error
 		if row, err = l.store.Get(ctx, row.ID); err != nil {
@@ -95,9 +95,10 @@ func (pending *pendingTransition) outcome() (row Sandbox, ok bool, err error) {
 	return pending.row, true, pending.err
 }
 
-func resumeTimedOut(ctx context.Context) error {
+func resumeTimedOut(ctx context.Context, id sandbox.ID) error {
 	if err := ctx.Err(); err != nil {
 		return fault.As(err)
 	}
-	return fault.New(fault.Timeout, "resume_timeout", "the sandbox is being resumed or paused and that takes too long; try again")
+	return fault.New(fault.Timeout, "resume_timeout",
+		"sandbox %s is still being paused or resumed; try again in a moment", id)
 }

@@ -88,9 +88,9 @@ func (b *booter) bootGivenUp(ctx context.Context, row Sandbox, cause error) erro
 // overtaken says why a create has no sandbox to return although it did its part.
 func overtaken(row Sandbox) error {
 	if row.State == sandbox.Stopping || row.StopReason == sandbox.ReasonDestroyed {
-		return fault.New(fault.WrongState, ReasonEnded, "the sandbox was destroyed while it was being created")
+		return fault.New(fault.WrongState, ReasonEnded, "sandbox %s was destroyed while it was being created", row.ID)
 	}
-	return fault.New(fault.HostFailed, "boot_failed", "the sandbox ended while it was being created (%s)", row.StopReason)
+	return fault.New(fault.HostFailed, "boot_failed", "sandbox %s ended while it was being created (%s); create another", row.ID, row.StopReason)
 }
 
 // maxMessage bounds a message of a host that is stored, in bytes.

@@ -75,7 +75,7 @@ func (cl *clocks) tellClocks(ctx context.Context, row Sandbox, change TimeoutCha
 	observed, err := host.SetTimeouts(ctx, row.Ref(), change)
 	if err != nil {
 		return Sandbox{}, cl.rows.orEnded(ctx, row, fault.Wrap(err, fault.HostFailed, "clocks_pending",
-			"the host did not confirm the new clocks; they hold as soon as it answers"))
+			"host %s did not confirm the new clocks of sandbox %s; they apply as soon as it answers", row.HostID, row.ID))
 	}
 	if observed.State != VMRunning || observed.Ref != row.Ref() {
 		return row, nil
@@ -138,7 +138,7 @@ func (c ClockRequest) extended(row Sandbox, now time.Time) (time.Duration, error
 	case *c.Extend <= 0 || *c.Extend > sandbox.MaxTimeoutSec*time.Second:
 		return 0, fault.New(fault.Invalid, "invalid_lifetime", "extend_sec must be from 1 to %d", sandbox.MaxTimeoutSec)
 	case row.Spec.Lifetime == 0:
-		return 0, fault.New(fault.WrongState, "no_lifetime", "the sandbox has no lifetime that could be extended")
+		return 0, fault.New(fault.WrongState, "no_lifetime", "sandbox %s has no lifetime to extend; set one with lifetime_sec", row.ID)
 	case row.LifetimeEndsAt == nil:
 		return row.Spec.Lifetime + *c.Extend, nil
 	}

@@ -38,22 +38,37 @@ func (c common) detached(ctx context.Context, work time.Duration) (context.Conte
 func (c common) hostOf(row Sandbox) (Host, error) {
 	h, ok := c.fleet.Host(row.HostID)
 	if !ok {
-		return nil, fault.New(fault.HostFailed, "host_unknown", "the sandbox's host is not part of this installation any more")
+		return nil, fault.New(fault.HostFailed, "host_unknown",
+			"host %s of sandbox %s is not part of this installation any more; start the control plane with it again", row.HostID, row.ID)
 	}
 	return h, nil
 }
 
-// wrongState is the fault of an operation that row's state forbids.
+// wrongState is the fault of an operation that row's state forbids. Its sentence
+// names the sandbox and the next step.
 func wrongState(row Sandbox, want sandbox.Status) error {
 	if row.State.Ended() || row.State == sandbox.Stopping {
 		why := string(row.State.Status())
 		if row.StopReason != "" {
 			why += ": " + string(row.StopReason)
 		}
-		return fault.New(fault.WrongState, ReasonEnded, "the sandbox has ended (%s)", why)
+		return fault.New(fault.WrongState, ReasonEnded, "sandbox %s has ended (%s); create another", row.ID, why)
 	}
 	return fault.New(fault.WrongState, "sandbox_not_"+string(want),
-		"the sandbox is %s; it must be %s for this", row.State, want)
+		"sandbox %s is %s; it must be %s for this: %s", row.ID, row.State, want, nextStep(row.State, want))
+}
+
+// nextStep returns the next step for a caller whose operation needs the status want
+// of a sandbox in state, which has not ended.
+func nextStep(state sandbox.State, want sandbox.Status) string {
+	switch {
+	case state == sandbox.Paused:
+		return "resume it, or set auto_resume so that commands and transfers do"
+	case state == sandbox.Running && want == sandbox.StatusPaused:
+		return "pause it first"
+	default:
+		return "try again in a moment"
+	}
 }
 
 // withCleanup adds the error of a clean-up to the cause of err, whose kind and

@@ -115,7 +115,7 @@ func (fr *forker) Fork(ctx context.Context, id sandbox.ID, f Fork) (out Forked, 
 	out = fr.bootAll(work, rows, spec, snap.ID)
 	out.PauseWindow = observed.PauseWindow
 	if len(out.Sandboxes) == 0 {
-		return out, out.Failed[0].Err
+		return out, noChild(out.Failed)
 	}
 	return out, nil
 }
@@ -125,6 +125,16 @@ func (f Fork) validate() error {
 		return fault.New(fault.Invalid, "invalid_count", "count must be from 1 to %d", MaxForks)
 	}
 	return nil
+}
+
+// noChild is the error of a fork of which no child runs. It has the kind and reason
+// of the first child's error.
+func noChild(failed []FailedFork) error {
+	if len(failed) == 1 {
+		return failed[0].Err
+	}
+	f := fault.As(failed[0].Err)
+	return fault.Wrap(failed[0].Err, f.Kind, f.Reason, "none of the %d children started; the first, %s: %s", len(failed), failed[0].ID, f.Public)
 }
 
 // children returns the rows of a fork.

@@ -49,7 +49,7 @@ func (g *guestWork) WriteFile(ctx context.Context, id sandbox.ID, w WriteFile, c
 	once := &readOnce{Reader: content}
 	err = g.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
 		if once.begun {
-			return fault.New(fault.WrongState, ReasonPaused, "the sandbox was paused as the file was being sent; send it again")
+			return fault.New(fault.WrongState, ReasonPaused, "sandbox %s was paused while the file was being sent; send the file again", id)
 		}
 		n, err = host.WriteFile(ctx, ref, w, once)
 		return err
@@ -157,7 +157,7 @@ func (g *guestWork) guestFailed(ctx context.Context, host Host, row Sandbox, cau
 	case endedOrEnding(now):
 		return now, wrongState(now, sandbox.StatusRunning)
 	case reason == reasonStopped || reason == ReasonSandboxNotFound:
-		return now, withCleanup(fault.Wrap(cause, fault.WrongState, ReasonEnded, "the sandbox has ended"), reconcileErr)
+		return now, withCleanup(fault.Wrap(cause, fault.WrongState, ReasonEnded, "sandbox %s has ended; create another", row.ID), reconcileErr)
 	case reason == ReasonNotRunning && reconcileErr == nil && now.State != sandbox.Running:
 		return now, wrongState(now, sandbox.StatusRunning)
 	}

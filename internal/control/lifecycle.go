@@ -51,7 +51,7 @@ func (l *lifecycle) Destroy(ctx context.Context, id sandbox.ID) (err error) {
 	defer cancelHost()
 	if err := host.Destroy(hostCtx, row.Ref(), sandbox.ReasonDestroyed); err != nil {
 		return fault.Wrap(err, fault.HostFailed, "destroy_pending",
-			"the host did not confirm it; the sandbox is ended as soon as the host answers")
+			"host %s did not confirm the end of sandbox %s, which ends as soon as the host answers", row.HostID, row.ID)
 	}
 	_, _, err = l.rows.move(ctx, Move{
 		Ref: row.Ref(), From: sandbox.Stopping, To: sandbox.Stopped, StopReason: sandbox.ReasonDestroyed,

@@ -24,7 +24,7 @@ func (s *snapshots) DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) e
 		return err
 	case !won && row.TemplateName != "":
 		return fault.New(fault.WrongState, "snapshot_is_template",
-			"the snapshot is the template %s; take the name from it first", row.TemplateName)
+			"snapshot %s is the template %s; remove the template first", id, row.TemplateName)
 	case !won:
 		return snapshotNotReady(row)
 	}
@@ -36,13 +36,14 @@ func (s *snapshots) DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) e
 func (s *snapshots) finishDelete(ctx context.Context, row Snapshot) error {
 	host, ok := s.fleet.Host(row.HostID)
 	if !ok {
-		return fault.New(fault.HostFailed, "host_unknown", "the snapshot's host is not part of this installation any more")
+		return fault.New(fault.HostFailed, "host_unknown",
+			"host %s of snapshot %s is not part of this installation any more; start the control plane with it again", row.HostID, row.ID)
 	}
 	hostCtx, cancel := context.WithTimeout(ctx, s.cfg.DestroyTimeout)
 	defer cancel()
 	if err := host.DeleteSnapshot(hostCtx, row.ID); err != nil {
 		return fault.Wrap(err, fault.HostFailed, "delete_pending",
-			"the host did not confirm it; the snapshot is gone as soon as the host answers")
+			"host %s did not confirm the deletion of snapshot %s, which is gone as soon as the host answers", row.HostID, row.ID)
 	}
 	return s.store.RemoveSnapshot(ctx, row.ID)
 }

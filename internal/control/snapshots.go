@@ -143,5 +143,6 @@ func ValidateSnapshotName(name string) error {
 }
 
 func snapshotNotReady(row Snapshot) error {
-	return fault.New(fault.WrongState, "snapshot_not_ready", "the snapshot is %s; it must be ready for this", row.Status)
+	return fault.New(fault.WrongState, "snapshot_not_ready",
+		"snapshot %s is %s; it must be ready for this", row.ID, row.Status)
 }

@@ -54,7 +54,7 @@ func (m *machine) stall(ctx context.Context) {
 		return
 	}
 	if !m.diskFull {
-		m.log.WarnContext(ctx, "the host's disk is full; the sandbox stands still until there is space")
+		m.log.WarnContext(ctx, "the host's disk is full; the VM is stopped until there is space")
 	}
 	m.setDiskFull(true)
 }
@@ -104,14 +104,14 @@ func (m *machine) unstall(ctx context.Context) {
 		m.log.WarnContext(ctx, "a sandbox that waited for disk space cannot go on, will try again", "error", err)
 		return
 	}
-	m.log.InfoContext(ctx, "there is disk space again; the sandbox goes on")
+	m.log.InfoContext(ctx, "there is disk space again; the VM continues")
 	m.setDiskFull(false)
 }
 
 // errDiskFull refuses an operation that needs a guest which a full disk has stopped.
 func errDiskFull() error {
 	return fault.New(fault.NoCapacity, reasonDiskFull,
-		"the host's disk is full and the sandbox stands still; it goes on by itself when there is space: free some on the host, or destroy sandboxes or snapshots")
+		"the host's disk is full and the sandbox is stopped; it continues by itself when there is space: free some on the host, or destroy sandboxes or snapshots")
 }
 
 // conclude ends the operation in state, even if the journal cannot be written,

@@ -42,7 +42,7 @@ func errSilent(cause error) error {
 // errCut ends work in a guest that has fallen silent.
 func errCut() error {
 	return fault.New(fault.Timeout, reasonUnresponsive,
-		"the sandbox's guest stopped answering; it is not known what became of this call, and a command may still run")
+		"the sandbox's guest stopped answering, so the outcome of this call is not known and a command may still run; read the sandbox's health before you repeat it")
 }
 
 // callGuest waits until the guest answers, at most GuestTimeout. A guest that
@@ -120,7 +120,7 @@ func (m *machine) healthLocked(state sandbox.State, forced bool) sandbox.Health 
 // not be usable. The guest is reconfigured as soon as it answers; until then
 // commands and transfers are refused.
 func (m *machine) commitSilentGuest(ctx context.Context, cause error) {
-	m.log.WarnContext(ctx, "the sandbox goes on although its guest does not answer", "error", cause)
+	m.log.WarnContext(ctx, "the sandbox continues although its guest does not answer", "error", cause)
 	if m.Guest() == nil {
 		m.SetGuest(m.NewGuest())
 	}

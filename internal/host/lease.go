@@ -55,10 +55,10 @@ func (m *machine) acquire(ctx context.Context, ref sandbox.Ref, purpose use) (*l
 	case guest == nil && m.view.State == sandbox.Running:
 		return nil, fault.New(fault.WrongState, reasonNotRunning, "the host agent has not taken the sandbox over yet; try again in a moment")
 	case guest == nil:
-		return nil, fault.New(fault.WrongState, reasonNotRunning, "the sandbox is %s, not running", m.view.State.Status())
+		return nil, fault.New(fault.WrongState, reasonNotRunning, "sandbox %s is %s, not running", m.view.Ref.ID, m.view.State.Status())
 	case m.health.renewDue:
 		return nil, fault.New(fault.Unavailable, reasonUnresponsive,
-			"the sandbox's guest has not answered since it was let go, and cannot be used until it does; nothing was begun: try again later")
+			"the sandbox's guest has not answered since its last start, and cannot be used until it does; nothing was begun: try again later")
 	}
 	if m.diskFull {
 		return nil, errDiskFull()
@@ -190,5 +190,5 @@ func (m *machine) lastActiveLocked() time.Time {
 
 func errStale(got, known sandbox.Ref) error {
 	return fault.New(fault.Stale, "stale_generation",
-		"the sandbox is at generation %d, the command was for %d", known.Generation, got.Generation)
+		"the request is for generation %d of the sandbox, which is at generation %d: read it again", known.Generation, got.Generation)
 }

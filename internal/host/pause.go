@@ -30,7 +30,7 @@ func (m *machine) pause(life context.Context, force bool) error {
 		return nil
 	case sandbox.Running:
 	default:
-		return fault.New(fault.WrongState, reasonNotRunning, "the sandbox is %s, not running", m.rec.State.Status())
+		return fault.New(fault.WrongState, reasonNotRunning, "sandbox %s is %s, not running", m.rec.ID, m.rec.State.Status())
 	}
 	if err := disk.CheckReserve(m.mgr.cfg.Dir, pauseReserve); err != nil {
 		return err
@@ -104,7 +104,7 @@ func (m *machine) writePause(ctx context.Context, helps, force bool) error {
 	for _, s := range []step{
 		{journal.StepPauseGate, func(ctx context.Context) error {
 			m.closeGate(ctx, m.mgr.cfg.PauseGrace, fault.New(fault.WrongState, reasonPaused,
-				"the sandbox was paused; the command goes on when it is resumed, but its output from here on is lost to this call"))
+				"the sandbox was paused; the command continues after a resume, but this call does not get its further output"))
 			return errors.Join(os.RemoveAll(string(snap)), os.Mkdir(string(snap), 0o700))
 		}},
 		{journal.StepPauseQuiesce, func(ctx context.Context) error {
@@ -173,7 +173,7 @@ func (m *machine) abandonPause(ctx context.Context, cause error) error {
 	if f := fault.As(cause); f.Kind != fault.Internal {
 		return cause
 	}
-	return fault.Wrap(cause, fault.HostFailed, "pause_failed", "the sandbox could not be paused; it still runs")
+	return fault.Wrap(cause, fault.HostFailed, "pause_failed", "the sandbox could not be paused; it still runs: try again, and see the host agent's log")
 }
 
 // continueAfterPause starts a VM again that was stopped or sealed for a pause. A

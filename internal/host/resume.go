@@ -25,7 +25,7 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	case m.rec.State == sandbox.Running && gen == m.rec.Generation:
 		return nil
 	case m.rec.State != sandbox.Paused:
-		return fault.New(fault.WrongState, "sandbox_not_paused", "the sandbox is %s, not paused", m.rec.State.Status())
+		return fault.New(fault.WrongState, "sandbox_not_paused", "sandbox %s is %s, not paused", m.rec.ID, m.rec.State.Status())
 	case gen <= m.rec.Generation:
 		return errStale(sandbox.Ref{ID: m.rec.ID, Generation: gen}, m.rec.Ref())
 	}
@@ -65,7 +65,7 @@ func (m *machine) resumeCut(life, ctx context.Context, before sandbox.Generation
 		return m.abandonResume(life, cause)
 	case m.EndsSoon():
 		m.onExit(life)
-		return fault.Wrap(cause, fault.HostFailed, "resume_failed", "the sandbox's VM ended as it came back from its snapshot")
+		return fault.Wrap(cause, fault.HostFailed, "resume_failed", "the sandbox's VM ended while it was being resumed")
 	case ctx.Err() != nil:
 		// It is being destroyed, maybe by a caller that only knows the generation
 		// before this resume, which must not be refused as stale.
@@ -262,7 +262,7 @@ func (m *machine) abandonResume(life context.Context, cause error) error {
 	if f := fault.As(cause); f.Kind != fault.Internal {
 		return cause
 	}
-	return fault.Wrap(cause, fault.HostFailed, "resume_failed", "the sandbox could not be resumed; it is still paused")
+	return fault.Wrap(cause, fault.HostFailed, "resume_failed", "the sandbox could not be resumed; it is still paused: try again, and see the host agent's log")
 }
 
 // pauseExists reports whether the sandbox has a pause directory called name.

@@ -19,7 +19,7 @@ import (
 // snapshot takes a snapshot of the sandbox, which may run or be paused.
 func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool) error {
 	if m.rec.State != sandbox.Running && m.rec.State != sandbox.Paused {
-		return fault.New(fault.WrongState, reasonNotRunning, "the sandbox is %s, neither running nor paused", m.rec.State.Status())
+		return fault.New(fault.WrongState, reasonNotRunning, "sandbox %s is %s, neither running nor paused", m.rec.ID, m.rec.State.Status())
 	}
 	if _, err := os.Stat(m.mgr.layout.snapshot(r.id).Manifest()); err == nil {
 		return nil // the same question, asked while the first was under way
@@ -61,7 +61,7 @@ func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool)
 	if f := fault.As(err); err == nil || f.Kind != fault.Internal {
 		return err
 	}
-	return fault.Wrap(err, fault.HostFailed, "snapshot_failed", "the snapshot could not be taken; the sandbox is as it was")
+	return fault.Wrap(err, fault.HostFailed, "snapshot_failed", "the snapshot could not be taken; the sandbox has not changed: try again, and see the host agent's log")
 }
 
 func (b *body) publishSnapshot(ctx context.Context, tmp snapshot.Dir, r *snapshotRequest, mf snapshot.Manifest) error {
