@@ -138,7 +138,7 @@ cat <<END
   curl -s$auth -H 'Content-Type: application/json' $url/v1/sandboxes/ID/exec -d '{"cmd":"python3","args":["-c","print(6*7)"]}'
   curl -s$auth -X DELETE $url/v1/sandboxes/ID
 
-  $url/docs                          # the API, to read and to try; "Authorize" takes the key
-  $stop                                          # pause the sandboxes and stop the server
+  $(printf '%-50s' "$url/docs") # the API, to read and to try; "Authorize" takes the key
+  $(printf '%-50s' "$stop") # pause the sandboxes and stop the server
   make install                                       # put wrenn into PATH (/usr/local/bin)
 END

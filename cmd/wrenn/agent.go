@@ -156,7 +156,7 @@ func (p program) addAgent() {
 		Long: "Run the host agent alone. It starts the virtual machines of this host for its control plane, which proves\n" +
 			"itself with a certificate (--tls-client-ca), a token, or both. Sandboxes keep running when the agent ends, and the\n" +
 			"next one takes them over.\n\n" +
-			"Each flag can be given as an environment variable: --host-id as WRENN_HOST_ID.",
+			"Every flag can be set by an environment variable, such as --host-id by WRENN_HOST_ID.",
 		Example: "  sudo wrenn agent --listen 10.0.0.2:7070 --host-id one \\\n" +
 			"    --tls-cert /etc/wrenn/one.pem --tls-key /etc/wrenn/one.key --tls-client-ca /etc/wrenn/ca.pem",
 	}

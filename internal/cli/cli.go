@@ -81,7 +81,8 @@ func New(io IO) *App {
 		Use:   "wrenn COMMAND",
 		Short: "Run untrusted code in microVMs",
 		Long: "Wrenn runs untrusted code in microVMs, one for each sandbox.\n\n" +
-			"Start a server with `wrenn up`, then try `wrenn run -- python3 -c 'print(6*7)'`.",
+			"Start a server with `wrenn up`, then try `wrenn run -- python3 -c 'print(6*7)'`.\n" +
+			"The ID of a sandbox is its id, the beginning of the id, or its name.",
 		DisableFlagsInUseLine: true,
 		SilenceErrors:         true,
 		SilenceUsage:          true,

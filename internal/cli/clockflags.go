@@ -19,19 +19,33 @@ type clockFlags struct {
 	autoResume bool
 }
 
+// add adds the flags for sandboxes that are created.
 func (f *clockFlags) add(cmd *cobra.Command) {
+	f.addWith(cmd, "the server's default is 5m", "the default")
+}
+
+// addCopied adds the flags for copies of a sandbox.
+func (f *clockFlags) addCopied(cmd *cobra.Command) { f.addWith(cmd, keptUsage, keptUsage) }
+
+// addChange adds the flags for a sandbox that exists, and the one that extends its
+// lifetime.
+func (f *clockFlags) addChange(cmd *cobra.Command) {
+	f.addWith(cmd, keptUsage, keptUsage)
+	DurationVar(cmd.Flags(), &f.extend, "extend", 0, "move the end of the lifetime later by this time")
+}
+
+// keptUsage describes a flag without which a setting of the sandbox stays.
+const keptUsage = "the sandbox's own without this flag"
+
+// addWith adds the flags. idle and lifetime describe the values without them.
+func (f *clockFlags) addWith(cmd *cobra.Command, idle, lifetime string) {
 	flags := cmd.Flags()
-	DurationVar(flags, &f.idle, "idle-timeout", 0, "end after this time without use; 0 is never (the server's default is 5m)")
-	DurationVar(flags, &f.lifetime, "lifetime", 0, "end this time after the start or the last resume; 0 is never (the default)")
+	DurationVar(flags, &f.idle, "idle-timeout", 0, "end after this time without use; 0 is never ("+idle+")")
+	DurationVar(flags, &f.lifetime, "lifetime", 0, "end this time after the start or the last resume; 0 is never ("+lifetime+")")
 	flags.StringVar(&f.onTimeout, "on-timeout", "", "action at the end of a time limit: destroy or pause")
 	flags.BoolVar(&f.autoResume, "auto-resume", false, "resume the sandbox when a command or file needs it")
 	_ = cmd.RegisterFlagCompletionFunc("on-timeout", cobra.FixedCompletions(
 		[]string{client.OnTimeoutDestroy, client.OnTimeoutPause}, cobra.ShellCompDirectiveNoFileComp))
-}
-
-// addExtend adds the flag for sandboxes that exist.
-func (f *clockFlags) addExtend(cmd *cobra.Command) {
-	DurationVar(cmd.Flags(), &f.extend, "extend", 0, "move the end of the lifetime later by this time")
 }
 
 // request returns the clocks that were given on the command line.

@@ -29,7 +29,7 @@ func (a *App) forkCmd() *cobra.Command {
 	flags.Var(&meta, "meta", "metadata to add or replace, may be repeated")
 	flags.BoolVar(&force, "force", false, forceUsage)
 	refuseTimeout(cmd)
-	clocks.add(cmd)
+	clocks.addCopied(cmd)
 	cmd.ValidArgsFunction = a.completeIDs(1, client.StatusRunning, client.StatusPaused)
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
 		if count < 1 {

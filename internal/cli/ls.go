@@ -98,7 +98,7 @@ func showEnd(sb client.Sandbox, now time.Time) string {
 	if end == nil {
 		return "-"
 	}
-	return "in " + ShowAge(end.Sub(now))
+	return "in " + ShowAge(end.Sub(now).Round(time.Second))
 }
 
 // firstOf returns the earlier of two times of which either may be nil.

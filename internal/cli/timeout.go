@@ -20,8 +20,7 @@ func (a *App) timeoutCmd() *cobra.Command {
 		Example: "  wrenn timeout --extend 10m $id\n  wrenn timeout --idle-timeout 5m --on-timeout pause --auto-resume $id",
 		Args:    args(1, 1, "the ID of a sandbox"),
 	}
-	flags.add(cmd)
-	flags.addExtend(cmd)
+	flags.addChange(cmd)
 	cmd.ValidArgsFunction = a.completeIDs(1, live...)
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
 		req, err := flags.request(cmd)

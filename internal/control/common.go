@@ -55,20 +55,16 @@ func wrongState(row Sandbox, want sandbox.Status) error {
 		return fault.New(fault.WrongState, ReasonEnded, "sandbox %s has ended (%s); create another", row.ID, why)
 	}
 	return fault.New(fault.WrongState, "sandbox_not_"+string(want),
-		"sandbox %s is %s; it must be %s for this: %s", row.ID, row.State, want, nextStep(row.State, want))
+		"sandbox %s is %s; it must be %s for this: %s", row.ID, row.State, want, nextStep(row.State))
 }
 
-// nextStep returns the next step for a caller whose operation needs the status want
-// of a sandbox in state, which has not ended.
-func nextStep(state sandbox.State, want sandbox.Status) string {
-	switch {
-	case state == sandbox.Paused:
-		return "resume it, or set auto_resume so that commands and transfers do"
-	case state == sandbox.Running && want == sandbox.StatusPaused:
-		return "pause it first"
-	default:
-		return "try again in a moment"
+// nextStep returns the next step for a caller whose operation a sandbox in state
+// refuses. The sandbox has not ended.
+func nextStep(state sandbox.State) string {
+	if state == sandbox.Paused {
+		return "resume it, or set its auto_resume"
 	}
+	return "try again in a moment"
 }
 
 // withCleanup adds the error of a clean-up to the cause of err, whose kind and

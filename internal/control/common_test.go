@@ -20,7 +20,7 @@ func TestWrongStateSaysWhatToDo(t *testing.T) {
 		{sandbox.Paused, sandbox.StatusRunning, "sandbox_not_running", []string{"is paused", "resume it", "auto_resume"}},
 		{sandbox.Pending, sandbox.StatusRunning, "sandbox_not_running", []string{"is pending", "try again"}},
 		{sandbox.Resuming, sandbox.StatusRunning, "sandbox_not_running", []string{"is resuming", "try again"}},
-		{sandbox.Running, sandbox.StatusPaused, "sandbox_not_paused", []string{"is running", "pause it first"}},
+		{sandbox.Pausing, sandbox.StatusPaused, "sandbox_not_paused", []string{"is pausing", "try again"}},
 		{sandbox.Stopped, sandbox.StatusRunning, ReasonEnded, []string{"has ended", "expired", "create another"}},
 	} {
 		row := Sandbox{ID: sandbox.NewID(), State: c.state}
@@ -36,5 +36,15 @@ func TestWrongStateSaysWhatToDo(t *testing.T) {
 				t.Errorf("%s, want %s: %q does not contain %q", c.state, c.want, got.Public, part)
 			}
 		}
+	}
+}
+
+// TestTransitionThatIsDone: a pause of a paused sandbox is refused with its own
+// sentence, which does not say to resume the sandbox.
+func TestTransitionThatIsDone(t *testing.T) {
+	row := Sandbox{ID: sandbox.NewID(), State: sandbox.Paused}
+	got := fault.As(transition{from: sandbox.Running, via: sandbox.Pausing, to: sandbox.Paused}.refused(row))
+	if want := "sandbox " + string(row.ID) + " is paused already"; got.Reason != "sandbox_not_running" || got.Public != want {
+		t.Errorf("got %s, %q; want sandbox_not_running, %q", got.Reason, got.Public, want)
 	}
 }

@@ -37,7 +37,7 @@ func (l *lifecycle) performTransition(ctx context.Context, id sandbox.ID, t tran
 		return Sandbox{}, err
 	}
 	if row.State != t.from {
-		return Sandbox{}, wrongState(row, t.from.Status())
+		return Sandbox{}, t.refused(row)
 	}
 	host, err := l.hostOf(row)
 	if err != nil {
@@ -52,7 +52,7 @@ func (l *lifecycle) performTransition(ctx context.Context, id sandbox.ID, t tran
 		return Sandbox{}, err
 	}
 	if !won {
-		return Sandbox{}, wrongState(row, t.from.Status())
+		return Sandbox{}, t.refused(row)
 	}
 	hostCtx, cancelHost := context.WithTimeout(ctx, t.timeout)
 	defer cancelHost()
@@ -65,6 +65,14 @@ func (l *lifecycle) performTransition(ctx context.Context, id sandbox.ID, t tran
 	default:
 		return Sandbox{}, l.explainFailedTransition(ctx, host, row, err)
 	}
+}
+
+// refused is the fault of t when row is not in the state that t starts from.
+func (t transition) refused(row Sandbox) error {
+	if row.State == t.to {
+		return fault.New(fault.WrongState, "sandbox_not_"+string(t.from.Status()), "sandbox %s is %s already", row.ID, row.State)
+	}
+	return wrongState(row, t.from.Status())
 }
 
 // commitTransition writes the host's success to the row.

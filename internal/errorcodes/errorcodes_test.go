@@ -22,6 +22,7 @@ var passOn = map[string]int{
 	"internal/control/hostfault.go":       2,
 	"internal/control/common.go":          2, // withCleanup; sandbox_not_running, sandbox_not_paused
 	"internal/control/fork.go":            1, // the code of the first child
+	"internal/control/transition.go":      1, // sandbox_not_running, sandbox_not_paused
 	"internal/control/rest/clocks.go":     1, // invalid_timeout, invalid_lifetime
 	"internal/control/rest/system.go":     1,
 	"internal/fault/faultrpc/faultrpc.go": 2,

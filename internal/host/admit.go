@@ -18,7 +18,7 @@ func (m *Manager) admitLocked(spec sandbox.Spec, use diskUse) error {
 	case m.draining:
 		return fault.New(fault.NoCapacity, "host_draining", "the host takes no new sandboxes: it is being drained")
 	case !have.Meets(spec.MinIsolation):
-		return fault.New(fault.Unsupported, "isolation_too_weak", "this host isolates by %s, %s is demanded", have, spec.MinIsolation)
+		return fault.New(fault.Unsupported, "isolation_too_weak", "this host isolates sandboxes by %s, and %s is required", have, spec.MinIsolation)
 	case spec.Runtime != "" && spec.Runtime != sandbox.RuntimeMicroVM:
 		return fault.New(fault.Unsupported, "runtime_unavailable", "this host does not offer the runtime %q", spec.Runtime)
 	}

@@ -138,7 +138,7 @@ func (c Config) validate(d Deps) error {
 		return fault.New(fault.Internal, "internal", "host.Open misses a dependency")
 	case !d.Driver.Info().Isolation.Meets(c.MinIsolation):
 		return fault.New(fault.Unsupported, "isolation_too_weak",
-			"this host isolates by %s (%s), but at least %s is demanded",
+			"this host isolates sandboxes by %s (%s), but at least %s is required",
 			d.Driver.Info().Isolation, d.Driver.Info().Reason, c.MinIsolation)
 	}
 	return nil

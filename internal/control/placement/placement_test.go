@@ -186,7 +186,7 @@ func TestChoosesARuntime(t *testing.T) {
 		"tenants":           {host: usual("a", func(h *placement.Host) { h.Runtimes = []placement.Runtime{emulated, gvisor} }), tenants: true, want: gvisor},
 		"not offered":       {host: usual("a"), runtime: sandbox.RuntimeGVisor, reason: "runtime_unavailable", says: "there are: microvm"},
 		"too weak":          {host: both, runtime: sandbox.RuntimeMicroVM, least: sandbox.IsolationUserspaceKernel, reason: "isolation_unavailable", says: "under the runtime microvm"},
-		"too weak, any":     {host: both, least: sandbox.IsolationHardware, reason: "isolation_unavailable", says: "demanded (at least"},
+		"too weak, any":     {host: both, least: sandbox.IsolationHardware, reason: "isolation_unavailable", says: "required isolation (at least"},
 		"no runtime at all": {host: usual("a", func(h *placement.Host) { h.Runtimes = nil }), runtime: sandbox.RuntimeGVisor, reason: "runtime_unavailable", says: "there are: none"},
 	} {
 		d := small(func(d *placement.Demand) {

@@ -38,7 +38,7 @@ func offering(d Demand, hosts []Host, known []int) ([]int, error) {
 		runtime = " under the runtime " + string(d.Spec.Runtime)
 	}
 	return nil, fault.New(fault.Invalid, "isolation_unavailable",
-		"no host has the isolation that is demanded%s (at least %q%s)", runtime,
+		"no host has the required isolation%s (at least %q%s); the list of hosts shows the isolation of each", runtime,
 		cmp.Or(d.Spec.MinIsolation, sandbox.IsolationProcess), map[bool]string{true: ", fit for several tenants"}[d.MultiTenant])
 }
 

@@ -46,7 +46,7 @@ func Required(what string) bool {
 	return false
 }
 
-// missing skips the test, or fails it where VMs are demanded.
+// missing skips the test, or fails it where WRENN_REQUIRE names vm.
 func missing(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if Required("vm") {

@@ -12,7 +12,7 @@ import (
 )
 
 // realStore opens the images that the test run shares, or skips where there
-// are none and none are demanded.
+// are none and WRENN_REQUIRE demands none.
 func realStore(t *testing.T) *Store {
 	t.Helper()
 	dir := os.Getenv("WRENN_TEST_IMAGES")

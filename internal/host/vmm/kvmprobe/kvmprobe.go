@@ -184,7 +184,7 @@ const (
 
 // Choose decides, once per host and for all its sandboxes, how guest
 // instructions run: "kvm" or "tcg", with a sentence that says why. It fails
-// with fault.Unsupported where KVM is demanded but not usable, and with
+// with fault.Unsupported where KVM is required but not usable, and with
 // fault.Invalid for an unknown policy.
 func Choose(policy Policy, r Report) (acceleration, reason string, err error) {
 	switch policy {
@@ -199,7 +199,7 @@ func Choose(policy Policy, r Report) (acceleration, reason string, err error) {
 		if r.Support.Usable() {
 			return "kvm", r.Reason, nil
 		}
-		return "", "", fault.New(fault.Unsupported, "kvm_unusable", "KVM is demanded but not usable on this host: %s", r.Reason)
+		return "", "", fault.New(fault.Unsupported, "kvm_unusable", "KVM is required but not usable on this host: %s", r.Reason)
 	default:
 		return "", "", fault.New(fault.Invalid, "bad_acceleration", "acceleration must be auto, kvm or tcg, not %q", policy)
 	}
