@@ -11,6 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/mapped"
+	"github.com/wrenn-dev/wrenn/internal/linux/pidfd"
 	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
 
@@ -102,11 +103,11 @@ func (d *Driver) attachChild(ctx context.Context, cfg vmm.Config, memory string,
 
 // attach connects to the process of rec and starts to watch it.
 func attach(ctx context.Context, rec vmm.Record, child *exec.Cmd, messages *tail) (*vm, error) {
-	pidfd, err := openProcess(identity{rec.PID, rec.StartTicks})
+	process, err := pidfd.Open(rec.PID, rec.StartTicks)
 	if err != nil {
 		return nil, err
 	}
-	v := &vm{rec: rec, pidfd: pidfd, child: child, messages: messages, exited: make(chan struct{}), stalled: make(chan struct{}, 1)}
+	v := &vm{rec: rec, pidfd: process, child: child, messages: messages, exited: make(chan struct{}), stalled: make(chan struct{}, 1)}
 	v.link = link{path: monitorPath(rec.Dir), onEvent: v.onEvent, onReconnect: v.tellStalled, fresh: child != nil}
 	patience := answerTimeout
 	if child == nil {
@@ -115,8 +116,8 @@ func attach(ctx context.Context, rec vmm.Record, child *exec.Cmd, messages *tail
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_, err = v.link.monitor(ctx)
-	if err != nil && (child != nil || !processRuns(pidfd)) {
-		_ = pidfd.Close()
+	if err != nil && (child != nil || !pidfd.Runs(process)) {
+		_ = process.Close()
 		return nil, err
 	}
 	// A process of an earlier agent that runs and does not answer may do so
@@ -151,18 +152,18 @@ func (d *Driver) KillRecord(ctx context.Context, rec vmm.Record) error {
 	if boot, err := proc.BootID(); err != nil || boot != rec.BootID || rec.PID == 0 {
 		return err
 	}
-	pidfd, err := openProcess(identity{rec.PID, rec.StartTicks})
+	process, err := pidfd.Open(rec.PID, rec.StartTicks)
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = pidfd.SetReadDeadline(time.Now()) })
+	stop := context.AfterFunc(ctx, func() { _ = process.SetReadDeadline(time.Now()) })
 	defer stop()
-	defer pidfd.Close()
-	if err := killProcess(pidfd); err != nil {
+	defer process.Close()
+	if err := pidfd.Kill(process); err != nil {
 		return err
 	}
-	return waitProcess(pidfd)
+	return pidfd.Wait(process)
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/pidfd"
 )
 
 const (
@@ -95,7 +96,7 @@ func (v *vm) Detach() {
 // watch waits for the end of the process and records it.
 func (v *vm) watch() {
 	detail := ""
-	err := waitProcess(v.pidfd)
+	err := pidfd.Wait(v.pidfd)
 	v.mu.Lock()
 	detached := v.detached
 	v.mu.Unlock()
@@ -216,7 +217,7 @@ func (v *vm) Kill(ctx context.Context) error {
 		return nil
 	default:
 	}
-	if err := killProcess(v.pidfd); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := pidfd.Kill(v.pidfd); err != nil && !errors.Is(err, os.ErrClosed) {
 		return err
 	}
 	select {
