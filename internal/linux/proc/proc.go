@@ -1,8 +1,9 @@
 // Package proc reads the kernel's files about processes, memory and the boot
-// below /proc, in the formats of proc(5).
+// below /proc, in the formats of proc(5), and follows processes that are not
+// children of this one by their descriptors.
 //
 // It owns nothing and keeps nothing: each call reads the file again. A value is
-// as old as the call that returned it.
+// as old as the call that returned it. The caller closes descriptors.
 package proc
 
 import (

@@ -11,7 +11,6 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/mapped"
-	"github.com/wrenn-dev/wrenn/internal/linux/pidfd"
 	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
 
@@ -103,7 +102,7 @@ func (d *Driver) attachChild(ctx context.Context, cfg vmm.Config, memory string,
 
 // attach connects to the process of rec and starts to watch it.
 func attach(ctx context.Context, rec vmm.Record, child *exec.Cmd, messages *tail) (*vm, error) {
-	process, err := pidfd.Open(rec.PID, rec.StartTicks)
+	process, err := proc.Open(rec.PID, rec.StartTicks)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +115,7 @@ func attach(ctx context.Context, rec vmm.Record, child *exec.Cmd, messages *tail
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_, err = v.link.monitor(ctx)
-	if err != nil && (child != nil || !pidfd.Runs(process)) {
+	if err != nil && (child != nil || !proc.Runs(process)) {
 		_ = process.Close()
 		return nil, err
 	}
@@ -152,7 +151,7 @@ func (d *Driver) KillRecord(ctx context.Context, rec vmm.Record) error {
 	if boot, err := proc.BootID(); err != nil || boot != rec.BootID || rec.PID == 0 {
 		return err
 	}
-	process, err := pidfd.Open(rec.PID, rec.StartTicks)
+	process, err := proc.Open(rec.PID, rec.StartTicks)
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
 	}
@@ -162,8 +161,8 @@ func (d *Driver) KillRecord(ctx context.Context, rec vmm.Record) error {
 	stop := context.AfterFunc(ctx, func() { _ = process.SetReadDeadline(time.Now()) })
 	defer stop()
 	defer process.Close()
-	if err := pidfd.Kill(process); err != nil {
+	if err := proc.Kill(process); err != nil {
 		return err
 	}
-	return pidfd.Wait(process)
+	return proc.Wait(process)
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
-	"github.com/wrenn-dev/wrenn/internal/linux/pidfd"
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
 
 const (
@@ -96,7 +96,7 @@ func (v *vm) Detach() {
 // watch waits for the end of the process and records it.
 func (v *vm) watch() {
 	detail := ""
-	err := pidfd.Wait(v.pidfd)
+	err := proc.Wait(v.pidfd)
 	v.mu.Lock()
 	detached := v.detached
 	v.mu.Unlock()
@@ -217,7 +217,7 @@ func (v *vm) Kill(ctx context.Context) error {
 		return nil
 	default:
 	}
-	if err := pidfd.Kill(v.pidfd); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := proc.Kill(v.pidfd); err != nil && !errors.Is(err, os.ErrClosed) {
 		return err
 	}
 	select {

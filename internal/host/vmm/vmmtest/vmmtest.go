@@ -7,8 +7,12 @@ package vmmtest
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -43,8 +47,38 @@ type Processes interface {
 type osProcesses struct{}
 
 func (osProcesses) Crash(rec vmm.Record) error    { return syscall.Kill(rec.PID, syscall.SIGKILL) }
-func (osProcesses) Stop(rec vmm.Record) error     { return syscall.Kill(rec.PID, syscall.SIGSTOP) }
 func (osProcesses) Continue(rec vmm.Record) error { return syscall.Kill(rec.PID, syscall.SIGCONT) }
+
+// Stop returns once every thread has stopped: those that run at the moment do so when
+// the kernel gets hold of them.
+func (osProcesses) Stop(rec vmm.Record) error {
+	if err := syscall.Kill(rec.PID, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for end := time.Now().Add(stopPatience); ; runtime.Gosched() {
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", rec.PID))
+		if err != nil {
+			return err
+		}
+		runs := slices.ContainsFunc(threads, func(d os.DirEntry) bool {
+			thread, err := strconv.Atoi(d.Name())
+			if err != nil {
+				return false
+			}
+			stat, err := proc.ReadThreadStat(rec.PID, thread)
+			return err == nil && stat.State != 'T'
+		})
+		if !runs {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("process %d does not stop", rec.PID)
+		}
+	}
+}
+
+// stopPatience bounds Stop on a machine that is busy with other things.
+const stopPatience = 30 * time.Second
 
 // Alive reports false for a process that only waits to be reaped: a driver that
 // detached leaves that to the parent of orphans.

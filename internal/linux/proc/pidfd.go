@@ -1,8 +1,4 @@
-// Package pidfd waits for and ends processes that are not children of this one,
-// by a descriptor that never refers to another process (pidfd_open(2)).
-//
-// It owns nothing: the caller closes the descriptors.
-package pidfd
+package proc
 
 import (
 	"errors"
@@ -10,12 +6,10 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
 
-// Open returns a descriptor of the process with the number pid that has started
-// at startTicks (proc.Stat). It is os.ErrProcessDone when that process is gone,
+// Open returns a descriptor (pidfd_open(2)) of the process with the number pid that has started
+// at startTicks (Stat). It is os.ErrProcessDone when that process is gone,
 // even if its number has a new owner.
 func Open(pid int, startTicks uint64) (*os.File, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
@@ -27,7 +21,7 @@ func Open(pid int, startTicks uint64) (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(fd), "pidfd")
 	// Checked after the open: from here on the descriptor cannot change its owner.
-	if stat, err := proc.ReadStat(pid); err != nil || stat.StartTicks != startTicks {
+	if stat, err := ReadStat(pid); err != nil || stat.StartTicks != startTicks {
 		_ = f.Close()
 		return nil, os.ErrProcessDone
 	}

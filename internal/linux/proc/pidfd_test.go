@@ -1,21 +1,19 @@
-package pidfd
+package proc
 
 import (
 	"errors"
 	"os"
 	"os/exec"
 	"testing"
-
-	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
 
-func TestKillAndWait(t *testing.T) {
+func TestKillAndWaitByDescriptor(t *testing.T) {
 	cmd := exec.Command("sleep", "1000")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	pid := cmd.Process.Pid
-	stat, err := proc.ReadStat(pid)
+	stat, err := ReadStat(pid)
 	if err != nil {
 		t.Fatal(err)
 	}

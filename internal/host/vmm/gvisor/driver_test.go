@@ -1,0 +1,206 @@
+package gvisor_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/api/gen/process"
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/gvisor"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/vmmtest"
+)
+
+// uid is the first user id of the sandboxes of this test.
+const uid = 640_000_000
+
+// TestDriver runs the suite of every driver against gVisor and the real guest.
+func TestDriver(t *testing.T) {
+	d, image := newDriver(t)
+	vmmtest.Run(t, vmmtest.Fixture{
+		Driver: d, Limit: hosttest.Patience(t, 45*time.Second),
+		New: func(t *testing.T) vmmtest.Guest { return newGuest(t, image).fixture() },
+	})
+}
+
+// driver makes the network namespace of a sandbox anew before each start, as the
+// network of a host does: runsc takes the addresses away.
+type driver struct{ vmm.Driver }
+
+func (d driver) Start(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
+	if err := address(cfg.Network.Namespace); err != nil {
+		return nil, err
+	}
+	return d.Driver.Start(ctx, cfg)
+}
+
+func (d driver) Restore(ctx context.Context, cfg vmm.Config, from vmm.Image) (vmm.VM, error) {
+	if err := address(cfg.Network.Namespace); err != nil {
+		return nil, err
+	}
+	return d.Driver.Restore(ctx, cfg, from)
+}
+
+func newDriver(t testing.TB) (driver, string) {
+	t.Helper()
+	hosttest.Root(t)
+	dir := hosttest.Dir(t)
+	agent := filepath.Join(dir, "agent.erofs")
+	tree := filepath.Join(dir, "agent")
+	check(t, os.Mkdir(tree, 0o755))
+	check(t, os.WriteFile(filepath.Join(tree, "wrenn-guest"), hosttest.GuestBinary(t), 0o755))
+	erofs(t, agent, tree)
+	d, err := gvisor.New(gvisor.Options{
+		Runtimes: filepath.Join(hosttest.ImagesDir(), "runsc"), Agent: agent, Reason: "a test", MaxVCPUs: 2, Log: hosttest.Log(),
+	})
+	if err != nil {
+		t.Skip(err)
+	}
+	return driver{d}, rootImage(t)
+}
+
+// erofs makes an image that the sentry can read: without data in inodes and without
+// extended attributes.
+func erofs(t testing.TB, image, tree string) {
+	t.Helper()
+	if out, err := exec.Command("mkfs.erofs", "--quiet", "-T0", "-Enoinline_data", "-x-1", image, tree).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.erofs: %v: %s", err, out)
+	}
+}
+
+// rootImage returns an image of the minimal template that the sentry can read, which
+// the tests of a machine share.
+func rootImage(t testing.TB) string {
+	t.Helper()
+	deps := hosttest.Deps(t, hosttest.Name("wgv"))
+	defer deps.Network.(io.Closer).Close()
+	template, err := deps.Images.Template("minimal")
+	check(t, err)
+	shared := filepath.Join(filepath.Dir(hosttest.ImagesDir()), "test-gvisor")
+	image := filepath.Join(shared, filepath.Base(filepath.Dir(template.Path))+".erofs")
+	if _, err := os.Stat(image); err == nil {
+		return image
+	}
+	check(t, os.MkdirAll(shared, 0o755))
+	work, err := os.MkdirTemp(shared, ".new-")
+	check(t, err)
+	defer os.RemoveAll(work)
+	tree := filepath.Join(work, "tree")
+	if out, err := exec.Command("fsck.erofs", "--extract="+tree, "--preserve", template.Path).CombinedOutput(); err != nil {
+		t.Fatalf("fsck.erofs: %v: %s", err, out)
+	}
+	erofs(t, filepath.Join(work, "image"), tree)
+	check(t, os.Rename(filepath.Join(work, "image"), image))
+	return image
+}
+
+// guest drives one guest through its own protocol.
+type guest struct {
+	client *guestclient.Client
+	cfg    vmm.Config
+	exec   time.Duration // bounds one command
+}
+
+func (g *guest) fixture() vmmtest.Guest {
+	return vmmtest.Guest{Config: g.cfg, Ready: g.ready, Count: g.count, Freeze: g.freeze, Thaw: g.configure}
+}
+
+func newGuest(t testing.TB, image string) *guest {
+	t.Helper()
+	dir := hosttest.Dir(t)
+	name := hosttest.Name("gv" + strings.ToLower(rand.Text()[:6]))
+	cfg := vmm.Config{
+		ID: "test", Dir: filepath.Join(dir, "vm"), UID: uid, GID: uid, VCPUs: 1, MemoryMB: 256, DiskMB: 512, Hostname: "test",
+		RootImage: image, Scratch: dir, Network: vmm.Network{Namespace: newNamespace(t, name)},
+	}
+	check(t, os.Mkdir(cfg.Dir, 0o700))
+	g := &guest{cfg: cfg, exec: hosttest.Patience(t, 20*time.Second), client: guestclient.New(func(ctx context.Context, port uint16) (net.Conn, error) {
+		return dialIn(ctx, name, port)
+	})}
+	t.Cleanup(g.client.Close)
+	return g
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (g *guest) ready(ctx context.Context) error {
+	if err := g.client.WaitReady(ctx); err != nil {
+		return err
+	}
+	return g.configure(ctx)
+}
+
+func (g *guest) configure(ctx context.Context) error {
+	entropy := make([]byte, 64)
+	_, _ = rand.Read(entropy)
+	res, err := g.client.Configure(ctx, &guestv1.ConfigureRequest{
+		SandboxId: "test", Generation: 1, WallClockUnixNano: time.Now().UnixNano(),
+		Entropy: entropy, Hostname: "test", AccessToken: "secret", DefaultUser: "root",
+	})
+	g.client.SetToken("secret")
+	if err == nil && !res.GetReseeded() {
+		err = errors.New("not reseeded")
+	}
+	return err
+}
+
+func (g *guest) freeze(ctx context.Context) error {
+	_, err := g.client.Quiesce(ctx)
+	return err
+}
+
+// counter starts, once, a process that counts in a file, and prints the count.
+const counter = `[ -e /tmp/count ] || { echo 0 >/tmp/count
+setsid sh -c 'n=0; while :; do n=$((n+1)); echo $n >/tmp/count.new; mv /tmp/count.new /tmp/count; sleep 0.05; done' >/dev/null 2>&1 & }
+cat /tmp/count`
+
+func (g *guest) count(ctx context.Context) (int, error) {
+	out, err := g.shell(ctx, counter)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(out))
+}
+
+func (g *guest) shell(ctx context.Context, script string) (string, error) {
+	stdin := false
+	stream, err := g.client.Start(ctx, &process.StartRequest{
+		Process: &process.ProcessConfig{Cmd: "/bin/sh", Args: []string{"-c", script}}, Stdin: &stdin,
+	}, guestclient.StartOptions{Timeout: g.exec})
+	if err != nil {
+		return "", err
+	}
+	defer stream.Close()
+	var out strings.Builder
+	for {
+		event, err := stream.Receive()
+		if errors.Is(err, io.EOF) {
+			return out.String(), nil
+		}
+		if err != nil {
+			return "", err
+		}
+		out.Write(event.GetData().GetStdout())
+		if end := event.GetEnd(); end != nil && end.GetExitCode() != 0 {
+			return "", fmt.Errorf("exit code %d", end.GetExitCode())
+		}
+	}
+}

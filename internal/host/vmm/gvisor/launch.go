@@ -1,0 +1,205 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
+	"github.com/wrenn-dev/wrenn/internal/untrusted"
+)
+
+// containerID is the name of every sandbox for runsc. Each has a state directory of
+// its own, so that the names do not meet.
+const containerID = "vm"
+
+// messageBytes bounds the messages of runsc in an error.
+const messageBytes = 4 << 10
+
+// commandTimeout bounds a command of runsc that starts or restores. It reads the
+// whole snapshot, on a machine that may be busy with others.
+const commandTimeout = 2 * time.Minute
+
+// flags are the flags of every command of runsc for the sandbox in dir.
+func flags(dir string) []string {
+	return []string{
+		"--root=" + dir,
+		"--platform=systrap",
+		"--network=sandbox",
+		"--net-raw",
+		"--allow-suid",
+		"--in-sandbox-cgroup=v2",
+		"--ignore-cgroups",
+		"--host-settings=ignore",
+		// The module has no sidecar programs; runsc then runs itself in their place.
+		"--sidecar-usage-policy=LEGACY_DEPRECATED_SLOW_EMBEDDED_FALLBACK",
+		"--panic-log=" + filepath.Join(dir, "panic.log"),
+	}
+}
+
+// Start implements vmm.Driver.
+func (d *Driver) Start(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
+	v, err := d.launch(ctx, cfg, "run")
+	if err != nil {
+		return nil, err // never a nil *vm in a non-nil interface
+	}
+	return v, nil
+}
+
+// Restore implements vmm.Driver. A delta is complete, and the base is not read. The
+// sandbox runs when Restore returns.
+func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, from vmm.Image) (vmm.VM, error) {
+	runtime, err := d.runtimes.find(cfg.Build)
+	if err != nil {
+		return nil, err
+	}
+	dir := source(from)
+	if err := check(dir, d.sealOf(cfg, runtime)); err != nil {
+		return nil, err
+	}
+	v, err := d.launch(ctx, cfg, "restore", "--image-path="+dir)
+	if err != nil {
+		return nil, errNotRestored(err)
+	}
+	// runsc returns while the tasks of the guest are being started.
+	if err := call(ctx, cfg.Dir, methodWaitRestore, nil, nil); err != nil {
+		return nil, errNotRestored(errors.Join(err, v.Kill(context.WithoutCancel(ctx))))
+	}
+	return v, nil
+}
+
+func errNotRestored(err error) error {
+	return fault.Wrap(err, fault.HostFailed, "restore_failed", "the sandbox's saved state could not be loaded")
+}
+
+// source is the directory with the content of a snapshot.
+func source(from vmm.Image) string {
+	if from.Delta != "" {
+		return from.Delta
+	}
+	return from.Base
+}
+
+// launch runs a command of runsc that starts a sandbox, and attaches to it. On error
+// no process is left.
+func (d *Driver) launch(ctx context.Context, cfg vmm.Config, command string, args ...string) (*vm, error) {
+	runtime, err := d.runtimes.find(cfg.Build)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.runtimes.verify(runtime); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(cfg.RootImage); err != nil {
+		return nil, fault.Wrap(err, fault.HostFailed, "vmm_start_failed", "the root image cannot be read")
+	}
+	if err := removeRemains(cfg.Dir); err != nil {
+		return nil, err
+	}
+	about := description{Build: runtime.ID, UID: cfg.UID, Seal: d.sealOf(cfg, runtime)}
+	if err := errors.Join(about.write(cfg.Dir), describe(cfg, d.agent).write(cfg.Dir)); err != nil {
+		return nil, err
+	}
+	console, err := openConsole(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	args = append([]string{command, "--detach", "--bundle=" + cfg.Dir, "--pid-file=" + pidPath(cfg.Dir)}, args...)
+	if err := runDetached(ctx, runtime, cfg, console, args); err != nil {
+		console.close()
+		return nil, errors.Join(fault.Wrap(err, fault.HostFailed, "vmm_start_failed", "the sandbox could not be started"),
+			d.killIn(context.WithoutCancel(ctx), cfg.Dir))
+	}
+	rec, err := recordOf(cfg)
+	if err == nil {
+		var v *vm
+		if v, err = d.attach(rec, about, console); err == nil {
+			v.power.known = true // no other agent can have paused it
+			return v, nil
+		}
+	}
+	console.close()
+	return nil, errors.Join(fault.Wrap(err, fault.HostFailed, "vmm_start_failed", "the sandbox ended as it started"),
+		d.killIn(context.WithoutCancel(ctx), cfg.Dir))
+}
+
+// removeRemains removes the files of an earlier sandbox in dir that runsc would take
+// for its own.
+func removeRemains(dir string) error {
+	var errs []error
+	for _, pattern := range []string{containerID + "_sandbox*", "runsc-*", "panic.log", "config.json", "pid", "console", "sandbox.json", "request"} {
+		names, err := filepath.Glob(filepath.Join(dir, pattern))
+		errs = append(errs, err)
+		for _, name := range names {
+			errs = append(errs, os.Remove(name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func pidPath(dir string) string { return filepath.Join(dir, "pid") }
+
+// runDetached runs a command of runsc whose sandbox outlives it. The sandbox
+// inherits the command's standard files, session and control group.
+func runDetached(ctx context.Context, runtime Runtime, cfg vmm.Config, out *console, args []string) error {
+	writer, err := out.writer(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer writer.Close()
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, runtime.Program(), append(append(flags(cfg.Dir), args...), containerID)...)
+	cmd.Stdout, cmd.Stderr = writer, writer
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if cfg.Cgroup != nil {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(cfg.Cgroup.Fd())
+	}
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("runsc %s: %w: %s", args[0], errors.Join(err, context.Cause(ctx)), untrusted.Line(string(out.last()), messageBytes))
+	}
+	return nil
+}
+
+// runCommand runs a command of runsc for the sandbox in dir and returns when it has
+// ended.
+func runCommand(ctx context.Context, runtime Runtime, dir string, args ...string) error {
+	cmd := exec.CommandContext(ctx, runtime.Program(), append(append(flags(dir), args...), containerID)...)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("runsc %s: %w: %s", args[0], errors.Join(err, context.Cause(ctx)), untrusted.Line(string(out), messageBytes))
+	}
+	return nil
+}
+
+// recordOf returns the record of the sandbox that runsc has just started for cfg.
+func recordOf(cfg vmm.Config) (vmm.Record, error) {
+	text, err := os.ReadFile(pidPath(cfg.Dir))
+	if err != nil {
+		return vmm.Record{}, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return vmm.Record{}, err
+	}
+	stat, err := proc.ReadStat(pid)
+	if err != nil {
+		return vmm.Record{}, err
+	}
+	boot, err := proc.BootID()
+	if err != nil {
+		return vmm.Record{}, err
+	}
+	return vmm.Record{Driver: Name, ID: cfg.ID, Dir: cfg.Dir, PID: pid, StartTicks: stat.StartTicks, BootID: boot}, nil
+}
