@@ -1,0 +1,114 @@
+package gvisor_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+)
+
+func kill(t testing.TB, vm vmm.VM) {
+	t.Helper()
+	check(t, vm.Kill(context.WithoutCancel(t.Context())))
+}
+
+// BenchmarkColdStart measures the time from nothing to a guest that answers.
+func BenchmarkColdStart(b *testing.B) {
+	d, image := newDriver(b)
+	g := newGuest(b, image)
+	for b.Loop() {
+		vm, err := d.Start(b.Context(), g.cfg)
+		check(b, err)
+		check(b, g.client.WaitReady(b.Context()))
+		b.StopTimer()
+		kill(b, vm)
+		b.StartTimer()
+	}
+}
+
+// savedGuest starts a guest, runs Python in it once and saves it. The original stays paused.
+func savedGuest(b testing.TB, d driver, g *guest) (vm vmm.VM, from vmm.Image) {
+	b.Helper()
+	vm, err := d.Start(b.Context(), g.cfg)
+	check(b, err)
+	check(b, g.ready(b.Context()))
+	_, err = g.shell(b.Context(), "python3 -c 'print(1)'")
+	check(b, err)
+	check(b, g.freeze(b.Context()))
+	check(b, vm.Pause(b.Context()))
+	from = vmm.Image{Base: b.TempDir()}
+	save(b, vm, from.Base)
+	return vm, from
+}
+
+func save(t testing.TB, vm vmm.VM, dir string) {
+	t.Helper()
+	s, err := vm.BeginSave(t.Context(), dir)
+	check(t, err)
+	_, err = s.Finish(t.Context())
+	check(t, err)
+	check(t, s.Close())
+}
+
+// BenchmarkRestore measures the time from a snapshot to a guest with an identity.
+func BenchmarkRestore(b *testing.B) {
+	d, image := newDriver(b)
+	g := newGuest(b, image)
+	vm, from := savedGuest(b, d, g)
+	kill(b, vm)
+	for b.Loop() {
+		vm, err := d.Restore(b.Context(), g.cfg, from)
+		check(b, err)
+		check(b, g.configure(b.Context()))
+		b.StopTimer()
+		kill(b, vm)
+		b.StartTimer()
+	}
+}
+
+// BenchmarkPauseAndSave measures how long an idle sandbox stands still for a
+// snapshot.
+func BenchmarkPauseAndSave(b *testing.B) {
+	d, image := newDriver(b)
+	g := newGuest(b, image)
+	vm, _ := savedGuest(b, d, g)
+	defer kill(b, vm)
+	check(b, vm.Resume(b.Context()))
+	for b.Loop() {
+		dir := b.TempDir()
+		check(b, vm.Pause(b.Context()))
+		save(b, vm, dir)
+		check(b, vm.Resume(b.Context()))
+	}
+}
+
+// BenchmarkExec measures commands in a running sandbox.
+func BenchmarkExec(b *testing.B) {
+	d, image := newDriver(b)
+	g := newGuest(b, image)
+	vm, err := d.Start(b.Context(), g.cfg)
+	check(b, err)
+	defer kill(b, vm)
+	check(b, g.ready(b.Context()))
+	for name, script := range map[string]string{"true": "true", "python": "exec python3 -c 'print(1)'"} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				_, err := g.shell(b.Context(), script)
+				check(b, err)
+			}
+		})
+	}
+}
+
+// BenchmarkPing measures a question to the sentry.
+func BenchmarkPing(b *testing.B) {
+	d, image := newDriver(b)
+	g := newGuest(b, image)
+	vm, err := d.Start(b.Context(), g.cfg)
+	check(b, err)
+	defer kill(b, vm)
+	check(b, g.ready(b.Context()))
+	for b.Loop() {
+		check(b, vm.Ping(b.Context()))
+	}
+}
