@@ -28,7 +28,7 @@ var hostForwarding = forwarding{forwardingSwitch, forwardingWasOff}
 func (f forwarding) remember() error {
 	now, err := os.ReadFile(f.position)
 	if err != nil || strings.TrimSpace(string(now)) != "0" {
-		return nil // on already, or to be found out by whoever turns it on
+		return nil // on already, or unreadable: turning it on reports that
 	}
 	if err := os.WriteFile(f.wasOff, nil, 0o644); err != nil {
 		return fault.Wrap(err, fault.Internal, "forwarding_unknown", "it cannot be noted in %s that IPv4 forwarding was off", f.wasOff)

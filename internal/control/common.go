@@ -10,8 +10,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// common holds what every use case needs beside its own part of the store: the
-// settings, the hosts and the log. It is constant.
+// common holds the dependencies that every use case has beside its own part of the
+// store: the settings, the hosts and the log. It is constant.
 type common struct {
 	cfg   Config
 	fleet Fleet

@@ -33,7 +33,7 @@ type Fork struct {
 type Forked struct {
 	Sandboxes []Sandbox
 	Failed    []FailedFork
-	// PauseWindow is how long the parent stood still.
+	// PauseWindow is the time for which the parent's VM was stopped.
 	PauseWindow time.Duration
 }
 

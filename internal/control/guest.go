@@ -16,7 +16,7 @@ const ReasonSandboxNotFound = "sandbox_not_found"
 const (
 	// ReasonNotRunning: the host refused to begin. Nothing has happened.
 	ReasonNotRunning = "sandbox_not_running"
-	// ReasonPaused: a pause cut work that had begun. A command goes on when the
+	// ReasonPaused: a pause cut work that had begun. A command continues when the
 	// sandbox is resumed, so a caller that repeats it runs it twice.
 	ReasonPaused = "sandbox_paused"
 	// ReasonEnded: the sandbox has ended, or is ending and past return.
@@ -118,7 +118,7 @@ func (g *guestWork) inGuest(ctx context.Context, id sandbox.ID, work func(Host, 
 
 // usable returns the row of a sandbox in which work can be done, by one read
 // unless it has to be resumed, and its host. It notes the activity in memory,
-// so that the idle clock does not look older than it is while work goes on.
+// so that the idle clock does not look older than it is while work continues.
 func (g *guestWork) usable(ctx context.Context, id sandbox.ID) (Sandbox, Host, error) {
 	row, err := g.store.Get(ctx, id)
 	if err != nil {

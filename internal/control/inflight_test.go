@@ -176,7 +176,7 @@ func (b *bundle) present() (end func()) {
 	}
 }
 
-// TestBusyHostIsWaitedFor: an operation goes on at the host after its server has
+// TestBusyHostIsWaitedFor: an operation continues at the host after its server has
 // ended; the row follows when it is over.
 func TestBusyHostIsWaitedFor(t *testing.T) {
 	b := setup(t, patient)

@@ -126,7 +126,7 @@ type RuntimeInfo struct {
 	RestoreReport *sandbox.RestoreReport
 	// Source is how it was made: "pool", "restore", "fork" or empty.
 	Source string
-	// DiskFull: it stands still because the host's disk is full.
+	// DiskFull: its VM is stopped because the host's disk is full.
 	DiskFull bool
 }
 
@@ -177,7 +177,7 @@ type Lifecycle interface {
 // Snapshotter takes and deletes snapshots, and collects garbage.
 type Snapshotter interface {
 	// CreateSnapshot returns once the snapshot can be used; a named one is
-	// durable then. The sandbox goes on as it was.
+	// durable then. The sandbox continues unchanged.
 	CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind SnapshotKind) (ObservedSnapshot, error)
 	// ForceSnapshot is CreateSnapshot without the guest's help where that does
 	// not answer.

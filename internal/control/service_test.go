@@ -319,7 +319,7 @@ func TestCreateTimesOut(t *testing.T) {
 	b.want(b.only().ID, sandbox.Pending, "", "")
 }
 
-// TestCreateCallerGone shows that a create goes on when its caller hangs up.
+// TestCreateCallerGone shows that a create continues when its caller hangs up.
 func TestCreateCallerGone(t *testing.T) {
 	b := setup(t)
 	g := newGate()

@@ -50,7 +50,7 @@ type Snapshot struct {
 	// both as its host last said.
 	Bytes uint64
 	Users int
-	// PauseWindow is how long the sandbox stood still for it.
+	// PauseWindow is the time for which the VM was stopped for it.
 	PauseWindow time.Duration
 	CreatedAt   time.Time
 	UpdatedAt   time.Time

@@ -44,7 +44,7 @@ func (l *lifecycle) performTransition(ctx context.Context, id sandbox.ID, t tran
 		return Sandbox{}, err
 	}
 	hostID = row.HostID
-	// Only from here on: a caller that tries in vain again and again must not
+	// Only from here on: a caller whose tries are refused again and again must not
 	// look like an operation that explains the row's state.
 	defer l.inFlight.begin(id)()
 	row, won, err := l.rows.move(ctx, Move{Ref: row.Ref(), From: t.from, To: t.via})

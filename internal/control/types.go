@@ -52,7 +52,7 @@ type Sandbox struct {
 	// LifetimeEndsAt is when its lifetime ends; nil when it has none or does
 	// not run.
 	LifetimeEndsAt *time.Time
-	// DiskFull: it runs and stands still, because its host's disk is full.
+	// DiskFull: its state is running, but its VM is stopped because the host's disk is full.
 	DiskFull bool
 	// Server is the server process that wrote the row or moved it last; zero is
 	// unknown.

@@ -22,7 +22,7 @@ func (s Signalled) ExitCode() int { return 128 + int(s.Signal) }
 // OnSignals returns a context that ends with the first SIGINT or SIGTERM, with
 // a Signalled as its cause. Each later one calls exit with 128 plus its number,
 // for an operator who will not wait for an orderly stop; exit is os.Exit, or
-// returns to go on. The caller must call stop, which gives both signals their
+// returns to continue. The caller must call stop, which gives both signals their
 // default effect back.
 func OnSignals(ctx context.Context, exit func(code int)) (signalled context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -184,7 +184,7 @@ func TestAgentKilledDuringDestroy(t *testing.T) {
 	}
 }
 
-// TestAgentKilledDuringSnapshot: the sandbox goes on, and the snapshot is whole
+// TestAgentKilledDuringSnapshot: the sandbox continues, and the snapshot is whole
 // or not there.
 func TestAgentKilledDuringSnapshot(t *testing.T) {
 	b := newBench(t, "wksnp")

@@ -11,7 +11,7 @@ func (m *Manager) Crash() {
 }
 
 // Bury waits until every goroutine of a crashed agent has ended. OnStep must
-// have been let go.
+// have been ended.
 func (m *Manager) Bury() { m.running.Wait() }
 
 // Dirs returns the directories of sandboxes, template builds and snapshots.

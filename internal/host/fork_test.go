@@ -153,7 +153,7 @@ func TestFork(t *testing.T) {
 // clockTolerance is how far a guest's clock may be off.
 const clockTolerance = 50 * time.Millisecond
 
-// ask asks the witness in one sandbox.
+// ask asks the program witness in one sandbox.
 func (b *bench) ask(ref sandbox.Ref) (said testimony) {
 	b.t.Helper()
 	check(b.t, json.Unmarshal([]byte(b.sh(ref, ask)), &said))
@@ -187,7 +187,7 @@ func examine(id sandbox.ID, out string, before time.Time, unique func(sandbox.ID
 }
 
 // TestSnapshotLeavesTheSandboxAlone: a command under way, its connection and an
-// open TCP connection inside go on as if nothing had happened.
+// open TCP connection inside continue as if nothing had happened.
 func TestSnapshotLeavesTheSandboxAlone(t *testing.T) {
 	b := newBench(t, "wsnap")
 	ref := b.create()
@@ -207,7 +207,7 @@ func TestSnapshotLeavesTheSandboxAlone(t *testing.T) {
 	if got := <-done; got != "1,2,3,4,5,6,7,8,9,10<nil>" {
 		t.Fatalf("the command that was under way wrote %q", got)
 	}
-	// The command was under way in the copy too, and goes on there.
+	// The command was under way in the copy too, and continues there.
 	child := newRef()
 	_, err := b.CreateFrom(t.Context(), child, smallSpec, "named0")
 	check(t, err)

@@ -192,7 +192,7 @@ const counter = `setsid sh -c 'n=0; while :; do n=$((n+1)); echo $n >/tmp/n.new;
 // goesOn waits until the counter in a sandbox has moved, and returns where it
 // stood before and after. How long that takes depends on the load of this
 // machine: a guest that was just restored has all its code to translate again,
-// and while it waits for a CPU its clock goes on. A counter that never moves ends
+// and while it waits for a CPU its clock continues. A counter that never moves ends
 // the test at the command's time limit.
 func (b *bench) goesOn(ref sandbox.Ref) (first, second int) {
 	b.t.Helper()

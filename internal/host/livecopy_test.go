@@ -55,7 +55,7 @@ fstrim /  2>/dev/null || true`
 
 // TestForkOfAWriter forks a sandbox whose processes write to its disk all the
 // time, with large changes in the worst moment: the disk has been copied, and
-// the machine does not stand still yet. Once it does, the copy has to equal the
+// the VM is not stopped yet. Once it is, the copy has to equal the
 // disk, to the byte.
 func TestForkOfAWriter(t *testing.T) {
 	const id sandbox.SnapshotID = "writerfork"

@@ -122,7 +122,7 @@ func TestGuestComesBack(t *testing.T) {
 	b := newSilentBench(t, "wback")
 	ref := b.create()
 	b.sh(ref, counter)
-	// Guest time: it stands still while the sandbox is paused.
+	// Guest time: it does not advance while the sandbox is paused.
 	b.sh(ref, `(sleep 0.5; ip link set eth0 down; sleep 40; ip link set eth0 up) >/dev/null 2>&1 &`)
 	b.awaitHealth(ref, sandbox.HealthUnresponsive)
 	b.refuses(ref)
@@ -168,7 +168,7 @@ func TestHaltedGuest(t *testing.T) {
 }
 
 // TestStoppedVMM: a VMM process that is stopped from outside, also over a
-// restart of the agent, is no crash: the sandbox works again once it goes on,
+// restart of the agent, is no crash: the sandbox works again once its VM continues,
 // and can be destroyed while it does not.
 func TestStoppedVMM(t *testing.T) {
 	b := newSilentBench(t, "wvmm")

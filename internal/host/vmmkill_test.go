@@ -131,7 +131,7 @@ func TestPoolCloneKilled(t *testing.T) {
 }
 
 // TestReserveRefusesSnapshots: a snapshot is refused below the reserve, and
-// the sandbox goes on; a pause still succeeds.
+// the sandbox continues; a pause still succeeds.
 func TestReserveRefusesSnapshots(t *testing.T) {
 	full := false
 	b := newBench(t, "wresv", func(cfg *host.Config) {

@@ -197,7 +197,7 @@ func (v *victim) goesOn(t *testing.T, id, before string) {
 		_, err := trySh(t.Context(), v.client(), id, countedOn(before))
 		var refused *client.Error
 		if err != nil && !errors.As(err, &refused) {
-			t.Fatal(err) // the command itself failed: what it counted is lost
+			t.Fatal(err) // the command itself failed, so its count is lost
 		}
 		return err == nil
 	})

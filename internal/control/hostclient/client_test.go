@@ -56,7 +56,7 @@ func TestCreateErrors(t *testing.T) {
 func TestCreateUnanswered(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		end  func(cancel func(), srv *httptest.Server) // what happens while the agent works
+		end  func(cancel func(), srv *httptest.Server) // called while the agent works
 		kind fault.Kind
 	}{
 		"agent dies":  {func(_ func(), srv *httptest.Server) { srv.CloseClientConnections() }, fault.HostFailed},

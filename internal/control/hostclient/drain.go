@@ -11,7 +11,7 @@ import (
 
 // Drain makes the agent take no new sandboxes and pause every running one to
 // disk. done is called for each as it is done, with "" or a sentence on why
-// it goes on running. Drain returns when none is left to do; its error says
+// it continues to run. Drain returns when none is left to do; its error says
 // that some failed or that the agent cannot be asked.
 func (c *Client) Drain(ctx context.Context, done func(id sandbox.ID, problem string)) error {
 	stream, err := c.rpc.Drain(ctx, connect.NewRequest(&hostv1.DrainRequest{}))

@@ -17,7 +17,7 @@ import (
 //
 // A call that could not even connect had no effect, and a call that the agent
 // answered had the effect of the answer. An answer about time or cancellation
-// concerns the call, not the work: a boot may go on after the call that began it.
+// concerns the call, not the work: a boot may continue after the call that began it.
 func faultOf(ctx context.Context, err error) error {
 	if err == nil {
 		return nil

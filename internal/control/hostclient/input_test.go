@@ -89,7 +89,7 @@ func TestInputComesWhileTheCommandRuns(t *testing.T) {
 }
 
 // TestInputIsLeftWhenTheCommandEnds: a command that reads nothing ends the
-// call, although its stdin goes on.
+// call, although its stdin continues.
 func TestInputIsLeftWhenTheCommandEnds(t *testing.T) {
 	t.Parallel()
 	c, _ := connectTo(t, &agent{input: func(_ context.Context, s *inputStream) error {

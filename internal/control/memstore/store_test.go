@@ -48,7 +48,7 @@ func TestCrash(t *testing.T) {
 	if row, err := s.Get(t.Context(), kept.ID); err != nil || row.State != sandbox.Pending {
 		t.Errorf("the row that was kept: %+v, %v", row, err)
 	}
-	// What was kept is durable now; a new relaxed move is not.
+	// The kept rows are durable now; a new relaxed move is not.
 	again, err := s.Get(t.Context(), durable.ID)
 	if err != nil || again.State != sandbox.Pausing {
 		t.Fatalf("the pausing row: %+v, %v", again, err)

@@ -74,7 +74,7 @@ func bootFailed(message string) SandboxDecision {
 	return SandboxDecision{Action: Move, To: sandbox.Error, Reason: sandbox.ReasonBootFailed, Message: message}
 }
 
-// definiteSandbox accepts the end of a VM at once, whatever its generation: a VM
+// definiteSandbox accepts the end of a VM of any generation at once, because a VM
 // that has stopped never comes back.
 func definiteSandbox(row *SandboxRow, observed *ObservedSandbox) bool {
 	switch {
@@ -90,8 +90,8 @@ func definiteSandbox(row *SandboxRow, observed *ObservedSandbox) bool {
 	case observed.Generation != row.Generation:
 		return false
 	case observed.State == VMPaused:
-		// Either the host paused the VM by itself, as a drain does, or it did what
-		// it was asked to do. In both cases the row follows.
+		// Either the host paused the VM by itself, as a drain does, or it completed
+		// the requested pause. In both cases the row follows.
 		return row.State == sandbox.Running || row.State == sandbox.Pausing
 	default:
 		return observed.State == VMRunning && row.State == sandbox.Resuming

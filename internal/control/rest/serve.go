@@ -47,7 +47,7 @@ func Serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.
 	case <-ctx.Done():
 	}
 	err := shutdown(srv, abort, log)
-	<-failed // http.ErrServerClosed, which is what was asked for
+	<-failed // http.ErrServerClosed, because of Shutdown
 	return err
 }
 

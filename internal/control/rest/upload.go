@@ -48,7 +48,7 @@ func (s *server) receive(w http.ResponseWriter, r *http.Request, extra int64,
 	p := pace{http.NewResponseController(w), s.StallTimeout}
 	defer p.end()
 	if err := s.upload(w, r, pacedReader{r.Body, p}, extra, open); err != nil {
-		w.Header().Set("Connection", "close") // rather than read the rest of what is refused
+		w.Header().Set("Connection", "close") // rather than read the rest of a refused upload
 		s.fail(w, r, err)
 		return
 	}

@@ -156,7 +156,7 @@ func (w *world) faults() {
 	}
 }
 
-// faultOnce makes one fault happen. What lasts, lasts beside the next ones.
+// faultOnce makes one fault happen. A lasting fault overlaps with the next ones.
 func (w *world) faultOnce(r *rand.Rand) {
 	h := w.hosts[r.IntN(len(w.hosts))]
 	s := w.servers[r.IntN(len(w.servers))]

@@ -14,7 +14,7 @@ import (
 
 // simHost is a host agent with its journal. It keeps to the contract of
 // control.Host as the real one does: commands on one sandbox run one after the
-// other, go on when their caller has gone, and refuse old generations.
+// other, continue when their caller has gone, and refuse old generations.
 type simHost struct {
 	w  *world
 	id string
@@ -351,8 +351,8 @@ func (h *simHost) deleteSnapshot(id sandbox.SnapshotID) error {
 	return nil
 }
 
-// restart ends the agent and starts it again after a time. Its VMs go on. What
-// was under way is rolled back or forward, as the journal has it.
+// restart ends the agent and starts it again after a time. Its VMs continue. Operations
+// under way are rolled back or forward, as the journal has them.
 func (h *simHost) restart(away time.Duration) {
 	h.mu.Lock()
 	h.life++

@@ -50,7 +50,7 @@ func testClocksCompareAndSet(t *testing.T, open Open) {
 	if diff := cmp.Diff(want, now); err != nil || !won || diff != "" {
 		t.Errorf("won %t, %v\n%s", won, err, diff)
 	}
-	// What a host said before the change does not undo it.
+	// A host's report from before the change does not undo it.
 	old := control.ObservedSandbox{Ref: row.Ref(), Spec: sandbox.Spec{Lifetime: time.Hour}, Runtime: control.RuntimeInfo{LifetimeEndsAt: ends}}
 	if err := s.SaveRuntime(t.Context(), old); err != nil {
 		t.Fatal(err)

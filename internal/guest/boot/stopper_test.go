@@ -88,7 +88,7 @@ func thaw(t *testing.T, s *Stopper) {
 }
 
 // TestStopperHoldsProcessesThatContinueEachOther: processes that send SIGCONT to
-// all others and fork all the time are stopped, and go on after it.
+// all others and fork all the time are stopped, and continue after it.
 func TestStopperHoldsProcessesThatContinueEachOther(t *testing.T) {
 	s, out := newTree(t, `
 		for i in 1 2 3; do (while :; do kill -CONT -$$; /bin/true; done) 2>/dev/null & done

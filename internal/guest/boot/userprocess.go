@@ -16,7 +16,7 @@ type userProcess struct {
 	startTicks uint64
 }
 
-// activity is what a process does, as its threads' states show.
+// activity tells whether a process runs or is stopped, by its threads' states.
 type activity int
 
 const (

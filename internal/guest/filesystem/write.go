@@ -132,7 +132,7 @@ func checkWritable(dir, given string) error {
 	var st unix.Statfs_t
 	for unix.Statfs(dir, &st) != nil {
 		if dir == "/" || dir == "." {
-			return nil // what is wrong is found when the file is made
+			return nil // creating the file reports the error
 		}
 		dir = filepath.Dir(dir)
 	}

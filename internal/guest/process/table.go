@@ -49,7 +49,7 @@ func NewTable(groups Groups) *Table {
 }
 
 // Start runs spec and returns it with a subscription that misses no output.
-// A missing command, a bad directory and the like are Invalid.
+// A missing command, a bad directory and similar mistakes are Invalid.
 func (t *Table) Start(spec Spec) (*Process, *Subscription, error) {
 	if err := spec.validate(); err != nil {
 		return nil, nil, err

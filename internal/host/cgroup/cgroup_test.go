@@ -48,7 +48,7 @@ func openManager(t *testing.T) *Manager {
 	return m
 }
 
-// missing skips the test for lack of what. It fails the test where
+// missing skips the test because the host lacks what. It fails the test where
 // WRENN_REQUIRE has root.
 func missing(t *testing.T, what string) {
 	t.Helper()

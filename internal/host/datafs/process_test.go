@@ -69,7 +69,7 @@ func TestProcessesOpenAtOnce(t *testing.T) {
 }
 
 // TestKilled kills a process as soon as it has begun the image, and as soon as
-// it has finished it. The next one goes on from wherever that was.
+// it has finished it. The next one continues from there.
 func TestKilled(t *testing.T) {
 	for event, mask := range map[string]uint32{"the image is begun": unix.IN_CREATE, "the image is there": unix.IN_MOVED_TO} {
 		t.Run(event, func(t *testing.T) {

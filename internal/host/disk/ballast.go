@@ -25,8 +25,8 @@ const (
 )
 
 // Ballast is a file that takes space while there is some. When the disk is full
-// it is released, so that a database and journals, which cannot stand still as
-// a guest can, have room to go on.
+// it is released, so that a database and journals, which cannot be stopped as a
+// guest can, have room to continue.
 type Ballast struct {
 	Path string
 	// Size is in bytes.

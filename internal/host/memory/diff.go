@@ -32,7 +32,7 @@ func WriteDiff(ctx context.Context, pid int, base string, dst *os.File) (Stats, 
 type diffWriter struct {
 	dst    *os.File
 	base   *os.File
-	before []byte // for what the base holds in place of a run
+	before []byte // the base's content in place of a run
 	out    []byte // pages that belong at offset at of dst, not yet written
 	at     int64
 	runs   []run

@@ -15,7 +15,7 @@ import (
 
 // guest is a private mapping of a base file in this process, which stands for
 // the VM: some pages are changed, some only read, some zeroed, some written
-// with what they held.
+// with the content they had.
 type guest struct {
 	base    string
 	content []byte // of the base
@@ -131,8 +131,8 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-// TestDamagedDiff changes, cuts and extends a difference: it is refused, or
-// what was changed did not matter.
+// TestDamagedDiff changes, cuts and extends a difference: it is refused, or the
+// change did not matter.
 func TestDamagedDiff(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	g := newGuest(t, 60, rng)

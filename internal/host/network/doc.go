@@ -45,7 +45,7 @@
 //     only (TestOnlyKnownProtocolsLeave).
 //  6. A sandbox has at most Limits of the host's connections, packets and bytes
 //     (TestConnectionsAreLimited, TestRatesAreLimited).
-//  7. No two slots of a machine have the same Number, whichever agents made them
+//  7. No two slots of a host have the same Number, whichever agents made them
 //     (TestNumbersOfTwoAgents).
 package network
 

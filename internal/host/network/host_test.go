@@ -31,7 +31,7 @@ func needRoot(t testing.TB) {
 	missing(t, "root and /dev/net/tun")
 }
 
-// missing skips the test for lack of what. It fails the test where
+// missing skips the test because the host lacks what. It fails the test where
 // WRENN_REQUIRE has root.
 func missing(t testing.TB, what string) {
 	t.Helper()

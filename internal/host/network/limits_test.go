@@ -152,7 +152,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 	}
 	seen := world.ipPackets()
 	for range 5 {
-		guest.send(udp, target, 1000, 1) // a connection that is tracked goes on
+		guest.send(udp, target, 1000, 1) // a connection that is tracked continues
 	}
 	guest.send(udp, target, 1000, 2)
 	for n := 0; n < 6; {

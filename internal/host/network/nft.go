@@ -29,7 +29,7 @@ type chain struct {
 	kind   nftables.ChainType
 	hook   hook
 	device string // for the ingress hook only
-	drop   bool   // what happens to a packet that no rule decides; false accepts it
+	drop   bool   // drops packets that no rule decides; false accepts them
 	rules  []rule
 }
 

@@ -56,7 +56,7 @@ type Pool struct {
 
 // Open prepares the host (the thread's network namespace) for sandboxes: it
 // chooses the address range, turns on IPv4 forwarding and installs the pool's
-// nft table. Slots of an earlier agent go on working meanwhile. It needs
+// nft table. Slots of an earlier agent continue to work meanwhile. It needs
 // CAP_NET_ADMIN and CAP_SYS_ADMIN.
 func Open(cfg Config, log *slog.Logger) (_ *Pool, err error) {
 	if cfg, err = cfg.withDefaults(); err != nil {

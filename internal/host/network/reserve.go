@@ -22,8 +22,8 @@ const reservedPrefix = "wrenn-reserved-"
 // and later), in network byte order.
 var tableOwned = []byte{0, 0, 0, 2}
 
-// reserve keeps other pools of the same network namespace from using what, an
-// address range or a pool's name, while the returned file is open. It fails with
+// reserve keeps other pools of the same network namespace from using an address
+// range or a pool's name, given as what, while the returned file is open. It fails with
 // EADDRINUSE where another pool has reserved it.
 //
 // A reservation is an empty nftables table that its socket owns: the kernel

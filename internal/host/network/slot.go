@@ -94,7 +94,7 @@ func (s *Slot) OpenTap() (*os.File, error) {
 // have ended. The address is not given out again for a few seconds.
 //
 // The kernel takes more than ten milliseconds to remove a veth pair (it waits for
-// readers of its lists), so that part goes on in the background, until Close at
+// readers of its lists), so that part continues in the background, until Close at
 // most.
 //
 // It cannot fail: names and devices that cannot be removed now are garbage, which the pool tries

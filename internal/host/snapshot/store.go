@@ -53,6 +53,6 @@ func (s *Store) isTaking(name string) bool {
 
 // Usage is the space in bytes that dir takes, as far as it can be told.
 func Usage(dir Dir) uint64 {
-	n, _ := disk.Usage(string(dir)) // 0 for what has gone meanwhile
+	n, _ := disk.Usage(string(dir)) // 0 if the directory has gone meanwhile
 	return uint64(n)
 }

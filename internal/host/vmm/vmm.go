@@ -87,7 +87,7 @@ type Driver interface {
 	// Builds returns the kept builds, the newest first.
 	Builds() ([]Build, error)
 	// RemoveBuild removes a kept build that nothing needs any more. VMs that
-	// run under it go on. It refuses the current one.
+	// run under it continue. It refuses the current one.
 	RemoveBuild(ctx context.Context, id string) error
 	// Start boots cfg cold and returns when the VMM answers; the guest is
 	// still booting. On error nothing is left, but perhaps files in cfg.Scratch.
@@ -139,8 +139,8 @@ type VM interface {
 	// Kill ends the process and returns after it has been reaped. It is
 	// idempotent, and nil for a VM that has already exited.
 	Kill(ctx context.Context) error
-	// Detach ends this agent's hold on the VM, which goes on as it is, for
-	// another Adopt. No other method may be called afterwards, and Exited may
+	// Detach ends this agent's control of the VM, which continues unchanged until
+	// another agent adopts it. No other method may be called afterwards, and Exited may
 	// never be closed.
 	Detach()
 	// Stalled receives when the VMM may have stopped the virtual CPUs by itself,

@@ -158,7 +158,7 @@ type SandboxSpec struct {
 	// Time after its last start at which the sandbox ends, used or not. Zero
 	// means never.
 	LifetimeSec uint32 `protobuf:"varint,8,opt,name=lifetime_sec,json=lifetimeSec,proto3" json:"lifetime_sec,omitempty"`
-	// What happens when a clock runs out: "destroy" (also when empty) or "pause".
+	// The action when a clock runs out: "destroy" (also when empty) or "pause".
 	OnTimeout string `protobuf:"bytes,9,opt,name=on_timeout,json=onTimeout,proto3" json:"on_timeout,omitempty"`
 	// The guest's host name; empty is one made of the sandbox's id.
 	Hostname string `protobuf:"bytes,14,opt,name=hostname,proto3" json:"hostname,omitempty"`
@@ -1136,7 +1136,7 @@ func (x *SetTimeoutsResponse) GetSandbox() *Sandbox {
 type Snapshot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What a sandbox made from it will be; without environment.
+	// The spec of a sandbox that is made from it, without environment.
 	Spec           *SandboxSpec `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
 	TemplateDigest string       `protobuf:"bytes,3,opt,name=template_digest,json=templateDigest,proto3" json:"template_digest,omitempty"`
 	// The sandbox it was taken of.

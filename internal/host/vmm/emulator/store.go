@@ -169,7 +169,7 @@ func (s *Store) Verify(ctx context.Context, b Build) error {
 	return nil
 }
 
-// Remove removes the build id. Processes that run it go on. An id that is not
+// Remove removes the build id. Processes that run it continue. An id that is not
 // there succeeds.
 func (s *Store) Remove(ctx context.Context, id string) error {
 	if !idPattern.MatchString(id) {

@@ -139,7 +139,7 @@ func connOf(fd int) (net.Conn, error) {
 }
 
 // gatedConn is the guest's end of a connection. Nothing passes while the guest
-// stands still.
+// is stopped.
 type gatedConn struct {
 	net.Conn
 	process *process

@@ -77,7 +77,7 @@ func assemble(rules []rule) []unix.SockFilter {
 	return append(filter, unix.SockFilter{Code: bpfRet, K: retUnknown})
 }
 
-// assemble compares both halves of the argument, and allows or goes on behind.
+// assemble compares both halves of the argument, and allows or continues behind.
 func (t test) assemble() []unix.SockFilter {
 	low := uint32(dataArgs + 8*t.arg)
 	return []unix.SockFilter{

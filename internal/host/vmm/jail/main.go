@@ -102,7 +102,7 @@ func leaveSession(Spec) error {
 		return fmt.Errorf("new session keyring: %w", e)
 	}
 	// A core that is piped to a program knows no size: leave all memory out.
-	_ = os.WriteFile("/proc/self/coredump_filter", []byte("0"), 0) // the limit is what counts
+	_ = os.WriteFile("/proc/self/coredump_filter", []byte("0"), 0) // best effort: the limit on core files decides
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("new cgroup namespace: %w", err)
 	}

@@ -137,7 +137,7 @@ func (g *guest) timeLoop(count uint32) (time.Duration, error) {
 	return time.Since(began), nil
 }
 
-// enter runs the guest to its next exit. A signal only means: go on.
+// enter runs the guest to its next exit. After a signal it enters again.
 func (g *guest) enter() error {
 	for {
 		if _, err := number(g.vcpu, kvmRun, 0); err == nil {

@@ -25,8 +25,8 @@ const (
 
 var _ vmm.DiskCopier = (*vm)(nil)
 
-// copyPoll is how often a running job is looked at, endPoll a job that the
-// guest stands still for.
+// copyPoll is the interval at which a running job is checked. endPoll is that for a
+// job during which the VM is stopped.
 const (
 	copyPoll = 5 * time.Millisecond
 	endPoll  = time.Millisecond
@@ -78,7 +78,7 @@ func (v *vm) EndDiskCopy(ctx context.Context) error {
 }
 
 // AbandonDiskCopy ends the job where there is one, and frees its resources. It
-// takes answerTimeout at most: a VMM may say for ever that the job goes on.
+// takes answerTimeout at most: a VMM may say for ever that the job is under way.
 func (v *vm) AbandonDiskCopy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()

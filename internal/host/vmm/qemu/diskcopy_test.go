@@ -8,7 +8,7 @@ import (
 )
 
 // TestAbandonDiskCopyIsBounded plays a VMM that accepts the end of a disk copy and
-// then answers for ever that the copy goes on. Time is the bubble's.
+// then answers for ever that the copy is under way. Time is the bubble's.
 func TestAbandonDiskCopyIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cancelled := false

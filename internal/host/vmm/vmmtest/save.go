@@ -98,7 +98,7 @@ func (f Fixture) end(ctx context.Context, t *testing.T, g Guest, vm vmm.VM) (cop
 	return copied
 }
 
-// restore restores from and checks that its counter goes on.
+// restore restores from and checks that its counter continues.
 func (f Fixture) restore(ctx context.Context, t *testing.T, g Guest, from saved) vmm.VM {
 	t.Helper()
 	if from.disk != "" {

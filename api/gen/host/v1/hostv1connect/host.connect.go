@@ -111,7 +111,7 @@ type HostServiceClient interface {
 	// ListSnapshots returns every snapshot that this host keeps, deleted ones
 	// that are still shared included.
 	ListSnapshots(context.Context, *connect.Request[v1.ListSnapshotsRequest]) (*connect.Response[v1.ListSnapshotsResponse], error)
-	// CollectGarbage removes what nothing needs any more: old template
+	// CollectGarbage removes files that nothing needs any more: old template
 	// snapshots, deleted snapshots, remains of builds. A dry run only tells.
 	CollectGarbage(context.Context, *connect.Request[v1.CollectGarbageRequest]) (*connect.Response[v1.CollectGarbageResponse], error)
 	// Exec runs a command. The stream ends with an `end` event or an error.
@@ -405,7 +405,7 @@ type HostServiceHandler interface {
 	// ListSnapshots returns every snapshot that this host keeps, deleted ones
 	// that are still shared included.
 	ListSnapshots(context.Context, *connect.Request[v1.ListSnapshotsRequest]) (*connect.Response[v1.ListSnapshotsResponse], error)
-	// CollectGarbage removes what nothing needs any more: old template
+	// CollectGarbage removes files that nothing needs any more: old template
 	// snapshots, deleted snapshots, remains of builds. A dry run only tells.
 	CollectGarbage(context.Context, *connect.Request[v1.CollectGarbageRequest]) (*connect.Response[v1.CollectGarbageResponse], error)
 	// Exec runs a command. The stream ends with an `end` event or an error.
