@@ -51,7 +51,7 @@ func (c *core) endOfHost() {
 }
 
 // TestPowerCut: a sandbox whose pause was acknowledged is still paused after a
-// crash of the host, also if the journal was written after the pause: by the
+// crash of the host, also if the journal was written again before the crash: by the
 // pause itself, by the next agent, by a resume that was under way, or by one that
 // failed. A sandbox that ran has ended, and the agent starts.
 func TestPowerCut(t *testing.T) {
