@@ -8,8 +8,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Bounds of the pause between two looks at a sandbox that another process is
-// moving.
+// Bounds of the pause between two reads of the row of a sandbox that another
+// process moves.
 const (
 	minReread = 5 * time.Millisecond
 	maxReread = 500 * time.Millisecond

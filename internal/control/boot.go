@@ -48,7 +48,7 @@ func (b *booter) booted(ctx context.Context, host Host, row Sandbox, observed Ob
 	case fault.Is(err, fault.NotFound):
 		return Sandbox{}, withCleanup(rowLost(err), host.Destroy(ctx, row.Ref(), sandbox.ReasonDestroyed))
 	case err != nil:
-		return Sandbox{}, err // the VM runs and the row is pending: the reconciler's
+		return Sandbox{}, err // the VM runs and the row is pending: the reconciler moves it
 	case won, !now.State.Ended() && now.State != sandbox.Stopping:
 		return b.healths.addTo(now), nil // or the reconciler came first
 	}

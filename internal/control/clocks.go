@@ -34,7 +34,7 @@ func (cl *clocks) SetTimeouts(ctx context.Context, id sandbox.ID, c ClockRequest
 	}
 	change := timeoutsOf(row.Spec).changeFrom(timeoutsOf(was.Spec))
 	if c.Lifetime != nil || c.Extend != nil {
-		change.Lifetime = &row.Spec.Lifetime // it begins anew even where its length is the same
+		change.Lifetime = &row.Spec.Lifetime // it starts again even if its length is the same
 	}
 	if change == (TimeoutChange{}) {
 		return row, nil
@@ -129,8 +129,8 @@ func (c ClockRequest) ApplyTo(spec sandbox.Spec) (sandbox.Spec, error) {
 	return spec, spec.Validate()
 }
 
-// extended returns the lifetime from now on that moves its end later, in whole
-// seconds. One that does not run is longer by so much when it starts.
+// extended returns the lifetime, counted from now, whose end is later by c.Extend, in
+// whole seconds. A lifetime that does not run yet becomes longer by c.Extend.
 func (c ClockRequest) extended(row Sandbox, now time.Time) (time.Duration, error) {
 	switch {
 	case c.Lifetime != nil:

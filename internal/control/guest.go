@@ -19,7 +19,7 @@ const (
 	// ReasonPaused: a pause cut work that had begun. A command continues when the
 	// sandbox is resumed, so a caller that repeats it runs it twice.
 	ReasonPaused = "sandbox_paused"
-	// ReasonEnded: the sandbox has ended, or is ending and past return.
+	// ReasonEnded: the sandbox has ended, or its end has begun.
 	ReasonEnded = "sandbox_ended"
 )
 

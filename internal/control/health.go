@@ -7,8 +7,8 @@ import (
 )
 
 // healths holds the last health that hosts reported of sandboxes. It is kept in
-// memory: a health changes without a command, is only ever the host's to know,
-// and comes again with each event, each pass and each answer to a command.
+// memory: a health changes without a command, only the host knows it, and each
+// event, each pass and each answer to a command brings it again.
 type healths struct {
 	mu sync.Mutex // protects the following
 	of map[sandbox.ID]ObservedSandbox
@@ -39,9 +39,9 @@ func (h *healths) notePairs(pairs []pair) {
 	}
 }
 
-// addTo returns row with its health, where that is known of the state that the
-// row is in. A resume that failed leaves a paused row a later generation than
-// the host's.
+// addTo returns row with its health, if the health is known for the row's present
+// state. After a resume that failed, a paused row has a later generation than the
+// host.
 func (h *healths) addTo(row Sandbox) Sandbox {
 	h.mu.Lock()
 	known, ok := h.of[row.ID]

@@ -16,8 +16,8 @@ const (
 	maxRewatch = 2 * time.Second
 )
 
-// How soon a pass follows where something could not be looked at: an event, or
-// a whole host. Mostly the database was away, and comes back in seconds.
+// The time until the pass that follows a failed one, of an event or of a whole
+// host. The usual cause is a database that restarts within seconds.
 const (
 	missedRetry = time.Second
 	failedRetry = time.Second
@@ -37,8 +37,8 @@ type hostLoop struct {
 	id     string
 	log    *slog.Logger
 	memory *passMemory
-	// states carries events. It has no room: a slow database slows the stream
-	// down, and the host's own bound holds.
+	// states carries events. It has no buffer: a slow database slows the stream
+	// down, and the host bounds its own queue.
 	states chan ObservedSandbox
 	// requests asks for a pass; one request stands for many. Operations ask too.
 	requests chan struct{}
@@ -82,8 +82,8 @@ func (l *hostLoop) run(ctx context.Context) {
 	}
 }
 
-// next waits for an event or for a reason to make a pass. Where both are there it
-// takes turns, so that neither waits for ever and a history can be repeated.
+// next waits for an event or for a reason to make a pass. If both are ready it
+// alternates, so that neither waits for ever and a simulation can be repeated.
 func (l *hostLoop) next(ctx context.Context, timer *time.Timer) (observed ObservedSandbox, pass bool) {
 	if l.eventNext {
 		select {
@@ -186,8 +186,8 @@ func (l *hostLoop) watch(ctx context.Context) {
 				}
 			})
 		})
-		// Why the stream broke does not matter; whether the host is there does,
-		// and the pass finds that out and says so.
+		// The cause of the break does not matter. The pass finds out whether the
+		// host answers, and logs it.
 		l.requestPass()
 		timer := time.NewTimer(wait)
 		select {

@@ -9,8 +9,8 @@ import (
 // An operation of the control plane writes a row, calls the host and writes the
 // row again. If its server dies in between, or the outcome stays unknown, the
 // row is left in a state in between. The reconciler may take such a row at once
-// when it knows that the operation is over: its server has ended, or it is this
-// one and has nothing in flight for the sandbox.
+// when it knows that the operation is over: the row's server has ended, or it is
+// this server, which has no operation in flight for the sandbox.
 
 // inFlight counts the operations of this process, by sandbox.
 //

@@ -36,8 +36,8 @@ func (l *lifecycle) Destroy(ctx context.Context, id sandbox.ID) (err error) {
 	defer l.inFlight.begin(id)()
 	row, err = l.store.Get(ctx, id)
 	for err == nil && !row.State.Ended() && row.State != sandbox.Stopping {
-		// A lost move brings the row as it is now; another mover got on
-		// meanwhile, so this ends.
+		// A lost move returns the present row. Each retry means that another move
+		// succeeded, so the loop ends.
 		row, _, err = l.rows.move(ctx, Move{Ref: row.Ref(), From: row.State, To: sandbox.Stopping})
 	}
 	if err != nil || row.State.Ended() {

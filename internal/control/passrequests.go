@@ -36,9 +36,9 @@ func (p *passRequests) request(hostID string) {
 }
 
 // requestAfter asks for a pass over a host if an operation that has ended with err
-// may have left its row in between: its outcome is unknown, or the host failed and
-// could not be asked for the sandbox's state. It is called once the operation is
-// not in flight any more, or the reconciler would leave the row alone.
+// may have left its row in a transitional state: its outcome is unknown, or the host
+// failed and could not be asked for the sandbox's state. The caller must have ended
+// the operation's entry in inFlight, or the reconciler leaves the row alone.
 func (p *passRequests) requestAfter(hostID string, err error) {
 	if hostID == "" || err == nil {
 		return

@@ -248,7 +248,7 @@ const (
 	VMStopped  = reconcile.VMStopped
 )
 
-// ViewStates lists every VMState.
+// VMStates lists every VMState.
 func VMStates() []VMState { return reconcile.VMStates() }
 
 // errUnknown marks errors whose outcome is unknown.

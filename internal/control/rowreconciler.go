@@ -95,7 +95,7 @@ func (r *rowReconciler) orEnded(ctx context.Context, row Sandbox, err error) err
 // ended, or that it is destroying. Users are told ReasonEnded.
 const reasonStopped = "sandbox_stopped"
 
-// endedOrEnding reports whether row's sandbox has ended, or is ending and past return.
+// endedOrEnding reports whether row's sandbox has ended or its end has begun.
 func endedOrEnding(row Sandbox) bool { return row.State.Ended() || row.State == sandbox.Stopping }
 
 // stateForbids reports whether a host refused, or cut, something because of

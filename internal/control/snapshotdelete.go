@@ -48,8 +48,8 @@ func (s *snapshots) finishDelete(ctx context.Context, row Snapshot) error {
 	return s.store.RemoveSnapshot(ctx, row.ID)
 }
 
-// dropSnapshot ends the snapshot of a fork, of which nothing may be left. The
-// reconciler finishes a failed deletion.
+// dropSnapshot deletes the snapshot of a fork with all its files. The reconciler
+// finishes a failed deletion.
 func (s *snapshots) dropSnapshot(ctx context.Context, host Host, id sandbox.SnapshotID) {
 	err := host.DeleteSnapshot(ctx, id)
 	if err == nil {

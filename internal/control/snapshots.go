@@ -101,7 +101,7 @@ func (s *snapshots) snapshotMade(ctx context.Context, row Snapshot, observed Obs
 		ID: row.ID, From: []SnapshotStatus{SnapshotCreating}, To: SnapshotReady, Observed: &observed,
 	})
 	if err != nil {
-		return Snapshot{}, err // the snapshot is there and the row is creating: the reconciler's
+		return Snapshot{}, err // the snapshot exists and the row is creating: the reconciler moves it
 	}
 	if !won && now.Status != SnapshotReady {
 		return Snapshot{}, snapshotNotReady(now)

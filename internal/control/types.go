@@ -231,7 +231,7 @@ type HostInfo struct {
 	SeenAt    time.Time
 }
 
-// Preferred returns the runtime that a sandbox gets there if it asks for none; the
+// Preferred returns the runtime that a sandbox gets on h if it asks for none; the
 // zero HostRuntime for a host that has never been heard of.
 func (h HostInfo) Preferred() HostRuntime {
 	if len(h.Runtimes) == 0 {

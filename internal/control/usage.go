@@ -13,7 +13,7 @@ const usageAge = 5 * time.Second
 
 // usageCache caches the usage of hosts, so that a create does not have to sum it up.
 // It is an estimate: other servers create too, and ended sandboxes are not
-// subtracted. The store has the last word.
+// subtracted. The store decides.
 //
 // Invariants: known is nil, or the store's sums at readAt plus the capacity that
 // this process has put on hosts since then.

@@ -4,8 +4,8 @@
 // It owns one directory: the cluster in it, the unix socket through which
 // alone the server can be reached, and the server process. `wrenn up` and
 // `wrenn key` use it, and pgtest for the databases of tests; a given
-// DATABASE_URL replaces it altogether. It speaks no SQL beyond creating the empty database, and never touches a cluster that
-// it did not make.
+// DATABASE_URL replaces it altogether. It speaks no SQL beyond creating the
+// empty database, and never touches a cluster that it did not make.
 //
 //	Open ──► (closed lock, initialised cluster, no process)
 //	  Run ──► starting ──ready──► serving ──ctx ends──► fast shutdown ──► Run returns

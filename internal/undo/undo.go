@@ -2,7 +2,7 @@
 // rolling back a half-done operation and tearing down a finished one are the
 // same code.
 //
-// The host manager, the drivers and the network use it. It never retries and
+// Package network and the wiring of cmd/wrenn use it. It never retries and
 // never decides whether to roll back.
 package undo
 

@@ -87,11 +87,11 @@ func (s *Service) List(ctx context.Context) ([]control.APIKey, error) { return s
 // Any reports whether a key exists that would be accepted.
 func (s *Service) Any(ctx context.Context) (bool, error) { return s.store.AnyUsableKey(ctx) }
 
-// Revoke makes a key unusable for good: the next request with it is refused,
+// Revoke makes a key unusable permanently: the next request with it is refused,
 // here and in every other process. Revoking it again succeeds.
 func (s *Service) Revoke(ctx context.Context, id string) error { return s.store.RevokeKey(ctx, id) }
 
-// Authenticate returns whose key presented is. The error is Unauthenticated
+// Authenticate returns the principal of the key presented. The error is Unauthenticated
 // for anything that is not a usable key, and the store's if it cannot be asked.
 func (s *Service) Authenticate(ctx context.Context, presented string) (Principal, error) {
 	if !wellFormed(presented) {

@@ -27,7 +27,8 @@ type Client struct {
 
 var _ control.Host = (*Client)(nil)
 
-// Access is how a control plane proves to agents who it is and knows them.
+// Access holds the means by which a control plane and its agents authenticate each
+// other.
 type Access struct {
 	// Token is sent with every call, unless it is empty.
 	Token string

@@ -95,7 +95,7 @@ func timeoutsToProto(ref sandbox.Ref, t control.TimeoutChange) *hostv1.SetTimeou
 	return out
 }
 
-// snapshotFromProto is the host's word on a snapshot.
+// snapshotFromProto returns the host's report about a snapshot.
 func snapshotFromProto(s *hostv1.Snapshot) control.ObservedSnapshot {
 	return control.ObservedSnapshot{
 		ID: sandbox.SnapshotID(s.GetId()), Of: refFromProto(s.GetRef()), Spec: hostwire.SpecFromProto(s.GetSpec()),
@@ -156,7 +156,7 @@ func runtimeFromProto(r *hostv1.Runtime) control.HostRuntime {
 	}
 }
 
-// diskRoom is no bound for a host that does not say.
+// diskRoom returns a value without bound for a host that does not report its room.
 func diskRoom(h *hostv1.GetHostResponse) int {
 	if h.DiskRoomMb == nil {
 		return math.MaxInt

@@ -30,7 +30,7 @@ func faultOf(ctx context.Context, err error) error {
 	late := fault.Is(f, fault.Timeout) || fault.Is(f, fault.Canceled)
 	switch {
 	case !connect.IsWireError(err) && late && ctx.Err() == nil:
-		// The caller has time and is there: it was the connection. (Connect
+		// The caller still waits and has time, so the connection broke. (Connect
 		// calls a broken pipe "canceled".)
 		return control.MarkUnknown(fault.Wrap(err, fault.HostFailed, faultrpc.ReasonUnreachable, "the host agent cannot be reached"))
 	case faultrpc.Unknown(f), late:

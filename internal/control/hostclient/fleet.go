@@ -12,8 +12,8 @@ import (
 
 // Member is one host of a fleet.
 type Member struct {
-	// ID must equal the agent's own id, so that a wrong address can never make
-	// one host's sandboxes look lost and another's superfluous.
+	// ID must equal the agent's own id, so that a wrong address cannot make the
+	// sandboxes of one host look lost and those of another look superfluous.
 	ID string
 	// Address and Access are as for New.
 	Address string

@@ -17,7 +17,7 @@ const (
 	// dialTimeout bounds connecting, before anything has been asked.
 	dialTimeout = 5 * time.Second
 	// A connection on which nothing was heard for pingAfter is pinged, and
-	// given up if no answer comes within pingTimeout.
+	// closed if no answer comes within pingTimeout.
 	pingAfter   = 15 * time.Second
 	pingTimeout = 15 * time.Second
 )

@@ -43,7 +43,7 @@ type Demand struct {
 	Spec sandbox.Spec
 	// MultiTenant leaves out runtimes that are fit for one tenant only.
 	MultiTenant bool
-	// HostID is the only host that will do, because it has the snapshot; its
+	// HostID is the only host that can serve, because it has the snapshot; its
 	// templates do not matter then. Empty is any.
 	HostID string
 }
@@ -89,7 +89,7 @@ func Choose(d Demand, hosts []Host) (int, Runtime, error) {
 func suitable(d Demand, hosts []Host) ([]int, error) {
 	var fit []int
 	for i, h := range hosts {
-		if h.Limits.MaxVCPUs > 0 { // it has been heard of
+		if h.Limits.MaxVCPUs > 0 { // it has reported
 			fit = append(fit, i)
 		}
 	}

@@ -57,8 +57,8 @@ func noRoom(ctx context.Context, q *db.Queries, hostID string) error {
 }
 
 // checkCapacity fails with NoCapacity when a host, including the rows that the
-// transaction has just written, carries more than it can, and locks it until the
-// end.
+// transaction has just written, exceeds its capacity, and locks the host until the
+// transaction ends.
 func checkCapacity(ctx context.Context, q *db.Queries, hostID string) error {
 	enough, err := q.TakeCapacity(ctx, db.TakeCapacityParams{HostID: hostID, Holding: holding})
 	if err == nil && !enough {

@@ -1,4 +1,4 @@
-// Package postgres keeps the control plane's truth in PostgreSQL: sandboxes,
+// Package postgres stores the control plane's state in PostgreSQL: sandboxes,
 // snapshots, the hosts they are on with their capacity, and API keys.
 //
 // [Store] implements control.Store and the store of auth. It is the only

@@ -12,7 +12,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
-// SQLSTATE codes that mean something to us (PostgreSQL manual, appendix A).
+// SQLSTATE codes that the store distinguishes (PostgreSQL manual, appendix A).
 const uniqueViolation = "23505"
 
 // transient are the codes, and the classes (two characters), of failures that
@@ -31,8 +31,8 @@ var transient = []string{
 // liveNames is the unique index on the names of sandboxes that have not ended.
 const liveNames = "sandboxes_live_name"
 
-// faultOf classifies an error of the database. Faults and nil pass through;
-// rows that are missing must be told apart before.
+// faultOf classifies an error of the database. Faults and nil pass through. The
+// caller has already handled missing rows.
 func faultOf(err error) error {
 	var (
 		known      *fault.Error

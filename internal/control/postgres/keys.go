@@ -52,8 +52,8 @@ func (s *Store) AnyUsableKey(ctx context.Context) (bool, error) {
 	return ok, faultOf(err)
 }
 
-// RevokeKey makes a key unusable for ever. Again is fine; an unknown id is
-// NotFound.
+// RevokeKey makes a key unusable permanently. Repeating it succeeds; an unknown id
+// is NotFound.
 func (s *Store) RevokeKey(ctx context.Context, id string) error {
 	n, err := s.q.RevokeKey(ctx, id)
 	if err == nil && n == 0 {

@@ -54,7 +54,7 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 }
 
 // New returns a Store on a pool whose database has been migrated. The pool
-// becomes the Store's.
+// belongs to the Store.
 func New(pool *pgxpool.Pool) *Store {
 	return &Store{pool: pool, q: db.New(pool), writes: newWriteHealth()}
 }

@@ -40,7 +40,7 @@ const (
 	VMStopped VMState = "stopped"
 )
 
-// ViewStates lists every VMState.
+// VMStates lists every VMState.
 func VMStates() []VMState {
 	return []VMState{VMStarting, VMRunning, VMPausing, VMPaused, VMResuming, VMStopping, VMStopped}
 }

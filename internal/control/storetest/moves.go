@@ -77,7 +77,7 @@ func testGetUnknown(t *testing.T, open Open) {
 }
 
 // testMoveLegality tries every pair of states: a move that CanMove forbids is refused
-// before the database is asked, the rest is made.
+// before the database is asked, and every other move succeeds.
 func testMoveLegality(t *testing.T, open Open) {
 	s := open(t)
 	Host(t, s, "h", 1000)

@@ -1,6 +1,6 @@
-// Package datafs owns a file system in a file: an XFS whose files can share
-// blocks. It is for a host whose own file system cannot, and is mounted from a loop device
-// where the host agent keeps its data.
+// Package datafs owns a file system in a file: an XFS, whose files can share
+// blocks. It serves a host whose own file system cannot do that, and is mounted from
+// a loop device where the host agent keeps its data.
 //
 // The commands up, agent and down call it, the first two before the agent
 // opens its directory. Making and mounting are one step, Open, and any number

@@ -1,9 +1,9 @@
 // Package doctor checks whether this machine can host sandboxes, and names each
 // missing part with the command that fixes it.
 //
-// The doctor command calls it. It looks and tries, and leaves everything as it
-// was: the things that it makes (a namespace, two nameless files, a test guest, a sandbox's network) are gone
-// when Run returns. It never decides anything for the host agent, which draws
+// The doctor command calls it. It changes nothing that lasts: the things that it
+// makes for its checks (a namespace, two nameless files, a test guest, a sandbox's
+// network) are gone when Run returns. It never decides anything for the host agent, which draws
 // its own conclusions from the same packages.
 package doctor
 

@@ -13,8 +13,8 @@
 // before it starts a VMM and releases it after the VMM is gone. Namespaces
 // outlive the agent; Adopt takes them over after a restart, Discard and Sweep
 // remove those that nobody claims. The package never starts a process, never
-// runs the ip or nft commands, and never changes a device or rule that does not carry its owner
-// mark.
+// runs the ip or nft commands, and never changes a device or rule that does not
+// carry its owner mark.
 //
 // # Where the names of namespaces are
 //

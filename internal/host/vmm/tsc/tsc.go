@@ -4,8 +4,8 @@
 // and a Linux guest without another timer needs the rate on its command line
 // (tsc_early_khz=): it becomes the rate of the guest's clock, so parts per
 // million matter. The QEMU driver asks once per agent life and puts the value
-// into the fingerprint of snapshots, under KVM with the processor's feature
-// bits and whether the rate of a guest can be changed. The package never changes a clock and
+// into the fingerprint of snapshots, under KVM with the processor's feature bits and
+// whether the rate of a guest can be changed. The package never changes a clock and
 // never looks at a guest.
 package tsc
 
