@@ -28,7 +28,7 @@ func (m *Manager) admitLocked(spec sandbox.Spec, use diskUse) error {
 	if err := spec.ValidateFor(m.limits()); err != nil {
 		return err
 	}
-	if err := m.roomLocked(spec.MemoryMB); err != nil {
+	if err := m.roomLocked(spec, 0); err != nil {
 		return err
 	}
 	if err := use.checkReserve(m.cfg.DiskReserveBytes); err != nil {
@@ -48,19 +48,30 @@ func (m *Manager) admitResume(spec sandbox.Spec) error {
 	if m.draining {
 		return fault.New(fault.NoCapacity, "host_draining", "the host resumes no sandboxes: it is being drained")
 	}
-	return m.roomLocked(spec.MemoryMB)
+	return m.roomLocked(spec, 0)
 }
 
-// roomLocked refuses memoryMB if it does not fit beside the sandboxes that hold
-// memory now. mu must be held.
-func (m *Manager) roomLocked(memoryMB int) error {
-	held := 0
+// heldMemoryLocked is the memory, in MiB, that is promised to the sandboxes that
+// hold memory now. mu must be held.
+func (m *Manager) heldMemoryLocked() (held int) {
 	for _, mc := range m.machines {
 		if v := mc.snapshotView(); v.State.Holds() {
-			held += v.Spec.MemoryMB
+			held += m.promisedMemoryMB(v.Spec)
 		}
 	}
-	if total := m.memoryMB(); held+memoryMB > total {
+	return held
+}
+
+// promisedMemoryMB is the memory, in MiB, that a sandbox of spec is promised.
+func (m *Manager) promisedMemoryMB(spec sandbox.Spec) int {
+	return m.shape().HostMemoryMB(spec.MemoryMB, spec.DiskMB)
+}
+
+// roomLocked refuses a VM of spec if its memory does not fit beside others MiB and
+// the sandboxes that hold memory now. mu must be held.
+func (m *Manager) roomLocked(spec sandbox.Spec, others int) error {
+	held := m.heldMemoryLocked()
+	if total := m.memoryMB(); held+others+m.promisedMemoryMB(spec) > total {
 		return fault.New(fault.NoCapacity, "no_memory", "the host has %d MB for sandboxes and %d MB are taken", total, held)
 	}
 	if left := availableMemoryMB(); left < m.cfg.MemoryReserveMB/2 {

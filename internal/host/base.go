@@ -71,8 +71,8 @@ func (b *body) checkPause(snap snapshot.Dir) error {
 	if err != nil {
 		return err
 	}
-	if st, err := os.Stat(b.Dir.Disk()); err != nil || st.Size() != mf.DiskBytes {
-		return snapshot.ErrDamaged(err, "its disk is not what was saved")
+	if err := b.checkDisk(mf); err != nil {
+		return err
 	}
 	if _, err := os.Stat(b.rec.RootImage); err != nil {
 		return snapshot.ErrDamaged(err, "the template image it runs on is gone")

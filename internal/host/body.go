@@ -36,6 +36,8 @@ type body struct {
 	fromForced bool
 	// ran: the virtual CPUs have run since the resume under way began.
 	ran bool
+	// unrecorded: the VM process was found, and the record did not name it.
+	unrecorded bool
 	// unsaved: the journal on disk is older than rec, see conclude.
 	unsaved bool
 	// heldBase is the base that the body keeps from being removed.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/wrenn-dev/wrenn/api/gen/process"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
-	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -24,9 +23,7 @@ func (b *body) coldBoot(ctx context.Context) error {
 	}
 	for _, s := range []step{
 		{journal.StepTemplateRecord, b.makeDirs},
-		{journal.StepTemplateDisk, func(ctx context.Context) error {
-			return disk.Create(ctx, b.Dir.Disk(), int64(b.rec.Spec.DiskMB)<<20)
-		}},
+		{journal.StepTemplateDisk, b.createDisk},
 		{journal.StepTemplateNetwork, b.makeNetwork},
 		{journal.StepTemplateCgroup, b.CreateCgroup},
 	} {

@@ -46,7 +46,7 @@ type Config struct {
 	// MemoryOvercommit is the memory that sandboxes may be promised, as a
 	// multiple of the host's memory: clones share the pages that they have not
 	// written. Nothing is started while less than MemoryReserveMB is really
-	// available. 0 is 1.
+	// available. 0 is 1. It has no effect with a driver whose VMs share no memory.
 	MemoryOvercommit float64
 	// DiskOvercommit is the disk space that sandboxes may be promised, as a
 	// multiple of the free space: their disks take space as they are written. 0

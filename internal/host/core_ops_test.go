@@ -95,12 +95,12 @@ func coreOperations() []operation {
 }
 
 // begin opens a core in which o can act, beside a sandbox that must not notice.
-func (o operation) begin(t *testing.T, templates string) (c *core, bystander, subject, fresh sandbox.Ref) {
+func (o operation) begin(t *testing.T, k kind) (c *core, bystander, subject, fresh sandbox.Ref) {
 	t.Helper()
 	if o.empty {
-		templates = t.TempDir()
+		k.templates = t.TempDir()
 	}
-	c = newCore(t, templates)
+	c = newCoreOf(t, k)
 	fresh = newRef()
 	if o.empty {
 		return c, sandbox.Ref{}, fresh, fresh

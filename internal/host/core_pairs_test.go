@@ -64,7 +64,7 @@ const note = "note"
 // TestCorePairs begins a second operation on a sandbox while a first one is at
 // each of its steps. Both get an answer, and every acknowledgement is true.
 func TestCorePairs(t *testing.T) {
-	templates := templatesFor(t)
+	all := kinds(t)
 	for _, start := range []struct {
 		state  sandbox.State
 		first  []action
@@ -75,14 +75,16 @@ func TestCorePairs(t *testing.T) {
 	} {
 		for _, first := range start.first {
 			for _, second := range start.second {
-				t.Run(fmt.Sprintf("%s %s vs %s", start.state, first.name, second.name), func(t *testing.T) {
-					t.Parallel()
-					c := newCore(t, templates)
-					for _, step := range journal.Steps()[first.table] {
-						c.pair(start.state, first, second, step)
-					}
-					c.empty()
-				})
+				for _, k := range all {
+					t.Run(fmt.Sprintf("%s %s vs %s/%s", start.state, first.name, second.name, k.name), func(t *testing.T) {
+						t.Parallel()
+						c := newCoreOf(t, k)
+						for _, step := range journal.Steps()[first.table] {
+							c.pair(start.state, first, second, step)
+						}
+						c.empty()
+					})
+				}
 			}
 		}
 	}

@@ -12,44 +12,39 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// templatesFor returns a directory with the template snapshot of coreSpec, for
-// tests that run in parallel below t.
-func templatesFor(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	c := newCore(t, dir)
-	c.create()
-	c.empty()
-	return dir
-}
-
 // TestCoreLifecycle takes one sandbox through every operation.
 func TestCoreLifecycle(t *testing.T) {
-	c := newCore(t, t.TempDir())
-	ref := c.create()
-	c.sound()
-	takeSnapshot(c, c.of(ref).Ref)
-	child := newRef()
-	_, err := c.CreateFrom(t.Context(), child, coreSpec, coreSnapshot)
-	check(t, err)
-	if got := c.read(child, mark); got != string(ref.ID) {
-		t.Errorf("the fork's file holds %q, want the parent's", got)
+	for _, k := range shapes(t) {
+		t.Run(k.name, func(t *testing.T) {
+			c := newCoreOf(t, k)
+			ref := c.create()
+			c.sound()
+			takeSnapshot(c, c.of(ref).Ref)
+			child := newRef()
+			_, err := c.CreateFrom(t.Context(), child, coreSpec, coreSnapshot)
+			check(t, err)
+			if got := c.read(child, mark); got != string(ref.ID) {
+				t.Errorf("the fork's file holds %q, want the parent's", got)
+			}
+			c.sound()
+			c.empty()
+		})
 	}
-	c.sound()
-	c.empty()
 }
 
-// eachStep runs do for every step of every operation, each on a host of its
-// own.
-func eachStep(t *testing.T, do func(t *testing.T, o operation, step, templates string)) {
+// eachStep runs do for every step of every operation with VMs of either shape, each
+// on a host of its own.
+func eachStep(t *testing.T, do func(t *testing.T, o operation, step string, k kind)) {
 	t.Helper()
-	templates := templatesFor(t)
+	all := kinds(t)
 	for _, o := range coreOperations() {
 		for _, step := range o.stepNames() {
-			t.Run(o.name+"/"+step, func(t *testing.T) {
-				t.Parallel()
-				do(t, o, step, templates)
-			})
+			for _, k := range all {
+				t.Run(o.name+"/"+step+"/"+k.name, func(t *testing.T) {
+					t.Parallel()
+					do(t, o, step, k)
+				})
+			}
 		}
 	}
 }
@@ -57,36 +52,41 @@ func eachStep(t *testing.T, do func(t *testing.T, o operation, step, templates s
 // TestCoreStepsFollowTheirTable does each operation and compares the steps that
 // it takes with the table in the journal, which recovery and documentation read.
 func TestCoreStepsFollowTheirTable(t *testing.T) {
-	templates := templatesFor(t)
-	for _, o := range coreOperations() {
-		t.Run(o.name, func(t *testing.T) {
-			t.Parallel()
-			c, bystander, subject, fresh := o.begin(t, templates)
-			before := c.stateOf(bystander)
-			c.hook.begun()
-			check(t, o.act(t.Context(), c, subject, fresh))
-			prefix, _, _ := strings.Cut(o.stepNames()[0], ".")
-			got := slices.DeleteFunc(c.hook.begun(), func(step string) bool { return !strings.HasPrefix(step, prefix+".") })
-			if want := o.stepNames(); !slices.Equal(got, want) {
-				t.Errorf("%s took the steps %q, want those of its table, %q", o.name, got, want)
-			}
-			if o.creates {
-				c.write(subject, mark, string(subject.ID))
-			}
-			if o.pooled {
-				c.restart()
-			}
-			c.finish(bystander, before)
-		})
+	for _, k := range kinds(t) {
+		for _, o := range coreOperations() {
+			t.Run(o.name+"/"+k.name, func(t *testing.T) {
+				t.Parallel()
+				o.followsItsTable(t, k)
+			})
+		}
 	}
+}
+
+func (o operation) followsItsTable(t *testing.T, k kind) {
+	c, bystander, subject, fresh := o.begin(t, k)
+	before := c.stateOf(bystander)
+	c.hook.begun()
+	check(t, o.act(t.Context(), c, subject, fresh))
+	prefix, _, _ := strings.Cut(o.stepNames()[0], ".")
+	got := slices.DeleteFunc(c.hook.begun(), func(step string) bool { return !strings.HasPrefix(step, prefix+".") })
+	if want := o.stepNames(); !slices.Equal(got, want) {
+		t.Errorf("%s took the steps %q, want those of its table, %q", o.name, got, want)
+	}
+	if o.creates {
+		c.write(subject, mark, string(subject.ID))
+	}
+	if o.pooled {
+		c.restart()
+	}
+	c.finish(bystander, before)
 }
 
 // TestCoreKilledAtEveryStep ends the agent before each step of each operation.
 // The next agent brings the sandbox into a state that its callers can expect,
 // with its data, and leaves nothing behind.
 func TestCoreKilledAtEveryStep(t *testing.T) {
-	eachStep(t, func(t *testing.T, o operation, step, templates string) {
-		c, bystander, subject, fresh := o.begin(t, templates)
+	eachStep(t, func(t *testing.T, o operation, step string, k kind) {
+		c, bystander, subject, fresh := o.begin(t, k)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		met, result := c.hook.arm(step, true), make(chan error, 1)
@@ -114,8 +114,8 @@ func TestCoreKilledAtEveryStep(t *testing.T) {
 // operation says so, or has not needed that step, and the sandbox is in a state
 // that fits the answer.
 func TestCoreFailsAtEveryStep(t *testing.T) {
-	eachStep(t, func(t *testing.T, o operation, step, templates string) {
-		c, bystander, subject, fresh := o.begin(t, templates)
+	eachStep(t, func(t *testing.T, o operation, step string, k kind) {
+		c, bystander, subject, fresh := o.begin(t, k)
 		before := c.stateOf(bystander)
 		met := c.hook.arm(step, false)
 		err := o.act(t.Context(), c, subject, fresh)
@@ -146,28 +146,34 @@ func TestCoreFailsAtEveryStep(t *testing.T) {
 // TestCoreRefill ends the agent before, and fails, each step of the making of a
 // warm clone.
 func TestCoreRefill(t *testing.T) {
-	templates := templatesFor(t)
-	for _, step := range journal.Steps()["pool"] {
-		for _, kill := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%s/kill=%v", step, kill), func(t *testing.T) {
-				t.Parallel()
-				c := newCore(t, templates)
-				bystander := c.create()
-				check(t, c.Close())
-				h := &hook{unblock: make(chan struct{})}
-				met := h.arm(step, kill)
-				c.pools = []host.PoolKind{corePool}
-				c.openWith(h)
-				<-met
-				if kill {
-					c.crash()
-				} else {
-					c.restart()
-				}
-				c.finish(bystander, sandbox.Running)
-			})
+	for _, k := range kinds(t) {
+		for _, step := range journal.Steps()["pool"] {
+			for _, kill := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s/kill=%v/%s", step, kill, k.name), func(t *testing.T) {
+					t.Parallel()
+					refill(t, k, step, kill)
+				})
+			}
 		}
 	}
+}
+
+// refill ends the agent before step, or fails it, while a warm clone is made.
+func refill(t *testing.T, k kind, step string, kill bool) {
+	c := newCoreOf(t, k)
+	bystander := c.create()
+	check(t, c.Close())
+	h := &hook{unblock: make(chan struct{})}
+	met := h.arm(step, kill)
+	c.pools = []host.PoolKind{corePool}
+	c.openWith(h)
+	<-met
+	if kill {
+		c.crash()
+	} else {
+		c.restart()
+	}
+	c.finish(bystander, sandbox.Running)
 }
 
 // stateOf returns the state of a sandbox, or "" for the zero Ref.

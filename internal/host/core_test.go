@@ -28,6 +28,7 @@ type core struct {
 	t         *testing.T
 	dir       string
 	templates string
+	shape     vmm.Shape
 	pools     []host.PoolKind
 
 	machine *fake.Host
@@ -116,12 +117,46 @@ func (h *hook) onStep(step string) error {
 	return nil
 }
 
-// newCore opens an agent on a new fake host. Agents of one test share templates.
+// newCore opens an agent on a new fake host of the shape fake.Mapped. Agents of one
+// test share templates.
 func newCore(t *testing.T, templates string) *core {
+	t.Helper()
+	return newCoreOf(t, kind{shape: fake.Mapped, templates: templates})
+}
+
+// A kind is a shape of VMs, with a directory of template snapshots of that shape.
+type kind struct {
+	name      string
+	shape     vmm.Shape
+	templates string
+}
+
+// shapes returns both shapes of VMs, each with an empty directory for template
+// snapshots.
+func shapes(t *testing.T) []kind {
+	t.Helper()
+	return []kind{{"mapped", fake.Mapped, t.TempDir()}, {"checkpointed", fake.Checkpointed, t.TempDir()}}
+}
+
+// kinds returns both shapes of VMs, each with the template snapshot of coreSpec, for
+// tests that run in parallel below t.
+func kinds(t *testing.T) []kind {
+	t.Helper()
+	all := shapes(t)
+	for _, k := range all {
+		c := newCoreOf(t, k)
+		c.create()
+		c.empty()
+	}
+	return all
+}
+
+// newCoreOf is newCore for the shape and templates of k.
+func newCoreOf(t *testing.T, k kind) *core {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "core")
 	check(t, err)
-	c := &core{t: t, dir: dir, templates: templates, groups: fakes.NewCgroups()}
+	c := &core{t: t, dir: dir, templates: k.templates, shape: k.shape, groups: fakes.NewCgroups()}
 	for _, name := range []string{"data", "guests", "taps", "images"} {
 		check(t, os.Mkdir(filepath.Join(dir, name), 0o700))
 	}
@@ -163,7 +198,7 @@ func (c *core) config() host.Config {
 }
 
 func (c *core) deps() host.Deps {
-	driver := vmm.Driver(fake.New(c.machine))
+	driver := vmm.Driver(fake.NewOf(c.machine, c.shape))
 	if c.wrap != nil {
 		driver = c.wrap(driver)
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
-	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
@@ -52,12 +51,14 @@ func createFault(err error) error {
 func (m *machine) start(ctx context.Context) error {
 	if m.rec.SnapshotID != "" {
 		m.rec.Source = journal.SourceFork
+		m.mgr.makeRoom(ctx)
 		return m.createFrom(ctx, m.fromSnapshot)
 	}
 	if taken, err := m.takeClone(ctx); taken || err != nil {
 		return err
 	}
 	m.rec.Source = journal.SourceRestore
+	m.mgr.makeRoom(ctx)
 	return m.createFrom(ctx, m.fromTemplate)
 }
 
@@ -139,12 +140,6 @@ func (b *body) inTurn(ctx context.Context, do func(context.Context) error) error
 	return do(ctx)
 }
 
-// copyDisk gives the VM a copy of its base's disk.
-func (b *body) copyDisk(ctx context.Context) error {
-	_, err := disk.Clone(ctx, b.Dir.Disk(), b.base().Disk())
-	return err
-}
-
 func (m *machine) commitCreate(context.Context) error {
 	m.rec.StartedAt = time.Now()
 	m.startLifetime()
@@ -214,7 +209,7 @@ func (b *body) restoreBase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := keepFiles(b.Dir.Disk(), b.Dir.VM()); err != nil {
+	if err := keepFiles(cfg.Disk, b.Dir.VM()); err != nil {
 		return err
 	}
 	if b.VM, err = b.mgr.driver.Restore(ctx, cfg, vmm.Image{Base: b.rec.Base}); err != nil {

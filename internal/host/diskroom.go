@@ -60,17 +60,25 @@ func (m *Manager) diskRoomLocked(use diskUse) int {
 	var promised int64
 	for _, mc := range m.machines {
 		if v := mc.snapshotView(); v.State != sandbox.Stopped {
-			promised += max(int64(v.Spec.DiskMB)*mib-use.written[v.diskPath], 0)
+			promised += max(int64(m.promisedDiskMB(v.Spec))*mib-use.written[v.diskPath], 0)
 		}
 	}
 	return int((int64(float64(use.free)*m.cfg.DiskOvercommit) - promised) / mib)
+}
+
+// promisedDiskMB is the disk space, in MiB, that the disk of a sandbox may take.
+func (m *Manager) promisedDiskMB(spec sandbox.Spec) int {
+	if m.shape().DiskInMemory {
+		return 0
+	}
+	return spec.DiskMB
 }
 
 // admitDiskLocked refuses a sandbox whose disk may grow by more than there is
 // to promise. mu must be held.
 func (m *Manager) admitDiskLocked(spec sandbox.Spec, use diskUse) error {
 	room := m.diskRoomLocked(use)
-	if spec.DiskMB > room {
+	if need := m.promisedDiskMB(spec); need > 0 && need > room {
 		return fault.New(fault.NoCapacity, "no_disk",
 			"the host can promise %d MB more of disk space, and the sandbox asks for %d MB: ask for a smaller disk, destroy sandboxes, or raise --disk-overcommit",
 			max(room, 0), spec.DiskMB)

@@ -28,8 +28,12 @@ func (b *body) vmConfig(base snapshot.Dir) (vmm.Config, error) {
 
 // keepFiles makes root the owner of files that a VM process gets only as open
 // descriptors, so that no process of the sandbox's user id can open them by name.
+// It skips empty paths.
 func keepFiles(paths ...string) error {
 	for _, p := range paths {
+		if p == "" {
+			continue
+		}
 		if err := disk.Chown(p, 0, 0); err != nil {
 			return err
 		}

@@ -72,8 +72,12 @@ func hostCPUs() int { return runtime.NumCPU() }
 // realMemoryMB is the host's memory without its reserve.
 func (m *Manager) realMemoryMB() int { return max(totalMemoryMB()-m.cfg.MemoryReserveMB, 0) }
 
-// memoryMB is how much memory all sandboxes together may be promised.
+// memoryMB is how much memory all sandboxes together may be promised. Only memory
+// that VMs share is promised more than once.
 func (m *Manager) memoryMB() int {
+	if !m.shape().SharesMemory {
+		return m.realMemoryMB()
+	}
 	return int(float64(m.realMemoryMB()) * m.cfg.MemoryOvercommit)
 }
 

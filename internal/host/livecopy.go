@@ -6,7 +6,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
@@ -16,7 +15,8 @@ import (
 // finish methods, called while the VM is stopped, add the changes since.
 //
 // If files can share blocks, finishDisk clones the disk in no time. Otherwise the
-// VMM copies it, because only the VMM sees the guest's writes meanwhile.
+// VMM copies it, because only the VMM sees the guest's writes meanwhile. A disk of
+// the driver is part of the saved VM.
 type liveCopy struct {
 	*machine
 	tmp snapshot.Dir
@@ -45,7 +45,7 @@ func (c *liveCopy) begin(ctx context.Context) error {
 	defer cancel()
 	ctx, stop := c.UntilExit(ctx)
 	defer stop()
-	if !c.mgr.reflink {
+	if !c.mgr.reflink && !c.mgr.shape().DiskInSnapshot {
 		if err := c.beginDisk(ctx); err != nil {
 			return causeOr(ctx, err)
 		}
@@ -80,8 +80,7 @@ func (c *liveCopy) finishSave(ctx context.Context) (err error) {
 // finishDisk makes tmp's disk that of the stopped VM.
 func (c *liveCopy) finishDisk(ctx context.Context) error {
 	if c.disk == nil {
-		_, err := disk.Clone(ctx, c.tmp.Disk(), c.Dir.Disk())
-		return err
+		return c.copyDiskTo(ctx, c.tmp)
 	}
 	if err := c.copier.EndDiskCopy(ctx); err != nil {
 		return err

@@ -141,7 +141,7 @@ func (b *body) syncPause(ctx context.Context, snap snapshot.Dir) error {
 	if mf.Forced = b.rec.Forced; mf.Forced {
 		mf.Token = b.rec.Token
 	}
-	if err := b.mgr.snapshots.SealDelta(ctx, snap, mf, b.Dir.Disk()); err != nil {
+	if err := b.mgr.snapshots.SealDelta(ctx, snap, mf, b.diskFiles()...); err != nil {
 		return err
 	}
 	return durable.Sync(string(b.Dir))

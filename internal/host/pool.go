@@ -262,6 +262,6 @@ func (m *Manager) mayRefill(spec sandbox.Spec) bool {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return !m.closed && !m.draining && m.roomLocked(spec.MemoryMB) == nil &&
+	return !m.closed && !m.draining && m.roomLocked(spec, m.cloneMemoryMB()) == nil &&
 		availableMemoryMB() > m.cfg.MemoryReserveMB+poolMemoryMB && m.diskReserve() == nil
 }

@@ -96,7 +96,8 @@ func (m *Manager) readMachines() ([]*machine, error) {
 			continue
 		}
 		if lives && mc.rec.VM == nil {
-			mc.rec.VM = &p // started, but the agent died before it wrote that down
+			// Its start may not have ended: the agent died before it wrote it down.
+			mc.rec.VM, mc.unrecorded = &p, true
 		}
 		machines = append(machines, mc)
 	}
@@ -197,7 +198,7 @@ func (m *machine) recoverRunning(ctx context.Context) {
 		return
 	}
 	m.log.WarnContext(ctx, "VM could not be taken over", "error", err)
-	if resuming && m.hasNextDisk() && m.pauseExists(m.rec.Pause) {
+	if resuming && m.pauseIsIntact() && m.pauseExists(m.rec.Pause) {
 		m.recoverPaused(ctx)
 		return
 	}
@@ -213,7 +214,7 @@ func (m *machine) recoverRunning(ctx context.Context) {
 // unsealed after a resume. A guest that does not answer is reconfigured when it
 // does.
 func (m *machine) adopt(ctx context.Context) error {
-	if m.rec.VM == nil || m.rec.Network == nil {
+	if m.rec.VM == nil || m.unrecorded || m.rec.Network == nil {
 		return errors.New("the journal names no VM")
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
@@ -226,7 +227,7 @@ func (m *machine) adopt(ctx context.Context) error {
 		return err
 	}
 	m.SetGuest(m.NewGuest())
-	if !m.hasNextDisk() { // the VM is about to change the disk of the pause
+	if !m.pauseIsIntact() { // the VM is about to change the disk of the pause
 		if err := journal.DropPause(string(m.Dir), true); err != nil {
 			m.log.WarnContext(ctx, "the record of a pause that is over cannot be removed", "error", err)
 		}

@@ -9,17 +9,18 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
-	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// resume starts a VM from the sandbox's pause as generation gen. If the file system
-// can share blocks, the sandbox continues with a copy of its disk, and every
-// failure before resume.commit leaves it paused. Otherwise that holds until
-// resume.cont.
+// resume starts a VM from the sandbox's pause as generation gen. If the pause stays
+// intact while the VM runs (see pauseIsIntact), every failure before resume.commit
+// leaves the sandbox paused. Otherwise that holds until resume.cont.
+//
+// The virtual CPUs never run before resume.cont is in the journal. A driver whose
+// restored VMs run at once therefore restores in that step, instead of resume.vmm.
 func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	switch {
 	case m.rec.State == sandbox.Running && gen == m.rec.Generation:
@@ -41,6 +42,7 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	m.begin(journal.OpResume)
 	m.ran = false
 	m.publish(sandbox.Resuming)
+	m.mgr.makeRoom(ctx)
 	if err := m.caught(ctx, func() error { return m.prepareResume(ctx) }); err != nil {
 		return m.abandonResume(life, err)
 	}
@@ -96,9 +98,9 @@ func (b *body) hasLeftover() bool {
 		(b.Exists() || b.rec.VM != nil || b.rec.Network != nil)
 }
 
-// canGoBack reports whether the disk of the pause is still as it was, after a
-// resume that failed.
-func (b *body) canGoBack() bool { return !b.ran && b.rec.State == sandbox.Paused || b.hasNextDisk() }
+// canGoBack reports whether the pause is still as it was, after a resume that
+// failed.
+func (b *body) canGoBack() bool { return !b.ran && b.rec.State == sandbox.Paused || b.pauseIsIntact() }
 
 // hasNextDisk reports whether a resume uses a copy of the pause's disk.
 func (b *body) hasNextDisk() bool {
@@ -109,27 +111,31 @@ func (b *body) hasNextDisk() bool {
 	return err == nil
 }
 
-// prepareResume restores the VM, stopped, and changes nothing of the pause.
+// prepareResume restores the VM, stopped, if the driver can, and changes nothing of
+// the pause.
 func (b *body) prepareResume(ctx context.Context) error {
 	snap := b.pauseDir(b.rec.Pause)
 	for _, s := range []step{
 		{journal.StepResumeCheck, func(context.Context) error { return b.checkPause(snap) }},
-		{journal.StepResumeDisk, func(ctx context.Context) error {
-			_, err := disk.Share(ctx, b.Dir.NextDisk(), b.Dir.Disk())
-			return err
-		}},
+		{journal.StepResumeDisk, b.shareDisk},
 		{journal.StepResumeNetwork, b.makeNetwork},
 		{journal.StepResumeCgroup, b.CreateCgroup},
-		{journal.StepResumeVMM, func(ctx context.Context) error { return b.restorePause(ctx, snap) }},
+		{journal.StepResumeVMM, func(ctx context.Context) error {
+			if b.mgr.shape().RestoresRunning {
+				return nil // see restoreRunning
+			}
+			return b.restorePause(ctx, snap)
+		}},
 	} {
 		if err := b.step(ctx, s.name, s.do); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	return b.recordVM()
+	return nil
 }
 
-// restorePause starts a VM from the pause, stopped.
+// restorePause starts a VM from the pause, in the state that the driver restores
+// VMs in.
 func (b *body) restorePause(ctx context.Context, snap snapshot.Dir) error {
 	cfg, err := b.vmConfig(b.base())
 	if err != nil {
@@ -141,19 +147,34 @@ func (b *body) restorePause(ctx context.Context, snap snapshot.Dir) error {
 	if err := keepFiles(cfg.Disk, b.Dir.VM()); err != nil {
 		return err
 	}
-	b.VM, err = b.mgr.driver.Restore(ctx, cfg, vmm.Image{Base: b.rec.Base, Delta: string(snap)})
-	return snapshot.HideDamage(err)
+	if b.VM, err = b.mgr.driver.Restore(ctx, cfg, vmm.Image{Base: b.rec.Base, Delta: string(snap)}); err != nil {
+		return snapshot.HideDamage(err)
+	}
+	return b.recordVM()
 }
 
 // releaseVM starts the virtual CPUs and configures the guest.
 func (m *machine) releaseVM(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
 	defer cancel()
+	running := m.mgr.shape().RestoresRunning
+	if running {
+		if err := m.step(ctx, journal.StepResumeCont, m.restoreRunning); err != nil {
+			return err
+		}
+	}
 	ctx, stop := m.UntilExit(ctx)
 	defer stop()
-	if err := m.step(ctx, journal.StepResumeCont, m.startResumed); err != nil {
-		return err
+	if !running {
+		if err := m.step(ctx, journal.StepResumeCont, m.startResumed); err != nil {
+			return err
+		}
 	}
+	return m.configureResumed(ctx)
+}
+
+// configureResumed configures the guest of the VM that now runs, and commits.
+func (m *machine) configureResumed(ctx context.Context) error {
 	if m.rec.Forced {
 		return m.releaseForced(ctx)
 	}
@@ -166,15 +187,36 @@ func (m *machine) releaseVM(ctx context.Context) error {
 	return m.step(ctx, journal.StepResumeCommit, m.commitResume)
 }
 
-// startResumed starts the virtual CPUs. Without a next disk the VM writes to the disk
-// of the pause, so that the record of the pause is removed before.
+// startResumed starts the virtual CPUs of the restored VM.
 func (m *machine) startResumed(ctx context.Context) error {
-	if !m.hasNextDisk() {
-		if err := journal.DropPause(string(m.Dir), true); err != nil {
-			return err
-		}
+	if err := m.leavePause(); err != nil {
+		return err
 	}
 	return m.startCPUs(ctx)
+}
+
+// restoreRunning is restorePause and startResumed with a driver whose restored VMs
+// run at once.
+func (m *machine) restoreRunning(ctx context.Context) error {
+	if err := m.leavePause(); err != nil {
+		return err
+	}
+	m.ran = true
+	if err := m.restorePause(ctx, m.pauseDir(m.rec.Pause)); err != nil {
+		return err
+	}
+	ctx, stop := m.UntilExit(ctx)
+	defer stop()
+	return m.startCPUs(ctx)
+}
+
+// leavePause removes the record of the pause before a VM writes to the disk of the
+// pause.
+func (m *machine) leavePause() error {
+	if m.pauseIsIntact() {
+		return nil
+	}
+	return journal.DropPause(string(m.Dir), true)
 }
 
 // releaseForced makes a guest usable that was paused without its help. It may

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
-	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
@@ -176,10 +175,7 @@ func (b *body) copyPaused(ctx context.Context, tmp snapshot.Dir) (mf snapshot.Ma
 		{journal.StepSnapshotSave, func(ctx context.Context) error {
 			return snapshot.HideDamage(b.mgr.driver.Flatten(ctx, vmm.Image{Base: b.rec.Base, Delta: string(snap)}, string(tmp)))
 		}},
-		{journal.StepSnapshotDisk, func(ctx context.Context) error {
-			_, err := disk.Clone(ctx, tmp.Disk(), b.Dir.Disk())
-			return err
-		}},
+		{journal.StepSnapshotDisk, func(ctx context.Context) error { return b.copyDiskTo(ctx, tmp) }},
 	} {
 		if err := b.step(ctx, s.name, s.do); err != nil {
 			return mf, fmt.Errorf("%s: %w", s.name, err)

@@ -180,7 +180,7 @@ func (b *body) makeTemplate(ctx context.Context, to snapshot.Dir, print map[stri
 			return b.saveWhole(ctx, snap)
 		}},
 		{journal.StepTemplatePublish, func(ctx context.Context) error {
-			if err := os.Rename(b.Dir.Disk(), snap.Disk()); err != nil {
+			if err := b.moveDiskTo(snap); err != nil {
 				return err
 			}
 			mf := b.manifest(b.captured)

@@ -85,13 +85,17 @@ func (i *Instance) CreateCgroup(ctx context.Context) error {
 // VMConfig returns the configuration of a VM that uses the instance's network
 // slot, control group and disk. The caller adds the root image and the host name.
 func (i *Instance) VMConfig() (vmm.Config, error) {
-	attached, err := i.Slot.Attach(i.parts.Driver.Info().Shape.Attachment)
+	shape := i.parts.Driver.Info().Shape
+	attached, err := i.Slot.Attach(shape.Attachment)
 	if err != nil {
 		return vmm.Config{}, err
 	}
 	cfg := vmm.Config{
 		ID: i.Name, Dir: i.Dir.VM(), VCPUs: i.Size.VCPUs, MemoryMB: i.Size.MemoryMB, DiskMB: i.Size.DiskMB,
-		Disk: i.Dir.Disk(), Network: attached, Cgroup: i.Group.Dir(),
+		Network: attached, Cgroup: i.Group.Dir(),
+	}
+	if !shape.DiskInSnapshot {
+		cfg.Disk = i.Dir.Disk()
 	}
 	if i.parts.UIDBase > 0 {
 		cfg.UID = i.parts.UIDBase + int(i.Slot.Number())

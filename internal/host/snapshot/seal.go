@@ -47,10 +47,21 @@ func (s *Store) CheckBase(dir Dir, spec sandbox.Spec) (Manifest, error) {
 			return mf, err
 		}
 	}
-	if seal, err := sealOf(dir.Disk()); err != nil || seal != mf.Disk {
-		return mf, ErrDamaged(err, "its disk is not what was saved")
+	for _, path := range s.diskFiles(dir) {
+		if seal, err := sealOf(path); err != nil || seal != mf.Disk {
+			return mf, ErrDamaged(err, "its disk is not what was saved")
+		}
 	}
 	return mf, nil
+}
+
+// diskFiles returns the disks in the base dir: one, or none where the driver saves
+// the disk with the VM.
+func (s *Store) diskFiles(dir Dir) []string {
+	if s.Driver.Info().Shape.DiskInSnapshot {
+		return nil
+	}
+	return []string{dir.Disk()}
 }
 
 // CheckDelta refuses a delta that is damaged or was saved with another shape than
@@ -83,8 +94,11 @@ func (s *Store) CheckDelta(dir Dir, spec sandbox.Spec) (Manifest, error) {
 // processes are in; they never write them. A VMM that wants them writable all the
 // same is only fit for a single tenant.
 func (s *Store) Seal(ctx context.Context, dir Dir, mf Manifest, durably bool) error {
-	files, paths := s.Driver.Files(vmm.Whole), []string{dir.Disk()}
-	err := errors.Join(disk.Chown(dir.Disk(), 0, 0), os.Chmod(dir.Disk(), 0o400))
+	files, paths := s.Driver.Files(vmm.Whole), s.diskFiles(dir)
+	var err error
+	for _, path := range paths {
+		err = errors.Join(err, disk.Chown(path, 0, 0), os.Chmod(path, 0o400))
+	}
 	for _, f := range files {
 		path := dir.File(f.Name)
 		group, mode := 0, os.FileMode(0o400)
@@ -106,8 +120,10 @@ func (s *Store) Seal(ctx context.Context, dir Dir, mf Manifest, durably bool) er
 			return err
 		}
 	}
-	if mf.Disk, err = sealOf(dir.Disk()); err != nil {
-		return err
+	for _, path := range s.diskFiles(dir) {
+		if mf.Disk, err = sealOf(path); err != nil {
+			return err
+		}
 	}
 	return writeManifest(dir, mf, files, durably)
 }

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
 // The first block of a disk that a fake guest has used is a header. The archive
@@ -44,7 +46,7 @@ func (p *process) saveState(path string) error {
 	if p.running {
 		return errors.New("the VM runs")
 	}
-	data, err := json.Marshal(deviceState{stateMagic, p.stamp, p.cfg.VCPUs, p.cfg.MemoryMB})
+	data, err := json.Marshal(p.deviceState())
 	if err != nil {
 		return err
 	}
@@ -54,6 +56,19 @@ func (p *process) saveState(path string) error {
 	}
 	_, err = f.Write(data)
 	return errors.Join(err, f.Close())
+}
+
+// deviceState returns the device state. mu must be held.
+func (p *process) deviceState() deviceState {
+	return deviceState{stateMagic, p.stamp, p.cfg.VCPUs, p.cfg.MemoryMB}
+}
+
+// fits refuses a state of a VM of another size.
+func (s *deviceState) fits(cfg vmm.Config) error {
+	if s.VCPUs != cfg.VCPUs || s.MemoryMB != cfg.MemoryMB {
+		return errors.New("the state is that of a VM of another size")
+	}
+	return nil
 }
 
 func readState(path string) (*deviceState, error) {
@@ -68,18 +83,21 @@ func readState(path string) (*deviceState, error) {
 	return &s, nil
 }
 
-// writeDisk writes the files below root to the disk at path.
-func writeDisk(path, stamp, root string) error {
-	var archive bytes.Buffer
-	w := tar.NewWriter(&archive)
-	if err := errors.Join(w.AddFS(os.DirFS(root)), w.Close()); err != nil {
-		return err
-	}
+// archive returns an archive of the files below root.
+func archive(root string) ([]byte, error) {
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	err := errors.Join(w.AddFS(os.DirFS(root)), w.Close())
+	return out.Bytes(), err
+}
+
+// writeDisk writes an archive of the guest's files to the disk at path.
+func writeDisk(path, stamp string, files []byte) error {
 	return withDisk(path, func(f *os.File) error {
-		if _, err := f.WriteAt(archive.Bytes(), diskHeader); err != nil {
+		if _, err := f.WriteAt(files, diskHeader); err != nil {
 			return err
 		}
-		return writeHeader(f, header{diskMagic, stamp, int64(archive.Len())})
+		return writeHeader(f, header{diskMagic, stamp, int64(len(files))})
 	})
 }
 

@@ -16,17 +16,23 @@ import (
 const buildID = "fake-1"
 
 // Driver implements vmm.Driver on a Host. Several drivers of one host are an
-// agent and its successors.
-type Driver struct{ host *Host }
+// agent and its successors; they have the same shape.
+type Driver struct {
+	host  *Host
+	shape vmm.Shape
+}
 
-// New returns a driver that starts VMs on h.
-func New(h *Host) *Driver { return &Driver{h} }
+// New returns a driver of the shape Mapped that starts VMs on h.
+func New(h *Host) *Driver { return NewOf(h, Mapped) }
+
+// NewOf returns a driver that starts VMs on h, of the shape Mapped or Checkpointed.
+func NewOf(h *Host, shape vmm.Shape) *Driver { return &Driver{h, shape} }
 
 // Info implements vmm.Driver.
-func (*Driver) Info() vmm.Info {
+func (d *Driver) Info() vmm.Info {
 	return vmm.Info{
 		Driver: "fake", Version: "1", Acceleration: vmm.TCG, Reason: "VMs are fakes in a test process", MaxVCPUs: 8,
-		Isolation: sandbox.IsolationProcess, Shape: vmm.Shape{SharesMemory: true, Attachment: vmm.AttachTap},
+		Isolation: sandbox.IsolationProcess, Shape: d.shape,
 	}
 }
 
@@ -62,56 +68,125 @@ func (*Driver) RemoveBuild(context.Context, string) error {
 
 // Start implements vmm.Driver.
 func (d *Driver) Start(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
-	p, err := d.launch(ctx, cfg, vmm.Image{}, nil)
+	p, err := d.launch(ctx, cfg, func(p *process) error {
+		if err := p.loadMemory(ctx, vmm.Image{}); err != nil {
+			return err
+		}
+		return p.loadGuest(nil, nil)
+	})
 	if err != nil {
 		return nil, err
 	}
-	if err := p.resume(); err != nil {
+	return d.run(p)
+}
+
+// run starts the virtual CPUs of a new VM.
+func (d *Driver) run(p *process) (vmm.VM, error) {
+	var err error
+	if p.do(func() { err = p.resume() }); err != nil {
 		p.end(vmm.CauseVMM)
 		return nil, err
 	}
-	return &vm{process: p}, nil
+	return d.vm(p), nil
+}
+
+// vm returns the driver's hold on p.
+func (d *Driver) vm(p *process) vmm.VM {
+	if d.shape.DiskInSnapshot {
+		return &vm{process: p}
+	}
+	return &mappedVM{vm{process: p}}
 }
 
 // Restore implements vmm.Driver.
 func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, from vmm.Image) (vmm.VM, error) {
+	if d.shape.DiskInSnapshot {
+		return d.restoreCheckpoint(ctx, cfg, from)
+	}
 	saved, err := readState(mapped.StateFile(from))
 	if err != nil {
 		return nil, err
 	}
-	if saved.VCPUs != cfg.VCPUs || saved.MemoryMB != cfg.MemoryMB {
-		return nil, fmt.Errorf("the state is that of a VM of another size")
+	if err := saved.fits(cfg); err != nil {
+		return nil, err
 	}
-	p, err := d.launch(ctx, cfg, from, saved)
+	p, err := d.launch(ctx, cfg, func(p *process) error {
+		if err := p.loadMemory(ctx, from); err != nil {
+			return err
+		}
+		return p.loadGuest(saved, func() error { return readDisk(cfg.Disk, saved.Stamp, p.root) })
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &vm{process: p}, nil
+	return d.vm(p), nil
 }
 
 // Files implements vmm.Driver.
-func (*Driver) Files(form vmm.Form) []vmm.File { return mapped.Files(form) }
+func (d *Driver) Files(form vmm.Form) []vmm.File {
+	if d.shape.DiskInSnapshot {
+		return []vmm.File{{Name: checkpointName, Noun: "checkpoint", Summed: true}}
+	}
+	return mapped.Files(form)
+}
 
 // CheckDelta implements vmm.Driver.
-func (*Driver) CheckDelta(cfg vmm.Config, dir string) error {
+func (d *Driver) CheckDelta(cfg vmm.Config, dir string) error {
+	if d.shape.DiskInSnapshot {
+		_, err := readCheckpoint(checkpointFile(vmm.Image{Delta: dir}))
+		return err
+	}
 	return mapped.CheckDelta(dir, int64(cfg.MemoryMB)<<20)
 }
 
 // Flatten implements vmm.Driver.
-func (*Driver) Flatten(ctx context.Context, from vmm.Image, dir string) error {
+func (d *Driver) Flatten(ctx context.Context, from vmm.Image, dir string) error {
+	if d.shape.DiskInSnapshot {
+		return flattenCheckpoint(ctx, from, dir)
+	}
 	return mapped.Flatten(ctx, from, dir)
 }
 
-// launch makes a stopped VM of cfg, with the memory of from and the device state
-// saved, or a blank one if that is nil.
-func (d *Driver) launch(ctx context.Context, cfg vmm.Config, from vmm.Image, saved *deviceState) (_ *process, err error) {
+// checkConfig refuses a configuration that is not complete, or is meant for a driver
+// of another shape.
+func (d *Driver) checkConfig(cfg vmm.Config) error {
+	paths := []string{cfg.RootImage, cfg.Dir}
+	if d.shape.DiskInSnapshot == (cfg.Disk != "") || d.shape.DiskInSnapshot && cfg.DiskMB == 0 {
+		return fmt.Errorf("the disk %q of %d MiB is not one for this driver", cfg.Disk, cfg.DiskMB)
+	}
+	if cfg.Disk != "" {
+		paths = append(paths, cfg.Disk)
+	}
+	for _, path := range paths {
+		if _, err := os.Stat(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attach connects p to its network.
+func (d *Driver) attach(p *process) error {
+	if d.shape.Attachment == vmm.AttachNamespace {
+		p.tap = p.cfg.Network.Namespace
+		_, err := os.Stat(p.tap)
+		return err
+	}
+	tap, err := p.cfg.Network.OpenTap()
+	if err != nil {
+		return err
+	}
+	p.tap = tap.Name()
+	return tap.Close()
+}
+
+// launch makes a stopped VM of cfg, which load gives its memory and its guest.
+func (d *Driver) launch(ctx context.Context, cfg vmm.Config, load func(*process) error) (_ *process, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	for _, path := range []string{cfg.RootImage, cfg.Disk, cfg.Dir} {
-		if _, err := os.Stat(path); err != nil {
-			return nil, err
-		}
+	if err := d.checkConfig(cfg); err != nil {
+		return nil, err
 	}
 	if cfg.Build != "" && cfg.Build != buildID {
 		return nil, fmt.Errorf("there is no build %q", cfg.Build)
@@ -122,18 +197,10 @@ func (d *Driver) launch(ctx context.Context, cfg vmm.Config, from vmm.Image, sav
 			p.release()
 		}
 	}()
-	tap, err := cfg.Network.OpenTap()
-	if err != nil {
+	if err := d.attach(p); err != nil {
 		return nil, err
 	}
-	p.tap = tap.Name()
-	if err := tap.Close(); err != nil {
-		return nil, err
-	}
-	if err := p.loadMemory(ctx, from); err != nil {
-		return nil, err
-	}
-	if err := p.loadGuest(saved); err != nil {
+	if err := load(p); err != nil {
 		return nil, err
 	}
 	return p, d.host.enter(p)
@@ -146,7 +213,7 @@ func (d *Driver) Adopt(_ context.Context, rec vmm.Record) (vmm.VM, error) {
 		return nil, fmt.Errorf("the VM process %d/%d is gone", rec.PID, rec.StartTicks)
 	}
 	p.do(p.abandonCopy)
-	return &vm{process: p}, nil
+	return d.vm(p), nil
 }
 
 // KillRecord implements vmm.Driver.

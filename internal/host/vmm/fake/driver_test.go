@@ -20,14 +20,21 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/vmmtest"
 )
 
+// shapes are the shapes of fake drivers, by name.
+var shapes = map[string]vmm.Shape{"mapped": fake.Mapped, "checkpointed": fake.Checkpointed}
+
 // TestDriver runs the suite of every driver.
 func TestDriver(t *testing.T) {
-	h := fake.NewHost(t.TempDir())
-	t.Cleanup(h.Close)
-	vmmtest.Run(t, vmmtest.Fixture{
-		Driver: fake.New(h), Limit: 10 * time.Minute, Processes: processes{h},
-		New: func(t *testing.T) vmmtest.Guest { return newGuest(t, h) },
-	})
+	for name, shape := range shapes {
+		t.Run(name, func(t *testing.T) {
+			h := fake.NewHost(t.TempDir())
+			t.Cleanup(h.Close)
+			vmmtest.Run(t, vmmtest.Fixture{
+				Driver: fake.NewOf(h, shape), Limit: 10 * time.Minute, Processes: processes{h},
+				New: func(t *testing.T) vmmtest.Guest { return newGuest(t, h, shape) },
+			})
+		})
+	}
 }
 
 // processes are those of the fake host.
@@ -45,17 +52,20 @@ func check(t *testing.T, err error) {
 	}
 }
 
-func newGuest(t *testing.T, h *fake.Host) vmmtest.Guest {
+func newGuest(t *testing.T, h *fake.Host, shape vmm.Shape) vmmtest.Guest {
 	t.Helper()
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
 	check(t, os.Mkdir(path("vm"), 0o700))
 	check(t, os.WriteFile(path("image"), nil, 0o600))
 	check(t, os.WriteFile(path("tap"), nil, 0o600))
-	check(t, disk.Create(t.Context(), path("disk"), 512<<20))
 	cfg := vmm.Config{
-		ID: "test", Dir: path("vm"), VCPUs: 1, MemoryMB: 128, RootImage: path("image"), Disk: path("disk"), Scratch: dir,
-		Network: vmm.Network{OpenTap: func() (*os.File, error) { return os.Open(path("tap")) }},
+		ID: "test", Dir: path("vm"), VCPUs: 1, MemoryMB: 128, RootImage: path("image"), DiskMB: 512, Scratch: dir,
+		Network: vmm.Network{OpenTap: func() (*os.File, error) { return os.Open(path("tap")) }, Namespace: path("tap")},
+	}
+	if !shape.DiskInSnapshot {
+		cfg.Disk = path("disk")
+		check(t, disk.Create(t.Context(), cfg.Disk, 512<<20))
 	}
 	client := guestclient.New(func(ctx context.Context, port uint16) (net.Conn, error) { return h.Dial(ctx, path("tap"), port) })
 	t.Cleanup(client.Close)
@@ -120,7 +130,7 @@ func saveWhole(t *testing.T, vm vmm.VM) vmm.Image {
 func TestRestoreRefusesPartsOfTwoStops(t *testing.T) {
 	h := fake.NewHost(t.TempDir())
 	t.Cleanup(h.Close)
-	g, d := newGuest(t, h), fake.New(h)
+	g, d := newGuest(t, h, fake.Mapped), fake.New(h)
 	vm, err := d.Start(t.Context(), g.Config)
 	check(t, err)
 	check(t, g.Ready(t.Context()))
@@ -139,9 +149,15 @@ func TestRestoreRefusesPartsOfTwoStops(t *testing.T) {
 
 // TestFilesRoundTrip writes a file in a guest and reads it after a restore.
 func TestFilesRoundTrip(t *testing.T) {
+	for name, shape := range shapes {
+		t.Run(name, func(t *testing.T) { filesRoundTrip(t, shape) })
+	}
+}
+
+func filesRoundTrip(t *testing.T, shape vmm.Shape) {
 	h := fake.NewHost(t.TempDir())
 	t.Cleanup(h.Close)
-	g, d := newGuest(t, h), fake.New(h)
+	g, d := newGuest(t, h, shape), fake.NewOf(h, shape)
 	vm, err := d.Start(t.Context(), g.Config)
 	check(t, err)
 	check(t, g.Ready(t.Context()))

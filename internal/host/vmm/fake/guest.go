@@ -54,9 +54,9 @@ func (p *platform) LoadSettings() ([]byte, error) {
 // SetClock implements agent.Kernel. The guest's clock is that of the test.
 func (p *platform) SetClock(time.Time) (time.Duration, error) { return 0, nil }
 
-// loadGuest makes the guest of a stopped process, with files and memory of
-// saved unless that is nil.
-func (p *process) loadGuest(saved *deviceState) (err error) {
+// loadGuest makes the guest of a stopped process. Unless saved is nil, it was saved
+// with the present memory, and files puts the guest's files into root.
+func (p *process) loadGuest(saved *deviceState, files func() error) (err error) {
 	if p.root, err = os.MkdirTemp(p.host.dir, "guest"); err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (p *process) loadGuest(saved *deviceState) (err error) {
 		if r.Stamp != saved.Stamp {
 			return fmt.Errorf("memory was left at the stop %q, the device state at %q", r.Stamp, saved.Stamp)
 		}
-		if err := readDisk(p.cfg.Disk, saved.Stamp, p.root); err != nil {
+		if err := files(); err != nil {
 			return err
 		}
 		p.stamp = saved.Stamp

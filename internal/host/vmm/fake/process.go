@@ -34,6 +34,7 @@ type process struct {
 	gate    chan struct{} // closed while the guest runs
 	opened  bool
 	stamp   string // of the last stop
+	files   []byte // archive of the guest's files at the last stop, if it has no disk
 	copying *os.File
 }
 
@@ -162,7 +163,12 @@ func (p *process) pause() error {
 	if err := p.updateRAM(func(r *ram) { r.Stamp = p.stamp }); err != nil {
 		return err
 	}
-	return writeDisk(p.cfg.Disk, p.stamp, p.root)
+	files, err := archive(p.root)
+	if err != nil || p.cfg.Disk == "" {
+		p.files = files
+		return err
+	}
+	return writeDisk(p.cfg.Disk, p.stamp, files)
 }
 
 // resume starts the virtual CPUs. From here on the disk belongs to no snapshot.
@@ -170,8 +176,10 @@ func (p *process) resume() error {
 	if p.running {
 		return nil
 	}
-	if err := spoilDisk(p.cfg.Disk); err != nil {
-		return err
+	if p.cfg.Disk != "" {
+		if err := spoilDisk(p.cfg.Disk); err != nil {
+			return err
+		}
 	}
 	p.running = true
 	p.setGate()

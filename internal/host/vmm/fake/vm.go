@@ -12,6 +12,11 @@ import (
 // vm is one agent's hold on a process.
 type vm struct{ process *process }
 
+// mappedVM is the hold on a process of the shape Mapped.
+type mappedVM struct{ vm }
+
+var _ vmm.DiskCopier = (*mappedVM)(nil)
+
 // Ping implements vmm.VM.
 func (v *vm) Ping(ctx context.Context) error {
 	return v.process.call(ctx, func() error { return nil })
@@ -24,7 +29,7 @@ func (v *vm) Pause(ctx context.Context) error { return v.process.call(ctx, v.pro
 func (v *vm) Resume(ctx context.Context) error { return v.process.call(ctx, v.process.resume) }
 
 // mapped describes the VM to package mapped.
-func (v *vm) mapped() mapped.Process {
+func (v *mappedVM) mapped() mapped.Process {
 	return mapped.Process{PID: v.process.rec.PID, Base: v.process.rec.MemoryFile, SaveState: func(ctx context.Context, path string) error {
 		return v.process.call(ctx, func() error { return v.process.saveState(path) })
 	}}
@@ -32,26 +37,36 @@ func (v *vm) mapped() mapped.Process {
 
 // SaveDelta implements vmm.VM.
 func (v *vm) SaveDelta(ctx context.Context, dir string) (vmm.SaveStats, error) {
+	return checkpointSave{v.process, dir}.Finish(ctx)
+}
+
+// BeginSave implements vmm.VM.
+func (v *vm) BeginSave(_ context.Context, dir string) (vmm.Save, error) {
+	return checkpointSave{v.process, dir}, nil
+}
+
+// SaveDelta implements vmm.VM.
+func (v *mappedVM) SaveDelta(ctx context.Context, dir string) (vmm.SaveStats, error) {
 	return v.mapped().SaveDelta(ctx, dir)
 }
 
 // BeginSave implements vmm.VM.
-func (v *vm) BeginSave(ctx context.Context, dir string) (vmm.Save, error) {
+func (v *mappedVM) BeginSave(ctx context.Context, dir string) (vmm.Save, error) {
 	return v.mapped().BeginSave(ctx, dir)
 }
 
 // BeginDiskCopy implements vmm.VM.
-func (v *vm) BeginDiskCopy(ctx context.Context, dst *os.File) error {
+func (v *mappedVM) BeginDiskCopy(ctx context.Context, dst *os.File) error {
 	return v.process.call(ctx, func() error { return v.process.beginCopy(dst) })
 }
 
 // EndDiskCopy implements vmm.VM.
-func (v *vm) EndDiskCopy(ctx context.Context) error {
+func (v *mappedVM) EndDiskCopy(ctx context.Context) error {
 	return v.process.call(ctx, v.process.endCopy)
 }
 
 // AbandonDiskCopy implements vmm.VM.
-func (v *vm) AbandonDiskCopy(ctx context.Context) error {
+func (v *mappedVM) AbandonDiskCopy(ctx context.Context) error {
 	return v.process.call(ctx, func() error { v.process.abandonCopy(); return nil })
 }
 

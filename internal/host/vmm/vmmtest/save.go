@@ -108,7 +108,9 @@ func (f Fixture) restore(ctx context.Context, t *testing.T, g Guest, from saved)
 	vm, err := f.Driver.Restore(ctx, g.Config, from.Image)
 	check(t, "restore", err)
 	t.Cleanup(func() { f.kill(t, vm) })
-	check(t, "resume", vm.Resume(ctx))
+	if !f.Driver.Info().Shape.RestoresRunning {
+		check(t, "resume", vm.Resume(ctx))
+	}
 	check(t, "ready", g.Ready(ctx))
 	check(t, "thaw", g.Thaw(ctx))
 	if after := count(ctx, t, g); after < from.n {
