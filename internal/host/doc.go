@@ -33,7 +33,7 @@
 //	create    rolled back, because nothing was acknowledged
 //	pause     before pause.commit the VM continues; after it the sandbox is paused
 //	resume    before resume.cont the sandbox is paused; after it the sandbox runs,
-//	          or is paused again if it cannot run and its disk was not changed
+//	          or is paused again if it cannot run and its pause was not changed
 //	snapshot  the VM continues; the snapshot exists if snapshot.commit was done
 //	pool      the warm clone is ended and removed
 //	destroy   rolled forward

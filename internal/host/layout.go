@@ -14,7 +14,7 @@ import (
 //	<data>/lock                          held while an agent runs
 //	<data>/format                        the version of all that follows
 //	<data>/sandboxes/<name>/record.json  the journal of one sandbox or warm clone
-//	<data>/sandboxes/<name>/disk         its writable disk
+//	<data>/sandboxes/<name>/disk         its writable disk, unless the driver keeps it
 //	<data>/sandboxes/<name>/disk.next    the disk of a resume that is not committed yet
 //	<data>/sandboxes/<name>/boot-memory  memory of a cold boot: a hole, of the driver
 //	<data>/sandboxes/<name>/pause-<generation>/  a pause: a delta of the driver, and its manifest

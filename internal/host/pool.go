@@ -234,6 +234,7 @@ func (m *Manager) fillOne(ctx context.Context) (made bool, err error) {
 		if !m.addClone(c, t.key) {
 			c.discard(context.WithoutCancel(ctx))
 		}
+		m.makeRoom(ctx) // sandboxes may have been admitted meanwhile
 		return true, nil
 	}
 	return false, nil

@@ -48,8 +48,8 @@ type Record struct {
 	// Instance is stored with its fields among those of the record.
 	Instance
 
-	// Pause is the name of the pause's directory, below the sandbox's own:
-	// memory difference, device state and manifest.
+	// Pause is the name of the pause's directory, below the sandbox's own: a delta
+	// of the driver, and its manifest.
 	Pause string `json:"snapshot,omitempty"`
 	// Forced is true for a sandbox that was paused without its guest's help and
 	// whose guest has not been renewed since. SilentSince is the time since which

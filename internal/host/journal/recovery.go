@@ -36,7 +36,7 @@ func (r Recovery) String() string {
 	case UndoResume:
 		return "Ends the VM, if there is one, and frees its network and control group: the sandbox is paused as before."
 	case FinishResume:
-		return "Takes over the VM and configures the guest: the sandbox runs. If the VM is gone and the disk of the pause was not written to, the sandbox is paused as before."
+		return "Takes over the VM and configures the guest: the sandbox runs. If there is no VM, or it is not known to be restored, and the pause was not changed, the sandbox is paused as before."
 	case UndoSnapshot:
 		return "Removes the half-written snapshot. A sandbox that ran is taken over, its CPUs start, and its processes continue; a paused one stays as it is."
 	case FinishDestroy:

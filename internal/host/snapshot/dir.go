@@ -10,7 +10,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 )
 
-// Dir is the directory of one snapshot. A base holds a whole saved VM and a disk.
+// Dir is the directory of one snapshot. A base holds a whole saved VM and, unless
+// the driver saves it with the VM, a disk.
 // The directory of a pause holds a delta over the base of its sandbox, and the
 // disk is the sandbox's. Once complete neither ever changes.
 type Dir string

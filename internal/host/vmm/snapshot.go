@@ -6,15 +6,15 @@ import (
 )
 
 // A driver saves a VM in one of two forms, each a directory that the caller
-// creates. The names and the content of the files are the driver's. Disks are
-// the caller's and are not part of it.
+// creates. The names and the content of the files are the driver's. A disk that is a
+// file of the host is the caller's and is not part of it.
 //
 //	whole  Save        any number of VMs can be restored from it
 //	delta  SaveDelta   the changes of the VM since the whole snapshot that it was
 //	                   restored from; it is restored together with that snapshot
 //
 // A driver that cannot save a difference writes a delta that is complete, and
-// ignores the base when it restores it.
+// ignores the base when it restores it. The host keeps the base all the same.
 
 // An Image names a saved VM.
 type Image struct {

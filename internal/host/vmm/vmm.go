@@ -3,14 +3,36 @@
 // A Driver starts VM processes; a VM is one of them. The life of a VM:
 //
 //	Start ──► running ◄──► paused ──► SaveDelta, or BeginSave and Finish (stays paused)
-//	Restore ─────────────► paused
+//	Restore ─────────────► paused, or running with Shape.RestoresRunning
 //	Adopt ──► running or paused, as it was left
 //	Kill, or an end of its own ──► exited, for good
 //
-// The host manager is the only caller. It makes every resource (disk files,
-// network slot, directories) before it calls a driver, so that a driver only
-// starts a process and talks to it. A VM process outlives the agent: only
-// Kill ends it. The package never touches images, disks or networks itself.
+// The host manager is the only caller. It makes the network slot, the control group,
+// the directories and, unless the driver saves the disk with the VM, the disk file
+// before it calls a driver. A driver starts a process and talks to it. A VM process
+// outlives the agent: only Kill ends it. The package never touches images, disks or
+// networks itself.
+//
+// # Shapes
+//
+// Drivers differ in more than their process, and the host knows no driver by name.
+// A driver states its differences as facts, in Info.Shape. The host acts on each
+// fact at one place:
+//
+//	RestoresRunning   a resume restores in its step resume.cont, not in resume.vmm
+//	DiskInSnapshot    the host has no disk file to make, copy, seal or check, and a
+//	                  paused sandbox never changes while a VM of it runs
+//	DiskInMemory      admission and the control group count the disk as memory
+//	SharesMemory      memory may be promised more than once; warm clones cost little
+//	Attachment        the kind of network that Config.Network describes
+//
+// # Who freezes user processes
+//
+// A driver never does. The guest's agent freezes them before the host saves a VM,
+// and keeps them frozen after a restore until the host has configured the guest.
+// That is why a restored VM may run at once. Only a VM that was saved without the
+// help of its guest (a forced pause or snapshot) runs user code before it is
+// configured.
 package vmm
 
 import (
@@ -92,10 +114,11 @@ type Driver interface {
 	// Start boots cfg cold and returns when the VMM answers; the guest is
 	// still booting. On error nothing is left, but perhaps files in cfg.Scratch.
 	Start(ctx context.Context, cfg Config) (VM, error)
-	// Restore starts cfg from a saved VM and returns it paused. The VM may use
-	// the files of from.Base as long as it lives, and never changes them; it is
-	// done with those of from.Delta. On error, which wraps ErrDamaged if the
-	// content of from has changed since it was saved, nothing is left.
+	// Restore starts cfg from a saved VM and returns it paused, or running with
+	// Shape.RestoresRunning. The VM may use the files of from.Base as long as it
+	// lives, and never changes them; it is done with those of from.Delta. On error,
+	// which wraps ErrDamaged if the content of from has changed since it was saved,
+	// nothing is left.
 	Restore(ctx context.Context, cfg Config, from Image) (VM, error)
 	// Files returns the files of a snapshot of that form.
 	Files(Form) []File
@@ -184,10 +207,13 @@ type Config struct {
 	// Hostname is the guest's host name. A driver that cannot set it leaves that to
 	// the guest's agent.
 	Hostname string
-	// RootImage is the read-only root shared by many VMs (the guest's first
-	// disk); Disk the writable one (the second), a file of DiskMB MiB.
-	RootImage, Disk string
-	DiskMB          int
+	// RootImage is the read-only root shared by many VMs (the guest's first disk).
+	RootImage string
+	// Disk is the file of the writable disk (the second). It is empty for a driver
+	// with Shape.DiskInSnapshot, which makes a disk itself.
+	Disk string
+	// DiskMB is the size of the writable disk, in MiB.
+	DiskMB int
 	// Scratch is the directory in which Start may keep files that the VM needs
 	// while it lives. The caller removes them with the directory.
 	Scratch string
