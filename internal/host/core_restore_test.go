@@ -1,0 +1,71 @@
+package host_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// halting is a driver whose next Restore, once armed, starts the VM and does not
+// return until unblock is closed.
+type halting struct {
+	vmm.Driver
+	armed            atomic.Bool
+	reached, unblock chan struct{}
+}
+
+func (h *halting) Restore(ctx context.Context, cfg vmm.Config, from vmm.Image) (vmm.VM, error) {
+	vm, err := h.Driver.Restore(ctx, cfg, from)
+	if err == nil && h.armed.CompareAndSwap(true, false) {
+		close(h.reached)
+		<-h.unblock
+		return nil, errInjected
+	}
+	return vm, err
+}
+
+// TestCoreKilledWithinRestore ends the agent after a VM was restored for a resume
+// and before the record names it. The next agent cannot know whether the restore
+// has ended, so that it ends the VM: the sandbox is paused as before.
+func TestCoreKilledWithinRestore(t *testing.T) {
+	for _, k := range shapes(t) {
+		t.Run(k.name, func(t *testing.T) {
+			c := newCoreOf(t, k)
+			driver := &halting{reached: make(chan struct{}), unblock: make(chan struct{})}
+			c.wrap = func(d vmm.Driver) vmm.Driver { driver.Driver = d; return driver }
+			c.restart()
+			ref := c.create()
+			pauseSubject(c, ref)
+			driver.armed.Store(true)
+			t.Cleanup(func() { close(driver.unblock) })
+			ctx, cancel := context.WithCancel(t.Context())
+			result, agent := make(chan error, 1), *c
+			go func() { result <- actResume.do(ctx, &agent, ref) }()
+			<-driver.reached
+			if n := len(c.machine.Records()); n != 1 {
+				t.Fatalf("%d VMs run in the midst of the restore, want 1", n)
+			}
+			c.wrap = nil
+			c.crash()
+			cancel()
+			if err := <-result; err == nil {
+				t.Error("the resume was acknowledged")
+			}
+			s := c.of(ref)
+			if s.State != sandbox.Paused {
+				t.Fatalf("the sandbox is %q, want paused", s.State)
+			}
+			c.agree()
+			check(t, actResume.do(t.Context(), c, s.Ref))
+			s.Ref.Generation++
+			if got := c.read(s.Ref, mark); got != string(ref.ID) {
+				t.Errorf("the sandbox's file holds %q", got)
+			}
+			c.sound()
+			c.empty()
+		})
+	}
+}
