@@ -43,10 +43,15 @@ func (s realSlot) HostAddr() netip.Addr { return s.HostIP }
 
 // Attach implements Slot.
 func (s realSlot) Attach(how vmm.Attachment) (vmm.Network, error) {
-	if how != vmm.AttachTap {
+	switch how {
+	case vmm.AttachTap:
+		return vmm.Network{MAC: network.GuestMAC, OpenTap: s.OpenTap}, nil
+	case vmm.AttachNamespace:
+		path, err := s.GuestNamespace()
+		return vmm.Network{MAC: network.GuestMAC, Namespace: path}, err
+	default:
 		return vmm.Network{}, fault.New(fault.Internal, "internal", "a network has no attachment %q", how)
 	}
-	return vmm.Network{MAC: network.GuestMAC, OpenTap: s.OpenTap}, nil
 }
 
 // CgroupsOf returns the manager as Cgroups. Its Close is the manager's.

@@ -35,7 +35,8 @@ type Slot interface {
 	HostAddr() netip.Addr
 	// Number tells the slots of one host apart, from 0 to 2^30-1.
 	Number() uint32
-	// Attach returns the network for a VM of a driver with that attachment.
+	// Attach returns the network for one start of a VM of a driver with that
+	// attachment. The VM of an earlier start must have ended.
 	Attach(vmm.Attachment) (vmm.Network, error)
 	// Dial connects to a TCP port of the guest.
 	Dial(ctx context.Context, port uint16) (net.Conn, error)

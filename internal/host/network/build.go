@@ -78,6 +78,15 @@ func buildTap(nl *netlink.Handle) error {
 	if err := nl.LinkSetHardwareAddr(tap, mustMAC(TapMAC)); err != nil {
 		return err
 	}
+	return bringUpTap(nl)
+}
+
+// bringUpTap gives the tap device its address and neighbour and sets it up.
+func bringUpTap(nl *netlink.Handle) error {
+	tap, err := nl.LinkByName(tapName)
+	if err != nil {
+		return err
+	}
 	if err := nl.AddrAdd(tap, addrOf(GatewayIP, LinkBits)); err != nil {
 		return err
 	}

@@ -5,6 +5,10 @@
 //	guest eth0 ── tap0 │ namespace: nft policy + NAT │ eth0 ══ name-XXXX │ host: nft policy + NAT ── outside
 //	169.254.0.21   .22                          host_ip (.2)         (.1)
 //
+// A guest that is no VM with a network card, but a program that joins a network
+// namespace, gets one with its eth0 in it, and tap0 is the other end of that veth pair
+// (Slot.GuestNamespace). The rules are the same.
+//
 // Every guest has the same addresses, so that one memory snapshot fits all of
 // them. A sandbox's own address is HostIP, one of the pool's prefix, at
 // which the host (and nobody else) reaches the guest's ports.

@@ -204,6 +204,32 @@ func newGuest(t testing.TB, s *Slot) *space {
 	return &space{t: t, home: guest.home, ns: guest.ns}
 }
 
+// joinGuest puts a stand-in for a guest into the slot's namespace for guests.
+func joinGuest(t testing.TB, s *Slot) *space {
+	t.Helper()
+	path, err := s.GuestNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ns.Close() })
+	return &space{t: t, home: s.pool.host, ns: ns}
+}
+
+// plug connects a stand-in for a guest to a slot.
+type plug func(testing.TB, *Slot) *space
+
+// withEachGuest runs test with guests of either attachment.
+func withEachGuest(t *testing.T, test func(*testing.T, plug)) {
+	t.Helper()
+	needRoot(t)
+	t.Run("tap", func(t *testing.T) { test(t, newGuest) })
+	t.Run("namespace", func(t *testing.T) { test(t, joinGuest) })
+}
+
 // uniqueName names a pool so that tests of several processes do not meet.
 func uniqueName() string { return fmt.Sprintf("wt%06x", rand.Uint32()&0xffffff) }
 

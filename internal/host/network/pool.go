@@ -257,6 +257,9 @@ func (p *Pool) Close() error {
 	}
 	for _, s := range slots {
 		errs = append(errs, s.ns.Close())
+		s.mu.Lock()
+		s.closeGuest()
+		s.mu.Unlock()
 	}
 	p.nl.Close()
 	errs = append(errs, p.names.retire())

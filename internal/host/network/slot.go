@@ -40,6 +40,7 @@ type Slot struct {
 	// wait for nothing outside the kernel.
 	mu       sync.Mutex
 	released bool
+	guest    *os.File // see GuestNamespace; nil without one
 }
 
 // Number is the slot's number among all slots that any range of IPv4 addresses
@@ -108,6 +109,7 @@ func (s *Slot) Release(ctx context.Context) {
 	}
 	s.released = true
 	_ = s.ns.Close()
+	s.closeGuest()
 	s.pool.unregister(s)
 	if err := s.names.drop(s.Netns); err != nil {
 		s.pool.keepGarbage(ctx, s.Netns, err)

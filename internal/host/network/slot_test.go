@@ -2,9 +2,11 @@ package network
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -126,13 +128,14 @@ func TestDialHonoursItsContext(t *testing.T) {
 // agentPorts are the ports that only Slot.Dial reaches.
 var agentPorts = []string{":49982", ":49983"}
 
-func TestHostReachesGuestThroughHostIP(t *testing.T) {
-	needRoot(t)
+func TestHostReachesGuestThroughHostIP(t *testing.T) { withEachGuest(t, hostReachesGuest) }
+
+func hostReachesGuest(t *testing.T, plug plug) {
 	host := newSpace(t)
 	p := host.open(Config{Name: uniqueName()})
 	s := acquire(t, p, "one")
 	other := acquire(t, p, "other")
-	guest, neighbour := newGuest(t, s), newGuest(t, other)
+	guest, neighbour := plug(t, s), plug(t, other)
 	guest.listen(":8080")
 	for _, port := range agentPorts {
 		guest.listen(port)
@@ -151,8 +154,9 @@ func TestHostReachesGuestThroughHostIP(t *testing.T) {
 	}
 }
 
-func TestEgressPolicy(t *testing.T) {
-	needRoot(t)
+func TestEgressPolicy(t *testing.T) { withEachGuest(t, egressPolicy) }
+
+func egressPolicy(t *testing.T, plug plug) {
 	host := newSpace(t)
 	resolver := "10.99.0.53"
 	open := []string{"198.51.100.7", "8.8.8.8"}
@@ -163,7 +167,7 @@ func TestEgressPolicy(t *testing.T) {
 	host.listen(":80")
 	p := host.open(Config{Name: uniqueName(), Nameservers: addrs(resolver)})
 	s := acquire(t, p, "one")
-	guest := newGuest(t, s)
+	guest := plug(t, s)
 
 	for _, a := range open {
 		got, err := guest.ask(a+":80", patient)
@@ -187,21 +191,22 @@ func TestEgressPolicy(t *testing.T) {
 	}
 }
 
-func TestSpoofedSourceIsDropped(t *testing.T) {
-	needRoot(t)
+func TestSpoofedSourceIsDropped(t *testing.T) { withEachGuest(t, spoofedSource) }
+
+func spoofedSource(t *testing.T, plug plug) {
 	host := newSpace(t)
 	world := outside(host, "198.51.100.7")
 	world.listen(":80")
 	p := host.open(Config{Name: uniqueName()})
 	s := acquire(t, p, "one")
-	guest := newGuest(t, s)
+	guest := plug(t, s)
 	if _, err := guest.ask("198.51.100.7:80", patient); err != nil {
 		t.Fatalf("without spoofing: %v", err)
 	}
 	// The namespace knows the way back to the spoofed address, so that only
 	// the rules stand in its way.
 	guest.do(func(nl *netlink.Handle) error {
-		l, err := nl.LinkByName(tapName)
+		l, err := deviceOf(nl)
 		if err != nil {
 			return err
 		}
@@ -216,6 +221,58 @@ func TestSpoofedSourceIsDropped(t *testing.T) {
 	if _, err := guest.ask("198.51.100.7:80", impatient); err == nil {
 		t.Fatal("a foreign source address got through")
 	}
+}
+
+// deviceOf returns the only device besides the loopback.
+func deviceOf(nl *netlink.Handle) (netlink.Link, error) {
+	links, err := nl.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	links = slices.DeleteFunc(links, func(l netlink.Link) bool { return l.Attrs().Index == loopbackIndex })
+	if len(links) != 1 {
+		return nil, fmt.Errorf("there are %d devices besides the loopback", len(links))
+	}
+	return links[0], nil
+}
+
+// TestGuestNamespaceIsMadeAnew: each start of a guest gets a namespace of its own, also
+// after the last guest took the addresses of its device, and Release ends it.
+func TestGuestNamespaceIsMadeAnew(t *testing.T) {
+	needRoot(t)
+	host := newSpace(t)
+	p := host.open(Config{Name: uniqueName()})
+	s := acquire(t, p, "one")
+	first := joinGuest(t, s)
+	first.do(func(nl *netlink.Handle) error {
+		l, err := deviceOf(nl)
+		if err != nil {
+			return err
+		}
+		return nl.AddrDel(l, addrOf(GuestIP, LinkBits))
+	})
+	second := joinGuest(t, s)
+	second.listen(":8080")
+	c, err := s.Dial(t.Context(), 8080)
+	if err != nil {
+		t.Fatalf("dial to the second guest: %v", err)
+	}
+	_ = c.Close()
+	first.do(func(nl *netlink.Handle) error {
+		if l, err := deviceOf(nl); err == nil {
+			t.Errorf("the first guest still has the device %s", l.Attrs().Name)
+		}
+		return nil
+	})
+	if tap, err := s.OpenTap(); err == nil {
+		_ = tap.Close()
+		t.Error("the tap device can be opened beside a guest in a namespace")
+	}
+	s.Release(t.Context())
+	if _, err := s.GuestNamespace(); !fault.Is(err, fault.WrongState) {
+		t.Errorf("a namespace after Release: %v, want a wrong state", err)
+	}
+	awaitNoPair(t, p, s.Netns)
 }
 
 func addrs(texts ...string) []netip.Addr {

@@ -57,8 +57,8 @@ type Network struct {
 	MAC string
 	// OpenTap opens the host's side of the device. It is called once per start.
 	OpenTap func() (*os.File, error)
-	// Namespace is the path of the network namespace to join. Its only device
-	// besides the loopback has the guest's addresses, routes and neighbours, and is
-	// up. No other VM uses it, and it can be joined again after the VM has ended.
+	// Namespace is the path of the network namespace to join, for one start. Its only
+	// device besides the loopback has the guest's addresses, routes and neighbours,
+	// and is up. No other VM uses it.
 	Namespace string
 }

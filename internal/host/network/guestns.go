@@ -1,0 +1,129 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// guestName is the name of the guest's device in a namespace of its own.
+const guestName = "eth0"
+
+// GuestNamespace makes a network namespace for the guest, in place of the tap
+// device, and returns its path. A program that joins the namespace is the guest: the
+// device in it has the guest's addresses, and its traffic meets the same rules as
+// that of a VM.
+//
+// Each call makes another namespace, so that one VM can be started after another;
+// that of the call before ends with its VM. The path is valid until the next call,
+// Release, or the end of the agent. The namespace lives as long as a process is in
+// it. OpenTap fails from the first call on.
+func (s *Slot) GuestNamespace() (path string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.released {
+		return "", errReleased()
+	}
+	var ns *os.File
+	if err := insideNew(s.pool.host, func() (err error) { ns, err = currentNamespace(); return err }); err != nil {
+		return "", notAttached(err)
+	}
+	err = inside(s.pool.host, s.ns, func() error { return plugNamespace(ns, s.pool.policy) })
+	if err == nil {
+		err = inside(s.pool.host, ns, buildGuestEnd)
+	}
+	if err != nil {
+		return "", notAttached(errors.Join(err, ns.Close()))
+	}
+	s.closeGuest()
+	s.guest = ns
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd()), nil
+}
+
+// closeGuest ends the agent's hold on the guest's namespace. mu must be held.
+func (s *Slot) closeGuest() {
+	if s.guest != nil {
+		_ = s.guest.Close()
+		s.guest = nil
+	}
+}
+
+func notAttached(err error) error {
+	if errors.Is(err, os.ErrClosed) {
+		return errReleased()
+	}
+	return fault.Wrap(err, fault.HostFailed, "network_not_made", "the sandbox's network device cannot be made")
+}
+
+// plugNamespace replaces the guest's end of the calling thread's namespace by a veth
+// device whose peer is in guest. It has the name and the addresses of the tap
+// device, so that the rules are the same. Those of the device itself end with it,
+// and are made again before the new device is up.
+func plugNamespace(guest *os.File, p policy) error {
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer nl.Close()
+	old, err := nl.LinkByName(tapName)
+	if err == nil {
+		err = nl.LinkDel(old)
+	}
+	if err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr = tapName, mustMAC(TapMAC)
+	pair := netlink.NewVeth(attrs)
+	pair.PeerName, pair.PeerHardwareAddr = guestName, mustMAC(GuestMAC)
+	pair.PeerNamespace = netlink.NsFd(int(guest.Fd()))
+	if err := nl.LinkAdd(pair); err != nil {
+		return err
+	}
+	if err := replace([]table{guardTable(p)}); err != nil {
+		return err
+	}
+	return bringUpTap(nl)
+}
+
+// buildGuestEnd gives the device of the calling thread's namespace the guest's
+// addresses. The neighbour entry is permanent, because a userspace network stack
+// that takes the device over copies permanent entries only.
+func buildGuestEnd() error {
+	for _, key := range []string{"ipv6/conf/all/disable_ipv6", "ipv6/conf/default/disable_ipv6"} {
+		if err := sysctl(key, "1"); err != nil {
+			return err
+		}
+	}
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer nl.Close()
+	lo := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: loopbackIndex}}
+	if err := nl.LinkSetUp(lo); err != nil {
+		return err
+	}
+	eth, err := nl.LinkByName(guestName)
+	if err != nil {
+		return err
+	}
+	if err := nl.AddrAdd(eth, addrOf(GuestIP, LinkBits)); err != nil {
+		return err
+	}
+	if err := nl.LinkSetUp(eth); err != nil {
+		return err
+	}
+	if err := nl.NeighSet(&netlink.Neigh{
+		LinkIndex: eth.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
+		IP: GatewayIP.AsSlice(), HardwareAddr: mustMAC(TapMAC),
+	}); err != nil {
+		return err
+	}
+	return nl.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: GatewayIP.AsSlice()})
+}
