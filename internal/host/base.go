@@ -18,7 +18,7 @@ func (b *body) holdBase(dir snapshot.Dir) error {
 	return nil
 }
 
-// dropBase ends that use. The last user of a deleted snapshot takes it along.
+// dropBase ends that use. A deleted snapshot is removed with its last user.
 func (b *body) dropBase() {
 	dir := b.heldBase
 	if dir == "" {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// freezeGrace is how much longer than GuestTimeout a guest may take to freeze
-// its processes, which it gives up by itself after 10 s.
+// freezeGrace is how much longer than GuestTimeout a guest may take to freeze its
+// processes. The guest ends the attempt by itself after 10 s.
 const freezeGrace = 10 * time.Second
 
 // sealIf asks a guest that helps to forget its secrets and to stop its processes.

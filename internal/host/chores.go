@@ -26,7 +26,7 @@ type chores struct {
 	at      bool // a goroutine works at them
 }
 
-// add has do called until it succeeds. A chore of the same name gives way to it.
+// add has do called until it succeeds. It replaces a chore of the same name.
 func (c *chores) add(m *Manager, name string, do func(context.Context) error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

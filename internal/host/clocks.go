@@ -11,7 +11,7 @@ import (
 
 // A sandbox has three clocks. That of a command runs in the guest, the only
 // place that can end it. Those of the sandbox run here: the idle clock starts
-// anew with each use, the lifetime clock with each start (create, resume).
+// again with each use, the lifetime clock with each start (create, resume).
 // Whichever runs out first has the sandbox destroyed or paused, as its spec
 // says. A paused sandbox has no running clock.
 
@@ -135,7 +135,8 @@ func (m *machine) onAlarm(ctx context.Context) {
 		m.finish(ctx, sandbox.ReasonExpired, "")
 		return
 	}
-	// A guest that hangs is kept as it is: the clock's promise is to free the host.
+	// A guest that hangs is paused without its help, because an expired clock has
+		// to free the host.
 	if err := m.pause(ctx, true); err != nil {
 		m.log.ErrorContext(ctx, "could not pause a sandbox that timed out; it goes on for now", "error", err, "retry", expiryRetry)
 		m.notBefore = time.Now().Add(expiryRetry)

@@ -66,7 +66,7 @@ func (b *body) bootOnce(ctx context.Context) error {
 	})
 }
 
-// warmTimeout bounds the exercise of a template; it counts for nothing else.
+// warmTimeout bounds the exercise of a template.
 const warmTimeout = 60 * time.Second
 
 // warmCommands run in every template before it is sealed. An image need not

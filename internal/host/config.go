@@ -14,7 +14,7 @@ import (
 // Config holds the operator's settings. Zero fields take the named default.
 type Config struct {
 	// Dir holds the journal, disks and snapshots. Its path may be at most 60
-	// bytes long, for sockets live below it.
+	// bytes long, because sockets lie below it.
 	Dir string
 	// HostID names this host; empty is the machine's host name.
 	HostID string
@@ -36,7 +36,7 @@ type Config struct {
 	// MinIsolation refuses sandboxes on a host that isolates less.
 	MinIsolation sandbox.Isolation
 	// TemplateDir holds template snapshots; empty is a directory in Dir. Agents
-	// may share one, on one machine; then none of them ever removes from it.
+	// of one host may share it; then none of them ever removes files from it.
 	TemplateDir string
 	// Prepare lists the kinds of sandbox whose template snapshots are made
 	// when the agent starts, in the background.

@@ -103,8 +103,8 @@ func (b *body) renew(ctx context.Context, what renewal, h *sandbox.RestoreReport
 	}
 	trip := answered.Sub(time.Unix(0, req.GetWallClockUnixNano()))
 	if !what.idle {
-		// A cold guest takes its time until it sets the clock, and little from
-		// then on: its answer is taken for immediate.
+		// A cold guest takes long until it sets the clock, and little time from
+		// then on, so its answer counts as immediate.
 		trip = 0
 	}
 	h.ClockSkew, h.Steps["round_trip"] = time.Unix(0, res.GetWallClockUnixNano()).Sub(answered.Add(-trip/2)), trip

@@ -69,7 +69,7 @@ func (m *Manager) ReadFile(ctx context.Context, ref sandbox.Ref, path, user stri
 	return &File{Name: f.Name, Size: f.Size, body: f.Body, lease: l}, nil
 }
 
-// Read reads on. Its errors are faults, or io.EOF.
+// Read returns the next bytes. Its errors are faults, or io.EOF.
 func (f *File) Read(p []byte) (int, error) {
 	n, err := f.body.Read(p)
 	if n > 0 {

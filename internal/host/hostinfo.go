@@ -88,10 +88,10 @@ func (m *Manager) limits() sandbox.Limits {
 	}
 }
 
-// totalMemoryMB is the memory of the machine; 0 if that cannot be read.
+// totalMemoryMB is the memory of the host; 0 if that cannot be read.
 func totalMemoryMB() int { return memInfoMB("MemTotal") }
 
-// availableMemoryMB is the memory that can be used before the machine has to swap.
+// availableMemoryMB is the memory that can be used before the host has to swap.
 func availableMemoryMB() int { return memInfoMB("MemAvailable") }
 
 // memInfoMB reads one size of /proc/meminfo; 0 if it cannot be read.

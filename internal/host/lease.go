@@ -123,7 +123,7 @@ func (m *machine) openGate() {
 	m.health.since, m.health.renewDue = time.Time{}, false
 }
 
-// shutGate refuses new leases. It is used where none is out.
+// shutGate refuses new leases. The caller knows that none is open.
 func (m *machine) shutGate() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -94,7 +94,7 @@ func (m *Manager) Drain(ctx context.Context, paused func(sandbox.Ref, error)) er
 		if s.State != sandbox.Running && s.State != sandbox.Pausing && s.State != sandbox.Pending && s.State != sandbox.Resuming {
 			continue
 		}
-		_, err := m.ForcePause(ctx, s.Ref) // a guest that hangs is kept as it is
+		_, err := m.ForcePause(ctx, s.Ref) // pauses a guest that hangs as well
 		if fault.Is(err, fault.WrongState) || fault.Is(err, fault.NotFound) {
 			err = nil // it ended by itself meanwhile
 		}

@@ -17,7 +17,7 @@ import (
 //
 // Invariants: run's goroutine alone uses the body, and alone moves the state;
 // resources that the record names may exist, and every resource that exists is
-// named by the record or found by its place; a lease is only out while the gate
+// named by the record or found by its place; a lease exists only while the gate
 // is open or closeGate waits for it.
 type machine struct {
 	// body is owned by the goroutine of run. Its Instance is replaced under mu,

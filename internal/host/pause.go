@@ -96,6 +96,7 @@ func pauseName(gen sandbox.Generation) string { return fmt.Sprintf("pause-%d", g
 // writePause returns once all files of the paused sandbox are durable and the
 // journal says so. Its cost grows with the memory that the VM has changed since it
 // was restored from its base, not with the VM's size.
+//
 // helps says that the guest answers; one that does not seal itself in time all
 // the same fails the pause, unless force is set.
 func (m *machine) writePause(ctx context.Context, helps, force bool) error {

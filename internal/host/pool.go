@@ -13,8 +13,8 @@ import (
 )
 
 // pools keeps warm clones: VMs restored from template snapshots, renewed
-// and exercised once, that wait for a sandbox. A create that finds one of its
-// kind only has to tell it who it is.
+// and exercised once, that wait for a sandbox. A create that finds a clone of
+// its kind only has to give it its identity.
 //
 // A clone belongs to the key of the template snapshot that it came from: if
 // anything that snapshots depend on has changed, the key is another one and the
@@ -40,7 +40,7 @@ type PoolKind struct {
 	Size int
 }
 
-// PoolInfo is a PoolKind and how it stands.
+// PoolInfo is a PoolKind with the state of its pool.
 type PoolInfo struct {
 	PoolKind
 	Ready        int
@@ -145,7 +145,7 @@ func (m *Manager) emptyPools(ctx context.Context, last bool) {
 	}
 }
 
-// Pools tells how the pools stand.
+// Pools returns the state of each pool.
 func (m *Manager) Pools() []PoolInfo {
 	m.pools.mu.Lock()
 	defer m.pools.mu.Unlock()
@@ -165,7 +165,7 @@ func (m *Manager) Pools() []PoolInfo {
 	return out
 }
 
-// refill sees to it that the pools fill up, in the background. It is called
+// refill fills the pools in the background. It is called
 // whenever that may have become necessary or possible.
 func (m *Manager) refill() {
 	m.pools.mu.Lock()

@@ -10,9 +10,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Every running sandbox is looked at: one that has said nothing for a while is
-// asked for a sign of life, which is one small frame each way on a connection
-// that is open already. Anything else that the guest sends counts as well, so
+// The guest of a running sandbox that has sent nothing for a while is asked for a
+// sign of life, which is one small frame each way on a connection that is open
+// already. Anything else that the guest sends counts as well, so
 // that a busy sandbox is never probed.
 
 const (
@@ -71,7 +71,7 @@ type probe struct {
 	guest *guestclient.Client
 	acts  uint64
 	begun time.Time
-	// renew: the guest has to be renewed, which tells as much.
+	// renew: the guest has to be renewed, which serves as the question.
 	renew bool
 }
 

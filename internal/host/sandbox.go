@@ -40,7 +40,8 @@ type Sandbox struct {
 	Busy bool
 }
 
-// publish makes state the one that callers see and tells subscribers. Only the machine's goroutine calls it.
+// publish makes state the one that callers see and tells subscribers. Only the
+// machine's goroutine calls it.
 func (m *machine) publish(state sandbox.State) {
 	info := m.mgr.driver.Info()
 	m.mu.Lock()

@@ -21,7 +21,7 @@ func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool)
 		return fault.New(fault.WrongState, reasonNotRunning, "sandbox %s is %s, neither running nor paused", m.rec.ID, m.rec.State.Status())
 	}
 	if _, err := os.Stat(m.mgr.layout.snapshot(r.id).Manifest()); err == nil {
-		return nil // the same question, asked while the first was under way
+		return nil // the same request, sent while the first was under way
 	}
 	if err := m.mgr.diskReserve(); err != nil {
 		return err

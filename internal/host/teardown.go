@@ -11,9 +11,9 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// A teardown reads from the record which resources to free. The
-// end of a sandbox, the roll-back of a half-made one and the clean-up after a
-// crash are therefore the same code. Every part may be done twice.
+// A teardown reads from the record which resources to free. The end of a sandbox,
+// the roll-back of a half-made one and the clean-up after a crash are therefore the
+// same code. Every part may be done twice.
 
 // destroy ends the sandbox and removes everything that belongs to it.
 func (m *machine) destroy(ctx context.Context, reason sandbox.StopReason) error {

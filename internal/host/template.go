@@ -65,8 +65,8 @@ func (m *Manager) templateKey(spec sandbox.Spec, img image.Template) (string, ma
 	return hex.EncodeToString(sum[:12]), print
 }
 
-// ensureTemplate returns the template snapshot for spec, and makes it, once
-// however many ask, if there is none that fits.
+// ensureTemplate returns the template snapshot for spec. If none fits it builds one,
+// once for all callers.
 func (m *Manager) ensureTemplate(ctx context.Context, spec sandbox.Spec) (template, error) {
 	img, err := m.template(spec.Template)
 	if err != nil {

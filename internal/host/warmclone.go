@@ -95,8 +95,8 @@ func (b *body) discardOnce(ctx context.Context) error {
 	return os.RemoveAll(string(b.Dir))
 }
 
-// takeClone makes the sandbox of a warm clone, if one of its kind waits.
-// taken is false when it still has to be made, err or not.
+// takeClone makes the sandbox of a warm clone, if one of its kind waits. taken is
+// false if the sandbox still has to be created, with or without an error.
 func (m *machine) takeClone(ctx context.Context) (taken bool, err error) {
 	img, err := m.mgr.template(m.rec.Spec.Template)
 	if err != nil {
