@@ -99,7 +99,7 @@ look_space() {
 
 # short ends the script because a resource is short, or continues with WRENN_YES=1.
 short() {
-	[ "${WRENN_YES:-}" = 1 ] || die "$* (WRENN_YES=1 goes on all the same)"
+	[ "${WRENN_YES:-}" = 1 ] || die "$* (WRENN_YES=1 continues anyway)"
 	say "warning: $*"
 }
 

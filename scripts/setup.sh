@@ -161,8 +161,8 @@ keep_qemu() {
 	say "setup: this machine has a QEMU already, and installing ${missing[*]} would change it:"
 	say "$moves"
 	say "setup: other virtual machines here may depend on it, so nothing was installed. Set one of"
-	say "  WRENN_YES=1        go on: install the newer version"
-	say "  WRENN_KEEP_QEMU=1  go on with QEMU as it is; before $qemu_wanted that is for one tenant only"
+	say "  WRENN_YES=1        continue: install the newer version"
+	say "  WRENN_KEEP_QEMU=1  continue with the installed QEMU; before $qemu_wanted that is for one tenant only"
 	[ -z "$added" ] || as_root rm -f "$backports_file"
 	exit 1
 }

@@ -45,8 +45,8 @@ remove_accounts() {
 
 say "This destroys every sandbox, snapshot and image in $data and removes Wrenn from this machine."
 if [ "${WRENN_YES:-}" != 1 ]; then
-	[ -t 0 ] || die "nobody can be asked here: WRENN_YES=1 goes on"
-	read -r -p 'Type "yes" to go on: ' answer
+	[ -t 0 ] || die "nobody can be asked here: WRENN_YES=1 confirms"
+	read -r -p 'Type "yes" to continue: ' answer
 	[ "$answer" = yes ] || die "nothing was removed"
 fi
 

@@ -215,7 +215,7 @@ func TestForkLeavesSnapshot(t *testing.T) {
 }
 
 // TestForkUnderWayIsLeftAlone: a pass takes neither the snapshot of a fork that
-// goes on, nor its children.
+// continues, nor its children.
 func TestForkUnderWayIsLeftAlone(t *testing.T) {
 	b := setup(t, func(c *control.Config) { c.ForkTimeout, c.Grace = time.Hour, time.Hour })
 	parent := b.create()

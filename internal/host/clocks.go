@@ -136,9 +136,9 @@ func (m *machine) onAlarm(ctx context.Context) {
 		return
 	}
 	// A guest that hangs is paused without its help, because an expired clock has
-		// to free the host.
+	// to free the host.
 	if err := m.pause(ctx, true); err != nil {
-		m.log.ErrorContext(ctx, "could not pause a sandbox that timed out; it goes on for now", "error", err, "retry", expiryRetry)
+		m.log.ErrorContext(ctx, "could not pause a sandbox that timed out; it continues for now", "error", err, "retry", expiryRetry)
 		m.notBefore = time.Now().Add(expiryRetry)
 	}
 }

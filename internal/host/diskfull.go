@@ -101,7 +101,7 @@ func (m *machine) unstall(ctx context.Context) {
 		return
 	}
 	if err := m.VM.Resume(ctx); err != nil {
-		m.log.WarnContext(ctx, "a sandbox that waited for disk space cannot go on, will try again", "error", err)
+		m.log.WarnContext(ctx, "a sandbox that waited for disk space cannot continue, will try again", "error", err)
 		return
 	}
 	m.log.InfoContext(ctx, "there is disk space again; the VM continues")

@@ -33,7 +33,7 @@ func TestVMsOutliveTheAgent(t *testing.T) {
 		t.Fatalf("the paused sandbox is %q after a restart", s.State)
 	}
 	if first, second := b.goesOn(running); second <= first {
-		t.Fatal("the process in the adopted VM stands still")
+		t.Fatal("the process in the adopted VM does not run")
 	}
 	// An adopted VM's end is noticed, though it is no child of this agent.
 	found, err := b.deps.Driver.Find(b.dir)
@@ -142,7 +142,7 @@ func TestPauseDuringExecAndTransfer(t *testing.T) {
 	_, err = b.Resume(t.Context(), ref)
 	check(t, err)
 	if got := b.sh(ref, "for i in $(seq 100); do [ -e /root/done ] && break; sleep 0.1; done; cat /root/done"); got != "done" {
-		t.Fatal("the command did not go on after the resume")
+		t.Fatal("the command did not continue after the resume")
 	}
 	if got := b.sh(ref, "ls /root"); got != "done" {
 		t.Fatalf("half an upload was left: %q", got)
@@ -225,7 +225,7 @@ func TestDamagedPauseIsRefused(t *testing.T) {
 	_, err = b.Resume(t.Context(), ref)
 	check(t, err)
 	if got := b.sh(ref, "cat /dev/shm/kept"); got != "kept" {
-		t.Fatal("the sandbox does not work after the pause was mended")
+		t.Fatal("the sandbox does not work after the pause was restored")
 	}
 }
 

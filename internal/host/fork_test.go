@@ -19,10 +19,10 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// witness is a program that runs in the parent before it is copied, so that
+// reporter is a program that runs in the parent before it is copied, so that
 // its copies are the same process with the same memory. Asked through a pipe,
 // each copy reports its identity.
-const witness = `
+const reporter = `
 import json, os, socket, threading, time, uuid
 count = 0
 def tick():
@@ -85,8 +85,8 @@ const forkChildren = 100
 func TestFork(t *testing.T) {
 	b := newBench(t, "wfork", func(cfg *host.Config) { cfg.MemoryOvercommit = 8 })
 	parent := b.create()
-	b.sh(parent, "cat >/root/witness.py <<'EOF'\n"+witness+"\nEOF\nprintf 'first\\nsecond\\nthird\\n' >/root/kept")
-	b.sh(parent, "setsid python3 /root/witness.py >/root/log 2>&1 & until [ -e /tmp/ready ]; do sleep 0.1; done")
+	b.sh(parent, "cat >/root/reporter.py <<'EOF'\n"+reporter+"\nEOF\nprintf 'first\\nsecond\\nthird\\n' >/root/kept")
+	b.sh(parent, "setsid python3 /root/reporter.py >/root/log 2>&1 & until [ -e /tmp/ready ]; do sleep 0.1; done")
 
 	const id sandbox.SnapshotID = "forktest"
 	before := b.ask(parent)
@@ -153,7 +153,7 @@ func TestFork(t *testing.T) {
 // clockTolerance is how far a guest's clock may be off.
 const clockTolerance = 50 * time.Millisecond
 
-// ask asks the program witness in one sandbox.
+// ask asks the program reporter in one sandbox.
 func (b *bench) ask(ref sandbox.Ref) (said testimony) {
 	b.t.Helper()
 	check(b.t, json.Unmarshal([]byte(b.sh(ref, ask)), &said))

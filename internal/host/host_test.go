@@ -248,7 +248,7 @@ func TestLifecycle(t *testing.T) {
 	}
 	first, second := b.goesOn(ref)
 	if first < before || second <= first {
-		t.Fatalf("the counter went %d, %d, %d: the process did not go on", before, first, second)
+		t.Fatalf("the counter went %d, %d, %d: the process did not continue", before, first, second)
 	}
 	asked := time.Now()
 	guest := time.UnixMilli(int64(atoi(t, b.sh(ref, "date +%s%3N"))))

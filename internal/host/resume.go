@@ -74,8 +74,8 @@ func (m *machine) resumeCut(life, ctx context.Context, before sandbox.Generation
 		m.rec.Generation = before
 		return cause
 	}
-	// Its disk has moved on, and its VM is there: it runs, and its guest is renewed
-	// once it answers.
+	// The VM still exists and has written to the disk: the sandbox runs, and its
+	// guest is renewed once it answers.
 	m.commitSilent(life, cause)
 	m.publish(sandbox.Running)
 	return nil

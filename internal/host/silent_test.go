@@ -146,7 +146,7 @@ func TestGuestComesBack(t *testing.T) {
 	}
 	first := atoi(t, b.sh(ref, "cat /tmp/n"))
 	if second := atoi(t, b.sh(ref, "sleep 0.5; cat /tmp/n")); second <= first {
-		t.Fatalf("the counter went from %d to %d: the process did not go on", first, second)
+		t.Fatalf("the counter went from %d to %d: the process did not continue", first, second)
 	}
 	// The next pause is an ordinary one.
 	s, err = b.Pause(t.Context(), ref)

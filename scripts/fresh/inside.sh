@@ -93,7 +93,7 @@ qemu() {
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends qemu-system-x86 >/dev/null
 	before=$(dpkg-query -W && grep -rs . /etc/apt/sources.list /etc/apt/sources.list.d)
 	if types "make quickstart"; then fail "QEMU moved to another version without a word"; fi
-	grep -aq 'WRENN_KEEP_QEMU=1' "$said" || fail "set-up did not say how to go on"
+	grep -aq 'WRENN_KEEP_QEMU=1' "$said" || fail "set-up did not say how to continue"
 	[ "$before" = "$(dpkg-query -W && grep -rs . /etc/apt/sources.list /etc/apt/sources.list.d)" ] ||
 		fail "set-up stopped and had changed packages or their sources"
 	expect "WRENN_KEEP_QEMU=1 make setup" "one tenant only"

@@ -281,7 +281,7 @@ func TestKilledDuringFork(t *testing.T) {
 	s.stop(t, syscall.SIGKILL)
 	s.start(t)
 	goesOn(t, s.Client, parent.ID, before)
-	eventually(t, "every child is settled", func() bool { return len(children("pending")) == 0 })
+	eventually(t, "no child is pending", func() bool { return len(children("pending")) == 0 })
 	for _, child := range children("running") {
 		goesOn(t, s.Client, child.ID, before)
 		check(t, s.Destroy(t.Context(), child.ID))

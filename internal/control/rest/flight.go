@@ -76,10 +76,10 @@ func fateOf(status int, code string) fate {
 // keptHeaders are the headers of an answer that are kept with it.
 var keptHeaders = []string{"Content-Type", "Location", "Cache-Control", "X-Content-Type-Options"}
 
-// keeper passes a response on and keeps a copy of it, if that has at most
+// answerCopier passes a response on and keeps a copy of it, if that has at most
 // maxAnswerBytes. It does not fail if the client has hung up, because the copy
 // is for the client's retry.
-type keeper struct {
+type answerCopier struct {
 	http.ResponseWriter
 	status int
 	body   []byte
@@ -87,10 +87,10 @@ type keeper struct {
 }
 
 // Unwrap lets http.ResponseController reach the connection.
-func (k *keeper) Unwrap() http.ResponseWriter { return k.ResponseWriter }
+func (k *answerCopier) Unwrap() http.ResponseWriter { return k.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
-func (k *keeper) WriteHeader(status int) {
+func (k *answerCopier) WriteHeader(status int) {
 	if k.status == 0 && status >= http.StatusOK {
 		k.status = status
 	}
@@ -98,7 +98,7 @@ func (k *keeper) WriteHeader(status int) {
 }
 
 // Write implements http.ResponseWriter. It never fails.
-func (k *keeper) Write(p []byte) (int, error) {
+func (k *answerCopier) Write(p []byte) (int, error) {
 	if k.status == 0 {
 		k.status = http.StatusOK
 	}
@@ -112,12 +112,12 @@ func (k *keeper) Write(p []byte) (int, error) {
 }
 
 // FlushError implements the method that http.ResponseController looks for.
-func (k *keeper) FlushError() error {
+func (k *answerCopier) FlushError() error {
 	_ = http.NewResponseController(k.ResponseWriter).Flush()
 	return nil
 }
 
-func (k *keeper) code() int {
+func (k *answerCopier) code() int {
 	if k.status == 0 {
 		return http.StatusOK
 	}
@@ -125,7 +125,7 @@ func (k *keeper) code() int {
 }
 
 // answer returns the copy.
-func (k *keeper) answer(sum [32]byte) control.Answer {
+func (k *answerCopier) answer(sum [32]byte) control.Answer {
 	a := control.Answer{Fingerprint: sum, Status: k.code(), Header: make(map[string]string)}
 	for _, name := range keptHeaders {
 		if v := k.Header().Get(name); v != "" {

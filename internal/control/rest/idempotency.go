@@ -212,10 +212,10 @@ func (s *server) perform(w http.ResponseWriter, r *http.Request, key control.Ans
 	store, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	go s.renew(store, key)
-	keeper := &keeper{ResponseWriter: w}
-	next(keeper, r.WithContext(ctx))
-	a := keeper.answer(sum)
-	what := fateOf(keeper.code(), fault.ReasonOf(requestOf(ctx).err))
+	copier := &answerCopier{ResponseWriter: w}
+	next(copier, r.WithContext(ctx))
+	a := copier.answer(sum)
+	what := fateOf(copier.code(), fault.ReasonOf(requestOf(ctx).err))
 	if what == fateDrop && requestOf(ctx).effective.Load() {
 		what = fateKeep
 	}

@@ -154,12 +154,12 @@ func TestOutputBudget(t *testing.T) {
 
 func TestCommandsBeyondTheBudgetAreRefusedBeforeTheyRun(t *testing.T) {
 	w, path := execWorld(t, func(c *Config) { c.OutputBudgetBytes = 2*firstChunk + 1 })
-	started, goOn := make(chan struct{}), make(chan struct{})
+	started, proceed := make(chan struct{}), make(chan struct{})
 	ran := 0
 	w.fake.exec = func(context.Context, control.Exec, control.ExecSink) (control.ExecResult, error) {
 		ran++
 		close(started)
-		<-goOn
+		<-proceed
 		return control.ExecResult{}, nil
 	}
 	first := make(chan answer)
@@ -169,7 +169,7 @@ func TestCommandsBeyondTheBudgetAreRefusedBeforeTheyRun(t *testing.T) {
 	if got := a.fault(w); got.Code != "output_budget_exhausted" || a.Header.Get("Retry-After") == "" {
 		t.Errorf("got %+v with Retry-After %q", got, a.Header.Get("Retry-After"))
 	}
-	close(goOn)
+	close(proceed)
 	w.want(<-first, http.StatusOK)
 	if ran != 1 {
 		t.Errorf("%d commands ran, want 1", ran)

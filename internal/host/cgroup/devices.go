@@ -15,8 +15,8 @@ type device struct {
 	major, minor uint32
 }
 
-// devices is all that a VMM opens; others it has no name for either, see package
-// jail of the VMM. Descriptors that it is handed are none of this.
+// devices are the only ones that a VMM opens: its root directory has no names of
+// others, see package vmm/jail. Descriptors that it inherits are not affected.
 var devices = []device{
 	{"/dev/null", 1, 3},
 	{"/dev/kvm", 10, 232}, // linux/miscdevice.h

@@ -40,9 +40,9 @@ type Group struct {
 
 func (g *Group) dirs() []string { return distinct(g.unified, g.v1) }
 
-// forgetMissing has the group do without the extras that it was made without: the
-// agent that made it did not use them, or the host did not have them then. They
-// are no reason to take a VM for one that has lost its group.
+// forgetMissing drops the extras that the group was made without: the agent that
+// made it did not use them, or the host did not have them then. Their absence does
+// not mean that the VM has lost its group.
 func (g *Group) forgetMissing() {
 	for _, c := range extras {
 		if _, err := os.Stat(g.v1[c]); errors.Is(err, fs.ErrNotExist) {
@@ -175,7 +175,7 @@ func weightFile(dir string) string {
 }
 
 // Background has the group's processes wait for those of other groups where CPU
-// or disks are short, or ends that. Where no group has a say it does nothing.
+// or disks are short, or ends that. Without a controller for either it does nothing.
 func (g *Group) Background(on bool) error {
 	weight := weightNormal
 	if on {

@@ -23,8 +23,7 @@ const (
 // controllers are those that the package uses for limits.
 var controllers = []string{"memory", "cpu", "pids"}
 
-// extras are v1 controllers that are used where they are, and not missed where
-// they are not.
+// extras are optional v1 controllers: groups use those that the host has.
 var extras = []string{"devices", "blkio"}
 
 // layout is where the hierarchies are mounted; a path is "" if there is none.

@@ -179,11 +179,11 @@ func (m *Manager) Create(id string, limits Limits) (*Group, error) {
 	return g, nil
 }
 
-// Reuse returns the group of id, which exists because it could not be removed, or
-// in part because an agent died while it made it, empty and with limits. Its Dir is nil: a kernel with the fix of the race
-// between fork and cgroup.kill (6.14 and later) may kill at once a process that is cloned
-// into a group that has been killed before. Add puts the process under the
-// limits. OOMKilled may be true because of an earlier process.
+// Reuse returns the group of id, empty and with limits. The group exists because it
+// could not be removed, or in part because an agent died while it made it. Its Dir
+// is nil: a kernel with the fix of the race between fork and cgroup.kill (6.14 and
+// later) may at once kill a process that is cloned into a group that has been killed
+// before. Add puts the process under the limits. OOMKilled may be true because of an earlier process.
 func (m *Manager) Reuse(ctx context.Context, id string, limits Limits) (*Group, error) {
 	g, err := m.group(id)
 	if err != nil {

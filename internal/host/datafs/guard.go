@@ -15,7 +15,7 @@ import (
 
 // A write to a file system in a sparse file is taken when the file system has
 // room, and reaches the file later. If the disk below is full by then, the
-// write is lost and nobody is told but a caller of fsync(2). So the file system
+// write is lost, and only a caller of fsync(2) learns of it. So the file system
 // must never look emptier than the disk below it is: Guard takes the difference
 // away with a file that holds space and no data.
 
@@ -64,7 +64,7 @@ type heldSpace struct {
 	changed      bool
 }
 
-// hold looks once, and adjusts the held space.
+// hold makes one check and adjusts the held space.
 func (p Place) hold() (heldSpace, error) {
 	f, err := os.OpenFile(filepath.Join(p.Dir, guardName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

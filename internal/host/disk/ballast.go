@@ -41,7 +41,7 @@ func (b Ballast) Keep(ctx context.Context, log *slog.Logger) error {
 	for {
 		switch released, made, err := b.Adjust(); {
 		case released:
-			log.Error("the disk is full; released the ballast, so that database and journals go on: make room now", "ballast", b.Path, "mb", b.Size>>20)
+			log.Error("the disk is full; released the ballast, so that database and journals can continue: make room now", "ballast", b.Path, "mb", b.Size>>20)
 		case made:
 			log.Info("made the ballast for a full disk", "ballast", b.Path, "mb", b.Size>>20)
 		case err != nil:

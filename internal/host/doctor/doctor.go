@@ -3,8 +3,8 @@
 //
 // The doctor command calls it. It changes nothing that lasts: the things that it
 // makes for its checks (a namespace, two nameless files, a test guest, a sandbox's
-// network) are gone when Run returns. It never decides anything for the host agent, which draws
-// its own conclusions from the same packages.
+// network) are gone when Run returns. It never decides anything for the host agent,
+// which draws its own conclusions from the same packages.
 package doctor
 
 import (
@@ -25,11 +25,11 @@ type Status string
 // The outcomes.
 const (
 	OK   Status = "ok"
-	Warn Status = "warn" // works, with the limit that Detail tells
+	Warn Status = "warn" // works, with the limit that Detail describes
 	Fail Status = "fail" // sandboxes cannot run
 )
 
-// Check is one thing looked at.
+// Check is one check with its outcome.
 type Check struct {
 	Name   string `json:"name"`
 	Status Status `json:"status"`

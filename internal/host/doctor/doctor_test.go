@@ -72,7 +72,7 @@ func TestJudgeQEMU(t *testing.T) {
 func TestAcceleration(t *testing.T) {
 	for _, c := range []struct {
 		policy  kvmprobe.Policy
-		verdict kvmprobe.Support
+		support kvmprobe.Support
 		want    Status
 		says    string
 	}{
@@ -81,9 +81,9 @@ func TestAcceleration(t *testing.T) {
 		{kvmprobe.TCG, kvmprobe.Hardware, Warn, "not a hardware security boundary"},
 		{kvmprobe.KVM, kvmprobe.None, Fail, "because"},
 	} {
-		got := checkAcceleration(c.policy, kvmprobe.Report{Support: c.verdict, Reason: "because"})
+		got := checkAcceleration(c.policy, kvmprobe.Report{Support: c.support, Reason: "because"})
 		if got.Status != c.want || !strings.Contains(got.Found+got.Detail, c.says) {
-			t.Errorf("%s on %s: %+v", c.policy, c.verdict, got)
+			t.Errorf("%s on %s: %+v", c.policy, c.support, got)
 		}
 	}
 }

@@ -42,7 +42,7 @@ func checkAcceleration(policy kvmprobe.Policy, r kvmprobe.Report) Check {
 	return c
 }
 
-// Versions of QEMU that part the outcomes.
+// Versions of QEMU that decide the outcome.
 var (
 	qemuSafe   = [2]int{8, 2} // maps shared memory files so that VMs cannot write them
 	qemuOldest = [2]int{7, 2}

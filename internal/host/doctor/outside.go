@@ -41,7 +41,7 @@ type outside struct {
 	addresses   []string
 	from        dial
 	machine     dial
-	// why says why from is the machine; empty if it is a sandbox's network.
+	// why explains why from is this machine; empty if it is a sandbox's network.
 	why string
 }
 

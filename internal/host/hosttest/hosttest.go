@@ -74,8 +74,8 @@ func Log() *slog.Logger {
 	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// Dir makes a short temporary directory, for sockets live below it, that VM
-// processes with user ids of their own can pass through.
+// Dir makes a temporary directory that VM processes with user ids of their own can
+// pass through. Its path is short, because sockets lie below it.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/var/tmp", "wrenn-t")

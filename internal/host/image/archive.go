@@ -14,7 +14,7 @@ import (
 const debianKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 // Archive says where Debian packages come from. Signatures are checked
-// wherever that is.
+// for every source.
 type Archive struct {
 	// Mirror is the URL of the main archive. Empty means the mirror that the
 	// host's apt uses for Debian, or Debian's own where it uses none.

@@ -179,8 +179,8 @@ func TestTemplateVersions(t *testing.T) {
 	if err := os.WriteFile(first.Path, []byte("damage"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if mended, err := s.EnsureTemplate(t.Context(), testRecipe, Quiet); err != nil || mended.Digest != first.Digest || mended.verify() != nil {
-		t.Errorf("after damage: %+v, %v", mended, err)
+	if repaired, err := s.EnsureTemplate(t.Context(), testRecipe, Quiet); err != nil || repaired.Digest != first.Digest || repaired.verify() != nil {
+		t.Errorf("after damage: %+v, %v", repaired, err)
 	}
 	if err := os.WriteFile(filepath.Join(fake, "content"), []byte("newer"), 0o644); err != nil {
 		t.Fatal(err)

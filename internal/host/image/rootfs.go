@@ -11,8 +11,8 @@ import (
 )
 
 // compileHook makes Python's caches valid regardless of the times of the source
-// files are: every file of the image has the same time, and caches that are
-// checked against times would be thrown away and made anew at each start.
+// files: every file of the image has the same time, and caches that are checked
+// against times would be discarded and made again at each start.
 const compileHook = `if [ -x "$1/usr/bin/python3" ]; then
 	chroot "$1" python3 -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3 /usr/lib/python3.*
 fi`

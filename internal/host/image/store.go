@@ -71,9 +71,9 @@ func mkdir(dir string) error {
 
 // publish moves the finished directory tmp, which becomes root's alone, to
 // parent/digest and then points parent/current at it. VMM processes do not pass
-// through it: they get files open, or bound into their jail. All of tmp is on disk before its name is. A copy
-// that is already there is replaced, in case it is damaged; VMs that use it
-// keep the file they have open.
+// through it: they get files open, or bound into their jail. All of tmp is on disk
+// before its name is. An existing copy is replaced, in case it is damaged; VMs that
+// use it keep the file they have open.
 func publish(tmp, parent, digest string) error {
 	if err := os.Chmod(tmp, 0o700); err != nil {
 		return err

@@ -16,7 +16,7 @@
 // # Guarantees
 //
 //  1. After the end of the agent, at any instruction, the old or the new record
-//     is there whole.
+//     is complete.
 //  2. The record of a pause also survives a crash of the host, and the records that
 //     are written over it (see WritePause).
 //  3. A record of a newer version is refused and left unchanged (data_newer).

@@ -116,7 +116,7 @@ const FileName = "record.json"
 func IsFile(name string) bool { return name == FileName || name == FileName+".tmp" }
 
 // Write replaces the record in dir atomically. After the agent was killed, the
-// old or the new record is there whole, because the page cache survives it. A crash
+// old or the new record is complete, because the page cache survives it. A crash
 // of the host ends every VM, and may leave the new name of a file without its
 // content; see WritePause for the records that must outlive it.
 func (r *Record) Write(dir string) error {

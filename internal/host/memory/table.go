@@ -18,8 +18,8 @@ import (
 //
 // All numbers are little-endian. The header is written last, so that a file
 // that was cut off has none. Checksums are CRC-32C (RFC 3720, section B.4),
-// which every CPU of the kind computes faster than it reads memory: they find
-// damage, not intent, for who can write the file can write a sum.
+// which every CPU of the kind computes faster than it reads memory: they detect
+// damage, not intent: a process that can write the file can also write a checksum.
 type table struct {
 	memory int64
 	runs   []run

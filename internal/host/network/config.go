@@ -16,7 +16,7 @@ const DefaultName = "wrenn"
 // Config holds the settings of a pool. The zero value is usable.
 type Config struct {
 	// Name begins the name of every namespace and device and names the host's
-	// nft table. Two agents on one machine need different ones. It is 1 to 10
+	// nft table. Two agents on one host need different ones. It is 1 to 10
 	// lower-case letters and digits, a letter first, because a device name has
 	// 15 bytes. Empty means DefaultName.
 	Name string

@@ -11,8 +11,8 @@ import (
 type DiskCopier interface {
 	// BeginDiskCopy begins to copy the VM's writable disk to the empty file
 	// dst, which is as long as the disk and open for reading and writing, and
-	// returns once the copy keeps up with the guest's writes. The guest goes
-	// on, also when dst runs out of space. There is one copy at a time; one
+	// returns once the copy keeps up with the guest's writes. The guest
+	// continues, also when dst runs out of space. There is one copy at a time; one
 	// that is still under way is abandoned. On error there is none.
 	BeginDiskCopy(ctx context.Context, dst *os.File) error
 	// EndDiskCopy ends the copy of a paused VM: dst then equals the disk, holes

@@ -454,7 +454,7 @@ type Sandbox struct {
 	// An operation on it is under way or waits for its turn. Without one, what
 	// is said here stays true until somebody asks for a change.
 	Busy bool `protobuf:"varint,20,opt,name=busy,proto3" json:"busy,omitempty"`
-	// It runs and stands still, because the host's disk is full.
+	// Its state is running, but its VM is stopped because the host's disk is full.
 	DiskFull      bool `protobuf:"varint,21,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

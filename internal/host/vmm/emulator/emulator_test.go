@@ -150,8 +150,8 @@ func TestDamagedBuildIsRefused(t *testing.T) {
 	if err := os.Remove(filepath.Join(b.Dir, b.Binary)); err != nil {
 		t.Fatal(err)
 	}
-	mended := keep(t, open(t, dir), path)
-	if err := open(t, dir).Verify(t.Context(), mended); err != nil || mended.ID != b.ID {
+	repaired := keep(t, open(t, dir), path)
+	if err := open(t, dir).Verify(t.Context(), repaired); err != nil || repaired.ID != b.ID {
 		t.Fatalf("keeping the installed build again does not mend its copy: %v", err)
 	}
 }

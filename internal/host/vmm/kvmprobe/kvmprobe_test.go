@@ -47,7 +47,7 @@ func TestProbeIsQuickAndConsistent(t *testing.T) {
 		t.Fatalf("KVM without vmx or svm judged usable: %+v", r)
 	}
 	if r.Support != None && (r.LoopMicros <= 0 || r.TSCkHz == 0) {
-		t.Fatalf("a verdict without evidence: %+v", r)
+		t.Fatalf("a result without evidence: %+v", r)
 	}
 }
 
@@ -96,7 +96,7 @@ func TestUnfinishedChild(t *testing.T) {
 func TestChoose(t *testing.T) {
 	for _, c := range []struct {
 		policy  Policy
-		verdict Support
+		support Support
 		want    string
 		kind    fault.Kind
 	}{
@@ -107,12 +107,12 @@ func TestChoose(t *testing.T) {
 		{TCG, Hardware, "tcg", 0}, {TCG, None, "tcg", 0},
 		{"xen", Hardware, "", fault.Invalid},
 	} {
-		got, reason, err := Choose(c.policy, Report{Support: c.verdict, Reason: "because"})
+		got, reason, err := Choose(c.policy, Report{Support: c.support, Reason: "because"})
 		if got != c.want {
-			t.Errorf("Choose(%q, %s) = %q, want %q", c.policy, c.verdict, got, c.want)
+			t.Errorf("Choose(%q, %s) = %q, want %q", c.policy, c.support, got, c.want)
 		}
 		if c.want == "" && !fault.Is(err, c.kind) || c.want != "" && (err != nil || reason == "") {
-			t.Errorf("Choose(%q, %s): reason %q, error %v", c.policy, c.verdict, reason, err)
+			t.Errorf("Choose(%q, %s): reason %q, error %v", c.policy, c.support, reason, err)
 		}
 	}
 }

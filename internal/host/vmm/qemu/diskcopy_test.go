@@ -28,10 +28,10 @@ func TestAbandonDiskCopyIsBounded(t *testing.T) {
 		began := time.Now()
 		err = v.AbandonDiskCopy(t.Context())
 		if err == nil || !cancelled {
-			t.Errorf("end of a copy that goes on: got %v, cancelled %t; want an error after a cancel", err, cancelled)
+			t.Errorf("end of a copy that does not end: got %v, cancelled %t; want an error after a cancel", err, cancelled)
 		}
 		if took := time.Since(began); took != answerTimeout {
-			t.Errorf("end of a copy that goes on: took %v, want %v", took, answerTimeout)
+			t.Errorf("end of a copy that does not end: took %v, want %v", took, answerTimeout)
 		}
 	})
 }

@@ -140,7 +140,7 @@ func (d *Driver) Adopt(ctx context.Context, rec vmm.Record) (vmm.VM, error) {
 	if v.copyLeft.Store(true); v.link.connected() {
 		err := v.AbandonDiskCopy(ctx)
 		if v.copyLeft.Store(err != nil); err != nil {
-			d.log.WarnContext(ctx, "a copy of a disk that an earlier agent has begun goes on", "pid", rec.PID, "error", err)
+			d.log.WarnContext(ctx, "a copy of a disk that an earlier agent has begun could not be ended", "pid", rec.PID, "error", err)
 		}
 	}
 	return v, nil

@@ -263,7 +263,7 @@ func (f Fixture) stoppedProcess(t *testing.T) {
 	check(t, "adopt a stopped VMM", err)
 	t.Cleanup(func() { f.kill(t, adopted) })
 	briefly("ping", adopted.Ping)
-	check(t, "let the process go on", f.Processes.Continue(rec))
+	check(t, "continue the process", f.Processes.Continue(rec))
 	check(t, "ping", adopted.Ping(ctx))
 	check(t, "resume", adopted.Resume(ctx))
 	if after := count(ctx, t, g); after < before {

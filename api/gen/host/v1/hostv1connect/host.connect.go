@@ -101,7 +101,7 @@ type HostServiceClient interface {
 	SetTimeouts(context.Context, *connect.Request[v1.SetTimeoutsRequest]) (*connect.Response[v1.SetTimeoutsResponse], error)
 	// CreateSnapshot keeps the memory, devices and disk of a running or paused
 	// sandbox under an id of their own and leaves the sandbox as it was: a
-	// running one stands still for the pause window alone. It returns once the
+	// running one is stopped for the pause window alone. It returns once the
 	// snapshot is durable. The same id for the same Ref again succeeds; for
 	// another one it is `already_exists`.
 	CreateSnapshot(context.Context, *connect.Request[v1.CreateSnapshotRequest]) (*connect.Response[v1.CreateSnapshotResponse], error)
@@ -395,7 +395,7 @@ type HostServiceHandler interface {
 	SetTimeouts(context.Context, *connect.Request[v1.SetTimeoutsRequest]) (*connect.Response[v1.SetTimeoutsResponse], error)
 	// CreateSnapshot keeps the memory, devices and disk of a running or paused
 	// sandbox under an id of their own and leaves the sandbox as it was: a
-	// running one stands still for the pause window alone. It returns once the
+	// running one is stopped for the pause window alone. It returns once the
 	// snapshot is durable. The same id for the same Ref again succeeds; for
 	// another one it is `already_exists`.
 	CreateSnapshot(context.Context, *connect.Request[v1.CreateSnapshotRequest]) (*connect.Response[v1.CreateSnapshotResponse], error)
