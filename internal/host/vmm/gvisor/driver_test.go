@@ -18,7 +18,9 @@ import (
 	"github.com/wrenn-dev/wrenn/api/gen/process"
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/gvisor"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/vmmtest"
@@ -85,14 +87,14 @@ func erofs(t testing.TB, image, tree string) {
 // the tests of a machine share.
 func rootImage(t testing.TB) string {
 	t.Helper()
-	deps := hosttest.Deps(t, hosttest.Name("wgv"))
-	defer deps.Network.(io.Closer).Close()
-	template, err := deps.Images.Template("minimal")
+	images, err := image.Open(hosttest.ImagesDir(), hosttest.Log())
+	check(t, err)
+	template, err := images.Template("minimal")
 	check(t, err)
 	shared := filepath.Join(filepath.Dir(hosttest.ImagesDir()), "test-gvisor")
-	image := filepath.Join(shared, filepath.Base(filepath.Dir(template.Path))+".erofs")
-	if _, err := os.Stat(image); err == nil {
-		return image
+	packed := filepath.Join(shared, filepath.Base(filepath.Dir(template.Path))+".erofs")
+	if _, err := os.Stat(packed); err == nil {
+		return packed
 	}
 	check(t, os.MkdirAll(shared, 0o755))
 	work, err := os.MkdirTemp(shared, ".new-")
@@ -103,8 +105,8 @@ func rootImage(t testing.TB) string {
 		t.Fatalf("fsck.erofs: %v: %s", err, out)
 	}
 	erofs(t, filepath.Join(work, "image"), tree)
-	check(t, os.Rename(filepath.Join(work, "image"), image))
-	return image
+	check(t, os.Rename(filepath.Join(work, "image"), packed))
+	return packed
 }
 
 // guest drives one guest through its own protocol.
@@ -127,11 +129,36 @@ func newGuest(t testing.TB, image string) *guest {
 		RootImage: image, Scratch: dir, Network: vmm.Network{Namespace: newNamespace(t, name)},
 	}
 	check(t, os.Mkdir(cfg.Dir, 0o700))
+	cfg.Cgroup = newGroup(t, name).Dir()
 	g := &guest{cfg: cfg, exec: hosttest.Patience(t, 20*time.Second), client: guestclient.New(func(ctx context.Context, port uint16) (net.Conn, error) {
 		return dialIn(ctx, name, port)
 	})}
 	t.Cleanup(g.client.Close)
 	return g
+}
+
+// groupBytes is the memory limit of the sandboxes of this test.
+const groupBytes = 384 << 20
+
+// newGroup makes a control group with the limits that a host sets.
+func newGroup(t testing.TB, name string) *cgroup.Group {
+	t.Helper()
+	groups, err := cgroup.Open(hosttest.Name("wgv"), hosttest.Log())
+	check(t, err)
+	group, err := groups.Create(name, cgroup.Limits{MemoryBytes: groupBytes, CPUs: 1.5, PIDs: 256})
+	check(t, err)
+	t.Cleanup(func() {
+		check(t, group.Kill(context.WithoutCancel(t.Context())))
+		check(t, group.Remove())
+		check(t, groups.Close())
+		// The parents of the groups that runsc makes in the other hierarchies.
+		left, err := filepath.Glob("/sys/fs/cgroup/*/" + hosttest.Name("wgv"))
+		check(t, err)
+		for _, dir := range left {
+			check(t, os.Remove(dir))
+		}
+	})
+	return group
 }
 
 func check(t testing.TB, err error) {

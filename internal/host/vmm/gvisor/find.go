@@ -120,10 +120,26 @@ func (d *Driver) KillRecord(ctx context.Context, rec vmm.Record) error {
 	if boot, err := proc.BootID(); err != nil || boot != rec.BootID || rec.PID == 0 {
 		return err
 	}
-	process, err := proc.Open(rec.PID, rec.StartTicks)
+	about, err := readDescription(rec.Dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	err = killProcess(ctx, rec)
 	if errors.Is(err, os.ErrProcessDone) {
+		// The groups may belong to a later sandbox in the same directory.
+		_ = removeGroups(about.Group, 0)
 		return nil
 	}
+	if err != nil {
+		return err
+	}
+	return removeGroups(about.Group, groupPatience)
+}
+
+// killProcess ends the sentry of rec and returns when it is gone. It is
+// os.ErrProcessDone if it was gone before.
+func killProcess(ctx context.Context, rec vmm.Record) error {
+	process, err := proc.Open(rec.PID, rec.StartTicks)
 	if err != nil {
 		return err
 	}

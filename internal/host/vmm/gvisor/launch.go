@@ -38,7 +38,6 @@ func flags(dir string) []string {
 		"--net-raw",
 		"--allow-suid",
 		"--in-sandbox-cgroup=v2",
-		"--ignore-cgroups",
 		"--host-settings=ignore",
 		// The module has no sidecar programs; runsc then runs itself in their place.
 		"--sidecar-usage-policy=LEGACY_DEPRECATED_SLOW_EMBEDDED_FALLBACK",
@@ -100,36 +99,51 @@ func (d *Driver) launch(ctx context.Context, cfg vmm.Config, command string, arg
 		return nil, err
 	}
 	if _, err := os.Stat(cfg.RootImage); err != nil {
-		return nil, fault.Wrap(err, fault.HostFailed, "vmm_start_failed", "the root image cannot be read")
+		return nil, errNotStarted(err)
 	}
-	if err := removeRemains(cfg.Dir); err != nil {
-		return nil, err
-	}
-	about := description{Build: runtime.ID, UID: cfg.UID, Seal: d.sealOf(cfg, runtime)}
-	if err := errors.Join(about.write(cfg.Dir), describe(cfg, d.agent).write(cfg.Dir)); err != nil {
-		return nil, err
+	about := description{Build: runtime.ID, UID: cfg.UID, Group: groupPath(cfg.Cgroup), Seal: d.sealOf(cfg, runtime)}
+	err = errors.Join(removeRemains(cfg.Dir), about.write(cfg.Dir), describe(cfg, d.agent, about.Group).write(cfg.Dir))
+	if err != nil {
+		return nil, errNotStarted(err)
 	}
 	console, err := openConsole(cfg.Dir)
 	if err != nil {
+		return nil, errNotStarted(err)
+	}
+	v, err := d.launchWith(ctx, runtime, cfg, about, console, append([]string{command}, args...))
+	if err != nil {
+		console.close()
+		return nil, errors.Join(errNotStarted(err), d.killIn(context.WithoutCancel(ctx), cfg.Dir), removeGroups(about.Group, groupPatience))
+	}
+	return v, nil
+}
+
+func errNotStarted(err error) error {
+	return fault.Wrap(err, fault.HostFailed, "vmm_start_failed", "the sandbox could not be started")
+}
+
+// launchWith runs a command of runsc in a prepared directory. On error a process may
+// be left.
+func (d *Driver) launchWith(ctx context.Context, runtime Runtime, cfg vmm.Config, about description, out *console, command []string) (*vm, error) {
+	var args []string
+	if about.Group == "" {
+		args = append(args, "--ignore-cgroups")
+	}
+	args = append(args, command...)
+	args = append(args, "--detach", "--bundle="+cfg.Dir, "--pid-file="+pidPath(cfg.Dir))
+	if err := runDetached(ctx, runtime, cfg, out, args); err != nil {
 		return nil, err
 	}
-	args = append([]string{command, "--detach", "--bundle=" + cfg.Dir, "--pid-file=" + pidPath(cfg.Dir)}, args...)
-	if err := runDetached(ctx, runtime, cfg, console, args); err != nil {
-		console.close()
-		return nil, errors.Join(fault.Wrap(err, fault.HostFailed, "vmm_start_failed", "the sandbox could not be started"),
-			d.killIn(context.WithoutCancel(ctx), cfg.Dir))
-	}
 	rec, err := recordOf(cfg)
-	if err == nil {
-		var v *vm
-		if v, err = d.attach(rec, about, console); err == nil {
-			v.power.known = true // no other agent can have paused it
-			return v, nil
-		}
+	if err != nil {
+		return nil, err
 	}
-	console.close()
-	return nil, errors.Join(fault.Wrap(err, fault.HostFailed, "vmm_start_failed", "the sandbox ended as it started"),
-		d.killIn(context.WithoutCancel(ctx), cfg.Dir))
+	v, err := d.attach(rec, about, out)
+	if err != nil {
+		return nil, err
+	}
+	v.power.known = true // no other agent can have paused it
+	return v, nil
 }
 
 // removeRemains removes the files of an earlier sandbox in dir that runsc would take
@@ -166,7 +180,7 @@ func runDetached(ctx context.Context, runtime Runtime, cfg vmm.Config, out *cons
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(cfg.Cgroup.Fd())
 	}
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("runsc %s: %w: %s", args[0], errors.Join(err, context.Cause(ctx)), untrusted.Line(string(out.last()), messageBytes))
+		return fmt.Errorf("runsc: %w: %s", errors.Join(err, context.Cause(ctx)), untrusted.Line(string(out.last()), messageBytes))
 	}
 	return nil
 }

@@ -45,6 +45,7 @@ type (
 		UIDMappings []specMapping   `json:"uidMappings,omitempty"`
 		GIDMappings []specMapping   `json:"gidMappings,omitempty"`
 		Namespaces  []specNamespace `json:"namespaces"`
+		CgroupsPath string          `json:"cgroupsPath,omitempty"`
 	}
 	specMapping struct {
 		ContainerID int `json:"containerID"`
@@ -74,12 +75,13 @@ const mappedIDs = 65536
 // deviceBytes limits the file system in memory that holds the guest's devices.
 const deviceBytes = 64 << 10
 
-// describe returns the specification of cfg with the agent image at path agent.
+// describe returns the specification of cfg with the agent image at path agent and
+// the v1 control group at path group, which may be empty.
 //
 // A sandbox can only be restored with the process, mounts, user ids and
 // annotations that it was saved with. These are therefore the same for equal
 // sizes, root images and agents.
-func describe(cfg vmm.Config, agent string) spec {
+func describe(cfg vmm.Config, agent, group string) spec {
 	return spec{
 		Version:  ociVersion,
 		Hostname: cfg.Hostname,
@@ -108,6 +110,7 @@ func describe(cfg vmm.Config, agent string) spec {
 		Linux: specLinux{
 			UIDMappings: mapping(cfg.UID),
 			GIDMappings: mapping(cfg.GID),
+			CgroupsPath: group,
 			Namespaces: []specNamespace{
 				{Type: "pid"}, {Type: "ipc"}, {Type: "uts"}, {Type: "mount"}, {Type: "user"},
 				{Type: "network", Path: cfg.Network.Namespace},

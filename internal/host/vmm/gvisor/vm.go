@@ -93,6 +93,7 @@ func (v *vm) watch(asked <-chan struct{}) {
 	}
 	_ = v.sentry.Close()
 	v.console.close()
+	err = errors.Join(err, removeGroups(v.about.Group, groupPatience))
 	v.mu.Lock()
 	v.exit = vmm.Exit{Cause: v.cause(), Detail: v.detail(err), At: time.Now()}
 	v.mu.Unlock()
@@ -121,7 +122,7 @@ func (v *vm) detail(waitErr error) string {
 		}
 	}
 	if waitErr != nil {
-		detail += "; waiting failed: " + waitErr.Error()
+		detail += "; afterwards: " + waitErr.Error()
 	}
 	if text := panicOf(v.rec.Dir); text != "" {
 		detail += "; " + text
