@@ -38,6 +38,10 @@ func (s clockSkew) measured(sent, received, wall time.Time) clockSkew {
 // middle is the best guess.
 func (s clockSkew) middle() time.Duration { return s.least + (s.most-s.least)/2 }
 
+// correction is the adjustment after which the error can be half the width of the
+// bounds at most.
+func (s clockSkew) correction() time.Duration { return -s.middle() }
+
 // surelyWithin reports that the clock is off by no more than d.
 func (s clockSkew) surelyWithin(d time.Duration) bool { return s.least >= -d && s.most <= d }
 

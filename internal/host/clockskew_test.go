@@ -30,9 +30,43 @@ func TestClockSkew(t *testing.T) {
 			if s.surelyBeyond(skew.Abs()) || s.surelyWithin(skew.Abs()-1) {
 				t.Fatalf("%+v is said to be beyond or within %s", s, skew)
 			}
-			adjust := -s.middle()
+			adjust := s.correction()
 			s, skew = s.adjusted(adjust), skew+adjust
 		}
+	}
+}
+
+// TestCorrections: after a correction a clock is off by half the width of the bounds
+// at most, also if a busy host delays one way only, and a number of tries makes it
+// known to be right.
+func TestCorrections(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	unknown := 0
+	const clocks = 1000
+	for range clocks {
+		host := time.Unix(1_800_000_000, 0)
+		skew := time.Duration(r.Int64N(int64(time.Second))) - 500*time.Millisecond
+		s, request := unknownSkew(), r.IntN(2) == 0
+		for range clockTries {
+			delay, there := time.Duration(r.Int64N(int64(10*maxClockSkew))), time.Duration(0)
+			if request {
+				there = delay
+			}
+			sent := host
+			host = sent.Add(delay)
+			s = s.measured(sent, host, sent.Add(there).Add(skew))
+			adjust := s.correction()
+			s, skew = s.adjusted(adjust), skew+adjust
+			if width := s.most - s.least; skew.Abs() > width/2+1 {
+				t.Fatalf("a clock is %s off after a correction, the bounds are %s wide", skew, width)
+			}
+		}
+		if !s.surelyWithin(maxClockSkew) {
+			unknown++
+		}
+	}
+	if unknown > clocks/20 {
+		t.Errorf("%d of %d clocks are not known to be right after %d tries", unknown, clocks, clockTries)
 	}
 }
 

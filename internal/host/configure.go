@@ -27,7 +27,7 @@ const (
 	maxClockSkew = 50 * time.Millisecond
 	// clockTries bounds how often the clock is set and measured: a busy host may
 	// hold answers up.
-	clockTries = 10
+	clockTries = 20
 )
 
 // renewal selects the parts of a guest's identity that Configure replaces.
@@ -119,8 +119,9 @@ const maxGuestSteps = 16
 
 // release corrects the guest's clock by skew, lets user code run, and measures
 // the remaining skew in round trips that are short by then, until it is known to
-// be small. A clock that may be right is used in the end; one that is known to be
-// wrong is not.
+// be small. Until then each round moves the clock to the middle of the bounds, where
+// the error can be half their width at most. A clock that may be right is used in
+// the end; one that is known to be wrong is not.
 func (b *body) release(ctx context.Context, skew time.Duration, h *sandbox.RestoreReport) error {
 	left, adjust := unknownSkew(), -skew
 	for range clockTries {
@@ -136,9 +137,7 @@ func (b *body) release(ctx context.Context, skew time.Duration, h *sandbox.Resto
 		if left.surelyWithin(maxClockSkew) {
 			return nil
 		}
-		if adjust = 0; left.surelyBeyond(0) {
-			adjust = -left.middle()
-		}
+		adjust = left.correction()
 	}
 	if left.surelyBeyond(maxClockSkew) {
 		return fault.New(fault.HostFailed, "clock_not_set", "the guest's clock is %s off and could not be set", h.ClockSkew.Round(time.Millisecond))

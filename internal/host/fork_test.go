@@ -95,6 +95,10 @@ func TestFork(t *testing.T) {
 	t.Logf("the parent stood still for %s", snap.PauseWindow)
 
 	refs := make([]sandbox.Ref, forkChildren)
+	tolerances := make([]time.Duration, forkChildren+1) // the last one is the parent's
+	view, err := b.Get(parent.ID)
+	check(t, err)
+	tolerances[forkChildren] = clockTolerance(view)
 	var group errgroup.Group
 	group.SetLimit(2)
 	start := time.Now()
@@ -104,6 +108,7 @@ func TestFork(t *testing.T) {
 			s, err := b.CreateFrom(t.Context(), refs[i], smallSpec, id)
 			if err == nil {
 				checkRestoreReport(t, s, true)
+				tolerances[i] = clockTolerance(s)
 			}
 			return err
 		})
@@ -126,14 +131,14 @@ func TestFork(t *testing.T) {
 		seen[kind+value] = string(who)
 		return nil
 	}
-	for _, ref := range append(refs, parent) {
+	for i, ref := range append(refs, parent) {
 		group.Go(func() error {
 			asked := time.Now()
 			out, err := b.trySh(t.Context(), ref, ask)
 			if err != nil {
 				return err
 			}
-			said, err := examine(ref.ID, out, asked, unique)
+			said, err := examine(ref.ID, out, asked, tolerances[i], unique)
 			if err == nil && said.Count < before.Count {
 				err = fmt.Errorf("%s counts from %d, its parent stood at %d", ref.ID, said.Count, before.Count)
 			}
@@ -150,8 +155,12 @@ func TestFork(t *testing.T) {
 	}
 }
 
-// clockTolerance is how far a guest's clock may be off.
-const clockTolerance = 50 * time.Millisecond
+// clockTolerance returns how far the clock of s may be off: 50 ms, or the bound in its
+// restore report where a busy host has prevented a better one.
+func clockTolerance(s host.Sandbox) time.Duration {
+	report := s.RestoreReport
+	return max(50*time.Millisecond, report.ClockSkew.Abs()+report.Steps["round_trip"]/2)
+}
 
 // ask asks the program reporter in one sandbox.
 func (b *bench) ask(ref sandbox.Ref) (said testimony) {
@@ -160,16 +169,17 @@ func (b *bench) ask(ref sandbox.Ref) (said testimony) {
 	return said
 }
 
-// examine checks the reports of one sandbox between before and now.
-func examine(id sandbox.ID, out string, before time.Time, unique func(sandbox.ID, string, string) error) (said testimony, err error) {
+// examine checks the reports of one sandbox between before and now. Its clock may be
+// off by tolerance.
+func examine(id sandbox.ID, out string, before time.Time, tolerance time.Duration, unique func(sandbox.ID, string, string) error) (said testimony, err error) {
 	after := time.Now()
 	if err := json.Unmarshal([]byte(out), &said); err != nil {
 		return said, fmt.Errorf("%s said %q: %w", id, out, err)
 	}
 	at := time.Unix(0, int64(said.Time*1e9))
 	switch {
-	case at.Before(before.Add(-clockTolerance)) || at.After(after.Add(clockTolerance)):
-		return said, fmt.Errorf("%s has %s, which is not between %s and %s", id, at, before, after)
+	case at.Before(before.Add(-tolerance)) || at.After(after.Add(tolerance)):
+		return said, fmt.Errorf("%s has %s, which is more than %s outside of %s to %s", id, at, tolerance, before, after)
 	case said.Rest != "second\nthird\n":
 		return said, fmt.Errorf("%s read %q from the file that its parent had opened", id, said.Rest)
 	case !strings.Contains(said.Host, string(id)):
