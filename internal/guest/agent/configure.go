@@ -92,9 +92,21 @@ func (c *configuration) reseed(context.Context) error {
 	return nil
 }
 
+// clockTolerance is the largest error of the wall clock that is not corrected: small
+// steps do more harm than good.
+const clockTolerance = time.Millisecond
+
+// setClock sets the wall clock to the host's. The clock is read once, with the
+// monotonic one, so that a delay between two readings makes no error.
 func (c *configuration) setClock(context.Context) error {
-	step, err := c.agent.platform.SetClock(time.Unix(0, c.msg.GetWallClockUnixNano()).Add(time.Since(c.received)))
-	c.answer.ClockStepNano = int64(step)
+	now := time.Now()
+	hosts := c.msg.GetWallClockUnixNano() + int64(now.Sub(c.received))
+	step := time.Duration(hosts - now.UnixNano())
+	if step.Abs() < clockTolerance {
+		return nil
+	}
+	moved, err := c.agent.platform.AdjustClock(step)
+	c.answer.ClockStepNano = int64(moved)
 	return stepFault(err, "clock_failed", "set clock")
 }
 

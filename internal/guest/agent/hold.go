@@ -36,8 +36,7 @@ func (a *Agent) Release(ctx context.Context, msg *guestv1.ReleaseRequest, token 
 		return nil, err
 	}
 	if adjust := time.Duration(msg.GetClockAdjustNano()); adjust != 0 && adjust.Abs() <= maxClockAdjust {
-		// In Unix time, because the monotonic clock does not move.
-		if _, err := a.platform.SetClock(time.Unix(0, time.Now().UnixNano()).Add(adjust)); err != nil {
+		if _, err := a.platform.AdjustClock(adjust); err != nil {
 			return nil, stepFault(err, "clock_failed", "set clock")
 		}
 	}

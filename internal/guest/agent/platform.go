@@ -27,8 +27,10 @@ type Kernel interface {
 	// Reseed mixes entropy into the random generator and makes every later
 	// draw depend on it.
 	Reseed(entropy []byte) error
-	// SetClock sets the wall clock and returns how far it was moved.
-	SetClock(now time.Time) (step time.Duration, err error)
+	// AdjustClock moves the wall clock forward by step, or back if step is negative, in
+	// one operation: a delay of the caller makes no error. It returns how far the clock
+	// was moved, which is 0 where the clock is not the guest's own.
+	AdjustClock(step time.Duration) (moved time.Duration, err error)
 	// CloseConnections ends the TCP connections with other machines that are
 	// not the agent's, and returns how many there were.
 	CloseConnections() (int, error)

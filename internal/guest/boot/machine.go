@@ -16,10 +16,6 @@ const (
 	rndReseedCRNG = 0x5207
 )
 
-// clockTolerance is the largest error of the wall clock that is not corrected:
-// small steps do more harm than good.
-const clockTolerance = time.Millisecond
-
 // Machine changes the running kernel. It implements agent.Kernel.
 type Machine struct {
 	// disk is the mount of the writable disk below the root.
@@ -59,19 +55,24 @@ func (*Machine) Reseed(entropy []byte) error {
 	return nil
 }
 
-// SetClock sets the wall clock. Monotonic time, which timers run on, does not
-// move.
-func (*Machine) SetClock(now time.Time) (step time.Duration, err error) {
-	// Unix times on both sides: differences must not be monotonic ones.
-	step = time.Duration(now.UnixNano() - time.Now().UnixNano())
-	if step.Abs() < clockTolerance {
-		return 0, nil
-	}
-	ts := unix.NsecToTimespec(now.UnixNano())
-	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
-		return 0, err
+// AdjustClock moves the wall clock by step. Monotonic time, which timers run on,
+// does not move.
+func (*Machine) AdjustClock(step time.Duration) (moved time.Duration, err error) {
+	change := offsetBy(step)
+	if _, err := unix.ClockAdjtime(unix.CLOCK_REALTIME, &change); err != nil {
+		return 0, fmt.Errorf("clock_adjtime: %w", err)
 	}
 	return step, nil
+}
+
+// offsetBy returns the request that adds step to a clock, as clock_adjtime(2) takes
+// it: the seconds rounded down, and nanoseconds that are not negative.
+func offsetBy(step time.Duration) unix.Timex {
+	ts := unix.NsecToTimespec(int64(step))
+	return unix.Timex{
+		Modes: unix.ADJ_SETOFFSET | unix.ADJ_NANO,
+		Time:  unix.Timeval{Sec: ts.Sec, Usec: ts.Nsec},
+	}
 }
 
 // Sync writes the writable disk back.

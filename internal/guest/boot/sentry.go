@@ -22,8 +22,8 @@ func NewSentry(root *os.File) *Sentry { return &Sentry{root: root, release: kern
 // host's kernel, of which no snapshot has a copy.
 func (*Sentry) Reseed([]byte) error { return nil }
 
-// SetClock does nothing: the wall clock is the host's.
-func (*Sentry) SetClock(time.Time) (step time.Duration, err error) { return 0, nil }
+// AdjustClock does nothing: the wall clock is the host's.
+func (*Sentry) AdjustClock(time.Duration) (moved time.Duration, err error) { return 0, nil }
 
 // CloseConnections does nothing: the runtime closes all connections with other
 // machines when it restores a sandbox.

@@ -148,7 +148,7 @@ func (w *wire) closed() {
 
 func (g *guest) request() *guestv1.ConfigureRequest {
 	return &guestv1.ConfigureRequest{
-		SandboxId: "abc", WallClockUnixNano: time.Now().UnixNano(), Entropy: make([]byte, 32), Hostname: "sb",
+		SandboxId: "abc", WallClockUnixNano: time.Now().Add(-time.Hour).UnixNano(), Entropy: make([]byte, 32), Hostname: "sb",
 		Nameservers: []string{"192.0.2.1"}, NewIdentity: true, DefaultUser: g.user, AccessToken: "secret",
 		Envs: map[string]string{"FROM": "sandbox"},
 	}

@@ -32,7 +32,7 @@ const (
 	Frozen = 3
 	// Closed is the number of connections that CloseConnections reports.
 	Closed = 2
-	// ClockStep is the step that SetClock reports.
+	// ClockStep is the step that AdjustClock reports.
 	ClockStep = time.Second
 	// KernelRelease is the name of the kernel.
 	KernelRelease = "test"
@@ -93,8 +93,10 @@ func (p *Platform) step(name string) error {
 // Reseed implements agent.Kernel.
 func (p *Platform) Reseed([]byte) error { return p.step("reseed") }
 
-// SetClock implements agent.Kernel.
-func (p *Platform) SetClock(time.Time) (time.Duration, error) { return ClockStep, p.step("clock") }
+// AdjustClock implements agent.Kernel.
+func (p *Platform) AdjustClock(time.Duration) (time.Duration, error) {
+	return ClockStep, p.step("clock")
+}
 
 // CloseConnections implements agent.Kernel.
 func (p *Platform) CloseConnections() (int, error) { return Closed, p.step("connections") }

@@ -51,8 +51,8 @@ func (p *platform) LoadSettings() ([]byte, error) {
 	return r.Settings, err
 }
 
-// SetClock implements agent.Kernel. The guest's clock is that of the test.
-func (p *platform) SetClock(time.Time) (time.Duration, error) { return 0, nil }
+// AdjustClock implements agent.Kernel. The guest's clock is that of the test.
+func (p *platform) AdjustClock(time.Duration) (time.Duration, error) { return 0, nil }
 
 // loadGuest makes the guest of a stopped process. Unless saved is nil, it was saved
 // with the present memory, and files puts the guest's files into root.
