@@ -37,7 +37,7 @@ say "== images in $WRENN_TEST_IMAGES"
 as_root bin/wrenn image build --data-dir "$(dirname "$WRENN_TEST_IMAGES")"
 
 say "== tests"
-flags=(-count=1 -timeout=30m -p=2)
+flags=(-count=1 -timeout=50m -p=2)
 if [ "$(id -u)" != 0 ]; then
 	# Built as the user, run as root.
 	flags+=(-exec "sudo -E env PATH=$PATH")
