@@ -150,7 +150,7 @@ func (l *hostLoop) event(ctx context.Context, observed ObservedSandbox) bool {
 	p, err := l.r.lookUp(readCtx, l.id, &observed)
 	if err != nil {
 		if ctx.Err() == nil {
-			l.log.Warn("event not looked at, the next pass will see it", "sandbox", observed.Ref.ID, "error", err)
+			l.log.Warn("an event could not be compared with its row, the next pass will", "sandbox", observed.Ref.ID, "error", err)
 		}
 		return false
 	}
@@ -161,7 +161,7 @@ func (l *hostLoop) event(ctx context.Context, observed ObservedSandbox) bool {
 	l.requestPassFor(readCtx, p)
 	// Clocks are left to the pass: an event may be older than a change of them.
 	if err := l.r.clocks.saveRuntime(ctx, p); err != nil && ctx.Err() == nil {
-		l.log.Warn("event not taken over, the next pass will see it", "sandbox", observed.Ref.ID, "error", err)
+		l.log.Warn("an event could not be written to its row, the next pass will", "sandbox", observed.Ref.ID, "error", err)
 		return false
 	}
 	return true

@@ -28,7 +28,7 @@ func (r *retention) run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if err := fault.Caught(func() error { return r.deleteEnded(ctx) }); err != nil && ctx.Err() == nil {
-			r.log.Warn("what has ended is not deleted, will try again", "error", err)
+			r.log.Warn("ended rows are not deleted, will try again", "error", err)
 		}
 		select {
 		case <-tick.C:

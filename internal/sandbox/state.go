@@ -122,7 +122,7 @@ type StopReason string
 // The reasons. They are part of the REST contract (stop_reason).
 const (
 	ReasonDestroyed  StopReason = "destroyed"   // a user deleted it
-	ReasonExpired    StopReason = "expired"     // idle for timeout_sec
+	ReasonExpired    StopReason = "expired"     // its idle or lifetime clock expired
 	ReasonGuestExit  StopReason = "guest_exit"  // the guest powered itself off
 	ReasonGuestCrash StopReason = "guest_crash" // kernel panic or reset
 	ReasonOOM        StopReason = "oom"         // the host's kernel killed the VM for its memory

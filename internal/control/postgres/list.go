@@ -66,6 +66,21 @@ func pageOf(limit int, cursor string) (page, error) {
 	return p, nil
 }
 
+// firstRows converts the stored rows of a list with convert, and returns the cursor of
+// the next page, which cursor makes of the last row, or "". The query has asked for
+// one row beyond limit; a limit of zero is none.
+func firstRows[Stored, Row any](stored []Stored, limit int, convert func([]Stored) ([]Row, error), cursor func(Row) string) ([]Row, string, error) {
+	more := limit > 0 && len(stored) > limit
+	if more {
+		stored = stored[:limit]
+	}
+	rows, err := convert(stored)
+	if err != nil || !more {
+		return rows, "", err
+	}
+	return rows, cursor(rows[len(rows)-1]), nil
+}
+
 // cursorAfter names the place behind a row in the order of lists. It holds the
 // sort key itself, so a page is right also if rows have come and gone meanwhile.
 // PostgreSQL keeps microseconds.

@@ -90,16 +90,8 @@ func (s *Store) List(ctx context.Context, f control.Filter) ([]control.Sandbox, 
 	if err != nil {
 		return nil, "", faultOf(err)
 	}
-	more := f.Limit > 0 && len(stored) > f.Limit // one row beyond was asked for
-	if more {
-		stored = stored[:f.Limit]
-	}
-	rows, err := fromRows(stored)
-	if err != nil || !more {
-		return rows, "", err
-	}
-	last := rows[len(rows)-1]
-	return rows, cursorAfter(last.CreatedAt, string(last.ID)), nil
+	return firstRows(stored, f.Limit, fromRows,
+		func(row control.Sandbox) string { return cursorAfter(row.CreatedAt, string(row.ID)) })
 }
 
 // Move implements control.Store.

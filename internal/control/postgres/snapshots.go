@@ -91,16 +91,8 @@ func (s *Store) ListSnapshots(ctx context.Context, f control.SnapshotFilter) ([]
 	if err != nil {
 		return nil, "", faultOf(err)
 	}
-	more := f.Limit > 0 && len(stored) > f.Limit // one row beyond was asked for
-	if more {
-		stored = stored[:f.Limit]
-	}
-	rows, err := fromSnapshots(stored)
-	if err != nil || !more {
-		return rows, "", err
-	}
-	last := rows[len(rows)-1]
-	return rows, cursorAfter(last.CreatedAt, string(last.ID)), nil
+	return firstRows(stored, f.Limit, fromSnapshots,
+		func(row control.Snapshot) string { return cursorAfter(row.CreatedAt, string(row.ID)) })
 }
 
 // MoveSnapshot implements control.Store.

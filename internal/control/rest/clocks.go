@@ -54,22 +54,6 @@ func (s *server) setTimeout(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (s *server) answerClocks(w http.ResponseWriter, r *http.Request,
-	do func(context.Context, sandbox.ID) (control.Sandbox, error),
-) {
-	id, err := idOf(r)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	sb, err := do(r.Context(), id)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, clocksOf(sb))
-}
-
 // clockFields are the clocks in a request; nil is absent.
 type clockFields struct {
 	idle, lifetime, extend *int

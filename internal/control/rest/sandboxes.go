@@ -1,13 +1,11 @@
 package rest
 
 import (
-	"context"
 	"net/http"
 
 	"github.com/go-chi/chi/v5"
 
 	"github.com/wrenn-dev/wrenn/api/types"
-	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -48,23 +46,6 @@ func (s *server) listSandboxes(w http.ResponseWriter, r *http.Request) {
 		out[i] = listedJSON{Sandbox: sandboxOf(sb)}
 	}
 	writeJSON(w, http.StatusOK, out)
-}
-
-// answerSandbox runs one use case that takes an id and gives a sandbox.
-func (s *server) answerSandbox(w http.ResponseWriter, r *http.Request,
-	do func(context.Context, sandbox.ID) (control.Sandbox, error),
-) {
-	id, err := idOf(r)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	sb, err := do(r.Context(), id)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, sandboxOf(sb))
 }
 
 func (s *server) getSandbox(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/go-chi/chi/v5"
@@ -100,31 +101,12 @@ func (s *server) answerSnapshots(w http.ResponseWriter, r *http.Request, f contr
 	writeJSON(w, http.StatusOK, out)
 }
 
-// answerSnapshot runs one use case that takes an id and gives a snapshot.
-func (s *server) answerSnapshot(w http.ResponseWriter, r *http.Request,
-	do func(sandbox.SnapshotID) (control.Snapshot, error),
-) {
-	id, err := snapshotIDOf(r)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	snap, err := do(id)
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, snapshotOf(snap))
-}
-
 func (s *server) getSnapshot(w http.ResponseWriter, r *http.Request) {
-	s.answerSnapshot(w, r, func(id sandbox.SnapshotID) (control.Snapshot, error) {
-		return s.Sandboxes.GetSnapshot(r.Context(), id)
-	})
+	s.answerSnapshot(w, r, s.Sandboxes.GetSnapshot)
 }
 
 func (s *server) setTemplate(w http.ResponseWriter, r *http.Request) {
-	s.answerSnapshot(w, r, func(id sandbox.SnapshotID) (control.Snapshot, error) {
+	s.answerSnapshot(w, r, func(ctx context.Context, id sandbox.SnapshotID) (control.Snapshot, error) {
 		var name string
 		if err := readJSON(w, r, fields{"name": &name}); err != nil {
 			return control.Snapshot{}, err
@@ -132,7 +114,7 @@ func (s *server) setTemplate(w http.ResponseWriter, r *http.Request) {
 		if name == "" { // further in, it would take the name away
 			return control.Snapshot{}, fault.New(fault.Invalid, "invalid_template", "name is required")
 		}
-		return s.Sandboxes.SetTemplate(r.Context(), id, name)
+		return s.Sandboxes.SetTemplate(ctx, id, name)
 	})
 }
 

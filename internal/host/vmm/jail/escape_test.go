@@ -77,7 +77,7 @@ func TestEscapeFindsNothing(t *testing.T) {
 		if res, ok := outside[a.name]; ok && res == "" {
 			proven++
 		} else {
-			t.Logf("%s: proves nothing on this machine, for it fails outside the jail too: %s", a.name, res)
+			t.Logf("%s: proves nothing on this machine, because it fails outside the jail too: %s", a.name, res)
 		}
 	}
 	t.Logf("%d attempts, %d of which work outside the jail", len(attempts), proven)
