@@ -65,12 +65,8 @@ func New(dial Dialer) *Client {
 	return c
 }
 
-// stallLimit is the default of SetStallLimit.
+// stallLimit is how long a transfer waits for the guest to move the next bytes.
 const stallLimit = time.Minute
-
-// SetStallLimit bounds how long a transfer waits for the guest to move the next
-// bytes. It must be called before the client is used.
-func (c *Client) SetStallLimit(limit time.Duration) { c.stall = limit }
 
 // LastHeard returns the time of the last bytes from the guest, or the time of New
 // if there were none.

@@ -108,7 +108,7 @@ func (s *Service) Authenticate(ctx context.Context, presented string) (Principal
 		return Principal{}, refused()
 	}
 	s.touch(ctx, k.ID)
-	return Principal{KeyID: k.ID, KeyName: k.Name}, nil
+	return Principal{KeyID: k.ID}, nil
 }
 
 // touch records that a key was used, at most once per touchEvery. A store that

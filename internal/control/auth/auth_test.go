@@ -54,7 +54,7 @@ func TestKeyLife(t *testing.T) {
 		t.Errorf("Any: %t, %v", any, err)
 	}
 	p, err := s.Authenticate(t.Context(), key)
-	if err != nil || p != (auth.Principal{KeyID: k.ID, KeyName: "ci"}) {
+	if err != nil || p != (auth.Principal{KeyID: k.ID}) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	keys, err := s.List(t.Context())
@@ -117,7 +117,7 @@ func TestPrincipalInContext(t *testing.T) {
 	if _, ok := auth.PrincipalOf(t.Context()); ok {
 		t.Error("somebody in an empty context")
 	}
-	want := auth.Principal{KeyID: "key_1", KeyName: "ci"}
+	want := auth.Principal{KeyID: "key_1"}
 	if got, ok := auth.PrincipalOf(auth.WithPrincipal(t.Context(), want)); !ok || got != want {
 		t.Errorf("%+v, %t", got, ok)
 	}

@@ -2,10 +2,10 @@ package auth
 
 import "context"
 
-// Principal is who makes a request.
+// Principal is the caller of a request.
 type Principal struct {
-	// KeyID and KeyName are those of the API key presented.
-	KeyID, KeyName string
+	// KeyID is the id of the presented API key.
+	KeyID string
 }
 
 type principalKey struct{}

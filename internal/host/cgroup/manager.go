@@ -148,9 +148,6 @@ func makeBase(top, name string) (string, error) {
 // Kind returns the versions of control groups that the groups use.
 func (m *Manager) Kind() Kind { return m.kind }
 
-// Enforced lists the controllers (memory, cpu, pids) whose limits hold.
-func (m *Manager) Enforced() []string { return slices.Clone(m.limits) }
-
 // Create makes the group of id with limits. It fails with fault.Exists if
 // there is one. On error nothing is left.
 func (m *Manager) Create(id string, limits Limits) (*Group, error) {
