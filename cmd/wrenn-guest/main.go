@@ -48,7 +48,7 @@ func main() {
 	case slices.Equal(args, []string{agentArg}):
 		err = runAgent(boot.NewPlatform(envd.Port, guestwire.Port))
 	case slices.Equal(args, []string{agentArg, gvisorArg}):
-		err = runAgent(boot.NewGVisorPlatform())
+		err = runInGVisor()
 	case os.Getpid() == 1 && slices.Equal(args, []string{gvisorArg}):
 		err = boot.RunGVisor(agentArg, gvisorArg)
 	case os.Getpid() == 1:
@@ -60,6 +60,18 @@ func main() {
 		fmt.Fprintln(os.Stderr, "wrenn-guest:", err)
 		os.Exit(1)
 	}
+}
+
+// runInGVisor is runAgent in a gVisor sandbox, whose memory the agent watches.
+func runInGVisor() error {
+	platform, err := boot.NewGVisorPlatform()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go platform.WatchMemory(ctx)
+	return runAgent(platform)
 }
 
 // runAgent serves the control channel and the public protocol until a signal.

@@ -38,11 +38,11 @@ func (i *Init) bootGVisor() (err error) {
 	if err := limitOpenFiles(); err != nil {
 		return err
 	}
-	megabytes, err := strconv.ParseUint(os.Getenv(MemoryEnv), 10, 32)
+	memory, err := givenMemory()
 	if err != nil {
-		return fmt.Errorf("read the size of the memory from %s: %w", MemoryEnv, err)
+		return err
 	}
-	memory := megabytes << 20
+	i.env = []string{MemoryEnv + "=" + os.Getenv(MemoryEnv)}
 	if i.disk, err = os.Open("/"); err != nil {
 		return fmt.Errorf("open the root: %w", err)
 	}
@@ -60,6 +60,16 @@ func (i *Init) bootGVisor() (err error) {
 	}
 	i.ledger, err = NewLedger()
 	return err
+}
+
+// givenMemory returns the size of the sandbox's memory, in bytes, as the host has
+// given it.
+func givenMemory() (uint64, error) {
+	megabytes, err := strconv.ParseUint(os.Getenv(MemoryEnv), 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("read the size of the memory from %s: %w", MemoryEnv, err)
+	}
+	return megabytes << 20, nil
 }
 
 // mountInSandbox mounts the file systems that the runtime has not mounted. Those

@@ -43,7 +43,8 @@ type Init struct {
 	memory  *Memory
 	ledger  *Ledger
 	disk    *os.File
-	agent   int // pid, or 0
+	env     []string // added to the environment of agents
+	agent   int      // pid, or 0
 	starts  int
 	backoff time.Duration
 	// started is the time when the running agent was started.
@@ -205,8 +206,10 @@ func (i *Init) start(args []string) error {
 	}
 	defer cgroup.Close()
 	i.agent, err = syscall.ForkExec("/proc/self/exe", append([]string{"wrenn-guest"}, args...), &syscall.ProcAttr{
-		Dir:   "/",
-		Env:   []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "GODEBUG=" + agentRuntime, StartEnv + "=" + strconv.Itoa(i.starts)},
+		Dir: "/",
+		Env: append([]string{
+			"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "GODEBUG=" + agentRuntime, StartEnv + "=" + strconv.Itoa(i.starts),
+		}, i.env...),
 		Files: []uintptr{i.console.Fd(), i.console.Fd(), i.console.Fd(), i.memory.file.Fd(), i.disk.Fd(), i.ledger.file.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(cgroup.Fd())},
 	})

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"context"
 	"os"
 
 	"github.com/wrenn-dev/wrenn/internal/guest/process"
@@ -30,16 +31,32 @@ type GVisorPlatform struct {
 	*Sentry
 	*Stopper
 	shared
+	watch *MemoryWatch
 }
+
+// NewGroup implements process.Groups.
+func (p *GVisorPlatform) NewGroup(name string) (process.Group, error) {
+	p.watch.Wake()
+	return p.Cgroups.NewGroup(name)
+}
+
+// WatchMemory ends commands before the memory of the sandbox is used up, until ctx
+// ends.
+func (p *GVisorPlatform) WatchMemory(ctx context.Context) { p.watch.Run(ctx) }
 
 // NewGVisorPlatform returns the platform of an agent that Init has started in a
 // gVisor sandbox. It takes over the descriptors that the agent inherits.
-func NewGVisorPlatform() *GVisorPlatform {
+func NewGVisorPlatform() (*GVisorPlatform, error) {
+	memory, err := givenMemory()
+	if err != nil {
+		return nil, err
+	}
 	return &GVisorPlatform{
 		Sentry:  NewSentry(os.NewFile(DiskFD, "disk")),
 		Stopper: NewStopper(),
 		shared:  newShared(),
-	}
+		watch:   NewMemoryWatch(memory),
+	}, nil
 }
 
 // shared is the part that platforms have in common.

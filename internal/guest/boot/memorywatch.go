@@ -1,0 +1,139 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// MemoryWatch ends commands before the memory of the sandbox is used up, in a kernel
+// that counts the memory of control groups and does not limit it. Without it, the
+// host's limit would end the whole sandbox.
+//
+// It cannot help against a guest whose root ends the agent.
+type MemoryWatch struct {
+	users string // the cgroup that holds one for each command
+	root  string // the root, whose files are in memory and have a limit of their own
+	limit uint64 // bytes that all commands may use
+	wake  chan struct{}
+}
+
+// NewMemoryWatch returns a MemoryWatch for a machine with memory bytes.
+func NewMemoryWatch(memory uint64) *MemoryWatch {
+	return &MemoryWatch{users: UserCgroup, root: "/", limit: memory - reserve(memory), wake: make(chan struct{}, 1)}
+}
+
+// Wake tells that a command is about to start.
+func (w *MemoryWatch) Wake() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// fillRate is the most memory, in bytes a second, that commands are assumed to fill.
+// The time until the next look follows from it, and is within these limits.
+const (
+	fillRate    = 1 << 30
+	watchOften  = 5 * time.Millisecond
+	watchSeldom = time.Second
+)
+
+// Run watches until ctx ends. While there is no process, it sleeps.
+func (w *MemoryWatch) Run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.wake:
+		case <-timer.C:
+		}
+		free, busy := w.look()
+		switch {
+		case !busy:
+			timer.Stop()
+		case free == 0:
+			w.endLargest()
+			timer.Reset(watchOften)
+		default:
+			timer.Reset(untilFull(free))
+		}
+	}
+}
+
+func untilFull(free uint64) time.Duration {
+	return min(max(time.Duration(free)*time.Second/fillRate, watchOften), watchSeldom)
+}
+
+// look returns the memory that commands may still use, and whether there is any
+// process of a command. What cannot be read counts as free.
+func (w *MemoryWatch) look() (free uint64, busy bool) {
+	used, err := readNumber(filepath.Join(w.users, "memory.current"))
+	if err != nil {
+		return w.limit, true
+	}
+	processes, err := readNumber(filepath.Join(w.users, "pids.current"))
+	used -= min(used, w.fileBytes())
+	return w.limit - min(used, w.limit), err != nil || processes > 0
+}
+
+// fileBytes returns the memory that the files of the root use.
+func (w *MemoryWatch) fileBytes() uint64 {
+	var fs unix.Statfs_t
+	if unix.Statfs(w.root, &fs) != nil {
+		return 0
+	}
+	return (fs.Blocks - fs.Bfree) * uint64(fs.Bsize)
+}
+
+// endLargest kills the command whose processes use the most memory.
+func (w *MemoryWatch) endLargest() {
+	groups, err := os.ReadDir(w.users)
+	if err != nil {
+		return
+	}
+	var most uint64
+	largest := ""
+	for _, g := range groups {
+		if !g.IsDir() {
+			continue
+		}
+		if used := residentBytes(filepath.Join(w.users, g.Name())); used > most {
+			most, largest = used, g.Name()
+		}
+	}
+	if largest == "" {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "wrenn-guest: out of memory: ending the command %s, which uses %d MiB\n", largest, most>>20)
+	_ = os.WriteFile(filepath.Join(w.users, largest, "cgroup.kill"), []byte("1"), 0)
+}
+
+// residentBytes returns the memory of the processes of a cgroup, shared parts counted
+// once for each.
+func residentBytes(group string) (sum uint64) {
+	members, err := os.ReadFile(filepath.Join(group, "cgroup.procs"))
+	if err != nil {
+		return 0
+	}
+	for pid := range bytes.FieldsSeq(members) {
+		// proc_pid_statm(5): the second field counts resident pages.
+		statm, err := os.ReadFile("/proc/" + string(pid) + "/statm")
+		if err != nil {
+			continue // ended meanwhile
+		}
+		if fields := bytes.Fields(statm); len(fields) > 1 {
+			pages, _ := strconv.ParseUint(string(fields[1]), 10, 64)
+			sum += pages * uint64(os.Getpagesize())
+		}
+	}
+	return sum
+}

@@ -1,0 +1,37 @@
+package gvisor_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestCommandsCannotUseUpTheMemory: the largest command is ended before the sandbox's
+// memory is used up; the others, and the sandbox, go on. Files on the disk do not
+// count, even in large numbers.
+func TestCommandsCannotUseUpTheMemory(t *testing.T) {
+	d, image := newDriver(t)
+	g := newGuest(t, image)
+	g.cfg.Cgroup = nil // the host's limit is not what ends the command
+	vm, err := d.Start(t.Context(), g.cfg)
+	check(t, err)
+	t.Cleanup(func() { kill(t, vm) })
+	check(t, g.ready(t.Context()))
+	_, err = g.shell(t.Context(), "dd if=/dev/zero of=/root/large bs=1M count=400 2>/dev/null")
+	check(t, err)
+	before, err := g.count(t.Context())
+	check(t, err)
+	for range 3 {
+		out, err := g.shell(t.Context(), `python3 -c '
+held = []
+while True: held.append(b"x" * (1 << 20))
+'`)
+		if err == nil || !strings.Contains(err.Error(), "exit code") {
+			t.Fatalf("a command that takes all memory: %q, %v; want it ended", out, err)
+		}
+	}
+	after, err := g.count(t.Context())
+	check(t, err)
+	if after < before {
+		t.Errorf("the counter of another command went from %d to %d", before, after)
+	}
+}
