@@ -323,7 +323,7 @@ type Host struct {
 	Driver        string `json:"driver"`
 	DriverVersion string `json:"driver_version"`
 
-	// Acceleration `kvm`, or `tcg` (software).
+	// Acceleration `kvm`, `tcg` (software emulation), or `systrap` (natively, under gVisor).
 	//
 	// Examples: kvm
 	Acceleration string `json:"acceleration"`
@@ -389,7 +389,7 @@ type HostRuntime struct {
 	Driver        string `json:"driver"`
 	DriverVersion string `json:"driver_version"`
 
-	// Acceleration `kvm`, or `tcg` (software).
+	// Acceleration `kvm`, `tcg` (software emulation), or `systrap` (natively, under gVisor).
 	//
 	// Examples: kvm
 	Acceleration string `json:"acceleration"`
@@ -530,7 +530,7 @@ type Sandbox struct {
 	// userspace kernel with the system calls of Linux.
 	Runtime Runtime `json:"runtime"`
 
-	// Acceleration CPU virtualization: `kvm`, or `tcg` (software emulation); empty until a host is assigned.
+	// Acceleration How instructions run: `kvm`, `tcg` (software emulation), or `systrap` (natively, under gVisor); empty until a host is assigned.
 	//
 	// Examples: kvm
 	Acceleration string `json:"acceleration"`

@@ -12,15 +12,17 @@ import (
 // admitLocked admits a new sandbox, for whose disk use was measured. mu must be
 // held.
 func (m *Manager) admitLocked(spec sandbox.Spec, use diskUse) error {
-	switch have := m.driver.Info().Isolation; {
+	switch have := m.driver.Info(); {
 	case m.closed:
 		return fault.New(fault.HostFailed, "host_stopping", "the host agent is stopping")
 	case m.draining:
 		return fault.New(fault.NoCapacity, "host_draining", "the host takes no new sandboxes: it is being drained")
-	case !have.Meets(spec.MinIsolation):
-		return fault.New(fault.Unsupported, "isolation_too_weak", "this host isolates sandboxes by %s, and %s is required", have, spec.MinIsolation)
-	case spec.Runtime != "" && spec.Runtime != sandbox.RuntimeMicroVM:
-		return fault.New(fault.Unsupported, "runtime_unavailable", "this host does not offer the runtime %q", spec.Runtime)
+	case !have.Isolation.Meets(spec.MinIsolation):
+		return fault.New(fault.Unsupported, "isolation_too_weak",
+			"this host isolates sandboxes by %s, and %s is required", have.Isolation, spec.MinIsolation)
+	case spec.Runtime != "" && spec.Runtime != have.Runtime:
+		return fault.New(fault.Unsupported, "runtime_unavailable",
+			"this host offers the runtime %s, and %s is required", have.Runtime, spec.Runtime)
 	}
 	if err := spec.Validate(); err != nil {
 		return err

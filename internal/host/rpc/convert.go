@@ -129,9 +129,19 @@ func fromInfo(i host.Info) *hostv1.GetHostResponse {
 		MaxVcpus: uint32(i.Limits.MaxVCPUs), MaxMemoryMb: uint32(i.Limits.MaxMemoryMB), MinMemoryMb: uint32(i.Limits.MinMemoryMB),
 		Templates: i.Templates, Draining: i.Draining, BootRetries: i.BootRetries,
 		DiskReserveBytes: i.DiskReserve, DiskRoomMb: proto.Uint64(uint64(i.DiskRoomMB)), Reflink: i.Reflink,
+		Runtimes: runtimesOf(i),
 	}
 	for _, p := range i.Pools {
 		out.Pools = append(out.Pools, fromPool(p))
 	}
 	return out
+}
+
+// runtimesOf returns the runtimes that a host offers: that of its driver.
+func runtimesOf(i host.Info) []*hostv1.Runtime {
+	v := i.VMM
+	return []*hostv1.Runtime{{
+		Name: string(v.Runtime), Driver: v.Driver, DriverVersion: v.Version, Acceleration: string(v.Acceleration),
+		Reason: v.Reason, Isolation: string(v.Isolation), MultiTenant: v.MultiTenant,
+	}}
 }

@@ -54,7 +54,9 @@ const (
 
 // Info describes a driver on this host. It does not change while the agent runs.
 type Info struct {
-	Driver       string // "qemu"
+	Driver string // "qemu"
+	// Runtime is the kind of its VMs, which sandboxes ask for.
+	Runtime      sandbox.Runtime
 	Version      string // of the VMM
 	Acceleration Acceleration
 	// Reason is a sentence that says why that acceleration.

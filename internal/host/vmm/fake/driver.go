@@ -32,7 +32,7 @@ func NewOf(h *Host, shape vmm.Shape) *Driver { return &Driver{h, shape} }
 func (d *Driver) Info() vmm.Info {
 	return vmm.Info{
 		Driver: "fake", Version: "1", Acceleration: vmm.TCG, Reason: "VMs are fakes in a test process", MaxVCPUs: 8,
-		Isolation: sandbox.IsolationProcess, Shape: d.shape,
+		Runtime: sandbox.RuntimeMicroVM, Isolation: sandbox.IsolationProcess, Shape: d.shape,
 	}
 }
 

@@ -66,7 +66,7 @@ func New(o Options) (*Driver, error) {
 	}
 	d.info = vmm.Info{
 		Driver: Name, Version: d.current.Version, Acceleration: Systrap, Reason: o.Reason,
-		Isolation: sandbox.IsolationUserspaceKernel, MultiTenant: true, MaxVCPUs: o.MaxVCPUs, GuestKernel: guestKernel,
+		Runtime: sandbox.RuntimeGVisor, Isolation: sandbox.IsolationUserspaceKernel, MultiTenant: true, MaxVCPUs: o.MaxVCPUs, GuestKernel: guestKernel,
 		Shape: vmm.Shape{
 			RestoresRunning: true, DiskInSnapshot: true, DiskInMemory: true, Attachment: vmm.AttachNamespace,
 			OverheadMB: overheadMB, OverheadCPUs: overheadCPUs,

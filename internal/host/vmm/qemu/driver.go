@@ -74,7 +74,7 @@ func New(ctx context.Context, o Options) (*Driver, error) {
 	v := d.current.version
 	d.info = vmm.Info{
 		Driver: Name, Version: v.String(), Acceleration: o.Acceleration, Reason: o.Reason,
-		Isolation: isolation(o.Acceleration), MultiTenant: multiTenant(o.Acceleration, v), MaxVCPUs: o.MaxVCPUs,
+		Runtime: sandbox.RuntimeMicroVM, Isolation: isolation(o.Acceleration), MultiTenant: multiTenant(o.Acceleration, v), MaxVCPUs: o.MaxVCPUs,
 		Shape: shape,
 	}
 	if o.Acceleration == vmm.TCG && !v.atLeast(8, 1) {
