@@ -60,13 +60,25 @@ const (
 	restoredDialTimeout = 900 * time.Millisecond
 	// answerTimeout bounds the answer to a ping on an open connection.
 	answerTimeout = 3 * time.Second
+	// The limits of an attempt grow to the time since the first attempt divided by
+	// dialShare and answerShare. Otherwise a guest that always needs longer than
+	// the first limit would never be reached.
+	dialShare   = 10
+	answerShare = 4
 )
+
+// attemptLimits returns how long an attempt may take to connect and to get an
+// answer. passed is the time since the first attempt.
+func attemptLimits(dialTimeout, passed time.Duration) (dial, answer time.Duration) {
+	return max(dialTimeout, passed/dialShare), max(answerTimeout, passed/answerShare)
+}
 
 // reach returns an exchange on a connection over which the guest has just
 // answered. It retries until ctx ends; there is no event to wait for, because the
-// guest cannot call the host. dialTimeout bounds one attempt to connect.
+// guest cannot call the host. dialTimeout bounds the first attempts to connect;
+// see attemptLimits for the later ones.
 func (c *Client) reach(ctx context.Context, dialTimeout time.Duration) (*exchange, error) {
-	pause := time.NewTimer(0)
+	began, pause := time.Now(), time.NewTimer(0)
 	defer pause.Stop()
 	for {
 		select {
@@ -76,25 +88,26 @@ func (c *Client) reach(ctx context.Context, dialTimeout time.Duration) (*exchang
 			return nil, errClosed
 		case <-pause.C:
 		}
-		if x, err := c.probe(ctx, dialTimeout); err == nil {
+		dial, answer := attemptLimits(dialTimeout, time.Since(began))
+		if x, err := c.probe(ctx, dial, answer); err == nil {
 			return x, nil
 		}
 		pause.Reset(retryPause)
 	}
 }
 
-// probe sends one ping.
-func (c *Client) probe(ctx context.Context, dialTimeout time.Duration) (*exchange, error) {
+// probe sends one ping. dial and answer bound its two steps.
+func (c *Client) probe(ctx context.Context, dial, answer time.Duration) (*exchange, error) {
 	found := c.takeIdle()
 	if found == nil {
-		dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+		dialCtx, cancel := context.WithTimeout(ctx, dial)
 		defer cancel()
 		var err error
 		if found, err = c.connect(dialCtx); err != nil {
 			return nil, err
 		}
 	}
-	pingCtx, cancel := context.WithTimeout(ctx, answerTimeout)
+	pingCtx, cancel := context.WithTimeout(ctx, answer)
 	defer cancel()
 	ping := c.exchange(pingCtx, found)
 	if err := ping.roundTrip(guestwire.Ping, nil, nil); err != nil {

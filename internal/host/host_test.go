@@ -274,7 +274,7 @@ func (b *bench) stdin(ref sandbox.Ref) {
 		var out strings.Builder
 		err := b.Exec(b.t.Context(), ref, host.Exec{
 			Start: &process.StartRequest{Process: &process.ProcessConfig{Cmd: "/bin/sh", Args: []string{"-c", script}}, Stdin: &open},
-			Stdin: input, Timeout: 30 * time.Second,
+			Stdin: input, Timeout: hosttest.Patience(b.t, 30*time.Second),
 		}, func(e *process.ProcessEvent) error { out.Write(e.GetData().GetStdout()); return nil })
 		if got := strings.TrimSpace(out.String()); err != nil || got != "300000" {
 			b.t.Fatalf("%s: got %q, %v", script, got, err)

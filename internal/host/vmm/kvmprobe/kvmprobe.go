@@ -82,11 +82,11 @@ const (
 	maxChildText  = 64 << 10
 )
 
-// limit bounds the child. It is milliseconds on hardware and a tenth of a
-// second where guest code is emulated; but on a busy machine, the first virtual
-// machine since the module was loaded has been seen to take more than a second,
-// and a false result would cost every sandbox its hardware isolation.
-const limit = 3 * time.Second
+// limit bounds the child. It is milliseconds on hardware and up to two seconds
+// where guest code is emulated; but on a busy machine, the first virtual machine
+// since the module was loaded has been seen to take more than a second, and a
+// false result would cost every sandbox its hardware isolation.
+const limit = 10 * time.Second
 
 // MaybeChild turns this process into the probe's child, and does not return,
 // when it was started as one. Call it first in main.
@@ -100,7 +100,7 @@ func MaybeChild() {
 	os.Exit(0)
 }
 
-// Probe runs the probe in a child process and returns within about three seconds,
+// Probe runs the probe in a child process and returns within about ten seconds,
 // or when ctx ends if that is sooner. The Report is always
 // complete; its Reason names a failure.
 func Probe(ctx context.Context) Report {

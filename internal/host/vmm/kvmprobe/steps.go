@@ -80,18 +80,23 @@ func steps(r *Report, enter func(Stage)) (Support, string) {
 	return judge(took, r.CPUFlag, pvm(cpuid, r.Modules))
 }
 
-// bestLoop times the loop, once more if a busy host may have spoilt the first
-// time.
+// maxLoops bounds the repetitions of a loop that takes too long.
+const maxLoops = 10
+
+// bestLoop times the loop. With again it repeats a loop that is slow, because a
+// busy host may have taken the processor away: once if the time shows usable
+// KVM, and up to maxLoops times while it does not.
 func bestLoop(g *guest, again bool) (time.Duration, error) {
 	if _, err := g.timeLoop(warmUpCount); err != nil {
 		return 0, err
 	}
-	took, err := g.timeLoop(loopCount)
-	if err != nil || took <= fast || !again {
-		return took, err
+	best, err := g.timeLoop(loopCount)
+	for n := 1; err == nil && again && n < maxLoops && (best > usable || best > fast && n < 2); n++ {
+		var took time.Duration
+		took, err = g.timeLoop(loopCount)
+		best = min(best, took)
 	}
-	second, err := g.timeLoop(loopCount)
-	return min(took, second), err
+	return best, err
 }
 
 // judge is the decision table. Hardware KVM cannot exist without vmx or svm,

@@ -18,10 +18,10 @@ import (
 
 const (
 	consoleBytes = 64 << 10 // a power of two, as ringbuf wants
-	// answerTimeout is how long a healthy QEMU may take to greet or to answer.
+	// answerTimeout is how long a healthy QEMU may take to answer a command.
 	// Loading device state touches guest memory that may have to be read from
 	// disk first, on a machine that is busy booting others.
-	answerTimeout = 30 * time.Second
+	answerTimeout = time.Minute
 	// adoptTimeout is how long the process of an earlier agent may take before
 	// it is adopted without an answer.
 	adoptTimeout = 5 * time.Second

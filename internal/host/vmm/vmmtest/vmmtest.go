@@ -136,7 +136,7 @@ func (f Fixture) start(t *testing.T) (context.Context, Guest, vmm.VM) {
 
 func (f Fixture) kill(t *testing.T, vm vmm.VM) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), f.Limit)
 	defer cancel()
 	if err := vm.Kill(ctx); err != nil {
 		t.Errorf("kill: %v", err)
