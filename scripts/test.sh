@@ -35,6 +35,7 @@ export WRENN_BIN=$PWD/bin/wrenn # several suites would build it again, at the sa
 (cd tools && go build -o ../bin/testsum ./testsum)
 say "== images in $WRENN_TEST_IMAGES"
 as_root bin/wrenn image build --data-dir "$(dirname "$WRENN_TEST_IMAGES")"
+WRENN_DATA_DIR=$(dirname "$WRENN_TEST_IMAGES") scripts/runsc.sh
 
 say "== tests"
 flags=(-count=1 -timeout=50m -p=2)
@@ -45,11 +46,11 @@ fi
 read -ra extra <<<"${WRENN_TEST_FLAGS:-}"
 # These packages must have a passing test: a suite that can be empty must not be
 # green.
-suites=internal/host,internal/host/vmm/qemu,internal/host/network,internal/host/disk,internal/host/datafs,internal/host/image
+suites=internal/host,internal/host/vmm/qemu,internal/host/vmm/gvisor,internal/host/network,internal/host/disk,internal/host/datafs,internal/host/image
 suites+=,internal/control/postgres,internal/pgserver,internal/guest/process,test/e2e,test/upgrade,test/docs
 # The race detector slows the host's side of a VM's life too much for the
 # deadlines that guests and VMMs have.
-with_vms='internal/host|internal/host/vmm/(jail|qemu)|test/e2e|test/upgrade|test/docs'
+with_vms='internal/host|internal/host/vmm/(jail|qemu|gvisor)|test/e2e|test/upgrade|test/docs'
 # A timer that starts a goroutine in a bubble of testing/synctest can crash the
 # race detector (golang.org/issue/78156). The simulation has millions of them.
 with_bubbles='internal/control/sim'

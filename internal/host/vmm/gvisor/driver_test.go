@@ -68,6 +68,9 @@ func newDriver(t testing.TB) (driver, string) {
 	d, err := gvisor.New(gvisor.Options{
 		Runtimes: filepath.Join(hosttest.ImagesDir(), "runsc"), Agent: agent, Reason: "a test", MaxVCPUs: 2, Log: hosttest.Log(),
 	})
+	if err != nil && hosttest.Required("vm") {
+		t.Fatal(err)
+	}
 	if err != nil {
 		t.Skip(err)
 	}
