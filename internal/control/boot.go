@@ -42,7 +42,7 @@ func (b *booter) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from 
 func (b *booter) booted(ctx context.Context, host Host, row Sandbox, observed ObservedSandbox) (Sandbox, error) {
 	b.healths.note(observed)
 	now, won, err := b.rows.move(ctx, Move{
-		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Running, Runtime: &observed.Runtime,
+		Ref: row.Ref(), From: sandbox.Pending, To: sandbox.Running, Runtime: &observed.Runtime, ActiveAt: observed.LastActiveAt,
 	})
 	switch {
 	case fault.Is(err, fault.NotFound):

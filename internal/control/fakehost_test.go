@@ -281,7 +281,7 @@ func (h *fakeHost) Resume(ctx context.Context, ref sandbox.Ref) (control.Observe
 		if err != nil {
 			return control.ObservedSandbox{}, err
 		}
-		vm.State, vm.Ref = control.VMRunning, ref
+		vm.State, vm.Ref, vm.LastActiveAt = control.VMRunning, ref, time.Now()
 		startLifetime(vm)
 		return *vm, nil
 	})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -227,4 +228,19 @@ func TestGuestErrorsPass(t *testing.T) {
 		wantFault(t, err, c.want, "reason")
 	}
 	b.want(row.ID, sandbox.Running, "", control.VMRunning)
+}
+
+// TestResumeIsUse: the answer of a resume has a fresh time of last use, from which the
+// idle clock counts.
+func TestResumeIsUse(t *testing.T) {
+	b := setup(t)
+	row := b.create()
+	if _, err := b.Pause(t.Context(), row.ID); err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now()
+	got, err := b.Resume(t.Context(), row.ID)
+	if err != nil || got.LastActiveAt == nil || got.LastActiveAt.Before(before.Truncate(time.Microsecond)) {
+		t.Errorf("resume: last active %v, %v; want not before %v", got.LastActiveAt, err, before)
+	}
 }

@@ -98,6 +98,9 @@ type Move struct {
 	From, To sandbox.State
 	// Runtime, when given, is the host's report about the VM.
 	Runtime *RuntimeInfo
+	// ActiveAt, when given, is the last use that the host reports. It is written if
+	// it is later than that of the row: a resume is use.
+	ActiveAt time.Time
 	// StopReason and Message are written when not empty.
 	StopReason sandbox.StopReason
 	Message    string

@@ -57,7 +57,7 @@ func (r *rowReconciler) apply(ctx context.Context, host Host, p pair, d reconcil
 	case reconcile.Move:
 		m := Move{Ref: p.row.Ref(), From: p.row.State, To: d.To, StopReason: d.Reason, Message: d.Message}
 		if d.To == sandbox.Running {
-			m.Runtime = &p.observed.Runtime
+			m.Runtime, m.ActiveAt = &p.observed.Runtime, p.observed.LastActiveAt
 		}
 		_, _, err := r.move(ctx, m)
 		return err

@@ -79,7 +79,7 @@ func (t transition) refused(row Sandbox) error {
 func (l *lifecycle) commitTransition(ctx context.Context, row Sandbox, observed ObservedSandbox, t transition) (Sandbox, error) {
 	m := Move{Ref: row.Ref(), From: t.via, To: t.to}
 	if t.to == sandbox.Running {
-		m.Runtime = &observed.Runtime
+		m.Runtime, m.ActiveAt = &observed.Runtime, observed.LastActiveAt
 	}
 	l.healths.note(observed)
 	now, won, err := l.rows.move(ctx, m)

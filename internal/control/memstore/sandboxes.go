@@ -160,6 +160,7 @@ func (s *Store) moved(row control.Sandbox, m control.Move) control.Sandbox {
 	} else if row.EndedAt == nil {
 		row.EndedAt = &now
 	}
+	row.LastActiveAt = later(row.LastActiveAt, optionalTime(m.ActiveAt))
 	if f := m.Runtime; f != nil {
 		row.GuestIP, row.HostIP = cmp.Or(f.GuestIP, row.GuestIP), cmp.Or(f.HostIP, row.HostIP)
 		row.Acceleration, row.Isolation = cmp.Or(f.Acceleration, row.Acceleration), cmp.Or(f.Isolation, row.Isolation)

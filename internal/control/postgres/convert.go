@@ -55,6 +55,7 @@ func moveParams(m control.Move) (db.MoveSandboxParams, error) {
 		KeepLifetime: m.To == sandbox.Pausing || m.To == sandbox.Running && m.Runtime == nil,
 		Relaxed:      m.To == sandbox.Pausing, // nothing is acknowledged by it
 		Server:       int64(m.Server),
+		ActiveAt:     optionalTime(m.ActiveAt),
 	}
 	f := m.Runtime
 	if f == nil {

@@ -65,6 +65,43 @@ func testInsertGetMove(t *testing.T, open Open) {
 	}
 }
 
+// testMoveActive: a resume is use, and an older report does not take use back.
+func testMoveActive(t *testing.T, open Open) {
+	s := open(t)
+	Host(t, s, "h", 4)
+	row := Insert(t, s, NewRow("h"))
+	started := time.Now().UTC().Truncate(time.Microsecond)
+	runtime := &control.RuntimeInfo{StartedAt: started}
+	move := func(from, to sandbox.State, active time.Time) {
+		t.Helper()
+		m := control.Move{Ref: row.Ref(), From: from, To: to, ActiveAt: active}
+		if to == sandbox.Running {
+			m.Runtime = runtime
+		}
+		var won bool
+		var err error
+		if row, won, err = s.Move(t.Context(), m); err != nil || !won {
+			t.Fatalf("move from %s to %s: won %t, %v", from, to, won, err)
+		}
+	}
+	want := func(at time.Time) {
+		t.Helper()
+		if row.LastActiveAt == nil || !row.LastActiveAt.Equal(at) {
+			t.Errorf("last active %v, want %v", row.LastActiveAt, at)
+		}
+	}
+	move(sandbox.Pending, sandbox.Running, time.Time{})
+	want(started)
+	move(sandbox.Running, sandbox.Pausing, time.Time{})
+	move(sandbox.Pausing, sandbox.Paused, time.Time{})
+	move(sandbox.Paused, sandbox.Resuming, time.Time{})
+	resumed := started.Add(20 * time.Minute)
+	move(sandbox.Resuming, sandbox.Running, resumed)
+	want(resumed)
+	move(sandbox.Running, sandbox.Pausing, started)
+	want(resumed)
+}
+
 func testGetUnknown(t *testing.T, open Open) {
 	s := open(t)
 	if _, err := s.Get(t.Context(), "nosuch"); !fault.Is(err, fault.NotFound) {

@@ -19,6 +19,7 @@ func Run(t *testing.T, open Open) {
 		test func(*testing.T, Open)
 	}{
 		{"InsertGetMove", testInsertGetMove},
+		{"MoveActive", testMoveActive},
 		{"GetUnknown", testGetUnknown},
 		{"MoveLegality", testMoveLegality},
 		{"MoveRace", testMoveRace},

@@ -344,14 +344,14 @@ UPDATE sandboxes SET
     acceleration     = coalesce($8, acceleration),
     isolation        = coalesce($9, isolation),
     started_at       = coalesce($10, started_at),
-    last_active_at   = greatest(last_active_at, $10),
-    source           = coalesce($11, source),
-    restore_report   = coalesce($12, restore_report),
-    lifetime_ends_at = CASE WHEN $13::boolean THEN lifetime_ends_at ELSE $14 END,
+    last_active_at   = greatest(last_active_at, $10, $11),
+    source           = coalesce($12, source),
+    restore_report   = coalesce($13, restore_report),
+    lifetime_ends_at = CASE WHEN $14::boolean THEN lifetime_ends_at ELSE $15 END,
     updated_at       = now(),
-    ended_at         = CASE WHEN $15::boolean THEN coalesce(ended_at, now()) END
-WHERE id = $16 AND generation = $17 AND state = $18
-  AND (SELECT set_config('synchronous_commit', CASE WHEN $19::boolean THEN 'off'
+    ended_at         = CASE WHEN $16::boolean THEN coalesce(ended_at, now()) END
+WHERE id = $17 AND generation = $18 AND state = $19
+  AND (SELECT set_config('synchronous_commit', CASE WHEN $20::boolean THEN 'off'
        ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
 RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec
 `
@@ -367,6 +367,7 @@ type MoveSandboxParams struct {
 	Acceleration   *string
 	Isolation      *string
 	StartedAt      *time.Time
+	ActiveAt       *time.Time
 	Source         *string
 	RestoreReport  []byte
 	KeepLifetime   bool
@@ -392,6 +393,7 @@ func (q *Queries) MoveSandbox(ctx context.Context, arg MoveSandboxParams) (Sandb
 		arg.Acceleration,
 		arg.Isolation,
 		arg.StartedAt,
+		arg.ActiveAt,
 		arg.Source,
 		arg.RestoreReport,
 		arg.KeepLifetime,

@@ -49,7 +49,7 @@ UPDATE sandboxes SET
     acceleration     = coalesce(sqlc.narg('acceleration'), acceleration),
     isolation        = coalesce(sqlc.narg('isolation'), isolation),
     started_at       = coalesce(sqlc.narg('started_at'), started_at),
-    last_active_at   = greatest(last_active_at, sqlc.narg('started_at')),
+    last_active_at   = greatest(last_active_at, sqlc.narg('started_at'), sqlc.narg('active_at')),
     source           = coalesce(sqlc.narg('source'), source),
     restore_report   = coalesce(sqlc.narg('restore_report'), restore_report),
     lifetime_ends_at = CASE WHEN @keep_lifetime::boolean THEN lifetime_ends_at ELSE sqlc.narg('lifetime_ends_at') END,
