@@ -28,7 +28,13 @@ func (c *core) destroyAndLeave(ref sandbox.Ref) {
 // TestCoreDestroyOutlivesItsCaller: an operation that a destroy interrupts
 // leaves its sandbox to the destroy, which therefore must come.
 func TestCoreDestroyOutlivesItsCaller(t *testing.T) {
-	c := newCore(t, t.TempDir())
+	for _, k := range shapes(t) {
+		t.Run(k.name, func(t *testing.T) { destroyOutlivesItsCaller(t, k) })
+	}
+}
+
+func destroyOutlivesItsCaller(t *testing.T, k kind) {
+	c := newCoreOf(t, k)
 	for _, p := range []struct {
 		state sandbox.State
 		first action
@@ -118,7 +124,13 @@ func (v *panickyVM) Exited() <-chan struct{} {
 
 // TestCorePanicBetweenStepsOfResume: the resume is undone like one that failed.
 func TestCorePanicBetweenStepsOfResume(t *testing.T) {
-	c := newCore(t, t.TempDir())
+	for _, k := range shapes(t) {
+		t.Run(k.name, func(t *testing.T) { panicBetweenStepsOfResume(t, k) })
+	}
+}
+
+func panicBetweenStepsOfResume(t *testing.T, k kind) {
+	c := newCoreOf(t, k)
 	driver := &panicky{}
 	c.wrap = func(d vmm.Driver) vmm.Driver { driver.Driver = d; return driver }
 	c.restart()

@@ -45,7 +45,7 @@ func (c *liveCopy) begin(ctx context.Context) error {
 	defer cancel()
 	ctx, stop := c.UntilExit(ctx)
 	defer stop()
-	if !c.mgr.reflink && !c.mgr.shape().DiskInSnapshot {
+	if !c.mgr.reflink && c.hasDiskFile() {
 		if err := c.beginDisk(ctx); err != nil {
 			return causeOr(ctx, err)
 		}

@@ -17,9 +17,12 @@ import (
 // shape returns the properties of the driver's VMs.
 func (m *Manager) shape() vmm.Shape { return m.driver.Info().Shape }
 
+// hasDiskFile reports whether the disk is a file of the host.
+func (b *body) hasDiskFile() bool { return !b.mgr.shape().DiskInSnapshot }
+
 // diskFiles returns the files of the VM's disk: one, or none.
 func (b *body) diskFiles() []string {
-	if b.mgr.shape().DiskInSnapshot {
+	if !b.hasDiskFile() {
 		return nil
 	}
 	return []string{b.Dir.Disk()}
@@ -27,54 +30,55 @@ func (b *body) diskFiles() []string {
 
 // createDisk creates an empty disk.
 func (b *body) createDisk(ctx context.Context) error {
-	for _, path := range b.diskFiles() {
-		return disk.Create(ctx, path, int64(b.rec.Spec.DiskMB)<<20)
+	if !b.hasDiskFile() {
+		return nil
 	}
-	return nil
+	return disk.Create(ctx, b.Dir.Disk(), int64(b.rec.Spec.DiskMB)<<20)
 }
 
 // copyDisk makes a copy of the base's disk.
 func (b *body) copyDisk(ctx context.Context) error {
-	for _, path := range b.diskFiles() {
-		_, err := disk.Clone(ctx, path, b.base().Disk())
-		return err
-	}
-	return nil
+	return b.cloneDisk(ctx, b.Dir.Disk(), b.base().Disk())
 }
 
 // copyDiskTo copies the disk of a VM that does not run to the snapshot to.
 func (b *body) copyDiskTo(ctx context.Context, to snapshot.Dir) error {
-	for _, path := range b.diskFiles() {
-		_, err := disk.Clone(ctx, to.Disk(), path)
-		return err
+	return b.cloneDisk(ctx, to.Disk(), b.Dir.Disk())
+}
+
+func (b *body) cloneDisk(ctx context.Context, to, from string) error {
+	if !b.hasDiskFile() {
+		return nil
 	}
-	return nil
+	_, err := disk.Clone(ctx, to, from)
+	return err
 }
 
 // moveDiskTo moves the disk of a VM that will not run again to the snapshot to.
 func (b *body) moveDiskTo(to snapshot.Dir) error {
-	for _, path := range b.diskFiles() {
-		return os.Rename(path, to.Disk())
+	if !b.hasDiskFile() {
+		return nil
 	}
-	return nil
+	return os.Rename(b.Dir.Disk(), to.Disk())
 }
 
 // shareDisk makes the disk of a resume a copy of the pause's disk, if files can
 // share blocks.
 func (b *body) shareDisk(ctx context.Context) error {
-	for _, path := range b.diskFiles() {
-		_, err := disk.Share(ctx, b.Dir.NextDisk(), path)
-		return err
+	if !b.hasDiskFile() {
+		return nil
 	}
-	return nil
+	_, err := disk.Share(ctx, b.Dir.NextDisk(), b.Dir.Disk())
+	return err
 }
 
 // checkDisk refuses a disk that cannot be the one of the pause with mf.
 func (b *body) checkDisk(mf snapshot.Manifest) error {
-	for _, path := range b.diskFiles() {
-		if st, err := os.Stat(path); err != nil || st.Size() != mf.DiskBytes {
-			return snapshot.ErrDamaged(err, "its disk is not what was saved")
-		}
+	if !b.hasDiskFile() {
+		return nil
+	}
+	if st, err := os.Stat(b.Dir.Disk()); err != nil || st.Size() != mf.DiskBytes {
+		return snapshot.ErrDamaged(err, "its disk is not what was saved")
 	}
 	return nil
 }
@@ -83,5 +87,5 @@ func (b *body) checkDisk(mf snapshot.Manifest) error {
 // it was: it has a copy of the disk, or the disk is in the pause, which a restore
 // only reads.
 func (b *body) pauseIsIntact() bool {
-	return b.hasNextDisk() || b.rec.State == sandbox.Paused && b.mgr.shape().DiskInSnapshot
+	return b.hasNextDisk() || b.rec.State == sandbox.Paused && !b.hasDiskFile()
 }
