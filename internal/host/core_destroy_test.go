@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host"
@@ -69,10 +70,32 @@ func destroyOutlivesItsCaller(t *testing.T, k kind) {
 	c.agree()
 }
 
+// pauseAfterDestroy pauses a sandbox once the destroy that waits for its turn has been
+// refused. A pause before that is refused.
+func (c *core) pauseAfterDestroy(ref sandbox.Ref) {
+	c.t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		_, err := c.Pause(c.t.Context(), ref)
+		if err == nil {
+			return
+		}
+		if fault.ReasonOf(err) != "sandbox_stopped" {
+			c.t.Fatalf("pause after a refused destroy: %v", err)
+		}
+		select {
+		case <-tick.C:
+		case <-c.t.Context().Done():
+			c.t.Fatalf("a refused destroy keeps a sandbox from being paused: %v", err)
+		}
+	}
+}
+
 // TestCoreRefusedDestroyIsForgotten: a destroy that came for a generation before
 // a resume, and is refused, does not disturb the operations after it.
 func TestCoreRefusedDestroyIsForgotten(t *testing.T) {
-	c := newCore(t, t.TempDir())
+	c := newCore(t, fastTemp(t))
 	ref := c.create()
 	pauseSubject(c, ref)
 	reached, unblock := c.hook.hold(journal.StepResumeCommit)
@@ -84,8 +107,7 @@ func TestCoreRefusedDestroyIsForgotten(t *testing.T) {
 	check(t, <-result)
 	live := ref
 	live.Generation++
-	// They come after the destroy.
-	pauseSubject(c, live)
+	c.pauseAfterDestroy(live)
 	check(t, actResume.do(t.Context(), c, live))
 	live.Generation++
 	if got := c.read(live, mark); got != string(ref.ID) {
@@ -154,7 +176,7 @@ func panicBetweenStepsOfResume(t *testing.T, k kind) {
 // TestCoreLostRecordOfALiveVM: a record without content is no sign of a crash of
 // the host while the VM runs. The agent does not start, and harms nothing.
 func TestCoreLostRecordOfALiveVM(t *testing.T) {
-	c := newCore(t, t.TempDir())
+	c := newCore(t, fastTemp(t))
 	ref := c.create()
 	check(t, c.Close())
 	c.Manager = nil

@@ -23,7 +23,7 @@ func TestCoreFormatOne(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newCore(t, t.TempDir())
+			c := newCore(t, fastTemp(t))
 			running, paused, other := c.create(), c.create(), c.create()
 			takeSnapshot(c, running)
 			copied := newRef()
@@ -75,7 +75,7 @@ func TestCoreFormatOne(t *testing.T) {
 // TestCoreFormatConflict: two directories of one purpose stop the agent, which
 // leaves both.
 func TestCoreFormatConflict(t *testing.T) {
-	c := newCore(t, t.TempDir())
+	c := newCore(t, fastTemp(t))
 	check(t, c.Close())
 	c.Manager = nil
 	data := filepath.Join(c.dir, "data")

@@ -13,7 +13,7 @@ import (
 // their disks if those are in memory, and are promised no more than there is. A
 // warm clone gives way to a sandbox that cannot use it.
 func TestCoreMemoryThatIsNotShared(t *testing.T) {
-	c := newCoreOf(t, kind{shape: fake.Checkpointed, templates: t.TempDir()})
+	c := newCoreOf(t, kind{shape: fake.Checkpointed, templates: fastTemp(t)})
 	info, err := c.Info(t.Context())
 	check(t, err)
 	spec := coreSpec

@@ -98,7 +98,7 @@ func coreOperations() []operation {
 func (o operation) begin(t *testing.T, k kind) (c *core, bystander, subject, fresh sandbox.Ref) {
 	t.Helper()
 	if o.empty {
-		k.templates = t.TempDir()
+		k.templates = fastTemp(t)
 	}
 	c = newCoreOf(t, k)
 	fresh = newRef()

@@ -15,6 +15,7 @@ import (
 	"github.com/wrenn-dev/wrenn/api/gen/process"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/fakes"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
@@ -135,7 +136,27 @@ type kind struct {
 // snapshots.
 func shapes(t *testing.T) []kind {
 	t.Helper()
-	return []kind{{"mapped", fake.Mapped, t.TempDir()}, {"checkpointed", fake.Checkpointed, t.TempDir()}}
+	return []kind{{"mapped", fake.Mapped, fastTemp(t)}, {"checkpointed", fake.Checkpointed, fastTemp(t)}}
+}
+
+// fastTemp is t.TempDir on the file system of fake hosts.
+func fastTemp(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(fastDir(), "templates")
+	check(t, err)
+	t.Cleanup(func() { check(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+// fastDir is the parent of the directories of fake hosts. It is in memory where that
+// has room, because the suites create many thousands of files: on a disk that takes
+// most of their time. Empty is the usual directory.
+func fastDir() string {
+	const memory, room = "/dev/shm", 1 << 30
+	if _, free, err := disk.Space(memory); err != nil || free < room {
+		return ""
+	}
+	return memory
 }
 
 // kinds returns both shapes of VMs, each with the template snapshot of coreSpec, for
@@ -154,7 +175,7 @@ func kinds(t *testing.T) []kind {
 // newCoreOf is newCore for the shape and templates of k.
 func newCoreOf(t *testing.T, k kind) *core {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "core")
+	dir, err := os.MkdirTemp(fastDir(), "core")
 	check(t, err)
 	c := &core{t: t, dir: dir, templates: k.templates, shape: k.shape, groups: fakes.NewCgroups()}
 	for _, name := range []string{"data", "guests", "taps", "images"} {
