@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,12 +9,9 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
-	"strings"
 	"syscall"
-	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/tsc"
-	"github.com/wrenn-dev/wrenn/test/kvm/plan"
 )
 
 // machine is an emulated machine whose processor offers AMD's virtualisation.
@@ -72,24 +68,6 @@ func (m machine) args(khz uint64) []string {
 		// Without a timer to calibrate against, the kernel must be told.
 		"-append", fmt.Sprintf("console=ttyS0 quiet loglevel=3 panic=-1 reboot=t no_timer_check random.trust_cpu=1 "+
 			"tsc_early_khz=%d tsc=reliable mitigations=off init_on_alloc=0", khz),
-	}
-}
-
-// follow shows every line of the console with the seconds since the start. At the
-// end of the console it returns the result of the plan, or nil if there was none.
-func follow(console io.Reader, show io.Writer) (result func() error) {
-	began := time.Now()
-	lines := bufio.NewReaderSize(console, 64<<10)
-	for {
-		raw, _, err := lines.ReadLine() // a longer line comes in pieces, which is good enough
-		if err != nil {
-			return result
-		}
-		line := strings.TrimRight(string(raw), "\r")
-		fmt.Fprintf(show, "[%4.0f s] %s\n", time.Since(began).Seconds(), line)
-		if step, ok := strings.CutPrefix(line, plan.Result); ok {
-			result = func() error { return judge(step) }
-		}
 	}
 }
 

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/test/kvm/plan"
 )
@@ -27,6 +31,27 @@ func TestResult(t *testing.T) {
 			t.Errorf("%q: %v, want passed %v", c.console, result(), c.passed)
 		}
 	}
+}
+
+// TestSilenceIsBroken checks that the output of a machine that says nothing for
+// minutes goes on, with the line that names the present test.
+func TestSilenceIsBroken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		console, machine := io.Pipe()
+		var shown bytes.Buffer
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			follow(console, &shown)
+		}()
+		fmt.Fprint(machine, "=== RUN TestSlow\n")
+		time.Sleep(5 * time.Minute) // the bubble's time
+		machine.Close()
+		<-ended
+		if n := strings.Count(shown.String(), "last line was: === RUN TestSlow"); n < 5 {
+			t.Fatalf("five silent minutes: the last line was repeated %d times, want at least once a minute:\n%s", n, shown.String())
+		}
+	})
 }
 
 // TestEveryStepIsForced checks that every step requires KVM: a suite that chose
