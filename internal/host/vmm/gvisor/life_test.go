@@ -1,0 +1,57 @@
+package gvisor_test
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+)
+
+// TestFailedSaveLeavesTheSandbox: a snapshot that finds the disk full fails, and the
+// sandbox goes on and can be saved elsewhere.
+func TestFailedSaveLeavesTheSandbox(t *testing.T) {
+	d, image := newDriver(t)
+	g := newGuest(t, image)
+	vm, err := d.Start(t.Context(), g.cfg)
+	check(t, err)
+	t.Cleanup(func() { kill(t, vm) })
+	check(t, g.ready(t.Context()))
+	before, err := g.count(t.Context())
+	check(t, err)
+	full := t.TempDir()
+	check(t, unix.Mount("full", full, "tmpfs", 0, "size=64k"))
+	t.Cleanup(func() { check(t, unix.Unmount(full, unix.MNT_DETACH)) })
+
+	check(t, g.freeze(t.Context()))
+	check(t, vm.Pause(t.Context()))
+	if _, err := vm.SaveDelta(t.Context(), full); err == nil {
+		t.Fatal("a snapshot to a full disk succeeded")
+	}
+	elsewhere := t.TempDir()
+	_, err = vm.SaveDelta(t.Context(), elsewhere)
+	check(t, err)
+	check(t, d.CheckDelta(g.cfg, elsewhere))
+	check(t, vm.Resume(t.Context()))
+	check(t, g.configure(t.Context()))
+	after, err := g.count(t.Context())
+	check(t, err)
+	if after < before {
+		t.Fatalf("the counter went from %d back to %d", before, after)
+	}
+}
+
+// TestGuestThatPowersOff: the end of the guest's first process is a shutdown, and not
+// a failure of the sentry.
+func TestGuestThatPowersOff(t *testing.T) {
+	g, v := running(t)
+	go func() { _, _ = g.shell(t.Context(), "kill -TERM 1") }()
+	select {
+	case <-v.Exited():
+	case <-t.Context().Done():
+		t.Fatal("the end of the guest was not noticed")
+	}
+	if got := v.Exit(); got.Cause != vmm.CauseGuestShutdown {
+		t.Fatalf("exit %+v, want a shutdown of the guest", got)
+	}
+}
