@@ -12,7 +12,7 @@ import (
 
 // IPv4 forwarding is a switch of the whole machine, which a host agent turns
 // on. Its earlier position is kept in a file below /run: both last until the
-// machine starts anew.
+// machine restarts.
 const (
 	forwardingSwitch = "/proc/sys/net/ipv4/ip_forward"
 	forwardingWasOff = "/run/wrenn-forwarding-was-off"

@@ -75,3 +75,19 @@ func TestHintsNameTheSandbox(t *testing.T) {
 		t.Errorf("with a sandbox on the command line: got %q, want its id in the command", hint)
 	}
 }
+
+// TestShowEndRounds: a sandbox that has just been used shows its whole idle timeout.
+func TestShowEndRounds(t *testing.T) {
+	now := time.Now()
+	for left, want := range map[time.Duration]string{
+		5*time.Minute - 200*time.Millisecond: "in 5m",
+		5*time.Minute - 2*time.Second:        "in 4m",
+		800 * time.Millisecond:               "in 1s",
+	} {
+		end := now.Add(left)
+		sb := client.Sandbox{Clocks: client.Clocks{IdleExpiresAt: &end}}
+		if got := showEnd(sb, now); got != want {
+			t.Errorf("%s left: got %q, want %q", left, got, want)
+		}
+	}
+}

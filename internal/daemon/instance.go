@@ -30,8 +30,8 @@ const (
 // Lock takes the exclusive lock of the file at path and records this process's
 // id there. The kernel ends the lock with the process, however that ends.
 // release ends it earlier. The error is ErrRunning when another process holds
-// it. The file is for its owner alone: flock(2) asks for no more than an open
-// file, so that who can read it can keep all others out.
+// it. The file is for its owner alone: flock(2) needs no more than an open
+// file, so that anybody who can read it could keep all others out.
 func Lock(path string) (release func(), err error) {
 	f, err := flock.Open(path)
 	if err != nil {

@@ -32,7 +32,7 @@ func powerCut(t *testing.T, dir string) {
 }
 
 // endOfHost ends the agent and every VM where they stand. The next agent runs on
-// a machine that has started anew.
+// a host that has restarted.
 func (c *core) endOfHost() {
 	c.t.Helper()
 	m, h := c.Manager, c.hook

@@ -75,7 +75,7 @@ func (sc *scene) survived(t *testing.T, c *client.Client, dir string) {
 	select {
 	case err := <-sc.exec:
 		t.Logf("the exec under way ended with: %v", err)
-	default: // the crash was none of its business
+	default: // the crash did not concern it
 	}
 	awaitStableRows(t, c)
 	for name, id := range map[string]string{"idle": sc.idle, "busy": sc.busy, "pausing": sc.pausing} {

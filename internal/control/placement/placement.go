@@ -73,7 +73,7 @@ func Choose(d Demand, hosts []Host) (int, Runtime, error) {
 	})
 	if len(fit) == 0 {
 		return 0, Runtime{}, fault.New(fault.NoCapacity, "no_capacity",
-			"no host has %d vcpus and %d MB of memory free; try again later", d.Spec.VCPUs, d.Spec.MemoryMB)
+			"no host has %d vcpus and %d MB of memory free; pause or destroy sandboxes, or try again later", d.Spec.VCPUs, d.Spec.MemoryMB)
 	}
 	fit = keep(fit, func(i int) bool { return hosts[i].FreeDiskMB >= d.Spec.DiskMB })
 	if len(fit) == 0 {

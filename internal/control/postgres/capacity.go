@@ -52,7 +52,7 @@ func noRoom(ctx context.Context, q *db.Queries, hostID string) error {
 	case !known:
 		return fault.New(fault.NoCapacity, control.ReasonHostNotRecorded, "the host is not ready yet; try again later")
 	default:
-		return noCapacity()
+		return noCapacity(hostID)
 	}
 }
 
@@ -62,11 +62,12 @@ func noRoom(ctx context.Context, q *db.Queries, hostID string) error {
 func checkCapacity(ctx context.Context, q *db.Queries, hostID string) error {
 	enough, err := q.TakeCapacity(ctx, db.TakeCapacityParams{HostID: hostID, Holding: holding})
 	if err == nil && !enough {
-		return noCapacity()
+		return noCapacity(hostID)
 	}
 	return err
 }
 
-func noCapacity() error {
-	return fault.New(fault.NoCapacity, "no_capacity", "the host has no capacity for this now; try again later")
+func noCapacity(hostID string) error {
+	return fault.New(fault.NoCapacity, "no_capacity",
+		"host %s has too little memory or too few virtual CPUs free for this; pause or destroy sandboxes, or try again later", hostID)
 }

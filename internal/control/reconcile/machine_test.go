@@ -38,7 +38,7 @@ func TestMachineGrace(t *testing.T) {
 	step(30*time.Second, None, 30*time.Second, orphan)
 	step(30*time.Second, Delete, 0, orphan)
 	step(0, None, 0, fine)
-	step(0, None, time.Minute, orphan)                              // absent from one pass: the grace begins anew
+	step(0, None, time.Minute, orphan)                              // absent from one pass: the grace begins again
 	step(time.Minute, None, time.Minute, sandboxPair("", VMPaused)) // another disagreement
 
 	// A child of a fork waits for its snapshot until its host knows it.

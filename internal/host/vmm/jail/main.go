@@ -106,6 +106,6 @@ func leaveSession(Spec) error {
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("new cgroup namespace: %w", err)
 	}
-	// The name of the host is none of a VM's business.
+	// A VM must not see the host's name.
 	return unix.Sethostname([]byte("wrenn"))
 }

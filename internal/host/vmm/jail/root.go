@@ -59,7 +59,7 @@ func makeMounts() error {
 const mountsReady = "ready\n"
 
 // enterRoot moves this thread into a copy of the empty mount namespace and binds
-// the files of s there. The host's mounts are none of it.
+// the files of s there. It has no mount of the host.
 func enterRoot(s Spec) error {
 	trees := make([]int, len(s.Binds))
 	for i, b := range s.Binds {

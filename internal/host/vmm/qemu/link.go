@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// link is the connection to one QEMU's monitor. It is made anew when it has
+// link is the connection to one QEMU's monitor. It is made again when it has
 // broken, because the process may only have been slow.
 //
 // Invariant: after close there is no connection, and none is made.
