@@ -12,8 +12,9 @@ import (
 
 // The guest of a running sandbox that has sent nothing for a while is asked for a
 // sign of life, which is one small frame each way on a connection that is open
-// already. Anything else that the guest sends counts as well, so
-// that a busy sandbox is never probed.
+// already. Anything else that the guest sends counts as well, so that a busy
+// sandbox is never probed. Under software emulation a probe costs 2.6 ms of CPU
+// time in the VM and 0.3 ms in the agent (BenchmarkIdleProbe of vmm/qemu).
 
 const (
 	// probeTick is the interval at which sandboxes that are due for a probe are found.

@@ -56,6 +56,13 @@ type guest struct {
 
 func newGuest(t testing.TB, deps host.Deps) vmmtest.Guest {
 	t.Helper()
+	g := newClient(t, deps)
+	return vmmtest.Guest{Config: g.cfg, Ready: g.ready, Count: g.count, Freeze: g.freeze, Thaw: g.configure}
+}
+
+// newClient makes the disk and network of a VM, and the client of its guest.
+func newClient(t testing.TB, deps host.Deps) *guest {
+	t.Helper()
 	dir := hosttest.Dir(t)
 	slot, err := deps.Network.Acquire(t.Context(), "vm"+rand.Text()[:8])
 	check(t, err)
@@ -75,7 +82,7 @@ func newGuest(t testing.TB, deps host.Deps) vmmtest.Guest {
 		return slot.Dial(ctx, port)
 	})}
 	t.Cleanup(g.client.Close)
-	return vmmtest.Guest{Config: cfg, Ready: g.ready, Count: g.count, Freeze: g.freeze, Thaw: g.configure}
+	return g
 }
 
 func check(t testing.TB, err error) {
