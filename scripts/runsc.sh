@@ -12,7 +12,8 @@
 # saved them.
 #
 #   scripts/runsc.sh                 build, if necessary
-#   scripts/runsc.sh --update        first move the pin to the newest version
+#   scripts/runsc.sh --update        move the pin to the newest version, build it, and
+#                                    run the driver's tests with it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -20,9 +21,13 @@ use_go
 
 module=gvisor.dev/gvisor
 store=${WRENN_DATA_DIR:-/var/lib/wrenn}/images/runsc
+update=''
 case ${1:-} in
 '') ;;
---update) (cd tools/gvisor && go get -tool "$module/runsc@latest") ;;
+--update)
+	update=yes
+	(cd tools/gvisor && go get -tool "$module/runsc@latest")
+	;;
 *) die "unknown argument $1; there is --update" ;;
 esac
 version=$(cd tools/gvisor && go list -m -f '{{.Version}}' "$module")
@@ -47,11 +52,19 @@ kept() {
 	done < <(grep -lsF "\"recipe\": \"$recipe\"" "$store"/*/build.json || true)
 }
 
-found=$(kept)
-if [ -n "$found" ]; then
-	say "$found"
+# finish prints the path of the build, and tests an updated one.
+finish() {
+	local as_root=()
+	say "$1"
+	if [ -n "$update" ]; then
+		[ "$(id -u)" = 0 ] || as_root=(-exec "sudo -E env PATH=$PATH")
+		WRENN_REQUIRE=vm WRENN_TEST_IMAGES=$(dirname "$store") go test -count=1 "${as_root[@]}" ./internal/host/vmm/gvisor
+	fi
 	exit
-fi
+}
+
+found=$(kept)
+[ -z "$found" ] || finish "$found"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 say "runsc: building $version; this takes one to three minutes" >&2
@@ -71,4 +84,4 @@ as_root sync "$ready/runsc" "$ready/build.json" "$ready"
 as_root rm -rf "${store:?}/$id"
 as_root mv -T "$ready" "$store/$id"
 as_root sync "$store"
-say "$store/$id/runsc"
+finish "$store/$id/runsc"
