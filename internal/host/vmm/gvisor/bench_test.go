@@ -66,7 +66,7 @@ func BenchmarkRestore(b *testing.B) {
 	}
 }
 
-// BenchmarkPauseAndSave measures how long an idle sandbox stands still for a
+// BenchmarkPauseAndSave measures how long an idle sandbox is stopped for a
 // snapshot.
 func BenchmarkPauseAndSave(b *testing.B) {
 	d, image := newDriver(b)

@@ -25,6 +25,6 @@
 //
 // A restored sandbox runs at once: runsc cannot start one paused. The agent of the
 // guest therefore stops user processes before every save. The writable disk is in
-// memory and is part of every snapshot. Time goes on while a sandbox is saved: the
+// memory and is part of every snapshot. Time advances while a sandbox is saved: the
 // monotonic clock advances with the host's.
 package gvisor

@@ -75,7 +75,7 @@ func TestUsersAreHeldUntilTheGuestIsRenewed(t *testing.T) {
 	held(t, d, g, "the copy")
 	check(t, g.configure(t.Context()))
 	if _, err := g.shell(t.Context(), `cat /tmp/steps.* >/tmp/before; while cat /tmp/steps.* | cmp -s - /tmp/before; do sleep 0.05; done`); err != nil {
-		t.Fatalf("the processes of the copy do not go on: %v", err)
+		t.Fatalf("the processes of the copy do not continue: %v", err)
 	}
 	if told, err := g.shell(t.Context(), "cat /tmp/told"); err != nil || told != "" {
 		t.Errorf("a parent was told that its child %q (%v), want nothing", told, err)

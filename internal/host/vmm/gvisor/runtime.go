@@ -119,7 +119,7 @@ func (r *runtimes) verify(one Runtime) error {
 	return nil
 }
 
-// remove removes a build. Sandboxes that run under it go on.
+// remove removes a build. Sandboxes that run under it continue.
 func (r *runtimes) remove(id string) error {
 	if !runtimeID.MatchString(id) {
 		return fault.New(fault.Internal, "internal", "%q is not the id of a build", id)
