@@ -128,7 +128,7 @@ with_progress() {
 	exec {clock}<> <(:) # nothing is ever written there: reading it is a pause without a process
 	(
 		began=$SECONDS
-		while ! read -r -t 10 -u "$clock"; do say "  $what: $((SECONDS - began)) s so far" >&2; done
+		while ! read -r -t 10 -u "$clock" && kill -0 $$ 2>/dev/null; do say "  $what: $((SECONDS - began)) s so far" >&2; done
 	) &
 	ticker=$!
 	"$@" || status=$?

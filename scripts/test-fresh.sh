@@ -56,7 +56,9 @@ one() {
 	began=$(now_ms)
 	say "== $suite, $user: $parts (log: $log)"
 	make_tree "$suite" "$tree"
-	if enter "$tree" "$user" "$parts" >"$log" 2>&1; then
+	# shellcheck disable=SC2317 # with_progress calls it
+	run_parts() { enter "$tree" "$user" "$parts" >"$log" 2>&1; }
+	if with_progress "$suite, $user" run_parts; then
 		passed=$((passed + 1))
 		say "   passed in $(since "$began")"
 	else

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Runs the driver suite and the life of one sandbox under KVM, on any machine:
-# in an emulated one whose processor offers virtualisation. It takes some ten
+# in an emulated one whose processor offers virtualisation. It takes five to ten
 # minutes; nothing is left behind.
 #
 # WRENN_TEST_IMAGES is the directory of guest kernel and templates, as for
@@ -14,15 +14,15 @@ images=${WRENN_TEST_IMAGES:-/var/lib/wrenn/images}
 [ "$(basename "$images")" = images ] || die "WRENN_TEST_IMAGES must end in /images, not $images"
 
 say "== build"
-make build
+with_progress build make build
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/bin"
 export CGO_ENABLED=0
-go build -trimpath -o "$work/bin/inside" ./test/kvm/inside
+with_progress "build of the first process" go build -trimpath -o "$work/bin/inside" ./test/kvm/inside
 go build -o "$work/kvm" ./test/kvm
-go test -c -o "$work/bin/qemu.test" ./internal/host/vmm/qemu
-go test -c -o "$work/bin/host.test" ./internal/host
+with_progress "build of the driver suite" go test -c -o "$work/bin/qemu.test" ./internal/host/vmm/qemu
+with_progress "build of the host's tests" go test -c -o "$work/bin/host.test" ./internal/host
 cp bin/wrenn bin/wrenn-guest bin/wrenn-jail "$work/bin/"
 say "== images in $images"
 as_root bin/wrenn image build --data-dir "$(dirname "$images")"

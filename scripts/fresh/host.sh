@@ -18,7 +18,8 @@ make_tree() {
 	mirror=$(host_mirror)
 	[ -n "$mirror" ] || die "no Debian archive found in this host's /etc/apt"
 	if [ ! -s "$base" ]; then
-		mmdebstrap --quiet --variant=minbase --include=ca-certificates,git,make,sudo --format=tar "$suite" "$base.new" "$mirror" >&2
+		with_progress "packages of $suite" \
+			mmdebstrap --quiet --variant=minbase --include=ca-certificates,git,make,sudo --format=tar "$suite" "$base.new" "$mirror" >&2
 		mv "$base.new" "$base"
 	fi
 	rm -rf --one-file-system "$tree" # of a run that was cut off
