@@ -152,5 +152,5 @@ func Fingerprint(driver vmm.Driver, spec sandbox.Spec, build string) map[string]
 
 // sizeOf is the part of a VM's configuration that is known without its resources.
 func sizeOf(spec sandbox.Spec) vmm.Config {
-	return vmm.Config{VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB}
+	return vmm.Config{VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB, DiskMB: spec.DiskMB}
 }

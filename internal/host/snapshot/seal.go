@@ -82,7 +82,9 @@ func (s *Store) CheckDelta(dir Dir, spec sandbox.Spec) (Manifest, error) {
 			return mf, err
 		}
 	}
-	if err := s.Driver.CheckDelta(sizeOf(spec), string(dir)); err != nil {
+	cfg := sizeOf(spec)
+	cfg.RootImage = mf.RootImage
+	if err := s.Driver.CheckDelta(cfg, string(dir)); err != nil {
 		return mf, ErrDamaged(err, "its memory is not what was saved")
 	}
 	return mf, nil

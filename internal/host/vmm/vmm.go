@@ -125,7 +125,8 @@ type Driver interface {
 	// Files returns the files of a snapshot of that form.
 	Files(Form) []File
 	// CheckDelta looks, without a VM, whether the delta in dir can be one of
-	// cfg. The error wraps ErrDamaged if not.
+	// cfg, of which only the sizes and the root image are set. The error wraps
+	// ErrDamaged if not.
 	CheckDelta(cfg Config, dir string) error
 	// Flatten writes the whole snapshot that equals from to the directory dir.
 	Flatten(ctx context.Context, from Image, dir string) error

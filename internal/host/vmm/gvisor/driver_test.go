@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -22,7 +21,6 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm/gvisor"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/vmmtest"
 )
 
@@ -58,58 +56,11 @@ func (d driver) Restore(ctx context.Context, cfg vmm.Config, from vmm.Image) (vm
 
 func newDriver(t testing.TB) (driver, string) {
 	t.Helper()
-	hosttest.Root(t)
-	dir := hosttest.Dir(t)
-	agent := filepath.Join(dir, "agent.erofs")
-	tree := filepath.Join(dir, "agent")
-	check(t, os.Mkdir(tree, 0o755))
-	check(t, os.WriteFile(filepath.Join(tree, "wrenn-guest"), hosttest.GuestBinary(t), 0o755))
-	erofs(t, agent, tree)
-	d, err := gvisor.New(gvisor.Options{
-		Runtimes: filepath.Join(hosttest.ImagesDir(), "runsc"), Agent: agent, Reason: "a test", MaxVCPUs: 2, Log: hosttest.Log(),
-	})
-	if err != nil && hosttest.Required("vm") {
-		t.Fatal(err)
-	}
-	if err != nil {
-		t.Skip(err)
-	}
-	return driver{d}, rootImage(t)
-}
-
-// erofs makes an image that the sentry can read: without data in inodes and without
-// extended attributes.
-func erofs(t testing.TB, image, tree string) {
-	t.Helper()
-	if out, err := exec.Command("mkfs.erofs", "--quiet", "-T0", "-Enoinline_data", "-x-1", image, tree).CombinedOutput(); err != nil {
-		t.Fatalf("mkfs.erofs: %v: %s", err, out)
-	}
-}
-
-// rootImage returns an image of the minimal template that the sentry can read, which
-// the tests of a machine share.
-func rootImage(t testing.TB) string {
-	t.Helper()
 	images, err := image.Open(hosttest.ImagesDir(), hosttest.Log())
 	check(t, err)
-	template, err := images.Template("minimal")
+	template, err := hosttest.SentryImages(t, images).Template("minimal")
 	check(t, err)
-	shared := filepath.Join(filepath.Dir(hosttest.ImagesDir()), "test-gvisor")
-	packed := filepath.Join(shared, filepath.Base(filepath.Dir(template.Path))+".erofs")
-	if _, err := os.Stat(packed); err == nil {
-		return packed
-	}
-	check(t, os.MkdirAll(shared, 0o755))
-	work, err := os.MkdirTemp(shared, ".new-")
-	check(t, err)
-	defer os.RemoveAll(work)
-	tree := filepath.Join(work, "tree")
-	if out, err := exec.Command("fsck.erofs", "--extract="+tree, "--preserve", template.Path).CombinedOutput(); err != nil {
-		t.Fatalf("fsck.erofs: %v: %s", err, out)
-	}
-	erofs(t, filepath.Join(work, "image"), tree)
-	check(t, os.Rename(filepath.Join(work, "image"), packed))
-	return packed
+	return driver{hosttest.GVisor(t)}, template.Path
 }
 
 // guest drives one guest through its own protocol.
