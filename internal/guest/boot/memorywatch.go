@@ -10,17 +10,22 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
 
 // MemoryWatch ends commands before the memory of the sandbox is used up, in a kernel
-// that counts the memory of control groups and does not limit it. Without it, the
-// host's limit would end the whole sandbox.
+// that does not limit it. Without it, the host's limit would end the whole sandbox.
+//
+// Memory that the files of the root use does not count, because the disk has a limit
+// of its own. The memory of control groups is of no use here: a file counts for the
+// group that wrote it, and for none once that group is removed.
 //
 // It cannot help against a guest whose root ends the agent.
 type MemoryWatch struct {
 	users string // the cgroup that holds one for each command
 	root  string // the root, whose files are in memory and have a limit of their own
-	limit uint64 // bytes that all commands may use
+	limit uint64 // bytes that processes and file systems in memory may use
 	wake  chan struct{}
 }
 
@@ -43,25 +48,30 @@ const (
 	fillRate    = 1 << 30
 	watchOften  = 5 * time.Millisecond
 	watchSeldom = time.Second
+	// watchLeast is how long a command that is about to start is waited for.
+	watchLeast = 10 * time.Second
 )
 
 // Run watches until ctx ends. While there is no process, it sleeps.
 func (w *MemoryWatch) Run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	awake := time.Now().Add(watchLeast)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.wake:
+			awake = time.Now().Add(watchLeast)
 		case <-timer.C:
 		}
-		free, busy := w.look()
+		free := w.free()
 		switch {
-		case !busy:
+		case !w.busy() && time.Now().After(awake):
 			timer.Stop()
 		case free == 0:
 			w.endLargest()
+			w.awaitRelease(ctx)
 			timer.Reset(watchOften)
 		default:
 			timer.Reset(untilFull(free))
@@ -73,16 +83,22 @@ func untilFull(free uint64) time.Duration {
 	return min(max(time.Duration(free)*time.Second/fillRate, watchOften), watchSeldom)
 }
 
-// look returns the memory that commands may still use, and whether there is any
-// process of a command. What cannot be read counts as free.
-func (w *MemoryWatch) look() (free uint64, busy bool) {
-	used, err := readNumber(filepath.Join(w.users, "memory.current"))
+// free returns the memory that may still be used. Everything is free as long as it
+// cannot be read.
+func (w *MemoryWatch) free() uint64 {
+	info, err := proc.ReadMemInfo()
 	if err != nil {
-		return w.limit, true
+		return w.limit
 	}
-	processes, err := readNumber(filepath.Join(w.users, "pids.current"))
+	used := info["MemTotal"] - min(info["MemFree"], info["MemTotal"])
 	used -= min(used, w.fileBytes())
-	return w.limit - min(used, w.limit), err != nil || processes > 0
+	return w.limit - min(used, w.limit)
+}
+
+// busy reports whether there is any process of a command.
+func (w *MemoryWatch) busy() bool {
+	processes, err := readNumber(filepath.Join(w.users, "pids.current"))
+	return err != nil || processes > 0
 }
 
 // fileBytes returns the memory that the files of the root use.
@@ -94,14 +110,13 @@ func (w *MemoryWatch) fileBytes() uint64 {
 	return (fs.Blocks - fs.Bfree) * uint64(fs.Bsize)
 }
 
-// endLargest kills the command whose processes use the most memory.
+// endLargest kills the command whose processes use the most memory, if that is much.
 func (w *MemoryWatch) endLargest() {
 	groups, err := os.ReadDir(w.users)
 	if err != nil {
 		return
 	}
-	var most uint64
-	largest := ""
+	most, largest := uint64(leastVictim), ""
 	for _, g := range groups {
 		if !g.IsDir() {
 			continue
@@ -116,6 +131,30 @@ func (w *MemoryWatch) endLargest() {
 	fmt.Fprintf(os.Stderr, "wrenn-guest: out of memory: ending the command %s, which uses %d MiB\n", largest, most>>20)
 	_ = os.WriteFile(filepath.Join(w.users, largest, "cgroup.kill"), []byte("1"), 0)
 }
+
+// releaseGrace is how long the memory of a command that was ended may take to become
+// free. The kernel releases it in the background.
+const releaseGrace = 250 * time.Millisecond
+
+// awaitRelease returns when there is free memory, or after releaseGrace, so that one
+// command is ended at a time.
+func (w *MemoryWatch) awaitRelease(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, releaseGrace)
+	defer cancel()
+	poll := time.NewTicker(watchOften)
+	defer poll.Stop()
+	for w.free() == 0 {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// leastVictim is the size, in bytes, from which a command is ended: the end of a
+// smaller one would not help.
+const leastVictim = 16 << 20
 
 // residentBytes returns the memory of the processes of a cgroup, shared parts counted
 // once for each.

@@ -83,7 +83,7 @@ func newGuest(t testing.TB, image string) *guest {
 		RootImage: image, Scratch: dir, Network: vmm.Network{Namespace: newNamespace(t, name)},
 	}
 	check(t, os.Mkdir(cfg.Dir, 0o700))
-	cfg.Cgroup = newGroup(t, name).Dir()
+	cfg.Cgroup = newGroup(t, name, groupBytes).Dir()
 	g := &guest{cfg: cfg, exec: hosttest.Patience(t, 20*time.Second), client: guestclient.New(func(ctx context.Context, port uint16) (net.Conn, error) {
 		return dialIn(ctx, name, port)
 	})}
@@ -94,16 +94,19 @@ func newGuest(t testing.TB, image string) *guest {
 // groupBytes is the memory limit of the sandboxes of this test.
 const groupBytes = 384 << 20
 
-// newGroup makes a control group with the limits that a host sets.
-func newGroup(t testing.TB, name string) *cgroup.Group {
+// newGroup makes a control group with the limits that a host sets; memory is in bytes.
+func newGroup(t testing.TB, name string, memory int64) *cgroup.Group {
 	t.Helper()
 	groups, err := cgroup.Open(hosttest.Name("wgv"), hosttest.Log())
 	check(t, err)
-	group, err := groups.Create(name, cgroup.Limits{MemoryBytes: groupBytes, CPUs: 1.5, PIDs: 256})
+	group, err := groups.Create(name, cgroup.Limits{MemoryBytes: memory, CPUs: 1.5, PIDs: 256})
 	check(t, err)
 	t.Cleanup(func() {
 		check(t, group.Kill(context.WithoutCancel(t.Context())))
 		check(t, group.Remove())
+		if others, err := filepath.Glob("/sys/fs/cgroup/*/" + hosttest.Name("wgv") + "/*/cgroup.procs"); err != nil || len(others) > 0 {
+			return // of the same test
+		}
 		check(t, groups.Close())
 		// The parents of the groups that runsc makes in the other hierarchies.
 		left, err := filepath.Glob("/sys/fs/cgroup/*/" + hosttest.Name("wgv"))

@@ -1,17 +1,19 @@
 package gvisor_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// TestCommandsCannotUseUpTheMemory: the largest command is ended before the sandbox's
-// memory is used up; the others, and the sandbox, go on. Files on the disk do not
-// count, even in large numbers.
+// TestCommandsCannotUseUpTheMemory: the largest command is ended before the host's
+// limit ends the sandbox; the other commands go on. Files on the disk do not count.
 func TestCommandsCannotUseUpTheMemory(t *testing.T) {
 	d, image := newDriver(t)
 	g := newGuest(t, image)
-	g.cfg.Cgroup = nil // the host's limit is not what ends the command
+	shape := d.Info().Shape
+	limit := int64(shape.HostMemoryMB(g.cfg.MemoryMB, g.cfg.DiskMB)+shape.OverheadMB) << 20
+	g.cfg.Cgroup = newGroup(t, filepath.Base(g.cfg.Network.Namespace)+"m", limit).Dir()
 	vm, err := d.Start(t.Context(), g.cfg)
 	check(t, err)
 	t.Cleanup(func() { kill(t, vm) })
