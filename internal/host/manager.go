@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -245,7 +246,7 @@ func (m *Manager) register(ref sandbox.Ref, spec sandbox.Spec, from sandbox.Snap
 	defer m.mu.Unlock()
 	if mc, ok := m.machines[ref.ID]; ok {
 		view := mc.snapshotView()
-		if view.Ref == ref && reflect.DeepEqual(view.Spec, spec) && view.State != sandbox.Stopped {
+		if view.Ref == ref && m.sameSpec(view.Spec, spec) && view.State != sandbox.Stopped {
 			return mc, nil
 		}
 		return nil, fault.New(fault.Exists, "sandbox_exists", "this host already has a sandbox with the id %s", ref.ID)
@@ -256,6 +257,14 @@ func (m *Manager) register(ref sandbox.Ref, spec sandbox.Spec, from sandbox.Snap
 	mc := newMachine(m, journal.Record{Version: journal.Version, ID: ref.ID, Generation: ref.Generation, Spec: spec, State: sandbox.Pending, SnapshotID: from})
 	m.startLocked(mc, func(ctx context.Context) { mc.create(ctx) })
 	return mc, nil
+}
+
+// sameSpec compares two specs. A record of an earlier agent names no runtime, and has
+// the only one that there was.
+func (m *Manager) sameSpec(a, b sandbox.Spec) bool {
+	runtime := m.driver.Info().Runtime
+	a.Runtime, b.Runtime = cmp.Or(a.Runtime, runtime), cmp.Or(b.Runtime, runtime)
+	return reflect.DeepEqual(a, b)
 }
 
 // startLocked enters mc and starts its goroutine, whose first act is first.

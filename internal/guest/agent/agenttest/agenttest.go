@@ -155,13 +155,17 @@ func (*Platform) OrphanStatus(_ context.Context, ticket uint64) (unix.WaitStatus
 
 // Root writes dir/etc/passwd and dir/home, in which the users root and user have
 // the uid and gid of this process, and returns dir. As agent.Config.Root it lets
-// commands start without privileges.
+// commands start without privileges. An agent makes missing homes below its root, with
+// owners that only root can give; these are not missing.
 func Root(dir string) (string, error) {
 	home, passwd := filepath.Join(dir, "home"), ""
 	for _, name := range []string{"root", "user"} {
 		passwd += fmt.Sprintf("%s:x:%d:%d::%s:/bin/sh\n", name, os.Getuid(), os.Getgid(), home)
 	}
 	err := os.MkdirAll(filepath.Join(dir, "etc"), 0o755)
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(dir, home), 0o755) // as the agent finds it
+	}
 	if err == nil {
 		err = os.MkdirAll(home, 0o755)
 	}

@@ -35,7 +35,7 @@ func TestCheckNamesTheDamage(t *testing.T) {
 	for _, name := range append([]string{sealFile}, savedFiles...) {
 		for what, damage := range map[string]func(path string) error{
 			"missing":   os.Remove,
-			"truncated": func(path string) error { return os.Truncate(path, 3) },
+			"truncated": func(path string) error { return errors.Join(os.Chmod(path, 0o600), os.Truncate(path, 3)) },
 			"changed": func(path string) error {
 				data, err := os.ReadFile(path)
 				if err != nil {

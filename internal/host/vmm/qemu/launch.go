@@ -100,9 +100,9 @@ func (d *Driver) attachChild(ctx context.Context, cfg vmm.Config, memory string,
 	return attach(ctx, rec, cmd, messages)
 }
 
-// attach connects to the process of rec and starts to watch it. Only ctx bounds
-// the first answer of a child, which loads its libraries before: a slow machine
-// may take as long for that as for the rest of a boot.
+// attach connects to the process of rec and starts to watch it. A process of an
+// earlier agent has adoptTimeout for its first answer; a child, which loads its
+// libraries before, has greetTimeout.
 func attach(ctx context.Context, rec vmm.Record, child *exec.Cmd, messages *tail) (*vm, error) {
 	process, err := proc.Open(rec.PID, rec.StartTicks)
 	if err != nil {
@@ -110,11 +110,12 @@ func attach(ctx context.Context, rec vmm.Record, child *exec.Cmd, messages *tail
 	}
 	v := &vm{rec: rec, pidfd: process, child: child, messages: messages, exited: make(chan struct{}), stalled: make(chan struct{}, 1)}
 	v.link = link{path: monitorPath(rec.Dir), onEvent: v.onEvent, onReconnect: v.tellStalled, fresh: child != nil}
+	limit := greetTimeout
 	if child == nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, adoptTimeout)
-		defer cancel()
+		limit = adoptTimeout
 	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	_, err = v.link.monitor(ctx)
 	if err != nil && (child != nil || !proc.Runs(process)) {
 		_ = process.Close()

@@ -25,6 +25,10 @@ const (
 	// adoptTimeout is how long the process of an earlier agent may take before
 	// it is adopted without an answer.
 	adoptTimeout = 5 * time.Second
+	// greetTimeout is how long a new process may take for its first answer. It is
+	// long enough for a machine that boots many, and bounds the steps that have no
+	// limit of their own, such as a resume.
+	greetTimeout = 3 * time.Minute
 )
 
 // vm is one QEMU process.
