@@ -51,6 +51,10 @@ suites+=,internal/control/postgres,internal/pgserver,internal/guest/process,test
 # The race detector slows the host's side of a VM's life too much for the
 # deadlines that guests and VMMs have.
 with_vms='internal/host|internal/host/vmm/(jail|qemu|gvisor)|test/e2e|test/upgrade|test/docs'
+# The host core on fake VMs needs none, and has a run of its own under the detector,
+# unless the caller selects tests.
+core='^TestCore'
+[[ " ${extra[*]} " != *' -run'* ]] || core=
 # A timer that starts a goroutine in a bubble of testing/synctest can crash the
 # race detector (golang.org/issue/78156). The simulation has millions of them.
 with_bubbles='internal/control/sim'
@@ -62,6 +66,7 @@ mapfile -t raced < <(printf '%s\n' "${packages[@]}" | grep -vE "/($with_vms|$wit
 	(cd tools && go test -json "${flags[@]}" ./...) || status=1
 	(cd tools/benchplot && go test -json "${flags[@]}" ./...) || status=1
 	go test -json "${flags[@]}" -race "${extra[@]}" "${raced[@]}" || status=1
-	go test -json "${flags[@]}" "${extra[@]}" "${plain[@]}" || status=1
+	[ -z "$core" ] || go test -json "${flags[@]}" -race "${extra[@]}" -run "$core" ./internal/host || status=1
+	go test -json "${flags[@]}" "${extra[@]}" ${core:+-skip "$core"} "${plain[@]}" || status=1
 	exit "$status"
 } | bin/testsum -must "$suites"
