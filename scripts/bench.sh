@@ -48,7 +48,8 @@ up=(--data-dir "$data" --listen "${url#http://}" --log-level warn --pool "${BENC
 # Idle sandboxes share most of their memory and hardly use a CPU.
 [ "$density" = 0 ] || up+=(--memory-overcommit 4 --cpu-overcommit 64)
 [ -z "${BENCH_DATA_FS:-}" ] || up+=(--data-fs "$BENCH_DATA_FS")
-[ "${BENCH_DATA_FS:-}" != xfs ] || up+=(--data-fs-size 8G)
+# The sandboxes of the bursts write little of the disks that they are promised.
+[ "${BENCH_DATA_FS:-}" != xfs ] || up+=(--data-fs-size 8G --disk-overcommit 32)
 
 # In a session of its own, so that an interrupt here does not reach it before
 # "wrenn down" does.
