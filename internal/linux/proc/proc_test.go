@@ -2,6 +2,7 @@ package proc
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"testing"
@@ -70,5 +71,15 @@ func TestMemInfo(t *testing.T) {
 	}
 	if real["MemAvailable"] == 0 || real["MemAvailable"] > real["MemTotal"] {
 		t.Errorf("memory of this machine: %d bytes available of %d", real["MemAvailable"], real["MemTotal"])
+	}
+}
+
+func TestReadStatus(t *testing.T) {
+	ids, err := ReadStatus(os.Getpid(), "Uid")
+	if want := fmt.Sprint(os.Getuid()); err != nil || len(ids) != 4 || ids[0] != want {
+		t.Errorf("user ids %v, %v; want four, the first %s", ids, err, want)
+	}
+	if ids, err := ReadStatus(os.Getpid(), "Ui"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a line that does not exist: got %v, %v; want os.ErrNotExist", ids, err)
 	}
 }

@@ -19,7 +19,7 @@ func BenchmarkColdStart(b *testing.B) {
 	for b.Loop() {
 		vm, err := d.Start(b.Context(), g.cfg)
 		check(b, err)
-		check(b, g.client.WaitReady(b.Context()))
+		check(b, g.WaitReady(b.Context()))
 		b.StopTimer()
 		kill(b, vm)
 		b.StartTimer()
@@ -31,10 +31,10 @@ func savedGuest(b testing.TB, d driver, g *guest) (vm vmm.VM, from vmm.Image) {
 	b.Helper()
 	vm, err := d.Start(b.Context(), g.cfg)
 	check(b, err)
-	check(b, g.ready(b.Context()))
-	_, err = g.shell(b.Context(), "python3 -c 'print(1)'")
+	check(b, g.Ready(b.Context()))
+	_, err = g.Shell(b.Context(), "python3 -c 'print(1)'")
 	check(b, err)
-	check(b, g.freeze(b.Context()))
+	check(b, g.Freeze(b.Context()))
 	check(b, vm.Pause(b.Context()))
 	from = vmm.Image{Base: b.TempDir()}
 	save(b, vm, from.Base)
@@ -59,7 +59,7 @@ func BenchmarkRestore(b *testing.B) {
 	for b.Loop() {
 		vm, err := d.Restore(b.Context(), g.cfg, from)
 		check(b, err)
-		check(b, g.configure(b.Context()))
+		check(b, g.Identify(b.Context()))
 		b.StopTimer()
 		kill(b, vm)
 		b.StartTimer()
@@ -89,11 +89,11 @@ func BenchmarkExec(b *testing.B) {
 	vm, err := d.Start(b.Context(), g.cfg)
 	check(b, err)
 	defer kill(b, vm)
-	check(b, g.ready(b.Context()))
+	check(b, g.Ready(b.Context()))
 	for name, script := range map[string]string{"true": "true", "python": "exec python3 -c 'print(1)'"} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				_, err := g.shell(b.Context(), script)
+				_, err := g.Shell(b.Context(), script)
 				check(b, err)
 			}
 		})
@@ -107,7 +107,7 @@ func BenchmarkPing(b *testing.B) {
 	vm, err := d.Start(b.Context(), g.cfg)
 	check(b, err)
 	defer kill(b, vm)
-	check(b, g.ready(b.Context()))
+	check(b, g.Ready(b.Context()))
 	for b.Loop() {
 		check(b, vm.Ping(b.Context()))
 	}

@@ -48,7 +48,7 @@ func (v *vm) checkpoint(ctx context.Context, dir string) (vmm.SaveStats, error) 
 	if err := v.runtimes.verify(runtime); err != nil {
 		return vmm.SaveStats{}, err
 	}
-	err = runCommand(ctx, runtime, v.rec.Dir, "checkpoint", "--leave-running", "--compression=none", "--image-path="+dir)
+	err = runCommand(ctx, runtime, v.dir, "checkpoint", "--leave-running", "--compression=none", "--image-path="+dir)
 	if err != nil {
 		return vmm.SaveStats{}, fmt.Errorf("save the sandbox: %w", err)
 	}

@@ -23,8 +23,8 @@ func running(t *testing.T) (*guest, vmm.VM) {
 	vm, err := d.Start(t.Context(), g.cfg)
 	check(t, err)
 	t.Cleanup(func() { kill(t, vm) })
-	check(t, g.ready(t.Context()))
-	_, err = g.shell(t.Context(), "sleep 1000 & python3 -c 'print(1)'")
+	check(t, g.Ready(t.Context()))
+	_, err = g.Shell(t.Context(), "sleep 1000 & python3 -c 'print(1)'")
 	check(t, err)
 	return g, vm
 }
@@ -143,7 +143,7 @@ func files(t *testing.T, pid int) map[string]bool {
 // control groups.
 func TestSizes(t *testing.T) {
 	g, vm := running(t)
-	out, err := g.shell(t.Context(), `awk '/MemTotal/ {print $2 * 1024}' /proc/meminfo; for d in / /tmp /run /dev/shm; do df -k --output=size $d | tail -n 1; done`)
+	out, err := g.Shell(t.Context(), `awk '/MemTotal/ {print $2 * 1024}' /proc/meminfo; for d in / /tmp /run /dev/shm; do df -k --output=size $d | tail -n 1; done`)
 	check(t, err)
 	var memory, root, tmp, run, shm int64
 	if _, err := fmt.Sscan(out, &memory, &root, &tmp, &run, &shm); err != nil {

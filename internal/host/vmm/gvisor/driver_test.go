@@ -3,20 +3,13 @@ package gvisor_test
 import (
 	"context"
 	"crypto/rand"
-	"errors"
-	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/wrenn-dev/wrenn/api/gen/process"
-	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
-	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
@@ -32,7 +25,7 @@ func TestDriver(t *testing.T) {
 	d, image := newDriver(t)
 	vmmtest.Run(t, vmmtest.Fixture{
 		Driver: d, Limit: hosttest.Patience(t, 45*time.Second),
-		New: func(t *testing.T) vmmtest.Guest { return newGuest(t, image).fixture() },
+		New: func(t *testing.T) vmmtest.Guest { g := newGuest(t, image); return g.Guest(g.cfg) },
 	})
 }
 
@@ -65,13 +58,8 @@ func newDriver(t testing.TB) (driver, string) {
 
 // guest drives one guest through its own protocol.
 type guest struct {
-	client *guestclient.Client
-	cfg    vmm.Config
-	exec   time.Duration // bounds one command
-}
-
-func (g *guest) fixture() vmmtest.Guest {
-	return vmmtest.Guest{Config: g.cfg, Ready: g.ready, Count: g.count, Freeze: g.freeze, Thaw: g.configure}
+	*vmmtest.Client
+	cfg vmm.Config
 }
 
 func newGuest(t testing.TB, image string) *guest {
@@ -84,11 +72,9 @@ func newGuest(t testing.TB, image string) *guest {
 	}
 	check(t, os.Mkdir(cfg.Dir, 0o700))
 	cfg.Cgroup = newGroup(t, name, groupBytes).Dir()
-	g := &guest{cfg: cfg, exec: hosttest.Patience(t, 20*time.Second), client: guestclient.New(func(ctx context.Context, port uint16) (net.Conn, error) {
+	return &guest{cfg: cfg, Client: vmmtest.NewClient(t, hosttest.Patience(t, 20*time.Second), func(ctx context.Context, port uint16) (net.Conn, error) {
 		return dialIn(ctx, name, port)
 	})}
-	t.Cleanup(g.client.Close)
-	return g
 }
 
 // groupBytes is the memory limit of the sandboxes of this test.
@@ -122,69 +108,5 @@ func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-func (g *guest) ready(ctx context.Context) error {
-	if err := g.client.WaitReady(ctx); err != nil {
-		return err
-	}
-	return g.configure(ctx)
-}
-
-func (g *guest) configure(ctx context.Context) error {
-	entropy := make([]byte, 64)
-	_, _ = rand.Read(entropy)
-	res, err := g.client.Configure(ctx, &guestv1.ConfigureRequest{
-		SandboxId: "test", Generation: 1, WallClockUnixNano: time.Now().UnixNano(),
-		Entropy: entropy, Hostname: "test", AccessToken: "secret", DefaultUser: "root",
-	})
-	g.client.SetToken("secret")
-	if err == nil && !res.GetReseeded() {
-		err = errors.New("not reseeded")
-	}
-	return err
-}
-
-func (g *guest) freeze(ctx context.Context) error {
-	_, err := g.client.Quiesce(ctx)
-	return err
-}
-
-// counter starts, once, a process that counts in a file, and prints the count.
-const counter = `[ -e /tmp/count ] || { echo 0 >/tmp/count
-setsid sh -c 'n=0; while :; do n=$((n+1)); echo $n >/tmp/count.new; mv /tmp/count.new /tmp/count; sleep 0.05; done' >/dev/null 2>&1 & }
-cat /tmp/count`
-
-func (g *guest) count(ctx context.Context) (int, error) {
-	out, err := g.shell(ctx, counter)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(out))
-}
-
-func (g *guest) shell(ctx context.Context, script string) (string, error) {
-	stdin := false
-	stream, err := g.client.Start(ctx, &process.StartRequest{
-		Process: &process.ProcessConfig{Cmd: "/bin/sh", Args: []string{"-c", script}}, Stdin: &stdin,
-	}, guestclient.StartOptions{Timeout: g.exec})
-	if err != nil {
-		return "", err
-	}
-	defer stream.Close()
-	var out strings.Builder
-	for {
-		event, err := stream.Receive()
-		if errors.Is(err, io.EOF) {
-			return out.String(), nil
-		}
-		if err != nil {
-			return "", err
-		}
-		out.Write(event.GetData().GetStdout())
-		if end := event.GetEnd(); end != nil && end.GetExitCode() != 0 {
-			return "", fmt.Errorf("exit code %d", end.GetExitCode())
-		}
 	}
 }

@@ -8,12 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/process"
 	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
 
@@ -24,30 +23,7 @@ const processName = "runsc-sandbox"
 // arguments. Anybody can choose arguments, so that its user id has to be that of the
 // sandbox.
 func (d *Driver) Find(root string) ([]vmm.Record, error) {
-	boot, err := proc.BootID()
-	if err != nil {
-		return nil, err
-	}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, err
-	}
-	prefix := filepath.Clean(root) + "/"
-	var found []vmm.Record
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		dir, ok := sandboxOf(pid)
-		if !ok || !strings.HasPrefix(dir, prefix) || !belongs(pid, dir) {
-			continue
-		}
-		if stat, err := proc.ReadStat(pid); err == nil {
-			found = append(found, vmm.Record{Driver: Name, Dir: dir, PID: pid, StartTicks: stat.StartTicks, BootID: boot})
-		}
-	}
-	return found, nil
+	return process.Find(root, process.Mark{Driver: Name, Dir: sandboxOf, Genuine: belongs})
 }
 
 // sandboxOf returns the directory of the sandbox whose sentry the process is, by its
@@ -80,51 +56,37 @@ func belongs(pid int, dir string) bool {
 	if err != nil {
 		return false
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return false
-	}
-	for line := range strings.Lines(string(status)) {
-		// proc_pid_status(5): real, effective, saved and file system user id.
-		if ids, ok := strings.CutPrefix(line, "Uid:"); ok {
-			fields := strings.Fields(ids)
-			return len(fields) == 4 && fields[0] == strconv.Itoa(saved.UID)
-		}
-	}
-	return false
+	// proc_pid_status(5): real, effective, saved and file system user id.
+	ids, err := proc.ReadStatus(pid, "Uid")
+	return err == nil && len(ids) == 4 && ids[0] == strconv.Itoa(saved.UID)
 }
 
 // Adopt implements vmm.Driver.
 func (d *Driver) Adopt(_ context.Context, rec vmm.Record) (vmm.VM, error) {
-	if boot, err := proc.BootID(); err != nil || boot != rec.BootID {
-		return nil, errors.Join(os.ErrProcessDone, err)
+	p, err := process.Open(rec)
+	if err != nil {
+		return nil, err
 	}
 	saved, err := readDescription(rec.Dir)
 	if err != nil {
+		p.Detach()
 		return nil, err
 	}
 	console, err := openConsole(rec.Dir)
 	if err != nil {
+		p.Detach()
 		return nil, err
 	}
-	v, err := d.attach(rec, saved, console)
-	if err != nil {
-		console.close()
-		return nil, err // never a nil *vm in a non-nil interface
-	}
-	return v, nil
+	return d.attach(p, saved, console), nil
 }
 
 // KillRecord implements vmm.Driver.
 func (d *Driver) KillRecord(ctx context.Context, rec vmm.Record) error {
-	if boot, err := proc.BootID(); err != nil || boot != rec.BootID || rec.PID == 0 {
-		return err
-	}
 	about, err := readDescription(rec.Dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	err = killProcess(ctx, rec)
+	err = process.End(ctx, rec)
 	if errors.Is(err, os.ErrProcessDone) {
 		// The groups may belong to a later sandbox in the same directory.
 		_ = removeGroups(about.Group, 0)
@@ -134,22 +96,6 @@ func (d *Driver) KillRecord(ctx context.Context, rec vmm.Record) error {
 		return err
 	}
 	return removeGroups(about.Group, groupPatience)
-}
-
-// killProcess ends the sentry of rec and returns when it is gone. It is
-// os.ErrProcessDone if it was gone before.
-func killProcess(ctx context.Context, rec vmm.Record) error {
-	process, err := proc.Open(rec.PID, rec.StartTicks)
-	if err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = process.SetReadDeadline(time.Now()) })
-	defer stop()
-	defer process.Close()
-	if err := proc.Kill(process); err != nil {
-		return err
-	}
-	return proc.Wait(process)
 }
 
 // killIn ends the processes of the sandbox in dir, after a failed start.

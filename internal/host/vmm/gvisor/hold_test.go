@@ -57,11 +57,11 @@ func TestUsersAreHeldUntilTheGuestIsRenewed(t *testing.T) {
 	vm, err := d.Start(t.Context(), g.cfg)
 	check(t, err)
 	t.Cleanup(func() { kill(t, vm) })
-	check(t, g.ready(t.Context()))
-	_, err = g.shell(t.Context(), hostile)
+	check(t, g.Ready(t.Context()))
+	_, err = g.Shell(t.Context(), hostile)
 	check(t, err)
 
-	check(t, g.freeze(t.Context()))
+	check(t, g.Freeze(t.Context()))
 	held(t, d, g, "the original")
 	check(t, vm.Pause(t.Context()))
 	from := vmm.Image{Base: t.TempDir()}
@@ -73,11 +73,11 @@ func TestUsersAreHeldUntilTheGuestIsRenewed(t *testing.T) {
 	vm, err = d.Restore(t.Context(), g.cfg, from)
 	check(t, err)
 	held(t, d, g, "the copy")
-	check(t, g.configure(t.Context()))
-	if _, err := g.shell(t.Context(), `cat /tmp/steps.* >/tmp/before; while cat /tmp/steps.* | cmp -s - /tmp/before; do sleep 0.05; done`); err != nil {
+	check(t, g.Identify(t.Context()))
+	if _, err := g.Shell(t.Context(), `cat /tmp/steps.* >/tmp/before; while cat /tmp/steps.* | cmp -s - /tmp/before; do sleep 0.05; done`); err != nil {
 		t.Fatalf("the processes of the copy do not continue: %v", err)
 	}
-	if told, err := g.shell(t.Context(), "cat /tmp/told"); err != nil || told != "" {
+	if told, err := g.Shell(t.Context(), "cat /tmp/told"); err != nil || told != "" {
 		t.Errorf("a parent was told that its child %q (%v), want nothing", told, err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
-	"github.com/wrenn-dev/wrenn/internal/linux/proc"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/process"
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
@@ -141,10 +141,11 @@ func (d *Driver) launchWith(ctx context.Context, runtime Runtime, cfg vmm.Config
 	if err != nil {
 		return nil, err
 	}
-	v, err := d.attach(rec, about, out)
+	p, err := process.Open(rec)
 	if err != nil {
 		return nil, err
 	}
+	v := d.attach(p, about, out)
 	v.power.known = true // no other agent can have paused it
 	return v, nil
 }
@@ -210,13 +211,7 @@ func recordOf(cfg vmm.Config) (vmm.Record, error) {
 	if err != nil {
 		return vmm.Record{}, err
 	}
-	stat, err := proc.ReadStat(pid)
-	if err != nil {
-		return vmm.Record{}, err
-	}
-	boot, err := proc.BootID()
-	if err != nil {
-		return vmm.Record{}, err
-	}
-	return vmm.Record{Driver: Name, ID: cfg.ID, Dir: cfg.Dir, PID: pid, StartTicks: stat.StartTicks, BootID: boot}, nil
+	rec, err := process.Identify(Name, pid)
+	rec.ID, rec.Dir = cfg.ID, cfg.Dir
+	return rec, err
 }

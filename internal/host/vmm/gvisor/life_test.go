@@ -16,14 +16,14 @@ func TestFailedSaveLeavesTheSandbox(t *testing.T) {
 	vm, err := d.Start(t.Context(), g.cfg)
 	check(t, err)
 	t.Cleanup(func() { kill(t, vm) })
-	check(t, g.ready(t.Context()))
-	before, err := g.count(t.Context())
+	check(t, g.Ready(t.Context()))
+	before, err := g.Count(t.Context())
 	check(t, err)
 	full := t.TempDir()
 	check(t, unix.Mount("full", full, "tmpfs", 0, "size=64k"))
 	t.Cleanup(func() { check(t, unix.Unmount(full, unix.MNT_DETACH)) })
 
-	check(t, g.freeze(t.Context()))
+	check(t, g.Freeze(t.Context()))
 	check(t, vm.Pause(t.Context()))
 	if _, err := vm.SaveDelta(t.Context(), full); err == nil {
 		t.Fatal("a snapshot to a full disk succeeded")
@@ -33,8 +33,8 @@ func TestFailedSaveLeavesTheSandbox(t *testing.T) {
 	check(t, err)
 	check(t, d.CheckDelta(g.cfg, elsewhere))
 	check(t, vm.Resume(t.Context()))
-	check(t, g.configure(t.Context()))
-	after, err := g.count(t.Context())
+	check(t, g.Identify(t.Context()))
+	after, err := g.Count(t.Context())
 	check(t, err)
 	if after < before {
 		t.Fatalf("the counter went from %d back to %d", before, after)
@@ -45,7 +45,7 @@ func TestFailedSaveLeavesTheSandbox(t *testing.T) {
 // a failure of the sentry.
 func TestGuestThatPowersOff(t *testing.T) {
 	g, v := running(t)
-	go func() { _, _ = g.shell(t.Context(), "kill -TERM 1") }()
+	go func() { _, _ = g.Shell(t.Context(), "kill -TERM 1") }()
 	select {
 	case <-v.Exited():
 	case <-t.Context().Done():

@@ -17,13 +17,13 @@ func TestCommandsCannotUseUpTheMemory(t *testing.T) {
 	vm, err := d.Start(t.Context(), g.cfg)
 	check(t, err)
 	t.Cleanup(func() { kill(t, vm) })
-	check(t, g.ready(t.Context()))
-	_, err = g.shell(t.Context(), "dd if=/dev/zero of=/root/large bs=1M count=400 2>/dev/null")
+	check(t, g.Ready(t.Context()))
+	_, err = g.Shell(t.Context(), "dd if=/dev/zero of=/root/large bs=1M count=400 2>/dev/null")
 	check(t, err)
-	before, err := g.count(t.Context())
+	before, err := g.Count(t.Context())
 	check(t, err)
 	for range 3 {
-		out, err := g.shell(t.Context(), `python3 -c '
+		out, err := g.Shell(t.Context(), `python3 -c '
 held = []
 while True: held.append(b"x" * (1 << 20))
 '`)
@@ -31,7 +31,7 @@ while True: held.append(b"x" * (1 << 20))
 			t.Fatalf("a command that takes all memory: %q, %v; want it ended", out, err)
 		}
 	}
-	after, err := g.count(t.Context())
+	after, err := g.Count(t.Context())
 	check(t, err)
 	if after < before {
 		t.Errorf("the counter of another command went from %d to %d", before, after)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -12,43 +11,34 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
-	"github.com/wrenn-dev/wrenn/internal/linux/proc"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/process"
 )
 
-// vm is one sandbox.
-//
-// Invariants: exited is closed once, after the sentry has ended, so that exit never
-// changes afterwards.
+// vm is one sandbox. Its process is the sentry: with it end the stubs, whose PID
+// namespace is the sentry's.
 type vm struct {
-	rec      vmm.Record
+	*process.Process
+	dir      string // of the sandbox
 	about    description
 	runtimes *runtimes
-	sentry   *os.File // pidfd
 	console  *console
 	power    power
-	exited   chan struct{}
 	// stop ends the requests that are under way.
 	stop context.CancelFunc
 
-	mu       sync.Mutex // protects the following
-	killing  bool
-	detached bool
-	status   *unix.WaitStatus // of the guest's first process
-	exit     vmm.Exit
+	mu     sync.Mutex       // protects the following
+	status *unix.WaitStatus // of the guest's first process
 }
 
 var _ vmm.VM = (*vm)(nil)
 
-// attach connects to the sentry of rec and starts to watch it. The vm closes c.
-func (d *Driver) attach(rec vmm.Record, about description, c *console) (*vm, error) {
-	sentry, err := proc.Open(rec.PID, rec.StartTicks)
-	if err != nil {
-		return nil, err
-	}
+// attach starts to watch the sentry p. The vm closes c.
+func (d *Driver) attach(p *process.Process, about description, c *console) *vm {
 	ctx, cancel := context.WithCancel(context.Background())
+	dir := p.Record().Dir
 	v := &vm{
-		rec: rec, about: about, runtimes: d.runtimes, sentry: sentry, console: c, exited: make(chan struct{}), stop: cancel,
-		power: power{dir: rec.Dir, life: ctx, turn: make(chan struct{}, 1)},
+		Process: p, dir: dir, about: about, runtimes: d.runtimes, console: c, stop: cancel,
+		power: power{dir: dir, life: ctx, turn: make(chan struct{}, 1)},
 	}
 	asked := make(chan struct{})
 	go func() {
@@ -57,16 +47,19 @@ func (d *Driver) attach(rec vmm.Record, about description, c *console) (*vm, err
 	}()
 	go func() {
 		defer cancel()
-		_ = fault.Caught(func() error { v.watch(asked); return nil })
+		_ = fault.Caught(func() error {
+			v.Watch(func(waitErr error) vmm.Exit { return v.ended(waitErr, asked) })
+			return nil
+		})
 	}()
-	return v, nil
+	return v
 }
 
 // askStatus waits for the end of the guest's first process, whose status no other
 // call tells after the sentry has ended.
 func (v *vm) askStatus(ctx context.Context) {
 	var status unix.WaitStatus
-	if call(ctx, v.rec.Dir, methodWait, containerID, &status) != nil {
+	if call(ctx, v.dir, methodWait, containerID, &status) != nil {
 		return
 	}
 	v.mu.Lock()
@@ -78,32 +71,23 @@ func (v *vm) askStatus(ctx context.Context) {
 // sentry, which sends it first.
 const statusGrace = 100 * time.Millisecond
 
-// watch waits for the end of the sentry and records it.
-func (v *vm) watch(asked <-chan struct{}) {
-	err := proc.Wait(v.sentry)
-	v.mu.Lock()
-	detached := v.detached
-	v.mu.Unlock()
-	if detached {
-		return
-	}
+// ended releases the resources of a sentry that has ended, and describes its end.
+func (v *vm) ended(waitErr error, asked <-chan struct{}) vmm.Exit {
 	select {
 	case <-asked:
 	case <-time.After(statusGrace):
 	}
-	_ = v.sentry.Close()
 	v.console.close()
-	err = errors.Join(err, removeGroups(v.about.Group, groupPatience))
+	err := errors.Join(waitErr, removeGroups(v.about.Group, groupPatience))
 	v.mu.Lock()
-	v.exit = vmm.Exit{Cause: v.cause(), Detail: v.detail(err), At: time.Now()}
-	v.mu.Unlock()
-	close(v.exited)
+	defer v.mu.Unlock()
+	return vmm.Exit{Cause: v.cause(), Detail: v.detail(err), At: time.Now()}
 }
 
 // cause must be called with mu held.
 func (v *vm) cause() vmm.Cause {
 	switch {
-	case v.killing:
+	case v.Killed():
 		return vmm.CauseKilled
 	case v.status != nil:
 		return vmm.CauseGuestShutdown
@@ -124,7 +108,7 @@ func (v *vm) detail(waitErr error) string {
 	if waitErr != nil {
 		detail += "; afterwards: " + waitErr.Error()
 	}
-	if text := panicOf(v.rec.Dir); text != "" {
+	if text := panicOf(v.dir); text != "" {
 		detail += "; " + text
 	}
 	return detail
@@ -132,7 +116,7 @@ func (v *vm) detail(waitErr error) string {
 
 // Ping asks the sentry for the guest's processes and ignores them.
 func (v *vm) Ping(ctx context.Context) error {
-	return call(ctx, v.rec.Dir, methodProcesses, containerID, nil)
+	return call(ctx, v.dir, methodProcesses, containerID, nil)
 }
 
 // Pause stops all tasks of the guest.
@@ -141,34 +125,10 @@ func (v *vm) Pause(ctx context.Context) error { return v.power.set(ctx, true) }
 // Resume continues them.
 func (v *vm) Resume(ctx context.Context) error { return v.power.set(ctx, false) }
 
-// Kill ends the sentry, and with it the stubs, whose PID namespace is the sentry's.
-func (v *vm) Kill(ctx context.Context) error {
-	v.mu.Lock()
-	v.killing = true
-	v.mu.Unlock()
-	select {
-	case <-v.exited:
-		return nil
-	default:
-	}
-	if err := proc.Kill(v.sentry); err != nil && !errors.Is(err, os.ErrClosed) {
-		return err
-	}
-	select {
-	case <-v.exited:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the end of sentry %d: %w", v.rec.PID, context.Cause(ctx))
-	}
-}
-
 // Detach stops watching.
 func (v *vm) Detach() {
-	v.mu.Lock()
-	v.detached = true
-	v.mu.Unlock()
+	v.Process.Detach()
 	v.stop()
-	_ = v.sentry.Close() // ends watch
 	v.console.close()
 }
 
@@ -177,16 +137,3 @@ func (v *vm) Stalled() <-chan struct{} { return nil }
 
 // OutOfSpace reports false: the writable disk is in memory.
 func (v *vm) OutOfSpace(context.Context) (bool, error) { return false, nil }
-
-// Exited implements vmm.VM.
-func (v *vm) Exited() <-chan struct{} { return v.exited }
-
-// Exit implements vmm.VM.
-func (v *vm) Exit() vmm.Exit {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.exit
-}
-
-// Record implements vmm.VM.
-func (v *vm) Record() vmm.Record { return v.rec }

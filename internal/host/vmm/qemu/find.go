@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/process"
 	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
 
@@ -17,33 +15,9 @@ import (
 const dirVariable = "WRENN_VM_DIR="
 
 // Find returns the VM processes that carry the mark of a directory under root,
-// and whose jail only root can make: anybody can give a process the mark.
-// Processes that end meanwhile are left out.
+// and whose jail only root can make, because anybody can give a process the mark.
 func (d *Driver) Find(root string) ([]vmm.Record, error) {
-	boot, err := proc.BootID()
-	if err != nil {
-		return nil, err
-	}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, err
-	}
-	prefix := filepath.Clean(root) + "/"
-	var found []vmm.Record
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		dir, ok := markOf(pid)
-		if !ok || !strings.HasPrefix(dir, prefix) || !jailed(pid) {
-			continue
-		}
-		if stat, err := proc.ReadStat(pid); err == nil {
-			found = append(found, vmm.Record{Driver: Name, Dir: dir, PID: pid, StartTicks: stat.StartTicks, BootID: boot})
-		}
-	}
-	return found, nil
+	return process.Find(root, process.Mark{Driver: Name, Dir: markOf, Genuine: jailed})
 }
 
 func markOf(pid int) (string, bool) {
@@ -65,7 +39,7 @@ func markOf(pid int) (string, bool) {
 // (pid_namespaces(7)), and other users have that only in a user namespace that
 // they make. A program with the set-user-ID bit is therefore no VM process, even
 // if the user who started it chose its environment.
-func jailed(pid int) bool {
+func jailed(pid int, _ string) bool {
 	own, err := os.Readlink("/proc/self/ns/user")
 	if err != nil {
 		return false
@@ -73,17 +47,8 @@ func jailed(pid int) bool {
 	if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", pid)); err != nil || ns != own {
 		return false
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return false
-	}
-	for line := range strings.Lines(string(status)) {
-		// proc_pid_status(5): the process's id in each PID namespace, from that of
-		// the mounted /proc inwards.
-		if ids, ok := strings.CutPrefix(line, "NSpid:"); ok {
-			fields := strings.Fields(ids)
-			return len(fields) > 1 && fields[len(fields)-1] == "1"
-		}
-	}
-	return false
+	// proc_pid_status(5): the process's id in each PID namespace, from that of
+	// the mounted /proc inwards.
+	ids, err := proc.ReadStatus(pid, "NSpid")
+	return err == nil && len(ids) > 1 && ids[len(ids)-1] == "1"
 }

@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/mapped"
-	"github.com/wrenn-dev/wrenn/internal/linux/proc"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/process"
 )
 
 // Start boots cfg cold, with guest memory in a file of the scratch directory.
@@ -52,7 +51,7 @@ func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, from vmm.Image) (v
 	if err != nil {
 		return nil, err
 	}
-	if err := mapped.Fill(ctx, from, v.rec.PID, v.rec.MemoryFile); err != nil {
+	if err := mapped.Fill(ctx, from, v.Record().PID, v.Record().MemoryFile); err != nil {
 		return nil, errors.Join(err, v.Kill(context.WithoutCancel(ctx)))
 	}
 	if err := v.load(ctx, b.version); err != nil {
@@ -86,17 +85,11 @@ func (d *Driver) start(ctx context.Context, cfg vmm.Config, memory string, state
 }
 
 func (d *Driver) attachChild(ctx context.Context, cfg vmm.Config, memory string, cmd *exec.Cmd, messages *tail) (*vm, error) {
-	stat, err := proc.ReadStat(cmd.Process.Pid)
+	rec, err := process.Identify(Name, cmd.Process.Pid)
 	if err != nil {
 		return nil, err
 	}
-	boot, err := proc.BootID()
-	if err != nil {
-		return nil, err
-	}
-	rec := vmm.Record{
-		Driver: Name, ID: cfg.ID, Dir: cfg.Dir, PID: cmd.Process.Pid, StartTicks: stat.StartTicks, BootID: boot, MemoryFile: memory,
-	}
+	rec.ID, rec.Dir, rec.MemoryFile = cfg.ID, cfg.Dir, memory
 	return attach(ctx, rec, cmd, messages)
 }
 
@@ -104,11 +97,11 @@ func (d *Driver) attachChild(ctx context.Context, cfg vmm.Config, memory string,
 // earlier agent has adoptTimeout for its first answer; a child, which loads its
 // libraries before, has greetTimeout.
 func attach(ctx context.Context, rec vmm.Record, child *exec.Cmd, messages *tail) (*vm, error) {
-	process, err := proc.Open(rec.PID, rec.StartTicks)
+	p, err := process.Open(rec)
 	if err != nil {
 		return nil, err
 	}
-	v := &vm{rec: rec, pidfd: process, child: child, messages: messages, exited: make(chan struct{}), stalled: make(chan struct{}, 1)}
+	v := &vm{Process: p, child: child, messages: messages, stalled: make(chan struct{}, 1)}
 	v.link = link{path: monitorPath(rec.Dir), onEvent: v.onEvent, onReconnect: v.tellStalled, fresh: child != nil}
 	limit := greetTimeout
 	if child == nil {
@@ -117,21 +110,18 @@ func attach(ctx context.Context, rec vmm.Record, child *exec.Cmd, messages *tail
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	_, err = v.link.monitor(ctx)
-	if err != nil && (child != nil || !proc.Runs(process)) {
-		_ = process.Close()
+	if err != nil && (child != nil || !v.Runs()) {
+		v.Detach()
 		return nil, err
 	}
 	// A process of an earlier agent that runs and does not answer may do so
 	// later: calls connect then.
-	go v.watch()
+	go v.Watch(v.ended)
 	return v, nil
 }
 
 // Adopt connects to a process that an earlier agent started.
 func (d *Driver) Adopt(ctx context.Context, rec vmm.Record) (vmm.VM, error) {
-	if boot, err := proc.BootID(); err != nil || boot != rec.BootID {
-		return nil, errors.Join(os.ErrProcessDone, err)
-	}
 	v, err := attach(ctx, rec, nil, &tail{})
 	if err != nil {
 		return nil, err // never a nil *vm in a non-nil interface
@@ -150,21 +140,8 @@ func (d *Driver) Adopt(ctx context.Context, rec vmm.Record) (vmm.VM, error) {
 
 // KillRecord ends the process of rec, if it is still that process.
 func (d *Driver) KillRecord(ctx context.Context, rec vmm.Record) error {
-	if boot, err := proc.BootID(); err != nil || boot != rec.BootID || rec.PID == 0 {
+	if err := process.End(ctx, rec); !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	process, err := proc.Open(rec.PID, rec.StartTicks)
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = process.SetReadDeadline(time.Now()) })
-	defer stop()
-	defer process.Close()
-	if err := proc.Kill(process); err != nil {
-		return err
-	}
-	return proc.Wait(process)
+	return nil
 }

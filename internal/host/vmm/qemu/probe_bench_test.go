@@ -30,12 +30,12 @@ func BenchmarkIdleProbe(b *testing.B) {
 	vm, err := deps.Driver.Start(b.Context(), g.cfg)
 	check(b, err)
 	b.Cleanup(func() { check(b, vm.Kill(context.Background())) })
-	check(b, g.ready(b.Context()))
-	check(b, g.client.Ping(b.Context())) // it leaves an idle connection, as every call does
+	check(b, g.Ready(b.Context()))
+	check(b, g.Ping(b.Context())) // it leaves an idle connection, as every call does
 	var idle, probed usage
 	for b.Loop() {
 		idle.add(b, vm.Record().PID, func() {})
-		probed.add(b, vm.Record().PID, func() { check(b, g.client.Ping(b.Context())) })
+		probed.add(b, vm.Record().PID, func() { check(b, g.Ping(b.Context())) })
 	}
 	b.ReportMetric(0, "ns/op") // it is the time of the windows
 	perRound := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(b.N) }

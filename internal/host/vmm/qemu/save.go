@@ -12,19 +12,20 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
-// process describes the VM to package mapped.
-func (v *vm) process() mapped.Process {
-	return mapped.Process{PID: v.rec.PID, Base: v.rec.MemoryFile, SaveState: v.saveState}
+// mapped describes the VM to package mapped.
+func (v *vm) mapped() mapped.Process {
+	rec := v.Record()
+	return mapped.Process{PID: rec.PID, Base: rec.MemoryFile, SaveState: v.saveState}
 }
 
 // SaveDelta writes the changed pages and the device state.
 func (v *vm) SaveDelta(ctx context.Context, dir string) (vmm.SaveStats, error) {
-	return v.process().SaveDelta(ctx, dir)
+	return v.mapped().SaveDelta(ctx, dir)
 }
 
 // BeginSave copies the memory file, which the VM has changed in its own copy only.
 func (v *vm) BeginSave(ctx context.Context, dir string) (vmm.Save, error) {
-	return v.process().BeginSave(ctx, dir)
+	return v.mapped().BeginSave(ctx, dir)
 }
 
 // saveState writes every section of the VM's state but its memory. The command

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,7 +12,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
-	"github.com/wrenn-dev/wrenn/internal/linux/proc"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/process"
 )
 
 const (
@@ -33,24 +32,19 @@ const (
 
 // vm is one QEMU process.
 //
-// Invariants: exited is closed once, after the process has been reaped and the
-// monitor's last event has been seen, so that exit never changes afterwards.
+// Invariant: its end is recorded after the process has been reaped and the monitor's
+// last event has been seen.
 type vm struct {
-	rec      vmm.Record
-	pidfd    *os.File
+	*process.Process
 	link     link
 	child    *exec.Cmd // nil for an adopted process
 	messages *tail
-	exited   chan struct{}
 	stalled  chan struct{} // has room for one
 	// copyLeft: an earlier agent's copy of the disk may be under way.
 	copyLeft atomic.Bool
 
 	mu       sync.Mutex // protects the following
-	killing  bool
-	detached bool
-	shutdown string // reason of the SHUTDOWN event
-	exit     vmm.Exit
+	shutdown string     // reason of the SHUTDOWN event
 }
 
 var _ vmm.VM = (*vm)(nil)
@@ -90,49 +84,37 @@ func (v *vm) tellStalled() {
 
 // Detach hangs up and stops watching.
 func (v *vm) Detach() {
-	v.mu.Lock()
-	v.detached = true
-	v.mu.Unlock()
 	v.link.close()
-	_ = v.pidfd.Close() // ends watch
+	v.Process.Detach()
 }
 
-// watch waits for the end of the process and records it.
-func (v *vm) watch() {
+// ended reaps the process, if it is a child, and describes its end.
+func (v *vm) ended(waitErr error) vmm.Exit {
 	detail := ""
-	err := proc.Wait(v.pidfd)
-	v.mu.Lock()
-	detached := v.detached
-	v.mu.Unlock()
-	if detached {
-		return
-	}
-	if err != nil {
-		detail = "waiting failed: " + err.Error() + "; "
+	if waitErr != nil {
+		detail = "waiting failed: " + waitErr.Error() + "; "
 	}
 	if v.child != nil {
 		_ = v.child.Wait()
 		detail += v.child.ProcessState.String()
 	}
 	v.link.close()
-	_ = v.pidfd.Close()
 	if m := v.messages.String(); m != "" {
 		detail += "; " + m
 	}
-	v.mu.Lock()
-	v.exit = vmm.Exit{Cause: v.cause(), Detail: detail, At: time.Now()}
-	v.mu.Unlock()
-	close(v.exited)
+	return vmm.Exit{Cause: v.cause(), Detail: detail, At: time.Now()}
 }
 
-// cause must be called with mu held.
 func (v *vm) cause() vmm.Cause {
+	v.mu.Lock()
+	shutdown := v.shutdown
+	v.mu.Unlock()
 	switch {
-	case v.shutdown == "guest-shutdown":
+	case shutdown == "guest-shutdown":
 		return vmm.CauseGuestShutdown
-	case v.shutdown == "guest-reset" || v.shutdown == "guest-panic":
+	case shutdown == "guest-reset" || shutdown == "guest-panic":
 		return vmm.CauseGuestReset
-	case v.killing:
+	case v.Killed():
 		return vmm.CauseKilled
 	default:
 		return vmm.CauseVMM
@@ -211,42 +193,8 @@ func (v *vm) Resume(ctx context.Context) error {
 	return err
 }
 
-// Kill ends the process and waits until it is reaped.
-func (v *vm) Kill(ctx context.Context) error {
-	v.mu.Lock()
-	v.killing = true
-	v.mu.Unlock()
-	select {
-	case <-v.exited:
-		return nil
-	default:
-	}
-	if err := proc.Kill(v.pidfd); err != nil && !errors.Is(err, os.ErrClosed) {
-		return err
-	}
-	select {
-	case <-v.exited:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the end of VM process %d: %w", v.rec.PID, context.Cause(ctx))
-	}
-}
-
 // Stalled receives after a write has found the host's disk full.
 func (v *vm) Stalled() <-chan struct{} { return v.stalled }
-
-// Exited is closed when the process has ended.
-func (v *vm) Exited() <-chan struct{} { return v.exited }
-
-// Exit tells how it ended.
-func (v *vm) Exit() vmm.Exit {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.exit
-}
-
-// Record returns the record that Adopt takes.
-func (v *vm) Record() vmm.Record { return v.rec }
 
 // Console returns the tail of the serial console. Reading it empties it.
 func (v *vm) Console(ctx context.Context) ([]byte, error) {
