@@ -103,6 +103,11 @@ func (p program) buildImages(ctx context.Context, cfg *imageConfig) error {
 		return err
 	}
 	p.say("initramfs: %.12s", initramfs.Digest)
+	agent, err := store.EnsureAgent(ctx, guest)
+	if err != nil {
+		return err
+	}
+	p.say("guest agent for gVisor: %.12s", agent.Digest)
 	p.say("ready in %s after %.1f s", dirs.images(), time.Since(began).Seconds())
 	return nil
 }

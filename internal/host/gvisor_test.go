@@ -15,10 +15,7 @@ func newGVisorBench(t *testing.T, name string) *bench {
 	t.Helper()
 	driver := hosttest.GVisor(t)
 	b := &bench{t: t, name: hosttest.Name(name), dir: hosttest.Dir(t), templates: hosttest.Dir(t), configure: func(*host.Config) {}}
-	b.driver = func() vmm.Driver {
-		b.deps.Images = hosttest.SentryImages(t, b.deps.Images)
-		return driver
-	}
+	b.driver = func() vmm.Driver { return driver }
 	b.open()
 	t.Cleanup(b.end)
 	return b

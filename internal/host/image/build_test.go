@@ -164,6 +164,9 @@ func TestTemplateIsCleanAndReproducible(t *testing.T) {
 			t.Errorf("%s is in the image", path)
 		}
 	}
+	if layout := dataLayout(t, one.Path, "/content"); layout != "plain" {
+		t.Errorf("the data of a small file is %s, want plain blocks, which the sentry can read", layout)
+	}
 	packages, err := os.ReadFile(filepath.Join(filepath.Dir(one.Path), "packages.txt"))
 	if err != nil || string(packages) != "content=1.0\n" {
 		t.Errorf("packages: %q, %v", packages, err)

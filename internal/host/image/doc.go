@@ -1,11 +1,13 @@
 // Package image keeps the files that virtual machines boot from: guest kernels with
-// their modules, initramfs files, and read-only root images (templates).
+// their modules, initramfs files, images of the guest agent for gVisor, and
+// read-only root images (templates).
 //
 // It owns one directory, laid out as follows, and everything in it:
 //
 //	kernels/<digest>/{vmlinux,modules/<release>/...,kernel.json}
 //	kernels/current            -> <digest>
 //	initramfs/<digest>.cpio
+//	agents/<digest>.erofs
 //	templates/<name>/<digest>/{root.erofs,packages.txt,template.json}
 //	templates/<name>/current   -> <digest>
 //	locks/                     one lock file for each thing that can be built

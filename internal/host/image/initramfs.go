@@ -11,12 +11,11 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
-	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
 )
 
 // keptInitramfs is how many initramfs files stay: each new guest agent makes
-// one, and a file is only read while a VM boots.
+// one, and a file is only read while a VM boots. As many agent images stay.
 const keptInitramfs = 8
 
 // Initramfs is a prepared initramfs.
@@ -36,7 +35,7 @@ type Initramfs struct {
 // The result depends on nothing but its parts. It takes a few milliseconds.
 func (s *Store) EnsureInitramfs(ctx context.Context, k Kernel, guest []byte, extra ...string) (Initramfs, error) {
 	if len(guest) == 0 {
-		return Initramfs{}, fault.New(fault.Internal, "guest_missing", "this build has no guest agent in it; build it with 'make build'")
+		return Initramfs{}, errGuestMissing()
 	}
 	release, err := s.lock(ctx, "initramfs", Quiet)
 	if err != nil {
@@ -57,7 +56,11 @@ func (s *Store) EnsureInitramfs(ctx context.Context, k Kernel, guest []byte, ext
 	if err := s.writeInitramfs(out.Path, content); err != nil {
 		return Initramfs{}, s.noSpace(err)
 	}
-	return out, s.pruneInitramfs()
+	return out, prune(filepath.Dir(out.Path))
+}
+
+func errGuestMissing() error {
+	return fault.New(fault.Internal, "guest_missing", "this build has no guest agent in it; build it with 'make build'")
 }
 
 func buildInitramfs(k Kernel, guest []byte, modules []string) ([]byte, error) {
@@ -110,18 +113,11 @@ func (s *Store) writeInitramfs(path string, content []byte) error {
 	if err := f.Chmod(0o644); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	return durable.Sync(filepath.Dir(path))
+	return publishFile(tmp, path)
 }
 
-// pruneInitramfs removes all but the files used last.
-func (s *Store) pruneInitramfs() error {
-	dir := filepath.Join(s.dir, "initramfs")
+// prune removes all files of dir but the keptInitramfs that were used last.
+func prune(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) <= keptInitramfs {
 		return err

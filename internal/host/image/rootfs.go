@@ -50,33 +50,10 @@ func (s *Store) packTemplate(ctx context.Context, r Recipe, work, ready string, 
 	return s.makeErofs(ctx, r, root, filepath.Join(ready, "root.erofs"), progress)
 }
 
-// makeErofs packs the tree root into one uncompressed image: compression
-// costs more under software emulation than the reads it saves. Equal trees
-// give equal images.
+// makeErofs packs the tree root of r's template into the image at path.
 func (s *Store) makeErofs(ctx context.Context, r Recipe, root, path string, progress Progress) error {
 	progress.report("pack", "writing the root image")
-	// -T sets the time of every file, and mkfs.erofs older than 1.8 has no
-	// other way to fix the time in the superblock.
-	_, tail, err := s.runTool(ctx, filepath.Dir(root), progress,
-		"mkfs.erofs", "-T"+suiteEpoch, "-U"+recipeUUID(r), path, root)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		if lowSpace(s.dir) {
-			return diskFull(s.dir, err)
-		}
-		return fmt.Errorf("mkfs.erofs: %w: %s", err, strings.Join(tail, " / "))
-	}
-	return os.Chmod(path, 0o400) // VMM processes get it open
-}
-
-// recipeUUID derives a file system UUID from a recipe (RFC 9562, version 8:
-// the content is the application's).
-func recipeUUID(r Recipe) string {
-	d := []byte(r.Digest()[:32])
-	d[12], d[16] = '8', '8'
-	return fmt.Sprintf("%s-%s-%s-%s-%s", d[:8], d[8:12], d[12:16], d[16:20], d[20:])
+	return s.packErofs(ctx, root, path, suiteEpoch, r.Digest(), progress)
 }
 
 // tidyRoot removes files that must not be in an image that many sandboxes share:

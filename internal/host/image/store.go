@@ -46,7 +46,7 @@ func Open(dir string, log *slog.Logger, opts ...Option) (*Store, error) {
 	for _, opt := range opts {
 		opt(s)
 	}
-	for _, sub := range []string{"", "kernels", "initramfs", "templates", "locks", "tmp"} {
+	for _, sub := range []string{"", "kernels", "initramfs", "agents", "templates", "locks", "tmp"} {
 		if err := mkdir(filepath.Join(abs, sub)); err != nil {
 			return nil, fault.Wrap(err, fault.Internal, "image_store", "the image directory %s cannot be used", abs)
 		}

@@ -51,7 +51,7 @@ func newDriver(t testing.TB) (driver, string) {
 	t.Helper()
 	images, err := image.Open(hosttest.ImagesDir(), hosttest.Log())
 	check(t, err)
-	template, err := hosttest.SentryImages(t, images).Template("minimal")
+	template, err := images.Template("minimal")
 	check(t, err)
 	return driver{hosttest.GVisor(t)}, template.Path
 }
