@@ -59,9 +59,9 @@ func (a hostAgent) openInto(ctx context.Context, m *machines) error {
 	if err != nil {
 		return err
 	}
-	deps.Driver = driver.WithBoot(qemu.Boot{
+	deps.Drivers = vmm.Drivers{driver.WithBoot(qemu.Boot{
 		Kernel: kernel.Vmlinux, Initrd: initramfs.Path, KernelDigest: kernel.Digest, InitrdDigest: initramfs.Digest, Release: kernel.Release,
-	})
+	})}
 	if err := hostForwarding.remember(); err != nil {
 		return err
 	}

@@ -1,6 +1,9 @@
 package host
 
 import (
+	"cmp"
+	"math"
+
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -12,22 +15,25 @@ import (
 // admitLocked admits a new sandbox, for whose disk use was measured. mu must be
 // held.
 func (m *Manager) admitLocked(spec sandbox.Spec, use diskUse) error {
-	switch have := m.driver.Info(); {
+	driver, err := m.drivers.For(spec.Runtime)
+	if err != nil {
+		return err
+	}
+	have := driver.Info()
+	switch {
 	case m.closed:
 		return fault.New(fault.HostFailed, "host_stopping", "the host agent is stopping")
 	case m.draining:
 		return fault.New(fault.NoCapacity, "host_draining", "the host takes no new sandboxes: it is being drained")
-	case !have.Isolation.Meets(spec.MinIsolation):
+	case !have.Isolation.Meets(spec.MinIsolation) || !have.Isolation.Meets(m.cfg.MinIsolation):
 		return fault.New(fault.Unsupported, "isolation_too_weak",
-			"this host isolates sandboxes by %s, and %s is required", have.Isolation, spec.MinIsolation)
-	case spec.Runtime != "" && spec.Runtime != have.Runtime:
-		return fault.New(fault.Unsupported, "runtime_unavailable",
-			"this host offers the runtime %s, and %s is required", have.Runtime, spec.Runtime)
+			"this host isolates sandboxes of the runtime %s by %s, and %s is required", have.Runtime, have.Isolation,
+			cmp.Or(spec.MinIsolation, m.cfg.MinIsolation))
 	}
 	if err := spec.Validate(); err != nil {
 		return err
 	}
-	if err := spec.ValidateFor(m.limits()); err != nil {
+	if err := spec.ValidateFor(m.limitsUnder(have)); err != nil {
 		return err
 	}
 	if err := m.roomLocked(spec, 0); err != nil {
@@ -64,9 +70,14 @@ func (m *Manager) heldMemoryLocked() (held int) {
 	return held
 }
 
-// promisedMemoryMB is the memory, in MiB, that a sandbox of spec is promised.
+// promisedMemoryMB is the memory, in MiB, that a sandbox of spec is promised. A disk
+// in memory is promised the part of its size that is expected to be written, as disks
+// in files are; the driver stops guests that write more than the host has.
 func (m *Manager) promisedMemoryMB(spec sandbox.Spec) int {
-	return m.shape().HostMemoryMB(spec.MemoryMB, spec.DiskMB)
+	if !m.shapeOf(spec).DiskInMemory {
+		return spec.MemoryMB
+	}
+	return spec.MemoryMB + int(math.Ceil(float64(spec.DiskMB)/m.cfg.DiskOvercommit))
 }
 
 // roomLocked refuses a VM of spec if its memory does not fit beside others MiB and

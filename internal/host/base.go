@@ -44,7 +44,7 @@ func (b *body) base() snapshot.Dir { return snapshot.Dir(b.rec.Base) }
 // fingerprint is the fingerprint of the VM's snapshots. The VM runs under the build
 // that its base was saved under; a VM that boots cold has no base.
 func (b *body) fingerprint() map[string]string {
-	now := snapshot.Fingerprint(b.mgr.driver, b.rec.Spec, "")
+	now := snapshot.Fingerprint(b.Driver(), b.rec.Spec, "")
 	if base, err := snapshot.ReadManifest(b.base()); err == nil {
 		return vmm.WithBuildOf(now, base.Fingerprint)
 	}
@@ -54,7 +54,7 @@ func (b *body) fingerprint() map[string]string {
 func (b *body) manifest(stats vmm.SaveStats) snapshot.Manifest {
 	return snapshot.Manifest{
 		CreatedAt: time.Now(), Of: b.rec.Ref(), Spec: b.rec.Spec, Fingerprint: b.fingerprint(),
-		TemplateDigest: b.rec.TemplateDigest, RootImage: b.rec.RootImage, KernelDigest: b.mgr.driver.BootInputs()[vmm.BootKernel],
+		TemplateDigest: b.rec.TemplateDigest, RootImage: b.rec.RootImage, KernelDigest: b.Driver().BootInputs()[vmm.BootKernel],
 		MemoryBytes: int64(b.rec.Spec.MemoryMB) << 20, DirtyBytes: stats.Dirty, KeptBytes: stats.Kept,
 		DiskBytes: int64(b.rec.Spec.DiskMB) << 20,
 	}

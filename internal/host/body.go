@@ -54,7 +54,7 @@ func newBody(mgr *Manager, dir instance.Dir, rec journal.Record) body {
 
 // newInstance returns an instance for spec of which nothing exists yet.
 func (m *Manager) newInstance(name string, dir instance.Dir, spec sandbox.Spec) *instance.Instance {
-	parts := instance.Parts{Driver: m.driver, Network: m.deps.Network, Cgroups: m.deps.Cgroups, UIDBase: m.cfg.UIDBase}
+	parts := instance.Parts{Driver: m.driverOf(spec), Network: m.deps.Network, Cgroups: m.deps.Cgroups, UIDBase: m.cfg.UIDBase}
 	return instance.New(parts, name, dir, instance.Size{VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB, DiskMB: spec.DiskMB})
 }
 

@@ -48,7 +48,7 @@ func TestHalfFreedMachine(t *testing.T) {
 			fail := &saboteur{keep: true}
 			b := newBench(t, "whalf", func(cfg *host.Config) { cfg.OnStep = fail.onStep })
 			ref := b.create()
-			found, err := b.deps.Driver.Find(b.dir)
+			found, err := b.deps.Drivers.Find(b.dir)
 			check(t, err)
 			fail.arm(step)
 			b.expectEnd(ref.ID, sandbox.ReasonVMMCrash, func() { check(t, syscall.Kill(found[0].PID, syscall.SIGKILL)) })

@@ -47,7 +47,7 @@ func (b *body) bootOnce(ctx context.Context) error {
 			return err
 		}
 		cfg.Scratch = string(b.Dir)
-		b.VM, err = b.mgr.driver.Start(ctx, cfg)
+		b.VM, err = b.Driver().Start(ctx, cfg)
 		return err
 	})
 	if err != nil {

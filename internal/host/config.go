@@ -44,13 +44,14 @@ type Config struct {
 	// Pools lists the kinds of sandbox of which warm clones are kept.
 	Pools []PoolKind
 	// MemoryOvercommit is the memory that sandboxes may be promised, as a
-	// multiple of the host's memory: clones share the pages that they have not
-	// written. Nothing is started while less than MemoryReserveMB is really
-	// available. 0 is 1. It has no effect with a driver whose VMs share no memory.
+	// multiple of the host's memory: VMs take memory as they write it, and those of
+	// some drivers share pages until then. Nothing is started while less than half of
+	// MemoryReserveMB is really available. 0 is 1.
 	MemoryOvercommit float64
 	// DiskOvercommit is the disk space that sandboxes may be promised, as a
-	// multiple of the free space: their disks take space as they are written. 0
-	// is DefaultDiskOvercommit.
+	// multiple of the free space: their disks take space as they are written. A disk
+	// in memory is promised the same part of its size in memory. 0 is
+	// DefaultDiskOvercommit.
 	DiskOvercommit float64
 	// Nameservers are given to guests.
 	Nameservers []string
@@ -76,11 +77,12 @@ type Config struct {
 
 // Deps are the parts that the manager puts to work. All are required.
 type Deps struct {
-	Driver  vmm.Driver
+	// Drivers has a driver for each runtime that the host offers.
+	Drivers vmm.Drivers
 	Network instance.Network // see instance.NetworkOf
 	Images  Images
 	Cgroups instance.Cgroups // see instance.CgroupsOf
-	// GuestVersion is the version of the guest agent that Driver boots.
+	// GuestVersion is the version of the guest agent that the drivers boot.
 	GuestVersion string
 	Log          *slog.Logger
 }
@@ -134,12 +136,22 @@ func (c Config) validate(d Deps) error {
 	switch {
 	case c.Dir == "" || len(c.Dir) > maxDirLength:
 		return fault.New(fault.Invalid, "invalid_data_dir", "the data directory's path must have from 1 to %d bytes", maxDirLength)
-	case d.Driver == nil || d.Network == nil || d.Images == nil || d.Cgroups == nil || d.Log == nil:
+	case len(d.Drivers) == 0 || d.Network == nil || d.Images == nil || d.Cgroups == nil || d.Log == nil:
 		return fault.New(fault.Internal, "internal", "host.Open misses a dependency")
-	case !d.Driver.Info().Isolation.Meets(c.MinIsolation):
+	case !d.Drivers.Preferred().Info().Isolation.Meets(c.MinIsolation):
 		return fault.New(fault.Unsupported, "isolation_too_weak",
 			"this host isolates sandboxes by %s (%s), but at least %s is required",
-			d.Driver.Info().Isolation, d.Driver.Info().Reason, c.MinIsolation)
+			d.Drivers.Preferred().Info().Isolation, d.Drivers.Preferred().Info().Reason, c.MinIsolation)
 	}
-	return nil
+	return c.validateRuntimes(d.Drivers)
+}
+
+// validateRuntimes refuses warm clones of a runtime that the host does not offer.
+func (c Config) validateRuntimes(drivers vmm.Drivers) error {
+	for _, k := range c.Pools {
+		if _, err := drivers.For(k.Spec.Runtime); err != nil {
+			return err
+		}
+	}
+	return drivers.Validate()
 }

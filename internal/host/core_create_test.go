@@ -11,6 +11,8 @@ import (
 // the control plane names the runtime, which the record of the first one does not.
 func TestCoreRepeatedCreateNamesTheRuntime(t *testing.T) {
 	c := newCore(t, fastTemp(t))
+	c.single = true
+	c.restart()
 	ref := c.create()
 	spec := coreSpec
 	spec.Runtime = sandbox.RuntimeMicroVM

@@ -14,6 +14,8 @@ import (
 // warm clone gives way to a sandbox that cannot use it.
 func TestCoreMemoryThatIsNotShared(t *testing.T) {
 	c := newCoreOf(t, kind{shape: fake.Checkpointed, templates: fastTemp(t)})
+	c.change = func(cfg *host.Config) { cfg.MemoryOvercommit, cfg.DiskOvercommit = 1, 1 }
+	c.restart()
 	info, err := c.Info(t.Context())
 	check(t, err)
 	spec := coreSpec

@@ -24,13 +24,14 @@ import (
 )
 
 // core is a host agent on a fake host, which needs no root. The host outlives its
-// agents.
+// agents, which have drivers of both shapes.
 type core struct {
 	t         *testing.T
 	dir       string
 	templates string
-	shape     vmm.Shape
+	shape     vmm.Shape // of the preferred driver
 	pools     []host.PoolKind
+	change    func(*host.Config) // of every agent, unless nil
 
 	machine *fake.Host
 	network *fakes.Network
@@ -40,7 +41,9 @@ type core struct {
 	*host.Manager
 	hook *hook
 	// wrap, unless nil, changes the driver of the agents that are opened next.
-	wrap    func(vmm.Driver) vmm.Driver
+	wrap func(vmm.Driver) vmm.Driver
+	// single leaves out the driver of the other shape.
+	single  bool
 	crashed []func() // of agents that have crashed: let their goroutines end
 }
 
@@ -211,20 +214,31 @@ func (c *core) openWith(h *hook) {
 }
 
 func (c *core) config() host.Config {
-	return host.Config{
+	cfg := host.Config{
 		Dir: filepath.Join(c.dir, "data"), DiskReserveBytes: 1, MemoryReserveMB: 2, TemplateDir: c.templates, Pools: c.pools,
 		MemoryOvercommit: 100, DiskOvercommit: 100, BootTimeout: time.Minute, GuestTimeout: time.Minute, TemplateRest: time.Millisecond,
 		OnStep: c.hook.onStep,
 	}
+	if c.change != nil {
+		c.change(&cfg)
+	}
+	return cfg
 }
 
 func (c *core) deps() host.Deps {
-	driver := vmm.Driver(fake.NewOf(c.machine, c.shape))
+	driver, other := vmm.Driver(fake.NewOf(c.machine, c.shape)), fake.Checkpointed
+	if c.shape == other {
+		other = fake.Mapped
+	}
 	if c.wrap != nil {
 		driver = c.wrap(driver)
 	}
+	drivers := vmm.Drivers{driver, fake.NewOf(c.machine, other)}
+	if c.single {
+		drivers = drivers[:1]
+	}
 	return host.Deps{
-		Driver: driver, Network: c.network, Images: c.images, Cgroups: c.groups, GuestVersion: "fake", Log: hosttest.Log(),
+		Drivers: drivers, Network: c.network, Images: c.images, Cgroups: c.groups, GuestVersion: "fake", Log: hosttest.Log(),
 	}
 }
 

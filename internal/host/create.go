@@ -212,7 +212,7 @@ func (b *body) restoreBase(ctx context.Context) error {
 	if err := keepFiles(cfg.Disk, b.Dir.VM()); err != nil {
 		return err
 	}
-	if b.VM, err = b.mgr.driver.Restore(ctx, cfg, vmm.Image{Base: b.rec.Base}); err != nil {
+	if b.VM, err = b.Driver().Restore(ctx, cfg, vmm.Image{Base: b.rec.Base}); err != nil {
 		return err
 	}
 	return b.recordVM()

@@ -68,7 +68,7 @@ func (m *Manager) diskRoomLocked(use diskUse) int {
 
 // promisedDiskMB is the disk space, in MiB, that the disk of a sandbox may take.
 func (m *Manager) promisedDiskMB(spec sandbox.Spec) int {
-	if m.shape().DiskInMemory {
+	if m.shapeOf(spec).DiskInMemory {
 		return 0
 	}
 	return spec.DiskMB

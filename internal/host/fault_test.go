@@ -36,7 +36,7 @@ func TestVMsOutliveTheAgent(t *testing.T) {
 		t.Fatal("the process in the adopted VM does not run")
 	}
 	// An adopted VM's end is noticed, though it is no child of this agent.
-	found, err := b.deps.Driver.Find(b.dir)
+	found, err := b.deps.Drivers.Find(b.dir)
 	check(t, err)
 	b.expectEnd(running.ID, sandbox.ReasonVMMCrash, func() { check(t, syscall.Kill(found[0].PID, syscall.SIGKILL)) })
 }
@@ -67,7 +67,7 @@ func TestEndsThatNobodyAskedFor(t *testing.T) {
 	b := newBench(t, "wends")
 	t.Run("killed VMM during exec", func(t *testing.T) {
 		ref := b.create()
-		found, err := b.deps.Driver.Find(b.dir)
+		found, err := b.deps.Drivers.Find(b.dir)
 		check(t, err)
 		result := make(chan error, 1)
 		go func() {

@@ -60,7 +60,7 @@ func (b *bench) open() {
 	b.t.Helper()
 	b.deps = hosttest.Deps(b.t, b.name)
 	if b.driver != nil {
-		b.deps.Driver = b.driver()
+		b.deps.Drivers = vmm.Drivers{b.driver()}
 	}
 	cfg := host.Config{
 		Dir: b.dir, DiskReserveBytes: 1, TemplateDir: b.templates, Nameservers: []string{"192.0.2.53"},
@@ -102,21 +102,21 @@ func (b *bench) end() {
 		check(b.t, b.DeleteSnapshot(context.Background(), s.ID))
 	}
 	// Only a closed agent has no warm clones.
-	driver, groups := b.deps.Driver, b.deps.Cgroups
+	drivers, groups := b.deps.Drivers, b.deps.Cgroups
 	b.close()
-	b.nothingLeftOf(driver)
+	b.nothingLeftOf(drivers)
 	check(b.t, groups.(io.Closer).Close())
 }
 
 // nothingLeft checks that no process, namespace or file remains.
 func (b *bench) nothingLeft() {
 	b.t.Helper()
-	b.nothingLeftOf(b.deps.Driver)
+	b.nothingLeftOf(b.deps.Drivers)
 }
 
-func (b *bench) nothingLeftOf(driver vmm.Driver) {
+func (b *bench) nothingLeftOf(drivers vmm.Drivers) {
 	b.t.Helper()
-	found, err := driver.Find(b.dir)
+	found, err := drivers.Find(b.dir)
 	check(b.t, err)
 	if len(found) != 0 {
 		b.t.Errorf("VM processes left: %+v", found)
@@ -229,7 +229,7 @@ func TestLifecycle(t *testing.T) {
 		t.Fatalf("after pause it is %s", s.State)
 	}
 	t.Logf("pause took %v", s.Steps)
-	if found, _ := b.deps.Driver.Find(b.dir); len(found) != 0 {
+	if found, _ := b.deps.Drivers.Find(b.dir); len(found) != 0 {
 		t.Fatalf("a paused sandbox has VM processes: %+v", found)
 	}
 	if _, err := b.trySh(t.Context(), ref, "true"); !fault.Is(err, fault.WrongState) {

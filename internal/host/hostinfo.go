@@ -14,11 +14,11 @@ import (
 
 // Info describes this host: its capacity, driver, isolation and versions.
 type Info struct {
-	HostID        string
-	AgentVersion  string
-	GuestVersion  string
-	VMM           vmm.Info
-	Isolation     sandbox.Isolation
+	HostID       string
+	AgentVersion string
+	GuestVersion string
+	// Runtimes describe the drivers, the preferred one first.
+	Runtimes      []vmm.Info
 	KernelRelease string
 	VCPUs         int
 	// MemoryMB is the memory that all sandboxes together may be promised.
@@ -54,13 +54,16 @@ func (m *Manager) Info(context.Context) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	runtimes := make([]vmm.Info, len(m.drivers))
+	for i, d := range m.drivers {
+		runtimes[i] = d.Info()
+	}
 	m.mu.Lock()
 	draining := m.draining
 	m.mu.Unlock()
-	info := m.driver.Info()
 	return Info{
 		HostID: m.cfg.HostID, AgentVersion: m.cfg.Version, GuestVersion: m.deps.GuestVersion,
-		VMM: info, Isolation: info.Isolation, KernelRelease: info.GuestKernel,
+		Runtimes: runtimes, KernelRelease: runtimes[0].GuestKernel,
 		VCPUs: hostCPUs(), MemoryMB: m.memoryMB(), DiskTotal: total, DiskFree: free,
 		Limits: m.limits(), Templates: names, Draining: draining, BootRetries: m.bootRetries.Load(),
 		Pools: m.Pools(), DiskReserve: m.cfg.DiskReserveBytes, DiskRoomMB: max(room, 0), Reflink: m.reflink,
@@ -72,18 +75,24 @@ func hostCPUs() int { return runtime.NumCPU() }
 // realMemoryMB is the host's memory without its reserve.
 func (m *Manager) realMemoryMB() int { return max(totalMemoryMB()-m.cfg.MemoryReserveMB, 0) }
 
-// memoryMB is how much memory all sandboxes together may be promised. Only memory
-// that VMs share is promised more than once.
+// memoryMB is how much memory all sandboxes together may be promised.
 func (m *Manager) memoryMB() int {
-	if !m.shape().SharesMemory {
-		return m.realMemoryMB()
-	}
 	return int(float64(m.realMemoryMB()) * m.cfg.MemoryOvercommit)
 }
 
+// limits are those of the largest sandboxes, under any runtime.
 func (m *Manager) limits() sandbox.Limits {
+	all := m.limitsUnder(m.drivers.Preferred().Info())
+	for _, d := range m.drivers {
+		all.MaxVCPUs = max(all.MaxVCPUs, m.limitsUnder(d.Info()).MaxVCPUs)
+	}
+	return all
+}
+
+// limitsUnder are the limits of sandboxes under one runtime.
+func (m *Manager) limitsUnder(runtime vmm.Info) sandbox.Limits {
 	return sandbox.Limits{
-		MaxVCPUs: min(m.driver.Info().MaxVCPUs, sandbox.MaxVCPUs), MinMemoryMB: sandbox.MinMemoryMB,
+		MaxVCPUs: min(runtime.MaxVCPUs, sandbox.MaxVCPUs), MinMemoryMB: sandbox.MinMemoryMB,
 		MaxMemoryMB: min(m.realMemoryMB(), sandbox.MaxMemoryMB),
 	}
 }

@@ -30,12 +30,12 @@ import (
 // after its last one is gone; there is one Manager per data directory, which
 // the lock file enforces.
 type Manager struct {
-	cfg    Config
-	deps   Deps
-	driver vmm.Driver
-	layout layout
-	log    *slog.Logger
-	lock   *os.File
+	cfg     Config
+	deps    Deps
+	drivers vmm.Drivers
+	layout  layout
+	log     *slog.Logger
+	lock    *os.File
 	// reflink: files of the data directory can share blocks.
 	reflink bool
 	boots   *semaphore.Weighted
@@ -122,17 +122,18 @@ func (m *Manager) recoverLocked(ctx context.Context) error {
 // newManager returns a Manager that has read and started nothing yet.
 func newManager(ctx context.Context, cfg Config, deps Deps) *Manager {
 	m := &Manager{
-		cfg: cfg, deps: deps, driver: deps.Driver, layout: layout{root: cfg.Dir}, log: deps.Log,
+		cfg: cfg, deps: deps, drivers: deps.Drivers, layout: layout{root: cfg.Dir}, log: deps.Log,
 		boots: semaphore.NewWeighted(int64(cfg.BootConcurrency)), machines: make(map[sandbox.ID]*machine),
 	}
 	m.templates.building = make(map[string]*templateBuild)
 	m.snapshots = snapshot.New(snapshot.Options{
-		Driver: deps.Driver, Log: deps.Log, Root: cfg.Dir, Named: m.layout.snapshots(), Templates: m.layout.templates(),
+		Drivers: deps.Drivers, Log: deps.Log, Root: cfg.Dir, Named: m.layout.snapshots(), Templates: m.layout.templates(),
 		SharedTemplates: cfg.TemplateDir, Current: m.current,
 	})
-	m.pools.kinds, m.pools.ready = cfg.Pools, make(map[string][]*warmClone)
-	m.pools.stats = make(map[string]*poolStats)
+	m.pools.ready, m.pools.stats = make(map[string][]*warmClone), make(map[string]*poolStats)
 	for _, k := range cfg.Pools {
+		k.Spec = m.resolved(k.Spec)
+		m.pools.kinds = append(m.pools.kinds, k)
 		m.pools.stats[poolKey(k.Spec)] = &poolStats{}
 	}
 	m.life, m.end = context.WithCancel(context.WithoutCancel(ctx))
@@ -159,7 +160,7 @@ func (m *Manager) starts() (done func()) {
 
 // prepare makes a template snapshot before anybody asks for it.
 func (m *Manager) prepare(spec sandbox.Spec) {
-	if _, err := m.ensureTemplate(m.life, spec); err != nil && m.life.Err() == nil {
+	if _, err := m.ensureTemplate(m.life, m.resolved(spec)); err != nil && m.life.Err() == nil {
 		m.log.Warn("a template snapshot could not be prepared; the first sandbox of its kind tries again", "error", err)
 	}
 }
@@ -203,8 +204,8 @@ func (m *Manager) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec
 	return m.created(ctx, ref, spec, "")
 }
 
-// CreateFrom is Create for a copy of a snapshot, processes running. Template and
-// sizes are the snapshot's, and those of spec are ignored; the environment is the
+// CreateFrom is Create for a copy of a snapshot, processes running. Template, runtime
+// and sizes are the snapshot's, and those of spec are ignored; the environment is the
 // snapshot's with that of spec over it.
 func (m *Manager) CreateFrom(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (Sandbox, error) {
 	mf, err := snapshot.ReadManifest(m.layout.snapshot(from))
@@ -216,6 +217,7 @@ func (m *Manager) CreateFrom(ctx context.Context, ref sandbox.Ref, spec sandbox.
 	}
 	kind, env := templateSpec(mf.Spec), maps.Clone(mf.Spec.Env)
 	spec.Template, spec.VCPUs, spec.MemoryMB, spec.DiskMB = kind.Template, kind.VCPUs, kind.MemoryMB, kind.DiskMB
+	spec.Runtime = kind.Runtime
 	if env == nil {
 		env = spec.Env
 	} else {
@@ -246,11 +248,12 @@ func (m *Manager) register(ref sandbox.Ref, spec sandbox.Spec, from sandbox.Snap
 	defer m.mu.Unlock()
 	if mc, ok := m.machines[ref.ID]; ok {
 		view := mc.snapshotView()
-		if view.Ref == ref && m.sameSpec(view.Spec, spec) && view.State != sandbox.Stopped {
+		if view.Ref == ref && sameSpec(view.Spec, spec) && view.State != sandbox.Stopped {
 			return mc, nil
 		}
 		return nil, fault.New(fault.Exists, "sandbox_exists", "this host already has a sandbox with the id %s", ref.ID)
 	}
+	spec = m.resolved(spec)
 	if err := m.admitLocked(spec, use); err != nil {
 		return nil, err
 	}
@@ -259,12 +262,11 @@ func (m *Manager) register(ref sandbox.Ref, spec sandbox.Spec, from sandbox.Snap
 	return mc, nil
 }
 
-// sameSpec compares two specs. A record of an earlier agent names no runtime, and has
-// the only one that there was.
-func (m *Manager) sameSpec(a, b sandbox.Spec) bool {
-	runtime := m.driver.Info().Runtime
-	a.Runtime, b.Runtime = cmp.Or(a.Runtime, runtime), cmp.Or(b.Runtime, runtime)
-	return reflect.DeepEqual(a, b)
+// sameSpec compares the spec of a sandbox with that of a request, which may leave the
+// choice of the runtime to the host.
+func sameSpec(have, asked sandbox.Spec) bool {
+	asked.Runtime = cmp.Or(asked.Runtime, have.Runtime)
+	return reflect.DeepEqual(have, asked)
 }
 
 // startLocked enters mc and starts its goroutine, whose first act is first.

@@ -36,7 +36,7 @@ type pools struct {
 
 // PoolKind is how many warm clones are kept of one kind of sandbox.
 type PoolKind struct {
-	Spec sandbox.Spec // only template and sizes count
+	Spec sandbox.Spec // only template, runtime and sizes count
 	Size int
 }
 
@@ -59,7 +59,7 @@ type warmClone struct {
 
 func poolKey(spec sandbox.Spec) string {
 	k := templateSpec(spec)
-	return fmt.Sprint(k.Template, "/", k.VCPUs, "/", k.MemoryMB, "/", k.DiskMB)
+	return fmt.Sprint(k.Runtime, "/", k.Template, "/", k.VCPUs, "/", k.MemoryMB, "/", k.DiskMB)
 }
 
 // take removes a clone of the template snapshot key from the pool.

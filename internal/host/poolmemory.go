@@ -8,14 +8,13 @@ import "context"
 // cloneMemoryMB is the memory, in MiB, that is set aside for the warm clones that
 // wait.
 func (m *Manager) cloneMemoryMB() (total int) {
-	if m.shape().SharesMemory {
-		return 0
-	}
 	m.pools.mu.Lock()
 	defer m.pools.mu.Unlock()
 	for _, clones := range m.pools.ready {
 		for _, c := range clones {
-			total += m.promisedMemoryMB(c.rec.Spec)
+			if !c.shape().SharesMemory {
+				total += m.promisedMemoryMB(c.rec.Spec)
+			}
 		}
 	}
 	return total
@@ -41,12 +40,12 @@ func (m *Manager) memoryIsShort() bool {
 	return clones > 0 && m.heldMemoryLocked()+clones > m.memoryMB()
 }
 
-// takeAny removes a clone from the pool, or returns nil.
+// takeAny removes a clone that shares no memory from the pool, or returns nil.
 func (p *pools) takeAny() *warmClone {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, clones := range p.ready {
-		if len(clones) > 0 {
+		if len(clones) > 0 && !clones[0].shape().SharesMemory {
 			p.ready[key] = clones[1:]
 			close(clones[0].taken)
 			return clones[0]

@@ -34,6 +34,9 @@ func (m *Manager) recoverMachines(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := m.needsDrivers(machines); err != nil {
+		return err
+	}
 	networks := make(map[string]bool)
 	for _, mc := range machines {
 		if n := mc.rec.Network; n != nil {
@@ -76,7 +79,7 @@ func (m *Manager) readMachines() ([]*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	processes, err := m.driver.Find(m.layout.root)
+	processes, err := m.drivers.Find(m.layout.root)
 	if err != nil {
 		return nil, fmt.Errorf("look for VM processes: %w", err)
 	}

@@ -121,7 +121,7 @@ func (b *body) prepareResume(ctx context.Context) error {
 		{journal.StepResumeNetwork, b.makeNetwork},
 		{journal.StepResumeCgroup, b.CreateCgroup},
 		{journal.StepResumeVMM, func(ctx context.Context) error {
-			if b.mgr.shape().RestoresRunning {
+			if b.shape().RestoresRunning {
 				return nil // see restoreRunning
 			}
 			return b.restorePause(ctx, snap)
@@ -147,7 +147,7 @@ func (b *body) restorePause(ctx context.Context, snap snapshot.Dir) error {
 	if err := keepFiles(cfg.Disk, b.Dir.VM()); err != nil {
 		return err
 	}
-	if b.VM, err = b.mgr.driver.Restore(ctx, cfg, vmm.Image{Base: b.rec.Base, Delta: string(snap)}); err != nil {
+	if b.VM, err = b.Driver().Restore(ctx, cfg, vmm.Image{Base: b.rec.Base, Delta: string(snap)}); err != nil {
 		return snapshot.HideDamage(err)
 	}
 	return b.recordVM()
@@ -157,7 +157,7 @@ func (b *body) restorePause(ctx context.Context, snap snapshot.Dir) error {
 func (m *machine) releaseVM(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
 	defer cancel()
-	running := m.mgr.shape().RestoresRunning
+	running := m.shape().RestoresRunning
 	if running {
 		if err := m.step(ctx, journal.StepResumeCont, m.restoreRunning); err != nil {
 			return err

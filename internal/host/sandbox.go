@@ -43,7 +43,7 @@ type Sandbox struct {
 // publish makes state the one that callers see and tells subscribers. Only the
 // machine's goroutine calls it.
 func (m *machine) publish(state sandbox.State) {
-	info := m.mgr.driver.Info()
+	info := m.Driver().Info()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.view = Sandbox{

@@ -173,7 +173,7 @@ func TestHaltedGuest(t *testing.T) {
 func TestStoppedVMM(t *testing.T) {
 	b := newSilentBench(t, "wvmm")
 	ref := b.create()
-	found, err := b.deps.Driver.Find(b.dir)
+	found, err := b.deps.Drivers.Find(b.dir)
 	check(t, err)
 	pid := found[0].PID
 	check(t, syscall.Kill(pid, syscall.SIGSTOP))

@@ -76,7 +76,7 @@ func (m *Manager) sweep(ctx context.Context) error {
 }
 
 func (m *Manager) sweepProcesses(ctx context.Context) error {
-	processes, err := m.driver.Find(m.layout.root)
+	processes, err := m.drivers.Find(m.layout.root)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (m *Manager) sweepProcesses(ctx context.Context) error {
 			continue
 		}
 		m.log.WarnContext(ctx, "killing a VM without a journal", "pid", p.PID, "dir", p.Dir)
-		errs = append(errs, m.driver.KillRecord(ctx, p))
+		errs = append(errs, m.drivers.KillRecord(ctx, p))
 	}
 	return errors.Join(errs...)
 }

@@ -173,7 +173,7 @@ func (b *body) copyPaused(ctx context.Context, tmp snapshot.Dir) (mf snapshot.Ma
 			return errors.Join(b.checkPause(snap), tmp.Recreate())
 		}},
 		{journal.StepSnapshotSave, func(ctx context.Context) error {
-			return snapshot.HideDamage(b.mgr.driver.Flatten(ctx, vmm.Image{Base: b.rec.Base, Delta: string(snap)}, string(tmp)))
+			return snapshot.HideDamage(b.Driver().Flatten(ctx, vmm.Image{Base: b.rec.Base, Delta: string(snap)}, string(tmp)))
 		}},
 		{journal.StepSnapshotDisk, func(ctx context.Context) error { return b.copyDiskTo(ctx, tmp) }},
 	} {

@@ -52,8 +52,9 @@ type templateBuild struct {
 // of the host is left out, since a measured one is never twice the same; it is
 // compared, with a tolerance, when the snapshot is used.
 func (m *Manager) templateKey(spec sandbox.Spec, img image.Template) (string, map[string]string) {
-	print := snapshot.Fingerprint(m.driver, spec, "")
-	maps.Copy(print, m.driver.BootInputs())
+	driver := m.driverOf(spec)
+	print := snapshot.Fingerprint(driver, spec, "")
+	maps.Copy(print, driver.BootInputs())
 	print["image"], print["disk_mb"], print["disk_format"] = img.Digest, fmt.Sprint(spec.DiskMB), disk.Format()
 	rate := print[vmm.FingerprintTSC]
 	delete(print, vmm.FingerprintTSC)
@@ -161,7 +162,9 @@ func (m *Manager) buildTemplate(life context.Context, t template, print map[stri
 
 // templateSpec returns the part of spec that a template snapshot and a warm clone depend on.
 func templateSpec(spec sandbox.Spec) sandbox.Spec {
-	return sandbox.Spec{Template: spec.Template, VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB, DiskMB: spec.DiskMB}.WithDefaults()
+	return sandbox.Spec{
+		Template: spec.Template, Runtime: spec.Runtime, VCPUs: spec.VCPUs, MemoryMB: spec.MemoryMB, DiskMB: spec.DiskMB,
+	}.WithDefaults()
 }
 
 // makeTemplate seals the guest, saves the VM and moves the files to the place of the

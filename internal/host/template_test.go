@@ -39,7 +39,7 @@ func TestTemplateKey(t *testing.T) {
 	}
 	key := func(change func(*world)) string {
 		w := world{spec: sandbox.Spec{}.WithDefaults(), img: image.Template{Digest: "image"}}
-		w.m.driver = printer{print: map[string]string{"cpu": "max"}, boot: boots("kernel", "guest")}
+		w.m.drivers = vmm.Drivers{printer{print: map[string]string{"cpu": "max"}, boot: boots("kernel", "guest")}}
 		change(&w)
 		k, _ := w.m.templateKey(w.spec, w.img)
 		return k
@@ -49,17 +49,17 @@ func TestTemplateKey(t *testing.T) {
 	for what, change := range map[string]func(*world){
 		"image": func(w *world) { w.img.Digest = "another" },
 		"kernel": func(w *world) {
-			w.m.driver = printer{print: map[string]string{"cpu": "max"}, boot: boots("another", "guest")}
+			w.m.drivers = vmm.Drivers{printer{print: map[string]string{"cpu": "max"}, boot: boots("another", "guest")}}
 		},
 		"guest": func(w *world) {
-			w.m.driver = printer{print: map[string]string{"cpu": "max"}, boot: boots("kernel", "another")}
+			w.m.drivers = vmm.Drivers{printer{print: map[string]string{"cpu": "max"}, boot: boots("kernel", "another")}}
 		},
 		"disk": func(w *world) { w.spec.DiskMB++ },
 		"cpu": func(w *world) {
-			w.m.driver = printer{print: map[string]string{"cpu": "host"}, boot: boots("kernel", "guest")}
+			w.m.drivers = vmm.Drivers{printer{print: map[string]string{"cpu": "host"}, boot: boots("kernel", "guest")}}
 		},
 		"version": func(w *world) {
-			w.m.driver = printer{print: map[string]string{"cpu": "max", "version": "9"}, boot: boots("kernel", "guest")}
+			w.m.drivers = vmm.Drivers{printer{print: map[string]string{"cpu": "max", "version": "9"}, boot: boots("kernel", "guest")}}
 		},
 	} {
 		k := key(change)
@@ -72,7 +72,7 @@ func TestTemplateKey(t *testing.T) {
 		"environment": func(w *world) { w.spec.Env = map[string]string{"A": "B"} },
 		"timeout":     func(w *world) { w.spec.Timeout++ },
 		"clock rate": func(w *world) {
-			w.m.driver = printer{print: map[string]string{"cpu": "max", vmm.FingerprintTSC: "2000001"}, boot: boots("kernel", "guest")}
+			w.m.drivers = vmm.Drivers{printer{print: map[string]string{"cpu": "max", vmm.FingerprintTSC: "2000001"}, boot: boots("kernel", "guest")}}
 		},
 	} {
 		if key(change) != base {

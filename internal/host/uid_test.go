@@ -55,7 +55,7 @@ func TestTwoAgentsGiveNoUserTwice(t *testing.T) {
 // vmUser returns the user of the agent's only VM process.
 func (b *bench) vmUser() uint32 {
 	b.t.Helper()
-	found, err := b.deps.Driver.Find(b.dir)
+	found, err := b.deps.Drivers.Find(b.dir)
 	check(b.t, err)
 	for _, p := range found {
 		// proc_pid_status(5): real, effective, saved and file system user.

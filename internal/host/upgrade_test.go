@@ -72,7 +72,7 @@ func (u *upgrades) current() string {
 
 func (u *upgrades) builds() []vmm.Build {
 	u.t.Helper()
-	builds, err := u.deps.Driver.Builds()
+	builds, err := u.deps.Drivers.Preferred().Builds()
 	check(u.t, err)
 	return builds
 }
@@ -82,7 +82,7 @@ func (u *upgrades) builds() []vmm.Build {
 func (u *upgrades) mustRunUnder(ref sandbox.Ref, build string) {
 	u.t.Helper()
 	u.sh(ref, "true")
-	found, err := u.deps.Driver.Find(filepath.Join(u.dir, "sandboxes", string(ref.ID)))
+	found, err := u.deps.Drivers.Find(filepath.Join(u.dir, "sandboxes", string(ref.ID)))
 	check(u.t, err)
 	if len(found) != 1 {
 		u.t.Fatalf("%s has the VM processes %v, want one", ref.ID, found)

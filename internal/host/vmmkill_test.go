@@ -26,7 +26,7 @@ func (s *sniper) onStep(step string) error {
 		return nil
 	}
 	s.step = ""
-	found, err := s.b.deps.Driver.Find(s.b.dir)
+	found, err := s.b.deps.Drivers.Find(s.b.dir)
 	if err != nil {
 		s.b.t.Error(err)
 	}

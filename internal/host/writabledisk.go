@@ -15,10 +15,10 @@ import (
 // this file do nothing for a disk of the driver.
 
 // shape returns the properties of the driver's VMs.
-func (m *Manager) shape() vmm.Shape { return m.driver.Info().Shape }
+func (b *body) shape() vmm.Shape { return b.Driver().Info().Shape }
 
 // hasDiskFile reports whether the disk is a file of the host.
-func (b *body) hasDiskFile() bool { return !b.mgr.shape().DiskInSnapshot }
+func (b *body) hasDiskFile() bool { return !b.shape().DiskInSnapshot }
 
 // diskFiles returns the files of the VM's disk: one, or none.
 func (b *body) diskFiles() []string {

@@ -207,7 +207,7 @@ func Deps(t testing.TB, name string) host.Deps {
 		t.Fatal(err)
 	}
 	return host.Deps{
-		Driver: Driver(t), Network: instance.NetworkOf(pool), Images: images, Cgroups: instance.CgroupsOf(groups),
+		Drivers: vmm.Drivers{Driver(t)}, Network: instance.NetworkOf(pool), Images: images, Cgroups: instance.CgroupsOf(groups),
 		GuestVersion: "test", Log: log,
 	}
 }

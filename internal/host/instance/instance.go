@@ -82,6 +82,9 @@ func (i *Instance) CreateCgroup(ctx context.Context) error {
 	return err
 }
 
+// Driver is the driver of the VM.
+func (i *Instance) Driver() vmm.Driver { return i.parts.Driver }
+
 // VMConfig returns the configuration of a VM that uses the instance's network
 // slot, control group and disk. The caller adds the root image and the host name.
 func (i *Instance) VMConfig() (vmm.Config, error) {

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -190,5 +191,6 @@ func parseRecord(data []byte) (*Record, error) {
 	if r.RestoreReport == nil {
 		r.RestoreReport = r.OldReport
 	}
+	r.Spec.Runtime = cmp.Or(r.Spec.Runtime, sandbox.RuntimeMicroVM) // the only one of earlier versions
 	return &r.Record, nil
 }

@@ -119,11 +119,12 @@ func fromTime(t time.Time) *timestamppb.Timestamp {
 }
 
 func fromInfo(i host.Info) *hostv1.GetHostResponse {
+	preferred := i.Runtimes[0]
 	out := &hostv1.GetHostResponse{
 		HostId: i.HostID, AgentVersion: i.AgentVersion, GuestVersion: i.GuestVersion,
-		Driver: i.VMM.Driver, DriverVersion: i.VMM.Version,
-		Acceleration: string(i.VMM.Acceleration), AccelerationReason: i.VMM.Reason,
-		Isolation: string(i.Isolation), MultiTenant: i.VMM.MultiTenant, KernelRelease: i.KernelRelease,
+		Driver: preferred.Driver, DriverVersion: preferred.Version,
+		Acceleration: string(preferred.Acceleration), AccelerationReason: preferred.Reason,
+		Isolation: string(preferred.Isolation), MultiTenant: preferred.MultiTenant, KernelRelease: i.KernelRelease,
 		VcpusTotal: uint32(i.VCPUs), MemoryMbTotal: uint32(i.MemoryMB),
 		DiskBytesTotal: i.DiskTotal, DiskBytesFree: i.DiskFree,
 		MaxVcpus: uint32(i.Limits.MaxVCPUs), MaxMemoryMb: uint32(i.Limits.MaxMemoryMB), MinMemoryMb: uint32(i.Limits.MinMemoryMB),
@@ -137,11 +138,14 @@ func fromInfo(i host.Info) *hostv1.GetHostResponse {
 	return out
 }
 
-// runtimesOf returns the runtimes that a host offers: that of its driver.
+// runtimesOf returns the runtimes that a host offers.
 func runtimesOf(i host.Info) []*hostv1.Runtime {
-	v := i.VMM
-	return []*hostv1.Runtime{{
-		Name: string(v.Runtime), Driver: v.Driver, DriverVersion: v.Version, Acceleration: string(v.Acceleration),
-		Reason: v.Reason, Isolation: string(v.Isolation), MultiTenant: v.MultiTenant,
-	}}
+	out := make([]*hostv1.Runtime, len(i.Runtimes))
+	for n, v := range i.Runtimes {
+		out[n] = &hostv1.Runtime{
+			Name: string(v.Runtime), Driver: v.Driver, DriverVersion: v.Version, Acceleration: string(v.Acceleration),
+			Reason: v.Reason, Isolation: string(v.Isolation), MultiTenant: v.MultiTenant,
+		}
+	}
+	return out
 }

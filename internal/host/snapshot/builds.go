@@ -23,26 +23,38 @@ func (s *Store) BuildOf(dir Dir) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return s.Driver.BuildOf(mf.Fingerprint)
+	driver, err := s.Drivers.Saved(mf.Fingerprint)
+	if err != nil {
+		return "", err
+	}
+	return driver.BuildOf(mf.Fingerprint)
 }
 
 // CheckFingerprint refuses a snapshot that was saved under a build that is not
 // kept, or on another kind of host. The error names the difference.
 func (s *Store) CheckFingerprint(saved map[string]string, spec sandbox.Spec) error {
-	build, err := s.Driver.BuildOf(saved)
+	driver, err := s.Drivers.Saved(saved)
 	if err != nil {
 		return err
 	}
-	return vmm.CheckFingerprint(saved, Fingerprint(s.Driver, spec, build))
+	build, err := driver.BuildOf(saved)
+	if err != nil {
+		return err
+	}
+	return vmm.CheckFingerprint(saved, Fingerprint(driver, spec, build))
 }
 
 // keptBuild describes the kept build that saved names.
 func (s *Store) keptBuild(saved map[string]string) (vmm.Build, bool) {
-	id, err := s.Driver.BuildOf(saved)
+	driver, err := s.Drivers.Saved(saved)
 	if err != nil {
 		return vmm.Build{}, false
 	}
-	builds, err := s.Driver.Builds()
+	id, err := driver.BuildOf(saved)
+	if err != nil {
+		return vmm.Build{}, false
+	}
+	builds, err := driver.Builds()
 	i := slices.IndexFunc(builds, func(b vmm.Build) bool { return b.ID == id })
 	if err != nil || i < 0 {
 		return vmm.Build{}, false
@@ -74,37 +86,39 @@ const garbageBuild = "vmm_build"
 // unneededBuilds returns the kept builds that only the bases in leaving, or
 // none at all, were saved under. Builds outside the data directory may be
 // shared with other agents, and are never among them.
-func (s *Store) unneededBuilds(leaving []Garbage) []Garbage {
-	builds, err := s.Driver.Builds()
-	var needed map[string]bool
-	if err == nil {
-		needed, err = s.neededBuilds(leaving)
-	}
-	if err != nil {
-		s.Log.Warn("cannot tell which builds of the VMM are needed; all are kept", "error", err)
-		return nil
-	}
-	var out []Garbage
-	for _, b := range builds {
-		if b.Current || needed[b.ID] || !strings.HasPrefix(b.Dir, s.Root+"/") {
-			continue
+func (s *Store) unneededBuilds(leaving []Garbage) (out []Garbage) {
+	needed, err := s.neededBuilds(leaving)
+	for _, d := range s.Drivers {
+		builds, listErr := d.Builds()
+		if err = errors.Join(err, listErr); err != nil {
+			s.Log.Warn("cannot tell which builds of the VMM are needed; all are kept", "error", err)
+			return nil
 		}
-		out = append(out, Garbage{
-			Kind: garbageBuild, ID: b.ID, Bytes: uint64(b.Bytes), loose: true,
-			Reason: fmt.Sprintf("QEMU %s was replaced, and nothing that was saved under it is left", b.Version),
-		})
+		name := d.Info().Driver
+		for _, b := range builds {
+			if b.Current || needed[buildKey{name, b.ID}] || !strings.HasPrefix(b.Dir, s.Root+"/") {
+				continue
+			}
+			out = append(out, Garbage{
+				Kind: garbageBuild, ID: b.ID, Bytes: uint64(b.Bytes), loose: true, driver: d,
+				Reason: fmt.Sprintf("%s %s was replaced, and nothing that was saved under it is left", name, b.Version),
+			})
+		}
 	}
 	return out
 }
 
+// buildKey names a build of a driver.
+type buildKey struct{ driver, id string }
+
 // neededBuilds returns the builds of all bases but those that are leaving. A
 // base whose manifest cannot be read hides its build, so that it is an error.
-func (s *Store) neededBuilds(leaving []Garbage) (map[string]bool, error) {
+func (s *Store) neededBuilds(leaving []Garbage) (map[buildKey]bool, error) {
 	gone := make(map[Dir]bool, len(leaving))
 	for _, g := range leaving {
 		gone[g.dir] = true
 	}
-	needed := make(map[string]bool)
+	needed := make(map[buildKey]bool)
 	for _, dir := range s.allBases() {
 		if gone[dir] {
 			continue
@@ -116,8 +130,12 @@ func (s *Store) neededBuilds(leaving []Garbage) (map[string]bool, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", dir, err)
 		}
-		if id, err := s.Driver.BuildOf(mf.Fingerprint); err == nil {
-			needed[id] = true
+		driver, err := s.Drivers.Saved(mf.Fingerprint)
+		if err != nil {
+			continue // none of these drivers keeps its build
+		}
+		if id, err := driver.BuildOf(mf.Fingerprint); err == nil {
+			needed[buildKey{driver.Info().Driver, id}] = true
 		}
 	}
 	return needed, nil

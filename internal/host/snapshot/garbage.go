@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
 // Garbage is something on the host's disk that nothing needs any more.
@@ -19,7 +21,8 @@ type Garbage struct {
 	// Reason says, in a sentence, why nothing needs it.
 	Reason string
 
-	dir Dir
+	dir    Dir
+	driver vmm.Driver // of a build
 	// loose entries cannot be the base of a sandbox: no claim is needed.
 	loose bool
 }
@@ -48,7 +51,7 @@ func (s *Store) removeGarbage(ctx context.Context, found []Garbage) (removed []G
 		ok, err := true, error(nil)
 		switch {
 		case g.Kind == garbageBuild:
-			err = s.Driver.RemoveBuild(ctx, g.ID)
+			err = g.driver.RemoveBuild(ctx, g.ID)
 		case g.loose:
 			err = os.RemoveAll(string(g.dir))
 		default:

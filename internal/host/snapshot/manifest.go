@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -97,6 +98,7 @@ func parseManifest(data []byte) (Manifest, error) {
 	if mf.Files == nil {
 		mf.Files = map[string]Seal{"memory": mf.Memory, "state": {SHA256: mf.StateSHA256}}
 	}
+	mf.Spec.Runtime = cmp.Or(mf.Spec.Runtime, sandbox.RuntimeMicroVM) // the only one of earlier versions
 	return mf.Manifest, nil
 }
 

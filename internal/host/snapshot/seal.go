@@ -42,12 +42,16 @@ func (s *Store) CheckBase(dir Dir, spec sandbox.Spec) (Manifest, error) {
 	if err := s.CheckFingerprint(mf.Fingerprint, spec); err != nil {
 		return mf, err
 	}
-	for _, f := range s.Driver.Files(vmm.Whole) {
+	driver, err := s.Drivers.Saved(mf.Fingerprint)
+	if err != nil {
+		return mf, err
+	}
+	for _, f := range driver.Files(vmm.Whole) {
 		if err := mf.check(dir, f); err != nil {
 			return mf, err
 		}
 	}
-	for _, path := range s.diskFiles(dir) {
+	for _, path := range diskFiles(driver, dir) {
 		if seal, err := sealOf(path); err != nil || seal != mf.Disk {
 			return mf, ErrDamaged(err, "its disk is not what was saved")
 		}
@@ -57,8 +61,8 @@ func (s *Store) CheckBase(dir Dir, spec sandbox.Spec) (Manifest, error) {
 
 // diskFiles returns the disks in the base dir: one, or none where the driver saves
 // the disk with the VM.
-func (s *Store) diskFiles(dir Dir) []string {
-	if s.Driver.Info().Shape.DiskInSnapshot {
+func diskFiles(driver vmm.Driver, dir Dir) []string {
+	if driver.Info().Shape.DiskInSnapshot {
 		return nil
 	}
 	return []string{dir.Disk()}
@@ -74,7 +78,11 @@ func (s *Store) CheckDelta(dir Dir, spec sandbox.Spec) (Manifest, error) {
 	if err := s.CheckFingerprint(mf.Fingerprint, spec); err != nil {
 		return mf, err
 	}
-	for _, f := range s.Driver.Files(vmm.Delta) {
+	driver, err := s.Drivers.Saved(mf.Fingerprint)
+	if err != nil {
+		return mf, err
+	}
+	for _, f := range driver.Files(vmm.Delta) {
 		if !f.Summed {
 			continue
 		}
@@ -84,7 +92,7 @@ func (s *Store) CheckDelta(dir Dir, spec sandbox.Spec) (Manifest, error) {
 	}
 	cfg := sizeOf(spec)
 	cfg.RootImage = mf.RootImage
-	if err := s.Driver.CheckDelta(cfg, string(dir)); err != nil {
+	if err := driver.CheckDelta(cfg, string(dir)); err != nil {
 		return mf, ErrDamaged(err, "its memory is not what was saved")
 	}
 	return mf, nil
@@ -96,8 +104,11 @@ func (s *Store) CheckDelta(dir Dir, spec sandbox.Spec) (Manifest, error) {
 // processes are in; they never write them. A VMM that wants them writable all the
 // same is only fit for a single tenant.
 func (s *Store) Seal(ctx context.Context, dir Dir, mf Manifest, durably bool) error {
-	files, paths := s.Driver.Files(vmm.Whole), s.diskFiles(dir)
-	var err error
+	driver, err := s.Drivers.Saved(mf.Fingerprint)
+	if err != nil {
+		return err
+	}
+	files, paths := driver.Files(vmm.Whole), diskFiles(driver, dir)
 	for _, path := range paths {
 		err = errors.Join(err, disk.Chown(path, 0, 0), os.Chmod(path, 0o400))
 	}
@@ -122,7 +133,7 @@ func (s *Store) Seal(ctx context.Context, dir Dir, mf Manifest, durably bool) er
 			return err
 		}
 	}
-	for _, path := range s.diskFiles(dir) {
+	for _, path := range diskFiles(driver, dir) {
 		if mf.Disk, err = sealOf(path); err != nil {
 			return err
 		}
@@ -141,7 +152,11 @@ func (s *Store) sharedMode(mf Manifest) os.FileMode {
 // SealDelta writes the manifest of a delta and makes its files durable, together
 // with those of others.
 func (s *Store) SealDelta(ctx context.Context, dir Dir, mf Manifest, others ...string) error {
-	files := s.Driver.Files(vmm.Delta)
+	driver, err := s.Drivers.Saved(mf.Fingerprint)
+	if err != nil {
+		return err
+	}
+	files := driver.Files(vmm.Delta)
 	if err := writeManifest(dir, mf, files, false); err != nil {
 		return err
 	}

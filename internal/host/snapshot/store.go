@@ -10,8 +10,8 @@ import (
 
 // Options are the surroundings of a Store. All are fixed for its life.
 type Options struct {
-	Driver vmm.Driver
-	Log    *slog.Logger
+	Drivers vmm.Drivers
+	Log     *slog.Logger
 	// Root is the agent's data directory. Builds outside of it are never removed.
 	Root string
 	// Named and Templates are the directories of bases that the agent owns.

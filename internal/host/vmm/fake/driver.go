@@ -15,8 +15,8 @@ import (
 // buildID names the only build of the fake VMM.
 const buildID = "fake-1"
 
-// Driver implements vmm.Driver on a Host. Several drivers of one host are an
-// agent and its successors; they have the same shape.
+// Driver implements vmm.Driver on a Host. A host has at most one driver of each shape
+// per agent. Those of its successors have the same shapes.
 type Driver struct {
 	host  *Host
 	shape vmm.Shape
@@ -28,18 +28,30 @@ func New(h *Host) *Driver { return NewOf(h, Mapped) }
 // NewOf returns a driver that starts VMs on h, of the shape Mapped or Checkpointed.
 func NewOf(h *Host, shape vmm.Shape) *Driver { return &Driver{h, shape} }
 
+// name is the driver's name, which differs between the shapes.
+func (d *Driver) name() string {
+	if d.shape == Checkpointed {
+		return "fake-checkpoint"
+	}
+	return "fake"
+}
+
 // Info implements vmm.Driver.
 func (d *Driver) Info() vmm.Info {
-	return vmm.Info{
-		Driver: "fake", Version: "1", Acceleration: vmm.TCG, Reason: "VMs are fakes in a test process", MaxVCPUs: 8,
+	info := vmm.Info{
+		Driver: d.name(), Version: "1", Acceleration: vmm.TCG, Reason: "VMs are fakes in a test process", MaxVCPUs: 8,
 		Runtime: sandbox.RuntimeMicroVM, Isolation: sandbox.IsolationProcess, Shape: d.shape,
 	}
+	if d.shape == Checkpointed {
+		info.Runtime, info.Isolation = sandbox.RuntimeGVisor, sandbox.IsolationUserspaceKernel
+	}
+	return info
 }
 
 // Fingerprint implements vmm.Driver.
-func (*Driver) Fingerprint(cfg vmm.Config) map[string]string {
+func (d *Driver) Fingerprint(cfg vmm.Config) map[string]string {
 	return map[string]string{
-		"driver": "fake", "acceleration": string(vmm.TCG), "cpu": "fake", "devices": "none",
+		"driver": d.name(), "acceleration": string(vmm.TCG), "cpu": "fake", "devices": "none",
 		"vcpus": strconv.Itoa(cfg.VCPUs), "memory_mb": strconv.Itoa(cfg.MemoryMB),
 		vmm.FingerprintBinary: buildID, vmm.FingerprintVersion: "1",
 	}
@@ -191,7 +203,7 @@ func (d *Driver) launch(ctx context.Context, cfg vmm.Config, load func(*process)
 	if cfg.Build != "" && cfg.Build != buildID {
 		return nil, fmt.Errorf("there is no build %q", cfg.Build)
 	}
-	p := newProcess(d.host, cfg)
+	p := newProcess(d.host, d.name(), cfg)
 	defer func() {
 		if err != nil {
 			p.release()
@@ -209,7 +221,7 @@ func (d *Driver) launch(ctx context.Context, cfg vmm.Config, load func(*process)
 // Adopt implements vmm.Driver.
 func (d *Driver) Adopt(_ context.Context, rec vmm.Record) (vmm.VM, error) {
 	p := d.host.find(rec)
-	if p == nil {
+	if p == nil || p.rec.Driver != d.name() {
 		return nil, fmt.Errorf("the VM process %d/%d is gone", rec.PID, rec.StartTicks)
 	}
 	p.do(p.abandonCopy)
@@ -223,4 +235,4 @@ func (d *Driver) KillRecord(_ context.Context, rec vmm.Record) error {
 }
 
 // Find implements vmm.Driver.
-func (d *Driver) Find(root string) ([]vmm.Record, error) { return d.host.below(root), nil }
+func (d *Driver) Find(root string) ([]vmm.Record, error) { return d.host.below(root, d.name()), nil }

@@ -69,7 +69,7 @@ func newGuest(t *testing.T, h *fake.Host, shape vmm.Shape) vmmtest.Guest {
 	}
 	client := guestclient.New(func(ctx context.Context, port uint16) (net.Conn, error) { return h.Dial(ctx, path("tap"), port) })
 	t.Cleanup(client.Close)
-	g := &guest{t: t, host: h, client: client, dir: dir}
+	g := &guest{t: t, host: h, shape: shape, client: client, dir: dir}
 	return vmmtest.Guest{Config: cfg, Ready: g.ready, Count: g.count, Freeze: g.freeze, Thaw: g.configure}
 }
 
@@ -77,6 +77,7 @@ func newGuest(t *testing.T, h *fake.Host, shape vmm.Shape) vmmtest.Guest {
 type guest struct {
 	t      *testing.T
 	host   *fake.Host
+	shape  vmm.Shape
 	client *guestclient.Client
 	dir    string
 }
@@ -107,7 +108,7 @@ func (g *guest) count(ctx context.Context) (int, error) {
 	if err := g.client.Ping(ctx); err != nil {
 		return 0, err
 	}
-	found, err := fake.New(g.host).Find(g.dir)
+	found, err := fake.NewOf(g.host, g.shape).Find(g.dir)
 	if err != nil || len(found) != 1 {
 		return 0, errors.Join(err, errors.New("the VM is not found"))
 	}

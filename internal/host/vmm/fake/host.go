@@ -156,10 +156,10 @@ func (h *Host) leave(p *process) {
 	}
 }
 
-// below returns the records of the processes whose directory lies under root.
-func (h *Host) below(root string) (out []vmm.Record) {
+// below returns the records of a driver's processes whose directory lies under root.
+func (h *Host) below(root, driver string) (out []vmm.Record) {
 	for _, rec := range h.Records() {
-		if rel, err := filepath.Rel(root, rec.Dir); err == nil && filepath.IsLocal(rel) {
+		if rel, err := filepath.Rel(root, rec.Dir); rec.Driver == driver && err == nil && filepath.IsLocal(rel) {
 			out = append(out, rec)
 		}
 	}

@@ -38,10 +38,10 @@ type process struct {
 	copying *os.File
 }
 
-func newProcess(h *Host, cfg vmm.Config) *process {
+func newProcess(h *Host, driver string, cfg vmm.Config) *process {
 	return &process{
 		host: h, cfg: cfg, exited: make(chan struct{}), gate: make(chan struct{}),
-		rec: vmm.Record{Driver: "fake", ID: cfg.ID, Dir: cfg.Dir, MemoryFile: filepath.Join(cfg.Dir, "memory")},
+		rec: vmm.Record{Driver: driver, ID: cfg.ID, Dir: cfg.Dir, MemoryFile: filepath.Join(cfg.Dir, "memory")},
 	}
 }
 

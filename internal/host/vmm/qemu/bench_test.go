@@ -24,8 +24,8 @@ func BenchmarkStart(b *testing.B) {
 	g := newGuest(b, deps)
 	var jailed, plain times
 	for b.Loop() {
-		jailed.add(b, g.Config, deps.Driver.Start)
-		plain.add(b, g.Config, deps.Driver.(*qemu.Driver).StartUnjailed)
+		jailed.add(b, g.Config, deps.Drivers.Preferred().Start)
+		plain.add(b, g.Config, deps.Drivers.Preferred().(*qemu.Driver).StartUnjailed)
 	}
 	b.ReportMetric(0, "ns/op") // the sum of both says nothing
 	jailed.report(b, "jailed")

@@ -34,7 +34,7 @@ func TestDriver(t *testing.T) {
 		}
 	})
 	vmmtest.Run(t, vmmtest.Fixture{
-		Driver: deps.Driver, Limit: hosttest.Patience(t, 45*time.Second),
+		Driver: deps.Drivers.Preferred(), Limit: hosttest.Patience(t, 45*time.Second),
 		New: func(t *testing.T) vmmtest.Guest { return newGuest(t, deps) },
 	})
 }
@@ -62,7 +62,7 @@ func newClient(t testing.TB, deps host.Deps) *guest {
 		ID: "test", Dir: filepath.Join(dir, "vm"), UID: uid, GID: uid, VCPUs: 1, MemoryMB: 256,
 		Disk: filepath.Join(dir, "disk"), Scratch: dir,
 	}
-	cfg.Network, err = slot.Attach(deps.Driver.Info().Shape.Attachment)
+	cfg.Network, err = slot.Attach(deps.Drivers.Preferred().Info().Shape.Attachment)
 	check(t, err)
 	template, err := deps.Images.Template("minimal")
 	check(t, err)

@@ -19,14 +19,14 @@ func TestRunningVMIsJailed(t *testing.T) {
 	deps := hosttest.Deps(t, hosttest.Name("wqjail"))
 	t.Cleanup(func() { check(t, deps.Network.(io.Closer).Close()) })
 	g := newGuest(t, deps)
-	vm, err := deps.Driver.Start(t.Context(), g.Config)
+	vm, err := deps.Drivers.Preferred().Start(t.Context(), g.Config)
 	check(t, err)
 	t.Cleanup(func() { check(t, vm.Kill(context.Background())) })
 	p := inspected{t, fmt.Sprintf("/proc/%d/", vm.Record().PID)}
 	t.Run("Namespaces", func(t *testing.T) { p.namespaces(t) })
 	t.Run("Status", func(t *testing.T) { p.status(t) })
 	t.Run("Limits", func(t *testing.T) { p.limits(t, g.Config) })
-	t.Run("Mounts", func(t *testing.T) { p.mounts(t, writesMemory(t, deps.Driver)) })
+	t.Run("Mounts", func(t *testing.T) { p.mounts(t, writesMemory(t, deps.Drivers.Preferred())) })
 	t.Run("Descriptors", func(t *testing.T) { p.descriptors(t) })
 	t.Run("Files", func(t *testing.T) { ownFiles(t, g.Config) })
 }

@@ -27,7 +27,7 @@ func BenchmarkIdleProbe(b *testing.B) {
 	deps := hosttest.Deps(b, hosttest.Name("wqprobe"))
 	b.Cleanup(func() { check(b, deps.Network.(io.Closer).Close()) })
 	g := newClient(b, deps)
-	vm, err := deps.Driver.Start(b.Context(), g.cfg)
+	vm, err := deps.Drivers.Preferred().Start(b.Context(), g.cfg)
 	check(b, err)
 	b.Cleanup(func() { check(b, vm.Kill(context.Background())) })
 	check(b, g.Ready(b.Context()))

@@ -1,0 +1,56 @@
+package host
+
+import (
+	"cmp"
+	"errors"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// A host offers the runtimes of its drivers. The spec of each sandbox, warm clone and
+// template that exists names its runtime, and the body keeps to the driver of that
+// runtime for its life.
+
+// resolved returns spec with the preferred runtime if it names none.
+func (m *Manager) resolved(spec sandbox.Spec) sandbox.Spec {
+	spec.Runtime = cmp.Or(spec.Runtime, m.drivers.Preferred().Info().Runtime)
+	return spec
+}
+
+// driverOf returns the driver for a spec that names its runtime. An earlier agent may
+// have offered a runtime that this one does not.
+func (m *Manager) driverOf(spec sandbox.Spec) vmm.Driver {
+	d, err := m.drivers.For(spec.Runtime)
+	if err != nil {
+		return vmm.Absent(spec.Runtime)
+	}
+	return d
+}
+
+// shapeOf returns the properties of a VM of spec.
+func (m *Manager) shapeOf(spec sandbox.Spec) vmm.Shape { return m.driverOf(spec).Info().Shape }
+
+// needsDrivers refuses to start an agent beside VMs of a driver that it has not:
+// it could neither use nor end them. Paused sandboxes can wait for the driver.
+func (m *Manager) needsDrivers(machines []*machine) error {
+	var errs []error
+	for _, mc := range machines {
+		rec := mc.rec.VM
+		if rec == nil || m.drivers.Has(*rec) || !runs(rec) {
+			continue
+		}
+		errs = append(errs, fault.New(fault.Unsupported, "runtime_unavailable",
+			"the sandbox %s runs under the runtime %s, which this host agent does not have: install it again and start the agent, or end the process %d",
+			mc.rec.ID, mc.rec.Spec.Runtime, rec.PID))
+	}
+	return errors.Join(errs...)
+}
+
+// runs reports whether the process of rec lives.
+func runs(rec *vmm.Record) bool {
+	stat, err := proc.ReadStat(rec.PID)
+	return err == nil && sameBoot(rec) && stat.StartTicks == rec.StartTicks && stat.State != 'Z'
+}

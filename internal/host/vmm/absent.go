@@ -1,0 +1,36 @@
+package vmm
+
+import (
+	"context"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// Absent returns the driver for a runtime that the host does not offer any more. It
+// stands for the driver of paused sandboxes, which wait until the host offers the
+// runtime again. Each start fails with kind Unsupported, reason
+// "runtime_unavailable". It never has a VM.
+func Absent(runtime sandbox.Runtime) Driver { return absent{runtime} }
+
+type absent struct{ runtime sandbox.Runtime }
+
+func (a absent) missing() error {
+	return fault.New(fault.Unsupported, "runtime_unavailable",
+		"this host does not offer the runtime %s any more; install it again and restart the host agent", a.runtime)
+}
+
+func (a absent) Info() Info                                         { return Info{Driver: "absent", Runtime: a.runtime} }
+func (absent) Fingerprint(Config) map[string]string                 { return nil }
+func (absent) BootInputs() map[string]string                        { return nil }
+func (absent) Builds() ([]Build, error)                             { return nil, nil }
+func (absent) Files(Form) []File                                    { return nil }
+func (absent) Find(string) ([]Record, error)                        { return nil, nil }
+func (a absent) CheckDelta(Config, string) error                    { return a.missing() }
+func (a absent) BuildOf(map[string]string) (string, error)          { return "", a.missing() }
+func (a absent) RemoveBuild(context.Context, string) error          { return a.missing() }
+func (a absent) KillRecord(context.Context, Record) error           { return a.missing() }
+func (a absent) Start(context.Context, Config) (VM, error)          { return nil, a.missing() }
+func (a absent) Restore(context.Context, Config, Image) (VM, error) { return nil, a.missing() }
+func (a absent) Flatten(context.Context, Image, string) error       { return a.missing() }
+func (a absent) Adopt(context.Context, Record) (VM, error)          { return nil, a.missing() }
