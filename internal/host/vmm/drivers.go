@@ -49,12 +49,12 @@ func (d Drivers) For(runtime sandbox.Runtime) (Driver, error) {
 }
 
 // Saved returns the driver that saved a snapshot with the fingerprint saved. The error
-// is of kind WrongState, reason "runtime_unavailable".
+// is of kind Unsupported, reason "runtime_unavailable".
 func (d Drivers) Saved(saved map[string]string) (Driver, error) {
 	if one := d.named(saved["driver"]); one != nil {
 		return one, nil
 	}
-	return nil, fault.New(fault.WrongState, "runtime_unavailable",
+	return nil, fault.New(fault.Unsupported, "runtime_unavailable",
 		"it was saved by the driver %q, which this host has not; it has the runtime %s", saved["driver"], d.names())
 }
 
