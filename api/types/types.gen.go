@@ -345,6 +345,9 @@ type Host struct {
 	// DiskRoomMB Disk in MiB that the host can still promise to new sandboxes: its free disk times its overcommit factor, less the promised disk that sandboxes have not written yet. Absent if the host has not reported it.
 	DiskRoomMB *int64 `json:"disk_room_mb,omitempty"`
 
+	// MemoryRoomMB Memory in MiB that the host can still promise to new sandboxes. Absent if the host has not reported it.
+	MemoryRoomMB *int64 `json:"memory_room_mb,omitempty"`
+
 	// Limits The sizes that one sandbox can have on this host.
 	Limits    HostLimits `json:"limits"`
 	Templates []string   `json:"templates"`
@@ -402,6 +405,9 @@ type HostRuntime struct {
 
 	// MultiTenant Whether tenants who distrust each other may share the host under this runtime.
 	MultiTenant bool `json:"multi_tenant"`
+
+	// DiskMemoryShare Memory that a sandbox is promised for each MiB of its disk, in MiB; 0 where disks are not in memory.
+	DiskMemoryShare float64 `json:"disk_memory_share"`
 }
 
 // Isolation Boundary between the sandbox and its host, weakest first. `process`: the CPU is emulated in software, and only the
@@ -418,12 +424,16 @@ type OutputEvent struct {
 	Encoding Encoding `json:"encoding"`
 }
 
-// Pool Warm clones of one template and size.
+// Pool Warm clones of one template, runtime and size.
 type Pool struct {
 	Template string `json:"template"`
-	VCPUs    int    `json:"vcpus"`
-	MemoryMB int    `json:"memory_mb"`
-	DiskMB   int    `json:"disk_mb"`
+
+	// Runtime Technology that a sandbox runs on. `microvm`: a virtual machine with a Linux kernel of its own. `gvisor`: a
+	// userspace kernel with the system calls of Linux.
+	Runtime  Runtime `json:"runtime"`
+	VCPUs    int     `json:"vcpus"`
+	MemoryMB int     `json:"memory_mb"`
+	DiskMB   int     `json:"disk_mb"`
 
 	// Target Number of warm clones that the host keeps.
 	Target int `json:"target"`

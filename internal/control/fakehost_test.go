@@ -46,7 +46,7 @@ func newFakeHost(id string) *fakeHost {
 		info: control.HostInfo{
 			ID: id, Runtimes: microVMs, VCPUs: 4, MemoryMB: 8 * 512,
 			Limits:    sandbox.Limits{MaxVCPUs: 4, MinMemoryMB: 128, MaxMemoryMB: 4096},
-			Templates: []string{"minimal"}, DiskRoomMB: 1 << 20,
+			Templates: []string{"minimal"}, DiskRoomMB: 1 << 20, MemoryRoomMB: 1 << 30,
 		},
 	}
 }

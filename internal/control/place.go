@@ -92,7 +92,7 @@ func (p *placer) candidates(ctx context.Context) ([]placement.Host, error) {
 		out = append(out, placement.Host{
 			ID: h.ID, Reachable: h.Reachable, Draining: h.Draining,
 			Runtimes: runtimesOf(h), Limits: h.Limits, Templates: h.Templates,
-			TotalMemoryMB: total.MemoryMB, FreeMemoryMB: total.MemoryMB - held.MemoryMB,
+			TotalMemoryMB: total.MemoryMB, FreeMemoryMB: min(total.MemoryMB-held.MemoryMB, h.MemoryRoomMB),
 			FreeVCPUs: total.VCPUs - held.VCPUs, FreeDiskMB: h.DiskRoomMB,
 		})
 	}
@@ -104,6 +104,7 @@ func runtimesOf(h HostInfo) []placement.Runtime {
 	for _, r := range h.Runtimes {
 		out = append(out, placement.Runtime{
 			Name: r.Runtime, Acceleration: r.Acceleration, Isolation: r.Isolation, MultiTenant: r.MultiTenant,
+			DiskMemoryShare: r.DiskMemoryShare,
 		})
 	}
 	return out

@@ -221,8 +221,9 @@ type HostInfo struct {
 	// DiskReserve is the free disk, in bytes, below which it refuses new
 	// sandboxes and snapshots.
 	DiskReserve uint64
-	// DiskRoomMB is how much disk, in MiB, new sandboxes may be promised.
-	DiskRoomMB int
+	// DiskRoomMB is how much disk, in MiB, new sandboxes may be promised, and
+	// MemoryRoomMB how much memory; math.MaxInt for a host that does not report it.
+	DiskRoomMB, MemoryRoomMB int
 	// Reflink says that files of its data share blocks.
 	Reflink bool
 	// Reachable says that the agent answered when it was last asked, SeenAt
@@ -253,11 +254,15 @@ type HostRuntime struct {
 	// MultiTenant is true where tenants who distrust each other may share the host
 	// under this runtime.
 	MultiTenant bool
+	// DiskMemoryShare is the memory that a sandbox is promised for each MiB of its
+	// disk, in MiB; 0 where disks are not in memory.
+	DiskMemoryShare float64
 }
 
 // Pool is one kind of warm clone that a host keeps.
 type Pool struct {
 	Template string
+	Runtime  sandbox.Runtime
 	VCPUs    int
 	MemoryMB int
 	DiskMB   int

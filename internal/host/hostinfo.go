@@ -30,8 +30,11 @@ type Info struct {
 	BootRetries         uint64
 	Pools               []PoolInfo
 	DiskReserve         uint64
-	// DiskRoomMB is the disk space that new sandboxes may still be promised.
-	DiskRoomMB int
+	// DiskRoomMB is the disk space, and MemoryRoomMB the memory, that new sandboxes may
+	// still be promised.
+	DiskRoomMB, MemoryRoomMB int
+	// DiskMemoryShare is the memory that is promised for each MiB of a disk in memory.
+	DiskMemoryShare float64
 	// Reflink: files of the data directory can share blocks.
 	Reflink bool
 }
@@ -59,14 +62,15 @@ func (m *Manager) Info(context.Context) (Info, error) {
 		runtimes[i] = d.Info()
 	}
 	m.mu.Lock()
-	draining := m.draining
+	draining, held := m.draining, m.heldMemoryLocked()
 	m.mu.Unlock()
 	return Info{
 		HostID: m.cfg.HostID, AgentVersion: m.cfg.Version, GuestVersion: m.deps.GuestVersion,
 		Runtimes: runtimes, KernelRelease: runtimes[0].GuestKernel,
 		VCPUs: hostCPUs(), MemoryMB: m.memoryMB(), DiskTotal: total, DiskFree: free,
 		Limits: m.limits(), Templates: names, Draining: draining, BootRetries: m.bootRetries.Load(),
-		Pools: m.Pools(), DiskReserve: m.cfg.DiskReserveBytes, DiskRoomMB: max(room, 0), Reflink: m.reflink,
+		Pools: m.Pools(), DiskReserve: m.cfg.DiskReserveBytes, DiskRoomMB: max(room, 0),
+		MemoryRoomMB: max(m.memoryMB()-held, 0), DiskMemoryShare: 1 / m.cfg.DiskOvercommit, Reflink: m.reflink,
 	}, nil
 }
 

@@ -1,6 +1,7 @@
 package hostclient
 
 import (
+	"cmp"
 	"math"
 	"time"
 
@@ -128,7 +129,8 @@ func infoFromProto(h *hostv1.GetHostResponse) control.HostInfo {
 			MaxVCPUs: int(h.GetMaxVcpus()), MinMemoryMB: int(h.GetMinMemoryMb()), MaxMemoryMB: int(h.GetMaxMemoryMb()),
 		},
 		Templates: h.GetTemplates(), Draining: h.GetDraining(), BootRetries: h.GetBootRetries(),
-		Pools: poolsFromProto(h.GetPools()), DiskReserve: h.GetDiskReserveBytes(), DiskRoomMB: diskRoom(h), Reflink: h.GetReflink(),
+		Pools: poolsFromProto(h.GetPools()), DiskReserve: h.GetDiskReserveBytes(), DiskRoomMB: room(h.DiskRoomMb), MemoryRoomMB: room(h.MemoryRoomMb),
+		Reflink: h.GetReflink(),
 	}
 }
 
@@ -153,22 +155,23 @@ func runtimeFromProto(r *hostv1.Runtime) control.HostRuntime {
 		Runtime: sandbox.Runtime(r.GetName()), Driver: r.GetDriver(), DriverVersion: r.GetDriverVersion(),
 		Acceleration: r.GetAcceleration(), Reason: r.GetReason(),
 		Isolation: sandbox.Isolation(r.GetIsolation()), MultiTenant: r.GetMultiTenant(),
+		DiskMemoryShare: max(r.GetDiskMemoryShare(), 0),
 	}
 }
 
-// diskRoom returns a value without bound for a host that does not report its room.
-func diskRoom(h *hostv1.GetHostResponse) int {
-	if h.DiskRoomMb == nil {
+// room returns a value without bound for a host that does not report its room.
+func room(reported *uint64) int {
+	if reported == nil {
 		return math.MaxInt
 	}
-	return int(min(h.GetDiskRoomMb(), math.MaxInt))
+	return int(min(*reported, math.MaxInt))
 }
 
 func poolsFromProto(pools []*hostv1.Pool) []control.Pool {
 	out := make([]control.Pool, 0, len(pools))
 	for _, p := range pools {
 		out = append(out, control.Pool{
-			Template: p.GetTemplate(), VCPUs: int(p.GetVcpus()), MemoryMB: int(p.GetMemoryMb()), DiskMB: int(p.GetDiskMb()),
+			Template: p.GetTemplate(), Runtime: cmp.Or(sandbox.Runtime(p.GetRuntime()), sandbox.RuntimeMicroVM), VCPUs: int(p.GetVcpus()), MemoryMB: int(p.GetMemoryMb()), DiskMB: int(p.GetDiskMb()),
 			Target: int(p.GetTarget()), Ready: int(p.GetReady()), Hits: p.GetHits(), Misses: p.GetMisses(),
 		})
 	}

@@ -87,6 +87,8 @@ func fillProto(m protoreflect.Message) {
 			return protoreflect.ValueOfInt64(5)
 		case protoreflect.Int32Kind:
 			return protoreflect.ValueOfInt32(5)
+		case protoreflect.DoubleKind:
+			return protoreflect.ValueOfFloat64(0.5)
 		case protoreflect.EnumKind:
 			return protoreflect.ValueOfEnum(2)
 		default:

@@ -36,6 +36,9 @@ type Runtime struct {
 	Acceleration string
 	Isolation    sandbox.Isolation
 	MultiTenant  bool
+	// DiskMemoryShare is the memory that a sandbox is promised for each MiB of its
+	// disk, in MiB; 0 where disks are not in memory.
+	DiskMemoryShare float64
 }
 
 // Demand is a sandbox's requirements of its host.
@@ -69,7 +72,7 @@ func Choose(d Demand, hosts []Host) (int, Runtime, error) {
 	}
 	fit = keep(fit, func(i int) bool {
 		h := hosts[i]
-		return !h.Draining && h.FreeMemoryMB >= d.Spec.MemoryMB && h.FreeVCPUs >= d.Spec.VCPUs
+		return !h.Draining && h.FreeMemoryMB >= d.memoryOn(h) && h.FreeVCPUs >= d.Spec.VCPUs
 	})
 	if len(fit) == 0 {
 		return 0, Runtime{}, fault.New(fault.NoCapacity, "no_capacity",

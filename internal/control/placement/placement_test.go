@@ -17,7 +17,7 @@ import (
 var (
 	emulated = placement.Runtime{Name: sandbox.RuntimeMicroVM, Acceleration: "tcg", Isolation: sandbox.IsolationProcess}
 	hardware = placement.Runtime{Name: sandbox.RuntimeMicroVM, Acceleration: "kvm", Isolation: sandbox.IsolationHardware, MultiTenant: true}
-	gvisor   = placement.Runtime{Name: sandbox.RuntimeGVisor, Isolation: sandbox.IsolationUserspaceKernel, MultiTenant: true}
+	gvisor   = placement.Runtime{Name: sandbox.RuntimeGVisor, Isolation: sandbox.IsolationUserspaceKernel, MultiTenant: true, DiskMemoryShare: 0.25}
 )
 
 // usual returns a host that takes everything small.
@@ -45,6 +45,7 @@ func TestChoose(t *testing.T) {
 	down := func(h *placement.Host) { h.Reachable = false }
 	drained := func(h *placement.Host) { h.Draining = true }
 	kvm := func(h *placement.Host) { h.Runtimes = []placement.Runtime{hardware} }
+	sentry := func(h *placement.Host) { h.Runtimes = []placement.Runtime{gvisor} }
 	full := func(h *placement.Host) { h.FreeMemoryMB = 511 }
 	busy := func(h *placement.Host) { h.FreeVCPUs = 0 }
 	promised := func(h *placement.Host) { h.FreeDiskMB = 0 }
@@ -81,6 +82,8 @@ func TestChoose(t *testing.T) {
 		"its host is gone": {on("b"), []placement.Host{usual("a")}, "host_unreachable", ""},
 		"memory full":      {small(), []placement.Host{usual("a", full)}, "no_capacity", "512 MB"},
 		"shrunk":           {small(), []placement.Host{usual("a", shrunk)}, "no_capacity", ""},
+		"disk in memory":   {small(), []placement.Host{usual("a", sentry, func(h *placement.Host) { h.FreeMemoryMB = 1023 })}, "no_capacity", ""},
+		"it fits":          {small(), []placement.Host{usual("a", sentry, func(h *placement.Host) { h.FreeMemoryMB = 1024 })}, "a", ""},
 		"cpus full":        {small(), []placement.Host{usual("a", busy)}, "no_capacity", ""},
 		"less loaded":      {small(), []placement.Host{usual("a", half), usual("b")}, "b", ""},
 		"share, not size":  {small(), []placement.Host{usual("a", big, half), usual("b", half)}, "b", ""},
@@ -150,8 +153,13 @@ func TestChoiceCanTakeIt(t *testing.T) {
 				(r.MultiTenant || !d.MultiTenant)
 		}
 		can := func(h placement.Host) bool {
-			return (d.HostID == "" || d.HostID == h.ID) && h.Reachable && !h.Draining && slices.ContainsFunc(h.Runtimes, meets) &&
-				d.Spec.ValidateFor(h.Limits) == nil && h.FreeMemoryMB >= d.Spec.MemoryMB && h.FreeVCPUs >= d.Spec.VCPUs
+			i := slices.IndexFunc(h.Runtimes, meets)
+			if i < 0 {
+				return false
+			}
+			memory := d.Spec.MemoryMB + int(h.Runtimes[i].DiskMemoryShare*float64(d.Spec.DiskMB))
+			return (d.HostID == "" || d.HostID == h.ID) && h.Reachable && !h.Draining &&
+				d.Spec.ValidateFor(h.Limits) == nil && h.FreeMemoryMB >= memory && h.FreeVCPUs >= d.Spec.VCPUs
 		}
 		any := false
 		for _, h := range hosts {

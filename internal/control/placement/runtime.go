@@ -2,6 +2,7 @@ package placement
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 
@@ -18,6 +19,12 @@ func (d Demand) runtimeOn(h Host) (Runtime, bool) {
 		return Runtime{}, false
 	}
 	return h.Runtimes[i], true
+}
+
+// memoryOn is the memory, in MiB, that the sandbox of d would be promised on h.
+func (d Demand) memoryOn(h Host) int {
+	runtime, _ := d.runtimeOn(h)
+	return d.Spec.MemoryMB + int(math.Ceil(float64(d.Spec.DiskMB)*runtime.DiskMemoryShare))
 }
 
 // named reports whether r is the runtime that d asks for.

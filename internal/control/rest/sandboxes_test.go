@@ -218,11 +218,11 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 		ID: "hid", AgentVersion: "av", GuestVersion: "gv", KernelRelease: "kr",
 		Runtimes: []control.HostRuntime{{
 			Runtime: sandbox.RuntimeGVisor, Driver: "dr", DriverVersion: "dv", Acceleration: "tcg", Reason: "why",
-			Isolation: sandbox.IsolationProcess, MultiTenant: true,
+			Isolation: sandbox.IsolationProcess, MultiTenant: true, DiskMemoryShare: 0.25,
 		}},
 		VCPUs: 5, MemoryMB: 55, DiskTotal: 555, DiskFree: 5555, Templates: []string{"tt"}, Draining: true, Reachable: true,
-		SeenAt: when, BootRetries: 4, DiskReserve: 777, DiskRoomMB: 778, Reflink: true,
-		Pools:  []control.Pool{{Template: "pt", VCPUs: 11, MemoryMB: 12, DiskMB: 13, Target: 14, Ready: 15, Hits: 16, Misses: 17}},
+		SeenAt: when, BootRetries: 4, DiskReserve: 777, DiskRoomMB: 778, MemoryRoomMB: 779, Reflink: true,
+		Pools:  []control.Pool{{Template: "pt", Runtime: sandbox.RuntimeGVisor, VCPUs: 11, MemoryMB: 12, DiskMB: 13, Target: 14, Ready: 15, Hits: 16, Misses: 17}},
 		Limits: sandbox.Limits{MaxVCPUs: 6, MinMemoryMB: 66, MaxMemoryMB: 666},
 	}
 	for _, v := range []any{sb, sb.Spec, host, host.Limits, host.Pools[0], host.Runtimes[0], *sb.RestoreReport} {

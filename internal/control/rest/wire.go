@@ -44,28 +44,29 @@ func hostOf(h control.HostInfo) types.Host {
 		out.Runtimes = append(out.Runtimes, types.HostRuntime{
 			Runtime: string(r.Runtime), Driver: r.Driver, DriverVersion: r.DriverVersion, Acceleration: r.Acceleration,
 			Reason: r.Reason, Isolation: string(r.Isolation), MultiTenant: r.MultiTenant,
+			DiskMemoryShare: r.DiskMemoryShare,
 		})
 	}
 	for _, p := range h.Pools {
 		out.Pools = append(out.Pools, types.Pool{
-			Template: p.Template, VCPUs: p.VCPUs, MemoryMB: p.MemoryMB, DiskMB: p.DiskMB,
+			Template: p.Template, Runtime: string(p.Runtime), VCPUs: p.VCPUs, MemoryMB: p.MemoryMB, DiskMB: p.DiskMB,
 			Target: p.Target, Ready: p.Ready, Hits: int64(p.Hits), Misses: int64(p.Misses),
 		})
 	}
 	if !h.SeenAt.IsZero() {
 		out.SeenAt = utc(&h.SeenAt)
-		out.DiskRoomMB = diskRoomOf(h)
+		out.DiskRoomMB, out.MemoryRoomMB = roomOf(h.DiskRoomMB), roomOf(h.MemoryRoomMB)
 	}
 	return out
 }
 
-// diskRoomOf returns nil for a host agent that does not report its room. Package
-// control then holds the largest int, so that placement is not limited.
-func diskRoomOf(h control.HostInfo) *int64 {
-	if h.DiskRoomMB == math.MaxInt {
+// roomOf returns nil for a host agent that does not report its room. Package control
+// then holds the largest int, so that placement is not limited.
+func roomOf(mb int) *int64 {
+	if mb == math.MaxInt {
 		return nil
 	}
-	room := int64(h.DiskRoomMB)
+	room := int64(mb)
 	return &room
 }
 

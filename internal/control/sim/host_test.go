@@ -55,7 +55,7 @@ func (h *simHost) info() control.HostInfo {
 	return control.HostInfo{
 		ID: h.id, Runtimes: microVMs, VCPUs: 4, MemoryMB: 4 * 512,
 		Limits:    sandbox.Limits{MaxVCPUs: 4, MinMemoryMB: 128, MaxMemoryMB: 4096},
-		Templates: []string{"minimal"}, DiskRoomMB: 1 << 20,
+		Templates: []string{"minimal"}, DiskRoomMB: 1 << 20, MemoryRoomMB: 1 << 30,
 	}
 }
 

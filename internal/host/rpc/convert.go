@@ -106,7 +106,7 @@ func fromSnapshot(s host.Snapshot) *hostv1.Snapshot {
 func fromPool(p host.PoolInfo) *hostv1.Pool {
 	spec := p.Spec.WithDefaults()
 	return &hostv1.Pool{
-		Template: spec.Template, Vcpus: uint32(spec.VCPUs), MemoryMb: uint32(spec.MemoryMB), DiskMb: uint32(spec.DiskMB),
+		Template: spec.Template, Runtime: string(spec.Runtime), Vcpus: uint32(spec.VCPUs), MemoryMb: uint32(spec.MemoryMB), DiskMb: uint32(spec.DiskMB),
 		Target: uint32(p.Size), Ready: uint32(p.Ready), Hits: p.Hits, Misses: p.Misses,
 	}
 }
@@ -129,7 +129,8 @@ func fromInfo(i host.Info) *hostv1.GetHostResponse {
 		DiskBytesTotal: i.DiskTotal, DiskBytesFree: i.DiskFree,
 		MaxVcpus: uint32(i.Limits.MaxVCPUs), MaxMemoryMb: uint32(i.Limits.MaxMemoryMB), MinMemoryMb: uint32(i.Limits.MinMemoryMB),
 		Templates: i.Templates, Draining: i.Draining, BootRetries: i.BootRetries,
-		DiskReserveBytes: i.DiskReserve, DiskRoomMb: proto.Uint64(uint64(i.DiskRoomMB)), Reflink: i.Reflink,
+		DiskReserveBytes: i.DiskReserve, DiskRoomMb: proto.Uint64(uint64(i.DiskRoomMB)),
+		MemoryRoomMb: proto.Uint64(uint64(i.MemoryRoomMB)), Reflink: i.Reflink,
 		Runtimes: runtimesOf(i),
 	}
 	for _, p := range i.Pools {
@@ -145,6 +146,9 @@ func runtimesOf(i host.Info) []*hostv1.Runtime {
 		out[n] = &hostv1.Runtime{
 			Name: string(v.Runtime), Driver: v.Driver, DriverVersion: v.Version, Acceleration: string(v.Acceleration),
 			Reason: v.Reason, Isolation: string(v.Isolation), MultiTenant: v.MultiTenant,
+		}
+		if v.Shape.DiskInMemory {
+			out[n].DiskMemoryShare = i.DiskMemoryShare
 		}
 	}
 	return out

@@ -2632,7 +2632,9 @@ type GetHostResponse struct {
 	DiskRoomMb *uint64 `protobuf:"varint,30,opt,name=disk_room_mb,json=diskRoomMb,proto3,oneof" json:"disk_room_mb,omitempty"`
 	// The runtimes that it offers, the preferred one first. Fields 4 to 9 are those of
 	// the first. Empty from an agent that offers only those.
-	Runtimes      []*Runtime `protobuf:"bytes,31,rep,name=runtimes,proto3" json:"runtimes,omitempty"`
+	Runtimes []*Runtime `protobuf:"bytes,31,rep,name=runtimes,proto3" json:"runtimes,omitempty"`
+	// Memory that new sandboxes may still be promised, in MiB.
+	MemoryRoomMb  *uint64 `protobuf:"varint,32,opt,name=memory_room_mb,json=memoryRoomMb,proto3,oneof" json:"memory_room_mb,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2842,6 +2844,13 @@ func (x *GetHostResponse) GetRuntimes() []*Runtime {
 	return nil
 }
 
+func (x *GetHostResponse) GetMemoryRoomMb() uint64 {
+	if x != nil && x.MemoryRoomMb != nil {
+		return *x.MemoryRoomMb
+	}
+	return 0
+}
+
 type Runtime struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "microvm" or "gvisor".
@@ -2850,11 +2859,14 @@ type Runtime struct {
 	DriverVersion string `protobuf:"bytes,3,opt,name=driver_version,json=driverVersion,proto3" json:"driver_version,omitempty"`
 	Acceleration  string `protobuf:"bytes,4,opt,name=acceleration,proto3" json:"acceleration,omitempty"`
 	// Why the host offers it in this form, in a sentence.
-	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	Isolation     string `protobuf:"bytes,6,opt,name=isolation,proto3" json:"isolation,omitempty"`
-	MultiTenant   bool   `protobuf:"varint,7,opt,name=multi_tenant,json=multiTenant,proto3" json:"multi_tenant,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Reason      string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Isolation   string `protobuf:"bytes,6,opt,name=isolation,proto3" json:"isolation,omitempty"`
+	MultiTenant bool   `protobuf:"varint,7,opt,name=multi_tenant,json=multiTenant,proto3" json:"multi_tenant,omitempty"`
+	// Memory that a sandbox is promised for each MiB of its disk, in MiB; 0 where disks
+	// are not in memory.
+	DiskMemoryShare float64 `protobuf:"fixed64,8,opt,name=disk_memory_share,json=diskMemoryShare,proto3" json:"disk_memory_share,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Runtime) Reset() {
@@ -2936,6 +2948,13 @@ func (x *Runtime) GetMultiTenant() bool {
 	return false
 }
 
+func (x *Runtime) GetDiskMemoryShare() float64 {
+	if x != nil {
+		return x.DiskMemoryShare
+	}
+	return 0
+}
+
 type Pool struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Template string                 `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
@@ -2946,8 +2965,10 @@ type Pool struct {
 	Target uint32 `protobuf:"varint,5,opt,name=target,proto3" json:"target,omitempty"`
 	Ready  uint32 `protobuf:"varint,6,opt,name=ready,proto3" json:"ready,omitempty"`
 	// Creates that found one and that did not, since the agent started.
-	Hits          uint64 `protobuf:"varint,7,opt,name=hits,proto3" json:"hits,omitempty"`
-	Misses        uint64 `protobuf:"varint,8,opt,name=misses,proto3" json:"misses,omitempty"`
+	Hits   uint64 `protobuf:"varint,7,opt,name=hits,proto3" json:"hits,omitempty"`
+	Misses uint64 `protobuf:"varint,8,opt,name=misses,proto3" json:"misses,omitempty"`
+	// Name of the runtime; empty is "microvm".
+	Runtime       string `protobuf:"bytes,9,opt,name=runtime,proto3" json:"runtime,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3036,6 +3057,13 @@ func (x *Pool) GetMisses() uint64 {
 		return x.Misses
 	}
 	return 0
+}
+
+func (x *Pool) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
+	}
+	return ""
 }
 
 type DrainRequest struct {
@@ -3428,7 +3456,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\asandbox\x18\x02 \x01(\v2\x10.host.v1.SandboxH\x00R\asandbox\x1a\a\n" +
 	"\x05HelloB\a\n" +
 	"\x05event\"\x10\n" +
-	"\x0eGetHostRequest\"\xa0\a\n" +
+	"\x0eGetHostRequest\"\xde\a\n" +
 	"\x0fGetHostResponse\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12#\n" +
 	"\ragent_version\x18\x02 \x01(\tR\fagentVersion\x12#\n" +
@@ -3457,8 +3485,10 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\areflink\x18\x17 \x01(\bR\areflink\x12%\n" +
 	"\fdisk_room_mb\x18\x1e \x01(\x04H\x00R\n" +
 	"diskRoomMb\x88\x01\x01\x12,\n" +
-	"\bruntimes\x18\x1f \x03(\v2\x10.host.v1.RuntimeR\bruntimesB\x0f\n" +
-	"\r_disk_room_mb\"\xd9\x01\n" +
+	"\bruntimes\x18\x1f \x03(\v2\x10.host.v1.RuntimeR\bruntimes\x12)\n" +
+	"\x0ememory_room_mb\x18  \x01(\x04H\x01R\fmemoryRoomMb\x88\x01\x01B\x0f\n" +
+	"\r_disk_room_mbB\x11\n" +
+	"\x0f_memory_room_mb\"\x85\x02\n" +
 	"\aRuntime\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06driver\x18\x02 \x01(\tR\x06driver\x12%\n" +
@@ -3466,7 +3496,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\facceleration\x18\x04 \x01(\tR\facceleration\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1c\n" +
 	"\tisolation\x18\x06 \x01(\tR\tisolation\x12!\n" +
-	"\fmulti_tenant\x18\a \x01(\bR\vmultiTenant\"\xc8\x01\n" +
+	"\fmulti_tenant\x18\a \x01(\bR\vmultiTenant\x12*\n" +
+	"\x11disk_memory_share\x18\b \x01(\x01R\x0fdiskMemoryShare\"\xe2\x01\n" +
 	"\x04Pool\x12\x1a\n" +
 	"\btemplate\x18\x01 \x01(\tR\btemplate\x12\x14\n" +
 	"\x05vcpus\x18\x02 \x01(\rR\x05vcpus\x12\x1b\n" +
@@ -3475,7 +3506,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x06target\x18\x05 \x01(\rR\x06target\x12\x14\n" +
 	"\x05ready\x18\x06 \x01(\rR\x05ready\x12\x12\n" +
 	"\x04hits\x18\a \x01(\x04R\x04hits\x12\x16\n" +
-	"\x06misses\x18\b \x01(\x04R\x06misses\"\x0e\n" +
+	"\x06misses\x18\b \x01(\x04R\x06misses\x12\x18\n" +
+	"\aruntime\x18\t \x01(\tR\aruntime\"\x0e\n" +
 	"\fDrainRequest\"E\n" +
 	"\rDrainResponse\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x14\n" +
