@@ -17,6 +17,8 @@ type Shape struct {
 	// DiskInMemory: the content of the writable disk takes memory of the host, and
 	// none of its disk space while the VM lives. It needs DiskInSnapshot.
 	DiskInMemory bool
+	// DeltaIsWhole: a delta is complete, and its base is not needed to restore it.
+	DeltaIsWhole bool
 	// SharesMemory: VMs restored from one whole snapshot share the pages of it that
 	// they have not written.
 	SharesMemory bool

@@ -68,7 +68,7 @@ func New(o Options) (*Driver, error) {
 		Driver: Name, Version: d.current.Version, Acceleration: Systrap, Reason: o.Reason,
 		Runtime: sandbox.RuntimeGVisor, Isolation: sandbox.IsolationUserspaceKernel, MultiTenant: true, MaxVCPUs: o.MaxVCPUs, GuestKernel: guestKernel,
 		Shape: vmm.Shape{
-			RestoresRunning: true, DiskInSnapshot: true, DiskInMemory: true, Attachment: vmm.AttachNamespace,
+			RestoresRunning: true, DiskInSnapshot: true, DiskInMemory: true, DeltaIsWhole: true, Attachment: vmm.AttachNamespace,
 			OverheadMB: overheadMB, OverheadCPUs: overheadCPUs,
 		},
 	}
