@@ -70,7 +70,7 @@ const (
 
 // mappedIDs is the number of user ids of the guest. Guests use few, but programs
 // expect that 65534 exists.
-const mappedIDs = 65536
+const mappedIDs = 1
 
 // deviceBytes limits the file system in memory that holds the guest's devices.
 const deviceBytes = 64 << 10
