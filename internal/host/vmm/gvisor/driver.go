@@ -76,7 +76,7 @@ func New(ctx context.Context, o Options) (*Driver, error) {
 		Runtime: sandbox.RuntimeGVisor, Isolation: sandbox.IsolationUserspaceKernel, MultiTenant: true, MaxVCPUs: o.MaxVCPUs, GuestKernel: guestKernel,
 		Shape: vmm.Shape{
 			RestoresRunning: true, DiskInSnapshot: true, DiskInMemory: true, DeltaIsWhole: true, Attachment: vmm.AttachNamespace,
-			OverheadMB: overheadMB, OverheadCPUs: overheadCPUs,
+			OverheadMB: overheadMB, OverheadCPUs: overheadCPUs, ProcessOverhead: processOverhead,
 		},
 	}
 	return d, nil
@@ -106,6 +106,12 @@ const (
 	overheadMB   = 128
 	overheadCPUs = 0.5
 )
+
+// processOverhead counts the tasks of the host for each process of the guest, beside
+// one for each of its CPUs: the stub process, its thread for system calls, and one
+// more thread because the sentry takes a CPU quota as the next whole number
+// (maxChildThreads in pkg/sentry/platform/systrap).
+const processOverhead = 3
 
 // guestKernel is the release that the sentry shows to guests.
 const guestKernel = "4.19.0-gvisor"
