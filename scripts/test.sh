@@ -47,10 +47,10 @@ read -ra extra <<<"${WRENN_TEST_FLAGS:-}"
 # These packages must have a passing test: a suite that can be empty must not be
 # green.
 suites=internal/host,internal/host/vmm/qemu,internal/host/vmm/gvisor,internal/host/network,internal/host/disk,internal/host/datafs,internal/host/image
-suites+=,internal/control/postgres,internal/pgserver,internal/guest/process,test/e2e,test/upgrade,test/docs
+suites+=,internal/control/postgres,internal/pgserver,internal/guest/process,test/e2e,test/runtimes,test/upgrade,test/docs
 # The race detector slows the host's side of a VM's life too much for the
 # deadlines that guests and VMMs have.
-with_vms='internal/host|internal/host/vmm/(jail|qemu|gvisor)|test/e2e|test/upgrade|test/docs'
+with_vms='internal/host|internal/host/vmm/(jail|qemu|gvisor)|test/e2e|test/runtimes|test/upgrade|test/docs'
 # The host core on fake VMs needs none, and has a run of its own under the detector,
 # unless the caller selects tests.
 core='^TestCore'
