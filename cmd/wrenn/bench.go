@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/bench"
 	"github.com/wrenn-dev/wrenn/internal/cli"
+	"github.com/wrenn-dev/wrenn/internal/daemon"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
@@ -37,7 +39,8 @@ type benchSettings struct {
 	dirtyRounds, density int
 	fileMB               int64
 	bare                 bool
-	qemu, out            string
+	qemu, runsc, out     string
+	runtimes             []string
 }
 
 func (s *benchSettings) flags(f flagSet) {
@@ -52,8 +55,10 @@ func (s *benchSettings) flags(f flagSet) {
 	f.IntVar(&s.size.MemoryMB, "memory-mb", sandbox.DefaultMemoryMB, "memory of each, in MiB")
 	f.IntVar(&s.size.DiskMB, "disk-mb", sandbox.DefaultDiskMB, "disk of each, in MiB")
 	f.Int64Var(&s.fileMB, "file-mb", 64, "size of the uploaded and downloaded file, in MiB; 0 skips the transfers")
-	f.BoolVar(&s.bare, "bare", true, "compare with boots by a bare QEMU, which needs the server's images on this machine")
+	f.BoolVar(&s.bare, "bare", true, "compare with a bare QEMU, bare runsc and plain processes, which needs the server's images on this machine, and root")
 	f.StringVar(&s.qemu, "qemu", qemu.DefaultBinary, "QEMU for the bare boots")
+	f.StringVar(&s.runsc, "runsc", "", "runsc for the bare containers (default: the newest build in the images)")
+	f.StringSliceVar(&s.runtimes, "runtime", nil, "runtimes to measure: microvm, gvisor (default: all that the host offers)")
 	f.StringVar(&s.out, "out", "", "file for the report with every sample, as JSON")
 }
 
@@ -74,7 +79,8 @@ func (p program) addBench() {
 	cmd := &cobra.Command{
 		Use:   "bench [flags]",
 		Short: "Measure a server: create, exec, pause, resume, fork, transfers, memory",
-		Long: "Measure a server through its REST API, and boots of the same guest by a bare QEMU for comparison. The command\n" +
+		Long: "Measure a server through its REST API. For comparison it boots the same guest by a bare QEMU, runs containers of\n" +
+			"bare runsc, and runs plain processes with the same files. The command\n" +
 			"creates sandboxes and destroys them. The results are valid for this machine at its present load only.\n" +
 			"The report lists the parts that could not be measured. If a create fails, the command writes the report and fails.",
 		Example: "  sudo wrenn bench\n  sudo wrenn bench --n 50 --density 100 --out bench.json\n  wrenn bench --url https://wrenn.example --bare=false",
@@ -86,10 +92,9 @@ func (p program) addBench() {
 
 func (p program) bench(ctx context.Context, cfg *benchConfig) error {
 	o := cfg.bench.options()
-	o.Client, o.Note = p.app.Client(), p.say
+	o.Client, o.Note, o.Server = p.app.Client(), p.say, serverProcess(cfg.data.layout())
 	if cfg.bench.bare {
-		var err error
-		if o.Bare, err = bareGuest(ctx, cfg); err != nil {
+		if err := addBareSubjects(ctx, &o, cfg); err != nil {
 			return err
 		}
 	}
@@ -106,7 +111,7 @@ const densityRest = 10 * time.Second
 
 func (s *benchSettings) options() bench.Options {
 	return bench.Options{
-		Size: s.size, Rounds: s.rounds, Burst: s.burst, Waves: s.waves, Stagger: time.Duration(s.staggerMS) * time.Millisecond,
+		Size: s.size, Runtimes: s.runtimes, Rounds: s.rounds, Burst: s.burst, Waves: s.waves, Stagger: time.Duration(s.staggerMS) * time.Millisecond,
 		DirtyMB: s.dirtyMB, DirtyRounds: s.dirtyRounds, FileBytes: s.fileMB << 20, Density: s.density, Rest: densityRest,
 	}
 }
@@ -122,6 +127,44 @@ func (p program) showBench(report *bench.Report, s benchSettings) error {
 		return errors.Join(err, p.printJSON(report))
 	}
 	return errors.Join(err, report.Text(p.io.Out))
+}
+
+// addBareSubjects adds the subjects with which the server is compared.
+func addBareSubjects(ctx context.Context, o *bench.Options, cfg *benchConfig) (err error) {
+	if o.Bare, err = bareGuest(ctx, cfg); err != nil {
+		return err
+	}
+	o.Native = &bench.BareNative{RootImage: o.Bare.RootImage}
+	program := cfg.bench.runsc
+	if program == "" {
+		program = newestRunsc(cfg.data.layout().images())
+	}
+	if program != "" {
+		o.Runsc = &bench.BareRunsc{Program: program, RootImage: o.Bare.RootImage}
+	}
+	return nil
+}
+
+// newestRunsc returns the newest build of runsc, or nothing.
+func newestRunsc(images string) (newest string) {
+	names, _ := filepath.Glob(filepath.Join(images, "runsc", "*", "runsc")) // the pattern is valid
+	var made time.Time
+	for _, name := range names {
+		if st, err := os.Stat(name); err == nil && st.ModTime().After(made) {
+			newest, made = name, st.ModTime()
+		}
+	}
+	return newest
+}
+
+// serverProcess returns the process of the "wrenn up" that uses a data directory, or 0.
+func serverProcess(dirs layout) int {
+	up, err := daemon.Holder(dirs.lock())
+	if err != nil || up == nil {
+		return 0
+	}
+	defer up.Close()
+	return up.PID
 }
 
 // bareGuest returns the images of the server's sandboxes.

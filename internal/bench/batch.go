@@ -26,22 +26,6 @@ type batchRequest struct {
 	err             error
 }
 
-// batches measures staggered creates and bursts of creates.
-func (r *run) batches(ctx context.Context) {
-	if r.Burst == 0 {
-		return
-	}
-	measure := func(b batch) {
-		r.attempt(ctx, string(b.shape)+" creates", func(ctx context.Context) error { return r.batch(ctx, b) })
-	}
-	measure(batch{shape: Staggered, gap: r.Stagger, each: opStaggered, toExec: opStaggeredExec})
-	for range r.Waves {
-		measure(batch{shape: Burst, each: opBurst, all: opBurstLast})
-	}
-	// Commands have a burst of their own: they would slow down other creates.
-	measure(batch{shape: Burst, toExec: opBurstExec})
-}
-
 // batch measures one batch. Its samples count only if all creates succeeded.
 func (r *run) batch(ctx context.Context, b batch) error {
 	began := time.Now()
@@ -50,7 +34,7 @@ func (r *run) batch(ctx context.Context, b batch) error {
 		return err
 	}
 	took := time.Since(began)
-	report := Batch{Shape: b.shape, N: len(requests), PoolTarget: r.poolTarget, ToExec: b.toExec != "", TookMS: ms(took), Load1: load1()}
+	report := Batch{Subject: r.subject, Shape: b.shape, N: len(requests), PoolTarget: r.poolTarget, ToExec: b.toExec != "", TookMS: ms(took), Load1: load1()}
 	for _, s := range requests {
 		switch {
 		case s.err != nil:
@@ -69,7 +53,7 @@ func (r *run) batch(ctx context.Context, b batch) error {
 		r.addNamed(b.toExec, s.toExec)
 	}
 	r.addNamed(b.all, took)
-	r.Note("%s: %d sandboxes in %.1f s, %d from the pool of %d", b.shape, report.N, report.TookMS/1000, report.FromPool, report.PoolTarget)
+	r.Note("%s: %d sandboxes in %.1f s, %d from the pool of %d", r.name(string(b.shape)), report.N, report.TookMS/1000, report.FromPool, report.PoolTarget)
 	return nil
 }
 

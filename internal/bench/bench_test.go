@@ -23,13 +23,13 @@ func TestRun(t *testing.T) {
 		opExec: 2 * execsPerRound, opExecGuest: 2, opExecAdded: 2,
 		opPause: 2, opResume: 2, "pause_8_mb": 2, "resume_64_mb": 2, opDelete: 2,
 		"fork_window_memory_8_mb": 2, "fork_window_disk_64_mb": 2, opForkWindow: 4, opForkFirst: 2, opForkEach: 2, opSnapshot: 2, opSnapshotWindow: 2, opFromSnapshot: 2,
-		opUpload: 2, opDownload: 2,
+		opUpload: 2, opDownload: 2, opPython: 2, opPythonPool: 2, opSum: 2,
 	} {
 		if m := report.find(name); m == nil || m.N != n || len(m.Samples) != n {
 			t.Errorf("%s: %+v, want %d samples", name, m, n)
 		}
 	}
-	if report.find(opBareBoot) != nil || report.find(opMemory) != nil || len(report.Missing) != 1 || report.Density != nil {
+	if report.find(opBareBoot) != nil || report.find(opMemory) != nil || len(report.Missing) != 1 || len(report.Density) != 0 {
 		t.Errorf("there was neither QEMU nor a VMM process here: %+v", report.Missing)
 	}
 	if want := (Size{1, 512, 2048 + diskStep}); report.RestoreSandbox != want {
@@ -47,7 +47,7 @@ func TestEachClockMeasuresItsOwn(t *testing.T) {
 	}
 	for name, want := range map[string]time.Duration{
 		opPool: poolTime, opPoolExec: poolTime + execTime, opRestore: restoreTime, opRestoreExec: restoreTime + execTime,
-		opExec: execTime, opExecGuest: guestTime, opExecAdded: execTime - guestTime,
+		opPython: execTime, opPythonPool: execTime, opSum: loopTime, opExec: execTime, opExecGuest: guestTime, opExecAdded: execTime - guestTime,
 		opPause: baseTime, "pause_64_mb": baseTime + 64*pausePerMB, "resume_8_mb": baseTime + 8*resumePerMB,
 		"fork_window_memory_64_mb": windowTime + 64*forkPerMB, "fork_window_disk_64_mb": windowTime, opForkWindow: windowTime, opForkFirst: windowTime + childTime, opForkEach: childTime,
 		opSnapshot: windowTime + restoreTime, opFromSnapshot: restoreTime, opBurstLast: restoreTime,
@@ -225,7 +225,7 @@ func TestDensity(t *testing.T) {
 	if err != nil || report == nil {
 		t.Fatal(err)
 	}
-	d := report.Density
+	d := report.Density[0]
 	if d.Alive != 9 || d.Answered != 9 || s.most != 9 || d.Measured != 0 {
 		t.Errorf("%+v, %d together", d, s.most)
 	}
@@ -233,7 +233,7 @@ func TestDensity(t *testing.T) {
 		t.Errorf("9 creates, %d at once, took %v s", maxParallel, d.CreateSec)
 	}
 	report, err = measure(t, &server{refuseOver: 7}, o)
-	if err == nil || report == nil || report.Density.Alive != 7 || report.Density.Answered != 7 {
+	if err == nil || report == nil || report.Density[0].Alive != 7 || report.Density[0].Answered != 7 {
 		t.Errorf("two were refused: %v, %+v", err, report)
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 // Density reports the cost of idle sandboxes that are alive at the same time.
 type Density struct {
+	// Subject is the runtime of the sandboxes.
+	Subject Subject `json:"runtime,omitempty"`
 	// Wanted is the requested number of sandboxes, Alive the number that were
 	// created, Answered the number of those that ran a command when all were
 	// alive.
@@ -27,6 +29,9 @@ type Density struct {
 	PSSMaxMiB  float64 `json:"pss_max_mib"`
 	// CPUShare is the CPU time, in seconds, that a sandbox used per second.
 	CPUShare float64 `json:"cpu_sec_per_sandbox_and_sec"`
+	// ServerCPUShare is the CPU time, in seconds, that the server used per second,
+	// with the host agent in it. Zero means that it is not known.
+	ServerCPUShare float64 `json:"server_cpu_sec_per_sec,omitempty"`
 	// AvailableMiB is the decrease of the machine's available memory per sandbox.
 	AvailableMiB float64 `json:"available_fell_mib_per_sandbox"`
 }
@@ -40,8 +45,8 @@ type idleGroup struct {
 
 // density measures the memory and CPU time of sandboxes that are alive together.
 func (r *run) density(ctx context.Context) error {
-	d := &Density{Wanted: r.Density, RestSec: r.Rest.Seconds()}
-	r.report.Density = d
+	d := &Density{Subject: r.subject, Wanted: r.Density, RestSec: r.Rest.Seconds()}
+	r.report.Density = append(r.report.Density, d)
 	c, failed := r.createIdle(ctx, d)
 	if len(c.ids) == 0 {
 		return failed
@@ -101,6 +106,7 @@ func (r *run) observe(ctx context.Context, d *Density, c idleGroup) (err error) 
 	if err != nil {
 		return err
 	}
+	serverBefore, _ := r.serverTime()
 	began := time.Now()
 	rest := time.NewTimer(r.Rest)
 	defer rest.Stop()
@@ -114,6 +120,9 @@ func (r *run) observe(ctx context.Context, d *Density, c idleGroup) (err error) 
 		return err
 	}
 	rested := time.Since(began).Seconds()
+	if server, err := r.serverTime(); err == nil {
+		d.ServerCPUShare = (server - serverBefore).Seconds() / rested
+	}
 	available, err := availableMemory()
 	if err != nil {
 		return err
@@ -124,6 +133,14 @@ func (r *run) observe(ctx context.Context, d *Density, c idleGroup) (err error) 
 	}
 	d.CPUShare = (after - before).Seconds() / rested / float64(d.Measured)
 	return r.measureMemory(d, c)
+}
+
+// serverTime returns the CPU time of the server's process.
+func (r *run) serverTime() (time.Duration, error) {
+	if r.Server == 0 {
+		return 0, errPermanent
+	}
+	return cpuTime([]string{fmt.Sprintf("/proc/%d", r.Server)})
 }
 
 // all returns the processes of all sandboxes in the group.

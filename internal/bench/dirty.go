@@ -39,7 +39,7 @@ func (r *run) dirtyRound(ctx context.Context, i int) {
 			return r.dirtyFork(ctx, opForkDisk, fillDiskScript, mb)
 		})
 	}
-	r.Note("pauses and forks with memory or disk written, %d of %d, took %.1f s", i+1, r.DirtyRounds, time.Since(began).Seconds())
+	r.Note("%s, %d of %d, took %.1f s", r.name("pauses and forks with memory or disk written"), i+1, r.DirtyRounds, time.Since(began).Seconds())
 }
 
 // dirtyPause measures pause and resume of a new sandbox that has written mb MiB.
@@ -92,7 +92,7 @@ func (r *run) filled(ctx context.Context, script string, mb int) (*client.Sandbo
 
 func (r *run) addPoint(line string, mb int, took float64) {
 	if r.lines[line] == nil {
-		r.lines[line] = &Line{Name: line}
+		r.lines[line] = &Line{Name: line, Subject: r.subject}
 	}
 	r.lines[line].Points = append(r.lines[line].Points, Point{DirtyMB: float64(mb), MS: took})
 }

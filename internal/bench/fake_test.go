@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +30,8 @@ const (
 	baseTime    = 60 * time.Millisecond // of a pause and of a resume
 	pausePerMB  = 2 * time.Millisecond
 	resumePerMB = time.Millisecond
-	forkPerMB   = time.Millisecond / 2 // of a fork's window, for memory
+	forkPerMB   = time.Millisecond / 2  // of a fork's window, for memory
+	loopTime    = 80 * time.Millisecond // of the sum in Python
 	fileTime    = 500 * time.Millisecond
 )
 
@@ -37,6 +39,7 @@ var testSize = Size{VCPUs: 1, MemoryMB: 512, DiskMB: 2048}
 
 // server answers as the REST API does, without VMs behind it.
 type server struct {
+	runtimes   []string      // of the host; each has a pool
 	pool       int           // warm clones that it keeps; 0 is no pool
 	broken     bool          // the pool never fills
 	staleHosts time.Duration // largest age of its report of the hosts
@@ -140,10 +143,23 @@ func (s *server) hosts() string {
 		s.reportAt = time.Now()
 		pools := "[]"
 		if s.pool > 0 {
-			pools = fmt.Sprintf(`[{"template":"minimal","vcpus":1,"memory_mb":512,"disk_mb":2048,"target":%d,"ready":%d}]`, s.pool, s.ready())
+			each := make([]string, max(len(s.runtimes), 1))
+			for i := range each {
+				runtime := ""
+				if len(s.runtimes) > 0 {
+					runtime = s.runtimes[i]
+				}
+				each[i] = fmt.Sprintf(`{"template":"minimal","runtime":%q,"vcpus":1,"memory_mb":512,"disk_mb":2048,"target":%d,"ready":%d}`,
+					runtime, s.pool, s.ready())
+			}
+			pools = "[" + strings.Join(each, ",") + "]"
 		}
-		s.report = fmt.Sprintf(`[{"driver":"qemu","driver_version":"10.0","acceleration":"tcg","kernel_release":"6.1","seen_at":%q,"pools":%s}]`,
-			s.reportAt.Format(time.RFC3339Nano), pools)
+		offered := make([]string, len(s.runtimes))
+		for i, name := range s.runtimes {
+			offered[i] = fmt.Sprintf(`{"runtime":%q,"driver":"d","driver_version":"1","acceleration":"a-%s"}`, name, name)
+		}
+		s.report = fmt.Sprintf(`[{"driver":"qemu","driver_version":"10.0","acceleration":"tcg","kernel_release":"6.1","seen_at":%q,"pools":%s,"runtimes":[%s]}]`,
+			s.reportAt.Format(time.RFC3339Nano), pools, strings.Join(offered, ","))
 	}
 	return s.report
 }
@@ -154,6 +170,9 @@ func (s *server) create(w *httptest.ResponseRecorder, body []byte) time.Duration
 		return refuse(w)
 	}
 	if in.SnapshotID != "" && !s.snapshots[in.SnapshotID] {
+		return refuse(w)
+	}
+	if s.runtimes != nil && in.SnapshotID == "" && !slices.Contains(s.runtimes, in.Runtime) {
 		return refuse(w)
 	}
 	source, took := sourceRestore, restoreTime
@@ -210,6 +229,9 @@ func (b *fakeBox) exec(w *httptest.ResponseRecorder, body []byte) time.Duration 
 	_ = json.Unmarshal(body, &in)
 	stdout, took := "", execTime
 	switch {
+	case slices.Equal(in.Args, pythonArgs):
+	case slices.Equal(in.Args, sumArgs):
+		stdout, took = fmt.Sprintln(loopTime.Seconds()), execTime+loopTime
 	case len(in.Args) == 2:
 		loop := time.Millisecond
 		commands := guestLoops*guestTime + loop

@@ -6,6 +6,8 @@ import "math"
 // disk that was written before it.
 type Line struct {
 	Name string `json:"name"`
+	// Subject is the runtime of the sandboxes.
+	Subject Subject `json:"runtime,omitempty"`
 	// Points are in the order in which they were taken.
 	Points []Point `json:"points"`
 	// Fit is nil if all points have the same amount.
@@ -62,4 +64,15 @@ func severalAmounts(points []Point) bool {
 		}
 	}
 	return false
+}
+
+// fitLines returns the lines of a run, fitted.
+func (r *run) fitLines() (lines []Line) {
+	for _, name := range []string{opPause, opResume, opForkMemory, opForkDisk} {
+		if l := r.lines[name]; l != nil {
+			l.Fit = fitLine(l.Points)
+			lines = append(lines, *l)
+		}
+	}
+	return lines
 }

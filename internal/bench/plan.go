@@ -22,6 +22,10 @@ const (
 	opExecGuest = "exec_in_guest"
 	opExecAdded = "exec_added"
 
+	opPython     = "python_first"
+	opPythonPool = "python_first_pool"
+	opSum        = "python_sum"
+
 	opPause  = "pause"
 	opResume = "resume"
 	opDelete = "delete"
@@ -54,18 +58,21 @@ const (
 	Creates   Group = "Create"
 	Shapes    Group = "Create, many"
 	Execs     Group = "Exec"
+	Programs  Group = "Python"
 	Pauses    Group = "Pause, resume"
 	Copies    Group = "Fork, snapshot"
 	Transfers Group = "Throughput"
 	Memories  Group = "Memory"
 )
 
-var groups = []Group{Creates, Shapes, Execs, Pauses, Copies, Transfers, Memories}
+var groups = []Group{Creates, Shapes, Execs, Programs, Pauses, Copies, Transfers, Memories}
 
 // plan registers the measurements, in the order of the report.
 func (r *run) plan() {
+	if r.subject != gVisor {
+		r.enter(Creates, Milliseconds, Measurement{Name: opBareBoot, Shape: Without, About: "bare QEMU from its start to the guest's ready line"})
+	}
 	r.enter(Creates, Milliseconds,
-		Measurement{Name: opBareBoot, Shape: Without, About: "bare QEMU from its start to the guest's ready line"},
 		Measurement{Name: opFirst, About: "the first create of the restored size, which makes its template if there is none"},
 		Measurement{Name: opPool, About: "POST /v1/sandboxes, answered by a warm clone"},
 		Measurement{Name: opPoolExec, About: "the same until true has returned"},
@@ -81,6 +88,10 @@ func (r *run) plan() {
 		Measurement{Name: opExec, About: "exec of true in a sandbox that has run it"},
 		Measurement{Name: opExecGuest, About: "time of /bin/true in a shell in the sandbox, mean of 50 less an empty loop"},
 		Measurement{Name: opExecAdded, About: "exec less exec_in_guest, in the same sandbox"})
+	r.enter(Programs, Milliseconds,
+		Measurement{Name: opPython, About: "python3 -c 'print(1)', the first command of a restored sandbox"},
+		Measurement{Name: opPythonPool, About: "the same in a warm clone"},
+		Measurement{Name: opSum, About: "sum(range(10**7)) in Python, timed there"})
 	r.enter(Pauses, Milliseconds, r.pausePlan()...)
 	r.enter(Copies, Milliseconds, Measurement{Name: opForkWindow, About: "how long a fork stopped its parent, as the server says"})
 	r.enter(Copies, Milliseconds, r.dirtyForkPlan()...)
@@ -94,8 +105,8 @@ func (r *run) plan() {
 		Measurement{Name: opUpload, About: fmt.Sprintf("file of %d MiB into the sandbox", r.FileBytes>>20)},
 		Measurement{Name: opDownload, About: "the same file out again"})
 	r.enter(Memories, MiB,
-		Measurement{Name: opMemory, About: "Pss of the VMM process after the first commands"},
-		Measurement{Name: opDensityMemory, About: fmt.Sprintf("Pss of each VMM process, of %d idle sandboxes together", r.Density)})
+		Measurement{Name: opMemory, About: "Pss of the sandbox's processes after the first commands"},
+		Measurement{Name: opDensityMemory, About: fmt.Sprintf("the same for each of %d idle sandboxes together", r.Density)})
 }
 
 func (r *run) pausePlan() []Measurement {
@@ -118,16 +129,4 @@ func (r *run) dirtyForkPlan() (rows []Measurement) {
 			Measurement{Name: opDirty(opForkDisk, mb), About: fmt.Sprintf("the same with %d MiB of the disk written", mb)})
 	}
 	return rows
-}
-
-// enter registers the measurements of a group. The default shape is sequential.
-func (r *run) enter(group Group, unit Unit, rows ...Measurement) {
-	for _, m := range rows {
-		m.Group, m.Unit = group, unit
-		if m.Shape == "" {
-			m.Shape = Sequential
-		}
-		r.byName[m.Name] = &m
-		r.order = append(r.order, m.Name)
-	}
 }

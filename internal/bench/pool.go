@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/client"
@@ -45,9 +46,7 @@ func sizeOf(p client.Pool) Size { return Size{VCPUs: p.VCPUs, MemoryMB: p.Memory
 // pool slows down the measured operations. It gives up after poolLimit without
 // an error.
 func (r *run) awaitFullPools(ctx context.Context) error {
-	r.mu.Lock()
-	last := r.lastPoolUse
-	r.mu.Unlock()
+	last := r.pools.get()
 	return r.poll(ctx, func(hosts []client.Host) bool {
 		return full(hosts, last.there)
 	})
@@ -92,12 +91,38 @@ func (r *run) awaitClone(ctx context.Context) error {
 func (r *run) clones(hosts []client.Host) (hasPool bool, ready int) {
 	for _, h := range hosts {
 		for _, p := range h.Pools {
-			if p.Template == r.template && sizeOf(p) == r.Size && p.Target > 0 {
+			if p.Template == r.template && r.owns(p) && sizeOf(p) == r.Size && p.Target > 0 {
 				hasPool, ready = true, ready+p.Ready
 			}
 		}
 	}
 	return hasPool, ready
+}
+
+// owns reports whether a pool has clones of this run's runtime.
+func (r *run) owns(p client.Pool) bool { return r.subject == "" || p.Runtime == string(r.subject) }
+
+// poolUse is the last time at which a create may have taken a warm clone, by
+// this machine's clock and by the server's, which may differ.
+type poolUse struct{ here, there time.Time }
+
+// poolWatch holds the last use of any pool of the server. It is safe for concurrent
+// use.
+type poolWatch struct {
+	mu   sync.Mutex
+	last poolUse
+}
+
+func (w *poolWatch) set(there time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last = poolUse{here: time.Now(), there: there}
+}
+
+func (w *poolWatch) get() poolUse {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last
 }
 
 // poll lists the hosts until enough returns true or poolLimit has passed, which

@@ -9,9 +9,11 @@ type Report struct {
 	TookSec  float64  `json:"took_sec"`
 	Machine  Machine  `json:"machine"`
 	Versions Versions `json:"versions"`
-	// Acceleration is "kvm" or "tcg" (software emulation), for sandboxes and bare
-	// boots alike.
+	// Acceleration is that of the host's preferred runtime: "kvm", "tcg" (software
+	// emulation) or "systrap" (gVisor).
 	Acceleration string `json:"acceleration"`
+	// Runtimes are those of the host, the preferred one first.
+	Runtimes []RuntimeInfo `json:"runtimes,omitempty"`
 	// Sandbox is the size of sandboxes from the pool, of batches and of bare
 	// boots. All others have the size RestoreSandbox, which has no pool.
 	Sandbox        Size `json:"sandbox"`
@@ -36,8 +38,12 @@ type Report struct {
 	// pause window of a fork by the memory or disk written.
 	Lines   []Line  `json:"lines,omitempty"`
 	Batches []Batch `json:"batches,omitempty"`
-	// Density is nil unless it was requested.
-	Density *Density `json:"density,omitempty"`
+	// Density has an entry for each runtime, or none unless it was requested.
+	Density []*Density `json:"density,omitempty"`
+	// Aims compare gVisor's medians with the aims of the project.
+	Aims []Aim `json:"aims,omitempty"`
+	// Comparisons are between gVisor and bare runsc.
+	Comparisons []Comparison `json:"comparisons,omitempty"`
 	// Missing names each part without its full number of samples, and its error.
 	Missing []string `json:"missing,omitempty"`
 }
@@ -56,18 +62,28 @@ type Versions struct {
 	GuestKernel string `json:"guest_kernel"`
 }
 
+// RuntimeInfo describes a runtime of the host.
+type RuntimeInfo struct {
+	Name         string `json:"name"`
+	Acceleration string `json:"acceleration"`
+	VMM          string `json:"vmm"`
+	Reason       string `json:"reason"`
+}
+
 // Ratio compares the medians of two operations: Name is Times times as fast as
 // Than.
 type Ratio struct {
-	Name  string  `json:"name"`
-	Than  string  `json:"than"`
-	Times float64 `json:"times_faster"`
+	Subject Subject `json:"runtime,omitempty"`
+	Name    string  `json:"name"`
+	Than    string  `json:"than"`
+	Times   float64 `json:"times_faster"`
 }
 
 // Batch reports creates that were requested together.
 type Batch struct {
-	Shape Shape `json:"shape"`
-	N     int   `json:"n"`
+	Subject Subject `json:"runtime,omitempty"`
+	Shape   Shape   `json:"shape"`
+	N       int     `json:"n"`
 	// FromPool is the number of creates that got a warm clone, Failed the number
 	// that failed.
 	FromPool int `json:"from_pool"`
@@ -81,7 +97,7 @@ type Batch struct {
 	Load1 float64 `json:"load1"`
 }
 
-// find returns the measurement called name, or nil if it has no samples.
+// find returns the first measurement called name that has samples, or nil.
 func (r *Report) find(name string) *Measurement {
 	for i := range r.Measurements {
 		if m := &r.Measurements[i]; m.Name == name && m.N > 0 {
@@ -91,14 +107,26 @@ func (r *Report) find(name string) *Measurement {
 	return nil
 }
 
-func (r *Report) ratios() (out []Ratio) {
-	bare := r.find(opBareBoot)
-	if bare == nil {
-		return nil
+// of returns the measurement of a subject called name, or nil if it has no samples.
+func (r *Report) of(subject Subject, name string) *Measurement {
+	for i := range r.Measurements {
+		if m := &r.Measurements[i]; m.Name == name && m.Subject == subject && m.N > 0 {
+			return m
+		}
 	}
-	for _, name := range []string{opPool, opRestore} {
-		if m := r.find(name); m != nil && m.Median > 0 {
-			out = append(out, Ratio{Name: name, Than: opBareBoot, Times: bare.Median / m.Median})
+	return nil
+}
+
+// ratios compares the creates of each runtime with bare boots of the same guest.
+func (r *Report) ratios() (out []Ratio) {
+	for _, bare := range r.Measurements {
+		if bare.Name != opBareBoot || bare.N == 0 {
+			continue
+		}
+		for _, name := range []string{opPool, opRestore} {
+			if m := r.of(bare.Subject, name); m != nil && m.Median > 0 {
+				out = append(out, Ratio{Subject: m.Subject, Name: name, Than: opBareBoot, Times: bare.Median / m.Median})
+			}
 		}
 	}
 	return out

@@ -22,26 +22,24 @@ func (r *run) first(ctx context.Context) error {
 	}
 	r.addTime(opFirst, time.Since(began))
 	r.template = sb.Template
-	r.Note("the first create took %.1f s", time.Since(began).Seconds())
+	r.Note("%s took %.1f s", r.name("the first create"), time.Since(began).Seconds())
 	return r.destroy(ctx, sb.ID)
 }
 
 // round measures each part once. The bare boot comes first in even rounds and
 // last in odd ones, so that warm caches favor neither side.
 func (r *run) round(ctx context.Context, i int) {
-	began := time.Now()
 	if i%2 == 0 {
 		r.attempt(ctx, "bare boot", r.bareBoot)
 	}
 	r.attempt(ctx, opPool, r.warmCreate)
 	r.attempt(ctx, "the life of a restored sandbox", r.life)
+	r.attempt(ctx, "Python", r.python)
 	r.attempt(ctx, "fork", func(ctx context.Context) error { return r.fork(ctx, i) })
 	r.attempt(ctx, "snapshot", r.snapshot)
 	if i%2 == 1 {
 		r.attempt(ctx, "bare boot", r.bareBoot)
 	}
-	r.report.Machine.RoundLoad1 = append(r.report.Machine.RoundLoad1, load1())
-	r.Note("round %d of %d took %.1f s", i+1, r.Rounds, time.Since(began).Seconds())
 }
 
 // warmCreate measures a create while a warm clone is ready.
@@ -186,16 +184,16 @@ func (r *run) bareBoot(ctx context.Context) error {
 	if r.Bare == nil {
 		return nil
 	}
-	took, err := r.Bare.boot(ctx, r.report.Acceleration, r.Size)
+	took, err := r.Bare.boot(ctx, r.acceleration, r.Size)
 	if err != nil && ctx.Err() == nil {
 		r.Note("a bare boot failed; trying again: %v", err)
 		r.report.BareRetries++
-		took, err = r.Bare.boot(ctx, r.report.Acceleration, r.Size)
+		took, err = r.Bare.boot(ctx, r.acceleration, r.Size)
 	}
 	if err != nil {
 		return err
 	}
-	r.report.BareArgs = r.Bare.shownArgs(r.report.Acceleration, r.Size)
+	r.report.BareArgs = r.Bare.shownArgs(r.acceleration, r.Size)
 	r.addTime(opBareBoot, took)
 	return nil
 }

@@ -10,55 +10,53 @@ import (
 	"github.com/wrenn-dev/wrenn/client"
 )
 
-// run is one run in progress. One goroutine owns it, except for the fields that
-// mu protects: concurrent creates use those.
+// run measures one runtime of the server. One goroutine owns it, except for the
+// fields that mu protects: concurrent creates use those.
 //
 // Invariants: sandboxes and snapshots hold every object that the run created and
 // has not deleted; between two parts both are empty, unless a delete failed.
 type run struct {
 	Options
+	*recorder
 	report      *Report
 	template    string // of sandboxes that name none; known after the first
 	restoreSize Size
 	// poolTarget is the number of warm clones of Size that the server keeps.
-	poolTarget  int
-	byName      map[string]*Measurement
-	order       []string         // of byName
-	lines       map[string]*Line // by operation
-	failures    map[string]*partFailure
-	failedParts []string // the order of failures
+	poolTarget int
+	// acceleration is that of the runtime.
+	acceleration string
+	lines        map[string]*Line // by operation
+	pools        *poolWatch       // shared with the other runs
 
-	mu          sync.Mutex // protects the following
-	sandboxes   map[string]bool
-	snapshots   map[string]bool
-	lastPoolUse poolUse
-	errs        []error // failures that fail the run
+	mu        sync.Mutex // protects the following
+	sandboxes map[string]bool
+	snapshots map[string]bool
+	errs      []error // failures that fail the run
 }
 
-// poolUse is the last time at which a create may have taken a warm clone, by
-// this machine's clock and by the server's, which may differ.
-type poolUse struct{ here, there time.Time }
-
-func newRun(o Options) *run {
-	return &run{
-		Options: o, byName: map[string]*Measurement{}, lines: map[string]*Line{}, failures: map[string]*partFailure{},
-		sandboxes: map[string]bool{}, snapshots: map[string]bool{},
-		report: &Report{
-			Date: time.Now().UTC().Truncate(time.Second), Machine: thisMachine(), Sandbox: o.Size, Rounds: o.Rounds,
-			Burst: o.Burst, Waves: o.Waves, StaggerMS: o.Stagger.Milliseconds(),
-			DirtyMB: o.DirtyMB, DirtyRounds: o.DirtyRounds, FileBytes: o.FileBytes,
-		},
+// newRun returns the measurement of one runtime. Bare boots of QEMU belong to
+// microVMs.
+func newRun(s *session, subject Subject, hosts []client.Host, pools *poolWatch) *run {
+	r := &run{
+		Options: s.Options, recorder: newRecorder(subject, s.Note), report: s.report, restoreSize: s.report.RestoreSandbox,
+		acceleration: s.report.Acceleration, lines: map[string]*Line{}, pools: pools, sandboxes: map[string]bool{}, snapshots: map[string]bool{},
 	}
+	r.settle, r.sweep = r.awaitFullPools, r.deleteAll
+	if subject == gVisor {
+		r.Bare = nil
+	}
+	for _, rt := range s.report.Runtimes {
+		if rt.Name == string(subject) {
+			r.acceleration = rt.Acceleration
+		}
+	}
+	for _, p := range hosts[0].Pools {
+		if sizeOf(p) == r.Size && r.owns(p) {
+			r.poolTarget = p.Target
+		}
+	}
+	return r
 }
-
-func (r *run) add(name string, value float64) {
-	m := r.byName[name]
-	m.Samples = append(m.Samples, value)
-}
-
-func (r *run) addTime(name string, took time.Duration) { r.add(name, ms(took)) }
-
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // create creates a sandbox of the given size and registers it for deletion.
 func (r *run) create(ctx context.Context, size Size) (*client.Sandbox, error) {
@@ -66,6 +64,9 @@ func (r *run) create(ctx context.Context, size Size) (*client.Sandbox, error) {
 }
 
 func (r *run) createAs(ctx context.Context, in client.CreateRequest) (*client.Sandbox, error) {
+	if in.SnapshotID == "" { // a copy has the runtime of its origin
+		in.Runtime = string(r.subject)
+	}
 	never := 0
 	in.TimeoutSec, in.Metadata = &never, map[string]string{"purpose": "wrenn bench"}
 	sb, err := r.Client.Create(ctx, in)
@@ -76,7 +77,7 @@ func (r *run) createAs(ctx context.Context, in client.CreateRequest) (*client.Sa
 	defer r.mu.Unlock()
 	r.sandboxes[sb.ID] = true
 	if sb.Source != nil && *sb.Source == sourcePool {
-		r.lastPoolUse = poolUse{here: time.Now(), there: sb.LastUpdated}
+		r.pools.set(sb.LastUpdated)
 	}
 	return sb, nil
 }
@@ -118,14 +119,14 @@ const cleanLimit = 2 * time.Minute
 func (r *run) clean(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanLimit)
 	defer cancel()
-	return r.sweep(ctx)
+	return r.deleteAll(ctx)
 }
 
 // maxParallel bounds the deletes, and the creates of idle sandboxes, in flight.
 const maxParallel = 4
 
-// sweep deletes all sandboxes of the run, and then its snapshots.
-func (r *run) sweep(ctx context.Context) error {
+// deleteAll deletes all sandboxes of the run, and then its snapshots.
+func (r *run) deleteAll(ctx context.Context) error {
 	r.mu.Lock()
 	sandboxes, snapshots := keys(r.sandboxes), keys(r.snapshots)
 	r.mu.Unlock()

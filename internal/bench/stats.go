@@ -13,6 +13,7 @@ const (
 	Milliseconds Unit = "ms"
 	MiBPerSecond Unit = "MiB/s"
 	MiB          Unit = "MiB"
+	Share        Unit = "of a core"
 )
 
 // Shape tells how the requests of a measurement follow each other.
@@ -35,7 +36,10 @@ type Measurement struct {
 	Name  string `json:"name"`
 	Group Group  `json:"group"`
 	Shape Shape  `json:"shape"`
-	Unit  Unit   `json:"unit"`
+	// Subject is the runtime or the bare subject. It is empty for the only runtime
+	// of a server.
+	Subject Subject `json:"runtime,omitempty"`
+	Unit    Unit    `json:"unit"`
 	// About describes the operation in a few words.
 	About  string  `json:"about"`
 	N      int     `json:"n"`
@@ -68,6 +72,16 @@ func (m *Measurement) summarise() {
 	if m.Unit == MiBPerSecond {
 		m.Tail = rank(sorted, 0.05)
 	}
+}
+
+// label is the name of the operation with its subject.
+func (m *Measurement) label() string { return label(m.Name, m.Subject) }
+
+func label(name string, subject Subject) string {
+	if subject == "" {
+		return name
+	}
+	return name + " " + string(subject)
 }
 
 // showTail formats Tail, or returns "-" if there is none.

@@ -22,11 +22,14 @@ func (r *Report) Text(w io.Writer) error {
 	r.textLines(w)
 	for _, v := range r.Batches {
 		fmt.Fprintf(w, "%s: %d creates in %s, %d from the pool of %d, %d failed%s.\n",
-			v.Shape, v.N, show(v.TookMS, Milliseconds), v.FromPool, v.PoolTarget, v.Failed, map[bool]string{true: ", each with a command"}[v.ToExec])
+			label(string(v.Shape), v.Subject), v.N, show(v.TookMS, Milliseconds), v.FromPool, v.PoolTarget, v.Failed, map[bool]string{true: ", each with a command"}[v.ToExec])
 	}
-	r.Density.text(w)
+	for _, d := range r.Density {
+		d.text(w)
+	}
+	r.textAims(w)
 	for _, ratio := range r.Ratios {
-		fmt.Fprintf(w, "%s is %.1f times as fast as %s of the same guest (medians).\n", ratio.Name, ratio.Times, ratio.Than)
+		fmt.Fprintf(w, "%s is %.1f times as fast as %s of the same guest (medians).\n", label(ratio.Name, ratio.Subject), ratio.Times, ratio.Than)
 	}
 	if r.BareRetries > 0 {
 		fmt.Fprintf(w, "%d bare boots died and were tried again; their time is not counted.\n", r.BareRetries)
@@ -46,7 +49,7 @@ func (r *Report) table(w io.Writer) error {
 		// A title row has empty cells, so that the columns of all rows align.
 		fmt.Fprintf(t, "%s\t\t\t\t\t\t\t\n", p.title)
 		for _, m := range p.rows {
-			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", m.Name, m.Shape,
+			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", m.label(), m.Shape,
 				show(m.Median, m.Unit), m.showTail(), show(m.Min, m.Unit), show(m.Max, m.Unit), m.N, m.About)
 		}
 	}
@@ -56,10 +59,10 @@ func (r *Report) table(w io.Writer) error {
 func (r *Report) textLines(w io.Writer) {
 	for _, l := range r.Lines {
 		if l.Fit == nil {
-			fmt.Fprintf(w, "%s: no line through %d samples of one amount of memory.\n", l.Name, len(l.Points))
+			fmt.Fprintf(w, "%s: no line through %d samples of one amount of memory.\n", label(l.Name, l.Subject), len(l.Points))
 			continue
 		}
-		fmt.Fprintf(w, "%s: %s\n", l.Name, l.describe())
+		fmt.Fprintf(w, "%s: %s\n", label(l.Name, l.Subject), l.describe())
 	}
 }
 
@@ -70,14 +73,14 @@ func (l *Line) describe() string {
 }
 
 func (d *Density) text(w io.Writer) {
-	if d == nil {
-		return
-	}
-	fmt.Fprintf(w, "density: %d of %d sandboxes alive together after %.1f s, %d answered; available memory fell by %.1f MiB for each",
-		d.Alive, d.Wanted, d.CreateSec, d.Answered, d.AvailableMiB)
+	fmt.Fprintf(w, "%s: %d of %d sandboxes alive together after %.1f s, %d answered; available memory fell by %.1f MiB for each",
+		label("density", d.Subject), d.Alive, d.Wanted, d.CreateSec, d.Answered, d.AvailableMiB)
 	if d.Measured > 0 {
 		fmt.Fprintf(w, ";\n  Pss %.1f MiB on average, %.1f at most, %.4f CPU seconds per second of rest (%d of them, over %.0f s)",
 			d.PSSMeanMiB, d.PSSMaxMiB, d.CPUShare, d.Measured, d.RestSec)
+	}
+	if d.ServerCPUShare > 0 {
+		fmt.Fprintf(w, "; %.4f of the server", d.ServerCPUShare)
 	}
 	fmt.Fprintln(w, ".")
 }
@@ -87,6 +90,8 @@ func show(v float64, u Unit) string {
 	switch {
 	case u == Milliseconds && v >= 1000:
 		return fmt.Sprintf("%.2f s", v/1000)
+	case u == Share:
+		return fmt.Sprintf("%.4f %s", v, u)
 	case v >= 100:
 		return fmt.Sprintf("%.0f %s", v, u)
 	default:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,7 +34,46 @@ func vmmProcesses(ids []string) (map[string][]string, error) {
 			}
 		}
 	}
+	for id, processes := range found {
+		if found[id], err = withChildren(processes); err != nil {
+			return nil, err
+		}
+	}
 	return found, nil
+}
+
+// withChildren adds the descendants of processes: gVisor's kernel runs the guest's
+// programs in children whose command lines say nothing.
+func withChildren(processes []string) ([]string, error) {
+	names, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil, err
+	}
+	children := map[string][]string{}
+	for _, name := range names {
+		stat, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) > 1 {
+			parent := "/proc/" + fields[1]
+			children[parent] = append(children[parent], filepath.Dir(name))
+		}
+	}
+	all, seen := slices.Clone(processes), map[string]bool{}
+	for _, p := range processes {
+		seen[p] = true
+	}
+	for i := 0; i < len(all); i++ {
+		for _, child := range children[all[i]] {
+			if !seen[child] {
+				seen[child] = true
+				all = append(all, child)
+			}
+		}
+	}
+	return all, nil
 }
 
 // vmmMemory returns the memory of a sandbox's VMM processes; see memoryOf.
@@ -54,6 +94,9 @@ func memoryOf(processes []string) (mib float64, err error) {
 	}
 	for _, dir := range processes {
 		pss, err := kilobytes(filepath.Join(dir, "smaps_rollup"), "Pss")
+		if _, gone := os.Stat(dir); err != nil && gone != nil {
+			continue // a process of the guest has ended
+		}
 		if err != nil {
 			return 0, errors.New("the memory of the VMM process cannot be read; run the benchmark as root")
 		}
@@ -66,12 +109,13 @@ func memoryOf(processes []string) (mib float64, err error) {
 // every architecture that Wrenn supports.
 const userHz = 100
 
-// cpuTime returns the user and system CPU time of the given processes.
+// cpuTime returns the user and system CPU time of the given processes that have not
+// ended.
 func cpuTime(processes []string) (used time.Duration, err error) {
 	for _, dir := range processes {
 		text, err := os.ReadFile(filepath.Join(dir, "stat"))
 		if err != nil {
-			return 0, fmt.Errorf("a VMM process ended: %w", err)
+			continue // a process of the guest has ended
 		}
 		ticks, err := statTicks(string(text))
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -34,6 +35,7 @@ type report struct {
 
 type measurement struct {
 	Name    string    `json:"name"`
+	Runtime string    `json:"runtime"`
 	Group   string    `json:"group"`
 	Unit    string    `json:"unit"`
 	Samples []float64 `json:"samples"`
@@ -41,9 +43,10 @@ type measurement struct {
 
 // line is the times of one operation over the MiB that were written before it.
 type line struct {
-	Name   string  `json:"name"`
-	Points []point `json:"points"`
-	Fit    *fit    `json:"fit"`
+	Name    string  `json:"name"`
+	Runtime string  `json:"runtime"`
+	Points  []point `json:"points"`
+	Fit     *fit    `json:"fit"`
 }
 
 type point struct {
@@ -156,6 +159,9 @@ func (r report) panels() (panels []panel, err error) {
 	return panels, nil
 }
 
+// label is the name of an operation with its runtime.
+func label(name, runtime string) string { return strings.TrimSpace(name + " " + runtime) }
+
 // boxes draws one box plot for each measurement, the first at the top.
 func boxes(title string, rows []measurement) (*plot.Plot, error) {
 	p := plot.New()
@@ -165,7 +171,7 @@ func boxes(title string, rows []measurement) (*plot.Plot, error) {
 	names := make([]string, len(rows))
 	for i, m := range rows {
 		y := len(rows) - 1 - i
-		names[y] = m.Name
+		names[y] = label(m.Name, m.Runtime)
 		box, err := plotter.NewBoxPlot(rowHeight/2, float64(y), plotter.Values(m.Samples))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", m.Name, err)
@@ -202,7 +208,7 @@ func (r report) lines() (*plot.Plot, error) {
 		}
 		dots.Color = plotutil.Color(i)
 		p.Add(dots)
-		p.Legend.Add(l.Name, dots)
+		p.Legend.Add(label(l.Name, l.Runtime), dots)
 		if f := l.Fit; f != nil {
 			through := plotter.NewFunction(func(x float64) float64 { return f.Intercept + f.Slope*x })
 			through.Color = plotutil.Color(i)

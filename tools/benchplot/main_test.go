@@ -33,14 +33,14 @@ func TestEveryMeasurementIsDrawn(t *testing.T) {
 
 func TestSamplesWithoutWidth(t *testing.T) {
 	r := report{Measurements: []measurement{
-		{Name: "equal", Group: "g", Unit: "ms", Samples: []float64{5, 5}},
+		{Name: "equal", Runtime: "gvisor", Group: "g", Unit: "ms", Samples: []float64{5, 5}},
 		{Name: "negative", Group: "g", Unit: "ms", Samples: []float64{-1, 0}},
 	}}
 	var svg strings.Builder
 	if err := r.draw(&svg); err != nil {
 		t.Fatal(err)
 	}
-	if got := svg.String(); !strings.Contains(got, "equal") || strings.Contains(got, "NaN") || strings.Contains(got, "Inf") {
+	if got := svg.String(); !strings.Contains(got, "equal gvisor") || strings.Contains(got, "NaN") || strings.Contains(got, "Inf") {
 		t.Errorf("the plot is %s", got)
 	}
 	if err := (report{}).draw(&svg); err == nil {
