@@ -83,9 +83,11 @@ func (l layout) make() error {
 }
 
 // makeHost makes the missing directories of the host agent. A file system of its own
-// must have been mounted.
+// must have been mounted. Sandboxes have user ids of their own and execute the kept
+// programs below, so that others may pass through; all other directories in it are
+// closed to them.
 func (l layout) makeHost() error {
-	return l.makeDirs(dirMode{l.host(), 0o700}, dirMode{l.probe(), 0o700})
+	return l.makeDirs(dirMode{l.host(), 0o711}, dirMode{l.probe(), 0o700})
 }
 
 type dirMode struct {

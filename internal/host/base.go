@@ -64,8 +64,10 @@ func (b *body) manifest(stats vmm.SaveStats) snapshot.Manifest {
 // any of it is loaded, and names the difference. The pages are checked as they
 // are loaded, while the sandbox can still return to paused.
 func (b *body) checkPause(snap snapshot.Dir) error {
-	if _, err := b.mgr.snapshots.CheckBase(b.base(), b.rec.Spec); err != nil {
-		return err
+	if !b.shape().DeltaIsWhole {
+		if _, err := b.mgr.snapshots.CheckBase(b.base(), b.rec.Spec); err != nil {
+			return err
+		}
 	}
 	mf, err := b.mgr.snapshots.CheckDelta(snap, b.rec.Spec)
 	if err != nil {

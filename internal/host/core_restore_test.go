@@ -2,9 +2,12 @@ package host_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -66,6 +69,43 @@ func TestCoreKilledWithinRestore(t *testing.T) {
 			}
 			c.sound()
 			c.empty()
+		})
+	}
+}
+
+// TestCoreDamagedBase: a pause that is complete in itself is resumed although its base
+// is damaged. One that is a difference from its base is refused, and stays.
+func TestCoreDamagedBase(t *testing.T) {
+	for _, k := range shapes(t) {
+		t.Run(k.name, func(t *testing.T) {
+			c := newCoreOf(t, k)
+			ref := c.create()
+			pauseSubject(c, ref)
+			files, err := filepath.Glob(filepath.Join(c.templates, "*", "*"))
+			check(t, err)
+			damaged := 0
+			for _, f := range files {
+				if filepath.Base(f) != "manifest.json" {
+					check(t, os.Chmod(f, 0o600))
+					check(t, os.Truncate(f, 1))
+					damaged++
+				}
+			}
+			if damaged == 0 {
+				t.Fatalf("no template has files: %v", files)
+			}
+			err = actResume.do(t.Context(), c, ref)
+			if k.shape.DeltaIsWhole {
+				check(t, err)
+				ref.Generation++
+				if got := c.read(ref, mark); got != string(ref.ID) {
+					t.Errorf("the sandbox's file holds %q", got)
+				}
+				return
+			}
+			if s := c.of(ref); fault.ReasonOf(err) != "snapshot_damaged" || s.State != sandbox.Paused {
+				t.Errorf("resume: %v, and the sandbox is %s; want snapshot_damaged and paused", err, s.State)
+			}
 		})
 	}
 }

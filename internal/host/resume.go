@@ -137,7 +137,11 @@ func (b *body) prepareResume(ctx context.Context) error {
 // restorePause starts a VM from the pause, in the state that the driver restores
 // VMs in.
 func (b *body) restorePause(ctx context.Context, snap snapshot.Dir) error {
-	cfg, err := b.vmConfig(b.base())
+	from := b.base() // it was saved under the build of the pause
+	if b.shape().DeltaIsWhole {
+		from = snap
+	}
+	cfg, err := b.vmConfig(from)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,11 @@ import (
 // the sandbox's memory, in MiB, because gVisor shows the host's.
 const MemoryEnv = "WRENN_MEMORY_MB"
 
+// tasksEnv is the environment variable in which the host tells Init how many
+// processes and threads users may have. With more, the sandbox would reach the host's
+// limit and end.
+const tasksEnv = "WRENN_TASKS"
+
 // RunGVisor is Run in a gVisor sandbox, whose runtime has already mounted the
 // root, the kernel's file systems and the devices, and has set up the network.
 // The sandbox ends with the calling process, which must exit when RunGVisor
@@ -52,7 +57,7 @@ func (i *Init) bootGVisor() (err error) {
 	if err := setUpCgroups(memory); err != nil {
 		return err
 	}
-	if err := limitProcesses(memory); err != nil {
+	if err := limitTasks(); err != nil {
 		return err
 	}
 	if i.memory, err = NewMemory(); err != nil {
@@ -92,16 +97,14 @@ func mountInSandbox(memory uint64) error {
 	return makeUsualPaths()
 }
 
-// bytesPerThread is the memory for each process or thread that users may have:
-// Linux allows one for each eighth of the memory divided by the size of a kernel
-// stack (fork(2), threads-max).
-const bytesPerThread = 8 * 16 << 10
-
-// limitProcesses bounds the processes of users, which gVisor does not do by
+// limitTasks bounds the processes and threads of users, which gVisor does not do by
 // itself.
-func limitProcesses(memory uint64) error {
-	limit := strconv.FormatUint(memory/bytesPerThread*3/4, 10)
-	if err := os.WriteFile(filepath.Join(UserCgroup, "pids.max"), []byte(limit), 0); err != nil {
+func limitTasks() error {
+	limit, err := strconv.ParseUint(os.Getenv(tasksEnv), 10, 32)
+	if err != nil {
+		return fmt.Errorf("read the number of processes from %s: %w", tasksEnv, err)
+	}
+	if err := os.WriteFile(filepath.Join(UserCgroup, "pids.max"), []byte(strconv.FormatUint(limit, 10)), 0); err != nil {
 		return fmt.Errorf("limit users' processes: %w", err)
 	}
 	return nil

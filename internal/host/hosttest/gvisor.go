@@ -10,20 +10,32 @@ import (
 )
 
 // GVisor returns the gVisor driver with the test's guest agent. It skips where no
-// build of runsc is.
+// build of runsc is. Tests share the kept builds, as those of QEMU.
 func GVisor(t testing.TB) vmm.Driver {
+	t.Helper()
+	return GVisorOf(t, "", BuildsDir()+"-gvisor", nil)
+}
+
+// GVisorOf is GVisor on a machine where program is the operator's own runsc and agent
+// is the guest agent, with copies kept in builds. An empty program stands for the
+// newest one that was built, and no agent for the test's own.
+func GVisorOf(t testing.TB, program, builds string, agent []byte) vmm.Driver {
 	t.Helper()
 	Root(t)
 	images, err := image.Open(ImagesDir(), Log())
 	if err != nil {
 		missing(t, "the image store cannot be opened: %v", err)
 	}
-	agent, err := images.EnsureAgent(t.Context(), GuestBinary(t))
+	if agent == nil {
+		agent = GuestBinary(t)
+	}
+	packed, err := images.EnsureAgent(t.Context(), agent)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := gvisor.New(gvisor.Options{
-		Runtimes: filepath.Join(ImagesDir(), "runsc"), Agent: agent.Path, Reason: "a test", MaxVCPUs: 2, Log: Log(),
+	d, err := gvisor.New(t.Context(), gvisor.Options{
+		Program: program, Built: filepath.Join(ImagesDir(), "runsc"), Builds: builds, Agent: packed.Path,
+		Reason: "a test", MaxVCPUs: 2, Log: Log(),
 	})
 	if err != nil {
 		missing(t, "%v", err)

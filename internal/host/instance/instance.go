@@ -72,7 +72,7 @@ func (i *Instance) CreateCgroup(ctx context.Context) error {
 	limits := cgroup.Limits{
 		MemoryBytes: int64(shape.HostMemoryMB(i.Size.MemoryMB, i.Size.DiskMB)+shape.OverheadMB) << 20,
 		CPUs:        float64(i.Size.VCPUs) + shape.OverheadCPUs,
-		PIDs:        256,
+		PIDs:        shape.HostTasks(i.Size.MemoryMB, i.Size.VCPUs),
 	}
 	group, err := i.parts.Cgroups.Create(i.Name, limits)
 	if fault.Is(err, fault.Exists) {

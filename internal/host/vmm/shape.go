@@ -17,6 +17,8 @@ type Shape struct {
 	// DiskInMemory: the content of the writable disk takes memory of the host, and
 	// none of its disk space while the VM lives. It needs DiskInSnapshot.
 	DiskInMemory bool
+	// DeltaIsWhole: a delta is complete, and its base is not needed to restore it.
+	DeltaIsWhole bool
 	// SharesMemory: VMs restored from one whole snapshot share the pages of it that
 	// they have not written.
 	SharesMemory bool
@@ -26,6 +28,10 @@ type Shape struct {
 	// VM process may use beside those of its guest.
 	OverheadMB   int
 	OverheadCPUs float64
+	// ProcessOverhead: each process of the guest is one of the host, with a thread
+	// for each virtual CPU and up to ProcessOverhead other processes and threads. Zero
+	// is a VM that shows the host none of the guest's processes.
+	ProcessOverhead int
 }
 
 // HostMemoryMB is the most memory of the host, in MiB, that the guest of cfg can
@@ -37,6 +43,23 @@ func (s Shape) HostMemoryMB(memoryMB, diskMB int) int {
 	}
 	return memoryMB
 }
+
+// vmmTasks is the most processes and threads that a VM process itself has.
+const vmmTasks = 256
+
+// HostTasks is the most processes and threads of the host that a VM may have. A guest
+// within its limit of GuestTasks does not reach it: a userspace kernel that cannot
+// start a thread ends.
+func (s Shape) HostTasks(memoryMB, vcpus int) int {
+	if s.ProcessOverhead == 0 {
+		return vmmTasks
+	}
+	return vmmTasks + GuestTasks(memoryMB)*(vcpus+s.ProcessOverhead)
+}
+
+// GuestTasks is the most processes and threads that the users of a guest may have
+// whose processes are those of the host.
+func GuestTasks(memoryMB int) int { return min(128+memoryMB, 4096) }
 
 // Attachment is a way to connect a VM to its network.
 type Attachment string

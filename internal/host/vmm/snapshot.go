@@ -14,7 +14,8 @@ import (
 //	                   restored from; it is restored together with that snapshot
 //
 // A driver that cannot save a difference writes a delta that is complete, and
-// ignores the base when it restores it. The host keeps the base all the same.
+// ignores the base when it restores it (Shape.DeltaIsWhole). The host keeps the base
+// all the same, because it names the build of the VM.
 
 // An Image names a saved VM.
 type Image struct {

@@ -22,6 +22,7 @@
 //	RestoresRunning   a resume restores in its step resume.cont, not in resume.vmm
 //	DiskInSnapshot    the host has no disk file to make, copy, seal or check, and a
 //	                  paused sandbox never changes while a VM of it runs
+//	DeltaIsWhole      a damaged base does not keep a sandbox from resuming
 //	DiskInMemory      admission and the control group count the disk as memory
 //	SharesMemory      memory may be promised more than once; warm clones cost little
 //	Attachment        the kind of network that Config.Network describes

@@ -10,7 +10,7 @@ var (
 	// Checkpointed VMs are saved whole each time, with their disk, and run as soon
 	// as they are restored.
 	Checkpointed = vmm.Shape{
-		RestoresRunning: true, DiskInSnapshot: true, DiskInMemory: true, Attachment: vmm.AttachNamespace,
+		RestoresRunning: true, DiskInSnapshot: true, DiskInMemory: true, DeltaIsWhole: true, Attachment: vmm.AttachNamespace,
 		OverheadMB: 64,
 	}
 )

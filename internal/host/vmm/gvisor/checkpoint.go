@@ -41,14 +41,14 @@ func (save) Close() error { return nil }
 // checkpoint saves the paused sandbox to the empty directory dir. The original is
 // always kept: without --leave-running, a disk that is full ends the sentry.
 func (v *vm) checkpoint(ctx context.Context, dir string) (vmm.SaveStats, error) {
-	runtime, err := v.runtimes.find(v.about.Build)
+	build, err := v.builds.Find(v.about.Build)
 	if err != nil {
 		return vmm.SaveStats{}, err
 	}
-	if err := v.runtimes.verify(runtime); err != nil {
+	if err := v.builds.Verify(build); err != nil {
 		return vmm.SaveStats{}, err
 	}
-	err = runCommand(ctx, runtime, v.dir, "checkpoint", "--leave-running", "--compression=none", "--image-path="+dir)
+	err = runCommand(ctx, build, v.dir, "checkpoint", "--leave-running", "--compression=none", "--image-path="+dir)
 	if err != nil {
 		return vmm.SaveStats{}, fmt.Errorf("save the sandbox: %w", err)
 	}
@@ -65,11 +65,11 @@ func (v *vm) checkpoint(ctx context.Context, dir string) (vmm.SaveStats, error) 
 
 // CheckDelta implements vmm.Driver.
 func (d *Driver) CheckDelta(cfg vmm.Config, dir string) error {
-	runtime, err := d.runtimes.find(cfg.Build)
+	build, err := d.build(cfg.Build)
 	if err != nil {
 		return err
 	}
-	return check(dir, d.sealOf(cfg, runtime))
+	return check(dir, sealOf(cfg, build))
 }
 
 // Flatten implements vmm.Driver. A delta is complete, so that its files are the

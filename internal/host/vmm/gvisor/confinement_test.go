@@ -111,7 +111,7 @@ func TestProcessesAreConfined(t *testing.T) {
 // its CPU time.
 var (
 	writable = []string{"memfd:", "/console", "panic.log", "/dev/null"}
-	readable = []string{"/agents/", "/proc", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.max"}
+	readable = []string{"/agent.erofs", "/proc", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.max"}
 )
 
 // files returns the files that a process has open, and whether for writing.

@@ -9,7 +9,7 @@ import (
 // description holds the facts about a running sandbox that a later agent needs. It
 // is a file in the sandbox's directory.
 type description struct {
-	// Build is the ID of the Runtime.
+	// Build is the ID of the build, see runsc.Build.
 	Build string `json:"build"`
 	// UID is the user id of the sandbox's processes.
 	UID int `json:"uid"`

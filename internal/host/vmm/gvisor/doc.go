@@ -2,8 +2,8 @@
 // space (the sentry) that serves the guest's system calls, on any Linux machine.
 //
 // A sandbox is one process "runsc-sandbox" with the stub processes that hold the
-// guest's memory. It is started by the program runsc, of which a [Runtime] is one
-// build. The driver starts and restores with the command line of runsc, and talks
+// guest's memory. It is started by the program runsc, of which package runsc keeps
+// the builds. The driver starts and restores with the command line of runsc, and talks
 // to the running sentry through its control socket.
 //
 //	<dir>/config.json      the OCI specification (https://github.com/opencontainers/runtime-spec)

@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -9,8 +10,8 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/runsc"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/tsc"
-	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -23,9 +24,14 @@ const Systrap vmm.Acceleration = "systrap"
 
 // Options choose how the driver runs gVisor. All are fixed for its life.
 type Options struct {
-	// Runtimes is the directory with the builds of runsc. Agents may share one.
-	Runtimes string
+	// Program is the path of the operator's own runsc. If it is empty, the newest
+	// build in the directory Built is used, which `make runsc` fills.
+	Program, Built string
+	// Builds is the directory in which the driver keeps the builds that sandboxes
+	// were started under.
+	Builds string
 	// Agent is the path of an EROFS image with the program wrenn-guest in its root.
+	// The driver keeps a copy.
 	Agent string
 	// Reason says in a sentence why gVisor was chosen.
 	Reason string
@@ -36,44 +42,63 @@ type Options struct {
 
 // Driver runs sandboxes with gVisor. It is safe for use by several goroutines.
 type Driver struct {
-	runtimes    *runtimes
-	current     Runtime // new sandboxes are started under it
-	agent       string
-	agentDigest string
-	features    string
-	info        vmm.Info
-	log         *slog.Logger
+	builds   *runsc.Store
+	current  runsc.Build // new sandboxes are started under it
+	features string
+	info     vmm.Info
+	log      *slog.Logger
 }
 
 var _ vmm.Driver = (*Driver)(nil)
 
-// New finds the newest build of runsc. It fails with kind Unsupported, reason
-// "vmm_missing", where there is none.
-func New(o Options) (*Driver, error) {
+// Source returns where the current program comes from under these options.
+func (o Options) Source() runsc.Source {
+	return runsc.Source{Program: o.Program, Built: o.Built, Flags: commonFlags()}
+}
+
+// New finds the current runsc and keeps a copy of it. Without an installed one it
+// goes on with the newest kept one. It fails with kind Unsupported, reason
+// "vmm_missing", if there is none either.
+func New(ctx context.Context, o Options) (*Driver, error) {
 	if os.Geteuid() != 0 {
 		return nil, fault.New(fault.Unsupported, "not_root", "gVisor sandboxes with user ids of their own can only be started by root")
 	}
-	d := &Driver{
-		runtimes: &runtimes{dir: o.Runtimes, verified: make(map[string]bool)},
-		agent:    o.Agent, features: tsc.Features(), log: o.Log,
-	}
-	var err error
-	if d.current, err = d.runtimes.find(""); err != nil {
+	d := &Driver{builds: runsc.Open(o.Builds), features: tsc.Features(), log: o.Log}
+	installed, err := d.installed(ctx, o.Source())
+	if err != nil {
 		return nil, err
 	}
-	if d.agentDigest, _, err = filesum.SHA256(o.Agent); err != nil {
-		return nil, fmt.Errorf("read the image of the guest agent: %w", err)
+	if d.current, err = d.builds.Keep(ctx, installed, o.Agent); err != nil {
+		return nil, err
 	}
 	d.info = vmm.Info{
-		Driver: Name, Version: d.current.Version, Acceleration: Systrap, Reason: o.Reason,
+		Driver: Name, Version: versionOf(d.current), Acceleration: Systrap, Reason: o.Reason,
 		Runtime: sandbox.RuntimeGVisor, Isolation: sandbox.IsolationUserspaceKernel, MultiTenant: true, MaxVCPUs: o.MaxVCPUs, GuestKernel: guestKernel,
 		Shape: vmm.Shape{
-			RestoresRunning: true, DiskInSnapshot: true, DiskInMemory: true, Attachment: vmm.AttachNamespace,
-			OverheadMB: overheadMB, OverheadCPUs: overheadCPUs,
+			RestoresRunning: true, DiskInSnapshot: true, DiskInMemory: true, DeltaIsWhole: true, Attachment: vmm.AttachNamespace,
+			OverheadMB: overheadMB, OverheadCPUs: overheadCPUs, ProcessOverhead: processOverhead,
 		},
 	}
 	return d, nil
 }
+
+// installed returns the current program of source, or else the newest kept one.
+func (d *Driver) installed(ctx context.Context, source runsc.Source) (runsc.Installed, error) {
+	found, err := source.Find(ctx)
+	if err == nil || source.Program != "" || fault.As(err).Reason != "vmm_missing" {
+		return found, err
+	}
+	kept, keptErr := d.builds.Builds()
+	if keptErr != nil || len(kept) == 0 {
+		return found, errors.Join(err, keptErr)
+	}
+	source.Program = kept[0].Program()
+	return source.Find(ctx)
+}
+
+// versionOf names a build for people: its version, and the beginning of the digest
+// of its program.
+func versionOf(b runsc.Build) string { return fmt.Sprintf("%s (%.12s)", b.Version, b.Digest) }
 
 // The most memory, in MiB, and the CPU share that a sentry and its stubs need beside
 // the memory and the CPUs of the guest.
@@ -82,89 +107,104 @@ const (
 	overheadCPUs = 0.5
 )
 
+// processOverhead counts the tasks of the host for each process of the guest, beside
+// one for each of its CPUs: the stub process, its thread for system calls, and one
+// more thread because the sentry takes a CPU quota as the next whole number
+// (maxChildThreads in pkg/sentry/platform/systrap).
+const processOverhead = 3
+
 // guestKernel is the release that the sentry shows to guests.
 const guestKernel = "4.19.0-gvisor"
 
 // BootInputs implements vmm.Driver.
-func (d *Driver) BootInputs() map[string]string { return map[string]string{"agent": d.agentDigest} }
+func (d *Driver) BootInputs() map[string]string { return map[string]string{"agent": d.current.Agent} }
 
 // Info implements vmm.Driver.
 func (d *Driver) Info() vmm.Info { return d.info }
 
-// Fingerprint names the facts that a saved sandbox depends on: the build of runsc,
-// whose state files have no other version, and the processor's features, because
-// programs have looked at them.
+// Fingerprint names the facts that a saved sandbox depends on: the build of runsc
+// with the image of the guest agent, because state files have no other version, and
+// the processor's features, because programs have looked at them.
 func (d *Driver) Fingerprint(cfg vmm.Config) map[string]string {
-	runtime := d.current
-	if cfg.Build != "" && cfg.Build != runtime.ID {
+	build, err := d.build(cfg.Build)
+	if err != nil {
 		// A build that has gone leaves the entries of the current one, and the
 		// comparison then names the difference.
-		if kept, err := d.runtimes.find(cfg.Build); err == nil {
-			runtime = kept
-		}
+		build = d.current
 	}
 	fp := map[string]string{
 		"driver":                Name,
 		"acceleration":          string(Systrap),
 		"cpu":                   "host",
-		"devices":               "agent " + d.agentDigest[:16],
+		"devices":               "agent " + build.Agent[:16],
 		"vcpus":                 fmt.Sprint(cfg.VCPUs),
 		"memory_mb":             fmt.Sprint(cfg.MemoryMB),
 		vmm.FingerprintFeatures: d.features,
 	}
-	maps.Copy(fp, runtimeFingerprint(runtime))
+	maps.Copy(fp, fingerprintOf(build))
 	return fp
 }
 
-func runtimeFingerprint(r Runtime) map[string]string {
-	return map[string]string{vmm.FingerprintVersion: r.Version, vmm.FingerprintBinary: r.Digest}
+// fingerprintOf returns the entries that name a build.
+func fingerprintOf(b runsc.Build) map[string]string {
+	return map[string]string{
+		vmm.FingerprintVersion: b.Version, vmm.FingerprintBinary: b.Digest, vmm.FingerprintFirmware: b.Firmware(),
+	}
+}
+
+// build returns the build id, or the current one for no id.
+func (d *Driver) build(id string) (runsc.Build, error) {
+	if id == "" || id == d.current.ID {
+		return d.current, nil
+	}
+	return d.builds.Find(id)
 }
 
 // sealOf returns the seal of snapshots of cfg under a build, without files.
-func (d *Driver) sealOf(cfg vmm.Config, r Runtime) seal {
+func sealOf(cfg vmm.Config, b runsc.Build) seal {
 	return seal{
-		Runtime: r.Digest, Agent: d.agentDigest, RootImage: cfg.RootImage, MemoryMB: cfg.MemoryMB, DiskMB: cfg.DiskMB,
+		Runtime: b.Digest, Agent: b.Agent, RootImage: cfg.RootImage, MemoryMB: cfg.MemoryMB, DiskMB: cfg.DiskMB,
 	}
 }
 
 // BuildOf implements vmm.Driver.
 func (d *Driver) BuildOf(saved map[string]string) (string, error) {
-	found, err := d.runtimes.list()
+	found, err := d.builds.Builds()
 	if err != nil {
 		return "", err
 	}
-	for _, r := range found {
-		if vmm.SameBuild(saved, runtimeFingerprint(r)) {
-			return r.ID, nil
+	for _, b := range found {
+		if vmm.SameBuild(saved, fingerprintOf(b)) {
+			return b.ID, nil
 		}
 	}
 	return "", fault.New(fault.WrongState, "vmm_build_missing",
-		"it was saved under runsc %s (program %s), which this host has not kept; new sandboxes run under runsc %s (program %s). "+
-			"Build that version again and restart the host agent, or delete the snapshots that were saved under it",
+		"it was saved under runsc %s (program %s) with a guest agent of that time, and this host has not kept both; new sandboxes run under runsc %s (program %s). "+
+			"Delete the snapshots that were saved under it",
 		saved[vmm.FingerprintVersion], saved[vmm.FingerprintBinary], d.current.Version, d.current.Digest)
 }
 
 // Builds implements vmm.Driver.
 func (d *Driver) Builds() ([]vmm.Build, error) {
-	found, err := d.runtimes.list()
+	found, err := d.builds.Builds()
 	if err != nil {
 		return nil, err
 	}
 	builds := make([]vmm.Build, len(found))
-	for i, r := range found {
-		st, err := os.Stat(r.Program())
+	for i, b := range found {
+		size, err := b.Bytes()
 		if err != nil {
 			return nil, err
 		}
-		builds[i] = vmm.Build{ID: r.ID, Version: r.Version, Bytes: st.Size(), Dir: r.dir, Current: r.ID == d.current.ID}
+		builds[i] = vmm.Build{ID: b.ID, Version: b.Version, Bytes: size, Dir: b.Dir, Current: b.ID == d.current.ID}
 	}
 	return builds, nil
 }
 
 // RemoveBuild implements vmm.Driver.
-func (d *Driver) RemoveBuild(_ context.Context, id string) error {
+func (d *Driver) RemoveBuild(ctx context.Context, id string) error {
 	if id == d.current.ID {
 		return fault.New(fault.Internal, "internal", "the current build cannot be removed")
 	}
-	return d.runtimes.remove(id)
+	return d.builds.Remove(ctx, id)
 }

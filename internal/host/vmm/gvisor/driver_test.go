@@ -71,7 +71,7 @@ func newGuest(t testing.TB, image string) *guest {
 		RootImage: image, Scratch: dir, Network: vmm.Network{Namespace: newNamespace(t, name)},
 	}
 	check(t, os.Mkdir(cfg.Dir, 0o700))
-	cfg.Cgroup = newGroup(t, name, groupBytes).Dir()
+	cfg.Cgroup = newGroup(t, name, cgroup.Limits{MemoryBytes: groupBytes, CPUs: 1.5, PIDs: 256}).Dir()
 	return &guest{cfg: cfg, Client: vmmtest.NewClient(t, hosttest.Patience(t, 20*time.Second), func(ctx context.Context, port uint16) (net.Conn, error) {
 		return dialIn(ctx, name, port)
 	})}
@@ -80,12 +80,22 @@ func newGuest(t testing.TB, image string) *guest {
 // groupBytes is the memory limit of the sandboxes of this test.
 const groupBytes = 384 << 20
 
-// newGroup makes a control group with the limits that a host sets; memory is in bytes.
-func newGroup(t testing.TB, name string, memory int64) *cgroup.Group {
+// hostLimits puts the guest into a control group with the limits that a host sets.
+func (g *guest) hostLimits(t testing.TB, s vmm.Shape) {
+	t.Helper()
+	g.cfg.Cgroup = newGroup(t, filepath.Base(g.cfg.Network.Namespace)+"h", cgroup.Limits{
+		MemoryBytes: int64(s.HostMemoryMB(g.cfg.MemoryMB, g.cfg.DiskMB)+s.OverheadMB) << 20,
+		CPUs:        float64(g.cfg.VCPUs) + s.OverheadCPUs,
+		PIDs:        s.HostTasks(g.cfg.MemoryMB, g.cfg.VCPUs),
+	}).Dir()
+}
+
+// newGroup makes a control group.
+func newGroup(t testing.TB, name string, limits cgroup.Limits) *cgroup.Group {
 	t.Helper()
 	groups, err := cgroup.Open(hosttest.Name("wgv"), hosttest.Log())
 	check(t, err)
-	group, err := groups.Create(name, cgroup.Limits{MemoryBytes: memory, CPUs: 1.5, PIDs: 256})
+	group, err := groups.Create(name, limits)
 	check(t, err)
 	t.Cleanup(func() {
 		check(t, group.Kill(context.WithoutCancel(t.Context())))

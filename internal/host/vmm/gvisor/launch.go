@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/process"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/runsc"
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
@@ -29,10 +31,14 @@ const messageBytes = 4 << 10
 // whole snapshot, on a machine that may be busy with others.
 const commandTimeout = 2 * time.Minute
 
-// flags are the flags of every command of runsc for the sandbox in dir.
-func flags(dir string) []string {
+// flags are the flags of every command of a build of runsc for the sandbox in dir.
+func flags(b runsc.Build, dir string) []string {
+	return slices.Concat(b.Flags(), commonFlags(), []string{"--root=" + dir, "--panic-log=" + filepath.Join(dir, "panic.log")})
+}
+
+// commonFlags are the flags that are the same for all sandboxes and builds.
+func commonFlags() []string {
 	return []string{
-		"--root=" + dir,
 		"--platform=systrap",
 		// A restored sandbox has other user ids than the saved one: those of its own
 		// network slot. The seal and the fingerprint exclude all other differences.
@@ -42,9 +48,6 @@ func flags(dir string) []string {
 		"--allow-suid",
 		"--in-sandbox-cgroup=v2",
 		"--host-settings=ignore",
-		// The module has no sidecar programs; runsc then runs itself in their place.
-		"--sidecar-usage-policy=LEGACY_DEPRECATED_SLOW_EMBEDDED_FALLBACK",
-		"--panic-log=" + filepath.Join(dir, "panic.log"),
 	}
 }
 
@@ -60,12 +63,12 @@ func (d *Driver) Start(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
 // Restore implements vmm.Driver. A delta is complete, and the base is not read. The
 // sandbox runs when Restore returns.
 func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, from vmm.Image) (vmm.VM, error) {
-	runtime, err := d.runtimes.find(cfg.Build)
+	build, err := d.build(cfg.Build)
 	if err != nil {
 		return nil, err
 	}
 	dir := source(from)
-	if err := check(dir, d.sealOf(cfg, runtime)); err != nil {
+	if err := check(dir, sealOf(cfg, build)); err != nil {
 		return nil, err
 	}
 	v, err := d.launch(ctx, cfg, "restore", "--image-path="+dir)
@@ -94,18 +97,18 @@ func source(from vmm.Image) string {
 // launch runs a command of runsc that starts a sandbox, and attaches to it. On error
 // no process is left.
 func (d *Driver) launch(ctx context.Context, cfg vmm.Config, command string, args ...string) (*vm, error) {
-	runtime, err := d.runtimes.find(cfg.Build)
+	build, err := d.build(cfg.Build)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.runtimes.verify(runtime); err != nil {
+	if err := d.builds.Verify(build); err != nil {
 		return nil, err
 	}
 	if _, err := os.Stat(cfg.RootImage); err != nil {
 		return nil, errNotStarted(err)
 	}
-	about := description{Build: runtime.ID, UID: cfg.UID, Group: groupPath(cfg.Cgroup), Seal: d.sealOf(cfg, runtime)}
-	err = errors.Join(removeRemains(cfg.Dir), about.write(cfg.Dir), describe(cfg, d.agent, about.Group).write(cfg.Dir))
+	about := description{Build: build.ID, UID: cfg.UID, Group: groupPath(cfg.Cgroup), Seal: sealOf(cfg, build)}
+	err = errors.Join(removeRemains(cfg.Dir), about.write(cfg.Dir), describe(cfg, build.AgentImage(), about.Group).write(cfg.Dir))
 	if err != nil {
 		return nil, errNotStarted(err)
 	}
@@ -113,7 +116,7 @@ func (d *Driver) launch(ctx context.Context, cfg vmm.Config, command string, arg
 	if err != nil {
 		return nil, errNotStarted(err)
 	}
-	v, err := d.launchWith(ctx, runtime, cfg, about, console, append([]string{command}, args...))
+	v, err := d.launchWith(ctx, build, cfg, about, console, append([]string{command}, args...))
 	if err != nil {
 		console.close()
 		return nil, errors.Join(errNotStarted(err), d.killIn(context.WithoutCancel(ctx), cfg.Dir), removeGroups(about.Group, groupPatience))
@@ -127,14 +130,14 @@ func errNotStarted(err error) error {
 
 // launchWith runs a command of runsc in a prepared directory. On error a process may
 // be left.
-func (d *Driver) launchWith(ctx context.Context, runtime Runtime, cfg vmm.Config, about description, out *console, command []string) (*vm, error) {
+func (d *Driver) launchWith(ctx context.Context, build runsc.Build, cfg vmm.Config, about description, out *console, command []string) (*vm, error) {
 	var args []string
 	if about.Group == "" {
 		args = append(args, "--ignore-cgroups")
 	}
 	args = append(args, command...)
 	args = append(args, "--detach", "--bundle="+cfg.Dir, "--pid-file="+pidPath(cfg.Dir))
-	if err := runDetached(ctx, runtime, cfg, out, args); err != nil {
+	if err := runDetached(ctx, build, cfg, out, args); err != nil {
 		return nil, err
 	}
 	rec, err := recordOf(cfg)
@@ -168,7 +171,7 @@ func pidPath(dir string) string { return filepath.Join(dir, "pid") }
 
 // runDetached runs a command of runsc whose sandbox outlives it. The sandbox
 // inherits the command's standard files, session and control group.
-func runDetached(ctx context.Context, runtime Runtime, cfg vmm.Config, out *console, args []string) error {
+func runDetached(ctx context.Context, build runsc.Build, cfg vmm.Config, out *console, args []string) error {
 	writer, err := out.writer(cfg.Dir)
 	if err != nil {
 		return err
@@ -176,7 +179,7 @@ func runDetached(ctx context.Context, runtime Runtime, cfg vmm.Config, out *cons
 	defer writer.Close()
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, runtime.Program(), append(append(flags(cfg.Dir), args...), containerID)...)
+	cmd := exec.CommandContext(ctx, build.Program(), append(append(flags(build, cfg.Dir), args...), containerID)...)
 	cmd.Stdout, cmd.Stderr = writer, writer
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -191,8 +194,8 @@ func runDetached(ctx context.Context, runtime Runtime, cfg vmm.Config, out *cons
 
 // runCommand runs a command of runsc for the sandbox in dir and returns when it has
 // ended.
-func runCommand(ctx context.Context, runtime Runtime, dir string, args ...string) error {
-	cmd := exec.CommandContext(ctx, runtime.Program(), append(append(flags(dir), args...), containerID)...)
+func runCommand(ctx context.Context, build runsc.Build, dir string, args ...string) error {
+	cmd := exec.CommandContext(ctx, build.Program(), append(append(flags(build, dir), args...), containerID)...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -68,9 +68,9 @@ const (
 	agentArg   = "gvisor"
 )
 
-// mappedIDs is the number of user ids of the guest. Guests use few, but programs
-// expect that 65534 exists.
-const mappedIDs = 65536
+// mappedIDs is the number of the host's user ids in the user namespace of the sentry:
+// its own. The ids of the guest's users are the sentry's alone.
+const mappedIDs = 1
 
 // deviceBytes limits the file system in memory that holds the guest's devices.
 const deviceBytes = 64 << 10
@@ -90,6 +90,7 @@ func describe(cfg vmm.Config, agent, group string) spec {
 			Env: []string{
 				"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
 				"WRENN_MEMORY_MB=" + strconv.Itoa(cfg.MemoryMB),
+				"WRENN_TASKS=" + strconv.Itoa(vmm.GuestTasks(cfg.MemoryMB)),
 			},
 			Cwd:          "/",
 			Capabilities: allCapabilities(),

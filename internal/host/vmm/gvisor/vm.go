@@ -12,17 +12,18 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/process"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/runsc"
 )
 
 // vm is one sandbox. Its process is the sentry: with it end the stubs, whose PID
 // namespace is the sentry's.
 type vm struct {
 	*process.Process
-	dir      string // of the sandbox
-	about    description
-	runtimes *runtimes
-	console  *console
-	power    power
+	dir     string // of the sandbox
+	about   description
+	builds  *runsc.Store
+	console *console
+	power   power
 	// stop ends the requests that are under way.
 	stop context.CancelFunc
 
@@ -37,7 +38,7 @@ func (d *Driver) attach(p *process.Process, about description, c *console) *vm {
 	ctx, cancel := context.WithCancel(context.Background())
 	dir := p.Record().Dir
 	v := &vm{
-		Process: p, dir: dir, about: about, runtimes: d.runtimes, console: c, stop: cancel,
+		Process: p, dir: dir, about: about, builds: d.builds, console: c, stop: cancel,
 		power: power{dir: dir, life: ctx, turn: make(chan struct{}, 1)},
 	}
 	asked := make(chan struct{})

@@ -1,0 +1,105 @@
+package runsc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/host/disk"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
+	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
+)
+
+// Keep copies an installed program, its sidecars and the image of the guest agent at
+// path agent into the store, unless the same build is there and whole, and returns
+// it. The copy is durable on return.
+func (s *Store) Keep(ctx context.Context, from Installed, agent string) (Build, error) {
+	unlock, err := s.lock(ctx)
+	if err != nil {
+		return Build{}, err
+	}
+	defer unlock()
+	if err := s.removeRemains(); err != nil {
+		return Build{}, err
+	}
+	b := Build{Version: from.Version, Digest: from.Digest, Sidecars: from.Sidecars}
+	if b.Agent, _, err = filesum.SHA256(agent); err != nil {
+		return Build{}, fmt.Errorf("read the image of the guest agent: %w", err)
+	}
+	b.ID = b.newID()
+	if kept, err := s.Find(b.ID); err == nil && s.Verify(kept) == nil {
+		return kept, nil
+	}
+	if err := s.copy(ctx, b, from, agent); err != nil {
+		return Build{}, fmt.Errorf("keep %s: %w", from.Path, err)
+	}
+	b, err = s.Find(b.ID)
+	if err != nil {
+		return Build{}, err
+	}
+	return b, s.Verify(b) // an update of the program meanwhile would give half a build
+}
+
+// copy makes the directory of b under a temporary name and renames it. A directory
+// of the same name was damaged and is replaced. The lock must be held.
+func (s *Store) copy(ctx context.Context, b Build, from Installed, agent string) error {
+	tmp, err := os.MkdirTemp(s.dir, newPrefix)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp) // holds the damaged directory, or nothing, after the rename
+	if err := place(ctx, filepath.Join(tmp, programFile), from.Path, 0o555, from.immutable); err != nil {
+		return err
+	}
+	if err := place(ctx, filepath.Join(tmp, agentFile), agent, 0o400, true); err != nil {
+		return err
+	}
+	for _, name := range from.SidecarNames {
+		err := place(ctx, filepath.Join(tmp, sidecarDir, name), filepath.Join(from.sidecars(), name), 0o555, false)
+		if err != nil {
+			return err
+		}
+	}
+	data, err := json.MarshalIndent(b, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(tmp, buildFile), append(data, '\n'), 0o444); err != nil {
+		return err
+	}
+	if err := errors.Join(os.Chmod(tmp, 0o755), durable.SyncTree(tmp)); err != nil {
+		return err
+	}
+	s.setVerified(b.ID, false)
+	final := filepath.Join(s.dir, b.ID)
+	err = unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, final, unix.RENAME_EXCHANGE)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
+		if err = os.RemoveAll(final); err == nil {
+			err = os.Rename(tmp, final)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return durable.Sync(s.dir)
+}
+
+// place makes the file to with the content of the file from. An immutable file,
+// which is only ever replaced by another one, is linked where that is possible.
+func place(ctx context.Context, to, from string, mode os.FileMode, immutable bool) error {
+	if immutable && os.Link(from, to) == nil {
+		return nil
+	}
+	if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.Chmod(filepath.Dir(to), 0o755)); err != nil {
+		return err
+	}
+	if _, err := disk.Clone(ctx, to, from); err != nil {
+		return err
+	}
+	return os.Chmod(to, mode)
+}
