@@ -36,6 +36,7 @@ var law = map[string][]string{
 	"internal/linux/flock":     {},
 	"internal/linux/proc":      {},
 	"internal/linux/statfs":    {},
+	"internal/linux/thread":    {},
 	"internal/law":             {},
 	"internal/fault":           {},
 	"internal/undo":            {},

@@ -10,9 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MemoryEnv is the environment variable in which the host tells Init the size of
-// the sandbox's memory, in MiB, because gVisor shows the host's.
-const MemoryEnv = "WRENN_MEMORY_MB"
+// The environment variables in which the host tells Init the sizes of the sandbox.
+const (
+	// MemoryEnv is the memory in MiB.
+	MemoryEnv = "WRENN_MEMORY_MB"
+	// CPUsEnv is the number of CPUs. The kernel may have more.
+	CPUsEnv = "WRENN_VCPUS"
+)
 
 // tasksEnv is the environment variable in which the host tells Init how many
 // processes and threads users may have. With more, the sandbox would reach the host's
@@ -47,11 +51,18 @@ func (i *Init) bootGVisor() (err error) {
 	if err != nil {
 		return err
 	}
+	cpus, err := strconv.Atoi(os.Getenv(CPUsEnv))
+	if err != nil {
+		return fmt.Errorf("read the number of CPUs from %s: %w", CPUsEnv, err)
+	}
 	i.env = []string{MemoryEnv + "=" + os.Getenv(MemoryEnv)}
 	if i.disk, err = os.Open("/"); err != nil {
 		return fmt.Errorf("open the root: %w", err)
 	}
 	if err := mountInSandbox(memory); err != nil {
+		return err
+	}
+	if err := limitCPUs(cpus); err != nil {
 		return err
 	}
 	if err := setUpCgroups(memory); err != nil {
@@ -77,18 +88,22 @@ func givenMemory() (uint64, error) {
 	return megabytes << 20, nil
 }
 
-// mountInSandbox mounts the file systems that the runtime has not mounted. Those
-// in memory may take half of it each, as Linux has it.
+// mountInSandbox mounts the file systems that the runtime has not mounted. Those in
+// memory together leave a part of it.
 func mountInSandbox(memory uint64) error {
 	// The runtime covers an empty /tmp with a file system in memory without a
 	// limit. The directory below it is on the disk and counts against its size.
 	if err := unix.Unmount("/tmp", 0); err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("uncover /tmp: %w", err)
 	}
-	size := ",size=" + strconv.FormatUint(memory/2, 10)
+	if err := replaceDevices(); err != nil {
+		return fmt.Errorf("replace /dev: %w", err)
+	}
 	err := mountAll([]mount{
-		{"tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777" + size},
-		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755" + size},
+		// Without a mode, which the runtime gives to the directory.
+		{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666"},
+		{"tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777,size=" + strconv.FormatUint(memory/2, 10)},
+		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755,size=" + strconv.FormatUint(memory/8, 10)},
 		{"cgroup2", cgroupRoot, "cgroup2", noExec, ""},
 	})
 	if err != nil {

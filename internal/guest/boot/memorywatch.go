@@ -92,7 +92,9 @@ func (w *MemoryWatch) free() uint64 {
 	if err != nil {
 		return w.limit
 	}
-	used := info["MemTotal"] - min(info["MemFree"], info["MemTotal"])
+	// Not MemTotal without MemFree, which is 0 as soon as files fill the memory's size.
+	// AnonPages includes Shmem here, which includes the files of the root.
+	used := info["AnonPages"] + info["Cached"] - min(info["Shmem"], info["Cached"])
 	used -= min(used, w.fileBytes())
 	return w.limit - min(used+w.hostBytes(), w.limit)
 }

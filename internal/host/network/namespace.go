@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/thread"
 )
 
 // onThread runs fn on a thread that move has put into another network
@@ -43,21 +44,9 @@ func insideNew(home *os.File, fn func() error) error {
 }
 
 // onOwnThread runs fn on a thread that ends with it, so that fn may change
-// state that threads of a process usually share (its mount namespace, its root). It is
-// never the process's first thread, which /proc/self describes.
+// state that threads of a process usually share (its mount namespace, its root).
 func onOwnThread(fn func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // without an unlock: the thread ends with the goroutine
-		if unix.Gettid() == unix.Getpid() {
-			err := onOwnThread(fn) // on another thread, because this goroutine occupies the first
-			runtime.UnlockOSThread()
-			done <- err
-			return
-		}
-		done <- fault.Caught(fn)
-	}()
-	return <-done
+	return thread.Own(func() error { return fault.Caught(fn) })
 }
 
 func setns(ns *os.File) error {

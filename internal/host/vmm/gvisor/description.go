@@ -13,8 +13,6 @@ type description struct {
 	Build string `json:"build"`
 	// UID is the user id of the sandbox's processes.
 	UID int `json:"uid"`
-	// Group is the path of its control group below the mounts of v1, or empty.
-	Group string `json:"group,omitempty"`
 	// Seal is the seal of its snapshots, without files.
 	Seal seal `json:"seal"`
 }

@@ -19,12 +19,17 @@
 //     resumed (TestDriver).
 //  3. A damaged, truncated or foreign snapshot is refused before a process starts
 //     (TestCheckNamesTheDamage).
-//  4. A process outlives the agent, and a later agent finds and adopts it.
+//  4. The guest sees its own memory, CPUs and disk, on hosts with control groups of
+//     either version (TestSizes). All file systems in memory have limits
+//     (TestFullFileSystems).
+//  5. A process outlives the agent, and a later agent finds and adopts it.
 //
 // # Limits
 //
 // A restored sandbox runs at once: runsc cannot start one paused. The agent of the
 // guest therefore stops user processes before every save. The writable disk is in
-// memory and is part of every snapshot. Time advances while a sandbox is saved: the
+// memory and is part of every snapshot. MemFree and MemAvailable in the guest's
+// /proc/meminfo count its files as used, so that they are 0 if there are more files
+// than memory. Time advances while a sandbox is saved: the
 // monotonic clock advances with the host's.
 package gvisor

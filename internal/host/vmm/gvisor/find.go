@@ -82,20 +82,11 @@ func (d *Driver) Adopt(_ context.Context, rec vmm.Record) (vmm.VM, error) {
 
 // KillRecord implements vmm.Driver.
 func (d *Driver) KillRecord(ctx context.Context, rec vmm.Record) error {
-	about, err := readDescription(rec.Dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	err = process.End(ctx, rec)
+	err := process.End(ctx, rec)
 	if errors.Is(err, os.ErrProcessDone) {
-		// The groups may belong to a later sandbox in the same directory.
-		_ = removeGroups(about.Group, 0)
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	return removeGroups(about.Group, groupPatience)
+	return err
 }
 
 // killIn ends the processes of the sandbox in dir, after a failed start.

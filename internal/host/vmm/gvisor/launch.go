@@ -17,6 +17,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/process"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/runsc"
+	"github.com/wrenn-dev/wrenn/internal/linux/thread"
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
@@ -107,8 +108,8 @@ func (d *Driver) launch(ctx context.Context, cfg vmm.Config, command string, arg
 	if _, err := os.Stat(cfg.RootImage); err != nil {
 		return nil, errNotStarted(err)
 	}
-	about := description{Build: build.ID, UID: cfg.UID, Group: groupPath(cfg.Cgroup), Seal: sealOf(cfg, build)}
-	err = errors.Join(removeRemains(cfg.Dir), about.write(cfg.Dir), describe(cfg, build.AgentImage(), about.Group).write(cfg.Dir))
+	about := description{Build: build.ID, UID: cfg.UID, Seal: sealOf(cfg, build)}
+	err = errors.Join(removeRemains(cfg.Dir), about.write(cfg.Dir), describe(cfg, build.AgentImage()).write(cfg.Dir))
 	if err != nil {
 		return nil, errNotStarted(err)
 	}
@@ -119,7 +120,7 @@ func (d *Driver) launch(ctx context.Context, cfg vmm.Config, command string, arg
 	v, err := d.launchWith(ctx, build, cfg, about, console, append([]string{command}, args...))
 	if err != nil {
 		console.close()
-		return nil, errors.Join(errNotStarted(err), d.killIn(context.WithoutCancel(ctx), cfg.Dir), removeGroups(about.Group, groupPatience))
+		return nil, errors.Join(errNotStarted(err), d.killIn(context.WithoutCancel(ctx), cfg.Dir))
 	}
 	return v, nil
 }
@@ -131,12 +132,7 @@ func errNotStarted(err error) error {
 // launchWith runs a command of runsc in a prepared directory. On error a process may
 // be left.
 func (d *Driver) launchWith(ctx context.Context, build runsc.Build, cfg vmm.Config, about description, out *console, command []string) (*vm, error) {
-	var args []string
-	if about.Group == "" {
-		args = append(args, "--ignore-cgroups")
-	}
-	args = append(args, command...)
-	args = append(args, "--detach", "--bundle="+cfg.Dir, "--pid-file="+pidPath(cfg.Dir))
+	args := append(command, "--detach", "--bundle="+cfg.Dir, "--pid-file="+pidPath(cfg.Dir))
 	if err := runDetached(ctx, build, cfg, out, args); err != nil {
 		return nil, err
 	}
@@ -170,7 +166,7 @@ func removeRemains(dir string) error {
 func pidPath(dir string) string { return filepath.Join(dir, "pid") }
 
 // runDetached runs a command of runsc whose sandbox outlives it. The sandbox
-// inherits the command's standard files, session and control group.
+// inherits the command's standard files, session and control groups.
 func runDetached(ctx context.Context, build runsc.Build, cfg vmm.Config, out *console, args []string) error {
 	writer, err := out.writer(cfg.Dir)
 	if err != nil {
@@ -186,7 +182,18 @@ func runDetached(ctx context.Context, build runsc.Build, cfg vmm.Config, out *co
 	if cfg.Cgroup != nil {
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(cfg.Cgroup.Fd())
 	}
-	if err := cmd.Run(); err != nil {
+	err = thread.Own(func() error {
+		return fault.Caught(func() error {
+			if err := joinGroups(cfg.Cgroup); err != nil {
+				return err
+			}
+			if err := showSizes(cfg); err != nil {
+				return err
+			}
+			return cmd.Run()
+		})
+	})
+	if err != nil {
 		return fmt.Errorf("runsc: %w: %s", errors.Join(err, context.Cause(ctx)), untrusted.Line(string(out.last()), messageBytes))
 	}
 	return nil

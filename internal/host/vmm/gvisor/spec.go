@@ -45,7 +45,7 @@ type (
 		UIDMappings []specMapping   `json:"uidMappings,omitempty"`
 		GIDMappings []specMapping   `json:"gidMappings,omitempty"`
 		Namespaces  []specNamespace `json:"namespaces"`
-		CgroupsPath string          `json:"cgroupsPath,omitempty"`
+		CgroupsPath string          `json:"cgroupsPath"`
 	}
 	specMapping struct {
 		ContainerID int `json:"containerID"`
@@ -72,16 +72,12 @@ const (
 // its own. The ids of the guest's users are the sentry's alone.
 const mappedIDs = 1
 
-// deviceBytes limits the file system in memory that holds the guest's devices.
-const deviceBytes = 64 << 10
-
-// describe returns the specification of cfg with the agent image at path agent and
-// the v1 control group at path group, which may be empty.
+// describe returns the specification of cfg with the agent image at path agent.
 //
 // A sandbox can only be restored with the process, mounts, user ids and
 // annotations that it was saved with. These are therefore the same for equal
 // sizes, root images and agents.
-func describe(cfg vmm.Config, agent, group string) spec {
+func describe(cfg vmm.Config, agent string) spec {
 	return spec{
 		Version:  ociVersion,
 		Hostname: cfg.Hostname,
@@ -91,6 +87,7 @@ func describe(cfg vmm.Config, agent, group string) spec {
 				"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
 				"WRENN_MEMORY_MB=" + strconv.Itoa(cfg.MemoryMB),
 				"WRENN_TASKS=" + strconv.Itoa(vmm.GuestTasks(cfg.MemoryMB)),
+				"WRENN_VCPUS=" + strconv.Itoa(cfg.VCPUs),
 			},
 			Cwd:          "/",
 			Capabilities: allCapabilities(),
@@ -98,7 +95,8 @@ func describe(cfg vmm.Config, agent, group string) spec {
 		Root: specRoot{Path: emptyRoot(cfg.Dir)},
 		Mounts: []specMount{
 			{Destination: "/proc", Type: "proc", Source: "proc"},
-			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=755", fmt.Sprintf("size=%d", deviceBytes)}},
+			// Init replaces it, because runsc ignores a size.
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=755"}},
 			{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"ro", "nosuid", "noexec", "nodev"}},
 			{Destination: agentMount, Type: "erofs", Source: agent, Options: []string{"ro", "nosuid", "nodev"}},
 		},
@@ -111,7 +109,7 @@ func describe(cfg vmm.Config, agent, group string) spec {
 		Linux: specLinux{
 			UIDMappings: mapping(cfg.UID),
 			GIDMappings: mapping(cfg.GID),
-			CgroupsPath: group,
+			CgroupsPath: sizesGroup,
 			Namespaces: []specNamespace{
 				{Type: "pid"}, {Type: "ipc"}, {Type: "uts"}, {Type: "mount"}, {Type: "user"},
 				{Type: "network", Path: cfg.Network.Namespace},

@@ -2,7 +2,6 @@ package gvisor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -79,10 +78,9 @@ func (v *vm) ended(waitErr error, asked <-chan struct{}) vmm.Exit {
 	case <-time.After(statusGrace):
 	}
 	v.console.close()
-	err := errors.Join(waitErr, removeGroups(v.about.Group, groupPatience))
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return vmm.Exit{Cause: v.cause(), Detail: v.detail(err), At: time.Now()}
+	return vmm.Exit{Cause: v.cause(), Detail: v.detail(waitErr), At: time.Now()}
 }
 
 // cause must be called with mu held.
