@@ -38,6 +38,8 @@ func (l layout) dataFS() datafs.Place {
 	return datafs.Place{Image: filepath.Join(l.root, "host.xfs"), Dir: l.host()}
 }
 func (l layout) builds() string      { return filepath.Join(l.root, "host", "vmm") }
+func (l layout) runsc() string       { return filepath.Join(l.root, "host", "runsc") }
+func (l layout) builtRunsc() string  { return filepath.Join(l.root, "images", "runsc") }
 func (l layout) probe() string       { return filepath.Join(l.root, "host", "probe") }
 func (l layout) images() string      { return filepath.Join(l.root, "images") }
 func (l layout) agentSocket() string { return filepath.Join(l.root, "run", "agent.sock") }

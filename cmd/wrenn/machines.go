@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"runtime"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host"
@@ -12,10 +11,6 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm/qemu"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm/tsc"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 	"github.com/wrenn-dev/wrenn/internal/undo"
 )
@@ -45,23 +40,14 @@ func (a hostAgent) open(ctx context.Context) (*machines, error) {
 }
 
 func (a hostAgent) openInto(ctx context.Context, m *machines) error {
-	driver, err := a.driver(ctx)
-	if err != nil {
-		return err
-	}
-	deps := host.Deps{GuestVersion: version, Log: a.log}
 	images, err := a.host.archive.open(a.dirs, a.log)
 	if err != nil {
 		return err
 	}
-	deps.Images = images
-	kernel, initramfs, err := prepareImages(ctx, images, logProgress(a.log))
-	if err != nil {
+	deps := host.Deps{GuestVersion: version, Log: a.log, Images: images}
+	if deps.Drivers, err = a.drivers(ctx, images); err != nil {
 		return err
 	}
-	deps.Drivers = vmm.Drivers{driver.WithBoot(qemu.Boot{
-		Kernel: kernel.Vmlinux, Initrd: initramfs.Path, KernelDigest: kernel.Digest, InitrdDigest: initramfs.Digest, Release: kernel.Release,
-	})}
 	if err := hostForwarding.remember(); err != nil {
 		return err
 	}
@@ -94,31 +80,6 @@ func (a hostAgent) network() network.Config {
 	return network.Config{
 		Name: a.dirs.name(), Prefix: prefix, Nameservers: nameservers(a.host.nameservers, a.log), Limits: a.host.limits.config(),
 	}
-}
-
-// driver returns the QEMU driver with the acceleration that --accel selects.
-func (a hostAgent) driver(ctx context.Context) (*qemu.Driver, error) {
-	report, err := kvmprobe.Cached(ctx, a.dirs.probe())
-	if err != nil {
-		a.log.Warn("cannot store the result of the KVM probe", "error", err)
-	}
-	acceleration, reason, err := kvmprobe.Choose(kvmprobe.Policy(a.host.acceleration), report)
-	if err != nil {
-		return nil, err
-	}
-	khz, err := tsc.HostKHz()
-	if err != nil {
-		return nil, err
-	}
-	launcher, err := jailLauncher()
-	if err != nil {
-		return nil, err
-	}
-	a.log.Info("acceleration chosen", "acceleration", acceleration, "reason", reason)
-	return qemu.New(ctx, qemu.Options{
-		Binary: a.host.qemu, Builds: a.dirs.builds(), Jail: launcher, Acceleration: vmm.Acceleration(acceleration), Reason: reason,
-		TSCKHz: khz, MaxVCPUs: runtime.NumCPU(), Log: a.log,
-	})
 }
 
 // prepareImages returns the guest kernel and initramfs. It builds them and the default

@@ -20,7 +20,7 @@ const maxPool = 1000
 
 func (s *poolSettings) flags(f flagSet) {
 	f.StringArrayVar(&s.values, "pool", []string{"2"}, "warm clones to keep: a number of the default size, or a kind such as\n"+
-		"template=minimal,vcpus=2,memory_mb=1024,disk_mb=4096,size=3; may be repeated")
+		"template=minimal,runtime=gvisor,vcpus=2,memory_mb=1024,disk_mb=4096,size=3; may be repeated")
 }
 
 func (s *poolSettings) validate() error {
@@ -48,8 +48,14 @@ func parsePool(value string) (host.PoolKind, error) {
 	}
 	for _, item := range strings.Split(value, ",") {
 		name, text, _ := strings.Cut(item, "=")
-		if name == "template" {
+		switch name {
+		case "template":
 			kind.Spec.Template = text
+			continue
+		case "runtime":
+			if text != autoRuntime {
+				kind.Spec.Runtime = sandbox.Runtime(text)
+			}
 			continue
 		}
 		field, ok := fields[name]

@@ -164,6 +164,7 @@ func (s *apiSettings) control() control.Config {
 type hostSettings struct {
 	acceleration    string
 	qemu            string
+	runtime         runtimeSettings
 	nameservers     []string
 	network         string
 	limits          networkLimits
@@ -179,7 +180,8 @@ type hostSettings struct {
 }
 
 func (s *hostSettings) flags(f flagSet) {
-	f.StringVar(&s.acceleration, "accel", string(kvmprobe.Auto), "acceleration of guests: kvm, tcg (software emulation) or auto")
+	s.runtime.flags(f)
+	f.StringVar(&s.acceleration, "accel", string(kvmprobe.Auto), "acceleration of microVMs: kvm, tcg (software emulation) or auto")
 	f.StringVar(&s.qemu, "qemu", "", "QEMU to use (default: qemu-system-x86_64 in PATH)")
 	s.archive.flags(f)
 	f.StringSliceVar(&s.nameservers, "nameserver", nil, "nameserver for sandboxes, may be repeated (default: those of this machine)")
@@ -196,6 +198,9 @@ func (s *hostSettings) validate() error {
 	case kvmprobe.Auto, kvmprobe.KVM, kvmprobe.TCG:
 	default:
 		return fmt.Errorf("--accel must be auto, kvm or tcg, not %q", s.acceleration)
+	}
+	if err := s.runtime.validate(); err != nil {
+		return err
 	}
 	for _, n := range s.nameservers {
 		if _, err := netip.ParseAddr(n); err != nil {

@@ -16,6 +16,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/gvisor"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/qemu"
 )
 
@@ -141,15 +143,25 @@ func killMachines(ctx context.Context, dirs layout) error {
 		_, err = groups.Sweep(ctx, func(string) bool { return false })
 		err = errors.Join(err, groups.Close())
 	}
-	driver := new(qemu.Driver) // to find and end processes it needs no QEMU
-	left, findErr := driver.Find(dirs.host())
-	for _, vm := range left {
-		findErr = errors.Join(findErr, driver.KillRecord(ctx, vm))
-	}
-	if err := errors.Join(err, findErr); err != nil {
+	err = errors.Join(err, endProcesses(ctx, dirs))
+	if err != nil {
 		return fmt.Errorf("end the VMs: %w", err)
 	}
 	return nil
+}
+
+// endProcesses ends the VM processes of the installation, whatever runtime they are of.
+// Finding and ending them needs neither QEMU nor runsc.
+func endProcesses(ctx context.Context, dirs layout) error {
+	var errs []error
+	for _, driver := range []vmm.Driver{new(qemu.Driver), new(gvisor.Driver)} {
+		left, err := driver.Find(dirs.host())
+		errs = append(errs, err)
+		for _, vm := range left {
+			errs = append(errs, driver.KillRecord(ctx, vm))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // removeNetworks removes the sandboxes' networks and the pool's rules. The

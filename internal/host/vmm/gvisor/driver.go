@@ -82,16 +82,18 @@ func New(ctx context.Context, o Options) (*Driver, error) {
 	return d, nil
 }
 
-// installed returns the current program of source, or else the newest kept one.
+// installed returns the current program of source. If the one that was built is
+// missing or unusable, it is the newest kept one.
 func (d *Driver) installed(ctx context.Context, source runsc.Source) (runsc.Installed, error) {
 	found, err := source.Find(ctx)
-	if err == nil || source.Program != "" || fault.As(err).Reason != "vmm_missing" {
+	if err == nil || source.Program != "" {
 		return found, err
 	}
 	kept, keptErr := d.builds.Builds()
 	if keptErr != nil || len(kept) == 0 {
 		return found, errors.Join(err, keptErr)
 	}
+	d.log.Warn("new gVisor sandboxes run under a kept build of runsc", "error", err, "version", kept[0].Version)
 	source.Program = kept[0].Program()
 	return source.Find(ctx)
 }

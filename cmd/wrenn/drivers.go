@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/gvisor"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/qemu"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/tsc"
+)
+
+// drivers returns the drivers of the runtimes that this host offers, the preferred
+// one first. Without gVisor it goes on with microVMs, unless gVisor was asked for.
+func (a hostAgent) drivers(ctx context.Context, images *image.Store) (vmm.Drivers, error) {
+	report, err := kvmprobe.Cached(ctx, a.dirs.probe())
+	if err != nil {
+		a.log.Warn("cannot store the result of the KVM probe", "error", err)
+	}
+	micro, err := a.microVMs(ctx, images, report)
+	if err != nil {
+		return nil, err
+	}
+	drivers := vmm.Drivers{micro}
+	sentries, err := a.gVisor(ctx, images, a.host.runtime.gvisorReason(report))
+	switch {
+	case err == nil && a.host.runtime.prefersGVisor(report):
+		drivers = vmm.Drivers{sentries, micro}
+	case err == nil:
+		drivers = append(drivers, sentries)
+	case a.host.runtime.required():
+		return nil, err
+	case fault.As(err).Reason == "vmm_missing":
+		a.log.Info("the runtime gvisor is not offered", "reason", fault.As(err).Public)
+	default:
+		a.log.Warn("the runtime gvisor is not offered, because it cannot be used", "error", err)
+	}
+	for i, d := range drivers {
+		info := d.Info()
+		a.log.Info("runtime offered", "runtime", info.Runtime, "preferred", i == 0, "isolation", info.Isolation,
+			"driver_version", info.Version, "acceleration", info.Acceleration, "reason", info.Reason)
+	}
+	return drivers, nil
+}
+
+// microVMs returns the QEMU driver with the acceleration that --accel selects.
+func (a hostAgent) microVMs(ctx context.Context, images *image.Store, report kvmprobe.Report) (vmm.Driver, error) {
+	acceleration, reason, err := kvmprobe.Choose(kvmprobe.Policy(a.host.acceleration), report)
+	if err != nil {
+		return nil, err
+	}
+	khz, err := tsc.HostKHz()
+	if err != nil {
+		return nil, err
+	}
+	launcher, err := jailLauncher()
+	if err != nil {
+		return nil, err
+	}
+	driver, err := qemu.New(ctx, qemu.Options{
+		Binary: a.host.qemu, Builds: a.dirs.builds(), Jail: launcher, Acceleration: vmm.Acceleration(acceleration), Reason: reason,
+		TSCKHz: khz, MaxVCPUs: runtime.NumCPU(), Log: a.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	kernel, initramfs, err := prepareImages(ctx, images, logProgress(a.log))
+	if err != nil {
+		return nil, err
+	}
+	return driver.WithBoot(qemu.Boot{
+		Kernel: kernel.Vmlinux, Initrd: initramfs.Path, KernelDigest: kernel.Digest, InitrdDigest: initramfs.Digest, Release: kernel.Release,
+	}), nil
+}
+
+// gVisor returns the gVisor driver. The images have been prepared.
+func (a hostAgent) gVisor(ctx context.Context, images *image.Store, reason string) (vmm.Driver, error) {
+	guest, err := guestBinary()
+	if err != nil {
+		return nil, err
+	}
+	agent, err := images.EnsureAgent(ctx, guest)
+	if err != nil {
+		return nil, err
+	}
+	driver, err := gvisor.New(ctx, gvisor.Options{
+		Program: a.host.runtime.runsc, Built: a.dirs.builtRunsc(), Builds: a.dirs.runsc(), Agent: agent.Path,
+		Reason: reason, MaxVCPUs: runtime.NumCPU(), Log: a.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return driver, renewTemplate(ctx, images, logProgress(a.log))
+}
+
+// renewTemplate replaces a default template that an older version of Wrenn made, and
+// that the sentry may be unable to read.
+func renewTemplate(ctx context.Context, images *image.Store, progress image.Progress) error {
+	recipe := image.Minimal()
+	have, err := images.Template(recipe.Name)
+	if err != nil || have.RecipeDigest == recipe.Digest() {
+		return err
+	}
+	if _, err = images.EnsureTemplate(ctx, recipe, progress); err != nil {
+		return fmt.Errorf("build the template %s again, which an older version made: %w", recipe.Name, err)
+	}
+	return nil
+}
