@@ -11,6 +11,9 @@ import (
 // Host is a machine that runs sandboxes.
 type Host = types.Host
 
+// HostRuntime is a runtime that a host offers.
+type HostRuntime = types.HostRuntime
+
 // HostLimits bound one sandbox on a host.
 type HostLimits = types.HostLimits
 

@@ -48,6 +48,7 @@ func (p program) doctorConfig(cfg *doctorConfig) doctor.Config {
 	out := doctor.Config{
 		Data: dirs.dataFS(), DiskReserveBytes: host.DefaultDiskReserveBytes, ImageDir: dirs.images(),
 		Acceleration: kvmprobe.Policy(cfg.host.acceleration), QEMU: cfg.host.qemu,
+		Runtime: cfg.host.runtime.preference().Runtime, Runsc: cfg.host.runtime.runsc, BuiltRunsc: dirs.builtRunsc(),
 		ExternalDatabase: cfg.database.url.value != "",
 		Listen:           cfg.start.listen, BeforeImages: cfg.start.beforeImages, Name: dirs.name(),
 	}

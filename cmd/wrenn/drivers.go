@@ -25,14 +25,14 @@ func (a hostAgent) drivers(ctx context.Context, images *image.Store) (vmm.Driver
 	if err != nil {
 		return nil, err
 	}
-	drivers := vmm.Drivers{micro}
-	sentries, err := a.gVisor(ctx, images, a.host.runtime.gvisorReason(report))
+	drivers, choice := vmm.Drivers{micro}, a.host.runtime.preference()
+	sentries, err := a.gVisor(ctx, images, choice.GVisorReason(report))
 	switch {
-	case err == nil && a.host.runtime.prefersGVisor(report):
+	case err == nil && choice.PrefersGVisor(report):
 		drivers = vmm.Drivers{sentries, micro}
 	case err == nil:
 		drivers = append(drivers, sentries)
-	case a.host.runtime.required():
+	case choice.Required():
 		return nil, err
 	case fault.As(err).Reason == "vmm_missing":
 		a.log.Info("the runtime gvisor is not offered", "reason", fault.As(err).Public)

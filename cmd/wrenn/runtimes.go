@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/preference"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -32,34 +32,11 @@ func (s *runtimeSettings) validate() error {
 	return nil
 }
 
-// required reports whether the agent must not start without gVisor.
-func (s runtimeSettings) required() bool {
-	return s.runsc != "" || sandbox.Runtime(s.preferred) == sandbox.RuntimeGVisor
-}
-
-// prefersGVisor reports whether gVisor, if it is offered, comes before microVMs on a
-// host with that result of the KVM probe.
-func (s runtimeSettings) prefersGVisor(r kvmprobe.Report) bool {
-	switch sandbox.Runtime(s.preferred) {
-	case sandbox.RuntimeGVisor:
-		return true
-	case sandbox.RuntimeMicroVM:
-		return false
-	default:
-		return !r.Support.Usable()
+// preference returns the operator's choice.
+func (s runtimeSettings) preference() preference.Preference {
+	p := preference.Preference{Runsc: s.runsc}
+	if s.preferred != autoRuntime {
+		p.Runtime = sandbox.Runtime(s.preferred)
 	}
-}
-
-// gvisorReason says in a sentence why gVisor is preferred or only offered.
-func (s runtimeSettings) gvisorReason(r kvmprobe.Report) string {
-	switch {
-	case sandbox.Runtime(s.preferred) == sandbox.RuntimeGVisor:
-		return "the host was started with --runtime gvisor"
-	case sandbox.Runtime(s.preferred) == sandbox.RuntimeMicroVM:
-		return "offered beside microVMs, because the host was started with --runtime microvm"
-	case r.Support.Usable():
-		return "offered beside microVMs, because KVM is usable"
-	default:
-		return "no usable KVM (" + r.Reason + "); gVisor runs code at native speed"
-	}
+	return p
 }

@@ -55,7 +55,7 @@ func (a *App) created(sb *client.Sandbox, took time.Duration) error {
 	if after := endsAfter(*sb); after != "" {
 		ends = map[bool]string{false: "ends ", true: "pauses "}[sb.OnTimeout == client.OnTimeoutPause] + after
 	}
-	a.note("created in %s; %s", showDuration(took), ends)
+	a.note("created in %s under %s; %s", showDuration(took), sb.Runtime, ends)
 	return nil
 }
 

@@ -433,6 +433,9 @@ func (f *fake) hosts(w http.ResponseWriter, _ *http.Request) {
 	now := time.Now().UTC()
 	answer(w, 200, []client.Host{{
 		ID: "local", Driver: "qemu", DriverVersion: "10.0.2", Acceleration: "kvm", Isolation: "hardware", MultiTenant: true,
+		Runtimes: []client.HostRuntime{
+			{Runtime: "microvm", Isolation: "hardware", Acceleration: "kvm"}, {Runtime: "gvisor", Isolation: "userspace_kernel", Acceleration: "systrap"},
+		},
 		VCPUs: 8, MemoryMB: 16384, DiskTotalBytes: 1 << 40, DiskFreeBytes: 300 << 30, DiskRoomMB: ptr(int64(250 << 10)),
 		Limits:    client.HostLimits{MaxVCPUs: 8, MinMemoryMB: 128, MaxMemoryMB: 8192},
 		Templates: []string{"minimal"}, Reachable: true, SeenAt: &now,

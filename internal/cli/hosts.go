@@ -13,9 +13,10 @@ func (a *App) hostsCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hosts [flags]",
 		Short: "List the hosts with their capacity and templates",
-		Long: "List the hosts with their capacity and templates. DISK ROOM is the disk that a host can still promise to new\n" +
-			"sandboxes; because of overcommitment it may exceed the free disk. LARGEST is the largest sandbox that the host\n" +
-			"accepts, WARM its ready and wanted warm clones. --json has the free disk and further fields.",
+		Long: "List the hosts with their capacity and templates. The first RUNTIME of a host is for sandboxes that ask for none,\n" +
+			"and ISOLATION is that of the runtime. DISK ROOM is the disk that a host can still promise to new sandboxes; because of\n" +
+			"overcommitment it may exceed the free disk. LARGEST is the largest sandbox that the host accepts, WARM its ready and\n" +
+			"wanted warm clones. --json has the reason for each runtime, the free disk and further fields.",
 		Args: args(0, 0, "nothing"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -31,14 +32,29 @@ func (a *App) hostsCmd() *cobra.Command {
 	return cmd
 }
 
-// printHosts prints the hosts. The help of the command explains the columns.
+// printHosts prints the hosts, each with a further row for each further runtime. The
+// help of the command explains the columns.
 func (a *App) printHosts(hosts []client.Host) error {
-	t := a.NewTable("~HOST", "STATE", "ACCEL", "ISOLATION", "SIZE", "DISK ROOM", "LARGEST", "WARM", "~TEMPLATES")
+	t := a.NewTable("~HOST", "STATE", "RUNTIME", "~ISOLATION", "SIZE", "DISK ROOM", "?LARGEST", "WARM", "~TEMPLATES")
 	for _, h := range hosts {
-		t.Row(h.ID, hostState(h), h.Acceleration, h.Isolation, showShape(h.VCPUs, h.MemoryMB), showDiskRoom(h.DiskRoomMB),
+		t.Row(h.ID, hostState(h), preferredRuntime(h), h.Isolation, showShape(h.VCPUs, h.MemoryMB), showDiskRoom(h.DiskRoomMB),
 			showShape(h.Limits.MaxVCPUs, h.Limits.MaxMemoryMB), showPools(h.Pools), strings.Join(h.Templates, " "))
+		for i, r := range h.Runtimes {
+			if i > 0 {
+				t.Row("", "", r.Runtime, r.Isolation, "", "", "", "", "")
+			}
+		}
 	}
 	return t.Flush()
+}
+
+// preferredRuntime is the runtime of sandboxes that ask for none; "-" if the host does
+// not report it.
+func preferredRuntime(h client.Host) string {
+	if len(h.Runtimes) == 0 {
+		return "-"
+	}
+	return h.Runtimes[0].Runtime
 }
 
 // showDiskRoom shows an amount in MiB; "-" if the host did not report it.

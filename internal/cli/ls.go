@@ -76,9 +76,9 @@ func (a *App) printIDs(list []client.Sandbox) error {
 }
 
 func (a *App) printList(list []client.Sandbox, now time.Time) error {
-	t := a.NewTable("ID", "~NAME", "STATUS", "~TEMPLATE", "SIZE", "AGE", "~ENDS")
+	t := a.NewTable("ID", "~NAME", "STATUS", "~TEMPLATE", "?RUNTIME", "SIZE", "AGE", "~ENDS")
 	for _, sb := range list {
-		t.Row(sb.ID, orDash(deref(sb.Name)), showStatus(sb), sb.Template, showShape(sb.VCPUs, sb.MemoryMB),
+		t.Row(sb.ID, orDash(deref(sb.Name)), showStatus(sb), sb.Template, sb.Runtime, showShape(sb.VCPUs, sb.MemoryMB),
 			ShowAge(now.Sub(sb.CreatedAt)), showEnd(sb, now))
 	}
 	return t.Flush()

@@ -65,7 +65,7 @@ func (t *Table) Flush() error {
 				line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+columnGap))
 			}
 		}
-		if _, err := fmt.Fprintln(t.app.io.Out, line.String()); err != nil {
+		if _, err := fmt.Fprintln(t.app.io.Out, strings.TrimRight(line.String(), " ")); err != nil {
 			return err
 		}
 	}

@@ -26,7 +26,7 @@ func TestTablesFit80Columns(t *testing.T) {
 	text := func(s string) *string { return &s }
 	const id = "abcdefghijklmnopqrst"
 	sandboxes := []client.Sandbox{
-		{ID: id, Name: text("a-rather-long-name-of-a-sandbox"), Status: "running", Template: "python-with-numpy", VCPUs: 32, MemoryMB: 131072, CreatedAt: now.Add(-99 * time.Hour)},
+		{ID: id, Name: text("a-rather-long-name-of-a-sandbox"), Status: "running", Template: "python-with-numpy", Runtime: "microvm", VCPUs: 32, MemoryMB: 131072, CreatedAt: now.Add(-99 * time.Hour)},
 		{ID: id, Name: text("n"), Status: "stopped", Template: "minimal", VCPUs: 1, MemoryMB: 512, CreatedAt: now, EndedAt: &now, StopReason: text("lifetime_timeout")},
 	}
 	for name, print := range map[string]func(*App) error{
@@ -40,8 +40,9 @@ func TestTablesFit80Columns(t *testing.T) {
 		"hosts": func(a *App) error {
 			room := int64(999 << 10)
 			return a.printHosts([]client.Host{{
-				ID: "rack-one-host-number-seventeen", Acceleration: "kvm", Isolation: "hardware", VCPUs: 128, MemoryMB: 1 << 20, DiskRoomMB: &room,
-				Limits: client.HostLimits{MaxVCPUs: 32, MaxMemoryMB: 131072}, Templates: []string{"minimal", "python", "node"},
+				ID: "rack-one-host-number-seventeen", Isolation: "userspace_kernel", VCPUs: 128, MemoryMB: 1 << 20, DiskRoomMB: &room,
+				Runtimes: []client.HostRuntime{{Runtime: "gvisor", Isolation: "userspace_kernel"}, {Runtime: "microvm", Isolation: "process"}},
+				Limits:   client.HostLimits{MaxVCPUs: 32, MaxMemoryMB: 131072}, Templates: []string{"minimal", "python", "node"},
 			}})
 		},
 	} {

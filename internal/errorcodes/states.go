@@ -23,7 +23,7 @@ var states = []Entry{
 	{"pause_failed", s(502), "The pause did not succeed.", "Read the sandbox to learn its state."},
 	{"resume_failed", s(502), "The sandbox did not come back.", "Read the sandbox: try again if it is still paused."},
 	{"resume_timeout", s(504), "Use of a paused sandbox waited too long for its resume.", "Try again."},
-	{"runtime_unavailable", s(501), "No host offers the runtime.", "Use `auto`; `GET /v1/hosts` has each host's runtimes."},
+	{"runtime_unavailable", s(501), "No host offers the runtime.", "Use `auto`; `GET /v1/hosts` has each host's runtimes. A host offers `gvisor` after `make runsc`, or with `--runsc`."},
 	{"sandbox_ended", s(409), "The sandbox has ended, or is ending.", "`stop_reason` says why; create another."},
 	{"sandbox_exists", s(409, 502), "The host has a sandbox with this id.", "Report it: ids are never used twice."},
 	{"sandbox_lost", s(502), "The sandbox's VM ended during the operation.", "Read the sandbox to learn its state."},

@@ -22,7 +22,8 @@ import (
 //	<data>/templates/<key>.<id>/         a template snapshot
 //	<data>/damaged/<name>/             a sandbox whose record was lost, see setAside
 //	<data>/snapshots/<id>/               a named snapshot
-//	<data>/vmm/<id>/                     a kept build of the VMM, see package emulator
+//	<data>/vmm/<id>/                     a kept build of QEMU, see package emulator
+//	<data>/runsc/<id>/                   a kept build of runsc, see package runsc
 //	<data>/builds/<id>/                  a VM that is to become a template snapshot
 //
 // Directory, control group and network have one name. It is the sandbox's id, or,

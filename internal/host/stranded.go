@@ -10,33 +10,26 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm/emulator"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Stranded is a build of the VMM that is neither kept nor installed, with the
+// Stranded is a build of a VMM that is neither kept nor installed, with the
 // sandboxes and snapshots that cannot be started without it.
 type Stranded struct {
-	// Version and Binary (a digest) name the build.
-	Version, Binary string
+	// Driver is the name of the driver that started it. Version and Binary (a digest)
+	// name the build.
+	Driver, Version, Binary string
 	// Sandboxes were saved under it, or run under it and cannot be paused.
 	Sandboxes []sandbox.ID
 	Snapshots []sandbox.SnapshotID
 }
 
 // FindStranded returns the sandboxes and snapshots in the data directory dir that
-// need a build of the VMM which is not kept there. A build with the digest
-// installed counts as kept, because the next agent keeps it. It works beside an
-// agent and without one, and changes nothing.
-func FindStranded(dir, installed string) ([]Stranded, error) {
-	f := strandedFinder{layout: layoutOf(dir), installed: installed, found: make(map[string]*Stranded)}
-	store, err := emulator.Open(filepath.Join(dir, "vmm"))
-	if err != nil {
-		return nil, err
-	}
-	if f.kept, err = store.Builds(); err != nil {
-		return nil, err
-	}
+// need a build of a VMM which is not available. kept reports whether the build that a
+// fingerprint names is available. FindStranded works beside an agent and without one,
+// and changes nothing.
+func FindStranded(dir string, kept func(fingerprint map[string]string) bool) ([]Stranded, error) {
+	f := strandedFinder{layout: layoutOf(dir), kept: kept, found: make(map[string]*Stranded)}
 	if err := errors.Join(f.sandboxes(), f.snapshots()); err != nil {
 		return nil, err
 	}
@@ -49,10 +42,9 @@ func FindStranded(dir, installed string) ([]Stranded, error) {
 }
 
 type strandedFinder struct {
-	layout    layout
-	installed string
-	kept      []emulator.Build
-	found     map[string]*Stranded // by digest of the binary
+	layout layout
+	kept   func(fingerprint map[string]string) bool
+	found  map[string]*Stranded // by digests of the build
 }
 
 // missing returns the entry of the build that the base dir was saved under, or
@@ -63,19 +55,14 @@ func (f *strandedFinder) missing(dir snapshot.Dir) *Stranded {
 		return nil // damaged, or removed meanwhile: not a matter of builds
 	}
 	saved := mf.Fingerprint
-	binary := saved[vmm.FingerprintBinary]
-	if binary == f.installed {
+	if f.kept(saved) {
 		return nil
 	}
-	for _, b := range f.kept {
-		if vmm.SameBuild(saved, map[string]string{vmm.FingerprintBinary: b.Digest, vmm.FingerprintFirmware: b.Firmware}) {
-			return nil
-		}
+	key := saved[vmm.FingerprintBinary] + "/" + saved[vmm.FingerprintFirmware]
+	if f.found[key] == nil {
+		f.found[key] = &Stranded{Driver: saved["driver"], Version: saved[vmm.FingerprintVersion], Binary: saved[vmm.FingerprintBinary]}
 	}
-	if f.found[binary] == nil {
-		f.found[binary] = &Stranded{Version: saved[vmm.FingerprintVersion], Binary: binary}
-	}
-	return f.found[binary]
+	return f.found[key]
 }
 
 func (f *strandedFinder) sandboxes() error {

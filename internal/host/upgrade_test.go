@@ -224,7 +224,13 @@ func TestMissingBuildIsNamed(t *testing.T) {
 
 func (u *upgrades) stranded() []host.Stranded {
 	u.t.Helper()
-	stranded, err := host.FindStranded(u.dir, "")
+	stranded, err := host.FindStranded(u.dir, func(saved map[string]string) bool {
+		driver, err := u.deps.Drivers.Saved(saved)
+		if err == nil {
+			_, err = driver.BuildOf(saved)
+		}
+		return err == nil
+	})
 	check(u.t, err)
 	return stranded
 }

@@ -66,7 +66,7 @@ var law = map[string][]string{
 	"internal/control/rest":            append([]string{"api", "api/types", "internal/errorcodes", "internal/control", "internal/control/auth", "internal/sandbox"}, faults...),
 
 	"internal/host": {
-		"internal/host/vmm", "internal/host/vmm/emulator", "internal/host/disk", "internal/host/network", "internal/host/image",
+		"internal/host/vmm", "internal/host/disk", "internal/host/network", "internal/host/image",
 		"internal/host/instance", "internal/host/journal", "internal/host/snapshot", "internal/host/cgroup", "internal/guestclient", "internal/sandbox", "internal/fault",
 		"internal/untrusted",
 	},
@@ -80,6 +80,7 @@ var law = map[string][]string{
 	"internal/host/vmm/mapped":        {"internal/host/vmm", "internal/host/memory", "internal/host/disk"},
 	"internal/host/vmm/qemu":          {"internal/host/vmm", "internal/host/vmm/process", "internal/host/vmm/mapped", "internal/host/vmm/emulator", "internal/host/vmm/jail", "internal/host/vmm/tsc", "internal/sandbox", "internal/fault", "internal/untrusted"},
 	"internal/host/vmm/gvisor":        {"internal/host/vmm", "internal/host/vmm/process", "internal/host/vmm/runsc", "internal/sandbox", "internal/host/vmm/tsc", "internal/host/disk", "internal/fault", "internal/untrusted"},
+	"internal/host/vmm/preference":    {"internal/host/vmm/kvmprobe", "internal/sandbox"},
 	"internal/host/vmm/jail":          {},
 	"internal/host/vmm/vmmtest":       {"internal/host/vmm", "internal/guestclient", "internal/host/disk"},
 	"internal/host/vmm/fake":          {"internal/host/vmm", "internal/host/vmm/mapped", "internal/host/memory", "internal/host/disk", "internal/guest/agent", "internal/guest/agent/agenttest", "internal/guest/channel", "internal/guestwire", "internal/sandbox", "internal/fault"},
@@ -93,7 +94,7 @@ var law = map[string][]string{
 	"internal/host/image":             {"internal/fault"},
 	"internal/host/memory":            {"internal/fault"},
 	"internal/host/cgroup":            {"internal/fault"},
-	"internal/host/doctor":            {"internal/host/...", "internal/fault"},
+	"internal/host/doctor":            {"internal/host/...", "internal/sandbox", "internal/fault"},
 	"internal/host/crashpoints":       {"internal/host/journal"},
 	"internal/host/hosttest":          {"internal/host", "internal/host/..."},
 	"internal/host/rpc":               {"internal/host", "internal/hostwire", "internal/guestclient", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},

@@ -38,7 +38,7 @@ func offering(d Demand, hosts []Host, known []int) ([]int, error) {
 	}
 	if !slices.ContainsFunc(known, func(i int) bool { return slices.ContainsFunc(hosts[i].Runtimes, d.named) }) {
 		return nil, fault.New(fault.Unsupported, "runtime_unavailable",
-			"no host offers the runtime %q; there are: %s", d.Spec.Runtime, offeredBy(hosts, known))
+			"no host offers the runtime %q; there are: %s%s", d.Spec.Runtime, offeredBy(hosts, known), wayTo(d.Spec.Runtime))
 	}
 	runtime := ""
 	if d.Spec.Runtime != "" {
@@ -47,6 +47,14 @@ func offering(d Demand, hosts []Host, known []int) ([]int, error) {
 	return nil, fault.New(fault.Invalid, "isolation_unavailable",
 		"no host has the required isolation%s (at least %q%s); the list of hosts shows the isolation of each", runtime,
 		cmp.Or(d.Spec.MinIsolation, sandbox.IsolationProcess), map[bool]string{true: ", fit for several tenants"}[d.MultiTenant])
+}
+
+// wayTo says how an operator adds a runtime to a host, for a message.
+func wayTo(r sandbox.Runtime) string {
+	if r != sandbox.RuntimeGVisor {
+		return ""
+	}
+	return "; run \"make runsc\" on a host, or start it with --runsc, and restart its agent"
 }
 
 // offeredBy lists the runtimes of hosts, for a message.

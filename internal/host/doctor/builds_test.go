@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/runsc"
 )
 
 // TestCheckBuilds expects the sandboxes whose build is gone to be named.
@@ -30,6 +32,21 @@ func TestCheckBuilds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	// A sandbox under gVisor whose build is gone beside one whose build is kept.
+	for name, agent := range map[string]string{"kept": "agent", "gone": "older agent"} {
+		build := runsc.Build{Digest: "program", Agent: agent}
+		base := filepath.Join(data, "gvisor", "snapshots", name)
+		write(filepath.Join(data, "gvisor", "sandboxes", name, "record.json"), map[string]any{"version": 2, "state": "paused", "base": base})
+		write(filepath.Join(base, "manifest.json"), map[string]any{"fingerprint": map[string]string{
+			"driver": "gvisor", "vmm_version": "v1", "vmm_digest": build.Digest, "vmm_firmware": build.Firmware(),
+		}})
+	}
+	id := strings.Repeat("0", 32)
+	write(filepath.Join(data, "gvisor", "runsc", id, "build.json"), runsc.Build{ID: id, Digest: "program", Agent: "agent"})
+	c := checkBuilds(filepath.Join(data, "gvisor"), qemu)
+	if c.Status != Warn || !strings.Contains(c.Detail, "snapshots [gone] cannot start without runsc v1") || !strings.Contains(c.Found, "1 of runsc") {
+		t.Errorf("with a build of runsc that is gone: %v, want a warning that names the snapshot", c)
 	}
 	// Data format 1, before the agent's first start after an upgrade, and format 2.
 	for _, names := range [][2]string{{"s", "n"}, {"sandboxes", "snapshots"}} {

@@ -17,6 +17,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/datafs"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // Status is the outcome of one check.
@@ -53,6 +54,11 @@ type Config struct {
 	ImageDir string
 	// Acceleration is the operator's wish.
 	Acceleration kvmprobe.Policy
+	// Runtime is the runtime that the operator prefers, empty for the host's choice.
+	// Runsc is the path of the operator's own runsc, or empty for the newest one in
+	// the directory BuiltRunsc.
+	Runtime           sandbox.Runtime
+	Runsc, BuiltRunsc string
 	// QEMU is the VMM's path, or a name to look for in PATH; empty is
 	// qemu-system-x86_64.
 	QEMU string
@@ -94,6 +100,7 @@ func Run(ctx context.Context, cfg Config) []Check {
 	var looking sync.WaitGroup // beside the probe of KVM, which takes as long
 	looking.Go(func() { outside = checkOutside(ctx, cfg) })
 	probe := kvmprobe.Probe(ctx)
+	installed := findRunsc(ctx, cfg)
 	checks := []Check{
 		checkOS(),
 		checkRights(cfg),
@@ -102,6 +109,8 @@ func Run(ctx context.Context, cfg Config) []Check {
 		checkKVM(probe),
 		checkAcceleration(cfg.Acceleration, probe),
 		checkQEMU(ctx, cfg.QEMU),
+		checkGVisor(cfg, probe, installed),
+		checkRuntime(cfg, probe, installed),
 		checkBuilds(cfg.Data.Dir, cfg.QEMU),
 		checkTun(),
 		checkNetwork(),
