@@ -23,6 +23,12 @@ var templates string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if os.Getenv("WRENN_RUNTIME") == "" {
+		// The suite expects the properties of microVMs wherever it runs.
+		if err := os.Setenv("WRENN_RUNTIME", "microvm"); err != nil {
+			panic(err)
+		}
+	}
 	// Tests wait most of the time, for one interval of a server or another:
 	// more of them can run at once than there are CPUs.
 	if err := flag.Set("test.parallel", "4"); err != nil {

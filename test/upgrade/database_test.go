@@ -21,6 +21,10 @@ import (
 
 func TestMain(m *testing.M) {
 	kvmprobe.MaybeChild()
+	// The data of older versions is that of microVMs.
+	if err := os.Setenv("WRENN_RUNTIME", "microvm"); err != nil {
+		panic(err)
+	}
 	pgtest.Main(m)
 }
 

@@ -112,3 +112,16 @@ func TestAgentImagesAreKeptByContent(t *testing.T) {
 		t.Error("an image without a guest was made")
 	}
 }
+
+// TestImagesHaveOnePath: a snapshot names the image that it needs by its path.
+func TestImagesHaveOnePath(t *testing.T) {
+	s := testStore(t)
+	link := filepath.Join(t.TempDir(), "images")
+	if err := os.Symlink(s.Dir(), link); err != nil {
+		t.Fatal(err)
+	}
+	linked, err := Open(link, s.log)
+	if err != nil || linked.Dir() != s.Dir() {
+		t.Errorf("through a link the store is %v (%v), want %s", linked, err, s.Dir())
+	}
+}

@@ -42,19 +42,30 @@ func Open(dir string, log *slog.Logger, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: abs, log: log}
+	unusable := func(err error) error {
+		return fault.Wrap(err, fault.Internal, "image_store", "the image directory %s cannot be used", abs)
+	}
+	if err := mkdir(abs); err != nil {
+		return nil, unusable(err)
+	}
+	// A saved gVisor sandbox names its image, which must have one path for all agents.
+	real, err := filepath.EvalSymlinks(abs)
+	if err != nil {
+		return nil, unusable(err)
+	}
+	s := &Store{dir: real, log: log}
 	for _, opt := range opts {
 		opt(s)
 	}
-	for _, sub := range []string{"", "kernels", "initramfs", "agents", "templates", "locks", "tmp"} {
-		if err := mkdir(filepath.Join(abs, sub)); err != nil {
-			return nil, fault.Wrap(err, fault.Internal, "image_store", "the image directory %s cannot be used", abs)
+	for _, sub := range []string{"kernels", "initramfs", "agents", "templates", "locks", "tmp"} {
+		if err := mkdir(filepath.Join(real, sub)); err != nil {
+			return nil, unusable(err)
 		}
 	}
 	return s, nil
 }
 
-// Dir returns the absolute path of the store.
+// Dir returns the absolute path of the store, without symbolic links.
 func (s *Store) Dir() string { return s.dir }
 
 // mkdir makes dir and its parents, readable by the users that the tools of a
