@@ -127,3 +127,20 @@ look_kernel() {
 	as_root sh -c 'for d in /sys/fs/cgroup /sys/fs/cgroup/*; do [ ! -e "$d/cgroup.procs" ] || [ ! -w "$d" ] || exit 0; done; exit 1' ||
 		say "warning: control groups cannot be made here, so that sandboxes have no limits of their own but their VM's size"
 }
+
+# wants_runsc reads the output of "wrenn doctor". It succeeds if runsc is to be built,
+# or brought up to date. Where microVMs are fast it is built when somebody asks for it.
+wants_runsc() { [ -z "${WRENN_RUNSC:-}" ] && ! grep -qE '^ok +gvisor +runsc is not built'; }
+
+# runtime_line reads the output of "wrenn hosts --json" and prints the runtime of
+# sandboxes that ask for none, its isolation and the reason for it.
+runtime_line() {
+	awk '
+		function value() { match($0, /": ".*"/); return substr($0, RSTART + 4, RLENGTH - 5) }
+		/"runtimes": \[/ { listed = 1 }
+		listed && /"runtime": "/ { runtime = value() }
+		listed && /"reason": "/ { reason = value(); gsub(/\\"/, "\"", reason) }
+		listed && /"isolation": "/ && !isolation { isolation = value(); first = runtime; why = reason }
+		END { if (isolation) print "runtime: " first " (isolation " isolation "). Reason: " why }
+	'
+}

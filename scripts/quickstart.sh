@@ -4,6 +4,10 @@
 # guest's kernel and template, starts a server in the background, and runs
 # Python in a sandbox. Running it again takes seconds.
 #
+# On a machine without usable KVM it also builds runsc, beside the guest's images,
+# and sandboxes run under gVisor. WRENN_RUNTIME=gvisor does so with KVM too, and
+# WRENN_RUNTIME=microvm leaves runsc out. WRENN_RUNSC is an installed runsc.
+#
 # WRENN_DATA_DIR is where data is kept, by default /var/lib/wrenn. WRENN_LISTEN
 # is the server's address, by default 127.0.0.1:8080; WRENN_URL is how it is
 # reached, where that differs. Every other WRENN_ variable that "wrenn up"
@@ -79,9 +83,23 @@ if ! found=$(as_root bin/wrenn doctor --data-dir "$data" --listen "$listen" --be
 	die "sandboxes cannot run here: see above"
 fi
 
-step "3. Guest kernel and template"
 at=$(now_ms)
-as_root bin/wrenn image build --data-dir "$data"
+if wants_runsc <<<"$found"; then
+	step "3. Guest kernel, template and runsc"
+	with_progress "building runsc" env WRENN_DATA_DIR="$data" scripts/runsc.sh >/dev/null &
+	runsc=$!
+	as_root bin/wrenn image build --data-dir "$data"
+	if wait "$runsc"; then
+		say "runsc: ready"
+	elif [ "${WRENN_RUNTIME:-}" = gvisor ]; then
+		die "runsc could not be built: see above, or leave WRENN_RUNTIME=gvisor out"
+	else
+		say "warning: runsc could not be built, so that sandboxes run in an emulated processor; 'make runsc' tries again"
+	fi
+else
+	step "3. Guest kernel and template"
+	as_root bin/wrenn image build --data-dir "$data"
+fi
 say "ready ($(since "$at"))"
 
 step "4. Server"
@@ -94,6 +112,7 @@ else
 	say "$url is ready ($(since "$at")); its log is $log"
 fi
 
+export WRENN_URL=$url
 # A server with --no-auth has made no key.
 key_file=''
 if as_root test -e "$data/api-key"; then
@@ -101,9 +120,10 @@ if as_root test -e "$data/api-key"; then
 	say "its API key is in $key_file, where wrenn finds it"
 fi
 
+bin/wrenn hosts --json | runtime_line
+
 step "5. A sandbox of its own for a small program"
 at=$(now_ms)
-export WRENN_URL=$url
 with_progress "the first sandbox of a kind boots, later ones are copies of it" \
 	bin/wrenn run --timing -- python3 -c "$program"
 say "created, run and destroyed ($(since "$at"))"

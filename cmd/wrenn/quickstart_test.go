@@ -123,3 +123,50 @@ func TestRootSeesTheUsersSettings(t *testing.T) {
 		}
 	}
 }
+
+func TestQuickstartBuildsRunscWhereItIsMissed(t *testing.T) {
+	for _, c := range []struct {
+		doctor, runsc string
+		want          bool
+	}{
+		{"warn  gvisor         runsc is not built", "", true},
+		{"ok    gvisor         runsc v1 (abababababab), built by make runsc", "", true}, // it may be out of date
+		{"ok    gvisor         runsc is not built", "", false},
+		{"warn  gvisor         runsc is not built", "/usr/local/bin/runsc", false},
+	} {
+		_, ok := look(t, []string{"WRENN_RUNSC=" + c.runsc}, "wants_runsc <<<'"+c.doctor+"'")
+		if ok != c.want {
+			t.Errorf("after %q with WRENN_RUNSC=%s: runsc is built: %t, want %t", c.doctor, c.runsc, ok, c.want)
+		}
+	}
+}
+
+func TestQuickstartNamesTheRuntime(t *testing.T) {
+	const hosts = `[
+  {
+    "isolation": "of the host",
+    "pools": [ { "runtime": "of a pool" } ],
+    "runtimes": [
+      {
+        "runtime": "gvisor",
+        "driver_version": "v1 (ab)",
+        "reason": "no usable KVM: it \"crawls\"; gVisor runs code at native speed",
+        "isolation": "userspace_kernel",
+        "multi_tenant": true
+      },
+      {
+        "runtime": "microvm",
+        "reason": "another one",
+        "isolation": "process"
+      }
+    ]
+  }
+]`
+	const want = "runtime: gvisor (isolation userspace_kernel). Reason: no usable KVM: it \"crawls\"; gVisor runs code at native speed\n"
+	if out, ok := look(t, nil, "runtime_line <<'END'\n"+hosts+"\nEND\n"); !ok || out != want {
+		t.Errorf("got %q, want %q", out, want)
+	}
+	if out, ok := look(t, nil, "runtime_line <<<'[]'"); !ok || out != "" {
+		t.Errorf("without a host: got %q, want nothing", out)
+	}
+}
