@@ -44,6 +44,10 @@ func (b *bundle) uses() map[string]func(id sandbox.ID) error {
 			_, err := b.ReadFile(ctx, id, "/a", "")
 			return err
 		},
+		"dial": func(id sandbox.ID) error {
+			_, err := b.DialPort(ctx, id, 80)
+			return err
+		},
 	}
 }
 
@@ -299,4 +303,20 @@ func TestWaitersDoNotPoll(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestRefusedPort: a guest that refuses a connection is running, so that its host is
+// not asked for its state.
+func TestRefusedPort(t *testing.T) {
+	b := setup(t)
+	row := b.create()
+	if _, err := b.DialPort(t.Context(), row.ID, refusedPort); !fault.Is(err, fault.HostFailed) || fault.ReasonOf(err) != control.ReasonPortRefused {
+		t.Errorf("a port on which nothing listens: %v, want port_refused", err)
+	}
+	conn, err := b.DialPort(t.Context(), row.ID, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+	b.want(row.ID, sandbox.Running, "", control.VMRunning)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"sync"
 	"time"
 
@@ -322,6 +323,28 @@ func (h *fakeHost) ReadFile(ctx context.Context, ref sandbox.Ref, path, _ string
 	}
 	return &control.File{Name: path, Size: 2, Body: io.NopCloser(bytes.NewReader([]byte("ok")))}, nil
 }
+
+// refusedPort is the port on which no guest listens.
+const refusedPort = 81
+
+func (h *fakeHost) DialPort(ctx context.Context, ref sandbox.Ref, port uint16) (control.PortConn, error) {
+	if _, err := h.do(ctx, "dial", ref, func() (control.ObservedSandbox, error) {
+		_, err := h.in(ref, control.VMRunning)
+		return control.ObservedSandbox{}, err
+	}); err != nil {
+		return nil, err
+	}
+	if port == refusedPort {
+		return nil, fault.New(fault.HostFailed, control.ReasonPortRefused, "nothing listens there")
+	}
+	conn, _ := net.Pipe()
+	return pipePort{conn}, nil
+}
+
+// pipePort is a connection to a program that says nothing.
+type pipePort struct{ net.Conn }
+
+func (pipePort) CloseWrite() error { return nil }
 
 func (h *fakeHost) Sandbox(_ context.Context, id sandbox.ID) (*control.ObservedSandbox, error) {
 	h.mu.Lock()

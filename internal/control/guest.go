@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"io"
 
@@ -19,11 +20,14 @@ const (
 	// ReasonPaused: a pause cut work that had begun. A command continues when the
 	// sandbox is resumed, so a caller that repeats it runs it twice.
 	ReasonPaused = "sandbox_paused"
+	// ReasonPortRefused: nothing listens on the port of the guest.
+	ReasonPortRefused = "port_refused"
 	// ReasonEnded: the sandbox has ended, or its end has begun.
 	ReasonEnded = "sandbox_ended"
 )
 
-// guestWork is the use cases that work inside a sandbox: commands and files.
+// guestWork is the use cases that work inside a sandbox: commands, files and
+// connections to ports.
 type guestWork struct {
 	common
 	store     sandboxReader
@@ -83,6 +87,26 @@ func (g *guestWork) ReadFile(ctx context.Context, id sandbox.ID, path, user stri
 		return nil, err
 	}
 	return f, nil
+}
+
+// DialPort connects to a TCP port of a sandbox, which it resumes first if that is
+// paused with auto_resume. ctx bounds that and the connecting, not the connection. The
+// error is HostFailed with ReasonPortRefused where nothing listens.
+func (g *guestWork) DialPort(ctx context.Context, id sandbox.ID, port uint16) (conn PortConn, err error) {
+	var refused error
+	err = g.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
+		conn, err = host.DialPort(ctx, ref, port)
+		if fault.ReasonOf(err) == ReasonPortRefused {
+			// The guest has answered: the state of the sandbox need not be asked for.
+			refused = err
+			return nil
+		}
+		return err
+	})
+	if err = cmp.Or(err, refused); err != nil {
+		return nil, err
+	}
+	return conn, nil
 }
 
 // inGuest does work in a sandbox that runs, or that can be resumed for it. A

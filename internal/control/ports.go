@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control/reconcile"
@@ -199,6 +200,19 @@ type Guest interface {
 	WriteFile(ctx context.Context, ref sandbox.Ref, w WriteFile, content io.Reader) (int64, error)
 	// ReadFile returns once the file is open. ctx bounds the whole download.
 	ReadFile(ctx context.Context, ref sandbox.Ref, path, user string) (*File, error)
+	// DialPort connects to a program that listens on a TCP port of the guest. ctx
+	// bounds the connecting. The error is HostFailed with ReasonPortRefused where
+	// nothing listens. The caller closes the connection.
+	DialPort(ctx context.Context, ref sandbox.Ref, port uint16) (PortConn, error)
+}
+
+// PortConn is a connection to a program in a guest. Read returns io.EOF only if the
+// program has ended the connection cleanly; it fails in any other way when the sandbox
+// is paused or ends.
+type PortConn interface {
+	net.Conn
+	// CloseWrite ends the direction to the program; the other one stays open.
+	CloseWrite() error
 }
 
 // StateReporter reports the state of the host's sandboxes.

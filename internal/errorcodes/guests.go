@@ -33,6 +33,8 @@ var guests = []Entry{
 	{"process_not_found", s(404), "There is no such process, or it has ended.", "List processes."},
 	{"start_failed", s(500, 502), "The process could not be started.", "Try again; the host's log says why."},
 	{"stdin_closed", s(409), "The process's stdin is closed.", "Start another process."},
+	{"port_reserved", s(403), "The port is that of the host agent's own channel, or 0.", "Use another port."},
+	{"too_many_connections", s(429), "As many connections to the sandbox's ports are open as may.", "Close some, or try again later."},
 	{"too_many_directories", s(413), "The tree has too many directories to watch.", "Watch a part of it."},
 	{"too_many_entries", s(413), "The directory has too many entries.", "List a part of it, or use a command."},
 	{"too_many_parts", s(413), "The upload has too many files.", "Send fewer at a time."},

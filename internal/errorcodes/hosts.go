@@ -81,6 +81,7 @@ var hosts = []Entry{
 	{"vmm_firmware_missing", s(501), "The emulator's firmware is not there.", "Install the emulator's package whole."},
 	{"vmm_unresponsive", s(503), "Neither the guest nor its VMM process answers, so that not even `force` can stop it. Nothing was changed.", "Try again later, or delete the sandbox."},
 	{"vmm_missing", s(501), "The emulator is not installed.", "Run `make setup`, or install QEMU."},
+	{"tunnels_unsupported", s(501), "The host agent is of a version that cannot reach ports of sandboxes.", "Update wrenn on that host."},
 	{"vmm_not_executable", s(501), "The emulator cannot be run.", "See its permissions and libraries."},
 	{"vmm_start_failed", s(502), "The emulator did not start.", "See the host's log."},
 	{"vmm_unusable", s(501), "The emulator's files cannot be copied.", "See the host's log."},

@@ -53,6 +53,7 @@ type Client struct {
 	token string
 	conns map[*conn]struct{} // nil after Close
 	idle  []*conn            // newest last
+	ports map[*Port]struct{} // nil after Close
 }
 
 // New returns a client of the guest that dial reaches. It does not connect yet.
@@ -60,7 +61,7 @@ func New(dial Dialer) *Client {
 	if dial == nil {
 		panic("guestclient: nil Dialer")
 	}
-	c := &Client{dial: dial, stall: stallLimit, born: time.Now(), conns: make(map[*conn]struct{})}
+	c := &Client{dial: dial, stall: stallLimit, born: time.Now(), conns: make(map[*conn]struct{}), ports: make(map[*Port]struct{})}
 	c.life, c.end = context.WithCancel(context.Background())
 	return c
 }
@@ -83,11 +84,14 @@ func (c *Client) SetToken(token string) {
 func (c *Client) Close() {
 	c.end()
 	c.mu.Lock()
-	conns := c.conns
-	c.conns, c.idle = nil, nil
+	conns, ports := c.conns, c.ports
+	c.conns, c.idle, c.ports = nil, nil, nil
 	c.mu.Unlock()
 	for conn := range conns {
 		_ = conn.Conn.Close()
+	}
+	for port := range ports {
+		port.abort()
 	}
 }
 

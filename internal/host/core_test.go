@@ -37,6 +37,8 @@ type core struct {
 	network *fakes.Network
 	groups  *fakes.Cgroups
 	images  *fakes.Images
+	// programs accept the connections to ports of every guest; constant once set.
+	programs map[uint16]net.Listener
 
 	*host.Manager
 	hook *hook
@@ -186,6 +188,9 @@ func newCoreOf(t *testing.T, k kind) *core {
 	}
 	c.machine = fake.NewHost(filepath.Join(dir, "guests"))
 	c.network = fakes.NewNetwork(filepath.Join(dir, "taps"), func(ctx context.Context, tap string, port uint16) (net.Conn, error) {
+		if l := c.programs[port]; l != nil {
+			return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+		}
 		return c.machine.Dial(ctx, tap, port)
 	})
 	c.images, err = fakes.NewImages(filepath.Join(dir, "images"))

@@ -28,3 +28,6 @@ func JournalState(dir string) (state, op string, err error) {
 	}
 	return string(r.State), r.Op, nil
 }
+
+// PortQuiet is the time without a byte after which a pause cuts a connection at once.
+const PortQuiet = portQuiet

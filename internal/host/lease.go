@@ -39,9 +39,12 @@ const (
 	useCommand use = iota
 	// useTransfer is activity whenever bytes move.
 	useTransfer
+	// usePort is activity whenever bytes move. A pause does not wait for it while
+	// none do.
+	usePort
 )
 
-// acquire borrows the guest of m for one command or transfer.
+// acquire borrows the guest of m for one command, transfer or connection.
 func (m *machine) acquire(ctx context.Context, ref sandbox.Ref, purpose use) (*lease, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -62,6 +65,11 @@ func (m *machine) acquire(ctx context.Context, ref sandbox.Ref, purpose use) (*l
 	}
 	if m.diskFull {
 		return nil, errDiskFull()
+	}
+	if purpose == usePort {
+		if err := m.portsLocked(); err != nil {
+			return nil, err
+		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	l := &lease{m: m, guest: guest, ctx: ctx, cancel: cancel, begun: time.Now(), use: purpose}
@@ -143,8 +151,8 @@ func (m *machine) lentGuestLocked() *guestclient.Client {
 // be stuck in handing output to a caller who does not read.
 const cutGrace = 2 * time.Second
 
-// closeGate refuses new leases, waits for the open ones up to grace, then cuts
-// the rest with cause. A lease that does not go away even then is left behind:
+// closeGate refuses new leases, cuts connections on which nothing moves, waits for
+// the other open leases up to grace, then cuts the rest with cause. A lease that does not go away even then is left behind:
 // its connection to the guest is about to break.
 func (m *machine) closeGate(ctx context.Context, grace time.Duration, cause error) {
 	m.mu.Lock()
@@ -155,6 +163,11 @@ func (m *machine) closeGate(ctx context.Context, grace time.Duration, cause erro
 	}
 	drained := make(chan struct{})
 	m.drained = drained
+	for l := range m.leases {
+		if l.quiet() {
+			l.cancel(cause)
+		}
+	}
 	m.mu.Unlock()
 
 	timer := time.NewTimer(grace)

@@ -50,6 +50,7 @@ var law = map[string][]string{
 	"internal/pgserver":        {"internal/fault"},
 	"internal/guestwire":       {},
 	"internal/hostwire":        {"internal/sandbox"},
+	"internal/tunnel":          {"internal/fault"},
 	"internal/untrusted":       {},
 	"internal/guestclient":     append([]string{"internal/guestwire", "internal/sandbox", "internal/untrusted"}, faults...),
 
@@ -61,14 +62,14 @@ var law = map[string][]string{
 	"internal/control/storetest":       {"internal/control", "internal/sandbox", "internal/fault"},
 	"internal/control/postgres":        {"internal/control", "internal/control/auth", "internal/sandbox", "internal/fault"},
 	"internal/control/postgres/pgtest": {"internal/control/postgres", "internal/pgserver", "internal/fault"},
-	"internal/control/hostclient":      {"internal/control", "internal/hostwire", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
+	"internal/control/hostclient":      {"internal/control", "internal/hostwire", "internal/tunnel", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 	"internal/control/auth":            {"internal/control", "internal/fault"},
 	"internal/control/rest":            append([]string{"api", "api/types", "internal/errorcodes", "internal/control", "internal/control/auth", "internal/sandbox"}, faults...),
 
 	"internal/host": {
 		"internal/host/vmm", "internal/host/disk", "internal/host/network", "internal/host/image",
 		"internal/host/instance", "internal/host/journal", "internal/host/snapshot", "internal/host/cgroup", "internal/guestclient", "internal/sandbox", "internal/fault",
-		"internal/untrusted",
+		"internal/untrusted", "internal/tunnel",
 	},
 	"internal/host/journal":           {"internal/host/network", "internal/host/vmm", "internal/sandbox", "internal/fault"},
 	"internal/host/snapshot":          {"internal/host/vmm", "internal/host/disk", "internal/sandbox", "internal/fault"},
@@ -97,7 +98,7 @@ var law = map[string][]string{
 	"internal/host/doctor":            {"internal/host/...", "internal/sandbox", "internal/fault"},
 	"internal/host/crashpoints":       {"internal/host/journal"},
 	"internal/host/hosttest":          {"internal/host", "internal/host/..."},
-	"internal/host/rpc":               {"internal/host", "internal/hostwire", "internal/guestclient", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
+	"internal/host/rpc":               {"internal/host", "internal/hostwire", "internal/tunnel", "internal/guestclient", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 
 	"internal/guest/agent":           {"internal/guest/process", "internal/guest/filesystem", "internal/fault"},
 	"internal/guest/agent/agenttest": {"internal/guest/process", "internal/fault"},

@@ -3,6 +3,7 @@ package hostclient
 import (
 	"context"
 	"crypto/tls"
+	"net"
 	"net/http"
 
 	"connectrpc.com/connect"
@@ -23,6 +24,9 @@ const maxMessage = 64 << 20
 type Client struct {
 	rpc       hostv1connect.HostServiceClient
 	transport *http.Transport
+	// dial connects for one tunnel; token authenticates its request and may be empty.
+	dial  func(context.Context) (net.Conn, error)
+	token string
 }
 
 var _ control.Host = (*Client)(nil)
@@ -57,7 +61,7 @@ func New(address string, access Access) (*Client, error) {
 		rt = bearer{next: rt, token: access.Token}
 	}
 	return &Client{
-		transport: e.transport,
+		transport: e.transport, dial: e.dial, token: access.Token,
 		rpc: hostv1connect.NewHostServiceClient(&http.Client{Transport: rt}, e.baseURL,
 			connect.WithReadMaxBytes(maxMessage),
 			// Compression within one machine or one rack costs more than it

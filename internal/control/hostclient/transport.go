@@ -26,6 +26,8 @@ const (
 type endpoint struct {
 	transport *http.Transport
 	baseURL   string
+	// dial connects for one tunnel, which speaks HTTP/1.1.
+	dial func(context.Context) (net.Conn, error)
 	// remote is false for a unix socket, whose file's mode guards it.
 	remote bool
 	// encrypted is true for https.
@@ -56,6 +58,7 @@ func parseAddress(address string, config func() *tls.Config) (endpoint, error) {
 			HTTP2:       &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 		},
 	}
+	e.dial = func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", hostPort(u)) }
 	switch {
 	case u.Scheme == "unix" && u.Host == "" && filepath.IsAbs(u.Path):
 		e.remote = false
@@ -63,12 +66,16 @@ func parseAddress(address string, config func() *tls.Config) (endpoint, error) {
 		e.transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", u.Path)
 		}
+		e.dial = func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, "unix", u.Path) }
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && (u.Path == "" || u.Path == "/") && u.User == nil:
 		if u.Scheme == "http" && !loopback(u.Hostname()) {
 			return endpoint{}, fault.New(fault.Invalid, "clear_text",
 				"the host agent at %s must be reached with https, because it is not on this machine", address)
 		}
-		if e.encrypted = u.Scheme == "https"; e.encrypted && config != nil {
+		if e.encrypted = u.Scheme == "https"; e.encrypted {
+			e.dial = func(ctx context.Context) (net.Conn, error) { return dialForTunnel(ctx, dialer, hostPort(u), config) }
+		}
+		if e.encrypted && config != nil {
 			e.transport.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 				return (&tls.Dialer{NetDialer: dialer, Config: config()}).DialContext(ctx, network, address)
 			}
@@ -77,6 +84,25 @@ func parseAddress(address string, config func() *tls.Config) (endpoint, error) {
 		return endpoint{}, badAddress(address)
 	}
 	return e, nil
+}
+
+// hostPort returns the address of u, with the usual port of its scheme if it names none.
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// dialForTunnel connects with TLS and offers HTTP/1.1 alone: HTTP/2 has no upgrade.
+func dialForTunnel(ctx context.Context, dialer *net.Dialer, address string, config func() *tls.Config) (net.Conn, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if config != nil {
+		cfg = config().Clone()
+	}
+	cfg.NextProtos = []string{"http/1.1"}
+	return (&tls.Dialer{NetDialer: dialer, Config: cfg}).DialContext(ctx, "tcp", address)
 }
 
 // loopback reports whether a host's name or address is this machine's own,

@@ -234,6 +234,11 @@ func (l *link) ReadFile(context.Context, sandbox.Ref, string, string) (*control.
 	return nil, unreachable()
 }
 
+// DialPort implements control.Host.
+func (l *link) DialPort(context.Context, sandbox.Ref, uint16) (control.PortConn, error) {
+	return nil, unreachable()
+}
+
 // Sandbox implements control.Host.
 func (l *link) Sandbox(ctx context.Context, id sandbox.ID) (*control.ObservedSandbox, error) {
 	return call(ctx, l, "get", string(id), func() (*control.ObservedSandbox, error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
 	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/tunnel"
 )
 
 // Bounds of one message of the protocol, in bytes. A command with its stdin is
@@ -31,8 +32,9 @@ func NewHandler(m *host.Manager, token string, log *slog.Logger) (http.Handler, 
 	if m == nil || log == nil {
 		return nil, fault.New(fault.Internal, "internal", "rpc.NewHandler misses a dependency")
 	}
-	mux := http.NewServeMux()
-	mux.Handle(hostv1connect.NewHostServiceHandler(&service{manager: m, log: log},
+	mux, svc := http.NewServeMux(), &service{manager: m, log: log}
+	mux.HandleFunc(tunnel.Path, svc.openTunnel)
+	mux.Handle(hostv1connect.NewHostServiceHandler(svc,
 		connect.WithReadMaxBytes(maxReceived), connect.WithSendMaxBytes(maxSent), connect.WithRecover(recovered(log))))
 	if token == "" {
 		return mux, nil

@@ -3155,6 +3155,61 @@ func (x *DrainResponse) GetError() string {
 	return ""
 }
 
+// TunnelRequest asks for a tunnel to a TCP port of a guest. It is no call of the
+// service: an HTTP/1.1 request for an upgrade carries it, see package tunnel.
+type TunnelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	// 1 to 65535.
+	Port          uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelRequest) Reset() {
+	*x = TunnelRequest{}
+	mi := &file_host_v1_host_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelRequest) ProtoMessage() {}
+
+func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
+func (*TunnelRequest) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *TunnelRequest) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *TunnelRequest) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 type CollectGarbageResponse_Item struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "template_snapshot", "snapshot" or "vmm_build".
@@ -3169,7 +3224,7 @@ type CollectGarbageResponse_Item struct {
 
 func (x *CollectGarbageResponse_Item) Reset() {
 	*x = CollectGarbageResponse_Item{}
-	mi := &file_host_v1_host_proto_msgTypes[48]
+	mi := &file_host_v1_host_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3181,7 +3236,7 @@ func (x *CollectGarbageResponse_Item) String() string {
 func (*CollectGarbageResponse_Item) ProtoMessage() {}
 
 func (x *CollectGarbageResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[48]
+	mi := &file_host_v1_host_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3233,7 +3288,7 @@ type WatchEventsResponse_Hello struct {
 
 func (x *WatchEventsResponse_Hello) Reset() {
 	*x = WatchEventsResponse_Hello{}
-	mi := &file_host_v1_host_proto_msgTypes[49]
+	mi := &file_host_v1_host_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3245,7 +3300,7 @@ func (x *WatchEventsResponse_Hello) String() string {
 func (*WatchEventsResponse_Hello) ProtoMessage() {}
 
 func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[49]
+	mi := &file_host_v1_host_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3511,7 +3566,10 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\fDrainRequest\"E\n" +
 	"\rDrainResponse\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05error*\xec\x01\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"C\n" +
+	"\rTunnelRequest\x12\x1e\n" +
+	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port*\xec\x01\n" +
 	"\fSandboxState\x12\x1d\n" +
 	"\x19SANDBOX_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16SANDBOX_STATE_STARTING\x10\x01\x12\x19\n" +
@@ -3556,7 +3614,7 @@ func file_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_host_v1_host_proto_goTypes = []any{
 	(SandboxState)(0),                   // 0: host.v1.SandboxState
 	(*Ref)(nil),                         // 1: host.v1.Ref
@@ -3604,28 +3662,29 @@ var file_host_v1_host_proto_goTypes = []any{
 	(*Pool)(nil),                        // 43: host.v1.Pool
 	(*DrainRequest)(nil),                // 44: host.v1.DrainRequest
 	(*DrainResponse)(nil),               // 45: host.v1.DrainResponse
-	nil,                                 // 46: host.v1.SandboxSpec.EnvEntry
-	nil,                                 // 47: host.v1.RestoreReport.StepMicrosEntry
-	nil,                                 // 48: host.v1.Sandbox.StepMicrosEntry
-	(*CollectGarbageResponse_Item)(nil), // 49: host.v1.CollectGarbageResponse.Item
-	(*WatchEventsResponse_Hello)(nil),   // 50: host.v1.WatchEventsResponse.Hello
-	(*timestamppb.Timestamp)(nil),       // 51: google.protobuf.Timestamp
-	(*process.StartRequest)(nil),        // 52: process.StartRequest
-	(*process.ProcessEvent)(nil),        // 53: process.ProcessEvent
+	(*TunnelRequest)(nil),               // 46: host.v1.TunnelRequest
+	nil,                                 // 47: host.v1.SandboxSpec.EnvEntry
+	nil,                                 // 48: host.v1.RestoreReport.StepMicrosEntry
+	nil,                                 // 49: host.v1.Sandbox.StepMicrosEntry
+	(*CollectGarbageResponse_Item)(nil), // 50: host.v1.CollectGarbageResponse.Item
+	(*WatchEventsResponse_Hello)(nil),   // 51: host.v1.WatchEventsResponse.Hello
+	(*timestamppb.Timestamp)(nil),       // 52: google.protobuf.Timestamp
+	(*process.StartRequest)(nil),        // 53: process.StartRequest
+	(*process.ProcessEvent)(nil),        // 54: process.ProcessEvent
 }
 var file_host_v1_host_proto_depIdxs = []int32{
-	46, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
-	51, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
-	47, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
+	47, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
+	52, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
+	48, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
 	1,  // 3: host.v1.Sandbox.ref:type_name -> host.v1.Ref
 	2,  // 4: host.v1.Sandbox.spec:type_name -> host.v1.SandboxSpec
 	0,  // 5: host.v1.Sandbox.state:type_name -> host.v1.SandboxState
-	51, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
-	51, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	48, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
+	52, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
+	52, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	49, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
 	3,  // 9: host.v1.Sandbox.restore_report:type_name -> host.v1.RestoreReport
-	51, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
-	51, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
+	52, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
+	52, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
 	1,  // 12: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref
 	2,  // 13: host.v1.CreateSandboxRequest.spec:type_name -> host.v1.SandboxSpec
 	4,  // 14: host.v1.CreateSandboxResponse.sandbox:type_name -> host.v1.Sandbox
@@ -3638,68 +3697,69 @@ var file_host_v1_host_proto_depIdxs = []int32{
 	4,  // 21: host.v1.SetTimeoutsResponse.sandbox:type_name -> host.v1.Sandbox
 	2,  // 22: host.v1.Snapshot.spec:type_name -> host.v1.SandboxSpec
 	1,  // 23: host.v1.Snapshot.ref:type_name -> host.v1.Ref
-	51, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	52, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 25: host.v1.CreateSnapshotRequest.ref:type_name -> host.v1.Ref
 	15, // 26: host.v1.CreateSnapshotResponse.snapshot:type_name -> host.v1.Snapshot
 	15, // 27: host.v1.ListSnapshotsResponse.snapshots:type_name -> host.v1.Snapshot
-	49, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
+	50, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
 	1,  // 29: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
-	52, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
-	53, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
+	53, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
+	54, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
 	24, // 32: host.v1.ExecWithInputRequest.exec:type_name -> host.v1.ExecRequest
-	53, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
+	54, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
 	1,  // 34: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
 	28, // 35: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
 	1,  // 36: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
 	32, // 37: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
 	4,  // 38: host.v1.GetSandboxResponse.sandbox:type_name -> host.v1.Sandbox
 	4,  // 39: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
-	50, // 40: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
+	51, // 40: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
 	4,  // 41: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
 	43, // 42: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
 	42, // 43: host.v1.GetHostResponse.runtimes:type_name -> host.v1.Runtime
 	1,  // 44: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
-	5,  // 45: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
-	7,  // 46: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
-	9,  // 47: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
-	11, // 48: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
-	13, // 49: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
-	16, // 50: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
-	18, // 51: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
-	20, // 52: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
-	22, // 53: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
-	24, // 54: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
-	26, // 55: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
-	29, // 56: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
-	31, // 57: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
-	34, // 58: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
-	36, // 59: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
-	38, // 60: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
-	40, // 61: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
-	44, // 62: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
-	6,  // 63: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
-	8,  // 64: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
-	10, // 65: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
-	12, // 66: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
-	14, // 67: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
-	17, // 68: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
-	19, // 69: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
-	21, // 70: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
-	23, // 71: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
-	25, // 72: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
-	27, // 73: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
-	30, // 74: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
-	33, // 75: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
-	35, // 76: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
-	37, // 77: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
-	39, // 78: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
-	41, // 79: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
-	45, // 80: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
-	63, // [63:81] is the sub-list for method output_type
-	45, // [45:63] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	1,  // 45: host.v1.TunnelRequest.ref:type_name -> host.v1.Ref
+	5,  // 46: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
+	7,  // 47: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
+	9,  // 48: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
+	11, // 49: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
+	13, // 50: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
+	16, // 51: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
+	18, // 52: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
+	20, // 53: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
+	22, // 54: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
+	24, // 55: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
+	26, // 56: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
+	29, // 57: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
+	31, // 58: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
+	34, // 59: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
+	36, // 60: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
+	38, // 61: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
+	40, // 62: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
+	44, // 63: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
+	6,  // 64: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
+	8,  // 65: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
+	10, // 66: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
+	12, // 67: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
+	14, // 68: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
+	17, // 69: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
+	19, // 70: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
+	21, // 71: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
+	23, // 72: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
+	25, // 73: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
+	27, // 74: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
+	30, // 75: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
+	33, // 76: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
+	35, // 77: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
+	37, // 78: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
+	39, // 79: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
+	41, // 80: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
+	45, // 81: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
+	64, // [64:82] is the sub-list for method output_type
+	46, // [46:64] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_host_v1_host_proto_init() }
@@ -3733,7 +3793,7 @@ func file_host_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_v1_host_proto_rawDesc), len(file_host_v1_host_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   50,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
