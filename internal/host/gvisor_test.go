@@ -28,6 +28,10 @@ func (b *bench) holds(ref sandbox.Ref, when string, n int) int {
 	if got := b.sh(ref, "cat /root/mark"); got != "hello" {
 		b.t.Errorf("%s: the file holds %q, want hello", when, got)
 	}
+	const bindLocalhost = `import socket; [socket.create_server((a, 0), family=f) for f, a in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))]`
+	if got := b.sh(ref, "python3 -c '"+bindLocalhost+"' && echo bound"); got != "bound" {
+		b.t.Errorf("%s: localhost cannot be bound: %q", when, got)
+	}
 	first, second := b.goesOn(ref)
 	if first < n {
 		b.t.Errorf("%s: the count went from %d back to %d", when, n, first)

@@ -19,6 +19,7 @@ var (
 // setUpNetwork brings up the loopback and the first other link, which must exist.
 func setUpNetwork() error {
 	limitIPv6()
+	allowPing()
 	links, err := netlink.LinkList()
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
@@ -59,6 +60,12 @@ func setUpCard(card netlink.Link) error {
 		return fmt.Errorf("set default route: %w", err)
 	}
 	return nil
+}
+
+// allowPing lets every group open ping sockets (icmp(7)), as distributions do, because
+// the program ping has no capability in a template.
+func allowPing() {
+	_ = os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 2147483647"), 0) // optional in a kernel
 }
 
 // limitIPv6 turns IPv6 off on every later link, but not on the loopback, because

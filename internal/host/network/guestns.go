@@ -95,8 +95,9 @@ func plugNamespace(guest *os.File, p policy) error {
 // addresses. The neighbour entry is permanent, because a userspace network stack
 // that takes the device over copies permanent entries only.
 func buildGuestEnd() error {
-	for _, key := range []string{"ipv6/conf/all/disable_ipv6", "ipv6/conf/default/disable_ipv6"} {
-		if err := sysctl(key, "1"); err != nil {
+	// The loopback keeps IPv6, because programs expect localhost to have ::1.
+	for _, scope := range []struct{ name, disable string }{{"all", "1"}, {"default", "1"}, {"lo", "0"}} {
+		if err := sysctl("ipv6/conf/"+scope.name+"/disable_ipv6", scope.disable); err != nil {
 			return err
 		}
 	}
