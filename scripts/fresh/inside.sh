@@ -71,6 +71,7 @@ quickstart() {
 	echo 0 >/proc/sys/net/ipv4/ip_forward
 	state >/srv/before
 	expect "make quickstart" "primes below 200,000"
+	grep -a '^runtime: ' "$said" | sed 's/^/fresh: /' || fail "quickstart did not name the runtime"
 	expect "make quickstart" "one is already running"
 	expect "make stop" "stopped"
 	# Another address, set like a proxy in the user's environment, reaches the
