@@ -92,6 +92,9 @@ func (s *Store) CheckDelta(dir Dir, spec sandbox.Spec) (Manifest, error) {
 	}
 	cfg := sizeOf(spec)
 	cfg.RootImage = mf.RootImage
+	if cfg.Build, err = driver.BuildOf(mf.Fingerprint); err != nil {
+		return mf, err
+	}
 	if err := driver.CheckDelta(cfg, string(dir)); err != nil {
 		return mf, ErrDamaged(err, "its memory is not what was saved")
 	}
