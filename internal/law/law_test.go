@@ -100,6 +100,9 @@ var law = map[string][]string{
 	"internal/host/hosttest":          {"internal/host", "internal/host/..."},
 	"internal/host/rpc":               {"internal/host", "internal/hostwire", "internal/tunnel", "internal/guestclient", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 
+	"internal/host/vmm/vmmtest/escape":        {},
+	"internal/host/vmm/vmmtest/escape/player": {"internal/host/vmm/vmmtest/escape"},
+
 	"internal/guest/agent":           {"internal/guest/process", "internal/guest/filesystem", "internal/fault"},
 	"internal/guest/agent/agenttest": {"internal/guest/process", "internal/fault"},
 	"internal/guest/boot":            {"internal/guest/process", "internal/fault"},

@@ -64,7 +64,8 @@ func status(t *testing.T, pid int) map[string]string {
 }
 
 // TestProcessesAreConfined: the sentry and its stubs have the user id of the sandbox,
-// namespaces of their own, a filter of system calls and an empty root.
+// namespaces of their own, a filter of system calls, an empty root, no capability
+// outside of their user namespace and only the files that they need.
 func TestProcessesAreConfined(t *testing.T) {
 	g, vm := running(t)
 	sentry := vm.Record().PID
@@ -73,35 +74,97 @@ func TestProcessesAreConfined(t *testing.T) {
 		t.Fatalf("the sandbox has the processes %v, want a sentry and stubs", pids)
 	}
 	for _, pid := range pids {
-		s := status(t, pid)
-		if want := strings.Repeat(strconv.Itoa(uid)+"\t", 4); s["Uid"]+"\t" != want || s["Gid"]+"\t" != want {
-			t.Errorf("process %d has the ids %q and %q, want %d", pid, s["Uid"], s["Gid"], uid)
-		}
-		if s["NoNewPrivs"] != "1" || s["Seccomp"] != "2" {
-			t.Errorf("process %d: NoNewPrivs %s, Seccomp %s; want 1 and 2", pid, s["NoNewPrivs"], s["Seccomp"])
-		}
-		for _, ns := range []string{"user", "pid", "mnt", "net", "ipc", "uts"} {
-			own, err := os.Readlink("/proc/self/ns/" + ns)
-			check(t, err)
-			if theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, ns)); err != nil || theirs == own {
-				t.Errorf("process %d: namespace %s is %q (%v), the host's is %q", pid, ns, theirs, err, own)
+		checkStatus(t, pid)
+		checkNamespaces(t, pid)
+		checkLimits(t, pid)
+		checkFiles(t, pid, g.cfg.RootImage)
+		root, err := os.ReadDir(fmt.Sprintf("/proc/%d/root", pid))
+		check(t, err)
+		for _, e := range root {
+			if !slices.Contains([]string{"etc", "proc"}, e.Name()) {
+				t.Errorf("the root of process %d has %s, want /etc and /proc only", pid, e.Name())
 			}
 		}
-	}
-	root, err := os.ReadDir(fmt.Sprintf("/proc/%d/root", sentry))
-	check(t, err)
-	for _, e := range root {
-		if !slices.Contains([]string{"etc", "proc"}, e.Name()) {
-			t.Errorf("the sentry's root has %s, want /etc and /proc only", e.Name())
+		if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err != nil || len(env) > 0 {
+			t.Errorf("process %d has the environment %q (%v), want none", pid, env, err)
 		}
 	}
-	for name, writes := range files(t, sentry) {
+	for _, path := range []string{g.cfg.Dir, filepath.Join(g.cfg.Dir, "runsc-vm.sock"), filepath.Join(g.cfg.Dir, "console")} {
+		var st unix.Stat_t
+		check(t, unix.Stat(path, &st))
+		if st.Uid != 0 {
+			t.Errorf("%s belongs to user %d, want root", path, st.Uid)
+		}
+	}
+	if st, err := os.Stat(g.cfg.Dir); err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("the directory of the sandbox has mode %v (%v), want root's alone", st.Mode(), err)
+	}
+}
+
+// sentryCapabilities are those of a sentry, in its user namespace: CAP_CHOWN,
+// CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_SYS_PTRACE. They
+// are good for files and processes of the one user id in it, its own.
+const sentryCapabilities = "000000000008001f"
+
+func checkStatus(t *testing.T, pid int) {
+	t.Helper()
+	s := status(t, pid)
+	id := strings.TrimSpace(strings.Repeat(strconv.Itoa(uid)+"\t", 4))
+	for key, want := range map[string]string{
+		"Uid": id, "Gid": id, "Groups": "", "NoNewPrivs": "1", "Seccomp": "2", "CapInh": "0000000000000000",
+		"CapPrm": sentryCapabilities, "CapEff": sentryCapabilities, "CapBnd": sentryCapabilities, "CapAmb": "0000000000000000",
+	} {
+		if s[key] != want {
+			t.Errorf("process %d: %s is %q, want %q", pid, key, s[key], want)
+		}
+	}
+}
+
+func checkNamespaces(t *testing.T, pid int) {
+	t.Helper()
+	for _, ns := range []string{"user", "pid", "mnt", "net", "ipc", "uts"} {
+		own, err := os.Readlink("/proc/self/ns/" + ns)
+		check(t, err)
+		if theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, ns)); err != nil || theirs == own {
+			t.Errorf("process %d: namespace %s is %q (%v), the host's is %q", pid, ns, theirs, err, own)
+		}
+	}
+	for _, name := range []string{"uid_map", "gid_map"} {
+		ids, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
+		check(t, err)
+		if got, want := strings.Fields(string(ids)), []string{"0", strconv.Itoa(uid), "1"}; !slices.Equal(got, want) {
+			t.Errorf("process %d: %s is %v, want its own id alone, %v", pid, name, got, want)
+		}
+	}
+}
+
+func checkLimits(t *testing.T, pid int) {
+	t.Helper()
+	for resource, most := range map[int]uint64{
+		unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: 8192, unix.RLIMIT_RTPRIO: 0, unix.RLIMIT_NICE: 0,
+	} {
+		var limit unix.Rlimit
+		check(t, unix.Prlimit(pid, resource, nil, &limit))
+		if limit.Max > most {
+			t.Errorf("process %d may raise its limit of resource %d to %d, want %d", pid, resource, limit.Max, most)
+		}
+	}
+}
+
+// checkFiles: the process has no file of the host open for writing, but for memory that
+// is charged to its group and FIFOs. It has its images open for reading.
+func checkFiles(t *testing.T, pid int, image string) {
+	t.Helper()
+	for name, file := range files(t, pid) {
 		allowed := writable
-		if !writes {
-			allowed = slices.Concat(writable, readable, []string{g.cfg.RootImage})
+		if !file.writes {
+			allowed = slices.Concat(writable, readable, []string{image})
 		}
 		if strings.HasPrefix(name, "/") && !slices.ContainsFunc(allowed, func(p string) bool { return strings.Contains(name, p) }) {
-			t.Errorf("the sentry has %s open, for writing: %t", name, writes)
+			t.Errorf("process %d has %s open, for writing: %t", pid, name, file.writes)
+		}
+		if file.writes && file.mode&unix.S_IFMT == unix.S_IFREG && !strings.HasPrefix(name, "/memfd:") {
+			t.Errorf("process %d can write the file %s of the host", pid, name)
 		}
 	}
 }
@@ -113,27 +176,34 @@ var (
 	readable = []string{"/agent.erofs", "/proc"}
 )
 
-// files returns the files that a process has open, and whether for writing.
-func files(t *testing.T, pid int) map[string]bool {
+// file is an open file: its type, and whether it is open for writing.
+type file struct {
+	mode   uint32
+	writes bool
+}
+
+// files returns the files that a process has open.
+func files(t *testing.T, pid int) map[string]file {
 	t.Helper()
 	dir := fmt.Sprintf("/proc/%d", pid)
 	entries, err := os.ReadDir(filepath.Join(dir, "fd"))
 	check(t, err)
-	found := make(map[string]bool)
+	found := make(map[string]file)
 	for _, e := range entries {
 		name, err := os.Readlink(filepath.Join(dir, "fd", e.Name()))
 		if err != nil {
 			continue // closed meanwhile
 		}
+		var st unix.Stat_t
 		info, err := os.ReadFile(filepath.Join(dir, "fdinfo", e.Name()))
-		if err != nil {
+		if err != nil || unix.Stat(filepath.Join(dir, "fd", e.Name()), &st) != nil {
 			continue
 		}
 		var pos, flags int64
 		if _, err := fmt.Sscanf(string(info), "pos:\t%d\nflags:\t%o", &pos, &flags); err != nil {
 			t.Fatalf("%v: %q", err, info)
 		}
-		found[name] = found[name] || flags&unix.O_ACCMODE != unix.O_RDONLY
+		found[name] = file{st.Mode, found[name].writes || flags&unix.O_ACCMODE != unix.O_RDONLY}
 	}
 	return found
 }

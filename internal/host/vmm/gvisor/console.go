@@ -20,6 +20,7 @@ const consoleBytes = 64 << 10
 // reader, the guest's writers wait.
 type console struct {
 	reader *os.File
+	report *report
 
 	mu   sync.Mutex // protects the following
 	tail []byte
@@ -27,22 +28,30 @@ type console struct {
 
 func consolePath(dir string) string { return filepath.Join(dir, "console") }
 
-// openConsole opens the console of the sandbox in dir, which it makes if it is not
-// there, and begins to read it. The caller closes it.
+// openConsole opens the console of the sandbox in dir, and the report of its sentry,
+// and begins to read them. The caller closes it.
 func openConsole(dir string) (*console, error) {
-	path := consolePath(dir)
+	reader, err := openFIFO(consolePath(dir))
+	if err != nil {
+		return nil, err
+	}
+	report, err := openReport(dir)
+	if err != nil {
+		return nil, errors.Join(err, reader.Close())
+	}
+	c := &console{reader: reader, report: report}
+	go c.read()
+	return c, nil
+}
+
+// openFIFO opens the FIFO at path for reading, which it makes if it is not there.
+func openFIFO(path string) (*os.File, error) {
 	if err := unix.Mkfifo(path, 0o600); err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, &os.PathError{Op: "mkfifo", Path: path, Err: err}
 	}
 	// Open for writing as well, so that the end of a writer is not the end of the
 	// FIFO.
-	reader, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	c := &console{reader: reader}
-	go c.read()
-	return c, nil
+	return os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
 }
 
 // read keeps the tail until the console is closed.
@@ -68,7 +77,10 @@ func (c *console) last() []byte {
 	return append([]byte(nil), c.tail...)
 }
 
-func (c *console) close() { _ = c.reader.Close() }
+func (c *console) close() {
+	_ = c.reader.Close()
+	_ = c.report.reader.Close()
+}
 
 // writer opens the end for a sandbox. Open for reading as well, so that its writes
 // do not fail while there is no agent.

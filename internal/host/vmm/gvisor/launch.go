@@ -34,7 +34,7 @@ const commandTimeout = 2 * time.Minute
 
 // flags are the flags of every command of a build of runsc for the sandbox in dir.
 func flags(b runsc.Build, dir string) []string {
-	return slices.Concat(b.Flags(), commonFlags(), []string{"--root=" + dir, "--panic-log=" + filepath.Join(dir, "panic.log")})
+	return slices.Concat(b.Flags(), commonFlags(), []string{"--root=" + dir, "--panic-log=" + reportPath(dir)})
 }
 
 // commonFlags are the flags that are the same for all sandboxes and builds.
@@ -176,6 +176,7 @@ func runDetached(ctx context.Context, build runsc.Build, cfg vmm.Config, out *co
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, build.Program(), append(append(flags(build, cfg.Dir), args...), containerID)...)
+	limit(cmd)
 	cmd.Stdout, cmd.Stderr = writer, writer
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -1,10 +1,13 @@
 package gvisor_test
 
 import (
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
@@ -53,5 +56,30 @@ func TestGuestThatPowersOff(t *testing.T) {
 	}
 	if got := v.Exit(); got.Cause != vmm.CauseGuestShutdown {
 		t.Fatalf("exit %+v, want a shutdown of the guest", got)
+	}
+}
+
+// TestCrashIsReported: the end of a sentry that crashes says why, also to an agent that
+// has adopted it, and does not wait for a reader of a long report.
+func TestCrashIsReported(t *testing.T) {
+	d, image := newDriver(t)
+	g := newGuest(t, image)
+	// A sentry that cannot start a thread ends itself.
+	g.cfg.Cgroup = newGroup(t, filepath.Base(g.cfg.Network.Namespace)+"c", cgroup.Limits{PIDs: 60}).Dir()
+	v, err := d.Start(t.Context(), g.cfg)
+	check(t, err)
+	check(t, g.Ready(t.Context()))
+	v.Detach()
+	v, err = d.Adopt(t.Context(), v.Record())
+	check(t, err)
+	t.Cleanup(func() { kill(t, v) })
+	go func() { _, _ = g.Shell(t.Context(), "for i in $(seq 200); do sleep 1000 & done") }()
+	select {
+	case <-v.Exited():
+	case <-t.Context().Done():
+		t.Fatal("the end of the sentry was not noticed")
+	}
+	if got := v.Exit(); got.Cause != vmm.CauseVMM || !strings.Contains(got.Detail, "runtime") {
+		t.Errorf("exit %+v, want the sentry's own end with its report", got)
 	}
 }

@@ -77,10 +77,11 @@ func (v *vm) ended(waitErr error, asked <-chan struct{}) vmm.Exit {
 	case <-asked:
 	case <-time.After(statusGrace):
 	}
+	report := v.console.report.text()
 	v.console.close()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return vmm.Exit{Cause: v.cause(), Detail: v.detail(waitErr), At: time.Now()}
+	return vmm.Exit{Cause: v.cause(), Detail: v.detail(waitErr, report), At: time.Now()}
 }
 
 // cause must be called with mu held.
@@ -96,7 +97,7 @@ func (v *vm) cause() vmm.Cause {
 }
 
 // detail must be called with mu held.
-func (v *vm) detail(waitErr error) string {
+func (v *vm) detail(waitErr error, report string) string {
 	detail := "the sentry ended"
 	if v.status != nil {
 		detail = fmt.Sprintf("the guest's first process ended with status %d", v.status.ExitStatus())
@@ -107,8 +108,8 @@ func (v *vm) detail(waitErr error) string {
 	if waitErr != nil {
 		detail += "; afterwards: " + waitErr.Error()
 	}
-	if text := panicOf(v.dir); text != "" {
-		detail += "; " + text
+	if report != "" {
+		detail += "; " + report
 	}
 	return detail
 }

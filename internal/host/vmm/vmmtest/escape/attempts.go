@@ -1,14 +1,10 @@
-package jail_test
+package escape
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"os/signal"
-	"runtime"
-	"strings"
 	"syscall"
 	"unsafe"
 
@@ -18,33 +14,7 @@ import (
 // attempt is one way out. It returns nil if it has worked.
 type attempt struct {
 	name string
-	try  func(w world) error
-}
-
-// play makes all attempts, each on a thread of its own that ends with it, and
-// prints for each why it has failed.
-func play(encoded string) {
-	var w world
-	if err := json.Unmarshal([]byte(encoded), &w); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	signal.Ignore(unix.SIGXFSZ)
-	for _, a := range attempts {
-		done := make(chan error)
-		go func() {
-			runtime.LockOSThread() // never unlocked
-			done <- a.try(w)
-		}()
-		text := ""
-		if err := <-done; err != nil {
-			text = strings.ReplaceAll(err.Error(), "\n", " ")
-			if text == "" {
-				text = "failed"
-			}
-		}
-		fmt.Printf("%s\t%s\n", a.name, text)
-	}
+	try  func(w World) error
 }
 
 // call makes a system call and returns its error.
@@ -89,8 +59,8 @@ func open(path string, flags int) error {
 	return err
 }
 
-func read(path func(w world) string) func(world) error {
-	return func(w world) error {
+func read(path func(w World) string) func(World) error {
+	return func(w World) error {
 		data, err := os.ReadFile(path(w))
 		if err == nil && len(data) == 0 {
 			err = errors.New("nothing there")
@@ -99,15 +69,15 @@ func read(path func(w world) string) func(world) error {
 	}
 }
 
-func at(path string) func(world) string    { return func(world) string { return path } }
-func named(name string) func(world) string { return func(w world) string { return w.file(name) } }
+func at(path string) func(World) string    { return func(World) string { return path } }
+func named(name string) func(World) string { return func(w World) string { return w.file(name) } }
 
-func writable(path func(w world) string) func(world) error {
-	return func(w world) error { return open(path(w), unix.O_RDWR) }
+func writable(path func(w World) string) func(World) error {
+	return func(w World) error { return open(path(w), unix.O_RDWR) }
 }
 
-func create(path func(w world) string) func(world) error {
-	return func(w world) error {
+func create(path func(w World) string) func(World) error {
+	return func(w World) error {
 		err := open(path(w), unix.O_CREAT|unix.O_WRONLY)
 		if err == nil {
 			err = os.Remove(path(w))
@@ -116,8 +86,8 @@ func create(path func(w world) string) func(world) error {
 	}
 }
 
-func list(path string, want string) func(world) error {
-	return func(world) error {
+func list(path string, want string) func(World) error {
+	return func(World) error {
 		entries, err := os.ReadDir(path)
 		if err != nil {
 			return err
@@ -131,8 +101,8 @@ func list(path string, want string) func(world) error {
 	}
 }
 
-func connect(family int, address func(w world) unix.Sockaddr) func(world) error {
-	return func(w world) error {
+func connect(family int, address func(w World) unix.Sockaddr) func(World) error {
+	return func(w World) error {
 		fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
@@ -142,19 +112,19 @@ func connect(family int, address func(w world) unix.Sockaddr) func(world) error 
 	}
 }
 
-func socket(family, kind, protocol int) func(world) error {
-	return func(world) error {
+func socket(family, kind, protocol int) func(World) error {
+	return func(World) error {
 		return descriptor(unix.SYS_SOCKET, uintptr(family), uintptr(kind|unix.SOCK_CLOEXEC), uintptr(protocol))
 	}
 }
 
-func proc(name string) func(world) string {
-	return func(w world) string { return fmt.Sprintf("/proc/%d/%s", w.VictimPID, name) }
+func victims(name string) func(World) string {
+	return func(w World) string { return fmt.Sprintf("/proc/%d/%s", w.VictimPID, name) }
 }
 
 // spawn starts this program once more, as "victim", which ends at once.
-func spawn(flags uintptr) func(world) error {
-	return func(world) error {
+func spawn(flags uintptr) func(World) error {
+	return func(World) error {
 		null, err := os.Open("/dev/null")
 		if err != nil {
 			return err
@@ -170,8 +140,8 @@ func spawn(flags uintptr) func(world) error {
 	}
 }
 
-func makeNode(mode uint32, device uint64) func(world) error {
-	return func(w world) error {
+func makeNode(mode uint32, device uint64) func(World) error {
+	return func(w World) error {
 		for _, path := range []string{w.file("node"), "/node", "/dev/node"} {
 			if err := unix.Mknod(path, mode|0o600, int(device)); err == nil {
 				return os.Remove(path)
@@ -187,54 +157,57 @@ var attempts = []attempt{
 	// Files of the host and of other sandboxes.
 	{"another sandbox's disk", read(named("other-disk"))},
 	{"another sandbox's snapshot memory", read(named("other-memory"))},
-	{"its own memory by the host's name", read(func(w world) string { return w.Memory })},
+	{"its own memory by the host's name", read(func(w World) string { return w.Memory })},
 	{"the journal", read(named("record.json"))},
 	{"a manifest", read(named("manifest.json"))},
 	{"a file that anybody may read", read(named("public"))},
 	{"a file that anybody may write", writable(named("public"))},
-	{"its own base, to write", func(w world) error {
+	{"its own base, to write", func(w World) error {
 		if err := open("/memory", unix.O_RDWR); err == nil {
 			return nil
 		}
 		return open(w.Memory, unix.O_RDWR)
 	}},
-	{"its own base, to truncate", func(w world) error {
+	{"its own base, to truncate", func(w World) error {
 		if err := unix.Truncate("/memory", 1); err == nil {
 			return nil
 		}
 		return unix.Truncate(w.file("public"), int64(len(secret)))
 	}},
-	{"the list of sandboxes", func(w world) error { _, err := os.ReadDir(w.Dir); return err }},
+	{"the list of sandboxes", func(w World) error { _, err := os.ReadDir(w.Dir); return err }},
 	{"passwords", read(at("/etc/shadow"))},
 	{"users", read(at("/etc/passwd"))},
-	{"the host's root directory", list("/", "etc")},
+	{"the host's root directory", list("/", "usr")},
 	{"the host's programs", list("/usr/bin", "env")},
-	{"the parent of the root directory", list("/../..", "etc")},
+	{"the parent of the root directory", list("/../..", "usr")},
 	{"a new file in the root directory", create(at("/new"))},
 	{"a new file in /tmp", create(at("/tmp/wrenn-escape-new"))},
 	{"a new file in shared memory", create(at("/dev/shm/wrenn-escape-new"))},
-	{"a new file among the libraries", func(w world) error {
+	{"a new file among the libraries", func(w World) error {
 		if err := open("/program/new", unix.O_CREAT|unix.O_WRONLY); err == nil {
 			return nil
 		}
 		return create(named("new"))(w)
 	}},
-	{"a changed program", func(w world) error {
+	{"a changed program", func(w World) error {
 		if err := unix.Chmod("/program", 0o777); err == nil {
 			return nil
 		}
 		return unix.Chmod(w.file("public"), 0o666)
 	}},
-	{"a disk that belongs to somebody else", func(w world) error { return unix.Fchown(w.Disk, jailUID, jailUID) }},
-	{"a disk beyond its size", func(w world) error { _, err := unix.Pwrite(w.Disk, []byte("x"), 1<<30); return err }},
-	{"the descriptors of the agent", func(w world) error {
+	{"a disk that belongs to somebody else", func(w World) error { return unix.Fchown(w.Disk, w.UID, w.UID) }},
+	{"a disk beyond its size", func(w World) error { _, err := unix.Pwrite(w.Disk, []byte("x"), 1<<30); return err }},
+	{"the descriptors of the agent", func(w World) error {
 		if w.Leaked == 0 {
 			return errors.New("unknown number")
 		}
-		_, err := unix.FcntlInt(uintptr(w.Leaked), unix.F_GETFD, 0)
-		return err
+		data := make([]byte, len(secret))
+		if n, err := unix.Pread(w.Leaked, data, 0); err != nil || string(data[:n]) != secret {
+			return errors.Join(errors.New("it is another file"), err)
+		}
+		return nil
 	}},
-	{"a file by its handle", func(w world) error {
+	{"a file by its handle", func(w World) error {
 		handle, mount, err := unix.NameToHandleAt(unix.AT_FDCWD, w.file("public"), 0)
 		_ = mount
 		if err != nil {
@@ -251,7 +224,7 @@ var attempts = []attempt{
 		}
 		return err
 	}},
-	{"the kernel's messages", func(world) error { return open("/dev/kmsg", unix.O_RDONLY) }},
+	{"the kernel's messages", func(World) error { return open("/dev/kmsg", unix.O_RDONLY) }},
 	{"the host's disk", makeNode(unix.S_IFBLK, unix.Mkdev(254, 0))},
 	{"a device node", makeNode(unix.S_IFCHR, unix.Mkdev(1, 1))},
 	{"a fifo", makeNode(unix.S_IFIFO, 0)},
@@ -260,7 +233,7 @@ var attempts = []attempt{
 	{"/dev/ptmx", writable(at("/dev/ptmx"))},
 	{"kernel settings", read(at("/proc/sys/kernel/hostname"))},
 	{"hardware", read(at("/sys/devices/system/cpu/online"))},
-	{"another control group", func(w world) error {
+	{"another control group", func(w World) error {
 		if w.Cgroup == "" {
 			return errors.New("no control groups")
 		}
@@ -268,17 +241,17 @@ var attempts = []attempt{
 	}},
 
 	// Other processes.
-	{"environment of another VMM", read(proc("environ"))},
-	{"memory of another VMM through /proc", writable(proc("mem"))},
-	{"descriptors of another VMM", func(w world) error { _, err := os.ReadDir(proc("fd")(w)); return err }},
-	{"root directory of another VMM", func(w world) error { _, err := os.ReadDir(proc("root")(w)); return err }},
+	{"environment of another VMM", read(victims("environ"))},
+	{"memory of another VMM through /proc", writable(victims("mem"))},
+	{"descriptors of another VMM", func(w World) error { _, err := os.ReadDir(victims("fd")(w)); return err }},
+	{"root directory of another VMM", func(w World) error { _, err := os.ReadDir(victims("root")(w)); return err }},
 	{"its own /proc", read(at("/proc/self/status"))},
 	{"the list of processes", list("/proc", "1")},
-	{"a signal to another VMM", func(w world) error { return unix.Kill(w.VictimPID, 0) }},
-	{"a signal to everybody", func(w world) error { return call(unix.SYS_KILL, uintptr(w.VictimPID), 0) }},
-	{"a signal to a thread", func(w world) error { return unix.Tgkill(w.VictimPID, w.VictimPID, 0) }},
-	{"a descriptor of another VMM's process", func(w world) error { return descriptor(unix.SYS_PIDFD_OPEN, uintptr(w.VictimPID), 0) }},
-	{"ptrace", func(w world) error {
+	{"a signal to another VMM", func(w World) error { return unix.Kill(w.VictimPID, 0) }},
+	{"a signal to everybody", func(w World) error { return call(unix.SYS_KILL, uintptr(w.VictimPID), 0) }},
+	{"a signal to a thread", func(w World) error { return unix.Tgkill(w.VictimPID, w.VictimPID, 0) }},
+	{"a descriptor of another VMM's process", func(w World) error { return descriptor(unix.SYS_PIDFD_OPEN, uintptr(w.VictimPID), 0) }},
+	{"ptrace", func(w World) error {
 		const seize = 0x4206
 		if err := call(unix.SYS_PTRACE, seize, uintptr(w.VictimPID), 0, 0); err != nil {
 			return err
@@ -286,7 +259,7 @@ var attempts = []attempt{
 		// It ends with this thread; a detach wants the other one stopped.
 		return nil
 	}},
-	{"memory of another VMM through process_vm_readv", func(w world) error {
+	{"memory of another VMM through process_vm_readv", func(w World) error {
 		buf := make([]byte, 8)
 		local := []unix.Iovec{{Base: &buf[0], Len: 8}}
 		address, err := firstMapping(w.VictimPID)
@@ -296,12 +269,12 @@ var attempts = []attempt{
 		_, err2 := unix.ProcessVMReadv(w.VictimPID, local, []unix.RemoteIovec{{Base: address, Len: 8}}, 0)
 		return err2
 	}},
-	{"kcmp", func(w world) error {
+	{"kcmp", func(w World) error {
 		return call(unix.SYS_KCMP, uintptr(os.Getpid()), uintptr(w.VictimPID), 1 /* KCMP_VM */, 0, 0)
 	}},
-	{"a higher priority", func(world) error { return unix.Setpriority(unix.PRIO_PROCESS, 0, -5) }},
-	{"another VMM's priority", func(w world) error { return unix.Setpriority(unix.PRIO_PROCESS, w.VictimPID, 0) }},
-	{"another VMM's limits", func(w world) error {
+	{"a higher priority", func(World) error { return unix.Setpriority(unix.PRIO_PROCESS, 0, -5) }},
+	{"another VMM's priority", func(w World) error { return unix.Setpriority(unix.PRIO_PROCESS, w.VictimPID, 0) }},
+	{"another VMM's limits", func(w World) error {
 		var old unix.Rlimit
 		if err := unix.Prlimit(w.VictimPID, unix.RLIMIT_NOFILE, nil, &old); err != nil {
 			return err
@@ -310,9 +283,9 @@ var attempts = []attempt{
 	}},
 
 	// Sockets.
-	{"the agent's socket", connect(unix.AF_UNIX, func(w world) unix.Sockaddr { return &unix.SockaddrUnix{Name: w.AgentSocket} })},
-	{"an abstract socket", connect(unix.AF_UNIX, func(w world) unix.Sockaddr { return &unix.SockaddrUnix{Name: "@" + w.Abstract} })},
-	{"the API on the loopback address", connect(unix.AF_INET, func(w world) unix.Sockaddr {
+	{"the agent's socket", connect(unix.AF_UNIX, func(w World) unix.Sockaddr { return &unix.SockaddrUnix{Name: w.AgentSocket} })},
+	{"an abstract socket", connect(unix.AF_UNIX, func(w World) unix.Sockaddr { return &unix.SockaddrUnix{Name: "@" + w.Abstract} })},
+	{"the API on the loopback address", connect(unix.AF_INET, func(w World) unix.Sockaddr {
 		return &unix.SockaddrInet4{Port: int(w.TCP), Addr: netip.MustParseAddr("127.0.0.1").As4()}
 	})},
 	{"a unix socket", socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)},
@@ -323,7 +296,7 @@ var attempts = []attempt{
 	{"a raw socket", socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP)},
 	{"vsock", socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0)},
 	{"kernel cryptography", socket(unix.AF_ALG, unix.SOCK_SEQPACKET, 0)},
-	{"a socket pair", func(world) error {
+	{"a socket pair", func(World) error {
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err == nil {
 			err = errors.Join(unix.Close(fds[0]), unix.Close(fds[1]))
@@ -332,55 +305,55 @@ var attempts = []attempt{
 	}},
 
 	// Parts of the kernel that have had holes.
-	{"io_uring", func(world) error {
+	{"io_uring", func(World) error {
 		var params [120]byte
 		return descriptor(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)))
 	}},
-	{"userfaultfd", func(world) error { return descriptor(unix.SYS_USERFAULTFD, unix.O_CLOEXEC) }},
-	{"bpf", func(world) error {
+	{"userfaultfd", func(World) error { return descriptor(unix.SYS_USERFAULTFD, unix.O_CLOEXEC) }},
+	{"bpf", func(World) error {
 		attr := struct{ kind, key, value, entries, flags uint32 }{2, 4, 4, 1, 0} // an array
 		return descriptor(unix.SYS_BPF, unix.BPF_MAP_CREATE, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
 	}},
-	{"perf events", func(world) error {
+	{"perf events", func(World) error {
 		attr := unix.PerfEventAttr{Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_CPU_CLOCK, Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{}))}
 		return descriptor(unix.SYS_PERF_EVENT_OPEN, uintptr(unsafe.Pointer(&attr)), 0, ^uintptr(0), ^uintptr(0), 0)
 	}},
-	{"a key", func(world) error {
+	{"a key", func(World) error {
 		_, err := unix.AddKey("user", "wrenn-escape", []byte("x"), unix.KEY_SPEC_THREAD_KEYRING)
 		return err
 	}},
-	{"the session's keys", func(world) error { _, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, true); return err }},
-	{"the requested key", func(world) error { return call(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0) }},
-	{"System V shared memory", func(w world) error {
+	{"the session's keys", func(World) error { _, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, true); return err }},
+	{"the requested key", func(World) error { return call(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0) }},
+	{"System V shared memory", func(w World) error {
 		data, err := unix.SysvShmAttach(w.SharedID, 0, 0)
 		if err == nil {
 			err = unix.SysvShmDetach(data)
 		}
 		return err
 	}},
-	{"a message queue", func(world) error {
+	{"a message queue", func(World) error {
 		return descriptor(unix.SYS_MQ_OPEN, str("wrenn-escape"), unix.O_CREAT|unix.O_RDWR, 0o600, 0)
 	}},
-	{"fanotify", func(world) error { return descriptor(unix.SYS_FANOTIFY_INIT, unix.FAN_CLASS_NOTIF, 0) }},
-	{"inotify", func(world) error { return descriptor(unix.SYS_INOTIFY_INIT1, unix.IN_CLOEXEC) }},
-	{"the kernel's log", func(world) error { _, err := unix.Klogctl(unix.SYSLOG_ACTION_SIZE_BUFFER, nil); return err }},
-	{"segments", func(world) error {
+	{"fanotify", func(World) error { return descriptor(unix.SYS_FANOTIFY_INIT, unix.FAN_CLASS_NOTIF, 0) }},
+	{"inotify", func(World) error { return descriptor(unix.SYS_INOTIFY_INIT1, unix.IN_CLOEXEC) }},
+	{"the kernel's log", func(World) error { _, err := unix.Klogctl(unix.SYSLOG_ACTION_SIZE_BUFFER, nil); return err }},
+	{"segments", func(World) error {
 		var buf [16]byte
 		return call(unix.SYS_MODIFY_LDT, 0, uintptr(unsafe.Pointer(&buf)), unsafe.Sizeof(buf))
 	}},
-	{"I/O ports", func(world) error { return call(unix.SYS_IOPERM, 0x80, 1, 0) }},
-	{"the clock", func(world) error { _, err := unix.Adjtimex(&unix.Timex{}); return err }},
-	{"its personality", func(world) error { return call(unix.SYS_PERSONALITY, 0xffffffff) }},
-	{"Landlock rules of its own", func(world) error {
+	{"I/O ports", func(World) error { return call(unix.SYS_IOPERM, 0x80, 1, 0) }},
+	{"the clock", func(World) error { _, err := unix.Adjtimex(&unix.Timex{}); return err }},
+	{"its personality", func(World) error { return call(unix.SYS_PERSONALITY, 0xffffffff) }},
+	{"Landlock rules of its own", func(World) error {
 		attr := uint64(1)
 		return descriptor(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), 8, 0)
 	}},
 
 	// More rights.
-	{"root's user id", func(world) error { return call(unix.SYS_SETRESUID, 0, 0, 0) }},
-	{"root's group id", func(world) error { return call(unix.SYS_SETRESGID, 0, 0, 0) }},
-	{"root's groups", func(world) error { return call(unix.SYS_SETGROUPS, 0, 0) }},
-	{"capabilities", func(world) error {
+	{"root's user id", func(World) error { return call(unix.SYS_SETRESUID, 0, 0, 0) }},
+	{"root's group id", func(World) error { return call(unix.SYS_SETRESGID, 0, 0, 0) }},
+	{"root's groups", func(World) error { return call(unix.SYS_SETGROUPS, 0, 0) }},
+	{"capabilities", func(World) error {
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var data [2]unix.CapUserData
 		if err := unix.Capget(&header, &data[0]); err != nil {
@@ -390,7 +363,7 @@ var attempts = []attempt{
 		data[0].Permitted |= 1 << unix.CAP_SYS_PTRACE
 		return unix.Capset(&header, &data[0])
 	}},
-	{"capabilities in the bounding set", func(world) error {
+	{"capabilities in the bounding set", func(World) error {
 		for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
 			if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err == nil && has == 1 {
 				return nil
@@ -398,14 +371,14 @@ var attempts = []attempt{
 		}
 		return errors.New("it is empty")
 	}},
-	{"core files", func(world) error {
+	{"core files", func(World) error {
 		return unix.Prlimit(0, unix.RLIMIT_CORE, &unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}, nil)
 	}},
-	{"locked memory", func(world) error {
+	{"locked memory", func(World) error {
 		page := make([]byte, os.Getpagesize())
 		return unix.Mlock(page)
 	}},
-	{"a thousand descriptors", func(w world) error {
+	{"a thousand descriptors", func(w World) error {
 		var err error
 		var fds []int
 		for range 1000 {
@@ -420,14 +393,14 @@ var attempts = []attempt{
 		}
 		return err
 	}},
-	{"a real-time priority", func(world) error {
+	{"a real-time priority", func(World) error {
 		param := int32(1)
 		return call(unix.SYS_SCHED_SETSCHEDULER, 0, 1 /* SCHED_FIFO */, uintptr(unsafe.Pointer(&param)))
 	}},
-	{"another program", func(world) error { return spawn(0)(world{}) }},
+	{"another program", func(World) error { return spawn(0)(World{}) }},
 	{"a child in a user namespace", spawn(unix.CLONE_NEWUSER)},
 	{"a child in a network namespace", spawn(unix.CLONE_NEWNET)},
-	{"vfork", func(world) error {
+	{"vfork", func(World) error {
 		// As an invalid call, so that none comes of it: outside, the kernel
 		// answers EINVAL, which is success here.
 		err := call(unix.SYS_CLONE3, 0, 0)
@@ -436,15 +409,15 @@ var attempts = []attempt{
 		}
 		return err
 	}},
-	{"another VMM's network", func(w world) error {
-		fd, err := unix.Open(proc("ns/net")(w), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	{"another VMM's network", func(w World) error {
+		fd, err := unix.Open(victims("ns/net")(w), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
 		defer unix.Close(fd)
 		return unix.Setns(fd, unix.CLONE_NEWNET)
 	}},
-	{"a new host name", func(world) error {
+	{"a new host name", func(World) error {
 		if err := unix.Unshare(unix.CLONE_NEWUTS); err != nil {
 			return err
 		}
@@ -452,30 +425,30 @@ var attempts = []attempt{
 	}},
 
 	// Mounts. The first that works gives this thread mounts of its own.
-	{"a mount namespace", func(world) error { return privateMounts() }},
-	{"a new file system", func(world) error { return mounting(func() error { return unix.Mount("x", "/", "tmpfs", 0, "") }) }},
-	{"a writable root", func(world) error {
+	{"a mount namespace", func(World) error { return privateMounts() }},
+	{"a new file system", func(World) error { return mounting(func() error { return unix.Mount("x", "/", "tmpfs", 0, "") }) }},
+	{"a writable root", func(World) error {
 		return mounting(func() error { return unix.Mount("", "/dev", "", unix.MS_REMOUNT|unix.MS_BIND, "") })
 	}},
-	{"a bind mount", func(world) error {
+	{"a bind mount", func(World) error {
 		return mounting(func() error { return unix.Mount("/dev/null", "/dev/null", "", unix.MS_BIND, "") })
 	}},
-	{"a cloned mount", func(world) error {
+	{"a cloned mount", func(World) error {
 		fd, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if err == nil {
 			err = unix.Close(fd)
 		}
 		return err
 	}},
-	{"a file system context", func(world) error {
+	{"a file system context", func(World) error {
 		fd, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 		if err == nil {
 			err = unix.Close(fd)
 		}
 		return err
 	}},
-	{"an uncovered root", func(world) error { return mounting(func() error { return unix.Unmount("/dev", unix.MNT_DETACH) }) }},
-	{"another root directory", func(world) error {
+	{"an uncovered root", func(World) error { return mounting(func() error { return unix.Unmount("/dev", unix.MNT_DETACH) }) }},
+	{"another root directory", func(World) error {
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
 			return err
 		}
