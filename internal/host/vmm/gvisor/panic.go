@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
@@ -40,7 +41,9 @@ func openReport(dir string) (*report, error) {
 	}
 	r := &report{reader: reader}
 	// A sentry that found the FIFO full would wait, and not end.
-	go func() { _ = conn.Read(func(fd uintptr) bool { r.drain(int(fd)); return false }) }()
+	go func() {
+		_ = fault.Caught(func() error { return conn.Read(func(fd uintptr) bool { r.drain(int(fd)); return false }) })
+	}()
 	return r, nil
 }
 
