@@ -1,0 +1,44 @@
+package main
+
+import (
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
+)
+
+// TestOlderTemplateIsBuiltAgain: the sentry may be unable to read the template of an
+// older version. Without the tools, the build of another one fails.
+func TestOlderTemplateIsBuiltAgain(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	dir := t.TempDir()
+	images, err := image.Open(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := strings.Repeat("a", 64)
+	home := filepath.Join(dir, "templates", "minimal", digest)
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(digest, filepath.Join(filepath.Dir(home), "current")); err != nil {
+		t.Fatal(err)
+	}
+	for recipe, want := range map[string]string{image.Minimal().Digest(): "", "that of an older version": "tool_missing"} {
+		data, err := json.Marshal(image.Template{Name: "minimal", Digest: digest, RecipeDigest: recipe})
+		if err == nil {
+			err = os.WriteFile(filepath.Join(home, "template.json"), data, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fault.ReasonOf(renewTemplate(t.Context(), images, image.Quiet)); got != want {
+			t.Errorf("with the recipe %s: got the reason %q, want %q", recipe, got, want)
+		}
+	}
+}
