@@ -47,6 +47,7 @@ func snapshotRow(row Sandbox, kind SnapshotKind) Snapshot {
 		ID: sandbox.NewSnapshotID(), Kind: kind, Status: SnapshotCreating, Of: row.Ref(), HostID: row.HostID,
 		Spec: sandbox.Spec{
 			Template: row.Spec.Template, VCPUs: row.Spec.VCPUs, MemoryMB: row.Spec.MemoryMB, DiskMB: row.Spec.DiskMB,
+			Runtime: row.Spec.Runtime,
 		},
 	}
 }

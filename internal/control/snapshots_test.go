@@ -41,8 +41,9 @@ func TestSnapshotLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	if snap.Status != control.SnapshotReady || snap.Bytes != 4096 || snap.PauseWindow != 40*time.Millisecond ||
-		snap.Of != of.Ref() || snap.Name != "after install" || snap.Metadata["k"] != "v" || snap.Spec.MemoryMB != 256 {
-		t.Errorf("%+v", snap)
+		snap.Of != of.Ref() || snap.Name != "after install" || snap.Metadata["k"] != "v" || snap.Spec.MemoryMB != 256 ||
+		snap.Spec.Runtime == "" || snap.Spec.Runtime != of.Spec.Runtime {
+		t.Errorf("%+v, want one of a sandbox on %q", snap, of.Spec.Runtime)
 	}
 	if err := b.Destroy(t.Context(), of.ID); err != nil {
 		t.Fatal(err)

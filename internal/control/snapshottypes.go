@@ -44,7 +44,7 @@ type Snapshot struct {
 	// be gone.
 	Of     sandbox.Ref
 	HostID string
-	// Spec holds only the template and the sizes of a sandbox made from it.
+	// Spec holds only the template, the sizes and the runtime of a sandbox made from it.
 	Spec sandbox.Spec
 	// Bytes is its space on the host's disk, Users the sandboxes based on it;
 	// both as its host last said.

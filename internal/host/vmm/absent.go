@@ -20,8 +20,11 @@ func (a absent) missing() error {
 		"this host does not offer the runtime %s any more; install it again and restart the host agent", a.runtime)
 }
 
-func (a absent) Info() Info                                         { return Info{Driver: "absent", Runtime: a.runtime} }
-func (absent) Fingerprint(Config) map[string]string                 { return nil }
+func (a absent) Info() Info { return Info{Driver: "absent", Runtime: a.runtime} }
+
+// Fingerprint returns a map that matches no snapshot. Callers add to it.
+func (absent) Fingerprint(Config) map[string]string { return map[string]string{} }
+
 func (absent) BootInputs() map[string]string                        { return nil }
 func (absent) Builds() ([]Build, error)                             { return nil, nil }
 func (absent) Files(Form) []File                                    { return nil }
