@@ -44,6 +44,9 @@ type ExecResult struct {
 	// Signal is the name of the signal that ended the command; empty if none
 	// did.
 	Signal string
+	// OutOfMemory: the command failed after the sandbox ended a process of it
+	// because the memory of the sandbox was used up.
+	OutOfMemory bool
 	// Duration is the run time of the command.
 	Duration time.Duration
 	// Timeout is the timeout of the command; zero for ExecStream.
@@ -117,6 +120,7 @@ type execEvent struct {
 	Encoding   string    `json:"encoding"`
 	ExitCode   int       `json:"exit_code"`
 	Signal     *string   `json:"signal"`
+	OOM        bool      `json:"oom"`
 	DurationMS int64     `json:"duration_ms"`
 	Error      wireError `json:"error"`
 }
@@ -136,7 +140,7 @@ func (ev *execEvent) deliver(stdout, stderr io.Writer, requestID string) (*ExecR
 		_, err = stdout.Write(p)
 		return nil, err
 	case "exit":
-		return &ExecResult{ExitCode: ev.ExitCode, Signal: deref(ev.Signal), Duration: ms(ev.DurationMS)}, nil
+		return &ExecResult{ExitCode: ev.ExitCode, Signal: deref(ev.Signal), OutOfMemory: ev.OOM, Duration: ms(ev.DurationMS)}, nil
 	case "error":
 		return nil, (&Error{RequestID: requestID}).fill(ev.Error)
 	default:
@@ -174,6 +178,7 @@ type wireExec struct {
 	Encoding        string  `json:"encoding"`
 	ExitCode        int     `json:"exit_code"`
 	Signal          *string `json:"signal"`
+	OOM             bool    `json:"oom"`
 	DurationMS      int64   `json:"duration_ms"`
 	TimeoutSec      int64   `json:"timeout_sec"`
 	StdoutTruncated bool    `json:"stdout_truncated"`
@@ -192,7 +197,7 @@ func (w wireExec) result() (*ExecResult, error) {
 	return &ExecResult{
 		Stdout: stdout, Stderr: stderr,
 		StdoutTruncated: w.StdoutTruncated, StderrTruncated: w.StderrTruncated,
-		ExitCode: w.ExitCode, Signal: deref(w.Signal), Duration: ms(w.DurationMS),
+		ExitCode: w.ExitCode, Signal: deref(w.Signal), OutOfMemory: w.OOM, Duration: ms(w.DurationMS),
 		Timeout: time.Duration(w.TimeoutSec) * time.Second,
 	}, nil
 }

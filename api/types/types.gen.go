@@ -190,6 +190,9 @@ type ExecResponse struct {
 	// Examples: killed
 	Signal *string `json:"signal"`
 
+	// Oom The command failed after the sandbox ended a process of it because the memory of the sandbox was used up. The sandbox and its other commands continue.
+	Oom bool `json:"oom"`
+
 	// TimeoutSec The timeout of the command, in seconds.
 	TimeoutSec int `json:"timeout_sec"`
 	DurationMS int `json:"duration_ms"`
@@ -206,10 +209,13 @@ type ExecResponse struct {
 
 // ExitEvent defines model for ExitEvent.
 type ExitEvent struct {
-	Type       string  `json:"type"`
-	ExitCode   int     `json:"exit_code"`
-	Signal     *string `json:"signal"`
-	DurationMS int     `json:"duration_ms"`
+	Type     string  `json:"type"`
+	ExitCode int     `json:"exit_code"`
+	Signal   *string `json:"signal"`
+
+	// Oom As in ExecResponse.
+	Oom        bool `json:"oom"`
+	DurationMS int  `json:"duration_ms"`
 }
 
 // FailedFork A copy that did not start, or whose outcome is not known yet (`outcome_unknown`).

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -94,7 +95,21 @@ func (a *App) exec(ctx context.Context, id string, req client.ExecRequest) (*cli
 	if a.json {
 		return a.Client().Exec(ctx, id, req)
 	}
-	return a.Client().ExecStream(ctx, id, req, a.io.Out, a.io.Err)
+	res, err := a.Client().ExecStream(ctx, id, req, a.io.Out, a.io.Err)
+	if err == nil && res.OutOfMemory {
+		a.noteOutOfMemory(ctx, id)
+	}
+	return res, err
+}
+
+// noteOutOfMemory says why a command was ended, with the size of the memory if the
+// server tells it.
+func (a *App) noteOutOfMemory(ctx context.Context, id string) {
+	size := ""
+	if sb, err := a.Client().Get(ctx, id); err == nil {
+		size = fmt.Sprintf(" (%d MB)", sb.MemoryMB)
+	}
+	a.note("killed: the sandbox ran out of memory%s; create one with more --memory", size)
 }
 
 // exitWith returns the error that passes on a command's exit code.
@@ -113,6 +128,7 @@ type execOutput struct {
 	Stderr          string  `json:"stderr"`
 	ExitCode        int     `json:"exit_code"`
 	Signal          *string `json:"signal"`
+	OOM             bool    `json:"oom"`
 	TimeoutSec      int64   `json:"timeout_sec"`
 	DurationMS      int64   `json:"duration_ms"`
 	Encoding        string  `json:"encoding"`
@@ -122,7 +138,7 @@ type execOutput struct {
 
 func execJSON(id string, req client.ExecRequest, res *client.ExecResult) execOutput {
 	out := execOutput{
-		SandboxID: id, Cmd: req.Cmd, ExitCode: res.ExitCode,
+		SandboxID: id, Cmd: req.Cmd, ExitCode: res.ExitCode, OOM: res.OutOfMemory,
 		TimeoutSec:      int64(res.Timeout / time.Second),
 		DurationMS:      int64(res.Duration / time.Millisecond),
 		StdoutTruncated: res.StdoutTruncated, StderrTruncated: res.StderrTruncated,

@@ -118,8 +118,11 @@ type ExecResult struct {
 	// ExitCode is the command's own; 128 + n when signal n ended it, as shells do.
 	ExitCode int
 	// Signal is the name of the signal that ended it ("killed"), or empty.
-	Signal   string
-	Duration time.Duration
+	Signal string
+	// OutOfMemory: it failed after the guest ended a process of it because the
+	// sandbox's memory was used up.
+	OutOfMemory bool
+	Duration    time.Duration
 }
 
 // WriteFile says where an upload goes.

@@ -85,5 +85,5 @@ func appendEnd(b []byte, m *process.ProcessEvent_EndEvent) []byte {
 	if m != nil && m.Error != nil {
 		b = protowire.AppendString(protowire.AppendTag(b, 4, protowire.BytesType), *m.Error)
 	}
-	return b
+	return appendFlag(b, 100, m.GetOom())
 }

@@ -1479,10 +1479,14 @@ func (*ProcessEvent_DataEvent_Pty) isProcessEvent_DataEvent_Output() {}
 type ProcessEvent_EndEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Exit code; -1 when a signal ended the process.
-	ExitCode      int32   `protobuf:"zigzag32,1,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
-	Exited        bool    `protobuf:"varint,2,opt,name=exited,proto3" json:"exited,omitempty"`
-	Status        string  `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
-	Error         *string `protobuf:"bytes,4,opt,name=error,proto3,oneof" json:"error,omitempty"`
+	ExitCode int32   `protobuf:"zigzag32,1,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	Exited   bool    `protobuf:"varint,2,opt,name=exited,proto3" json:"exited,omitempty"`
+	Status   string  `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	Error    *string `protobuf:"bytes,4,opt,name=error,proto3,oneof" json:"error,omitempty"`
+	// The command failed, and the guest ended a process of it because its memory
+	// was used up. Not part of that protocol, to whose clients it is not sent; the
+	// number is out of the range that later versions of it may use.
+	Oom           bool `protobuf:"varint,100,opt,name=oom,proto3" json:"oom,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1543,6 +1547,13 @@ func (x *ProcessEvent_EndEvent) GetError() string {
 		return *x.Error
 	}
 	return ""
+}
+
+func (x *ProcessEvent_EndEvent) GetOom() bool {
+	if x != nil {
+		return x.Oom
+	}
+	return false
 }
 
 type ProcessEvent_KeepAlive struct {
@@ -1744,7 +1755,7 @@ const file_process_process_proto_rawDesc = "" +
 	"\aprocess\x18\x01 \x01(\v2\x18.process.ProcessSelectorR\aprocess\x12#\n" +
 	"\x03pty\x18\x02 \x01(\v2\f.process.PTYH\x00R\x03pty\x88\x01\x01B\x06\n" +
 	"\x04_pty\"\x10\n" +
-	"\x0eUpdateResponse\"\x87\x04\n" +
+	"\x0eUpdateResponse\"\x9a\x04\n" +
 	"\fProcessEvent\x128\n" +
 	"\x05start\x18\x01 \x01(\v2 .process.ProcessEvent.StartEventH\x00R\x05start\x125\n" +
 	"\x04data\x18\x02 \x01(\v2\x1f.process.ProcessEvent.DataEventH\x00R\x04data\x122\n" +
@@ -1757,12 +1768,13 @@ const file_process_process_proto_rawDesc = "" +
 	"\x06stdout\x18\x01 \x01(\fH\x00R\x06stdout\x12\x18\n" +
 	"\x06stderr\x18\x02 \x01(\fH\x00R\x06stderr\x12\x12\n" +
 	"\x03pty\x18\x03 \x01(\fH\x00R\x03ptyB\b\n" +
-	"\x06output\x1a|\n" +
+	"\x06output\x1a\x8e\x01\n" +
 	"\bEndEvent\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x11R\bexitCode\x12\x16\n" +
 	"\x06exited\x18\x02 \x01(\bR\x06exited\x12\x16\n" +
 	"\x06status\x18\x03 \x01(\tR\x06status\x12\x19\n" +
-	"\x05error\x18\x04 \x01(\tH\x00R\x05error\x88\x01\x01B\b\n" +
+	"\x05error\x18\x04 \x01(\tH\x00R\x05error\x88\x01\x01\x12\x10\n" +
+	"\x03oom\x18d \x01(\bR\x03oomB\b\n" +
 	"\x06_error\x1a\v\n" +
 	"\tKeepAliveB\a\n" +
 	"\x05event\"<\n" +

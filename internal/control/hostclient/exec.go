@@ -79,7 +79,7 @@ const statusSignal = "signal: "
 // place where the signal is named. The guest wrote it, so that a name is only
 // taken from the list of signals.
 func resultOf(end *process.ProcessEvent_EndEvent, took time.Duration) control.ExecResult {
-	res := control.ExecResult{ExitCode: exitCode(end.GetExitCode()), Duration: took}
+	res := control.ExecResult{ExitCode: exitCode(end.GetExitCode()), OutOfMemory: end.GetOom(), Duration: took}
 	name, signalled := strings.CutPrefix(end.GetStatus(), statusSignal)
 	name = strings.TrimSuffix(name, " (core dumped)")
 	if n, ok := signalNumbers[name]; ok && signalled {

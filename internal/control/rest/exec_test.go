@@ -159,7 +159,7 @@ func TestExecStreams(t *testing.T) {
 		chunks []string
 		want   []string
 	}{
-		{"silent", nil, nil, []string{`{"type":"exit","exit_code":3,"signal":"killed","duration_ms":1000}`}},
+		{"silent", nil, nil, []string{`{"type":"exit","exit_code":3,"signal":"killed","oom":true,"duration_ms":1000}`}},
 		{
 			"text and binary", nil,
 			[]string{"1:a<b\n", "2:\xff", "1:\xc3", "1:\xa9", "1:\xc3"},
@@ -168,7 +168,7 @@ func TestExecStreams(t *testing.T) {
 				`{"type":"stderr","data":"/w==","encoding":"base64"}`,
 				`{"type":"stdout","data":"é","encoding":"utf-8"}`,
 				`{"type":"stdout","data":"ww==","encoding":"base64"}`,
-				`{"type":"exit","exit_code":3,"signal":"killed","duration_ms":1000}`,
+				`{"type":"exit","exit_code":3,"signal":"killed","oom":true,"duration_ms":1000}`,
 			},
 		},
 		{
@@ -190,7 +190,7 @@ func TestExecStreams(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w, path := execWorld(t)
-			w.fake.exec = says(control.ExecResult{ExitCode: 3, Signal: "killed", Duration: time.Second}, c.err, c.chunks...)
+			w.fake.exec = says(control.ExecResult{ExitCode: 3, Signal: "killed", OutOfMemory: true, Duration: time.Second}, c.err, c.chunks...)
 			a := w.want(w.call("POST", path, `{"cmd":"x"}`, "Accept: application/x-ndjson, application/json"), http.StatusOK)
 			if got := strings.Split(strings.TrimSpace(string(a.body)), "\n"); !reflect.DeepEqual(got, c.want) {
 				t.Errorf("got  %q\nwant %q", got, c.want)

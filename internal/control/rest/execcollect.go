@@ -33,6 +33,7 @@ type execJSON struct {
 	Cmd       string  `json:"cmd"`
 	ExitCode  int     `json:"exit_code"`
 	Signal    *string `json:"signal"`
+	OOM       bool    `json:"oom"`
 	// TimeoutSec is the timeout of the command, in seconds.
 	TimeoutSec int64 `json:"timeout_sec"`
 	outputJSON
@@ -63,6 +64,7 @@ func (s *server) collectExec(w http.ResponseWriter, r *http.Request, id sandbox.
 		Cmd:        e.Cmd,
 		ExitCode:   result.ExitCode,
 		Signal:     nullable(result.Signal),
+		OOM:        result.OutOfMemory,
 		TimeoutSec: int64(e.Timeout / time.Second),
 		outputJSON: out.outputJSON,
 	}, "}", out)

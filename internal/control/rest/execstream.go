@@ -24,6 +24,7 @@ type (
 		Type       string  `json:"type"` // "exit"
 		ExitCode   int     `json:"exit_code"`
 		Signal     *string `json:"signal"`
+		OOM        bool    `json:"oom"`
 		DurationMS int64   `json:"duration_ms"`
 	}
 	errorEvent struct {
@@ -43,7 +44,7 @@ func (s *server) streamExec(w http.ResponseWriter, r *http.Request, id sandbox.I
 	}
 	switch {
 	case err == nil:
-		err = sink.finish(exitEvent{"exit", result.ExitCode, nullable(result.Signal), result.Duration.Milliseconds()})
+		err = sink.finish(exitEvent{"exit", result.ExitCode, nullable(result.Signal), result.OutOfMemory, result.Duration.Milliseconds()})
 	case !sink.begun:
 		s.fail(w, r, err)
 		return

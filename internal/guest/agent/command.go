@@ -178,6 +178,10 @@ func endEvent(exit process.Exit) *pb.ProcessEvent {
 	if exit.Code != 0 {
 		end.Error = &exit.Status
 	}
+	if exit.OutOfMemory {
+		text := exit.Status + ": the sandbox ran out of memory"
+		end.Oom, end.Error = true, &text
+	}
 	return &pb.ProcessEvent{Event: &pb.ProcessEvent_End{End: end}}
 }
 

@@ -37,7 +37,27 @@ type GVisorPlatform struct {
 // NewGroup implements process.Groups.
 func (p *GVisorPlatform) NewGroup(name string) (process.Group, error) {
 	p.watch.Wake()
-	return p.Cgroups.NewGroup(name)
+	group, err := p.Cgroups.NewGroup(name)
+	if err != nil {
+		return nil, err
+	}
+	return watchedGroup{group, p.watch, p.Cgroups.Name(name)}, nil
+}
+
+// watchedGroup is a group whose commands the memory watch ends, and not the kernel.
+type watchedGroup struct {
+	process.Group
+	watch *MemoryWatch
+	name  string // of its directory
+}
+
+// OutOfMemory implements process.Group.
+func (g watchedGroup) OutOfMemory() bool { return g.watch.hasEnded(g.name) }
+
+// Release implements process.Group.
+func (g watchedGroup) Release() {
+	g.Group.Release()
+	g.watch.forget(g.name)
 }
 
 // WatchMemory ends commands before the memory of the sandbox is used up, until ctx

@@ -19,7 +19,7 @@ func (p processService) Start(ctx context.Context, req *connect.Request[pb.Start
 	}
 	c := agent.Command{User: user, Request: req.Msg, Lifetime: lifetimeOf(ctx), Keepalive: keepaliveOf(req.Header())}
 	return faultrpc.ToConnect(p.server.agent.Run(ctx, c, func(e *pb.ProcessEvent) error {
-		return stream.Send(&pb.StartResponse{Event: e})
+		return stream.Send(&pb.StartResponse{Event: public(e)})
 	}))
 }
 
@@ -38,7 +38,16 @@ func (p processService) Connect(ctx context.Context, req *connect.Request[pb.Con
 	defer free()
 	f := agent.Follower{
 		Process: proc, Subscription: sub, Keepalive: keepaliveOf(req.Header()), Expired: expired,
-		Send: func(e *pb.ProcessEvent) error { return stream.Send(&pb.ConnectResponse{Event: e}) },
+		Send: func(e *pb.ProcessEvent) error { return stream.Send(&pb.ConnectResponse{Event: public(e)}) },
 	}
 	return faultrpc.ToConnect(f.Follow(ctx))
+}
+
+// public returns e without the field that is not part of the public protocol. Some of
+// its clients refuse unknown fields in JSON. The text of the error has the reason.
+func public(e *pb.ProcessEvent) *pb.ProcessEvent {
+	if end := e.GetEnd(); end.GetOom() {
+		end.Oom = false
+	}
+	return e
 }

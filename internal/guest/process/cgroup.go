@@ -29,6 +29,9 @@ type Group interface {
 	Kill() error
 	// Members returns the processes in the group.
 	Members() ([]int, error)
+	// OutOfMemory reports whether a process of the group was ended because the
+	// guest's memory was used up.
+	OutOfMemory() bool
 	// Release gives the group back once its processes are gone.
 	Release()
 }
@@ -45,6 +48,7 @@ type noGroup struct{}
 func (noGroup) Dir() int                { return -1 }
 func (noGroup) Kill() error             { return nil }
 func (noGroup) Members() ([]int, error) { return nil, nil }
+func (noGroup) OutOfMemory() bool       { return false }
 func (noGroup) Release()                {}
 
 // Cgroups makes one cgroup (v2) for each command under a parent directory.
@@ -77,9 +81,12 @@ func NewCgroups(parent, prefix string) *Cgroups {
 	return c
 }
 
+// Name returns the name of the directory of the command's cgroup that NewGroup makes.
+func (c *Cgroups) Name(command string) string { return c.prefix + command }
+
 // NewGroup makes the cgroup of one command.
 func (c *Cgroups) NewGroup(name string) (Group, error) {
-	path := filepath.Join(c.parent, c.prefix+name)
+	path := filepath.Join(c.parent, c.Name(name))
 	if err := os.Mkdir(path, 0o755); err != nil {
 		return nil, fmt.Errorf("make cgroup: %w", err)
 	}
@@ -139,6 +146,20 @@ func (g *cgroup) Members() ([]int, error) {
 		pids = append(pids, pid)
 	}
 	return pids, nil
+}
+
+// OutOfMemory reads the kernel's count for the group.
+func (g *cgroup) OutOfMemory() bool {
+	events, err := os.ReadFile(filepath.Join(g.path, "memory.events"))
+	if err != nil {
+		return false // the kernel does not limit memory
+	}
+	for line := range bytes.Lines(events) {
+		if number, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("oom_kill ")); ok {
+			return string(number) != "0"
+		}
+	}
+	return false
 }
 
 // Release removes the group, or leaves it for later where processes that were

@@ -69,3 +69,22 @@ func TestKillReachesEscapedChildren(t *testing.T) {
 		t.Errorf("got %+v", p.Exit())
 	}
 }
+
+func TestOutOfMemoryReadsTheKernelsCount(t *testing.T) {
+	for events, want := range map[string]bool{
+		"low 0\noom 1\noom_kill 1\noom_group_kill 0\n": true,
+		"low 0\noom 4\noom_kill 0\noom_group_kill 0\n": false,
+		"": false,
+	} {
+		g := &cgroup{path: t.TempDir()}
+		if err := os.WriteFile(filepath.Join(g.path, "memory.events"), []byte(events), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := g.OutOfMemory(); got != want {
+			t.Errorf("%q: out of memory is %v, want %v", events, got, want)
+		}
+	}
+	if (&cgroup{path: t.TempDir()}).OutOfMemory() {
+		t.Error("a group whose memory is not counted ran out of it")
+	}
+}

@@ -25,6 +25,9 @@ type Exit struct {
 	Status string
 	// TimedOut is true when the command was killed for its timeout.
 	TimedOut bool
+	// OutOfMemory is true when the command failed and the guest has ended a process
+	// of it because memory was used up.
+	OutOfMemory bool
 }
 
 // Process is one command that is running or ended less than Retention ago.
@@ -237,6 +240,7 @@ func (p *Process) reap() {
 	p.reaped = true
 	p.exit = ExitOf(ws)
 	p.exit.TimedOut = p.timedOut
+	p.exit.OutOfMemory = p.exit.Code != 0 && p.group.OutOfMemory()
 }
 
 // ExitOf decodes a wait status.
