@@ -120,7 +120,7 @@ func (r *Report) of(subject Subject, name string) *Measurement {
 // ratios compares the creates of each runtime with bare boots of the same guest.
 func (r *Report) ratios() (out []Ratio) {
 	for _, bare := range r.Measurements {
-		if bare.Name != opBareBoot || bare.N == 0 {
+		if bare.Name != opBareBoot || bare.N == 0 || bare.Subject == Runsc {
 			continue
 		}
 		for _, name := range []string{opPool, opRestore} {

@@ -59,10 +59,12 @@ func testEndings(t *testing.T, s *server) {
 	soon := 2
 	idle, err := s.Create(t.Context(), client.CreateRequest{MemoryMB: 256, TimeoutSec: &soon})
 	check(t, err)
-	off := create(t, s.Client, small)
-	// The command may be interrupted by the end that it causes.
-	_, _ = trySh(t.Context(), s.Client, off.ID, "echo o >/proc/sysrq-trigger; sleep 60")
-	wantEnd(t, s, off.ID, "guest_exit")
+	if idle.Runtime == microVM { // gVisor's guests have no way to switch themselves off
+		off := create(t, s.Client, small)
+		// The command may be interrupted by the end that it causes.
+		_, _ = trySh(t.Context(), s.Client, off.ID, "echo o >/proc/sysrq-trigger; sleep 60")
+		wantEnd(t, s, off.ID, "guest_exit")
+	}
 	wantEnd(t, s, idle.ID, "expired")
 }
 

@@ -76,8 +76,17 @@ func processesOf(dir string) (pids []int) {
 	return pids
 }
 
-// markOf returns the directory that a VM process carries in its environment.
+// markOf returns the directory that a VM process carries: QEMU's in its environment,
+// gVisor's in its command line.
 func markOf(pid int) string {
+	cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if args := strings.Split(string(cmdline), "\x00"); args[0] == "runsc-sandbox" {
+		for _, arg := range args {
+			if dir, ok := strings.CutPrefix(arg, "--root="); ok {
+				return dir
+			}
+		}
+	}
 	env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	for entry := range strings.SplitSeq(string(env), "\x00") {
 		if mark, ok := strings.CutPrefix(entry, "WRENN_VM_DIR="); ok {

@@ -3,8 +3,13 @@ package e2e
 import "testing"
 
 // TestProduct tests all uses of one server, several at once.
-func TestProduct(t *testing.T) {
-	s := startUp(t)
+func TestProduct(t *testing.T) { testProduct(t, startUp(t)) }
+
+// TestProductOnGVisor tests the same on a server that prefers gVisor.
+func TestProductOnGVisor(t *testing.T) { testProduct(t, startGVisor(t)) }
+
+func testProduct(t *testing.T, s *server) {
+	t.Helper()
 	t.Run("bad input", func(t *testing.T) { testBadInput(t, s) })
 	for name, test := range map[string]func(*testing.T, *server){
 		"create":      testCreate,
