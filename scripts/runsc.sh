@@ -7,9 +7,9 @@
 #
 # The images are those of the data directory that WRENN_DATA_DIR names, or of
 # /var/lib/wrenn. It prints the path of the program. A build of the same recipe
-# (module, checksums, compiler, flags) is not repeated, and a build of another
-# recipe is kept beside it, because paused sandboxes need the program that
-# saved them.
+# (module, checksums, compiler, flags) is not repeated. The agent uses the newest
+# build by the time of its description, and keeps copies of those that sandboxes
+# were saved under. The last two builds stay here, for the way back.
 #
 #   scripts/runsc.sh                 build, if necessary
 #   scripts/runsc.sh --update        move the pin to the newest version, build it, and
@@ -46,6 +46,7 @@ kept() {
 	while read -r description; do
 		dir=$(dirname "$description")
 		if [ -x "$dir/runsc" ] && [[ $(digest "$dir/runsc") == "$(basename "$dir")"* ]]; then
+			as_root touch "$description" # it is the current one again
 			say "$dir/runsc"
 			return
 		fi
@@ -84,4 +85,6 @@ as_root sync "$ready/runsc" "$ready/build.json" "$ready"
 as_root rm -rf "${store:?}/$id"
 as_root mv -T "$ready" "$store/$id"
 as_root sync "$store"
+as_root find "$store" -mindepth 2 -maxdepth 2 -name build.json -printf '%T@ %h\n' | sort -rn | tail -n +3 | cut -d ' ' -f 2- |
+	while read -r old; do as_root rm -rf "$old"; done
 finish "$store/$id/runsc"
