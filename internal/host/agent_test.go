@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,18 +13,19 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // agentVariable turns TestAgentChild into a host agent of its own process that
 // does one operation and kills itself before a given step of it. Its value is
-// "name dir templates op id generation step".
+// "name dir templates op id generation step runtime".
 const agentVariable = "WRENN_TEST_AGENT"
 
 // TestAgentChild is not a test: see agentVariable.
 func TestAgentChild(t *testing.T) {
 	args := strings.Fields(os.Getenv(agentVariable))
-	if len(args) != 7 {
+	if len(args) != 8 {
 		t.Skip("only runs as the child of the crash tests")
 	}
 	name, dir, templates, op, step := args[0], args[1], args[2], args[3], args[6]
@@ -47,7 +49,11 @@ func TestAgentChild(t *testing.T) {
 	if op == "pool" || op == "assign" {
 		cfg.Pools = []host.PoolKind{{Spec: smallSpec, Size: 1}}
 	}
-	m, err := host.Open(t.Context(), cfg, hosttest.Deps(t, name))
+	deps := hosttest.Deps(t, name)
+	if driver := driverOf(t, sandbox.Runtime(args[7])); driver != nil {
+		deps.Drivers = vmm.Drivers{driver()}
+	}
+	m, err := host.Open(t.Context(), cfg, deps)
 	check(t, err)
 	if cfg.Pools != nil {
 		<-filled
@@ -82,8 +88,11 @@ func (b *bench) crash(op string, ref sandbox.Ref, step string) {
 		b.close()
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestAgentChild$", "-test.v")
-	cmd.Env = append(os.Environ(), agentVariable+"="+strings.Join(
-		[]string{b.name, b.dir, b.templates, op, string(ref.ID), strconv.FormatUint(uint64(ref.Generation), 10), step}, " "))
+	if b.programs == nil {
+		b.programs = hosttest.ProgramsFor(b.t)
+	}
+	cmd.Env = append(append(os.Environ(), b.programs...), agentVariable+"="+strings.Join(
+		[]string{b.name, b.dir, b.templates, op, string(ref.ID), strconv.FormatUint(uint64(ref.Generation), 10), step, cmp.Or(string(b.runtime), "microvm")}, " "))
 	out, err := cmd.CombinedOutput()
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
 		b.t.Fatalf("the agent was not killed at %s: %v\n%s", step, err, out)
@@ -101,8 +110,10 @@ func (b *bench) state(id sandbox.ID) host.Sandbox {
 	return host.Sandbox{}
 }
 
-func TestAgentKilledDuringCreate(t *testing.T) {
-	b := newBench(t, "wkcre")
+func TestAgentKilledDuringCreate(t *testing.T) { onEachRuntime(t, agentKilledDuringCreate) }
+
+func agentKilledDuringCreate(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wkcre")
 	for _, step := range journal.Steps()["create"] {
 		ref := newRef()
 		b.crash("create", ref, step)
@@ -117,7 +128,11 @@ func TestAgentKilledDuringCreate(t *testing.T) {
 // TestAgentKilledWhileMakingATemplate: the half-made template is gone, and the
 // next create makes a whole one.
 func TestAgentKilledWhileMakingATemplate(t *testing.T) {
-	b := &bench{t: t, name: "wktpl", dir: hosttest.Dir(t)}
+	onEachRuntime(t, agentKilledWhileMakingATemplate)
+}
+
+func agentKilledWhileMakingATemplate(t *testing.T, r sandbox.Runtime) {
+	b := unopenedBench(t, r, "wktpl")
 	b.templates = b.dir + "/templates"
 	b.open()
 	t.Cleanup(b.end)
@@ -139,7 +154,11 @@ func TestAgentKilledWhileMakingATemplate(t *testing.T) {
 // before every step: it must always be whole, in the old state or the new one,
 // with its processes going on.
 func TestAgentKilledDuringPauseAndResume(t *testing.T) {
-	b := newBench(t, "wkpau")
+	onEachRuntime(t, agentKilledDuringPauseAndResume)
+}
+
+func agentKilledDuringPauseAndResume(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wkpau")
 	ref := b.create()
 	b.sh(ref, counter)
 	last := 0
@@ -171,8 +190,10 @@ func TestAgentKilledDuringPauseAndResume(t *testing.T) {
 	}
 }
 
-func TestAgentKilledDuringDestroy(t *testing.T) {
-	b := newBench(t, "wkdes")
+func TestAgentKilledDuringDestroy(t *testing.T) { onEachRuntime(t, agentKilledDuringDestroy) }
+
+func agentKilledDuringDestroy(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wkdes")
 	for _, step := range journal.Steps()["destroy"] {
 		ref := b.create()
 		b.crash("destroy", ref, step)
@@ -186,8 +207,10 @@ func TestAgentKilledDuringDestroy(t *testing.T) {
 
 // TestAgentKilledDuringSnapshot: the sandbox continues, and the snapshot is whole
 // or not there.
-func TestAgentKilledDuringSnapshot(t *testing.T) {
-	b := newBench(t, "wksnp")
+func TestAgentKilledDuringSnapshot(t *testing.T) { onEachRuntime(t, agentKilledDuringSnapshot) }
+
+func agentKilledDuringSnapshot(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wksnp")
 	ref := b.create()
 	b.sh(ref, counter)
 	last := 0
@@ -217,8 +240,10 @@ func TestAgentKilledDuringSnapshot(t *testing.T) {
 }
 
 // TestAgentKilledDuringRefill: nothing of a half-made warm clone is left.
-func TestAgentKilledDuringRefill(t *testing.T) {
-	b := newBench(t, "wkpoo")
+func TestAgentKilledDuringRefill(t *testing.T) { onEachRuntime(t, agentKilledDuringRefill) }
+
+func agentKilledDuringRefill(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wkpoo")
 	for _, step := range journal.Steps()["pool"] {
 		b.crash("pool", newRef(), step)
 		b.nothingLeft()
@@ -227,8 +252,10 @@ func TestAgentKilledDuringRefill(t *testing.T) {
 
 // TestAgentKilledDuringAssign: a clone that was being given out is either a
 // sandbox or gone.
-func TestAgentKilledDuringAssign(t *testing.T) {
-	b := newBench(t, "wkass")
+func TestAgentKilledDuringAssign(t *testing.T) { onEachRuntime(t, agentKilledDuringAssign) }
+
+func agentKilledDuringAssign(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wkass")
 	for _, step := range journal.Steps()["assign"] {
 		ref := newRef()
 		b.crash("assign", ref, step)

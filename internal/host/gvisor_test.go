@@ -4,22 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/wrenn-dev/wrenn/internal/host"
-	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
-
-// newGVisorBench is newBench with the gVisor driver.
-func newGVisorBench(t *testing.T, name string) *bench {
-	t.Helper()
-	driver := hosttest.GVisor(t)
-	b := &bench{t: t, name: hosttest.Name(name), dir: hosttest.Dir(t), templates: hosttest.Dir(t), configure: func(*host.Config) {}}
-	b.driver = func() vmm.Driver { return driver }
-	b.open()
-	t.Cleanup(b.end)
-	return b
-}
 
 // holds checks that a sandbox has the file of its parent and that its process goes
 // on from at least the count n. It returns the new count.
@@ -43,7 +29,7 @@ func (b *bench) holds(ref sandbox.Ref, when string, n int) int {
 // those of QEMU, through a create, a snapshot, a fork, a pause, a resume and a change
 // of agents. The files and processes of user code survive all of them.
 func TestGVisorLifecycle(t *testing.T) {
-	b := newGVisorBench(t, "wgvlife")
+	b := newBenchOf(t, sandbox.RuntimeGVisor, "wgvlife")
 	ref, copied := b.create(), newRef()
 	b.sh(ref, counter+"; echo hello >/root/mark")
 	n := b.holds(ref, "after the create", 0)

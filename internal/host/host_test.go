@@ -37,8 +37,11 @@ type bench struct {
 	// configure, when set, changes the configuration of every agent.
 	configure func(*host.Config)
 	// driver, when set, makes the driver of every agent.
-	driver func() vmm.Driver
-	deps   host.Deps
+	driver  func() vmm.Driver
+	runtime sandbox.Runtime // of driver; empty is a microVM
+	// programs are those of processes that the bench has killed.
+	programs []string
+	deps     host.Deps
 	*host.Manager
 }
 

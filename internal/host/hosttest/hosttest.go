@@ -124,6 +124,21 @@ func Jail(t testing.TB) *jail.Launcher {
 	return l
 }
 
+// ProgramsFor returns environment variables with which a test process that this one
+// starts uses its programs, in place of building them again.
+func ProgramsFor(t testing.TB) (env []string) {
+	t.Helper()
+	dir := Dir(t)
+	for _, p := range []*program{&guestProgram, &jailProgram} {
+		path := filepath.Join(dir, p.name)
+		if err := os.WriteFile(path, p.binary(t), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		env = append(env, p.variable+"="+path)
+	}
+	return env
+}
+
 func (p *program) binary(t testing.TB) []byte {
 	t.Helper()
 	p.once.Do(func() { p.data, p.err = p.build() })
