@@ -1,11 +1,12 @@
 #!/bin/bash
 # Measures this build on this machine: starts a server of its own, with its
 # own data and only the images shared, runs "wrenn bench" against it, and
-# stops it. The samples and their plot go to bench/DATE-ACCELERATION.json and
+# stops it. It measures both runtimes, runsc by its command line, and plain
+# processes; it builds runsc if that is missing. The samples and their plot go to bench/DATE-ACCELERATION.json and
 # .svg, also if a part failed; no other files remain.
 #
 # BENCH_N is the number of rounds (20), BENCH_BURST the number of creates in a
-# burst (20), BENCH_POOL the number of warm clones (8), BENCH_DENSITY the number
+# burst (20), BENCH_POOL the number of warm clones of each runtime (8), BENCH_DENSITY the number
 # of idle sandboxes alive at the same time (0 skips that), BENCH_DATA_FS=xfs
 # puts the server's data on a file system that shares blocks, BENCH_PORT is the
 # server's port (18089). WRENN_TEST_IMAGES is the directory of guest kernel and
@@ -38,15 +39,20 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 as_root bin/wrenn image build --data-dir "$(dirname "$images")"
+WRENN_DATA_DIR=$(dirname "$images") scripts/runsc.sh
 results=$(mktemp -d)
 data=$(as_root mktemp -d /var/tmp/wrenn-bench.XXXXXX)
 as_root chmod 711 "$data" # VMs run as users of their own and pass through it
 as_root ln -s "$images" "$data/images"
 
 density=${BENCH_DENSITY:-0}
-up=(--data-dir "$data" --listen "${url#http://}" --log-level warn --pool "${BENCH_POOL:-8}")
-# Idle sandboxes share most of their memory and hardly use a CPU.
-[ "$density" = 0 ] || up+=(--memory-overcommit 4 --cpu-overcommit 64)
+up=(--data-dir "$data" --listen "${url#http://}" --log-level warn)
+for runtime in gvisor microvm; do up+=(--pool "runtime=$runtime,size=${BENCH_POOL:-8}"); done
+# Pools and bursts of both runtimes are promised more memory than they use. Idle
+# sandboxes share most of theirs and hardly use a CPU.
+overcommit=4
+[ "$density" = 0 ] || overcommit=16 up+=(--cpu-overcommit 64)
+up+=(--memory-overcommit "$overcommit")
 [ -z "${BENCH_DATA_FS:-}" ] || up+=(--data-fs "$BENCH_DATA_FS")
 # The sandboxes of the bursts write little of the disks that they are promised.
 [ "${BENCH_DATA_FS:-}" != xfs ] || up+=(--data-fs-size 8G --disk-overcommit 32)

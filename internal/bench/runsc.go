@@ -153,7 +153,7 @@ func (s *runscSubject) checkpoint(ctx context.Context, name, image string, args 
 	if err := errors.Join(os.RemoveAll(image), os.Mkdir(image, 0o700)); err != nil {
 		return err
 	}
-	args = append([]string{"checkpoint", "--image-path=" + image}, args...)
+	args = append([]string{"checkpoint", "--compression=none", "--image-path=" + image}, args...)
 	return s.command(ctx, nil, nil, append(args, name)...)
 }
 
