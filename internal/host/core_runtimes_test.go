@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"context"
 	"slices"
 	"testing"
 
@@ -126,6 +127,32 @@ func TestCoreRuntimeIsGone(t *testing.T) {
 		t.Errorf("a copy of a snapshot without the driver: %v", err)
 	}
 	c.agree()
+	c.single = false
+	c.restart()
+	c.sound()
+	c.empty()
+}
+
+// TestCoreRuntimeIsGoneWithItsVMs: the host restarts, and the next agent lacks a
+// runtime. A sandbox that ran under it has ended and can be removed. One whose resume
+// was under way is still paused.
+func TestCoreRuntimeIsGoneWithItsVMs(t *testing.T) {
+	c := newCore(t, "")
+	running, resuming := c.createUnder(sandbox.RuntimeGVisor), c.createUnder(sandbox.RuntimeGVisor)
+	pauseSubject(c, resuming)
+	reached, _ := c.hook.hold("resume.configure")
+	go func() { _ = actResume.do(context.WithoutCancel(t.Context()), c, resuming) }()
+	<-reached
+	c.single = true
+	c.endOfHost()
+	c.open()
+	if s := c.of(running); s.State != sandbox.Stopped {
+		t.Errorf("the sandbox that ran is %s, want stopped", s.State)
+	}
+	check(t, c.Destroy(t.Context(), running, sandbox.ReasonDestroyed))
+	if s := c.of(resuming); s.State != sandbox.Paused {
+		t.Errorf("the sandbox whose resume was cut off is %s %s, want paused", s.State, s.StopReason)
+	}
 	c.single = false
 	c.restart()
 	c.sound()

@@ -2,8 +2,11 @@ package vmm
 
 import (
 	"context"
+	"errors"
+	"os"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -20,7 +23,11 @@ func (a absent) missing() error {
 		"this host does not offer the runtime %s any more; install it again and restart the host agent", a.runtime)
 }
 
-func (a absent) Info() Info { return Info{Driver: "absent", Runtime: a.runtime} }
+// Info keeps that property of the runtime's VMs that decides whether an interrupted
+// resume has left the pause unchanged.
+func (a absent) Info() Info {
+	return Info{Driver: "absent", Runtime: a.runtime, Shape: Shape{DiskInSnapshot: a.runtime == sandbox.RuntimeGVisor}}
+}
 
 // Fingerprint returns a map that matches no snapshot. Callers add to it.
 func (absent) Fingerprint(Config) map[string]string { return map[string]string{} }
@@ -32,8 +39,28 @@ func (absent) Find(string) ([]Record, error)                        { return nil
 func (a absent) CheckDelta(Config, string) error                    { return a.missing() }
 func (a absent) BuildOf(map[string]string) (string, error)          { return "", a.missing() }
 func (a absent) RemoveBuild(context.Context, string) error          { return a.missing() }
-func (a absent) KillRecord(context.Context, Record) error           { return a.missing() }
 func (a absent) Start(context.Context, Config) (VM, error)          { return nil, a.missing() }
 func (a absent) Restore(context.Context, Config, Image) (VM, error) { return nil, a.missing() }
 func (a absent) Flatten(context.Context, Image, string) error       { return a.missing() }
 func (a absent) Adopt(context.Context, Record) (VM, error)          { return nil, a.missing() }
+
+// KillRecord succeeds if the process of rec has ended, so that its sandbox can be
+// removed. It leaves one that lives alone.
+func (a absent) KillRecord(_ context.Context, rec Record) error {
+	boot, err := proc.BootID()
+	if err != nil || rec.PID == 0 || boot != rec.BootID {
+		return err
+	}
+	fd, err := proc.Open(rec.PID, rec.StartTicks)
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer fd.Close()
+	if proc.Runs(fd) {
+		return a.missing()
+	}
+	return nil
+}
