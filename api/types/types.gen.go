@@ -590,7 +590,7 @@ type Sandbox struct {
 	// Examples: pool
 	Source *string `json:"source"`
 
-	// DiskFull The sandbox is stopped because the disk of its host is full. It continues by itself as soon as there is space, and repeats the failed write. Until then commands and file operations are refused (503 `disk_full`).
+	// DiskFull The sandbox is stopped because the disk of its host is full, or the memory of the host if that holds the sandbox's disk (runtime `gvisor`). It continues by itself as soon as there is space, and repeats the failed write. Until then commands and file operations are refused (503 `disk_full`).
 	DiskFull bool         `json:"disk_full"`
 	Health   *GuestHealth `json:"health"`
 

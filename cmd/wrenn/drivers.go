@@ -6,6 +6,7 @@ import (
 	"runtime"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/gvisor"
@@ -90,6 +91,7 @@ func (a hostAgent) gVisor(ctx context.Context, images *image.Store, reason strin
 	driver, err := gvisor.New(ctx, gvisor.Options{
 		Program: a.host.runtime.runsc, Built: a.dirs.builtRunsc(), Builds: a.dirs.runsc(), Agent: agent.Path,
 		Reason: reason, MaxVCPUs: runtime.NumCPU(), Log: a.log,
+		MemoryFloorMB: host.MemoryFloorMB(a.host.memoryReserveMB), DiskOvercommit: a.host.diskOvercommit,
 	})
 	if err != nil {
 		return nil, err

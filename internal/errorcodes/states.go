@@ -8,7 +8,7 @@ var states = []Entry{
 	{"create_lost", s(503), "The database was restarted while the sandbox was created, and the sandbox was removed.", "Create it again."},
 	{"delete_pending", s(502), "The host did not confirm the deletion of a snapshot.", "Nothing: the snapshot is deleted as soon as the host answers."},
 	{"destroy_pending", s(502), "The host did not confirm the end of a sandbox.", "Nothing: the sandbox ends as soon as the host answers."},
-	{"disk_full", s(503), "The host's disk is full. A sandbox that was stopped by it continues by itself.", "Delete snapshots, collect garbage, or add space."},
+	{"disk_full", s(503), "The host's disk is full, or its memory for a sandbox whose disk is in memory. A sandbox that was stopped by it continues by itself.", "Delete snapshots, collect garbage, or add space; for a disk in memory, end sandboxes with the runtime gvisor."},
 	{"disk_reserve", s(503), "The free disk of the host is below its reserve.", "Delete snapshots, collect garbage, or add space."},
 	{"exists", s(409), "The object to create exists already.", "Use another name."},
 	{"host_draining", s(503), "The host takes no new sandboxes.", "Try again when it is back, or add a host."},

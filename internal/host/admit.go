@@ -87,7 +87,7 @@ func (m *Manager) roomLocked(spec sandbox.Spec, others int) error {
 	if total := m.memoryMB(); held+others+m.promisedMemoryMB(spec) > total {
 		return fault.New(fault.NoCapacity, "no_memory", "the host has %d MB for sandboxes and %d MB are taken", total, held)
 	}
-	if left := availableMemoryMB(); left < m.cfg.MemoryReserveMB/2 {
+	if left := availableMemoryMB(); left < MemoryFloorMB(m.cfg.MemoryReserveMB) {
 		return fault.New(fault.NoCapacity, "no_memory", "the host has only %d MB of memory left", left)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"log/slog"
 	"time"
 
@@ -106,6 +107,15 @@ const DefaultUIDBase = 1 << 30
 // DefaultDiskReserveBytes is enough to pause a few sandboxes.
 const DefaultDiskReserveBytes = 2 << 30
 
+// defaultMemoryReserveMB is the value of a MemoryReserveMB of 0.
+const defaultMemoryReserveMB = 1024
+
+// MemoryFloorMB returns the available memory, in MiB, below which the host creates no
+// sandbox and drivers with disks in memory stop them, for a Config.MemoryReserveMB.
+func MemoryFloorMB(reserveMB int) int {
+	return cmp.Or(reserveMB, defaultMemoryReserveMB) / 2
+}
+
 // DefaultDiskOvercommit reckons with guests that write a quarter of their disk.
 const DefaultDiskOvercommit = 4
 
@@ -115,7 +125,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.GuestTimeout, 10*time.Second)
 	setDefault(&c.ProbeInterval, 30*time.Second)
 	setDefault(&c.TemplateRest, 2*time.Second)
-	setDefault(&c.MemoryReserveMB, 1024)
+	setDefault(&c.MemoryReserveMB, defaultMemoryReserveMB)
 	setDefault(&c.DiskReserveBytes, DefaultDiskReserveBytes)
 	setDefault(&c.UIDBase, DefaultUIDBase)
 	setDefault(&c.MemoryOvercommit, 1)

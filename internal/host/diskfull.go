@@ -104,6 +104,9 @@ func (m *machine) unstall(ctx context.Context) {
 		m.log.WarnContext(ctx, "a sandbox that waited for disk space cannot continue, will try again", "error", err)
 		return
 	}
+	if full, err := m.VM.OutOfSpace(ctx); err == nil && full {
+		return // that was not enough, or the VM's disk is in memory, and that is short
+	}
 	m.log.InfoContext(ctx, "there is disk space again; the VM continues")
 	m.setDiskFull(false)
 }
@@ -111,7 +114,7 @@ func (m *machine) unstall(ctx context.Context) {
 // errDiskFull refuses an operation that needs a guest which a full disk has stopped.
 func errDiskFull() error {
 	return fault.New(fault.NoCapacity, reasonDiskFull,
-		"the host's disk is full and the sandbox is stopped; it continues by itself when there is space: free some on the host, or destroy sandboxes or snapshots")
+		"the host has no space for the sandbox's disk and the sandbox is stopped; it continues by itself when there is space: free disk space on the host, or memory if the sandbox's disk is in memory, or destroy sandboxes or snapshots")
 }
 
 // conclude ends the operation in state, even if the journal cannot be written,

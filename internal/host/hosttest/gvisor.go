@@ -11,15 +11,16 @@ import (
 
 // GVisor returns the gVisor driver with the test's guest agent. It skips where no
 // build of runsc is. Tests share the kept builds, as those of QEMU.
-func GVisor(t testing.TB) vmm.Driver {
+func GVisor(t testing.TB, adjust ...func(*gvisor.Options)) vmm.Driver {
 	t.Helper()
-	return GVisorOf(t, "", BuildsDir()+"-gvisor", nil)
+	return GVisorOf(t, "", BuildsDir()+"-gvisor", nil, adjust...)
 }
 
 // GVisorOf is GVisor on a machine where program is the operator's own runsc and agent
 // is the guest agent, with copies kept in builds. An empty program stands for the
-// newest one that was built, and no agent for the test's own.
-func GVisorOf(t testing.TB, program, builds string, agent []byte) vmm.Driver {
+// newest one that was built, and no agent for the test's own. adjust may change the
+// options.
+func GVisorOf(t testing.TB, program, builds string, agent []byte, adjust ...func(*gvisor.Options)) vmm.Driver {
 	t.Helper()
 	Root(t)
 	images, err := image.Open(ImagesDir(), Log())
@@ -33,10 +34,14 @@ func GVisorOf(t testing.TB, program, builds string, agent []byte) vmm.Driver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := gvisor.New(t.Context(), gvisor.Options{
+	options := gvisor.Options{
 		Program: program, Built: filepath.Join(ImagesDir(), "runsc"), Builds: builds, Agent: packed.Path,
 		Reason: "a test", MaxVCPUs: 2, Log: Log(),
-	})
+	}
+	for _, change := range adjust {
+		change(&options)
+	}
+	d, err := gvisor.New(t.Context(), options)
 	if err != nil {
 		missing(t, "%v", err)
 	}

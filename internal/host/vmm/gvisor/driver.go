@@ -37,7 +37,12 @@ type Options struct {
 	Reason string
 	// MaxVCPUs is the most virtual CPUs that a sandbox may have.
 	MaxVCPUs int
-	Log      *slog.Logger
+	// MemoryFloorMB is the available memory of the host, in MiB, below which sandboxes
+	// that use more than their share are paused; 0 never pauses any. The share is the
+	// memory and 1/DiskOvercommit of the disk. A DiskOvercommit of 0 counts as 1.
+	MemoryFloorMB  int
+	DiskOvercommit float64
+	Log            *slog.Logger
 }
 
 // Driver runs sandboxes with gVisor. It is safe for use by several goroutines.
@@ -46,7 +51,10 @@ type Driver struct {
 	current  runsc.Build // new sandboxes are started under it
 	features string
 	info     vmm.Info
-	log      *slog.Logger
+	guard    *guard
+	// diskShare is the part of a disk that the host counts as memory.
+	diskShare float64
+	log       *slog.Logger
 }
 
 var _ vmm.Driver = (*Driver)(nil)
@@ -63,7 +71,10 @@ func New(ctx context.Context, o Options) (*Driver, error) {
 	if os.Geteuid() != 0 {
 		return nil, fault.New(fault.Unsupported, "not_root", "gVisor sandboxes with user ids of their own can only be started by root")
 	}
-	d := &Driver{builds: runsc.Open(o.Builds), features: tsc.Features(), log: o.Log}
+	d := &Driver{
+		builds: runsc.Open(o.Builds), features: tsc.Features(), log: o.Log,
+		guard: newGuard(o.MemoryFloorMB, o.Log), diskShare: 1 / max(o.DiskOvercommit, 1),
+	}
 	installed, err := d.installed(ctx, o.Source())
 	if err != nil {
 		return nil, err
@@ -109,9 +120,14 @@ const (
 	overheadCPUs = 0.5
 )
 
+// share returns the host's memory, in bytes, that is counted for a sandbox.
+func (d *Driver) share(memoryMB, diskMB int) uint64 {
+	return uint64((float64(memoryMB) + float64(diskMB)*d.diskShare + overheadMB) * (1 << 20))
+}
+
 // processOverhead counts the tasks of the host for each process of the guest, beside
 // one for each of its CPUs: the stub process, its thread for system calls, and one
-// more thread because the sentry takes a CPU quota as the next whole number
+// more thread because a sentry has at least leastCPUs
 // (maxChildThreads in pkg/sentry/platform/systrap).
 const processOverhead = 3
 

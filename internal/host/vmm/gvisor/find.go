@@ -77,7 +77,9 @@ func (d *Driver) Adopt(_ context.Context, rec vmm.Record) (vmm.VM, error) {
 		p.Detach()
 		return nil, err
 	}
-	return d.attach(p, saved, console), nil
+	v := d.attach(p, saved, console)
+	d.guard.protect(v)
+	return v, nil
 }
 
 // KillRecord implements vmm.Driver.

@@ -146,14 +146,15 @@ func (d *Driver) launchWith(ctx context.Context, build runsc.Build, cfg vmm.Conf
 	}
 	v := d.attach(p, about, out)
 	v.power.known = true // no other agent can have paused it
-	return v, nil
+	d.guard.protect(v)
+	return v, preferForOOM(cfg.Cgroup)
 }
 
 // removeRemains removes the files of an earlier sandbox in dir that runsc would take
 // for its own.
 func removeRemains(dir string) error {
 	var errs []error
-	for _, pattern := range []string{containerID + "_sandbox*", "runsc-*", "panic.log", "config.json", "pid", "console", "sandbox.json", "request"} {
+	for _, pattern := range []string{containerID + "_sandbox*", "runsc-*", "panic.log", "config.json", "pid", "console", "sandbox.json", "request", "held"} {
 		names, err := filepath.Glob(filepath.Join(dir, pattern))
 		errs = append(errs, err)
 		for _, name := range names {

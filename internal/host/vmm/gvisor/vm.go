@@ -23,6 +23,8 @@ type vm struct {
 	builds  *runsc.Store
 	console *console
 	power   power
+	hold    *hold
+	share   uint64 // bytes of the host's memory that were counted for the sandbox
 	// stop ends the requests that are under way.
 	stop context.CancelFunc
 
@@ -38,7 +40,8 @@ func (d *Driver) attach(p *process.Process, about description, c *console) *vm {
 	dir := p.Record().Dir
 	v := &vm{
 		Process: p, dir: dir, about: about, builds: d.builds, console: c, stop: cancel,
-		power: power{dir: dir, life: ctx, turn: make(chan struct{}, 1)},
+		power: power{dir: dir, life: ctx, turn: make(chan struct{}, 1)}, hold: newHold(d.guard, dir),
+		share: d.share(about.Seal.MemoryMB, about.Seal.DiskMB),
 	}
 	asked := make(chan struct{})
 	go func() {
@@ -47,6 +50,7 @@ func (d *Driver) attach(p *process.Process, about description, c *console) *vm {
 	}()
 	go func() {
 		defer cancel()
+		defer d.guard.remove(guardedVM{v})
 		_ = fault.Caught(func() error {
 			v.Watch(func(waitErr error) vmm.Exit { return v.ended(waitErr, asked) })
 			return nil
@@ -119,21 +123,10 @@ func (v *vm) Ping(ctx context.Context) error {
 	return call(ctx, v.dir, methodProcesses, containerID, nil)
 }
 
-// Pause stops all tasks of the guest.
-func (v *vm) Pause(ctx context.Context) error { return v.power.set(ctx, true) }
-
-// Resume continues them.
-func (v *vm) Resume(ctx context.Context) error { return v.power.set(ctx, false) }
-
 // Detach stops watching.
 func (v *vm) Detach() {
+	v.hold.guard.remove(guardedVM{v})
 	v.Process.Detach()
 	v.stop()
 	v.console.close()
 }
-
-// Stalled never receives: the writable disk is in memory.
-func (v *vm) Stalled() <-chan struct{} { return nil }
-
-// OutOfSpace reports false: the writable disk is in memory.
-func (v *vm) OutOfSpace(context.Context) (bool, error) { return false, nil }

@@ -1,0 +1,77 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+)
+
+type fakeGuarded struct {
+	name  string
+	over  uint64
+	held  *[]string
+	fails bool
+}
+
+func (f *fakeGuarded) excess() uint64 { return f.over }
+
+func (f *fakeGuarded) hold(context.Context) error {
+	*f.held = append(*f.held, f.name)
+	if f.fails {
+		return errors.New("the sentry does not answer")
+	}
+	f.over = 0
+	return nil
+}
+
+// TestGuardHoldsTheGreediest: below the floor, sandboxes that use more than their
+// share are paused, the greediest first; others never are.
+func TestGuardHoldsTheGreediest(t *testing.T) {
+	free := uint64(3 << 30)
+	g := newGuard(1024, slog.New(slog.DiscardHandler))
+	g.available = func() (uint64, error) { return free, nil }
+	var held []string
+	for name, over := range map[string]uint64{"modest": 0, "a": 1, "b": 2, "c": 3, "d": 4, "e": 5} {
+		g.guarded[&fakeGuarded{name: name, over: over, held: &held, fails: name == "c"}] = true
+	}
+	if pause, done := g.look(); done || len(held) > 0 || pause != 500*time.Millisecond {
+		t.Errorf("with 2 GiB above the floor: %v, %v, held %v; want the next look in 0.5 s", pause, done, held)
+	}
+	free = 1<<30 - 1
+	if pause, _ := g.look(); pause != guardOften || !slices.Equal(held, []string{"e", "d", "c", "b"}) {
+		t.Errorf("below the floor: held %v, the next look in %v; want e, d, c and b in %v", held, pause, guardOften)
+	}
+	held = nil
+	g.look()
+	if !slices.Equal(held, []string{"c", "a"}) {
+		t.Errorf("then held %v, want c, which failed, and a", held)
+	}
+	if !g.short() {
+		t.Error("paused sandboxes may continue below the floor")
+	}
+	if free = 1<<30 + 1<<20; !g.short() {
+		t.Error("paused sandboxes may continue right above the floor")
+	}
+	if free = 2 << 30; g.short() {
+		t.Error("paused sandboxes may not continue although there is memory")
+	}
+	clear(g.guarded)
+	if _, done := g.look(); !done {
+		t.Error("the guard goes on without a sandbox")
+	}
+}
+
+func TestMemoryCountersOfBothVersions(t *testing.T) {
+	const hybrid = "4:memory:/wrenn/a\n1:cpu,cpuacct:/x:y\n0::/wrenn/b\n"
+	for controller, want := range map[string]string{"memory": "/wrenn/a", "cpuacct": "/x:y", "": "/wrenn/b", "pids": ""} {
+		if got := groupOf(hybrid, controller); got != want {
+			t.Errorf("the group of %q is %q, want %q", controller, got, want)
+		}
+	}
+	if got := parseCounters("anon 12\nshmem 30\nbroken\n"); got["anon"] != 12 || got["shmem"] != 30 || len(got) != 2 {
+		t.Errorf("counters %v", got)
+	}
+}

@@ -1,0 +1,144 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// hold is the guard's part of a vm: it pauses the sandbox beside the host.
+//
+// Invariant: the sentry is paused if stopped or held is set, up to a request that is
+// under way. A file says that held is set, for a later agent.
+type hold struct {
+	guard   *guard
+	stalled chan struct{}
+
+	// turn is held while a decision is carried out, so that the last one counts.
+	turn sync.Mutex
+
+	mu      sync.Mutex // protects the following
+	stopped bool       // by the host
+	held    bool       // by the guard
+}
+
+func heldPath(dir string) string { return filepath.Join(dir, "held") }
+
+// newHold returns the hold of the sandbox in dir, which an earlier agent may have
+// held.
+func newHold(g *guard, dir string) *hold {
+	h := &hold{guard: g, stalled: make(chan struct{}, 1)}
+	if _, err := os.Stat(heldPath(dir)); err == nil {
+		h.held = true
+		h.hint()
+	}
+	return h
+}
+
+// hint tells the host to ask whether the sandbox is held.
+func (h *hold) hint() {
+	select {
+	case h.stalled <- struct{}{}:
+	default:
+	}
+}
+
+func (h *hold) isHeld() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.held
+}
+
+func (h *hold) isPaused() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.held || h.stopped
+}
+
+// change sets who pauses the sandbox.
+func (h *hold) change(stopped, held bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stopped, h.held = stopped, held
+}
+
+// Pause stops all tasks of the guest.
+func (v *vm) Pause(ctx context.Context) error {
+	v.hold.turn.Lock()
+	defer v.hold.turn.Unlock()
+	v.hold.change(true, v.hold.isHeld())
+	return v.power.set(ctx, true)
+}
+
+// Resume continues them. If the guard holds the sandbox and memory is still short, it
+// stays paused, and OutOfSpace reports that.
+func (v *vm) Resume(ctx context.Context) error {
+	v.hold.turn.Lock()
+	defer v.hold.turn.Unlock()
+	held := v.hold.isHeld()
+	if held && v.hold.guard.short() {
+		v.hold.change(false, true)
+		v.hold.hint()
+		return nil
+	}
+	if err := v.power.set(ctx, false); err != nil {
+		return err
+	}
+	v.hold.change(false, false)
+	if !held {
+		return nil
+	}
+	if err := os.Remove(heldPath(v.dir)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// hold implements guarded.
+func (g guardedVM) hold(ctx context.Context) error {
+	h := g.vm.hold
+	h.turn.Lock()
+	defer h.turn.Unlock()
+	if h.isPaused() {
+		return nil
+	}
+	if err := os.WriteFile(heldPath(g.vm.dir), nil, 0o600); err != nil {
+		return err
+	}
+	h.change(false, true)
+	h.guard.log.Warn("the host's memory is nearly used up: a sandbox that uses more than its share is paused until there is memory",
+		"sandbox", g.vm.Record().ID, "excess_mb", g.excess()>>20)
+	err := g.vm.power.set(ctx, true)
+	h.hint()
+	return err
+}
+
+// Stalled receives when the guard has paused the sandbox.
+func (v *vm) Stalled() <-chan struct{} { return v.hold.stalled }
+
+// OutOfSpace reports whether the guard has paused the sandbox.
+func (v *vm) OutOfSpace(context.Context) (bool, error) { return v.hold.isHeld(), nil }
+
+// guardedVM is a vm as its guard sees it.
+type guardedVM struct{ vm *vm }
+
+// excess implements guarded.
+func (g guardedVM) excess() uint64 {
+	if g.vm.hold.isPaused() {
+		return 0
+	}
+	used := memoryOf(g.vm.Record().PID)
+	return used - min(used, g.vm.share)
+}
+
+// protect lets the guard watch v until it ends or is detached.
+func (g *guard) protect(v *vm) {
+	g.add(guardedVM{v})
+	select {
+	case <-v.Exited(): // perhaps before it was added
+		g.remove(guardedVM{v})
+	default:
+	}
+}
