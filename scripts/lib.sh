@@ -138,6 +138,14 @@ with_progress() {
 	return "$status"
 }
 
+# end_tree PID ends a process and its descendants. A shell's background process
+# ignores the interrupt of a terminal, and so do its descendants.
+end_tree() {
+	local child
+	for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do end_tree "$child"; done
+	kill "$1" 2>/dev/null || true
+}
+
 # wait_until COMMAND... repeats a command until it succeeds.
 wait_until() { until "$@"; do sleep 0.1; done; }
 

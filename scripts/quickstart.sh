@@ -88,6 +88,7 @@ if wants_runsc <<<"$found"; then
 	step "3. Guest kernel, template and runsc"
 	with_progress "building runsc" env WRENN_DATA_DIR="$data" scripts/runsc.sh >/dev/null &
 	runsc=$!
+	trap 'end_tree "$runsc"' EXIT
 	as_root bin/wrenn image build --data-dir "$data"
 	if wait "$runsc"; then
 		say "runsc: ready"
@@ -96,6 +97,7 @@ if wants_runsc <<<"$found"; then
 	else
 		say "warning: runsc could not be built, so that sandboxes run in an emulated processor; 'make runsc' tries again"
 	fi
+	trap - EXIT
 else
 	step "3. Guest kernel and template"
 	as_root bin/wrenn image build --data-dir "$data"
