@@ -84,6 +84,6 @@ var hosts = []Entry{
 	{"tunnels_unsupported", s(501), "The host agent is of a version that cannot reach ports of sandboxes.", "Update wrenn on that host."},
 	{"vmm_not_executable", s(501), "The emulator cannot be run.", "See its permissions and libraries."},
 	{"vmm_start_failed", s(502), "The emulator did not start.", "See the host's log."},
-	{"vmm_unusable", s(501), "The emulator's files cannot be copied.", "See the host's log."},
+	{"vmm_unusable", s(501), "The emulator's files cannot be copied, or runsc cannot run a sandbox on the host.", "See the host's log."},
 	{"vmm_version", s(501), "The emulator is too old.", "Install a version that the message names."},
 }

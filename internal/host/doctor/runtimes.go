@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -26,7 +27,7 @@ func findRunsc(ctx context.Context, cfg Config) installedRunsc {
 	source := gvisor.Options{Program: cfg.Runsc, Built: cfg.BuiltRunsc}.Source()
 	program, err := source.Find(ctx)
 	if err == nil || cfg.Runsc != "" {
-		return installedRunsc{program: program, err: err}
+		return installedRunsc{program: program, err: err}.tried(ctx)
 	}
 	kept, keptErr := runsc.Open(filepath.Join(cfg.Data.Dir, "runsc")).Builds()
 	if keptErr != nil || len(kept) == 0 {
@@ -34,7 +35,15 @@ func findRunsc(ctx context.Context, cfg Config) installedRunsc {
 	}
 	source.Program = kept[0].Program()
 	program, err = source.Find(ctx)
-	return installedRunsc{program: program, kept: true, err: err}
+	return installedRunsc{program: program, kept: true, err: err}.tried(ctx)
+}
+
+// tried runs a sandbox, which takes root.
+func (in installedRunsc) tried(ctx context.Context) installedRunsc {
+	if in.err == nil && os.Geteuid() == 0 {
+		in.err = in.program.Try(ctx)
+	}
+	return in
 }
 
 // checkGVisor looks at runsc, without which the host offers microVMs only. Before
@@ -60,7 +69,7 @@ func checkGVisor(cfg Config, probe kvmprobe.Report, in installedRunsc) Check {
 	default:
 		return c // not missed
 	}
-	if cfg.Runsc == "" {
+	if cfg.Runsc == "" && fault.As(in.err).Reason != "vmm_unusable" {
 		c.Fix = "make runsc"
 		if cfg.DataDirFlag != "" {
 			c.Fix += " WRENN_DATA_DIR=" + Quote(cfg.DataDirFlag)

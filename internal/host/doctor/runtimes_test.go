@@ -16,6 +16,7 @@ var (
 
 	built    = installedRunsc{program: runsc.Installed{Path: "/images/runsc/x/runsc", Version: "v1", Digest: strings.Repeat("ab", 32)}}
 	notBuilt = installedRunsc{err: fault.New(fault.Unsupported, "vmm_missing", `runsc has not been built on this host; run "make runsc"`)}
+	unusable = installedRunsc{err: fault.New(fault.Unsupported, "vmm_unusable", "it cannot run a sandbox (ptrace: forbidden)")}
 	broken   = installedRunsc{err: fault.New(fault.Unsupported, "vmm_version", "/opt/runsc names no version")}
 )
 
@@ -40,6 +41,7 @@ func TestGVisorCheckNamesTheBuildOrTheWayToOne(t *testing.T) {
 		{Config{Runtime: sandbox.RuntimeGVisor}, usable, notBuilt, Fail, "make runsc", "make runsc"},
 		{Config{Runtime: sandbox.RuntimeGVisor, BeforeImages: true}, usable, notBuilt, Warn, "not built", "make runsc"},
 		{Config{Runsc: "/opt/runsc", BeforeImages: true}, usable, broken, Fail, "names no version", ""},
+		{Config{}, noKVM, unusable, Warn, "ptrace: forbidden", ""},
 		{Config{Runtime: sandbox.RuntimeMicroVM}, noKVM, notBuilt, OK, "not built", ""},
 		{Config{Runsc: "/opt/runsc"}, usable, broken, Fail, "names no version", ""},
 	} {

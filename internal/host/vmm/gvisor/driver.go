@@ -64,9 +64,10 @@ func (o Options) Source() runsc.Source {
 	return runsc.Source{Program: o.Program, Built: o.Built, Flags: commonFlags()}
 }
 
-// New finds the current runsc and keeps a copy of it. Without an installed one it
-// goes on with the newest kept one. It fails with kind Unsupported, reason
-// "vmm_missing", if there is none either.
+// New finds the current runsc and keeps a copy of it. A runsc that is new to this host
+// has to run a program in a sandbox first. Without an installed one New goes on with
+// the newest kept one. It fails with kind Unsupported, reason "vmm_missing", if there
+// is none either.
 func New(ctx context.Context, o Options) (*Driver, error) {
 	if os.Geteuid() != 0 {
 		return nil, fault.New(fault.Unsupported, "not_root", "gVisor sandboxes with user ids of their own can only be started by root")
@@ -75,11 +76,8 @@ func New(ctx context.Context, o Options) (*Driver, error) {
 		builds: runsc.Open(o.Builds), features: tsc.Features(), log: o.Log,
 		guard: newGuard(o.MemoryFloorMB, o.Log), diskShare: 1 / max(o.DiskOvercommit, 1),
 	}
-	installed, err := d.installed(ctx, o.Source())
-	if err != nil {
-		return nil, err
-	}
-	if d.current, err = d.builds.Keep(ctx, installed, o.Agent); err != nil {
+	var err error
+	if d.current, err = d.keepCurrent(ctx, o.Source(), o.Agent); err != nil {
 		return nil, err
 	}
 	d.info = vmm.Info{
@@ -93,20 +91,29 @@ func New(ctx context.Context, o Options) (*Driver, error) {
 	return d, nil
 }
 
-// installed returns the current program of source. If the one that was built is
-// missing or unusable, it is the newest kept one.
-func (d *Driver) installed(ctx context.Context, source runsc.Source) (runsc.Installed, error) {
-	found, err := source.Find(ctx)
+// keepCurrent keeps the current program of source with the image of the guest agent
+// at path agent. If the program that was built is missing or cannot be used, the
+// newest kept one takes its place.
+func (d *Driver) keepCurrent(ctx context.Context, source runsc.Source, agent string) (runsc.Build, error) {
+	b, err := d.keep(ctx, source, agent)
 	if err == nil || source.Program != "" {
-		return found, err
+		return b, err
 	}
 	kept, keptErr := d.builds.Builds()
 	if keptErr != nil || len(kept) == 0 {
-		return found, errors.Join(err, keptErr)
+		return b, errors.Join(err, keptErr)
 	}
 	d.log.Warn("new gVisor sandboxes run under a kept build of runsc", "error", err, "version", kept[0].Version)
 	source.Program = kept[0].Program()
-	return source.Find(ctx)
+	return d.keep(ctx, source, agent)
+}
+
+func (d *Driver) keep(ctx context.Context, source runsc.Source, agent string) (runsc.Build, error) {
+	found, err := source.Find(ctx)
+	if err != nil {
+		return runsc.Build{}, err
+	}
+	return d.builds.Keep(ctx, found, agent)
 }
 
 // versionOf names a build for people: its version, and the beginning of the digest

@@ -17,7 +17,8 @@ import (
 
 // Keep copies an installed program, its sidecars and the image of the guest agent at
 // path agent into the store, unless the same build is there and whole, and returns
-// it. The copy is durable on return.
+// it. The copy is durable on return. A program of which the store has no build has to
+// pass Try first: it has not run on this machine before.
 func (s *Store) Keep(ctx context.Context, from Installed, agent string) (Build, error) {
 	unlock, err := s.lock(ctx)
 	if err != nil {
@@ -35,6 +36,13 @@ func (s *Store) Keep(ctx context.Context, from Installed, agent string) (Build, 
 	if kept, err := s.Find(b.ID); err == nil && s.Verify(kept) == nil {
 		return kept, nil
 	}
+	if known, err := s.knows(from); err != nil {
+		return Build{}, err
+	} else if !known {
+		if err := from.Try(ctx); err != nil {
+			return Build{}, err
+		}
+	}
 	if err := s.copy(ctx, b, from, agent); err != nil {
 		return Build{}, fmt.Errorf("keep %s: %w", from.Path, err)
 	}
@@ -43,6 +51,19 @@ func (s *Store) Keep(ctx context.Context, from Installed, agent string) (Build, 
 		return Build{}, err
 	}
 	return b, s.Verify(b) // an update of the program meanwhile would give half a build
+}
+
+// knows reports whether a build of the program is kept, with any guest agent. One that
+// cannot be read does not count.
+func (s *Store) knows(in Installed) (bool, error) {
+	entries, err := os.ReadDir(s.dir)
+	for _, e := range entries {
+		b, err := read(filepath.Join(s.dir, e.Name()))
+		if err == nil && b.Digest == in.Digest && b.Sidecars == in.Sidecars {
+			return true, nil
+		}
+	}
+	return false, err
 }
 
 // copy makes the directory of b under a temporary name and renames it. A directory

@@ -27,13 +27,15 @@ func write(t *testing.T, path, text string, mode os.FileMode) string {
 	return path
 }
 
-// program writes a stand-in for runsc that reports version and knows no flag but the
-// one for its sidecars and --known.
+// program writes a stand-in for runsc that reports version and knows no flag but
+// --known and those of Try. It runs programs without a sandbox.
 func program(t *testing.T, path, version string) string {
 	t.Helper()
 	return write(t, path, `#!/bin/sh
 for a; do case $a in
 	--sidecar-usage-policy=*|--known|--version) ;;
+	--root=*|--platform=systrap|--network=none|--ignore-cgroups) ;;
+	do) shift $(($# - 1)); exec "$1";;
 	*) echo "flag provided but not defined: $a" >&2; exit 2;;
 esac; done
 echo "runsc version `+version+`"
@@ -112,9 +114,50 @@ func TestOperatorsProgramIsChecked(t *testing.T) {
 	}
 }
 
+// TestKeepTriesANewProgramOnce: a program that cannot run a sandbox here is not kept,
+// and one that is kept is not tried again with another guest agent.
+func TestKeepTriesANewProgramOnce(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	s := Open(filepath.Join(dir, "kept"))
+	source := Source{Program: filepath.Join(dir, "runsc")}
+	agent := func(text string) string { return write(t, filepath.Join(dir, text), text, 0o400) }
+	broken := filepath.Join(dir, "broken")
+	program := func() Installed {
+		write(t, source.Program, "#!/bin/sh\ncase $* in *--version) echo runsc version 1;; *) [ ! -e "+broken+" ] || { echo ptrace: forbidden; exit 128; };; esac\n", 0o755)
+		return find(t, source)
+	}
+	write(t, broken, "", 0o600)
+	_, err := s.Keep(t.Context(), program(), agent("one"))
+	if fault.ReasonOf(err) != "vmm_unusable" || !strings.Contains(err.Error(), "ptrace: forbidden") {
+		t.Fatalf("a program that cannot run a sandbox: got %v, want vmm_unusable with its message", err)
+	}
+	if kept, err := s.Builds(); err != nil || len(kept) != 0 {
+		t.Errorf("kept are %v (%v), want none", kept, err)
+	}
+	check(t, os.Remove(broken))
+	_, err = s.Keep(t.Context(), program(), agent("one"))
+	check(t, err)
+	write(t, broken, "", 0o600)
+	_, err = s.Keep(t.Context(), program(), agent("two"))
+	check(t, err)
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if strings.Contains(os.Getenv("WRENN_REQUIRE"), "root") {
+		t.Fatal("a mount namespace needs root")
+	}
+	t.Skip("a mount namespace needs root")
+}
+
 // TestKeptBuildOutlivesUpdates: an update of the program, of its sidecars or of the
 // agent makes another build, and the older one stays as it was.
 func TestKeptBuildOutlivesUpdates(t *testing.T) {
+	needRoot(t)
 	dir := t.TempDir()
 	s := Open(filepath.Join(dir, "kept"))
 	release := filepath.Join(dir, "release", "runsc")
@@ -167,6 +210,7 @@ func TestKeptBuildOutlivesUpdates(t *testing.T) {
 }
 
 func TestDamagedBuildIsRefusedAndReplaced(t *testing.T) {
+	needRoot(t)
 	dir := t.TempDir()
 	source := Source{Program: program(t, filepath.Join(dir, "runsc"), "1")}
 	agent := write(t, filepath.Join(dir, "agent"), "agent", 0o400)
