@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -122,8 +123,8 @@ func readMemory(p *os.Process) (err error) {
 		if maps, err = os.ReadFile(fmt.Sprintf("/proc/%d/maps", p.Pid)); err != nil {
 			return true
 		}
-		var start uintptr
-		if n, _ := fmt.Sscanf(string(maps), "%x-", &start); n == 0 {
+		start, ok := programStart(string(maps))
+		if !ok {
 			return false
 		}
 		got := make([]byte, 4)
@@ -132,6 +133,22 @@ func readMemory(p *os.Process) (err error) {
 		return string(got) == "\x7fELF" || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM)
 	})
 	return errors.Join(err, otherwise)
+}
+
+// programStart finds the start of the own program among the mappings of a process.
+// Below it may lie one of the kernel's.
+func programStart(maps string) (start uintptr, ok bool) {
+	own, err := os.Executable()
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(maps) {
+		if strings.HasSuffix(strings.TrimSpace(line), own) {
+			n, _ := fmt.Sscanf(line, "%x-", &start)
+			return start, n == 1
+		}
+	}
+	return 0, false
 }
 
 // loadProgram loads the program "return 0".

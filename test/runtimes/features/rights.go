@@ -39,11 +39,16 @@ func fileRights() []Feature {
 		}},
 		{"immutable files", "chattr +i", func() error {
 			return withFile(func(f *os.File) error {
-				const immutable = 0x10
-				if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, immutable); err != nil {
+				// The other flags stay: without that of extents, ext4 would convert the file.
+				flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+				if err != nil {
 					return err
 				}
-				return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0)
+				const immutable = 0x10
+				if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags|immutable); err != nil {
+					return err
+				}
+				return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags)
 			})
 		}},
 		{"exchange of two names", "renameat2(RENAME_EXCHANGE)", func() error {
