@@ -14,7 +14,7 @@ var tools = []struct {
 	{"mke2fs", "e2fsprogs", "makes the writable disk of each sandbox", Fail},
 	{"mkfs.xfs", "xfsprogs", "makes a file system whose files share blocks (--data-fs xfs)", Warn},
 	{"mmdebstrap", "mmdebstrap", "builds templates", Warn},
-	{"mkfs.erofs", "erofs-utils", "builds templates", Warn},
+	{"mkfs.erofs", "erofs-utils", "builds templates, and the image of the guest agent for gVisor", Warn},
 }
 
 // systemBins are looked at too: a user's PATH often has no sbin.
