@@ -57,7 +57,7 @@ type CreateSandboxRequest struct {
 	// OnTimeout Action when a clock of a sandbox expires.
 	OnTimeout TimeoutAction `json:"on_timeout,omitempty"`
 
-	// AutoResume Commands and file operations resume a paused sandbox instead of failing with 409.
+	// AutoResume Commands, file operations and requests to ports resume a paused sandbox instead of failing.
 	AutoResume bool `json:"auto_resume,omitempty"`
 
 	// SnapshotID The snapshot to start from. Absent or empty means that the sandbox starts from an image.
@@ -83,6 +83,9 @@ type CreateSandboxRequest struct {
 
 	// Runtime See the schema Runtime. `auto`: each host's preferred runtime that has the isolation of `min_isolation`.
 	Runtime RequestedRuntime `json:"runtime,omitempty"`
+
+	// PublicPorts TCP ports that everyone may reach without a token, see `GET /v1/sandboxes/{id}/traffic`. Forks have them too.
+	PublicPorts []int `json:"public_ports,omitempty"`
 }
 
 // CreateSnapshotRequest defines model for CreateSnapshotRequest.
@@ -692,4 +695,16 @@ type TimeoutRequest struct {
 	// OnTimeout Action when a clock of a sandbox expires.
 	OnTimeout  *TimeoutAction `json:"on_timeout,omitempty"`
 	AutoResume *bool          `json:"auto_resume,omitempty"`
+}
+
+// Traffic The means to reach a sandbox's ports.
+type Traffic struct {
+	// PublicPorts The ports that need no token.
+	PublicPorts []int `json:"public_ports"`
+
+	// Token The token that requests to other ports need; null for a sandbox of a version without tokens, whose ports need an API key.
+	Token *string `json:"token"`
+
+	// URL The address of the ports, with `{port}` for the number; null for a server without a domain.
+	URL *string `json:"url"`
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/certs"
@@ -13,6 +14,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control/hostclient"
 	"github.com/wrenn-dev/wrenn/internal/control/postgres"
 	"github.com/wrenn-dev/wrenn/internal/control/rest"
+	"github.com/wrenn-dev/wrenn/internal/control/traffic"
 	"github.com/wrenn-dev/wrenn/internal/daemon"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
@@ -64,9 +66,7 @@ func (c controlPlane) run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
-	handler, err := rest.New(rest.Config{
-		Sandboxes: service, Answers: store, Access: access, Log: c.log, Version: version, MaxUploadBytes: c.api.maxUploadMB << 20,
-	})
+	handler, err := c.handler(service, store, access)
 	if err != nil {
 		return err
 	}
@@ -81,6 +81,23 @@ func (c controlPlane) run(ctx context.Context, ready func()) error {
 			c.log.Info("the REST API is served", "url", url, "docs", url+"/docs")
 			return rest.Serve(ctx, listener, handler, c.log)
 		}})
+}
+
+// handler returns the handler of the REST API, with that of the sandboxes' ports before
+// it.
+func (c controlPlane) handler(service *control.Service, answers rest.Answers, access rest.Access) (http.Handler, error) {
+	address, err := c.api.address()
+	if err != nil {
+		return nil, err
+	}
+	api, err := rest.New(rest.Config{
+		Sandboxes: service, Answers: answers, Access: access, Log: c.log, Version: version,
+		MaxUploadBytes: c.api.maxUploadMB << 20, PortURL: address.PortURL,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return traffic.New(traffic.Config{Sandboxes: service, Admit: access.Admit, Domain: address.Domain, Next: api, Log: c.log})
 }
 
 // listen opens the address of the REST API. An address that other machines can

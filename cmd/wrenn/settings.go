@@ -13,6 +13,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/cli"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/rest"
+	"github.com/wrenn-dev/wrenn/internal/control/traffic"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -91,8 +93,10 @@ func (s *databaseSettings) validate() error { return s.url.validate() }
 type apiSettings struct {
 	listen string
 	// noAuth serves every user of this machine without an API key.
-	noAuth       bool
-	tls          certSettings
+	noAuth bool
+	tls    certSettings
+	// domain is that of the ports of sandboxes, see address.
+	domain       string
 	maxUploadMB  int64
 	retention    time.Duration
 	minIsolation string
@@ -108,6 +112,7 @@ func (s *apiSettings) flags(f flagSet) {
 	f.BoolVar(&s.noAuth, "no-auth", false, "require no API key: every user of this machine may use the API (loopback only)")
 	s.tls = certSettings{prefix: "tls", whose: "the REST API"}
 	s.tls.flags(f)
+	f.StringVar(&s.domain, "domain", traffic.DefaultDomain, "domain below which ports of sandboxes have the names PORT-ID; as https://NAME behind a proxy that speaks TLS")
 	f.Int64Var(&s.maxUploadMB, "max-upload-mb", rest.DefaultMaxUploadBytes>>20, "largest upload, in MiB")
 	cli.DurationVar(f.FlagSet, &s.retention, "retention", control.DefaultConfig().Retention, "time for which ended sandboxes stay readable")
 	f.StringVar(&s.minIsolation, "min-isolation", "", "weakest isolation for every sandbox: process, userspace_kernel or hardware")
@@ -124,6 +129,9 @@ func (s *apiSettings) validate() error {
 	}
 	if err := s.validateReach(); err != nil {
 		return err
+	}
+	if _, err := s.address(); err != nil {
+		return fmt.Errorf("--domain: %s", fault.As(err).Public)
 	}
 	if s.maxUploadMB < 1 || s.maxUploadMB > 1<<40>>20 {
 		return fmt.Errorf("--max-upload-mb must be from 1 to %d", 1<<40>>20)
@@ -149,6 +157,15 @@ func (s *apiSettings) validateReach() error {
 			"or listen on 127.0.0.1 behind a proxy that speaks TLS", s.listen)
 	}
 	return nil
+}
+
+// address is the address of the ports of sandboxes.
+func (s *apiSettings) address() (traffic.Address, error) {
+	_, port, err := net.SplitHostPort(s.listen)
+	if err != nil {
+		return traffic.Address{}, err
+	}
+	return traffic.ParseAddress(s.domain, s.tls.given(), port)
 }
 
 func (s *apiSettings) control() control.Config {

@@ -27,7 +27,7 @@ func request(spec sandbox.Spec) control.SpecRequest {
 		Clocks: control.ClockRequest{
 			Idle: &spec.Timeout, Lifetime: given(spec.Lifetime), OnTimeout: given(spec.OnTimeout), AutoResume: &spec.AutoResume,
 		},
-		Env: spec.Env, Hostname: spec.Hostname, MinIsolation: spec.MinIsolation, Runtime: spec.Runtime,
+		Env: spec.Env, Hostname: spec.Hostname, MinIsolation: spec.MinIsolation, Runtime: spec.Runtime, PublicPorts: spec.PublicPorts,
 	}
 }
 

@@ -259,3 +259,24 @@ func TestForkOfDeadControlPlane(t *testing.T) {
 	b.wantNoSnapshots()
 	b.want(child.ID, sandbox.Error, sandbox.ReasonBootFailed, "")
 }
+
+// TestTrafficTokens: each sandbox has a token of its own, also the children of one fork.
+func TestTrafficTokens(t *testing.T) {
+	b := setup(t)
+	parent := b.createWith(sandbox.Spec{PublicPorts: []int{80}})
+	out, err := b.Fork(t.Context(), parent.ID, control.Fork{Count: 2})
+	if err != nil || len(out.Sandboxes) != 2 {
+		t.Fatalf("fork: %d children, %v", len(out.Sandboxes), err)
+	}
+	seen := make(map[string]bool)
+	for _, row := range append(out.Sandboxes, parent) {
+		token := row.Spec.TrafficToken(row.ID)
+		if token == "" || seen[token] {
+			t.Errorf("sandbox %s has the token %q, want one of its own", row.ID, token)
+		}
+		seen[token] = true
+		if !row.Spec.Public(80) {
+			t.Errorf("port 80 of sandbox %s is not public, want that of its parent", row.ID)
+		}
+	}
+}

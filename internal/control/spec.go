@@ -19,6 +19,8 @@ type SpecRequest struct {
 	MinIsolation sandbox.Isolation
 	// Runtime is the runtime that the user asked for; empty is any.
 	Runtime sandbox.Runtime
+	// PublicPorts are the ports that everyone may reach.
+	PublicPorts []int
 }
 
 // Complete returns the whole spec of a sandbox that starts from an image: the
@@ -28,7 +30,7 @@ type SpecRequest struct {
 func (r SpecRequest) Complete(hosts []HostInfo) (sandbox.Spec, error) {
 	spec := sandbox.Spec{
 		Timeout: sandbox.DefaultTimeoutSec * time.Second, Env: r.Env, Hostname: r.Hostname, MinIsolation: r.MinIsolation,
-		Runtime: r.Runtime,
+		Runtime: r.Runtime, PublicPorts: r.PublicPorts,
 	}.WithDefaults()
 	if r.Template != nil {
 		spec.Template = *r.Template

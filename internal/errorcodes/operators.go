@@ -22,6 +22,7 @@ var operators = []Entry{
 	{"invalid_data_dir", nil, "The data directory cannot be used.", "The message says why."},
 	{"invalid_data_fs", nil, "The size of the file system for sandboxes is out of range.", "The message has the range."},
 	{"invalid_database_url", nil, "The database URL cannot be parsed.", "Write it as `postgres://user@host/name`."},
+	{"invalid_domain", nil, "`--domain` is no DNS name.", "Give a name such as `sandboxes.example.com`."},
 	{"invalid_host_address", nil, "The address of a host is wrong.", "Write it as the message says."},
 	{"invalid_host_id", nil, "The id of a host is wrong.", "Letters, digits and dashes."},
 	{"jail_missing", nil, "The build has no launcher for virtual machines in it.", "Build with `make build`."},

@@ -27,6 +27,7 @@ var states = []Entry{
 	{"sandbox_ended", s(409), "The sandbox has ended, or is ending.", "`stop_reason` says why; create another."},
 	{"sandbox_exists", s(409, 502), "The host has a sandbox with this id.", "Report it: ids are never used twice."},
 	{"sandbox_lost", s(502), "The sandbox's VM ended during the operation.", "Read the sandbox to learn its state."},
+	{"sandbox_in_transition", s(409), "A request to a port came while the sandbox starts, pauses or resumes.", "Try again in a moment, or create it with `auto_resume`."},
 	{"sandbox_not_found", s(404, 502), "There is no sandbox with this id, or its retention time is over.", "List sandboxes."},
 	{"sandbox_not_paused", s(409, 502), "Only a paused sandbox can do this.", "Pause it first."},
 	{"sandbox_not_running", s(409, 502), "Only a running sandbox can do this. Nothing has happened.", "Resume it, or create it with `auto_resume`."},

@@ -11,8 +11,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// SpecToProto returns the message of s. It leaves out AutoResume, which the
-// host does not need. Durations are rounded up to seconds, because zero means
+// SpecToProto returns the message of s. It leaves out AutoResume and the
+// settings of traffic, which the host does not need. Durations are rounded up to seconds, because zero means
 // never.
 func SpecToProto(s sandbox.Spec) *hostv1.SandboxSpec {
 	return &hostv1.SandboxSpec{

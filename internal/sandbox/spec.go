@@ -73,6 +73,11 @@ type Spec struct {
 	// Runtime is the runtime that the sandbox runs on. Empty is the choice of the
 	// control plane, which fills it in before a host gets the spec.
 	Runtime Runtime
+	// PublicPorts are the TCP ports that everyone may reach; the others need the
+	// traffic token. Hosts ignore them.
+	PublicPorts []int
+	// TrafficKey is the secret from which TrafficToken comes. Hosts do not get it.
+	TrafficKey string
 }
 
 // Limits bound a Spec on a given host.
@@ -115,7 +120,7 @@ func (s Spec) WithDefaults() Spec {
 // Copied returns the spec of a copy of the sandbox (a fork): s without the
 // fields that belong to one sandbox alone, and with env.
 func (s Spec) Copied(env map[string]string) Spec {
-	s.Env, s.Hostname = env, ""
+	s.Env, s.Hostname, s.TrafficKey = env, "", ""
 	return s
 }
 
@@ -151,6 +156,9 @@ func (s Spec) Validate() error {
 		return fault.New(fault.Invalid, "invalid_runtime", "runtime must be \"auto\", %s", alternatives(Runtimes()))
 	}
 	if err := s.ValidateFor(Limits{MaxVCPUs: MaxVCPUs, MinMemoryMB: MinMemoryMB, MaxMemoryMB: MaxMemoryMB}); err != nil {
+		return err
+	}
+	if err := validatePublicPorts(s.PublicPorts); err != nil {
 		return err
 	}
 	return ValidateEnv(s.Env)

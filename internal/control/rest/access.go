@@ -61,6 +61,12 @@ func RequireKey(a Authenticator) Access {
 	}}
 }
 
+// Admit returns an error if a caller of r may not use the API.
+func (a Access) Admit(r *http.Request) error {
+	_, err := a.guard(r)
+	return err
+}
+
 // access passes a request on if the configured Access admits it.
 func (s *server) access(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

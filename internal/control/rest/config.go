@@ -8,6 +8,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // Defaults of the Config fields that have one.
@@ -28,6 +29,9 @@ type Config struct {
 	// Answers keeps the answers to requests with an Idempotency-Key. If it is
 	// nil, such requests are refused with 501.
 	Answers Answers
+	// PortURL returns the address of a sandbox's ports with "{port}" for the port's
+	// number. Nil is a server that serves none by host name.
+	PortURL func(id sandbox.ID) string
 	// Version is shown by /healthz.
 	Version string
 	// MaxUploadBytes is the largest file that may be uploaded.

@@ -42,7 +42,7 @@ func writeHeader(w http.ResponseWriter, status int) {
 }
 
 // fields maps each permitted field of an object to the variable for its value: a
-// *string, *int, *bool, *[]string or *map[string]string. A **string, **int or
+// *string, *int, *bool, *[]string, *[]int or *map[string]string. A **string, **int or
 // **bool stays nil if the field is absent.
 type fields map[string]any
 
@@ -218,7 +218,9 @@ func decodeField(name string, raw json.RawMessage, dst any) error {
 		*dst = new(bool)
 		return decodeBool(name, raw, *dst)
 	case *[]string:
-		return decodeStrings(name, raw, dst)
+		return decodeArray(name, raw, "an array of strings", dst, decodeString)
+	case *[]int:
+		return decodeArray(name, raw, "an array of integers", dst, decodeInt)
 	case *map[string]string:
 		return decodeMap(name, raw, dst)
 	default:
@@ -277,17 +279,18 @@ func decodeBool(name string, raw json.RawMessage, dst *bool) error {
 	}
 }
 
-func decodeStrings(name string, raw json.RawMessage, dst *[]string) error {
+// decodeArray decodes an array with decode for each element; want names its type.
+func decodeArray[T any](name string, raw json.RawMessage, want string, dst *[]T, decode func(string, json.RawMessage, *T) error) error {
 	var elems []json.RawMessage
 	if raw[0] != '[' {
-		return wrongType(name, "an array of strings")
+		return wrongType(name, want)
 	}
 	if err := json.Unmarshal(raw, &elems); err != nil {
 		return malformed(err)
 	}
-	out := make([]string, len(elems))
+	out := make([]T, len(elems))
 	for i, e := range elems {
-		if err := decodeString(name+"["+strconv.Itoa(i)+"]", e, &out[i]); err != nil {
+		if err := decode(name+"["+strconv.Itoa(i)+"]", e, &out[i]); err != nil {
 			return err
 		}
 	}

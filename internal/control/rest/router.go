@@ -41,6 +41,7 @@ func (s *server) routes() *chi.Mux {
 		r.Get("/v1/sandboxes/{id}/files", s.query(s.getFile, "path", "user"))
 		r.Get("/v1/sandboxes/{id}/timeout", s.query(s.getTimeout))
 		r.Patch("/v1/sandboxes/{id}/timeout", s.query(s.once(s.setTimeout, true)))
+		r.Get("/v1/sandboxes/{id}/traffic", s.query(s.getTraffic))
 		r.Post("/v1/sandboxes/{id}/fork", s.query(s.once(s.forkSandbox, true)))
 		r.Post("/v1/sandboxes/{id}/snapshots", s.query(s.once(s.createSnapshot, true)))
 		r.Get("/v1/sandboxes/{id}/snapshots", s.query(s.listSandboxSnapshots, "limit", "cursor"))

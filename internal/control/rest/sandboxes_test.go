@@ -75,13 +75,13 @@ func TestCreatePassesEveryField(t *testing.T) {
 	w := newWorld(t)
 	w.want(w.call("POST", "/v1/sandboxes", `{"template":"py-3.12","vcpus":2,"memory_mb":1024,"disk_mb":4096,`+
 		`"timeout_sec":0,"env":{"A":"b=c","É":""},"metadata":{"k":"v"},"min_isolation":"process","runtime":"gvisor",`+
-		`"lifetime_sec":7200,"on_timeout":"pause","auto_resume":true}`), http.StatusCreated)
+		`"lifetime_sec":7200,"on_timeout":"pause","auto_resume":true,"public_ports":[80,8080]}`), http.StatusCreated)
 	got := w.fake.rows[0]
 	want := sandbox.Spec{
 		Template: "py-3.12", VCPUs: 2, MemoryMB: 1024, DiskMB: 4096, Timeout: 0,
 		Lifetime: 2 * time.Hour, OnTimeout: sandbox.TimeoutPause, AutoResume: true,
 		Env: map[string]string{"A": "b=c", "É": ""}, MinIsolation: sandbox.IsolationProcess,
-		Runtime: sandbox.RuntimeGVisor,
+		Runtime: sandbox.RuntimeGVisor, PublicPorts: []int{80, 8080},
 	}
 	if !reflect.DeepEqual(got.Spec, want) || got.Metadata["k"] != "v" {
 		t.Errorf("got %+v %v", got.Spec, got.Metadata)
@@ -187,6 +187,7 @@ func TestEveryKindOfFaultHasItsStatus(t *testing.T) {
 // answer. Fields that are kept back are listed with the reason.
 func TestEverySandboxFieldIsShown(t *testing.T) {
 	keptBack := map[string]string{
+		"TrafficKey": "a secret; GET .../traffic shows its token", "PublicPorts": "shown by GET .../traffic",
 		"Generation": "internal", "Server": "internal", "Spec": "shown field by field", "Env": "secret",
 		"MinIsolation": "the actual isolation is shown instead",
 		"Limits":       "shown field by field", "RestoreReport": "shown field by field", "Pools": "shown field by field",
@@ -211,7 +212,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 			Template: "tmpl", VCPUs: 3, MemoryMB: 333, DiskMB: 3333, Timeout: 33333 * time.Second,
 			Lifetime: 44444 * time.Second, OnTimeout: sandbox.TimeoutPause, AutoResume: true,
 			Env: map[string]string{"E": "V"}, MinIsolation: sandbox.IsolationProcess, Hostname: "host-7",
-			Runtime: sandbox.RuntimeMicroVM,
+			Runtime: sandbox.RuntimeMicroVM, PublicPorts: []int{8081}, TrafficKey: "traffic-key",
 		},
 	}
 	host := control.HostInfo{
@@ -258,7 +259,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 			}
 		}
 	}
-	for _, secret := range []string{"77;", "E=V"} {
+	for _, secret := range []string{"77;", "E=V", "traffic-key"} {
 		if strings.Contains(";"+shown, ";"+secret) {
 			t.Errorf("%s is shown", secret)
 		}

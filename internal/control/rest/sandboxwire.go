@@ -31,6 +31,7 @@ func readCreate(w http.ResponseWriter, r *http.Request) (control.NewSandbox, err
 		"metadata":      &n.Metadata,
 		"min_isolation": &isolation,
 		"runtime":       &runtime,
+		"public_ports":  &n.Spec.PublicPorts,
 	})
 	if err != nil {
 		return n, err

@@ -37,7 +37,11 @@ func Serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		BaseContext:       func(net.Listener) context.Context { return requests },
+		Protocols:         new(http.Protocols),
 	}
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetHTTP2(true) // where l speaks TLS
+	srv.Protocols.SetUnencryptedHTTP2(true)
 	failed := make(chan error, 1) // Serve's error; never closed
 	go func() { failed <- srv.Serve(l) }()
 	select {

@@ -1,0 +1,29 @@
+package rest
+
+import (
+	"net/http"
+
+	"github.com/wrenn-dev/wrenn/api/types"
+)
+
+// getTraffic answers with the means to reach a sandbox's ports.
+func (s *server) getTraffic(w http.ResponseWriter, r *http.Request) {
+	id, err := idOf(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	sb, err := s.Sandboxes.Get(r.Context(), id)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	out := types.Traffic{PublicPorts: sb.Spec.PublicPorts, Token: nullable(sb.Spec.TrafficToken(sb.ID))}
+	if out.PublicPorts == nil {
+		out.PublicPorts = []int{}
+	}
+	if s.PortURL != nil {
+		out.URL = nullable(s.PortURL(sb.ID))
+	}
+	writeJSON(w, http.StatusOK, out)
+}

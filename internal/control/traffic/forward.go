@@ -1,0 +1,155 @@
+package traffic
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/http/httputil"
+	"net/textproto"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+const (
+	// maxAnswerHead bounds the head of a program's answer, in bytes.
+	maxAnswerHead = 64 << 10
+	// maxInformational is the number of answers with a status of 1xx that a program may
+	// send before the real one.
+	maxInformational = 16
+	// copyBytes is the size, in bytes, of the pieces in which bodies are copied.
+	copyBytes = 32 << 10
+)
+
+type targetKey struct{}
+
+// targetOf returns the target of a request that forward has begun.
+func targetOf(ctx context.Context) target {
+	t, _ := ctx.Value(targetKey{}).(target)
+	return t
+}
+
+// forward passes r on to the program and its answer back.
+func (h *Handler) forward(w http.ResponseWriter, r *http.Request, t target) {
+	if t.form == byPath && r.URL.EscapedPath() == t.prefix && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		// Links of the page are relative to a directory.
+		http.Redirect(w, r, (&url.URL{Path: t.prefix + "/", RawQuery: r.URL.RawQuery}).String(), http.StatusPermanentRedirect)
+		return
+	}
+	ctx := context.WithValue(r.Context(), targetKey{}, t)
+	informational := 0
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error {
+		if informational++; informational > maxInformational {
+			return errors.New("too many answers with a status of 1xx")
+		}
+		return nil
+	}})
+	if r.ProtoMajor == 1 {
+		// A program may answer while the body still comes.
+		_ = http.NewResponseController(w).EnableFullDuplex()
+	}
+	h.proxy.ServeHTTP(w, r.WithContext(ctx))
+}
+
+func (h *Handler) newProxy() *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite:        rewrite,
+		ModifyResponse: modifyAnswer,
+		ErrorHandler:   h.forwardFailed,
+		FlushInterval:  -1, // at once
+		BufferPool:     &buffers{},
+		ErrorLog:       slog.NewLogLogger(h.Log.Handler(), slog.LevelDebug),
+		Transport: &http.Transport{
+			DialContext:            h.dial,
+			DisableKeepAlives:      true,
+			DisableCompression:     true,
+			MaxResponseHeaderBytes: maxAnswerHead,
+			ReadBufferSize:         copyBytes,
+			WriteBufferSize:        1, // see wholeHead
+		},
+	}
+}
+
+// dial connects to the target that rewrite has written into the address.
+func (h *Handler) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	id, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := h.Sandboxes.DialPort(ctx, sandbox.ID(id), uint16(number))
+	if err != nil {
+		return nil, err
+	}
+	return &wholeHead{PortConn: conn}, nil
+}
+
+// rewrite makes the request for the program.
+func rewrite(p *httputil.ProxyRequest) {
+	t := targetOf(p.In.Context())
+	u := *p.In.URL
+	u.Scheme, u.Host = "http", net.JoinHostPort(string(t.id), strconv.Itoa(int(t.port)))
+	if t.form == byPath {
+		raw := "/" + strings.TrimLeft(strings.TrimPrefix(u.EscapedPath(), t.prefix), "/")
+		if path, err := url.PathUnescape(raw); err == nil {
+			u.Path, u.RawPath = path, raw
+		}
+	}
+	strip(p.Out.Header, &u)
+	p.Out.URL = &u
+	p.Out.Trailer = p.In.Trailer // filled in when the body ends
+	p.SetXForwarded()
+	if t.form == byPath {
+		p.Out.Header.Set("X-Forwarded-Prefix", t.prefix)
+	}
+	if _, given := p.In.Header["User-Agent"]; !given {
+		p.Out.Header.Set("User-Agent", "") // else net/http names itself
+	}
+}
+
+// forwardFailed answers a request that has no answer of its program.
+func (h *Handler) forwardFailed(w http.ResponseWriter, r *http.Request, cause error) {
+	t := targetOf(r.Context())
+	var f *fault.Error
+	switch {
+	case errors.As(cause, &f):
+		h.refuse(w, r, t, cause)
+		return
+	case r.Context().Err() != nil:
+		panic(http.ErrAbortHandler) // the client has gone, or the server stops
+	}
+	// The program has broken off, or the sandbox with it.
+	row, err := h.Sandboxes.Get(r.Context(), t.id)
+	if err == nil {
+		err = unreachable(row)
+	}
+	if err == nil {
+		err = fault.Wrap(cause, fault.HostFailed, reasonInvalidAnswer,
+			"the program on port %d of sandbox %s gave no answer in HTTP", t.port, t.id)
+	}
+	h.refuse(w, r, t, err)
+}
+
+// buffers is a pool of buffers for the bodies of answers.
+type buffers struct{ pool sync.Pool }
+
+// Get implements httputil.BufferPool.
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return *p
+	}
+	return make([]byte, copyBytes)
+}
+
+// Put implements httputil.BufferPool.
+func (b *buffers) Put(p []byte) { b.pool.Put(&p) }

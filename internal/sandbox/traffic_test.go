@@ -1,0 +1,41 @@
+package sandbox_test
+
+import (
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+func TestTrafficToken(t *testing.T) {
+	spec := sandbox.Spec{TrafficKey: sandbox.NewTrafficKey()}
+	token := spec.TrafficToken("a")
+	switch {
+	case len(token) != len("trf_")+40:
+		t.Errorf("the token is %q, want trf_ and 40 digits", token)
+	case token != spec.TrafficToken("a"):
+		t.Error("the token changes from call to call")
+	case token == spec.TrafficToken("b"):
+		t.Error("two sandboxes with one key have one token")
+	}
+	if got := (sandbox.Spec{}).TrafficToken("a"); got != "" {
+		t.Errorf("a sandbox without a key has the token %q", got)
+	}
+	copied := spec.Copied(nil)
+	if copied.TrafficKey != "" {
+		t.Error("a copy of a sandbox keeps its traffic key")
+	}
+}
+
+func TestPublicPorts(t *testing.T) {
+	spec := sandbox.Spec{MemoryMB: 512, PublicPorts: []int{80, 65535}}.WithDefaults()
+	if err := spec.Validate(); err != nil || !spec.Public(80) || spec.Public(81) {
+		t.Errorf("ports 80 and 65535: %v, 80 public %t, 81 public %t", err, spec.Public(80), spec.Public(81))
+	}
+	for _, ports := range [][]int{{0}, {65536}, {-1}, make([]int, 65)} {
+		spec.PublicPorts = ports
+		if err := spec.Validate(); fault.ReasonOf(err) != "invalid_public_ports" {
+			t.Errorf("%v: %v, want invalid_public_ports", ports, err)
+		}
+	}
+}
