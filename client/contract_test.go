@@ -26,6 +26,7 @@ var methods = map[string]string{
 	"downloadFile":   "ReadFile", // the same with a JSON body
 	"getTimeout":     "Timeout",
 	"setTimeout":     "SetTimeout",
+	"getTraffic":     "Traffic",
 	"forkSandbox":    "Fork",
 	"createSnapshot": "CreateSnapshot",
 	"listSnapshots":  "ListSnapshots",

@@ -37,6 +37,7 @@ type fake struct {
 	files     map[string][]byte // by id + path
 	modes     map[string]string
 	key       string // wanted of every request; empty is open
+	public    []int  // ports of the sandbox created last
 }
 
 func newFake(t testing.TB) (*fake, string) {
@@ -54,6 +55,8 @@ func newFake(t testing.TB) (*fake, string) {
 	mux.HandleFunc("GET /v1/sandboxes/{id}/files", f.with(f.get))
 	mux.HandleFunc("GET /v1/sandboxes/{id}/timeout", f.with(f.timeout))
 	mux.HandleFunc("PATCH /v1/sandboxes/{id}/timeout", f.with(f.timeout))
+	mux.HandleFunc("GET /v1/sandboxes/{id}/traffic", f.with(f.traffic))
+	mux.HandleFunc("POST /v1/sandboxes/{id}/ports/{port}", f.with(f.port))
 	mux.HandleFunc("POST /v1/sandboxes/{id}/fork", f.with(f.fork))
 	mux.HandleFunc("POST /v1/sandboxes/{id}/snapshots", f.with(f.snapshot))
 	mux.HandleFunc("GET /v1/snapshots", f.snapshots)
@@ -122,6 +125,7 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.public = in.PublicPorts
 	if in.Name != "" && slices.ContainsFunc(f.sandboxes, func(sb *client.Sandbox) bool {
 		return sb.EndedAt == nil && sb.Name != nil && *sb.Name == in.Name
 	}) {

@@ -72,6 +72,7 @@ func (f *specFlags) add(a *App, cmd *cobra.Command) {
 	flags.Var(&f.meta, "meta", "metadata of the sandbox, may be repeated")
 	flags.StringVar(&f.req.MinIsolation, "min-isolation", "", "weakest acceptable isolation: process, userspace_kernel or hardware")
 	flags.StringVar(&f.req.Runtime, "runtime", "", "runtime: auto, microvm or gvisor (the server's default is auto)")
+	flags.IntSliceVar(&f.req.PublicPorts, "public-port", nil, "port that everyone may reach without a token, may be repeated")
 	a.completeTemplates(cmd)
 }
 
