@@ -107,7 +107,7 @@ func (a *App) forwardPort(ctx context.Context, c *client.Client, id string, l ne
 			return
 		}
 		open.Go(func() {
-			if err := forwardConn(ctx, c, id, conn.(*net.TCPConn), port); err != nil && ctx.Err() == nil {
+			if err := forwardConn(ctx, c, id, conn.(*net.TCPConn), port); err != nil && !errors.Is(err, context.Canceled) {
 				a.note("port %d: %v", port, err)
 			}
 		})
