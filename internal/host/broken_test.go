@@ -42,11 +42,13 @@ func (s *saboteur) onStep(step string) error {
 // TestHalfFreedMachine: of a sandbox whose VM has ended and whose teardown fails
 // the end is told at once, nothing but destroy is accepted, and that works as
 // soon as the fault has passed.
-func TestHalfFreedMachine(t *testing.T) {
+func TestHalfFreedMachine(t *testing.T) { onEachRuntime(t, halfFreedMachine) }
+
+func halfFreedMachine(t *testing.T, r sandbox.Runtime) {
 	for _, step := range []string{journal.StepDestroyVM, journal.StepDestroyNetwork, journal.StepDestroyFiles} {
 		t.Run(step, func(t *testing.T) {
 			fail := &saboteur{keep: true}
-			b := newBench(t, "whalf", func(cfg *host.Config) { cfg.OnStep = fail.onStep })
+			b := newBenchOf(t, r, "whalf", func(cfg *host.Config) { cfg.OnStep = fail.onStep })
 			ref := b.create()
 			found, err := b.deps.Drivers.Find(b.dir)
 			check(t, err)
@@ -86,9 +88,11 @@ func TestHalfFreedMachine(t *testing.T) {
 
 // TestHalfFreedPause: a paused sandbox of whose VM something could not be freed
 // is paused, and can be resumed.
-func TestHalfFreedPause(t *testing.T) {
+func TestHalfFreedPause(t *testing.T) { onEachRuntime(t, halfFreedPause) }
+
+func halfFreedPause(t *testing.T, r sandbox.Runtime) {
 	fail := &saboteur{}
-	b := newBench(t, "whalfp", func(cfg *host.Config) { cfg.OnStep = fail.onStep })
+	b := newBenchOf(t, r, "whalfp", func(cfg *host.Config) { cfg.OnStep = fail.onStep })
 	ref := b.create()
 	b.sh(ref, "echo kept >/dev/shm/kept")
 	fail.arm(journal.StepPauseFree)

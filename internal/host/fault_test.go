@@ -14,12 +14,15 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // TestVMsOutliveTheAgent restarts the agent under a running and a paused sandbox.
-func TestVMsOutliveTheAgent(t *testing.T) {
-	b := newBench(t, "wrest")
+func TestVMsOutliveTheAgent(t *testing.T) { onEachRuntime(t, vmsOutliveTheAgent) }
+
+func vmsOutliveTheAgent(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wrest")
 	running, paused := b.create(), b.create()
 	b.sh(running, counter)
 	_, err := b.Pause(t.Context(), paused)
@@ -63,8 +66,10 @@ func (b *bench) expectEnd(id sandbox.ID, reason sandbox.StopReason, do func()) {
 	}
 }
 
-func TestEndsThatNobodyAskedFor(t *testing.T) {
-	b := newBench(t, "wends")
+func TestEndsThatNobodyAskedFor(t *testing.T) { onEachRuntime(t, endsThatNobodyAskedFor) }
+
+func endsThatNobodyAskedFor(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wends")
 	t.Run("killed VMM during exec", func(t *testing.T) {
 		ref := b.create()
 		found, err := b.deps.Drivers.Find(b.dir)
@@ -84,11 +89,18 @@ func TestEndsThatNobodyAskedFor(t *testing.T) {
 	t.Run("poweroff", func(t *testing.T) {
 		ref := b.create()
 		b.expectEnd(ref.ID, sandbox.ReasonGuestExit, func() {
-			_, _ = b.trySh(t.Context(), ref, "echo o >/proc/sysrq-trigger; sleep 30")
+			off := "echo o >/proc/sysrq-trigger; sleep 30"
+			if r == sandbox.RuntimeGVisor {
+				off = "kill -TERM 1; sleep 30"
+			}
+			_, _ = b.trySh(t.Context(), ref, off)
 		})
 		check(t, b.Destroy(t.Context(), ref, ""))
 	})
 	t.Run("kernel panic", func(t *testing.T) {
+		if r == sandbox.RuntimeGVisor {
+			t.Skip("gVisor has no key for a panic")
+		}
 		ref := b.create()
 		b.expectEnd(ref.ID, sandbox.ReasonGuestCrash, func() {
 			_, _ = b.trySh(t.Context(), ref, "echo c >/proc/sysrq-trigger; sleep 30")
@@ -114,8 +126,10 @@ func (b *bench) awaitCommand(ref sandbox.Ref, command string) {
 	b.sh(ref, `for i in $(seq 100); do for p in /proc/[0-9]*; do [ "$(tr '\0' ' ' <$p/cmdline 2>/dev/null)" = "`+command+` " ] && exit 0; done; sleep 0.05; done; exit 1`)
 }
 
-func TestPauseDuringExecAndTransfer(t *testing.T) {
-	b := newBench(t, "wcut")
+func TestPauseDuringExecAndTransfer(t *testing.T) { onEachRuntime(t, pauseDuringExecAndTransfer) }
+
+func pauseDuringExecAndTransfer(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wcut")
 	ref := b.create()
 	result := make(chan error, 2)
 	go func() {
@@ -149,8 +163,10 @@ func TestPauseDuringExecAndTransfer(t *testing.T) {
 	}
 }
 
-func TestCallerGoesAway(t *testing.T) {
-	b := newBench(t, "wgone")
+func TestCallerGoesAway(t *testing.T) { onEachRuntime(t, callerGoesAway) }
+
+func callerGoesAway(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wgone")
 	ref := b.create()
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
@@ -166,8 +182,10 @@ func TestCallerGoesAway(t *testing.T) {
 	b.sh(ref, `for i in $(seq 100); do pidof sleep >/dev/null || exit 0; sleep 0.05; done; exit 1`)
 }
 
-func TestBurst(t *testing.T) {
-	b := newBench(t, "wburst")
+func TestBurst(t *testing.T) { onEachRuntime(t, burst) }
+
+func burst(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wburst")
 	const n = 6
 	var wg sync.WaitGroup
 	errs := make([]error, n)
@@ -196,15 +214,21 @@ func TestBurst(t *testing.T) {
 }
 
 // TestDamagedPauseIsRefused damages each file of a pause in turn.
-func TestDamagedPauseIsRefused(t *testing.T) {
-	b := newBench(t, "wdam")
+func TestDamagedPauseIsRefused(t *testing.T) { onEachRuntime(t, damagedPauseIsRefused) }
+
+func damagedPauseIsRefused(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wdam")
 	ref := b.create()
 	b.sh(ref, "echo kept >/dev/shm/kept")
 	_, err := b.Pause(t.Context(), ref)
 	check(t, err)
 	dir := b.dir + "/sandboxes/" + string(ref.ID) + "/pause-1/"
 	ref.Generation++
-	for _, name := range []string{"state", "diff", "manifest.json"} {
+	names := []string{"manifest.json"}
+	for _, f := range b.deps.Drivers.Preferred().Files(vmm.Delta) {
+		names = append(names, f.Name)
+	}
+	for _, name := range names {
 		path := dir + name
 		data, err := os.ReadFile(path)
 		check(t, err)
@@ -231,8 +255,10 @@ func TestDamagedPauseIsRefused(t *testing.T) {
 
 // TestForeignSnapshotIsRefused: a snapshot from another kind of host is refused
 // before it is loaded, and the error names the difference.
-func TestForeignSnapshotIsRefused(t *testing.T) {
-	b := newBench(t, "wfor")
+func TestForeignSnapshotIsRefused(t *testing.T) { onEachRuntime(t, foreignSnapshotIsRefused) }
+
+func foreignSnapshotIsRefused(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wfor")
 	ref := b.create()
 	_, err := b.Pause(t.Context(), ref)
 	check(t, err)

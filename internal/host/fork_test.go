@@ -16,6 +16,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -198,8 +199,10 @@ func examine(id sandbox.ID, out string, before time.Time, tolerance time.Duratio
 
 // TestSnapshotLeavesTheSandboxAlone: a command under way, its connection and an
 // open TCP connection inside continue as if nothing had happened.
-func TestSnapshotLeavesTheSandboxAlone(t *testing.T) {
-	b := newBench(t, "wsnap")
+func TestSnapshotLeavesTheSandboxAlone(t *testing.T) { onEachRuntime(t, snapshotLeavesTheSandboxAlone) }
+
+func snapshotLeavesTheSandboxAlone(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wsnap")
 	ref := b.create()
 	done := make(chan string, 1)
 	go func() {
@@ -240,8 +243,10 @@ func TestSnapshotLeavesTheSandboxAlone(t *testing.T) {
 }
 
 // TestSnapshotOfAPausedSandbox and of its copies, over a restart of the agent.
-func TestSnapshotOfAPausedSandbox(t *testing.T) {
-	b := newBench(t, "wsnpp")
+func TestSnapshotOfAPausedSandbox(t *testing.T) { onEachRuntime(t, snapshotOfAPausedSandbox) }
+
+func snapshotOfAPausedSandbox(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wsnpp")
 	ref := b.create()
 	b.sh(ref, counter)
 	b.sh(ref, "echo kept >/dev/shm/kept; echo kept >/root/kept")
@@ -284,14 +289,22 @@ func TestSnapshotOfAPausedSandbox(t *testing.T) {
 }
 
 // TestDamagedBaseIsRefused changes a snapshot that sandboxes are made from.
-func TestDamagedBaseIsRefused(t *testing.T) {
-	b := newBench(t, "wdamb")
+func TestDamagedBaseIsRefused(t *testing.T) { onEachRuntime(t, damagedBaseIsRefused) }
+
+func damagedBaseIsRefused(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wdamb")
 	ref := b.create()
 	_, err := b.Snapshot(t.Context(), ref, "damaged", false)
 	check(t, err)
-	for name, says := range map[string]string{
-		"memory": "its memory file is not", "disk": "its disk is not", "state": "its device state is not",
-	} {
+	parts := map[string]string{"disk": "disk"}
+	if b.deps.Drivers.Preferred().Info().Shape.DiskInSnapshot {
+		delete(parts, "disk")
+	}
+	for _, f := range b.deps.Drivers.Preferred().Files(vmm.Whole) {
+		parts[f.Name] = f.Noun
+	}
+	for name, noun := range parts {
+		says := "its " + noun + " is not"
 		putBack := flipByte(t, b.dir+"/snapshots/damaged/"+name)
 		_, err := b.CreateFrom(t.Context(), newRef(), smallSpec, "damaged")
 		if f := fault.As(err); f == nil || f.Reason != "snapshot_damaged" || !strings.Contains(f.Public, says) {
@@ -327,10 +340,23 @@ func flipByte(t *testing.T, path string) (putBack func()) {
 	}
 }
 
+// pauseBytes returns the size of the memory in a pause.
+func (b *bench) pauseBytes(ref sandbox.Ref) (sum int64) {
+	b.t.Helper()
+	for _, f := range b.deps.Drivers.Preferred().Files(vmm.Delta) {
+		st, err := os.Stat(fmt.Sprintf("%s/sandboxes/%s/pause-%d/%s", b.dir, ref.ID, ref.Generation, f.Name))
+		check(b.t, err)
+		sum += st.Size()
+	}
+	return sum
+}
+
 // TestManyRounds pauses and resumes one sandbox that writes all the time: no
 // synced byte is lost, and the size of a pause does not grow.
-func TestManyRounds(t *testing.T) {
-	b := newBench(t, "wround")
+func TestManyRounds(t *testing.T) { onEachRuntime(t, manyRounds) }
+
+func manyRounds(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wround")
 	ref := b.create()
 	b.sh(ref, `cat >/root/write.sh <<'EOF'
 n=0
@@ -339,19 +365,21 @@ while :; do
 done
 EOF
 setsid sh /root/write.sh >/dev/null 2>&1 & sleep 0.5`)
-	const rounds = 50
+	rounds := 50
+	if r == sandbox.RuntimeGVisor {
+		rounds = 20
+	}
 	var early, late int64
 	last := 0
 	for i := range rounds {
 		_, err := b.Pause(t.Context(), ref)
 		check(t, err)
-		st, err := os.Stat(fmt.Sprintf("%s/sandboxes/%s/pause-%d/diff", b.dir, ref.ID, ref.Generation))
-		check(t, err)
+		size := b.pauseBytes(ref)
 		switch {
 		case i == 10:
-			early = st.Size()
+			early = size
 		case i == rounds-1:
-			late = st.Size()
+			late = size
 		}
 		ref.Generation++
 		s, err := b.Resume(t.Context(), ref)

@@ -295,7 +295,11 @@ func atoi(t testing.TB, s string) int {
 }
 
 func TestTwoCreatesWithTheSameRefAreOne(t *testing.T) {
-	b := newBench(t, "wsame")
+	onEachRuntime(t, twoCreatesWithTheSameRefAreOne)
+}
+
+func twoCreatesWithTheSameRefAreOne(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wsame")
 	ref := newRef()
 	var wg sync.WaitGroup
 	errs := make([]error, 2)
@@ -314,8 +318,11 @@ func TestTwoCreatesWithTheSameRefAreOne(t *testing.T) {
 	}
 }
 
-func TestDestroyDuringCreate(t *testing.T) {
-	b := newBench(t, "wdel")
+func TestDestroyDuringCreate(t *testing.T) { onEachRuntime(t, destroyDuringCreate) }
+
+func destroyDuringCreate(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wdel")
+	check(t, b.Destroy(t.Context(), b.create(), "")) // the template is there afterwards
 	ref := newRef()
 	changes, cancel := b.Subscribe()
 	defer cancel()

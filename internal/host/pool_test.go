@@ -25,8 +25,10 @@ func awaitPool(t testing.TB, m *host.Manager, ready int) {
 	}
 }
 
-func TestPool(t *testing.T) {
-	b := newBench(t, "wpool", func(cfg *host.Config) {
+func TestPool(t *testing.T) { onEachRuntime(t, pool) }
+
+func pool(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wpool", func(cfg *host.Config) {
 		cfg.Pools = []host.PoolKind{{Spec: smallSpec, Size: 2}}
 	})
 	awaitPool(t, b.Manager, 2)

@@ -36,9 +36,6 @@ func unopenedBench(t *testing.T, r sandbox.Runtime, name string) *bench {
 	t.Helper()
 	b := &bench{t: t, name: hosttest.Name(name), dir: hosttest.Dir(t), templates: hosttest.TemplateDir(), runtime: r}
 	b.driver = driverOf(t, r)
-	if b.driver != nil {
-		b.templates = hosttest.Dir(t)
-	}
 	return b
 }
 

@@ -13,9 +13,9 @@ import (
 )
 
 // newSilentBench opens an agent that soon finds out that a guest is silent.
-func newSilentBench(t *testing.T, name string) *bench {
+func newSilentBench(t *testing.T, r sandbox.Runtime, name string) *bench {
 	t.Helper()
-	return newBench(t, name, func(cfg *host.Config) {
+	return newBenchOf(t, r, name, func(cfg *host.Config) {
 		cfg.GuestTimeout = hosttest.Patience(t, 2*time.Second)
 		cfg.ProbeInterval = time.Second
 	})
@@ -66,8 +66,10 @@ const stopAgent = `(sleep 0.5; kill -STOP $(pidof wrenn-guest | tr ' ' '\n' | gr
 // TestStoppedGuestAgent: the guest's agent is stopped and stays so. Operations in
 // flight end with an unknown outcome; with force memory and disk are kept; the
 // resumed sandbox waits for its guest, and no copy of it is handed out.
-func TestStoppedGuestAgent(t *testing.T) {
-	b := newSilentBench(t, "wsilent")
+func TestStoppedGuestAgent(t *testing.T) { onEachRuntime(t, stoppedGuestAgent) }
+
+func stoppedGuestAgent(t *testing.T, r sandbox.Runtime) {
+	b := newSilentBench(t, r, "wsilent")
 	ref := b.create()
 	b.sh(ref, "head -c 100000000 /dev/zero >/root/big")
 	results := make(chan error, 2)
@@ -119,7 +121,7 @@ func TestStoppedGuestAgent(t *testing.T) {
 // sandbox is paused with force and resumed. When the network is up again the
 // guest is renewed and the sandbox works.
 func TestGuestComesBack(t *testing.T) {
-	b := newSilentBench(t, "wback")
+	b := newSilentBench(t, sandbox.RuntimeMicroVM, "wback")
 	ref := b.create()
 	b.sh(ref, counter)
 	// Guest time: it does not advance while the sandbox is paused.
@@ -158,7 +160,7 @@ func TestGuestComesBack(t *testing.T) {
 
 // TestHaltedGuest: a guest that halted its kernel has not ended its VM.
 func TestHaltedGuest(t *testing.T) {
-	b := newSilentBench(t, "whalt")
+	b := newSilentBench(t, sandbox.RuntimeMicroVM, "whalt")
 	ref := b.create()
 	b.sh(ref, `(sleep 0.5; python3 -c 'import ctypes; ctypes.CDLL(None).reboot(0xcdef0123)') >/dev/null 2>&1 &`)
 	b.awaitHealth(ref, sandbox.HealthUnresponsive)
@@ -170,8 +172,10 @@ func TestHaltedGuest(t *testing.T) {
 // TestStoppedVMM: a VMM process that is stopped from outside, also over a
 // restart of the agent, is no crash: the sandbox works again once its VM continues,
 // and can be destroyed while it does not.
-func TestStoppedVMM(t *testing.T) {
-	b := newSilentBench(t, "wvmm")
+func TestStoppedVMM(t *testing.T) { onEachRuntime(t, stoppedVMM) }
+
+func stoppedVMM(t *testing.T, r sandbox.Runtime) {
+	b := newSilentBench(t, r, "wvmm")
 	ref := b.create()
 	found, err := b.deps.Drivers.Find(b.dir)
 	check(t, err)
