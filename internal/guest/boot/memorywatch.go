@@ -119,7 +119,9 @@ func (w *MemoryWatch) react(ctx context.Context, use memoryUse, last uint64, sta
 }
 
 func untilFull(free uint64) time.Duration {
-	return min(max(time.Duration(free)*time.Second/fillRate, watchOften), watchSeldom)
+	// A float64, because the product of bytes and nanoseconds exceeds 64 bits.
+	full := time.Duration(float64(free) / fillRate * float64(time.Second))
+	return min(max(full, watchOften), watchSeldom)
 }
 
 // releaseGrace is how long the memory of a command that was ended may take to become

@@ -31,6 +31,7 @@ type guard struct {
 
 	mu      sync.Mutex // protects the following
 	guarded map[guarded]bool
+	running bool // run has been started and has not ended
 }
 
 // guarded is a sandbox that a guard can pause.
@@ -72,9 +73,14 @@ func (g *guard) add(s guarded) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.guarded[s] = true
-	if len(g.guarded) == 1 {
-		// It ends with the last sandbox.
-		go func() { _ = fault.Caught(func() error { g.run(); return nil }) }()
+	if !g.running {
+		g.running = true
+		// It ends after the last sandbox.
+		go func() {
+			if err := fault.Caught(func() error { g.run(); return nil }); err != nil {
+				g.panicked()
+			}
+		}()
 	}
 }
 
@@ -92,6 +98,13 @@ func (g *guard) short() bool {
 	return err == nil && free < g.floor+g.floor/4
 }
 
+// panicked lets the next sandbox start run again.
+func (g *guard) panicked() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.running = false
+}
+
 // run looks until there is no sandbox.
 func (g *guard) run() {
 	for {
@@ -103,28 +116,40 @@ func (g *guard) run() {
 	}
 }
 
+// ends reports whether there is no sandbox, and then lets the next one start run again.
+func (g *guard) ends() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.running = len(g.guarded) > 0
+	return !g.running
+}
+
 // look pauses sandboxes if memory is short, and returns the time until the next look.
 // It is done if there is no sandbox.
 func (g *guard) look() (pause time.Duration, done bool) {
-	g.mu.Lock()
-	if len(g.guarded) == 0 {
-		g.mu.Unlock()
+	if g.ends() {
 		return 0, true
 	}
-	g.mu.Unlock()
 	free, err := g.available()
 	if err != nil {
 		return guardSeldom, false
 	}
 	if free >= g.floor {
-		return min(max(time.Duration(free-g.floor)*time.Second/hostFillRate, guardOften), guardSeldom), false
+		// A float64, because the product of bytes and nanoseconds exceeds 64 bits.
+		pause := time.Duration(float64(free-g.floor) / hostFillRate * float64(time.Second))
+		return min(max(pause, guardOften), guardSeldom), false
 	}
-	for _, s := range g.greediest() {
+	greedy, failed := g.greediest(), 0
+	for _, s := range greedy {
 		ctx, cancel := context.WithTimeout(context.Background(), guardPatience)
 		if err := s.hold(ctx); err != nil {
+			failed++
 			g.log.Warn("a sandbox that uses too much memory of the host cannot be paused, will try again", "error", err)
 		}
 		cancel()
+	}
+	if failed > 0 && failed == len(greedy) {
+		return guardSeldom, false // the log must not fill the host's disk
 	}
 	return guardOften, false
 }

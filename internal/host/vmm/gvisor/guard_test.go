@@ -5,7 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -61,6 +63,65 @@ func TestGuardHoldsTheGreediest(t *testing.T) {
 	clear(g.guarded)
 	if _, done := g.look(); !done {
 		t.Error("the guard goes on without a sandbox")
+	}
+}
+
+// TestGuardRunsOnce: sandboxes that come and go do not start a second look at the same
+// memory, and the first one after an idle time starts it again.
+func TestGuardRunsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running, most, looks atomic.Int32
+		g := newGuard(1, slog.New(slog.DiscardHandler))
+		g.available = func() (uint64, error) {
+			most.Store(max(most.Load(), running.Add(1)))
+			looks.Add(1)
+			time.Sleep(time.Millisecond)
+			running.Add(-1)
+			return 64 << 30, nil
+		}
+		s := &fakeGuarded{}
+		for range 3 {
+			g.add(s)
+			synctest.Wait()
+			g.remove(s)
+		}
+		g.add(s)
+		time.Sleep(4 * guardSeldom)
+		if n := looks.Load(); n > 5 {
+			t.Errorf("%d looks in 20 s with much memory, want one every 5 s", n)
+		}
+		if most.Load() > 1 {
+			t.Errorf("%d goroutines look at once", most.Load())
+		}
+		g.remove(s)
+		time.Sleep(2 * guardSeldom)
+		before := looks.Load()
+		g.add(s)
+		time.Sleep(guardSeldom)
+		if looks.Load() == before {
+			t.Error("no look after the first sandbox came back")
+		}
+		g.remove(s)
+		time.Sleep(2 * guardSeldom) // until it has ended
+	})
+}
+
+// TestGuardSpacing: the time until the next look fits every size of memory, and a
+// sandbox that cannot be paused is not tried so often that the log fills up.
+func TestGuardSpacing(t *testing.T) {
+	g := newGuard(1, slog.New(slog.DiscardHandler))
+	var held []string
+	stuck := &fakeGuarded{name: "stuck", over: 1, held: &held, fails: true}
+	g.guarded[stuck] = true
+	for gib := uint64(24); gib < 4096; gib += 7 {
+		g.available = func() (uint64, error) { return gib << 30, nil }
+		if pause, _ := g.look(); pause != guardSeldom {
+			t.Fatalf("with %d GiB available: next look in %v, want %v", gib, pause, guardSeldom)
+		}
+	}
+	g.available = func() (uint64, error) { return 0, nil }
+	if pause, _ := g.look(); pause != guardSeldom || len(held) != 1 {
+		t.Errorf("after a pause that failed: next look in %v, want %v", pause, guardSeldom)
 	}
 }
 
