@@ -99,12 +99,12 @@ func (a hostAgent) gVisor(ctx context.Context, images *image.Store, reason strin
 	return driver, renewTemplate(ctx, images, logProgress(a.log))
 }
 
-// renewTemplate replaces a default template that an older version of Wrenn made, and
-// that the sentry may be unable to read.
+// renewTemplate replaces a default template that an older version of Wrenn made and
+// that the sentry cannot read.
 func renewTemplate(ctx context.Context, images *image.Store, progress image.Progress) error {
 	recipe := image.Minimal()
 	have, err := images.Template(recipe.Name)
-	if err != nil || have.RecipeDigest == recipe.Digest() {
+	if err != nil || have.ForGVisor() || have.RecipeDigest == recipe.Digest() {
 		return err
 	}
 	if _, err = images.EnsureTemplate(ctx, recipe, progress); err != nil {

@@ -29,16 +29,24 @@ func TestOlderTemplateIsBuiltAgain(t *testing.T) {
 	if err := os.Symlink(digest, filepath.Join(filepath.Dir(home), "current")); err != nil {
 		t.Fatal(err)
 	}
-	for recipe, want := range map[string]string{image.Minimal().Digest(): "", "that of an older version": "tool_missing"} {
-		data, err := json.Marshal(image.Template{Name: "minimal", Digest: digest, RecipeDigest: recipe})
+	for _, c := range []struct {
+		recipe  string
+		builder int
+		want    string
+	}{
+		{image.Minimal().Digest(), 0, ""},
+		{"that of an older version", 0, "tool_missing"},
+		{"that of another version", 2, ""},
+	} {
+		data, err := json.Marshal(image.Template{Name: "minimal", Digest: digest, RecipeDigest: c.recipe, Builder: c.builder})
 		if err == nil {
 			err = os.WriteFile(filepath.Join(home, "template.json"), data, 0o644)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := fault.ReasonOf(renewTemplate(t.Context(), images, image.Quiet)); got != want {
-			t.Errorf("with the recipe %s: got the reason %q, want %q", recipe, got, want)
+		if got := fault.ReasonOf(renewTemplate(t.Context(), images, image.Quiet)); got != c.want {
+			t.Errorf("with the recipe %s of builder %d: got the reason %q, want %q", c.recipe, c.builder, got, c.want)
 		}
 	}
 }

@@ -24,28 +24,34 @@ type Agent struct {
 	Digest string
 }
 
-// EnsureAgent returns an image with guest, a static executable, in its root. The
-// result depends on guest and on mkfs.erofs alone. It takes some 100 ms. Old images
-// are removed, as old initramfs files are; a caller that needs one longer keeps a
-// link or a copy.
+// EnsureAgent returns an image with guest, a static executable, in its root. An image
+// that is there is used again, so that an agent can start on a full disk. Otherwise it
+// takes some 100 ms. Old images are removed, as old initramfs files are; a caller that
+// needs one longer keeps a link or a copy.
 func (s *Store) EnsureAgent(ctx context.Context, guest []byte) (_ Agent, err error) {
 	if len(guest) == 0 {
 		return Agent{}, errGuestMissing()
-	}
-	if err := requireTools("mkfs.erofs"); err != nil {
-		return Agent{}, err
 	}
 	release, err := s.lock(ctx, "agent", Quiet)
 	if err != nil {
 		return Agent{}, err
 	}
 	defer release()
+	sum := sha256.Sum256(guest)
+	program := hex.EncodeToString(sum[:])
+	if found, ok := s.findAgent(program); ok {
+		now := time.Now()
+		return found, os.Chtimes(found.Path, now, now)
+	}
+	if err := requireTools("mkfs.erofs"); err != nil {
+		return Agent{}, err
+	}
 	work, err := s.buildDir("agent")
 	if err != nil {
 		return Agent{}, s.noSpace(err)
 	}
 	defer func() { err = s.noSpace(errors.Join(err, os.RemoveAll(work))) }()
-	packed, err := s.packAgent(ctx, work, guest)
+	packed, err := s.packAgent(ctx, work, guest, program)
 	if err != nil {
 		return Agent{}, err
 	}
@@ -53,19 +59,33 @@ func (s *Store) EnsureAgent(ctx context.Context, guest []byte) (_ Agent, err err
 	if err != nil {
 		return Agent{}, err
 	}
-	out := Agent{Path: filepath.Join(s.dir, "agents", digest+".erofs"), Digest: digest}
-	if have, _, err := filesum.SHA256(out.Path); err == nil && have == digest {
-		now := time.Now()
-		return out, os.Chtimes(out.Path, now, now)
-	}
+	out := Agent{Path: s.agentPath(program, digest), Digest: digest}
 	if err := publishFile(packed, out.Path); err != nil {
 		return Agent{}, err
 	}
 	return out, prune(filepath.Dir(out.Path))
 }
 
+// agentPath returns the path of an image of the program, both named by their digests.
+func (s *Store) agentPath(program, digest string) string {
+	return filepath.Join(s.dir, "agents", program[:16]+"-"+digest+".erofs")
+}
+
+// findAgent returns an image of the program that is whole.
+func (s *Store) findAgent(program string) (Agent, bool) {
+	paths, _ := filepath.Glob(s.agentPath(program, "*")) // fails for bad patterns alone
+	for _, path := range paths {
+		digest, _, err := filesum.SHA256(path)
+		if err == nil && path == s.agentPath(program, digest) {
+			return Agent{Path: path, Digest: digest}, true
+		}
+	}
+	return Agent{}, false
+}
+
 // packAgent packs guest into an image in work, whose path it returns.
-func (s *Store) packAgent(ctx context.Context, work string, guest []byte) (string, error) {
+// Its digest identifies it.
+func (s *Store) packAgent(ctx context.Context, work string, guest []byte, digest string) (string, error) {
 	tree, packed := filepath.Join(work, "root"), filepath.Join(work, "image")
 	if err := os.Mkdir(tree, 0o755); err != nil {
 		return "", err
@@ -78,8 +98,7 @@ func (s *Store) packAgent(ctx context.Context, work string, guest []byte) (strin
 	if err := errors.Join(os.Chmod(tree, 0o755), os.Chmod(program, 0o755)); err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(guest)
-	return packed, s.packErofs(ctx, tree, packed, "0", hex.EncodeToString(sum[:]), Quiet)
+	return packed, s.packErofs(ctx, tree, packed, "0", digest, Quiet)
 }
 
 // publishFile moves the finished file tmp to path once it is on disk.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
 )
 
@@ -87,6 +88,15 @@ func TestAgentImagesAreKeptByContent(t *testing.T) {
 	if again := ensureAgent(t, s, "one"); again != one {
 		t.Errorf("the same agent gave %+v, want %+v", again, one)
 	}
+	t.Run("without tools", func(t *testing.T) { // or on a full disk
+		t.Setenv("PATH", t.TempDir())
+		if again := ensureAgent(t, s, "one"); again != one {
+			t.Errorf("the same agent gave %+v, want %+v", again, one)
+		}
+		if _, err := s.EnsureAgent(t.Context(), []byte("other")); fault.ReasonOf(err) != "tool_missing" {
+			t.Errorf("another agent: got %v, want tool_missing", err)
+		}
+	})
 	if other := ensureAgent(t, testStore(t), "one"); other.Digest != one.Digest {
 		t.Error("the same agent gave another digest in another store")
 	}

@@ -7,7 +7,7 @@
 //	kernels/<digest>/{vmlinux,modules/<release>/...,kernel.json}
 //	kernels/current            -> <digest>
 //	initramfs/<digest>.cpio
-//	agents/<digest>.erofs
+//	agents/<digest of the program>-<digest>.erofs
 //	templates/<name>/<digest>/{root.erofs,packages.txt,template.json}
 //	templates/<name>/current   -> <digest>
 //	locks/                     one lock file for each thing that can be built

@@ -11,8 +11,11 @@ import (
 )
 
 // builderVersion is part of every recipe's digest. It changes when the way
-// of building changes the result. Version 2 makes images that gVisor can read.
-const builderVersion = 2
+// of building changes the result. Images for gVisor are made since builderForGVisor.
+const (
+	builderVersion   = 2
+	builderForGVisor = 2
+)
 
 // Recipe says how a template is made. It does not say which version of a
 // package: that is decided when it is built, and recorded with the result.

@@ -24,12 +24,17 @@ type Template struct {
 	// Digest is the SHA-256 of the image file.
 	Digest string `json:"digest"`
 	// RecipeDigest is that of the recipe it was built from.
-	RecipeDigest string    `json:"recipe_digest"`
-	SizeBytes    int64     `json:"size_bytes"`
-	CreatedAt    time.Time `json:"created_at"`
+	RecipeDigest string `json:"recipe_digest"`
+	// Builder is the version of the way of building. It is 0 for 1.
+	Builder   int       `json:"builder"`
+	SizeBytes int64     `json:"size_bytes"`
+	CreatedAt time.Time `json:"created_at"`
 	// Path is the erofs image, which nobody may write to.
 	Path string `json:"-"`
 }
+
+// ForGVisor reports whether gVisor's sentry can read the image.
+func (t Template) ForGVisor() bool { return t.Builder >= builderForGVisor }
 
 // Template returns the current version of a template. The error is of kind
 // NotFound when there is none.
@@ -174,7 +179,7 @@ func (s *Store) buildTemplate(ctx context.Context, r Recipe, progress Progress) 
 	if err := s.packTemplate(ctx, r, work, ready, progress); err != nil {
 		return Template{}, err
 	}
-	t := Template{Name: r.Name, RecipeDigest: r.Digest(), CreatedAt: time.Now().UTC()}
+	t := Template{Name: r.Name, RecipeDigest: r.Digest(), Builder: builderVersion, CreatedAt: time.Now().UTC()}
 	if t.Digest, t.SizeBytes, err = filesum.SHA256(filepath.Join(ready, "root.erofs")); err != nil {
 		return Template{}, err
 	}
