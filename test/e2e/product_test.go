@@ -25,6 +25,7 @@ func testProduct(t *testing.T, s *server) {
 		"endings":     testEndings,
 		"contract":    testServedDocuments,
 		"cli":         testCLI,
+		"ports":       testPorts,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
