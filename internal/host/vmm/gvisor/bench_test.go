@@ -2,7 +2,11 @@ package gvisor_test
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
@@ -111,4 +115,51 @@ func BenchmarkPing(b *testing.B) {
 	for b.Loop() {
 		check(b, vm.Ping(b.Context()))
 	}
+}
+
+// BenchmarkQuietSandbox measures the CPU time that a sandbox uses by itself in a second:
+// without a command, and with one that sleeps, for which the guest watches its memory.
+func BenchmarkQuietSandbox(b *testing.B) {
+	d, image := newDriver(b)
+	g := newGuest(b, image)
+	g.cfg.MemoryMB, g.cfg.DiskMB = 512, 2048 // the defaults
+	g.hostLimits(b, d.Info().Shape)
+	vm, err := d.Start(b.Context(), g.cfg)
+	check(b, err)
+	defer kill(b, vm)
+	check(b, g.Ready(b.Context()))
+	for _, c := range []struct{ name, script string }{{"idle", "true"}, {"sleeping", "sleep 1000 >/dev/null 2>&1 &"}} {
+		b.Run(c.name, func(b *testing.B) {
+			_, err := g.Shell(b.Context(), c.script)
+			check(b, err)
+			time.Sleep(12 * time.Second) // the watch looks more often in the first 10 s
+			used := -cpuTime(b, vm.Record().PID)
+			for b.Loop() {
+				time.Sleep(time.Second)
+			}
+			used += cpuTime(b, vm.Record().PID)
+			b.ReportMetric(float64(used.Microseconds())/float64(b.N), "µs-CPU/s")
+		})
+	}
+}
+
+// cpuTime returns the CPU time of a sentry and its stubs.
+func cpuTime(t testing.TB, sentry int) (sum time.Duration) {
+	t.Helper()
+	for _, pid := range tree(t, sentry) {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+		check(t, err)
+		for _, path := range threads {
+			var used, waited, slices int64 // kernel documentation, scheduler/sched-stats
+			text, err := os.ReadFile(path)
+			if err != nil {
+				continue // ended
+			}
+			if _, err := fmt.Sscan(string(text), &used, &waited, &slices); err != nil {
+				t.Fatalf("%s: %v", path, err)
+			}
+			sum += time.Duration(used)
+		}
+	}
+	return sum
 }

@@ -30,7 +30,7 @@ func running(t *testing.T) (*guest, vmm.VM) {
 }
 
 // tree returns the sentry and its descendants.
-func tree(t *testing.T, sentry int) []int {
+func tree(t testing.TB, sentry int) []int {
 	t.Helper()
 	pids := []int{sentry}
 	entries, err := os.ReadDir("/proc")
