@@ -46,7 +46,7 @@ func main() {
 	var err error
 	switch args := os.Args[1:]; {
 	case slices.Equal(args, []string{agentArg}):
-		err = runAgent(boot.NewPlatform(envd.Port, guestwire.Port))
+		err = runInVM()
 	case slices.Equal(args, []string{agentArg, gvisorArg}):
 		err = runInGVisor()
 	case os.Getpid() == 1 && slices.Equal(args, []string{gvisorArg}):
@@ -60,6 +60,15 @@ func main() {
 		fmt.Fprintln(os.Stderr, "wrenn-guest:", err)
 		os.Exit(1)
 	}
+}
+
+// runInVM is runAgent in a virtual machine, whose kernel ends processes if its memory
+// is used up.
+func runInVM() error {
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0); err != nil {
+		return fmt.Errorf("protect against the out-of-memory killer: %w", err)
+	}
+	return runAgent(boot.NewPlatform(envd.Port, guestwire.Port))
 }
 
 // runInGVisor is runAgent in a gVisor sandbox, whose memory the agent watches.
@@ -79,9 +88,6 @@ func runAgent(platform agent.Platform) error {
 	unix.Umask(0o022)
 	debug.SetMemoryLimit(agentMemory)
 	debug.SetGCPercent(agentGCPercent)
-	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0); err != nil {
-		return fmt.Errorf("protect against the out-of-memory killer: %w", err)
-	}
 	unix.CloseOnExec(boot.MemoryFD)
 	unix.CloseOnExec(boot.DiskFD)
 	unix.CloseOnExec(boot.LedgerFD)

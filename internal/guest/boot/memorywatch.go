@@ -27,6 +27,8 @@ type MemoryWatch struct {
 	total uint64 // bytes of memory
 	limit uint64 // bytes that processes and file systems in memory may use
 	wake  chan struct{}
+	// meminfo and pids are /proc/meminfo and the number of tasks of users.
+	meminfo, pids kernelFile
 	// most is the most processes that have been seen at a time; Run alone uses it.
 	most uint64
 
@@ -39,6 +41,7 @@ func NewMemoryWatch(memory uint64) *MemoryWatch {
 	return &MemoryWatch{
 		users: UserCgroup, root: "/", total: memory, limit: memory - reserve(memory),
 		wake: make(chan struct{}, 1), ended: make(map[string]bool),
+		meminfo: kernelFile{path: "/proc/meminfo"}, pids: kernelFile{path: filepath.Join(UserCgroup, "pids.current")},
 	}
 }
 
@@ -149,7 +152,7 @@ func (w *MemoryWatch) awaitRelease(ctx context.Context) {
 // busy reports whether there is any process besides Init and the agent. Root can move
 // one out of the cgroup of the users.
 func (w *MemoryWatch) busy() bool {
-	tasks, err := readNumber(filepath.Join(w.users, "pids.current"))
+	tasks, err := w.tasks()
 	if err != nil || tasks > 0 {
 		return true
 	}

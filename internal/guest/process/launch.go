@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -189,6 +190,13 @@ func exposeToOOM(pid int, group Group) {
 			return
 		}
 	}
+}
+
+// isProtected reports whether this process has a score of its own for the
+// out-of-memory killer, which its children inherit.
+func isProtected() bool {
+	score, err := os.ReadFile("/proc/self/oom_score_adj")
+	return err != nil || strings.TrimSpace(string(score)) != "0"
 }
 
 // setOOMScore ignores errors: the process may have ended by now.

@@ -23,6 +23,9 @@ import (
 type Table struct {
 	groups Groups
 	work   sync.WaitGroup
+	// protected: commands inherit a protection from the kernel's out-of-memory killer
+	// that they must not keep.
+	protected bool
 
 	mu        sync.Mutex // protects the following
 	closed    bool
@@ -42,6 +45,7 @@ func NewTable(groups Groups) *Table {
 	}
 	return &Table{
 		groups:    groups,
+		protected: isProtected(),
 		running:   make(map[uint64]*Process),
 		forget:    make(map[uint64]*time.Timer),
 		lingering: make(map[*os.File]struct{}),
@@ -131,7 +135,9 @@ func (t *Table) launch(key uint64, path string, spec Spec) (*Process, error) {
 	if spec.Started != nil {
 		spec.Started(p.pid)
 	}
-	exposeToOOM(p.pid, group)
+	if t.protected {
+		exposeToOOM(p.pid, group)
+	}
 	if p.files.input != nil {
 		p.input = newInput(p.files.input)
 	}
