@@ -21,11 +21,14 @@ func Open(pid int, startTicks uint64) (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(fd), "pidfd")
 	// Checked after the open: from here on the descriptor cannot change its owner.
-	if stat, err := ReadStat(pid); err != nil || stat.StartTicks != startTicks {
-		_ = f.Close()
-		return nil, os.ErrProcessDone
+	stat, err := ReadStat(pid)
+	switch {
+	case err == nil && stat.StartTicks == startTicks:
+		return f, nil
+	case err == nil, errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ESRCH):
+		err = os.ErrProcessDone
 	}
-	return f, nil
+	return nil, errors.Join(err, f.Close())
 }
 
 // Wait returns when the process has ended, or the descriptor is closed or its read

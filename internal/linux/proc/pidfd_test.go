@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestKillAndWaitByDescriptor(t *testing.T) {
@@ -45,5 +47,39 @@ func TestKillAndWaitByDescriptor(t *testing.T) {
 	}
 	if _, err := Open(pid, stat.StartTicks); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("open of a reaped process: got %v, want os.ErrProcessDone", err)
+	}
+}
+
+// TestOpenWithoutDescriptors: a process that cannot be looked at has not ended. Callers
+// free what a process uses once it has.
+func TestOpenWithoutDescriptors(t *testing.T) {
+	own, err := ReadStat(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(os.Getpid(), own.StartTicks) // the runtime opens descriptors of its own for the first one
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = f.Close()
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	free, err := unix.Dup(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = unix.Close(free)
+	// Room for the descriptor of the process, and for no other file.
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(free) + 1, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(os.Getpid(), own.StartTicks)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, unix.EMFILE) || errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("open of a process that runs: got %v, want %v", err, unix.EMFILE)
 	}
 }
