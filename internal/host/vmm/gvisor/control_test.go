@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 )
@@ -54,6 +55,28 @@ func TestCallBoundsTheMessage(t *testing.T) {
 	err := call(t.Context(), dir, methodPause, nil, nil)
 	if err == nil || len(err.Error()) > 2*errorBytes || strings.ContainsAny(err.Error(), "\n\x1b") {
 		t.Fatalf("got an error of %d bytes, want one short line", len(err.Error()))
+	}
+}
+
+// TestResumeOnFullDisk: a sandbox continues although the request cannot be noted, and
+// is not paused then.
+func TestResumeOnFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(requestPath(dir), 0o700); err != nil { // no file can be written there
+		t.Fatal(err)
+	}
+	var asked string
+	serve(t, dir, func(method string, out io.Writer) {
+		asked = method
+		_, _ = io.WriteString(out, `{"success": true, "err": "", "result": null}`)
+	})
+	p := power{dir: dir, life: t.Context(), turn: make(chan struct{}, 1), known: true}
+	if err := p.set(t.Context(), true); err == nil || asked != "" {
+		t.Errorf("pause without a note: got %v after the request %q, want an error and no request", err, asked)
+	}
+	p.paused = true
+	if err := p.set(t.Context(), false); err != nil || asked != methodResume {
+		t.Errorf("resume without a note: got %v after the request %q, want %q", err, asked, methodResume)
 	}
 }
 

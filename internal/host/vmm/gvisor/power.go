@@ -66,7 +66,9 @@ func (p *power) request(ctx context.Context, pause bool) error {
 	if pause {
 		method = methodPause
 	}
-	if err := os.WriteFile(requestPath(p.dir), []byte(method), 0o600); err != nil {
+	// A full disk must not keep a paused sandbox from continuing. observe takes a file
+	// that this leaves empty for a Resume.
+	if err := os.WriteFile(requestPath(p.dir), []byte(method), 0o600); err != nil && pause {
 		return err
 	}
 	// If the call fails, the sentry may carry it out all the same.
@@ -75,7 +77,10 @@ func (p *power) request(ctx context.Context, pause bool) error {
 		return err
 	}
 	p.known, p.paused = true, pause
-	return os.Remove(requestPath(p.dir))
+	if err := os.Remove(requestPath(p.dir)); !os.IsNotExist(err) {
+		return err
+	}
+	return nil
 }
 
 // requestPath names the file with the method that was requested last, and that the
