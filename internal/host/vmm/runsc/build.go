@@ -102,14 +102,16 @@ func read(dir string) (Build, error) {
 		return Build{}, err
 	}
 	b := Build{}
-	if err := json.Unmarshal(data, &b); err != nil || b.ID != filepath.Base(dir) {
+	if err := json.Unmarshal(data, &b); err != nil || b.ID != filepath.Base(dir) || b.ID != b.newID() || len(b.Agent) != sha256.Size*2 {
 		return Build{}, errDamaged(err, filepath.Base(dir))
 	}
 	b.Dir, b.made = dir, st.ModTime()
 	return b, nil
 }
 
+const reasonDamaged = "vmm_build_damaged"
+
 func errDamaged(err error, id string) error {
-	return fault.Wrap(err, fault.HostFailed, "vmm_build_damaged",
+	return fault.Wrap(err, fault.HostFailed, reasonDamaged,
 		"the kept build %s of runsc is damaged: its files are not the ones that were kept; restart the host agent to copy it again", id)
 }

@@ -226,6 +226,10 @@ func TestDamagedBuildIsRefusedAndReplaced(t *testing.T) {
 			return errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "other"), nil, 0o755))
 		},
 		func() error { return os.WriteFile(filepath.Join(kept.Dir, buildFile), []byte("{"), 0o444) },
+		// Its parts are shorter than digests, which users of a Build may cut.
+		func() error {
+			return os.WriteFile(filepath.Join(kept.Dir, buildFile), []byte(`{"id": "`+kept.ID+`", "agent": "x"}`), 0o444)
+		},
 	} {
 		check(t, damage())
 		s := Open(filepath.Dir(kept.Dir)) // another agent
@@ -243,6 +247,22 @@ func TestDamagedBuildIsRefusedAndReplaced(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(dir, "kept", ".*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestDamagedBuildLeavesOthersAlone: sandboxes under a whole build do not need the
+// description of another one.
+func TestDamagedBuildLeavesOthersAlone(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	source := Source{Program: program(t, filepath.Join(dir, "runsc"), "1")}
+	s := Open(filepath.Join(dir, "kept"))
+	kept, err := s.Keep(t.Context(), find(t, source), write(t, filepath.Join(dir, "agent"), "agent", 0o400))
+	check(t, err)
+	write(t, filepath.Join(s.dir, strings.Repeat("0", idLength), buildFile), "", 0o444)
+	builds, err := s.Builds()
+	if err != nil || len(builds) != 1 || builds[0].ID != kept.ID {
+		t.Errorf("beside a damaged build: got %v, %v; want the whole one", builds, err)
 	}
 }
 

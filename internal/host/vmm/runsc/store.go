@@ -36,7 +36,8 @@ const (
 	lockFile    = "lock"
 )
 
-// Builds returns the kept builds, the newest first.
+// Builds returns the kept builds, the newest first. It leaves out those whose
+// description is damaged: sandboxes under other builds must not need it.
 func (s *Store) Builds() ([]Build, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -48,8 +49,8 @@ func (s *Store) Builds() ([]Build, error) {
 			continue
 		}
 		b, err := read(filepath.Join(s.dir, e.Name()))
-		if errors.Is(err, os.ErrNotExist) {
-			continue // being removed
+		if errors.Is(err, os.ErrNotExist) || fault.ReasonOf(err) == reasonDamaged {
+			continue // being removed, or damaged
 		}
 		if err != nil {
 			return nil, err
