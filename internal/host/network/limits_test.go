@@ -27,13 +27,13 @@ const (
 )
 
 // limited is a sandbox with limits and a world outside.
-func limited(t *testing.T, l Limits) (host, guest, world *space, s *Slot) {
+func limited(t *testing.T, plug plug, l Limits) (host, guest, world *space, s *Slot) {
 	t.Helper()
 	needRoot(t)
 	host = newSpace(t)
 	world = outside(host, target)
 	s = acquire(t, host.open(Config{Name: uniqueName(), Limits: l}), "one")
-	return host, newGuest(t, s), world, s
+	return host, plug(t, s), world, s
 }
 
 // socket makes a socket in the space, on which reading gives up after a while.
@@ -99,8 +99,10 @@ func (s *space) send(fd int, addr string, port, size int) {
 func (s *space) udp() int { return s.socket(unix.AF_INET, unix.SOCK_DGRAM, 0) }
 
 // TestOnlyKnownProtocolsLeave sends one packet of each IP protocol.
-func TestOnlyKnownProtocolsLeave(t *testing.T) {
-	_, guest, world, _ := limited(t, Limits{})
+func TestOnlyKnownProtocolsLeave(t *testing.T) { withEachGuest(t, onlyKnownProtocolsLeave) }
+
+func onlyKnownProtocolsLeave(t *testing.T, plug plug) {
+	_, guest, world, _ := limited(t, plug, Limits{})
 	seen := world.ipPackets()
 	udp, ping := guest.udp(), guest.socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP)
 	raw := guest.socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_RAW)
@@ -138,9 +140,11 @@ func TestOnlyKnownProtocolsLeave(t *testing.T) {
 
 // TestConnectionsAreLimited: the host's table has no more entries of a sandbox
 // than its limit, and a connection below the limit is not harmed.
-func TestConnectionsAreLimited(t *testing.T) {
+func TestConnectionsAreLimited(t *testing.T) { withEachGuest(t, connectionsAreLimited) }
+
+func connectionsAreLimited(t *testing.T, plug plug) {
 	const limit = 20
-	host, guest, world, _ := limited(t, Limits{Connections: limit})
+	host, guest, world, _ := limited(t, plug, Limits{Connections: limit})
 	world.listen(":80")
 	if _, err := guest.ask(target+":80", patient); err != nil {
 		t.Fatalf("below the limit: %v", err)
@@ -188,7 +192,9 @@ func (s *space) tracked() (n int) {
 }
 
 // TestRatesAreLimited sends much more than is allowed, each way.
-func TestRatesAreLimited(t *testing.T) {
+func TestRatesAreLimited(t *testing.T) { withEachGuest(t, ratesAreLimited) }
+
+func ratesAreLimited(t *testing.T, plug plug) {
 	const flood = 3000
 	for name, c := range map[string]struct {
 		limits Limits
@@ -202,7 +208,7 @@ func TestRatesAreLimited(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, guest, world, _ := limited(t, c.limits)
+			_, guest, world, _ := limited(t, plug, c.limits)
 			inside, there := guest.udp(), world.udp()
 			if err := unix.Bind(there, sockaddr(target, 7)); err != nil {
 				t.Fatal(err)

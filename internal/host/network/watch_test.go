@@ -104,15 +104,16 @@ func await(t testing.TB, what string, condition func() bool) {
 // inSlot is a view into a slot's namespace.
 func inSlot(t testing.TB, s *Slot) *space { return &space{t: t, home: s.pool.host, ns: s.ns} }
 
-func TestNetworksJoinedLaterAreDenied(t *testing.T) {
-	needRoot(t)
+func TestNetworksJoinedLaterAreDenied(t *testing.T) { withEachGuest(t, networksJoinedLater) }
+
+func networksJoinedLater(t *testing.T, plug plug) {
 	const joined, tunnelled = "192.0.2.7", "198.51.100.7"
 	host := newSpace(t)
 	world := outside(host, joined, tunnelled)
 	world.listen(":80")
 	p := host.open(Config{Name: uniqueName()})
 	before := acquire(t, p, "before")
-	guest := newGuest(t, before)
+	guest := plug(t, before)
 	if _, err := guest.ask(joined+":80", patient); err != nil {
 		t.Fatalf("before the host is in that network: %v", err)
 	}
