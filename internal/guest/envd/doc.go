@@ -9,6 +9,6 @@
 // itself.
 //
 // The host agent uses the control channel instead (package channel). Port 49983
-// is for other people's clients, once a sandbox's ports can be reached; programs
-// inside the guest reach it today.
+// is for other people's clients, which reach it as every port of a sandbox through
+// the control plane, and for programs inside the guest.
 package envd
