@@ -18,9 +18,11 @@ import (
 // their parents. A parent therefore never runs while a child is stopped, and a
 // shell with job control does not find its command suspended.
 //
-// No user process can undo a Freeze. SIGSTOP can be neither caught nor blocked,
-// and Freeze ends with a pass over all processes that found each of them stopped,
-// so that none runs that could send SIGCONT.
+// No user process can send a signal that undoes a Freeze. SIGSTOP can be neither caught
+// nor blocked, and Freeze ends with a pass over all processes that found each of them
+// stopped, so that none runs that could send SIGCONT. A timer can: a process that has
+// made one with SIGCONT (timer_create(2)) continues when it expires. It harms its own
+// guest alone, whose copies may run code before they are renewed.
 //
 // A process under a debugger stops all the same, but its debugger sees the
 // signal, where a freezer would be invisible.
