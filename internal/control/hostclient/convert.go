@@ -155,7 +155,19 @@ func runtimeFromProto(r *hostv1.Runtime) control.HostRuntime {
 		Runtime: sandbox.Runtime(r.GetName()), Driver: r.GetDriver(), DriverVersion: r.GetDriverVersion(),
 		Acceleration: r.GetAcceleration(), Reason: r.GetReason(),
 		Isolation: sandbox.Isolation(r.GetIsolation()), MultiTenant: r.GetMultiTenant(),
-		DiskMemoryShare: max(r.GetDiskMemoryShare(), 0),
+		DiskMemoryShare: memoryShare(r.GetDiskMemoryShare()),
+	}
+}
+
+// memoryShare returns a share that a host reports, within the values that placement can
+// multiply and JSON can hold.
+func memoryShare(reported float64) float64 {
+	const most = 1024
+	switch {
+	case reported > 0:
+		return min(reported, most)
+	default: // 0, negative or not a number
+		return 0
 	}
 }
 

@@ -2,6 +2,7 @@ package hostclient
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"testing"
 	"time"
@@ -288,5 +289,16 @@ func TestExecTakesEveryField(t *testing.T) {
 	}
 	if none := execToProto(sandbox.Ref{}, control.Exec{}).GetStart(); none.Stdin == nil || none.GetStdin() {
 		t.Error("stdin must be said to be closed: absent means open")
+	}
+}
+
+// TestMemoryShareIsBounded: a host cannot report a share that placement overflows with,
+// or that the list of hosts cannot be encoded with.
+func TestMemoryShareIsBounded(t *testing.T) {
+	for reported, want := range map[float64]float64{0: 0, 0.25: 0.25, 1: 1, -1: 0, 1e300: 1024, math.Inf(1): 1024, math.Inf(-1): 0, math.NaN(): 0} {
+		got := runtimeFromProto(&hostv1.Runtime{DiskMemoryShare: reported}).DiskMemoryShare
+		if got != want {
+			t.Errorf("a reported share of %v: got %v, want %v", reported, got, want)
+		}
 	}
 }
