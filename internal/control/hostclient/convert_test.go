@@ -137,15 +137,20 @@ func TestRefThereAndBack(t *testing.T) {
 	}
 }
 
+// fillControl sets the fields of a spec that no host gets.
+func fillControl(s *sandbox.Spec) {
+	s.AutoResume, s.PublicPorts, s.TrafficKey = true, []int{80}, "key"
+}
+
 func TestViewTakesEveryField(t *testing.T) {
 	var msg hostv1.Sandbox
 	fillProto(msg.ProtoReflect())
 	observed := observedFromProto(&msg)
-	observed.Spec.AutoResume = true // not the host's
+	fillControl(&observed.Spec)
 	if e := empty("ObservedSandbox", reflect.ValueOf(observed)); len(e) > 0 {
 		t.Errorf("empty: %v", e)
 	}
-	observed.Spec.AutoResume = false
+	observed = observedFromProto(&msg)
 	// Every field of the message is in the observed state: clearing one changes the observed state.
 	fields := msg.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
@@ -190,7 +195,7 @@ func TestSnapshotTakesEveryField(t *testing.T) {
 	fillProto(msg.ProtoReflect())
 	takesEveryField(t, &msg, func(m *hostv1.Snapshot) control.ObservedSnapshot {
 		v := snapshotFromProto(m)
-		v.Spec.AutoResume = true // not the host's
+		fillControl(&v.Spec)
 		return v
 	})
 }
