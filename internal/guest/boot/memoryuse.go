@@ -12,9 +12,14 @@ type memoryUse struct {
 	// counted is the memory of processes and of file systems in memory, without the
 	// files of the root.
 	counted uint64
+	// heap is the memory of the sentry for which the host has no room beside the guest's.
+	heap uint64
 	// room is the memory until the host's limit, which includes the files of the root.
 	room uint64
 }
+
+// taken is the memory that is used beside the files of the root.
+func (u memoryUse) taken() uint64 { return u.counted + u.heap }
 
 // look reads the use of memory. There is none as long as it cannot be read.
 func (w *MemoryWatch) look() memoryUse {
@@ -27,8 +32,9 @@ func (w *MemoryWatch) look() memoryUse {
 	cached, shmem := sizeOf(text, "Cached"), sizeOf(text, "Shmem")
 	used := sizeOf(text, "AnonPages") + cached - min(shmem, cached)
 	files, disk := w.fileBytes()
-	counted := used - min(used, files) + w.hostBytes()
-	return memoryUse{counted: counted, room: w.total + disk - min(counted+files, w.total+disk)}
+	use := memoryUse{counted: used - min(used, files) + w.hostBytes(), heap: w.heap.look()}
+	use.room = w.total + disk - min(use.counted+files+use.heap, w.total+disk)
+	return use
 }
 
 // sizeOf returns the size, in bytes, that has a name in the text of /proc/meminfo, or 0.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,30 +16,79 @@ import (
 const leastVictim = 16 << 20
 
 // endLargest kills the command whose processes use the most memory, if that is more
-// than least bytes. If there is none, it kills the largest process that root has moved
-// out of the cgroups of commands. It reports whether it killed any.
+// than least bytes. Root can move a process out of the cgroups of commands; such a one
+// is a victim of its own. It reports whether it killed any.
+//
+// It looks at processes, whose number is limited, and not at cgroups, of which root can
+// make any number.
 func (w *MemoryWatch) endLargest(least uint64) bool {
-	groups, err := os.ReadDir(w.users)
+	processes, err := numbersIn("/proc")
 	if err != nil {
 		return false
 	}
-	most, largest := least, ""
-	for _, g := range groups {
-		if !g.IsDir() {
+	sums := make(map[victim]uint64)
+	most, largest := least, victim{}
+	for _, pid := range processes {
+		if pid == 1 || pid == os.Getpid() {
 			continue
 		}
-		if used := residentBytes(filepath.Join(w.users, g.Name())); used > most {
-			most, largest = used, g.Name()
+		v := w.victimOf(pid)
+		sums[v] += residentOf(pid)
+		if sums[v] > most {
+			most, largest = sums[v], v
 		}
 	}
-	if largest == "" {
-		return endLargestProcess(least)
+	if largest == (victim{}) {
+		return false
 	}
-	fmt.Fprintf(os.Stderr, "wrenn-guest: out of memory: ending the command %s, which uses %d MiB\n", largest, most>>20)
+	return w.end(largest, most)
+}
+
+// victim is the first directory of a cgroup below that of the users, or else a process.
+type victim struct {
+	group string
+	pid   int
+}
+
+func (v victim) String() string {
+	if v.group == "" {
+		return "process " + strconv.Itoa(v.pid)
+	}
+	return "command " + v.group
+}
+
+// victimOf returns the victim to which a process belongs.
+func (w *MemoryWatch) victimOf(pid int) victim {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err == nil {
+		_, path, _ := strings.Cut(strings.TrimSpace(string(text)), "::")
+		if below, ok := strings.CutPrefix(path, strings.TrimPrefix(w.users, cgroupRoot)+"/"); ok {
+			group, _, _ := strings.Cut(below, "/")
+			return victim{group: group}
+		}
+	}
+	return victim{pid: pid}
+}
+
+// end kills a victim, which uses size bytes.
+func (w *MemoryWatch) end(v victim, size uint64) bool {
+	fmt.Fprintf(os.Stderr, "wrenn-guest: out of memory: ending the %.100s, which uses %d MiB\n", v.String(), size>>20)
+	if v.group == "" {
+		return unix.Kill(v.pid, unix.SIGKILL) == nil
+	}
 	w.mu.Lock()
-	w.ended[largest] = true
+	if _, ok := w.ended[v.group]; ok { // not one that root has made
+		w.ended[v.group] = true
+	}
 	w.mu.Unlock()
-	return os.WriteFile(filepath.Join(w.users, largest, "cgroup.kill"), []byte("1"), 0) == nil
+	return os.WriteFile(filepath.Join(w.users, v.group, "cgroup.kill"), []byte("1"), 0) == nil
+}
+
+// began notes the group of a command that is about to start.
+func (w *MemoryWatch) began(group string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended[group] = false
 }
 
 // hasEnded reports whether the command of a group was ended.
@@ -55,46 +105,10 @@ func (w *MemoryWatch) forget(group string) {
 	delete(w.ended, group)
 }
 
-// endLargestProcess kills the largest process besides Init and the agent, if it has
-// more than least bytes.
-func endLargestProcess(least uint64) bool {
-	processes, err := numbersIn("/proc")
-	if err != nil {
-		return false
-	}
-	most, largest := least, 0
-	for _, pid := range processes {
-		if pid == 1 || pid == os.Getpid() {
-			continue
-		}
-		if used := residentOf(strconv.Itoa(pid)); used > most {
-			most, largest = used, pid
-		}
-	}
-	if largest == 0 {
-		return false
-	}
-	fmt.Fprintf(os.Stderr, "wrenn-guest: out of memory: ending the process %d, which uses %d MiB\n", largest, most>>20)
-	return unix.Kill(largest, unix.SIGKILL) == nil
-}
-
-// residentBytes returns the memory of the processes of a cgroup, shared parts counted
-// once for each.
-func residentBytes(group string) (sum uint64) {
-	members, err := os.ReadFile(filepath.Join(group, "cgroup.procs"))
-	if err != nil {
-		return 0
-	}
-	for pid := range bytes.FieldsSeq(members) {
-		sum += residentOf(string(pid))
-	}
-	return sum
-}
-
 // residentOf returns the memory of a process, or 0 if it has ended.
-func residentOf(pid string) uint64 {
+func residentOf(pid int) uint64 {
 	// proc_pid_statm(5): the second field counts resident pages.
-	statm, err := os.ReadFile("/proc/" + pid + "/statm")
+	statm, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
 	if err != nil {
 		return 0
 	}

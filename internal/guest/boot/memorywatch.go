@@ -29,11 +29,13 @@ type MemoryWatch struct {
 	wake  chan struct{}
 	// meminfo and pids are /proc/meminfo and the number of tasks of users.
 	meminfo, pids kernelFile
-	// most is the most processes that have been seen at a time; Run alone uses it.
+	// most is the most processes that have been seen at a time; Run alone uses it and
+	// heap.
 	most uint64
+	heap sentryHeap
 
 	mu    sync.Mutex      // protects the following
-	ended map[string]bool // names of the groups of commands that were ended
+	ended map[string]bool // whether a command was ended, by the name of its group
 }
 
 // NewMemoryWatch returns a MemoryWatch for a machine with memory bytes.
@@ -42,6 +44,7 @@ func NewMemoryWatch(memory uint64) *MemoryWatch {
 		users: UserCgroup, root: "/", total: memory, limit: memory - reserve(memory),
 		wake: make(chan struct{}, 1), ended: make(map[string]bool),
 		meminfo: kernelFile{path: "/proc/meminfo"}, pids: kernelFile{path: filepath.Join(UserCgroup, "pids.current")},
+		heap: sentryHeap{file: kernelFile{path: "/proc/sentry-meminfo"}},
 	}
 }
 
@@ -75,7 +78,7 @@ func (w *MemoryWatch) Run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	awake := time.Now().Add(watchLeast)
-	var last uint64
+	var last memoryUse
 	for {
 		select {
 		case <-ctx.Done():
@@ -90,36 +93,44 @@ func (w *MemoryWatch) Run(ctx context.Context) {
 			continue
 		}
 		timer.Reset(w.react(ctx, use, last, starting))
-		last = use.counted
+		last = use
 	}
 }
 
 // react ends a command if the memory is used up, and returns the time until the next
-// look. last is the memory that was counted at the last one.
-func (w *MemoryWatch) react(ctx context.Context, use memoryUse, last uint64, starting bool) time.Duration {
-	grows := use.counted > last+growth
-	if use.counted < w.limit {
+// look. last is the use at the last one.
+func (w *MemoryWatch) react(ctx context.Context, use, last memoryUse, starting bool) time.Duration {
+	grows := use.taken() > last.taken()+growth
+	if !w.full(use) {
 		if starting || grows {
-			return untilFull(w.limit - use.counted)
+			// The heap of the sentry takes twice what is added to it.
+			return untilFull(min(w.limit-use.counted, use.room/2))
 		}
 		return untilFull(use.room)
 	}
 	least := uint64(leastVictim)
-	if grows && use.counted > w.limit+(w.total-w.limit)/2 {
+	if grows && (use.room == 0 || use.counted > w.limit+(w.total-w.limit)/2) {
 		// Something else than the memory of processes grows, such as a file system in
-		// memory: whoever writes to it has to stop.
+		// memory or the content of pipes: whoever writes to it has to stop.
 		least = 0
 	}
 	switch {
-	case w.endLargest(least):
+	case (grows || use.counted >= w.limit) && w.endLargest(least):
 	case starting || grows:
 		return watchFull
 	default:
-		return min(5*watchFull, untilFull(use.room))
+		return max(watchFull, min(5*watchFull, untilFull(use.room)))
 	}
 	w.awaitRelease(ctx)
+	if w.full(w.look()) && use.heap > 0 {
+		w.heap.collect()
+	}
 	return watchOften
 }
+
+// full reports whether the memory is used up: that of the guest, or that of the host
+// with the files of the root and the sentry's heap.
+func (w *MemoryWatch) full(use memoryUse) bool { return use.counted >= w.limit || use.room == 0 }
 
 func untilFull(free uint64) time.Duration {
 	// A float64, because the product of bytes and nanoseconds exceeds 64 bits.
@@ -138,9 +149,11 @@ func (w *MemoryWatch) awaitRelease(ctx context.Context) {
 	defer cancel()
 	poll := time.NewTicker(watchOften)
 	defer poll.Stop()
-	least := w.look().counted
-	for now := least; now >= w.limit && now < least+leastVictim; now = w.look().counted {
-		least = min(least, now)
+	least := w.look()
+	for now := least; w.full(now) && now.taken() < least.taken()+leastVictim; now = w.look() {
+		if now.taken() < least.taken() {
+			least = now
+		}
 		select {
 		case <-poll.C:
 		case <-ctx.Done():

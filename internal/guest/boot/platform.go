@@ -41,7 +41,9 @@ func (p *GVisorPlatform) NewGroup(name string) (process.Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	return watchedGroup{group, p.watch, p.Cgroups.Name(name)}, nil
+	watched := watchedGroup{group, p.watch, p.Cgroups.Name(name)}
+	p.watch.began(watched.name)
+	return watched, nil
 }
 
 // watchedGroup is a group whose commands the memory watch ends, and not the kernel.

@@ -63,3 +63,43 @@ func TestCommandsCannotUseUpTheProcesses(t *testing.T) {
 		})
 	}
 }
+
+// TestCommandsCannotUseUpTheSentry: a command that fills what the sentry keeps in its
+// own heap, or a file system in memory, is ended before the sandbox is.
+func TestCommandsCannotUseUpTheSentry(t *testing.T) {
+	d, image := newDriver(t)
+	for name, script := range map[string]string{
+		"pipes": `import fcntl, os
+held = []
+while True:
+    held.append(os.pipe())
+    fcntl.fcntl(held[-1][1], 1031, 1 << 20)  # F_SETPIPE_SZ
+    os.write(held[-1][1], bytes(1 << 20))`,
+		"attributes": `import os
+for n in range(1 << 20):
+    open("/root/%d" % n, "w").close()
+    for a in range(16): os.setxattr("/root/%d" % n, "user.%d" % a, bytes(60000))`,
+		"cgroups": `import os
+for n in range(1 << 20): os.mkdir("/sys/fs/cgroup/user/%d" % n)`,
+		"a file system": `import os
+os.mkdir("/m")
+os.system("mount -t tmpfs -o size=64G none /m")
+with open("/m/large", "wb") as f:
+    while True: f.write(os.urandom(1 << 20))`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGuest(t, image)
+			g.hostLimits(t, d.Info().Shape)
+			vm, err := d.Start(t.Context(), g.cfg)
+			check(t, err)
+			t.Cleanup(func() { kill(t, vm) })
+			check(t, g.Ready(t.Context()))
+			if out, err := g.Shell(t.Context(), "python3 -c '"+script+"'"); err == nil || !strings.Contains(err.Error(), "exit code -1") {
+				t.Errorf("a command that fills %s: %q, %v; want it killed", name, out, err)
+			}
+			if out, err := g.Shell(t.Context(), "echo alive"); err != nil || out != "alive\n" {
+				t.Fatalf("a command afterwards: %q, %v; the VM: %+v", out, err, vm.Exit())
+			}
+		})
+	}
+}
