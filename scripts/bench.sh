@@ -5,7 +5,7 @@
 # processes; it builds runsc if that is missing. The samples and their plot go to bench/DATE-ACCELERATION.json and
 # .svg, also if a part failed; no other files remain.
 #
-# BENCH_N is the number of rounds (20), BENCH_BURST the number of creates in a
+# BENCH_RUNTIMES are the runtimes to measure ("gvisor microvm"). BENCH_N is the number of rounds (20), BENCH_BURST the number of creates in a
 # burst (20), BENCH_POOL the number of warm clones of each runtime (8), BENCH_DENSITY the number
 # of idle sandboxes alive at the same time (0 skips that), BENCH_DATA_FS=xfs
 # puts the server's data on a file system that shares blocks, BENCH_PORT is the
@@ -47,7 +47,8 @@ as_root ln -s "$images" "$data/images"
 
 density=${BENCH_DENSITY:-0}
 up=(--data-dir "$data" --listen "${url#http://}" --log-level warn)
-for runtime in gvisor microvm; do up+=(--pool "runtime=$runtime,size=${BENCH_POOL:-8}"); done
+read -ra runtimes <<<"${BENCH_RUNTIMES:-gvisor microvm}"
+for runtime in "${runtimes[@]}"; do up+=(--pool "runtime=$runtime,size=${BENCH_POOL:-8}"); done
 # Pools and bursts of both runtimes are promised more memory than they use. Idle
 # sandboxes share most of theirs and hardly use a CPU.
 overcommit=4
@@ -71,6 +72,7 @@ done
 # A run with failures has a report too.
 failed=0
 as_root bin/wrenn bench --url "$url" --data-dir "$data" --api-key-file "$data/api-key" --n "${BENCH_N:-20}" --burst "${BENCH_BURST:-20}" --density "$density" \
+	--runtime "$(IFS=, && say "${runtimes[*]}")" \
 	--out "$results/report.json" "$@" || failed=$?
 [ -s "$results/report.json" ] || exit "$failed"
 acceleration=$(sed -n 's/^  "acceleration": "\([a-z]*\)",$/\1/p' "$results/report.json")

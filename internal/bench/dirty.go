@@ -11,14 +11,14 @@ import (
 // fillLimit bounds the writing of a sandbox's memory.
 const fillLimit = time.Minute
 
-// fillScript writes $1 MiB of non-zero data into memory. It writes one half to
-// each of two tmpfs file systems, because each is limited to half of the guest's
-// memory. It checks the sizes, because a failed write ends yes silently.
+// fillScript writes $1 MiB of non-zero data into memory, in a file system of its own,
+// because those of a sandbox are limited to parts of its memory. It checks the size,
+// because a failed write ends yes silently.
 const fillScript = `set -e
-for f in /dev/shm/bench /run/bench; do
-	yes 'wrenn bench' | head -c $(($1 * 524288)) >$f
-	[ $(stat -c %s $f) = $(($1 * 524288)) ]
-done`
+mkdir -p /run/bench
+mount -t tmpfs -o size=$(($1 + 1))m tmpfs /run/bench
+yes 'wrenn bench' | head -c $(($1 * 1048576)) >/run/bench/file
+[ $(stat -c %s /run/bench/file) = $(($1 * 1048576)) ]`
 
 // fillDiskScript writes $1 MiB of non-zero data to the disk.
 const fillDiskScript = `set -e
