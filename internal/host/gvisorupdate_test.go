@@ -5,8 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -107,5 +109,41 @@ func TestGVisorUpdatesStrandNothing(t *testing.T) {
 			u.awaitBuilds(u.current())
 			u.mustRunUnder(fresh, u.current())
 		})
+	}
+}
+
+// TestMissingRunscIsNamed: without the runsc that saved it a paused sandbox stays
+// paused, and the error names the missing build. It resumes once that is back.
+func TestMissingRunscIsNamed(t *testing.T) {
+	u := newUpdates(t, "wgvmiss")
+	u.kept = u.current()
+	ref := u.create()
+	u.sh(ref, "echo kept >/root/file")
+	_, err := u.Pause(t.Context(), ref)
+	check(t, err)
+	lost := u.builds()[0]
+	u.update(true, false)
+	u.close()
+	check(t, os.RemoveAll(lost.Dir))
+	u.open()
+	ref.Generation++
+	_, err = u.Resume(t.Context(), ref)
+	if f := fault.As(err); err == nil || f.Reason != "vmm_build_missing" || f.Kind != fault.WrongState || !strings.Contains(f.Public, lost.Version) {
+		t.Fatalf("a resume without the build: %v, want vmm_build_missing with version %s", err, lost.Version)
+	}
+	if s := u.state(ref.ID); s.State != sandbox.Paused {
+		t.Fatalf("after the refused resume the sandbox is %s, want paused", s.State)
+	}
+	if stranded := u.stranded(); len(stranded) != 1 || !slices.Equal(stranded[0].Sandboxes, []sandbox.ID{ref.ID}) {
+		t.Errorf("stranded are %+v, want %s", stranded, ref.ID)
+	}
+
+	u.close()
+	u.program = "" // the build is installed again
+	u.open()
+	_, err = u.Resume(t.Context(), ref)
+	check(t, err)
+	if got := u.sh(ref, "cat /root/file"); got != "kept" {
+		t.Fatalf("the file holds %q, want kept", got)
 	}
 }
