@@ -15,9 +15,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/linux/cgroupfs"
+	"github.com/wrenn-dev/wrenn/internal/linux/thread"
 )
 
 // openManager opens a manager of the test's own, or skips where groups cannot
@@ -177,6 +179,50 @@ func TestGroupOfAnAgentWithFewerControllers(t *testing.T) {
 	start(t, g, "echo ready; sleep 1000")
 	if err := g.Kill(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestKillSparesTheCaller: a thread that is in a v1 group to start a process there makes
+// its whole process a member. Kill waits for the end of the thread instead.
+func TestKillSparesTheCaller(t *testing.T) {
+	m := openManager(t)
+	g := create(t, m, "vm", Limits{})
+	joined, leave, left := make(chan error), make(chan struct{}), make(chan error, 1)
+	go func() {
+		left <- thread.Own(func() error {
+			var errs []error
+			for _, dir := range g.dirs() {
+				if dir != g.unified {
+					errs = append(errs, write(dir, "tasks", "0"))
+				}
+			}
+			joined <- errors.Join(errs...)
+			<-leave
+			return nil
+		})
+	}()
+	if err := <-joined; err != nil {
+		t.Fatal(err)
+	}
+	pids, err := g.members()
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed := make(chan error, 1)
+	go func() { killed <- g.Kill(t.Context()) }()
+	if slices.Contains(pids, os.Getpid()) {
+		select {
+		case err := <-killed:
+			t.Errorf("Kill returned %v with a thread in the group", err)
+		case <-time.After(20 * ownThreadPoll):
+		}
+	}
+	close(leave)
+	if err := errors.Join(<-left, <-killed); err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := g.members(); err != nil || len(pids) > 0 {
+		t.Errorf("the group has %v, %v", pids, err)
 	}
 }
 

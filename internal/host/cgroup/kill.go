@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,9 @@ import (
 // Kill ends every process of the group and returns when none is left. A killed
 // process may still have to be reaped by its parent. A group that is gone or
 // empty is success.
+//
+// The calling process is spared: a thread of it that starts a process in a v1 group is
+// a member of the group until it ends, and makes the process a member.
 func (g *Group) Kill(ctx context.Context) error {
 	stop, err := newStopper(ctx)
 	if err != nil {
@@ -37,11 +41,22 @@ func (g *Group) Kill(ctx context.Context) error {
 		if err != nil || len(pids) == 0 {
 			return err
 		}
-		if err := g.killEach(pids, stop); err != nil {
+		others := slices.DeleteFunc(slices.Clone(pids), func(pid int) bool { return pid == os.Getpid() })
+		if len(others) < len(pids) {
+			// There is no notification of the end of a thread.
+			if err := stop.pause(ownThreadPoll); err != nil {
+				return killFault(ctx, err)
+			}
+		}
+		if err := g.killEach(others, stop); err != nil {
 			return killFault(ctx, err)
 		}
 	}
 }
+
+// ownThreadPoll is the interval at which Kill checks whether a thread of the calling
+// process still is in the group.
+const ownThreadPoll = 2 * time.Millisecond
 
 func killFault(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
@@ -141,6 +156,18 @@ func (s *stopper) wait(fd int, events int16) error {
 			return nil
 		}
 	}
+}
+
+// pause returns nil after d, or an error if the context has ended.
+func (s *stopper) pause(d time.Duration) error {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.event), Events: unix.POLLIN}}, int(d.Milliseconds()))
+	if n > 0 {
+		return context.Canceled
+	}
+	if errors.Is(err, unix.EINTR) {
+		return nil
+	}
+	return err
 }
 
 func (s *stopper) close() {
