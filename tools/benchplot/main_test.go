@@ -23,7 +23,15 @@ func TestEveryMeasurementIsDrawn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"<svg", "create_pool_to_exec", "pause", "MiB written"} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wanted := []string{"<svg", "create_pool_to_exec", "pause"}
+		if strings.Contains(string(text), `"lines"`) { // a run may leave them out
+			wanted = append(wanted, "MiB written")
+		}
+		for _, want := range wanted {
 			if !strings.Contains(string(svg), want) {
 				t.Errorf("the plot of %s lacks %q", path, want)
 			}
