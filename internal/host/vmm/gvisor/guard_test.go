@@ -3,12 +3,22 @@ package gvisor
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/process"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/runsc"
 )
 
 type fakeGuarded struct {
@@ -122,6 +132,67 @@ func TestGuardSpacing(t *testing.T) {
 	g.available = func() (uint64, error) { return 0, nil }
 	if pause, _ := g.look(); pause != guardSeldom || len(held) != 1 {
 		t.Errorf("after a pause that failed: next look in %v, want %v", pause, guardSeldom)
+	}
+}
+
+// TestGuardRetriesAHoldThatFailed: a sandbox that the guard could not pause is tried
+// again, and counts as paused only afterwards.
+func TestGuardRetriesAHoldThatFailed(t *testing.T) {
+	rec, err := process.Identify(Name, os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.Dir = t.TempDir()
+	p, err := process.Open(rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Detach()
+	v := &vm{
+		Process: p, dir: rec.Dir, hold: newHold(newGuard(1, slog.New(slog.DiscardHandler)), rec.Dir),
+		power: power{dir: rec.Dir, life: t.Context(), turn: make(chan struct{}, 1), known: true},
+	}
+	g := guardedVM{v}
+	if err := g.hold(t.Context()); err == nil || !v.hold.isHeld() || v.hold.isPaused() {
+		t.Fatalf("without a sentry: %v, held %v, paused %v; want an error, and another try", err, v.hold.isHeld(), v.hold.isPaused())
+	}
+	v.power.known = true
+	serve(t, rec.Dir, func(_ string, out io.Writer) {
+		_, _ = io.WriteString(out, `{"success": true, "err": "", "result": null}`)
+	})
+	if err := g.hold(t.Context()); err != nil || !v.hold.isPaused() || g.excess() != 0 {
+		t.Errorf("with a sentry: %v, paused %v; want a pause", err, v.hold.isPaused())
+	}
+}
+
+// TestCommandThatLeavesAProcess: the end of a command's context ends the wait for it,
+// also while a process that it has started holds its output.
+func TestCommandThatLeavesAProcess(t *testing.T) {
+	dir := t.TempDir()
+	left := filepath.Join(dir, "left")
+	script := "#!/bin/sh\nsleep 1000 &\necho $! >" + left + ".new\nmv " + left + ".new " + left + "\nwait\n"
+	if err := os.WriteFile(filepath.Join(dir, "runsc"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- runCommand(ctx, runsc.Build{Dir: dir}, dir, "checkpoint") }()
+	var pid int
+	for pid == 0 {
+		if text, err := os.ReadFile(left); err == nil {
+			pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+		}
+		time.Sleep(time.Millisecond)
+	}
+	defer func() { _ = unix.Kill(pid, unix.SIGKILL) }()
+	cancel()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("a command that was ended has succeeded")
+		}
+	case <-time.After(time.Minute):
+		t.Error("the command is still waited for")
 	}
 }
 

@@ -22,6 +22,7 @@ type hold struct {
 	mu      sync.Mutex // protects the following
 	stopped bool       // by the host
 	held    bool       // by the guard
+	retry   bool       // the guard's last request has failed
 }
 
 func heldPath(dir string) string { return filepath.Join(dir, "held") }
@@ -54,7 +55,7 @@ func (h *hold) isHeld() bool {
 func (h *hold) isPaused() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.held || h.stopped
+	return h.held && !h.retry || h.stopped
 }
 
 // change sets who pauses the sandbox.
@@ -62,6 +63,15 @@ func (h *hold) change(stopped, held bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.stopped, h.held = stopped, held
+	h.retry = h.retry && held && !stopped
+}
+
+// requested records the end of the guard's request. If it has failed, the guard tries
+// again, and held stays set, because the sentry may carry out the request all the same.
+func (h *hold) requested(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.retry = err != nil
 }
 
 // Pause stops all tasks of the guest.
@@ -111,6 +121,7 @@ func (g guardedVM) hold(ctx context.Context) error {
 	h.guard.log.Warn("the host's memory is nearly used up: a sandbox that uses more than its share is paused until there is memory",
 		"sandbox", g.vm.Record().ID, "excess_mb", g.excess()>>20)
 	err := g.vm.power.set(ctx, true)
+	h.requested(err)
 	h.hint()
 	return err
 }

@@ -206,6 +206,7 @@ func runDetached(ctx context.Context, build runsc.Build, cfg vmm.Config, out *co
 func runCommand(ctx context.Context, build runsc.Build, dir string, args ...string) error {
 	cmd := exec.CommandContext(ctx, build.Program(), append(append(flags(build, dir), args...), containerID)...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.WaitDelay = time.Second // a process that it has left may hold its output
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("runsc %s: %w: %s", args[0], errors.Join(err, context.Cause(ctx)), untrusted.Line(string(out), messageBytes))
