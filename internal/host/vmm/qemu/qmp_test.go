@@ -189,6 +189,10 @@ func TestNewConnectionHintsAtAStop(t *testing.T) {
 				return
 			}
 			fmt.Fprintln(conn, `{"QMP": {}}`)
+			// An answer before the command would be dropped.
+			if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil {
+				return
+			}
 			fmt.Fprintln(conn, `{"return": {}, "id": 1}`)
 		}
 	}()
