@@ -60,6 +60,9 @@ func checkDir(dir string) error {
 // startFault returns an error of fork or exec for cmd as a fault.
 func startFault(cmd string, err error) error {
 	switch {
+	// First, because a joined error also holds the cause, such as a missing cgroup.
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM):
+		return fault.Wrap(err, fault.Quota, "guest_exhausted", "the sandbox has no memory or process numbers left")
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR):
 		return notFound(cmd, err)
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOEXEC),
@@ -67,8 +70,6 @@ func startFault(cmd string, err error) error {
 		return fault.Wrap(err, fault.Invalid, "command_not_executable", "command '%s' cannot be executed: check its permissions and its format, and that the user may enter cwd", cmd)
 	case errors.Is(err, syscall.E2BIG):
 		return fault.Wrap(err, fault.TooLarge, "command_too_large", "arguments and environment are larger than the kernel takes")
-	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM):
-		return fault.Wrap(err, fault.Quota, "guest_exhausted", "the sandbox has no memory or process numbers left")
 	default:
 		return fault.Wrap(err, fault.Internal, "start_failed", "the command could not be started")
 	}

@@ -128,6 +128,15 @@ func TestStartRefuses(t *testing.T) {
 	}
 }
 
+// TestStartWithoutACgroup: the lack of a cgroup, whose parent root can hide, is not
+// taken for that of the command.
+func TestStartWithoutACgroup(t *testing.T) {
+	table := NewTable(NewCgroups(filepath.Join(t.TempDir(), "none", "user"), "a-"))
+	if _, _, err := table.Start(command(t.TempDir(), "true")); fault.ReasonOf(err) != "guest_exhausted" {
+		t.Errorf("got %v, want reason guest_exhausted", err)
+	}
+}
+
 func TestStdin(t *testing.T) {
 	spec := command(t.TempDir(), "cat")
 	spec.Stdin = true
