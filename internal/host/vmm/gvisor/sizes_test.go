@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/cgroupfs"
 )
 
 // startSized starts a guest with the given sizes and the limits of a host.
@@ -72,6 +75,8 @@ umount /mnt/m`)
 func checkGroups(t *testing.T, g *guest, vm vmm.VM) {
 	t.Helper()
 	path := filepath.Join("/", filepath.Base(filepath.Dir(g.cfg.Cgroup.Name())), filepath.Base(g.cfg.Cgroup.Name()))
+	mounts, err := cgroupfs.Find()
+	check(t, err)
 	limited := 0
 	for _, pid := range tree(t, vm.Record().PID) {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
@@ -79,7 +84,7 @@ func checkGroups(t *testing.T, g *guest, vm vmm.VM) {
 		for line := range strings.Lines(string(text)) {
 			_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
 			controllers, group, _ := strings.Cut(rest, ":")
-			if !slices.Contains([]string{"", "memory", "cpu", "pids"}, controllers) {
+			if !slices.Contains([]string{"", "memory", "cpu", "pids"}, controllers) || controllers != "" && mounts.V1[controllers] == "" {
 				continue // the host has no group in it
 			}
 			limited++
@@ -90,6 +95,19 @@ func checkGroups(t *testing.T, g *guest, vm vmm.VM) {
 	}
 	if limited == 0 {
 		t.Error("no process is in a control group")
+	}
+}
+
+// TestSizesWithoutVersion1 runs TestSizes where only control groups of version 2 are
+// mounted. The controllers may be those of version 1 all the same, so that nothing
+// limits the sandbox.
+func TestSizesWithoutVersion1(t *testing.T) {
+	hosttest.Root(t)
+	const script = `mount --make-rprivate / && umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"`
+	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "sh", "-c", script, "sh", os.Args[0], "-test.run=^TestSizes$", "-test.v")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestSizes") {
+		t.Fatalf("%v: %s", err, out)
 	}
 }
 
