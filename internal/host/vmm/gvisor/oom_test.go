@@ -10,10 +10,11 @@ import (
 )
 
 // TestMemoryIsUsedUp: whatever uses up the memory is ended, the answer says so, and
-// the sandbox and its other commands go on.
+// the sandbox and its other commands go on. The disk has the default size: with a small
+// one, a busy host reaches its limit before the guest's watch has run.
 func TestMemoryIsUsedUp(t *testing.T) {
-	d, g, vm := startSized(t, 1, 256, 512)
-	if limit := d.Info().Shape.HostMemoryMB(g.cfg.MemoryMB, g.cfg.DiskMB); limit != 768 {
+	d, g, vm := startSized(t, 1, 256, 2048)
+	if limit := d.Info().Shape.HostMemoryMB(g.cfg.MemoryMB, g.cfg.DiskMB); limit != 2304 {
 		t.Fatalf("the host allows the guest %d MiB, want memory and disk", limit)
 	}
 	_, err := g.Count(t.Context()) // the other command
@@ -56,7 +57,7 @@ done; ` + vmmtest.Hog},
 // TestHogOutsideOfTheCommands: root can move a process out of the cgroups of commands,
 // and is ended all the same.
 func TestHogOutsideOfTheCommands(t *testing.T) {
-	_, g, vm := startSized(t, 1, 256, 512)
+	_, g, vm := startSized(t, 1, 256, 2048)
 	end := g.End(t, `echo $$ >/sys/fs/cgroup/agent/cgroup.procs || exit 3; exec `+vmmtest.Hog)
 	if end.GetStatus() != "signal: killed" {
 		t.Errorf("ended with %v, want killed", end)
@@ -67,7 +68,7 @@ func TestHogOutsideOfTheCommands(t *testing.T) {
 // TestFullMemoryFileSystem: files in a file system in memory that root has mounted
 // without a useful limit do not end the sandbox. Root can remove them.
 func TestFullMemoryFileSystem(t *testing.T) {
-	_, g, vm := startSized(t, 1, 256, 1024)
+	_, g, vm := startSized(t, 1, 256, 2048)
 	_, err := g.Shell(t.Context(), `mkdir /mnt/m; mount -t tmpfs -o size=100g none /mnt/m`)
 	check(t, err)
 	for i := range 3 {
