@@ -13,33 +13,41 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/qemu"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/tsc"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // drivers returns the drivers of the runtimes that this host offers, the preferred
-// one first. Without gVisor it goes on with microVMs, unless gVisor was asked for.
+// one first. Without gVisor it goes on with microVMs, unless gVisor was asked for, and
+// without QEMU with gVisor, unless QEMU was asked for.
 func (a hostAgent) drivers(ctx context.Context, images *image.Store) (vmm.Drivers, error) {
 	report, err := kvmprobe.Cached(ctx, a.dirs.probe())
 	if err != nil {
 		a.log.Warn("cannot store the result of the KVM probe", "error", err)
 	}
-	micro, err := a.microVMs(ctx, images, report)
+	kernel, initramfs, err := prepareImages(ctx, images, logProgress(a.log))
 	if err != nil {
 		return nil, err
 	}
-	drivers, choice := vmm.Drivers{micro}, a.host.runtime.preference()
-	sentries, err := a.gVisor(ctx, images, choice.GVisorReason(report))
+	choice := a.host.runtime.preference()
+	sentries, sentriesErr := a.gVisor(ctx, images, choice.GVisorReason(report))
+	micro, microErr := a.microVMs(ctx, kernel, initramfs, report)
+	var drivers vmm.Drivers
 	switch {
-	case err == nil && choice.PrefersGVisor(report):
+	case sentriesErr != nil && choice.Required():
+		return nil, sentriesErr
+	case microErr != nil && (sentriesErr != nil || !a.canMissQEMU(microErr)):
+		return nil, microErr
+	case microErr != nil:
+		drivers = vmm.Drivers{sentries}
+	case sentriesErr != nil:
+		drivers = vmm.Drivers{micro}
+	case choice.PrefersGVisor(report):
 		drivers = vmm.Drivers{sentries, micro}
-	case err == nil:
-		drivers = append(drivers, sentries)
-	case choice.Required():
-		return nil, err
-	case fault.As(err).Reason == "vmm_missing":
-		a.log.Info("the runtime gvisor is not offered", "reason", fault.As(err).Public)
 	default:
-		a.log.Warn("the runtime gvisor is not offered, because it cannot be used", "error", err)
+		drivers = vmm.Drivers{micro, sentries}
 	}
+	a.tellMissing(sandbox.RuntimeMicroVM, microErr)
+	a.tellMissing(sandbox.RuntimeGVisor, sentriesErr)
 	for i, d := range drivers {
 		info := d.Info()
 		a.log.Info("runtime offered", "runtime", info.Runtime, "preferred", i == 0, "isolation", info.Isolation,
@@ -48,8 +56,29 @@ func (a hostAgent) drivers(ctx context.Context, images *image.Store) (vmm.Driver
 	return drivers, nil
 }
 
+// canMissQEMU reports whether a host with gVisor starts without microVMs, which failed
+// with err: QEMU is not installed, and no setting asks for it.
+func (a hostAgent) canMissQEMU(err error) bool {
+	return fault.ReasonOf(err) == reasonVMMMissing && a.host.qemu == "" &&
+		a.host.acceleration == string(kvmprobe.Auto) && a.host.runtime.preference().Runtime != sandbox.RuntimeMicroVM
+}
+
+// reasonVMMMissing is the reason of a driver whose program is not installed.
+const reasonVMMMissing = "vmm_missing"
+
+// tellMissing logs why a runtime is not offered, if err is not nil.
+func (a hostAgent) tellMissing(runtime sandbox.Runtime, err error) {
+	switch {
+	case err == nil:
+	case fault.ReasonOf(err) == reasonVMMMissing:
+		a.log.Info("a runtime is not offered", "runtime", runtime, "reason", fault.As(err).Public)
+	default:
+		a.log.Warn("a runtime is not offered, because it cannot be used", "runtime", runtime, "error", err)
+	}
+}
+
 // microVMs returns the QEMU driver with the acceleration that --accel selects.
-func (a hostAgent) microVMs(ctx context.Context, images *image.Store, report kvmprobe.Report) (vmm.Driver, error) {
+func (a hostAgent) microVMs(ctx context.Context, kernel image.Kernel, initramfs image.Initramfs, report kvmprobe.Report) (vmm.Driver, error) {
 	acceleration, reason, err := kvmprobe.Choose(kvmprobe.Policy(a.host.acceleration), report)
 	if err != nil {
 		return nil, err
@@ -66,10 +95,6 @@ func (a hostAgent) microVMs(ctx context.Context, images *image.Store, report kvm
 		Binary: a.host.qemu, Builds: a.dirs.builds(), Jail: launcher, Acceleration: vmm.Acceleration(acceleration), Reason: reason,
 		TSCKHz: khz, MaxVCPUs: runtime.NumCPU(), Log: a.log,
 	})
-	if err != nil {
-		return nil, err
-	}
-	kernel, initramfs, err := prepareImages(ctx, images, logProgress(a.log))
 	if err != nil {
 		return nil, err
 	}

@@ -169,6 +169,28 @@ func TestOneRuntime(t *testing.T) {
 	}
 }
 
+// TestUpWithoutQEMU starts a server on a machine without QEMU: it offers gVisor alone.
+func TestUpWithoutQEMU(t *testing.T) {
+	needVMs(t)
+	path := t.TempDir()
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		programs, _ := filepath.Glob(filepath.Join(dir, "*"))
+		for _, p := range programs {
+			if !strings.HasPrefix(filepath.Base(p), "qemu-system") {
+				_ = os.Symlink(p, filepath.Join(path, filepath.Base(p))) // the first of a name counts
+			}
+		}
+	}
+	t.Setenv("PATH", path)
+	s := startUpIn(t, dataDir(t), "--runtime", "auto")
+	_, err := s.Create(t.Context(), inRuntime(microVM))
+	wantFailure(t, err, 501, "runtime_unavailable")
+	sb := create(t, s.Client, inRuntime("auto"))
+	if got := sh(t, s.Client, sb.ID, "echo ran"); sb.Runtime != gVisor || !strings.Contains(got, "ran") {
+		t.Errorf("auto took %s, whose command printed %q", sb.Runtime, got)
+	}
+}
+
 // TestKilledUpWithBothRuntimes kills a server while sandboxes of both runtimes are
 // idle, busy, being paused and being created.
 func TestKilledUpWithBothRuntimes(t *testing.T) {

@@ -34,16 +34,18 @@ func TestCheckBuilds(t *testing.T) {
 		}
 	}
 	// A sandbox under gVisor whose build is gone beside one whose build is kept.
-	for name, agent := range map[string]string{"kept": "agent", "gone": "older agent"} {
-		build := runsc.Build{Digest: "program", Agent: agent}
+	program, agent := strings.Repeat("a", 64), strings.Repeat("b", 64)
+	for name, agent := range map[string]string{"kept": agent, "gone": strings.Repeat("c", 64)} {
+		build := runsc.Build{Digest: program, Agent: agent}
 		base := filepath.Join(data, "gvisor", "snapshots", name)
 		write(filepath.Join(data, "gvisor", "sandboxes", name, "record.json"), map[string]any{"version": 2, "state": "paused", "base": base})
 		write(filepath.Join(base, "manifest.json"), map[string]any{"fingerprint": map[string]string{
 			"driver": "gvisor", "vmm_version": "v1", "vmm_digest": build.Digest, "vmm_firmware": build.Firmware(),
 		}})
 	}
-	id := strings.Repeat("0", 32)
-	write(filepath.Join(data, "gvisor", "runsc", id, "build.json"), runsc.Build{ID: id, Digest: "program", Agent: "agent"})
+	kept := runsc.Build{Digest: program, Agent: agent}
+	kept.ID = kept.ContentID()
+	write(filepath.Join(data, "gvisor", "runsc", kept.ID, "build.json"), kept)
 	c := checkBuilds(filepath.Join(data, "gvisor"), qemu)
 	if c.Status != Warn || !strings.Contains(c.Detail, "snapshots [gone] cannot start without runsc v1") || !strings.Contains(c.Found, "1 of runsc") {
 		t.Errorf("with a build of runsc that is gone: %v, want a warning that names the snapshot", c)

@@ -41,6 +41,8 @@ type Check struct {
 	// Fix is a command that fixes the matter when this user types it; empty
 	// where no command does.
 	Fix string `json:"fix,omitempty"`
+
+	missing bool // the program looked for is not installed
 }
 
 // Config holds the settings that the host agent of this machine would start with.
@@ -88,7 +90,7 @@ type Config struct {
 // returns every check; those cut short by ctx say so.
 func Run(ctx context.Context, cfg Config) []Check {
 	if cfg.QEMU == "" {
-		cfg.QEMU = "qemu-system-x86_64"
+		cfg.QEMU = defaultQEMU
 	}
 	if cfg.Listen == "" {
 		cfg.Listen = defaultListen
@@ -101,6 +103,8 @@ func Run(ctx context.Context, cfg Config) []Check {
 	looking.Go(func() { outside = checkOutside(ctx, cfg) })
 	probe := kvmprobe.Probe(ctx)
 	installed := findRunsc(ctx, cfg)
+	hypervisor, sentries := checkQEMU(ctx, cfg.QEMU), checkGVisor(cfg, probe, installed)
+	hypervisor = orGVisor(hypervisor, cfg, installed)
 	checks := []Check{
 		checkOS(),
 		checkRights(cfg),
@@ -108,9 +112,9 @@ func Run(ctx context.Context, cfg Config) []Check {
 		checkMemory(),
 		checkKVM(probe),
 		checkAcceleration(cfg.Acceleration, probe),
-		checkQEMU(ctx, cfg.QEMU),
-		checkGVisor(cfg, probe, installed),
-		checkRuntime(cfg, probe, installed),
+		hypervisor,
+		sentries,
+		checkRuntime(cfg, probe, installed, hypervisor),
 		checkBuilds(cfg.Data.Dir, cfg.QEMU),
 		checkTun(),
 		checkNetwork(),

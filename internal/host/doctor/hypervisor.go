@@ -48,11 +48,14 @@ var (
 	qemuOldest = [2]int{7, 2}
 )
 
+// defaultQEMU is looked up in PATH.
+const defaultQEMU = "qemu-system-x86_64"
+
 func checkQEMU(ctx context.Context, binary string) Check {
 	c := Check{Name: "qemu", Status: OK}
 	path, err := exec.LookPath(binary)
 	if err != nil {
-		c.Status, c.Found, c.Fix = Fail, binary+" not found", installQEMU()
+		c.Status, c.Found, c.Fix, c.missing = Fail, binary+" not found", installQEMU(), true
 		return c
 	}
 	out, err := exec.CommandContext(ctx, path, "--version").Output()

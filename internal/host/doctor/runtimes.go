@@ -98,7 +98,7 @@ func (c Config) preference() preference.Preference {
 
 // checkRuntime names the runtime of sandboxes that ask for none, with the reason and
 // the isolation of each.
-func checkRuntime(cfg Config, probe kvmprobe.Report, in installedRunsc) Check {
+func checkRuntime(cfg Config, probe kvmprobe.Report, in installedRunsc, hypervisor Check) Check {
 	c := Check{Name: "runtime", Status: OK}
 	acceleration, _, err := kvmprobe.Choose(cfg.Acceleration, probe)
 	if err != nil {
@@ -113,6 +113,8 @@ func checkRuntime(cfg Config, probe kvmprobe.Report, in installedRunsc) Check {
 	sentry := fmt.Sprintf("%s (%s, isolation %s)", sandbox.RuntimeGVisor, gvisor.Systrap, sandbox.IsolationUserspaceKernel)
 	choice := cfg.preference()
 	switch {
+	case hypervisor.Status == Warn && hypervisor.missing:
+		c.Found, c.Detail = sentry, "the only one here; see qemu above"
 	case in.err != nil:
 		c.Found, c.Detail = micro, "the only one here; see gvisor above"
 	case choice.PrefersGVisor(probe):
@@ -121,4 +123,14 @@ func checkRuntime(cfg Config, probe kvmprobe.Report, in installedRunsc) Check {
 		c.Found, c.Detail = micro+"; also "+sentry, "gvisor is "+choice.GVisorReason(probe)
 	}
 	return c
+}
+
+// orGVisor makes a missing QEMU a limit where the host can run without it: gVisor is
+// there, and no setting asks for QEMU.
+func orGVisor(hypervisor Check, cfg Config, in installedRunsc) Check {
+	if hypervisor.missing && in.err == nil && cfg.QEMU == defaultQEMU && cfg.Acceleration == kvmprobe.Auto && cfg.Runtime != sandbox.RuntimeMicroVM {
+		hypervisor.Status = Warn
+		hypervisor.Detail = "sandboxes run under gVisor alone, and the runtime microvm is not offered"
+	}
+	return hypervisor
 }

@@ -68,9 +68,36 @@ func TestRuntimeCheckNamesTheChoiceAndItsReason(t *testing.T) {
 		{Config{}, noKVM, notBuilt, OK, "microvm (tcg, isolation process)", "the only one"},
 		{Config{Acceleration: kvmprobe.KVM}, noKVM, built, Fail, "none", "KVM is required"},
 	} {
-		got := checkRuntime(c.cfg, c.probe, c.in)
+		got := checkRuntime(c.cfg, c.probe, c.in, Check{Status: OK})
 		if got.Status != c.want || got.Found != c.found || !strings.Contains(got.Detail, c.says) {
 			t.Errorf("%+v on %s with %v: got\n%v\nwant %s, %q and %q", c.cfg, c.probe.Support, c.in.err, got, c.want, c.found, c.says)
+		}
+	}
+}
+
+// TestQEMUMayBeMissingBesideGVisor: a missing QEMU fails the machine only where sandboxes
+// cannot run without it.
+func TestQEMUMayBeMissingBesideGVisor(t *testing.T) {
+	missing := Check{Name: "qemu", Status: Fail, missing: true}
+	for name, c := range map[string]struct {
+		qemu Check
+		cfg  Config
+		in   installedRunsc
+		want Status
+		says string // by the check of the runtime
+	}{
+		"gvisor alone":     {missing, Config{QEMU: defaultQEMU, Acceleration: kvmprobe.Auto}, built, Warn, "the only one here; see qemu"},
+		"neither":          {missing, Config{QEMU: defaultQEMU, Acceleration: kvmprobe.Auto}, notBuilt, Fail, "see gvisor"},
+		"QEMU is named":    {missing, Config{QEMU: "/opt/qemu", Acceleration: kvmprobe.Auto}, built, Fail, "gVisor runs code"},
+		"emulation asked":  {missing, Config{QEMU: defaultQEMU, Acceleration: kvmprobe.TCG}, built, Fail, "gVisor runs code"},
+		"microvms asked":   {missing, Config{QEMU: defaultQEMU, Acceleration: kvmprobe.Auto, Runtime: sandbox.RuntimeMicroVM}, built, Fail, ""},
+		"QEMU is too old":  {Check{Status: Fail}, Config{QEMU: defaultQEMU, Acceleration: kvmprobe.Auto}, built, Fail, "gVisor runs code"},
+		"nothing is wrong": {Check{Status: OK}, Config{QEMU: defaultQEMU, Acceleration: kvmprobe.Auto}, built, OK, "gVisor runs code"},
+	} {
+		got := orGVisor(c.qemu, c.cfg, c.in)
+		runtime := checkRuntime(c.cfg, noKVM, c.in, got)
+		if got.Status != c.want || !strings.Contains(runtime.Detail, c.says) {
+			t.Errorf("%s: qemu is %s, runtime %v; want %s and %q", name, got.Status, runtime, c.want, c.says)
 		}
 	}
 }

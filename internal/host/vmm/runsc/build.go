@@ -84,8 +84,8 @@ const idLength = 32
 
 var idPattern = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
-// newID derives the ID of b from its digests.
-func (b Build) newID() string {
+// ContentID derives the ID of b from its digests.
+func (b Build) ContentID() string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %s\n", b.Digest, b.Agent, b.Sidecars))
 	return hex.EncodeToString(sum[:])[:idLength]
 }
@@ -102,7 +102,7 @@ func read(dir string) (Build, error) {
 		return Build{}, err
 	}
 	b := Build{}
-	if err := json.Unmarshal(data, &b); err != nil || b.ID != filepath.Base(dir) || b.ID != b.newID() || len(b.Agent) != sha256.Size*2 {
+	if err := json.Unmarshal(data, &b); err != nil || b.ID != filepath.Base(dir) || b.ID != b.ContentID() || len(b.Agent) != sha256.Size*2 {
 		return Build{}, errDamaged(err, filepath.Base(dir))
 	}
 	b.Dir, b.made = dir, st.ModTime()

@@ -32,7 +32,7 @@ func (s *Store) Keep(ctx context.Context, from Installed, agent string) (Build, 
 	if b.Agent, _, err = filesum.SHA256(agent); err != nil {
 		return Build{}, fmt.Errorf("read the image of the guest agent: %w", err)
 	}
-	b.ID = b.newID()
+	b.ID = b.ContentID()
 	if kept, err := s.Find(b.ID); err == nil && s.Verify(kept) == nil {
 		return kept, nil
 	}
