@@ -141,8 +141,9 @@ with_progress() {
 # end_tree PID ends a process and its descendants. A shell's background process
 # ignores the interrupt of a terminal, and so do its descendants.
 end_tree() {
-	local child
-	for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do end_tree "$child"; done
+	local child children=()
+	{ read -ra children <"/proc/$1/task/$1/children"; } 2>/dev/null || true # it has no end of line
+	for child in "${children[@]}"; do end_tree "$child"; done
 	kill "$1" 2>/dev/null || true
 }
 
