@@ -82,6 +82,7 @@ var (
 // limits, namespaces, root directory, control group and filter of system calls. The
 // attempts are made once more without the filter, which is then not needed for most.
 func TestEscapeFindsNothing(t *testing.T) {
+	hosttest.Root(t)
 	w := escape.New(t, uid, uid)
 	g, vm := running(t)
 	sentry := vm.Record().PID
