@@ -34,8 +34,8 @@ func (s *server) execCommand(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e, err := readExec(w, r)
-	if e.Input != nil {
-		defer leaveBody(w, s.StallTimeout)
+	if in, ok := e.Input.(*execInput); ok {
+		defer in.leave(w, s.StallTimeout)
 	}
 	if err != nil {
 		s.fail(w, r, err)

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
@@ -27,8 +29,8 @@ const maxInputLine = maxJSONBytes
 // A read of the body cannot be interrupted without a loss: after a deadline that has
 // passed, net/http closes the connection with unread input in it, which resets it,
 // and the caller loses the answer. So fetch reads the body in a goroutine of its own,
-// which starts with the first Read. It ends at the latest when the connection's
-// deadline passes, see leaveBody.
+// which starts with the first Read. It may be reading when the command has ended, see
+// leave.
 type execInput struct {
 	request *request
 	lines   *bufio.Reader
@@ -36,6 +38,7 @@ type execInput struct {
 	pieces  chan inputPiece // unbuffered
 	closing sync.Once
 	closed  chan struct{}
+	fetches atomic.Bool // fetch runs, and may be reading the body
 
 	rest []byte // of the last piece
 	err  error  // that ends the input
@@ -83,7 +86,7 @@ func readExecLines(w http.ResponseWriter, r *http.Request) (control.Exec, error)
 // Read implements io.Reader. The command has begun when its stdin is read, so
 // the request of a bad line has taken effect.
 func (in *execInput) Read(p []byte) (int, error) {
-	in.begin.Do(func() { go in.fetch() })
+	in.begin.Do(func() { in.fetches.Store(true); go in.fetch() })
 	for len(in.rest) == 0 {
 		if in.err != nil {
 			return 0, in.err
@@ -105,6 +108,7 @@ func (in *execInput) Read(p []byte) (int, error) {
 
 // fetch reads the body line by line until it ends or the input is closed.
 func (in *execInput) fetch() {
+	defer in.fetches.Store(false)
 	for ended := false; !ended; {
 		var piece inputPiece
 		piece.err = fault.Caught(func() error {
@@ -127,6 +131,27 @@ func (in *execInput) fetch() {
 func (in *execInput) Close() error {
 	in.closing.Do(func() { close(in.closed) })
 	return nil
+}
+
+// leave prepares the end of the handler, whose last act it is. net/http interrupts a
+// read of the body that is under way then, and afterwards closes the connection like
+// any other whose body is not read whole. With input on its way that would reset it
+// before the caller has read the answer. A body that is too large is the one case in
+// which net/http closes its own direction first and waits, so leave declares this one
+// as such.
+func (in *execInput) leave(w http.ResponseWriter, stall time.Duration) {
+	leaveBody(w, stall)
+	if !in.fetches.Load() {
+		return
+	}
+	for {
+		inner, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		w = inner.Unwrap()
+	}
+	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, io.NopCloser(strings.NewReader("too large")), 0))
 }
 
 // line returns the next line that is not empty, or io.EOF.
