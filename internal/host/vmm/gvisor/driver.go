@@ -217,11 +217,7 @@ func (d *Driver) Builds() ([]vmm.Build, error) {
 	}
 	builds := make([]vmm.Build, len(found))
 	for i, b := range found {
-		size, err := b.Bytes()
-		if err != nil {
-			return nil, err
-		}
-		builds[i] = vmm.Build{ID: b.ID, Version: b.Version, Bytes: size, Dir: b.Dir, Current: b.ID == d.current.ID}
+		builds[i] = vmm.Build{ID: b.ID, Version: b.Version, Bytes: b.Bytes(), Dir: b.Dir, Current: b.ID == d.current.ID}
 	}
 	return builds, nil
 }

@@ -51,19 +51,19 @@ func (b Build) Firmware() string {
 	return hex.EncodeToString(sum[:])[:idLength]
 }
 
-// Bytes is the space that the files of the build take, in bytes.
-func (b Build) Bytes() (total int64, err error) {
-	err = filepath.WalkDir(b.Dir, func(_ string, e os.DirEntry, err error) error {
+// Bytes is the space that the files of the build take, in bytes. It leaves out those
+// that are being removed.
+func (b Build) Bytes() (total int64) {
+	_ = filepath.WalkDir(b.Dir, func(_ string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
-			return err
+			return nil
 		}
-		info, err := e.Info()
-		if err == nil {
+		if info, err := e.Info(); err == nil {
 			total += info.Size()
 		}
-		return err
+		return nil
 	})
-	return total, err
+	return total
 }
 
 // Flags are the flags that the program needs to find its sidecars.

@@ -198,8 +198,14 @@ func TestKeptBuildOutlivesUpdates(t *testing.T) {
 	if err != nil || string(text) != "sentry 1" {
 		t.Errorf("the first sidecar is %q (%v), want the one of its time", text, err)
 	}
+	if first.Bytes() == 0 {
+		t.Error("a kept build takes no space")
+	}
 	for range 2 { // it is idempotent
 		check(t, s.Remove(t.Context(), first.ID))
+	}
+	if n := first.Bytes(); n != 0 {
+		t.Errorf("a build that was removed after it was listed takes %d bytes", n)
 	}
 	if _, err := s.Find(first.ID); fault.As(err).Reason != "vmm_build_missing" {
 		t.Errorf("a removed build: got %v, want vmm_build_missing", err)
