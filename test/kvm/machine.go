@@ -67,7 +67,10 @@ func (m machine) args(khz uint64) []string {
 		"-kernel", m.vmlinux, "-initrd", m.initramfs,
 		// Without a timer to calibrate against, the kernel must be told.
 		"-append", fmt.Sprintf("console=ttyS0 quiet loglevel=3 panic=-1 reboot=t no_timer_check random.trust_cpu=1 "+
-			"tsc_early_khz=%d tsc=reliable mitigations=off init_on_alloc=0", khz),
+			"tsc_early_khz=%d tsc=reliable mitigations=off init_on_alloc=0 "+
+			// A machine was found with both CPUs asleep and no timer pending, while its
+			// guest was stopped: a one-shot timer that is lost never fires again.
+			"nohz=off highres=off", khz),
 	}
 }
 
