@@ -150,7 +150,7 @@ func killMachines(ctx context.Context, dirs layout) error {
 	return nil
 }
 
-// endProcesses ends the VM processes of the installation, whatever runtime they are of.
+// endProcesses ends the VM processes of the installation, under any runtime.
 // Finding and ending them needs neither QEMU nor runsc.
 func endProcesses(ctx context.Context, dirs layout) error {
 	var errs []error

@@ -25,7 +25,7 @@ func newRecorder(subject Subject, note func(format string, args ...any)) *record
 	return &recorder{subject: subject, note: note, byName: map[string]*Measurement{}, failures: map[string]*partFailure{}}
 }
 
-// Subject names what a measurement is of: a runtime of the server, bare runsc, or
+// Subject names the thing measured: a runtime of the server, bare runsc, or
 // plain processes. It is empty for the only runtime of a server.
 type Subject string
 
@@ -111,7 +111,7 @@ func (r *recorder) attempt(ctx context.Context, part string, do func(context.Con
 
 // partCleaning names failed deletions between the parts. Deletion is tried
 // again after each part, so its failures skip no part.
-const partCleaning = "deleting what a part made"
+const partCleaning = "deleting the sandboxes and snapshots of a part"
 
 func (r *recorder) skipped(part string) bool {
 	t := r.failures[part]

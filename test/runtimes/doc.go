@@ -1,4 +1,4 @@
-// Package runtimes finds out what a sandbox of each runtime can do, and compares that
+// Package runtimes finds out the abilities of a sandbox of each runtime, and compares them
 // with the tables in docs/runtimes.md. The tables are written by these tests:
 //
 //	go test ./test/runtimes -update

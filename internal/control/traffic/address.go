@@ -28,8 +28,8 @@ var domainName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-
 // characters.
 const maxDomain = 253 - len("65535-") - 48 - 1
 
-// ParseAddress parses [SCHEME://]NAME[:PORT]. What it leaves out is that of the
-// listener: secure says that it speaks TLS, and port is its port.
+// ParseAddress parses [SCHEME://]NAME[:PORT]. A missing part is
+// taken from the listener: secure says that it speaks TLS, and port is its port.
 func ParseAddress(s string, secure bool, port string) (Address, error) {
 	a := Address{scheme: "http", port: port}
 	if secure {

@@ -80,8 +80,8 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, t target, err e
 	_ = json.NewEncoder(w).Encode(body) // an error means that the client has gone
 }
 
-// unreachable returns an error if no request can reach row's sandbox, whatever its
-// credentials.
+// unreachable returns an error if no request, with any credentials, can reach row's
+// sandbox.
 func unreachable(row control.Sandbox) error {
 	switch {
 	case row.State == sandbox.Stopping || row.State.Ended():

@@ -103,7 +103,7 @@ func (w *MemoryWatch) react(ctx context.Context, use, last memoryUse, starting b
 	grows := use.taken() > last.taken()+growth
 	if !w.full(use) {
 		if starting || grows {
-			// The heap of the sentry takes twice what is added to it.
+			// An addition to the heap of the sentry takes twice its size.
 			return untilFull(min(w.limit-use.counted, use.room/2))
 		}
 		return untilFull(use.room)
@@ -111,7 +111,7 @@ func (w *MemoryWatch) react(ctx context.Context, use, last memoryUse, starting b
 	least := uint64(leastVictim)
 	if grows && (use.room == 0 || use.counted > w.limit+(w.total-w.limit)/2) {
 		// Something else than the memory of processes grows, such as a file system in
-		// memory or the content of pipes: whoever writes to it has to stop.
+		// memory or the content of pipes: the process that writes to it has to stop.
 		least = 0
 	}
 	switch {

@@ -22,7 +22,7 @@ import (
 type Feature struct {
 	// Name is the title of the row, and the name by which the program runs it.
 	Name string
-	// About says what the probe does.
+	// About describes the probe.
 	About string
 	// Try uses the feature.
 	Try func() error

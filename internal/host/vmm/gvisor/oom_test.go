@@ -9,7 +9,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/vmmtest"
 )
 
-// TestMemoryIsUsedUp: whatever uses up the memory is ended, the answer says so, and
+// TestMemoryIsUsedUp: a command that uses up the memory is ended, the answer says so, and
 // the sandbox and its other commands go on. The disk has the default size: with a small
 // one, a busy host reaches its limit before the guest's watch has run.
 func TestMemoryIsUsedUp(t *testing.T) {

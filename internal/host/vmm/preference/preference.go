@@ -9,7 +9,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Preference is what the operator asked for.
+// Preference holds the wishes of the operator.
 type Preference struct {
 	// Runtime is the runtime of sandboxes that ask for none. Empty lets the host choose
 	// microVMs where KVM is usable, and else gVisor.

@@ -74,7 +74,7 @@ func runs(rec vmm.Record) bool {
 	return err == nil && stat.StartTicks == rec.StartTicks && stat.State != 'Z'
 }
 
-// watched watches the process of rec; the channel receives what Watch gave to ended.
+// watched watches the process of rec; the channel receives the argument that Watch gave to ended.
 func watched(t *testing.T, rec vmm.Record) (*process.Process, <-chan struct{}) {
 	t.Helper()
 	p, err := process.Open(rec)
