@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"maps"
+	"sync"
 	"syscall"
 	"time"
 
@@ -147,28 +148,44 @@ func (f *Follower) output(ctx context.Context) error {
 	}
 	quiet := time.NewTimer(f.Keepalive)
 	defer quiet.Stop()
+	buf := buffers.Get().(*[followBytes]byte)
+	defer buffers.Put(buf)
 	for {
-		var event *pb.ProcessEvent
-		select {
-		case piece, ok := <-f.Subscription.Output():
-			if !ok {
-				<-f.Process.Ended()
-				return nil
+		piece, more, ended := f.Subscription.Next(buf[:])
+		switch {
+		case ended:
+			<-f.Process.Ended()
+			return nil
+		case more && piece.Kind != process.Dropped:
+			if err := f.Send(dataEvent(piece)); err != nil {
+				return err
 			}
-			event = dataEvent(piece)
+			quiet.Reset(f.Keepalive)
+		}
+		if more && ctx.Err() == nil {
+			continue
+		}
+		select {
+		case <-f.Subscription.Ready():
 		case <-quiet.C:
-			event = &pb.ProcessEvent{Event: &pb.ProcessEvent_Keepalive{Keepalive: &pb.ProcessEvent_KeepAlive{}}}
+			err := f.Send(&pb.ProcessEvent{Event: &pb.ProcessEvent_Keepalive{Keepalive: &pb.ProcessEvent_KeepAlive{}}})
+			if err != nil {
+				return err
+			}
+			quiet.Reset(f.Keepalive)
 		case <-f.Expired:
 			return fault.New(fault.Timeout, "connect_timeout", "the stream was open longer than its timeout; the command continues")
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if err := f.Send(event); err != nil {
-			return err
-		}
-		quiet.Reset(f.Keepalive)
 	}
 }
+
+// followBytes is the size of the largest piece of output in one event.
+const followBytes = 32 << 10
+
+// buffers are the buffers of streams of events.
+var buffers = sync.Pool{New: func() any { return new([followBytes]byte) }}
 
 // end sends how the command ended.
 func (f *Follower) end() error { return f.Send(endEvent(f.Process.Exit())) }

@@ -47,8 +47,11 @@ func TestKillReachesEscapedChildren(t *testing.T) {
 	})
 	// The child leaves session and process group, and holds the pipe open.
 	p, sub := start(t, table, command(t.TempDir(), "sh", "-c", "setsid sleep 1000 & echo begun; sleep 1000"))
-	if piece := <-sub.Output(); string(piece.Data) != "begun\n" {
-		t.Fatalf("got %q", piece.Data)
+	for piece := range pieces(t, sub) {
+		if string(piece.Data) != "begun\n" {
+			t.Fatalf("got %q", piece.Data)
+		}
+		break
 	}
 	members, err := p.group.Members()
 	if err != nil || len(members) < 2 {

@@ -39,17 +39,17 @@ func (s source) chunk() int {
 
 // pump publishes the output of s until its end, or until the deadline that the end
 // of the main process sets. It reports whether the stream is still open.
-func (s source) pump(h *hub) (open bool) {
+func (s source) pump(j *journal) (open bool) {
 	chunk := chunks.Get().(*[pipeChunk]byte)
 	defer chunks.Put(chunk)
 	buf := chunk[:s.chunk()]
 	for {
 		n, err := s.file.Read(buf)
 		if n > 0 {
-			h.publish(s.kind, buf[:n])
+			j.publish(s.kind, buf[:n])
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return s.drain(h, buf)
+			return s.drain(j, buf)
 		}
 		if err != nil {
 			return false
@@ -59,7 +59,7 @@ func (s source) pump(h *hub) (open bool) {
 
 // drain publishes the output of s that the kernel has buffered, without waiting.
 // It reports whether the stream is still open.
-func (s source) drain(h *hub, buf []byte) (open bool) {
+func (s source) drain(j *journal, buf []byte) (open bool) {
 	if s.file.SetReadDeadline(time.Time{}) != nil {
 		return false
 	}
@@ -84,7 +84,7 @@ func (s source) drain(h *hub, buf []byte) (open bool) {
 		case errno != nil || n <= 0:
 			return false
 		}
-		h.publish(s.kind, buf[:n])
+		j.publish(s.kind, buf[:n])
 		total += n
 	}
 	return true

@@ -30,7 +30,7 @@ type Exit struct {
 	OutOfMemory bool
 }
 
-// Process is one command that is running or ended less than Retention ago.
+// Process is one command that is running or has ended and is still kept.
 //
 // Invariants: its identity is this value and never the PID, which the kernel may
 // reuse once the process is reaped; a signal is sent only while the main process is
@@ -44,13 +44,16 @@ type Process struct {
 	pidfd *os.File
 	files stdio
 	input *input // nil without stdin
-	hub   *hub
-	ended chan struct{}
+	// journal holds its output.
+	journal *journal
+	started time.Time
+	ended   chan struct{}
 
 	mu       sync.Mutex // protects the following
 	reaped   bool
 	timedOut bool
 	exit     Exit
+	exitedAt time.Time
 }
 
 // PID returns the number of the main process in the guest.
@@ -59,8 +62,32 @@ func (p *Process) PID() int { return p.pid }
 // Spec returns the specification that Start was given.
 func (p *Process) Spec() Spec { return p.spec }
 
+// ID returns the name of the process, which is not used again. It is empty for a
+// process whose Spec has none.
+func (p *Process) ID() string { return p.spec.ID }
+
+// StartedAt returns when it was started, by the guest's clock.
+func (p *Process) StartedAt() time.Time { return p.started }
+
+// Terminal reports whether it runs on a terminal.
+func (p *Process) Terminal() bool { return p.files.terminal }
+
+// Extent returns the part of the output that is held.
+func (p *Process) Extent() Extent { return p.journal.extent() }
+
+// Acknowledge allows the output before offset to be removed.
+func (p *Process) Acknowledge(offset int64) { p.journal.ack(offset) }
+
 // Subscribe attaches a reader to output from now on.
-func (p *Process) Subscribe() (*Subscription, error) { return p.hub.subscribe() }
+func (p *Process) Subscribe() (*Subscription, error) { return p.journal.subscribe(-1, true) }
+
+// SubscribeFrom attaches a reader to output from an offset on, of which -1 is the end.
+// Output counts as acknowledged by an explicit Acknowledge, by a later SubscribeFrom
+// and, with auto, when the reader asks for the next piece. An offset beyond the end is
+// Invalid invalid_offset.
+func (p *Process) SubscribeFrom(offset int64, auto bool) (*Subscription, error) {
+	return p.journal.subscribe(offset, auto)
+}
 
 // Ended is closed when the command has ended and its output is delivered.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
@@ -70,6 +97,14 @@ func (p *Process) Exit() Exit {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.exit
+}
+
+// ExitedAt returns when the main process ended, by the guest's clock. It is valid once
+// Ended is closed.
+func (p *Process) ExitedAt() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.exitedAt
 }
 
 // running reports whether the main process has not been reaped.
@@ -93,6 +128,26 @@ func (p *Process) Signal(sig syscall.Signal) error {
 		return errNotRunning(p.pid)
 	}
 	return p.signalLocked(sig)
+}
+
+// SignalAll sends sig to every process that the command has started, in other process
+// groups too. Where there are no cgroups it is Signal.
+func (p *Process) SignalAll(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reaped {
+		return errNotRunning(p.pid)
+	}
+	members, err := p.group.Members()
+	if err != nil || len(members) == 0 || sig == syscall.SIGKILL {
+		return p.signalLocked(sig)
+	}
+	for _, pid := range members {
+		if err := unix.Kill(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("signal process: %w", err)
+		}
+	}
+	return nil
 }
 
 func (p *Process) signalLocked(sig syscall.Signal) error {
@@ -180,13 +235,14 @@ func (p *Process) run(linger func(source)) {
 	var pumps sync.WaitGroup
 	open := make([]bool, len(p.files.sources))
 	for i, src := range p.files.sources {
-		pumps.Go(func() { open[i] = src.pump(p.hub) })
+		pumps.Go(func() { open[i] = src.pump(p.journal) })
 	}
 	p.awaitExit()
 	if timer != nil {
 		timer.Stop()
 	}
 	p.reap()
+	p.journal.finish()
 	for _, src := range p.files.sources {
 		_ = src.file.SetReadDeadline(time.Now().Add(drainGrace))
 	}
@@ -201,7 +257,7 @@ func (p *Process) run(linger func(source)) {
 			_ = src.file.Close()
 		}
 	}
-	p.hub.close()
+	p.journal.close()
 	close(p.ended)
 	p.group.Release()
 }
@@ -237,7 +293,7 @@ func (p *Process) reap() {
 		}
 	}
 	_ = p.pidfd.Close()
-	p.reaped = true
+	p.reaped, p.exitedAt = true, time.Now()
 	p.exit = ExitOf(ws)
 	p.exit.TimedOut = p.timedOut
 	p.exit.OutOfMemory = p.exit.Code != 0 && p.group.OutOfMemory()

@@ -11,8 +11,10 @@ import (
 const (
 	// MaxRunning is the number of commands that may run at once.
 	MaxRunning = 512
-	// MaxFinished is the number of ended commands kept for a late Connect.
+	// MaxFinished is the number of ended commands kept for a late Connect, and
+	// MaxRecords that of ended commands with an ID.
 	MaxFinished = 128
+	MaxRecords  = 256
 	// MaxSubscribers is the number of readers of one command.
 	MaxSubscribers = 16
 	// MaxSpecBytes is the size of arguments and environment of one command.
@@ -23,10 +25,19 @@ const (
 	// MaxLingering is the number of output pipes that stay open for children
 	// of ended commands.
 	MaxLingering = 256
+	// MaxJournal and MinJournal bound the output that is kept of a command with an ID;
+	// DefaultJournal is kept unless its Spec says otherwise.
+	MaxJournal, MinJournal, DefaultJournal = 16 << 20, firstRing, 1 << 20
+	// briefJournal is the output that waits for the readers of a command without an ID.
+	briefJournal = 128 << 10
 )
 
-// Retention is the time for which an ended command can still be found.
-const Retention = 30 * time.Second
+// Retention is the time for which an ended command without an ID can still be found,
+// and RecordRetention that for one with an ID.
+const (
+	Retention       = 30 * time.Second
+	RecordRetention = 24 * time.Hour
+)
 
 // Credential holds the user and groups of a command, by number.
 type Credential struct {
@@ -64,6 +75,16 @@ type Spec struct {
 	Started  func(pid int)
 	// Label is returned by List.
 	Label Label
+	// ID, when not empty, names the command: its output and its exit are kept after it
+	// has ended.
+	ID string
+	// Journal is the size in bytes of the output that is kept of a command with an ID,
+	// from MinJournal to MaxJournal; zero is DefaultJournal.
+	Journal int
+	// Block makes a command with an ID wait while Journal bytes are kept that were not
+	// acknowledged. Otherwise it waits for an attached reader that keeps taking output,
+	// and else the oldest output is dropped.
+	Block bool
 }
 
 // Label describes a command for List. The table only stores it.

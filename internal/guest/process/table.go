@@ -17,11 +17,13 @@ import (
 // Table holds the commands of one agent.
 //
 // Invariants: a process is in the table from its start until Retention after
-// its end; at most MaxRunning run and at most MaxFinished ended ones are kept
-// (the oldest is dropped first); a PID finds a running process before an ended
-// one.
+// its end, or RecordRetention with an ID; at most MaxRunning run and at most
+// MaxFinished ended ones without and MaxRecords with an ID are kept (the oldest is
+// dropped first); a PID finds a running process before an ended one; two processes
+// never have the same ID.
 type Table struct {
 	groups Groups
+	room   room
 	work   sync.WaitGroup
 	// protected: commands inherit a protection from the kernel's out-of-memory killer
 	// that they must not keep.
@@ -36,6 +38,7 @@ type Table struct {
 	forget    map[uint64]*time.Timer
 	lingering map[*os.File]struct{}
 	starting  int
+	ids       map[string]*Process // nil while the command is being started
 }
 
 // NewTable returns an empty table whose commands run in groups.
@@ -49,11 +52,14 @@ func NewTable(groups Groups) *Table {
 		running:   make(map[uint64]*Process),
 		forget:    make(map[uint64]*time.Timer),
 		lingering: make(map[*os.File]struct{}),
+		ids:       make(map[string]*Process),
+		room:      room{total: journalRoom()},
 	}
 }
 
 // Start runs spec and returns it with a subscription that misses no output.
-// A missing command, a bad directory and similar mistakes are Invalid.
+// A missing command, a bad directory and similar mistakes are Invalid. An ID that is
+// taken is Exists process_exists.
 func (t *Table) Start(spec Spec) (*Process, *Subscription, error) {
 	if err := spec.validate(); err != nil {
 		return nil, nil, err
@@ -65,13 +71,13 @@ func (t *Table) Start(spec Spec) (*Process, *Subscription, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	key, err := t.reserve(spec.bytes())
+	key, err := t.reserve(&spec)
 	if err != nil {
 		return nil, nil, err
 	}
 	p, err := t.launch(key, path, spec)
 	if err != nil {
-		t.unreserve(spec.bytes())
+		t.unreserve(&spec)
 		return nil, nil, err
 	}
 	sub, err := p.Subscribe()
@@ -82,8 +88,9 @@ func (t *Table) Start(spec Spec) (*Process, *Subscription, error) {
 	return p, sub, nil
 }
 
-// reserve takes room in the table for one command of size bytes.
-func (t *Table) reserve(size int) (key uint64, err error) {
+// reserve takes space in the table for one command, and its ID.
+func (t *Table) reserve(spec *Spec) (key uint64, err error) {
+	size := spec.bytes()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
@@ -94,6 +101,12 @@ func (t *Table) reserve(size int) (key uint64, err error) {
 	case t.bytes+size > MaxTableBytes:
 		return 0, fault.New(fault.Quota, "too_many_processes", "running commands hold too much in arguments and environment")
 	}
+	if spec.ID != "" {
+		if _, taken := t.ids[spec.ID]; taken {
+			return 0, fault.New(fault.Exists, "process_exists", "there is a process with this id already")
+		}
+		t.ids[spec.ID] = nil
+	}
 	t.nextKey++
 	t.starting++
 	t.bytes += size
@@ -101,17 +114,18 @@ func (t *Table) reserve(size int) (key uint64, err error) {
 	return t.nextKey, nil
 }
 
-func (t *Table) unreserve(size int) {
+func (t *Table) unreserve(spec *Spec) {
 	t.mu.Lock()
 	t.starting--
-	t.bytes -= size
+	t.bytes -= spec.bytes()
+	delete(t.ids, spec.ID)
 	t.mu.Unlock()
 	t.work.Done()
 }
 
 // launch starts the main process of a new command.
 func (t *Table) launch(key uint64, path string, spec Spec) (*Process, error) {
-	p := &Process{key: key, spec: spec, hub: newHub(), ended: make(chan struct{})}
+	p := &Process{key: key, spec: spec, journal: t.journal(&spec), started: time.Now(), ended: make(chan struct{})}
 	name := strconv.FormatUint(key, 10)
 	if spec.Starting != nil {
 		spec.Starting(name)
@@ -144,12 +158,27 @@ func (t *Table) launch(key uint64, path string, spec Spec) (*Process, error) {
 	return p, nil
 }
 
+// journal returns an empty journal for the command of spec.
+func (t *Table) journal(spec *Spec) *journal {
+	if spec.ID == "" {
+		j := newJournal(&t.room, briefJournal)
+		j.brief = true
+		return j
+	}
+	j := newJournal(&t.room, min(cmp.Or(spec.Journal, DefaultJournal), MaxJournal))
+	j.block = spec.Block
+	return j
+}
+
 // admit makes p findable and starts its supervision, which the table waits
 // for in Close.
 func (t *Table) admit(p *Process) {
 	t.mu.Lock()
 	t.starting--
 	t.running[p.key] = p
+	if p.spec.ID != "" {
+		t.ids[p.spec.ID] = p
+	}
 	t.mu.Unlock()
 	go func() {
 		defer t.work.Done()
@@ -158,7 +187,7 @@ func (t *Table) admit(p *Process) {
 	}()
 }
 
-// retire moves p to the ended commands and forgets it after Retention.
+// retire moves p to the ended commands and forgets it when its time is over.
 func (t *Table) retire(p *Process) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -167,13 +196,23 @@ func (t *Table) retire(p *Process) {
 		return
 	}
 	t.finished = append(t.finished, p)
-	t.forget[p.key] = time.AfterFunc(Retention, func() {
+	named, most, keep := p.spec.ID != "", MaxFinished, Retention
+	if named {
+		most, keep = MaxRecords, RecordRetention
+	}
+	t.forget[p.key] = time.AfterFunc(keep, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.forgetLocked(p.key)
 	})
-	for len(t.finished) > MaxFinished {
-		t.forgetLocked(t.finished[0].key)
+	count := 0
+	for i := len(t.finished) - 1; i >= 0; i-- {
+		if (t.finished[i].spec.ID != "") != named {
+			continue
+		}
+		if count++; count > most {
+			t.forgetLocked(t.finished[i].key)
+		}
 	}
 }
 
@@ -183,10 +222,13 @@ func (t *Table) forgetLocked(key uint64) {
 		delete(t.forget, key)
 	}
 	t.finished = slices.DeleteFunc(t.finished, func(p *Process) bool {
-		if p.key == key {
-			t.bytes -= p.spec.bytes()
+		if p.key != key {
+			return false
 		}
-		return p.key == key
+		t.bytes -= p.spec.bytes()
+		delete(t.ids, p.spec.ID)
+		t.room.forget(p.journal)
+		return true
 	})
 }
 
@@ -207,56 +249,6 @@ func (t *Table) linger(src source) {
 		defer t.mu.Unlock()
 		delete(t.lingering, src.file)
 	})
-}
-
-// List returns the running commands, oldest first.
-func (t *Table) List() []*Process {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var list []*Process
-	for _, p := range t.running {
-		if p.running() {
-			list = append(list, p)
-		}
-	}
-	slices.SortFunc(list, func(a, b *Process) int { return cmp.Compare(a.key, b.key) })
-	return list
-}
-
-// ByPID finds a command by the number of its main process.
-func (t *Table) ByPID(pid int) (*Process, error) {
-	p := t.find(func(p *Process) bool { return p.pid == pid })
-	if p == nil {
-		return nil, fault.New(fault.NotFound, "process_not_found", "there is no process with pid %d", pid)
-	}
-	return p, nil
-}
-
-// ByTag finds the newest command with tag.
-func (t *Table) ByTag(tag string) (*Process, error) {
-	p := t.find(func(p *Process) bool { return p.spec.Label.Tag != nil && *p.spec.Label.Tag == tag })
-	if p == nil {
-		return nil, fault.New(fault.NotFound, "process_not_found", "there is no process with this tag")
-	}
-	return p, nil
-}
-
-// find returns the newest running match, else the newest ended one, else nil.
-func (t *Table) find(match func(*Process) bool) *Process {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var found *Process
-	for _, p := range t.running {
-		if match(p) && (found == nil || p.key > found.key) {
-			found = p
-		}
-	}
-	for i := len(t.finished) - 1; found == nil && i >= 0; i-- {
-		if match(t.finished[i]) {
-			found = t.finished[i]
-		}
-	}
-	return found
 }
 
 // Close kills every command and returns when all have ended or ctx has. No

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"iter"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,22 +54,41 @@ func start(t *testing.T, table *Table, spec Spec) (*Process, *Subscription) {
 	return p, sub
 }
 
+// pieces returns the pieces that sub receives until the command's end.
+func pieces(t *testing.T, sub *Subscription) iter.Seq[Output] {
+	t.Helper()
+	deadline := time.After(patience)
+	return func(yield func(Output) bool) {
+		buf := make([]byte, 32<<10)
+		for {
+			piece, more, ended := sub.Next(buf)
+			switch {
+			case ended:
+				return
+			case more:
+				if !yield(piece) {
+					return
+				}
+				continue
+			}
+			select {
+			case <-sub.Ready():
+			case <-deadline:
+				t.Error("the command did not end")
+				return
+			}
+		}
+	}
+}
+
 // collect reads a subscription to its end.
 func collect(t *testing.T, sub *Subscription) map[Kind]string {
 	t.Helper()
-	out := map[Kind]*bytes.Buffer{Stdout: {}, Stderr: {}, Terminal: {}}
-	deadline := time.After(patience)
-	for {
-		select {
-		case piece, ok := <-sub.Output():
-			if !ok {
-				return map[Kind]string{Stdout: out[Stdout].String(), Stderr: out[Stderr].String(), Terminal: out[Terminal].String()}
-			}
-			out[piece.Kind].Write(piece.Data)
-		case <-deadline:
-			t.Fatal("the command did not end")
-		}
+	out := map[Kind]*bytes.Buffer{Stdout: {}, Stderr: {}, Terminal: {}, Dropped: {}}
+	for piece := range pieces(t, sub) {
+		out[piece.Kind].Write(piece.Data)
 	}
+	return map[Kind]string{Stdout: out[Stdout].String(), Stderr: out[Stderr].String(), Terminal: out[Terminal].String()}
 }
 
 func TestCommandEnds(t *testing.T) {
@@ -174,7 +195,7 @@ func TestSlowReaderLosesNothing(t *testing.T) {
 	const size = 8 << 20
 	p, sub := start(t, newTable(t), command(t.TempDir(), "head", "-c", "8388608", "/dev/zero"))
 	got := 0
-	for piece := range sub.Output() {
+	for piece := range pieces(t, sub) {
 		got += len(piece.Data)
 		select {
 		case <-p.Ended():
@@ -255,7 +276,7 @@ func TestSignal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := <-late.Output(); ok {
+	for range pieces(t, late) {
 		t.Error("a late reader got output")
 	}
 	if len(table.List()) != 0 {
@@ -284,8 +305,8 @@ func TestTerminal(t *testing.T) {
 
 // ended is a process without a kernel process, for tests of the table alone.
 func ended(key uint64, pid int) *Process {
-	p := &Process{key: key, pid: pid, hub: newHub(), ended: make(chan struct{}), reaped: true}
-	p.hub.close()
+	p := &Process{key: key, pid: pid, journal: newJournal(&room{total: maxJournalRoom}, briefJournal), ended: make(chan struct{}), reaped: true}
+	p.journal.close()
 	close(p.ended)
 	return p
 }
@@ -326,4 +347,68 @@ func TestReusedPID(t *testing.T) {
 		}
 		time.Sleep(2 * Retention)
 	})
+}
+
+func TestRecordOutlivesItsCommand(t *testing.T) {
+	table := newTable(t)
+	spec := command(t.TempDir(), "sh", "-c", "echo out; echo err >&2; exit 3")
+	spec.ID = "first"
+	p, sub := start(t, table, spec)
+	sub.Detach()
+	<-p.Ended()
+	found, err := table.ByID("first")
+	if err != nil || found != p {
+		t.Fatalf("got %v, %v; want the process", found, err)
+	}
+	late, err := found.SubscribeFrom(0, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := collect(t, late); out[Stdout] != "out\n" || out[Stderr] != "err\n" || p.Exit().Code != 3 {
+		t.Errorf("got %v and %+v after the end", out, p.Exit())
+	}
+	if _, _, err := table.Start(spec); fault.ReasonOf(err) != "process_exists" {
+		t.Errorf("a second process of the same id: %v, want process_exists", err)
+	}
+	if list := table.Records(); len(list) != 1 || list[0] != p {
+		t.Errorf("got %v, want the one process", list)
+	}
+}
+
+func TestRecordsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := NewTable(NoGroups{})
+		for key := range uint64(MaxRecords + 1) {
+			p := ended(key, int(key))
+			p.spec.ID = "p" + strconv.Itoa(int(key))
+			table.ids[p.spec.ID] = p
+			table.retire(p)
+		}
+		if _, err := table.ByID("p0"); fault.ReasonOf(err) != "process_not_found" {
+			t.Errorf("the oldest of too many: %v, want process_not_found", err)
+		}
+		time.Sleep(RecordRetention - time.Second)
+		if _, err := table.ByID("p1"); err != nil {
+			t.Errorf("forgotten too early: %v", err)
+		}
+		time.Sleep(2 * time.Second)
+		if _, err := table.ByID("p1"); fault.ReasonOf(err) != "process_not_found" {
+			t.Errorf("kept too long: %v, want process_not_found", err)
+		}
+	})
+}
+
+func TestSignalAllReachesOtherProcessGroups(t *testing.T) {
+	dir := t.TempDir()
+	p, sub := start(t, newTable(t), command(dir, "sh", "-c", "trap 'echo got; exit 0' TERM; echo begun; sleep 1000 & wait"))
+	for piece := range pieces(t, sub) {
+		if strings.Contains(string(piece.Data), "begun") {
+			if err := p.SignalAll(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if <-p.Ended(); p.Exit().Code != 0 {
+		t.Errorf("got %+v, want the trap's exit", p.Exit())
+	}
 }
