@@ -27,7 +27,7 @@ const (
 	maxIdle = 8
 	// idleTime is shorter than the time after which the guest closes an idle
 	// connection.
-	idleTime = 90 * time.Second
+	idleTime = 9 * time.Minute
 )
 
 // Client talks to one guest. A connection carries one call at a time and is

@@ -130,6 +130,9 @@ func (r *Reader) Ahead() error {
 // Pending reports whether bytes have been read ahead and not yet returned.
 func (r *Reader) Pending() bool { return len(r.buf) > r.at }
 
+// Holds reports whether the next n bytes have been read ahead.
+func (r *Reader) Holds(n int) bool { return len(r.buf)-r.at >= n }
+
 // Buffered returns at most n bytes that have been read ahead, without reading. They
 // are valid until the next call of a method.
 func (r *Reader) Buffered(n int) []byte {

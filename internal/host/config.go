@@ -65,7 +65,7 @@ type Config struct {
 	// unresponsive; 0 is 10 s.
 	GuestTimeout time.Duration
 	// ProbeInterval is how long an idle guest may be silent before it is asked
-	// for a sign of life; 0 is 30 s.
+	// for a sign of life; 0 is 30 s. A sandbox that nobody uses is asked less often.
 	ProbeInterval time.Duration
 	// TemplateRest is how long a template's guest is left alone before it is
 	// sealed, so that work its kernel and agent have put off is done once and not

@@ -65,6 +65,9 @@ func (m *machine) setDiskFull(full bool) {
 	}
 	m.mu.Lock()
 	m.diskFull = full
+	if !m.health.renewDue { // silence counts from the end of the stop
+		m.health.since = time.Time{}
+	}
 	m.mu.Unlock()
 	m.publish(m.rec.State)
 }

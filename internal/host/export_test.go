@@ -1,6 +1,10 @@
 package host
 
-import "github.com/wrenn-dev/wrenn/internal/host/journal"
+import (
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
+)
 
 // Crash ends the agent as a kill does, without the end of its process: nothing
 // is cleaned up, and its lock is free. A goroutine that waits in Config.OnStep
@@ -31,3 +35,6 @@ func JournalState(dir string) (state, op string, err error) {
 
 // PortQuiet is the time without a byte after which a pause cuts a connection at once.
 const PortQuiet = portQuiet
+
+// ProbeWait returns the time between two probes of a guest.
+func ProbeWait(interval, unused time.Duration) time.Duration { return probeWait(interval, unused) }

@@ -28,6 +28,9 @@ type health struct {
 	// probe that overlaps with one proves nothing, because the VM may have been stopped.
 	acting bool
 	acts   uint64
+	// answered is when the guest answered the last probe, used when it last sent
+	// anything else.
+	answered, used time.Time
 	// probing is true while a probe is under way; probed is when the last began.
 	probing bool
 	probed  time.Time
@@ -109,7 +112,7 @@ func (m *machine) healthLocked(state sandbox.State, forced bool) sandbox.Health 
 	switch {
 	case state != sandbox.Running && state != sandbox.Pausing && state != sandbox.Paused:
 		return sandbox.Health{}
-	case m.health.since.IsZero():
+	case m.health.since.IsZero() || m.diskFull: // a guest that is stopped cannot answer
 		return sandbox.Health{State: sandbox.HealthOK, Forced: forced}
 	default:
 		return sandbox.Health{State: sandbox.HealthUnresponsive, Since: m.health.since, Forced: forced}

@@ -59,12 +59,11 @@ func (m *machine) acquire(ctx context.Context, ref sandbox.Ref, purpose use) (*l
 		return nil, fault.New(fault.WrongState, reasonNotRunning, "the host agent has not taken the sandbox over yet; try again in a moment")
 	case guest == nil:
 		return nil, fault.New(fault.WrongState, reasonNotRunning, "sandbox %s is %s, not running", m.view.Ref.ID, m.view.State.Status())
+	case m.diskFull: // before the silence that it causes
+		return nil, errDiskFull()
 	case m.health.renewDue:
 		return nil, fault.New(fault.Unavailable, reasonUnresponsive,
 			"the sandbox's guest has not answered since its last start, and cannot be used until it does; nothing was begun: try again later")
-	}
-	if m.diskFull {
-		return nil, errDiskFull()
 	}
 	if purpose == usePort {
 		if err := m.portsLocked(); err != nil {

@@ -40,7 +40,11 @@ func (c *connection) serveCall(ctx context.Context, limit time.Duration) bool {
 	if err != nil || n > agent.MaxMessageBytes {
 		return false
 	}
-	_ = c.conn.SetReadDeadline(time.Now().Add(agent.OpeningTimeLimit))
+	if !c.reader.Holds(n) {
+		// Not for a call that is here already: Go wakes a process at the time of a
+		// deadline that was replaced by a later one, which costs an idle guest much.
+		_ = c.conn.SetReadDeadline(time.Now().Add(agent.OpeningTimeLimit))
+	}
 	raw, left, err := c.reader.Token(n)
 	if err != nil {
 		return false

@@ -18,6 +18,11 @@ import (
 // resources for a connection.
 const acceptPause = 5 * time.Millisecond
 
+// idleTimeLimit is how long a connection may stay open between two calls. It is longer
+// than the time between two probes of an idle guest: to connect costs the guest more
+// than to answer.
+const idleTimeLimit = 10 * time.Minute
+
 // Server serves the control channel of one agent.
 type Server struct{ agent *agent.Agent }
 
@@ -119,6 +124,6 @@ func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
 	c := &connection{agent: s.agent, conn: conn, reader: guestwire.NewReader(conn)}
 	ctx = agent.OnConnection(ctx, conn)
 	for limit := agent.OpeningTimeLimit; c.serveCall(ctx, limit); {
-		limit = agent.IdleTimeLimit
+		limit = idleTimeLimit
 	}
 }
