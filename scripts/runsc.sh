@@ -1,13 +1,13 @@
 #!/bin/bash
-# Builds runsc, the program that runs a gVisor sandbox, from the module and the
-# checksums in tools/gvisor, and keeps it where the host agent looks for it:
+# Builds runsc, the program that runs a gVisor sandbox, from the sources, the module and
+# the checksums in tools/gvisor, and keeps it where the host agent looks for it:
 #
 #   <images>/runsc/<id>/runsc        the program; <id> begins its SHA-256
 #   <images>/runsc/<id>/build.json   version, digest, and the digest of its recipe
 #
 # The images are those of the data directory that WRENN_DATA_DIR names, or of
 # /var/lib/wrenn. It prints the path of the program. A build of the same recipe
-# (module, checksums, compiler, flags) is not repeated. The agent uses the newest
+# (sources, module, checksums, compiler, flags) is not repeated. The agent uses the newest
 # build by the time of its description, and keeps copies of those that sandboxes
 # were saved under. The last two builds stay here, for the way back.
 #
@@ -26,7 +26,7 @@ case ${1:-} in
 '') ;;
 --update)
 	update=yes
-	(cd tools/gvisor && go get -tool "$module/runsc@latest")
+	(cd tools/gvisor && go get "$module@latest" && go mod tidy)
 	;;
 *) die "unknown argument $1; there is --update" ;;
 esac
@@ -34,7 +34,7 @@ version=$(cd tools/gvisor && go list -m -f '{{.Version}}' "$module")
 flags=(-trimpath -buildvcs=false -mod=readonly -ldflags "-s -w -X $module/runsc/version.version=$version")
 recipe=$(
 	cd tools/gvisor
-	{ cat go.mod go.sum && go env GOVERSION GOARCH GOAMD64 && printf '%s\n' "${flags[@]}"; } | sha256sum | cut -c1-64
+	{ cat go.mod go.sum ./*/* && go env GOVERSION GOARCH GOAMD64 && printf '%s\n' "${flags[@]}"; } | sha256sum | cut -c1-64
 )
 
 # digest prints the SHA-256 of a file.
@@ -69,7 +69,14 @@ found=$(kept)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 say "runsc: building $version; this takes one to three minutes" >&2
-(cd tools/gvisor && CGO_ENABLED=0 go build "${flags[@]}" -o "$work/runsc" "$module/runsc") >&2
+# The filters are those of this machine's architecture, which is the build's too.
+(
+	cd tools/gvisor
+	export CGO_ENABLED=0
+	go run "${flags[@]}" ./precompile >"$work/programs.go"
+	printf '{"Replace": {"%s": "%s"}}' "$PWD/runsc/programs.go" "$work/programs.go" >"$work/overlay.json"
+	go build "${flags[@]}" -overlay "$work/overlay.json" -o "$work/runsc" ./runsc
+) >&2
 sum=$(digest "$work/runsc")
 id=${sum:0:32}
 cat >"$work/build.json" <<END

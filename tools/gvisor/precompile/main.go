@@ -21,7 +21,7 @@ func main() {
 	log.SetFlags(0)
 	log.SetPrefix("precompile: ")
 	fmt.Print(head)
-	for _, hostFiles := range []bool{false, true} {
+	for _, hostFiles := range []bool{true, false} {
 		p, err := compile(config.Options{Platform: (*systrap.Systrap)(nil).SeccompInfo(), HostFilesystem: hostFiles})
 		if err != nil {
 			log.Fatal(err)

@@ -1,0 +1,11 @@
+package gvisor
+
+// CommandLine returns the program and the flags that the driver uses for a sandbox in
+// dir.
+func (d *Driver) CommandLine(dir string) ([]string, error) {
+	build, err := d.build("")
+	if err != nil {
+		return nil, err
+	}
+	return append([]string{build.Program()}, flags(build, dir)...), nil
+}
