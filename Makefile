@@ -80,7 +80,7 @@ test-fresh: ## run the README in minimal Debian 12 and 13 trees (FRESH_SUITES, F
 	@scripts/test-fresh.sh
 
 .PHONY: test-kvm
-test-kvm: ## run the driver suite under KVM, in an emulated machine (slow)
+test-kvm: ## test KVM and limits by cgroup v2, in an emulated machine (slow)
 	@scripts/test-kvm.sh
 
 .PHONY: bench

@@ -1,7 +1,8 @@
 #!/bin/bash
-# Runs the driver suite and the life of one sandbox under KVM, on any machine:
-# in an emulated one whose processor offers virtualisation. It takes five to ten
-# minutes; nothing is left behind.
+# Runs the driver suite and the life of one sandbox under KVM, and the tests of
+# limits with control groups of version 2, on any machine: in an emulated one whose
+# processor offers virtualisation. It takes six to twelve minutes; nothing is left
+# behind.
 #
 # WRENN_TEST_IMAGES is the directory of guest kernel and templates, as for
 # scripts/test.sh. Arguments are passed to test/kvm ("-h" lists them).
@@ -21,11 +22,13 @@ mkdir "$work/bin"
 export CGO_ENABLED=0
 with_progress "build of the first process" go build -trimpath -o "$work/bin/inside" ./test/kvm/inside
 go build -o "$work/kvm" ./test/kvm
-with_progress "build of the driver suite" go test -c -o "$work/bin/qemu.test" ./internal/host/vmm/qemu
-with_progress "build of the host's tests" go test -c -o "$work/bin/host.test" ./internal/host
+for package in host host/cgroup host/vmm/qemu host/vmm/gvisor; do
+	with_progress "build of the tests of $package" go test -c -o "$work/bin/${package##*/}.test" "./internal/$package"
+done
 cp bin/wrenn bin/wrenn-guest bin/wrenn-jail "$work/bin/"
 say "== images in $images"
 as_root bin/wrenn image build --data-dir "$(dirname "$images")"
+WRENN_DATA_DIR=$(dirname "$images") scripts/runsc.sh
 
-say "== an emulated machine with KVM"
+say "== an emulated machine with KVM and control groups of version 2"
 as_root "$work/kvm" -bin "$work/bin" -images "$images" "$@"

@@ -3,6 +3,10 @@
 // its real /dev/kvm, the suite that every VMM driver passes and the life of
 // one sandbox. scripts/test-kvm.sh builds its files and calls it.
 //
+// The machine has control groups of version 2 alone, as today's distributions, where
+// the machine that calls it may have those of version 1. Therefore the tests of limits
+// run in it too, those of the control groups and of a gVisor sandbox in them.
+//
 // The machine has the guest kernel of the image store, a root image made of
 // this host's QEMU with its libraries, the product, and the image store's
 // kernel and template. Two layers of emulation make it slow: minutes, not
@@ -19,6 +23,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -40,17 +46,19 @@ type options struct {
 	memoryMB, cpus int
 	patience       int
 	tests          string
+	parts          string
 }
 
 func main() {
 	var o options
-	flag.StringVar(&o.bin, "bin", "", "directory with wrenn, wrenn-guest, wrenn-jail, inside, qemu.test and host.test, all static")
-	flag.StringVar(&o.images, "images", insideImages, "image store with a kernel and the default template")
+	flag.StringVar(&o.bin, "bin", "", "directory with wrenn, wrenn-guest, wrenn-jail, inside, and the tests qemu, host, cgroup and gvisor, all static")
+	flag.StringVar(&o.images, "images", insideImages, "image store with a kernel, the default template and runsc")
 	flag.DurationVar(&o.limit, "limit", 25*time.Minute, "longest time the machine may run")
 	flag.IntVar(&o.memoryMB, "memory", 5120, "memory of the machine, in MiB")
 	flag.IntVar(&o.cpus, "cpus", 2, "processors of the machine; more than 1 needs QEMU 8.1")
 	flag.IntVar(&o.patience, "patience", 8, "how many times longer than usual the tests wait")
 	flag.StringVar(&o.tests, "run", "^TestLifecycle$", "tests of the host to run, as go test -run has it")
+	flag.StringVar(&o.parts, "parts", ".", "regular expression; only the parts with such a name run")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -102,8 +110,12 @@ func (o options) prepare(ctx context.Context, dir string) (machine, error) {
 	if err != nil {
 		return machine{}, err
 	}
+	steps, err := o.plan()
+	if err != nil {
+		return machine{}, err
+	}
 	root := tree{filepath.Join(dir, "root")}
-	if err := root.build(ctx, o.bin, images, o.plan()); err != nil {
+	if err := root.build(ctx, o.bin, images, steps); err != nil {
 		return machine{}, err
 	}
 	disk := filepath.Join(dir, "root.erofs")
@@ -116,7 +128,19 @@ func (o options) prepare(ctx context.Context, dir string) (machine, error) {
 }
 
 // plan returns the programs that run inside the machine.
-func (o options) plan() []plan.Step {
+func (o options) plan() ([]plan.Step, error) {
+	parts, err := regexp.Compile(o.parts)
+	if err != nil {
+		return nil, err
+	}
+	steps := slices.DeleteFunc(o.steps(), func(s plan.Step) bool { return !parts.MatchString(s.Name) })
+	if len(steps) == 0 {
+		return nil, fmt.Errorf("no part is called %s", o.parts)
+	}
+	return steps, nil
+}
+
+func (o options) steps() []plan.Step {
 	env := []string{
 		// The driver is asked for KVM, so that it fails where the probe would
 		// have chosen otherwise; and nothing may be skipped.
@@ -126,7 +150,7 @@ func (o options) plan() []plan.Step {
 	}
 	suite := func(name, binary, run, must string) plan.Step {
 		return plan.Step{
-			Name: name, Env: env, Must: "--- PASS: " + must,
+			Name: name, Env: env, Must: must,
 			Args: []string{binary, "-test.v", "-test.count=1", "-test.timeout=" + o.limit.String(), "-test.run=" + run},
 		}
 	}
@@ -137,7 +161,10 @@ func (o options) plan() []plan.Step {
 			// The machine has no PostgreSQL, and no step needs one.
 			Env: []string{"DATABASE_URL=postgres:///not-needed"},
 		},
-		suite("driver suite", "/kvm/qemu.test", "^TestDriver$", "TestDriver/SaveAndRestore"),
-		suite("one sandbox", "/kvm/host.test", o.tests, ""),
+		suite("driver suite", "/kvm/qemu.test", "^TestDriver$", "--- PASS: TestDriver/SaveAndRestore"),
+		suite("one sandbox", "/kvm/host.test", o.tests, "--- PASS: "),
+		suite("control groups", "/kvm/cgroup.test", ".", "kind v2, enforced [cpu memory pids]"),
+		suite("limits of gVisor", "/kvm/gvisor.test",
+			"^(TestSizes|TestMemoryIsUsedUp)$/^(1_CPUs|one_process|small_processes)$", "--- PASS: TestMemoryIsUsedUp/small_processes"),
 	}
 }

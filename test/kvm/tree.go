@@ -18,7 +18,7 @@ import (
 
 // Programs of the host that the product calls, with further directories besides
 // PATH.
-var programs = []string{"qemu-system-x86_64", "mke2fs"}
+var programs = []string{"qemu-system-x86_64", "mke2fs", "mkfs.erofs", "ip", "/bin/sh", "/bin/true", "sleep", "setsid"}
 
 // insideImages is where the product looks for its images inside.
 const insideImages = "/var/lib/wrenn/images"
@@ -100,8 +100,8 @@ func (t tree) addFirmware(ctx context.Context) error {
 	return nil
 }
 
-// addImages adds the current kernel and the default template, as a store of
-// their own.
+// addImages adds the current kernel, the default template and the builds of runsc,
+// as a store of their own.
 func (t tree) addImages(images *image.Store) error {
 	kernel, err := images.Kernel()
 	if err != nil {
@@ -124,7 +124,8 @@ func (t tree) addImages(images *image.Store) error {
 			return err
 		}
 	}
-	return nil
+	runsc := filepath.Join(images.Dir(), "runsc")
+	return t.copyTree(filepath.Join(insideImages, "runsc"), runsc)
 }
 
 // copyTree copies the files below src. It follows links, because they may lead

@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -245,20 +247,33 @@ func TestKillEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// useMemory is an environment variable: with it, the program of this test writes to as
+// many MiB of memory and ends with success.
+const useMemory = "WRENN_TEST_USE_MEMORY"
+
+func TestMain(m *testing.M) {
+	if megabytes, err := strconv.Atoi(os.Getenv(useMemory)); err == nil {
+		for range megabytes {
+			used = append(used, bytes.Repeat([]byte{1}, 1<<20))
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+var used [][]byte
+
 func TestMemoryLimitIsNoticed(t *testing.T) {
 	m := openManager(t)
 	if !slices.Contains(m.Enforced(), "memory") {
 		t.Skip("memory limits are not enforced here")
 	}
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		missing(t, "python3, which uses the memory")
-	}
 	g := create(t, m, "small", Limits{MemoryBytes: 32 << 20})
 	if g.OOMKilled() {
 		t.Fatal("a fresh group says that it ran out of memory")
 	}
-	cmd := start(t, g, "echo ready; exec "+python+" -c 'b = bytearray(256 << 20); print(len(b))'")
+	t.Setenv(useMemory, "256")
+	cmd := start(t, g, "echo ready; exec '"+os.Args[0]+"'")
 	if err := cmd.Wait(); err == nil {
 		t.Fatal("a process used 256 MiB under a limit of 32")
 	}
