@@ -77,6 +77,9 @@ func (a hostAgent) tellMissing(runtime sandbox.Runtime, err error) {
 	}
 }
 
+// finders find the VM processes of every runtime, whether or not the host offers it.
+func finders() []vmm.Finder { return []vmm.Finder{new(qemu.Driver), new(gvisor.Driver)} }
+
 // microVMs returns the QEMU driver with the acceleration that --accel selects.
 func (a hostAgent) microVMs(ctx context.Context, kernel image.Kernel, initramfs image.Initramfs, report kvmprobe.Report) (vmm.Driver, error) {
 	acceleration, reason, err := kvmprobe.Choose(kvmprobe.Policy(a.host.acceleration), report)

@@ -44,7 +44,7 @@ func (a hostAgent) openInto(ctx context.Context, m *machines) error {
 	if err != nil {
 		return err
 	}
-	deps := host.Deps{GuestVersion: version, Log: a.log, Images: images}
+	deps := host.Deps{GuestVersion: version, Log: a.log, Images: images, Finders: finders()}
 	if deps.Drivers, err = a.drivers(ctx, images); err != nil {
 		return err
 	}

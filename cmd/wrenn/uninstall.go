@@ -16,9 +16,6 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
 	"github.com/wrenn-dev/wrenn/internal/host/network"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm/gvisor"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm/qemu"
 )
 
 type uninstallConfig struct {
@@ -154,11 +151,11 @@ func killMachines(ctx context.Context, dirs layout) error {
 // Finding and ending them needs neither QEMU nor runsc.
 func endProcesses(ctx context.Context, dirs layout) error {
 	var errs []error
-	for _, driver := range []vmm.Driver{new(qemu.Driver), new(gvisor.Driver)} {
-		left, err := driver.Find(dirs.host())
+	for _, kind := range finders() {
+		left, err := kind.Find(dirs.host())
 		errs = append(errs, err)
 		for _, vm := range left {
-			errs = append(errs, driver.KillRecord(ctx, vm))
+			errs = append(errs, kind.KillRecord(ctx, vm))
 		}
 	}
 	return errors.Join(errs...)

@@ -45,7 +45,7 @@ func (s *saboteur) onStep(step string) error {
 func TestHalfFreedMachine(t *testing.T) { onEachRuntime(t, halfFreedMachine) }
 
 func halfFreedMachine(t *testing.T, r sandbox.Runtime) {
-	for _, step := range []string{journal.StepDestroyVM, journal.StepDestroyNetwork, journal.StepDestroyFiles} {
+	for _, step := range []string{journal.StepDestroyVM, journal.StepDestroyCgroup, journal.StepDestroyNetwork, journal.StepDestroyFiles} {
 		t.Run(step, func(t *testing.T) {
 			fail := &saboteur{keep: true}
 			b := newBenchOf(t, r, "whalf", func(cfg *host.Config) { cfg.OnStep = fail.onStep })

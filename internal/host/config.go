@@ -80,6 +80,9 @@ type Config struct {
 type Deps struct {
 	// Drivers has a driver for each runtime that the host offers.
 	Drivers vmm.Drivers
+	// Finders find the VM processes of every driver that an earlier agent may have
+	// had. Those of Drivers need not be among them.
+	Finders []vmm.Finder
 	Network instance.Network // see instance.NetworkOf
 	Images  Images
 	Cgroups instance.Cgroups // see instance.CgroupsOf

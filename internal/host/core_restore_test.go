@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/fake"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -37,26 +39,7 @@ func TestCoreKilledWithinRestore(t *testing.T) {
 	for _, k := range shapes(t) {
 		t.Run(k.name, func(t *testing.T) {
 			c := newCoreOf(t, k)
-			driver := &halting{reached: make(chan struct{}), unblock: make(chan struct{})}
-			c.wrap = func(d vmm.Driver) vmm.Driver { driver.Driver = d; return driver }
-			c.restart()
-			ref := c.create()
-			pauseSubject(c, ref)
-			driver.armed.Store(true)
-			t.Cleanup(func() { close(driver.unblock) })
-			ctx, cancel := context.WithCancel(t.Context())
-			result, agent := make(chan error, 1), *c
-			go func() { result <- actResume.do(ctx, &agent, ref) }()
-			<-driver.reached
-			if n := len(c.machine.Records()); n != 1 {
-				t.Fatalf("%d VMs run in the midst of the restore, want 1", n)
-			}
-			c.wrap = nil
-			c.crash()
-			cancel()
-			if err := <-result; err == nil {
-				t.Error("the resume was acknowledged")
-			}
+			ref := c.killedWithinRestore(func() {})
 			s := c.of(ref)
 			if s.State != sandbox.Paused {
 				t.Fatalf("the sandbox is %q, want paused", s.State)
@@ -68,6 +51,109 @@ func TestCoreKilledWithinRestore(t *testing.T) {
 				t.Errorf("the sandbox's file holds %q", got)
 			}
 			c.sound()
+			c.empty()
+		})
+	}
+}
+
+// killedWithinRestore pauses a sandbox, and ends the agent after the VM was restored for
+// a resume and before the record names it. It calls between before it opens the next
+// agent.
+func (c *core) killedWithinRestore(between func()) sandbox.Ref {
+	c.t.Helper()
+	driver := &halting{reached: make(chan struct{}), unblock: make(chan struct{})}
+	c.wrap = func(d vmm.Driver) vmm.Driver { driver.Driver = d; return driver }
+	c.restart()
+	ref := c.create()
+	pauseSubject(c, ref)
+	driver.armed.Store(true)
+	c.t.Cleanup(func() { close(driver.unblock) })
+	ctx, cancel := context.WithCancel(c.t.Context())
+	result, agent := make(chan error, 1), *c
+	go func() { result <- actResume.do(ctx, &agent, ref) }()
+	<-driver.reached
+	if n := len(c.machine.Records()); n != 1 {
+		c.t.Fatalf("%d VMs run in the midst of the restore, want 1", n)
+	}
+	c.wrap = nil
+	between()
+	c.crash()
+	cancel()
+	if err := <-result; err == nil {
+		c.t.Error("the resume was acknowledged")
+	}
+	return ref
+}
+
+// TestCoreKilledWithinRestoreOfARuntimeThatGoes: the next agent has no driver for the VM
+// that no record names. It ends the VM all the same.
+func TestCoreKilledWithinRestoreOfARuntimeThatGoes(t *testing.T) {
+	for _, k := range shapes(t) {
+		t.Run(k.name, func(t *testing.T) {
+			c := newCoreOf(t, k)
+			other := func() {
+				if c.single = !c.single; c.shape == fake.Mapped {
+					c.shape = fake.Checkpointed
+				} else {
+					c.shape = fake.Mapped
+				}
+			}
+			ref := c.killedWithinRestore(other)
+			if left := c.machine.Records(); len(left) > 0 {
+				t.Errorf("the VMs %v outlive the agent that started them", left)
+			}
+			if s := c.of(ref); s.State != sandbox.Paused {
+				t.Errorf("the sandbox is %q, want paused", s.State)
+			}
+			if left := c.network.Slots(); len(left) > 0 {
+				t.Errorf("the paused sandbox has the networks %v", left)
+			}
+			other()
+			c.restart()
+			check(t, actResume.do(t.Context(), c, c.of(ref).Ref))
+			c.sound()
+			c.empty()
+		})
+	}
+}
+
+// TestCoreWarmClonesOfARuntimeThatGoes: an agent without the driver of warm clones ends
+// them.
+func TestCoreWarmClonesOfARuntimeThatGoes(t *testing.T) {
+	c := newCore(t, fastTemp(t))
+	sentry := corePool
+	sentry.Spec.Runtime = sandbox.RuntimeGVisor
+	c.restart(sentry)
+	awaitPool(t, c.Manager, 1)
+	c.single = true
+	met, agent := c.hook.arm(journal.StepCreateRecord, true), *c
+	go func() { _ = create(t.Context(), &agent, sandbox.Ref{}, newRef()) }()
+	<-met
+	c.crash()
+	c.sound()
+	c.empty()
+}
+
+// TestCoreGroupEndsBeforeTheNetwork: processes that only the control group knows end
+// before the network slot and its user id can be those of another sandbox.
+func TestCoreGroupEndsBeforeTheNetwork(t *testing.T) {
+	for _, k := range shapes(t) {
+		t.Run(k.name, func(t *testing.T) {
+			c := newCoreOf(t, k)
+			killed := 0
+			c.groups.Killing = func(id string) {
+				killed++
+				if len(c.network.Slots()) == 0 {
+					t.Errorf("the control group %s ends after its network", id)
+				}
+			}
+			ref := c.create() // builds the template, whose VM ends
+			pauseSubject(c, ref)
+			check(t, actResume.do(t.Context(), c, c.of(ref).Ref))
+			check(t, c.Destroy(t.Context(), c.of(ref).Ref, ""))
+			if killed != 3 {
+				t.Errorf("%d control groups ended, want that of the template, of the pause and of the sandbox", killed)
+			}
 			c.empty()
 		})
 	}

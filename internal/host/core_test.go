@@ -243,6 +243,7 @@ func (c *core) deps() host.Deps {
 		drivers = drivers[:1]
 	}
 	return host.Deps{
+		Finders: []vmm.Finder{fake.NewOf(c.machine, fake.Mapped), fake.NewOf(c.machine, fake.Checkpointed)},
 		Drivers: drivers, Network: c.network, Images: c.images, Cgroups: c.groups, GuestVersion: "fake", Log: hosttest.Log(),
 	}
 }

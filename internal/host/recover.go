@@ -30,6 +30,9 @@ func (m *Manager) recover(ctx context.Context) error {
 
 // recoverMachines returns when every recorded sandbox is in a committed state.
 func (m *Manager) recoverMachines(ctx context.Context) error {
+	if err := m.endAbsent(ctx); err != nil {
+		return fmt.Errorf("end VMs of a runtime that this host does not offer: %w", err)
+	}
 	machines, err := m.readMachines()
 	if err != nil {
 		return err

@@ -2,9 +2,13 @@ package host
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"os"
+	"path/filepath"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -32,6 +36,37 @@ func (m *Manager) driverOf(spec sandbox.Spec) vmm.Driver {
 
 // shapeOf returns the properties of a VM of spec.
 func (m *Manager) shapeOf(spec sandbox.Spec) vmm.Shape { return m.driverOf(spec).Info().Shape }
+
+// endAbsent ends VMs of drivers that this agent has not, unless a record says that they
+// are sandboxes: a start of them was cut off, or they were warm clones or template
+// builds. It must be called before the machines are read.
+func (m *Manager) endAbsent(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, teardownTimeout)
+	defer cancel()
+	var errs []error
+	for _, finder := range m.deps.Finders {
+		found, err := finder.Find(m.layout.root)
+		errs = append(errs, err)
+		for _, rec := range found {
+			if m.drivers.Has(rec) || m.recorded(rec) {
+				continue
+			}
+			m.log.WarnContext(ctx, "ending a VM that no sandbox has, of a runtime that this host does not offer", "driver", rec.Driver, "pid", rec.PID, "dir", rec.Dir)
+			errs = append(errs, finder.KillRecord(ctx, rec))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// recorded reports whether the process of rec may be the VM of a sandbox. It is true if
+// the record of the sandbox cannot be read.
+func (m *Manager) recorded(rec vmm.Record) bool {
+	saved, err := journal.Read(filepath.Dir(m.layout.today(rec.Dir)))
+	if errors.Is(err, os.ErrNotExist) {
+		return false
+	}
+	return err != nil || saved.VM != nil && !saved.Pooled
+}
 
 // needsDrivers refuses to start an agent beside VMs of a driver that it has not:
 // it could neither use nor end them. Paused sandboxes can wait for the driver.

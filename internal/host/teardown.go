@@ -73,7 +73,9 @@ func (m *machine) end(ctx context.Context, gone func()) error {
 }
 
 // teardown frees all but the record, dependents first: nothing is freed that a
-// living VM uses. It calls gone once the VM process has ended.
+// living VM uses. The control group ends before the network: it may hold processes
+// that no record names, of a start that the end of an agent interrupted, and they use
+// the network slot and its user id. It calls gone once the VM process has ended.
 func (b *body) teardown(ctx context.Context, gone func()) error {
 	if b.rec.State == sandbox.Stopped {
 		return nil
@@ -92,8 +94,8 @@ func (b *body) teardown(ctx context.Context, gone func()) error {
 			}
 			return err
 		}},
-		{journal.StepDestroyNetwork, b.endNetwork},
 		{journal.StepDestroyCgroup, b.endCgroup},
+		{journal.StepDestroyNetwork, b.endNetwork},
 		{journal.StepDestroyFiles, func(context.Context) error {
 			return errors.Join(journal.DropPause(string(b.Dir), false), b.RemoveFiles(journal.IsFile))
 		}},
@@ -143,11 +145,17 @@ func (b *body) endCgroup(ctx context.Context) error {
 	return err
 }
 
-// free ends the VM and frees its network slot and control group. The files stay.
+// free ends the VM and frees its control group and network slot, in the order of
+// teardown. It stops at the first part that cannot be freed. The files stay.
 func (b *body) free(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, teardownTimeout)
 	defer cancel()
-	return errors.Join(b.endVM(ctx), b.endNetwork(ctx), b.endCgroup(ctx))
+	for _, end := range []func(context.Context) error{b.endVM, b.endCgroup, b.endNetwork} {
+		if err := end(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // teardownTimeout bounds the freeing of one body's resources.

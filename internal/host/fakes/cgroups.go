@@ -15,6 +15,10 @@ import (
 // Cgroups implements instance.Cgroups. Its groups bound nothing: the processes
 // of fake VMs are this process, so that Kill ends none.
 type Cgroups struct {
+	// Killing, unless nil, is called when the processes of a group are to end. It must
+	// not change while an agent uses the groups.
+	Killing func(id string)
+
 	mu     sync.Mutex // protects the following
 	groups map[string]*group
 }
@@ -78,9 +82,14 @@ type group struct {
 	id    string
 }
 
-func (*group) Dir() *os.File              { return nil }
-func (*group) Add(int) error              { return nil }
-func (*group) Background(bool) error      { return nil }
-func (*group) OOMKilled() bool            { return false }
-func (*group) Kill(context.Context) error { return nil }
-func (g *group) Remove() error            { g.owner.remove(g.id); return nil }
+func (*group) Dir() *os.File         { return nil }
+func (*group) Add(int) error         { return nil }
+func (*group) Background(bool) error { return nil }
+func (*group) OOMKilled() bool       { return false }
+func (g *group) Remove() error       { g.owner.remove(g.id); return nil }
+func (g *group) Kill(context.Context) error {
+	if g.owner.Killing != nil {
+		g.owner.Killing(g.id)
+	}
+	return nil
+}

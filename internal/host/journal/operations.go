@@ -66,7 +66,7 @@ var operations = []Operation{
 	// A teardown may free the space that the record lacks, and the next agent
 	// finds the freed resources gone.
 	{OpDestroy, "Destroy", unjournaled(steps(FinishDestroy,
-		StepDestroyVM, StepDestroyNetwork, StepDestroyCgroup, StepDestroyFiles, StepDestroyCommit))},
+		StepDestroyVM, StepDestroyCgroup, StepDestroyNetwork, StepDestroyFiles, StepDestroyCommit))},
 }
 
 // steps returns one row for each name, all with the same recovery.

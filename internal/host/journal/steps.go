@@ -66,8 +66,8 @@ const (
 	StepResumeCommit    = "resume.commit"
 
 	StepDestroyVM      = "destroy.vm"
-	StepDestroyNetwork = "destroy.network"
 	StepDestroyCgroup  = "destroy.cgroup"
+	StepDestroyNetwork = "destroy.network"
 	StepDestroyFiles   = "destroy.files"
 	StepDestroyCommit  = "destroy.commit"
 )

@@ -136,6 +136,12 @@ type Driver interface {
 	// until it does. It fails if that process is not there any more or is another one; then the
 	// caller still has to Kill by record.
 	Adopt(ctx context.Context, rec Record) (VM, error)
+	Finder
+}
+
+// Finder finds and ends the VM processes of one kind of driver. A driver's zero value is
+// one, also on a host that cannot start such VMs any more.
+type Finder interface {
 	// KillRecord ends the process of rec if it still runs, whether or not it
 	// can be adopted, and returns when it is gone. It leaves any other process
 	// alone.
