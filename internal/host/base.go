@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"os"
 	"time"
 
@@ -49,6 +50,19 @@ func (b *body) fingerprint() map[string]string {
 		return vmm.WithBuildOf(now, base.Fingerprint)
 	}
 	return now
+}
+
+// rootImage returns the present path of a root image that was at path: the directory of
+// the images may have moved.
+func (m *Manager) rootImage(path, digest string) string {
+	if _, err := os.Stat(path); path == "" || !errors.Is(err, os.ErrNotExist) {
+		return path
+	}
+	found, err := m.deps.Images.Version(digest)
+	if err != nil {
+		return path // its users fail and name it
+	}
+	return found.Path
 }
 
 func (b *body) manifest(stats vmm.SaveStats) snapshot.Manifest {

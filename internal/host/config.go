@@ -96,6 +96,9 @@ type Images interface {
 	// Template returns the current image of a template. It is fault.NotFound if
 	// there is none.
 	Template(name string) (image.Template, error)
+	// Version returns the image with a digest, of any template. It is fault.NotFound if
+	// there is none.
+	Version(digest string) (image.Template, error)
 	// Templates returns the current image of each template.
 	Templates() ([]image.Template, error)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/fakes"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/fake"
@@ -154,6 +155,30 @@ func TestCoreGroupEndsBeforeTheNetwork(t *testing.T) {
 			if killed != 3 {
 				t.Errorf("%d control groups ended, want that of the template, of the pause and of the sandbox", killed)
 			}
+			c.empty()
+		})
+	}
+}
+
+// TestCoreImagesMove: paused sandboxes and snapshots find their root image by its digest
+// after the directory of the images has moved.
+func TestCoreImagesMove(t *testing.T) {
+	for _, k := range shapes(t) {
+		t.Run(k.name, func(t *testing.T) {
+			c := newCoreOf(t, k)
+			ref := c.create()
+			takeSnapshot(c, ref)
+			pauseSubject(c, ref)
+			moved := filepath.Join(c.dir, "moved")
+			check(t, os.Rename(filepath.Join(c.dir, "images"), moved))
+			var err error
+			c.images, err = fakes.NewImages(moved)
+			check(t, err)
+			c.restart()
+			check(t, actResume.do(t.Context(), c, c.of(ref).Ref))
+			_, err = c.CreateFrom(t.Context(), newRef(), coreSpec, coreSnapshot)
+			check(t, err)
+			c.sound()
 			c.empty()
 		})
 	}

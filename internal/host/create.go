@@ -85,7 +85,7 @@ func (b *body) fromTemplate(ctx context.Context) (restoreSource, error) {
 func (b *body) fromSnapshot(context.Context) (restoreSource, error) {
 	dir := b.mgr.layout.snapshot(b.rec.SnapshotID)
 	mf, err := b.mgr.snapshots.CheckBase(dir, b.rec.Spec)
-	return restoreSource{dir: dir, digest: mf.TemplateDigest, image: mf.RootImage, token: mf.Token, forced: mf.Forced}, err
+	return restoreSource{dir: dir, digest: mf.TemplateDigest, image: b.mgr.rootImage(mf.RootImage, mf.TemplateDigest), token: mf.Token, forced: mf.Forced}, err
 }
 
 // createFrom creates the sandbox, step by step, from the base that find returns.

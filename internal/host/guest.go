@@ -19,7 +19,8 @@ func (b *body) vmConfig(base snapshot.Dir) (vmm.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	cfg.RootImage, cfg.Hostname = b.rec.RootImage, b.rec.Spec.GuestHostname(b.rec.ID)
+	cfg.RootImage, cfg.RootDigest = b.rec.RootImage, b.rec.TemplateDigest
+	cfg.Hostname = b.rec.Spec.GuestHostname(b.rec.ID)
 	if base != "" {
 		cfg.Build, err = b.mgr.snapshots.BuildOf(base)
 	}

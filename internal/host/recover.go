@@ -136,6 +136,7 @@ func (m *Manager) readMachine(name string, lives bool) (*machine, error) {
 		return nil, fmt.Errorf("the journal is damaged; move %s away to start without it: %w", dir, err)
 	}
 	rec.Relocate(m.layout.today)
+	rec.RootImage = m.rootImage(rec.RootImage, rec.TemplateDigest)
 	mc := newMachine(m, *rec)
 	mc.Name, mc.Dir = name, instance.Dir(dir)
 	return mc, nil

@@ -16,7 +16,7 @@ type Images struct{ template image.Template }
 // NewImages returns the images in dir, which it makes.
 func NewImages(dir string) (*Images, error) {
 	path := filepath.Join(dir, "minimal.erofs")
-	if err := os.WriteFile(path, nil, 0o400); err != nil {
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		return nil, err
 	}
 	return &Images{image.Template{Name: "minimal", Digest: "sha256:fake", CreatedAt: time.Unix(0, 0), Path: path}}, nil
@@ -26,6 +26,14 @@ func NewImages(dir string) (*Images, error) {
 func (i *Images) Template(name string) (image.Template, error) {
 	if name != i.template.Name {
 		return image.Template{}, fault.New(fault.NotFound, "template_not_found", "there is no template %q", name)
+	}
+	return i.template, nil
+}
+
+// Version implements host.Images.
+func (i *Images) Version(digest string) (image.Template, error) {
+	if digest != i.template.Digest {
+		return image.Template{}, fault.New(fault.NotFound, "template_not_found", "there is no template with the digest %q", digest)
 	}
 	return i.template, nil
 }

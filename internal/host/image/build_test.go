@@ -208,6 +208,14 @@ func TestTemplateVersions(t *testing.T) {
 	if n := runs(t, fake); n != 4 {
 		t.Errorf("built %d times, want 4", n)
 	}
+	if found, err := s.Version(second.Digest); err != nil || found != second {
+		t.Errorf("the version %s, which is not current: got %+v, %v", second.Digest, found, err)
+	}
+	for _, digest := range []string{"", "*", strings.Repeat("0", 64), "../" + second.Digest} {
+		if _, err := s.Version(digest); !fault.Is(err, fault.NotFound) {
+			t.Errorf("the version %q: got %v, want NotFound", digest, err)
+		}
+	}
 }
 
 func TestBuildFailureLeavesNothing(t *testing.T) {

@@ -54,6 +54,20 @@ func (s *Store) Template(name string) (Template, error) {
 	return readTemplate(filepath.Join(parent, digest))
 }
 
+// Version returns the version of a template with that digest, also one that is not
+// current. It is fault.NotFound if there is none.
+func (s *Store) Version(digest string) (Template, error) {
+	if validDigest(digest) {
+		dirs, _ := filepath.Glob(filepath.Join(s.dir, "templates", "*", digest)) // fails for bad patterns alone
+		for _, dir := range dirs {
+			if t, err := readTemplate(dir); err == nil {
+				return t, nil
+			}
+		}
+	}
+	return Template{}, fault.New(fault.NotFound, "template_not_found", "there is no template with the digest %q on this machine", digest)
+}
+
 // Templates returns the current version of every template, by name.
 func (s *Store) Templates() ([]Template, error) {
 	entries, err := os.ReadDir(filepath.Join(s.dir, "templates"))

@@ -91,7 +91,7 @@ func (s *Store) CheckDelta(dir Dir, spec sandbox.Spec) (Manifest, error) {
 		}
 	}
 	cfg := sizeOf(spec)
-	cfg.RootImage = mf.RootImage
+	cfg.RootImage, cfg.RootDigest = mf.RootImage, mf.TemplateDigest
 	if cfg.Build, err = driver.BuildOf(mf.Fingerprint); err != nil {
 		return mf, err
 	}

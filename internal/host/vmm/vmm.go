@@ -219,6 +219,9 @@ type Config struct {
 	Hostname string
 	// RootImage is the read-only root shared by many VMs (the guest's first disk).
 	RootImage string
+	// RootDigest identifies the content of RootImage, wherever that lies. A driver that
+	// saves the root image's identity refuses another one.
+	RootDigest string
 	// Disk is the file of the writable disk (the second). It is empty for a driver
 	// with Shape.DiskInSnapshot, which makes a disk itself.
 	Disk string

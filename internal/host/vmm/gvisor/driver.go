@@ -188,7 +188,8 @@ func (d *Driver) build(id string) (runsc.Build, error) {
 // sealOf returns the seal of snapshots of cfg under a build, without files.
 func sealOf(cfg vmm.Config, b runsc.Build) seal {
 	return seal{
-		Runtime: b.Digest, Agent: b.Agent, RootImage: cfg.RootImage, MemoryMB: cfg.MemoryMB, DiskMB: cfg.DiskMB,
+		Runtime: b.Digest, Agent: b.Agent, RootDigest: cfg.RootDigest, RootImage: cfg.RootImage,
+		MemoryMB: cfg.MemoryMB, DiskMB: cfg.DiskMB,
 	}
 }
 

@@ -1,13 +1,16 @@
 package gvisor_test
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/cgroup"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 )
 
@@ -81,5 +84,30 @@ func TestCrashIsReported(t *testing.T) {
 	}
 	if got := v.Exit(); got.Cause != vmm.CauseVMM || !strings.Contains(got.Detail, "runtime") {
 		t.Errorf("exit %+v, want the sentry's own end with its report", got)
+	}
+}
+
+// TestRootImageIsKnownByItsContent: a saved sandbox is restored where its root image has
+// moved, and refused where another image has taken the path.
+func TestRootImageIsKnownByItsContent(t *testing.T) {
+	d, image := newDriver(t)
+	g := newGuest(t, image)
+	g.cfg.RootDigest = "first"
+	moved := filepath.Join(hosttest.Dir(t), "moved.erofs")
+	check(t, os.Symlink(image, moved))
+	vm, from := savedGuest(t, d, g)
+	kill(t, vm)
+	rebuilt := g.cfg
+	rebuilt.RootDigest = "second"
+	if _, err := d.Restore(t.Context(), rebuilt, from); fault.ReasonOf(err) != "snapshot_incompatible" {
+		t.Fatalf("restore with another image at the same path: %v, want snapshot_incompatible", err)
+	}
+	g.cfg.RootImage = moved
+	vm, err := d.Restore(t.Context(), g.cfg, from)
+	check(t, err)
+	t.Cleanup(func() { kill(t, vm) })
+	check(t, g.Identify(t.Context()))
+	if out, err := g.Shell(t.Context(), "python3 -c 'import decimal; print(decimal.Decimal(1))'"); err != nil || out != "1\n" {
+		t.Errorf("a program of the moved image: %q, %v", out, err)
 	}
 }

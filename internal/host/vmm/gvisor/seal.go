@@ -39,9 +39,12 @@ func (*Driver) Files(vmm.Form) []vmm.File {
 type seal struct {
 	// Runtime is the digest of the program that saved it; no other one can load it.
 	Runtime string `json:"runtime"`
-	// Agent is the digest of the guest agent's image, RootImage the path of the root
-	// image. The snapshot refers to both.
-	Agent     string `json:"agent"`
+	// Agent is the digest of the guest agent's image, RootDigest that of the root image.
+	// The snapshot refers to both.
+	Agent      string `json:"agent"`
+	RootDigest string `json:"root_digest,omitempty"`
+	// RootImage is the path of the root image. It is compared only where a seal has no
+	// RootDigest: earlier versions wrote none.
 	RootImage string `json:"root_image"`
 	MemoryMB  int    `json:"memory_mb"`
 	DiskMB    int    `json:"disk_mb"`
@@ -135,7 +138,11 @@ func (s seal) checkSame(want seal) error {
 	}
 	differ("runtime", s.Runtime, want.Runtime)
 	differ("guest agent", s.Agent, want.Agent)
-	differ("root image", s.RootImage, want.RootImage)
+	if s.RootDigest != "" && want.RootDigest != "" {
+		differ("root image", s.RootDigest, want.RootDigest)
+	} else {
+		differ("root image", s.RootImage, want.RootImage)
+	}
 	differ("memory_mb", s.MemoryMB, want.MemoryMB)
 	differ("disk_mb", s.DiskMB, want.DiskMB)
 	if errs == nil {

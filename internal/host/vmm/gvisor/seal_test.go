@@ -20,7 +20,7 @@ func sealed(t *testing.T) (dir string, like seal) {
 			t.Fatal(err)
 		}
 	}
-	like = seal{Runtime: "aa", Agent: "bb", RootImage: "/images/root.erofs", MemoryMB: 256, DiskMB: 512}
+	like = seal{Runtime: "aa", Agent: "bb", RootDigest: "cc", RootImage: "/images/root.erofs", MemoryMB: 256, DiskMB: 512}
 	whole, err := newSeal(dir, like)
 	if err == nil {
 		err = whole.write(dir)
@@ -71,7 +71,8 @@ func TestCheckNamesTheDifference(t *testing.T) {
 	for want, change := range map[string]func(*seal){
 		"runtime was aa, is zz":                        func(s *seal) { s.Runtime = "zz" },
 		"guest agent was bb, is zz":                    func(s *seal) { s.Agent = "zz" },
-		"root image was /images/root.erofs, is /other": func(s *seal) { s.RootImage = "/other" },
+		"root image was cc, is zz":                     func(s *seal) { s.RootDigest = "zz" },
+		"root image was /images/root.erofs, is /other": func(s *seal) { s.RootDigest, s.RootImage = "", "/other" },
 		"memory_mb was 256, is 512":                    func(s *seal) { s.MemoryMB = 512 },
 		"disk_mb was 512, is 1":                        func(s *seal) { s.DiskMB = 1 },
 	} {
