@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -111,8 +112,13 @@ func (s *Store) unneededBuilds(leaving []Garbage) (out []Garbage) {
 // buildKey names a build of a driver.
 type buildKey struct{ driver, id string }
 
-// neededBuilds returns the builds of all bases but those that are leaving. A
-// base whose manifest cannot be read hides its build, so that it is an error.
+// reasonBuildMissing is the reason of a build that is not kept, see vmm.Driver.
+const reasonBuildMissing = "vmm_build_missing"
+
+// neededBuilds returns the builds of all bases but those that are leaving. Sandboxes
+// that run or are paused, warm clones and snapshots that are being taken hold the base
+// whose build they have. A base whose manifest cannot be read, or whose build cannot be
+// told, hides its build, so that it is an error.
 func (s *Store) neededBuilds(leaving []Garbage) (map[buildKey]bool, error) {
 	gone := make(map[Dir]bool, len(leaving))
 	for _, g := range leaving {
@@ -134,8 +140,12 @@ func (s *Store) neededBuilds(leaving []Garbage) (map[buildKey]bool, error) {
 		if err != nil {
 			continue // none of these drivers keeps its build
 		}
-		if id, err := driver.BuildOf(mf.Fingerprint); err == nil {
+		id, err := driver.BuildOf(mf.Fingerprint)
+		switch {
+		case err == nil:
 			needed[buildKey{driver.Info().Driver, id}] = true
+		case fault.ReasonOf(err) != reasonBuildMissing:
+			return nil, fmt.Errorf("%s: %w", dir, err)
 		}
 	}
 	return needed, nil

@@ -156,6 +156,27 @@ func TestDamagedBuildIsRefused(t *testing.T) {
 	}
 }
 
+// TestDamagedBuildLeavesOthersAlone: VMs under a whole build do not need the description
+// of another one, which is written again when the same emulator is kept.
+func TestDamagedBuildLeavesOthersAlone(t *testing.T) {
+	s, path := open(t, t.TempDir()), installedQEMU(t)
+	whole, damaged := keep(t, s, otherBuild(t, path)), keep(t, s, path)
+	description := filepath.Join(damaged.Dir, "build.json")
+	if err := errors.Join(os.Chmod(description, 0o644), os.WriteFile(description, []byte("{"), 0o444)); err != nil {
+		t.Fatal(err)
+	}
+	builds, err := s.Builds()
+	if err != nil || len(builds) != 1 || builds[0].ID != whole.ID {
+		t.Errorf("beside a damaged build: got %v, %v; want the whole one", builds, err)
+	}
+	if again := keep(t, s, path); again.ID != damaged.ID {
+		t.Errorf("kept again it is %s, want %s", again.ID, damaged.ID)
+	}
+	if builds, err = s.Builds(); err != nil || len(builds) != 2 {
+		t.Errorf("after the repair: got %v, %v; want both builds", builds, err)
+	}
+}
+
 func TestRemove(t *testing.T) {
 	s := open(t, t.TempDir())
 	b := keep(t, s, installedQEMU(t))

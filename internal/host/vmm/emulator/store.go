@@ -90,7 +90,8 @@ func (b Build) madeFrom(parts []part) bool {
 	return !slices.ContainsFunc(b.Files, func(f File) bool { return !have[part{f.Path, f.Source}] })
 }
 
-// Builds returns the builds in the store, the newest first.
+// Builds returns the builds in the store, the newest first. It leaves out those whose
+// description is damaged: VMs under other builds must not need it.
 func (s *Store) Builds() ([]Build, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -106,8 +107,8 @@ func (s *Store) Builds() ([]Build, error) {
 			continue
 		}
 		b, made, err := s.read(e.Name())
-		if errors.Is(err, os.ErrNotExist) {
-			continue // being removed
+		if errors.Is(err, os.ErrNotExist) || fault.ReasonOf(err) == reasonDamaged {
+			continue // being removed, or damaged
 		}
 		if err != nil {
 			return nil, err
@@ -122,6 +123,8 @@ func (s *Store) Builds() ([]Build, error) {
 	return builds, nil
 }
 
+const reasonDamaged = "vmm_build_damaged"
+
 func (s *Store) read(id string) (Build, time.Time, error) {
 	b := Build{Dir: filepath.Join(s.dir, id)}
 	path := filepath.Join(b.Dir, buildFile)
@@ -134,7 +137,7 @@ func (s *Store) read(id string) (Build, time.Time, error) {
 		return b, time.Time{}, err
 	}
 	if err := json.Unmarshal(data, &b); err != nil || b.ID != id {
-		return b, time.Time{}, fault.Wrap(err, fault.HostFailed, "vmm_build_damaged",
+		return b, time.Time{}, fault.Wrap(err, fault.HostFailed, reasonDamaged,
 			"the kept emulator build %s is damaged: its description cannot be read", id)
 	}
 	return b, st.ModTime(), nil
@@ -159,7 +162,7 @@ func (s *Store) Verify(ctx context.Context, b Build) error {
 			err = errors.New("its content has changed")
 		}
 		if err != nil {
-			return fault.Wrap(err, fault.HostFailed, "vmm_build_damaged",
+			return fault.Wrap(err, fault.HostFailed, reasonDamaged,
 				"the kept emulator build %s (version %s) is damaged: %s is not what was kept", b.ID, b.Version, f.Path)
 		}
 	}
