@@ -91,6 +91,7 @@ func runAgent(platform agent.Platform) error {
 	unix.CloseOnExec(boot.MemoryFD)
 	unix.CloseOnExec(boot.DiskFD)
 	unix.CloseOnExec(boot.LedgerFD)
+	unix.CloseOnExec(boot.CgroupFD)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,7 @@ func RunGVisor(agentArgs ...string) error {
 	if err != nil {
 		i.say("boot failed: %v", err)
 	}
-	endUsers()
+	i.endUsers()
 	unix.Sync()
 	return err
 }
@@ -71,11 +72,24 @@ func (i *Init) bootGVisor() (err error) {
 	if err := limitTasks(); err != nil {
 		return err
 	}
+	if err := i.hideKernel(); err != nil {
+		return err
+	}
+	i.setUpHolder()
 	if i.memory, err = NewMemory(); err != nil {
 		return err
 	}
 	i.ledger, err = NewLedger()
 	return err
+}
+
+// setUpHolder makes the calling goroutine, which must be the one that supervises, the
+// one from which user processes are held.
+func (i *Init) setUpHolder() {
+	runtime.LockOSThread()
+	i.asked = make(chan holdRequest)
+	exempt := func(pid int) bool { return pid == unix.Getpid() || pid == i.agent }
+	i.holder = newHolder(i.files.proc, i.reap, exempt)
 }
 
 // givenMemory returns the size of the sandbox's memory, in bytes, as the host has

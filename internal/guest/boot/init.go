@@ -22,6 +22,10 @@ const (
 	DiskFD = 4
 	// LedgerFD is a Ledger.
 	LedgerFD = 5
+	// CgroupFD is the root of the cgroup tree (kernelFiles).
+	CgroupFD = 6
+	// HoldFD is a HoldChannel, in a gVisor sandbox only.
+	HoldFD = 7
 )
 
 // Pauses before an agent that died is started again; they double from the first
@@ -43,8 +47,13 @@ type Init struct {
 	memory  *Memory
 	ledger  *Ledger
 	disk    *os.File
-	env     []string // added to the environment of agents
-	agent   int      // pid, or 0
+	cgroup  *os.File // the root of the cgroup tree
+	files   kernelFiles
+	holder  *holder          // nil where the kernel has a freezer
+	asked   chan holdRequest // requests to holder
+	env     []string         // added to the environment of agents
+	agent   int              // pid, or 0
+	death   string           // how the agent has ended, until another is due
 	starts  int
 	backoff time.Duration
 	// started is the time when the running agent was started.
@@ -62,7 +71,7 @@ func Run(agentArgs ...string) error {
 	if err != nil {
 		i.say("boot failed: %v", err)
 	}
-	return powerOff()
+	return i.powerOff()
 }
 
 // say writes one line to the console.
@@ -110,7 +119,7 @@ func (i *Init) boot() (err error) {
 		return err
 	}
 	limitUsers := func() error { return setUpCgroups(memory) }
-	for _, step := range []func() error{switchRoot, mountSystem, limitUsers, setUpNetwork} {
+	for _, step := range []func() error{switchRoot, mountSystem, limitUsers, setUpNetwork, i.hideKernel} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -120,6 +129,12 @@ func (i *Init) boot() (err error) {
 		return err
 	}
 	i.ledger, err = NewLedger()
+	return err
+}
+
+// hideKernel makes the mounts that only Init and its agents use.
+func (i *Init) hideKernel() (err error) {
+	i.files, i.cgroup, err = hideKernelFiles()
 	return err
 }
 
@@ -184,33 +199,67 @@ func (i *Init) supervise(args []string) error {
 				i.say("stopping on %s", sig)
 				return nil
 			}
-			if status, died := i.reap(); died {
-				i.say("agent died (%s), starting it again", status)
-				if time.Since(i.started) > restartCalm {
-					i.backoff = restartFirst
-				}
-				restart.Reset(i.backoff)
-				i.backoff = min(2*i.backoff, restartMost)
-			}
+			i.reap()
+			i.holdAgain()
+		case request := <-i.asked:
+			i.holder.serve(request)
+		}
+		if i.death != "" {
+			i.restartAfterDeath(restart)
 		}
 	}
 }
 
-// start runs an agent in its cgroup. Its environment tells it which start of
-// this boot it is.
+// restartAfterDeath sets restart to the time at which the next agent is due.
+func (i *Init) restartAfterDeath(restart *time.Timer) {
+	i.say("agent died (%s), starting it again", i.death)
+	i.death = ""
+	if time.Since(i.started) > restartCalm {
+		i.backoff = restartFirst
+	}
+	restart.Reset(i.backoff)
+	i.backoff = min(2*i.backoff, restartMost)
+}
+
+// holdAgain stops the user processes that the end of another process has let run.
+func (i *Init) holdAgain() {
+	if i.holder == nil {
+		return
+	}
+	if err := i.holder.renew(); err != nil {
+		i.say("%v", err)
+	}
+}
+
+// start runs an agent in its cgroup and in the working directory of Init. Its
+// environment tells it which start of this boot it is.
 func (i *Init) start(args []string) error {
 	i.starts++
-	cgroup, err := os.Open(agentCgroup)
+	cgroup, err := os.Open(i.files.agent())
 	if err != nil {
 		return fmt.Errorf("start agent: %w", err)
 	}
 	defer cgroup.Close()
-	i.agent, err = syscall.ForkExec("/proc/self/exe", append([]string{"wrenn-guest"}, args...), &syscall.ProcAttr{
-		Dir: "/",
+	files := []uintptr{
+		i.console.Fd(), i.console.Fd(), i.console.Fd(), i.memory.file.Fd(), i.disk.Fd(), i.ledger.file.Fd(), i.cgroup.Fd(),
+	}
+	if i.holder != nil {
+		inits, agents, err := holdPair()
+		if err != nil {
+			return err
+		}
+		defer agents.Close()
+		files = append(files, agents.Fd())
+		if err := unix.SetNonblock(int(agents.Fd()), true); err != nil { // Fd has made it blocking
+			return fmt.Errorf("start agent: %w", err)
+		}
+		go readRequests(inits, i.asked)
+	}
+	i.agent, err = syscall.ForkExec(filepath.Join(i.files.proc, "self/exe"), append([]string{"wrenn-guest"}, args...), &syscall.ProcAttr{
 		Env: append([]string{
 			"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "GODEBUG=" + agentRuntime, StartEnv + "=" + strconv.Itoa(i.starts),
 		}, i.env...),
-		Files: []uintptr{i.console.Fd(), i.console.Fd(), i.console.Fd(), i.memory.file.Fd(), i.disk.Fd(), i.ledger.file.Fd()},
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(cgroup.Fd())},
 	})
 	if err != nil {
@@ -231,38 +280,51 @@ const agentRuntime = "asyncpreemptoff=1,updatemaxprocs=0,gcshrinkstackoff=1"
 // one boot, from 1.
 const StartEnv = "WRENN_AGENT_START"
 
-// reap waits for every child that has ended, including orphans of user commands,
-// and reports whether the agent was among them.
-func (i *Init) reap() (status string, agentDied bool) {
+// reap waits for every child that has ended, including orphans of user commands, and
+// for every change of a tracee.
+func (i *Init) reap() {
 	for {
 		var ws unix.WaitStatus
-		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG|unix.WALL, nil)
 		switch {
 		case errors.Is(err, unix.EINTR):
-			continue
 		case err != nil || pid <= 0:
-			return status, agentDied
-		case pid == i.agent:
-			i.agent, agentDied = 0, true
-			status = fmt.Sprintf("status %d", ws.ExitStatus())
-			if ws.Signaled() {
-				status = ws.Signal().String()
+			return
+		case ws.Stopped():
+			// Without a holder, a child that has asked to be traced (PTRACE_TRACEME).
+			if i.holder != nil {
+				i.holder.noteStop(pid, ws)
 			}
-		default:
-			if err := i.ledger.note(pid, ws); err != nil {
-				i.say("cannot record the end of process %d: %v", pid, err)
-			}
+		case i.holder == nil || i.holder.noteEnd(pid): // and not a thread
+			i.noteEnd(pid, ws)
 		}
+	}
+}
+
+// noteEnd records the end of a process.
+func (i *Init) noteEnd(pid int, status unix.WaitStatus) {
+	if pid == i.agent {
+		i.agent = 0
+		i.death = fmt.Sprintf("status %d", status.ExitStatus())
+		if status.Signaled() {
+			i.death = status.Signal().String()
+		}
+		return
+	}
+	if err := i.ledger.note(pid, status); err != nil {
+		i.say("cannot record the end of process %d: %v", pid, err)
 	}
 }
 
 // powerOff ends user processes, writes the disk back and turns the VM
 // off. It returns only on failure.
-func powerOff() error {
-	endUsers()
+func (i *Init) powerOff() error {
+	i.endUsers()
 	unix.Sync()
 	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
 
 // endUsers kills all user processes.
-func endUsers() { _ = os.WriteFile(filepath.Join(UserCgroup, "cgroup.kill"), []byte("1"), 0) }
+func (i *Init) endUsers() {
+	_ = os.WriteFile(filepath.Join(i.files.users(), "cgroup.kill"), []byte("1"), 0)
+}

@@ -105,7 +105,7 @@ func (w *MemoryWatch) hostBytes() uint64 {
 	tasks, err := w.tasks()
 	if err == nil && tasks > max(w.most, processesInRoom) {
 		// Threads count among the tasks, but have no address space of their own.
-		if processes, err := numbersIn("/proc"); err == nil {
+		if processes, err := numbersIn(inherited.proc); err == nil {
 			w.most = max(w.most, uint64(len(processes)))
 		}
 	}

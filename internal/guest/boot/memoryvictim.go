@@ -22,7 +22,7 @@ const leastVictim = 16 << 20
 // It looks at processes, whose number is limited, and not at cgroups, of which root can
 // make any number.
 func (w *MemoryWatch) endLargest(least uint64) bool {
-	processes, err := numbersIn("/proc")
+	processes, err := numbersIn(inherited.proc)
 	if err != nil {
 		return false
 	}
@@ -59,10 +59,10 @@ func (v victim) String() string {
 
 // victimOf returns the victim to which a process belongs.
 func (w *MemoryWatch) victimOf(pid int) victim {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	text, err := os.ReadFile(inherited.process(pid, "cgroup"))
 	if err == nil {
 		_, path, _ := strings.Cut(strings.TrimSpace(string(text)), "::")
-		if below, ok := strings.CutPrefix(path, strings.TrimPrefix(w.users, cgroupRoot)+"/"); ok {
+		if below, ok := strings.CutPrefix(path, "/"+filepath.Base(w.users)+"/"); ok {
 			group, _, _ := strings.Cut(below, "/")
 			return victim{group: group}
 		}
@@ -108,7 +108,7 @@ func (w *MemoryWatch) forget(group string) {
 // residentOf returns the memory of a process, or 0 if it has ended.
 func residentOf(pid int) uint64 {
 	// proc_pid_statm(5): the second field counts resident pages.
-	statm, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+	statm, err := os.ReadFile(inherited.process(pid, "statm"))
 	if err != nil {
 		return 0
 	}

@@ -41,10 +41,10 @@ type MemoryWatch struct {
 // NewMemoryWatch returns a MemoryWatch for a machine with memory bytes.
 func NewMemoryWatch(memory uint64) *MemoryWatch {
 	return &MemoryWatch{
-		users: UserCgroup, root: "/", total: memory, limit: memory - reserve(memory),
+		users: inherited.users(), root: "/", total: memory, limit: memory - reserve(memory),
 		wake: make(chan struct{}, 1), ended: make(map[string]bool),
-		meminfo: kernelFile{path: "/proc/meminfo"}, pids: kernelFile{path: filepath.Join(UserCgroup, "pids.current")},
-		heap: sentryHeap{file: kernelFile{path: "/proc/sentry-meminfo"}},
+		meminfo: kernelFile{path: filepath.Join(inherited.proc, "meminfo")}, pids: kernelFile{path: filepath.Join(inherited.users(), "pids.current")},
+		heap: sentryHeap{file: kernelFile{path: filepath.Join(inherited.proc, "sentry-meminfo")}},
 	}
 }
 
@@ -169,6 +169,6 @@ func (w *MemoryWatch) busy() bool {
 	if err != nil || tasks > 0 {
 		return true
 	}
-	processes, err := numbersIn("/proc")
+	processes, err := numbersIn(inherited.proc)
 	return err != nil || len(processes) > 2
 }

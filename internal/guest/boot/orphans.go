@@ -25,9 +25,9 @@ type Orphans struct {
 }
 
 // NewOrphans returns the Orphans of agents other than the one whose cgroups
-// below UserCgroup begin with own.
+// begin with own.
 func NewOrphans(ledger *Ledger, own string) *Orphans {
-	return &Orphans{ledger: ledger, proc: "/proc", users: UserCgroup, own: own}
+	return &Orphans{ledger: ledger, proc: inherited.proc, users: inherited.users(), own: own}
 }
 
 // orphanPoll is the interval at which a process that is ending is checked.

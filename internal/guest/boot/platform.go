@@ -20,7 +20,7 @@ type Platform struct {
 func NewPlatform(ownPorts ...uint16) *Platform {
 	return &Platform{
 		Machine: NewMachine(os.NewFile(DiskFD, "disk"), ownPorts...),
-		Users:   NewUsers(UserCgroup),
+		Users:   NewUsers(inherited.users()),
 		shared:  newShared(),
 	}
 }
@@ -29,7 +29,7 @@ func NewPlatform(ownPorts ...uint16) *Platform {
 // agent.Platform.
 type GVisorPlatform struct {
 	*Sentry
-	*Stopper
+	*HoldChannel
 	shared
 	watch *MemoryWatch
 }
@@ -74,10 +74,10 @@ func NewGVisorPlatform() (*GVisorPlatform, error) {
 		return nil, err
 	}
 	return &GVisorPlatform{
-		Sentry:  NewSentry(os.NewFile(DiskFD, "disk")),
-		Stopper: NewStopper(),
-		shared:  newShared(),
-		watch:   NewMemoryWatch(memory),
+		Sentry:      NewSentry(os.NewFile(DiskFD, "disk")),
+		HoldChannel: OpenHoldChannel(os.NewFile(HoldFD, "hold")),
+		shared:      newShared(),
+		watch:       NewMemoryWatch(memory),
 	}, nil
 }
 
@@ -95,7 +95,7 @@ func newShared() shared {
 	return shared{
 		Identity: NewIdentity("/"),
 		Orphans:  NewOrphans(OpenLedger(os.NewFile(LedgerFD, "ledger")), prefix),
-		Cgroups:  process.NewCgroups(UserCgroup, prefix),
+		Cgroups:  process.NewCgroups(inherited.users(), prefix),
 		memory:   OpenMemory(os.NewFile(MemoryFD, "memory")),
 	}
 }

@@ -47,16 +47,18 @@ type Stat struct {
 // ReadStat returns the Stat of a process. The error is os.ErrNotExist if there
 // is no such process.
 func ReadStat(pid int) (Stat, error) {
-	return readStat(fmt.Sprintf("/proc/%d/stat", pid))
+	return ReadStatFile(fmt.Sprintf("/proc/%d/stat", pid))
 }
 
 // ReadThreadStat returns the Stat of one thread of a process. The CPU times are
 // the thread's own.
 func ReadThreadStat(pid, thread int) (Stat, error) {
-	return readStat(fmt.Sprintf("/proc/%d/task/%d/stat", pid, thread))
+	return ReadStatFile(fmt.Sprintf("/proc/%d/task/%d/stat", pid, thread))
 }
 
-func readStat(path string) (Stat, error) {
+// ReadStatFile returns the Stat in the file at path, which lies in a proc mount of the
+// caller.
+func ReadStatFile(path string) (Stat, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return Stat{}, err
