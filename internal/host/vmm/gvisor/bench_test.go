@@ -163,3 +163,32 @@ func cpuTime(t testing.TB, sentry int) (sum time.Duration) {
 	}
 	return sum
 }
+
+// BenchmarkHold measures how long it takes to hold all user processes, and to release
+// them with a new identity.
+func BenchmarkHold(b *testing.B) {
+	d, image := newDriver(b)
+	g := newGuest(b, image)
+	vm, err := d.Start(b.Context(), g.cfg)
+	check(b, err)
+	defer kill(b, vm)
+	check(b, g.Ready(b.Context()))
+	started := 0
+	for _, processes := range []int{0, 5, 100} {
+		_, err := g.Shell(b.Context(), fmt.Sprintf("for i in $(seq %d); do sleep 10000 >/dev/null 2>&1 & done", processes-started))
+		check(b, err)
+		started = processes
+		b.Run(fmt.Sprint(processes), func(b *testing.B) {
+			var hold, release time.Duration
+			for b.Loop() {
+				begin := time.Now()
+				check(b, g.Freeze(b.Context()))
+				held := time.Now()
+				check(b, g.Identify(b.Context()))
+				hold, release = hold+held.Sub(begin), release+time.Since(held)
+			}
+			b.ReportMetric(float64(hold.Microseconds())/float64(b.N), "µs-hold")
+			b.ReportMetric(float64(release.Microseconds())/float64(b.N), "µs-release")
+		})
+	}
+}
