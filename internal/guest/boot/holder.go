@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -10,8 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
 
 // holder holds user processes where the kernel has no freezer: Init is the tracer
@@ -180,13 +179,25 @@ func (h *holder) find() (map[int]int, error) {
 	return found, nil
 }
 
-// stateOf returns the state of a thread (proc_pid_stat(5)), and X if there is none.
+// stateOf returns the state of a thread (proc_pid_stat(5)), and X if there is none. It
+// makes bare system calls, because a hold looks at every thread.
 func (h *holder) stateOf(thread, process int) byte {
-	stat, err := proc.ReadStatFile(filepath.Join(h.proc, strconv.Itoa(process), "task", strconv.Itoa(thread), "stat"))
+	path := h.proc + "/" + strconv.Itoa(process) + "/task/" + strconv.Itoa(thread) + "/stat"
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 'X'
 	}
-	return stat.State
+	defer unix.Close(fd)
+	var text [256]byte // the state comes after at most 64 bytes of the program's name
+	n, err := unix.Read(fd, text[:])
+	if err != nil {
+		return 'X'
+	}
+	after := bytes.LastIndexByte(text[:n], ')') + len(") ")
+	if after < len(") ")+1 || after >= n {
+		return 'X'
+	}
+	return text[after]
 }
 
 // numbersIn returns the numbers among the names in a directory.
@@ -213,7 +224,8 @@ func (h *holder) await(ctx context.Context, found map[int]int) error {
 		running := 0
 		for thread, process := range found {
 			t := h.threads[thread]
-			if t != nil && t.stopped || !h.runs(thread, process) {
+			// Most threads stop at once, and then nothing has to be read.
+			if t != nil && t.stopped || pause >= holdPollMost && !h.runs(thread, process) {
 				delete(found, thread)
 				continue
 			}
