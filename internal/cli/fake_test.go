@@ -289,7 +289,7 @@ func (f *fake) exec(w http.ResponseWriter, r *http.Request, sb *client.Sandbox) 
 		defer feed(cmd, lines, rc)()
 	}
 	if r.Header.Get("Accept") == "application/x-ndjson" {
-		stream(ctx, w, cmd)
+		stream(ctx, w, cmd, in.Env[outOfMemory] != "")
 		return
 	}
 	var stdout, stderr bytes.Buffer
@@ -297,7 +297,7 @@ func (f *fake) exec(w http.ResponseWriter, r *http.Request, sb *client.Sandbox) 
 	code := exitCode(cmd.Run())
 	answer(w, 200, map[string]any{
 		"sandbox_id": sb.ID, "cmd": in.Cmd, "stdout": stdout.String(), "stderr": stderr.String(), "encoding": "utf-8",
-		"exit_code": code, "signal": nil, "duration_ms": 31, "stdout_truncated": false, "stderr_truncated": false,
+		"exit_code": code, "signal": nil, "oom": in.Env[outOfMemory] != "", "duration_ms": 31, "stdout_truncated": false, "stderr_truncated": false,
 	})
 }
 
@@ -375,8 +375,13 @@ func feed(cmd *exec.Cmd, lines *bufio.Reader, rc *http.ResponseController) (end 
 	}
 }
 
-// stream runs cmd, which ends with ctx, and answers with its events.
-func stream(ctx context.Context, w http.ResponseWriter, cmd *exec.Cmd) {
+// outOfMemory is an environment variable of commands, which count with it as ended for
+// lack of memory.
+const outOfMemory = "FAKE_OUT_OF_MEMORY"
+
+// stream runs cmd, which ends with ctx, and answers with its events. The last says
+// whether it was ended for lack of memory.
+func stream(ctx context.Context, w http.ResponseWriter, cmd *exec.Cmd, oom bool) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	var mu sync.Mutex
 	cmd.Stdout, cmd.Stderr = events{&mu, w, "stdout"}, events{&mu, w, "stderr"}
@@ -387,7 +392,7 @@ func stream(ctx context.Context, w http.ResponseWriter, cmd *exec.Cmd) {
 		}})
 		return
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"type": "exit", "exit_code": code, "signal": nil, "duration_ms": 31})
+	_ = json.NewEncoder(w).Encode(map[string]any{"type": "exit", "exit_code": code, "signal": nil, "oom": oom, "duration_ms": 31})
 }
 
 // dirs are the directories that every fake sandbox has.

@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,8 @@ type bench struct {
 	// driver, when set, makes the driver of every agent.
 	driver  func() vmm.Driver
 	runtime sandbox.Runtime // of driver; empty is a microVM
+	// nameserver is the one that sandboxes may ask; empty is hosttest.Nameserver.
+	nameserver string
 	// programs are those of processes that the bench has killed.
 	programs []string
 	deps     host.Deps
@@ -61,12 +64,12 @@ func newBench(t testing.TB, name string, configure ...func(*host.Config)) *bench
 
 func (b *bench) open() {
 	b.t.Helper()
-	b.deps = hosttest.Deps(b.t, b.name)
+	b.deps = hosttest.DepsWith(b.t, b.name, cmp.Or(b.nameserver, hosttest.Nameserver))
 	if b.driver != nil {
 		b.deps.Drivers = vmm.Drivers{b.driver()}
 	}
 	cfg := host.Config{
-		Dir: b.dir, DiskReserveBytes: 1, TemplateDir: b.templates, Nameservers: []string{"192.0.2.53"},
+		Dir: b.dir, DiskReserveBytes: 1, TemplateDir: b.templates, Nameservers: []string{hosttest.Nameserver},
 		BootTimeout: hosttest.Patience(b.t, 45*time.Second),
 		// A busy machine's guests are slow, and only some tests want that noticed.
 		GuestTimeout: hosttest.Patience(b.t, 30*time.Second),

@@ -200,9 +200,19 @@ func BuildsDir() string { return filepath.Join(filepath.Dir(ImagesDir()), "test-
 // before it: suites of two checkouts can then run beside each other.
 func Name(name string) string { return os.Getenv("WRENN_TEST_PREFIX") + name }
 
+// Nameserver is the one that sandboxes of tests may ask. Nobody has the address
+// (RFC 5737).
+const Nameserver = "192.0.2.53"
+
 // Deps returns real parts for a host manager. name keeps parallel tests apart;
 // two calls with the same name are an agent and its successor.
 func Deps(t testing.TB, name string) host.Deps {
+	t.Helper()
+	return DepsWith(t, name, Nameserver)
+}
+
+// DepsWith is Deps for sandboxes that may ask another nameserver.
+func DepsWith(t testing.TB, name, nameserver string) host.Deps {
 	t.Helper()
 	Root(t)
 	log := Log()
@@ -213,7 +223,7 @@ func Deps(t testing.TB, name string) host.Deps {
 	if _, err := images.Template("minimal"); err != nil {
 		missing(t, "there is no template: %v", err)
 	}
-	pool, err := network.Open(network.Config{Name: name, Nameservers: []netip.Addr{netip.MustParseAddr("192.0.2.53")}}, log)
+	pool, err := network.Open(network.Config{Name: name, Nameservers: []netip.Addr{netip.MustParseAddr(nameserver)}}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
