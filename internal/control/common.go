@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -16,6 +17,15 @@ type common struct {
 	cfg   Config
 	fleet Fleet
 	log   *slog.Logger
+}
+
+// report returns the last report of a host; the zero HostInfo if it has left the fleet.
+func (c common) report(id string) HostInfo {
+	hosts := c.fleet.Hosts()
+	if i := slices.IndexFunc(hosts, func(h HostInfo) bool { return h.ID == id }); i >= 0 {
+		return hosts[i]
+	}
+	return HostInfo{}
 }
 
 // guarded calls do, which owns its errors. A panic in it is logged and ends do

@@ -105,7 +105,8 @@ func (fr *forker) Fork(ctx context.Context, id sandbox.ID, f Fork) (out Forked, 
 	if err != nil {
 		return Forked{}, err
 	}
-	fr.usage.add(parent.HostID, Capacity{VCPUs: f.Count * spec.VCPUs, MemoryMB: f.Count * spec.MemoryMB})
+	fr.usage.add(parent.HostID, Capacity{VCPUs: f.Count * spec.VCPUs, MemoryMB: f.Count * spec.MemoryMB},
+		promiseTo(fr.report(parent.HostID), spec, f.Count))
 	work, cancelWork := context.WithTimeout(ctx, fr.cfg.ForkTimeout)
 	defer cancelWork()
 	defer fr.snapshots.dropSnapshot(ctx, host, snap.ID)

@@ -71,7 +71,7 @@ func (p *placer) insert(ctx context.Context, row Sandbox) (Sandbox, error) {
 		inserted, err = p.store.Insert(ctx, row)
 	}
 	if err == nil {
-		p.usage.add(row.HostID, Capacity{VCPUs: row.Spec.VCPUs, MemoryMB: row.Spec.MemoryMB})
+		p.usage.add(row.HostID, Capacity{VCPUs: row.Spec.VCPUs, MemoryMB: row.Spec.MemoryMB}, promiseTo(p.report(row.HostID), row.Spec, 1))
 	}
 	return inserted, err
 }
@@ -89,11 +89,12 @@ func (p *placer) candidates(ctx context.Context) ([]placement.Host, error) {
 	out := make([]placement.Host, 0, len(hosts))
 	for _, h := range hosts {
 		total, held := p.cfg.capacityOf(h), used[h.ID]
+		memory, disk := p.usage.promised(h)
 		out = append(out, placement.Host{
 			ID: h.ID, Reachable: h.Reachable, Draining: h.Draining,
 			Runtimes: runtimesOf(h), Limits: h.Limits, Templates: h.Templates,
-			TotalMemoryMB: total.MemoryMB, FreeMemoryMB: min(total.MemoryMB-held.MemoryMB, h.MemoryRoomMB),
-			FreeVCPUs: total.VCPUs - held.VCPUs, FreeDiskMB: h.DiskRoomMB,
+			TotalMemoryMB: total.MemoryMB, FreeMemoryMB: min(total.MemoryMB-held.MemoryMB, h.MemoryRoomMB-memory),
+			FreeVCPUs: total.VCPUs - held.VCPUs, FreeDiskMB: h.DiskRoomMB - disk,
 		})
 	}
 	return out, nil
