@@ -1,5 +1,6 @@
-// Command runsc is gVisor's runsc with the system call filter of its sentries as a
-// finished BPF program.
+// Command runsc is gVisor's runsc, made to start faster. It differs in two points: it
+// has the system call filter of its sentries as a finished BPF program, and collects no
+// garbage while it starts.
 //
 // The Go module of gVisor has none: each sentry computes its filter when it starts or
 // restores, which takes about 30 ms of CPU time. gVisor's own releases are built with
@@ -11,6 +12,10 @@
 package main
 
 import (
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
 	_ "unsafe" // for go:linkname
 
 	"gvisor.dev/gvisor/pkg/seccomp/precompiledseccomp"
@@ -30,4 +35,32 @@ func init() {
 	}
 }
 
-func main() { maincli.Main() }
+func main() {
+	quietStart()
+	maincli.Main()
+}
+
+// quietStart spares a process the collection of garbage while it starts or restores a
+// sentry, which would take a quarter of its CPU time. It ends with the first
+// collection, or after startTime, when the garbage of the start is collected and given
+// back to the host.
+func quietStart() {
+	debug.SetGCPercent(startHeap / leastHeap * usual)
+	settle := sync.OnceFunc(func() { debug.SetGCPercent(usual) })
+	runtime.AddCleanup(new(*byte), func(func()) { settle() }, settle)
+	time.AfterFunc(startTime, func() { settle(); debug.FreeOSMemory() })
+}
+
+const (
+	// usual is the growth of the heap, in percent, after which garbage is collected.
+	// The guest agent's watch over the memory counts on it.
+	usual = 100
+	// startHeap is the size of the heap, in bytes, at the first collection. The memory
+	// that a host sets aside beside that of the guest has room for it.
+	startHeap = 24 << 20
+	// leastHeap is the size, in bytes, at which Go collects garbage first if GOGC is
+	// usual (https://go.dev/doc/gc-guide).
+	leastHeap = 4 << 20
+	// startTime is longer than a start takes on a machine that is not overloaded.
+	startTime = time.Second
+)

@@ -38,18 +38,9 @@ func (s save) Finish(ctx context.Context) (vmm.SaveStats, error) {
 
 func (save) Close() error { return nil }
 
-// checkpoint saves the paused sandbox to the empty directory dir. The original is
-// always kept: without --leave-running, a disk that is full ends the sentry.
+// checkpoint saves the paused sandbox to the empty directory dir.
 func (v *vm) checkpoint(ctx context.Context, dir string) (vmm.SaveStats, error) {
-	build, err := v.builds.Find(v.about.Build)
-	if err != nil {
-		return vmm.SaveStats{}, err
-	}
-	if err := v.builds.Verify(build); err != nil {
-		return vmm.SaveStats{}, err
-	}
-	err = runCommand(ctx, build, v.dir, "checkpoint", "--leave-running", "--compression=none", "--image-path="+dir)
-	if err != nil {
+	if err := v.writeFiles(ctx, dir); err != nil {
 		return vmm.SaveStats{}, fmt.Errorf("save the sandbox: %w", err)
 	}
 	sealed, err := newSeal(dir, v.about.Seal)
@@ -61,6 +52,35 @@ func (v *vm) checkpoint(ctx context.Context, dir string) (vmm.SaveStats, error) 
 	}
 	pages := sealed.Files[pagesFile].Bytes
 	return vmm.SaveStats{Dirty: pages, Kept: pages}, nil
+}
+
+// saveOptions are those of the sentry (control.SaveOpts in pkg/sentry/control/state.go)
+// that differ from its defaults.
+type saveOptions struct {
+	Metadata      map[string]string `json:"metadata"`
+	HavePagesFile bool              `json:"have_pages_file"`
+	// Resume keeps the sentry. Without it, a disk that is full ends the sentry.
+	Resume bool
+}
+
+// writeFiles has the sentry write its state to new files in dir. They are opened here,
+// because the sentry cannot open any, and passed in the order of savedFiles.
+func (v *vm) writeFiles(ctx context.Context, dir string) (err error) {
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	for _, name := range savedFiles {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+	}
+	options := saveOptions{Metadata: map[string]string{"compression": "none"}, HavePagesFile: true, Resume: true}
+	return call(ctx, v.dir, methodCheckpoint, options, nil, files...)
 }
 
 // CheckDelta implements vmm.Driver.

@@ -7,8 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
@@ -20,6 +24,7 @@ const (
 	methodProcesses   = "containerManager.Processes"
 	methodWait        = "containerManager.Wait"
 	methodWaitRestore = "containerManager.WaitRestore"
+	methodCheckpoint  = "containerManager.Checkpoint"
 	methodStacks      = "debug.Stacks"
 )
 
@@ -34,10 +39,10 @@ const errorBytes = 1 << 10
 func controlPath(dir string) string { return filepath.Join(dir, "runsc-"+containerID+".sock") }
 
 // call calls a method of the sentry of the sandbox in dir and decodes its result,
-// unless that is nil. Each call is a connection of its own with one JSON object
-// in each direction (pkg/urpc). If ctx ends, the call fails, and the sentry may
-// carry it out all the same.
-func call(ctx context.Context, dir, method string, arg, result any) error {
+// unless that is nil. It passes the open files, which stay the caller's. Each call is a
+// connection of its own with one JSON object in each direction (pkg/urpc). If ctx ends,
+// the call fails, and the sentry may carry it out all the same.
+func call(ctx context.Context, dir, method string, arg, result any, files ...*os.File) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", controlPath(dir))
 	if err != nil {
 		return fmt.Errorf("connect to the sentry: %w", err)
@@ -45,7 +50,7 @@ func call(ctx context.Context, dir, method string, arg, result any) error {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	answer, err := exchange(conn, method, arg)
+	answer, err := exchange(conn.(*net.UnixConn), method, arg, files)
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", method, context.Cause(ctx))
 	}
@@ -68,12 +73,8 @@ type answer struct {
 	Result  json.RawMessage `json:"result"`
 }
 
-func exchange(conn net.Conn, method string, arg any) (a answer, err error) {
-	request := struct {
-		Method string `json:"method"`
-		Arg    any    `json:"arg"`
-	}{method, arg}
-	if err := json.NewEncoder(conn).Encode(request); err != nil {
+func exchange(conn *net.UnixConn, method string, arg any, files []*os.File) (a answer, err error) {
+	if err := send(conn, method, arg, files); err != nil {
 		return a, err
 	}
 	limited := &io.LimitedReader{R: conn, N: answerBytes}
@@ -82,6 +83,31 @@ func exchange(conn net.Conn, method string, arg any) (a answer, err error) {
 		err = errors.New("the answer is too long")
 	}
 	return a, err
+}
+
+// send sends one request. Its first byte carries the files.
+func send(conn *net.UnixConn, method string, arg any, files []*os.File) error {
+	request, err := json.Marshal(struct {
+		Method string `json:"method"`
+		Arg    any    `json:"arg"`
+	}{method, arg})
+	if err != nil {
+		return err
+	}
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(f.Fd())
+	}
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	n, _, err := conn.WriteMsgUnix(request, rights, nil)
+	runtime.KeepAlive(files)
+	if err == nil && n < len(request) {
+		_, err = conn.Write(request[n:])
+	}
+	return err
 }
 
 // paused reports whether the sentry of the sandbox in dir has stopped all tasks of

@@ -57,7 +57,7 @@ func goesOn(t *testing.T, d driver, g *guest, v vmm.VM, n int) {
 	}
 }
 
-// TestSaveThatIsCutShort: the command that saves is killed in the middle, several
+// TestSaveThatIsCutShort: the request that saves is given up in the middle, several
 // times. The sandbox stays paused, and the next snapshot is whole.
 func TestSaveThatIsCutShort(t *testing.T) {
 	d, g, v, n := large(t)
@@ -82,7 +82,7 @@ func TestSaveThatIsCutShort(t *testing.T) {
 }
 
 // TestAgentThatEndsDuringASave: the next agent adopts the sandbox and resumes it while
-// the command that an earlier agent has left saves it.
+// the sentry still saves it for an earlier agent.
 func TestAgentThatEndsDuringASave(t *testing.T) {
 	d, g, v, n := large(t)
 	dir := t.TempDir()

@@ -6,19 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/process"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm/runsc"
 )
 
 type fakeGuarded struct {
@@ -162,37 +156,6 @@ func TestGuardRetriesAHoldThatFailed(t *testing.T) {
 	})
 	if err := g.hold(t.Context()); err != nil || !v.hold.isPaused() || g.excess() != 0 {
 		t.Errorf("with a sentry: %v, paused %v; want a pause", err, v.hold.isPaused())
-	}
-}
-
-// TestCommandThatLeavesAProcess: the end of a command's context ends the wait for it,
-// also while a process that it has started holds its output.
-func TestCommandThatLeavesAProcess(t *testing.T) {
-	dir := t.TempDir()
-	left := filepath.Join(dir, "left")
-	script := "#!/bin/sh\nsleep 1000 &\necho $! >" + left + ".new\nmv " + left + ".new " + left + "\nwait\n"
-	if err := os.WriteFile(filepath.Join(dir, "runsc"), []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- runCommand(ctx, runsc.Build{Dir: dir}, dir, "checkpoint") }()
-	var pid int
-	for pid == 0 {
-		if text, err := os.ReadFile(left); err == nil {
-			pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
-		}
-		time.Sleep(time.Millisecond)
-	}
-	defer func() { _ = unix.Kill(pid, unix.SIGKILL) }()
-	cancel()
-	select {
-	case err := <-done:
-		if err == nil {
-			t.Error("a command that was ended has succeeded")
-		}
-	case <-time.After(time.Minute):
-		t.Error("the command is still waited for")
 	}
 }
 

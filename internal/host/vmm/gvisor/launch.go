@@ -201,19 +201,6 @@ func runDetached(ctx context.Context, build runsc.Build, cfg vmm.Config, out *co
 	return nil
 }
 
-// runCommand runs a command of runsc for the sandbox in dir and returns when it has
-// ended.
-func runCommand(ctx context.Context, build runsc.Build, dir string, args ...string) error {
-	cmd := exec.CommandContext(ctx, build.Program(), append(append(flags(build, dir), args...), containerID)...)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	cmd.WaitDelay = time.Second // a process that it has left may hold its output
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("runsc %s: %w: %s", args[0], errors.Join(err, context.Cause(ctx)), untrusted.Line(string(out), messageBytes))
-	}
-	return nil
-}
-
 // recordOf returns the record of the sandbox that runsc has just started for cfg.
 func recordOf(cfg vmm.Config) (vmm.Record, error) {
 	text, err := os.ReadFile(pidPath(cfg.Dir))
