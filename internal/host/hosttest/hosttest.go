@@ -231,6 +231,11 @@ func DepsWith(t testing.TB, name, nameserver string) host.Deps {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // the parents of the groups, after the groups have gone
+		if err := groups.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return host.Deps{
 		Drivers: vmm.Drivers{Driver(t)}, Network: instance.NetworkOf(pool), Images: images, Cgroups: instance.CgroupsOf(groups),
 		GuestVersion: "test", Log: log,
