@@ -121,6 +121,7 @@ func Run(ctx context.Context, cfg Config) []Check {
 		checkForwarding(cfg.Name),
 		checkHidden(),
 		checkCgroups(),
+		checkTasks(sentries.Status == OK && installed.err == nil),
 		checkPort(cfg.Listen, cfg.ServerPID),
 	}
 	looking.Wait()

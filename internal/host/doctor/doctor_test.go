@@ -38,7 +38,7 @@ func TestRunIsQuickAndLeavesNothing(t *testing.T) {
 		}
 	}
 	for _, name := range []string{
-		"system", "rights", "kvm", "acceleration", "gvisor", "runtime", "qemu", "kept builds", "tap devices", "network", "control groups", "port",
+		"system", "rights", "kvm", "acceleration", "gvisor", "runtime", "qemu", "kept builds", "tap devices", "network", "control groups", "tasks", "port",
 		"data directory", "free space", "memory", "processors", "guest kernel", "templates",
 		"postgresql", "mmdebstrap", "mkfs.erofs", "mke2fs", "mkfs.xfs",
 	} {

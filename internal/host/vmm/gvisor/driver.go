@@ -85,7 +85,7 @@ func New(ctx context.Context, o Options) (*Driver, error) {
 		Runtime: sandbox.RuntimeGVisor, Isolation: sandbox.IsolationUserspaceKernel, MultiTenant: true, MaxVCPUs: o.MaxVCPUs, GuestKernel: guestKernel,
 		Shape: vmm.Shape{
 			RestoresRunning: true, DiskInSnapshot: true, DiskInMemory: true, DeltaIsWhole: true, Attachment: vmm.AttachNamespace,
-			OverheadMB: overheadMB, OverheadCPUs: overheadCPUs, ProcessOverhead: processOverhead,
+			OverheadMB: overheadMB, OverheadCPUs: overheadCPUs, ProcessOverhead: ProcessOverhead,
 		},
 	}
 	return d, nil
@@ -132,11 +132,11 @@ func (d *Driver) share(memoryMB, diskMB int) uint64 {
 	return uint64((float64(memoryMB) + float64(diskMB)*d.diskShare + overheadMB) * (1 << 20))
 }
 
-// processOverhead counts the tasks of the host for each process of the guest, beside
+// ProcessOverhead counts the tasks of the host for each process of the guest, beside
 // one for each of its CPUs: the stub process, its thread for system calls, and one
 // more thread because a sentry has at least leastCPUs
 // (maxChildThreads in pkg/sentry/platform/systrap).
-const processOverhead = 3
+const ProcessOverhead = 3
 
 // guestKernel is the release that the sentry shows to guests.
 const guestKernel = "4.19.0-gvisor"
