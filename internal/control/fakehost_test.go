@@ -341,6 +341,27 @@ func (h *fakeHost) DialPort(ctx context.Context, ref sandbox.Ref, port uint16) (
 	return pipePort{conn}, nil
 }
 
+// CallProcess answers with the id of the operation's process.
+func (h *fakeHost) CallProcess(ctx context.Context, ref sandbox.Ref, call control.ProcessCall) ([]control.Process, error) {
+	_, err := h.do(ctx, "process", ref, func() (control.ObservedSandbox, error) {
+		_, err := h.in(ref, control.VMRunning)
+		return control.ObservedSandbox{}, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	get, _ := call.(control.ProcessGet)
+	return []control.Process{{ID: get.ID}}, nil
+}
+
+func (h *fakeHost) AttachProcess(ctx context.Context, ref sandbox.Ref, a control.ProcessAttach, sink control.ProcessSink) (control.Process, error) {
+	ps, err := h.CallProcess(ctx, ref, control.ProcessGet{ID: a.ID})
+	if err != nil {
+		return control.Process{}, err
+	}
+	return ps[0], sink.Output("stdout", a.Offset, []byte("hi"))
+}
+
 // pipePort is a connection to a program that says nothing.
 type pipePort struct{ net.Conn }
 

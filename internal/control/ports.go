@@ -152,6 +152,7 @@ type Fleet interface {
 type Host interface {
 	Lifecycle
 	Guest
+	Processes
 	Snapshotter
 	StateReporter
 }

@@ -31,6 +31,7 @@ var guests = []Entry{
 	{"path_exists", s(409), "There is something of this name.", "Choose another name."},
 	{"path_forbidden", s(403), "The path may not be written or read.", "Choose another path."},
 	{"invalid_offset", s(400), "The process has not written as much output.", "Attach at an offset that an event has named, or at -1 for its end."},
+	{"process_ended", s(409), "The process has ended, so that it takes no input, signal or size.", "Read its output and exit, or start another."},
 	{"process_exists", s(409), "There is a process of this id in the sandbox.", "Leave the id to the server."},
 	{"process_not_found", s(404), "There is no such process, or it ended too long ago.", "List processes."},
 	{"start_failed", s(500, 502), "The process could not be started.", "Try again; the host's log says why."},

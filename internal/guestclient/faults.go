@@ -50,7 +50,7 @@ var reasons = map[string]bool{
 	"guest_sealed": true, "quiesce_timeout": true, "shutting_down": true, "network_mount": true,
 	"connect_timeout": true, "duplicate_path": true, "invalid_authorization": true, "invalid_content_encoding": true,
 	"invalid_content_type": true, "invalid_signal": true, "no_stdin": true, "no_terminal": true, "stdin_closed": true,
-	"process_not_found": true, "process_exists": true, "invalid_offset": true, "too_many_parts": true, "too_many_readers": true, "too_many_watchers": true,
+	"process_not_found": true, "process_exists": true, "process_ended": true, "invalid_offset": true, "too_many_parts": true, "too_many_readers": true, "too_many_watchers": true,
 	"too_many_watches": true, "watch_overflow": true, "watch_timeout": true, "watcher_not_found": true,
 }
 

@@ -59,6 +59,8 @@ func scalar(r *rand.Rand, f protoreflect.FieldDescriptor) protoreflect.Value {
 		return protoreflect.ValueOfUint64(r.Uint64() >> r.IntN(65))
 	case protoreflect.Int64Kind, protoreflect.Sint64Kind:
 		return protoreflect.ValueOfInt64(int64(r.Uint64()) >> r.IntN(64))
+	case protoreflect.EnumKind:
+		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(r.IntN(f.Enum().Values().Len())))
 	case protoreflect.Sint32Kind:
 		return protoreflect.ValueOfInt32(int32(r.Uint32()) >> r.IntN(32))
 	}
@@ -74,6 +76,8 @@ var parsers = map[proto.Message]func([]byte) (proto.Message, error){
 	&guestv1.KillCall{}:         func(b []byte) (proto.Message, error) { return ParseKillCall(b) },
 	&guestv1.WriteFileCall{}:    func(b []byte) (proto.Message, error) { return ParseWriteFileCall(b) },
 	&guestv1.ReadFileCall{}:     func(b []byte) (proto.Message, error) { return ParseReadFileCall(b) },
+	&guestv1.ProcessCall{}:      func(b []byte) (proto.Message, error) { return ParseProcessCall(b) },
+	&guestv1.AttachCall{}:       func(b []byte) (proto.Message, error) { return ParseAttachCall(b) },
 }
 
 // TestParsersAgreeWithProtobuf: a field that the contract gains and a parser
@@ -106,6 +110,8 @@ func TestAnswersAgreeWithProtobuf(t *testing.T) {
 		&guestv1.QuiesceResponse{}: func(m proto.Message) []byte { return AppendQuiesceResponse(nil, m.(*guestv1.QuiesceResponse)) },
 		&guestv1.FileInfo{}:        func(m proto.Message) []byte { return AppendFileInfo(nil, m.(*guestv1.FileInfo)) },
 		&guestv1.Failure{}:         func(m proto.Message) []byte { return AppendFailure(nil, m.(*guestv1.Failure)) },
+		&guestv1.ProcessAnswer{}:   func(m proto.Message) []byte { return AppendProcessAnswer(nil, m.(*guestv1.ProcessAnswer)) },
+		&guestv1.AttachEvent{}:     func(m proto.Message) []byte { return AppendAttachEvent(nil, m.(*guestv1.AttachEvent)) },
 		&process.ProcessEvent{}:    func(m proto.Message) []byte { return AppendEvent(nil, m.(*process.ProcessEvent)) },
 	}
 	for empty, encode := range encoders {

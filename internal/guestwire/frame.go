@@ -27,6 +27,8 @@ const (
 	Hold      Type = 0x09
 	Release   Type = 0x0a
 	Outcome   Type = 0x0b
+	Process   Type = 0x0c
+	Attach    Type = 0x0d
 
 	Data Type = 0x10
 	End  Type = 0x11

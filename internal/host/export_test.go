@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // Crash ends the agent as a kill does, without the end of its process: nothing
@@ -38,3 +39,20 @@ const PortQuiet = portQuiet
 
 // ProbeWait returns the time between two probes of a guest.
 func ProbeWait(interval, unused time.Duration) time.Duration { return probeWait(interval, unused) }
+
+// Followers returns how many readers of processes are attached to a sandbox.
+func (m *Manager) Followers(ref sandbox.Ref) int {
+	mc, err := m.find(ref.ID)
+	if err != nil {
+		return 0
+	}
+	mc.mu.Lock()
+	defer mc.mu.Unlock()
+	n := 0
+	for l := range mc.leases {
+		if l.use == useFollow {
+			n++
+		}
+	}
+	return n
+}

@@ -39,6 +39,9 @@ const (
 	useCommand use = iota
 	// useTransfer is activity whenever bytes move.
 	useTransfer
+	// useFollow is activity for as long as it lasts. A pause ends it at once, because
+	// it can be begun again where it has ended.
+	useFollow
 	// usePort is activity whenever bytes move. A pause does not wait for it while
 	// none do.
 	usePort
@@ -70,6 +73,11 @@ func (m *machine) acquire(ctx context.Context, ref sandbox.Ref, purpose use) (*l
 			return nil, err
 		}
 	}
+	if purpose == useFollow {
+		if err := m.followersLocked(); err != nil {
+			return nil, err
+		}
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	l := &lease{m: m, guest: guest, ctx: ctx, cancel: cancel, begun: time.Now(), use: purpose}
 	m.leases[l] = struct{}{}
@@ -81,7 +89,7 @@ func (l *lease) touch() { l.moved.Store(int64(time.Since(l.begun))) }
 
 // activeAt is when the lease was last activity.
 func (l *lease) activeAt() time.Time {
-	if l.use == useCommand {
+	if l.use == useCommand || l.use == useFollow {
 		return time.Now()
 	}
 	return l.begun.Add(time.Duration(l.moved.Load()))
@@ -150,7 +158,8 @@ func (m *machine) lentGuestLocked() *guestclient.Client {
 // be stuck in handing output to a caller who does not read.
 const cutGrace = 2 * time.Second
 
-// closeGate refuses new leases, cuts connections on which nothing moves, waits for
+// closeGate refuses new leases, cuts connections on which nothing moves and readers of
+// processes, waits for
 // the other open leases up to grace, then cuts the rest with cause. A lease that does not go away even then is left behind:
 // its connection to the guest is about to break.
 func (m *machine) closeGate(ctx context.Context, grace time.Duration, cause error) {

@@ -87,6 +87,8 @@ func (m *machine) portsLocked() error {
 	return nil
 }
 
-// quiet reports whether l is a connection to a port on which no byte has moved
-// lately.
-func (l *lease) quiet() bool { return l.use == usePort && time.Since(l.activeAt()) >= portQuiet }
+// quiet reports whether a pause need not wait for l: a connection to a port on which no
+// byte has moved lately, or a reader that can begin again.
+func (l *lease) quiet() bool {
+	return l.use == useFollow || l.use == usePort && time.Since(l.activeAt()) >= portQuiet
+}

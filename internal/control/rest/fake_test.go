@@ -36,6 +36,10 @@ type fakeSandboxes struct {
 	rows  []control.Sandbox
 	snaps []control.Snapshot
 	files map[string]fakeFile
+	// processes are all that were started, in any sandbox.
+	processes []*fakeProcess
+	// attachErr, if set, ends every attach after its output.
+	attachErr error
 }
 
 type fakeFile struct {

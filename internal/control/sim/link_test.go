@@ -239,6 +239,16 @@ func (l *link) DialPort(context.Context, sandbox.Ref, uint16) (control.PortConn,
 	return nil, unreachable()
 }
 
+// CallProcess implements control.Host.
+func (l *link) CallProcess(context.Context, sandbox.Ref, control.ProcessCall) ([]control.Process, error) {
+	return nil, unreachable()
+}
+
+// AttachProcess implements control.Host.
+func (l *link) AttachProcess(context.Context, sandbox.Ref, control.ProcessAttach, control.ProcessSink) (control.Process, error) {
+	return control.Process{}, unreachable()
+}
+
 // Sandbox implements control.Host.
 func (l *link) Sandbox(ctx context.Context, id sandbox.ID) (*control.ObservedSandbox, error) {
 	return call(ctx, l, "get", string(id), func() (*control.ObservedSandbox, error) {

@@ -160,6 +160,10 @@ func (c *connection) call(ctx context.Context, t guestwire.Type, message []byte)
 		return c.kill(message)
 	case guestwire.Outcome:
 		return c.outcome(ctx, message)
+	case guestwire.Process:
+		return c.process(ctx, message)
+	case guestwire.Attach:
+		return c.attach(ctx, message)
 	case guestwire.WriteFile:
 		return c.writeFile(ctx, message)
 	case guestwire.ReadFile:

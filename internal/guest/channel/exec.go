@@ -22,15 +22,22 @@ func (c *connection) exec(ctx context.Context, message []byte) error {
 	if req == nil {
 		req = &pb.StartRequest{}
 	}
+	return c.whilePresent(ctx, func(ctx context.Context) error {
+		return c.agent.Run(ctx, agent.Command{
+			User: m.GetUser(), Request: req, Ticket: m.GetTicket(), Keepalive: agent.DefaultKeepalive,
+			Lifetime: time.Duration(min(m.GetTimeoutMs(), maxLifetimeMS)) * time.Millisecond,
+		}, func(e *pb.ProcessEvent) error {
+			return c.send(guestwire.Event, func(b []byte) []byte { return guestwire.AppendEvent(b, e) })
+		})
+	})
+}
+
+// whilePresent calls do with a context that ends when the peer hangs up.
+func (c *connection) whilePresent(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watch := c.watch(cancel)
-	err = c.agent.Run(ctx, agent.Command{
-		User: m.GetUser(), Request: req, Ticket: m.GetTicket(), Keepalive: agent.DefaultKeepalive,
-		Lifetime: time.Duration(min(m.GetTimeoutMs(), maxLifetimeMS)) * time.Millisecond,
-	}, func(e *pb.ProcessEvent) error {
-		return c.send(guestwire.Event, func(b []byte) []byte { return guestwire.AppendEvent(b, e) })
-	})
+	err := do(ctx)
 	if !watch.stop() {
 		return errHangUp
 	}

@@ -46,6 +46,7 @@ type Process struct {
 	input *input // nil without stdin
 	// journal holds its output.
 	journal *journal
+	limit   int // of journal, at the start
 	started time.Time
 	ended   chan struct{}
 
@@ -74,6 +75,9 @@ func (p *Process) Terminal() bool { return p.files.terminal }
 
 // Extent returns the part of the output that is held.
 func (p *Process) Extent() Extent { return p.journal.extent() }
+
+// JournalLimit returns the size in bytes of the output that is kept while it runs.
+func (p *Process) JournalLimit() int { return p.limit }
 
 // Acknowledge allows the output before offset to be removed.
 func (p *Process) Acknowledge(offset int64) { p.journal.ack(offset) }
@@ -106,6 +110,9 @@ func (p *Process) ExitedAt() time.Time {
 	defer p.mu.Unlock()
 	return p.exitedAt
 }
+
+// Running reports whether the main process has not ended.
+func (p *Process) Running() bool { return p.running() }
 
 // running reports whether the main process has not been reaped.
 func (p *Process) running() bool {

@@ -92,6 +92,8 @@ type Label struct {
 	Envs map[string]string
 	// Cwd and Tag are nil when they were not given.
 	Cwd, Tag *string
+	// User is the name of the user.
+	User string
 }
 
 // bytes returns the approximate memory, in bytes, that s uses.

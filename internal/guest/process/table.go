@@ -126,6 +126,7 @@ func (t *Table) unreserve(spec *Spec) {
 // launch starts the main process of a new command.
 func (t *Table) launch(key uint64, path string, spec Spec) (*Process, error) {
 	p := &Process{key: key, spec: spec, journal: t.journal(&spec), started: time.Now(), ended: make(chan struct{})}
+	p.limit = p.journal.limit
 	name := strconv.FormatUint(key, 10)
 	if spec.Starting != nil {
 		spec.Starting(name)

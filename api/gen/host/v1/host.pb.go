@@ -10,6 +10,7 @@ package hostv1
 
 import (
 	process "github.com/wrenn-dev/wrenn/api/gen/process"
+	v1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -1878,6 +1879,198 @@ func (x *ExecWithInputResponse) GetEvent() *process.ProcessEvent {
 	return nil
 }
 
+type CallProcessRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Call          *v1.ProcessCall        `protobuf:"bytes,2,opt,name=call,proto3" json:"call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallProcessRequest) Reset() {
+	*x = CallProcessRequest{}
+	mi := &file_host_v1_host_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallProcessRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallProcessRequest) ProtoMessage() {}
+
+func (x *CallProcessRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallProcessRequest.ProtoReflect.Descriptor instead.
+func (*CallProcessRequest) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *CallProcessRequest) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *CallProcessRequest) GetCall() *v1.ProcessCall {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+type CallProcessResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Answer        *v1.ProcessAnswer      `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallProcessResponse) Reset() {
+	*x = CallProcessResponse{}
+	mi := &file_host_v1_host_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallProcessResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallProcessResponse) ProtoMessage() {}
+
+func (x *CallProcessResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallProcessResponse.ProtoReflect.Descriptor instead.
+func (*CallProcessResponse) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *CallProcessResponse) GetAnswer() *v1.ProcessAnswer {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+type AttachProcessRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Call          *v1.AttachCall         `protobuf:"bytes,2,opt,name=call,proto3" json:"call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttachProcessRequest) Reset() {
+	*x = AttachProcessRequest{}
+	mi := &file_host_v1_host_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachProcessRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachProcessRequest) ProtoMessage() {}
+
+func (x *AttachProcessRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachProcessRequest.ProtoReflect.Descriptor instead.
+func (*AttachProcessRequest) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *AttachProcessRequest) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *AttachProcessRequest) GetCall() *v1.AttachCall {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+type AttachProcessResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Event         *v1.AttachEvent        `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttachProcessResponse) Reset() {
+	*x = AttachProcessResponse{}
+	mi := &file_host_v1_host_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachProcessResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachProcessResponse) ProtoMessage() {}
+
+func (x *AttachProcessResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachProcessResponse.ProtoReflect.Descriptor instead.
+func (*AttachProcessResponse) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *AttachProcessResponse) GetEvent() *v1.AttachEvent {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
 type WriteFileOpen struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
@@ -1891,7 +2084,7 @@ type WriteFileOpen struct {
 
 func (x *WriteFileOpen) Reset() {
 	*x = WriteFileOpen{}
-	mi := &file_host_v1_host_proto_msgTypes[27]
+	mi := &file_host_v1_host_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1903,7 +2096,7 @@ func (x *WriteFileOpen) String() string {
 func (*WriteFileOpen) ProtoMessage() {}
 
 func (x *WriteFileOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[27]
+	mi := &file_host_v1_host_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1916,7 +2109,7 @@ func (x *WriteFileOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileOpen.ProtoReflect.Descriptor instead.
 func (*WriteFileOpen) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{27}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WriteFileOpen) GetRef() *Ref {
@@ -1960,7 +2153,7 @@ type WriteFileRequest struct {
 
 func (x *WriteFileRequest) Reset() {
 	*x = WriteFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[28]
+	mi := &file_host_v1_host_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2165,7 @@ func (x *WriteFileRequest) String() string {
 func (*WriteFileRequest) ProtoMessage() {}
 
 func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[28]
+	mi := &file_host_v1_host_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2178,7 @@ func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{28}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WriteFileRequest) GetMessage() isWriteFileRequest_Message {
@@ -2038,7 +2231,7 @@ type WriteFileResponse struct {
 
 func (x *WriteFileResponse) Reset() {
 	*x = WriteFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[29]
+	mi := &file_host_v1_host_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +2243,7 @@ func (x *WriteFileResponse) String() string {
 func (*WriteFileResponse) ProtoMessage() {}
 
 func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[29]
+	mi := &file_host_v1_host_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,7 +2256,7 @@ func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{29}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *WriteFileResponse) GetSize() int64 {
@@ -2084,7 +2277,7 @@ type ReadFileRequest struct {
 
 func (x *ReadFileRequest) Reset() {
 	*x = ReadFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[30]
+	mi := &file_host_v1_host_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2289,7 @@ func (x *ReadFileRequest) String() string {
 func (*ReadFileRequest) ProtoMessage() {}
 
 func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[30]
+	mi := &file_host_v1_host_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2302,7 @@ func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
 func (*ReadFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{30}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReadFileRequest) GetRef() *Ref {
@@ -2144,7 +2337,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_host_v1_host_proto_msgTypes[31]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2349,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[31]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2362,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{31}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *FileInfo) GetName() string {
@@ -2199,7 +2392,7 @@ type ReadFileResponse struct {
 
 func (x *ReadFileResponse) Reset() {
 	*x = ReadFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[32]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2404,7 @@ func (x *ReadFileResponse) String() string {
 func (*ReadFileResponse) ProtoMessage() {}
 
 func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[32]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2417,7 @@ func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileResponse.ProtoReflect.Descriptor instead.
 func (*ReadFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{32}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReadFileResponse) GetMessage() isReadFileResponse_Message {
@@ -2277,7 +2470,7 @@ type GetSandboxRequest struct {
 
 func (x *GetSandboxRequest) Reset() {
 	*x = GetSandboxRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[33]
+	mi := &file_host_v1_host_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2289,7 +2482,7 @@ func (x *GetSandboxRequest) String() string {
 func (*GetSandboxRequest) ProtoMessage() {}
 
 func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[33]
+	mi := &file_host_v1_host_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2302,7 +2495,7 @@ func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxRequest.ProtoReflect.Descriptor instead.
 func (*GetSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetSandboxRequest) GetId() string {
@@ -2321,7 +2514,7 @@ type GetSandboxResponse struct {
 
 func (x *GetSandboxResponse) Reset() {
 	*x = GetSandboxResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[34]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2333,7 +2526,7 @@ func (x *GetSandboxResponse) String() string {
 func (*GetSandboxResponse) ProtoMessage() {}
 
 func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[34]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2346,7 +2539,7 @@ func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxResponse.ProtoReflect.Descriptor instead.
 func (*GetSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetSandboxResponse) GetSandbox() *Sandbox {
@@ -2364,7 +2557,7 @@ type ListSandboxesRequest struct {
 
 func (x *ListSandboxesRequest) Reset() {
 	*x = ListSandboxesRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[35]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2376,7 +2569,7 @@ func (x *ListSandboxesRequest) String() string {
 func (*ListSandboxesRequest) ProtoMessage() {}
 
 func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[35]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2389,7 +2582,7 @@ func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*ListSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 type ListSandboxesResponse struct {
@@ -2401,7 +2594,7 @@ type ListSandboxesResponse struct {
 
 func (x *ListSandboxesResponse) Reset() {
 	*x = ListSandboxesResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[36]
+	mi := &file_host_v1_host_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2413,7 +2606,7 @@ func (x *ListSandboxesResponse) String() string {
 func (*ListSandboxesResponse) ProtoMessage() {}
 
 func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[36]
+	mi := &file_host_v1_host_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2426,7 +2619,7 @@ func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*ListSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListSandboxesResponse) GetSandboxes() []*Sandbox {
@@ -2444,7 +2637,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[37]
+	mi := &file_host_v1_host_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2456,7 +2649,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[37]
+	mi := &file_host_v1_host_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2469,7 +2662,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
 }
 
 type WatchEventsResponse struct {
@@ -2485,7 +2678,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[38]
+	mi := &file_host_v1_host_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2497,7 +2690,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[38]
+	mi := &file_host_v1_host_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2510,7 +2703,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *WatchEventsResponse) GetEvent() isWatchEventsResponse_Event {
@@ -2563,7 +2756,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[39]
+	mi := &file_host_v1_host_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2575,7 +2768,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[39]
+	mi := &file_host_v1_host_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2588,7 +2781,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{43}
 }
 
 type GetHostResponse struct {
@@ -2641,7 +2834,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[40]
+	mi := &file_host_v1_host_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2653,7 +2846,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[40]
+	mi := &file_host_v1_host_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2666,7 +2859,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{40}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetHostResponse) GetHostId() string {
@@ -2871,7 +3064,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_host_v1_host_proto_msgTypes[41]
+	mi := &file_host_v1_host_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2883,7 +3076,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[41]
+	mi := &file_host_v1_host_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2896,7 +3089,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Runtime) GetName() string {
@@ -2975,7 +3168,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_host_v1_host_proto_msgTypes[42]
+	mi := &file_host_v1_host_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2987,7 +3180,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[42]
+	mi := &file_host_v1_host_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3000,7 +3193,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{42}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Pool) GetTemplate() string {
@@ -3074,7 +3267,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[43]
+	mi := &file_host_v1_host_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3086,7 +3279,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[43]
+	mi := &file_host_v1_host_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3099,7 +3292,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{43}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{47}
 }
 
 type DrainResponse struct {
@@ -3113,7 +3306,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[44]
+	mi := &file_host_v1_host_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3125,7 +3318,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[44]
+	mi := &file_host_v1_host_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3138,7 +3331,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{44}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DrainResponse) GetRef() *Ref {
@@ -3168,7 +3361,7 @@ type TunnelRequest struct {
 
 func (x *TunnelRequest) Reset() {
 	*x = TunnelRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[45]
+	mi := &file_host_v1_host_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3180,7 +3373,7 @@ func (x *TunnelRequest) String() string {
 func (*TunnelRequest) ProtoMessage() {}
 
 func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[45]
+	mi := &file_host_v1_host_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3193,7 +3386,7 @@ func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
 func (*TunnelRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{45}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TunnelRequest) GetRef() *Ref {
@@ -3224,7 +3417,7 @@ type CollectGarbageResponse_Item struct {
 
 func (x *CollectGarbageResponse_Item) Reset() {
 	*x = CollectGarbageResponse_Item{}
-	mi := &file_host_v1_host_proto_msgTypes[49]
+	mi := &file_host_v1_host_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3236,7 +3429,7 @@ func (x *CollectGarbageResponse_Item) String() string {
 func (*CollectGarbageResponse_Item) ProtoMessage() {}
 
 func (x *CollectGarbageResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[49]
+	mi := &file_host_v1_host_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3288,7 +3481,7 @@ type WatchEventsResponse_Hello struct {
 
 func (x *WatchEventsResponse_Hello) Reset() {
 	*x = WatchEventsResponse_Hello{}
-	mi := &file_host_v1_host_proto_msgTypes[50]
+	mi := &file_host_v1_host_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3300,7 +3493,7 @@ func (x *WatchEventsResponse_Hello) String() string {
 func (*WatchEventsResponse_Hello) ProtoMessage() {}
 
 func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[50]
+	mi := &file_host_v1_host_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3313,14 +3506,14 @@ func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse_Hello.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse_Hello) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{38, 0}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{42, 0}
 }
 
 var File_host_v1_host_proto protoreflect.FileDescriptor
 
 const file_host_v1_host_proto_rawDesc = "" +
 	"\n" +
-	"\x12host/v1/host.proto\x12\ahost.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15process/process.proto\"5\n" +
+	"\x12host/v1/host.proto\x12\ahost.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15process/process.proto\x1a\x1cwrenn/guest/v1/process.proto\"5\n" +
 	"\x03Ref\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
@@ -3474,7 +3667,17 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\tstdin_end\x18\x03 \x01(\bH\x00R\bstdinEndB\t\n" +
 	"\amessage\"D\n" +
 	"\x15ExecWithInputResponse\x12+\n" +
-	"\x05event\x18\x01 \x01(\v2\x15.process.ProcessEventR\x05event\"y\n" +
+	"\x05event\x18\x01 \x01(\v2\x15.process.ProcessEventR\x05event\"e\n" +
+	"\x12CallProcessRequest\x12\x1e\n" +
+	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12/\n" +
+	"\x04call\x18\x02 \x01(\v2\x1b.wrenn.guest.v1.ProcessCallR\x04call\"L\n" +
+	"\x13CallProcessResponse\x125\n" +
+	"\x06answer\x18\x01 \x01(\v2\x1d.wrenn.guest.v1.ProcessAnswerR\x06answer\"f\n" +
+	"\x14AttachProcessRequest\x12\x1e\n" +
+	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12.\n" +
+	"\x04call\x18\x02 \x01(\v2\x1a.wrenn.guest.v1.AttachCallR\x04call\"J\n" +
+	"\x15AttachProcessResponse\x121\n" +
+	"\x05event\x18\x01 \x01(\v2\x1b.wrenn.guest.v1.AttachEventR\x05event\"y\n" +
 	"\rWriteFileOpen\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -3578,8 +3781,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x14SANDBOX_STATE_PAUSED\x10\x04\x12\x1a\n" +
 	"\x16SANDBOX_STATE_RESUMING\x10\x05\x12\x1a\n" +
 	"\x16SANDBOX_STATE_STOPPING\x10\x06\x12\x19\n" +
-	"\x15SANDBOX_STATE_STOPPED\x10\a2\xcf\n" +
-	"\n" +
+	"\x15SANDBOX_STATE_STOPPED\x10\a2\xeb\v\n" +
 	"\vHostService\x12N\n" +
 	"\rCreateSandbox\x12\x1d.host.v1.CreateSandboxRequest\x1a\x1e.host.v1.CreateSandboxResponse\x12Q\n" +
 	"\x0eDestroySandbox\x12\x1e.host.v1.DestroySandboxRequest\x1a\x1f.host.v1.DestroySandboxResponse\x12K\n" +
@@ -3591,7 +3793,9 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\rListSnapshots\x12\x1d.host.v1.ListSnapshotsRequest\x1a\x1e.host.v1.ListSnapshotsResponse\x12Q\n" +
 	"\x0eCollectGarbage\x12\x1e.host.v1.CollectGarbageRequest\x1a\x1f.host.v1.CollectGarbageResponse\x125\n" +
 	"\x04Exec\x12\x14.host.v1.ExecRequest\x1a\x15.host.v1.ExecResponse0\x01\x12R\n" +
-	"\rExecWithInput\x12\x1d.host.v1.ExecWithInputRequest\x1a\x1e.host.v1.ExecWithInputResponse(\x010\x01\x12D\n" +
+	"\rExecWithInput\x12\x1d.host.v1.ExecWithInputRequest\x1a\x1e.host.v1.ExecWithInputResponse(\x010\x01\x12H\n" +
+	"\vCallProcess\x12\x1b.host.v1.CallProcessRequest\x1a\x1c.host.v1.CallProcessResponse\x12P\n" +
+	"\rAttachProcess\x12\x1d.host.v1.AttachProcessRequest\x1a\x1e.host.v1.AttachProcessResponse0\x01\x12D\n" +
 	"\tWriteFile\x12\x19.host.v1.WriteFileRequest\x1a\x1a.host.v1.WriteFileResponse(\x01\x12A\n" +
 	"\bReadFile\x12\x18.host.v1.ReadFileRequest\x1a\x19.host.v1.ReadFileResponse0\x01\x12E\n" +
 	"\n" +
@@ -3614,7 +3818,7 @@ func file_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_host_v1_host_proto_goTypes = []any{
 	(SandboxState)(0),                   // 0: host.v1.SandboxState
 	(*Ref)(nil),                         // 1: host.v1.Ref
@@ -3644,47 +3848,55 @@ var file_host_v1_host_proto_goTypes = []any{
 	(*ExecResponse)(nil),                // 25: host.v1.ExecResponse
 	(*ExecWithInputRequest)(nil),        // 26: host.v1.ExecWithInputRequest
 	(*ExecWithInputResponse)(nil),       // 27: host.v1.ExecWithInputResponse
-	(*WriteFileOpen)(nil),               // 28: host.v1.WriteFileOpen
-	(*WriteFileRequest)(nil),            // 29: host.v1.WriteFileRequest
-	(*WriteFileResponse)(nil),           // 30: host.v1.WriteFileResponse
-	(*ReadFileRequest)(nil),             // 31: host.v1.ReadFileRequest
-	(*FileInfo)(nil),                    // 32: host.v1.FileInfo
-	(*ReadFileResponse)(nil),            // 33: host.v1.ReadFileResponse
-	(*GetSandboxRequest)(nil),           // 34: host.v1.GetSandboxRequest
-	(*GetSandboxResponse)(nil),          // 35: host.v1.GetSandboxResponse
-	(*ListSandboxesRequest)(nil),        // 36: host.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),       // 37: host.v1.ListSandboxesResponse
-	(*WatchEventsRequest)(nil),          // 38: host.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),         // 39: host.v1.WatchEventsResponse
-	(*GetHostRequest)(nil),              // 40: host.v1.GetHostRequest
-	(*GetHostResponse)(nil),             // 41: host.v1.GetHostResponse
-	(*Runtime)(nil),                     // 42: host.v1.Runtime
-	(*Pool)(nil),                        // 43: host.v1.Pool
-	(*DrainRequest)(nil),                // 44: host.v1.DrainRequest
-	(*DrainResponse)(nil),               // 45: host.v1.DrainResponse
-	(*TunnelRequest)(nil),               // 46: host.v1.TunnelRequest
-	nil,                                 // 47: host.v1.SandboxSpec.EnvEntry
-	nil,                                 // 48: host.v1.RestoreReport.StepMicrosEntry
-	nil,                                 // 49: host.v1.Sandbox.StepMicrosEntry
-	(*CollectGarbageResponse_Item)(nil), // 50: host.v1.CollectGarbageResponse.Item
-	(*WatchEventsResponse_Hello)(nil),   // 51: host.v1.WatchEventsResponse.Hello
-	(*timestamppb.Timestamp)(nil),       // 52: google.protobuf.Timestamp
-	(*process.StartRequest)(nil),        // 53: process.StartRequest
-	(*process.ProcessEvent)(nil),        // 54: process.ProcessEvent
+	(*CallProcessRequest)(nil),          // 28: host.v1.CallProcessRequest
+	(*CallProcessResponse)(nil),         // 29: host.v1.CallProcessResponse
+	(*AttachProcessRequest)(nil),        // 30: host.v1.AttachProcessRequest
+	(*AttachProcessResponse)(nil),       // 31: host.v1.AttachProcessResponse
+	(*WriteFileOpen)(nil),               // 32: host.v1.WriteFileOpen
+	(*WriteFileRequest)(nil),            // 33: host.v1.WriteFileRequest
+	(*WriteFileResponse)(nil),           // 34: host.v1.WriteFileResponse
+	(*ReadFileRequest)(nil),             // 35: host.v1.ReadFileRequest
+	(*FileInfo)(nil),                    // 36: host.v1.FileInfo
+	(*ReadFileResponse)(nil),            // 37: host.v1.ReadFileResponse
+	(*GetSandboxRequest)(nil),           // 38: host.v1.GetSandboxRequest
+	(*GetSandboxResponse)(nil),          // 39: host.v1.GetSandboxResponse
+	(*ListSandboxesRequest)(nil),        // 40: host.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),       // 41: host.v1.ListSandboxesResponse
+	(*WatchEventsRequest)(nil),          // 42: host.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),         // 43: host.v1.WatchEventsResponse
+	(*GetHostRequest)(nil),              // 44: host.v1.GetHostRequest
+	(*GetHostResponse)(nil),             // 45: host.v1.GetHostResponse
+	(*Runtime)(nil),                     // 46: host.v1.Runtime
+	(*Pool)(nil),                        // 47: host.v1.Pool
+	(*DrainRequest)(nil),                // 48: host.v1.DrainRequest
+	(*DrainResponse)(nil),               // 49: host.v1.DrainResponse
+	(*TunnelRequest)(nil),               // 50: host.v1.TunnelRequest
+	nil,                                 // 51: host.v1.SandboxSpec.EnvEntry
+	nil,                                 // 52: host.v1.RestoreReport.StepMicrosEntry
+	nil,                                 // 53: host.v1.Sandbox.StepMicrosEntry
+	(*CollectGarbageResponse_Item)(nil), // 54: host.v1.CollectGarbageResponse.Item
+	(*WatchEventsResponse_Hello)(nil),   // 55: host.v1.WatchEventsResponse.Hello
+	(*timestamppb.Timestamp)(nil),       // 56: google.protobuf.Timestamp
+	(*process.StartRequest)(nil),        // 57: process.StartRequest
+	(*process.ProcessEvent)(nil),        // 58: process.ProcessEvent
+	(*v1.ProcessCall)(nil),              // 59: wrenn.guest.v1.ProcessCall
+	(*v1.ProcessAnswer)(nil),            // 60: wrenn.guest.v1.ProcessAnswer
+	(*v1.AttachCall)(nil),               // 61: wrenn.guest.v1.AttachCall
+	(*v1.AttachEvent)(nil),              // 62: wrenn.guest.v1.AttachEvent
 }
 var file_host_v1_host_proto_depIdxs = []int32{
-	47, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
-	52, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
-	48, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
+	51, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
+	56, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
+	52, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
 	1,  // 3: host.v1.Sandbox.ref:type_name -> host.v1.Ref
 	2,  // 4: host.v1.Sandbox.spec:type_name -> host.v1.SandboxSpec
 	0,  // 5: host.v1.Sandbox.state:type_name -> host.v1.SandboxState
-	52, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
-	52, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	49, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
+	56, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
+	56, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	53, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
 	3,  // 9: host.v1.Sandbox.restore_report:type_name -> host.v1.RestoreReport
-	52, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
-	52, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
+	56, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
+	56, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
 	1,  // 12: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref
 	2,  // 13: host.v1.CreateSandboxRequest.spec:type_name -> host.v1.SandboxSpec
 	4,  // 14: host.v1.CreateSandboxResponse.sandbox:type_name -> host.v1.Sandbox
@@ -3697,69 +3909,79 @@ var file_host_v1_host_proto_depIdxs = []int32{
 	4,  // 21: host.v1.SetTimeoutsResponse.sandbox:type_name -> host.v1.Sandbox
 	2,  // 22: host.v1.Snapshot.spec:type_name -> host.v1.SandboxSpec
 	1,  // 23: host.v1.Snapshot.ref:type_name -> host.v1.Ref
-	52, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	56, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 25: host.v1.CreateSnapshotRequest.ref:type_name -> host.v1.Ref
 	15, // 26: host.v1.CreateSnapshotResponse.snapshot:type_name -> host.v1.Snapshot
 	15, // 27: host.v1.ListSnapshotsResponse.snapshots:type_name -> host.v1.Snapshot
-	50, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
+	54, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
 	1,  // 29: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
-	53, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
-	54, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
+	57, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
+	58, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
 	24, // 32: host.v1.ExecWithInputRequest.exec:type_name -> host.v1.ExecRequest
-	54, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
-	1,  // 34: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
-	28, // 35: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
-	1,  // 36: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
-	32, // 37: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
-	4,  // 38: host.v1.GetSandboxResponse.sandbox:type_name -> host.v1.Sandbox
-	4,  // 39: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
-	51, // 40: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
-	4,  // 41: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
-	43, // 42: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
-	42, // 43: host.v1.GetHostResponse.runtimes:type_name -> host.v1.Runtime
-	1,  // 44: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
-	1,  // 45: host.v1.TunnelRequest.ref:type_name -> host.v1.Ref
-	5,  // 46: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
-	7,  // 47: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
-	9,  // 48: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
-	11, // 49: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
-	13, // 50: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
-	16, // 51: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
-	18, // 52: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
-	20, // 53: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
-	22, // 54: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
-	24, // 55: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
-	26, // 56: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
-	29, // 57: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
-	31, // 58: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
-	34, // 59: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
-	36, // 60: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
-	38, // 61: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
-	40, // 62: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
-	44, // 63: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
-	6,  // 64: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
-	8,  // 65: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
-	10, // 66: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
-	12, // 67: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
-	14, // 68: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
-	17, // 69: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
-	19, // 70: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
-	21, // 71: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
-	23, // 72: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
-	25, // 73: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
-	27, // 74: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
-	30, // 75: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
-	33, // 76: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
-	35, // 77: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
-	37, // 78: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
-	39, // 79: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
-	41, // 80: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
-	45, // 81: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
-	64, // [64:82] is the sub-list for method output_type
-	46, // [46:64] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	58, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
+	1,  // 34: host.v1.CallProcessRequest.ref:type_name -> host.v1.Ref
+	59, // 35: host.v1.CallProcessRequest.call:type_name -> wrenn.guest.v1.ProcessCall
+	60, // 36: host.v1.CallProcessResponse.answer:type_name -> wrenn.guest.v1.ProcessAnswer
+	1,  // 37: host.v1.AttachProcessRequest.ref:type_name -> host.v1.Ref
+	61, // 38: host.v1.AttachProcessRequest.call:type_name -> wrenn.guest.v1.AttachCall
+	62, // 39: host.v1.AttachProcessResponse.event:type_name -> wrenn.guest.v1.AttachEvent
+	1,  // 40: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
+	32, // 41: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
+	1,  // 42: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
+	36, // 43: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
+	4,  // 44: host.v1.GetSandboxResponse.sandbox:type_name -> host.v1.Sandbox
+	4,  // 45: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
+	55, // 46: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
+	4,  // 47: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
+	47, // 48: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
+	46, // 49: host.v1.GetHostResponse.runtimes:type_name -> host.v1.Runtime
+	1,  // 50: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
+	1,  // 51: host.v1.TunnelRequest.ref:type_name -> host.v1.Ref
+	5,  // 52: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
+	7,  // 53: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
+	9,  // 54: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
+	11, // 55: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
+	13, // 56: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
+	16, // 57: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
+	18, // 58: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
+	20, // 59: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
+	22, // 60: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
+	24, // 61: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
+	26, // 62: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
+	28, // 63: host.v1.HostService.CallProcess:input_type -> host.v1.CallProcessRequest
+	30, // 64: host.v1.HostService.AttachProcess:input_type -> host.v1.AttachProcessRequest
+	33, // 65: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
+	35, // 66: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
+	38, // 67: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
+	40, // 68: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
+	42, // 69: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
+	44, // 70: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
+	48, // 71: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
+	6,  // 72: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
+	8,  // 73: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
+	10, // 74: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
+	12, // 75: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
+	14, // 76: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
+	17, // 77: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
+	19, // 78: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
+	21, // 79: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
+	23, // 80: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
+	25, // 81: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
+	27, // 82: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
+	29, // 83: host.v1.HostService.CallProcess:output_type -> host.v1.CallProcessResponse
+	31, // 84: host.v1.HostService.AttachProcess:output_type -> host.v1.AttachProcessResponse
+	34, // 85: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
+	37, // 86: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
+	39, // 87: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
+	41, // 88: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
+	43, // 89: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
+	45, // 90: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
+	49, // 91: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
+	72, // [72:92] is the sub-list for method output_type
+	52, // [52:72] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_host_v1_host_proto_init() }
@@ -3773,27 +3995,27 @@ func file_host_v1_host_proto_init() {
 		(*ExecWithInputRequest_Stdin)(nil),
 		(*ExecWithInputRequest_StdinEnd)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[27].OneofWrappers = []any{}
-	file_host_v1_host_proto_msgTypes[28].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[31].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[32].OneofWrappers = []any{
 		(*WriteFileRequest_Open)(nil),
 		(*WriteFileRequest_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[32].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[36].OneofWrappers = []any{
 		(*ReadFileResponse_Info)(nil),
 		(*ReadFileResponse_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[38].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[42].OneofWrappers = []any{
 		(*WatchEventsResponse_Hello_)(nil),
 		(*WatchEventsResponse_Sandbox)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[40].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[44].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_v1_host_proto_rawDesc), len(file_host_v1_host_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   51,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

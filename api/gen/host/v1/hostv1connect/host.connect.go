@@ -65,6 +65,11 @@ const (
 	// HostServiceExecWithInputProcedure is the fully-qualified name of the HostService's ExecWithInput
 	// RPC.
 	HostServiceExecWithInputProcedure = "/host.v1.HostService/ExecWithInput"
+	// HostServiceCallProcessProcedure is the fully-qualified name of the HostService's CallProcess RPC.
+	HostServiceCallProcessProcedure = "/host.v1.HostService/CallProcess"
+	// HostServiceAttachProcessProcedure is the fully-qualified name of the HostService's AttachProcess
+	// RPC.
+	HostServiceAttachProcessProcedure = "/host.v1.HostService/AttachProcess"
 	// HostServiceWriteFileProcedure is the fully-qualified name of the HostService's WriteFile RPC.
 	HostServiceWriteFileProcedure = "/host.v1.HostService/WriteFile"
 	// HostServiceReadFileProcedure is the fully-qualified name of the HostService's ReadFile RPC.
@@ -122,6 +127,12 @@ type HostServiceClient interface {
 	// messages that end without it come from a caller that has gone. Nothing is
 	// read of them before the command has started.
 	ExecWithInput(context.Context) *connect.BidiStreamForClient[v1.ExecWithInputRequest, v1.ExecWithInputResponse]
+	// CallProcess does one operation on the processes with an id of a sandbox, which the
+	// guest keeps. A caller that hangs up ends no process.
+	CallProcess(context.Context, *connect.Request[v1.CallProcessRequest]) (*connect.Response[v1.CallProcessResponse], error)
+	// AttachProcess streams the output of such a process until its end. A pause ends the
+	// stream at once with sandbox_paused; the caller attaches again from its offset.
+	AttachProcess(context.Context, *connect.Request[v1.AttachProcessRequest]) (*connect.ServerStreamForClient[v1.AttachProcessResponse], error)
 	// WriteFile replaces one file. The first message carries `open`, the others
 	// `chunk`.
 	WriteFile(context.Context) *connect.ClientStreamForClient[v1.WriteFileRequest, v1.WriteFileResponse]
@@ -219,6 +230,18 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("ExecWithInput")),
 			connect.WithClientOptions(opts...),
 		),
+		callProcess: connect.NewClient[v1.CallProcessRequest, v1.CallProcessResponse](
+			httpClient,
+			baseURL+HostServiceCallProcessProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("CallProcess")),
+			connect.WithClientOptions(opts...),
+		),
+		attachProcess: connect.NewClient[v1.AttachProcessRequest, v1.AttachProcessResponse](
+			httpClient,
+			baseURL+HostServiceAttachProcessProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("AttachProcess")),
+			connect.WithClientOptions(opts...),
+		),
 		writeFile: connect.NewClient[v1.WriteFileRequest, v1.WriteFileResponse](
 			httpClient,
 			baseURL+HostServiceWriteFileProcedure,
@@ -277,6 +300,8 @@ type hostServiceClient struct {
 	collectGarbage *connect.Client[v1.CollectGarbageRequest, v1.CollectGarbageResponse]
 	exec           *connect.Client[v1.ExecRequest, v1.ExecResponse]
 	execWithInput  *connect.Client[v1.ExecWithInputRequest, v1.ExecWithInputResponse]
+	callProcess    *connect.Client[v1.CallProcessRequest, v1.CallProcessResponse]
+	attachProcess  *connect.Client[v1.AttachProcessRequest, v1.AttachProcessResponse]
 	writeFile      *connect.Client[v1.WriteFileRequest, v1.WriteFileResponse]
 	readFile       *connect.Client[v1.ReadFileRequest, v1.ReadFileResponse]
 	getSandbox     *connect.Client[v1.GetSandboxRequest, v1.GetSandboxResponse]
@@ -339,6 +364,16 @@ func (c *hostServiceClient) Exec(ctx context.Context, req *connect.Request[v1.Ex
 // ExecWithInput calls host.v1.HostService.ExecWithInput.
 func (c *hostServiceClient) ExecWithInput(ctx context.Context) *connect.BidiStreamForClient[v1.ExecWithInputRequest, v1.ExecWithInputResponse] {
 	return c.execWithInput.CallBidiStream(ctx)
+}
+
+// CallProcess calls host.v1.HostService.CallProcess.
+func (c *hostServiceClient) CallProcess(ctx context.Context, req *connect.Request[v1.CallProcessRequest]) (*connect.Response[v1.CallProcessResponse], error) {
+	return c.callProcess.CallUnary(ctx, req)
+}
+
+// AttachProcess calls host.v1.HostService.AttachProcess.
+func (c *hostServiceClient) AttachProcess(ctx context.Context, req *connect.Request[v1.AttachProcessRequest]) (*connect.ServerStreamForClient[v1.AttachProcessResponse], error) {
+	return c.attachProcess.CallServerStream(ctx, req)
 }
 
 // WriteFile calls host.v1.HostService.WriteFile.
@@ -416,6 +451,12 @@ type HostServiceHandler interface {
 	// messages that end without it come from a caller that has gone. Nothing is
 	// read of them before the command has started.
 	ExecWithInput(context.Context, *connect.BidiStream[v1.ExecWithInputRequest, v1.ExecWithInputResponse]) error
+	// CallProcess does one operation on the processes with an id of a sandbox, which the
+	// guest keeps. A caller that hangs up ends no process.
+	CallProcess(context.Context, *connect.Request[v1.CallProcessRequest]) (*connect.Response[v1.CallProcessResponse], error)
+	// AttachProcess streams the output of such a process until its end. A pause ends the
+	// stream at once with sandbox_paused; the caller attaches again from its offset.
+	AttachProcess(context.Context, *connect.Request[v1.AttachProcessRequest], *connect.ServerStream[v1.AttachProcessResponse]) error
 	// WriteFile replaces one file. The first message carries `open`, the others
 	// `chunk`.
 	WriteFile(context.Context, *connect.ClientStream[v1.WriteFileRequest]) (*connect.Response[v1.WriteFileResponse], error)
@@ -509,6 +550,18 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("ExecWithInput")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceCallProcessHandler := connect.NewUnaryHandler(
+		HostServiceCallProcessProcedure,
+		svc.CallProcess,
+		connect.WithSchema(hostServiceMethods.ByName("CallProcess")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceAttachProcessHandler := connect.NewServerStreamHandler(
+		HostServiceAttachProcessProcedure,
+		svc.AttachProcess,
+		connect.WithSchema(hostServiceMethods.ByName("AttachProcess")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceWriteFileHandler := connect.NewClientStreamHandler(
 		HostServiceWriteFileProcedure,
 		svc.WriteFile,
@@ -575,6 +628,10 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceExecHandler.ServeHTTP(w, r)
 		case HostServiceExecWithInputProcedure:
 			hostServiceExecWithInputHandler.ServeHTTP(w, r)
+		case HostServiceCallProcessProcedure:
+			hostServiceCallProcessHandler.ServeHTTP(w, r)
+		case HostServiceAttachProcessProcedure:
+			hostServiceAttachProcessHandler.ServeHTTP(w, r)
 		case HostServiceWriteFileProcedure:
 			hostServiceWriteFileHandler.ServeHTTP(w, r)
 		case HostServiceReadFileProcedure:
@@ -640,6 +697,14 @@ func (UnimplementedHostServiceHandler) Exec(context.Context, *connect.Request[v1
 
 func (UnimplementedHostServiceHandler) ExecWithInput(context.Context, *connect.BidiStream[v1.ExecWithInputRequest, v1.ExecWithInputResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.ExecWithInput is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) CallProcess(context.Context, *connect.Request[v1.CallProcessRequest]) (*connect.Response[v1.CallProcessResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.CallProcess is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) AttachProcess(context.Context, *connect.Request[v1.AttachProcessRequest], *connect.ServerStream[v1.AttachProcessResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.AttachProcess is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) WriteFile(context.Context, *connect.ClientStream[v1.WriteFileRequest]) (*connect.Response[v1.WriteFileResponse], error) {

@@ -23,11 +23,13 @@
 //     0x09  HOLD        host   call, without message
 //     0x0a  RELEASE     host   call with ReleaseRequest
 //     0x0b  OUTCOME     host   call with OutcomeCall
+//     0x0c  PROCESS     host   call with ProcessCall
+//     0x0d  ATTACH      host   call with AttachCall
 //     0x10  DATA        both   bytes of input or of a file
 //     0x11  END         both   nothing: the DATA before it is complete
 //     0x20  ANSWER      guest  the call's answer
 //     0x21  FAILURE     guest  Failure: the call ended without effect, or was cut off
-//     0x22  EVENT       guest  process.ProcessEvent
+//     0x22  EVENT       guest  process.ProcessEvent, or AttachEvent
 //
 // The payload of a call is two bytes of length (big-endian) of the access
 // token, the token, and the message. The frames that end a call:
@@ -36,6 +38,8 @@
 //     CONFIGURE, QUIESCE, RELEASE      ANSWER (ConfigureResponse, QuiesceResponse, ReleaseResponse)
 //     EXEC        EVENT (start, output, keepalive)... and EVENT (end), or FAILURE for a timeout
 //     OUTCOME     EVENT (end): the end of a command of an agent that has died; one that runs is killed
+//     PROCESS     ANSWER (ProcessAnswer)
+//     ATTACH      EVENT (AttachEvent)..., the last one with the process and its end
 //     INPUT       ANSWER (empty) once the command has taken everything and its stdin is closed
 //     WRITE_FILE  ANSWER (empty): send; after END another ANSWER (empty): the file is in place
 //     READ_FILE   ANSWER (FileInfo), DATA..., END; without END the file is incomplete

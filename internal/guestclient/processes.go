@@ -1,0 +1,214 @@
+package guestclient
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
+	"github.com/wrenn-dev/wrenn/internal/guestwire"
+)
+
+// Bounds on the records of processes that a guest may send. An honest guest stays below
+// all of them.
+const (
+	maxProcesses   = 1024
+	maxRecordBytes = 2 << 10
+	maxOffset      = 1 << 62
+	maxExitCode    = 255
+	maxSignal      = 64
+)
+
+// CallProcess does one operation on the processes with an id. It waits as long as the
+// operation does: input for a process that does not read it, and a wait for its end. A
+// guest that answers with other processes, or with more than there may be, is
+// HostFailed guest_failed.
+func (c *Client) CallProcess(ctx context.Context, call *guestv1.ProcessCall) (*guestv1.ProcessAnswer, error) {
+	x, err := c.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	answer := &guestv1.ProcessAnswer{}
+	if err := x.call(guestwire.Process, call); err != nil {
+		return nil, err
+	}
+	t, payload, err := x.conn.reader.Frame(maxMessageBytes)
+	switch {
+	case err != nil:
+		return nil, x.fail(err)
+	case t == guestwire.Failure:
+		return nil, x.failure(payload)
+	case t != guestwire.Answer || decode(payload, answer) != nil || !fits(call, answer):
+		return nil, x.fail(errDisorder)
+	}
+	x.finish(true)
+	return answer, nil
+}
+
+// fits reports whether answer may be one to call, and limits its records.
+func fits(call *guestv1.ProcessCall, answer *guestv1.ProcessAnswer) bool {
+	id := idOf(call)
+	if len(answer.GetProcesses()) > maxProcesses || id != "" && len(answer.GetProcesses()) != 1 {
+		return false
+	}
+	for _, p := range answer.GetProcesses() {
+		if !plainRecord(p) || id != "" && p.GetId() != id {
+			return false
+		}
+	}
+	return true
+}
+
+// idOf returns the id of the process that call is about, or "" for a list.
+func idOf(call *guestv1.ProcessCall) string {
+	switch op := call.GetOperation().(type) {
+	case *guestv1.ProcessCall_Start:
+		return op.Start.GetId()
+	case *guestv1.ProcessCall_Get:
+		return op.Get.GetId()
+	case *guestv1.ProcessCall_Input:
+		return op.Input.GetId()
+	case *guestv1.ProcessCall_Signal:
+		return op.Signal.GetId()
+	case *guestv1.ProcessCall_Resize:
+		return op.Resize.GetId()
+	case *guestv1.ProcessCall_Acknowledge:
+		return op.Acknowledge.GetId()
+	}
+	return ""
+}
+
+// plainRecord reports whether p may come from an honest guest, and limits the numbers
+// that have a range.
+func plainRecord(p *guestv1.ProcessRecord) bool {
+	if proto.Size(p) > maxRecordBytes || p.GetId() == "" || p.GetOutputStart() > p.GetOutputEnd() ||
+		max(p.GetOutputEnd(), p.GetAcknowledged(), p.GetDropped()) > maxOffset {
+		return false
+	}
+	p.ExitCode, p.Signal = min(p.GetExitCode(), maxExitCode), min(p.GetSignal(), maxSignal)
+	return true
+}
+
+// Attachment receives the output of one process. One goroutine uses it; Close may be
+// called from any.
+//
+// Invariant: the received pieces follow each other without a gap, so that a caller that
+// counts them knows which bytes it has.
+type Attachment struct {
+	x      *exchange
+	cancel context.CancelFunc
+	id     string
+	begun  time.Time
+	next   int64 // the offset of the next piece; -1 before the first of a reader at the end
+	named  bool  // the first event has come
+	ended  bool
+	empty  int // events without content
+}
+
+// Attach reads the output of a process from an offset on. The end of ctx ends the
+// stream and not the process. A refusal of the guest is returned by the first Receive.
+func (c *Client) Attach(ctx context.Context, call *guestv1.AttachCall) (*Attachment, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	x, err := c.open(ctx)
+	if err == nil {
+		err = x.call(guestwire.Attach, call)
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return &Attachment{x: x, cancel: cancel, id: call.GetId(), begun: time.Now(), next: max(call.GetOffset(), -1)}, nil
+}
+
+// Receive returns the next event: the process, pieces of output, and the process again
+// with its end, after which it returns io.EOF. A guest that breaks the order of output
+// is HostFailed guest_failed.
+func (a *Attachment) Receive() (*guestv1.AttachEvent, error) {
+	for !a.ended {
+		t, payload, err := a.x.conn.reader.Frame(maxMessageBytes)
+		switch {
+		case err != nil:
+			return nil, a.x.fail(unexpectedEOF(err))
+		case t == guestwire.Failure:
+			return nil, a.x.failure(payload)
+		}
+		event := &guestv1.AttachEvent{}
+		if t != guestwire.Event || decode(payload, event) != nil {
+			return nil, a.x.fail(errDisorder)
+		}
+		useful, err := a.check(event)
+		if err != nil {
+			return nil, a.x.fail(err)
+		}
+		if useful {
+			return event, nil
+		}
+		if a.empty++; a.empty > emptyBurst+int(time.Since(a.begun).Seconds()) {
+			return nil, a.x.fail(errDisorder)
+		}
+	}
+	return nil, io.EOF
+}
+
+// check holds event against the protocol. It reports whether the event has content.
+func (a *Attachment) check(event *guestv1.AttachEvent) (useful bool, err error) {
+	switch process, piece := event.GetProcess(), event.GetPiece(); {
+	case process != nil && (piece != nil || process.GetId() != a.id || !plainRecord(process)):
+		return false, errDisorder
+	case process != nil && !a.named:
+		a.named = true
+		return true, nil
+	case process != nil:
+		if process.GetEndedUnixNano() == 0 {
+			return false, errDisorder
+		}
+		a.ended = true
+		a.x.finish(true)
+		return true, nil
+	case piece == nil:
+		return false, nil
+	default:
+		return true, a.follow(piece)
+	}
+}
+
+// follow checks that piece comes next.
+func (a *Attachment) follow(p *guestv1.Piece) error {
+	size, dropped := p.GetBytes(), p.GetKind() == guestv1.Piece_KIND_DROPPED
+	switch {
+	case !a.named, size == 0, size > maxOffset, p.GetOffset() > maxOffset,
+		p.GetKind() == guestv1.Piece_KIND_UNSPECIFIED, p.GetKind() > guestv1.Piece_KIND_DROPPED, p.GetKind() < 0,
+		a.next >= 0 && p.GetOffset() != uint64(a.next),
+		dropped && len(p.GetData()) > 0, !dropped && uint64(len(p.GetData())) != size:
+		return errDisorder
+	}
+	a.next = int64(p.GetOffset() + size)
+	return nil
+}
+
+// Close ends the stream. The process continues. It is idempotent.
+func (a *Attachment) Close() error {
+	a.x.finish(false)
+	a.cancel()
+	return nil
+}
+
+// Each calls send with every event until the end of the process, which is the return of
+// nil, or until an error.
+func (a *Attachment) Each(send func(*guestv1.AttachEvent) error) error {
+	for {
+		event, err := a.Receive()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = send(event)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

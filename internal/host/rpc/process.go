@@ -1,0 +1,39 @@
+package rpc
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
+	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
+)
+
+// CallProcess does one operation on the processes of a guest.
+func (s *service) CallProcess(ctx context.Context, req *connect.Request[hostv1.CallProcessRequest]) (*connect.Response[hostv1.CallProcessResponse], error) {
+	ref, err := toRef(req.Msg.GetRef())
+	if err != nil {
+		return nil, faultrpc.ToConnect(err)
+	}
+	answer, err := s.manager.CallProcess(ctx, ref, req.Msg.GetCall())
+	if err != nil {
+		return nil, s.fail(ctx, "CallProcess", err)
+	}
+	return connect.NewResponse(&hostv1.CallProcessResponse{Answer: answer}), nil
+}
+
+// AttachProcess streams the output of a process of a guest.
+func (s *service) AttachProcess(ctx context.Context, req *connect.Request[hostv1.AttachProcessRequest], stream *connect.ServerStream[hostv1.AttachProcessResponse]) error {
+	ref, err := toRef(req.Msg.GetRef())
+	if err != nil {
+		return faultrpc.ToConnect(err)
+	}
+	err = s.manager.AttachProcess(ctx, ref, req.Msg.GetCall(), func(event *guestv1.AttachEvent) error {
+		return stream.Send(&hostv1.AttachProcessResponse{Event: event})
+	})
+	if err != nil {
+		return s.fail(ctx, "AttachProcess", err)
+	}
+	return nil
+}
