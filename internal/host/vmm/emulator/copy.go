@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,20 +12,17 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
 )
 
 // copy makes a build of parts under a temporary name and renames it. The lock
 // must be held.
 func (s *Store) copy(ctx context.Context, parts []part, version string) (Build, error) {
-	tmp, err := os.MkdirTemp(s.dir, newPrefix)
+	tmp, err := s.dir.New()
 	if err != nil {
 		return Build{}, err
 	}
-	defer os.RemoveAll(tmp) // nothing is there any more after the rename
+	defer os.RemoveAll(tmp) // holds a damaged build, or nothing, once it is published
 	b := Build{Version: version, DataDir: dataDir}
 	for _, p := range parts {
 		if err := ctx.Err(); err != nil {
@@ -43,8 +39,8 @@ func (s *Store) copy(ctx context.Context, parts []part, version string) (Build, 
 		b.enter(File{Path: p.to, SHA256: sum, Bytes: p.source.Bytes, Source: p.source})
 	}
 	b.sum()
-	b.Dir = filepath.Join(s.dir, b.ID)
-	return b, s.publish(tmp, b)
+	b.Dir = s.dir.Path(b.ID)
+	return b, s.dir.Publish(tmp, b.ID, b)
 }
 
 // enter adds f to the files of b.
@@ -75,38 +71,6 @@ func (b *Build) sum() {
 	}
 	b.ID = hex.EncodeToString(all.Sum(nil))[:digestLength]
 	b.Firmware = hex.EncodeToString(roms.Sum(nil))[:digestLength]
-}
-
-// publish describes the build in tmp and moves it to its place. A build
-// of the same name was damaged, or made from files of other times: it is
-// replaced, and processes that run it keep the files they have open.
-func (s *Store) publish(tmp string, b Build) error {
-	data, err := json.MarshalIndent(b, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(tmp, buildFile), data, 0o444); err != nil {
-		return err
-	}
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return err
-	}
-	if err := durable.SyncTree(tmp); err != nil {
-		return err
-	}
-	err = unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, b.Dir, unix.RENAME_EXCHANGE)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
-		if err = os.RemoveAll(b.Dir); err == nil {
-			err = os.Rename(tmp, b.Dir)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	s.verified[b.ID] = true // it was read while it was copied
-	s.mu.Unlock()
-	return durable.Sync(s.dir)
 }
 
 // copyFile copies the file from to to, executable by everybody, and returns

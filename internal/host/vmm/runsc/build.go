@@ -3,14 +3,12 @@ package runsc
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/kept"
 )
 
 // The names in the directory of a build.
@@ -18,7 +16,6 @@ const (
 	programFile = "runsc"
 	sidecarDir  = "gvisor-bin" // runsc looks for it beside itself
 	agentFile   = "agent.erofs"
-	buildFile   = "build.json"
 )
 
 // Build is a kept program with an image of the guest agent. It is immutable.
@@ -35,8 +32,6 @@ type Build struct {
 	Sidecars string `json:"sidecars,omitempty"`
 	// Dir is the directory of the build.
 	Dir string `json:"-"`
-
-	made time.Time
 }
 
 // Program is the path of runsc.
@@ -48,7 +43,7 @@ func (b Build) AgentImage() string { return filepath.Join(b.Dir, agentFile) }
 // Firmware identifies the parts of the build beside the program.
 func (b Build) Firmware() string {
 	sum := sha256.Sum256([]byte(b.Agent + " " + b.Sidecars))
-	return hex.EncodeToString(sum[:])[:idLength]
+	return hex.EncodeToString(sum[:])[:kept.IDLength]
 }
 
 // Bytes is the space that the files of the build take, in bytes. It leaves out those
@@ -79,34 +74,15 @@ func sidecarFlags(beside bool) []string {
 	return []string{"--sidecar-usage-policy=LEGACY_DEPRECATED_SLOW_EMBEDDED_FALLBACK"}
 }
 
-// idLength is the number of hexadecimal digits of an id.
-const idLength = 32
-
-var idPattern = regexp.MustCompile(`^[0-9a-f]{32}$`)
-
 // ContentID derives the ID of b from its digests.
 func (b Build) ContentID() string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %s\n", b.Digest, b.Agent, b.Sidecars))
-	return hex.EncodeToString(sum[:])[:idLength]
+	return hex.EncodeToString(sum[:])[:kept.IDLength]
 }
 
-// read returns the build in dir.
-func read(dir string) (Build, error) {
-	path := filepath.Join(dir, buildFile)
-	st, err := os.Stat(path)
-	if err != nil {
-		return Build{}, err
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return Build{}, err
-	}
-	b := Build{}
-	if err := json.Unmarshal(data, &b); err != nil || b.ID != filepath.Base(dir) || b.ID != b.ContentID() || len(b.Agent) != sha256.Size*2 {
-		return Build{}, errDamaged(err, filepath.Base(dir))
-	}
-	b.Dir, b.made = dir, st.ModTime()
-	return b, nil
+// describes reports whether b, as its description has it, is the build id.
+func (b Build) describes(id string) bool {
+	return b.ID == id && b.ID == b.ContentID() && len(b.Agent) == sha256.Size*2
 }
 
 const reasonDamaged = "vmm_build_damaged"

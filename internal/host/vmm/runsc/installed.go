@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm/kept"
 	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
@@ -101,8 +102,8 @@ func (s Source) newest() (Installed, error) {
 	var made time.Time
 	for _, e := range entries {
 		dir := filepath.Join(s.Built, e.Name())
-		st, err := os.Stat(filepath.Join(dir, buildFile))
-		if err != nil || !idPattern.MatchString(e.Name()) || found.Path != "" && st.ModTime().Before(made) {
+		st, err := os.Stat(filepath.Join(dir, kept.Description))
+		if err != nil || !kept.IsID(e.Name()) || found.Path != "" && st.ModTime().Before(made) {
 			continue
 		}
 		found, made = Installed{Path: filepath.Join(dir, programFile), immutable: true}, st.ModTime()
@@ -116,7 +117,7 @@ func (s Source) newest() (Installed, error) {
 // checkBuilt compares a program that `make runsc` has made with its description.
 func (in Installed) checkBuilt() error {
 	var about struct{ Digest string }
-	data, err := os.ReadFile(filepath.Join(filepath.Dir(in.Path), buildFile))
+	data, err := os.ReadFile(filepath.Join(filepath.Dir(in.Path), kept.Description))
 	if err == nil {
 		err = json.Unmarshal(data, &about)
 	}

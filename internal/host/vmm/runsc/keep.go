@@ -2,16 +2,13 @@ package runsc
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
+	"slices"
 
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
-	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
 )
 
@@ -20,14 +17,11 @@ import (
 // it. The copy is durable on return. A program of which the store has no build has to
 // pass Try first: it has not run on this machine before.
 func (s *Store) Keep(ctx context.Context, from Installed, agent string) (Build, error) {
-	unlock, err := s.lock(ctx)
+	unlock, err := s.dir.Lock(ctx)
 	if err != nil {
 		return Build{}, err
 	}
 	defer unlock()
-	if err := s.removeRemains(); err != nil {
-		return Build{}, err
-	}
 	b := Build{Version: from.Version, Digest: from.Digest, Sidecars: from.Sidecars}
 	if b.Agent, _, err = filesum.SHA256(agent); err != nil {
 		return Build{}, fmt.Errorf("read the image of the guest agent: %w", err)
@@ -56,24 +50,18 @@ func (s *Store) Keep(ctx context.Context, from Installed, agent string) (Build, 
 // knows reports whether a build of the program is kept, with any guest agent. One that
 // cannot be read does not count.
 func (s *Store) knows(in Installed) (bool, error) {
-	entries, err := os.ReadDir(s.dir)
-	for _, e := range entries {
-		b, err := read(filepath.Join(s.dir, e.Name()))
-		if err == nil && b.Digest == in.Digest && b.Sidecars == in.Sidecars {
-			return true, nil
-		}
-	}
-	return false, err
+	builds, err := s.Builds()
+	return slices.ContainsFunc(builds, func(b Build) bool { return b.Digest == in.Digest && b.Sidecars == in.Sidecars }), err
 }
 
 // copy makes the directory of b under a temporary name and renames it. A directory
 // of the same name was damaged and is replaced. The lock must be held.
 func (s *Store) copy(ctx context.Context, b Build, from Installed, agent string) error {
-	tmp, err := os.MkdirTemp(s.dir, newPrefix)
+	tmp, err := s.dir.New()
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp) // holds the damaged directory, or nothing, after the rename
+	defer os.RemoveAll(tmp) // holds a damaged build, or nothing, once it is published
 	if err := place(ctx, filepath.Join(tmp, programFile), from.Path, 0o555, from.immutable); err != nil {
 		return err
 	}
@@ -86,28 +74,7 @@ func (s *Store) copy(ctx context.Context, b Build, from Installed, agent string)
 			return err
 		}
 	}
-	data, err := json.MarshalIndent(b, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(tmp, buildFile), append(data, '\n'), 0o444); err != nil {
-		return err
-	}
-	if err := errors.Join(os.Chmod(tmp, 0o755), durable.SyncTree(tmp)); err != nil {
-		return err
-	}
-	s.setVerified(b.ID, false)
-	final := filepath.Join(s.dir, b.ID)
-	err = unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, final, unix.RENAME_EXCHANGE)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
-		if err = os.RemoveAll(final); err == nil {
-			err = os.Rename(tmp, final)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return durable.Sync(s.dir)
+	return s.dir.Publish(tmp, b.ID, b)
 }
 
 // place makes the file to with the content of the file from. An immutable file,

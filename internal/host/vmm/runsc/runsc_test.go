@@ -49,8 +49,8 @@ func built(t *testing.T, dir, version string, made time.Time) string {
 	path := program(t, filepath.Join(dir, "new", programFile), version)
 	sum, _, err := filesum.SHA256(path)
 	check(t, err)
-	home := filepath.Join(dir, sum[:idLength])
-	about := write(t, filepath.Join(dir, "new", buildFile), `{"digest": "`+sum+`"}`, 0o644)
+	home := filepath.Join(dir, sum[:32])
+	about := write(t, filepath.Join(dir, "new", "build.json"), `{"digest": "`+sum+`"}`, 0o644)
 	check(t, os.Chtimes(about, made, made))
 	check(t, os.Rename(filepath.Dir(path), home))
 	return home
@@ -189,7 +189,7 @@ func TestKeptBuildOutlivesUpdates(t *testing.T) {
 	ids := map[string]bool{}
 	for _, b := range all {
 		ids[b.ID] = true
-		check(t, Open(s.dir).Verify(b))
+		check(t, Open(filepath.Dir(b.Dir)).Verify(b))
 	}
 	if len(ids) != 4 || first.Firmware() != second.Firmware() || second.Firmware() == third.Firmware() || third.Firmware() == fourth.Firmware() {
 		t.Fatalf("%d builds are kept (%v), want 4 that differ", len(ids), all)
@@ -231,10 +231,10 @@ func TestDamagedBuildIsRefusedAndReplaced(t *testing.T) {
 			dir := filepath.Join(kept.Dir, sidecarDir)
 			return errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "other"), nil, 0o755))
 		},
-		func() error { return os.WriteFile(filepath.Join(kept.Dir, buildFile), []byte("{"), 0o444) },
+		func() error { return os.WriteFile(filepath.Join(kept.Dir, "build.json"), []byte("{"), 0o444) },
 		// Its parts are shorter than digests, which users of a Build may cut.
 		func() error {
-			return os.WriteFile(filepath.Join(kept.Dir, buildFile), []byte(`{"id": "`+kept.ID+`", "agent": "x"}`), 0o444)
+			return os.WriteFile(filepath.Join(kept.Dir, "build.json"), []byte(`{"id": "`+kept.ID+`", "agent": "x"}`), 0o444)
 		},
 	} {
 		check(t, damage())
@@ -248,7 +248,7 @@ func TestDamagedBuildIsRefusedAndReplaced(t *testing.T) {
 		}
 		again, err := s.Keep(t.Context(), find(t, source), agent)
 		check(t, err)
-		check(t, Open(s.dir).Verify(again))
+		check(t, Open(filepath.Dir(again.Dir)).Verify(again))
 	}
 	left, err := filepath.Glob(filepath.Join(dir, "kept", ".*"))
 	if err != nil || len(left) > 0 {
@@ -265,7 +265,7 @@ func TestDamagedBuildLeavesOthersAlone(t *testing.T) {
 	s := Open(filepath.Join(dir, "kept"))
 	kept, err := s.Keep(t.Context(), find(t, source), write(t, filepath.Join(dir, "agent"), "agent", 0o400))
 	check(t, err)
-	write(t, filepath.Join(s.dir, strings.Repeat("0", idLength), buildFile), "", 0o444)
+	write(t, filepath.Join(filepath.Dir(kept.Dir), strings.Repeat("0", 32), "build.json"), "", 0o444)
 	builds, err := s.Builds()
 	if err != nil || len(builds) != 1 || builds[0].ID != kept.ID {
 		t.Errorf("beside a damaged build: got %v, %v; want the whole one", builds, err)
