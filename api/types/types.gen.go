@@ -193,8 +193,8 @@ type ExecResponse struct {
 	// Examples: killed
 	Signal *string `json:"signal"`
 
-	// Oom The command failed after the sandbox ended a process of it because the memory of the sandbox was used up. The sandbox and its other commands continue.
-	Oom bool `json:"oom"`
+	// OOM The command failed after the sandbox ended a process of it because the memory of the sandbox was used up. The sandbox and its other commands continue.
+	OOM bool `json:"oom"`
 
 	// TimeoutSec The timeout of the command, in seconds.
 	TimeoutSec int `json:"timeout_sec"`
@@ -216,8 +216,8 @@ type ExitEvent struct {
 	ExitCode int     `json:"exit_code"`
 	Signal   *string `json:"signal"`
 
-	// Oom As in ExecResponse.
-	Oom        bool `json:"oom"`
+	// OOM As in ExecResponse.
+	OOM        bool `json:"oom"`
 	DurationMS int  `json:"duration_ms"`
 }
 
@@ -457,6 +457,142 @@ type Pool struct {
 	Misses int64 `json:"misses"`
 }
 
+// Process A process as it was at the time of the answer. The sandbox reports it.
+type Process struct {
+	ID  string `json:"id"`
+	Cmd string `json:"cmd"`
+
+	// Args The arguments, up to 512 bytes.
+	Args []string `json:"args"`
+
+	// ArgsTruncated Arguments are missing at the end.
+	ArgsTruncated bool   `json:"args_truncated"`
+	Cwd           string `json:"cwd"`
+	User          string `json:"user"`
+	Stdin         bool   `json:"stdin"`
+	PTY           bool   `json:"pty"`
+	OnFull        string `json:"on_full"`
+	JournalBytes  int    `json:"journal_bytes"`
+	Status        string `json:"status"`
+
+	// StartedAt By the sandbox's clock.
+	StartedAt time.Time  `json:"started_at"`
+	EndedAt   *time.Time `json:"ended_at"`
+
+	// ExitCode Null while it runs; 128 + n if signal n ended it.
+	ExitCode *int `json:"exit_code"`
+
+	// Signal The signal that ended it; null if none did.
+	//
+	// Examples: terminated
+	Signal *string `json:"signal"`
+
+	// TimedOut It was killed at the end of timeout_sec.
+	TimedOut bool `json:"timed_out"`
+
+	// OOM It failed after the sandbox ended a process of it because the memory was used up.
+	OOM bool `json:"oom"`
+
+	// OutputStart Offset of the first byte of output that is kept.
+	OutputStart int64 `json:"output_start"`
+
+	// OutputEnd Number of bytes of output so far, of all streams.
+	OutputEnd          int64 `json:"output_end"`
+	AcknowledgedOffset int64 `json:"acknowledged_offset"`
+
+	// TruncatedBytes Bytes of output that were dropped before any reader took them.
+	TruncatedBytes int64 `json:"truncated_bytes"`
+}
+
+// ProcessAckRequest defines model for ProcessAckRequest.
+type ProcessAckRequest struct {
+	Offset int64 `json:"offset"`
+}
+
+// ProcessOutput defines model for ProcessOutput.
+type ProcessOutput struct {
+	// Offset Offset of the first byte.
+	Offset int64  `json:"offset"`
+	Data   string `json:"data"`
+
+	// Encoding Encoding of bytes in a JSON string.
+	Encoding Encoding `json:"encoding"`
+}
+
+// ProcessRequest defines model for ProcessRequest.
+type ProcessRequest struct {
+	// Cmd Program, looked up in PATH. It is not run by a shell.
+	Cmd string `json:"cmd"`
+
+	// Args Arguments, passed unchanged.
+	Args []string `json:"args,omitempty"`
+
+	// Env Added to the environment of the sandbox; at most 64 KiB in total.
+	Env map[string]string `json:"env,omitempty"`
+
+	// Cwd Working directory; the user's home when absent or empty.
+	Cwd string `json:"cwd,omitempty"`
+
+	// User A user inside the sandbox; the guest's default user when absent or empty.
+	User GuestUser `json:"user,omitempty"`
+
+	// Stdin Give the process a stdin that can be written to. Without it reads give the end of the input.
+	Stdin bool `json:"stdin,omitempty"`
+
+	// PTY Run the process on a terminal, which is its input and output.
+	PTY bool `json:"pty,omitempty"`
+
+	// Cols Width of the terminal; 80 when absent. Only with pty.
+	Cols int `json:"cols,omitempty"`
+
+	// Rows Height of the terminal; 24 when absent. Only with pty.
+	Rows int `json:"rows,omitempty"`
+
+	// TimeoutSec Time in seconds after which the process is killed; 0 means never.
+	TimeoutSec int `json:"timeout_sec,omitempty"`
+
+	// OnFull What happens when journal_bytes of output are kept.
+	OnFull string `json:"on_full,omitempty"`
+
+	// JournalBytes Output that is kept, in bytes; 1 MiB when absent. All journals together may have a twelfth of the sandbox's memory, at most 64 MiB.
+	JournalBytes int `json:"journal_bytes,omitempty"`
+}
+
+// ProcessSignalRequest defines model for ProcessSignalRequest.
+type ProcessSignalRequest struct {
+	// Signal Name of a signal of Linux, with or without SIG.
+	//
+	// Examples: SIGTERM
+	Signal string `json:"signal"`
+
+	// All To every process that the command has started, also in other process groups.
+	All bool `json:"all,omitempty"`
+}
+
+// ProcessSocketEvent A text message of the server. Clients must skip unknown types, which later versions may add.
+type ProcessSocketEvent struct {
+	// Type `refused` answers a message of the client that had no effect; `exit` and `error` are the last.
+	Type string `json:"type"`
+
+	// Process A process as it was at the time of the answer. The sandbox reports it.
+	Process *Process `json:"process,omitempty"`
+
+	// Offset Of `truncated`.
+	Offset *int64 `json:"offset,omitempty"`
+
+	// Bytes Of `truncated`.
+	Bytes *int64     `json:"bytes,omitempty"`
+	Error *ErrorBody `json:"error,omitempty"`
+}
+
+// ProcessTruncated defines model for ProcessTruncated.
+type ProcessTruncated struct {
+	Offset int64 `json:"offset"`
+
+	// Bytes Number of bytes from offset on that are no longer kept.
+	Bytes int64 `json:"bytes"`
+}
+
 // ReadFileRequest defines model for ReadFileRequest.
 type ReadFileRequest struct {
 	// Path Absolute file path inside the sandbox
@@ -676,6 +812,12 @@ type TemplateName = string
 type TemplateRequest struct {
 	// Name Lower-case letters, digits and, inside, `.`, `_` and `-`; no two dots in a row.
 	Name TemplateName `json:"name"`
+}
+
+// TerminalSize defines model for TerminalSize.
+type TerminalSize struct {
+	Cols int `json:"cols"`
+	Rows int `json:"rows"`
 }
 
 // TimeoutAction Action when a clock of a sandbox expires.

@@ -43,6 +43,8 @@ var requests = []Entry{
 	{"invalid_status", s(400), "`status` is not a status.", "Use `pending`, `running`, `paused`, `stopped` or `error`."},
 	{"invalid_stdin", s(400), "`stdin` is not in the encoding of `stdin_encoding`.", "Use standard base64 with padding, or `utf-8`."},
 	{"invalid_template", s(400, 502), "`template` has not the form of a template's name.", "Lower-case letters, digits, `.`, `_` and `-`, at most 63."},
+	{"invalid_journal", s(400), "`journal_bytes` is out of range.", "The message has the range."},
+	{"invalid_on_full", s(400), "`on_full` has an unknown value.", "Use `truncate` or `block`."},
 	{"invalid_timeout", s(400), "`timeout_sec` is out of range.", "The message has the range."},
 	{"invalid_public_ports", s(400), "`public_ports` has a number that is no port, or more than 64.", "Give ports from 1 to 65535."},
 	{"invalid_traffic_address", s(400), "The host name or the headers of a request to a port name no sandbox or no port.", "Use the `url` of `GET /v1/sandboxes/{id}/traffic`."},

@@ -69,7 +69,7 @@ func TestEveryFaultIsDocumented(t *testing.T) {
 			continue // nobody sees it
 		}
 		for _, op := range []string{
-			"createSandbox", "execCommand", "uploadFile", "downloadFile", "forkSandbox", "createSnapshot", "setTimeout",
+			"createSandbox", "execCommand", "uploadFile", "downloadFile", "forkSandbox", "createSnapshot", "setTimeout", "startProcess", "writeProcess",
 		} {
 			if operation(t, op).Responses.Status(status) == nil {
 				t.Errorf("%s: %d (%s) is not documented", op, status, kind)

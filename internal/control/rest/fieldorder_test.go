@@ -19,8 +19,9 @@ func TestFieldsComeInTheOrderOfTheContract(t *testing.T) {
 	sb := w.want(w.call("POST", "/v1/sandboxes", "{}"), http.StatusCreated).body
 	hosts := decode[[]json.RawMessage](w, w.want(w.call("GET", "/v1/hosts", ""), http.StatusOK))
 	failure := w.want(w.call("GET", "/v1/sandboxes/nosuchsandbox", ""), http.StatusNotFound).body
+	process := w.want(w.call("POST", "/v1/sandboxes/"+string(bytes.Trim(member(t, sb, "id"), `"`))+"/processes", `{"cmd":"x"}`), http.StatusCreated).body
 	for schema, object := range map[string][]byte{
-		"Sandbox": sb, "Clocks": member(t, sb, "clocks"), "Host": hosts[1], "HostLimits": member(t, hosts[1], "limits"),
+		"Process": process, "Sandbox": sb, "Clocks": member(t, sb, "clocks"), "Host": hosts[1], "HostLimits": member(t, hosts[1], "limits"),
 		"ErrorBody": member(t, failure, "error"),
 	} {
 		want := documentedOrder(t, schema)
