@@ -38,6 +38,17 @@ var methods = map[string]string{
 	"listHosts":      "Hosts",
 	"listErrors":     "ErrorCodes",
 
+	"startProcess":      "StartProcess",
+	"listProcesses":     "Processes",
+	"getProcess":        "Process",
+	"waitProcess":       "WaitProcess",
+	"attachProcess":     "Attach",
+	"writeProcess":      "WriteProcess",
+	"closeProcessStdin": "CloseProcessStdin",
+	"signalProcess":     "SignalProcess",
+	"resizeProcess":     "ResizeProcess",
+	"ackProcess":        "AcknowledgeProcess",
+
 	"listSandboxSnapshots": "ListSnapshotsOf",
 	"health":               "Health",
 	"ready":                "Ready",
