@@ -26,8 +26,6 @@ const (
 	// messages of input that wait for the process.
 	maxSocketMessage = 64 << 10
 	socketQueue      = 16
-	// pieceHeader is the size of the header of output: its stream and its offset.
-	pieceHeader = 9
 )
 
 // socketStreams are the streams of output in the header of a message.
