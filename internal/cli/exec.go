@@ -13,6 +13,7 @@ import (
 
 func (a *App) execCmd() *cobra.Command {
 	var flags commandFlags
+	var detach, tty bool
 	flags.env.lookup = a.io.LookupEnv
 	cmd := &cobra.Command{
 		Use:   "exec [flags] ID [--] COMMAND [ARGUMENT...]",
@@ -20,23 +21,33 @@ func (a *App) execCmd() *cobra.Command {
 		Long: "Run a command in a sandbox, stream its output, and end with its exit code. Other exit codes: 124 the command\n" +
 			"ran longer than --timeout, 125 it could not be run, 126 it is not executable, 127 it was not found,\n" +
 			"130 interrupted.\n\n" +
+			"With --detach the command continues after this one, which prints the id of the process: see `wrenn process`. With\n" +
+			"-it it runs on this terminal, and a lost connection is made again.\n\n" +
 			"Arguments are passed without a shell; to use one, run `sh -c '...'`.",
-		Example: "  wrenn exec $id -- python3 -c 'print(6*7)'\n  wrenn exec -i $id -- wc -l < data.csv",
+		Example: "  wrenn exec $id -- python3 -c 'print(6*7)'\n  wrenn exec -i $id -- wc -l < data.csv\n  wrenn exec -d $id -- make test",
 		Args:    args(2, -1, "the ID of a sandbox and a command"),
 
 		Annotations: map[string]string{runsCommand: ""},
 	}
 	flags.add(cmd)
 	cmd.Flags().VarP(&flags.env, "env", "e", "environment variable; NAME alone copies the value from here")
+	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "leave the command running, without a timeout unless --timeout is given, and print its id")
+	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "run the command on this terminal, without a timeout unless --timeout is given; needs -i")
 	cmd.ValidArgsFunction = a.completeIDs(1, client.StatusRunning)
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
 		req, err := a.execRequest(cmd, flags, argv[1:])
 		if err != nil {
 			return err
 		}
+		if tty && (!flags.stdin || detach) || detach && flags.stdin {
+			return usagef(cmd, "-t goes with -i, and neither with --detach")
+		}
 		id, err := a.sandboxID(cmd.Context(), argv[0])
 		if err != nil {
 			return err
+		}
+		if detach || tty {
+			return unlessDetached(a.startCommand(cmd, id, req, tty))
 		}
 		res, err := a.exec(cmd.Context(), id, req)
 		if err != nil {

@@ -38,6 +38,7 @@ type fake struct {
 	modes     map[string]string
 	key       string // wanted of every request; empty is open
 	public    []int  // ports of the sandbox created last
+	processes []*fakeProcess
 }
 
 func newFake(t testing.TB) (*fake, string) {
@@ -51,6 +52,12 @@ func newFake(t testing.TB) (*fake, string) {
 	mux.HandleFunc("POST /v1/sandboxes/{id}/pause", f.move("running", "paused"))
 	mux.HandleFunc("POST /v1/sandboxes/{id}/resume", f.move("paused", "running"))
 	mux.HandleFunc("POST /v1/sandboxes/{id}/exec", f.with(f.exec))
+	mux.HandleFunc("POST /v1/sandboxes/{id}/processes", f.with(f.startProcess))
+	mux.HandleFunc("GET /v1/sandboxes/{id}/processes", f.with(f.listProcesses))
+	mux.HandleFunc("GET /v1/sandboxes/{id}/processes/{process}", f.with(f.process))
+	mux.HandleFunc("GET /v1/sandboxes/{id}/processes/{process}/wait", f.with(f.process))
+	mux.HandleFunc("POST /v1/sandboxes/{id}/processes/{process}/signal", f.with(f.signal))
+	mux.HandleFunc("GET /v1/sandboxes/{id}/processes/{process}/attach", f.with(f.attach))
 	mux.HandleFunc("PUT /v1/sandboxes/{id}/files", f.with(f.put))
 	mux.HandleFunc("GET /v1/sandboxes/{id}/files", f.with(f.get))
 	mux.HandleFunc("GET /v1/sandboxes/{id}/timeout", f.with(f.timeout))

@@ -21,12 +21,13 @@ func (a *App) runCmd() *cobra.Command {
 	var spec specFlags
 	var flags commandFlags
 	var clocks clockFlags
-	var keep bool
+	var keep, tty bool
 	cmd := &cobra.Command{
 		Use:   "run [flags] [--] COMMAND [ARGUMENT...]",
 		Short: "Run one command in a new sandbox and destroy the sandbox",
 		Long: "Create a sandbox, run one command in it, stream the output, destroy the sandbox and end with the command's\n" +
-			"exit code. Other exit codes are those of `wrenn exec`. An interrupt destroys the sandbox too.",
+			"exit code. Other exit codes are those of `wrenn exec`. An interrupt destroys the sandbox too. With -it, Ctrl-P Ctrl-Q\n" +
+			"detaches and keeps it.",
 		Example: "  wrenn run -- python3 -c 'print(6*7)'\n  wrenn run --memory 2G --timeout 1h -i python3 - < job.py",
 		Args:    args(1, -1, "a command"),
 
@@ -35,11 +36,15 @@ func (a *App) runCmd() *cobra.Command {
 	spec.add(a, cmd)
 	clocks.add(cmd)
 	flags.add(cmd)
+	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "run the command on this terminal, without a timeout unless --timeout is given; needs -i")
 	cmd.Flags().BoolVar(&keep, "keep", false, "do not destroy the sandbox; print its id on stderr")
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
 		req, err := a.execRequest(cmd, flags, argv)
 		if err != nil {
 			return err
+		}
+		if tty && !flags.stdin {
+			return usagef(cmd, "-t goes with -i")
 		}
 		create := spec.request()
 		if err := clocks.create(cmd, &create); err != nil {
@@ -51,13 +56,21 @@ func (a *App) runCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		res, err := a.exec(cmd.Context(), sb.ID, req)
+		var res *client.ExecResult
+		if tty {
+			err = a.startCommand(cmd, sb.ID, req, tty)
+			if errors.Is(err, errDetached) {
+				keep, err = true, nil
+			}
+		} else {
+			res, err = a.exec(cmd.Context(), sb.ID, req)
+		}
 		if keep {
 			a.note("kept %s", sb.ID)
 		} else {
 			a.destroyAfterRun(cmd.Context(), sb.ID, &took)
 		}
-		if err != nil {
+		if err != nil || res == nil {
 			return err
 		}
 		return a.finishRun(sb, req, res, runReport{took, flags.timing})

@@ -26,6 +26,7 @@ func testProduct(t *testing.T, s *server) {
 		"contract":    testServedDocuments,
 		"cli":         testCLI,
 		"ports":       testPorts,
+		"processes":   testProcesses,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
