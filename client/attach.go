@@ -10,7 +10,12 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 )
+
+// maxSilence is the time without a byte after which a stream has broken without a sign,
+// as while this machine slept. The server sends something every 15 seconds.
+const maxSilence = time.Minute
 
 // maxEventLine bounds a line of an event, in bytes. The server sends pieces of 32 KiB.
 const maxEventLine = 1 << 20
@@ -47,6 +52,8 @@ type Attachment struct {
 	lines     *bufio.Scanner
 	requestID string
 	ended     bool
+	cancel    context.CancelFunc
+	silence   *time.Timer // ends the stream
 }
 
 // Attach reads the output of a process, from an offset on. The end of ctx ends the
@@ -56,19 +63,25 @@ func (c *Client) Attach(ctx context.Context, id, process string, opt AttachOptio
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancel(ctx)
 	resp, err := c.send(ctx, request{
 		method: http.MethodGet, path: path, query: offsetParam(opt.Offset, opt.Explicit),
 		header: http.Header{"Accept": {"text/event-stream"}},
 	})
 	if err != nil {
+		cancel()
 		return nil, err
 	}
-	a := &Attachment{body: resp.Body, lines: bufio.NewScanner(resp.Body), requestID: resp.Header.Get("X-Request-Id")}
+	a := &Attachment{
+		body: resp.Body, lines: bufio.NewScanner(resp.Body), requestID: resp.Header.Get("X-Request-Id"),
+		cancel: cancel, silence: time.AfterFunc(maxSilence, cancel),
+	}
 	a.lines.Buffer(make([]byte, 0, 64<<10), maxEventLine)
 	return a, nil
 }
 
-// Next returns the next event. After the last it returns io.EOF. An *Error, such as the
+// Next returns the next event. After the last it returns io.EOF. A stream that is silent
+// for a minute has broken, because the server sends something more often. An *Error, such as the
 // one with the code "sandbox_paused", or a broken connection leaves the process
 // running: Attach continues at the offset after the last event.
 func (a *Attachment) Next() (*ProcessEvent, error) {
@@ -76,7 +89,9 @@ func (a *Attachment) Next() (*ProcessEvent, error) {
 		return nil, io.EOF
 	}
 	name, data := "", []byte(nil)
+	a.silence.Reset(maxSilence)
 	for a.lines.Scan() {
+		a.silence.Reset(maxSilence)
 		line := a.lines.Bytes()
 		switch {
 		case len(line) == 0 && name != "":
@@ -140,7 +155,11 @@ func badEvent(err error) error {
 }
 
 // Close ends the reader. The process continues.
-func (a *Attachment) Close() error { return a.body.Close() }
+func (a *Attachment) Close() error {
+	a.silence.Stop()
+	a.cancel()
+	return a.body.Close()
+}
 
 // ackShare is the part of a journal, one of so many, after which Follow acknowledges
 // output.

@@ -40,6 +40,8 @@ type fakeSandboxes struct {
 	processes []*fakeProcess
 	// attachErr, if set, ends every attach after its output.
 	attachErr error
+	// attachWait, if set, is called after the output and ends every attach.
+	attachWait func(context.Context) error
 }
 
 type fakeFile struct {

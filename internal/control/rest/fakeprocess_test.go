@@ -103,6 +103,9 @@ func (f *fakeSandboxes) AttachProcess(ctx context.Context, id sandbox.ID, a cont
 			return control.Process{}, err
 		}
 	}
+	if f.attachWait != nil {
+		return control.Process{}, f.attachWait(ctx)
+	}
 	if f.attachErr != nil {
 		return control.Process{}, f.attachErr
 	}

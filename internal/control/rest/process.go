@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"errors"
 	"io"
 	"mime"
@@ -139,9 +140,14 @@ func (s *server) onProcess(w http.ResponseWriter, r *http.Request, read func(con
 		s.fail(w, r, err)
 		return
 	}
-	ps, err := s.Sandboxes.CallProcess(r.Context(), id, call)
+	ctx, cancel := r.Context(), context.CancelFunc(func() {})
+	if _, waits := call.(control.ProcessGet); waits {
+		ctx, cancel = untilStopping(r)
+	}
+	defer cancel()
+	ps, err := s.Sandboxes.CallProcess(ctx, id, call)
 	if err != nil {
-		s.fail(w, r, err)
+		s.fail(w, r, withCause(ctx, err))
 		return
 	}
 	writeJSON(w, http.StatusOK, processJSON(ps[0]))

@@ -43,7 +43,7 @@ type socketEvent struct {
 // socketProcess attaches a WebSocket to a process. A failure before the first event is
 // an ordinary error response.
 func (s *server) socketProcess(w http.ResponseWriter, r *http.Request, id sandbox.ID, a control.ProcessAttach) {
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, cancel := untilStopping(r)
 	p := &processSocket{server: s, w: w, r: r, id: id, process: a.ID, ctx: ctx, cancel: cancel, input: make(chan control.ProcessInput, socketQueue)}
 	end, err := s.Sandboxes.AttachProcess(ctx, id, a, p)
 	switch {
@@ -114,7 +114,7 @@ func (p *processSocket) guarded(work func()) {
 func (p *processSocket) Output(stream string, offset int64, data []byte) error {
 	p.buf = append(p.buf[:0], socketStreams[stream])
 	p.buf = append(binary.BigEndian.AppendUint64(p.buf, uint64(offset)), data...)
-	return p.write(websocket.MessageBinary, p.buf)
+	return p.write(p.ctx, websocket.MessageBinary, p.buf)
 }
 
 // Truncated implements control.ProcessSink.
@@ -122,16 +122,18 @@ func (p *processSocket) Truncated(offset, size int64) error {
 	return p.event(socketEvent{Type: "truncated", Offset: &offset, Bytes: &size})
 }
 
-func (p *processSocket) event(e socketEvent) error {
+func (p *processSocket) event(e socketEvent) error { return p.eventIn(p.ctx, e) }
+
+func (p *processSocket) eventIn(ctx context.Context, e socketEvent) error {
 	text, err := json.Marshal(e)
 	if err != nil {
 		return err
 	}
-	return p.write(websocket.MessageText, text)
+	return p.write(ctx, websocket.MessageText, text)
 }
 
-func (p *processSocket) write(t websocket.MessageType, b []byte) error {
-	ctx, cancel := context.WithTimeout(p.ctx, p.server.StallTimeout)
+func (p *processSocket) write(ctx context.Context, t websocket.MessageType, b []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, p.server.StallTimeout)
 	defer cancel()
 	if err := p.conn.Write(ctx, t, b); err != nil {
 		return fault.Wrap(err, fault.Canceled, "canceled", "the client has gone")
@@ -141,7 +143,7 @@ func (p *processSocket) write(t websocket.MessageType, b []byte) error {
 
 // finish sends the last event and closes the socket.
 func (p *processSocket) finish(code websocket.StatusCode, last socketEvent) {
-	_ = p.event(last)
+	_ = p.eventIn(p.r.Context(), last) // also when the server stops, which ends p.ctx
 	_ = p.conn.Close(code, last.Type)
 	p.cancel()
 	_ = p.conn.CloseNow()

@@ -21,8 +21,10 @@ const aliveInterval = 15 * time.Second
 func (s *server) streamProcess(w http.ResponseWriter, r *http.Request, id sandbox.ID, a control.ProcessAttach) {
 	sink := &processEvents{w: w, rc: http.NewResponseController(w), pace: s.paceOf(w)}
 	defer sink.pace.end()
+	ctx, cancel := untilStopping(r)
+	defer cancel()
 	stop := sink.keepAlive()
-	p, err := s.Sandboxes.AttachProcess(r.Context(), id, a, sink)
+	p, err := s.Sandboxes.AttachProcess(ctx, id, a, sink)
 	stop()
 	switch {
 	case err == nil:
@@ -31,7 +33,7 @@ func (s *server) streamProcess(w http.ResponseWriter, r *http.Request, id sandbo
 		s.fail(w, r, err)
 		return
 	default:
-		err = withCause(r.Context(), err)
+		err = withCause(ctx, err)
 		_ = sink.event("error", -1, errorJSON{errorBodyOf(err)})
 	}
 	recordError(r.Context(), err)

@@ -29,7 +29,7 @@ func Serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.
 	// Requests must outlive ctx, so that they can be drained.
 	base, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer abort(nil)
-	requests := context.WithValue(base, serverKey{}, base)
+	requests := context.WithValue(context.WithValue(base, serverKey{}, base), stoppingKey{}, ctx)
 	srv := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -53,6 +53,20 @@ func Serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.
 	err := shutdown(srv, abort, log)
 	<-failed // http.ErrServerClosed, because of Shutdown
 	return err
+}
+
+type stoppingKey struct{}
+
+// untilStopping returns a context of r that ends when the server begins to stop, for
+// requests that would hold up the drain and that their caller can begin again.
+func untilStopping(r *http.Request) (ctx context.Context, cancel context.CancelFunc) {
+	ctx, end := context.WithCancelCause(r.Context())
+	stopping, _ := r.Context().Value(stoppingKey{}).(context.Context)
+	if stopping == nil {
+		return ctx, func() { end(nil) }
+	}
+	stop := context.AfterFunc(stopping, func() { end(errShuttingDown) })
+	return ctx, func() { stop(); end(nil) }
 }
 
 // shutdown drains srv, then aborts the remaining requests.

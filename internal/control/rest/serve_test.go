@@ -103,6 +103,52 @@ func serveExec(t *testing.T, run func(ctx context.Context) error) *served {
 	return s
 }
 
+// TestServeEndsReadersOfProcesses: an attached reader does not hold up a stop. Its last
+// event says why it ends.
+func TestServeEndsReadersOfProcesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := newFake()
+		id := fake.add(sandbox.Running)
+		attached := make(chan bool)
+		fake.attachWait = func(ctx context.Context) error { close(attached); <-ctx.Done(); return ctx.Err() }
+		if _, err := fake.CallProcess(t.Context(), id, control.ProcessStart{ID: "p"}); err != nil {
+			t.Fatal(err)
+		}
+		h, err := New(Config{Sandboxes: fake, Access: OpenOnLoopback(), Log: discard()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		l, done, answer := newPipeListener(), make(chan error, 1), make(chan string, 1)
+		go func() { done <- Serve(ctx, l, h, discard()) }()
+		go func() {
+			conn, err := l.dial()
+			if err != nil {
+				answer <- err.Error()
+				return
+			}
+			defer conn.Close()
+			_, _ = io.WriteString(conn, "GET /v1/sandboxes/"+string(id)+"/processes/p/attach HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				answer <- err.Error()
+				return
+			}
+			text, _ := io.ReadAll(resp.Body)
+			answer <- string(text)
+		}()
+		<-attached
+		begin := time.Now()
+		stop()
+		if got := <-answer; !strings.Contains(got, "event: error\ndata: ") || !strings.Contains(got, `"code":"shutting_down"`) {
+			t.Errorf("the reader got %q, want an error event with shutting_down", got)
+		}
+		if err := <-done; err != nil || time.Since(begin) >= drainTimeout {
+			t.Errorf("Serve returned %v after %s, want nil before %s", err, time.Since(begin), drainTimeout)
+		}
+	})
+}
+
 func TestServeDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serveExec(t, func(ctx context.Context) error {
