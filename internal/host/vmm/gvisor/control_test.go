@@ -6,8 +6,11 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // serve answers one request at the control socket of dir.
@@ -42,6 +45,74 @@ func TestCall(t *testing.T) {
 	if err := call(t.Context(), dir, methodStacks, nil, &got); err != nil || got != methodStacks {
 		t.Fatalf("result %q, %v; want the method", got, err)
 	}
+}
+
+// TestCallPassesFiles: the other end gets the open files with the request, in their
+// order, and the caller keeps its own.
+func TestCallPassesFiles(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: controlPath(dir)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	got := make(chan []*os.File, 1)
+	go func() {
+		defer close(got)
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		got <- receiveFiles(conn)
+		_, _ = io.WriteString(conn, `{"success": true, "err": "", "result": null}`)
+	}()
+	var files []*os.File
+	for _, name := range savedFiles {
+		f, err := os.Create(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files = append(files, f)
+	}
+	if err := call(t.Context(), dir, methodCheckpoint, saveOptions{HavePagesFile: true}, nil, files...); err != nil {
+		t.Fatal(err)
+	}
+	passed := <-got
+	if len(passed) != len(files) {
+		t.Fatalf("%d files arrived, want %d", len(passed), len(files))
+	}
+	for i, f := range passed {
+		defer f.Close()
+		have, err := f.Stat()
+		want, wantErr := files[i].Stat() // fails if call has closed the file
+		if err != nil || wantErr != nil || !os.SameFile(have, want) {
+			t.Errorf("file %d is not %s: %v, %v", i, savedFiles[i], err, wantErr)
+		}
+	}
+}
+
+// receiveFiles returns the files that arrive with the first byte.
+func receiveFiles(conn *net.UnixConn) []*os.File {
+	space := make([]byte, unix.CmsgSpace(16*4))
+	_, n, _, _, err := conn.ReadMsgUnix(make([]byte, 4096), space)
+	if err != nil {
+		return nil
+	}
+	messages, err := unix.ParseSocketControlMessage(space[:n])
+	if err != nil || len(messages) != 1 {
+		return nil
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil {
+		return nil
+	}
+	files := make([]*os.File, len(fds))
+	for i, fd := range fds {
+		files[i] = os.NewFile(uintptr(fd), "passed")
+	}
+	return files
 }
 
 // TestCallBoundsTheMessage: a sentry that the guest has taken over chooses the text of
