@@ -58,6 +58,8 @@ func (noGroup) Release()                {}
 type Cgroups struct {
 	parent string
 	prefix string
+	// tasks is the most processes and threads of one command; 0 sets no limit.
+	tasks uint64
 
 	mu        sync.Mutex // protects the following
 	leftovers []string
@@ -67,8 +69,15 @@ type Cgroups struct {
 // cgroup v2 without processes of its own. Names get prefix, which must differ
 // between agents that share the parent. Cgroups of an earlier agent are removed
 // when they are empty; their processes are not touched.
+//
+// If parent limits the number of processes and threads, one command gets all but
+// tasksReserve of them, so that others can be started beside a fork bomb.
 func NewCgroups(parent, prefix string) *Cgroups {
 	c := &Cgroups{parent: parent, prefix: prefix}
+	if text, err := os.ReadFile(filepath.Join(parent, tasksFile)); err == nil {
+		all, _ := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 64) // 0 for "max"
+		c.tasks = all - min(tasksReserve, all)
+	}
 	left, err := os.ReadDir(parent)
 	if err != nil {
 		return c // NewGroup reports it
@@ -80,6 +89,13 @@ func NewCgroups(parent, prefix string) *Cgroups {
 	}
 	return c
 }
+
+// tasksFile holds the limit on processes and threads of a cgroup, and tasksReserve is
+// the number of them that one command leaves to others.
+const (
+	tasksFile    = "pids.max"
+	tasksReserve = 32
+)
 
 // Name returns the name of the directory of the command's cgroup that NewGroup makes.
 func (c *Cgroups) Name(command string) string { return c.prefix + command }
@@ -94,6 +110,10 @@ func (c *Cgroups) NewGroup(name string) (Group, error) {
 	if err != nil {
 		_ = os.Remove(path)
 		return nil, fmt.Errorf("open cgroup: %w", err)
+	}
+	if c.tasks > 0 {
+		// Without the limit of its own, the command has that of all.
+		_ = os.WriteFile(filepath.Join(path, tasksFile), strconv.AppendUint(nil, c.tasks, 10), 0)
 	}
 	return &cgroup{owner: c, path: path, fd: fd}, nil
 }

@@ -91,3 +91,23 @@ func TestOutOfMemoryReadsTheKernelsCount(t *testing.T) {
 		t.Error("a group whose memory is not counted ran out of it")
 	}
 }
+
+// TestCommandsLeaveTasksToOthers: one command cannot have all processes that users may
+// have.
+func TestCommandsLeaveTasksToOthers(t *testing.T) {
+	for limit, want := range map[string]string{"384\n": "352", "max\n": "", "8\n": ""} {
+		parent := t.TempDir()
+		if err := os.WriteFile(filepath.Join(parent, tasksFile), []byte(limit), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g, err := NewCgroups(parent, "a-").NewGroup("one")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(g.Release)
+		got, err := os.ReadFile(filepath.Join(parent, "a-one", tasksFile))
+		if string(got) != want || want != "" && err != nil {
+			t.Errorf("under a limit of %q: the command's is %q (%v), want %q", limit, got, err, want)
+		}
+	}
+}

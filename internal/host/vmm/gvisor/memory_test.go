@@ -1,6 +1,7 @@
 package gvisor_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -61,6 +62,32 @@ func TestCommandsCannotUseUpTheProcesses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// full is a command that has every process that it can get, and stays.
+const full = `mkfifo /tmp/full
+setsid python3 -c '
+import os, time
+try:
+	while True:
+		if os.fork() == 0: os.execv("/bin/sleep", ["sleep", "1000"])
+except OSError: open("/tmp/full", "w").close()
+time.sleep(1000)
+' & read none </tmp/full; exit 0`
+
+// TestCommandsLeaveProcessesToOthers: beside a command that has every process that it can
+// get, others can be started and can start processes.
+func TestCommandsLeaveProcessesToOthers(t *testing.T) {
+	_, g, _ := startSized(t, 1, 256, 2048)
+	_, err := g.Shell(t.Context(), full)
+	check(t, err)
+	if out, err := g.Shell(t.Context(), "/bin/echo one; /bin/echo two; exit 0"); err != nil || out != "one\ntwo\n" {
+		t.Errorf("a command beside one that has all processes: %q, %v", out, err)
+	}
+	out, err := g.Shell(t.Context(), "pkill -c sleep; exit 0")
+	if n, _ := strconv.Atoi(strings.TrimSpace(out)); err != nil || n < 300 {
+		t.Errorf("%q processes were there (%v), want more than 300", out, err)
 	}
 }
 
