@@ -21,6 +21,9 @@ type ProcessRequest = types.ProcessRequest
 // ProcessSignalRequest is a signal for a process.
 type ProcessSignalRequest = types.ProcessSignalRequest
 
+// ProcessSocketEvent is a text message of the server on a WebSocket of a process.
+type ProcessSocketEvent = types.ProcessSocketEvent
+
 // TerminalSize is the size of a terminal in characters.
 type TerminalSize = types.TerminalSize
 

@@ -48,8 +48,33 @@ func (b *bundle) uses() map[string]func(id sandbox.ID) error {
 			_, err := b.DialPort(ctx, id, 80)
 			return err
 		},
+		"process": func(id sandbox.ID) error {
+			ps, err := b.CallProcess(ctx, id, control.ProcessGet{ID: "p"})
+			if err == nil && (len(ps) != 1 || ps[0].ID != "p") {
+				b.t.Errorf("got %+v, want the process p", ps)
+			}
+			return err
+		},
+		"attach": func(id sandbox.ID) error {
+			out := processSink{new(bytes.Buffer)}
+			p, err := b.AttachProcess(ctx, id, control.ProcessAttach{ID: "p"}, out)
+			if err == nil && (p.ID != "p" || out.String() != "hi") {
+				b.t.Errorf("got %+v and the output %q, want that of p", p, out)
+			}
+			return err
+		},
 	}
 }
+
+// processSink is a control.ProcessSink that keeps the output.
+type processSink struct{ *bytes.Buffer }
+
+func (processSink) Attached(control.Process) error { return nil }
+func (s processSink) Output(_ string, _ int64, data []byte) error {
+	_, err := s.Write(data)
+	return err
+}
+func (processSink) Truncated(int64, int64) error { return nil }
 
 func TestUseResumes(t *testing.T) {
 	b := setup(t)

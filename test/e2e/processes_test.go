@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"bytes"
+	wire "encoding/binary"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -13,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"github.com/coder/websocket"
 
 	"github.com/wrenn-dev/wrenn/client"
 	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
@@ -109,6 +113,7 @@ func testProcesses(t *testing.T, s *server) {
 	t.Run("truncation", func(t *testing.T) { testTruncation(t, s, id) })
 	t.Run("signal", func(t *testing.T) { testProcessSignal(t, s, id) })
 	t.Run("terminal", func(t *testing.T) { testTerminal(t, s, id) })
+	t.Run("viewers", func(t *testing.T) { testViewers(t, s, id) })
 	t.Run("command line", func(t *testing.T) { testTerminalCLI(t, s, id) })
 	t.Run("lossless", func(t *testing.T) { followMuch(t, s.Client, id, 8<<20) })
 }
@@ -158,6 +163,72 @@ func testTerminal(t *testing.T, s *server, id string) {
 	check(t, s.WriteProcess(t.Context(), id, p.ID, []byte("x\r")))
 	if out, _ := reading(t, s.Client, id, p.ID, 0, ""); out != "31 101\r\nx\r\n32 102\r\nxterm-256color\r\n" {
 		t.Errorf("got %q", out)
+	}
+}
+
+// viewer is a WebSocket at a process.
+type viewer struct {
+	*websocket.Conn
+	t   *testing.T
+	out string
+	end string // the type of the last text message
+}
+
+func view(t *testing.T, s *server, id, process string) *viewer {
+	t.Helper()
+	conn, _, err := websocket.Dial(t.Context(), s.BaseURL+"/v1/sandboxes/"+id+"/processes/"+process+"/attach", &websocket.DialOptions{
+		Subprotocols: []string{"wrenn.process.v1"}, HTTPHeader: http.Header{"X-Api-Key": {s.APIKey}},
+	})
+	check(t, err)
+	t.Cleanup(func() { _ = conn.CloseNow() })
+	return &viewer{Conn: conn, t: t}
+}
+
+// until reads messages until the output ends with wanted, or to the end for "".
+func (v *viewer) until(wanted string) {
+	v.t.Helper()
+	for wanted == "" || !strings.HasSuffix(v.out, wanted) {
+		typ, message, err := v.Read(v.t.Context())
+		if websocket.CloseStatus(err) == websocket.StatusNormalClosure {
+			return
+		}
+		check(v.t, err)
+		if typ == websocket.MessageText {
+			var e client.ProcessSocketEvent
+			check(v.t, json.Unmarshal(message, &e))
+			v.end = e.Type
+			continue
+		}
+		if at := wire.BigEndian.Uint64(message[1:]); at != uint64(len(v.out)) || message[0] != 3 {
+			v.t.Fatalf("got the stream %d at the offset %d, want the terminal at %d", message[0], at, len(v.out))
+		}
+		v.out += string(message[9:])
+	}
+}
+
+// testViewers uses one terminal over two WebSockets: both see the output, and each may
+// type and resize.
+func testViewers(t *testing.T, s *server, id string) {
+	p, err := s.StartProcess(t.Context(), id, client.ProcessRequest{
+		Cmd: "sh", Args: []string{"-c", "echo ready; read a; read b; stty size; echo $a $b; trap 'exit 9' INT; while :; do sleep 0.1; done"}, PTY: true,
+	})
+	check(t, err)
+	one, two := view(t, s, id, p.ID), view(t, s, id, p.ID)
+	one.until("ready\r\n")
+	two.until("ready\r\n")
+	check(t, one.Write(t.Context(), websocket.MessageText, []byte(`{"type":"resize","cols":70,"rows":20}`)))
+	check(t, one.Write(t.Context(), websocket.MessageBinary, []byte("from one\r")))
+	two.until("from one\r\n")
+	check(t, two.Write(t.Context(), websocket.MessageBinary, []byte("from two\r")))
+	one.until("20 70\r\nfrom one from two\r\n")
+	check(t, one.Write(t.Context(), websocket.MessageText, []byte(`{"type":"signal","signal":"SIGINT"}`)))
+	one.until("")
+	two.until("")
+	if one.out != two.out || one.end != "exit" || two.end != "exit" {
+		t.Errorf("the viewers saw %q until %s, and %q until %s; want the same until the exit", one.out, one.end, two.out, two.end)
+	}
+	if end, err := s.Process(t.Context(), id, p.ID); err != nil || end.ExitCode == nil || *end.ExitCode != 9 {
+		t.Errorf("got the end %+v, %v; want exit code 9", end, err)
 	}
 }
 
