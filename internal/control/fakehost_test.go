@@ -355,11 +355,14 @@ func (h *fakeHost) CallProcess(ctx context.Context, ref sandbox.Ref, call contro
 }
 
 func (h *fakeHost) AttachProcess(ctx context.Context, ref sandbox.Ref, a control.ProcessAttach, sink control.ProcessSink) (control.Process, error) {
-	ps, err := h.CallProcess(ctx, ref, control.ProcessGet{ID: a.ID})
+	_, err := h.do(ctx, "attach", ref, func() (control.ObservedSandbox, error) {
+		_, err := h.in(ref, control.VMRunning)
+		return control.ObservedSandbox{}, err
+	})
 	if err != nil {
 		return control.Process{}, err
 	}
-	return ps[0], sink.Output("stdout", a.Offset, []byte("hi"))
+	return control.Process{ID: a.ID}, sink.Output("stdout", a.Offset, []byte("hi"))
 }
 
 // pipePort is a connection to a program that says nothing.
