@@ -75,35 +75,72 @@ func readNumber(path string) (uint64, error) {
 	return strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 64)
 }
 
-// Users freezes and thaws a cgroup with everything below it. Its methods must
-// not be called at the same time.
+// Users freezes and thaws the processes of users: a cgroup with everything below it, and
+// those that root has moved elsewhere in the hierarchy. Its methods must not be called
+// at the same time.
 //
-// Invariant: thawed is true only if the cgroup is known not to be frozen.
+// Root can move a process into a group beside that of the users, into the root or to the
+// agent, where the freezer of the users' group does not reach it, and can write to
+// cgroup.freeze. Freeze therefore freezes the other groups too, moves the processes of the
+// root and of the agent's group below the users' group, and looks again until it has found
+// none while all groups stayed frozen. It leaves the first group of a process alone
+// wherever it can, because container engines make groups of their own.
+//
+// Invariant: thawed is true only if no cgroup is known to be frozen.
 type Users struct {
-	dir    string
+	dir string
+	// files lead to all processes; without them, only dir is frozen.
+	files  kernelFiles
 	thawed bool
 }
 
-// NewUsers returns Users for the cgroup v2 directory dir.
+// NewUsers returns Users for the cgroup v2 directory dir alone.
 func NewUsers(dir string) *Users { return &Users{dir: dir} }
+
+// newUsers returns Users for all processes but Init and the caller.
+func newUsers(files kernelFiles) *Users { return &Users{dir: files.users(), files: files} }
 
 // freezeTimeout bounds Freeze: a process that waits inside the kernel for a
 // device cannot be frozen until the device answers.
 const freezeTimeout = 5 * time.Second
 
 // Freeze stops every process and returns once all have stopped, with their
-// number. An empty group is left alone: only a process of the group could add
-// one. On error some may be frozen: Thaw must follow.
+// number. If there is none, it does nothing: only a process could add one. On error
+// some may be frozen: Thaw must follow.
 func (u *Users) Freeze(ctx context.Context) (frozen int, err error) {
+	if u.files == (kernelFiles{}) {
+		return u.freezeGroup(ctx)
+	}
+	if inside, moved, err := u.gather(); err != nil || inside+moved == 0 {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, freezeTimeout)
+	defer cancel()
+	u.thawed = false
+	for {
+		count, quiet, err := u.freezeAll(ctx)
+		if quiet || err != nil {
+			return count, err
+		}
+		if err := ctx.Err(); err != nil {
+			return 0, fmt.Errorf("freeze processes that leave their group: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// freezeGroup freezes dir alone.
+func (u *Users) freezeGroup(ctx context.Context) (frozen int, err error) {
 	if n, err := u.count(); err != nil || n == 0 {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, freezeTimeout)
 	defer cancel()
 	u.thawed = false
-	if err := u.set(ctx, true); err != nil {
+	events, err := setFrozen(ctx, u.dir, true)
+	if err != nil {
 		return 0, err
 	}
+	_ = unix.Close(events)
 	return u.count()
 }
 
@@ -114,44 +151,61 @@ func (u *Users) Thaw(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, freezeTimeout)
 	defer cancel()
-	err := u.set(ctx, false)
-	u.thawed = err == nil
-	return err
+	groups, err := u.groups()
+	if err != nil {
+		return err
+	}
+	for _, dir := range groups {
+		events, err := setFrozen(ctx, dir, false)
+		if err != nil && (dir == u.dir || !gone(err)) {
+			return err
+		}
+		if err == nil {
+			_ = unix.Close(events)
+		}
+	}
+	u.thawed = true
+	return nil
 }
 
-// set writes cgroup.freeze and waits until cgroup.events confirms it. It makes
-// bare system calls, because every clone runs it before any user code, and an
-// emulated processor has to translate each instruction first.
-func (u *Users) set(ctx context.Context, freeze bool) error {
+// setFrozen writes cgroup.freeze of the group dir and waits until cgroup.events confirms
+// it. It returns the descriptor of the latter. It makes bare system calls, because every
+// clone runs it before any user code, and an emulated processor has to translate each
+// instruction first.
+func setFrozen(ctx context.Context, dir string, freeze bool) (events int, err error) {
 	word, state := "0", []byte("frozen 0")
 	if freeze {
 		word, state = "1", []byte("frozen 1")
 	}
-	events, err := unix.Open(u.dir+"/cgroup.events", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	events, err = unix.Open(dir+"/cgroup.events", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("freezer: %w", err)
+		return -1, fmt.Errorf("freezer: %w", err)
 	}
-	defer unix.Close(events)
-	if err := writeControl(u.dir+"/cgroup.freeze", word); err != nil {
-		return fmt.Errorf("freezer: %w", err)
+	defer func() {
+		if err != nil {
+			_ = unix.Close(events)
+		}
+	}()
+	if err := writeControl(dir+"/cgroup.freeze", word); err != nil {
+		return events, fmt.Errorf("freezer: %w", err)
 	}
 	buf := make([]byte, 256)
 	for {
 		n, err := unix.Pread(events, buf, 0)
 		if err != nil {
-			return fmt.Errorf("freezer: %w", err)
+			return events, fmt.Errorf("freezer: %w", err)
 		}
 		if bytes.Contains(buf[:n], state) {
-			return nil
+			return events, nil
 		}
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("processes did not reach %q: %w", state, err)
+			return events, fmt.Errorf("processes did not reach %q: %w", state, err)
 		}
 		// A change of the file is POLLPRI (cgroup v2, "Notifications"). The time
 		// limit is there to notice the end of ctx.
 		fds := []unix.PollFd{{Fd: int32(events), Events: unix.POLLPRI}}
 		if _, err := unix.Poll(fds, 50); err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("freezer: %w", err)
+			return events, fmt.Errorf("freezer: %w", err)
 		}
 	}
 }

@@ -133,7 +133,11 @@ func coverBootID(id string) error {
 	if unix.Stat(bootIDPath, &under) == nil && unix.Stat(bootIDCover, &over) == nil && under.Dev == over.Dev && under.Ino == over.Ino {
 		return nil
 	}
-	if err := unix.Mount(bootIDCover, bootIDPath, "", unix.MS_BIND, ""); err != nil {
+	err := unix.Mount(bootIDCover, bootIDPath, "", unix.MS_BIND, "")
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return nil // root has mounted something over /proc, which has no boot id
+	}
+	if err != nil {
 		return fmt.Errorf("mount over boot id: %w", err)
 	}
 	return nil

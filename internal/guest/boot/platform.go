@@ -20,7 +20,7 @@ type Platform struct {
 func NewPlatform(ownPorts ...uint16) *Platform {
 	return &Platform{
 		Machine: NewMachine(os.NewFile(DiskFD, "disk"), ownPorts...),
-		Users:   NewUsers(inherited.users()),
+		Users:   newUsers(inherited),
 		shared:  newShared(),
 	}
 }
