@@ -13,8 +13,12 @@ import (
 	"time"
 )
 
-// defaultRuns is the number of histories of a normal run.
-const defaultRuns = 2000
+// defaultRuns is the number of histories of a normal run, and shortRuns that of one
+// with -short, as after each edit. Each has some of everything.
+const (
+	defaultRuns = 2000
+	shortRuns   = 500
+)
 
 // traced is the seed whose trace is wanted, from WRENN_SIM_SEED; zero is none.
 var traced = envNumber("WRENN_SIM_SEED", 0)
@@ -66,7 +70,11 @@ func (w *world) sorted() []string { return slices.Sorted(slices.Values(w.trace))
 // TestSimulation runs many histories with different seeds and asserts the
 // invariants of the package's doc in each.
 func TestSimulation(t *testing.T) {
-	first, runs := uint64(1), envNumber("WRENN_SIM_RUNS", defaultRuns)
+	usual := uint64(defaultRuns)
+	if testing.Short() {
+		usual = shortRuns
+	}
+	first, runs := uint64(1), envNumber("WRENN_SIM_RUNS", usual)
 	if traced != 0 {
 		first, runs = traced, 1
 	}
