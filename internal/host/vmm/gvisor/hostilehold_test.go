@@ -101,8 +101,8 @@ var modes = []string{
 	"namespaces:unshare --user --map-root-user --mount --pid --fork --mount-proc",
 }
 
-// startCounters starts all counters and waits until each counts.
-func startCounters(t *testing.T, g *guest) {
+// startCounters starts counters and waits until each counts.
+func startCounters(t *testing.T, g *guest, modes ...string) {
 	t.Helper()
 	_, err := g.Shell(t.Context(), "mkdir -m 777 -p /run/count; cat >/run/counters.py <<'END'\n"+counters+"END\n")
 	check(t, err)
@@ -151,7 +151,9 @@ func sandboxCommand(ctx context.Context, t *testing.T, d driver, g *guest, scrip
 	t.Helper()
 	builds, err := d.Builds()
 	check(t, err)
-	return exec.CommandContext(ctx, filepath.Join(builds[0].Dir, "runsc"), "--root="+g.cfg.Dir, "exec", "vm", "/bin/bash", "-c", script)
+	cmd := exec.CommandContext(ctx, filepath.Join(builds[0].Dir, "runsc"), "--root="+g.cfg.Dir, "exec", "vm", "/bin/bash", "-c", script)
+	cmd.WaitDelay = time.Second // a script that is held keeps its output open
+	return cmd
 }
 
 // stand fails unless no counter counts any more. Its timers expire every 5 ms.
@@ -185,7 +187,7 @@ func TestHostileProgramsAreHeld(t *testing.T) {
 	check(t, err)
 	t.Cleanup(func() { kill(t, vm) })
 	check(t, g.Ready(t.Context()))
-	startCounters(t, g)
+	startCounters(t, g, modes...)
 	for _, cover := range []string{"", "mount -t tmpfs none /proc; mount -t tmpfs none /sys/fs/cgroup"} {
 		_, err = g.Shell(t.Context(), cover)
 		check(t, err)
@@ -203,12 +205,12 @@ func TestHostileProgramsAreHeld(t *testing.T) {
 		check(t, err)
 		stand(t, d, g, "the copy", since)
 		renew(t, g)
-		countAgain(t, g)
+		countAgain(t, g, modes...)
 	}
 }
 
 // countAgain fails unless each counter counts.
-func countAgain(t *testing.T, g *guest) {
+func countAgain(t *testing.T, g *guest, modes ...string) {
 	t.Helper()
 	for _, m := range modes {
 		mode, _, _ := strings.Cut(m, ":")
