@@ -34,6 +34,7 @@ var guests = []Entry{
 	{"process_ended", s(409), "The process has ended, so that it takes no input, signal or size.", "Read its output and exit, or start another."},
 	{"process_exists", s(409), "There is a process of this id in the sandbox.", "Leave the id to the server."},
 	{"process_not_found", s(404), "There is no such process, or it ended too long ago.", "List processes."},
+	{"processes_unsupported", s(501), "The agent in the sandbox is of a version without processes.", "Use `exec`, or create the sandbox anew."},
 	{"start_failed", s(500, 502), "The process could not be started.", "Try again; the host's log says why."},
 	{"stdin_closed", s(409), "The process's stdin is closed.", "Start another process."},
 	{"invalid_answer", s(502), "The program on the port gave an answer that is not HTTP, or none.", "Look at the program's output; use `wrenn port-forward` for programs that speak no HTTP."},

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
@@ -25,8 +26,34 @@ const (
 // CallProcess does one operation on the processes with an id. It waits as long as the
 // operation does: input for a process that does not read it, and a wait for its end. A
 // guest that answers with other processes, or with more than there may be, is
-// HostFailed guest_failed.
+// HostFailed guest_failed. An agent of a version without processes, as in a sandbox that
+// was paused before an upgrade, is Unsupported processes_unsupported.
 func (c *Client) CallProcess(ctx context.Context, call *guestv1.ProcessCall) (*guestv1.ProcessAnswer, error) {
+	answer, err := c.callProcess(ctx, call)
+	if fault.ReasonOf(err) == ReasonUnreachable && c.outdated(ctx) {
+		return nil, fault.Wrap(err, fault.Unsupported, "processes_unsupported",
+			"the agent in the sandbox is of a version without processes; use exec, or create the sandbox anew")
+	}
+	return answer, err
+}
+
+// outdatedTimeout bounds outdated.
+const outdatedTimeout = 10 * time.Second
+
+// outdated reports whether the guest answers and knows no processes: an agent hangs up
+// at a call that it does not know.
+func (c *Client) outdated(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, outdatedTimeout)
+	defer cancel()
+	if c.Ping(ctx) != nil {
+		return false
+	}
+	list := &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_List{List: &guestv1.ListProcesses{}}}
+	_, err := c.callProcess(ctx, list)
+	return fault.ReasonOf(err) == ReasonUnreachable
+}
+
+func (c *Client) callProcess(ctx context.Context, call *guestv1.ProcessCall) (*guestv1.ProcessAnswer, error) {
 	x, err := c.open(ctx)
 	if err != nil {
 		return nil, err

@@ -3,7 +3,9 @@ package guestclient_test
 import (
 	"bytes"
 	"context"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -218,5 +220,39 @@ func TestLyingGuestOfProcesses(t *testing.T) {
 			t.Errorf("%s: got %v, want guest_failed", name, err)
 		}
 		_ = a.Close()
+	}
+}
+
+// TestOutdatedGuest: an agent that answers pings and hangs up at calls of processes is
+// one of a version without them.
+func TestOutdatedGuest(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	served.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			served.Go(func() {
+				defer conn.Close()
+				for r := guestwire.NewReader(conn); ; {
+					kind, _, err := r.Frame(1 << 20)
+					if err != nil || kind != guestwire.Ping {
+						return
+					}
+					_, _ = conn.Write(guestwire.AppendFrame(nil, guestwire.Answer, nil))
+				}
+			})
+		}
+	})
+	c := guestclient.New(dialer(listener.Addr().String()))
+	t.Cleanup(func() { c.Close(); _ = listener.Close(); served.Wait() })
+	_, err = c.CallProcess(t.Context(), getting("p", 0))
+	if !fault.Is(err, fault.Unsupported) || fault.ReasonOf(err) != "processes_unsupported" {
+		t.Errorf("got %v, want processes_unsupported", err)
 	}
 }
