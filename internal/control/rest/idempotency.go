@@ -100,6 +100,9 @@ func fingerprint(w http.ResponseWriter, r *http.Request, wholeBody bool) (sum [3
 	h := sha256.New()
 	streamed := strings.Contains(r.Header.Get("Accept"), ndjson)
 	fmt.Fprintf(h, "%s\n%s\n%s\n%t\n%d\n", r.Method, withoutSlash(routedPath(r)), r.URL.RawQuery, streamed, r.ContentLength)
+	if strings.Contains(r.Header.Get("Accept"), eventStream) {
+		_, _ = io.WriteString(h, eventStream+"\n")
+	}
 	if wholeBody {
 		rc := http.NewResponseController(w)
 		_ = rc.SetReadDeadline(time.Now().Add(jsonReadTimeout))
@@ -257,13 +260,16 @@ func (s *server) renew(ctx context.Context, key control.AnswerKey) {
 // outliving returns ctx without the cancellation by a caller that hangs up. A
 // server that cancels its requests still ends it.
 func outliving(ctx context.Context) (context.Context, context.CancelFunc) {
-	out, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	out, cancel := context.WithCancelCause(context.WithValue(context.WithoutCancel(ctx), callerKey{}, ctx))
 	if base, ok := ctx.Value(serverKey{}).(context.Context); ok {
 		stop := context.AfterFunc(base, func() { cancel(context.Cause(base)) })
 		return out, func() { stop(); cancel(nil) }
 	}
 	return out, func() { cancel(nil) }
 }
+
+// callerKey is the key of the context that ends when the caller hangs up.
+type callerKey struct{}
 
 // serverKey is the key of the context that all requests of a server share.
 type serverKey struct{}

@@ -2,10 +2,13 @@ package rest
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/coder/websocket"
 
@@ -265,5 +268,33 @@ func TestSocketMessages(t *testing.T) {
 	}
 	if in, _ := socketCall("p", []byte(`{"type":"close_stdin"}`)); in == nil || !in.(control.ProcessInput).Close {
 		t.Errorf("close_stdin: got %+v, want the close", in)
+	}
+}
+
+// TestKeyedFollowerEndsWithItsCaller: an Idempotency-Key lets a request outlive its
+// caller, but not the reader that a start with events attaches.
+func TestKeyedFollowerEndsWithItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		caller, hangUp := context.WithCancel(t.Context())
+		request, release := outliving(caller)
+		defer release()
+		ctx, cancel := untilStopping(httptest.NewRequestWithContext(request, http.MethodPost, "/", nil))
+		defer cancel()
+		hangUp()
+		synctest.Wait()
+		if ctx.Err() == nil || request.Err() != nil {
+			t.Errorf("after the caller hung up: reader %v, request %v; want the reader canceled and the request going on", ctx.Err(), request.Err())
+		}
+	})
+}
+
+func TestKeyTellsEventsFromAnAnswer(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Answers = &fakeAnswers{} })
+	path, _ := w.newProcess(`{"cmd":"x"}`)
+	all, key := path[:strings.LastIndex(path, "/")], "Idempotency-Key: k1"
+	w.want(w.call("POST", all, `{"cmd":"x"}`, key), http.StatusCreated)
+	again := w.call("POST", all, `{"cmd":"x"}`, key, "Accept: text/event-stream")
+	if got := w.want(again, http.StatusUnprocessableEntity).fault(w); got.Code != "idempotency_key_reused" {
+		t.Errorf("the same key, now with events: got %s, want idempotency_key_reused", got.Code)
 	}
 }

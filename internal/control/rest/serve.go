@@ -57,16 +57,24 @@ func Serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.
 
 type stoppingKey struct{}
 
-// untilStopping returns a context of r that ends when the server begins to stop, for
+// untilStopping returns a context of r that ends when the server begins to stop or the
+// caller hangs up, also where an Idempotency-Key lets r outlive its caller. It is for
 // requests that would hold up the drain and that their caller can begin again.
 func untilStopping(r *http.Request) (ctx context.Context, cancel context.CancelFunc) {
 	ctx, end := context.WithCancelCause(r.Context())
-	stopping, _ := r.Context().Value(stoppingKey{}).(context.Context)
-	if stopping == nil {
-		return ctx, func() { end(nil) }
+	stops := []func() bool{}
+	if stopping, ok := r.Context().Value(stoppingKey{}).(context.Context); ok {
+		stops = append(stops, context.AfterFunc(stopping, func() { end(errShuttingDown) }))
 	}
-	stop := context.AfterFunc(stopping, func() { end(errShuttingDown) })
-	return ctx, func() { stop(); end(nil) }
+	if caller, ok := r.Context().Value(callerKey{}).(context.Context); ok {
+		stops = append(stops, context.AfterFunc(caller, func() { end(context.Cause(caller)) }))
+	}
+	return ctx, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		end(nil)
+	}
 }
 
 // shutdown drains srv, then aborts the remaining requests.
