@@ -19,7 +19,7 @@ import (
 // Invariants: a process is in the table from its start until Retention after
 // its end, or RecordRetention with an ID; at most MaxRunning run and at most
 // MaxFinished ended ones without and MaxRecords with an ID are kept (the oldest is
-// dropped first); a PID finds a running process before an ended one; two processes
+// dropped first), and fewer where a new command needs their part of MaxTableBytes; a PID finds a running process before an ended one; two processes
 // never have the same ID.
 type Table struct {
 	groups Groups
@@ -93,6 +93,9 @@ func (t *Table) reserve(spec *Spec) (key uint64, err error) {
 	size := spec.bytes()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for t.bytes+size > MaxTableBytes && len(t.finished) > 0 {
+		t.forgetLocked(t.finished[0].key)
+	}
 	switch {
 	case t.closed:
 		return 0, fault.New(fault.WrongState, "shutting_down", "the sandbox is shutting down")

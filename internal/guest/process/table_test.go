@@ -412,3 +412,29 @@ func TestSignalAllReachesOtherProcessGroups(t *testing.T) {
 		t.Errorf("got %+v, want the trap's exit", p.Exit())
 	}
 }
+
+func TestEndedCommandsMakeWayForNewOnes(t *testing.T) {
+	table := NewTable(NoGroups{})
+	for key := range uint64(MaxTableBytes / MaxSpecBytes) {
+		p := ended(key, int(key))
+		p.spec.ID = "p" + strconv.Itoa(int(key))
+		p.spec.Args = []string{strings.Repeat("a", MaxSpecBytes-16)}
+		table.ids[p.spec.ID], table.bytes = p, table.bytes+p.spec.bytes()
+		table.retire(p)
+	}
+	t.Cleanup(func() {
+		for _, timer := range table.forget {
+			timer.Stop()
+		}
+	})
+	spec := Spec{Cmd: "true"}
+	if _, err := table.reserve(&spec); err != nil {
+		t.Fatalf("start beside large commands that have ended: %v, want the oldest of them forgotten", err)
+	}
+	if _, err := table.ByID("p0"); fault.ReasonOf(err) != "process_not_found" {
+		t.Errorf("the oldest command: %v, want process_not_found", err)
+	}
+	if _, err := table.ByID("p1"); err != nil {
+		t.Errorf("the second oldest command: %v, want it kept", err)
+	}
+}
