@@ -21,6 +21,8 @@ const (
 	maxOffset      = 1 << 62
 	maxExitCode    = 255
 	maxSignal      = 64
+	// maxAnswerBytes bounds an answer with the records of all processes.
+	maxAnswerBytes = maxProcesses * maxRecordBytes
 )
 
 // CallProcess does one operation on the processes with an id. It waits as long as the
@@ -62,7 +64,7 @@ func (c *Client) callProcess(ctx context.Context, call *guestv1.ProcessCall) (*g
 	if err := x.call(guestwire.Process, call); err != nil {
 		return nil, err
 	}
-	t, payload, err := x.conn.reader.Frame(maxMessageBytes)
+	t, payload, err := x.conn.reader.Frame(maxAnswerBytes)
 	switch {
 	case err != nil:
 		return nil, x.fail(err)

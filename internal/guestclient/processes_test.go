@@ -14,6 +14,7 @@ import (
 	"github.com/wrenn-dev/wrenn/api/gen/process"
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	guestprocess "github.com/wrenn-dev/wrenn/internal/guest/process"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
@@ -176,6 +177,22 @@ func TestWaitEndsWithItsCaller(t *testing.T) {
 	defer cancel()
 	if _, err := c.CallProcess(ctx, getting("idle", time.Hour)); !fault.Is(err, fault.Timeout) {
 		t.Errorf("got %v, want the end of the caller's time", err)
+	}
+}
+
+// TestListOfManyProcesses: the largest records of all processes that a guest may keep
+// are no lie.
+func TestListOfManyProcesses(t *testing.T) {
+	answer := &guestv1.ProcessAnswer{}
+	text, args := strings.Repeat("x", 256), make([]string, 512)
+	for range guestprocess.MaxRunning + guestprocess.MaxRecords {
+		answer.Processes = append(answer.Processes, &guestv1.ProcessRecord{Id: "p", Cmd: text, Cwd: text, User: text, Args: args})
+	}
+	frame := guestwire.AppendFrame(nil, guestwire.Answer, func(b []byte) []byte { return guestwire.AppendProcessAnswer(b, answer) })
+	list := &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_List{List: &guestv1.ListProcesses{}}}
+	got, err := hostile(t, frame).CallProcess(t.Context(), list)
+	if err != nil || len(got.GetProcesses()) != len(answer.GetProcesses()) {
+		t.Errorf("list of %d processes in %d bytes: got %d, %v", len(answer.GetProcesses()), len(frame), len(got.GetProcesses()), err)
 	}
 }
 
