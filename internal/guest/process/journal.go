@@ -254,7 +254,7 @@ func (j *journal) extent() Extent {
 // subscribe attaches a reader at the offset from; a negative one is the end. A reader
 // that begins at an offset has everything before it, so that from is an
 // acknowledgement. With auto, output counts as acknowledged once the reader asks for
-// the next piece.
+// the next piece, unless output before the reader's first byte is not.
 func (j *journal) subscribe(from int64, auto bool) (*Subscription, error) {
 	s := &Subscription{journal: j, ready: make(chan struct{}, 1), auto: auto, holds: true, moved: time.Now()}
 	j.mu.Lock()
@@ -270,6 +270,7 @@ func (j *journal) subscribe(from int64, auto bool) (*Subscription, error) {
 	} else {
 		j.ackLocked(from)
 	}
+	s.first = s.at
 	j.subs[s] = struct{}{}
 	s.wake()
 	return s, nil

@@ -212,3 +212,29 @@ func TestJournalProperty(t *testing.T) {
 		}
 	})
 }
+
+// TestReaderAtTheEndAcknowledgesNothingBeforeIt: a reader that begins at the end of the
+// output has not got the output before it.
+func TestReaderAtTheEndAcknowledgesNothingBeforeIt(t *testing.T) {
+	j := newJournal(&room{total: maxJournalRoom}, firstRing)
+	j.block = true
+	j.publish(Stdout, []byte("unread"))
+	late, err := j.subscribe(-1, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Detach()
+	j.publish(Stdout, []byte("new"))
+	buf := make([]byte, 16)
+	for range 2 {
+		late.Next(buf)
+	}
+	if got := j.extent().Acked; got != 0 {
+		t.Errorf("after a reader from offset 6: %d bytes are acknowledged, want none", got)
+	}
+	j.ack(6)
+	late.Next(buf)
+	if got := j.extent().Acked; got != 9 {
+		t.Errorf("after the output before the reader was acknowledged: %d bytes are, want 9", got)
+	}
+}

@@ -7,6 +7,7 @@ type Subscription struct {
 	journal *journal
 	ready   chan struct{}
 	auto    bool
+	first   int64 // the offset at which it began
 
 	// The journal's mu protects the following.
 	at    int64 // the offset of the next byte
@@ -33,7 +34,7 @@ func (s *Subscription) Next(buf []byte) (piece Output, ok, ended bool) {
 	j := s.journal
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if s.auto {
+	if s.auto && s.first <= j.acked { // or it has not got all output before at
 		j.ackLocked(s.at)
 	}
 	switch {
