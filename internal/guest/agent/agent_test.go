@@ -116,6 +116,42 @@ func TestReleaseOpensAHeldGuest(t *testing.T) {
 	e.Leave()
 }
 
+// TestCommandsWaitWhileTheGuestIsHeld: no command starts between a Hold and the Release,
+// or a Configure, so that nothing of it runs in a copy before that is renewed.
+func TestCommandsWaitWhileTheGuestIsHeld(t *testing.T) {
+	a, platform := newAgent(t)
+	configure(t, a, false)
+	platform.FailAt("")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	held := func() bool {
+		err := a.Processes().Hold(ended) // succeeds at once if it is held already
+		return err == nil
+	}
+	for name, end := range map[string]func(){
+		"release": func() {
+			if _, err := a.Release(t.Context(), &guestv1.ReleaseRequest{}, token); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"configure": func() { configure(t, a, false) },
+	} {
+		if _, err := a.Hold(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !held() {
+			t.Errorf("%s: commands can start after a Hold", name)
+		}
+		if end(); held() {
+			t.Errorf("%s: commands wait after the end of the hold", name)
+		}
+	}
+	platform.FailAt("freeze")
+	if _, err := a.Hold(t.Context()); err == nil || held() {
+		t.Errorf("a Hold that failed: got %v and that commands wait is %v", err, held())
+	}
+}
+
 // TestReleaseBoundsTheClock: a correction of more than a minute is no correction.
 func TestReleaseBoundsTheClock(t *testing.T) {
 	a, platform := newAgent(t)

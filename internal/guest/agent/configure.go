@@ -204,6 +204,7 @@ func (c *configuration) thaw(ctx context.Context) error {
 	if err := c.agent.platform.Thaw(ctx); err != nil {
 		return stepFault(err, "thaw_failed", "thaw user processes")
 	}
+	c.agent.processes.Continue()
 	c.agent.pending = nil
 	c.agent.state.open(c.next)
 	return nil

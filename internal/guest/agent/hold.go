@@ -11,7 +11,8 @@ import (
 // the time that Configure took.
 const maxClockAdjust = time.Minute
 
-// Hold freezes user processes and leaves the guest open. Release ends it.
+// Hold freezes user processes and leaves the guest open. Commands that are to start
+// meanwhile wait. Release ends it.
 func (a *Agent) Hold(ctx context.Context) (frozen int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, quiesceTimeout)
 	defer cancel()
@@ -20,7 +21,12 @@ func (a *Agent) Hold(ctx context.Context) (frozen int, err error) {
 		return 0, err
 	}
 	defer release()
-	frozen, err = a.platform.Freeze(ctx)
+	if err := a.processes.Hold(ctx); err != nil {
+		return 0, stepFault(err, "freeze_failed", "wait for commands that are being started")
+	}
+	if frozen, err = a.platform.Freeze(ctx); err != nil {
+		a.processes.Continue()
+	}
 	return frozen, stepFault(err, "freeze_failed", "freeze user processes")
 }
 
@@ -44,6 +50,7 @@ func (a *Agent) Release(ctx context.Context, msg *guestv1.ReleaseRequest, token 
 	if err := a.platform.Thaw(ctx); err != nil {
 		return nil, stepFault(err, "thaw_failed", "thaw user processes")
 	}
+	a.processes.Continue()
 	if a.pending != nil {
 		a.state.open(*a.pending)
 		a.pending = nil

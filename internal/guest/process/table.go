@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
@@ -29,7 +31,11 @@ type Table struct {
 	// that they must not keep.
 	protected bool
 
+	// starts is held by each start under way, and as a whole between Hold and Continue.
+	starts *semaphore.Weighted
+
 	mu        sync.Mutex // protects the following
+	held      bool       // starts is held as a whole
 	closed    bool
 	nextKey   uint64
 	bytes     int
@@ -49,6 +55,7 @@ func NewTable(groups Groups) *Table {
 	return &Table{
 		groups:    groups,
 		protected: isProtected(),
+		starts:    semaphore.NewWeighted(MaxRunning),
 		running:   make(map[uint64]*Process),
 		forget:    make(map[uint64]*time.Timer),
 		lingering: make(map[*os.File]struct{}),
@@ -75,7 +82,9 @@ func (t *Table) Start(spec Spec) (*Process, *Subscription, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	_ = t.starts.Acquire(context.Background(), 1) // it cannot fail
 	p, err := t.launch(key, path, spec)
+	t.starts.Release(1)
 	if err != nil {
 		t.unreserve(&spec)
 		return nil, nil, err
