@@ -163,6 +163,17 @@ func checkCalls(t testing.TB, where, commands string) {
 	}
 }
 
+// flagsOf splits a word of short flags, such as -it.
+func flagsOf(word string) (flags []string) {
+	if !regexp.MustCompile(`^-[a-z]+$`).MatchString(word) {
+		return []string{word}
+	}
+	for _, letter := range word[1:] {
+		flags = append(flags, "-"+string(letter))
+	}
+	return flags
+}
+
 // checkWrenn checks subcommand and flags of one call of wrenn.
 func checkWrenn(t testing.TB, where string, words []string) {
 	t.Helper()
@@ -185,8 +196,10 @@ func checkWrenn(t testing.TB, where string, words []string) {
 		if !strings.HasPrefix(name, "-") || name == "-" || name == "--help" {
 			continue
 		}
-		if !regexp.MustCompile(`(?m)^ +(-[a-z], )?` + regexp.QuoteMeta(name) + `\b|^ +` + regexp.QuoteMeta(name) + `, `).MatchString(help(t, command)) {
-			t.Errorf("%s: wrenn %s has no flag %s", where, command, name)
+		for _, flag := range flagsOf(name) {
+			if !regexp.MustCompile(`(?m)^ +(-[a-z], )?` + regexp.QuoteMeta(flag) + `\b|^ +` + regexp.QuoteMeta(flag) + `, `).MatchString(help(t, command)) {
+				t.Errorf("%s: wrenn %s has no flag %s", where, command, flag)
+			}
 		}
 	}
 }
