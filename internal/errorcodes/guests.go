@@ -43,6 +43,7 @@ var guests = []Entry{
 	{"too_many_connections", s(429), "As many connections to the sandbox's ports are open as may.", "Close some, or try again later."},
 	{"too_many_directories", s(413), "The tree has too many directories to watch.", "Watch a part of it."},
 	{"too_many_entries", s(413), "The directory has too many entries.", "List a part of it, or use a command."},
+	{"too_many_inputs", s(429), "As many inputs wait for processes that do not read them as may.", "Wait for the answers before you send more."},
 	{"too_many_parts", s(413), "The upload has too many files.", "Send fewer at a time."},
 	{"too_many_processes", s(429), "The agent in the sandbox runs as many processes as it may.", "Wait until some end."},
 	{"too_many_readers", s(429), "As many callers read the process's output as may.", "Close some."},

@@ -140,3 +140,32 @@ func TestReadersAreBounded(t *testing.T) {
 		<-ended
 	}
 }
+
+// TestInputsAreBounded: input that no process reads is held by the callers' requests,
+// whose number is bounded.
+func TestInputsAreBounded(t *testing.T) {
+	t.Parallel()
+	b := newPortBench(t)
+	ref := b.create()
+	id := b.startProcess(ref, "sleep 1000")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, host.MaxInputs)
+	input := control.ProcessInput{ID: id, Data: make([]byte, 1<<20)} // more than a pipe holds
+	for range host.MaxInputs {
+		go func() {
+			_, err := b.client.CallProcess(ctx, ref, input)
+			ended <- err
+		}()
+	}
+	for b.Inputs(ref) < host.MaxInputs {
+		time.Sleep(time.Millisecond)
+	}
+	_, err := b.client.CallProcess(t.Context(), ref, input)
+	if !fault.Is(err, fault.Quota) || fault.ReasonOf(err) != "too_many_inputs" {
+		t.Errorf("one input too many: %v, want too_many_inputs", err)
+	}
+	cancel()
+	for range host.MaxInputs {
+		<-ended
+	}
+}

@@ -41,18 +41,17 @@ const PortQuiet = portQuiet
 func ProbeWait(interval, unused time.Duration) time.Duration { return probeWait(interval, unused) }
 
 // Followers returns how many readers of processes are attached to a sandbox.
-func (m *Manager) Followers(ref sandbox.Ref) int {
+func (m *Manager) Followers(ref sandbox.Ref) int { return m.leases(ref, useFollow) }
+
+// Inputs returns how many inputs to processes of a sandbox wait.
+func (m *Manager) Inputs(ref sandbox.Ref) int { return m.leases(ref, useInput) }
+
+func (m *Manager) leases(ref sandbox.Ref, purpose use) int {
 	mc, err := m.find(ref.ID)
 	if err != nil {
 		return 0
 	}
 	mc.mu.Lock()
 	defer mc.mu.Unlock()
-	n := 0
-	for l := range mc.leases {
-		if l.use == useFollow {
-			n++
-		}
-	}
-	return n
+	return mc.leasesLocked(purpose)
 }

@@ -42,6 +42,8 @@ const (
 	// useFollow is activity for as long as it lasts. A pause ends it at once, because
 	// it can be begun again where it has ended.
 	useFollow
+	// useInput is useCommand for input that waits until a process reads it.
+	useInput
 	// usePort is activity whenever bytes move. A pause does not wait for it while
 	// none do.
 	usePort
@@ -68,15 +70,8 @@ func (m *machine) acquire(ctx context.Context, ref sandbox.Ref, purpose use) (*l
 		return nil, fault.New(fault.Unavailable, reasonUnresponsive,
 			"the sandbox's guest has not answered since its last start, and cannot be used until it does; nothing was begun: try again later")
 	}
-	if purpose == usePort {
-		if err := m.portsLocked(); err != nil {
-			return nil, err
-		}
-	}
-	if purpose == useFollow {
-		if err := m.followersLocked(); err != nil {
-			return nil, err
-		}
+	if err := m.roomForLocked(purpose); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	l := &lease{m: m, guest: guest, ctx: ctx, cancel: cancel, begun: time.Now(), use: purpose}
@@ -84,12 +79,26 @@ func (m *machine) acquire(ctx context.Context, ref sandbox.Ref, purpose use) (*l
 	return l, nil
 }
 
+// roomForLocked returns an error if there may be no further lease for the purpose. mu
+// must be held.
+func (m *machine) roomForLocked(purpose use) error {
+	switch purpose {
+	case usePort:
+		return m.portsLocked()
+	case useFollow:
+		return m.followersLocked()
+	case useInput:
+		return m.inputsLocked()
+	}
+	return nil
+}
+
 // touch records that the transfer has moved bytes.
 func (l *lease) touch() { l.moved.Store(int64(time.Since(l.begun))) }
 
 // activeAt is when the lease was last activity.
 func (l *lease) activeAt() time.Time {
-	if l.use == useCommand || l.use == useFollow {
+	if l.use == useCommand || l.use == useFollow || l.use == useInput {
 		return time.Now()
 	}
 	return l.begun.Add(time.Duration(l.moved.Load()))

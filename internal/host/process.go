@@ -12,6 +12,10 @@ import (
 // through the host agent at once. It includes waits for the end of a process.
 const MaxAttached = 256
 
+// MaxInputs is the number of inputs to processes of one sandbox, of at most 1 MiB each,
+// that may wait at once until they are read.
+const MaxInputs = 32
+
 // CallProcess does one operation on the processes of a guest. A pause ends a wait at
 // once, and lets input that a process does not read end by itself for a moment.
 func (m *Manager) CallProcess(ctx context.Context, ref sandbox.Ref, call *guestv1.ProcessCall) (*guestv1.ProcessAnswer, error) {
@@ -19,10 +23,12 @@ func (m *Manager) CallProcess(ctx context.Context, ref sandbox.Ref, call *guestv
 	if err != nil {
 		return nil, err
 	}
-	waits := call.GetGet().GetWaitMs() > 0
 	purpose := useCommand
-	if waits {
+	switch {
+	case call.GetGet().GetWaitMs() > 0:
 		purpose = useFollow
+	case call.GetInput() != nil:
+		purpose = useInput
 	}
 	l, err := mc.acquire(ctx, ref, purpose)
 	if err != nil {
@@ -30,7 +36,7 @@ func (m *Manager) CallProcess(ctx context.Context, ref sandbox.Ref, call *guestv
 	}
 	defer l.release()
 	ctx = l.ctx
-	if !waits && call.GetInput() == nil {
+	if purpose == useCommand {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(l.ctx, m.cfg.GuestTimeout, errNoAnswer)
 		defer cancel()
@@ -70,15 +76,29 @@ func (m *Manager) AttachProcess(ctx context.Context, ref sandbox.Ref, call *gues
 // followersLocked returns an error if no further reader may be attached. mu must be
 // held.
 func (m *machine) followersLocked() error {
-	attached := 0
-	for l := range m.leases {
-		if l.use == useFollow {
-			attached++
-		}
-	}
+	attached := m.leasesLocked(useFollow)
 	if attached >= MaxAttached {
 		return fault.New(fault.Quota, "too_many_readers",
 			"%d readers are attached to processes of sandbox %s; end some, or try again later", attached, m.view.Ref.ID)
 	}
 	return nil
+}
+
+// inputsLocked returns an error if no further input may wait. mu must be held.
+func (m *machine) inputsLocked() error {
+	if waiting := m.leasesLocked(useInput); waiting >= MaxInputs {
+		return fault.New(fault.Quota, "too_many_inputs",
+			"%d inputs wait until processes of sandbox %s read them; wait for their answers before you send more", waiting, m.view.Ref.ID)
+	}
+	return nil
+}
+
+// leasesLocked returns the number of leases for a purpose. mu must be held.
+func (m *machine) leasesLocked(purpose use) (n int) {
+	for l := range m.leases {
+		if l.use == purpose {
+			n++
+		}
+	}
+	return n
 }
