@@ -2,6 +2,7 @@ package datafs
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -206,19 +207,59 @@ func TestPowerCut(t *testing.T) {
 	open(t, p)
 	file := filepath.Join(p.Dir, "file")
 	write(t, file, "synced")
-	dir, err := os.Open(p.Dir)
-	check(t, err)
-	const goingDown, noLogFlush = 0x8004587d, 2 // XFS_IOC_GOINGDOWN, XFS_FSOP_GOING_FLAGS_NOLOGFLUSH
-	check(t, errors.Join(unix.IoctlSetPointerInt(int(dir.Fd()), goingDown, noLogFlush), dir.Close()))
+	shutDown(t, p)
 	if _, err := os.Create(filepath.Join(p.Dir, "other")); err == nil {
 		t.Error("the file system still works")
 	}
-	_, err = p.Open(t.Context(), MinSize)
+	_, err := p.Open(t.Context(), MinSize)
 	wantFault(t, err, fault.HostFailed, "data_fs_failed")
 	closed(t, p)
 	open(t, p)
 	wantText(t, file, "synced")
 	closed(t, p)
+}
+
+// shutDown stops the file system as a power cut would.
+func shutDown(t *testing.T, p Place) {
+	t.Helper()
+	dir, err := os.Open(p.Dir)
+	check(t, err)
+	const goingDown, noLogFlush = 0x8004587d, 2 // XFS_IOC_GOINGDOWN, XFS_FSOP_GOING_FLAGS_NOLOGFLUSH
+	check(t, errors.Join(unix.IoctlSetPointerInt(int(dir.Fd()), goingDown, noLogFlush), dir.Close()))
+}
+
+// TestAnotherNamespaceKeepsAFailedOne: a file system that has shut down and that a
+// process with a copy of the mounts keeps alive is mounted when that has ended.
+func TestAnotherNamespaceKeepsAFailedOne(t *testing.T) {
+	p := place(t)
+	open(t, p)
+	file := filepath.Join(p.Dir, "file")
+	write(t, file, "synced")
+	release := hold(t)
+	shutDown(t, p)
+	check(t, p.Close())
+	ctx, cancel := context.WithTimeout(t.Context(), 4*keptRetry)
+	defer cancel()
+	_, err := p.Open(ctx, MinSize)
+	wantFault(t, err, fault.HostFailed, "data_fs_failed")
+	if at, err := mountedAt(p.Dir); at != "" || err != nil {
+		t.Errorf("device %q stays mounted (%v)", at, err)
+	}
+	release()
+	open(t, p)
+	wantText(t, file, "synced")
+	closed(t, p)
+}
+
+// hold starts a process with a copy of the mounts, and returns a function that ends it.
+func hold(t *testing.T) (release func()) {
+	t.Helper()
+	holder := exec.Command("cat")
+	holder.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	stdin, err := holder.StdinPipe()
+	check(t, err)
+	check(t, holder.Start()) // which returns when the namespace is made
+	return func() { t.Helper(); check(t, errors.Join(stdin.Close(), holder.Wait())) }
 }
 
 func TestFullFileSystemStaysWhole(t *testing.T) {
@@ -274,18 +315,14 @@ func TestCloseLeavesWhatIsInUse(t *testing.T) {
 func TestAnotherNamespaceHoldsIt(t *testing.T) {
 	p := place(t)
 	first := open(t, p)
-	holder := exec.Command("cat")
-	holder.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	stdin, err := holder.StdinPipe()
-	check(t, err)
-	check(t, holder.Start()) // which returns when the namespace is made
+	release := hold(t)
 	check(t, p.Close())
 	again := open(t, p)
 	if again.Found || again.Device != first.Device {
 		t.Errorf("mounted %+v beside %+v", again, first)
 	}
 	write(t, filepath.Join(p.Dir, "file"), "one file system")
-	check(t, errors.Join(stdin.Close(), holder.Wait()))
+	release()
 	wantText(t, filepath.Join(p.Dir, "file"), "one file system")
 	check(t, p.Close())
 }

@@ -1,11 +1,13 @@
 package datafs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -68,7 +70,7 @@ func (p Place) checkHealth() error {
 	var st unix.Stat_t
 	err := unix.Stat(p.Dir, &st)
 	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EUCLEAN) {
-		return fault.Wrap(err, fault.HostFailed, "data_fs_failed",
+		return fault.Wrap(err, fault.HostFailed, reasonFailed,
 			"the file system at %s has shut down after an error: see the kernel's log, run 'wrenn down', and start again", p.Dir)
 	}
 	return err
@@ -95,8 +97,41 @@ func (p Place) mount() (Mount, error) {
 		return Mount{}, fault.Wrap(fmt.Errorf("mount %s at %s: %w", device.Name(), p.Dir, err), fault.Internal, "data_fs_not_mounted",
 			"the file system %s cannot be mounted: the kernel's log says why, and 'xfs_repair %s' may repair it", p.Image, p.Image)
 	}
+	if err := p.checkHealth(); err != nil {
+		return Mount{}, errors.Join(err, unix.Unmount(p.Dir, unix.UMOUNT_NOFOLLOW))
+	}
 	return m, os.Chmod(p.Dir, covered.Mode().Perm())
 }
+
+// keptPatience bounds the wait for the processes that keep alive a file system that
+// has shut down, and keptRetry is the interval of looks. A process that is being
+// started has a copy of the mounts for some 100 ms.
+const (
+	keptPatience = 10 * time.Second
+	keptRetry    = 50 * time.Millisecond
+)
+
+// mountAlive mounts the image when it is no file system any more that has shut down: a
+// mount of the same device shares that.
+func (p Place) mountAlive(ctx context.Context) (Mount, error) {
+	ctx, cancel := context.WithTimeout(ctx, keptPatience)
+	defer cancel()
+	for {
+		m, err := p.mount()
+		if fault.ReasonOf(err) != reasonFailed {
+			return m, err
+		}
+		select {
+		case <-time.After(keptRetry):
+		case <-ctx.Done():
+			return m, fault.Wrap(err, fault.HostFailed, reasonFailed,
+				"the file system in %s has shut down after an error, and a process with a copy of the machine's mounts keeps it from being mounted anew: end that process, or restart the machine", p.Image)
+		}
+	}
+}
+
+// reasonFailed is the reason of the fault for a file system that has shut down.
+const reasonFailed = "data_fs_failed"
 
 // device returns the image's loop device, held open.
 func (p Place) device() (*loopDevice, error) {

@@ -63,7 +63,8 @@ func (p Place) Exists() (bool, error) {
 // or a file system of others; reason data_fs_foreign as for Exists; of kind
 // Invalid or NoCapacity if size is too small or the disk is; of kind
 // Unsupported if this machine lacks a tool, XFS or loop devices; of kind
-// HostFailed, reason data_fs_failed, if it is mounted but has shut down.
+// HostFailed, reason data_fs_failed, if it is mounted but has shut down, or if a
+// process with a copy of the mounts keeps one alive that has shut down.
 func (p Place) Open(ctx context.Context, size int64) (Mount, error) {
 	unlock, err := p.lock(ctx, lockPatience)
 	if err != nil {
@@ -91,7 +92,7 @@ func (p Place) Open(ctx context.Context, size int64) (Mount, error) {
 			return Mount{}, err
 		}
 	}
-	m, err := p.mount()
+	m, err := p.mountAlive(ctx)
 	m.Made = err == nil && !exists
 	return m, err
 }
