@@ -551,11 +551,23 @@ type ProcessRequest struct {
 	// TimeoutSec Time in seconds after which the process is killed; 0 means never.
 	TimeoutSec int `json:"timeout_sec,omitempty"`
 
-	// OnFull What happens when journal_bytes of output are kept.
+	// OnFull The treatment of output beyond journal_bytes.
 	OnFull string `json:"on_full,omitempty"`
 
 	// JournalBytes Output that is kept, in bytes; 1 MiB when absent. All journals together may have a twelfth of the sandbox's memory, at most 64 MiB.
 	JournalBytes int `json:"journal_bytes,omitempty"`
+}
+
+// ProcessSentEvent A server-sent event of an attach, which describes the content of data.
+type ProcessSentEvent struct {
+	// Event process, stdout, stderr, pty, truncated, exit or error.
+	Event string `json:"event"`
+
+	// ID The offset after the output.
+	ID *string `json:"id,omitempty"`
+
+	// Data A JSON object.
+	Data string `json:"data"`
 }
 
 // ProcessSignalRequest defines model for ProcessSignalRequest.
