@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"maps"
+	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
@@ -212,6 +213,9 @@ func TestHolderDeliversSignalsLater(t *testing.T) {
 // as a shell with job control does, learns of none.
 func TestHolderIsInvisibleToAWaitingParent(t *testing.T) {
 	python, err := exec.LookPath("python3")
+	if err != nil && os.Getenv("WRENN_REQUIRE") != "" {
+		t.Fatal("python3 is missing, which scripts/setup.sh --test installs")
+	}
 	if err != nil {
 		t.Skip("needs python3, which waits for stopped children")
 	}
