@@ -17,7 +17,8 @@ type booter struct {
 }
 
 // boot has the host start the sandbox of a pending row. spec is the row's with
-// the environment, which rows do not keep; from is the snapshot to start from,
+// the environment, which rows do not keep; boot adds the token of the guest's public
+// server. from is the snapshot to start from,
 // which the row of a fork does not name.
 func (b *booter) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from sandbox.SnapshotID) (Sandbox, error) {
 	host, err := b.hostOf(row)
@@ -26,6 +27,7 @@ func (b *booter) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from 
 	}
 	hostCtx, cancel := context.WithTimeout(ctx, b.cfg.CreateTimeout)
 	defer cancel()
+	spec.EnvdToken = spec.EnvdTokenOf(row.ID)
 	observed, err := host.Create(hostCtx, row.Ref(), spec, from)
 	switch {
 	case err == nil:

@@ -270,11 +270,15 @@ func TestTrafficTokens(t *testing.T) {
 	}
 	seen := make(map[string]bool)
 	for _, row := range append(out.Sandboxes, parent) {
-		token := row.Spec.TrafficToken(row.ID)
-		if token == "" || seen[token] {
-			t.Errorf("sandbox %s has the token %q, want one of its own", row.ID, token)
+		for _, token := range []string{row.Spec.TrafficToken(row.ID), row.Spec.EnvdTokenOf(row.ID)} {
+			if token == "" || seen[token] {
+				t.Errorf("sandbox %s has the token %q, want one of its own", row.ID, token)
+			}
+			seen[token] = true
 		}
-		seen[token] = true
+		if got, want := b.host.vms[row.ID].Spec.EnvdToken, row.Spec.EnvdTokenOf(row.ID); got != want {
+			t.Errorf("the host of sandbox %s got the token %q, want %q", row.ID, got, want)
+		}
 		if !row.Spec.Public(80) {
 			t.Errorf("port 80 of sandbox %s is not public, want that of its parent", row.ID)
 		}

@@ -41,6 +41,8 @@ func ParseConfigureRequest(b []byte) (*guestv1.ConfigureRequest, error) {
 			f.flag(&m.NewIdentity)
 		case 14:
 			f.flag(&m.Hold)
+		case 15:
+			return f.text(&m.EnvdToken)
 		}
 		return nil
 	})

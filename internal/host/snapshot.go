@@ -90,7 +90,7 @@ func (m *Manager) snapshotAt(dir snapshot.Dir) (Snapshot, error) {
 
 // publicSpec is spec without its secrets.
 func publicSpec(spec sandbox.Spec) sandbox.Spec {
-	spec.Env = nil
+	spec.Env, spec.EnvdToken = nil, ""
 	return spec
 }
 

@@ -19,6 +19,7 @@ func SpecToProto(s sandbox.Spec) *hostv1.SandboxSpec {
 		Template: s.Template, Vcpus: uint32(s.VCPUs), MemoryMb: uint32(s.MemoryMB), DiskMb: uint32(s.DiskMB),
 		TimeoutSec: seconds(s.Timeout), LifetimeSec: seconds(s.Lifetime), OnTimeout: string(s.OnTimeout),
 		Env: s.Env, MinIsolation: string(s.MinIsolation), Hostname: s.Hostname, Runtime: string(s.Runtime),
+		EnvdToken: s.EnvdToken,
 	}
 }
 
@@ -29,7 +30,7 @@ func SpecFromProto(s *hostv1.SandboxSpec) sandbox.Spec {
 		Timeout: time.Duration(s.GetTimeoutSec()) * time.Second, Lifetime: time.Duration(s.GetLifetimeSec()) * time.Second,
 		OnTimeout: sandbox.TimeoutAction(s.GetOnTimeout()),
 		Env:       s.GetEnv(), MinIsolation: sandbox.Isolation(s.GetMinIsolation()), Hostname: s.GetHostname(),
-		Runtime: sandbox.Runtime(s.GetRuntime()),
+		Runtime: sandbox.Runtime(s.GetRuntime()), EnvdToken: s.GetEnvdToken(),
 	}
 }
 

@@ -76,8 +76,13 @@ type Spec struct {
 	// PublicPorts are the TCP ports that everyone may reach; the others need the
 	// traffic token. Hosts ignore them.
 	PublicPorts []int
-	// TrafficKey is the secret from which TrafficToken comes. Hosts do not get it.
+	// TrafficKey is the secret from which TrafficToken and EnvdTokenOf come. Hosts do
+	// not get it.
 	TrafficKey string
+	// EnvdToken is the access token of the guest's public server, as a host gets it:
+	// the result of EnvdTokenOf. It is a secret, and empty in stored rows. Empty
+	// leaves that server closed.
+	EnvdToken string
 }
 
 // Limits bound a Spec on a given host.
@@ -120,7 +125,7 @@ func (s Spec) WithDefaults() Spec {
 // Copied returns the spec of a copy of the sandbox (a fork): s without the
 // fields that belong to one sandbox alone, and with env.
 func (s Spec) Copied(env map[string]string) Spec {
-	s.Env, s.Hostname, s.TrafficKey = env, "", ""
+	s.Env, s.Hostname, s.TrafficKey, s.EnvdToken = env, "", "", ""
 	return s
 }
 

@@ -15,6 +15,7 @@ const MaxPublicPorts = 64
 
 const (
 	trafficTokenStart = "trf_"
+	envdTokenStart    = "envd_"
 	trafficTokenBytes = 20
 )
 
@@ -29,12 +30,26 @@ func NewTrafficKey() string {
 // except for public ones. It is empty for a sandbox of a version without tokens. The
 // children of a fork share a spec, but not their tokens.
 func (s Spec) TrafficToken(id ID) string {
+	return s.derived(trafficTokenStart, string(id))
+}
+
+// EnvdTokenOf returns the access token of the public server (port 49983) in the guest
+// of the sandbox id. It is the same for the life of the sandbox, and empty for a sandbox
+// of a version without tokens, whose public server no client can use. The children of a
+// fork have tokens of their own.
+func (s Spec) EnvdTokenOf(id ID) string {
+	return s.derived(envdTokenStart, envdTokenStart+string(id))
+}
+
+// derived returns start and digits that only the holder of TrafficKey can compute from
+// message. Messages of tokens of two kinds differ.
+func (s Spec) derived(start, message string) string {
 	if s.TrafficKey == "" {
 		return ""
 	}
 	mac := hmac.New(sha256.New, []byte(s.TrafficKey))
-	mac.Write([]byte(id))
-	return trafficTokenStart + hex.EncodeToString(mac.Sum(nil)[:trafficTokenBytes])
+	mac.Write([]byte(message))
+	return start + hex.EncodeToString(mac.Sum(nil)[:trafficTokenBytes])
 }
 
 // Public reports whether everyone may reach port.

@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -24,6 +25,28 @@ func TestTrafficToken(t *testing.T) {
 	copied := spec.Copied(nil)
 	if copied.TrafficKey != "" {
 		t.Error("a copy of a sandbox keeps its traffic key")
+	}
+}
+
+func TestEnvdToken(t *testing.T) {
+	spec := sandbox.Spec{TrafficKey: sandbox.NewTrafficKey()}
+	token := spec.EnvdTokenOf("a")
+	switch {
+	case len(token) != len("envd_")+40:
+		t.Errorf("the token is %q, want envd_ and 40 digits", token)
+	case token != spec.EnvdTokenOf("a"):
+		t.Error("the token changes from call to call")
+	case token == spec.EnvdTokenOf("b"):
+		t.Error("two sandboxes with one key have one token")
+	case strings.HasSuffix(spec.TrafficToken("a"), token[len("envd_"):]):
+		t.Error("the traffic token contains the token of the public server")
+	}
+	if got := (sandbox.Spec{}).EnvdTokenOf("a"); got != "" {
+		t.Errorf("a sandbox without a key has the token %q", got)
+	}
+	spec.EnvdToken = token
+	if spec.Copied(nil).EnvdToken != "" {
+		t.Error("a copy of a sandbox keeps the token of its public server")
 	}
 }
 

@@ -68,7 +68,7 @@ func (s *Store) insert(rows []control.Sandbox) ([]control.Sandbox, error) {
 // newRow returns row with only the columns that an insertion writes.
 func newRow(row control.Sandbox, now time.Time) control.Sandbox {
 	spec := row.Spec
-	spec.Env = nil
+	spec.Env, spec.EnvdToken = nil, ""
 	spec.Timeout, spec.Lifetime = wholeSeconds(spec.Timeout), wholeSeconds(spec.Lifetime)
 	return control.Sandbox{
 		ID: row.ID, Name: row.Name, Generation: row.Generation, State: row.State, Spec: spec,

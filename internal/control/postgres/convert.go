@@ -96,9 +96,10 @@ func fromRow(r db.Sandbox) (control.Sandbox, error) {
 	return row, err
 }
 
-// specJSON returns the document of s, without its environment, which is secret.
+// specJSON returns the document of s, without its environment, which is secret, and
+// without the token that a host gets, which is derived.
 func specJSON(s sandbox.Spec) ([]byte, error) {
-	s.Env = nil
+	s.Env, s.EnvdToken = nil, ""
 	b, err := json.Marshal(s)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "internal", "the sandbox's spec cannot be stored")

@@ -2,15 +2,12 @@ package agent
 
 import "github.com/wrenn-dev/wrenn/internal/fault"
 
-// CallKind says which rule of admission a call falls under.
+// CallKind is the rule of admission for a call of the control channel.
 type CallKind int
 
 const (
 	// OrdinaryCall needs the token.
 	OrdinaryCall CallKind = iota
-	// SignedCall is admitted without a token, because a signature may stand for
-	// it. The transport checks both with Settings.Admits.
-	SignedCall
 	// ConfigureCall is admitted without a token while the guest is sealed.
 	ConfigureCall
 	QuiesceCall
@@ -19,7 +16,7 @@ const (
 	ReleaseCall
 )
 
-// Admit lets a call with token into the current epoch, which the caller must
+// Admit lets a call of the control channel with token into the current epoch, which the caller must
 // Leave. It returns a nil epoch for Configure, Quiesce and Release: these begin
 // or end the epoch themselves and must not wait for themselves.
 //
@@ -34,12 +31,33 @@ func (a *Agent) Admit(kind CallKind, token string) (*Epoch, error) {
 		return nil, nil
 	case e == nil:
 		return nil, ErrSealed
-	case kind != SignedCall && !e.Admits(token):
+	case !e.Admits(token):
 		e.Leave()
 		return nil, Unauthenticated("the access token is missing or wrong")
 	case kind == ConfigureCall || kind == QuiesceCall:
 		e.Leave()
 		return nil, nil
+	}
+	return e, nil
+}
+
+// AdmitPublic lets a request to the public server with token into the current epoch,
+// which the caller must Leave. Errors are those of Admit.
+func (a *Agent) AdmitPublic(token string) (*Epoch, error) {
+	e, err := a.AdmitSigned()
+	if err == nil && !e.AdmitsPublic(token) {
+		e.Leave()
+		return nil, Unauthenticated("the access token is missing or wrong")
+	}
+	return e, err
+}
+
+// AdmitSigned is AdmitPublic without a check of the token, because a signature may stand
+// for it. The transport checks both with Settings.AdmitsPublic.
+func (a *Agent) AdmitSigned() (*Epoch, error) {
+	e := a.state.enter()
+	if e == nil {
+		return nil, ErrSealed
 	}
 	return e, nil
 }

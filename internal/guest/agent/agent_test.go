@@ -65,14 +65,12 @@ func TestAdmission(t *testing.T) {
 		epoch        bool   // admitted into an epoch
 	}{
 		{"sealed", token, agent.OrdinaryCall, sealed, false},
-		{"sealed", "", agent.SignedCall, sealed, false},
 		{"sealed", "", agent.ConfigureCall, "", false},
 		{"sealed", token, agent.QuiesceCall, sealed, false},
 		{"sealed", "", agent.ReleaseCall, "", false}, // Release checks the token
 		{"open", token, agent.OrdinaryCall, "", true},
 		{"open", "", agent.OrdinaryCall, wrong, false},
 		{"open", "secre", agent.OrdinaryCall, wrong, false},
-		{"open", "", agent.SignedCall, "", true}, // the transport checks the signature
 		{"open", "", agent.ConfigureCall, wrong, false},
 		{"open", token, agent.ConfigureCall, "", false},
 		{"open", "", agent.QuiesceCall, wrong, false},
@@ -87,6 +85,43 @@ func TestAdmission(t *testing.T) {
 		}
 		if e != nil {
 			e.Leave()
+		}
+	}
+}
+
+// TestPublicAdmission: which request to the public server is admitted in which state.
+func TestPublicAdmission(t *testing.T) {
+	a, _ := newAgent(t)
+	admitted := func(e *agent.Epoch, err error) string {
+		if e != nil {
+			e.Leave()
+		}
+		return fault.ReasonOf(err)
+	}
+	if got := admitted(a.AdmitPublic("public")); got != "guest_sealed" {
+		t.Errorf("the token of a sealed guest: got %q, want guest_sealed", got)
+	}
+	if got := admitted(a.AdmitSigned()); got != "guest_sealed" {
+		t.Errorf("a signed request to a sealed guest: got %q, want guest_sealed", got)
+	}
+	for given, want := range map[string]map[string]string{
+		"public": {"public": "", "": "unauthenticated", token: "unauthenticated", "publi": "unauthenticated"},
+		"":       {"": "unauthenticated", token: "unauthenticated"},
+	} {
+		a, _ := newAgent(t)
+		req := &guestv1.ConfigureRequest{
+			WallClockUnixNano: time.Now().UnixNano(), Entropy: make([]byte, 32), DefaultUser: "user", AccessToken: token, EnvdToken: given,
+		}
+		if _, err := a.Configure(t.Context(), req, ""); err != nil {
+			t.Fatal(err)
+		}
+		for tried, reason := range want {
+			if got := admitted(a.AdmitPublic(tried)); got != reason {
+				t.Errorf("token %q for a guest with %q: got %q, want %q", tried, given, got, reason)
+			}
+		}
+		if got := admitted(a.AdmitSigned()); got != "" {
+			t.Errorf("a signed request to an open guest: got %q, want it admitted", got)
 		}
 	}
 }

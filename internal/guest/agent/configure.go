@@ -140,7 +140,7 @@ func (c *configuration) resolveSettings(context.Context) error {
 		}
 	}
 	c.next = Settings{
-		SandboxID: msg.GetSandboxId(), Generation: msg.GetGeneration(), Token: msg.GetAccessToken(),
+		SandboxID: msg.GetSandboxId(), Generation: msg.GetGeneration(), Token: msg.GetAccessToken(), EnvdToken: msg.GetEnvdToken(),
 		Envs: msg.GetEnvs(), DefaultUser: msg.GetDefaultUser(), DefaultDir: msg.GetDefaultWorkdir(),
 	}
 	if c.next.DefaultUser == "" {

@@ -8,7 +8,7 @@ import (
 func TestSettingsSurviveARestart(t *testing.T) {
 	for _, s := range []Settings{
 		{},
-		{SandboxID: "abc", Generation: 1 << 60, Token: "secret", DefaultUser: "user", DefaultDir: "/srv", Envs: map[string]string{"A": "b", "": "", "C": "d=e\n"}},
+		{SandboxID: "abc", Generation: 1 << 60, Token: "secret", EnvdToken: "public", DefaultUser: "user", DefaultDir: "/srv", Envs: map[string]string{"A": "b", "": "", "C": "d=e\n"}},
 	} {
 		b := s.encode()
 		if got, err := decodeSettings(b); err != nil || !reflect.DeepEqual(got, s) {

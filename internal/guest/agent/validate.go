@@ -49,8 +49,8 @@ func validateConfigure(msg *guestv1.ConfigureRequest) error {
 	if msg.GetHostname() != "" && !validHostname(msg.GetHostname()) {
 		return bad("hostname is not one")
 	}
-	if len(msg.GetAccessToken()) > maxTokenLen {
-		return bad("access_token may have at most %d bytes", maxTokenLen)
+	if len(msg.GetAccessToken()) > maxTokenLen || len(msg.GetEnvdToken()) > maxTokenLen {
+		return bad("access_token and envd_token may have at most %d bytes", maxTokenLen)
 	}
 	if len(msg.GetNameservers()) > maxNameservers || len(msg.GetUsers()) > maxUsers {
 		return bad("there may be at most %d name servers and %d users", maxNameservers, maxUsers)

@@ -149,7 +149,7 @@ func (w *wire) closed() {
 func (g *guest) request() *guestv1.ConfigureRequest {
 	return &guestv1.ConfigureRequest{
 		SandboxId: "abc", WallClockUnixNano: time.Now().Add(-time.Hour).UnixNano(), Entropy: make([]byte, 32), Hostname: "sb",
-		Nameservers: []string{"192.0.2.1"}, NewIdentity: true, DefaultUser: g.user, AccessToken: "secret",
+		Nameservers: []string{"192.0.2.1"}, NewIdentity: true, DefaultUser: g.user, AccessToken: "secret", EnvdToken: "public secret",
 		Envs: map[string]string{"FROM": "sandbox"},
 	}
 }
@@ -187,14 +187,14 @@ func TestChannelConfigures(t *testing.T) {
 	if got := g.platform.Steps(); !slices.Equal(got, configureSteps) {
 		t.Errorf("steps %v, want %v", got, configureSteps)
 	}
-	// The public protocol is open now too, with the same token.
+	// The public protocol is open now too, with a token of its own.
 	public := httptest.NewServer(envd.New(g.agent).Handler())
 	defer public.Close()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, public.URL+"/envs", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("X-Access-Token", "secret")
+	req.Header.Set("X-Access-Token", "public secret")
 	answer, err := public.Client().Do(req)
 	if err != nil {
 		t.Fatal(err)

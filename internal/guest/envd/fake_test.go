@@ -3,7 +3,6 @@ package envd
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/guest/agent"
 	"github.com/wrenn-dev/wrenn/internal/guest/agent/agenttest"
 )
@@ -22,6 +22,7 @@ import (
 type guest struct {
 	t        *testing.T
 	platform *agenttest.Platform
+	agent    *agent.Agent
 	base     string
 	home     string
 	user     string
@@ -54,7 +55,7 @@ func (g *guest) serve(p *agenttest.Platform) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx, listener) }()
-	g.base = "http://" + listener.Addr().String()
+	g.agent, g.base = a, "http://"+listener.Addr().String()
 	g.t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -116,23 +117,30 @@ func (g *guest) call(procedure string, message map[string]any, header ...string)
 	return r.status, out
 }
 
+// hostToken is the token of the control channel.
+const hostToken = "host's secret"
+
 // configuration is a request that opens the guest as the user of the test.
-func (g *guest) configuration() map[string]any {
-	return map[string]any{
-		"sandboxId": "abc", "generation": "1", "wallClockUnixNano": "1800000000000000000",
-		"entropy":  base64.StdEncoding.EncodeToString(make([]byte, 32)),
-		"hostname": "sb-abc", "nameservers": []string{"192.0.2.1"}, "newIdentity": true,
-		"defaultUser": g.user, "accessToken": "secret", "envs": map[string]string{"FROM": "sandbox"},
+func (g *guest) configuration() *guestv1.ConfigureRequest {
+	return &guestv1.ConfigureRequest{
+		SandboxId: "abc", Generation: 1, WallClockUnixNano: 1800000000000000000,
+		Entropy: make([]byte, 32), Hostname: "sb-abc", Nameservers: []string{"192.0.2.1"}, NewIdentity: true,
+		DefaultUser: g.user, AccessToken: hostToken, EnvdToken: "secret", Envs: map[string]string{"FROM": "sandbox"},
 	}
 }
 
-const procConfigure = "/wrenn.guest.v1.Guest/Configure"
+// configure configures the guest as its host does. It ends the connections of others.
+func (g *guest) configure(c *guestv1.ConfigureRequest) error {
+	http.DefaultClient.CloseIdleConnections()
+	_, err := g.agent.Configure(g.t.Context(), c, hostToken)
+	return err
+}
 
 // open configures the guest and takes over its token.
 func (g *guest) open() *guest {
 	g.t.Helper()
-	if status, out := g.call(procConfigure, g.configuration()); status != http.StatusOK {
-		g.t.Fatalf("configure: %d %v", status, out)
+	if err := g.configure(g.configuration()); err != nil {
+		g.t.Fatalf("configure: %v", err)
 	}
 	g.token = "secret"
 	return g

@@ -4,27 +4,18 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1/guestv1connect"
 	"github.com/wrenn-dev/wrenn/internal/guest/agent"
 )
 
 const headerToken = "X-Access-Token"
 
-// kindOf returns the rule of admission for an HTTP request.
-func kindOf(r *http.Request) agent.CallKind {
-	switch r.URL.Path {
-	case guestv1connect.GuestConfigureProcedure:
-		return agent.ConfigureCall
-	case guestv1connect.GuestQuiesceProcedure:
-		return agent.QuiesceCall
-	case guestv1connect.GuestReleaseProcedure:
-		return agent.ReleaseCall
-	case "/files":
-		if r.Method == http.MethodGet || r.Method == http.MethodPost || r.Method == http.MethodHead {
-			return agent.SignedCall
-		}
+// admit lets r into the current epoch. A request for a file may have a signature in
+// place of the token, which its handler checks.
+func (s *Server) admit(r *http.Request) (*agent.Epoch, error) {
+	if r.URL.Path == "/files" && (r.Method == http.MethodGet || r.Method == http.MethodPost || r.Method == http.MethodHead) {
+		return s.agent.AdmitSigned()
 	}
-	return agent.OrdinaryCall
+	return s.agent.AdmitPublic(r.Header.Get(headerToken))
 }
 
 // gate admits HTTP requests: CORS, the sealed state and the access token.
@@ -40,13 +31,9 @@ func (s *Server) gate(next http.Handler) http.Handler {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		e, err := s.agent.Admit(kindOf(r), r.Header.Get(headerToken))
+		e, err := s.admit(r)
 		if err != nil {
 			writeFault(w, err)
-			return
-		}
-		if e == nil {
-			next.ServeHTTP(w, r)
 			return
 		}
 		defer e.Leave()

@@ -1,12 +1,15 @@
 package envd
 
 import (
-	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/guest/agent/agenttest"
 )
 
@@ -17,7 +20,7 @@ func TestSealedGuestAnswersLittle(t *testing.T) {
 	if r := g.do(http.MethodGet, "/health", nil); r.status != http.StatusNoContent {
 		t.Errorf("health: %d", r.status)
 	}
-	for _, path := range []string{"/envs", "/metrics", "/files?path=/etc/passwd", "/nowhere", "/process.Process/List", "/wrenn.guest.v1.Guest/Quiesce"} {
+	for _, path := range []string{"/envs", "/metrics", "/files?path=/etc/passwd", "/nowhere", "/process.Process/List"} {
 		r := g.do(http.MethodGet, path, nil)
 		if r.status != http.StatusServiceUnavailable || !strings.Contains(r.body, `"code":503`) {
 			t.Errorf("%s: %d %s", path, r.status, r.body)
@@ -35,9 +38,9 @@ func TestConfigureOrder(t *testing.T) {
 func TestResumeKeepsIdentity(t *testing.T) {
 	g := newGuest(t)
 	c := g.configuration()
-	c["newIdentity"] = false
-	if status, out := g.call(procConfigure, c); status != http.StatusOK || out["reseeded"] != true {
-		t.Fatalf("%d %v", status, out)
+	c.NewIdentity = false
+	if err := g.configure(c); err != nil {
+		t.Fatal(err)
 	}
 	if slices.Contains(g.platform.Steps(), "renew") {
 		t.Error("a resume made a new identity")
@@ -49,8 +52,8 @@ func TestConfigureFailsClosed(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			g := newGuest(t)
 			g.platform.FailAt(step)
-			if status, out := g.call(procConfigure, g.configuration()); status != http.StatusInternalServerError {
-				t.Errorf("%d %v", status, out)
+			if err := g.configure(g.configuration()); err == nil {
+				t.Error("configure succeeded")
 			}
 			if got, want := g.platform.Steps(), configureSteps[1:i+2]; !slices.Equal(got, want) {
 				t.Errorf("steps %v, want %v: nothing may come after the failure", got, want)
@@ -65,21 +68,21 @@ func TestConfigureFailsClosed(t *testing.T) {
 }
 
 func TestConfigureChecksItsInput(t *testing.T) {
-	for name, change := range map[string]map[string]any{
-		"little entropy": {"entropy": "AAAA"},
-		"old clock":      {"wallClockUnixNano": "1"},
-		"hostname":       {"hostname": "a b"},
-		"name server":    {"nameservers": []string{"x\noptions"}},
-		"environment":    {"envs": map[string]string{"A=B": "c"}},
-		"default user":   {"defaultUser": "no-such-user"},
-		"user":           {"users": []map[string]any{{"name": "a:b", "home": "/", "shell": "/bin/sh"}}},
+	for name, change := range map[string]*guestv1.ConfigureRequest{
+		"default user": {DefaultUser: "no-such-user"},
+		"hostname":     {Hostname: "a b"},
+		"name server":  {Nameservers: []string{"x\noptions"}},
+		"environment":  {Envs: map[string]string{"A=B": "c"}},
+		"token":        {EnvdToken: strings.Repeat("x", 5000)},
+		"old clock":    {WallClockUnixNano: 1},
+		"user":         {Users: []*guestv1.User{{Name: "a:b", Home: "/", Shell: "/bin/sh"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGuest(t)
 			c := g.configuration()
-			maps.Copy(c, change)
-			if status, out := g.call(procConfigure, c); status != http.StatusBadRequest {
-				t.Errorf("%d %v", status, out)
+			proto.Merge(c, change)
+			if err := g.configure(c); err == nil {
+				t.Error("configure succeeded")
 			}
 			if slices.Contains(g.platform.Steps(), "thaw") {
 				t.Error("user processes were thawed")
@@ -90,9 +93,9 @@ func TestConfigureChecksItsInput(t *testing.T) {
 
 func TestToken(t *testing.T) {
 	g := newGuest(t).open()
-	for _, token := range []string{"", "wrong", "secret2", "secre"} {
+	for _, token := range []string{"", "wrong", "secret2", "secre", hostToken} {
 		g.token = token
-		for _, path := range []string{"/envs", "/metrics", "/process.Process/List", procConfigure} {
+		for _, path := range []string{"/envs", "/metrics", "/process.Process/List", "/nowhere"} {
 			r := g.do(http.MethodGet, path, nil)
 			if r.status != http.StatusUnauthorized || !strings.Contains(r.body, `"code":401`) {
 				t.Errorf("token %q: %s: %d %s", token, path, r.status, r.body)
@@ -104,12 +107,44 @@ func TestToken(t *testing.T) {
 		t.Errorf("%d %s", r.status, r.body)
 	}
 	c := g.configuration()
-	c["accessToken"] = "next"
-	if status, out := g.call(procConfigure, c); status != http.StatusOK {
-		t.Fatalf("%d %v", status, out)
+	c.EnvdToken = "next"
+	if err := g.configure(c); err != nil {
+		t.Fatal(err)
 	}
 	if r := g.do(http.MethodGet, "/envs", nil); r.status != http.StatusUnauthorized {
 		t.Errorf("the old token still works: %d", r.status)
+	}
+}
+
+// TestGuestWithoutTokenIsClosed: the control plane lets everyone reach the port, so that a
+// guest that was given no token must refuse what needs one.
+func TestGuestWithoutTokenIsClosed(t *testing.T) {
+	g := newGuest(t)
+	c := g.configuration()
+	c.EnvdToken = ""
+	if err := g.configure(c); err != nil {
+		t.Fatal(err)
+	}
+	unsigned := url.Values{"path": {"/etc/passwd"}, "signature": {signature("/etc/passwd", operationRead, "", "", "")}}
+	for _, token := range []string{"", hostToken} {
+		g.token = token
+		for _, path := range []string{"/envs", "/metrics", "/process.Process/List", "/files?path=/etc/passwd", "/files?" + unsigned.Encode()} {
+			if r := g.do(http.MethodGet, path, nil); r.status != http.StatusUnauthorized {
+				t.Errorf("token %q: GET %s: got %d %s, want 401", token, path, r.status, r.body)
+			}
+		}
+	}
+}
+
+// TestPublicServerHasNoHostCalls: the calls of the host agent are served on the control
+// channel alone.
+func TestPublicServerHasNoHostCalls(t *testing.T) {
+	g := newGuest(t).open()
+	for _, path := range []string{"/wrenn.guest.v1.Guest/Configure", "/wrenn.guest.v1.Guest/Quiesce", "/init", "/freeze"} {
+		r := g.do(http.MethodPost, path, strings.NewReader("{}"), "Content-Type", "application/json")
+		if r.status != http.StatusNotFound || !strings.Contains(r.body, `"code":404`) {
+			t.Errorf("POST %s: got %d %s, want 404", path, r.status, r.body)
+		}
 	}
 }
 
@@ -118,8 +153,8 @@ func TestQuiesceSealsAndCutsOff(t *testing.T) {
 	s := g.stream("/process.Process/Start", map[string]any{"process": map[string]any{"cmd": "sleep", "args": []string{"1000"}}})
 	s.next()
 	g.platform.FailAt("")
-	if status, out := g.call("/wrenn.guest.v1.Guest/Quiesce", map[string]any{"syncDisk": true}); status != http.StatusOK || out["frozen"] != 3.0 {
-		t.Fatalf("%d %v", status, out)
+	if out, err := g.agent.Quiesce(t.Context(), &guestv1.QuiesceRequest{SyncDisk: true}); err != nil || out.GetFrozen() != 3 {
+		t.Fatalf("%v %v", out, err)
 	}
 	if got, want := g.platform.Steps(), []string{"freeze", "sync", "save"}; !slices.Equal(got, want) {
 		t.Errorf("steps %v, want %v", got, want)
@@ -131,7 +166,6 @@ func TestQuiesceSealsAndCutsOff(t *testing.T) {
 	if r := g.do(http.MethodGet, "/envs", nil); r.status != http.StatusServiceUnavailable {
 		t.Errorf("not sealed: %d", r.status)
 	}
-	g.token = ""
 	g.open()
 	if _, out := g.call("/process.Process/List", map[string]any{}); len(out["processes"].([]any)) != 1 {
 		t.Errorf("the command did not live through it: %v", out)
@@ -142,8 +176,8 @@ func TestFailedQuiesceLeavesTheGuestOpen(t *testing.T) {
 	for _, step := range []string{"freeze", "sync", "save"} {
 		g := newGuest(t).open()
 		g.platform.FailAt(step)
-		if status, out := g.call("/wrenn.guest.v1.Guest/Quiesce", map[string]any{"syncDisk": true}); status != http.StatusInternalServerError {
-			t.Errorf("%s: %d %v", step, status, out)
+		if _, err := g.agent.Quiesce(t.Context(), &guestv1.QuiesceRequest{SyncDisk: true}); err == nil {
+			t.Errorf("%s: quiesce succeeded", step)
 		}
 		if !slices.Contains(g.platform.Steps(), "thaw") {
 			t.Errorf("%s: user processes stay frozen", step)

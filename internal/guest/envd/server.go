@@ -12,7 +12,6 @@ import (
 
 	"github.com/wrenn-dev/wrenn/api/gen/filesystem/filesystemconnect"
 	"github.com/wrenn-dev/wrenn/api/gen/process/processconnect"
-	"github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1/guestv1connect"
 	"github.com/wrenn-dev/wrenn/internal/guest/agent"
 	"github.com/wrenn-dev/wrenn/internal/guest/filesystem"
 	"github.com/wrenn-dev/wrenn/internal/guest/listener"
@@ -51,7 +50,6 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(processconnect.NewProcessHandler(processService{s}, options...))
 	mux.Handle(filesystemconnect.NewFilesystemHandler(filesystemService{s}, options...))
-	mux.Handle(guestv1connect.NewGuestHandler(guestService{s}, options...))
 	mux.HandleFunc("GET /files", s.download)
 	mux.HandleFunc("POST /files", s.upload)
 	mux.HandleFunc("GET /metrics", s.metrics)

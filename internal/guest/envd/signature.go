@@ -34,21 +34,21 @@ func signature(path, operation, user, token, expiration string) string {
 // checkFileAccess requires the token or, without one, a signature over the query
 // that allows operation at the time now.
 func checkFileAccess(s *agent.Settings, h http.Header, q url.Values, operation string, now time.Time) error {
-	if s.Token == "" {
-		return nil
-	}
 	if values := h.Values(headerToken); len(values) > 0 {
-		if !s.Admits(values[0]) {
+		if !s.AdmitsPublic(values[0]) {
 			return agent.Unauthenticated("the access token is wrong")
 		}
 		return nil
+	}
+	if s.EnvdToken == "" {
+		return agent.Unauthenticated("the access token is missing or wrong")
 	}
 	given := q.Get("signature")
 	if given == "" {
 		return agent.Unauthenticated("missing signature query parameter")
 	}
 	expiration := q.Get("signature_expiration")
-	want := signature(q.Get("path"), operation, q.Get("username"), s.Token, expiration)
+	want := signature(q.Get("path"), operation, q.Get("username"), s.EnvdToken, expiration)
 	if subtle.ConstantTimeCompare([]byte(given), []byte(want)) != 1 {
 		return agent.Unauthenticated("invalid signature")
 	}

@@ -26,12 +26,12 @@ func TestSignatureVector(t *testing.T) {
 func TestSignatureProperty(t *testing.T) {
 	word := rapid.StringMatching(`[a-z/.]{0,12}`)
 	rapid.Check(t, func(t *rapid.T) {
-		s := &agent.Settings{Token: rapid.StringMatching(`[a-z]{1,8}`).Draw(t, "token")}
+		s := &agent.Settings{EnvdToken: rapid.StringMatching(`[a-z]{1,8}`).Draw(t, "token")}
 		path, user := word.Draw(t, "path"), word.Draw(t, "user")
 		now := time.Unix(1_800_000_000, 0)
 		expires := now.Unix() + rapid.Int64Range(-100, 100).Draw(t, "expires")
 		q := url.Values{"path": {path}, "username": {user}, "signature_expiration": {strconv.FormatInt(expires, 10)}}
-		q.Set("signature", signature(path, operationRead, user, s.Token, q.Get("signature_expiration")))
+		q.Set("signature", signature(path, operationRead, user, s.EnvdToken, q.Get("signature_expiration")))
 
 		if err := checkFileAccess(s, http.Header{}, q, operationRead, now); (err == nil) != (expires >= now.Unix()) {
 			t.Fatalf("expires %d: %v", expires-now.Unix(), err)
@@ -48,7 +48,7 @@ func TestSignatureProperty(t *testing.T) {
 }
 
 func TestFileAccessByHeader(t *testing.T) {
-	s := &agent.Settings{Token: "secret"}
+	s := &agent.Settings{EnvdToken: "secret"}
 	signed := url.Values{"signature": {signature("", operationRead, "", "secret", "")}}
 	header := func(token string) http.Header { return http.Header{headerToken: {token}} }
 	tests := []struct {

@@ -25,10 +25,10 @@ func fromRef(r sandbox.Ref) *hostv1.Ref {
 	return &hostv1.Ref{Id: string(r.ID), Generation: uint64(r.Generation)}
 }
 
-// fromSpec leaves the environment out: it is secret, the control plane does not
-// ask for it, and a list of many would outgrow a message.
+// fromSpec leaves the environment and the token out: they are secret, the control plane
+// does not ask for them, and a list of many would outgrow a message.
 func fromSpec(s sandbox.Spec) *hostv1.SandboxSpec {
-	s.Env = nil
+	s.Env, s.EnvdToken = nil, ""
 	return hostwire.SpecToProto(s)
 }
 

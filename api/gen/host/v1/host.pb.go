@@ -165,7 +165,10 @@ type SandboxSpec struct {
 	Hostname string `protobuf:"bytes,14,opt,name=hostname,proto3" json:"hostname,omitempty"`
 	// "microvm" or "gvisor"; empty is the host's first one, see
 	// GetHostResponse.runtimes.
-	Runtime       string `protobuf:"bytes,15,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	Runtime string `protobuf:"bytes,15,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	// The access token of the guest's public server (port 49983). Empty leaves that
+	// server closed. Never reported back.
+	EnvdToken     string `protobuf:"bytes,16,opt,name=envd_token,json=envdToken,proto3" json:"envd_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -273,6 +276,13 @@ func (x *SandboxSpec) GetHostname() string {
 func (x *SandboxSpec) GetRuntime() string {
 	if x != nil {
 		return x.Runtime
+	}
+	return ""
+}
+
+func (x *SandboxSpec) GetEnvdToken() string {
+	if x != nil {
+		return x.EnvdToken
 	}
 	return ""
 }
@@ -3518,7 +3528,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
-	"generation\"\x9c\x03\n" +
+	"generation\"\xbb\x03\n" +
 	"\vSandboxSpec\x12\x1a\n" +
 	"\btemplate\x18\x01 \x01(\tR\btemplate\x12\x14\n" +
 	"\x05vcpus\x18\x02 \x01(\rR\x05vcpus\x12\x1b\n" +
@@ -3532,7 +3542,9 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\n" +
 	"on_timeout\x18\t \x01(\tR\tonTimeout\x12\x1a\n" +
 	"\bhostname\x18\x0e \x01(\tR\bhostname\x12\x18\n" +
-	"\aruntime\x18\x0f \x01(\tR\aruntime\x1a6\n" +
+	"\aruntime\x18\x0f \x01(\tR\aruntime\x12\x1d\n" +
+	"\n" +
+	"envd_token\x18\x10 \x01(\tR\tenvdToken\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x96\x04\n" +

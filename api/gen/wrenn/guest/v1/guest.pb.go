@@ -289,7 +289,8 @@ type ConfigureRequest struct {
 	DefaultUser string `protobuf:"bytes,8,opt,name=default_user,json=defaultUser,proto3" json:"default_user,omitempty"`
 	// Empty means the default user's home.
 	DefaultWorkdir string `protobuf:"bytes,9,opt,name=default_workdir,json=defaultWorkdir,proto3" json:"default_workdir,omitempty"`
-	// The token that every later call must carry. Empty means an open guest.
+	// The token that every later call of the control channel must carry. Empty means
+	// that the channel is open.
 	AccessToken string `protobuf:"bytes,10,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
 	// Name servers for /etc/resolv.conf; empty leaves the image's own.
 	Nameservers []string `protobuf:"bytes,11,rep,name=nameservers,proto3" json:"nameservers,omitempty"`
@@ -297,7 +298,11 @@ type ConfigureRequest struct {
 	// machine id and boot id are replaced. False for a resume.
 	NewIdentity bool `protobuf:"varint,12,opt,name=new_identity,json=newIdentity,proto3" json:"new_identity,omitempty"`
 	// Leave user processes frozen and the guest closed until Release.
-	Hold          bool `protobuf:"varint,14,opt,name=hold,proto3" json:"hold,omitempty"`
+	Hold bool `protobuf:"varint,14,opt,name=hold,proto3" json:"hold,omitempty"`
+	// The token that requests to the public server (port 49983) must carry in the
+	// header X-Access-Token. It stays the same over pause and resume, because clients
+	// keep it. Empty means that the server refuses every request that needs a token.
+	EnvdToken     string `protobuf:"bytes,15,opt,name=envd_token,json=envdToken,proto3" json:"envd_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -421,6 +426,13 @@ func (x *ConfigureRequest) GetHold() bool {
 		return x.Hold
 	}
 	return false
+}
+
+func (x *ConfigureRequest) GetEnvdToken() string {
+	if x != nil {
+		return x.EnvdToken
+	}
+	return ""
 }
 
 type ConfigureResponse struct {
@@ -637,7 +649,7 @@ const file_wrenn_guest_v1_guest_proto_rawDesc = "" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x03 \x01(\rR\x03gid\x12\x12\n" +
 	"\x04home\x18\x04 \x01(\tR\x04home\x12\x14\n" +
-	"\x05shell\x18\x05 \x01(\tR\x05shell\"\xa5\x04\n" +
+	"\x05shell\x18\x05 \x01(\tR\x05shell\"\xc4\x04\n" +
 	"\x10ConfigureRequest\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x1e\n" +
@@ -655,7 +667,9 @@ const file_wrenn_guest_v1_guest_proto_rawDesc = "" +
 	" \x01(\tR\vaccessToken\x12 \n" +
 	"\vnameservers\x18\v \x03(\tR\vnameservers\x12!\n" +
 	"\fnew_identity\x18\f \x01(\bR\vnewIdentity\x12\x12\n" +
-	"\x04hold\x18\x0e \x01(\bR\x04hold\x1a7\n" +
+	"\x04hold\x18\x0e \x01(\bR\x04hold\x12\x1d\n" +
+	"\n" +
+	"envd_token\x18\x0f \x01(\tR\tenvdToken\x1a7\n" +
 	"\tEnvsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x03\n" +

@@ -1,0 +1,109 @@
+package host_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// portClient returns an HTTP client whose requests to any address go to port of a
+// sandbox, through its host agent.
+func (b *bench) portClient(ref sandbox.Ref, port uint16) *http.Client {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		opened, err := b.DialPort(ctx, ref, port)
+		if err != nil {
+			return nil, err
+		}
+		near, far, err := tcpPair(ctx)
+		if err != nil {
+			opened.Close()
+			return nil, err
+		}
+		go func() { _ = opened.Carry(far) }() // which ends with the connection
+		return near, nil
+	}}
+	b.t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: 2 * time.Minute}
+}
+
+// tcpPair returns both ends of a connection.
+func tcpPair(ctx context.Context) (near, far *net.TCPConn, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer l.Close()
+	dialed, err := new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+	if err != nil {
+		return nil, nil, err
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		_ = dialed.Close()
+		return nil, nil, err
+	}
+	return dialed.(*net.TCPConn), accepted.(*net.TCPConn), nil
+}
+
+// envd requests path of the guest's public server with token.
+func (b *bench) envd(ref sandbox.Ref, path, token string) (status int, body string) {
+	b.t.Helper()
+	client := b.portClient(ref, 49983)
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, "http://guest"+path, nil)
+	check(b.t, err)
+	req.Header.Set("X-Access-Token", token)
+	resp, err := client.Do(req)
+	check(b.t, err)
+	defer resp.Body.Close()
+	content, err := io.ReadAll(resp.Body)
+	check(b.t, err)
+	return resp.StatusCode, string(content)
+}
+
+// TestEnvdToken: the guest's public server takes the token of its sandbox and no other,
+// over a pause and a resume, and a copy takes its own.
+func TestEnvdToken(t *testing.T) { onEachRuntime(t, envdToken) }
+
+func envdToken(t *testing.T, kind sandbox.Runtime) {
+	b := newBenchOf(t, kind, "envdtoken")
+	ref, copied, closed := newRef(), newRef(), newRef()
+	admits := func(ref sandbox.Ref, when, token string, want int) {
+		t.Helper()
+		if got, body := b.envd(ref, "/metrics", token); got != want {
+			t.Errorf("%s: token %q: got %d %s, want %d", when, token, got, body, want)
+		}
+	}
+	with := func(token string) sandbox.Spec {
+		spec := smallSpec
+		spec.EnvdToken = token
+		return spec
+	}
+	_, err := b.Create(t.Context(), ref, with("parent's"))
+	check(t, err)
+	admits(ref, "after the create", "parent's", http.StatusOK)
+	admits(ref, "after the create", "", http.StatusUnauthorized)
+	_, err = b.Snapshot(t.Context(), ref, coreSnapshot, false)
+	check(t, err)
+	_, err = b.CreateFrom(t.Context(), copied, with("child's"), coreSnapshot)
+	check(t, err)
+	_, err = b.CreateFrom(t.Context(), closed, smallSpec, coreSnapshot)
+	check(t, err)
+	admits(copied, "in the copy", "child's", http.StatusOK)
+	admits(copied, "in the copy", "parent's", http.StatusUnauthorized)
+	for _, token := range []string{"", "parent's", "child's"} {
+		admits(closed, "in a copy without a token", token, http.StatusUnauthorized)
+	}
+	_, err = b.Pause(t.Context(), ref)
+	check(t, err)
+	ref.Generation++
+	_, err = b.Resume(t.Context(), ref)
+	check(t, err)
+	admits(ref, "after the resume", "parent's", http.StatusOK)
+	admits(ref, "after the resume", "child's", http.StatusUnauthorized)
+}
