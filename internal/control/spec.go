@@ -21,6 +21,9 @@ type SpecRequest struct {
 	Runtime sandbox.Runtime
 	// PublicPorts are the ports that everyone may reach.
 	PublicPorts []int
+	// PublicTraffic and RequestHost are those of [sandbox.Spec].
+	PublicTraffic bool
+	RequestHost   string
 }
 
 // Complete returns the whole spec of a sandbox that starts from an image: the
@@ -30,7 +33,7 @@ type SpecRequest struct {
 func (r SpecRequest) Complete(hosts []HostInfo) (sandbox.Spec, error) {
 	spec := sandbox.Spec{
 		Timeout: sandbox.DefaultTimeoutSec * time.Second, Env: r.Env, Hostname: r.Hostname, MinIsolation: r.MinIsolation,
-		Runtime: r.Runtime, PublicPorts: r.PublicPorts,
+		Runtime: r.Runtime, PublicPorts: r.PublicPorts, PublicTraffic: r.PublicTraffic, RequestHost: r.RequestHost,
 	}.WithDefaults()
 	if r.Template != nil {
 		spec.Template = *r.Template

@@ -37,7 +37,7 @@ func TestSpecCrosses(t *testing.T) {
 		}
 	}
 	want := spec
-	want.AutoResume, want.PublicPorts, want.TrafficKey = false, nil, ""
+	want.AutoResume, want.PublicPorts, want.TrafficKey, want.PublicTraffic, want.RequestHost = false, nil, "", false, ""
 	if diff := cmp.Diff(want, hostwire.SpecFromProto(hostwire.SpecToProto(spec))); diff != "" {
 		t.Error(diff)
 	}

@@ -76,6 +76,11 @@ type Spec struct {
 	// PublicPorts are the TCP ports that everyone may reach; the others need the
 	// traffic token. Hosts ignore them.
 	PublicPorts []int
+	// PublicTraffic makes every port public. Hosts ignore it.
+	PublicTraffic bool
+	// RequestHost, unless empty, is the Host header that programs get, with "${PORT}"
+	// for the number of the port. Hosts ignore it.
+	RequestHost string
 	// TrafficKey is the secret from which TrafficToken and EnvdTokenOf come. Hosts do
 	// not get it.
 	TrafficKey string
@@ -163,7 +168,7 @@ func (s Spec) Validate() error {
 	if err := s.ValidateFor(Limits{MaxVCPUs: MaxVCPUs, MinMemoryMB: MinMemoryMB, MaxMemoryMB: MaxMemoryMB}); err != nil {
 		return err
 	}
-	if err := validatePublicPorts(s.PublicPorts); err != nil {
+	if err := validateTraffic(s); err != nil {
 		return err
 	}
 	return ValidateEnv(s.Env)

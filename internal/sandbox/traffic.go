@@ -5,10 +5,17 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
+
+// EnvdPort is the port of the guest's public server, which checks its own token. It is
+// part of the protocol of that server's clients.
+const EnvdPort = 49983
 
 // MaxPublicPorts is the largest number of ports of one sandbox that can be public.
 const MaxPublicPorts = 64
@@ -53,11 +60,32 @@ func (s Spec) derived(start, message string) string {
 }
 
 // Public reports whether everyone may reach port.
-func (s Spec) Public(port uint16) bool { return slices.Contains(s.PublicPorts, int(port)) }
+func (s Spec) Public(port uint16) bool {
+	return s.PublicTraffic || slices.Contains(s.PublicPorts, int(port))
+}
 
-func validatePublicPorts(ports []int) error {
-	if len(ports) > MaxPublicPorts || slices.ContainsFunc(ports, func(p int) bool { return p < 1 || p > 65535 }) {
+// placeholderPort stands for the number of the port in RequestHost.
+const placeholderPort = "${PORT}"
+
+// RequestHostOf returns the Host header of requests to port, or "" for that of the
+// client.
+func (s Spec) RequestHostOf(port uint16) string {
+	return strings.ReplaceAll(s.RequestHost, placeholderPort, strconv.Itoa(int(port)))
+}
+
+// maxRequestHost bounds RequestHost, in bytes: a DNS name with a port and the braces.
+const maxRequestHost = 270
+
+// requestHost is a name or an address, with a port.
+var requestHost = regexp.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])?(:[0-9]{1,5})?$`)
+
+func validateTraffic(s Spec) error {
+	if len(s.PublicPorts) > MaxPublicPorts || slices.ContainsFunc(s.PublicPorts, func(p int) bool { return p < 1 || p > 65535 }) {
 		return fault.New(fault.Invalid, "invalid_public_ports", "public_ports must be at most %d ports from 1 to 65535", MaxPublicPorts)
+	}
+	if len(s.RequestHost) > maxRequestHost || !requestHost.MatchString(s.RequestHostOf(1)) {
+		return fault.New(fault.Invalid, "invalid_request_host",
+			"the host of requests must be a name or an address, which may have a port and hold %s, not %q", placeholderPort, s.RequestHost)
 	}
 	return nil
 }

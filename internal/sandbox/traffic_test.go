@@ -50,6 +50,23 @@ func TestEnvdToken(t *testing.T) {
 	}
 }
 
+func TestRequestHost(t *testing.T) {
+	for host, want := range map[string]string{
+		"": "", "localhost": "localhost", "localhost:${PORT}": "localhost:3000", "${PORT}-x.test": "3000-x.test", "[::1]:${PORT}": "[::1]:3000",
+	} {
+		spec := sandbox.Spec{MemoryMB: 512, RequestHost: host}.WithDefaults()
+		if err := spec.Validate(); err != nil || spec.RequestHostOf(3000) != want {
+			t.Errorf("%q: got %q, %v; want %q", host, spec.RequestHostOf(3000), err, want)
+		}
+	}
+	for _, host := range []string{"a b", "a\r\nX: y", "a/b", "${HOST}", "a:b", strings.Repeat("a", 300), "[::1"} {
+		spec := sandbox.Spec{MemoryMB: 512, RequestHost: host}.WithDefaults()
+		if err := spec.Validate(); fault.ReasonOf(err) != "invalid_request_host" {
+			t.Errorf("%q: %v, want invalid_request_host", host, err)
+		}
+	}
+}
+
 func TestPublicPorts(t *testing.T) {
 	spec := sandbox.Spec{MemoryMB: 512, PublicPorts: []int{80, 65535}}.WithDefaults()
 	if err := spec.Validate(); err != nil || !spec.Public(80) || spec.Public(81) {

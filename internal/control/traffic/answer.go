@@ -30,16 +30,19 @@ const (
 // retryAfterSec is the Retry-After of 429 and 503, in seconds.
 const retryAfterSec = "5"
 
+// headerReason is the header with the reason of a refusal.
+const headerReason = "Wrenn-Error-Reason"
+
 // refusal is the body of an answer that is not the program's: that of E2B's proxy, with
-// the error of our API beside it.
+// the error of our API beside it, unless the request had the form of E2B's clients.
 type refusal struct {
 	SandboxID string `json:"sandboxId"`
 	Message   string `json:"message"`
 	Port      uint16 `json:"port,omitempty"`
 	Code      int    `json:"code"`
 	// ConnectionLimit is set for code 429.
-	ConnectionLimit int       `json:"connectionLimit,omitempty"`
-	Error           errorBody `json:"error"`
+	ConnectionLimit int        `json:"connectionLimit,omitempty"`
+	Error           *errorBody `json:"error,omitempty"`
 }
 
 type errorBody struct {
@@ -55,7 +58,10 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, t target, err e
 		http.Error(w, f.Public, http.StatusBadRequest)
 		return
 	}
-	body := refusal{SandboxID: string(t.id), Code: faulthttp.Status(f.Kind), Message: f.Public, Error: errorBody{f.Reason, f.Public}}
+	body := refusal{SandboxID: string(t.id), Code: faulthttp.Status(f.Kind), Message: f.Public}
+	if t.form != byHeaders {
+		body.Error = &errorBody{f.Reason, f.Public}
+	}
 	switch {
 	case f.Reason == reasonTransition:
 		body.Message = transition
@@ -73,6 +79,11 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, t target, err e
 		h.Log.ErrorContext(r.Context(), "a request to a port failed", "sandbox", t.id, "port", strconv.Itoa(int(t.port)), "error", err)
 	}
 	header := w.Header()
+	header.Set(headerReason, f.Reason)
+	if t.form != byPath {
+		// The scripts of pages of other origins may read it: it says nothing of a program.
+		header.Set("Access-Control-Allow-Origin", "*")
+	}
 	header.Set("Content-Type", "application/json; charset=utf-8")
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")

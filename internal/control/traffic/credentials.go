@@ -9,6 +9,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 const (
@@ -23,7 +24,7 @@ const (
 // admit returns an error unless r may reach t, a port of row's sandbox. fromQuery says
 // that the token in the query was the credential.
 func (h *Handler) admit(r *http.Request, t target, row control.Sandbox) (fromQuery bool, err error) {
-	if row.Spec.Public(t.port) {
+	if row.Spec.Public(t.port) && t.port != sandbox.EnvdPort || admitEnvd(r, t, row) || isPreflight(r) && row.State == sandbox.Running {
 		return false, nil
 	}
 	token := row.Spec.TrafficToken(row.ID)

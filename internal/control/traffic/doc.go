@@ -25,6 +25,9 @@
 // Each request has a connection to the guest of its own, so that no idle connection
 // delays a pause, and no program sees a request that was sent to its predecessor.
 //
+// Port 49983 is the guest's public server, which has a token of its own. Everyone reaches
+// it while the sandbox runs, and the holder of that token at any time (envd.go).
+//
 // # Guarantees
 //
 //  1. A program gets neither an API key nor a traffic token (TestCredentialsStayHere).

@@ -112,6 +112,9 @@ func rewrite(p *httputil.ProxyRequest) {
 	if t.form == byPath {
 		p.Out.Header.Set("X-Forwarded-Prefix", t.prefix)
 	}
+	if t.host != "" {
+		p.Out.Host = t.host // X-Forwarded-Host has the client's
+	}
 	if _, given := p.In.Header["User-Agent"]; !given {
 		p.Out.Header.Set("User-Agent", "") // else net/http names itself
 	}

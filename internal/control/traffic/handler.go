@@ -76,6 +76,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, t target) {
 	if err == nil {
 		err = unreachable(row)
 	}
+	if err == nil && t.port == sandbox.EnvdPort && row.State != sandbox.Running && isPreflight(r) {
+		answerPreflight(w)
+		return
+	}
 	fromQuery := false
 	if err == nil {
 		fromQuery, err = h.admit(r, t, row)
@@ -91,6 +95,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, t target) {
 		return
 	}
 	defer h.places.leave(t.id)
+	if t.port != sandbox.EnvdPort {
+		t.host = row.Spec.RequestHostOf(t.port)
+	}
 	if wantsBytes(r) {
 		h.carry(w, r, t)
 		return

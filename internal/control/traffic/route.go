@@ -32,6 +32,8 @@ type target struct {
 	form form
 	// prefix is the part of the path that the program does not see; byPath only.
 	prefix string
+	// host is the Host header for the program; empty is the client's.
+	host string
 }
 
 // route returns the target of r. ok is false for a request to the REST API. The error

@@ -110,6 +110,91 @@ func TestAccess(t *testing.T) {
 	w.want(w.do(w.request("GET", host, "/?wrenn_traffic_token=", nil, "X-Wrenn-Traffic-Token: ")), http.StatusForbidden)
 }
 
+// TestEnvdPort: the guest's public server checks its own token, and nobody without it
+// resumes a sandbox.
+func TestEnvdPort(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, http.HandlerFunc(mirror))
+	w.fake.set(func(row *control.Sandbox) {
+		row.Spec.AutoResume, row.Spec.PublicTraffic, row.Spec.RequestHost = true, true, "masked"
+	})
+	w.fake.programs[49983] = w.fake.programs[3000]
+	token := w.fake.row.Spec.EnvdTokenOf(box)
+	host := "49983-" + string(box) + ".box.test"
+	preflight := []string{"Origin: https://page.test", "Access-Control-Request-Method: POST"}
+	for _, c := range []struct {
+		name    string
+		state   sandbox.State
+		method  string
+		headers []string
+		status  int
+		dials   int
+	}{
+		{"running", sandbox.Running, "GET", nil, http.StatusOK, 1},
+		{"running, preflight", sandbox.Running, "OPTIONS", preflight, http.StatusOK, 1},
+		{"paused", sandbox.Paused, "GET", nil, http.StatusForbidden, 0},
+		{"paused, a wrong token", sandbox.Paused, "GET", []string{"X-Access-Token: envd_00"}, http.StatusForbidden, 0},
+		{"paused, the token", sandbox.Paused, "GET", []string{"X-Access-Token: " + token}, http.StatusOK, 1},
+		{"paused, preflight", sandbox.Paused, "OPTIONS", preflight, http.StatusNoContent, 0},
+	} {
+		w.fake.set(func(row *control.Sandbox) { row.State = c.state; w.fake.dials = 0 })
+		a := w.do(w.request(c.method, host, "/", nil, c.headers...))
+		if a.StatusCode != c.status || w.fake.dials != c.dials {
+			t.Errorf("%s: got %d after %d dials, want %d after %d: %s", c.name, a.StatusCode, w.fake.dials, c.status, c.dials, a.body)
+		}
+		if a.Header.Get("Access-Control-Allow-Origin") != "*" && c.status != http.StatusOK {
+			t.Errorf("%s: scripts of pages cannot read the answer: %v", c.name, a.Header)
+		}
+		if a.StatusCode == http.StatusOK && strings.Contains(a.body, "masked") {
+			t.Errorf("%s: the server gets another host: %s", c.name, a.body)
+		}
+	}
+	w.fake.set(func(row *control.Sandbox) { row.Spec.TrafficKey = "" })
+	w.want(w.do(w.request("GET", host, "/", nil, "X-Access-Token: ")), http.StatusForbidden)
+}
+
+// TestPublicTraffic: every port of a sandbox with public traffic is public.
+func TestPublicTraffic(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, http.HandlerFunc(mirror))
+	host := "3000-" + string(box) + ".box.test"
+	preflight := []string{"Origin: https://page.test", "Access-Control-Request-Method: GET"}
+	w.want(w.do(w.request("GET", host, "/", nil)), http.StatusForbidden)
+	w.want(w.do(w.request("OPTIONS", host, "/", nil)), http.StatusForbidden)
+	w.want(w.do(w.request("OPTIONS", host, "/", nil, preflight...)), http.StatusOK, "OPTIONS /")
+	w.fake.set(func(row *control.Sandbox) { row.Spec.PublicTraffic = true })
+	w.want(w.do(w.request("GET", host, "/", nil)), http.StatusOK)
+}
+
+// TestRequestHost: programs get the host name of the spec, and find that of the client
+// beside it.
+func TestRequestHost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, http.HandlerFunc(mirror))
+	w.fake.set(func(row *control.Sandbox) { row.Spec.RequestHost = "localhost:${PORT}" })
+	w.want(w.get("/"), http.StatusOK, "GET / localhost:3000\n", "X-Forwarded-Host: 3000-"+string(box)+".box.test")
+}
+
+// TestRefusalInTheFormOfE2B: a request with the headers of E2B's clients gets the body of
+// E2B's proxy and nothing else.
+func TestRefusalInTheFormOfE2B(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	headers := []string{"E2b-Sandbox-Id: " + string(box), "E2b-Sandbox-Port: 49983"}
+	a := w.do(w.request("GET", "api.test", "/health", nil, headers...))
+	if want := `{"sandboxId":"` + string(box) + `","message":"The sandbox is running but port is not open","port":49983,"code":502}` + "\n"; a.body != want || a.StatusCode != http.StatusBadGateway {
+		t.Errorf("a port without a program: got %d %s, want %s", a.StatusCode, a.body, want)
+	}
+	w.fake.set(func(row *control.Sandbox) { row.State = sandbox.Paused })
+	a = w.do(w.request("GET", "api.test", "/health", nil, headers...))
+	if want := `{"sandboxId":"` + string(box) + `","message":"The sandbox was not found","code":502}` + "\n"; a.body != want || a.StatusCode != http.StatusBadGateway {
+		t.Errorf("a paused sandbox: got %d %s, want %s", a.StatusCode, a.body, want)
+	}
+	if a.Header.Get("Wrenn-Error-Reason") != control.ReasonNotRunning {
+		t.Errorf("the reason is not told: %v", a.Header)
+	}
+}
+
 // TestLink: a browser that opens a link with the token keeps it as a cookie.
 func TestLink(t *testing.T) {
 	t.Parallel()
