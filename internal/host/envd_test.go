@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,6 +89,12 @@ func envdToken(t *testing.T, kind sandbox.Runtime) {
 	check(t, err)
 	admits(ref, "after the create", "parent's", http.StatusOK)
 	admits(ref, "after the create", "", http.StatusUnauthorized)
+	_, envs := b.envd(ref, "/envs", "parent's")
+	for _, want := range []string{`"E2B_SANDBOX":"true"`, `"E2B_SANDBOX_ID":"` + string(ref.ID) + `"`, `"E2B_TEMPLATE_ID":"minimal"`} {
+		if !strings.Contains(envs, want) {
+			t.Errorf("the environment %s has no %s", envs, want)
+		}
+	}
 	_, err = b.Snapshot(t.Context(), ref, coreSnapshot, false)
 	check(t, err)
 	_, err = b.CreateFrom(t.Context(), copied, with("child's"), coreSnapshot)

@@ -66,9 +66,12 @@ func randomToken() string {
 }
 
 // guestEnv is the environment of every command: the variables of the sandbox, over
-// the ones that tell a program where it runs.
+// the ones that tell a program where it runs, also under the names of E2B's sandboxes.
 func guestEnv(rec *journal.Record) map[string]string {
-	env := map[string]string{"WRENN_SANDBOX": "true", "WRENN_SANDBOX_ID": string(rec.ID)}
+	env := map[string]string{
+		"WRENN_SANDBOX": "true", "WRENN_SANDBOX_ID": string(rec.ID),
+		"E2B_SANDBOX": "true", "E2B_SANDBOX_ID": string(rec.ID), "E2B_TEMPLATE_ID": rec.Spec.Template,
+	}
 	for k, v := range rec.Spec.Env {
 		env[k] = v
 	}

@@ -24,7 +24,7 @@ func (s *Server) fileActor(r *http.Request, operation string) (agent.Actor, erro
 	if err := checkFileAccess(&agent.EpochOf(r.Context()).Settings, r.Header, q, operation, time.Now()); err != nil {
 		return agent.Actor{}, err
 	}
-	return s.agent.Actor(r.Context(), q.Get("username"))
+	return s.actorNamed(r.Context(), q.Get("username"))
 }
 
 // download serves GET /files.

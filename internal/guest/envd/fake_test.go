@@ -9,7 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/user"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -24,6 +24,7 @@ type guest struct {
 	platform *agenttest.Platform
 	agent    *agent.Agent
 	base     string
+	root     string
 	home     string
 	user     string
 	token    string
@@ -34,11 +35,11 @@ const testPatience = 20 * time.Second
 // newGuest returns a sealed guest.
 func newGuest(t *testing.T) *guest {
 	t.Helper()
-	me, err := user.Current()
+	root, err := agenttest.Root(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &guest{t: t, platform: agenttest.NewPlatform(nil), user: me.Username, home: me.HomeDir}
+	g := &guest{t: t, platform: agenttest.NewPlatform(nil), root: root, user: "user", home: filepath.Join(root, "home")}
 	g.serve(g.platform)
 	return g
 }
@@ -50,7 +51,7 @@ func (g *guest) serve(p *agenttest.Platform) {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	a := agent.New(agent.Config{Platform: p, Log: slog.New(slog.DiscardHandler), Version: "test"})
+	a := agent.New(agent.Config{Platform: p, Root: g.root, Log: slog.New(slog.DiscardHandler), Version: "test"})
 	server := New(a)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

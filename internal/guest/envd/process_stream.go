@@ -13,11 +13,11 @@ import (
 // Start implements process.Process. The command outlives the call: it ends by
 // itself, at the end of its lifetime, or by a signal.
 func (p processService) Start(ctx context.Context, req *connect.Request[pb.StartRequest], stream *connect.ServerStream[pb.StartResponse]) error {
-	user, err := basicUser(req.Header().Get("Authorization"))
+	actor, err := p.server.actorOf(ctx, req.Header())
 	if err != nil {
 		return faultrpc.ToConnect(err)
 	}
-	c := agent.Command{User: user, Request: req.Msg, Lifetime: lifetimeOf(ctx), Keepalive: keepaliveOf(req.Header())}
+	c := agent.Command{User: actor.Name, Request: req.Msg, Lifetime: lifetimeOf(ctx), Keepalive: keepaliveOf(req.Header())}
 	return faultrpc.ToConnect(p.server.agent.Run(ctx, c, func(e *pb.ProcessEvent) error {
 		return stream.Send(&pb.StartResponse{Event: public(e)})
 	}))

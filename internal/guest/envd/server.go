@@ -54,10 +54,18 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /files", s.upload)
 	mux.HandleFunc("GET /metrics", s.metrics)
 	mux.HandleFunc("GET /envs", s.envs)
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		writeError(w, http.StatusNotFound, "there is no such endpoint")
-	})
+	mux.HandleFunc("/", notFound)
 	return s.gate(keepLifetime(mux))
+}
+
+// notFound answers requests to paths that the protocol does not have, or has for the host
+// agent of other products alone.
+func notFound(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, http.StatusNotFound, struct {
+		Message string `json:"message"`
+		Path    string `json:"path"`
+		Code    int    `json:"code"`
+	}{"there is no such endpoint", r.URL.Path, http.StatusNotFound})
 }
 
 // envs serves GET /envs: the environment of the sandbox.

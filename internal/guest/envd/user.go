@@ -10,6 +10,10 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guest/agent"
 )
 
+// defaultUser is the user of requests that name none: the protocol's clients rely on it.
+// A guest without that user takes the default user of the host agent.
+const defaultUser = "user"
+
 // actorOf returns the user of an RPC: the name in HTTP basic authentication,
 // whose password is ignored, or the default user.
 func (s *Server) actorOf(ctx context.Context, h http.Header) (agent.Actor, error) {
@@ -17,7 +21,19 @@ func (s *Server) actorOf(ctx context.Context, h http.Header) (agent.Actor, error
 	if err != nil {
 		return agent.Actor{}, err
 	}
-	return s.agent.Actor(ctx, name)
+	return s.actorNamed(ctx, name)
+}
+
+// actorNamed returns the user called name, or the default user for an empty name.
+func (s *Server) actorNamed(ctx context.Context, name string) (agent.Actor, error) {
+	if name != "" {
+		return s.agent.Actor(ctx, name)
+	}
+	actor, err := s.agent.Actor(ctx, defaultUser)
+	if err != nil {
+		return s.agent.Actor(ctx, "")
+	}
+	return actor, nil
 }
 
 // basicUser returns the user name in a header of RFC 7617. A header of another

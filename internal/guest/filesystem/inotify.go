@@ -11,7 +11,9 @@ import (
 type inotifyEvent struct {
 	wd   int32
 	mask uint32
-	name string
+	// cookie is the same in both events of a rename.
+	cookie uint32
+	name   string
 }
 
 // parseInotify decodes the result of one read from an inotify descriptor.
@@ -24,9 +26,10 @@ func parseInotify(b []byte) []inotifyEvent {
 		}
 		name := b[unix.SizeofInotifyEvent : unix.SizeofInotifyEvent+size]
 		events = append(events, inotifyEvent{
-			wd:   int32(binary.NativeEndian.Uint32(b)),
-			mask: binary.NativeEndian.Uint32(b[4:]),
-			name: string(bytes.TrimRight(name, "\x00")),
+			wd:     int32(binary.NativeEndian.Uint32(b)),
+			mask:   binary.NativeEndian.Uint32(b[4:]),
+			cookie: binary.NativeEndian.Uint32(b[8:]),
+			name:   string(bytes.TrimRight(name, "\x00")),
 		})
 		b = b[unix.SizeofInotifyEvent+size:]
 	}

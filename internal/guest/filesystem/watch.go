@@ -63,6 +63,8 @@ type Watch struct {
 	// announced are paths reported as created by the scan of a new directory, whose
 	// own events may follow.
 	announced map[string]bool
+	// written is the rename of a temporary file that has begun.
+	written writtenFile
 }
 
 // Watch starts watching. A missing directory is NotFound, a file Invalid. The
@@ -198,12 +200,15 @@ func (w *Watch) handle(raw inotifyEvent, emit func(Event) error) error {
 		delete(w.dirs, raw.wd)
 		return nil
 	}
+	if w.hides(raw) {
+		return nil
+	}
 	name := filepath.Join(dir, raw.name)
 	isDir := raw.mask&unix.IN_ISDIR != 0
 	if isDir && raw.mask&unix.IN_MOVED_FROM != 0 {
 		w.forget(name)
 	}
-	for _, t := range typesOf(raw.mask) {
+	for _, t := range w.typesOf(raw) {
 		if t == Created && w.announced[name] {
 			delete(w.announced, name)
 			continue
@@ -227,6 +232,9 @@ func (w *Watch) follow(dir string, emit func(Event) error) error {
 		return err
 	}
 	for _, name := range names {
+		if isTemporary(filepath.Base(name)) {
+			continue
+		}
 		w.announced[name] = true
 		if err := emit(w.event(name, Created)); err != nil {
 			return err

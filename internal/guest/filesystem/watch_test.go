@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,6 +73,41 @@ func TestWatch(t *testing.T) {
 		}
 		if e.Name == "new" && (e.Entry == nil || e.Entry.Path != filepath.Join(dir, "new")) {
 			t.Errorf("entry of %+v", e)
+		}
+	}
+}
+
+// TestWatchOfFilesThatTheAgentWrites: the temporary file of a write is not reported, and
+// its rename is what a program that writes in place would cause.
+func TestWatchOfFilesThatTheAgentWrites(t *testing.T) {
+	dir := t.TempDir()
+	owner := Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	put := func(name, content string) {
+		if _, err := newFiles().Write(Write{Path: filepath.Join(dir, name), Owner: owner}, strings.NewReader(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("old", "")
+	events := watched(t, WatchSpec{Path: dir, Recursive: true}, func() {
+		put("new", "x")
+		put("old", "x")
+		put("sub/new", "x")
+		must(t, os.Rename(filepath.Join(dir, "old"), filepath.Join(dir, "renamed")))
+	})
+	if has(events, "old", Created) {
+		t.Error("a file that existed was created")
+	}
+	for _, want := range []Event{
+		{Name: "new", Type: Created}, {Name: "new", Type: Written}, {Name: "old", Type: Written}, {Name: "sub/new", Type: Created},
+		{Name: "old", Type: Renamed}, {Name: "renamed", Type: Created},
+	} {
+		if !has(events, want.Name, want.Type) {
+			t.Errorf("no event %+v in %+v", want, events)
+		}
+	}
+	for _, e := range events {
+		if isTemporary(filepath.Base(e.Name)) {
+			t.Errorf("a temporary file is reported: %+v", e)
 		}
 	}
 }

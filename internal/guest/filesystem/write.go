@@ -65,7 +65,11 @@ func (f *Files) Write(w Write, r io.Reader) (int64, error) {
 	if err := makeParents(filepath.Dir(path), w.Owner); err != nil {
 		return 0, err
 	}
-	return replaceFile(path, r, func(tmp *os.File) error {
+	prefix := temporaryNew
+	if existing != nil {
+		prefix = temporaryAgain
+	}
+	return replaceFile(path, prefix, r, func(tmp *os.File) error {
 		if err := tmp.Chown(int(owner.UID), int(owner.GID)); err != nil {
 			return err
 		}
@@ -143,16 +147,27 @@ func checkWritable(dir, given string) error {
 	return nil
 }
 
-// temporaryName returns an unused name in the directory of path.
-func temporaryName(path string) string {
+// The names of temporary files begin with one of these. The second is for a file that
+// replaces another one. Watches hide them, and tell from them if a rename has created a
+// file.
+const (
+	temporaryNew   = ".wrenn-new-"
+	temporaryAgain = ".wrenn-again-"
+)
+
+// temporaryName returns an unused name in the directory of path, for a file that is new
+// there.
+func temporaryName(path string) string { return temporaryNameWith(path, temporaryNew) }
+
+func temporaryNameWith(path, prefix string) string {
 	dir := path[:strings.LastIndexByte(path, '/')+1]
-	return dir + ".wrenn-" + rand.Text()
+	return dir + prefix + rand.Text()
 }
 
-// replaceFile puts the content of r at path by writing a temporary file,
-// preparing it (owner, mode) and renaming it.
-func replaceFile(path string, r io.Reader, prepare func(*os.File) error) (size int64, err error) {
-	tmp, err := os.OpenFile(temporaryName(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+// replaceFile puts the content of r at path by writing a temporary file, whose name
+// begins with prefix, preparing it (owner, mode) and renaming it.
+func replaceFile(path, prefix string, r io.Reader, prepare func(*os.File) error) (size int64, err error) {
+	tmp, err := os.OpenFile(temporaryNameWith(path, prefix), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return 0, classify(path, err)
 	}
@@ -197,7 +212,7 @@ func ReplaceSystemFile(path, content string, mode os.FileMode) error {
 			uid, gid = int(st.Uid), int(st.Gid)
 		}
 	}
-	_, err := replaceFile(path, strings.NewReader(content), func(tmp *os.File) error {
+	_, err := replaceFile(path, temporaryAgain, strings.NewReader(content), func(tmp *os.File) error {
 		if os.Getuid() == 0 {
 			if err := tmp.Chown(uid, gid); err != nil {
 				return err
