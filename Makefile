@@ -75,6 +75,10 @@ lint: ## check generated code, format, shell scripts, vet, staticcheck
 test: ## set up and run every test, with real VMs and a real database
 	@scripts/test.sh
 
+.PHONY: test-compat
+test-compat: ## run the pinned clients of E2B against a server of this source
+	@scripts/compat.sh
+
 .PHONY: test-fresh
 test-fresh: ## run the README in minimal Debian 12 and 13 trees (FRESH_SUITES, FRESH_USERS, FRESH_PARTS)
 	@scripts/test-fresh.sh

@@ -5,6 +5,7 @@
 #   scripts/setup.sh          install missing packages (as root or with sudo)
 #   scripts/setup.sh --check  list missing packages and exit 1, or exit 0
 #   scripts/setup.sh --test   install also the packages that the tests need
+#   scripts/setup.sh --compat  install also those that the clients of test/compat need
 #
 # Debian 12 has a new enough QEMU and Go only in its backports, which the script
 # then enables, with a message. If an installed QEMU would move to another
@@ -17,14 +18,15 @@ trap 'echo "setup: failed in line $LINENO" >&2' ERR
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/scripts/lib.sh"
 
-check='' packages=(
+check='' compat='' packages=(
 	ca-certificates curl debian-archive-keyring e2fsprogs erofs-utils git iproute2 make mmdebstrap xfsprogs xz-utils
 )
 for arg; do
 	case $arg in
 	--check) check=yes ;;
 	--test) packages+=(gcc libc6-dev nftables procps python3 shellcheck) ;; # gcc serves the race detector; tests run nft, ps and python3
-	*) die "unknown argument $arg; there are --check and --test" ;;
+	--compat) packages+=(python3 python3-venv) compat=yes ;;
+	*) die "unknown argument $arg; there are --check, --test and --compat" ;;
 	esac
 done
 command -v apt-get >/dev/null || die "this needs Debian or Ubuntu; elsewhere install the packages in scripts/setup.sh by hand"
@@ -59,11 +61,21 @@ find_missing() {
 		reasons+=("QEMU $version is here; $qemu_wanted or later is wanted")
 	fi
 	have_postgres || missing+=(postgresql)
+	if [ -n "$compat" ] && ! command -v npm >/dev/null && new_node_exists; then
+		missing+=(nodejs npm)
+	fi
 	find_go >/dev/null || missing+=(golang-go)
 }
 
 # newer_qemu_exists: whether the distribution has a QEMU that is new enough.
 newer_qemu_exists() { [ "$codename" = bookworm ] || version_at_least "$(candidate qemu-system-x86)" "1:$qemu_wanted"; }
+
+# new_node_exists: whether the distribution has a Node.js that runs the clients.
+new_node_exists() {
+	local version
+	version=$(candidate nodejs)
+	[ -n "$version" ] && version_at_least "${version%%[~+-]*}" 20.18.1
+}
 
 candidate() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: //p' | sed 's/^(none)$//'; }
 

@@ -27,7 +27,7 @@ use_go
 export WRENN_TEST_IMAGES=${WRENN_TEST_IMAGES:-$(default_images)}
 [ "$(basename "$WRENN_TEST_IMAGES")" = images ] || die "WRENN_TEST_IMAGES must end in /images, not $WRENN_TEST_IMAGES"
 # A missing VM, database or privilege fails the tests; they do not skip.
-export WRENN_REQUIRE=vm,pg,root
+export WRENN_REQUIRE=vm,pg,root,compat
 
 say "== build"
 make build
@@ -36,6 +36,10 @@ export WRENN_BIN=$PWD/bin/wrenn # several suites would build it again, at the sa
 say "== images in $WRENN_TEST_IMAGES"
 as_root bin/wrenn image build --data-dir "$(dirname "$WRENN_TEST_IMAGES")"
 WRENN_DATA_DIR=$(dirname "$WRENN_TEST_IMAGES") scripts/runsc.sh
+
+say "== clients of E2B"
+WRENN_COMPAT=$(scripts/compat.sh --install)
+export WRENN_COMPAT
 
 say "== tests"
 flags=(-count=1 -timeout=50m -p=2)

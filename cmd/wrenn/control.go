@@ -11,6 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/certs"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/auth"
+	"github.com/wrenn-dev/wrenn/internal/control/e2b"
 	"github.com/wrenn-dev/wrenn/internal/control/hostclient"
 	"github.com/wrenn-dev/wrenn/internal/control/postgres"
 	"github.com/wrenn-dev/wrenn/internal/control/rest"
@@ -97,6 +98,7 @@ func (c controlPlane) handler(service *control.Service, answers rest.Answers, ac
 	if err != nil {
 		return nil, err
 	}
+	api = e2b.New(e2b.Config{Sandboxes: service, Enter: access.Enter, Answers: answers, Domain: address.Authority(), Next: api, Log: c.log})
 	return traffic.New(traffic.Config{Sandboxes: service, Admit: access.Admit, Domain: address.Domain, Next: api, Log: c.log})
 }
 

@@ -46,7 +46,7 @@ func (c *creator) Create(ctx context.Context, n NewSandbox) (_ Sandbox, err erro
 	if !spec.MinIsolation.Meets(c.cfg.MinIsolation) {
 		spec.MinIsolation = c.cfg.MinIsolation
 	}
-	spec.TrafficKey = sandbox.NewTrafficKey()
+	spec.TrafficKey, spec.InitialLifetime = sandbox.NewTrafficKey(), spec.Lifetime
 	ctx, cancel := c.detached(ctx, c.cfg.CreateTimeout)
 	defer cancel()
 	var row Sandbox

@@ -92,7 +92,7 @@ func (fr *forker) Fork(ctx context.Context, id sandbox.ID, f Fork) (out Forked, 
 	if err != nil {
 		return Forked{}, err
 	}
-	spec.TrafficKey = sandbox.NewTrafficKey()
+	spec.TrafficKey, spec.InitialLifetime = sandbox.NewTrafficKey(), spec.Lifetime
 	metadata := merged(parent.Metadata, f.Metadata)
 	if err := ValidateMetadata(metadata); err != nil {
 		return Forked{}, err

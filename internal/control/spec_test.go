@@ -33,7 +33,7 @@ func TestCompleteTakesWhatIsGiven(t *testing.T) {
 		Runtime: sandbox.RuntimeMicroVM, PublicPorts: []int{80}, PublicTraffic: true, RequestHost: "localhost:${PORT}",
 	}
 	for v, i := reflect.ValueOf(want), 0; i < v.NumField(); i++ {
-		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && name != "Timeout" && name != "TrafficKey" && name != "EnvdToken" {
+		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && name != "Timeout" && name != "TrafficKey" && name != "EnvdToken" && name != "InitialLifetime" {
 			t.Fatalf("the test gives no %s", name)
 		}
 	}

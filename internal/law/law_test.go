@@ -64,6 +64,7 @@ var law = map[string][]string{
 	"internal/control/postgres/pgtest": {"internal/control/postgres", "internal/pgserver", "internal/fault"},
 	"internal/control/hostclient":      {"internal/control", "internal/hostwire", "internal/tunnel", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 	"internal/control/auth":            {"internal/control", "internal/fault"},
+	"internal/control/e2b":             {"internal/control", "internal/control/auth", "internal/sandbox", "internal/fault", "internal/fault/faulthttp"},
 	"internal/control/traffic":         {"internal/control", "internal/sandbox", "internal/tunnel", "internal/fault", "internal/fault/faulthttp"},
 	"internal/control/rest":            append([]string{"api", "api/types", "internal/errorcodes", "internal/control", "internal/control/auth", "internal/sandbox"}, faults...),
 

@@ -76,6 +76,9 @@ type Spec struct {
 	// PublicPorts are the TCP ports that everyone may reach; the others need the
 	// traffic token. Hosts ignore them.
 	PublicPorts []int
+	// InitialLifetime is the Lifetime with which the sandbox was created or forked. It
+	// stays when Lifetime changes. Hosts do not get it.
+	InitialLifetime time.Duration
 	// PublicTraffic makes every port public. Hosts ignore it.
 	PublicTraffic bool
 	// RequestHost, unless empty, is the Host header that programs get, with "${PORT}"

@@ -94,6 +94,7 @@ func (s *Service) Revoke(ctx context.Context, id string) error { return s.store.
 // Authenticate returns the principal of the key presented. The error is Unauthenticated
 // for anything that is not a usable key, and the store's if it cannot be asked.
 func (s *Service) Authenticate(ctx context.Context, presented string) (Principal, error) {
+	presented = canonical(presented)
 	if !wellFormed(presented) {
 		return Principal{}, refused()
 	}

@@ -57,6 +57,9 @@ func TestKeyLife(t *testing.T) {
 	if err != nil || p != (auth.Principal{KeyID: k.ID}) {
 		t.Errorf("%+v, %v", p, err)
 	}
+	if p, err := s.Authenticate(t.Context(), "e2b_"+strings.TrimPrefix(key, "wrn_")); err != nil || p.KeyID != k.ID {
+		t.Errorf("the key in the form of E2B's clients: %+v, %v, want the same principal", p, err)
+	}
 	keys, err := s.List(t.Context())
 	if err != nil || len(keys) != 1 || keys[0].LastUsedAt == nil || strings.Contains(string(keys[0].Hash), key[4:]) {
 		t.Errorf("%+v, %v", keys, err)

@@ -15,6 +15,7 @@ import (
 // down each request.
 const (
 	keyStart  = "wrn_"
+	e2bStart  = "e2b_"
 	keyBytes  = 20
 	keyLength = len(keyStart) + 2*keyBytes
 	// prefixLength is how much of a key listings show: 32 of its 160 bits.
@@ -33,6 +34,16 @@ func newKeyID() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
 	return "key_" + hex.EncodeToString(b[:])
+}
+
+// canonical returns the form of a presented key that keys are made in. Older clients of
+// E2B send a key only if it begins with e2bStart, so that a key may be presented with
+// that start in place of its own.
+func canonical(presented string) string {
+	if digits, ok := strings.CutPrefix(presented, e2bStart); ok {
+		return keyStart + digits
+	}
+	return presented
 }
 
 // wellFormed reports whether s can be a key, before the database is asked.

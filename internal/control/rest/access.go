@@ -67,6 +67,10 @@ func (a Access) Admit(r *http.Request) error {
 	return err
 }
 
+// Enter returns the context of r with the principal of its caller, if there is one. An
+// error means that the caller may not use the API.
+func (a Access) Enter(r *http.Request) (context.Context, error) { return a.guard(r) }
+
 // access passes a request on if the configured Access admits it.
 func (s *server) access(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -188,7 +188,7 @@ func TestEveryKindOfFaultHasItsStatus(t *testing.T) {
 func TestEverySandboxFieldIsShown(t *testing.T) {
 	keptBack := map[string]string{
 		"TrafficKey": "a secret; GET .../traffic shows its token", "EnvdToken": "empty in rows; a secret",
-		"PublicTraffic": "a setting of E2B's clients alone", "RequestHost": "a setting of E2B's clients alone", "PublicPorts": "shown by GET .../traffic",
+		"InitialLifetime": "the lifetime before changes, for E2B's clients", "PublicTraffic": "a setting of E2B's clients alone", "RequestHost": "a setting of E2B's clients alone", "PublicPorts": "shown by GET .../traffic",
 		"Generation": "internal", "Server": "internal", "Spec": "shown field by field", "Env": "secret",
 		"MinIsolation": "the actual isolation is shown instead",
 		"Limits":       "shown field by field", "RestoreReport": "shown field by field", "Pools": "shown field by field",
@@ -214,7 +214,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 			Lifetime: 44444 * time.Second, OnTimeout: sandbox.TimeoutPause, AutoResume: true,
 			Env: map[string]string{"E": "V"}, MinIsolation: sandbox.IsolationProcess, Hostname: "host-7",
 			Runtime: sandbox.RuntimeMicroVM, PublicPorts: []int{8081}, TrafficKey: "traffic-key", EnvdToken: "envd-token",
-			PublicTraffic: true, RequestHost: "host-${PORT}",
+			InitialLifetime: 9 * time.Hour, PublicTraffic: true, RequestHost: "host-${PORT}",
 		},
 	}
 	host := control.HostInfo{

@@ -54,6 +54,15 @@ func ParseAddress(s string, secure bool, port string) (Address, error) {
 	return a, nil
 }
 
+// Authority returns the name below which ports have theirs, with the port of the server
+// unless it is the usual one.
+func (a Address) Authority() string {
+	if a.port == "" {
+		return a.Domain
+	}
+	return net.JoinHostPort(a.Domain, a.port)
+}
+
 // PortURL returns the address of the ports of the sandbox id, with "{port}" for the
 // number.
 func (a Address) PortURL(id sandbox.ID) string {

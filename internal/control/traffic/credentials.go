@@ -18,7 +18,6 @@ const (
 	// tokenName is the name of the cookie and of the query parameter with the token.
 	tokenName = "wrenn_traffic_token"
 	headerKey = "X-Api-Key"
-	keyStart  = "wrn_" // of API keys, see package auth
 )
 
 // admit returns an error unless r may reach t, a port of row's sandbox. fromQuery says
@@ -97,7 +96,11 @@ func strip(h http.Header, u *url.URL) {
 	stripCookie(h)
 }
 
-func isKey(s string) bool { return strings.HasPrefix(strings.TrimSpace(s), keyStart) }
+// isKey reports whether s has one of the starts of API keys, see package auth.
+func isKey(s string) bool {
+	s = strings.TrimSpace(s)
+	return strings.HasPrefix(s, "wrn_") || strings.HasPrefix(s, "e2b_")
+}
 
 // cutToken returns the first token in a query, and the query without any. The rest of
 // the query stays as it was written.

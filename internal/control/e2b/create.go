@@ -1,0 +1,137 @@
+package e2b
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// The timeouts, in seconds, of creates that give none.
+const (
+	defaultTimeoutV1 = 15
+	defaultTimeout   = 300
+)
+
+// newSandbox is the schema NewSandbox of both generations. The field mcp is for the
+// client's own use.
+type newSandbox struct {
+	TemplateID      string            `json:"templateID"`
+	Timeout         *int              `json:"timeout"`
+	Metadata        map[string]string `json:"metadata"`
+	EnvVars         map[string]string `json:"envVars"`
+	AllowInternet   *bool             `json:"allow_internet_access"`
+	Network         *networkConfig    `json:"network"`
+	IAM             json.RawMessage   `json:"iam"`
+	AutoPause       *bool             `json:"autoPause"`
+	AutoPauseMemory *bool             `json:"autoPauseMemory"`
+	AutoResume      *struct {
+		Enabled bool `json:"enabled"`
+	} `json:"autoResume"`
+	VolumeMounts []json.RawMessage `json:"volumeMounts"`
+}
+
+// createSandbox serves a create whose timeout is defaultSec if it gives none.
+func (s *server) createSandbox(defaultSec int) handlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		var in newSandbox
+		if err := readJSON(w, r, &in); err != nil {
+			return err
+		}
+		n, err := in.request(defaultSec)
+		if err != nil {
+			return err
+		}
+		from, err := s.resolve(r.Context(), in.TemplateID)
+		if err != nil {
+			return err
+		}
+		if n.SnapshotID = from.snapshot; n.SnapshotID == "" {
+			n.Spec.Template = &from.image
+		}
+		row, err := s.Sandboxes.Create(r.Context(), n)
+		if err != nil {
+			return err
+		}
+		writeJSON(w, http.StatusCreated, s.sandboxOf(row))
+		return nil
+	}
+}
+
+// request returns the request to the control plane, without its template.
+func (in newSandbox) request(defaultSec int) (n control.NewSandbox, err error) {
+	switch {
+	case in.TemplateID == "":
+		return n, invalid("templateID is required")
+	case isOn(in.AutoPauseMemory, true) || in.AutoPauseMemory == nil:
+	case !isOn(in.AutoPause, false):
+		return n, invalid("autoPauseMemory can be given only with autoPause")
+	default:
+		return n, refuse(http.StatusBadRequest, wordColdBoot, "a pause without memory is not supported: leave out autoPauseMemory")
+	}
+	if err := in.unsupported(); err != nil {
+		return n, err
+	}
+	sec := defaultSec
+	if in.Timeout != nil {
+		sec = *in.Timeout
+	}
+	if sec <= 0 {
+		return n, invalid("timeout must be at least 1 second")
+	}
+	lifetime, err := seconds(sec)
+	if err != nil {
+		return n, err
+	}
+	idle, action := time.Duration(0), sandbox.TimeoutDestroy
+	if isOn(in.AutoPause, false) {
+		action = sandbox.TimeoutPause
+	}
+	autoResume := in.AutoResume != nil && in.AutoResume.Enabled
+	n.Metadata, n.Spec.Env = in.Metadata, in.EnvVars
+	n.Spec.PublicTraffic, n.Spec.RequestHost = in.Network.public(), in.Network.requestHost()
+	n.Spec.Clocks = control.ClockRequest{Idle: &idle, Lifetime: &lifetime, OnTimeout: &action, AutoResume: &autoResume}
+	return n, nil
+}
+
+// unsupported refuses settings that no host can carry out.
+func (in newSandbox) unsupported() error {
+	if !isOn(in.AllowInternet, true) {
+		return noEgressRules("allow_internet_access: false")
+	}
+	if len(in.VolumeMounts) > 0 {
+		return invalid("volumes are not supported: leave out volumeMounts")
+	}
+	if given(in.IAM) {
+		return invalid("workload identities are not supported: leave out iam")
+	}
+	return in.Network.unsupported()
+}
+
+// isOn returns the value of an optional field.
+func isOn(b *bool, unset bool) bool {
+	if b == nil {
+		return unset
+	}
+	return *b
+}
+
+// given reports whether a field has a value that asks for something.
+func given(raw json.RawMessage) bool {
+	switch string(raw) {
+	case "", "null", "{}", "[]", `""`:
+		return false
+	default:
+		return true
+	}
+}
+
+// seconds returns the time of a timeout.
+func seconds(n int) (time.Duration, error) {
+	if n > sandbox.MaxTimeoutSec {
+		return 0, invalid("Timeout cannot be greater than %d hours", sandbox.MaxTimeoutSec/3600)
+	}
+	return time.Duration(n) * time.Second, nil
+}

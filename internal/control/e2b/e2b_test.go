@@ -1,0 +1,141 @@
+package e2b
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+func TestReadMetadata(t *testing.T) {
+	for text, want := range map[string]map[string]string{
+		"":                              {},
+		"k%25201=v%25262":               {"k 1": "v&2"}, // as recorded from a client
+		"a=b&c=d%2526":                  {"a": "b", "c": "d&"},
+		"plus=%252B":                    {"plus": "+"},
+		"a":                             nil,
+		"a=%zz":                         nil,
+		"a=%25zz":                       nil,
+		strings.Repeat("a=b&", 2) + "c": nil,
+	} {
+		got, err := readMetadata(text)
+		if (err == nil) != (want != nil) || err == nil && !maps.Equal(got, want) {
+			t.Errorf("%q: got %v, %v, want %v", text, got, err, want)
+		}
+	}
+}
+
+// TestPlaces: pages in both orders hold every row once, also rows of one instant.
+func TestPlaces(t *testing.T) {
+	at := time.UnixMicro(1_800_000_000_000_001).UTC()
+	var rows []control.Sandbox
+	for _, id := range []sandbox.ID{"a", "b", "c"} {
+		rows = append(rows, control.Sandbox{ID: id, State: sandbox.Running, CreatedAt: at})
+	}
+	after, err := parsePlace(place{at, "b"}.token())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ascending, want := range map[bool]string{true: "c", false: "a"} {
+		q := listQuery{states: []string{stateRunning}, after: after, ascending: ascending}
+		var got string
+		for _, row := range rows {
+			if q.selects(row) {
+				got += string(row.ID)
+			}
+		}
+		if got != want {
+			t.Errorf("ascending %t: the page after b holds %q, want %q", ascending, got, want)
+		}
+	}
+	for _, wrong := range []string{"!", "YQ", ""} {
+		if _, err := parsePlace(wrong); err == nil {
+			t.Errorf("the token %q is accepted", wrong)
+		}
+	}
+}
+
+func TestErrors(t *testing.T) {
+	for _, c := range []struct {
+		name, method string
+		err          error
+		status       int
+		word, retry  string
+	}{
+		{"no room", "POST", fault.New(fault.NoCapacity, "no_capacity", "full"), 503, wordNoCapacity, "true"},
+		{"a create whose host failed", "POST", fault.New(fault.HostFailed, "x", "x"), 500, wordCreateFailed, "false"},
+		{"a create of unknown outcome", "POST", fault.New(fault.Timeout, "x", "x"), 504, wordPlacement, "false"},
+		{"a read that failed", "GET", errors.New("x"), 500, wordInternal, "true"},
+		{"a quota", "POST", fault.New(fault.Quota, "snapshot_quota", "x"), 429, "", "false"},
+		{"unsupported", "POST", refuse(http.StatusNotImplemented, "", "no"), 501, "", "false"},
+		{"a wrong state", "POST", fault.New(fault.WrongState, "x", "x"), 409, "", ""},
+		{"interrupted", "POST", context.Canceled, 503, "", "false"},
+	} {
+		s := &server{}
+		w, r := httptest.NewRecorder(), httptest.NewRequest(c.method, "/sandboxes", nil)
+		s.fail(w, r, c.err)
+		if w.Code != c.status || w.Header().Get("Should-Retry") != c.retry || (w.Header().Get("Retry-After") != "") != (c.retry != "") {
+			t.Errorf("%s: status %d, headers %v, want %d and Should-Retry %q", c.name, w.Code, w.Header(), c.status, c.retry)
+		}
+		if body := w.Body.String(); c.word != "" && !strings.Contains(body, `"error_code":"`+c.word+`"`) {
+			t.Errorf("%s: the body %s has no %s", c.name, body, c.word)
+		}
+	}
+}
+
+func TestBuildIDs(t *testing.T) {
+	a, b := source{image: "minimal"}.buildID(), source{snapshot: "minimal"}.buildID()
+	if a == b || len(a) != 36 || a[14] != '8' || a != (source{image: "minimal"}).buildID() {
+		t.Errorf("the builds of an image and of a snapshot are %s and %s, want two UUIDs of version 8", a, b)
+	}
+}
+
+// TestUnsupportedIsRefused: a setting that no host can carry out is never ignored.
+func TestUnsupportedIsRefused(t *testing.T) {
+	no := false
+	for name, c := range map[string]networkConfig{
+		"allow_internet_access": {AllowInternet: &no},
+		"allowOut":              {AllowOut: []string{"1.1.1.1"}},
+		"denyOut":               {DenyOut: []string{"1.1.1.1"}},
+		"dnsServers":            {DNSServers: []string{"1.1.1.1"}},
+		"egressProxy":           {EgressProxy: []byte(`{"address":"a:1"}`)},
+		"rules":                 {Rules: []byte(`{"a.com":[{}]}`)},
+		"httpsPorts":            {HTTPSPorts: []int{1}},
+	} {
+		if err := c.unsupported(); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v, want a refusal that names it", name, err)
+		}
+	}
+	if err := (&networkConfig{Rules: []byte("{}"), EgressProxy: []byte("null"), AllowOut: []string{}}).unsupported(); err != nil {
+		t.Errorf("empty fields are refused: %v", err)
+	}
+}
+
+// TestOtherPathsPass: requests that are not of the dialect reach the next handler.
+func TestOtherPathsPass(t *testing.T) {
+	h := New(Config{
+		Enter: func(r *http.Request) (context.Context, error) {
+			return r.Context(), fault.New(fault.Unauthenticated, "missing_api_key", "no key")
+		},
+		Next: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }),
+		Log:  quiet(),
+	})
+	for path, want := range map[string]int{
+		"/": 418, "/v1/sandboxes": 418, "/docs": 418, "/healthz": 418, "/sandboxesx": 418,
+		"/health": 204, "/sandboxes": 401, "/v2/sandboxes": 401, "/v2/nothing": 404,
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code != want {
+			t.Errorf("%s: status %d, want %d", path, w.Code, want)
+		}
+	}
+}

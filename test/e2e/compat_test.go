@@ -1,0 +1,87 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+)
+
+// suiteTime bounds one suite of test/compat.
+const suiteTime = 10 * time.Minute
+
+// compatSuite is a program of test/compat with a client of E2B.
+type compatSuite struct {
+	name string
+	// needs is the file of the client, below the directory of the clients.
+	needs string
+	argv  []string
+	env   []string
+}
+
+// compatSuites lists the suites. Each client of a language runs the same programs.
+func compatSuites() []compatSuite {
+	var out []compatSuite
+	for _, sdk := range []string{"e2b", "e2b250"} {
+		for _, program := range []string{"sandboxes"} {
+			out = append(out, compatSuite{
+				name: "js " + sdk + " " + program, needs: "node_modules/" + sdk,
+				argv: []string{"node", "js/" + program + ".mjs"}, env: []string{"COMPAT_SDK=" + sdk},
+			})
+		}
+	}
+	return out
+}
+
+// TestCompat drives a server with the unmodified clients of E2B that test/compat pins.
+// WRENN_COMPAT is the directory into which scripts/compat.sh has installed them.
+func TestCompat(t *testing.T) {
+	t.Parallel()
+	dir := os.Getenv("WRENN_COMPAT")
+	switch {
+	case dir != "":
+	case hosttest.Required("compat"):
+		t.Fatal("WRENN_REQUIRE demands the clients of E2B, but WRENN_COMPAT does not name them; run scripts/compat.sh")
+	default:
+		t.Skip("no clients of E2B here; scripts/compat.sh installs them")
+	}
+	needRunsc(t)
+	s := startUp(t, "--runtime", "auto")
+	for _, suite := range compatSuites() {
+		t.Run(suite.name, func(t *testing.T) { suite.run(t, dir, s) })
+	}
+}
+
+// run runs the suite against s and checks that it succeeds.
+func (c compatSuite) run(t *testing.T, dir string, s *server) {
+	if _, err := os.Stat(filepath.Join(dir, c.needs)); err != nil {
+		t.Skipf("this client is not installed: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), suiteTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.argv[0], c.argv[1:]...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), c.env...)
+	cmd.Env = append(cmd.Env, compatEnv(s)...)
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Fatalf("the suite failed: %v\n%s", err, s.tail(40))
+	}
+}
+
+// compatEnv is the setting of E2B's clients for s. Their older versions send keys with
+// one start only.
+func compatEnv(s *server) []string {
+	_, address, _ := strings.Cut(s.BaseURL, "://")
+	_, port, _ := strings.Cut(address, ":")
+	return []string{
+		"E2B_API_KEY=e2b_" + strings.TrimPrefix(s.APIKey, "wrn_"), "E2B_API_URL=" + s.BaseURL, "E2B_SANDBOX_URL=" + s.BaseURL,
+		"E2B_DOMAIN=localhost:" + port, "NO_COLOR=1",
+	}
+}
