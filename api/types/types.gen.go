@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// AnyPath Absolute path of a file or directory inside the sandbox; no NUL.
+type AnyPath = string
+
 // Clocks The three clocks of a sandbox. They are independent of each other.
 type Clocks struct {
 	// CommandTimeoutSec Timeout of a command whose request has none.
@@ -228,6 +231,42 @@ type FailedFork struct {
 	Message string `json:"message"`
 }
 
+// FileEntry A file of any type. The sandbox reports it.
+type FileEntry struct {
+	// Name The last part of the path.
+	//
+	// Examples: data.csv
+	Name string `json:"name"`
+
+	// Path Examples: /root/data.csv
+	Path string `json:"path"`
+	Type string `json:"type"`
+
+	// Size In bytes.
+	Size int64 `json:"size"`
+
+	// Mode Permission bits, set-id and sticky bits in octal.
+	//
+	// Examples: 0644
+	Mode string `json:"mode"`
+
+	// Owner Name of the user, or the number of one without a name.
+	//
+	// Examples: root
+	Owner string `json:"owner"`
+
+	// Group Name of the group, or the number of one without a name.
+	//
+	// Examples: root
+	Group string `json:"group"`
+
+	// ModifiedAt By the sandbox's clock.
+	ModifiedAt time.Time `json:"modified_at"`
+
+	// Target The target of a link, as the link has it; null otherwise.
+	Target *string `json:"target"`
+}
+
 // FileMode Permission bits in octal.
 type FileMode = string
 
@@ -423,6 +462,36 @@ type HostRuntime struct {
 // confinement of the emulator's process separates the two. `userspace_kernel`: a kernel that runs as a confined
 // process of the host serves the system calls. `hardware`: a hardware-assisted virtual machine.
 type Isolation = string
+
+// MakeDirectoryRequest defines model for MakeDirectoryRequest.
+type MakeDirectoryRequest struct {
+	// Path Absolute path of a file or directory inside the sandbox; no NUL.
+	Path AnyPath `json:"path"`
+
+	// Parents Make missing parents, and accept a directory that exists. Otherwise a missing parent is 404, and an existing path 409.
+	Parents *bool `json:"parents,omitempty"`
+
+	// Mode Permission bits of the directory in octal, at most 0777.
+	Mode string `json:"mode,omitempty"`
+
+	// User A user inside the sandbox; the guest's default user when absent or empty.
+	User GuestUser `json:"user,omitempty"`
+}
+
+// MoveFileRequest defines model for MoveFileRequest.
+type MoveFileRequest struct {
+	// From Absolute path of a file or directory inside the sandbox; no NUL.
+	From AnyPath `json:"from"`
+
+	// To Absolute path of a file or directory inside the sandbox; no NUL.
+	To AnyPath `json:"to"`
+
+	// Overwrite Replace a file or an empty directory at `to`; otherwise an existing one is 409 `path_exists`.
+	Overwrite bool `json:"overwrite,omitempty"`
+
+	// User A user inside the sandbox; the guest's default user when absent or empty.
+	User GuestUser `json:"user,omitempty"`
+}
 
 // OutputEvent defines model for OutputEvent.
 type OutputEvent struct {

@@ -103,7 +103,7 @@ func New(io IO) *App {
 	_ = flags.MarkHidden("api-key")
 	flags.BoolVar(&a.json, "json", false, "print results as JSON")
 	for _, cmd := range []*cobra.Command{
-		a.createCmd(), a.lsCmd(), a.getCmd(), a.execCmd(), a.shellCmd(), a.processCmd(), a.cpCmd(),
+		a.createCmd(), a.lsCmd(), a.getCmd(), a.execCmd(), a.shellCmd(), a.processCmd(), a.cpCmd(), a.filesCmd(),
 		a.portForwardCmd(), a.urlCmd(), a.pauseCmd(), a.resumeCmd(), a.forkCmd(), a.snapshotCmd(), a.timeoutCmd(), a.rmCmd(), a.runCmd(), a.hostsCmd(), a.gcCmd(),
 	} {
 		cmd.GroupID = GroupSandboxes

@@ -44,6 +44,13 @@ func (b *bundle) uses() map[string]func(id sandbox.ID) error {
 			_, err := b.ReadFile(ctx, id, "/a", "")
 			return err
 		},
+		"file": func(id sandbox.ID) error {
+			page, err := b.CallFile(ctx, id, control.FileStat{Path: "/a"})
+			if err == nil && len(page.Entries) != 1 {
+				b.t.Errorf("got %+v, want one entry", page)
+			}
+			return err
+		},
 		"dial": func(id sandbox.ID) error {
 			_, err := b.DialPort(ctx, id, 80)
 			return err

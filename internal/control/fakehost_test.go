@@ -365,6 +365,18 @@ func (h *fakeHost) AttachProcess(ctx context.Context, ref sandbox.Ref, a control
 	return control.Process{ID: a.ID}, sink.Output("stdout", a.Offset, []byte("hi"))
 }
 
+// CallFile answers with one entry.
+func (h *fakeHost) CallFile(ctx context.Context, ref sandbox.Ref, _ control.FileCall) (control.FilePage, error) {
+	_, err := h.do(ctx, "file", ref, func() (control.ObservedSandbox, error) {
+		_, err := h.in(ref, control.VMRunning)
+		return control.ObservedSandbox{}, err
+	})
+	if err != nil {
+		return control.FilePage{}, err
+	}
+	return control.FilePage{Entries: []control.FileEntry{{Name: "a", Type: control.FileRegular}}}, nil
+}
+
 // pipePort is a connection to a program that says nothing.
 type pipePort struct{ net.Conn }
 

@@ -152,6 +152,7 @@ type Fleet interface {
 type Host interface {
 	Lifecycle
 	Guest
+	FileTree
 	Processes
 	Snapshotter
 	StateReporter

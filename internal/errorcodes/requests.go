@@ -29,6 +29,7 @@ var requests = []Entry{
 	{"invalid_isolation", s(400), "`min_isolation` is not an isolation level.", "Use `process`, `userspace_kernel` or `hardware`."},
 	{"invalid_json", s(400), "The body is not one JSON object, not UTF-8, or has half of a surrogate pair.", "The message describes the error."},
 	{"invalid_lifetime", s(400), "`lifetime_sec` or `extend_sec` is out of range, or both are given.", "The message has the range."},
+	{"invalid_depth", s(400), "`depth` is out of range.", "Use 1 to 64."},
 	{"invalid_limit", s(400), "`limit` is out of range.", "Use 1 to 1000."},
 	{"invalid_memory", s(400), "`memory_mb` is out of the range of every host.", "The message has the range; `GET /v1/hosts` has each host's."},
 	{"invalid_metadata", s(400), "A key is empty, a key or value holds NUL, or there are too many.", "At most 64 entries and 16 KiB."},

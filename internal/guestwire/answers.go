@@ -34,7 +34,12 @@ func AppendReleaseResponse(b []byte, m *guestv1.ReleaseResponse) []byte {
 
 // AppendFileInfo appends m to b.
 func AppendFileInfo(b []byte, m *guestv1.FileInfo) []byte {
-	return appendNumber(b, 1, protowire.EncodeZigZag(m.Size))
+	b = appendNumber(b, 1, protowire.EncodeZigZag(m.Size))
+	b = appendFlag(b, 2, m.Ranged)
+	b = appendNumber(b, 3, m.Offset)
+	b = appendNumber(b, 4, m.Total)
+	b = appendText(b, 5, m.Tag)
+	return appendNumber(b, 6, protowire.EncodeZigZag(m.ModifiedUnixNano))
 }
 
 // AppendFailure appends m to b.

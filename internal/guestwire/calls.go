@@ -241,6 +241,16 @@ func ParseReadFileCall(b []byte) (*guestv1.ReadFileCall, error) {
 			return f.text(&m.Path)
 		case 2:
 			return f.text(&m.User)
+		case 3:
+			f.flag(&m.Ranged)
+		case 4:
+			if f.typ == protowire.VarintType {
+				m.Offset = protowire.DecodeZigZag(f.n)
+			}
+		case 5:
+			number(f, &m.Length)
+		case 6:
+			return f.text(&m.IfTag)
 		}
 		return nil
 	})

@@ -77,6 +77,10 @@ var parsers = map[proto.Message]func([]byte) (proto.Message, error){
 	&guestv1.WriteFileCall{}:    func(b []byte) (proto.Message, error) { return ParseWriteFileCall(b) },
 	&guestv1.ReadFileCall{}:     func(b []byte) (proto.Message, error) { return ParseReadFileCall(b) },
 	&guestv1.ProcessCall{}:      func(b []byte) (proto.Message, error) { return ParseProcessCall(b) },
+	&guestv1.FileCall{}:         func(b []byte) (proto.Message, error) { return ParseFileCall(b) },
+	&guestv1.WatchFilesCall{}:   func(b []byte) (proto.Message, error) { return ParseWatchFilesCall(b) },
+	&guestv1.PackCall{}:         func(b []byte) (proto.Message, error) { return ParsePackCall(b) },
+	&guestv1.UnpackCall{}:       func(b []byte) (proto.Message, error) { return ParseUnpackCall(b) },
 	&guestv1.AttachCall{}:       func(b []byte) (proto.Message, error) { return ParseAttachCall(b) },
 }
 
@@ -111,8 +115,12 @@ func TestAnswersAgreeWithProtobuf(t *testing.T) {
 		&guestv1.FileInfo{}:        func(m proto.Message) []byte { return AppendFileInfo(nil, m.(*guestv1.FileInfo)) },
 		&guestv1.Failure{}:         func(m proto.Message) []byte { return AppendFailure(nil, m.(*guestv1.Failure)) },
 		&guestv1.ProcessAnswer{}:   func(m proto.Message) []byte { return AppendProcessAnswer(nil, m.(*guestv1.ProcessAnswer)) },
-		&guestv1.AttachEvent{}:     func(m proto.Message) []byte { return AppendAttachEvent(nil, m.(*guestv1.AttachEvent)) },
-		&process.ProcessEvent{}:    func(m proto.Message) []byte { return AppendEvent(nil, m.(*process.ProcessEvent)) },
+		&guestv1.FileAnswer{}:      func(m proto.Message) []byte { return AppendFileAnswer(nil, m.(*guestv1.FileAnswer)) },
+		&guestv1.WatchFilesEvent{}: func(m proto.Message) []byte {
+			return AppendWatchFilesEvent(nil, m.(*guestv1.WatchFilesEvent))
+		},
+		&guestv1.AttachEvent{}:  func(m proto.Message) []byte { return AppendAttachEvent(nil, m.(*guestv1.AttachEvent)) },
+		&process.ProcessEvent{}: func(m proto.Message) []byte { return AppendEvent(nil, m.(*process.ProcessEvent)) },
 	}
 	for empty, encode := range encoders {
 		for range 300 {

@@ -59,6 +59,13 @@ func (f field) text(to *string) error {
 	return nil
 }
 
+// raw sets *to if f is a field of bytes.
+func (f field) raw(to *[]byte) {
+	if f.typ == protowire.BytesType {
+		*to = append([]byte{}, f.b...)
+	}
+}
+
 // optionalText is text for a field that may be absent.
 func (f field) optionalText(to **string) error {
 	if f.typ != protowire.BytesType {
@@ -123,6 +130,13 @@ func appendText(b []byte, num protowire.Number, v string) []byte {
 		return b
 	}
 	return protowire.AppendString(protowire.AppendTag(b, num, protowire.BytesType), v)
+}
+
+func appendRaw(b []byte, num protowire.Number, v []byte) []byte {
+	if len(v) == 0 {
+		return b
+	}
+	return appendMessage(b, num, v)
 }
 
 func appendNumber(b []byte, num protowire.Number, v uint64) []byte {

@@ -13,8 +13,8 @@ const Port = 49982
 // Type is the type of a frame.
 type Type byte
 
-// The types of frames: calls, then frames of both ends, then frames that only the
-// guest sends.
+// The types of frames: calls, then frames of both ends and further calls, then frames
+// that only the guest sends.
 const (
 	Ping      Type = 0x01
 	Configure Type = 0x02
@@ -29,9 +29,13 @@ const (
 	Outcome   Type = 0x0b
 	Process   Type = 0x0c
 	Attach    Type = 0x0d
+	File      Type = 0x0e
+	Watch     Type = 0x0f
 
-	Data Type = 0x10
-	End  Type = 0x11
+	Data   Type = 0x10
+	End    Type = 0x11
+	Pack   Type = 0x12
+	Unpack Type = 0x13
 
 	Answer  Type = 0x20
 	Failure Type = 0x21

@@ -3,10 +3,37 @@ package host
 import (
 	"context"
 	"io"
+	"time"
 
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
+
+// CallFile does one operation on the names of a guest's file system. It is activity as
+// long as it lasts, and a pause cuts one that takes longer than the pause waits.
+func (m *Manager) CallFile(ctx context.Context, ref sandbox.Ref, call *guestv1.FileCall) (*guestv1.FileAnswer, error) {
+	mc, err := m.find(ref.ID)
+	if err != nil {
+		return nil, err
+	}
+	l, err := mc.acquire(ctx, ref, useCommand)
+	if err != nil {
+		return nil, err
+	}
+	defer l.release()
+	limit := m.cfg.GuestTimeout
+	if call.GetRemove() != nil || call.GetMove() != nil {
+		limit = treeTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(l.ctx, limit, errNoAnswer)
+	defer cancel()
+	answer, err := l.guest.CallFile(ctx, call)
+	return answer, l.err(err)
+}
+
+// treeTimeout bounds an operation on a whole tree.
+const treeTimeout = 10 * time.Minute
 
 // WriteFile replaces one file in a guest with the bytes of content and returns
 // its size. An error of content leaves the guest's file as it was.

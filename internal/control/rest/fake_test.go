@@ -36,6 +36,8 @@ type fakeSandboxes struct {
 	rows  []control.Sandbox
 	snaps []control.Snapshot
 	files map[string]fakeFile
+	// fileCalls are the operations on names, in order.
+	fileCalls []control.FileCall
 	// processes are all that were started, in any sandbox.
 	processes []*fakeProcess
 	// attachErr, if set, ends every attach after its output.

@@ -157,14 +157,8 @@ func readSnapshotFilter(r *http.Request) (control.SnapshotFilter, error) {
 
 // pageIn reads the parameters that select a page of a list.
 func pageIn(q url.Values) (limit int, cursor string, err error) {
-	given, err := one(q, "limit")
-	if err != nil {
+	if limit, err = limitIn(q); err != nil {
 		return 0, "", err
-	}
-	if q.Has("limit") {
-		if limit, err = strconv.Atoi(given); err != nil || limit < 1 || limit > maxListLimit {
-			return 0, "", fault.New(fault.Invalid, "invalid_limit", "limit must be from 1 to %d", maxListLimit)
-		}
 	}
 	if cursor, err = one(q, "cursor"); err != nil {
 		return 0, "", err
@@ -173,6 +167,19 @@ func pageIn(q url.Values) (limit int, cursor string, err error) {
 		return 0, "", fault.New(fault.Invalid, "invalid_cursor", "cursor is not one that a list returned")
 	}
 	return limit, cursor, nil
+}
+
+// limitIn returns the largest number of entries of a page; 0 when absent.
+func limitIn(q url.Values) (int, error) {
+	given, err := one(q, "limit")
+	if err != nil || !q.Has("limit") {
+		return 0, err
+	}
+	limit, err := strconv.Atoi(given)
+	if err != nil || limit < 1 || limit > maxListLimit {
+		return 0, fault.New(fault.Invalid, "invalid_limit", "limit must be from 1 to %d", maxListLimit)
+	}
+	return limit, nil
 }
 
 // statuses reads statuses that are given one by one, or several with commas.

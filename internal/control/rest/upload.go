@@ -6,7 +6,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"strconv"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -200,11 +199,7 @@ func (t target) validate() (control.WriteFile, error) {
 	if !t.given["mode"] {
 		return out, nil
 	}
-	mode, err := strconv.ParseUint(t.mode, 8, 32)
-	if err != nil || mode > 0o7777 || len(t.mode) < 3 || len(t.mode) > 5 {
-		return out, fault.New(fault.Invalid, "invalid_mode", "mode must be permission bits in octal, such as 0644")
-	}
-	m := uint32(mode)
-	out.Mode = &m
-	return out, nil
+	mode, err := parseMode(t.mode)
+	out.Mode = mode
+	return out, err
 }

@@ -239,6 +239,11 @@ func (l *link) DialPort(context.Context, sandbox.Ref, uint16) (control.PortConn,
 	return nil, unreachable()
 }
 
+// CallFile implements control.Host.
+func (l *link) CallFile(context.Context, sandbox.Ref, control.FileCall) (control.FilePage, error) {
+	return control.FilePage{}, unreachable()
+}
+
 // CallProcess implements control.Host.
 func (l *link) CallProcess(context.Context, sandbox.Ref, control.ProcessCall) ([]control.Process, error) {
 	return nil, unreachable()

@@ -164,6 +164,8 @@ func (c *connection) call(ctx context.Context, t guestwire.Type, message []byte)
 		return c.process(ctx, message)
 	case guestwire.Attach:
 		return c.attach(ctx, message)
+	case guestwire.File:
+		return c.file(ctx, message)
 	case guestwire.WriteFile:
 		return c.writeFile(ctx, message)
 	case guestwire.ReadFile:

@@ -287,7 +287,7 @@ func TestMoveAcrossFileSystems(t *testing.T) {
 	if err := os.Chmod(filepath.Join(source, "sub"), 0o711); err != nil {
 		t.Fatal(err)
 	}
-	if err := moveAcross(source, destination); err != nil {
+	if err := moveAcross(t.Context(), source, destination, true); err != nil {
 		t.Fatal(err)
 	}
 	if read(t, filepath.Join(destination, "link")) != "content" || mode(t, filepath.Join(destination, "sub")) != 0o711 {

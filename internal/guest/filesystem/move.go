@@ -1,6 +1,7 @@
 package filesystem
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -15,32 +16,58 @@ import (
 // owner. A file at destination is replaced. Between file systems the tree is
 // copied, then the source removed; a failed copy leaves the source whole.
 func (f *Files) Move(source, destination string, owner Owner) (Entry, error) {
-	if _, err := os.Lstat(source); err != nil {
-		if errors.Is(err, syscall.ENOTDIR) {
-			err = errMissing(source, err)
-		}
-		return Entry{}, classify(source, err)
-	}
-	if err := makeParents(filepath.Dir(destination), owner); err != nil {
+	if err := f.Rename(context.Background(), source, destination, owner, true); err != nil {
 		return Entry{}, err
-	}
-	err := os.Rename(source, destination)
-	if errors.Is(err, syscall.EXDEV) {
-		err = moveAcross(source, destination)
-	}
-	if err != nil {
-		return Entry{}, classify(destination, err)
 	}
 	return f.Stat(destination)
 }
 
+// Rename is Move, without a description of the result. Without overwrite, an existing
+// destination is Exists path_exists. The end of ctx ends a copy between file systems.
+func (f *Files) Rename(ctx context.Context, source, destination string, owner Owner, overwrite bool) error {
+	if _, err := os.Lstat(source); err != nil {
+		if errors.Is(err, syscall.ENOTDIR) {
+			err = errMissing(source, err)
+		}
+		return classify(source, err)
+	}
+	if err := makeParents(filepath.Dir(destination), owner); err != nil {
+		return err
+	}
+	err := rename(source, destination, overwrite)
+	if errors.Is(err, syscall.EXDEV) {
+		err = moveAcross(ctx, source, destination, overwrite)
+	}
+	return classify(destination, err)
+}
+
+// rename is rename(2), or fails with EEXIST if there is a destination that may not be
+// replaced. On a file system that cannot exclude a race for the destination it checks
+// before.
+func rename(source, destination string, overwrite bool) error {
+	if overwrite {
+		return os.Rename(source, destination)
+	}
+	err := unix.Renameat2(unix.AT_FDCWD, source, unix.AT_FDCWD, destination, unix.RENAME_NOREPLACE)
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
+		return err
+	}
+	if _, err := os.Lstat(destination); err == nil {
+		return syscall.EEXIST
+	}
+	return os.Rename(source, destination)
+}
+
 // moveAcross copies source beside destination first, so that destination
 // appears whole.
-func moveAcross(source, destination string) error {
+func moveAcross(ctx context.Context, source, destination string, overwrite bool) error {
+	if _, err := os.Lstat(destination); err == nil && !overwrite {
+		return syscall.EEXIST // before the copy
+	}
 	tmp := temporaryName(destination)
-	err := copyTree(source, tmp)
+	err := copyTree(ctx, source, tmp)
 	if err == nil {
-		err = os.Rename(tmp, destination)
+		err = rename(tmp, destination, overwrite)
 	}
 	if err != nil {
 		_ = os.RemoveAll(tmp)
@@ -49,8 +76,11 @@ func moveAcross(source, destination string) error {
 	return os.RemoveAll(source)
 }
 
-func copyTree(source, destination string) error {
+func copyTree(ctx context.Context, source, destination string) error {
 	return filepath.WalkDir(source, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		if err != nil {
 			return err
 		}

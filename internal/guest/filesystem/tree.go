@@ -59,6 +59,37 @@ func (f *Files) MakeDir(path string, owner Owner) (Entry, error) {
 	return f.Stat(path)
 }
 
+// MakeDirectory makes the directory path with the given permission bits. With parents
+// it makes missing parents too, with mode 0755, and leaves a directory that exists as
+// it is. Without, an existing path is Exists and a missing parent NotFound.
+func (f *Files) MakeDirectory(path string, owner Owner, mode os.FileMode, parents bool) error {
+	if parents {
+		if err := makeParents(filepath.Dir(path), owner); err != nil {
+			return err
+		}
+	}
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, os.ErrExist) && parents {
+		fi, statErr := os.Stat(path)
+		if statErr == nil && !fi.IsDir() {
+			return errNotDirectory(path, err)
+		}
+		return classify(path, statErr)
+	}
+	if err != nil {
+		return classify(path, err)
+	}
+	dir, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return classify(path, err)
+	}
+	defer dir.Close()
+	if err := dir.Chown(int(owner.UID), int(owner.GID)); err != nil {
+		return classify(path, err)
+	}
+	return classify(path, dir.Chmod(mode.Perm()))
+}
+
 // Remove deletes path and everything below it. A missing path is success; the root
 // directory is Invalid.
 func (f *Files) Remove(path string) error {

@@ -2081,20 +2081,118 @@ func (x *AttachProcessResponse) GetEvent() *v1.AttachEvent {
 	return nil
 }
 
+type CallFileRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Call          *v1.FileCall           `protobuf:"bytes,2,opt,name=call,proto3" json:"call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallFileRequest) Reset() {
+	*x = CallFileRequest{}
+	mi := &file_host_v1_host_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallFileRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallFileRequest) ProtoMessage() {}
+
+func (x *CallFileRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallFileRequest.ProtoReflect.Descriptor instead.
+func (*CallFileRequest) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *CallFileRequest) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *CallFileRequest) GetCall() *v1.FileCall {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+type CallFileResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Answer        *v1.FileAnswer         `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallFileResponse) Reset() {
+	*x = CallFileResponse{}
+	mi := &file_host_v1_host_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallFileResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallFileResponse) ProtoMessage() {}
+
+func (x *CallFileResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallFileResponse.ProtoReflect.Descriptor instead.
+func (*CallFileResponse) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *CallFileResponse) GetAnswer() *v1.FileAnswer {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
 type WriteFileOpen struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
 	Path  string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	User  string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
 	// Permission bits; absent means 0644.
-	Mode          *uint32 `protobuf:"varint,4,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
+	Mode *uint32 `protobuf:"varint,4,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
+	// The content is an archive (tar), which is unpacked below path.
+	Archive       bool `protobuf:"varint,5,opt,name=archive,proto3" json:"archive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WriteFileOpen) Reset() {
 	*x = WriteFileOpen{}
-	mi := &file_host_v1_host_proto_msgTypes[31]
+	mi := &file_host_v1_host_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2106,7 +2204,7 @@ func (x *WriteFileOpen) String() string {
 func (*WriteFileOpen) ProtoMessage() {}
 
 func (x *WriteFileOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[31]
+	mi := &file_host_v1_host_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2119,7 +2217,7 @@ func (x *WriteFileOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileOpen.ProtoReflect.Descriptor instead.
 func (*WriteFileOpen) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{31}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *WriteFileOpen) GetRef() *Ref {
@@ -2150,6 +2248,13 @@ func (x *WriteFileOpen) GetMode() uint32 {
 	return 0
 }
 
+func (x *WriteFileOpen) GetArchive() bool {
+	if x != nil {
+		return x.Archive
+	}
+	return false
+}
+
 type WriteFileRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -2163,7 +2268,7 @@ type WriteFileRequest struct {
 
 func (x *WriteFileRequest) Reset() {
 	*x = WriteFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[32]
+	mi := &file_host_v1_host_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +2280,7 @@ func (x *WriteFileRequest) String() string {
 func (*WriteFileRequest) ProtoMessage() {}
 
 func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[32]
+	mi := &file_host_v1_host_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,7 +2293,7 @@ func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{32}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WriteFileRequest) GetMessage() isWriteFileRequest_Message {
@@ -2241,7 +2346,7 @@ type WriteFileResponse struct {
 
 func (x *WriteFileResponse) Reset() {
 	*x = WriteFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[33]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2358,7 @@ func (x *WriteFileResponse) String() string {
 func (*WriteFileResponse) ProtoMessage() {}
 
 func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[33]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2371,7 @@ func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WriteFileResponse) GetSize() int64 {
@@ -2277,17 +2382,24 @@ func (x *WriteFileResponse) GetSize() int64 {
 }
 
 type ReadFileRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	User          string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Path  string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	User  string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	// Send path, with everything below it, as an archive (tar).
+	Archive bool `protobuf:"varint,4,opt,name=archive,proto3" json:"archive,omitempty"`
+	// As in wrenn.guest.v1.ReadFileCall.
+	Ranged        bool   `protobuf:"varint,5,opt,name=ranged,proto3" json:"ranged,omitempty"`
+	Offset        int64  `protobuf:"zigzag64,6,opt,name=offset,proto3" json:"offset,omitempty"`
+	Length        uint64 `protobuf:"varint,7,opt,name=length,proto3" json:"length,omitempty"`
+	IfTag         string `protobuf:"bytes,8,opt,name=if_tag,json=ifTag,proto3" json:"if_tag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadFileRequest) Reset() {
 	*x = ReadFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[34]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2411,7 @@ func (x *ReadFileRequest) String() string {
 func (*ReadFileRequest) ProtoMessage() {}
 
 func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[34]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2424,7 @@ func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
 func (*ReadFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReadFileRequest) GetRef() *Ref {
@@ -2336,18 +2448,59 @@ func (x *ReadFileRequest) GetUser() string {
 	return ""
 }
 
+func (x *ReadFileRequest) GetArchive() bool {
+	if x != nil {
+		return x.Archive
+	}
+	return false
+}
+
+func (x *ReadFileRequest) GetRanged() bool {
+	if x != nil {
+		return x.Ranged
+	}
+	return false
+}
+
+func (x *ReadFileRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ReadFileRequest) GetLength() uint64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *ReadFileRequest) GetIfTag() string {
+	if x != nil {
+		return x.IfTag
+	}
+	return ""
+}
+
 type FileInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// -1 when the size is not known beforehand (files of /proc).
-	Size          int64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Size int64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	// As in wrenn.guest.v1.FileInfo.
+	Ranged           bool   `protobuf:"varint,3,opt,name=ranged,proto3" json:"ranged,omitempty"`
+	Offset           uint64 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	Total            uint64 `protobuf:"varint,5,opt,name=total,proto3" json:"total,omitempty"`
+	Tag              string `protobuf:"bytes,6,opt,name=tag,proto3" json:"tag,omitempty"`
+	ModifiedUnixNano int64  `protobuf:"zigzag64,7,opt,name=modified_unix_nano,json=modifiedUnixNano,proto3" json:"modified_unix_nano,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_host_v1_host_proto_msgTypes[35]
+	mi := &file_host_v1_host_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2512,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[35]
+	mi := &file_host_v1_host_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2525,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *FileInfo) GetName() string {
@@ -2385,6 +2538,41 @@ func (x *FileInfo) GetName() string {
 func (x *FileInfo) GetSize() int64 {
 	if x != nil {
 		return x.Size
+	}
+	return 0
+}
+
+func (x *FileInfo) GetRanged() bool {
+	if x != nil {
+		return x.Ranged
+	}
+	return false
+}
+
+func (x *FileInfo) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *FileInfo) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *FileInfo) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *FileInfo) GetModifiedUnixNano() int64 {
+	if x != nil {
+		return x.ModifiedUnixNano
 	}
 	return 0
 }
@@ -2402,7 +2590,7 @@ type ReadFileResponse struct {
 
 func (x *ReadFileResponse) Reset() {
 	*x = ReadFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[36]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2414,7 +2602,7 @@ func (x *ReadFileResponse) String() string {
 func (*ReadFileResponse) ProtoMessage() {}
 
 func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[36]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2427,7 +2615,7 @@ func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileResponse.ProtoReflect.Descriptor instead.
 func (*ReadFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReadFileResponse) GetMessage() isReadFileResponse_Message {
@@ -2480,7 +2668,7 @@ type GetSandboxRequest struct {
 
 func (x *GetSandboxRequest) Reset() {
 	*x = GetSandboxRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[37]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2492,7 +2680,7 @@ func (x *GetSandboxRequest) String() string {
 func (*GetSandboxRequest) ProtoMessage() {}
 
 func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[37]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2505,7 +2693,7 @@ func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxRequest.ProtoReflect.Descriptor instead.
 func (*GetSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetSandboxRequest) GetId() string {
@@ -2524,7 +2712,7 @@ type GetSandboxResponse struct {
 
 func (x *GetSandboxResponse) Reset() {
 	*x = GetSandboxResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[38]
+	mi := &file_host_v1_host_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2536,7 +2724,7 @@ func (x *GetSandboxResponse) String() string {
 func (*GetSandboxResponse) ProtoMessage() {}
 
 func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[38]
+	mi := &file_host_v1_host_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2549,7 +2737,7 @@ func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxResponse.ProtoReflect.Descriptor instead.
 func (*GetSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetSandboxResponse) GetSandbox() *Sandbox {
@@ -2567,7 +2755,7 @@ type ListSandboxesRequest struct {
 
 func (x *ListSandboxesRequest) Reset() {
 	*x = ListSandboxesRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[39]
+	mi := &file_host_v1_host_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +2767,7 @@ func (x *ListSandboxesRequest) String() string {
 func (*ListSandboxesRequest) ProtoMessage() {}
 
 func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[39]
+	mi := &file_host_v1_host_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +2780,7 @@ func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*ListSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
 }
 
 type ListSandboxesResponse struct {
@@ -2604,7 +2792,7 @@ type ListSandboxesResponse struct {
 
 func (x *ListSandboxesResponse) Reset() {
 	*x = ListSandboxesResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[40]
+	mi := &file_host_v1_host_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2616,7 +2804,7 @@ func (x *ListSandboxesResponse) String() string {
 func (*ListSandboxesResponse) ProtoMessage() {}
 
 func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[40]
+	mi := &file_host_v1_host_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2629,7 +2817,7 @@ func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*ListSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{40}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListSandboxesResponse) GetSandboxes() []*Sandbox {
@@ -2647,7 +2835,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[41]
+	mi := &file_host_v1_host_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2659,7 +2847,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[41]
+	mi := &file_host_v1_host_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2672,7 +2860,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{43}
 }
 
 type WatchEventsResponse struct {
@@ -2688,7 +2876,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[42]
+	mi := &file_host_v1_host_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2700,7 +2888,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[42]
+	mi := &file_host_v1_host_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2713,7 +2901,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{42}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *WatchEventsResponse) GetEvent() isWatchEventsResponse_Event {
@@ -2766,7 +2954,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[43]
+	mi := &file_host_v1_host_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +2966,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[43]
+	mi := &file_host_v1_host_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +2979,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{43}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{45}
 }
 
 type GetHostResponse struct {
@@ -2844,7 +3032,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[44]
+	mi := &file_host_v1_host_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2856,7 +3044,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[44]
+	mi := &file_host_v1_host_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2869,7 +3057,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{44}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetHostResponse) GetHostId() string {
@@ -3074,7 +3262,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_host_v1_host_proto_msgTypes[45]
+	mi := &file_host_v1_host_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3086,7 +3274,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[45]
+	mi := &file_host_v1_host_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3099,7 +3287,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{45}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Runtime) GetName() string {
@@ -3178,7 +3366,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_host_v1_host_proto_msgTypes[46]
+	mi := &file_host_v1_host_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3190,7 +3378,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[46]
+	mi := &file_host_v1_host_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3203,7 +3391,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{46}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Pool) GetTemplate() string {
@@ -3277,7 +3465,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[47]
+	mi := &file_host_v1_host_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3289,7 +3477,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[47]
+	mi := &file_host_v1_host_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3302,7 +3490,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{47}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{49}
 }
 
 type DrainResponse struct {
@@ -3316,7 +3504,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[48]
+	mi := &file_host_v1_host_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3328,7 +3516,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[48]
+	mi := &file_host_v1_host_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3341,7 +3529,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{48}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *DrainResponse) GetRef() *Ref {
@@ -3371,7 +3559,7 @@ type TunnelRequest struct {
 
 func (x *TunnelRequest) Reset() {
 	*x = TunnelRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[49]
+	mi := &file_host_v1_host_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3383,7 +3571,7 @@ func (x *TunnelRequest) String() string {
 func (*TunnelRequest) ProtoMessage() {}
 
 func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[49]
+	mi := &file_host_v1_host_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3396,7 +3584,7 @@ func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
 func (*TunnelRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{49}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *TunnelRequest) GetRef() *Ref {
@@ -3427,7 +3615,7 @@ type CollectGarbageResponse_Item struct {
 
 func (x *CollectGarbageResponse_Item) Reset() {
 	*x = CollectGarbageResponse_Item{}
-	mi := &file_host_v1_host_proto_msgTypes[53]
+	mi := &file_host_v1_host_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3439,7 +3627,7 @@ func (x *CollectGarbageResponse_Item) String() string {
 func (*CollectGarbageResponse_Item) ProtoMessage() {}
 
 func (x *CollectGarbageResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[53]
+	mi := &file_host_v1_host_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3491,7 +3679,7 @@ type WatchEventsResponse_Hello struct {
 
 func (x *WatchEventsResponse_Hello) Reset() {
 	*x = WatchEventsResponse_Hello{}
-	mi := &file_host_v1_host_proto_msgTypes[54]
+	mi := &file_host_v1_host_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3503,7 +3691,7 @@ func (x *WatchEventsResponse_Hello) String() string {
 func (*WatchEventsResponse_Hello) ProtoMessage() {}
 
 func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[54]
+	mi := &file_host_v1_host_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3516,14 +3704,14 @@ func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse_Hello.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse_Hello) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{42, 0}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{44, 0}
 }
 
 var File_host_v1_host_proto protoreflect.FileDescriptor
 
 const file_host_v1_host_proto_rawDesc = "" +
 	"\n" +
-	"\x12host/v1/host.proto\x12\ahost.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15process/process.proto\x1a\x1cwrenn/guest/v1/process.proto\"5\n" +
+	"\x12host/v1/host.proto\x12\ahost.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15process/process.proto\x1a\x1awrenn/guest/v1/files.proto\x1a\x1cwrenn/guest/v1/process.proto\"5\n" +
 	"\x03Ref\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
@@ -3689,26 +3877,42 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12.\n" +
 	"\x04call\x18\x02 \x01(\v2\x1a.wrenn.guest.v1.AttachCallR\x04call\"J\n" +
 	"\x15AttachProcessResponse\x121\n" +
-	"\x05event\x18\x01 \x01(\v2\x1b.wrenn.guest.v1.AttachEventR\x05event\"y\n" +
+	"\x05event\x18\x01 \x01(\v2\x1b.wrenn.guest.v1.AttachEventR\x05event\"_\n" +
+	"\x0fCallFileRequest\x12\x1e\n" +
+	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12,\n" +
+	"\x04call\x18\x02 \x01(\v2\x18.wrenn.guest.v1.FileCallR\x04call\"F\n" +
+	"\x10CallFileResponse\x122\n" +
+	"\x06answer\x18\x01 \x01(\v2\x1a.wrenn.guest.v1.FileAnswerR\x06answer\"\x93\x01\n" +
 	"\rWriteFileOpen\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
 	"\x04user\x18\x03 \x01(\tR\x04user\x12\x17\n" +
-	"\x04mode\x18\x04 \x01(\rH\x00R\x04mode\x88\x01\x01B\a\n" +
+	"\x04mode\x18\x04 \x01(\rH\x00R\x04mode\x88\x01\x01\x12\x18\n" +
+	"\aarchive\x18\x05 \x01(\bR\aarchiveB\a\n" +
 	"\x05_mode\"c\n" +
 	"\x10WriteFileRequest\x12,\n" +
 	"\x04open\x18\x01 \x01(\v2\x16.host.v1.WriteFileOpenH\x00R\x04open\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\t\n" +
 	"\amessage\"'\n" +
 	"\x11WriteFileResponse\x12\x12\n" +
-	"\x04size\x18\x01 \x01(\x03R\x04size\"Y\n" +
+	"\x04size\x18\x01 \x01(\x03R\x04size\"\xd2\x01\n" +
 	"\x0fReadFileRequest\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
-	"\x04user\x18\x03 \x01(\tR\x04user\"2\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\x12\x18\n" +
+	"\aarchive\x18\x04 \x01(\bR\aarchive\x12\x16\n" +
+	"\x06ranged\x18\x05 \x01(\bR\x06ranged\x12\x16\n" +
+	"\x06offset\x18\x06 \x01(\x12R\x06offset\x12\x16\n" +
+	"\x06length\x18\a \x01(\x04R\x06length\x12\x15\n" +
+	"\x06if_tag\x18\b \x01(\tR\x05ifTag\"\xb8\x01\n" +
 	"\bFileInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04size\x18\x02 \x01(\x03R\x04size\"^\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x16\n" +
+	"\x06ranged\x18\x03 \x01(\bR\x06ranged\x12\x16\n" +
+	"\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x14\n" +
+	"\x05total\x18\x05 \x01(\x04R\x05total\x12\x10\n" +
+	"\x03tag\x18\x06 \x01(\tR\x03tag\x12,\n" +
+	"\x12modified_unix_nano\x18\a \x01(\x12R\x10modifiedUnixNano\"^\n" +
 	"\x10ReadFileResponse\x12'\n" +
 	"\x04info\x18\x01 \x01(\v2\x11.host.v1.FileInfoH\x00R\x04info\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\t\n" +
@@ -3793,7 +3997,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x14SANDBOX_STATE_PAUSED\x10\x04\x12\x1a\n" +
 	"\x16SANDBOX_STATE_RESUMING\x10\x05\x12\x1a\n" +
 	"\x16SANDBOX_STATE_STOPPING\x10\x06\x12\x19\n" +
-	"\x15SANDBOX_STATE_STOPPED\x10\a2\xeb\v\n" +
+	"\x15SANDBOX_STATE_STOPPED\x10\a2\xac\f\n" +
 	"\vHostService\x12N\n" +
 	"\rCreateSandbox\x12\x1d.host.v1.CreateSandboxRequest\x1a\x1e.host.v1.CreateSandboxResponse\x12Q\n" +
 	"\x0eDestroySandbox\x12\x1e.host.v1.DestroySandboxRequest\x1a\x1f.host.v1.DestroySandboxResponse\x12K\n" +
@@ -3807,7 +4011,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x04Exec\x12\x14.host.v1.ExecRequest\x1a\x15.host.v1.ExecResponse0\x01\x12R\n" +
 	"\rExecWithInput\x12\x1d.host.v1.ExecWithInputRequest\x1a\x1e.host.v1.ExecWithInputResponse(\x010\x01\x12H\n" +
 	"\vCallProcess\x12\x1b.host.v1.CallProcessRequest\x1a\x1c.host.v1.CallProcessResponse\x12P\n" +
-	"\rAttachProcess\x12\x1d.host.v1.AttachProcessRequest\x1a\x1e.host.v1.AttachProcessResponse0\x01\x12D\n" +
+	"\rAttachProcess\x12\x1d.host.v1.AttachProcessRequest\x1a\x1e.host.v1.AttachProcessResponse0\x01\x12?\n" +
+	"\bCallFile\x12\x18.host.v1.CallFileRequest\x1a\x19.host.v1.CallFileResponse\x12D\n" +
 	"\tWriteFile\x12\x19.host.v1.WriteFileRequest\x1a\x1a.host.v1.WriteFileResponse(\x01\x12A\n" +
 	"\bReadFile\x12\x18.host.v1.ReadFileRequest\x1a\x19.host.v1.ReadFileResponse0\x01\x12E\n" +
 	"\n" +
@@ -3830,7 +4035,7 @@ func file_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_host_v1_host_proto_goTypes = []any{
 	(SandboxState)(0),                   // 0: host.v1.SandboxState
 	(*Ref)(nil),                         // 1: host.v1.Ref
@@ -3864,51 +4069,55 @@ var file_host_v1_host_proto_goTypes = []any{
 	(*CallProcessResponse)(nil),         // 29: host.v1.CallProcessResponse
 	(*AttachProcessRequest)(nil),        // 30: host.v1.AttachProcessRequest
 	(*AttachProcessResponse)(nil),       // 31: host.v1.AttachProcessResponse
-	(*WriteFileOpen)(nil),               // 32: host.v1.WriteFileOpen
-	(*WriteFileRequest)(nil),            // 33: host.v1.WriteFileRequest
-	(*WriteFileResponse)(nil),           // 34: host.v1.WriteFileResponse
-	(*ReadFileRequest)(nil),             // 35: host.v1.ReadFileRequest
-	(*FileInfo)(nil),                    // 36: host.v1.FileInfo
-	(*ReadFileResponse)(nil),            // 37: host.v1.ReadFileResponse
-	(*GetSandboxRequest)(nil),           // 38: host.v1.GetSandboxRequest
-	(*GetSandboxResponse)(nil),          // 39: host.v1.GetSandboxResponse
-	(*ListSandboxesRequest)(nil),        // 40: host.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),       // 41: host.v1.ListSandboxesResponse
-	(*WatchEventsRequest)(nil),          // 42: host.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),         // 43: host.v1.WatchEventsResponse
-	(*GetHostRequest)(nil),              // 44: host.v1.GetHostRequest
-	(*GetHostResponse)(nil),             // 45: host.v1.GetHostResponse
-	(*Runtime)(nil),                     // 46: host.v1.Runtime
-	(*Pool)(nil),                        // 47: host.v1.Pool
-	(*DrainRequest)(nil),                // 48: host.v1.DrainRequest
-	(*DrainResponse)(nil),               // 49: host.v1.DrainResponse
-	(*TunnelRequest)(nil),               // 50: host.v1.TunnelRequest
-	nil,                                 // 51: host.v1.SandboxSpec.EnvEntry
-	nil,                                 // 52: host.v1.RestoreReport.StepMicrosEntry
-	nil,                                 // 53: host.v1.Sandbox.StepMicrosEntry
-	(*CollectGarbageResponse_Item)(nil), // 54: host.v1.CollectGarbageResponse.Item
-	(*WatchEventsResponse_Hello)(nil),   // 55: host.v1.WatchEventsResponse.Hello
-	(*timestamppb.Timestamp)(nil),       // 56: google.protobuf.Timestamp
-	(*process.StartRequest)(nil),        // 57: process.StartRequest
-	(*process.ProcessEvent)(nil),        // 58: process.ProcessEvent
-	(*v1.ProcessCall)(nil),              // 59: wrenn.guest.v1.ProcessCall
-	(*v1.ProcessAnswer)(nil),            // 60: wrenn.guest.v1.ProcessAnswer
-	(*v1.AttachCall)(nil),               // 61: wrenn.guest.v1.AttachCall
-	(*v1.AttachEvent)(nil),              // 62: wrenn.guest.v1.AttachEvent
+	(*CallFileRequest)(nil),             // 32: host.v1.CallFileRequest
+	(*CallFileResponse)(nil),            // 33: host.v1.CallFileResponse
+	(*WriteFileOpen)(nil),               // 34: host.v1.WriteFileOpen
+	(*WriteFileRequest)(nil),            // 35: host.v1.WriteFileRequest
+	(*WriteFileResponse)(nil),           // 36: host.v1.WriteFileResponse
+	(*ReadFileRequest)(nil),             // 37: host.v1.ReadFileRequest
+	(*FileInfo)(nil),                    // 38: host.v1.FileInfo
+	(*ReadFileResponse)(nil),            // 39: host.v1.ReadFileResponse
+	(*GetSandboxRequest)(nil),           // 40: host.v1.GetSandboxRequest
+	(*GetSandboxResponse)(nil),          // 41: host.v1.GetSandboxResponse
+	(*ListSandboxesRequest)(nil),        // 42: host.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),       // 43: host.v1.ListSandboxesResponse
+	(*WatchEventsRequest)(nil),          // 44: host.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),         // 45: host.v1.WatchEventsResponse
+	(*GetHostRequest)(nil),              // 46: host.v1.GetHostRequest
+	(*GetHostResponse)(nil),             // 47: host.v1.GetHostResponse
+	(*Runtime)(nil),                     // 48: host.v1.Runtime
+	(*Pool)(nil),                        // 49: host.v1.Pool
+	(*DrainRequest)(nil),                // 50: host.v1.DrainRequest
+	(*DrainResponse)(nil),               // 51: host.v1.DrainResponse
+	(*TunnelRequest)(nil),               // 52: host.v1.TunnelRequest
+	nil,                                 // 53: host.v1.SandboxSpec.EnvEntry
+	nil,                                 // 54: host.v1.RestoreReport.StepMicrosEntry
+	nil,                                 // 55: host.v1.Sandbox.StepMicrosEntry
+	(*CollectGarbageResponse_Item)(nil), // 56: host.v1.CollectGarbageResponse.Item
+	(*WatchEventsResponse_Hello)(nil),   // 57: host.v1.WatchEventsResponse.Hello
+	(*timestamppb.Timestamp)(nil),       // 58: google.protobuf.Timestamp
+	(*process.StartRequest)(nil),        // 59: process.StartRequest
+	(*process.ProcessEvent)(nil),        // 60: process.ProcessEvent
+	(*v1.ProcessCall)(nil),              // 61: wrenn.guest.v1.ProcessCall
+	(*v1.ProcessAnswer)(nil),            // 62: wrenn.guest.v1.ProcessAnswer
+	(*v1.AttachCall)(nil),               // 63: wrenn.guest.v1.AttachCall
+	(*v1.AttachEvent)(nil),              // 64: wrenn.guest.v1.AttachEvent
+	(*v1.FileCall)(nil),                 // 65: wrenn.guest.v1.FileCall
+	(*v1.FileAnswer)(nil),               // 66: wrenn.guest.v1.FileAnswer
 }
 var file_host_v1_host_proto_depIdxs = []int32{
-	51, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
-	56, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
-	52, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
+	53, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
+	58, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
+	54, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
 	1,  // 3: host.v1.Sandbox.ref:type_name -> host.v1.Ref
 	2,  // 4: host.v1.Sandbox.spec:type_name -> host.v1.SandboxSpec
 	0,  // 5: host.v1.Sandbox.state:type_name -> host.v1.SandboxState
-	56, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
-	56, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	53, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
+	58, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
+	58, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	55, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
 	3,  // 9: host.v1.Sandbox.restore_report:type_name -> host.v1.RestoreReport
-	56, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
-	56, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
+	58, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
+	58, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
 	1,  // 12: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref
 	2,  // 13: host.v1.CreateSandboxRequest.spec:type_name -> host.v1.SandboxSpec
 	4,  // 14: host.v1.CreateSandboxResponse.sandbox:type_name -> host.v1.Sandbox
@@ -3921,79 +4130,84 @@ var file_host_v1_host_proto_depIdxs = []int32{
 	4,  // 21: host.v1.SetTimeoutsResponse.sandbox:type_name -> host.v1.Sandbox
 	2,  // 22: host.v1.Snapshot.spec:type_name -> host.v1.SandboxSpec
 	1,  // 23: host.v1.Snapshot.ref:type_name -> host.v1.Ref
-	56, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	58, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 25: host.v1.CreateSnapshotRequest.ref:type_name -> host.v1.Ref
 	15, // 26: host.v1.CreateSnapshotResponse.snapshot:type_name -> host.v1.Snapshot
 	15, // 27: host.v1.ListSnapshotsResponse.snapshots:type_name -> host.v1.Snapshot
-	54, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
+	56, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
 	1,  // 29: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
-	57, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
-	58, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
+	59, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
+	60, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
 	24, // 32: host.v1.ExecWithInputRequest.exec:type_name -> host.v1.ExecRequest
-	58, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
+	60, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
 	1,  // 34: host.v1.CallProcessRequest.ref:type_name -> host.v1.Ref
-	59, // 35: host.v1.CallProcessRequest.call:type_name -> wrenn.guest.v1.ProcessCall
-	60, // 36: host.v1.CallProcessResponse.answer:type_name -> wrenn.guest.v1.ProcessAnswer
+	61, // 35: host.v1.CallProcessRequest.call:type_name -> wrenn.guest.v1.ProcessCall
+	62, // 36: host.v1.CallProcessResponse.answer:type_name -> wrenn.guest.v1.ProcessAnswer
 	1,  // 37: host.v1.AttachProcessRequest.ref:type_name -> host.v1.Ref
-	61, // 38: host.v1.AttachProcessRequest.call:type_name -> wrenn.guest.v1.AttachCall
-	62, // 39: host.v1.AttachProcessResponse.event:type_name -> wrenn.guest.v1.AttachEvent
-	1,  // 40: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
-	32, // 41: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
-	1,  // 42: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
-	36, // 43: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
-	4,  // 44: host.v1.GetSandboxResponse.sandbox:type_name -> host.v1.Sandbox
-	4,  // 45: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
-	55, // 46: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
-	4,  // 47: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
-	47, // 48: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
-	46, // 49: host.v1.GetHostResponse.runtimes:type_name -> host.v1.Runtime
-	1,  // 50: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
-	1,  // 51: host.v1.TunnelRequest.ref:type_name -> host.v1.Ref
-	5,  // 52: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
-	7,  // 53: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
-	9,  // 54: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
-	11, // 55: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
-	13, // 56: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
-	16, // 57: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
-	18, // 58: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
-	20, // 59: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
-	22, // 60: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
-	24, // 61: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
-	26, // 62: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
-	28, // 63: host.v1.HostService.CallProcess:input_type -> host.v1.CallProcessRequest
-	30, // 64: host.v1.HostService.AttachProcess:input_type -> host.v1.AttachProcessRequest
-	33, // 65: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
-	35, // 66: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
-	38, // 67: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
-	40, // 68: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
-	42, // 69: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
-	44, // 70: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
-	48, // 71: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
-	6,  // 72: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
-	8,  // 73: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
-	10, // 74: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
-	12, // 75: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
-	14, // 76: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
-	17, // 77: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
-	19, // 78: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
-	21, // 79: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
-	23, // 80: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
-	25, // 81: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
-	27, // 82: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
-	29, // 83: host.v1.HostService.CallProcess:output_type -> host.v1.CallProcessResponse
-	31, // 84: host.v1.HostService.AttachProcess:output_type -> host.v1.AttachProcessResponse
-	34, // 85: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
-	37, // 86: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
-	39, // 87: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
-	41, // 88: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
-	43, // 89: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
-	45, // 90: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
-	49, // 91: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
-	72, // [72:92] is the sub-list for method output_type
-	52, // [52:72] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	63, // 38: host.v1.AttachProcessRequest.call:type_name -> wrenn.guest.v1.AttachCall
+	64, // 39: host.v1.AttachProcessResponse.event:type_name -> wrenn.guest.v1.AttachEvent
+	1,  // 40: host.v1.CallFileRequest.ref:type_name -> host.v1.Ref
+	65, // 41: host.v1.CallFileRequest.call:type_name -> wrenn.guest.v1.FileCall
+	66, // 42: host.v1.CallFileResponse.answer:type_name -> wrenn.guest.v1.FileAnswer
+	1,  // 43: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
+	34, // 44: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
+	1,  // 45: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
+	38, // 46: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
+	4,  // 47: host.v1.GetSandboxResponse.sandbox:type_name -> host.v1.Sandbox
+	4,  // 48: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
+	57, // 49: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
+	4,  // 50: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
+	49, // 51: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
+	48, // 52: host.v1.GetHostResponse.runtimes:type_name -> host.v1.Runtime
+	1,  // 53: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
+	1,  // 54: host.v1.TunnelRequest.ref:type_name -> host.v1.Ref
+	5,  // 55: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
+	7,  // 56: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
+	9,  // 57: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
+	11, // 58: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
+	13, // 59: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
+	16, // 60: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
+	18, // 61: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
+	20, // 62: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
+	22, // 63: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
+	24, // 64: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
+	26, // 65: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
+	28, // 66: host.v1.HostService.CallProcess:input_type -> host.v1.CallProcessRequest
+	30, // 67: host.v1.HostService.AttachProcess:input_type -> host.v1.AttachProcessRequest
+	32, // 68: host.v1.HostService.CallFile:input_type -> host.v1.CallFileRequest
+	35, // 69: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
+	37, // 70: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
+	40, // 71: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
+	42, // 72: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
+	44, // 73: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
+	46, // 74: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
+	50, // 75: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
+	6,  // 76: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
+	8,  // 77: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
+	10, // 78: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
+	12, // 79: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
+	14, // 80: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
+	17, // 81: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
+	19, // 82: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
+	21, // 83: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
+	23, // 84: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
+	25, // 85: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
+	27, // 86: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
+	29, // 87: host.v1.HostService.CallProcess:output_type -> host.v1.CallProcessResponse
+	31, // 88: host.v1.HostService.AttachProcess:output_type -> host.v1.AttachProcessResponse
+	33, // 89: host.v1.HostService.CallFile:output_type -> host.v1.CallFileResponse
+	36, // 90: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
+	39, // 91: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
+	41, // 92: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
+	43, // 93: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
+	45, // 94: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
+	47, // 95: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
+	51, // 96: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
+	76, // [76:97] is the sub-list for method output_type
+	55, // [55:76] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_host_v1_host_proto_init() }
@@ -4007,27 +4221,27 @@ func file_host_v1_host_proto_init() {
 		(*ExecWithInputRequest_Stdin)(nil),
 		(*ExecWithInputRequest_StdinEnd)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[31].OneofWrappers = []any{}
-	file_host_v1_host_proto_msgTypes[32].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[33].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[34].OneofWrappers = []any{
 		(*WriteFileRequest_Open)(nil),
 		(*WriteFileRequest_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[36].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[38].OneofWrappers = []any{
 		(*ReadFileResponse_Info)(nil),
 		(*ReadFileResponse_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[42].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[44].OneofWrappers = []any{
 		(*WatchEventsResponse_Hello_)(nil),
 		(*WatchEventsResponse_Sandbox)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[44].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[46].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_v1_host_proto_rawDesc), len(file_host_v1_host_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   55,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

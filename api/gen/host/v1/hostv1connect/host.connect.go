@@ -70,6 +70,8 @@ const (
 	// HostServiceAttachProcessProcedure is the fully-qualified name of the HostService's AttachProcess
 	// RPC.
 	HostServiceAttachProcessProcedure = "/host.v1.HostService/AttachProcess"
+	// HostServiceCallFileProcedure is the fully-qualified name of the HostService's CallFile RPC.
+	HostServiceCallFileProcedure = "/host.v1.HostService/CallFile"
 	// HostServiceWriteFileProcedure is the fully-qualified name of the HostService's WriteFile RPC.
 	HostServiceWriteFileProcedure = "/host.v1.HostService/WriteFile"
 	// HostServiceReadFileProcedure is the fully-qualified name of the HostService's ReadFile RPC.
@@ -133,6 +135,8 @@ type HostServiceClient interface {
 	// AttachProcess streams the output of such a process until its end. A pause ends the
 	// stream at once with sandbox_paused; the caller attaches again from its offset.
 	AttachProcess(context.Context, *connect.Request[v1.AttachProcessRequest]) (*connect.ServerStreamForClient[v1.AttachProcessResponse], error)
+	// CallFile does one operation on the names of a sandbox's file system.
+	CallFile(context.Context, *connect.Request[v1.CallFileRequest]) (*connect.Response[v1.CallFileResponse], error)
 	// WriteFile replaces one file. The first message carries `open`, the others
 	// `chunk`.
 	WriteFile(context.Context) *connect.ClientStreamForClient[v1.WriteFileRequest, v1.WriteFileResponse]
@@ -242,6 +246,12 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("AttachProcess")),
 			connect.WithClientOptions(opts...),
 		),
+		callFile: connect.NewClient[v1.CallFileRequest, v1.CallFileResponse](
+			httpClient,
+			baseURL+HostServiceCallFileProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("CallFile")),
+			connect.WithClientOptions(opts...),
+		),
 		writeFile: connect.NewClient[v1.WriteFileRequest, v1.WriteFileResponse](
 			httpClient,
 			baseURL+HostServiceWriteFileProcedure,
@@ -302,6 +312,7 @@ type hostServiceClient struct {
 	execWithInput  *connect.Client[v1.ExecWithInputRequest, v1.ExecWithInputResponse]
 	callProcess    *connect.Client[v1.CallProcessRequest, v1.CallProcessResponse]
 	attachProcess  *connect.Client[v1.AttachProcessRequest, v1.AttachProcessResponse]
+	callFile       *connect.Client[v1.CallFileRequest, v1.CallFileResponse]
 	writeFile      *connect.Client[v1.WriteFileRequest, v1.WriteFileResponse]
 	readFile       *connect.Client[v1.ReadFileRequest, v1.ReadFileResponse]
 	getSandbox     *connect.Client[v1.GetSandboxRequest, v1.GetSandboxResponse]
@@ -374,6 +385,11 @@ func (c *hostServiceClient) CallProcess(ctx context.Context, req *connect.Reques
 // AttachProcess calls host.v1.HostService.AttachProcess.
 func (c *hostServiceClient) AttachProcess(ctx context.Context, req *connect.Request[v1.AttachProcessRequest]) (*connect.ServerStreamForClient[v1.AttachProcessResponse], error) {
 	return c.attachProcess.CallServerStream(ctx, req)
+}
+
+// CallFile calls host.v1.HostService.CallFile.
+func (c *hostServiceClient) CallFile(ctx context.Context, req *connect.Request[v1.CallFileRequest]) (*connect.Response[v1.CallFileResponse], error) {
+	return c.callFile.CallUnary(ctx, req)
 }
 
 // WriteFile calls host.v1.HostService.WriteFile.
@@ -457,6 +473,8 @@ type HostServiceHandler interface {
 	// AttachProcess streams the output of such a process until its end. A pause ends the
 	// stream at once with sandbox_paused; the caller attaches again from its offset.
 	AttachProcess(context.Context, *connect.Request[v1.AttachProcessRequest], *connect.ServerStream[v1.AttachProcessResponse]) error
+	// CallFile does one operation on the names of a sandbox's file system.
+	CallFile(context.Context, *connect.Request[v1.CallFileRequest]) (*connect.Response[v1.CallFileResponse], error)
 	// WriteFile replaces one file. The first message carries `open`, the others
 	// `chunk`.
 	WriteFile(context.Context, *connect.ClientStream[v1.WriteFileRequest]) (*connect.Response[v1.WriteFileResponse], error)
@@ -562,6 +580,12 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("AttachProcess")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceCallFileHandler := connect.NewUnaryHandler(
+		HostServiceCallFileProcedure,
+		svc.CallFile,
+		connect.WithSchema(hostServiceMethods.ByName("CallFile")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceWriteFileHandler := connect.NewClientStreamHandler(
 		HostServiceWriteFileProcedure,
 		svc.WriteFile,
@@ -632,6 +656,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceCallProcessHandler.ServeHTTP(w, r)
 		case HostServiceAttachProcessProcedure:
 			hostServiceAttachProcessHandler.ServeHTTP(w, r)
+		case HostServiceCallFileProcedure:
+			hostServiceCallFileHandler.ServeHTTP(w, r)
 		case HostServiceWriteFileProcedure:
 			hostServiceWriteFileHandler.ServeHTTP(w, r)
 		case HostServiceReadFileProcedure:
@@ -705,6 +731,10 @@ func (UnimplementedHostServiceHandler) CallProcess(context.Context, *connect.Req
 
 func (UnimplementedHostServiceHandler) AttachProcess(context.Context, *connect.Request[v1.AttachProcessRequest], *connect.ServerStream[v1.AttachProcessResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.AttachProcess is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) CallFile(context.Context, *connect.Request[v1.CallFileRequest]) (*connect.Response[v1.CallFileResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.CallFile is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) WriteFile(context.Context, *connect.ClientStream[v1.WriteFileRequest]) (*connect.Response[v1.WriteFileResponse], error) {

@@ -25,11 +25,15 @@
 //     0x0b  OUTCOME     host   call with OutcomeCall
 //     0x0c  PROCESS     host   call with ProcessCall
 //     0x0d  ATTACH      host   call with AttachCall
+//     0x0e  FILE        host   call with FileCall
+//     0x0f  WATCH_FILES host   call with WatchFilesCall
 //     0x10  DATA        both   bytes of input or of a file
 //     0x11  END         both   nothing: the DATA before it is complete
+//     0x12  PACK        host   call with PackCall
+//     0x13  UNPACK      host   call with UnpackCall; after ANSWER: DATA..., END
 //     0x20  ANSWER      guest  the call's answer
 //     0x21  FAILURE     guest  Failure: the call ended without effect, or was cut off
-//     0x22  EVENT       guest  process.ProcessEvent, or AttachEvent
+//     0x22  EVENT       guest  process.ProcessEvent, AttachEvent, or WatchFilesEvent
 //
 // The payload of a call is two bytes of length (big-endian) of the access
 // token, the token, and the message. The frames that end a call:
@@ -40,9 +44,13 @@
 //     OUTCOME     EVENT (end): the end of a command of an agent that has died; one that runs is killed
 //     PROCESS     ANSWER (ProcessAnswer)
 //     ATTACH      EVENT (AttachEvent)..., the last one with the process and its end
+//     FILE        ANSWER (FileAnswer)
+//     WATCH_FILES EVENT (WatchFilesEvent)... until a FAILURE
 //     INPUT       ANSWER (empty) once the command has taken everything and its stdin is closed
 //     WRITE_FILE  ANSWER (empty): send; after END another ANSWER (empty): the file is in place
 //     READ_FILE   ANSWER (FileInfo), DATA..., END; without END the file is incomplete
+//     PACK        as READ_FILE, with an archive of unknown size
+//     UNPACK      as WRITE_FILE; what was unpacked before a FAILURE stays
 //
 // A FAILURE ends any of them. After a FAILURE while DATA is sent, after bytes
 // that are no frame, and after a wrong token the guest closes the connection.
@@ -340,7 +348,14 @@ type ReadFileCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// Whose home a relative path starts from; empty means the default user's.
-	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// Send a part of the file, unless if_tag is given and is not the tag of the file.
+	Ranged bool `protobuf:"varint,3,opt,name=ranged,proto3" json:"ranged,omitempty"`
+	// The first byte of the part; negative means that many bytes before the end.
+	Offset int64 `protobuf:"zigzag64,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	// Length of the part in bytes; 0 means to the end.
+	Length        uint64 `protobuf:"varint,5,opt,name=length,proto3" json:"length,omitempty"`
+	IfTag         string `protobuf:"bytes,6,opt,name=if_tag,json=ifTag,proto3" json:"if_tag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -389,12 +404,49 @@ func (x *ReadFileCall) GetUser() string {
 	return ""
 }
 
+func (x *ReadFileCall) GetRanged() bool {
+	if x != nil {
+		return x.Ranged
+	}
+	return false
+}
+
+func (x *ReadFileCall) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ReadFileCall) GetLength() uint64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *ReadFileCall) GetIfTag() string {
+	if x != nil {
+		return x.IfTag
+	}
+	return ""
+}
+
 type FileInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Bytes; -1 when it is only known at the end.
-	Size          int64 `protobuf:"zigzag64,1,opt,name=size,proto3" json:"size,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Bytes that follow; -1 when it is only known at the end. A part of 0 bytes means
+	// that the file has nothing in the range.
+	Size int64 `protobuf:"zigzag64,1,opt,name=size,proto3" json:"size,omitempty"`
+	// A part follows, from offset on, of a file of total bytes.
+	Ranged bool   `protobuf:"varint,2,opt,name=ranged,proto3" json:"ranged,omitempty"`
+	Offset uint64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	Total  uint64 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`
+	// Changes whenever the content does, letters, digits and "-"; empty where that is
+	// not known.
+	Tag              string `protobuf:"bytes,5,opt,name=tag,proto3" json:"tag,omitempty"`
+	ModifiedUnixNano int64  `protobuf:"zigzag64,6,opt,name=modified_unix_nano,json=modifiedUnixNano,proto3" json:"modified_unix_nano,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *FileInfo) Reset() {
@@ -430,6 +482,41 @@ func (*FileInfo) Descriptor() ([]byte, []int) {
 func (x *FileInfo) GetSize() int64 {
 	if x != nil {
 		return x.Size
+	}
+	return 0
+}
+
+func (x *FileInfo) GetRanged() bool {
+	if x != nil {
+		return x.Ranged
+	}
+	return false
+}
+
+func (x *FileInfo) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *FileInfo) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *FileInfo) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *FileInfo) GetModifiedUnixNano() int64 {
+	if x != nil {
+		return x.ModifiedUnixNano
 	}
 	return 0
 }
@@ -519,12 +606,21 @@ const file_wrenn_guest_v1_channel_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x17\n" +
 	"\x04mode\x18\x03 \x01(\rH\x00R\x04mode\x88\x01\x01B\a\n" +
-	"\x05_mode\"6\n" +
+	"\x05_mode\"\x95\x01\n" +
 	"\fReadFileCall\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
-	"\x04user\x18\x02 \x01(\tR\x04user\"\x1e\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
+	"\x06ranged\x18\x03 \x01(\bR\x06ranged\x12\x16\n" +
+	"\x06offset\x18\x04 \x01(\x12R\x06offset\x12\x16\n" +
+	"\x06length\x18\x05 \x01(\x04R\x06length\x12\x15\n" +
+	"\x06if_tag\x18\x06 \x01(\tR\x05ifTag\"\xa4\x01\n" +
 	"\bFileInfo\x12\x12\n" +
-	"\x04size\x18\x01 \x01(\x12R\x04size\"O\n" +
+	"\x04size\x18\x01 \x01(\x12R\x04size\x12\x16\n" +
+	"\x06ranged\x18\x02 \x01(\bR\x06ranged\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x14\n" +
+	"\x05total\x18\x04 \x01(\x04R\x05total\x12\x10\n" +
+	"\x03tag\x18\x05 \x01(\tR\x03tag\x12,\n" +
+	"\x12modified_unix_nano\x18\x06 \x01(\x12R\x10modifiedUnixNano\"O\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +

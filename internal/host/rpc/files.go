@@ -1,0 +1,23 @@
+package rpc
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
+	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
+)
+
+// CallFile does one operation on the names of a guest's file system.
+func (s *service) CallFile(ctx context.Context, req *connect.Request[hostv1.CallFileRequest]) (*connect.Response[hostv1.CallFileResponse], error) {
+	ref, err := toRef(req.Msg.GetRef())
+	if err != nil {
+		return nil, faultrpc.ToConnect(err)
+	}
+	answer, err := s.manager.CallFile(ctx, ref, req.Msg.GetCall())
+	if err != nil {
+		return nil, s.fail(ctx, "CallFile", err)
+	}
+	return connect.NewResponse(&hostv1.CallFileResponse{Answer: answer}), nil
+}
