@@ -23,6 +23,7 @@ var methods = map[string]string{
 	"putFile":        "WriteFile",
 	"uploadFile":     "WriteFile", // the same as a form
 	"getFile":        "ReadFile",
+	"listFiles":      "Files", "statFile": "StatFile", "makeDirectory": "MakeDirectory", "moveFile": "MoveFile", "removeFile": "RemoveFile",
 	"downloadFile":   "ReadFile", // the same with a JSON body
 	"getTimeout":     "Timeout",
 	"setTimeout":     "SetTimeout",

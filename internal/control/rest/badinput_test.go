@@ -230,7 +230,7 @@ func TestAllowedMethods(t *testing.T) {
 	for path, want := range map[string]string{
 		"/v1/sandboxes":            "GET, HEAD, POST, OPTIONS",
 		"/v1/sandboxes/abc":        "GET, HEAD, DELETE, OPTIONS",
-		"/v1/sandboxes/abc/files":  "GET, HEAD, PUT, OPTIONS",
+		"/v1/sandboxes/abc/files":  "GET, HEAD, PUT, DELETE, OPTIONS",
 		"/v1/sandboxes/abc/exec":   "POST, OPTIONS",
 		"/v1/sandboxes/a%2fb/exec": "POST, OPTIONS",
 		"/healthz":                 "GET, HEAD, OPTIONS",
