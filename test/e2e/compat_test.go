@@ -28,14 +28,14 @@ type compatSuite struct {
 func compatSuites() []compatSuite {
 	var out []compatSuite
 	for _, sdk := range []string{"e2b", "e2b250"} {
-		for _, program := range []string{"sandboxes"} {
+		for _, program := range []string{"sandboxes", "inside"} {
 			out = append(out, compatSuite{
 				name: "js " + sdk + " " + program, needs: "node_modules/" + sdk,
 				argv: []string{"node", "js/" + program + ".mjs"}, env: []string{"COMPAT_SDK=" + sdk},
 			})
 		}
 	}
-	return out
+	return append(out, compatSuite{name: "cli", needs: "node_modules/@e2b/cli", argv: []string{"node", "js/cli.mjs"}})
 }
 
 // TestCompat drives a server with the unmodified clients of E2B that test/compat pins.

@@ -1,0 +1,71 @@
+// The command-line client: create, list, info, exec, connect by a terminal, pause, metrics, snapshots,
+// logs, kill.
+
+import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { assert, check, report, sdk, until } from './check.mjs'
+
+const { Sandbox } = sdk
+const program = fileURLToPath(new URL('../node_modules/@e2b/cli/dist/index.js', import.meta.url))
+
+// cli runs the client and returns its exit code and output.
+function cli(args, input) {
+  return new Promise((resolve) => {
+    const child = execFile(process.execPath, [program, ...args], { timeout: 120_000, env: { ...process.env, FORCE_COLOR: '0' } }, (err, stdout, stderr) => {
+      resolve({ code: err ? (err.code ?? -1) : 0, stdout, stderr })
+    })
+    child.stdin.end(input ?? '')
+  })
+}
+
+async function ok(args, input) {
+  const out = await cli(args, input)
+  assert.equal(out.code, 0, `e2b ${args.join(' ')}: ${out.code}\n${out.stdout}\n${out.stderr}`)
+  return out.stdout
+}
+
+let id
+
+check('create --detach, list, info', async () => {
+  const out = await ok(['sandbox', 'create', 'base', '--detach'])
+  id = out.match(/\b[a-z2-7]{20}\b/)?.[0]
+  assert.ok(id, out)
+  await Sandbox.setTimeout(id, 600_000)
+  const listed = JSON.parse(await ok(['sandbox', 'list', '--format', 'json']))
+  assert.ok(listed.some((sbx) => sbx.sandboxId === id), JSON.stringify(listed))
+  assert.match(await ok(['sandbox', 'list']), new RegExp(id))
+  assert.match(await ok(['sandbox', 'info', id]), new RegExp(id))
+})
+
+check('exec, with input and exit code', async () => {
+  assert.equal(await ok(['sandbox', 'exec', id, '--', 'echo', 'from the guest']), 'from the guest\n')
+  assert.equal(await ok(['sandbox', 'exec', id, '--', 'cat'], 'piped'), 'piped')
+  assert.equal((await cli(['sandbox', 'exec', id, '--', 'exit 4'])).code, 4)
+})
+
+check('metrics, logs, snapshots, pause and resume', async () => {
+  assert.match(await ok(['sandbox', 'metrics', id]), /CPU|%/i)
+  await ok(['sandbox', 'logs', id])
+  const made = await ok(['sandbox', 'snapshot', 'create', id])
+  const snap = made.match(/\b[a-z2-7]{20}\b/g)?.find((word) => word !== id)
+  assert.ok(snap, made)
+  assert.match(await ok(['sandbox', 'snapshot', 'list']), new RegExp(snap))
+  assert.equal(await Sandbox.deleteSnapshot(snap), true)
+  await ok(['sandbox', 'pause', id])
+  assert.equal((await Sandbox.getInfo(id)).state, 'paused')
+  await ok(['sandbox', 'resume', id])
+  assert.equal((await Sandbox.getInfo(id)).state, 'running')
+})
+
+check('template list', async () => {
+  assert.match(await ok(['template', 'list']), /base/)
+})
+
+check('kill, and kill again', async () => {
+  await ok(['sandbox', 'kill', id])
+  await until('it is gone', async () => !(await Sandbox.list().nextItems()).some((sbx) => sbx.sandboxId === id))
+  const out = await cli(['sandbox', 'kill', id])
+  assert.match(out.stdout + out.stderr, /not found|doesn't exist|wasn't found/i)
+})
+
+await report()
