@@ -65,7 +65,7 @@ func (g *Group) open() error {
 
 // Dir is the open cgroup v2 directory for SysProcAttr.CgroupFD, valid until
 // Remove; nil where there is none. It may be one without controllers: then
-// Add puts the process under the limits.
+// the process joins the v1 groups of the same path, or Add puts it under the limits.
 func (g *Group) Dir() *os.File { return g.dir }
 
 // limit writes the limits to the controllers that enforce them.
@@ -134,11 +134,18 @@ func quota(cpus float64) string {
 	return strconv.FormatInt(max(quotaMin, int64(math.Ceil(cpus*period))), 10)
 }
 
-// Add moves a process into the group, in every hierarchy. One that was started
-// with Dir still needs it where v1 controllers hold the limits.
+// Add moves a process into the group, in every hierarchy where it is not in it already.
+// The drivers start VM processes in their groups, so that Add has to move none: the
+// kernel lets all forks of the host end before it moves a process, which takes 10 ms or
+// more for each hierarchy.
 func (g *Group) Add(pid int) error {
+	id := strconv.Itoa(pid)
 	for _, dir := range g.dirs() {
-		if err := write(dir, "cgroup.procs", strconv.Itoa(pid)); err != nil {
+		members, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if err == nil && !slices.Contains(strings.Fields(string(members)), id) {
+			err = write(dir, "cgroup.procs", id)
+		}
+		if err != nil {
 			return fault.Wrap(err, fault.HostFailed, "cgroup_add_failed", "the VM process cannot be moved into its control group")
 		}
 	}

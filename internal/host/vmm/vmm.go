@@ -233,7 +233,7 @@ type Config struct {
 	// Network is the VM's network, for the driver's attachment.
 	Network Network
 	// Cgroup, when not nil, is the open directory of a cgroup v2 in which the
-	// process is started.
+	// process is started, as it is in the v1 groups of the same path.
 	Cgroup *os.File
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/process"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/runsc"
+	"github.com/wrenn-dev/wrenn/internal/linux/cgroupfs"
 	"github.com/wrenn-dev/wrenn/internal/linux/thread"
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
@@ -186,7 +187,8 @@ func runDetached(ctx context.Context, build runsc.Build, cfg vmm.Config, out *co
 	}
 	err = thread.Own(func() error {
 		return fault.Caught(func() error {
-			if err := joinGroups(cfg.Cgroup); err != nil {
+			// Before the mounts of control groups are hidden.
+			if err := cgroupfs.JoinThread(cfg.Cgroup); err != nil {
 				return err
 			}
 			if err := showSizes(cfg); err != nil {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/jail"
+	"github.com/wrenn-dev/wrenn/internal/linux/cgroupfs"
+	"github.com/wrenn-dev/wrenn/internal/linux/thread"
 )
 
 // spawn starts build b for cfg, in its jail, with the file memory as guest memory
@@ -36,7 +38,13 @@ func (d *Driver) spawn(b build, cfg vmm.Config, memory string, state *os.File) (
 		cmd.SysProcAttr.UseCgroupFD = true
 		cmd.SysProcAttr.CgroupFD = int(cfg.Cgroup.Fd())
 	}
-	if err := cmd.Start(); err != nil {
+	err = thread.Own(func() error {
+		if err := cgroupfs.JoinThread(cfg.Cgroup); err != nil {
+			return err
+		}
+		return cmd.Start()
+	})
+	if err != nil {
 		return nil, nil, fmt.Errorf("start the launcher of QEMU %s: %w", b.version, err)
 	}
 	return cmd, messages, nil
