@@ -52,7 +52,7 @@ func (n *Network) Slots() []string {
 }
 
 // Acquire implements instance.Network.
-func (n *Network) Acquire(ctx context.Context, name string) (instance.Slot, error) {
+func (n *Network) Acquire(ctx context.Context, name string, _ vmm.Attachment) (instance.Slot, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.next++

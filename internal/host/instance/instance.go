@@ -57,7 +57,7 @@ func New(parts Parts, name string, dir Dir, size Size) *Instance {
 
 // CreateNetwork acquires the network slot and returns its record.
 func (i *Instance) CreateNetwork(ctx context.Context) (network.Record, error) {
-	slot, err := i.parts.Network.Acquire(ctx, i.Name)
+	slot, err := i.parts.Network.Acquire(ctx, i.Name, i.parts.Driver.Info().Shape.Attachment)
 	if err != nil {
 		return network.Record{}, err
 	}

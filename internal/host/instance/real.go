@@ -16,7 +16,10 @@ func NetworkOf(pool *network.Pool) Network { return realNetwork{pool} }
 type realNetwork struct{ *network.Pool }
 
 // Acquire implements Network.
-func (n realNetwork) Acquire(ctx context.Context, name string) (Slot, error) {
+func (n realNetwork) Acquire(ctx context.Context, name string, how vmm.Attachment) (Slot, error) {
+	if how == vmm.AttachNamespace {
+		return slotOf(n.Pool.AcquireNamespace(ctx, name))
+	}
 	return slotOf(n.Pool.Acquire(ctx, name))
 }
 

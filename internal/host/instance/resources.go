@@ -14,8 +14,9 @@ import (
 // Network makes the networks of VMs. *network.Pool implements it, see
 // [NetworkOf]; tests use a fake. Methods may be called concurrently.
 type Network interface {
-	// Acquire makes the network called name. On error nothing of it is left.
-	Acquire(ctx context.Context, name string) (Slot, error)
+	// Acquire makes the network called name, ready for the first Attach of that
+	// attachment. On error nothing of it is left.
+	Acquire(ctx context.Context, name string, how vmm.Attachment) (Slot, error)
 	// Adopt returns the network that an earlier agent made and recorded.
 	Adopt(name string, rec network.Record) (Slot, error)
 	// Discard frees a recorded network that was not adopted. It may be called twice.

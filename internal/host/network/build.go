@@ -14,7 +14,7 @@ import (
 // build fills the calling thread's new namespace and, last, gives it its name:
 // a namespace that has a name is complete and marked. On error the namespace
 // has no name and dies with all its devices when the thread leaves it.
-func (p *Pool) build(s *Slot, rules policy) error {
+func (p *Pool) build(s *Slot, rules policy, namespace bool) error {
 	// IPv6 is off before the first device exists: the rules cover IPv4 only.
 	for _, kv := range [][2]string{
 		{"ipv6/conf/all/disable_ipv6", "1"},
@@ -33,8 +33,8 @@ func (p *Pool) build(s *Slot, rules policy) error {
 	if err := buildLoopback(nl, p.cfg.mark(s.ID)); err != nil {
 		return fmt.Errorf("loopback: %w", err)
 	}
-	if err := buildTap(nl); err != nil {
-		return fmt.Errorf("tap: %w", err)
+	if err := p.buildGuest(nl, s, namespace); err != nil {
+		return fmt.Errorf("guest's device: %w", err)
 	}
 	if err := p.buildUplink(nl, s); err != nil {
 		return fmt.Errorf("veth pair: %w", err)
@@ -59,6 +59,26 @@ func buildLoopback(nl *netlink.Handle, mark string) error {
 		return err
 	}
 	return nl.LinkSetUp(lo)
+}
+
+// buildGuest makes the device that leads to the guest: a tap, or one whose peer is in
+// a namespace for the guest.
+func (p *Pool) buildGuest(nl *netlink.Handle, s *Slot, namespace bool) error {
+	if !namespace {
+		return buildTap(nl)
+	}
+	ns, err := p.newNamespace()
+	if err != nil {
+		return err
+	}
+	s.guest, s.unused = ns, true
+	if err := addPair(nl, ns); err != nil {
+		return err
+	}
+	if err := bringUpTap(nl); err != nil {
+		return err
+	}
+	return inside(p.host, ns, buildGuestEnd)
 }
 
 // buildTap makes the guest's end of the namespace. The neighbour entry is

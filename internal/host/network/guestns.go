@@ -14,12 +14,12 @@ import (
 // guestName is the name of the guest's device in a namespace of its own.
 const guestName = "eth0"
 
-// GuestNamespace makes a network namespace for the guest, in place of the tap
-// device, and returns its path. A program that joins the namespace is the guest: the
+// GuestNamespace returns the path of a network namespace for the guest, which is made in
+// place of the tap device unless AcquireNamespace has made it. A program that joins the namespace is the guest: the
 // device in it has the guest's addresses, and its traffic meets the same rules as
 // that of a VM.
 //
-// Each call makes another namespace, so that one VM can be started after another;
+// Each call returns another namespace, so that one VM can be started after another;
 // that of the call before ends with its VM. The path is valid until the next call,
 // Release, or the end of the agent. The namespace lives as long as a process is in
 // it. OpenTap fails from the first call on.
@@ -29,8 +29,12 @@ func (s *Slot) GuestNamespace() (path string, err error) {
 	if s.released {
 		return "", errReleased()
 	}
-	var ns *os.File
-	if err := insideNew(s.pool.host, func() (err error) { ns, err = currentNamespace(); return err }); err != nil {
+	if s.unused {
+		s.unused = false
+		return pathOf(s.guest), nil
+	}
+	ns, err := s.pool.newNamespace()
+	if err != nil {
 		return "", notAttached(err)
 	}
 	err = inside(s.pool.host, s.ns, func() error { return plugNamespace(ns, s.pool.policy) })
@@ -42,7 +46,16 @@ func (s *Slot) GuestNamespace() (path string, err error) {
 	}
 	s.closeGuest()
 	s.guest = ns
-	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd()), nil
+	return pathOf(ns), nil
+}
+
+// pathOf is the path of an open namespace for other processes.
+func pathOf(ns *os.File) string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd()) }
+
+// newNamespace makes a network namespace that lives as long as it is open or used.
+func (p *Pool) newNamespace() (ns *os.File, err error) {
+	err = insideNew(p.host, func() (err error) { ns, err = currentNamespace(); return err })
+	return ns, err
 }
 
 // closeGuest ends the agent's hold on the guest's namespace. mu must be held.
@@ -77,18 +90,23 @@ func plugNamespace(guest *os.File, p policy) error {
 	if err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) {
 		return err
 	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.HardwareAddr = tapName, mustMAC(TapMAC)
-	pair := netlink.NewVeth(attrs)
-	pair.PeerName, pair.PeerHardwareAddr = guestName, mustMAC(GuestMAC)
-	pair.PeerNamespace = netlink.NsFd(int(guest.Fd()))
-	if err := nl.LinkAdd(pair); err != nil {
+	if err := addPair(nl, guest); err != nil {
 		return err
 	}
 	if err := replace([]table{guardTable(p)}); err != nil {
 		return err
 	}
 	return bringUpTap(nl)
+}
+
+// addPair makes the device tapName whose peer, the guest's device, is in the namespace guest.
+func addPair(nl *netlink.Handle, guest *os.File) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr = tapName, mustMAC(TapMAC)
+	pair := netlink.NewVeth(attrs)
+	pair.PeerName, pair.PeerHardwareAddr = guestName, mustMAC(GuestMAC)
+	pair.PeerNamespace = netlink.NsFd(int(guest.Fd()))
+	return nl.LinkAdd(pair)
 }
 
 // buildGuestEnd gives the device of the calling thread's namespace the guest's

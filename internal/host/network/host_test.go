@@ -219,15 +219,26 @@ func joinGuest(t testing.TB, s *Slot) *space {
 	return &space{t: t, home: s.pool.host, ns: ns}
 }
 
-// plug connects a stand-in for a guest to a slot.
-type plug func(testing.TB, *Slot) *space
+// guestKind is a kind of guest: how its slot is acquired, and how a stand-in for it is
+// connected to the slot.
+type guestKind struct {
+	take func(*Pool, context.Context, string) (*Slot, error)
+	plug func(testing.TB, *Slot) *space
+}
 
-// withEachGuest runs test with guests of either attachment.
-func withEachGuest(t *testing.T, test func(*testing.T, plug)) {
+func (k guestKind) acquire(t testing.TB, p *Pool, id string) *Slot {
+	t.Helper()
+	return acquireBy(t, p, id, k.take)
+}
+
+// withEachGuest runs test with guests of either attachment, and with a namespace that
+// replaces a tap.
+func withEachGuest(t *testing.T, test func(*testing.T, guestKind)) {
 	t.Helper()
 	needRoot(t)
-	t.Run("tap", func(t *testing.T) { test(t, newGuest) })
-	t.Run("namespace", func(t *testing.T) { test(t, joinGuest) })
+	t.Run("tap", func(t *testing.T) { test(t, guestKind{(*Pool).Acquire, newGuest}) })
+	t.Run("namespace", func(t *testing.T) { test(t, guestKind{(*Pool).AcquireNamespace, joinGuest}) })
+	t.Run("namespace for tap", func(t *testing.T) { test(t, guestKind{(*Pool).Acquire, joinGuest}) })
 }
 
 // uniqueName names a pool so that tests of several processes do not meet.
@@ -235,7 +246,12 @@ func uniqueName() string { return fmt.Sprintf("wt%06x", rand.Uint32()&0xffffff) 
 
 func acquire(t testing.TB, p *Pool, id string) *Slot {
 	t.Helper()
-	s, err := p.Acquire(t.Context(), id)
+	return acquireBy(t, p, id, (*Pool).Acquire)
+}
+
+func acquireBy(t testing.TB, p *Pool, id string, take func(*Pool, context.Context, string) (*Slot, error)) *Slot {
+	t.Helper()
+	s, err := take(p, t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,13 +27,13 @@ const (
 )
 
 // limited is a sandbox with limits and a world outside.
-func limited(t *testing.T, plug plug, l Limits) (host, guest, world *space, s *Slot) {
+func limited(t *testing.T, kind guestKind, l Limits) (host, guest, world *space, s *Slot) {
 	t.Helper()
 	needRoot(t)
 	host = newSpace(t)
 	world = outside(host, target)
-	s = acquire(t, host.open(Config{Name: uniqueName(), Limits: l}), "one")
-	return host, plug(t, s), world, s
+	s = kind.acquire(t, host.open(Config{Name: uniqueName(), Limits: l}), "one")
+	return host, kind.plug(t, s), world, s
 }
 
 // socket makes a socket in the space, on which reading gives up after a while.
@@ -101,8 +101,8 @@ func (s *space) udp() int { return s.socket(unix.AF_INET, unix.SOCK_DGRAM, 0) }
 // TestOnlyKnownProtocolsLeave sends one packet of each IP protocol.
 func TestOnlyKnownProtocolsLeave(t *testing.T) { withEachGuest(t, onlyKnownProtocolsLeave) }
 
-func onlyKnownProtocolsLeave(t *testing.T, plug plug) {
-	_, guest, world, _ := limited(t, plug, Limits{})
+func onlyKnownProtocolsLeave(t *testing.T, kind guestKind) {
+	_, guest, world, _ := limited(t, kind, Limits{})
 	seen := world.ipPackets()
 	udp, ping := guest.udp(), guest.socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP)
 	raw := guest.socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_RAW)
@@ -142,9 +142,9 @@ func onlyKnownProtocolsLeave(t *testing.T, plug plug) {
 // than its limit, and a connection below the limit is not harmed.
 func TestConnectionsAreLimited(t *testing.T) { withEachGuest(t, connectionsAreLimited) }
 
-func connectionsAreLimited(t *testing.T, plug plug) {
+func connectionsAreLimited(t *testing.T, kind guestKind) {
 	const limit = 20
-	host, guest, world, _ := limited(t, plug, Limits{Connections: limit})
+	host, guest, world, _ := limited(t, kind, Limits{Connections: limit})
 	world.listen(":80")
 	if _, err := guest.ask(target+":80", patient); err != nil {
 		t.Fatalf("below the limit: %v", err)
@@ -194,7 +194,7 @@ func (s *space) tracked() (n int) {
 // TestRatesAreLimited sends much more than is allowed, each way.
 func TestRatesAreLimited(t *testing.T) { withEachGuest(t, ratesAreLimited) }
 
-func ratesAreLimited(t *testing.T, plug plug) {
+func ratesAreLimited(t *testing.T, kind guestKind) {
 	const flood = 3000
 	for name, c := range map[string]struct {
 		limits Limits
@@ -208,7 +208,7 @@ func ratesAreLimited(t *testing.T, plug plug) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, guest, world, _ := limited(t, plug, c.limits)
+			_, guest, world, _ := limited(t, kind, c.limits)
 			inside, there := guest.udp(), world.udp()
 			if err := unix.Bind(there, sockaddr(target, 7)); err != nil {
 				t.Fatal(err)

@@ -135,6 +135,17 @@ const acquireTries = 64
 // pool has one for id, and with fault.NoCapacity if all are in use or have not
 // been unused for long enough.
 func (p *Pool) Acquire(ctx context.Context, id string) (*Slot, error) {
+	return p.acquire(ctx, id, false)
+}
+
+// AcquireNamespace is Acquire for a guest in a network namespace. The slot has the
+// namespace from the start and never a tap device, whose removal by the first
+// GuestNamespace would take the kernel tens of milliseconds.
+func (p *Pool) AcquireNamespace(ctx context.Context, id string) (*Slot, error) {
+	return p.acquire(ctx, id, true)
+}
+
+func (p *Pool) acquire(ctx context.Context, id string, namespace bool) (*Slot, error) {
 	if !idPattern.MatchString(id) {
 		return nil, fault.New(fault.Invalid, "bad_sandbox_id", "a sandbox id for a network must be 1 to 64 plain characters")
 	}
@@ -146,7 +157,7 @@ func (p *Pool) Acquire(ctx context.Context, id string) (*Slot, error) {
 		if !ok {
 			break
 		}
-		s, err := p.make(ctx, id, index)
+		s, err := p.make(ctx, id, index, namespace)
 		if err == nil {
 			return s, nil
 		}
@@ -160,7 +171,7 @@ func (p *Pool) Acquire(ctx context.Context, id string) (*Slot, error) {
 // make builds the namespace of a held index and registers the slot. On error
 // the index is given back and nothing of the slot is left, but for garbage. An
 // error that is fs.ErrExist means that the index's names are taken.
-func (p *Pool) make(ctx context.Context, id string, index int) (_ *Slot, err error) {
+func (p *Pool) make(ctx context.Context, id string, index int, namespace bool) (_ *Slot, err error) {
 	s := p.newSlot(id, index)
 	if err := p.register(s); err != nil {
 		p.indexes.put(index, time.Now())
@@ -172,7 +183,7 @@ func (p *Pool) make(ctx context.Context, id string, index int) (_ *Slot, err err
 		return nil, notMade(err)
 	}
 	joined := p.joined.Load()
-	err = insideNew(p.host, func() error { return p.build(s, p.policy.with(*joined)) })
+	err = insideNew(p.host, func() error { return p.build(s, p.policy.with(*joined), namespace) })
 	if err == nil {
 		s.ns, s.inode, err = p.names.open(s.Netns)
 	}
@@ -182,6 +193,7 @@ func (p *Pool) make(ctx context.Context, id string, index int) (_ *Slot, err err
 		}
 	}
 	if err != nil {
+		s.closeGuest() // nobody else has the slot yet
 		p.unregister(s)
 		p.abandon(ctx, s)
 		return nil, notMade(err)

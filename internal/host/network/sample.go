@@ -84,7 +84,7 @@ func (p *Pool) sampleSlot(ctx context.Context) (s *Slot, err error) {
 		if !p.indexes.hold(index) {
 			continue
 		}
-		if s, err = p.make(ctx, sampleID, index); err == nil {
+		if s, err = p.make(ctx, sampleID, index, false); err == nil {
 			return s, nil
 		}
 	}

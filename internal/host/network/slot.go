@@ -41,6 +41,7 @@ type Slot struct {
 	mu       sync.Mutex
 	released bool
 	guest    *os.File // see GuestNamespace; nil without one
+	unused   bool     // guest has not been given to anybody
 }
 
 // Number is the slot's number among all slots that any range of IPv4 addresses

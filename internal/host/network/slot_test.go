@@ -130,12 +130,12 @@ var agentPorts = []string{":49982", ":49983"}
 
 func TestHostReachesGuestThroughHostIP(t *testing.T) { withEachGuest(t, hostReachesGuest) }
 
-func hostReachesGuest(t *testing.T, plug plug) {
+func hostReachesGuest(t *testing.T, kind guestKind) {
 	host := newSpace(t)
 	p := host.open(Config{Name: uniqueName()})
-	s := acquire(t, p, "one")
-	other := acquire(t, p, "other")
-	guest, neighbour := plug(t, s), plug(t, other)
+	s := kind.acquire(t, p, "one")
+	other := kind.acquire(t, p, "other")
+	guest, neighbour := kind.plug(t, s), kind.plug(t, other)
 	guest.listen(":8080")
 	for _, port := range agentPorts {
 		guest.listen(port)
@@ -156,7 +156,7 @@ func hostReachesGuest(t *testing.T, plug plug) {
 
 func TestEgressPolicy(t *testing.T) { withEachGuest(t, egressPolicy) }
 
-func egressPolicy(t *testing.T, plug plug) {
+func egressPolicy(t *testing.T, kind guestKind) {
 	host := newSpace(t)
 	resolver := "10.99.0.53"
 	open := []string{"198.51.100.7", "8.8.8.8"}
@@ -166,8 +166,8 @@ func egressPolicy(t *testing.T, plug plug) {
 	world.listen(":53")
 	host.listen(":80")
 	p := host.open(Config{Name: uniqueName(), Nameservers: addrs(resolver)})
-	s := acquire(t, p, "one")
-	guest := plug(t, s)
+	s := kind.acquire(t, p, "one")
+	guest := kind.plug(t, s)
 
 	for _, a := range open {
 		got, err := guest.ask(a+":80", patient)
@@ -193,13 +193,13 @@ func egressPolicy(t *testing.T, plug plug) {
 
 func TestSpoofedSourceIsDropped(t *testing.T) { withEachGuest(t, spoofedSource) }
 
-func spoofedSource(t *testing.T, plug plug) {
+func spoofedSource(t *testing.T, kind guestKind) {
 	host := newSpace(t)
 	world := outside(host, "198.51.100.7")
 	world.listen(":80")
 	p := host.open(Config{Name: uniqueName()})
-	s := acquire(t, p, "one")
-	guest := plug(t, s)
+	s := kind.acquire(t, p, "one")
+	guest := kind.plug(t, s)
 	if _, err := guest.ask("198.51.100.7:80", patient); err != nil {
 		t.Fatalf("without spoofing: %v", err)
 	}
@@ -242,7 +242,7 @@ func TestGuestNamespaceIsMadeAnew(t *testing.T) {
 	needRoot(t)
 	host := newSpace(t)
 	p := host.open(Config{Name: uniqueName()})
-	s := acquire(t, p, "one")
+	s := acquireBy(t, p, "one", (*Pool).AcquireNamespace)
 	first := joinGuest(t, s)
 	first.do(func(nl *netlink.Handle) error {
 		l, err := deviceOf(nl)

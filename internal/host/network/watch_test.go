@@ -106,14 +106,14 @@ func inSlot(t testing.TB, s *Slot) *space { return &space{t: t, home: s.pool.hos
 
 func TestNetworksJoinedLaterAreDenied(t *testing.T) { withEachGuest(t, networksJoinedLater) }
 
-func networksJoinedLater(t *testing.T, plug plug) {
+func networksJoinedLater(t *testing.T, kind guestKind) {
 	const joined, tunnelled = "192.0.2.7", "198.51.100.7"
 	host := newSpace(t)
 	world := outside(host, joined, tunnelled)
 	world.listen(":80")
 	p := host.open(Config{Name: uniqueName()})
-	before := acquire(t, p, "before")
-	guest := plug(t, before)
+	before := kind.acquire(t, p, "before")
+	guest := kind.plug(t, before)
 	if _, err := guest.ask(joined+":80", patient); err != nil {
 		t.Fatalf("before the host is in that network: %v", err)
 	}
@@ -124,7 +124,7 @@ func networksJoinedLater(t *testing.T, plug plug) {
 	}
 	await(t, "the host's rules deny the network it has joined", deniedIn(host, p.cfg.Name, joined))
 	await(t, "the sandbox's rules deny the network the host has joined", deniedIn(inSlot(t, before), "sandbox", joined))
-	after := acquire(t, p, "after")
+	after := kind.acquire(t, p, "after")
 	if !inSlot(t, after).denies("sandbox", joined) {
 		t.Error("a sandbox that is made afterwards may reach the network")
 	}

@@ -55,14 +55,15 @@ func newGuest(t testing.TB, deps host.Deps) vmmtest.Guest {
 func newClient(t testing.TB, deps host.Deps) *guest {
 	t.Helper()
 	dir := hosttest.Dir(t)
-	slot, err := deps.Network.Acquire(t.Context(), "vm"+rand.Text()[:8])
+	how := deps.Drivers.Preferred().Info().Shape.Attachment
+	slot, err := deps.Network.Acquire(t.Context(), "vm"+rand.Text()[:8], how)
 	check(t, err)
 	t.Cleanup(func() { slot.Release(context.Background()) })
 	cfg := vmm.Config{
 		ID: "test", Dir: filepath.Join(dir, "vm"), UID: uid, GID: uid, VCPUs: 1, MemoryMB: 256,
 		Disk: filepath.Join(dir, "disk"), Scratch: dir,
 	}
-	cfg.Network, err = slot.Attach(deps.Drivers.Preferred().Info().Shape.Attachment)
+	cfg.Network, err = slot.Attach(how)
 	check(t, err)
 	template, err := deps.Images.Template("minimal")
 	check(t, err)
