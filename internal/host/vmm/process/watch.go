@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/proc"
 )
@@ -86,6 +88,17 @@ func (p *Process) Kill(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the end of VM process %d: %w", p.rec.PID, context.Cause(ctx))
 	}
+}
+
+// Duplicate returns a copy of the process's descriptor fd (pidfd_getfd(2)). It fails if
+// the process has ended or has no such descriptor.
+func (p *Process) Duplicate(fd int) (dup int, err error) {
+	raw, err := p.fd.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	controlErr := raw.Control(func(pidfd uintptr) { dup, err = unix.PidfdGetfd(int(pidfd), fd, 0) })
+	return dup, errors.Join(controlErr, err)
 }
 
 // Detach ends Watch. The process continues.
