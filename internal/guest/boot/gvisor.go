@@ -75,7 +75,9 @@ func (i *Init) bootGVisor() (err error) {
 	if err := i.hideKernel(); err != nil {
 		return err
 	}
-	i.setUpHolder()
+	if err := i.setUpHolder(); err != nil {
+		return err
+	}
 	if i.memory, err = NewMemory(); err != nil {
 		return err
 	}
@@ -83,13 +85,26 @@ func (i *Init) bootGVisor() (err error) {
 	return err
 }
 
-// setUpHolder makes the calling goroutine, which must be the one that supervises, the
-// one from which user processes are held.
-func (i *Init) setUpHolder() {
-	runtime.LockOSThread()
+// init keeps the main goroutine of Init on the first thread of the process, where the
+// Go runtime runs package initialization. The kernel makes that thread the parent of
+// orphans, and so the tracer of those that ask to be traced (PTRACE_TRACEME). No other
+// thread could continue them.
+func init() {
+	if os.Getpid() == 1 {
+		runtime.LockOSThread()
+	}
+}
+
+// setUpHolder makes the calling goroutine, which must be the main one, the one from which
+// user processes are held.
+func (i *Init) setUpHolder() error {
+	if unix.Gettid() != 1 {
+		return errors.New("Init does not run on its first thread")
+	}
 	i.asked = make(chan holdRequest)
 	exempt := func(pid int) bool { return pid == unix.Getpid() || pid == i.agent }
 	i.holder = newHolder(i.files.proc, i.reap, exempt)
+	return nil
 }
 
 // givenMemory returns the size of the sandbox's memory, in bytes, as the host has

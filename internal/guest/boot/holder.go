@@ -37,7 +37,8 @@ import (
 // An execve(2) that does not return, because a file system in a user process does not
 // answer, blocks the seizure of its process. Such a process is killed after seizeTimeout.
 //
-// A holder belongs to one thread, the one that all requests to trace must come from.
+// A holder belongs to one thread, the one that all requests to trace must come from. In a
+// sandbox it is the first thread of Init.
 //
 // Invariants: threads holds every thread that Init traces as far as it knows; holding is
 // true from hold to release.
