@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guest/agent"
 )
 
@@ -19,18 +20,24 @@ const (
 
 type lifetimeKey struct{}
 
+// lifetime is the timeout of a stream, 0 for none, with the means to interrupt its reads.
+type lifetime struct {
+	time.Duration
+	control *http.ResponseController
+}
+
 // keepLifetime moves the timeout header of streams into the context, where Connect
 // does not see it: it is the lifetime of a command or a watch, which outlives the
 // connection, and not a deadline of the call.
 func keepLifetime(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.Header.Get("Content-Type"), "application/connect+") {
-			lifetime, ok := parseLifetime(r.Header.Get(headerTimeout))
+			limit, ok := parseLifetime(r.Header.Get(headerTimeout))
 			if !ok {
 				writeError(w, http.StatusBadRequest, headerTimeout+" must be a number of milliseconds of at most 10 digits")
 				return
 			}
-			r = r.WithContext(context.WithValue(r.Context(), lifetimeKey{}, lifetime))
+			r = r.WithContext(context.WithValue(r.Context(), lifetimeKey{}, lifetime{limit, http.NewResponseController(w)}))
 			r.Header.Del(headerTimeout)
 		}
 		next.ServeHTTP(w, r)
@@ -51,8 +58,31 @@ func parseLifetime(v string) (time.Duration, bool) {
 }
 
 func lifetimeOf(ctx context.Context) time.Duration {
-	d, _ := ctx.Value(lifetimeKey{}).(time.Duration)
-	return d
+	l, _ := ctx.Value(lifetimeKey{}).(lifetime)
+	return l.Duration
+}
+
+// errStreamExpired ends a stream of input at the end of its lifetime.
+var errStreamExpired = fault.New(fault.Timeout, "connect_timeout", "the stream was open longer than its timeout; the command continues")
+
+// inputContext returns a context that ends with errStreamExpired as its cause at the end
+// of the lifetime in ctx. Then a read that waits for the client fails too.
+func inputContext(ctx context.Context) (context.Context, func()) {
+	d := lifetimeOf(ctx)
+	if d == 0 {
+		return ctx, func() {}
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, d, errStreamExpired)
+	stop := context.AfterFunc(limited, func() { endReading(ctx) })
+	return limited, func() { stop(); cancel() }
+}
+
+// endReading ends the request of a stream. Its answer would otherwise wait for the
+// client's end of the stream, which may be hours away.
+func endReading(ctx context.Context) {
+	if l, ok := ctx.Value(lifetimeKey{}).(lifetime); ok {
+		_ = l.control.SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
 // keepaliveOf returns how long a stream may be silent, from the header in

@@ -2,6 +2,7 @@ package envd
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"syscall"
 
@@ -63,8 +64,24 @@ func (p processService) SendInput(ctx context.Context, req *connect.Request[pb.S
 	return answer(&pb.SendInputResponse{}, err)
 }
 
-// StreamInput implements process.Process.
+// StreamInput implements process.Process. Each message reaches the process as it arrives.
+// Its timeout ends the stream and not the command.
 func (p processService) StreamInput(ctx context.Context, stream *connect.ClientStream[pb.StreamInputRequest]) (*connect.Response[pb.StreamInputResponse], error) {
+	ctx, release := inputContext(ctx)
+	defer release()
+	err := p.takeInput(ctx, stream)
+	if err != nil && errors.Is(context.Cause(ctx), errStreamExpired) {
+		err = faultrpc.ToConnect(errStreamExpired)
+	}
+	if err != nil {
+		endReading(ctx)
+		return nil, err
+	}
+	return connect.NewResponse(&pb.StreamInputResponse{}), nil
+}
+
+// takeInput hands the messages of stream to the process that the first one selects.
+func (p processService) takeInput(ctx context.Context, stream *connect.ClientStream[pb.StreamInputRequest]) error {
 	var proc *process.Process
 	for stream.Receive() {
 		var err error
@@ -79,13 +96,10 @@ func (p processService) StreamInput(ctx context.Context, stream *connect.ClientS
 			}
 		}
 		if err != nil {
-			return nil, faultrpc.ToConnect(err)
+			return faultrpc.ToConnect(err)
 		}
 	}
-	if err := stream.Err(); err != nil {
-		return nil, err
-	}
-	return connect.NewResponse(&pb.StreamInputResponse{}), nil
+	return stream.Err()
 }
 
 func write(ctx context.Context, proc *process.Process, in *pb.ProcessInput) error {
