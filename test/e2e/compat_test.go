@@ -35,6 +35,14 @@ func compatSuites() []compatSuite {
 			})
 		}
 	}
+	for _, version := range []string{"v1", "v2"} {
+		for _, program := range []string{"sync_suite", "async_suite"} {
+			out = append(out, compatSuite{
+				name: "python " + version + " " + program, needs: version + "/.installed",
+				argv: []string{version + "/bin/python", "-B", "python/" + program + ".py"},
+			})
+		}
+	}
 	return append(out, compatSuite{name: "cli", needs: "node_modules/@e2b/cli", argv: []string{"node", "js/cli.mjs"}})
 }
 
