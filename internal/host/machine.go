@@ -228,7 +228,7 @@ func (m *machine) onExit(ctx context.Context) {
 		reason = sandbox.ReasonGuestExit
 	case exit.Cause == vmm.CauseGuestReset:
 		reason = sandbox.ReasonGuestCrash
-	case m.Group != nil && m.Group.OOMKilled():
+	case exit.Cause == vmm.CauseMemory, m.Group != nil && m.Group.OOMKilled():
 		reason = sandbox.ReasonOOM
 	}
 	m.log.WarnContext(ctx, "VM ended", "reason", reason, "detail", exit.Detail)

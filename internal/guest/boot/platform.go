@@ -1,8 +1,10 @@
 package boot
 
 import (
+	"bytes"
 	"context"
 	"os"
+	"path/filepath"
 
 	"github.com/wrenn-dev/wrenn/internal/guest/process"
 )
@@ -53,8 +55,15 @@ type watchedGroup struct {
 	name  string // of its directory
 }
 
-// OutOfMemory implements process.Group.
-func (g watchedGroup) OutOfMemory() bool { return g.watch.hasEnded(g.name) }
+// OutOfMemory implements process.Group. The host ends a group as well, after it has set
+// the group's limit of memory to 0 (host/vmm/gvisor).
+func (g watchedGroup) OutOfMemory() bool {
+	if g.watch.hasEnded(g.name) {
+		return true
+	}
+	limit, err := os.ReadFile(filepath.Join(g.watch.users, g.name, "memory.max"))
+	return err == nil && string(bytes.TrimSpace(limit)) == "0"
+}
 
 // Release implements process.Group.
 func (g watchedGroup) Release() {

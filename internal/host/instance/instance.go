@@ -70,7 +70,7 @@ func (i *Instance) CreateNetwork(ctx context.Context) (network.Record, error) {
 func (i *Instance) CreateCgroup(ctx context.Context) error {
 	shape := i.parts.Driver.Info().Shape
 	limits := cgroup.Limits{
-		MemoryBytes: int64(shape.HostMemoryMB(i.Size.MemoryMB, i.Size.DiskMB)+shape.OverheadMB) << 20,
+		MemoryBytes: int64(shape.HostMemoryMB(i.Size.MemoryMB, i.Size.DiskMB)+shape.OverheadMB+shape.GraceMB) << 20,
 		CPUs:        float64(i.Size.VCPUs) + shape.OverheadCPUs,
 		PIDs:        shape.HostTasks(i.Size.MemoryMB, i.Size.VCPUs),
 	}

@@ -28,6 +28,10 @@ type Shape struct {
 	// VM process may use beside those of its guest.
 	OverheadMB   int
 	OverheadCPUs float64
+	// GraceMB is the memory, in MiB, between the most that a VM may use and the limit
+	// of its control group. The driver gives the guest's agent some time to end
+	// commands before it ends the VM.
+	GraceMB int
 	// ProcessOverhead: each process of the guest is one of the host, with a thread
 	// for each virtual CPU and up to ProcessOverhead other processes and threads. Zero
 	// is a VM that shows the host none of the guest's processes.

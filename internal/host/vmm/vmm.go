@@ -260,6 +260,7 @@ const (
 	CauseKilled        Cause = "killed"         // Kill was called
 	CauseGuestShutdown Cause = "guest_shutdown" // the guest powered off
 	CauseGuestReset    Cause = "guest_reset"    // reboot, or panic with panic=-1
+	CauseMemory        Cause = "memory"         // the VM used more memory than it may, for too long
 	CauseVMM           Cause = "vmm"            // the process ended by itself or by a signal
 )
 

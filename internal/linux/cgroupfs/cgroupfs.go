@@ -1,7 +1,7 @@
 // Package cgroupfs finds the control group file systems that are mounted in the
-// calling process's mount namespace.
+// calling process's mount namespace, and reads and watches the memory of a group.
 //
-// It owns nothing and makes no group. Package host/cgroup builds on it, as do
+// It makes no group. Package host/cgroup builds on it, as do
 // tests that need a hierarchy to write to. A host has the unified hierarchy
 // (cgroups v2), one hierarchy for each controller or set of them (v1), or both.
 package cgroupfs

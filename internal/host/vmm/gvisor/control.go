@@ -26,6 +26,9 @@ const (
 	methodWaitRestore = "containerManager.WaitRestore"
 	methodCheckpoint  = "containerManager.Checkpoint"
 	methodStacks      = "debug.Stacks"
+	methodReduce      = "Usage.Reduce"
+	methodCat         = "Fs.Cat"
+	methodWriteGroups = "Cgroups.WriteControlFiles"
 )
 
 // answerBytes bounds one answer of the sentry, which a guest may have taken over.

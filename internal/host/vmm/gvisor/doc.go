@@ -23,6 +23,8 @@
 //     either version (TestSizes). All file systems in memory have limits
 //     (TestFullFileSystems).
 //  5. A process outlives the agent, and a later agent finds and adopts it.
+//  6. A sandbox that uses the most memory that it may loses its largest command, and
+//     goes on (TestForkBombsOnABusyHost, TestHostEndsCommands).
 //
 // # Limits
 //

@@ -85,7 +85,7 @@ func New(ctx context.Context, o Options) (*Driver, error) {
 		Runtime: sandbox.RuntimeGVisor, Isolation: sandbox.IsolationUserspaceKernel, MultiTenant: true, MaxVCPUs: o.MaxVCPUs, GuestKernel: guestKernel,
 		Shape: vmm.Shape{
 			RestoresRunning: true, DiskInSnapshot: true, DiskInMemory: true, DeltaIsWhole: true, Attachment: vmm.AttachNamespace,
-			OverheadMB: overheadMB, OverheadCPUs: overheadCPUs, ProcessOverhead: ProcessOverhead,
+			OverheadMB: overheadMB, GraceMB: graceMB, OverheadCPUs: overheadCPUs, ProcessOverhead: ProcessOverhead,
 		},
 	}
 	return d, nil

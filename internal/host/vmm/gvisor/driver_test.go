@@ -84,7 +84,7 @@ const groupBytes = 384 << 20
 func (g *guest) hostLimits(t testing.TB, s vmm.Shape) {
 	t.Helper()
 	g.cfg.Cgroup = newGroup(t, filepath.Base(g.cfg.Network.Namespace)+"h", cgroup.Limits{
-		MemoryBytes: int64(s.HostMemoryMB(g.cfg.MemoryMB, g.cfg.DiskMB)+s.OverheadMB) << 20,
+		MemoryBytes: int64(s.HostMemoryMB(g.cfg.MemoryMB, g.cfg.DiskMB)+s.OverheadMB+s.GraceMB) << 20,
 		CPUs:        float64(g.cfg.VCPUs) + s.OverheadCPUs,
 		PIDs:        s.HostTasks(g.cfg.MemoryMB, g.cfg.VCPUs),
 	}).Dir()

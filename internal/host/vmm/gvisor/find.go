@@ -79,6 +79,7 @@ func (d *Driver) Adopt(_ context.Context, rec vmm.Record) (vmm.VM, error) {
 	}
 	v := d.attach(p, saved, console)
 	d.guard.protect(v)
+	d.watchMemory(v)
 	return v, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 )
 
 // hold is the guard's part of a vm: it pauses the sandbox beside the host.
@@ -124,6 +125,32 @@ func (g guardedVM) hold(ctx context.Context) error {
 	h.requested(err)
 	h.hint()
 	return err
+}
+
+// pauseBriefly pauses the sandbox for the memory alarm, unless it is paused. Until the
+// returned function is called, Pause and Resume wait. A later agent resumes the sandbox
+// when it adopts it.
+func (v *vm) pauseBriefly(ctx context.Context) (resume func()) {
+	v.hold.turn.Lock()
+	if v.hold.isPaused() {
+		v.hold.turn.Unlock()
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, guardPatience)
+	defer cancel()
+	err := v.power.set(limited, true)
+	resume = func() {
+		defer v.hold.turn.Unlock()
+		// The end of ctx is that of this agent's hold on the sandbox.
+		for v.power.set(ctx, false) != nil && ctx.Err() == nil {
+			time.Sleep(lateRequestPoll)
+		}
+	}
+	if err != nil { // the sentry may carry it out all the same
+		resume()
+		return nil
+	}
+	return resume
 }
 
 // Stalled receives when the guard has paused the sandbox.

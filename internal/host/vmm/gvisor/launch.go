@@ -148,6 +148,7 @@ func (d *Driver) launchWith(ctx context.Context, build runsc.Build, cfg vmm.Conf
 	v := d.attach(p, about, out)
 	v.power.known = true // no other agent can have paused it
 	d.guard.protect(v)
+	d.watchMemory(v)
 	return v, preferForOOM(cfg.Cgroup)
 }
 

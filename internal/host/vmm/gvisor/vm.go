@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,8 @@ type vm struct {
 	share   uint64 // bytes of the host's memory that were counted for the sandbox
 	// stop ends the requests that are under way.
 	stop context.CancelFunc
+	// overdrawn: the driver ends the sandbox because it uses too much memory.
+	overdrawn atomic.Bool
 
 	mu     sync.Mutex       // protects the following
 	status *unix.WaitStatus // of the guest's first process
@@ -91,6 +94,8 @@ func (v *vm) ended(waitErr error, asked <-chan struct{}) vmm.Exit {
 // cause must be called with mu held.
 func (v *vm) cause() vmm.Cause {
 	switch {
+	case v.overdrawn.Load():
+		return vmm.CauseMemory
 	case v.Killed():
 		return vmm.CauseKilled
 	case v.status != nil:
@@ -103,6 +108,9 @@ func (v *vm) cause() vmm.Cause {
 // detail must be called with mu held.
 func (v *vm) detail(waitErr error, report string) string {
 	detail := "the sentry ended"
+	if v.overdrawn.Load() {
+		detail = "the sandbox used more memory than it may, and the end of its commands did not change that"
+	}
 	if v.status != nil {
 		detail = fmt.Sprintf("the guest's first process ended with status %d", v.status.ExitStatus())
 		if v.status.Signaled() {

@@ -1,0 +1,205 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/linux/cgroupfs"
+)
+
+// The limits of the memory alarm.
+const (
+	// graceMB is the memory, in MiB, from the most that a sandbox may use to the limit
+	// of its control group. A sandbox takes it until the driver has stopped it: a fork
+	// bomb grows by up to 450 MB/s, and its sentry needs up to half a second to stop.
+	graceMB = 512
+	// graceStep is the growth, in bytes, after which the next command is ended while
+	// the memory of the previous one is becoming free.
+	graceStep = 64 << 20
+	// overdraft is how long a running sandbox may use more than the most before all its
+	// commands are ended, and then before it is ended itself. The sentry needs some
+	// 10 s to give garbage back.
+	overdraft = 30 * time.Second
+	// alarmOften and alarmSeldom bound the interval of looks above the mark.
+	alarmOften  = 10 * time.Millisecond
+	alarmSeldom = time.Second
+	// relieveRest is the least time between the ends of two commands.
+	relieveRest = 100 * time.Millisecond
+	// alarmRate is the most memory, in bytes a second, that a sandbox is assumed to take.
+	alarmRate = 2 << 30
+)
+
+// memoryAlarm is the host's watch over the memory of one sandbox.
+//
+// The agent in the guest ends commands before memory is used up, but it gets no CPU time
+// beside hundreds of busy processes, and it estimates what the host alone knows: the
+// memory of the sentry. The kernel of the host tells when the sandbox uses the most that
+// it may. The driver then stops all tasks, ends the largest command and continues the
+// others. The limit of the control group is graceMB higher, so that a sandbox
+// survives until it has stopped.
+//
+//	0 ─── the agent ends commands ─── most: the driver ends commands ─── limit: the kernel ends the sandbox
+//
+// The sandbox is ended if it uses more than the most for twice the overdraft. One
+// goroutine uses a memoryAlarm. A later agent has its own after it adopted the sandbox.
+type memoryAlarm struct {
+	most, limit uint64 // bytes
+	// firm and used return the memory in bytes, without and with the cache of files.
+	firm, used func() (uint64, error)
+	paused     func() bool
+	// relieve ends the largest command, and relieveAll ends all. Failures are logged.
+	relieve, relieveAll func(ctx context.Context)
+	// end ends the sandbox.
+	end func() error
+}
+
+// watchMemory starts the watch over the memory of v. It ends with v or this agent's
+// hold on it.
+func (d *Driver) watchMemory(v *vm) {
+	go func() {
+		err := fault.Caught(func() error { return d.memoryAlarm(v).watch(v.power.life, v.Record().PID) })
+		if err != nil && v.power.life.Err() == nil {
+			d.log.Warn("the memory of a sandbox is not watched", "sandbox", v.Record().ID, "error", err)
+		}
+	}()
+}
+
+// memoryAlarm returns the alarm of v.
+func (d *Driver) memoryAlarm(v *vm) *memoryAlarm {
+	about := v.about.Seal
+	most := uint64(d.info.Shape.HostMemoryMB(about.MemoryMB, about.DiskMB)+overheadMB) << 20
+	return &memoryAlarm{
+		most: most, limit: most + graceMB<<20,
+		paused: v.hold.isPaused, relieve: v.endLargest, relieveAll: v.endUsers, end: v.overdraw,
+	}
+}
+
+// watch answers notices until ctx ends. A process that has no memory group is not
+// watched.
+func (a *memoryAlarm) watch(ctx context.Context, pid int) error {
+	group, err := cgroupfs.MemoryOf(pid)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	a.firm, a.used = group.Firm, group.Used
+	mark, err := group.MarkAt(a.most)
+	if err != nil {
+		return err
+	}
+	defer mark.Close()
+	defer context.AfterFunc(ctx, func() { _ = mark.Close() })()
+	err = a.run(ctx, mark)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, os.ErrClosed) {
+		return nil // the control group has gone with its sandbox, or ctx has ended
+	}
+	return err
+}
+
+// notices is a cgroupfs.Mark.
+type notices interface {
+	Arm() error
+	Disarm() error
+	Wait() error
+}
+
+func (a *memoryAlarm) run(ctx context.Context, n notices) error {
+	for {
+		if err := a.answer(ctx); err != nil || ctx.Err() != nil {
+			return err
+		}
+		if err := n.Arm(); err != nil {
+			return err
+		}
+		if used, err := a.used(); err != nil {
+			return err
+		} else if used < a.most {
+			if err := n.Wait(); err != nil {
+				return err
+			}
+		}
+		if err := n.Disarm(); err != nil {
+			return err
+		}
+	}
+}
+
+// answer returns when the memory is below the most.
+func (a *memoryAlarm) answer(ctx context.Context) error {
+	over := overuse{alarm: a, trigger: a.most}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil
+		}
+		used, err := a.used()
+		if err != nil || used < a.most {
+			return err
+		}
+		firm, err := a.firm()
+		if err != nil {
+			return err
+		}
+		if a.paused() {
+			over = overuse{alarm: a, trigger: a.most}
+			timer.Reset(alarmSeldom)
+			continue
+		}
+		if err := over.react(ctx, firm); err != nil {
+			return err
+		}
+		timer.Reset(over.pause(firm))
+	}
+}
+
+// overuse is a time in which a sandbox uses about the most memory.
+type overuse struct {
+	alarm    *memoryAlarm
+	trigger  uint64    // the bytes at which the next command is ended
+	relieved time.Time // when the last command was ended
+	since    time.Time // since when more than the most is used; zero if it is not
+	warned   bool      // all commands have been ended
+}
+
+// pause returns the time until the next look at a sandbox that uses firm bytes.
+func (o *overuse) pause(firm uint64) time.Duration {
+	full := time.Duration(float64(o.trigger-min(o.trigger, firm)) / alarmRate * float64(time.Second))
+	return min(max(full, alarmOften), alarmSeldom)
+}
+
+// react ends commands, or the sandbox, if it uses firm bytes.
+func (o *overuse) react(ctx context.Context, firm uint64) error {
+	if firm < o.alarm.most {
+		o.trigger, o.since, o.warned = o.alarm.most, time.Time{}, false
+		return nil
+	}
+	now := time.Now()
+	if o.since.IsZero() {
+		o.since = now
+	}
+	switch {
+	case now.Sub(o.since) >= overdraft && o.warned:
+		return o.alarm.end()
+	case now.Sub(o.since) >= overdraft:
+		o.alarm.relieveAll(ctx)
+		o.since, o.warned = now, true
+	case firm >= o.trigger && now.Sub(o.relieved) >= relieveRest:
+		o.alarm.relieve(ctx)
+		if after, err := o.alarm.firm(); err == nil {
+			firm = after
+		}
+		o.relieved = time.Now()
+		o.trigger = min(max(firm, o.alarm.most)+graceStep, o.alarm.limit-graceStep)
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// fakeUse is a sandbox whose memory is a number.
+type fakeUse struct {
+	firm, cache          uint64
+	relieved, all, ended int
+	start                time.Time
+	// change is called with the time since start before each look, and onRelieve at
+	// the end of a command.
+	change    func(since time.Duration)
+	onRelieve func()
+	paused    bool
+	noticed   chan struct{}
+
+	armed, disarmed, waits int
+}
+
+func (f *fakeUse) alarm() *memoryAlarm {
+	f.start = time.Now()
+	return &memoryAlarm{
+		most: 1 << 30, limit: 1<<30 + graceMB<<20,
+		firm: func() (uint64, error) { return f.firm, nil },
+		used: func() (uint64, error) {
+			if f.change != nil {
+				f.change(time.Since(f.start))
+			}
+			return f.firm + f.cache, nil
+		},
+		paused: func() bool { return f.paused },
+		relieve: func(context.Context) {
+			f.relieved++
+			if f.onRelieve != nil {
+				f.onRelieve()
+			}
+		},
+		relieveAll: func(context.Context) { f.all++ },
+		end:        func() error { f.ended++; f.firm = 0; return nil },
+	}
+}
+
+func (f *fakeUse) Arm() error    { f.armed++; return nil }
+func (f *fakeUse) Disarm() error { f.disarmed++; return nil }
+func (f *fakeUse) Wait() error {
+	f.waits++
+	if _, ok := <-f.noticed; !ok {
+		return os.ErrClosed
+	}
+	return nil
+}
+
+// TestAlarmEndsOneCommand: the end of one command is enough if its memory becomes free,
+// also if that takes a while.
+func TestAlarmEndsOneCommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeUse{firm: 1<<30 + 200<<20}
+		f.change = func(since time.Duration) {
+			if since > 20*time.Second {
+				f.firm = 1 << 29
+			}
+		}
+		if err := f.alarm().answer(t.Context()); err != nil || f.relieved != 1 || f.all+f.ended > 0 {
+			t.Errorf("%v, %d commands ended, all %d times, sandbox %d times; want one command", err, f.relieved, f.all, f.ended)
+		}
+	})
+}
+
+// TestAlarmEndsTheNextCommand: as long as memory grows, the next command is ended, before
+// the limit is reached.
+func TestAlarmEndsTheNextCommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate = 450 << 20 // bytes a second
+		f, most := &fakeUse{}, uint64(0)
+		f.change = func(since time.Duration) {
+			if f.relieved < 4 {
+				f.firm = 1<<30 + uint64(since.Seconds()*rate)
+			}
+		}
+		f.onRelieve = func() {
+			most = max(most, f.firm)
+			if f.relieved == 4 {
+				f.firm = 0
+			}
+		}
+		if err := f.alarm().answer(t.Context()); err != nil || f.relieved != 4 || most > 1<<30+4*graceStep {
+			t.Errorf("%v, %d commands ended, at most %d MiB used; want 4 commands, each after %d MiB", err, f.relieved, most>>20, graceStep>>20)
+		}
+	})
+}
+
+// TestAlarmEndsTheSandboxLast: a sandbox that stays above the most loses all commands
+// first, and is ended if that does not help. One that is paused is left alone.
+func TestAlarmEndsTheSandboxLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeUse{firm: 1<<30 + 1}
+		f.change = func(since time.Duration) {
+			f.paused = since < time.Hour
+			if f.paused && f.relieved+f.all+f.ended > 0 {
+				t.Fatal("commands of a paused sandbox are ended")
+			}
+		}
+		err := f.alarm().answer(t.Context())
+		took := time.Since(f.start) - time.Hour
+		if err != nil || f.relieved != 1 || f.all != 1 || f.ended != 1 || took < 2*overdraft || took > 2*overdraft+5*alarmSeldom {
+			t.Errorf("%v after %v, %d commands ended, all %d times, sandbox %d times; want each once in %v", err, took, f.relieved, f.all, f.ended, 2*overdraft)
+		}
+	})
+}
+
+// TestAlarmSparesTheCacheOfFiles: memory that the kernel can take back ends nothing, and
+// costs few looks.
+func TestAlarmSparesTheCacheOfFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, looks := &fakeUse{firm: 1 << 28, cache: 1 << 30}, 0
+		f.change = func(since time.Duration) {
+			looks++
+			if since > time.Minute {
+				f.cache = 0
+			}
+		}
+		if err := f.alarm().answer(t.Context()); err != nil || f.relieved+f.all+f.ended > 0 || looks > 200 {
+			t.Errorf("%v, %d commands ended, %d looks in a minute; want none and at most 200", err, f.relieved, looks)
+		}
+	})
+}
+
+// TestAlarmWaitsForTheKernel: below the most nothing runs between two notices, and
+// processes above it are not slowed.
+func TestAlarmWaitsForTheKernel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeUse{noticed: make(chan struct{})}
+		f.onRelieve = func() {
+			if f.disarmed != f.armed {
+				t.Error("the processes of a sandbox are slowed while it is being helped")
+			}
+			f.firm = 0
+		}
+		done := make(chan error, 1)
+		go func() { done <- f.alarm().run(t.Context(), f) }()
+		for range 3 {
+			synctest.Wait()
+			f.firm = 1 << 30
+			f.noticed <- struct{}{}
+			time.Sleep(alarmSeldom)
+		}
+		synctest.Wait()
+		if f.relieved != 3 || f.armed != 4 || f.waits != 4 {
+			t.Errorf("after 3 notices: %d commands ended, armed %d times, waited %d times; want 3, 4 and 4", f.relieved, f.armed, f.waits)
+		}
+		close(f.noticed)
+		if err := <-done; !errors.Is(err, os.ErrClosed) {
+			t.Errorf("after the end: %v, want %v", err, os.ErrClosed)
+		}
+	})
+}
+
+func TestSizesOf(t *testing.T) {
+	const text = "900 100 3 4 0 5 0\n0::/user/agent1-1\n" +
+		"9 50 3 4 0 5 0\n0::/user/agent1-2/inner/deep\n" +
+		"9 70 3 4 0 5 0\n4:memory:/x\n0::/user/agent1-2\n" +
+		"9 999 3 4 0 5 0\n0::/agent\n9 999 3 4 0 5 0\n0::/\nbroken\n"
+	want := map[string]uint64{"agent1-1": 100 * guestPage, "agent1-2": 120 * guestPage}
+	if got := sizesOf(text); !maps.Equal(got, want) {
+		t.Errorf("sizes %v, want %v", got, want)
+	}
+}
