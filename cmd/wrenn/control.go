@@ -67,7 +67,7 @@ func (c controlPlane) run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
-	handler, err := c.handler(service, store, access)
+	handler, err := c.handler(service, store, access, listener.Addr().String())
 	if err != nil {
 		return err
 	}
@@ -84,10 +84,10 @@ func (c controlPlane) run(ctx context.Context, ready func()) error {
 		}})
 }
 
-// handler returns the handler of the REST API, with that of the sandboxes' ports before
-// it.
-func (c controlPlane) handler(service *control.Service, answers rest.Answers, access rest.Access) (http.Handler, error) {
-	address, err := c.api.address()
+// handler returns the handler of the REST API, with those of E2B's dialect and of the
+// sandboxes' ports before it. listen is the address at which it is served.
+func (c controlPlane) handler(service *control.Service, answers rest.Answers, access rest.Access, listen string) (http.Handler, error) {
+	address, err := c.api.address(listen)
 	if err != nil {
 		return nil, err
 	}

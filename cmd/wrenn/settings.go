@@ -130,7 +130,7 @@ func (s *apiSettings) validate() error {
 	if err := s.validateReach(); err != nil {
 		return err
 	}
-	if _, err := s.address(); err != nil {
+	if _, err := s.address(s.listen); err != nil {
 		return fmt.Errorf("--domain: %s", fault.As(err).Public)
 	}
 	if s.maxUploadMB < 1 || s.maxUploadMB > 1<<40>>20 {
@@ -159,9 +159,9 @@ func (s *apiSettings) validateReach() error {
 	return nil
 }
 
-// address is the address of the ports of sandboxes.
-func (s *apiSettings) address() (traffic.Address, error) {
-	_, port, err := net.SplitHostPort(s.listen)
+// address is the address of the ports of sandboxes, with the port of listen.
+func (s *apiSettings) address(listen string) (traffic.Address, error) {
+	_, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return traffic.Address{}, err
 	}

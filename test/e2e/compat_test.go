@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/certs/certstest"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 )
 
@@ -50,6 +51,39 @@ func compatSuites() []compatSuite {
 // WRENN_COMPAT is the directory into which scripts/compat.sh has installed them.
 func TestCompat(t *testing.T) {
 	t.Parallel()
+	dir := compatClients(t)
+	s := startUp(t, "--runtime", "auto")
+	for _, suite := range compatSuites() {
+		t.Run(suite.name, func(t *testing.T) { suite.run(t, dir, s, compatAddresses(s)) })
+	}
+}
+
+// TestCompatByDomain gives the clients nothing but the domain: the server has a
+// certificate for the names below it, and they speak HTTP/2.
+func TestCompatByDomain(t *testing.T) {
+	t.Parallel()
+	dir := compatClients(t)
+	ca := certstest.New(t, "ca")
+	const domain = "box.localhost"
+	cert, key := ca.Issue(t, "api", domain, "*."+domain)
+	data := dataDir(t)
+	s := startKeyed(t, data, []string{
+		"up", "--data-dir", data, "--network", hosttest.Range(t), "--listen", "127.0.0.1:0", "--runtime", "auto",
+		"--domain", domain, "--tls-cert", cert, "--tls-key", key,
+	}, ca.File)
+	_, port, _ := strings.Cut(strings.TrimPrefix(s.BaseURL, "https://"), ":")
+	for _, sdk := range []string{"e2b", "e2b250"} {
+		suite := compatSuite{
+			name: sdk, needs: "node_modules/" + sdk, argv: []string{"node", "--import", "./js/resolve.mjs", "js/domain.mjs"},
+			env: []string{"COMPAT_SDK=" + sdk, "NODE_EXTRA_CA_CERTS=" + ca.File},
+		}
+		t.Run(suite.name, func(t *testing.T) { suite.run(t, dir, s, []string{"E2B_DOMAIN=" + domain + ":" + port}) })
+	}
+}
+
+// compatClients returns the directory of the installed clients.
+func compatClients(t *testing.T) string {
+	t.Helper()
 	dir := os.Getenv("WRENN_COMPAT")
 	switch {
 	case dir != "":
@@ -58,15 +92,14 @@ func TestCompat(t *testing.T) {
 	default:
 		t.Skip("no clients of E2B here; scripts/compat.sh installs them")
 	}
+	needVMs(t)
 	needRunsc(t)
-	s := startUp(t, "--runtime", "auto")
-	for _, suite := range compatSuites() {
-		t.Run(suite.name, func(t *testing.T) { suite.run(t, dir, s) })
-	}
+	return dir
 }
 
-// run runs the suite against s and checks that it succeeds.
-func (c compatSuite) run(t *testing.T, dir string, s *server) {
+// run runs the suite against s, which its client finds by address, and checks that it
+// succeeds. Older versions of the clients send keys with one start only.
+func (c compatSuite) run(t *testing.T, dir string, s *server, address []string) {
 	if _, err := os.Stat(filepath.Join(dir, c.needs)); err != nil {
 		t.Skipf("this client is not installed: %v", err)
 	}
@@ -75,7 +108,8 @@ func (c compatSuite) run(t *testing.T, dir string, s *server) {
 	cmd := exec.CommandContext(ctx, c.argv[0], c.argv[1:]...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), c.env...)
-	cmd.Env = append(cmd.Env, compatEnv(s)...)
+	cmd.Env = append(cmd.Env, "E2B_API_KEY=e2b_"+strings.TrimPrefix(s.APIKey, "wrn_"), "NO_COLOR=1")
+	cmd.Env = append(cmd.Env, address...)
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {
@@ -83,13 +117,9 @@ func (c compatSuite) run(t *testing.T, dir string, s *server) {
 	}
 }
 
-// compatEnv is the setting of E2B's clients for s. Their older versions send keys with
-// one start only.
-func compatEnv(s *server) []string {
+// compatAddresses is the setting of a server that clients find by its address.
+func compatAddresses(s *server) []string {
 	_, address, _ := strings.Cut(s.BaseURL, "://")
 	_, port, _ := strings.Cut(address, ":")
-	return []string{
-		"E2B_API_KEY=e2b_" + strings.TrimPrefix(s.APIKey, "wrn_"), "E2B_API_URL=" + s.BaseURL, "E2B_SANDBOX_URL=" + s.BaseURL,
-		"E2B_DOMAIN=localhost:" + port, "NO_COLOR=1",
-	}
+	return []string{"E2B_API_URL=" + s.BaseURL, "E2B_SANDBOX_URL=" + s.BaseURL, "E2B_DOMAIN=localhost:" + port}
 }

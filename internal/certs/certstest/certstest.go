@@ -46,15 +46,15 @@ func New(t testing.TB, name string) *Authority {
 	return a
 }
 
-// Issue writes a certificate for localhost and the loopback addresses, and its
+// Issue writes a certificate for localhost, the loopback addresses and hosts, and its
 // key, as NAME.pem and NAME.key. Issuing a name again renews it in place.
-func (a *Authority) Issue(t testing.TB, name string) (certFile, keyFile string) {
+func (a *Authority) Issue(t testing.TB, name string, hosts ...string) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(t, err)
 	template := &x509.Certificate{
 		SerialNumber: serial(t), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(24 * time.Hour),
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		DNSNames: append([]string{"localhost"}, hosts...), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 	}
