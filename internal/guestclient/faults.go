@@ -52,7 +52,7 @@ var reasons = map[string]bool{
 	"invalid_content_type": true, "invalid_signal": true, "no_stdin": true, "no_terminal": true, "stdin_closed": true,
 	"process_not_found": true, "process_exists": true, "process_ended": true, "invalid_offset": true, "too_many_parts": true, "too_many_readers": true, "too_many_watchers": true,
 	"too_many_watches": true, "watch_overflow": true, "watch_timeout": true, "watcher_not_found": true,
-	"directory_not_empty": true,
+	"directory_not_empty": true, ReasonPortRefused: true, "too_many_connections": true,
 }
 
 // kindsByReason holds the kind of the reasons that determine it.
@@ -63,6 +63,7 @@ var kindsByReason = map[string]fault.Kind{
 	ReasonCommandNotFound: fault.Invalid,
 	ReasonInvalidCwd:      fault.Invalid,
 	ReasonUnknownUser:     fault.Invalid,
+	ReasonPortRefused:     fault.HostFailed,
 }
 
 // allowedKinds maps the kinds that a guest may claim to those that callers see. Any

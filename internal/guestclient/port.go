@@ -2,10 +2,16 @@ package guestclient
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"syscall"
+	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
@@ -19,7 +25,8 @@ type Port struct {
 	client *Client
 }
 
-// DialPort connects to a program that listens on a TCP port of the guest. ctx bounds
+// DialPort connects to a program that listens on a TCP port of the guest, on any address
+// or on a loopback address alone: the guest's agent connects to the latter. ctx bounds
 // the connecting, not the connection. The error is HostFailed port_refused where
 // nothing listens, and Forbidden for the port of the control channel, which belongs to
 // the host agent.
@@ -31,6 +38,9 @@ func (c *Client) DialPort(ctx context.Context, port uint16) (*Port, error) {
 	defer cancel()
 	defer context.AfterFunc(c.life, cancel)()
 	conn, err := c.dial(ctx, port)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		conn, err = c.dialLoopback(ctx, port, err)
+	}
 	switch {
 	case err == nil:
 	case c.life.Err() != nil:
@@ -49,6 +59,66 @@ func (c *Client) DialPort(ctx context.Context, port uint16) (*Port, error) {
 	}
 	c.ports[made] = struct{}{}
 	return made, nil
+}
+
+// dialLoopback has the guest's agent connect to a program that listens on a loopback
+// address. refused is the error of connecting without its help, and is returned for an
+// agent of a version that cannot do this.
+func (c *Client) dialLoopback(ctx context.Context, port uint16, refused error) (net.Conn, error) {
+	made, err := c.dial(ctx, guestwire.Port)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = made.SetDeadline(time.Unix(1, 0)) })
+	t, payload, err := c.askForLoopback(made, port)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	switch {
+	case err == nil && t == guestwire.Answer && len(payload) == 0:
+		return made, nil
+	case err == nil && t == guestwire.Failure:
+		m := &guestv1.Failure{}
+		if err = errDisorder; proto.Unmarshal(payload, m) == nil {
+			err = failureFault(m)
+		}
+	case errors.Is(err, io.EOF):
+		err = refused
+	case err == nil:
+		err = errDisorder
+	}
+	_ = made.Close()
+	return nil, err
+}
+
+// askForLoopback sends the call and returns the type and the payload of the answer. It
+// reads no byte after the answer, because those are the program's.
+func (c *Client) askForLoopback(on net.Conn, port uint16) (guestwire.Type, []byte, error) {
+	body, err := proto.Marshal(&guestv1.DialCall{Port: uint32(port)})
+	if err != nil {
+		return 0, nil, err
+	}
+	c.mu.Lock()
+	token := c.token
+	c.mu.Unlock()
+	frame, err := guestwire.AppendCall(nil, guestwire.Dial, token, body)
+	if err != nil {
+		return 0, nil, err
+	}
+	if _, err := on.Write(frame); err != nil {
+		return 0, nil, err
+	}
+	var head [guestwire.HeaderBytes]byte
+	if _, err := io.ReadFull(on, head[:]); err != nil {
+		return 0, nil, err
+	}
+	size := binary.BigEndian.Uint32(head[1:])
+	if size > maxErrorBytes {
+		return 0, nil, errDisorder
+	}
+	payload := make([]byte, size)
+	_, err = io.ReadFull(on, payload)
+	return guestwire.Type(head[0]), payload, err
 }
 
 // CloseWrite ends the direction to the program.

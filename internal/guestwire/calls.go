@@ -136,6 +136,17 @@ func ParseOutcomeCall(b []byte) (*guestv1.OutcomeCall, error) {
 	})
 }
 
+// ParseDialCall reads a DialCall.
+func ParseDialCall(b []byte) (*guestv1.DialCall, error) {
+	m := &guestv1.DialCall{}
+	return m, walk(b, func(f field) error {
+		if f.num == 1 {
+			number(f, &m.Port)
+		}
+		return nil
+	})
+}
+
 func parseStart(f field, m *process.StartRequest) error {
 	switch f.num {
 	case 1:

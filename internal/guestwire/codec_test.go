@@ -73,6 +73,7 @@ var parsers = map[proto.Message]func([]byte) (proto.Message, error){
 	&guestv1.QuiesceRequest{}:   func(b []byte) (proto.Message, error) { return ParseQuiesceRequest(b) },
 	&guestv1.ExecCall{}:         func(b []byte) (proto.Message, error) { return ParseExecCall(b) },
 	&guestv1.InputCall{}:        func(b []byte) (proto.Message, error) { return ParseInputCall(b) },
+	&guestv1.DialCall{}:         func(b []byte) (proto.Message, error) { return ParseDialCall(b) },
 	&guestv1.KillCall{}:         func(b []byte) (proto.Message, error) { return ParseKillCall(b) },
 	&guestv1.WriteFileCall{}:    func(b []byte) (proto.Message, error) { return ParseWriteFileCall(b) },
 	&guestv1.ReadFileCall{}:     func(b []byte) (proto.Message, error) { return ParseReadFileCall(b) },

@@ -36,6 +36,7 @@ const (
 	End    Type = 0x11
 	Pack   Type = 0x12
 	Unpack Type = 0x13
+	Dial   Type = 0x14
 
 	Answer  Type = 0x20
 	Failure Type = 0x21

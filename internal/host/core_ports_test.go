@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -258,6 +259,56 @@ func TestPortsAreLimited(t *testing.T) {
 		}
 		if !fault.Is(err, fault.Quota) {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestPortOnLoopback: a program that listens on a loopback address alone is reached, and
+// both directions end one by one. A pause aborts the connection.
+func TestPortOnLoopback(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		b := newPortBench(t)
+		l, err := net.Listen("tcp", address) // fake guests have the loopback device of this process
+		if err != nil && strings.Contains(address, "::1") {
+			continue // a machine without IPv6
+		}
+		check(t, err)
+		defer l.Close()
+		ref, port := b.create(), uint16(l.Addr().(*net.TCPAddr).Port)
+		conn, err := b.client.DialPort(t.Context(), ref, port)
+		check(t, err)
+		program, err := l.Accept()
+		check(t, err)
+		_, err = conn.Write([]byte("question"))
+		check(t, errors.Join(err, conn.CloseWrite()))
+		if got, err := io.ReadAll(program); string(got) != "question" || err != nil {
+			t.Errorf("%s: the program got %q, %v", address, got, err)
+		}
+		_, err = program.Write([]byte("answer"))
+		check(t, errors.Join(err, program.Close()))
+		if got, err := io.ReadAll(conn); string(got) != "answer" || err != nil {
+			t.Errorf("%s: the client got %q, %v", address, got, err)
+		}
+
+		conn, err = b.client.DialPort(t.Context(), ref, port)
+		check(t, err)
+		program, err = l.Accept()
+		check(t, err)
+		_, err = b.Pause(t.Context(), ref)
+		check(t, err)
+		wantAborted(t, conn)
+		check(t, program.SetReadDeadline(time.Now().Add(time.Minute)))
+		// The channel of a fake guest is a unix socket, which cannot say that it was aborted.
+		if _, err := io.ReadAll(program); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the program's connection outlived the pause", address)
+		}
+		check(t, l.Close())
+		ref.Generation++
+		_, err = b.Resume(t.Context(), ref)
+		check(t, err)
+		if _, err := b.client.DialPort(t.Context(), ref, port); fault.ReasonOf(err) != control.ReasonPortRefused {
+			t.Errorf("%s: a port on which nothing listens any more: %v, want port_refused", address, err)
 		}
 	}
 }

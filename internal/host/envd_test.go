@@ -2,13 +2,17 @@ package host_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -113,4 +117,47 @@ func envdToken(t *testing.T, kind sandbox.Runtime) {
 	check(t, err)
 	admits(ref, "after the resume", "parent's", http.StatusOK)
 	admits(ref, "after the resume", "child's", http.StatusUnauthorized)
+}
+
+// TestLoopbackProgram: a program that listens on 127.0.0.1 alone is reached, also after a
+// pause and a resume, and large bodies pass whole.
+func TestLoopbackProgram(t *testing.T) { onEachRuntime(t, loopbackProgram) }
+
+func loopbackProgram(t *testing.T, kind sandbox.Runtime) {
+	b := newBenchOf(t, kind, "loopback")
+	ref := b.create()
+	const size = 8 << 20
+	b.sh(ref, "mkdir /srv/www && cd /srv/www && head -c "+strconv.Itoa(size)+" /dev/urandom >big && sha256sum <big | cut -c1-64 >sum && "+
+		"(setsid python3 -m http.server 3000 --bind 127.0.0.1 >/dev/null 2>&1 </dev/null &) && "+
+		`until python3 -c 'import socket; socket.create_connection(("127.0.0.1", 3000))' 2>/dev/null; do sleep 0.1; done`)
+	fetch := func(when, path string) string {
+		t.Helper()
+		client := b.portClient(ref, 3000)
+		defer client.CloseIdleConnections()
+		resp, err := client.Get("http://guest/" + path)
+		check(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: GET %s: %d after %d bytes, %v", when, path, resp.StatusCode, len(body), err)
+		}
+		return string(body)
+	}
+	same := func(when string) {
+		t.Helper()
+		sum := sha256.Sum256([]byte(fetch(when, "big")))
+		if want := strings.TrimSpace(fetch(when, "sum")); hex.EncodeToString(sum[:]) != want {
+			t.Errorf("%s: the file has the sum %x, want %s", when, sum, want)
+		}
+	}
+	same("after the start")
+	_, err := b.Pause(t.Context(), ref)
+	check(t, err)
+	ref.Generation++
+	_, err = b.Resume(t.Context(), ref)
+	check(t, err)
+	same("after the resume")
+	if _, err := b.DialPort(t.Context(), ref, 3001); fault.ReasonOf(err) != "port_refused" {
+		t.Errorf("a port without a program: %v, want port_refused", err)
+	}
 }

@@ -109,7 +109,7 @@ var law = map[string][]string{
 	"internal/guest/agent":           {"internal/guest/process", "internal/guest/filesystem", "internal/fault"},
 	"internal/guest/agent/agenttest": {"internal/guest/process", "internal/fault"},
 	"internal/guest/boot":            {"internal/guest/process", "internal/fault"},
-	"internal/guest/channel":         {"internal/guest/agent", "internal/guest/filesystem", "internal/guest/listener", "internal/guestwire", "internal/fault"},
+	"internal/guest/channel":         {"internal/guest/agent", "internal/guest/filesystem", "internal/guest/listener", "internal/guestwire", "internal/tunnel", "internal/fault"},
 	"internal/guest/envd":            append([]string{"internal/guest/agent", "internal/guest/process", "internal/guest/filesystem", "internal/guest/listener"}, faults...),
 	"internal/guest/filesystem":      {"internal/fault"},
 	"internal/guest/listener":        {},

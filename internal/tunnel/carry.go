@@ -26,6 +26,11 @@ type Stream interface {
 // clean end. It calls moved whenever bytes have moved, from two goroutines. The error
 // is nil after two clean ends, the cause of ctx, or the first error.
 func Carry(ctx context.Context, a, b Stream, moved func()) error {
+	return CarryBuffered(ctx, a, b, moved, bufferBytes)
+}
+
+// CarryBuffered is Carry with buffers of size bytes, one for each direction.
+func CarryBuffered(ctx context.Context, a, b Stream, moved func(), size int) error {
 	var once sync.Once
 	var first error
 	abort := func(err error) {
@@ -39,7 +44,7 @@ func Carry(ctx context.Context, a, b Stream, moved func()) error {
 	var directions sync.WaitGroup
 	for _, d := range [2]struct{ to, from Stream }{{a, b}, {b, a}} {
 		directions.Go(func() {
-			if err := fault.Caught(func() error { return direction(d.to, d.from, moved) }); err != nil {
+			if err := fault.Caught(func() error { return direction(d.to, d.from, moved, size) }); err != nil {
 				abort(err)
 			}
 		})
@@ -54,8 +59,8 @@ func Carry(ctx context.Context, a, b Stream, moved func()) error {
 }
 
 // direction copies one direction to its end.
-func direction(to, from Stream, moved func()) error {
-	buf := make([]byte, bufferBytes)
+func direction(to, from Stream, moved func(), size int) error {
+	buf := make([]byte, size)
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {

@@ -3,7 +3,8 @@
 //
 // It owns the request for a tunnel and the frames on it. The control plane's host
 // client opens a tunnel with [Dial]; the host agent answers with [Accept] and copies
-// with [Carry]. The package never decides who may open a tunnel, and it never looks
+// with [Carry], as the guest's agent does between the host agent and a program that
+// listens on a loopback address. The package never decides who may open a tunnel, and it never looks
 // at the bytes.
 //
 // # Why a connection of its own

@@ -20,6 +20,7 @@ import (
 // written; if a call ends within its frames, the connection is closed.
 type connection struct {
 	agent  *agent.Agent
+	dials  chan struct{} // of the server
 	conn   net.Conn
 	reader *guestwire.Reader
 	out    []byte // reused for every frame sent
@@ -168,6 +169,8 @@ func (c *connection) call(ctx context.Context, t guestwire.Type, message []byte)
 		return c.file(ctx, message)
 	case guestwire.WriteFile:
 		return c.writeFile(ctx, message)
+	case guestwire.Dial:
+		return c.dial(ctx, message)
 	case guestwire.ReadFile:
 		return c.readFile(ctx, message)
 	case guestwire.Hold:

@@ -24,10 +24,16 @@ const acceptPause = 5 * time.Millisecond
 const idleTimeLimit = 10 * time.Minute
 
 // Server serves the control channel of one agent.
-type Server struct{ agent *agent.Agent }
+type Server struct {
+	agent *agent.Agent
+	// dials has a place for each connection to a program.
+	dials chan struct{}
+}
 
 // New returns a server of a's control channel.
-func New(a *agent.Agent) *Server { return &Server{a} }
+func New(a *agent.Agent) *Server {
+	return &Server{agent: a, dials: make(chan struct{}, maxDials)}
+}
 
 // Serve serves the connections of l until ctx ends. Then it closes every
 // connection and waits until its call has ended.
@@ -121,7 +127,7 @@ func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	c := &connection{agent: s.agent, conn: conn, reader: guestwire.NewReader(conn)}
+	c := &connection{agent: s.agent, dials: s.dials, conn: conn, reader: guestwire.NewReader(conn)}
 	ctx = agent.OnConnection(ctx, conn)
 	for limit := agent.OpeningTimeLimit; c.serveCall(ctx, limit); {
 		limit = idleTimeLimit

@@ -145,6 +145,9 @@ type gatedConn struct {
 	process *process
 }
 
+// CloseWrite ends the direction to the host.
+func (c *gatedConn) CloseWrite() error { return c.Conn.(*net.UnixConn).CloseWrite() }
+
 // Read implements net.Conn.
 func (c *gatedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)

@@ -31,6 +31,7 @@
 //     0x11  END         both   nothing: the DATA before it is complete
 //     0x12  PACK        host   call with PackCall
 //     0x13  UNPACK      host   call with UnpackCall; after ANSWER: DATA..., END
+//     0x14  DIAL        host   call with DialCall
 //     0x20  ANSWER      guest  the call's answer
 //     0x21  FAILURE     guest  Failure: the call ended without effect, or was cut off
 //     0x22  EVENT       guest  process.ProcessEvent, AttachEvent, or WatchFilesEvent
@@ -51,6 +52,7 @@
 //     READ_FILE   ANSWER (FileInfo), DATA..., END; without END the file is incomplete
 //     PACK        as READ_FILE, with an archive of unknown size
 //     UNPACK      as WRITE_FILE; what was unpacked before a FAILURE stays
+//     DIAL        ANSWER (empty): then the connection carries the bytes of the program, without frames
 //
 // A FAILURE ends any of them. After a FAILURE while DATA is sent, after bytes
 // that are no frame, and after a wrong token the guest closes the connection.
@@ -521,6 +523,53 @@ func (x *FileInfo) GetModifiedUnixNano() int64 {
 	return 0
 }
 
+// DialCall connects to a program that listens on a loopback address of the guest. From
+// the answer on, the connection is the program's: half-closed when one side has ended,
+// reset when one side breaks. The failure port_refused means that nothing listens.
+type DialCall struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Port          uint32                 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DialCall) Reset() {
+	*x = DialCall{}
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DialCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DialCall) ProtoMessage() {}
+
+func (x *DialCall) ProtoReflect() protoreflect.Message {
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DialCall.ProtoReflect.Descriptor instead.
+func (*DialCall) Descriptor() ([]byte, []int) {
+	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DialCall) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 // Failure is why a call failed.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -536,7 +585,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[7]
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -548,7 +597,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[7]
+	mi := &file_wrenn_guest_v1_channel_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -561,7 +610,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{7}
+	return file_wrenn_guest_v1_channel_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Failure) GetKind() string {
@@ -620,7 +669,9 @@ const file_wrenn_guest_v1_channel_proto_rawDesc = "" +
 	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x14\n" +
 	"\x05total\x18\x04 \x01(\x04R\x05total\x12\x10\n" +
 	"\x03tag\x18\x05 \x01(\tR\x03tag\x12,\n" +
-	"\x12modified_unix_nano\x18\x06 \x01(\x12R\x10modifiedUnixNano\"O\n" +
+	"\x12modified_unix_nano\x18\x06 \x01(\x12R\x10modifiedUnixNano\"\x1e\n" +
+	"\bDialCall\x12\x12\n" +
+	"\x04port\x18\x01 \x01(\rR\x04port\"O\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
@@ -638,7 +689,7 @@ func file_wrenn_guest_v1_channel_proto_rawDescGZIP() []byte {
 	return file_wrenn_guest_v1_channel_proto_rawDescData
 }
 
-var file_wrenn_guest_v1_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_wrenn_guest_v1_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_wrenn_guest_v1_channel_proto_goTypes = []any{
 	(*ExecCall)(nil),             // 0: wrenn.guest.v1.ExecCall
 	(*OutcomeCall)(nil),          // 1: wrenn.guest.v1.OutcomeCall
@@ -647,11 +698,12 @@ var file_wrenn_guest_v1_channel_proto_goTypes = []any{
 	(*WriteFileCall)(nil),        // 4: wrenn.guest.v1.WriteFileCall
 	(*ReadFileCall)(nil),         // 5: wrenn.guest.v1.ReadFileCall
 	(*FileInfo)(nil),             // 6: wrenn.guest.v1.FileInfo
-	(*Failure)(nil),              // 7: wrenn.guest.v1.Failure
-	(*process.StartRequest)(nil), // 8: process.StartRequest
+	(*DialCall)(nil),             // 7: wrenn.guest.v1.DialCall
+	(*Failure)(nil),              // 8: wrenn.guest.v1.Failure
+	(*process.StartRequest)(nil), // 9: process.StartRequest
 }
 var file_wrenn_guest_v1_channel_proto_depIdxs = []int32{
-	8, // 0: wrenn.guest.v1.ExecCall.start:type_name -> process.StartRequest
+	9, // 0: wrenn.guest.v1.ExecCall.start:type_name -> process.StartRequest
 	1, // [1:1] is the sub-list for method output_type
 	1, // [1:1] is the sub-list for method input_type
 	1, // [1:1] is the sub-list for extension type_name
@@ -671,7 +723,7 @@ func file_wrenn_guest_v1_channel_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wrenn_guest_v1_channel_proto_rawDesc), len(file_wrenn_guest_v1_channel_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
