@@ -37,7 +37,11 @@ func compatSuites() []compatSuite {
 		}
 	}
 	for _, version := range []string{"v1", "v2"} {
-		for _, program := range []string{"sync_suite", "async_suite"} {
+		programs := []string{"sync_suite", "async_suite"}
+		if version == "v2" {
+			programs = append(programs, "integrations")
+		}
+		for _, program := range programs {
 			out = append(out, compatSuite{
 				name: "python " + version + " " + program, needs: version + "/.installed",
 				argv: []string{version + "/bin/python", "-B", "python/" + program + ".py"},

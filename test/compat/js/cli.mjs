@@ -1,7 +1,7 @@
 // The command-line client: create, list, info, exec, connect by a terminal, pause, metrics, snapshots,
 // logs, kill.
 
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { assert, check, report, sdk, until } from './check.mjs'
 
@@ -41,6 +41,18 @@ check('exec, with input and exit code', async () => {
   assert.equal(await ok(['sandbox', 'exec', id, '--', 'echo', 'from the guest']), 'from the guest\n')
   assert.equal(await ok(['sandbox', 'exec', id, '--', 'cat'], 'piped'), 'piped')
   assert.equal((await cli(['sandbox', 'exec', id, '--', 'exit 4'])).code, 4)
+})
+
+check('connect, with a terminal', async () => {
+  const child = spawn('script', ['-qec', `'${process.execPath}' '${program}' sandbox connect ${id}`, '/dev/null'], { env: process.env })
+  let seen = ''
+  child.stdout.on('data', (piece) => { seen += piece })
+  const ended = new Promise((resolve) => child.on('close', resolve))
+  await until('a prompt', () => seen.includes('$'))
+  child.stdin.write("echo from-''the-terminal\n")
+  await until('output', () => seen.includes('from-the-terminal'))
+  child.stdin.write('exit\n')
+  await ended
 })
 
 check('metrics, logs, snapshots, pause and resume', async () => {
