@@ -36,10 +36,11 @@ type Config struct {
 	Log  *slog.Logger
 }
 
-// server is the receiver of the handlers. All of it is constant after New.
+// server is the receiver of the handlers. All but samples is constant after New.
 type server struct {
 	Config
-	mux *chi.Mux
+	mux     *chi.Mux
+	samples samples
 }
 
 // New returns a handler that serves the dialect, and passes all other requests on. It is

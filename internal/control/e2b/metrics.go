@@ -44,46 +44,45 @@ type metricJSON struct {
 	DiskTotal     int64     `json:"diskTotal"`
 }
 
-// metrics answers with a sample of now, if now is in the asked range and the sandbox
-// runs. There is no history.
+// metrics answers with the kept samples of the asked range, and a sample of now if now is
+// in it and the sandbox runs.
 func (s *server) metrics(w http.ResponseWriter, r *http.Request) error {
 	row, err := s.live(r)
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	inRange, err := rangeHolds(r.URL.Query(), now.Unix())
+	from, to, err := rangeOf(r.URL.Query())
 	if err != nil {
 		return err
 	}
-	out := []metricJSON{}
-	if inRange && row.State == sandbox.Running {
+	if from <= now.Unix() && now.Unix() <= to && row.State == sandbox.Running {
 		m, err := s.sample(r.Context(), row, now)
 		if err != nil {
 			return err
 		}
-		out = append(out, m)
+		s.samples.keep(row.ID, m)
 	}
-	writeJSON(w, http.StatusOK, out)
+	writeJSON(w, http.StatusOK, s.samples.between(row.ID, from, to))
 	return nil
 }
 
-// rangeHolds reports whether now is between start and end, in seconds since 1970.
-func rangeHolds(q url.Values, now int64) (bool, error) {
-	from, to := int64(0), int64(math.MaxInt64)
+// rangeOf returns the times start and end of a query, in seconds since 1970.
+func rangeOf(q url.Values) (from, to int64, err error) {
+	to = math.MaxInt64
 	for name, dst := range map[string]*int64{"start": &from, "end": &to} {
 		if text := q.Get(name); text != "" {
 			n, err := strconv.ParseInt(text, 10, 64)
 			if err != nil {
-				return false, invalid("%s must be a time in seconds since 1970", name)
+				return 0, 0, invalid("%s must be a time in seconds since 1970", name)
 			}
 			*dst = n
 		}
 	}
 	if from > to {
-		return false, invalid("start must not be after end")
+		return 0, 0, invalid("start must not be after end")
 	}
-	return from <= now && now <= to, nil
+	return from, to, nil
 }
 
 // manyMetrics answers with a sample of each sandbox that runs.

@@ -199,8 +199,8 @@ check('files: signed addresses', async () => {
   }
 })
 
-check('ports: getHost, a closed port, after the kill', async () => {
-  await sbx.commands.run('cd /tmp && exec python3 -m http.server 3000', { background: true, timeoutMs: 0 })
+check('ports: getHost, a program on 127.0.0.1, a closed port, after the kill', async () => {
+  await sbx.commands.run('cd /tmp && exec python3 -m http.server 3000 --bind 127.0.0.1', { background: true, timeoutMs: 0 })
   await sbx.files.write('/tmp/page.txt', 'served')
   const url = (port, path) => `http://${sbx.getHost(port)}${path}`
   await until('the server listens', async () => (await byName(url(3000, '/page.txt'))).status === 200)
