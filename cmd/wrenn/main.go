@@ -21,7 +21,7 @@ var version = "dev"
 
 func main() {
 	kvmprobe.MaybeChild()
-	app := newProgram(cli.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, LookupEnv: os.LookupEnv, Program: programName(os.Args[0]), Width: terminalWidth})
+	app := newProgram(cli.IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, LookupEnv: os.LookupEnv, Program: programName(os.Args[0]), Width: terminalWidth, Progress: isTerminal(os.Stderr)})
 	ctx, stop := daemon.OnSignals(context.Background(), func(code int) {
 		if app.MayExit() {
 			os.Exit(code)

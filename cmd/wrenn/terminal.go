@@ -15,3 +15,9 @@ func terminalWidth() int {
 	}
 	return int(size.Col)
 }
+
+// isTerminal reports whether f is a terminal.
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	return err == nil
+}

@@ -1,5 +1,5 @@
 // Package cli implements the commands for users of sandboxes: create, ls, get,
-// exec, shell, process, cp, port-forward, url, pause, resume, fork, snapshot, timeout,
+// exec, shell, process, cp, files, port-forward, url, pause, resume, fork, snapshot, timeout,
 // rm, run, hosts and gc.
 //
 // It owns those commands, their output, and the form in which every wrenn command
@@ -43,6 +43,8 @@ type IO struct {
 	// Width returns the width of the terminal, in characters, or 0 if Out is no
 	// terminal. It may be nil.
 	Width func() int
+	// Progress says that Err is a terminal, on which transfers show their progress.
+	Progress bool
 	// Program is the command that starts wrenn at this terminal, such as bin/wrenn;
 	// empty means "wrenn". Messages use it.
 	Program string

@@ -50,7 +50,8 @@ func (a *App) cpCmd() *cobra.Command {
 		Short: "Copy files and directories into or out of a sandbox",
 		Long: "Copy a file or a directory into or out of a sandbox, with its permissions. One of FROM and TO is ID:/path. The\n" +
 			"other is a local path, or - for the standard input or output (a directory is written as tar). If TO is a\n" +
-			"directory, the copy keeps its name. Links of a sandbox's directory that lead outside of it are left out.",
+			"directory, the copy keeps its name. Links of a sandbox's directory that lead outside of it are left out. A directory\n" +
+			"has at most 1,000,000 entries and 64 GiB.",
 		Example: "  wrenn cp data.csv $id:/tmp/\n  wrenn cp $id:/var/log/out.log .\n" +
 			"  tar c src | wrenn cp - $id:/tmp/src.tar",
 		Args: args(2, 2, "FROM and TO"),
@@ -160,16 +161,18 @@ func (a *App) download(ctx context.Context, from, to place, user string) (int64,
 	f, err := a.Client().ReadFile(ctx, from.id, from.path, user)
 	var refused *client.Error
 	if errors.As(err, &refused) && refused.Code == "is_directory" {
-		return a.downloadDir(ctx, from, to, user)
+		return a.downloadDir(ctx, from, to)
 	}
 	if err != nil {
 		return 0, err
 	}
 	defer f.Body.Close()
+	bar := a.progress(f.Body)
+	defer bar.end()
 	if to.isStream() {
-		return io.Copy(a.io.Out, f.Body)
+		return io.Copy(a.io.Out, bar)
 	}
-	return saveAs(localTarget(from, to), f.Body, a.modeIn(ctx, from, user))
+	return saveAs(localTarget(from, to), bar, a.modeIn(ctx, from))
 }
 
 // localTarget returns the local path of a copy. In a directory it gets the name in
@@ -181,14 +184,14 @@ func localTarget(from, to place) string {
 	return to.path
 }
 
-// modeIn returns the permission bits of a file in a sandbox. Without stat(1) in the
-// guest it returns nil, which is the mode of a new file.
-func (a *App) modeIn(ctx context.Context, from place, user string) *fs.FileMode {
-	res, err := a.Client().Exec(ctx, from.id, client.ExecRequest{Cmd: "stat", Args: []string{"-L", "-c", "%a", "--", from.path}, User: user})
-	if err != nil || res.ExitCode != 0 {
+// modeIn returns the permission bits of a file in a sandbox. If they are not known, as
+// with an agent of an earlier version, it returns nil, which is the mode of a new file.
+func (a *App) modeIn(ctx context.Context, from place) *fs.FileMode {
+	e, err := a.Client().StatFile(ctx, from.id, from.path, true)
+	if err != nil {
 		return nil
 	}
-	bits, err := strconv.ParseUint(strings.TrimSpace(string(res.Stdout)), 8, 12)
+	bits, err := strconv.ParseUint(e.Mode, 8, 12)
 	if err != nil {
 		return nil
 	}

@@ -1,30 +1,22 @@
 package cli
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/wrenn-dev/wrenn/client"
+	"github.com/wrenn-dev/wrenn/internal/archive"
 )
 
-// Directories are copied as a tar stream, which the sandbox's own tar(1) writes and
-// reads. The stream of a sandbox is hostile: unpacking decides which entries are
-// written, and where.
-
-// copyTimeout bounds the copy of a directory.
-const copyTimeout = 24 * time.Hour
-
-// receiveScript unpacks the stream on stdin into a directory. $1 is the target, $2
-// the name in it if the target is an existing directory.
-const receiveScript = `d=$1; case $d in */) d=$d$2;; *) if [ -d "$d" ]; then d=$d/$2; fi;; esac; mkdir -p -- "$d" && exec tar -xpf - -C "$d"`
+// Directories are copied as archives. The archive of a sandbox is hostile: package
+// archive decides which entries are written, and where.
 
 // uploadDir copies the directory at from into a sandbox.
 func (a *App) uploadDir(ctx context.Context, from string, to place, user string) (int64, error) {
@@ -32,88 +24,85 @@ func (a *App) uploadDir(ctx context.Context, from string, to place, user string)
 	if err != nil {
 		return 0, err
 	}
+	target, err := a.remoteTarget(ctx, to, filepath.Base(abs))
+	if err != nil {
+		return 0, err
+	}
+	if err := a.makeTarget(ctx, to.id, target, from, user); err != nil {
+		return 0, err
+	}
+	root, err := os.OpenRoot(from)
+	if err != nil {
+		return 0, err
+	}
+	defer root.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	content, packed := io.Pipe()
-	var sent int64
+	var totals archive.Totals
 	var packErr error
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		sent, packErr = a.pack(from, packed)
+		totals, packErr = archive.Pack(ctx, root, ".", packed, archive.Packing{LeftOut: func(name string) {
+			a.note("left out %s, which is no file, directory or link", printable(filepath.Join(from, name)))
+		}})
 		_ = packed.CloseWithError(packErr) // nil is the end
 	}()
-	err = a.inSandbox(ctx, to.id, client.ExecRequest{
-		Cmd: "sh", Args: []string{"-c", receiveScript, "sh", to.path, filepath.Base(abs)}, User: user, Input: content, Timeout: copyTimeout,
-	}, io.Discard)
-	_ = content.Close() // ends pack if the command has ended early
+	bar := a.progress(content)
+	err = a.Client().WriteArchive(ctx, to.id, target, user, bar)
+	_ = content.CloseWithError(io.ErrClosedPipe) // ends Pack if the server has refused
+	cancel()
 	<-done
-	if packErr != nil && !errors.Is(packErr, io.ErrClosedPipe) {
-		return sent, packErr
+	bar.end()
+	if packErr != nil && !errors.Is(packErr, io.ErrClosedPipe) && !errors.Is(packErr, context.Canceled) {
+		return totals.Bytes, packErr
 	}
-	return sent, err
+	return totals.Bytes, err
 }
 
-// pack writes the directory at dir to w and returns the bytes of its files.
-func (a *App) pack(dir string, w io.Writer) (int64, error) {
-	out := tar.NewWriter(w)
-	var sum int64
-	err := filepath.WalkDir(dir, func(at string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(dir, at)
-		if err != nil {
-			return err
-		}
-		n, err := a.packEntry(out, at, filepath.ToSlash(name), entry)
-		sum += n
+// remoteTarget returns the path in a sandbox to which a directory called name is
+// copied: below an existing directory it keeps its name.
+func (a *App) remoteTarget(ctx context.Context, to place, name string) (string, error) {
+	if strings.HasSuffix(to.path, "/") {
+		return path.Join(to.path, name), nil
+	}
+	e, err := a.Client().StatFile(ctx, to.id, to.path, true)
+	if refused := (*client.Error)(nil); errors.As(err, &refused) && refused.Code == "file_not_found" {
+		return to.path, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if e.Type == client.FileTypeDirectory {
+		return path.Join(to.path, name), nil
+	}
+	return to.path, nil
+}
+
+// makeTarget makes the directory target with the permissions of from.
+func (a *App) makeTarget(ctx context.Context, id, target, from, user string) error {
+	st, err := os.Stat(from)
+	if err != nil {
 		return err
-	})
-	if err != nil {
-		return sum, err
 	}
-	return sum, out.Close()
-}
-
-func (a *App) packEntry(out *tar.Writer, at, name string, entry fs.DirEntry) (int64, error) {
-	st, err := entry.Info()
-	if err != nil {
-		return 0, err
-	}
-	link := ""
-	switch {
-	case st.Mode()&fs.ModeSymlink != 0:
-		if link, err = os.Readlink(at); err != nil {
-			return 0, err
-		}
-	case !st.IsDir() && !st.Mode().IsRegular():
-		a.note("left out %s, which is no file, directory or link", at)
-		return 0, nil
-	}
-	h, err := tar.FileInfoHeader(st, link)
-	if err != nil {
-		return 0, err
-	}
-	h.Name, h.Format = name, tar.FormatPAX
-	// The files belong to the user that unpacks them.
-	h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", ""
-	if err := out.WriteHeader(h); err != nil || !st.Mode().IsRegular() {
-		return 0, err
-	}
-	f, err := os.Open(at)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	return io.Copy(out, f)
+	_, err = a.Client().MakeDirectory(ctx, id, client.MakeDirectoryRequest{Path: target, Mode: showMode(st.Mode()), User: user})
+	return err
 }
 
 // downloadDir copies a directory out of a sandbox.
-func (a *App) downloadDir(ctx context.Context, from, to place, user string) (int64, error) {
-	req := client.ExecRequest{Cmd: "tar", Args: []string{"-cf", "-", "-C", from.path, "."}, User: user, Timeout: copyTimeout}
+func (a *App) downloadDir(ctx context.Context, from, to place) (int64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	body, err := a.Client().ReadArchive(ctx, from.id, from.path)
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	bar := a.progress(body)
+	defer bar.end()
 	if to.isStream() {
-		out := &counter{w: a.io.Out}
-		err := a.inSandbox(ctx, from.id, req, out)
-		return out.n, err
+		return io.Copy(a.io.Out, bar)
 	}
 	target := localTarget(from, to)
 	if err := os.MkdirAll(target, 0o777); err != nil {
@@ -124,65 +113,25 @@ func (a *App) downloadDir(ctx context.Context, from, to place, user string) (int
 		return 0, err
 	}
 	defer root.Close()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	content, packed := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := a.inSandbox(ctx, from.id, req, packed)
-		_ = packed.CloseWithError(err)
-		done <- err
-	}()
-	u := &unpacking{root: root, note: a.note}
-	err = u.all(content)
-	_ = content.CloseWithError(io.ErrClosedPipe) // ends a command that still writes
-	if err != nil {
-		cancel()
-	}
-	return u.bytes, errors.Join(err, sentError(<-done, err))
+	totals, err := archive.Unpack(ctx, root, bar, archive.Unpacking{LeftOut: func(name, why string) {
+		a.note("left out %s: %s", printable(name), why)
+	}})
+	return totals.Bytes, archiveFailure(err)
 }
 
-// sentError returns the error of sending, unless it follows from one of reading.
-func sentError(sent, read error) error {
-	if read != nil {
-		return nil
+// archiveFailure returns the failure of a copy, with the names that the sandbox chose
+// made printable.
+func archiveFailure(err error) error {
+	for _, kind := range []error{archive.ErrInvalid, archive.ErrIncomplete, archive.ErrTooLarge} {
+		if errors.Is(err, kind) {
+			return &Failure{Message: "the sandbox sent " + printable(err.Error())}
+		}
 	}
-	return sent
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, http.ErrBodyReadAfterClose) {
+		return &Failure{Message: "the copy broke off: it is incomplete"}
+	}
+	return err
 }
 
-// maxErrorOutput is the number of bytes kept of a command's stderr.
-const maxErrorOutput = 4096
-
-// inSandbox runs a command for a copy. An exit code other than 0 is a failure with
-// the command's stderr.
-func (a *App) inSandbox(ctx context.Context, id string, req client.ExecRequest, out io.Writer) error {
-	var stderr bytes.Buffer
-	res, err := a.Client().ExecStream(ctx, id, req, out, &limited{w: &stderr, left: maxErrorOutput})
-	var refused *client.Error
-	if errors.As(err, &refused) && refused.Code == "command_not_found" {
-		return &Failure{Message: "the sandbox has no " + req.Cmd + ", which the copy of a directory needs",
-			Code: refused.Code, RequestID: refused.RequestID}
-	}
-	if err != nil {
-		return err
-	}
-	if res.ExitCode != 0 {
-		return &Failure{Message: "in the sandbox: " + printable(strings.TrimSpace(stderr.String()))}
-	}
-	return nil
-}
-
-// limited writes at most left bytes to w and drops the rest.
-type limited struct {
-	w    io.Writer
-	left int
-}
-
-func (l *limited) Write(p []byte) (int, error) {
-	keep := p[:min(len(p), l.left)]
-	l.left -= len(keep)
-	if _, err := l.w.Write(keep); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
+// showMode shows permission bits in octal.
+func showMode(mode fs.FileMode) string { return "0" + octal(uint32(mode.Perm())) }

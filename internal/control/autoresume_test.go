@@ -41,7 +41,7 @@ func (b *bundle) uses() map[string]func(id sandbox.ID) error {
 			return err
 		},
 		"read": func(id sandbox.ID) error {
-			_, err := b.ReadFile(ctx, id, "/a", "")
+			_, err := b.ReadFile(ctx, id, control.ReadFile{Path: "/a"})
 			return err
 		},
 		"file": func(id sandbox.ID) error {

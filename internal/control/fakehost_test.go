@@ -314,14 +314,14 @@ func (h *fakeHost) WriteFile(ctx context.Context, ref sandbox.Ref, _ control.Wri
 	return io.Copy(io.Discard, content)
 }
 
-func (h *fakeHost) ReadFile(ctx context.Context, ref sandbox.Ref, path, _ string) (*control.File, error) {
+func (h *fakeHost) ReadFile(ctx context.Context, ref sandbox.Ref, r control.ReadFile) (*control.File, error) {
 	if _, err := h.do(ctx, "read", ref, func() (control.ObservedSandbox, error) {
 		_, err := h.in(ref, control.VMRunning)
 		return control.ObservedSandbox{}, err
 	}); err != nil {
 		return nil, err
 	}
-	return &control.File{Name: path, Size: 2, Body: io.NopCloser(bytes.NewReader([]byte("ok")))}, nil
+	return &control.File{Name: r.Path, Size: 2, Body: io.NopCloser(bytes.NewReader([]byte("ok")))}, nil
 }
 
 // refusedPort is the port on which no guest listens.

@@ -75,12 +75,12 @@ func (r *readOnce) Read(p []byte) (int, error) {
 }
 
 // ReadFile implements Sandboxes.
-func (g *guestWork) ReadFile(ctx context.Context, id sandbox.ID, path, user string) (f *File, err error) {
-	if err := sandbox.ValidateGuestPath(path); err != nil {
+func (g *guestWork) ReadFile(ctx context.Context, id sandbox.ID, r ReadFile) (f *File, err error) {
+	if err := sandbox.ValidateGuestPath(r.Path); err != nil {
 		return nil, err
 	}
 	err = g.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
-		f, err = host.ReadFile(ctx, ref, path, user)
+		f, err = host.ReadFile(ctx, ref, r)
 		return err
 	})
 	if err != nil {

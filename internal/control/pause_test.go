@@ -177,11 +177,11 @@ func TestExecAndFiles(t *testing.T) {
 	if n, err := b.WriteFile(t.Context(), row.ID, control.WriteFile{Path: "/a"}, strings.NewReader("abc")); err != nil || n != 3 {
 		t.Errorf("wrote %d, %v", n, err)
 	}
-	f, err := b.ReadFile(t.Context(), row.ID, "/a", "")
+	f, err := b.ReadFile(t.Context(), row.ID, control.ReadFile{Path: "/a"})
 	if err != nil || f.Size != 2 {
 		t.Errorf("%+v, %v", f, err)
 	}
-	_, err = b.ReadFile(t.Context(), row.ID, "a", "")
+	_, err = b.ReadFile(t.Context(), row.ID, control.ReadFile{Path: "a"})
 	wantFault(t, err, fault.Invalid, "invalid_path")
 	_, err = b.Exec(t.Context(), "nosuch", control.Exec{}, sink{})
 	wantFault(t, err, fault.NotFound, "sandbox_not_found")
@@ -206,7 +206,7 @@ func TestExecReconciles(t *testing.T) {
 	_, err := b.Exec(t.Context(), drained.ID, control.Exec{}, sink{})
 	wantFault(t, err, fault.WrongState, "sandbox_not_running")
 	b.want(drained.ID, sandbox.Paused, "", control.VMPaused)
-	_, err = b.ReadFile(t.Context(), lostVM.ID, "/x", "")
+	_, err = b.ReadFile(t.Context(), lostVM.ID, control.ReadFile{Path: "/x"})
 	wantFault(t, err, fault.WrongState, "sandbox_ended")
 	b.want(lostVM.ID, sandbox.Stopped, sandbox.ReasonHostLost, "")
 }
@@ -224,7 +224,7 @@ func TestGuestErrorsPass(t *testing.T) {
 		{fault.Unauthenticated, fault.HostFailed}, // our token, not the user's
 	} {
 		b.host.script(true, "read", refuse(fault.New(c.host, "reason", "public")))
-		_, err := b.ReadFile(t.Context(), row.ID, "/x", "")
+		_, err := b.ReadFile(t.Context(), row.ID, control.ReadFile{Path: "/x"})
 		wantFault(t, err, c.want, "reason")
 	}
 	b.want(row.ID, sandbox.Running, "", control.VMRunning)

@@ -201,7 +201,7 @@ type Guest interface {
 	// WriteFile reads content to its end and returns the number of bytes written.
 	WriteFile(ctx context.Context, ref sandbox.Ref, w WriteFile, content io.Reader) (int64, error)
 	// ReadFile returns once the file is open. ctx bounds the whole download.
-	ReadFile(ctx context.Context, ref sandbox.Ref, path, user string) (*File, error)
+	ReadFile(ctx context.Context, ref sandbox.Ref, r ReadFile) (*File, error)
 	// DialPort connects to a program that listens on a TCP port of the guest. ctx
 	// bounds the connecting. The error is HostFailed with ReasonPortRefused where
 	// nothing listens. The caller closes the connection.

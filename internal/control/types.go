@@ -132,14 +132,47 @@ type WriteFile struct {
 	User string
 	// Mode is the permission bits; nil is 0644.
 	Mode *uint32
+	// Archive makes the content an archive (tar), which is unpacked below Path.
+	Archive bool
 }
+
+// ReadFile says which file is downloaded.
+type ReadFile struct {
+	// User reads the file; empty is the guest's default user.
+	Path, User string
+	// Archive asks for the path with everything below it, as an archive (tar).
+	Archive bool
+	// Range asks for a part of the file; nil is all of it.
+	Range *FileRange
+}
+
+// FileRange selects a part of a file.
+type FileRange struct {
+	// Offset is that of the first byte; a negative one counts from the end.
+	Offset int64
+	// Length is in bytes; 0 means to the end.
+	Length int64
+	// IfTag asks for the whole file if its tag is another; empty asks for the part in
+	// any case.
+	IfTag string
+}
+
+// FilePart is the place of a part, in bytes, and the size of its file.
+type FilePart struct{ Offset, Total int64 }
 
 // File is a download under way. The caller closes Body.
 type File struct {
 	Name string
 	// Size is -1 when it is not known beforehand.
 	Size int64
-	Body io.ReadCloser
+	// Part is set if the content is a part of the file. A part of no bytes means that
+	// the range is beyond the end.
+	Part *FilePart
+	// Tag changes with the content; empty where the guest does not know. It is the
+	// guest's text of letters, digits and "-".
+	Tag        string
+	ModifiedAt time.Time
+	Body       io.ReadCloser
 }
 
 // Filter narrows a list. The zero value is everything.
@@ -187,7 +220,7 @@ type Sandboxes interface {
 	// and ReadFile resume a paused sandbox first if its spec says AutoResume.
 	Exec(ctx context.Context, id sandbox.ID, e Exec, sink ExecSink) (ExecResult, error)
 	WriteFile(ctx context.Context, id sandbox.ID, w WriteFile, content io.Reader) (int64, error)
-	ReadFile(ctx context.Context, id sandbox.ID, path, user string) (*File, error)
+	ReadFile(ctx context.Context, id sandbox.ID, r ReadFile) (*File, error)
 	// CallFile is that of FileTree. It resumes a paused sandbox as Exec does.
 	CallFile(ctx context.Context, id sandbox.ID, call FileCall) (FilePage, error)
 	// CallProcess and AttachProcess are those of Processes. They resume a paused

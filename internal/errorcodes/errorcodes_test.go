@@ -97,7 +97,7 @@ func holds(statuses []int, st site, want int) bool {
 	case operators:
 		return slices.Contains(statuses, 502) || strings.HasPrefix(st.pkg, "cmd/")
 	default:
-		return want == 400 && (slices.Contains(statuses, 405) || slices.Contains(statuses, 415) || slices.Contains(statuses, 422)) ||
+		return want == 400 && (slices.Contains(statuses, 405) || slices.Contains(statuses, 415) || slices.Contains(statuses, 416) || slices.Contains(statuses, 422)) ||
 			strings.HasPrefix(st.pkg, "internal/guest") && slices.Contains(statuses, 502)
 	}
 }

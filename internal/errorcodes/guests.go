@@ -2,6 +2,8 @@ package errorcodes
 
 // guests are the codes of commands and files.
 var guests = []Entry{
+	{"archive_incomplete", s(400), "The archive ends before its end marker, or within an entry. The entries before were written.", "Send the whole archive."},
+	{"archive_too_large", s(413), "The archive has more than 1,000,000 entries, more than 64 GiB, or names or directories that are too long or too deep.", "Copy a part of it."},
 	{"broken_upload", s(400), "The upload inside the sandbox broke off. Nothing was written.", "Send it again."},
 	{"command_not_executable", s(400), "The program may not be executed, or is of another format.", "Check permissions, the first line of a script, and `cwd`."},
 	{"command_not_found", s(400), "The program, or its interpreter, is not there.", "`cmd` is one program: give arguments in `args`, or ask for a shell."},
@@ -17,6 +19,7 @@ var guests = []Entry{
 	{"files_unsupported", s(501), "The agent in the sandbox is of a version without this operation on files.", "Create the sandbox anew."},
 	{"guest_disk_full", s(413), "The sandbox's disk is full.", "Delete files, or create it with more `disk_mb`."},
 	{"guest_exhausted", s(429), "The sandbox has no memory or process slots left.", "End processes, or create it with more memory."},
+	{"invalid_archive", s(400), "The body is no tar, or an entry leads out of the directory. The entries before it were written.", "The message names the entry."},
 	{"invalid_command", s(400), "The command cannot be started as it is written.", "The message describes the error."},
 	{"invalid_message", s(400, 502), "A message to or from the guest is malformed.", "Report it, unless the guest's agent was replaced."},
 	{"invalid_signal", s(400), "There is no such signal.", "Use a signal that the API lists."},

@@ -61,6 +61,7 @@ var requests = []Entry{
 	{"route_not_found", s(404), "There is no such path.", "`/docs` lists them."},
 	{"unknown_field", s(400), "The body has a field that the operation does not know.", "The message names it."},
 	{"unknown_parameter", s(400), "The query has a parameter that the operation does not know.", "The message lists those it takes."},
+	{"range_not_satisfiable", s(416), "The range is beyond the end of the file.", "`Content-Range` has the size of the file."},
 	{"unsupported_content_encoding", s(415), "The body is compressed.", "Send it as it is."},
 	{"unsupported_media_type", s(415), "The Content-Type is not the one of the operation.", "The message has the header to send."},
 	{"upload_incomplete", s(400), "The upload broke off. Nothing was written.", "Send it again."},

@@ -174,7 +174,7 @@ func TestFiles(t *testing.T) {
 	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o640 {
 		t.Errorf("%v, %v", fi, err)
 	}
-	f, err := c.ReadFile(t.Context(), path, "")
+	f, err := c.ReadFile(t.Context(), guestclient.ReadFile{Path: path})
 	if err != nil || f.Size != int64(len(content)) || f.Name != "file" {
 		t.Fatalf("%+v, %v", f, err)
 	}
@@ -182,7 +182,7 @@ func TestFiles(t *testing.T) {
 	if got, err := io.ReadAll(f.Body); err != nil || !bytes.Equal(got, content) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	kernel, err := c.ReadFile(t.Context(), "/proc/self/status", "")
+	kernel, err := c.ReadFile(t.Context(), guestclient.ReadFile{Path: "/proc/self/status"})
 	if err != nil || kernel.Size != -1 {
 		t.Errorf("%+v, %v", kernel, err)
 	}
@@ -193,7 +193,7 @@ func TestFileFaults(t *testing.T) {
 	c := newClient(t)
 	dir := t.TempDir()
 	for path, want := range map[string]string{dir + "/none": guestclient.ReasonFileNotFound, dir: guestclient.ReasonIsDirectory} {
-		if _, err := c.ReadFile(t.Context(), path, ""); fault.ReasonOf(err) != want {
+		if _, err := c.ReadFile(t.Context(), guestclient.ReadFile{Path: path}); fault.ReasonOf(err) != want {
 			t.Errorf("read %s: %v", path, err)
 		}
 	}
@@ -240,7 +240,7 @@ func TestQuiesce(t *testing.T) {
 	if err != nil || resp.GetFrozen() != agenttest.Frozen {
 		t.Fatalf("%v, %v", resp, err)
 	}
-	if _, err := c.ReadFile(t.Context(), "/etc/passwd", ""); !fault.Is(err, fault.HostFailed) {
+	if _, err := c.ReadFile(t.Context(), guestclient.ReadFile{Path: "/etc/passwd"}); !fault.Is(err, fault.HostFailed) {
 		t.Errorf("a sealed guest: %v", err)
 	}
 	configure(t, c)

@@ -53,6 +53,7 @@ var reasons = map[string]bool{
 	"process_not_found": true, "process_exists": true, "process_ended": true, "invalid_offset": true, "too_many_parts": true, "too_many_readers": true, "too_many_watchers": true,
 	"too_many_watches": true, "watch_overflow": true, "watch_timeout": true, "watcher_not_found": true,
 	"directory_not_empty": true, ReasonPortRefused: true, "too_many_connections": true,
+	"invalid_archive": true, "archive_incomplete": true, "archive_too_large": true,
 }
 
 // kindsByReason holds the kind of the reasons that determine it.

@@ -102,7 +102,7 @@ func TestHostileErrors(t *testing.T) {
 		}), fault.HostFailed},
 	}
 	for _, tt := range tests {
-		_, err := hostile(t, tt.answer).ReadFile(t.Context(), "/x", "")
+		_, err := hostile(t, tt.answer).ReadFile(t.Context(), guestclient.ReadFile{Path: "/x"})
 		f := fault.As(err)
 		if f == nil || f.Kind != tt.kind {
 			t.Errorf("%s: %v", tt.name, err)
@@ -160,7 +160,7 @@ func TestHostileFiles(t *testing.T) {
 		"empty data for ever":  info(-1, frame(guestwire.Data, "")),
 		"data too large":       info(-1, guestwire.AppendHeader(nil, guestwire.Data, guestwire.MaxData+1)),
 	} {
-		f, err := hostile(t, b).ReadFile(t.Context(), "/x", "")
+		f, err := hostile(t, b).ReadFile(t.Context(), guestclient.ReadFile{Path: "/x"})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

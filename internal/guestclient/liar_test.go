@@ -56,7 +56,7 @@ var calls = map[string]func(context.Context, *guestclient.Client) error{
 		return err
 	},
 	"read": func(ctx context.Context, c *guestclient.Client) error {
-		f, err := c.ReadFile(ctx, "/x", "")
+		f, err := c.ReadFile(ctx, guestclient.ReadFile{Path: "/x"})
 		if err != nil {
 			return err
 		}

@@ -57,7 +57,7 @@ func TestStalledTransfers(t *testing.T) {
 	})
 	someData := append(bytes.Clone(info), frame(guestwire.Data, "some")...)
 	read := func(c *guestclient.Client) error {
-		f, err := c.ReadFile(t.Context(), "/x", "")
+		f, err := c.ReadFile(t.Context(), guestclient.ReadFile{Path: "/x"})
 		if err != nil {
 			return err
 		}
@@ -115,7 +115,7 @@ func TestSlowCallerIsNoStall(t *testing.T) {
 	if err != nil || n != 15 {
 		t.Fatalf("slow upload: wrote %d bytes, %v; want 15", n, err)
 	}
-	f, err := c.ReadFile(t.Context(), path, "")
+	f, err := c.ReadFile(t.Context(), guestclient.ReadFile{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestClaimedExecTimeout(t *testing.T) {
 			t.Errorf("a guest claims exec_timeout %s: got %v, want %s %s", test.name, err, test.kind, test.reason)
 		}
 	}
-	if _, err := hostile(t, claim).ReadFile(t.Context(), "/x", ""); fault.ReasonOf(err) != "guest_failed" {
+	if _, err := hostile(t, claim).ReadFile(t.Context(), guestclient.ReadFile{Path: "/x"}); fault.ReasonOf(err) != "guest_failed" {
 		t.Errorf("a guest claims exec_timeout of a transfer: got %v, want guest_failed", err)
 	}
 }

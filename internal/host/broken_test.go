@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -67,7 +68,10 @@ func halfFreedMachine(t *testing.T, r sandbox.Runtime) {
 				},
 				"timeouts": func() error { _, err := b.SetTimeouts(t.Context(), ref, host.Timeouts{}); return err },
 				"exec":     func() error { _, err := b.trySh(t.Context(), ref, "true"); return err },
-				"read":     func() error { _, err := b.ReadFile(t.Context(), ref, "/etc/hostname", ""); return err },
+				"read": func() error {
+					_, err := b.ReadFile(t.Context(), ref, guestclient.ReadFile{Path: "/etc/hostname"})
+					return err
+				},
 			} {
 				if err := call(); !fault.Is(err, fault.WrongState) || fault.ReasonOf(err) != "sandbox_stopped" {
 					t.Errorf("%s of a half-freed sandbox: got %v, want wrong_state sandbox_stopped", what, err)

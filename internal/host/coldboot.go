@@ -94,7 +94,7 @@ func (b *body) warm(ctx context.Context) error {
 		if _, err := b.Guest().WriteFile(ctx, guestclient.WriteFile{Path: scratch}, strings.NewReader("warm")); err != nil {
 			return err
 		}
-		f, err := b.Guest().ReadFile(ctx, scratch, "")
+		f, err := b.Guest().ReadFile(ctx, guestclient.ReadFile{Path: scratch})
 		if err != nil {
 			return err
 		}

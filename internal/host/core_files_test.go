@@ -1,11 +1,16 @@
 package host_test
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
+	"github.com/wrenn-dev/wrenn/internal/archive"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -61,5 +66,89 @@ func TestFileOperations(t *testing.T) {
 	_, err = b.client.CallFile(t.Context(), old, control.FileStat{Path: root})
 	if !fault.Is(err, fault.Stale) {
 		t.Errorf("of an earlier generation: got %v, want stale", err)
+	}
+}
+
+// TestArchives copies a directory into a guest and out again, and reads a part of a file.
+func TestArchives(t *testing.T) {
+	b := newPortBench(t)
+	ref := b.create()
+	from, to, back := t.TempDir(), filepath.Join(t.TempDir(), "new", "dir"), t.TempDir()
+	check(t, os.MkdirAll(filepath.Join(from, "d", "empty"), 0o755))
+	check(t, os.WriteFile(filepath.Join(from, "d", "large"), bytes.Repeat([]byte("0123456789abcdef"), 1<<16), 0o640))
+	check(t, os.Symlink("d/large", filepath.Join(from, "link")))
+	root, err := os.OpenRoot(from)
+	check(t, err)
+	defer root.Close()
+	var packed bytes.Buffer
+	_, err = archive.Pack(t.Context(), root, ".", &packed, archive.Packing{})
+	check(t, err)
+	whole := packed.Bytes()
+	up := control.WriteFile{Path: to, Archive: true}
+	n, err := b.client.WriteFile(t.Context(), ref, up, bytes.NewReader(whole))
+	if check(t, err); n != int64(len(whole)) {
+		t.Errorf("got %d bytes, want %d", n, len(whole))
+	}
+	f, err := b.client.ReadFile(t.Context(), ref, control.ReadFile{Path: to, Archive: true})
+	check(t, err)
+	backRoot, err := os.OpenRoot(back)
+	check(t, err)
+	defer backRoot.Close()
+	totals, err := archive.Unpack(t.Context(), backRoot, f.Body, archive.Unpacking{})
+	check(t, errors.Join(err, f.Body.Close()))
+	if target, _ := os.Readlink(filepath.Join(back, "link")); totals.Entries != 4 || totals.Bytes != 1<<20 || target != "d/large" {
+		t.Errorf("got %+v and the link to %q, want 4 entries of 1 MiB", totals, target)
+	}
+	for body, reason := range map[string]string{
+		string(whole[:len(whole)-2048]): "archive_incomplete", "no tar": "archive_incomplete", strings.Repeat("no tar", 1000): "invalid_archive",
+	} {
+		_, err = b.client.WriteFile(t.Context(), ref, up, strings.NewReader(body))
+		if fault.ReasonOf(err) != reason {
+			t.Errorf("%d bytes: got %v, want %s", len(body), err, reason)
+		}
+	}
+	// A file too large for an archive ends the download with an error, amid the data.
+	check(t, os.Truncate(filepath.Join(to, "d", "large"), 1<<40))
+	f, err = b.client.ReadFile(t.Context(), ref, control.ReadFile{Path: to, Archive: true})
+	check(t, err)
+	if _, err := io.Copy(io.Discard, f.Body); fault.ReasonOf(err) != "archive_too_large" {
+		t.Errorf("of a file of 1 TiB: got %v, want archive_too_large", err)
+	}
+	check(t, f.Body.Close())
+}
+
+func TestPartsOfFiles(t *testing.T) {
+	b := newPortBench(t)
+	ref := b.create()
+	path := filepath.Join(t.TempDir(), "f")
+	check(t, os.WriteFile(path, bytes.Repeat([]byte("0123456789"), 10_000), 0o600))
+	read := func(r *control.FileRange) (*control.File, string) {
+		t.Helper()
+		f, err := b.client.ReadFile(t.Context(), ref, control.ReadFile{Path: path, Range: r})
+		check(t, err)
+		body, err := io.ReadAll(f.Body)
+		check(t, errors.Join(err, f.Body.Close()))
+		return f, string(body)
+	}
+	whole, _ := read(nil)
+	if whole.Part != nil || whole.Size != 100_000 || whole.Tag == "" || whole.ModifiedAt.Unix() <= 0 {
+		t.Errorf("got %+v, want the whole file with a tag and a time", whole)
+	}
+	if f, body := read(&control.FileRange{Offset: 99_995, Length: 50_000, IfTag: whole.Tag}); body != "56789" || *f.Part != (control.FilePart{Offset: 99_995, Total: 100_000}) {
+		t.Errorf("got %q at %+v, want the end", body, f.Part)
+	}
+	if f, body := read(&control.FileRange{Offset: -60_000}); len(body) != 60_000 || f.Part.Offset != 40_000 {
+		t.Errorf("got %d bytes at %+v, want the last 60000", len(body), f.Part)
+	}
+	if f, body := read(&control.FileRange{Offset: 100_000}); body != "" || f.Part == nil || f.Part.Total != 100_000 {
+		t.Errorf("beyond the end: got %q at %+v, want nothing of 100000", body, f.Part)
+	}
+	check(t, os.WriteFile(path, []byte("new"), 0o600))
+	if f, body := read(&control.FileRange{Offset: 1, Length: 1, IfTag: whole.Tag}); body != "new" || f.Part != nil || f.Tag == whole.Tag {
+		t.Errorf("after a change: got %q at %+v, want the whole new file", body, f.Part)
+	}
+	path = "/proc/self/status"
+	if f, body := read(&control.FileRange{Offset: 1, Length: 1}); f.Part != nil || len(body) < 100 || f.Tag != "" {
+		t.Errorf("of a kernel file: got %d bytes at %+v, want all of it", len(body), f.Part)
 	}
 }

@@ -295,7 +295,7 @@ func (c *core) write(ref sandbox.Ref, path, content string) {
 
 func (c *core) read(ref sandbox.Ref, path string) string {
 	c.t.Helper()
-	f, err := c.ReadFile(c.t.Context(), ref, path, "")
+	f, err := c.ReadFile(c.t.Context(), ref, guestclient.ReadFile{Path: path})
 	if err != nil {
 		c.t.Fatalf("read a file in %s: %v", ref.ID, err)
 	}

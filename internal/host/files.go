@@ -35,8 +35,8 @@ func (m *Manager) CallFile(ctx context.Context, ref sandbox.Ref, call *guestv1.F
 // treeTimeout bounds an operation on a whole tree.
 const treeTimeout = 10 * time.Minute
 
-// WriteFile replaces one file in a guest with the bytes of content and returns
-// its size. An error of content leaves the guest's file as it was.
+// WriteFile replaces one file in a guest with the bytes of content, or unpacks them,
+// and returns their number. An error of content leaves the guest's file as it was.
 func (m *Manager) WriteFile(ctx context.Context, ref sandbox.Ref, w guestclient.WriteFile, content io.Reader) (int64, error) {
 	mc, err := m.find(ref.ID)
 	if err != nil {
@@ -67,18 +67,14 @@ func (t touching) Read(p []byte) (int, error) {
 }
 
 // File is a guest's file being read. Close must be called, and ends the lease
-// on the guest.
+// on the guest. Read and Close are its own; Body is not used.
 type File struct {
-	Name string
-	// Size is -1 where it is not known beforehand.
-	Size int64
-
-	body  io.ReadCloser
+	guestclient.File
 	lease *lease
 }
 
 // ReadFile opens one file of a guest.
-func (m *Manager) ReadFile(ctx context.Context, ref sandbox.Ref, path, user string) (*File, error) {
+func (m *Manager) ReadFile(ctx context.Context, ref sandbox.Ref, r guestclient.ReadFile) (*File, error) {
 	mc, err := m.find(ref.ID)
 	if err != nil {
 		return nil, err
@@ -87,18 +83,18 @@ func (m *Manager) ReadFile(ctx context.Context, ref sandbox.Ref, path, user stri
 	if err != nil {
 		return nil, err
 	}
-	f, err := l.guest.ReadFile(l.ctx, path, user)
+	f, err := l.guest.ReadFile(l.ctx, r)
 	if err != nil {
 		err = l.err(err)
 		l.release()
 		return nil, err
 	}
-	return &File{Name: f.Name, Size: f.Size, body: f.Body, lease: l}, nil
+	return &File{File: f, lease: l}, nil
 }
 
 // Read returns the next bytes. Its errors are faults, or io.EOF.
 func (f *File) Read(p []byte) (int, error) {
-	n, err := f.body.Read(p)
+	n, err := f.Body.Read(p)
 	if n > 0 {
 		f.lease.touch()
 	}
@@ -110,7 +106,7 @@ func (f *File) Read(p []byte) (int, error) {
 
 // Close ends the transfer.
 func (f *File) Close() error {
-	err := f.body.Close()
+	err := f.Body.Close()
 	f.lease.release()
 	return err
 }

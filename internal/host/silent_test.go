@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -78,7 +79,7 @@ func stoppedGuestAgent(t *testing.T, r sandbox.Runtime) {
 		results <- err
 	}()
 	b.awaitCommand(ref, "sleep 600")
-	f, err := b.ReadFile(t.Context(), ref, "/root/big", "")
+	f, err := b.ReadFile(t.Context(), ref, guestclient.ReadFile{Path: "/root/big"})
 	check(t, err)
 	b.sh(ref, stopAgent)
 	b.awaitHealth(ref, sandbox.HealthUnresponsive)

@@ -52,6 +52,7 @@ var law = map[string][]string{
 	"internal/hostwire":        {"internal/sandbox"},
 	"internal/tunnel":          {"internal/fault"},
 	"internal/untrusted":       {},
+	"internal/archive":         {},
 	"internal/guestclient":     append([]string{"internal/guestwire", "internal/sandbox", "internal/untrusted"}, faults...),
 
 	"internal/control":                 {"internal/control/placement", "internal/control/reconcile", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
@@ -111,11 +112,11 @@ var law = map[string][]string{
 	"internal/guest/boot":            {"internal/guest/process", "internal/fault"},
 	"internal/guest/channel":         {"internal/guest/agent", "internal/guest/filesystem", "internal/guest/listener", "internal/guestwire", "internal/tunnel", "internal/fault"},
 	"internal/guest/envd":            append([]string{"internal/guest/agent", "internal/guest/process", "internal/guest/filesystem", "internal/guest/listener"}, faults...),
-	"internal/guest/filesystem":      {"internal/fault"},
+	"internal/guest/filesystem":      {"internal/archive", "internal/fault"},
 	"internal/guest/listener":        {},
 	"internal/guest/process":         {"internal/fault"},
 
-	"internal/cli":   {"client", "internal/untrusted"},
+	"internal/cli":   {"client", "internal/archive", "internal/untrusted"},
 	"internal/bench": {"client"},
 }
 

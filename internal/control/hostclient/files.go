@@ -25,7 +25,7 @@ func (c *Client) WriteFile(ctx context.Context, ref sandbox.Ref, w control.Write
 	defer cancel()
 	stream := c.rpc.WriteFile(ctx)
 	err := stream.Send(&hostv1.WriteFileRequest{Message: &hostv1.WriteFileRequest_Open{Open: &hostv1.WriteFileOpen{
-		Ref: refToProto(ref), Path: w.Path, User: w.User, Mode: w.Mode,
+		Ref: refToProto(ref), Path: w.Path, User: w.User, Mode: w.Mode, Archive: w.Archive,
 	}}})
 	buf := make([]byte, chunkSize)
 	for err == nil {
@@ -63,11 +63,13 @@ func fill(r io.Reader, buf []byte) (n int, err error) {
 }
 
 // ReadFile implements control.Host.
-func (c *Client) ReadFile(ctx context.Context, ref sandbox.Ref, path, user string) (*control.File, error) {
+func (c *Client) ReadFile(ctx context.Context, ref sandbox.Ref, r control.ReadFile) (*control.File, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	stream, err := c.rpc.ReadFile(ctx, connect.NewRequest(&hostv1.ReadFileRequest{
-		Ref: refToProto(ref), Path: path, User: user,
-	}))
+	req := &hostv1.ReadFileRequest{Ref: refToProto(ref), Path: r.Path, User: r.User, Archive: r.Archive}
+	if g := r.Range; g != nil {
+		req.Ranged, req.Offset, req.Length, req.IfTag = true, g.Offset, uint64(g.Length), g.IfTag
+	}
+	stream, err := c.rpc.ReadFile(ctx, connect.NewRequest(req))
 	if err != nil {
 		cancel()
 		return nil, faultOf(ctx, err)
@@ -86,7 +88,18 @@ func (c *Client) ReadFile(ctx context.Context, ref sandbox.Ref, path, user strin
 		_ = body.Close()
 		return nil, broken("the file's name and size are missing")
 	}
-	return &control.File{Name: info.GetName(), Size: info.GetSize(), Body: body}, nil
+	return fileOf(info, body), nil
+}
+
+// fileOf returns the open file that info describes.
+func fileOf(info *hostv1.FileInfo, body io.ReadCloser) *control.File {
+	f := &control.File{
+		Name: info.GetName(), Size: info.GetSize(), Tag: info.GetTag(), ModifiedAt: guestTime(info.GetModifiedUnixNano()), Body: body,
+	}
+	if info.GetRanged() {
+		f.Part = &control.FilePart{Offset: int64(info.GetOffset()), Total: int64(info.GetTotal())}
+	}
+	return f
 }
 
 // fileBody is a download as a reader. It holds one chunk.

@@ -119,7 +119,7 @@ func TestReadFile(t *testing.T) {
 		}
 		return err
 	}
-	f, err := c.ReadFile(t.Context(), ref, "/f", "u")
+	f, err := c.ReadFile(t.Context(), ref, control.ReadFile{Path: "/f", User: "u"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,20 +140,20 @@ func TestReadFileFails(t *testing.T) {
 	a.read = func(context.Context, *hostv1.ReadFileRequest, func(*hostv1.ReadFileResponse) error) error {
 		return missing
 	}
-	if _, err := c.ReadFile(t.Context(), ref, "/f", ""); fault.ReasonOf(err) != "file_not_found" {
+	if _, err := c.ReadFile(t.Context(), ref, control.ReadFile{Path: "/f"}); fault.ReasonOf(err) != "file_not_found" {
 		t.Errorf("missing: %v", err)
 	}
 	a.read = func(_ context.Context, _ *hostv1.ReadFileRequest, send func(*hostv1.ReadFileResponse) error) error {
 		return send(chunk([]byte("x")))
 	}
-	if _, err := c.ReadFile(t.Context(), ref, "/f", ""); fault.ReasonOf(err) != "host_protocol" {
+	if _, err := c.ReadFile(t.Context(), ref, control.ReadFile{Path: "/f"}); fault.ReasonOf(err) != "host_protocol" {
 		t.Errorf("no info: %v", err)
 	}
 	// It breaks in the middle: that is no end of file.
 	a.read = func(_ context.Context, _ *hostv1.ReadFileRequest, send func(*hostv1.ReadFileResponse) error) error {
 		return errors.Join(send(fileInfo(10)), send(chunk([]byte("half"))), missing)
 	}
-	f, err := c.ReadFile(t.Context(), ref, "/f", "")
+	f, err := c.ReadFile(t.Context(), ref, control.ReadFile{Path: "/f"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestReadFileFails(t *testing.T) {
 		close(gone)
 		return err
 	}
-	if f, err = c.ReadFile(t.Context(), ref, "/f", ""); err != nil {
+	if f, err = c.ReadFile(t.Context(), ref, control.ReadFile{Path: "/f"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Body.Close(); err != nil {

@@ -3,6 +3,7 @@ package rest
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -25,7 +26,7 @@ func (s *server) downloadFile(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	s.send(w, r, path, user)
+	s.send(w, r, control.ReadFile{Path: path, User: user})
 }
 
 // getFile sends the file that the query names.
@@ -40,16 +41,25 @@ func (s *server) getFile(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	s.send(w, r, t.path, t.user)
+	read := control.ReadFile{Path: t.path, User: t.user}
+	if r.Method == http.MethodGet {
+		read.Range = rangeOf(r.Header)
+	}
+	s.send(w, r, read)
 }
 
-func (s *server) send(w http.ResponseWriter, r *http.Request, path, user string) {
-	f, err := s.open(r, path, user)
+func (s *server) send(w http.ResponseWriter, r *http.Request, read control.ReadFile) {
+	f, err := s.open(r, read)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	defer f.Body.Close()
+	if f.Part != nil && f.Size == 0 {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", f.Part.Total))
+		s.fail(w, r, errRange)
+		return
+	}
 	src := bufio.NewReaderSize(f.Body, copyBuffer)
 	if r.Method != http.MethodHead {
 		// A failure of the first read can still be reported; io.EOF means that
@@ -60,7 +70,11 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, path, user string)
 		}
 	}
 	setFileHeaders(w.Header(), f)
-	w.WriteHeader(http.StatusOK)
+	if f.Part != nil {
+		w.WriteHeader(http.StatusPartialContent)
+	} else {
+		w.WriteHeader(http.StatusOK)
+	}
 	if r.Method == http.MethodHead {
 		return
 	}
@@ -81,22 +95,30 @@ func setFileHeaders(h http.Header, f *control.File) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	if f.Size >= 0 {
 		h.Set("Content-Length", strconv.FormatInt(f.Size, 10))
+		h.Set("Accept-Ranges", "bytes")
+	}
+	if f.Tag != "" {
+		h.Set("ETag", `"`+f.Tag+`"`)
+		h.Set("Last-Modified", f.ModifiedAt.UTC().Format(http.TimeFormat))
+	}
+	if f.Part != nil {
+		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", f.Part.Offset, f.Part.Offset+f.Size-1, f.Part.Total))
 	}
 }
 
-func (s *server) open(r *http.Request, path, user string) (*control.File, error) {
+func (s *server) open(r *http.Request, read control.ReadFile) (*control.File, error) {
 	id, err := idOf(r)
 	if err != nil {
 		return nil, err
 	}
-	if err := sandbox.ValidateGuestPath(path); err != nil {
+	if err := sandbox.ValidateGuestPath(read.Path); err != nil {
 		return nil, err
 	}
-	if err := validateUser(user); err != nil {
+	if err := validateUser(read.User); err != nil {
 		return nil, err
 	}
-	f, err := s.Sandboxes.ReadFile(r.Context(), id, path, user)
-	if err != nil || !strings.HasSuffix(path, "/") {
+	f, err := s.Sandboxes.ReadFile(r.Context(), id, read)
+	if err != nil || !strings.HasSuffix(read.Path, "/") {
 		return f, err
 	}
 	// The guest opened a file, and a slash at the end names a directory.

@@ -378,20 +378,39 @@ func (h *headBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (f *fakeSandboxes) ReadFile(_ context.Context, id sandbox.ID, path, _ string) (*control.File, error) {
+func (f *fakeSandboxes) ReadFile(_ context.Context, id sandbox.ID, r control.ReadFile) (*control.File, error) {
 	if err := f.running(id); err != nil {
 		return nil, err
 	}
-	if path == "/special" && f.open != nil {
+	if r.Path == "/special" && f.open != nil {
 		return f.open(), nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	file, ok := f.files[path]
+	file, ok := f.files[r.Path]
 	if !ok {
-		return nil, fault.New(fault.NotFound, "file_not_found", "there is no file %s", path)
+		return nil, fault.New(fault.NotFound, "file_not_found", "there is no file %s", r.Path)
 	}
-	return &control.File{Name: path, Size: file.size, Body: io.NopCloser(bytes.NewReader(file.data))}, nil
+	out := &control.File{Name: r.Path, Size: file.size, Tag: "1-2-3", ModifiedAt: time.Unix(1_700_000_000, 0)}
+	out.Body = io.NopCloser(bytes.NewReader(cutFake(out, file.data, r.Range)))
+	return out, nil
+}
+
+// cutFake limits a file as a guest does, and returns the content.
+func cutFake(f *control.File, data []byte, r *control.FileRange) []byte {
+	if r == nil || f.Size == 0 || r.IfTag != "" && r.IfTag != f.Tag {
+		return data
+	}
+	offset := r.Offset
+	if offset < 0 {
+		offset = max(f.Size+offset, 0)
+	}
+	f.Part = &control.FilePart{Offset: min(offset, f.Size), Total: f.Size}
+	f.Size -= f.Part.Offset
+	if r.Length > 0 {
+		f.Size = min(f.Size, r.Length)
+	}
+	return data[f.Part.Offset:][:f.Size]
 }
 
 func (f *fakeSandboxes) Hosts(context.Context) ([]control.HostInfo, error) {

@@ -85,7 +85,7 @@ func (s *server) upload(w http.ResponseWriter, r *http.Request, from io.Reader, 
 func readTarget(r *http.Request) (control.WriteFile, error) {
 	if typ, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && typ == "multipart/form-data" {
 		return control.WriteFile{}, withStatus(http.StatusUnsupportedMediaType,
-			fault.New(fault.Invalid, "unsupported_media_type", "this operation takes the file itself as its body; send forms to POST files/write"))
+			fault.New(fault.Invalid, "unsupported_media_type", "this operation takes the content itself as its body; send forms to POST files/write"))
 	}
 	q, err := readQuery(r)
 	if err != nil {
@@ -113,7 +113,10 @@ type content struct {
 	left, max int64
 	// end, if set, checks the rest of the body after the file.
 	end func() error
-	err error
+	// broken and tooLarge make the errors of the content. Nil makes those of a file.
+	broken   func(cause error) error
+	tooLarge func(cause error, limit int64) error
+	err      error
 }
 
 // Read implements io.Reader. Errors are faults.
@@ -123,7 +126,7 @@ func (c *content) Read(p []byte) (int, error) {
 	}
 	n, err := c.src.Read(p)
 	if int64(n) > c.left {
-		c.err = fileTooLarge(nil, c.max)
+		c.err = c.overLimit(nil)
 		return 0, c.err
 	}
 	c.left -= int64(n)
@@ -143,9 +146,19 @@ func (c *content) Read(p []byte) (int, error) {
 
 func (c *content) classify(err error) error {
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return fileTooLarge(err, c.max)
+		return c.overLimit(err)
+	}
+	if c.broken != nil {
+		return c.broken(err)
 	}
 	return uploadIncomplete(err)
+}
+
+func (c *content) overLimit(cause error) error {
+	if c.tooLarge != nil {
+		return c.tooLarge(cause, c.max)
+	}
+	return fileTooLarge(cause, c.max)
 }
 
 func uploadIncomplete(cause error) error {

@@ -230,7 +230,7 @@ func (l *link) WriteFile(context.Context, sandbox.Ref, control.WriteFile, io.Rea
 }
 
 // ReadFile implements control.Host.
-func (l *link) ReadFile(context.Context, sandbox.Ref, string, string) (*control.File, error) {
+func (l *link) ReadFile(context.Context, sandbox.Ref, control.ReadFile) (*control.File, error) {
 	return nil, unreachable()
 }
 

@@ -167,6 +167,10 @@ func (c *connection) call(ctx context.Context, t guestwire.Type, message []byte)
 		return c.attach(ctx, message)
 	case guestwire.File:
 		return c.file(ctx, message)
+	case guestwire.Pack:
+		return c.pack(ctx, message)
+	case guestwire.Unpack:
+		return c.unpack(ctx, message)
 	case guestwire.WriteFile:
 		return c.writeFile(ctx, message)
 	case guestwire.Dial:

@@ -34,9 +34,11 @@ func (c *connection) readFile(ctx context.Context, message []byte) error {
 		return err
 	}
 	defer content.Close()
-	c.out = guestwire.AppendFrame(c.out[:0], guestwire.Answer, func(b []byte) []byte {
-		return guestwire.AppendFileInfo(b, &guestv1.FileInfo{Size: content.Size})
-	})
+	info, err := cut(content, m)
+	if err != nil {
+		return err
+	}
+	c.out = guestwire.AppendFrame(c.out[:0], guestwire.Answer, func(b []byte) []byte { return guestwire.AppendFileInfo(b, info) })
 	if content.Size > smallFile {
 		if err := c.sendLarge(content); err != nil {
 			return errors.Join(errHangUp, err)
@@ -48,6 +50,21 @@ func (c *connection) readFile(ctx context.Context, message []byte) error {
 	}
 	c.out = guestwire.AppendFrame(c.out, guestwire.End, nil)
 	return c.flush()
+}
+
+// cut limits content to the part that m asks for, and describes what follows. A file
+// of unknown size, an empty one and one that has changed are sent whole.
+func cut(content *filesystem.Content, m *guestv1.ReadFileCall) (*guestv1.FileInfo, error) {
+	info := &guestv1.FileInfo{Size: content.Size, Tag: content.Tag, ModifiedUnixNano: content.ModifiedAt.UnixNano()}
+	if !m.GetRanged() || content.Size <= 0 || m.GetIfTag() != "" && m.GetIfTag() != content.Tag {
+		return info, nil
+	}
+	offset, err := content.Cut(m.GetOffset(), m.GetLength())
+	if err != nil {
+		return nil, err
+	}
+	info.Ranged, info.Offset, info.Total, info.Size = true, uint64(offset), uint64(info.Size), content.Size
+	return info, nil
 }
 
 // sendSmall appends content to out, and writes in between only if it is longer

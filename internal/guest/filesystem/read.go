@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -19,6 +20,9 @@ type Content struct {
 	// Size is -1 when it is known only at the end: files that the kernel
 	// generates (/proc, /sys) report zero and have content.
 	Size int64
+	// Tag changes with the content: letters, digits and "-". It is empty for a file of
+	// unknown size.
+	Tag  string
 	file *os.File
 	// head is the part of a file of unknown size that Open has read.
 	head []byte
@@ -45,7 +49,11 @@ func (f *Files) Open(path string) (*Content, error) {
 		return nil, classify(path, err)
 	}
 	c := &Content{Name: filepath.Base(path), ModifiedAt: fi.ModTime(), Size: fi.Size(), file: file}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		c.Tag = fmt.Sprintf("%x-%x-%x", st.Ino, st.Ctim.Nano(), st.Size)
+	}
 	if generated(file) {
+		c.Tag = ""
 		c.Size = -1
 		if err := c.readHead(); err != nil {
 			_ = file.Close()
@@ -149,6 +157,23 @@ func (c *Content) Read(p []byte) (n int, err error) {
 		return 0, &os.PathError{Op: "read", Path: c.file.Name(), Err: err}
 	}
 	return n, nil
+}
+
+// Cut limits the content, of known size, to length bytes from offset on, of which a
+// negative one counts from the end, and 0 as a length means to the end. It returns the
+// offset. The content is then empty if the file has nothing in the range.
+func (c *Content) Cut(offset int64, length uint64) (int64, error) {
+	total := c.Size
+	if offset < 0 {
+		offset = max(total+offset, 0)
+	}
+	offset = min(offset, total)
+	c.Size = total - offset
+	if length > 0 && length < uint64(c.Size) {
+		c.Size = int64(length)
+	}
+	_, err := c.file.Seek(offset, io.SeekStart)
+	return offset, err
 }
 
 // Seekable returns the file for http.ServeContent. It must not be called on

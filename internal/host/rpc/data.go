@@ -52,7 +52,7 @@ func (s *service) WriteFile(ctx context.Context, stream *connect.ClientStream[ho
 	if err != nil {
 		return nil, faultrpc.ToConnect(err)
 	}
-	w := guestclient.WriteFile{Path: open.GetPath(), User: open.GetUser(), Mode: open.Mode}
+	w := guestclient.WriteFile{Path: open.GetPath(), User: open.GetUser(), Mode: open.Mode, Archive: open.GetArchive()}
 	n, err := s.manager.WriteFile(ctx, ref, w, &chunkReader{stream: stream})
 	if err != nil {
 		return nil, s.fail(ctx, "WriteFile", err)
@@ -88,12 +88,12 @@ func (s *service) ReadFile(ctx context.Context, req *connect.Request[hostv1.Read
 	if err != nil {
 		return faultrpc.ToConnect(err)
 	}
-	f, err := s.manager.ReadFile(ctx, ref, req.Msg.GetPath(), req.Msg.GetUser())
+	f, err := s.manager.ReadFile(ctx, ref, toReadFile(req.Msg))
 	if err != nil {
 		return s.fail(ctx, "ReadFile", err)
 	}
 	defer f.Close()
-	info := &hostv1.ReadFileResponse{Message: &hostv1.ReadFileResponse_Info{Info: &hostv1.FileInfo{Name: f.Name, Size: f.Size}}}
+	info := &hostv1.ReadFileResponse{Message: &hostv1.ReadFileResponse_Info{Info: fileInfo(f.File)}}
 	if err := stream.Send(info); err != nil {
 		return err
 	}
@@ -101,6 +101,22 @@ func (s *service) ReadFile(ctx context.Context, req *connect.Request[hostv1.Read
 		return s.fail(ctx, "ReadFile", err)
 	}
 	return nil
+}
+
+func toReadFile(m *hostv1.ReadFileRequest) guestclient.ReadFile {
+	r := guestclient.ReadFile{Path: m.GetPath(), User: m.GetUser(), Archive: m.GetArchive()}
+	if m.GetRanged() {
+		r.Range = &guestclient.FileRange{Offset: m.GetOffset(), Length: m.GetLength(), IfTag: m.GetIfTag()}
+	}
+	return r
+}
+
+func fileInfo(f guestclient.File) *hostv1.FileInfo {
+	info := &hostv1.FileInfo{Name: f.Name, Size: f.Size, Tag: f.Tag, ModifiedUnixNano: f.ModifiedAt.UnixNano()}
+	if f.Part != nil {
+		info.Ranged, info.Offset, info.Total = true, uint64(f.Part.Offset), uint64(f.Part.Total)
+	}
+	return info
 }
 
 func sendChunks(f io.Reader, stream *connect.ServerStream[hostv1.ReadFileResponse]) error {

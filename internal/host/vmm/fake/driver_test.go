@@ -179,7 +179,7 @@ func filesRoundTrip(t *testing.T, shape vmm.Shape) {
 	check(t, err)
 	check(t, vm.Resume(t.Context()))
 	check(t, g.Thaw(t.Context()))
-	f, err := client.ReadFile(t.Context(), "note", "")
+	f, err := client.ReadFile(t.Context(), guestclient.ReadFile{Path: "note"})
 	check(t, err)
 	defer f.Body.Close()
 	if data, err := io.ReadAll(f.Body); err != nil || string(data) != "kept" {

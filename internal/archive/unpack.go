@@ -1,0 +1,342 @@
+package archive
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// Unpacking are the options of Unpack.
+type Unpacking struct {
+	// Limit is the largest size of all files, in bytes; 0 is MaxBytes.
+	Limit int64
+	// Owner owns everything that is made; nil leaves it to the system.
+	Owner *Owner
+	// ForeignLinks makes links whatever their target, and lets entries pass through
+	// links that stay in the directory. Without it, links that lead outside are left
+	// out, and an entry below a link is an error.
+	ForeignLinks bool
+	// LeftOut is told of entries that are left out, with the reason. Nil ignores them.
+	LeftOut func(name, why string)
+}
+
+// Owner is a user and a group by number.
+type Owner struct{ UID, GID int }
+
+// Unpack writes the archive r below root. Each file appears complete under its name; a
+// file that is there is replaced, a directory stays. An error leaves the entries before
+// it in place. Permission bits and times are kept, and set-id bits are not. Hard links
+// are made to files of the same archive only.
+func Unpack(ctx context.Context, root *os.Root, r io.Reader, options Unpacking) (Totals, error) {
+	src := &source{Reader: stopping{ctx, r}}
+	u := unpacker{
+		root: root, in: tar.NewReader(src), options: options, limit: limitOr(options.Limit),
+		seed: maphash.MakeSeed(), files: make(map[uint64]struct{}), buf: make([]byte, copyBytes),
+	}
+	for {
+		h, err := u.in.Next()
+		if errors.Is(err, io.EOF) {
+			return u.totals, errors.Join(src.finish(), u.finish())
+		}
+		if err == nil {
+			err = outside(u.entry(h), h.Name)
+		}
+		if err != nil {
+			return u.totals, src.classify(err)
+		}
+	}
+}
+
+// outside returns ErrInvalid for the error with which os.Root refuses to follow a link
+// out of the directory. It is the one of its errors that is not of the kernel.
+func outside(err error, name string) error {
+	var errno syscall.Errno
+	var byPath *fs.PathError
+	var byLink *os.LinkError
+	if (errors.As(err, &byPath) || errors.As(err, &byLink)) && !errors.As(err, &errno) && !errors.Is(err, io.ErrShortWrite) {
+		return fmt.Errorf("%w: a link leads the entry %.256q out of the directory", ErrInvalid, name)
+	}
+	return err
+}
+
+// source is the stream of an archive.
+type source struct {
+	io.Reader
+	ended bool
+	err   error
+}
+
+// Read implements io.Reader. It returns io.EOF alone, so that ended means that more
+// bytes were wanted than there are.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if n > 0 && errors.Is(err, io.EOF) {
+		return n, nil
+	}
+	s.ended = s.ended || errors.Is(err, io.EOF)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}
+
+// maxPadding bounds the bytes after the end marker, in bytes.
+const maxPadding = 1 << 20
+
+// finish reads the padding after the end marker. The reader of tar takes the end of
+// the stream for the marker; it is not, because a stream that was cut ends as well.
+func (s *source) finish() error {
+	if s.ended {
+		return fmt.Errorf("%w: its end marker is missing", ErrIncomplete)
+	}
+	n, err := io.Copy(io.Discard, io.LimitReader(s, maxPadding+1))
+	if err == nil && n > maxPadding {
+		return fmt.Errorf("%w: there is data after its end marker", ErrInvalid)
+	}
+	return err
+}
+
+// classify returns the error of the stream, if that is the cause of err.
+func (s *source) classify(err error) error {
+	switch {
+	case s.err != nil:
+		return s.err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: it ends within an entry", ErrIncomplete)
+	case errors.Is(err, tar.ErrHeader):
+		return fmt.Errorf("%w: it is no tar", ErrInvalid)
+	}
+	return err
+}
+
+// unpacker is one Unpack.
+type unpacker struct {
+	root    *os.Root
+	in      *tar.Reader
+	options Unpacking
+	limit   int64
+	totals  Totals
+	// dirs are the directories whose modes are set at the end: they may forbid writing.
+	dirs []*tar.Header
+	// parent is the last directory that was made or found.
+	parent string
+	// files are the hashes of the names of files that were written, to which hard links
+	// may be made.
+	seed  maphash.Seed
+	files map[uint64]struct{}
+	buf   []byte
+}
+
+// entry writes one entry.
+func (u *unpacker) entry(h *tar.Header) error {
+	name, ok := local(h.Name)
+	if !ok {
+		return fmt.Errorf("%w: the name %.64q leads outside of the directory or is too long", ErrInvalid, h.Name)
+	}
+	if h.Typeflag == tar.TypeXGlobalHeader || name == "." {
+		return nil // the directory itself is the caller's
+	}
+	if err := u.totals.add(h.Size, u.limit); err != nil {
+		return fmt.Errorf("%w: more than %d entries or %d bytes", err, MaxEntries, u.limit)
+	}
+	switch h.Typeflag {
+	case tar.TypeDir, tar.TypeReg, tar.TypeGNUSparse, tar.TypeSymlink, tar.TypeLink:
+	default:
+		u.leftOut(name, "it is no file, directory or link")
+		return nil
+	}
+	if h.Typeflag == tar.TypeDir {
+		h.Name = name
+		u.dirs = append(u.dirs, h)
+		return u.makeDirs(name)
+	}
+	if dir := path.Dir(name); dir != "." {
+		if err := u.makeDirs(dir); err != nil {
+			return err
+		}
+	}
+	switch h.Typeflag {
+	case tar.TypeSymlink:
+		return u.symlink(name, h.Linkname)
+	case tar.TypeLink:
+		return u.link(name, h.Linkname)
+	default:
+		return u.file(name, h)
+	}
+}
+
+func (u *unpacker) leftOut(name, why string) {
+	if u.options.LeftOut != nil {
+		u.options.LeftOut(name, why)
+	}
+}
+
+// makeDirs makes the directory name and its parents.
+func (u *unpacker) makeDirs(name string) error {
+	if name == u.parent {
+		return nil
+	}
+	for i := 0; i <= len(name); i++ {
+		if i < len(name) && name[i] != '/' {
+			continue
+		}
+		if err := u.makeDir(name[:i]); err != nil {
+			return err
+		}
+	}
+	u.parent = name
+	return nil
+}
+
+// makeDir makes one directory, unless it exists.
+func (u *unpacker) makeDir(name string) error {
+	err := u.root.Mkdir(name, 0o755)
+	if err == nil {
+		return u.ownLink(name)
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	stat := u.root.Lstat
+	if u.options.ForeignLinks {
+		stat = u.root.Stat
+	}
+	fi, statErr := stat(name)
+	switch {
+	case statErr != nil:
+		return statErr
+	case fi.Mode()&fs.ModeSymlink != 0:
+		return fmt.Errorf("%w: an entry is below the link %.256q", ErrInvalid, name)
+	case !fi.IsDir():
+		return &fs.PathError{Op: "mkdir", Path: name, Err: syscall.ENOTDIR}
+	}
+	return nil
+}
+
+// ownLink gives name, or the link name itself, to the owner.
+func (u *unpacker) ownLink(name string) error {
+	if u.options.Owner == nil {
+		return nil
+	}
+	return u.root.Lchown(name, u.options.Owner.UID, u.options.Owner.GID)
+}
+
+// temporary returns an unused name beside name.
+func temporary(name string) string {
+	return path.Join(path.Dir(name), ".wrenn-"+rand.Text())
+}
+
+// replace renames a temporary file to name, and removes it if that fails.
+func (u *unpacker) replace(tmp, name string, err error) error {
+	if err == nil {
+		err = u.root.Rename(tmp, name)
+	}
+	if err != nil {
+		_ = u.root.Remove(tmp)
+	}
+	return err
+}
+
+// file writes a file.
+func (u *unpacker) file(name string, h *tar.Header) error {
+	tmp := temporary(name)
+	f, err := u.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{u.in}, u.buf)
+	if err == nil && u.options.Owner != nil {
+		err = f.Chown(u.options.Owner.UID, u.options.Owner.GID)
+	}
+	if err == nil {
+		err = f.Chmod(fs.FileMode(h.Mode) & fs.ModePerm)
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		_ = u.root.Chtimes(tmp, h.ModTime, h.ModTime) // a time that the file system cannot hold
+		u.files[maphash.String(u.seed, name)] = struct{}{}
+	}
+	return u.replace(tmp, name, err)
+}
+
+// symlink makes a link to target.
+func (u *unpacker) symlink(name, target string) error {
+	if target == "" || len(target) > maxName || strings.ContainsRune(target, 0) {
+		return fmt.Errorf("%w: the target of the link %.256q cannot be used", ErrInvalid, name)
+	}
+	if !u.options.ForeignLinks && !inside(path.Dir(name), target) {
+		u.leftOut(name, "the link leads outside of the directory")
+		return nil
+	}
+	tmp := temporary(name)
+	if err := u.root.Symlink(target, tmp); err != nil {
+		return err
+	}
+	return u.replace(tmp, name, u.ownLink(tmp))
+}
+
+// inside reports whether a link in dir, which is below no other link, leads to a place
+// in the directory, whatever other links of the archive it passes. It accepts ".." only
+// at the begin of target: after another part, that part may be a link, whose parent is
+// elsewhere.
+func inside(dir, target string) bool {
+	if filepath.IsAbs(target) || !filepath.IsLocal(filepath.Join(dir, target)) {
+		return false
+	}
+	below := false
+	for _, part := range strings.Split(target, "/") {
+		switch {
+		case part == ".." && below:
+			return false
+		case part != "" && part != "." && part != "..":
+			below = true
+		}
+	}
+	return true
+}
+
+// link makes a hard link to a file that the archive has written.
+func (u *unpacker) link(name, first string) error {
+	first, ok := local(first)
+	if _, written := u.files[maphash.String(u.seed, first)]; !ok || !written {
+		return fmt.Errorf("%w: %.256q is a hard link to a file that is not in the archive", ErrInvalid, name)
+	}
+	tmp := temporary(name)
+	if err := u.root.Link(first, tmp); err != nil {
+		return err
+	}
+	err := u.replace(tmp, name, nil)
+	_ = u.root.Remove(tmp) // rename(2) leaves it if both are names of one file
+	return err
+}
+
+// finish sets the modes and times of the directories, those in others before them.
+func (u *unpacker) finish() error {
+	slices.SortStableFunc(u.dirs, func(a, b *tar.Header) int { return strings.Compare(b.Name, a.Name) })
+	for _, h := range u.dirs {
+		dir, err := u.root.OpenFile(h.Name, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		err = errors.Join(dir.Chmod(fs.FileMode(h.Mode)&fs.ModePerm), dir.Close())
+		if err != nil {
+			return err
+		}
+		_ = u.root.Chtimes(h.Name, h.ModTime, h.ModTime)
+	}
+	return nil
+}
