@@ -124,7 +124,7 @@ func (k *packer) entry(at, name string, fi fs.FileInfo, depth int) error {
 		return context.Cause(k.ctx)
 	}
 	if _, ok := local(name); !ok {
-		return fmt.Errorf("%w: a name is too long: %.64q...", ErrTooLarge, name)
+		return fmt.Errorf("%w: the name that begins with %.64q is too long", ErrTooLarge, name)
 	}
 	h := header(name, fi)
 	switch mode := fi.Mode(); {
