@@ -148,6 +148,20 @@ func TestImportLaw(t *testing.T) {
 	}
 }
 
+// TestDialectIsAtTheEdge: the program can be built without the dialect of E2B's clients.
+// Only the file that wires the server imports it.
+func TestDialectIsAtTheEdge(t *testing.T) {
+	var users []string
+	walk(t, func(_, file string, imports []string, _ bool) {
+		if slices.Contains(imports, module+"internal/control/e2b") {
+			users = append(users, file)
+		}
+	})
+	if !slices.Equal(users, []string{"cmd/wrenn/control.go"}) {
+		t.Errorf("internal/control/e2b is imported by %v, want cmd/wrenn/control.go alone", users)
+	}
+}
+
 func TestEveryPackageHasADoc(t *testing.T) {
 	for name, src := range parseProduct(t) {
 		if !src.doc {

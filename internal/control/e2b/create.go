@@ -1,11 +1,13 @@
 package e2b
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -44,20 +46,40 @@ func (s *server) createSandbox(defaultSec int) handlerFunc {
 		if err != nil {
 			return err
 		}
-		from, err := s.resolve(r.Context(), in.TemplateID)
-		if err != nil {
-			return err
-		}
-		if n.SnapshotID = from.snapshot; n.SnapshotID == "" {
-			n.Spec.Template = &from.image
-		}
-		row, err := s.Sandboxes.Create(r.Context(), n)
+		row, err := s.createFrom(r.Context(), in.TemplateID, n)
 		if err != nil {
 			return err
 		}
 		writeJSON(w, http.StatusCreated, s.sandboxOf(row))
 		return nil
 	}
+}
+
+// createFrom creates a sandbox from the template or the snapshot ref. The control plane
+// finds most templates by name itself, without a question to a host.
+func (s *server) createFrom(ctx context.Context, ref string, n control.NewSandbox) (control.Sandbox, error) {
+	names := []string{ref}
+	switch {
+	case isID(ref) || !sandbox.ValidTemplateName(ref):
+		names = nil
+	case ref == baseTemplate:
+		names = append(names, sandbox.DefaultTemplate)
+	}
+	for _, name := range names {
+		n.Spec.Template = &name
+		row, err := s.Sandboxes.Create(ctx, n)
+		if fault.ReasonOf(err) != reasonNoTemplate {
+			return row, err
+		}
+	}
+	from, err := s.resolve(ctx, ref)
+	if err != nil {
+		return control.Sandbox{}, err
+	}
+	if n.Spec.Template, n.SnapshotID = nil, from.snapshot; from.snapshot == "" {
+		n.Spec.Template = &from.image
+	}
+	return s.Sandboxes.Create(ctx, n)
 }
 
 // request returns the request to the control plane, without its template.

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -48,34 +47,47 @@ func noTemplate(name string) error {
 	return refuse(http.StatusNotFound, "", "template '%s' not found", name)
 }
 
-// resolve finds the start that a client names: an image of a host, or a snapshot by its
-// id, its name as a template, or its own name, of which the newest one counts.
+// resolve finds the start that a client names: a snapshot by its id, an image of a host,
+// or a snapshot by its name as a template or its own name, of which the newest counts.
 func (s *server) resolve(ctx context.Context, ref string) (source, error) {
-	if src, err := s.snapshotNamed(ctx, ref); err == nil || !fault.Is(err, fault.NotFound) {
-		return src, err
+	name, tag := ref, ""
+	if match := reference.FindStringSubmatch(ref); match != nil {
+		name, tag = match[1], match[2]
 	}
-	match := reference.FindStringSubmatch(ref)
-	if match == nil {
+	for _, find := range []func(context.Context, string) (source, error){s.snapshotByID, s.image, s.snapshotByName} {
+		src, err := find(ctx, name)
+		switch {
+		case fault.Is(err, fault.NotFound):
+			continue
+		case err != nil:
+			return source{}, err
+		case tag != "" && tag != defaultTag && tag != src.buildID():
+			return source{}, noTemplate(ref)
+		}
+		return src, nil
+	}
+	if name == ref {
 		return source{}, noTemplate(ref)
 	}
-	name, tag := match[1], match[2]
-	src, err := s.image(ctx, name)
+	// A snapshot's own name may have the form of a reference with a tag.
+	src, err := s.snapshotByName(ctx, ref)
 	if fault.Is(err, fault.NotFound) {
-		src, err = s.snapshotNamed(ctx, name)
+		err = noTemplate(ref)
 	}
-	switch {
-	case fault.Is(err, fault.NotFound):
-		return source{}, noTemplate(ref)
-	case err != nil:
-		return source{}, err
-	case tag != "" && tag != defaultTag && tag != src.buildID():
-		return source{}, noTemplate(ref)
-	}
-	return src, nil
+	return src, err
 }
 
+// reasonNoTemplate is the reason of a create from a template that does not exist.
+const reasonNoTemplate = "template_not_found"
+
 // errNoSource says that one way of finding a source has found none.
-var errNoSource = fault.New(fault.NotFound, "template_not_found", "there is no such template")
+var errNoSource = fault.New(fault.NotFound, reasonNoTemplate, "there is no such template")
+
+// isID reports whether ref has the form of the id of a snapshot.
+func isID(ref string) bool {
+	_, err := sandbox.ParseSnapshotID(ref)
+	return err == nil && len(ref) == len(sandbox.NewSnapshotID())
+}
 
 // image returns the image that a client calls name.
 func (s *server) image(ctx context.Context, name string) (source, error) {
@@ -103,16 +115,18 @@ func (s *server) images(ctx context.Context) ([]string, error) {
 	return slices.Compact(out), err
 }
 
-// snapshotNamed returns the snapshot with the id or the name ref.
-func (s *server) snapshotNamed(ctx context.Context, ref string) (source, error) {
-	id, tag, _ := strings.Cut(ref, ":")
-	if parsed, err := sandbox.ParseSnapshotID(id); err == nil && (tag == "" || tag == defaultTag) {
-		snap, err := s.Sandboxes.GetSnapshot(ctx, parsed)
-		if err == nil || !fault.Is(err, fault.NotFound) {
-			return source{snapshot: snap.ID, row: snap}, err
-		}
+func (s *server) snapshotByID(ctx context.Context, ref string) (source, error) {
+	if !isID(ref) {
+		return source{}, errNoSource
 	}
-	snap, err := s.findSnapshot(ctx, func(snap control.Snapshot) bool { return snap.TemplateName == ref || snap.Name == ref })
+	snap, err := s.Sandboxes.GetSnapshot(ctx, sandbox.SnapshotID(ref))
+	return source{snapshot: snap.ID, row: snap}, err
+}
+
+// snapshotByName returns the newest ready snapshot that is the template name, or has the
+// name.
+func (s *server) snapshotByName(ctx context.Context, name string) (source, error) {
+	snap, err := s.findSnapshot(ctx, func(snap control.Snapshot) bool { return snap.TemplateName == name || snap.Name == name })
 	return source{snapshot: snap.ID, row: snap}, err
 }
 
