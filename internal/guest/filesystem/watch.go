@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -51,13 +52,17 @@ type WatchSpec struct {
 // maxWatchedDirs bounds the directories of one recursive watch.
 const maxWatchedDirs = 8192
 
-// Watch receives changes below one directory from its creation on. One goroutine
-// uses it. The kernel queues events until Run reads them. If the queue overflows,
-// Run fails.
+// Watch receives changes below one directory from its creation on. One goroutine calls
+// Run; others may call Drain meanwhile. The kernel queues events until one of them reads
+// them. If the queue overflows, that one fails.
 type Watch struct {
 	files *Files
 	spec  WatchSpec
 	file  *os.File
+
+	mu sync.Mutex // held from the read of events until they are handled; protects the following
+	// buf holds the events of one read.
+	buf [16 << 10]byte
 	// dirs maps watch descriptors to directories relative to spec.Path.
 	dirs map[int32]string
 	// announced are paths reported as created by the scan of a new directory, whose
@@ -170,21 +175,59 @@ func (w *Watch) addOne(dir string) error {
 func (w *Watch) Run(ctx context.Context, emit func(Event) error) error {
 	stop := context.AfterFunc(ctx, func() { _ = w.file.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	buf := make([]byte, 16<<10)
+	conn, err := w.file.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("read watch: %w", err)
+	}
 	for {
-		n, err := w.file.Read(buf)
+		var failed error
+		err := conn.Read(func(fd uintptr) bool {
+			var more bool
+			more, failed = w.step(int(fd), emit)
+			return more || failed != nil
+		})
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return context.Cause(ctx)
 		case err != nil:
 			return fmt.Errorf("read watch: %w", err)
+		case failed != nil:
+			return failed
 		}
-		for _, raw := range parseInotify(buf[:n]) {
-			if err := w.handle(raw, emit); err != nil {
+	}
+}
+
+// Drain hands the changes that have happened before the call to emit, as far as Run has
+// not. It does not wait.
+func (w *Watch) Drain(emit func(Event) error) error {
+	return onDescriptor(w.file, func(fd int) error {
+		for {
+			if more, err := w.step(fd, emit); err != nil || !more {
 				return err
 			}
 		}
+	})
+}
+
+// step reads events without waiting and handles them. more is false if there are none.
+func (w *Watch) step(fd int, emit func(Event) error) (more bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, err := unix.Read(fd, w.buf[:])
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return false, nil
+	case errors.Is(err, unix.EINTR):
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("read watch: %w", err)
 	}
+	for _, raw := range parseInotify(w.buf[:n]) {
+		if err := w.handle(raw, emit); err != nil {
+			return false, err
+		}
+	}
+	return n > 0, nil
 }
 
 // handle emits the events that one event of the kernel means.

@@ -135,6 +135,23 @@ func TestWatchers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A fetch right after a change has its events, also while the watcher's own goroutine
+	// reads.
+	owner := Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	for range 200 {
+		if _, err := newFiles().Write(Write{Path: filepath.Join(dir, "f"), Owner: owner}, strings.NewReader("x")); err != nil {
+			t.Fatal(err)
+		}
+		events, err := s.Fetch(id)
+		if got := typesIn(events); err != nil || got != "create chmod write" {
+			t.Fatalf("after a write the fetch returned %q, %v", got, err)
+		}
+		must(t, os.Remove(filepath.Join(dir, "f")))
+		events, err = s.Fetch(id)
+		if got := typesIn(events); err != nil || got != "remove" {
+			t.Fatalf("after a removal the fetch returned %q, %v", got, err)
+		}
+	}
 	if err := s.Remove(id); err != nil {
 		t.Fatal(err)
 	}
@@ -144,6 +161,16 @@ func TestWatchers(t *testing.T) {
 	if _, err := s.Create(WatchSpec{Path: filepath.Join(dir, "none")}); !fault.Is(err, fault.NotFound) {
 		t.Errorf("missing directory: %v", err)
 	}
+}
+
+// typesIn returns the types of events in their order.
+func typesIn(events []Event) string {
+	names := map[EventType]string{Created: "create", Renamed: "rename", Chmodded: "chmod", Written: "write", Removed: "remove"}
+	var out []string
+	for _, e := range events {
+		out = append(out, names[e.Type])
+	}
+	return strings.Join(out, " ")
 }
 
 func must(t *testing.T, err error) {

@@ -27,6 +27,7 @@ type Watchers struct {
 }
 
 type watcher struct {
+	watch  *Watch
 	cancel context.CancelFunc
 	done   chan struct{}
 
@@ -53,7 +54,7 @@ func (s *Watchers) Create(spec WatchSpec) (string, error) {
 		return "", fault.New(fault.Quota, "too_many_watchers", "there may be at most %d watchers at once", maxWatchers)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watcher{cancel: cancel, done: make(chan struct{})}
+	w := &watcher{watch: watch, cancel: cancel, done: make(chan struct{})}
 	id := rand.Text()
 	s.all[id] = w
 	go func() {
@@ -77,20 +78,31 @@ func (w *watcher) put(e Event) error {
 func (w *watcher) fail(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.err = err
+	if w.err == nil {
+		w.err = err
+	}
 }
 
 func errNoWatcher() error {
 	return fault.New(fault.NotFound, "watcher_not_found", "there is no watcher with this id")
 }
 
-// Fetch returns and forgets the events of a watcher since the last fetch.
+// Fetch returns and forgets the events of a watcher since the last fetch, all that have
+// happened before the call.
 func (s *Watchers) Fetch(id string) ([]Event, error) {
 	s.mu.Lock()
 	w := s.all[id]
 	s.mu.Unlock()
 	if w == nil {
 		return nil, errNoWatcher()
+	}
+	select {
+	case <-w.done:
+	default:
+		if err := w.watch.Drain(w.put); err != nil {
+			w.fail(err)
+			w.cancel()
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -7,8 +7,9 @@ import (
 )
 
 // Files.Write writes a temporary file and renames it. A watch hides the temporary file,
-// and reports the rename as the creation of the file, unless it existed, and as a write
-// to it: these are the events of a program that writes the file in place.
+// and reports the rename as the creation of the file and the change of its owner, unless
+// it existed, and as a write to it: these are the events of a program that writes the file
+// in place.
 
 // writtenFile is the rename of a temporary file, whose second event follows.
 type writtenFile struct {
@@ -28,7 +29,7 @@ func (w *Watch) hides(raw inotifyEvent) bool {
 	if raw.mask&unix.IN_MOVED_FROM != 0 {
 		w.written = writtenFile{cookie: raw.cookie, types: []EventType{Written}}
 		if strings.HasPrefix(raw.name, temporaryNew) {
-			w.written.types = []EventType{Created, Written}
+			w.written.types = []EventType{Created, Chmodded, Written}
 		}
 	}
 	return true
