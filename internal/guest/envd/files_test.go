@@ -3,6 +3,7 @@ package envd
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -96,6 +97,61 @@ func TestFileErrors(t *testing.T) {
 	}
 	if exists(dir + "/f") {
 		t.Error("a refused upload left a file")
+	}
+}
+
+// TestCompose: files are concatenated in their order, also into one of them, and an error
+// leaves the destination as it was.
+func TestCompose(t *testing.T) {
+	g := newGuest(t).open()
+	dir := t.TempDir()
+	for name, content := range map[string]string{"a": "first ", "b": "", "c": "second"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	compose := func(destination string, sources ...string) response {
+		body, err := json.Marshal(map[string]any{"source_paths": sources, "destination": destination})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g.do(http.MethodPost, "/files/compose", bytes.NewReader(body), "Content-Type", "application/json")
+	}
+	holds := func(name, want string) {
+		t.Helper()
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
+			t.Errorf("%s holds %q, %v; want %q", name, got, err, want)
+		}
+	}
+	to := filepath.Join(dir, "new/all")
+	if r := compose(to, dir+"/a", dir+"/b", dir+"/c"); r.status != http.StatusOK || r.body != `{"path":"`+to+`","name":"all","type":"file"}` {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	holds("new/all", "first second")
+	if r := compose(dir+"/a", dir+"/c", dir+"/a"); r.status != http.StatusOK {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	holds("a", "secondfirst ")
+	for name, c := range map[string]struct {
+		destination string
+		sources     []string
+		status      int
+	}{
+		"missing source":     {dir + "/c", []string{dir + "/a", dir + "/none"}, http.StatusNotFound},
+		"directory":          {dir + "/c", []string{dir}, http.StatusBadRequest},
+		"no sources":         {dir + "/c", nil, http.StatusBadRequest},
+		"no destination":     {"", []string{dir + "/a"}, http.StatusBadRequest},
+		"too many":           {dir + "/c", make([]string, 1001), http.StatusBadRequest},
+		"kernel's directory": {"/proc/x", []string{dir + "/a"}, http.StatusBadRequest},
+	} {
+		if r := compose(c.destination, c.sources...); r.status != c.status {
+			t.Errorf("%s: %d %s, want %d", name, r.status, r.body, c.status)
+		}
+	}
+	holds("c", "second")
+	g.token = ""
+	if r := compose(dir+"/c", dir+"/a"); r.status != http.StatusUnauthorized {
+		t.Errorf("without a token: %d %s", r.status, r.body)
 	}
 }
 

@@ -52,6 +52,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle(filesystemconnect.NewFilesystemHandler(filesystemService{s}, options...))
 	mux.HandleFunc("GET /files", s.download)
 	mux.HandleFunc("POST /files", s.upload)
+	mux.HandleFunc("POST /files/compose", s.compose)
 	mux.HandleFunc("GET /metrics", s.metrics)
 	mux.HandleFunc("GET /envs", s.envs)
 	mux.HandleFunc("/", notFound)

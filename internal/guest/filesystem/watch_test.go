@@ -179,3 +179,36 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestAbandonedWatchersMakeRoom: at the limit a new watcher takes the place of the one
+// whose client has not asked for longest, if that is long ago, and of no other.
+func TestAbandonedWatchersMakeRoom(t *testing.T) {
+	watchers := NewWatchers(newFiles())
+	defer watchers.Close()
+	spec := WatchSpec{Path: t.TempDir()}
+	var ids []string
+	for range maxWatchers {
+		id, err := watchers.Create(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	if _, err := watchers.Create(spec); fault.ReasonOf(err) != "too_many_watchers" {
+		t.Fatalf("one watcher too many: %v, want too_many_watchers", err)
+	}
+	long := time.Now().Add(-2 * abandonedAfter)
+	watchers.all[ids[3]].fetched, watchers.all[ids[5]].fetched = long, long.Add(-time.Minute)
+	if _, err := watchers.Fetch(ids[3]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := watchers.Create(spec); err != nil {
+		t.Fatalf("after a watcher was abandoned: %v", err)
+	}
+	if _, err := watchers.Fetch(ids[5]); !fault.Is(err, fault.NotFound) {
+		t.Errorf("the abandoned watcher: %v, want NotFound", err)
+	}
+	if _, err := watchers.Create(spec); fault.ReasonOf(err) != "too_many_watchers" {
+		t.Errorf("with all others in use: %v, want too_many_watchers", err)
+	}
+}

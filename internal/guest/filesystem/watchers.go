@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"sync"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
@@ -12,15 +13,19 @@ import (
 const (
 	maxWatchers     = 64
 	maxQueuedEvents = 10_000
+	// abandonedAfter is the time without a fetch after which a watcher makes room for a
+	// new one: its client has gone without removing it.
+	abandonedAfter = 10 * time.Minute
 )
 
 // Watchers are watches whose events are queued until they are fetched.
 //
-// Invariants: every watcher has one goroutine, which Remove and Close end and
-// wait for; a queue never exceeds maxQueuedEvents: the watch fails instead, and
-// the next Fetch returns the failure.
+// Invariants: every watcher has one goroutine, which Remove and Close end and wait for, and
+// which ends when an abandoned watcher makes room; a queue never exceeds maxQueuedEvents:
+// the watch fails instead, and the next Fetch returns the failure.
 type Watchers struct {
-	files *Files
+	files   *Files
+	running sync.WaitGroup
 
 	mu  sync.Mutex // protects the following
 	all map[string]*watcher
@@ -31,9 +36,10 @@ type watcher struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	mu     sync.Mutex // protects the following
-	events []Event
-	err    error
+	mu      sync.Mutex // protects the following
+	events  []Event
+	err     error
+	fetched time.Time // or created
 }
 
 // NewWatchers returns an empty set of watchers of files.
@@ -49,20 +55,39 @@ func (s *Watchers) Create(spec WatchSpec) (string, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.all) >= maxWatchers {
+	if len(s.all) >= maxWatchers && !s.dropAbandonedLocked() {
 		_ = watch.Close()
 		return "", fault.New(fault.Quota, "too_many_watchers", "there may be at most %d watchers at once", maxWatchers)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watcher{watch: watch, cancel: cancel, done: make(chan struct{})}
+	w := &watcher{watch: watch, cancel: cancel, done: make(chan struct{}), fetched: time.Now()}
 	id := rand.Text()
 	s.all[id] = w
-	go func() {
+	s.running.Go(func() {
 		defer close(w.done)
 		defer watch.Close()
 		w.fail(watch.Run(ctx, w.put))
-	}()
+	})
 	return id, nil
+}
+
+// dropAbandonedLocked removes the watcher whose events nobody has fetched for the longest
+// time, if that is long ago. The caller holds mu.
+func (s *Watchers) dropAbandonedLocked() bool {
+	oldest, at := "", time.Now().Add(-abandonedAfter)
+	for id, w := range s.all {
+		w.mu.Lock()
+		if w.fetched.Before(at) {
+			oldest, at = id, w.fetched
+		}
+		w.mu.Unlock()
+	}
+	if oldest == "" {
+		return false
+	}
+	s.all[oldest].cancel()
+	delete(s.all, oldest)
+	return true
 }
 
 func (w *watcher) put(e Event) error {
@@ -107,7 +132,7 @@ func (s *Watchers) Fetch(id string) ([]Event, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	events := w.events
-	w.events = nil
+	w.events, w.fetched = nil, time.Now()
 	if len(events) > 0 {
 		return events, nil
 	}
@@ -136,6 +161,6 @@ func (s *Watchers) Close() {
 	s.mu.Unlock()
 	for _, w := range all {
 		w.cancel()
-		<-w.done
 	}
+	s.running.Wait()
 }
