@@ -12,14 +12,10 @@ type memoryUse struct {
 	// counted is the memory of processes and of file systems in memory, without the
 	// files of the root.
 	counted uint64
-	// heap is the memory of the sentry for which the host has no room beside the guest's.
-	heap uint64
-	// room is the memory until the host's limit, which includes the files of the root.
+	// room is the memory until the files of the root and all other memory together use
+	// the sizes of both.
 	room uint64
 }
-
-// taken is the memory that is used beside the files of the root.
-func (u memoryUse) taken() uint64 { return u.counted + u.heap }
 
 // look reads the use of memory. There is none as long as it cannot be read.
 func (w *MemoryWatch) look() memoryUse {
@@ -32,8 +28,8 @@ func (w *MemoryWatch) look() memoryUse {
 	cached, shmem := sizeOf(text, "Cached"), sizeOf(text, "Shmem")
 	used := sizeOf(text, "AnonPages") + cached - min(shmem, cached)
 	files, disk := w.fileBytes()
-	use := memoryUse{counted: used - min(used, files) + w.hostBytes(), heap: w.heap.look()}
-	use.room = w.total + disk - min(use.counted+files+use.heap, w.total+disk)
+	use := memoryUse{counted: used - min(used, files)}
+	use.room = w.total + disk - min(use.counted+files, w.total+disk)
 	return use
 }
 
@@ -87,29 +83,6 @@ func (w *MemoryWatch) tasks() (uint64, error) {
 		return 0, err
 	}
 	return strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 64)
-}
-
-// The memory of the host, in bytes, that each process takes beside its own: a process
-// of the host with its page tables, and the sentry's records. Measured: 360 KiB while
-// it lives, 250 KiB afterwards. The host has room for those of the first processes
-// (vmm.Shape.OverheadMB).
-const (
-	processBytes    = 384 << 10
-	processesInRoom = 128
-)
-
-// hostBytes returns the memory of the host that processes take beside their own. It
-// does not become less when processes end, because the sentry keeps their address
-// spaces for later ones.
-func (w *MemoryWatch) hostBytes() uint64 {
-	tasks, err := w.tasks()
-	if err == nil && tasks > max(w.most, processesInRoom) {
-		// Threads count among the tasks, but have no address space of their own.
-		if processes, err := numbersIn(inherited.proc); err == nil {
-			w.most = max(w.most, uint64(len(processes)))
-		}
-	}
-	return (max(w.most, processesInRoom) - processesInRoom) * processBytes
 }
 
 // fileBytes returns the memory that the files of the root use, and their limit.

@@ -8,7 +8,9 @@ import (
 )
 
 // MemoryWatch ends commands before the memory of the sandbox is used up, in a kernel
-// that does not limit it. Without it, the host's limit would end the whole sandbox.
+// that does not limit it. It watches the memory of the guest. That of the sentry is
+// unknown here, as are the stub processes: the host watches all memory together, and ends
+// commands if this watch comes too late (host/vmm/gvisor).
 //
 // Memory that the files of the root use does not count, because the disk has a limit
 // of its own. The memory of control groups is of no use here: a file counts for the
@@ -17,8 +19,7 @@ import (
 // # How often it looks
 //
 // While there is no process, never. While memory is being used, as soon as it could be
-// used up at fillRate. Otherwise as soon as the host's limit could be reached at that
-// rate, which is later, because the host also allows for the files of the root.
+// used up at fillRate. Otherwise seldom, because each look costs CPU time.
 //
 // It cannot help against a guest whose root ends or stops the agent.
 type MemoryWatch struct {
@@ -29,10 +30,6 @@ type MemoryWatch struct {
 	wake  chan struct{}
 	// meminfo and pids are /proc/meminfo and the number of tasks of users.
 	meminfo, pids kernelFile
-	// most is the most processes that have been seen at a time; Run alone uses it and
-	// heap.
-	most uint64
-	heap sentryHeap
 
 	mu    sync.Mutex      // protects the following
 	ended map[string]bool // whether a command was ended, by the name of its group
@@ -44,7 +41,6 @@ func NewMemoryWatch(memory uint64) *MemoryWatch {
 		users: inherited.users(), root: "/", total: memory, limit: memory - reserve(memory),
 		wake: make(chan struct{}, 1), ended: make(map[string]bool),
 		meminfo: kernelFile{path: filepath.Join(inherited.proc, "meminfo")}, pids: kernelFile{path: filepath.Join(inherited.users(), "pids.current")},
-		heap: sentryHeap{file: kernelFile{path: filepath.Join(inherited.proc, "sentry-meminfo")}},
 	}
 }
 
@@ -100,13 +96,12 @@ func (w *MemoryWatch) Run(ctx context.Context) {
 // react ends a command if the memory is used up, and returns the time until the next
 // look. last is the use at the last one.
 func (w *MemoryWatch) react(ctx context.Context, use, last memoryUse, starting bool) time.Duration {
-	grows := use.taken() > last.taken()+growth
+	grows := use.counted > last.counted+growth
 	if !w.full(use) {
 		if starting || grows {
-			// An addition to the heap of the sentry takes twice its size.
-			return untilFull(min(w.limit-use.counted, use.room/2))
+			return untilFull(min(w.limit-use.counted, use.room))
 		}
-		return untilFull(use.room)
+		return watchSeldom
 	}
 	least := uint64(leastVictim)
 	if grows && (use.room == 0 || use.counted > w.limit+(w.total-w.limit)/2) {
@@ -122,14 +117,11 @@ func (w *MemoryWatch) react(ctx context.Context, use, last memoryUse, starting b
 		return max(watchFull, min(5*watchFull, untilFull(use.room)))
 	}
 	w.awaitRelease(ctx)
-	if w.full(w.look()) && use.heap > 0 {
-		w.heap.collect()
-	}
 	return watchOften
 }
 
-// full reports whether the memory is used up: that of the guest, or that of the host
-// with the files of the root and the sentry's heap.
+// full reports whether the memory is used up, either without the files of the root or
+// with them.
 func (w *MemoryWatch) full(use memoryUse) bool { return use.counted >= w.limit || use.room == 0 }
 
 func untilFull(free uint64) time.Duration {
@@ -150,8 +142,8 @@ func (w *MemoryWatch) awaitRelease(ctx context.Context) {
 	poll := time.NewTicker(watchOften)
 	defer poll.Stop()
 	least := w.look()
-	for now := least; w.full(now) && now.taken() < least.taken()+leastVictim; now = w.look() {
-		if now.taken() < least.taken() {
+	for now := least; w.full(now) && now.counted < least.counted+leastVictim; now = w.look() {
+		if now.counted < least.counted {
 			least = now
 		}
 		select {

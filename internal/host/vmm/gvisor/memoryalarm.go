@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,10 +18,14 @@ const (
 	// graceMB is the memory, in MiB, from the most that a sandbox may use to the limit
 	// of its control group. A sandbox takes it until the driver has stopped it: a fork
 	// bomb grows by up to 450 MB/s, and its sentry needs up to half a second to stop.
-	graceMB = 512
+	graceMB = 768
 	// graceStep is the growth, in bytes, after which the next command is ended while
 	// the memory of the previous one is becoming free.
-	graceStep = 64 << 20
+	graceStep = 192 << 20
+	// alarmRoom is the memory, in bytes, below the most at which the first command is
+	// ended. What the guest keeps afterwards, such as files without content, is less
+	// than the most.
+	alarmRoom = 64 << 20
 	// overdraft is how long a running sandbox may use more than the most before all its
 	// commands are ended, and then before it is ended itself. The sentry needs some
 	// 10 s to give garbage back.
@@ -30,6 +35,11 @@ const (
 	alarmSeldom = time.Second
 	// relieveRest is the least time between the ends of two commands.
 	relieveRest = 100 * time.Millisecond
+	// collectStep is the growth, in bytes, after which the sentry collects its garbage.
+	// After the end of a command it does so every collectRest within collectFor.
+	collectStep = 32 << 20
+	collectRest = time.Second
+	collectFor  = 10 * time.Second
 	// alarmRate is the most memory, in bytes a second, that a sandbox is assumed to take.
 	alarmRate = 2 << 30
 )
@@ -38,22 +48,25 @@ const (
 //
 // The agent in the guest ends commands before memory is used up, but it gets no CPU time
 // beside hundreds of busy processes, and it estimates what the host alone knows: the
-// memory of the sentry. The kernel of the host tells when the sandbox uses the most that
-// it may. The driver then stops all tasks, ends the largest command and continues the
-// others. The limit of the control group is graceMB higher, so that a sandbox
-// survives until it has stopped.
+// memory of the sentry. The kernel of the host tells when the sandbox passes a mark, near
+// the most that it may use. The driver then stops all tasks, ends the largest command and
+// continues the others. The limit of the control group is graceMB higher, so that a
+// sandbox survives until it has stopped.
 //
-//	0 ─── the agent ends commands ─── most: the driver ends commands ─── limit: the kernel ends the sandbox
+//	0 ─── the agent ends commands ─── mark: the driver ends commands ─── most ─── limit: the kernel ends the sandbox
 //
 // The sandbox is ended if it uses more than the most for twice the overdraft. One
 // goroutine uses a memoryAlarm. A later agent has its own after it adopted the sandbox.
 type memoryAlarm struct {
-	most, limit uint64 // bytes
+	mark, most, limit uint64 // bytes
 	// firm and used return the memory in bytes, without and with the cache of files.
 	firm, used func() (uint64, error)
 	paused     func() bool
 	// relieve ends the largest command, and relieveAll ends all. Failures are logged.
 	relieve, relieveAll func(ctx context.Context)
+	// collect collects the garbage of the sentry, which takes a second for a large heap.
+	collect    func(ctx context.Context)
+	collecting atomic.Bool
 	// end ends the sandbox.
 	end func() error
 }
@@ -74,8 +87,8 @@ func (d *Driver) memoryAlarm(v *vm) *memoryAlarm {
 	about := v.about.Seal
 	most := uint64(d.info.Shape.HostMemoryMB(about.MemoryMB, about.DiskMB)+overheadMB) << 20
 	return &memoryAlarm{
-		most: most, limit: most + graceMB<<20,
-		paused: v.hold.isPaused, relieve: v.endLargest, relieveAll: v.endUsers, end: v.overdraw,
+		mark: most - alarmRoom, most: most, limit: most + graceMB<<20,
+		paused: v.hold.isPaused, relieve: v.endLargest, relieveAll: v.endUsers, collect: v.reduce, end: v.overdraw,
 	}
 }
 
@@ -90,7 +103,7 @@ func (a *memoryAlarm) watch(ctx context.Context, pid int) error {
 		return err
 	}
 	a.firm, a.used = group.Firm, group.Used
-	mark, err := group.MarkAt(a.most)
+	mark, err := group.MarkAt(a.mark)
 	if err != nil {
 		return err
 	}
@@ -120,7 +133,7 @@ func (a *memoryAlarm) run(ctx context.Context, n notices) error {
 		}
 		if used, err := a.used(); err != nil {
 			return err
-		} else if used < a.most {
+		} else if used < a.mark {
 			if err := n.Wait(); err != nil {
 				return err
 			}
@@ -131,9 +144,9 @@ func (a *memoryAlarm) run(ctx context.Context, n notices) error {
 	}
 }
 
-// answer returns when the memory is below the most.
+// answer returns when the memory is below the mark.
 func (a *memoryAlarm) answer(ctx context.Context) error {
-	over := overuse{alarm: a, trigger: a.most}
+	over := overuse{alarm: a, trigger: a.mark}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -143,7 +156,7 @@ func (a *memoryAlarm) answer(ctx context.Context) error {
 			return nil
 		}
 		used, err := a.used()
-		if err != nil || used < a.most {
+		if err != nil || used < a.mark {
 			return err
 		}
 		firm, err := a.firm()
@@ -151,7 +164,7 @@ func (a *memoryAlarm) answer(ctx context.Context) error {
 			return err
 		}
 		if a.paused() {
-			over = overuse{alarm: a, trigger: a.most}
+			over = overuse{alarm: a, trigger: a.mark}
 			timer.Reset(alarmSeldom)
 			continue
 		}
@@ -162,13 +175,34 @@ func (a *memoryAlarm) answer(ctx context.Context) error {
 	}
 }
 
-// overuse is a time in which a sandbox uses about the most memory.
+// overuse is a time in which a sandbox uses about the most memory that it may.
 type overuse struct {
 	alarm    *memoryAlarm
 	trigger  uint64    // the bytes at which the next command is ended
 	relieved time.Time // when the last command was ended
 	since    time.Time // since when more than the most is used; zero if it is not
 	warned   bool      // all commands have been ended
+	// collected is the least memory, in bytes, since the last collection of garbage,
+	// which began at collectedAt.
+	collected   uint64
+	collectedAt time.Time
+}
+
+// collect lets the sentry collect its garbage after each growth by collectStep, and
+// for some time after the end of a command. By itself it does so when its heap has
+// doubled, for which there is no room.
+func (o *overuse) collect(ctx context.Context, firm uint64) {
+	now := time.Now()
+	o.collected = min(o.collected, firm)
+	rests := now.Sub(o.relieved) < collectFor && now.Sub(o.collectedAt) >= collectRest
+	if !rests && firm < o.collected+collectStep || !o.alarm.collecting.CompareAndSwap(false, true) {
+		return
+	}
+	o.collected, o.collectedAt = firm, now
+	go func() {
+		defer o.alarm.collecting.Store(false)
+		_ = fault.Caught(func() error { o.alarm.collect(ctx); return nil })
+	}()
 }
 
 // pause returns the time until the next look at a sandbox that uses firm bytes.
@@ -179,27 +213,31 @@ func (o *overuse) pause(firm uint64) time.Duration {
 
 // react ends commands, or the sandbox, if it uses firm bytes.
 func (o *overuse) react(ctx context.Context, firm uint64) error {
-	if firm < o.alarm.most {
-		o.trigger, o.since, o.warned = o.alarm.most, time.Time{}, false
+	a, now := o.alarm, time.Now()
+	if firm < a.mark {
+		*o = overuse{alarm: a, trigger: a.mark, relieved: o.relieved}
 		return nil
 	}
-	now := time.Now()
-	if o.since.IsZero() {
-		o.since = now
-	}
+	o.trigger = min(o.trigger, firm+graceStep)
+	o.collect(ctx, firm)
 	switch {
+	case firm < a.most:
+		o.since, o.warned = time.Time{}, false
+	case o.since.IsZero():
+		o.since = now
 	case now.Sub(o.since) >= overdraft && o.warned:
-		return o.alarm.end()
+		return a.end()
 	case now.Sub(o.since) >= overdraft:
-		o.alarm.relieveAll(ctx)
+		a.relieveAll(ctx)
 		o.since, o.warned = now, true
-	case firm >= o.trigger && now.Sub(o.relieved) >= relieveRest:
-		o.alarm.relieve(ctx)
-		if after, err := o.alarm.firm(); err == nil {
+		return nil
+	}
+	if firm >= o.trigger && now.Sub(o.relieved) >= relieveRest {
+		a.relieve(ctx)
+		if after, err := a.firm(); err == nil {
 			firm = after
 		}
-		o.relieved = time.Now()
-		o.trigger = min(max(firm, o.alarm.most)+graceStep, o.alarm.limit-graceStep)
+		o.relieved, o.trigger = time.Now(), min(firm+graceStep, a.limit-graceStep)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,7 @@ type fakeUse struct {
 	change    func(since time.Duration)
 	onRelieve func()
 	paused    bool
+	collected atomic.Int32
 	noticed   chan struct{}
 
 	armed, disarmed, waits int
@@ -28,7 +30,7 @@ type fakeUse struct {
 func (f *fakeUse) alarm() *memoryAlarm {
 	f.start = time.Now()
 	return &memoryAlarm{
-		most: 1 << 30, limit: 1<<30 + graceMB<<20,
+		mark: 1<<30 - alarmRoom, most: 1 << 30, limit: 1<<30 + graceMB<<20,
 		firm: func() (uint64, error) { return f.firm, nil },
 		used: func() (uint64, error) {
 			if f.change != nil {
@@ -44,6 +46,7 @@ func (f *fakeUse) alarm() *memoryAlarm {
 			}
 		},
 		relieveAll: func(context.Context) { f.all++ },
+		collect:    func(context.Context) { f.collected.Add(1) },
 		end:        func() error { f.ended++; f.firm = 0; return nil },
 	}
 }
@@ -93,6 +96,33 @@ func TestAlarmEndsTheNextCommand(t *testing.T) {
 		}
 		if err := f.alarm().answer(t.Context()); err != nil || f.relieved != 4 || most > 1<<30+4*graceStep {
 			t.Errorf("%v, %d commands ended, at most %d MiB used; want 4 commands, each after %d MiB", err, f.relieved, most>>20, graceStep>>20)
+		}
+	})
+}
+
+// TestAlarmSparesARest: what a command leaves below the most is used as long as it lasts,
+// and growth ends another command.
+func TestAlarmSparesARest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeUse{firm: 1<<30 - alarmRoom}
+		f.change = func(since time.Duration) {
+			switch {
+			case since > time.Hour+time.Minute:
+				f.firm = 0
+			case since > time.Hour && f.relieved == 1:
+				f.firm = 1<<30 - alarmRoom + graceStep
+			default:
+				f.firm = 1<<30 - alarmRoom
+			}
+			if since < time.Hour && f.relieved > 1 {
+				t.Fatal("a command is ended that takes no memory")
+			}
+		}
+		if err := f.alarm().answer(t.Context()); err != nil || f.relieved != 2 || f.all+f.ended > 0 {
+			t.Errorf("%v, %d commands ended, all %d times, sandbox %d times; want two commands", err, f.relieved, f.all, f.ended)
+		}
+		if n := f.collected.Load(); n < 2 || n > 25 {
+			t.Errorf("garbage was collected %d times in an hour, want some times after each of two commands", n)
 		}
 	})
 }

@@ -33,7 +33,6 @@ func (v *vm) endLargest(ctx context.Context) {
 	if resume == nil {
 		return
 	}
-	defer v.reduce(ctx)
 	defer resume()
 	limited, cancel := context.WithTimeout(ctx, victimTime)
 	defer cancel()
