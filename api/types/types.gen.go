@@ -7,6 +7,11 @@ import (
 	"time"
 )
 
+// AddressRange A range of IPv4 addresses in CIDR notation, or one address.
+//
+// Examples: 203.0.113.0/24
+type AddressRange = string
+
 // AnyPath Absolute path of a file or directory inside the sandbox; no NUL.
 type AnyPath = string
 
@@ -89,6 +94,18 @@ type CreateSandboxRequest struct {
 
 	// PublicPorts TCP ports that everyone may reach without a token, see `GET /v1/sandboxes/{id}/traffic`. Forks have them too.
 	PublicPorts []int `json:"public_ports,omitempty"`
+
+	// EgressDeny Addresses to which the sandbox cannot open connections, nameservers among them; `["0.0.0.0/0"]` cuts it off.
+	// No sandbox reaches private networks, its host or other sandboxes in any case. Forks have the same limits.
+	//
+	//
+	// Examples: ["0.0.0.0/0"]
+	EgressDeny []AddressRange `json:"egress_deny,omitempty"`
+
+	// EgressAllow Exceptions from `egress_deny`, which must not be empty then.
+	//
+	// Examples: ["203.0.113.0/24"]
+	EgressAllow []AddressRange `json:"egress_allow,omitempty"`
 }
 
 // CreateSnapshotRequest defines model for CreateSnapshotRequest.
@@ -787,8 +804,14 @@ type Sandbox struct {
 	StopReason *StopReason `json:"stop_reason"`
 
 	// Message Description of a failure, for people; null if there was none.
-	Message  *string   `json:"message"`
-	Metadata StringMap `json:"metadata"`
+	Message *string `json:"message"`
+
+	// EgressDeny Addresses to which the sandbox cannot open connections.
+	EgressDeny []AddressRange `json:"egress_deny"`
+
+	// EgressAllow Exceptions from `egress_deny`.
+	EgressAllow []AddressRange `json:"egress_allow"`
+	Metadata    StringMap      `json:"metadata"`
 
 	// LifetimeSec See `clocks`.
 	LifetimeSec int `json:"lifetime_sec"`

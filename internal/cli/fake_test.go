@@ -146,6 +146,7 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 	now := time.Now().UTC()
 	sb := &client.Sandbox{
 		ID: fmt.Sprintf("sandbox%d", len(f.sandboxes)+1), Status: "running", Template: in.Template,
+		EgressDeny: in.EgressDeny, EgressAllow: in.EgressAllow,
 		VCPUs: in.VCPUs, MemoryMB: in.MemoryMB, DiskMB: in.DiskMB, TimeoutSec: *in.TimeoutSec,
 		GuestIP: "169.254.0.21", HostIP: "10.11.0.6", HostID: "local", Runtime: "microvm", Acceleration: "kvm", Isolation: "hardware",
 		CreatedAt: now, StartedAt: &now, LastActiveAt: &now, LastUpdated: now, Metadata: in.Metadata,

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,6 +58,7 @@ type specFlags struct {
 	req          client.CreateRequest
 	memory, disk sizeFlag
 	env, meta    pairsFlag
+	offline      bool
 }
 
 func (f *specFlags) add(a *App, cmd *cobra.Command) {
@@ -72,6 +74,9 @@ func (f *specFlags) add(a *App, cmd *cobra.Command) {
 	flags.Var(&f.meta, "meta", "metadata of the sandbox, may be repeated")
 	flags.StringVar(&f.req.MinIsolation, "min-isolation", "", "weakest acceptable isolation: process, userspace_kernel or hardware")
 	flags.StringVar(&f.req.Runtime, "runtime", "", "runtime: auto, microvm or gvisor (the server's default is auto)")
+	flags.BoolVar(&f.offline, "offline", false, "let the sandbox open no connections, except to those of --allow-out")
+	flags.StringSliceVar(&f.req.EgressDeny, "deny-out", nil, "IPv4 address or range to which the sandbox cannot open connections, may be repeated")
+	flags.StringSliceVar(&f.req.EgressAllow, "allow-out", nil, "exception from --deny-out or --offline, may be repeated")
 	flags.IntSliceVar(&f.req.PublicPorts, "public-port", nil, "port that everyone may reach without a token, may be repeated")
 	a.completeTemplates(cmd)
 }
@@ -80,6 +85,9 @@ func (f *specFlags) request() client.CreateRequest {
 	req := f.req
 	req.MemoryMB, req.DiskMB = int(f.memory), int(f.disk)
 	req.Env, req.Metadata = f.env.values, f.meta.values
+	if f.offline {
+		req.EgressDeny = append(slices.Clone(req.EgressDeny), "0.0.0.0/0")
+	}
 	return req
 }
 

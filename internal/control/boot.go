@@ -29,6 +29,10 @@ func (b *booter) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from 
 	defer cancel()
 	spec.EnvdToken = spec.EnvdTokenOf(row.ID)
 	observed, err := host.Create(hostCtx, row.Ref(), spec, from)
+	if err == nil && !observed.Spec.Egress.Equal(spec.Egress) {
+		// An agent of an earlier version ignores the limits.
+		err = withCleanup(errEgressUnsupported(), host.Destroy(ctx, row.Ref(), sandbox.ReasonBootFailed))
+	}
 	switch {
 	case err == nil:
 		return b.booted(ctx, host, row, observed)
@@ -37,6 +41,11 @@ func (b *booter) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from 
 	default:
 		return Sandbox{}, b.bootFailed(ctx, row, err)
 	}
+}
+
+func errEgressUnsupported() error {
+	return fault.New(fault.Unsupported, "egress_unsupported",
+		"the agent of the host is of an earlier version and cannot limit outgoing traffic: update it, or create the sandbox without limits")
 }
 
 // booted moves the row of a VM that runs. If the row has ended meanwhile the

@@ -34,6 +34,8 @@ type fakeHost struct {
 	said []control.TimeoutChange
 	// eager takes the beginning of an upload before it looks at the state.
 	eager bool
+	// unlimited ignores the limits of outgoing traffic, as an agent of an earlier version.
+	unlimited bool
 	// count is how often each command acted.
 	count map[string]int
 }
@@ -145,6 +147,9 @@ func (h *fakeHost) in(ref sandbox.Ref, state control.VMState) (*control.Observed
 
 func (h *fakeHost) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (control.ObservedSandbox, error) {
 	return h.do(ctx, "create", ref, func() (control.ObservedSandbox, error) {
+		if h.unlimited {
+			spec.Egress = sandbox.Egress{}
+		}
 		source := "restore"
 		if from != "" {
 			if h.snaps[from] == nil {

@@ -24,6 +24,8 @@ type SpecRequest struct {
 	// PublicTraffic and RequestHost are those of [sandbox.Spec].
 	PublicTraffic bool
 	RequestHost   string
+	// Egress limits the addresses that the sandbox can reach.
+	Egress sandbox.Egress
 }
 
 // Complete returns the whole spec of a sandbox that starts from an image: the
@@ -33,7 +35,7 @@ type SpecRequest struct {
 func (r SpecRequest) Complete(hosts []HostInfo) (sandbox.Spec, error) {
 	spec := sandbox.Spec{
 		Timeout: sandbox.DefaultTimeoutSec * time.Second, Env: r.Env, Hostname: r.Hostname, MinIsolation: r.MinIsolation,
-		Runtime: r.Runtime, PublicPorts: r.PublicPorts, PublicTraffic: r.PublicTraffic, RequestHost: r.RequestHost,
+		Runtime: r.Runtime, PublicPorts: r.PublicPorts, PublicTraffic: r.PublicTraffic, RequestHost: r.RequestHost, Egress: r.Egress,
 	}.WithDefaults()
 	if r.Template != nil {
 		spec.Template = *r.Template

@@ -48,8 +48,20 @@ func (b *body) makeNetwork(ctx context.Context) error {
 		return err
 	}
 	b.rec.Network = &rec
+	if err := b.limitEgress(); err != nil {
+		return err
+	}
 	b.rec.GuestIP, b.rec.HostIP = b.Slot.GuestAddr().String(), b.Slot.HostAddr().String()
 	return nil
+}
+
+// limitEgress limits the connections of the body's guest, whose slot must be new.
+func (b *body) limitEgress() error {
+	limits := b.rec.Spec.Egress
+	if !limits.Limited() {
+		return nil
+	}
+	return b.Slot.Limit(limits.Deny, limits.Allow)
 }
 
 func (b *body) awaitGuest(ctx context.Context) error {

@@ -43,6 +43,13 @@ except OSError as e: print("failed")'`
 	if got != "failed" {
 		t.Errorf("a nameserver that is not configured: got %q, want that the sandbox cannot ask it", got)
 	}
+	cutOff, spec := newRef(), smallSpec
+	spec.Egress = sandbox.DenyAll()
+	_, err := b.Create(t.Context(), cutOff, spec)
+	check(t, err)
+	if got := b.sh(cutOff, look); got != "failed" {
+		t.Errorf("a sandbox that is cut off looks up a name as %q, want a failure", got)
+	}
 }
 
 // answered is the address of every name, according to the nameservers of the test.

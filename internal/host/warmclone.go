@@ -137,7 +137,7 @@ func (m *machine) setInstance(i *instance.Instance) {
 func (m *machine) assign(ctx context.Context) error {
 	ctx, stop := m.UntilExit(ctx)
 	defer stop()
-	if err := m.step(ctx, journal.StepCreateAssign, func(context.Context) error { return nil }); err != nil {
+	if err := m.step(ctx, journal.StepCreateAssign, func(context.Context) error { return m.limitEgress() }); err != nil {
 		return err
 	}
 	err := m.step(ctx, journal.StepCreateConfigure, func(ctx context.Context) error {

@@ -5,6 +5,7 @@
 package hostwire
 
 import (
+	"net/netip"
 	"time"
 
 	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
@@ -15,11 +16,12 @@ import (
 // settings of traffic, which the host does not need. Durations are rounded up to seconds, because zero means
 // never.
 func SpecToProto(s sandbox.Spec) *hostv1.SandboxSpec {
+	deny, allow := s.Egress.Strings()
 	return &hostv1.SandboxSpec{
 		Template: s.Template, Vcpus: uint32(s.VCPUs), MemoryMb: uint32(s.MemoryMB), DiskMb: uint32(s.DiskMB),
 		TimeoutSec: seconds(s.Timeout), LifetimeSec: seconds(s.Lifetime), OnTimeout: string(s.OnTimeout),
 		Env: s.Env, MinIsolation: string(s.MinIsolation), Hostname: s.Hostname, Runtime: string(s.Runtime),
-		EnvdToken: s.EnvdToken,
+		EnvdToken: s.EnvdToken, EgressDeny: deny, EgressAllow: allow,
 	}
 }
 
@@ -31,7 +33,18 @@ func SpecFromProto(s *hostv1.SandboxSpec) sandbox.Spec {
 		OnTimeout: sandbox.TimeoutAction(s.GetOnTimeout()),
 		Env:       s.GetEnv(), MinIsolation: sandbox.Isolation(s.GetMinIsolation()), Hostname: s.GetHostname(),
 		Runtime: sandbox.Runtime(s.GetRuntime()), EnvdToken: s.GetEnvdToken(),
+		Egress: sandbox.Egress{Deny: rangesOf(s.GetEgressDeny()), Allow: rangesOf(s.GetEgressAllow())},
 	}
+}
+
+// rangesOf returns the ranges in texts. A text that is none becomes the invalid range,
+// which sandbox.Spec.Validate refuses.
+func rangesOf(texts []string) (ranges []netip.Prefix) {
+	for _, text := range texts {
+		r, _ := netip.ParsePrefix(text)
+		ranges = append(ranges, r)
+	}
+	return ranges
 }
 
 func seconds(d time.Duration) uint32 { return uint32((d + time.Second - 1) / time.Second) }

@@ -2,6 +2,7 @@ package hostwire_test
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"testing"
 	"time"
@@ -32,6 +33,10 @@ func TestSpecCrosses(t *testing.T) {
 			f.Set(reflect.ValueOf(map[string]string{"key": "value"}))
 		case reflect.Slice:
 			f.Set(reflect.ValueOf([]int{80}))
+		case reflect.Struct:
+			f.Set(reflect.ValueOf(sandbox.Egress{
+				Deny: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+			}))
 		default:
 			t.Fatalf("Spec.%s has a type that this test does not fill", v.Type().Field(i).Name)
 		}

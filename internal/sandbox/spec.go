@@ -76,6 +76,8 @@ type Spec struct {
 	// PublicPorts are the TCP ports that everyone may reach; the others need the
 	// traffic token. Hosts ignore them.
 	PublicPorts []int
+	// Egress limits the addresses that the sandbox can reach.
+	Egress Egress
 	// InitialLifetime is the Lifetime with which the sandbox was created or forked. It
 	// stays when Lifetime changes. Hosts do not get it.
 	InitialLifetime time.Duration
@@ -172,6 +174,9 @@ func (s Spec) Validate() error {
 		return err
 	}
 	if err := validateTraffic(s); err != nil {
+		return err
+	}
+	if err := s.Egress.validate(); err != nil {
 		return err
 	}
 	return ValidateEnv(s.Env)

@@ -96,6 +96,9 @@ func (in newSandbox) request(defaultSec int) (n control.NewSandbox, err error) {
 	if err := in.unsupported(); err != nil {
 		return n, err
 	}
+	if n.Spec.Egress, err = in.Network.egress(isOn(in.AllowInternet, true)); err != nil {
+		return n, err
+	}
 	sec := defaultSec
 	if in.Timeout != nil {
 		sec = *in.Timeout
@@ -120,9 +123,6 @@ func (in newSandbox) request(defaultSec int) (n control.NewSandbox, err error) {
 
 // unsupported refuses settings that no host can carry out.
 func (in newSandbox) unsupported() error {
-	if !isOn(in.AllowInternet, true) {
-		return noEgressRules("allow_internet_access: false")
-	}
 	if len(in.VolumeMounts) > 0 {
 		return invalid("volumes are not supported: leave out volumeMounts")
 	}

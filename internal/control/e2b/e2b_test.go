@@ -3,6 +3,7 @@ package e2b
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -100,15 +101,11 @@ func TestBuildIDs(t *testing.T) {
 
 // TestUnsupportedIsRefused: a setting that no host can carry out is never ignored.
 func TestUnsupportedIsRefused(t *testing.T) {
-	no := false
 	for name, c := range map[string]networkConfig{
-		"allow_internet_access": {AllowInternet: &no},
-		"allowOut":              {AllowOut: []string{"1.1.1.1"}},
-		"denyOut":               {DenyOut: []string{"1.1.1.1"}},
-		"dnsServers":            {DNSServers: []string{"1.1.1.1"}},
-		"egressProxy":           {EgressProxy: []byte(`{"address":"a:1"}`)},
-		"rules":                 {Rules: []byte(`{"a.com":[{}]}`)},
-		"httpsPorts":            {HTTPSPorts: []int{1}},
+		"dnsServers":  {DNSServers: []string{"1.1.1.1"}},
+		"egressProxy": {EgressProxy: []byte(`{"address":"a:1"}`)},
+		"rules":       {Rules: []byte(`{"a.com":[{}]}`)},
+		"httpsPorts":  {HTTPSPorts: []int{1}},
 	} {
 		if err := c.unsupported(); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v, want a refusal that names it", name, err)
@@ -116,6 +113,40 @@ func TestUnsupportedIsRefused(t *testing.T) {
 	}
 	if err := (&networkConfig{Rules: []byte("{}"), EgressProxy: []byte("null"), AllowOut: []string{}}).unsupported(); err != nil {
 		t.Errorf("empty fields are refused: %v", err)
+	}
+}
+
+// TestEgress: the dialect's ways to limit outgoing traffic, as ranges.
+func TestEgress(t *testing.T) {
+	no := false
+	for name, c := range map[string]struct {
+		config      *networkConfig
+		internet    bool
+		deny, allow string
+	}{
+		"nothing":               {nil, true, "[]", "[]"},
+		"empty":                 {&networkConfig{}, true, "[]", "[]"},
+		"no internet":           {nil, false, "[0.0.0.0/0]", "[]"},
+		"no internet, update":   {&networkConfig{AllowInternet: &no}, true, "[0.0.0.0/0]", "[]"},
+		"no internet, twice":    {&networkConfig{DenyOut: []string{"0.0.0.0/0"}}, false, "[0.0.0.0/0]", "[]"},
+		"deny":                  {&networkConfig{DenyOut: []string{"1.1.1.1"}}, true, "[1.1.1.1]", "[]"},
+		"deny and allow":        {&networkConfig{DenyOut: []string{"0.0.0.0/0"}, AllowOut: []string{"1.1.1.0/24"}}, true, "[0.0.0.0/0]", "[1.1.1.0/24]"},
+		"no internet, but some": {&networkConfig{AllowOut: []string{"1.1.1.1"}}, false, "[0.0.0.0/0]", "[1.1.1.1]"},
+		"allow changes nothing": {&networkConfig{AllowOut: []string{"1.1.1.1"}}, true, "[]", "[]"},
+	} {
+		e, err := c.config.egress(c.internet)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		deny, allow := e.Strings()
+		if deny, allow := fmt.Sprint(addressesOf(deny)), fmt.Sprint(addressesOf(allow)); deny != c.deny || allow != c.allow {
+			t.Errorf("%s: deny %s, allow %s, want %s and %s", name, deny, allow, c.deny, c.allow)
+		}
+	}
+	for _, c := range []networkConfig{{DenyOut: []string{"example.com"}}, {DenyOut: []string{"0.0.0.0/0"}, AllowOut: []string{"*.example.com"}}} {
+		if _, err := c.egress(true); err == nil || !strings.Contains(err.Error(), "host names") {
+			t.Errorf("%v: %v, want a refusal of host names", c, err)
+		}
 	}
 }
 

@@ -3,13 +3,16 @@ package e2b
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
+	"strings"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // networkConfig is the schema SandboxNetworkConfig, and with allow_internet_access
-// SandboxNetworkUpdateConfig. Hosts have no rules for the outgoing traffic of one
-// sandbox, so that every field that would need them is refused.
+// SandboxNetworkUpdateConfig. Hosts limit the outgoing traffic of a sandbox by address,
+// from its create on. Every field that needs more is refused.
 type networkConfig struct {
 	AllowPublicTraffic *bool           `json:"allowPublicTraffic"`
 	AllowInternet      *bool           `json:"allow_internet_access"`
@@ -42,15 +45,12 @@ func (c *networkConfig) unsupported() error {
 		name  string
 		given bool
 	}{
-		{"allow_internet_access: false", !isOn(c.AllowInternet, true)},
-		{"network.allowOut", len(c.AllowOut) > 0},
-		{"network.denyOut", len(c.DenyOut) > 0},
 		{"network.dnsServers", len(c.DNSServers) > 0},
 		{"network.egressProxy", given(c.EgressProxy)},
 		{"network.rules", given(c.Rules)},
 	} {
 		if f.given {
-			return noEgressRules(f.name)
+			return invalid("%s is not supported: outgoing traffic can be limited by address only, with allowOut and denyOut", f.name)
 		}
 	}
 	if len(c.HTTPSPorts) > 0 {
@@ -59,12 +59,40 @@ func (c *networkConfig) unsupported() error {
 	return nil
 }
 
-func noEgressRules(field string) error {
-	return invalid("%s is not supported: sandboxes reach every public address and no private one, and this cannot be changed for one sandbox", field)
+// everyAddress is the range of all IPv4 addresses.
+const everyAddress = "0.0.0.0/0"
+
+// egress returns the limits that c and the field allow_internet_access ask for. Exceptions
+// without a denied address change nothing.
+func (c *networkConfig) egress(internet bool) (sandbox.Egress, error) {
+	var deny, allow []string
+	if c != nil {
+		deny, allow = c.DenyOut, c.AllowOut
+		internet = internet && isOn(c.AllowInternet, true)
+	}
+	if !internet && !slices.Contains(deny, everyAddress) {
+		deny = append(slices.Clone(deny), everyAddress)
+	}
+	limits, err := sandbox.ParseEgress(deny, allow)
+	if err != nil {
+		return sandbox.Egress{}, invalid("denyOut and allowOut take IPv4 addresses and ranges, and no host names: %s", fault.As(err).Public)
+	}
+	if !limits.Limited() {
+		limits.Allow = nil
+	}
+	return limits, nil
 }
 
-// updateNetwork replaces the rules for outgoing traffic. The only ones that there are
-// here are the default ones.
+// addressesOf writes ranges as the dialect does: a single address has no length.
+func addressesOf(ranges []string) []string {
+	for i := range ranges {
+		ranges[i] = strings.TrimSuffix(ranges[i], "/32")
+	}
+	return ranges
+}
+
+// updateNetwork replaces the limits of outgoing traffic. No host can change those of a
+// sandbox that runs, so that only the ones that it has are accepted.
 func (s *server) updateNetwork(w http.ResponseWriter, r *http.Request) error {
 	row, err := s.live(r)
 	if err != nil {
@@ -76,6 +104,13 @@ func (s *server) updateNetwork(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err := in.unsupported(); err != nil {
 		return err
+	}
+	limits, err := in.egress(true)
+	if err != nil {
+		return err
+	}
+	if !limits.Equal(row.Spec.Egress) {
+		return invalid("the limits of outgoing traffic cannot be changed after the create: give them to create")
 	}
 	if row.State != sandbox.Running {
 		return refuse(http.StatusConflict, "", "sandbox %s is %s; resume it first", row.ID, stateOf(row))

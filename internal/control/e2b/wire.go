@@ -126,8 +126,7 @@ type lifecycleJSON struct {
 	OnTimeout  string `json:"onTimeout"`
 }
 
-// networkJSON is the schema SandboxNetworkConfig. Lists of destinations are always
-// empty here, see networkConfig.
+// networkJSON is the schema SandboxNetworkConfig.
 type networkJSON struct {
 	AllowPublicTraffic bool     `json:"allowPublicTraffic"`
 	AllowOut           []string `json:"allowOut"`
@@ -136,10 +135,12 @@ type networkJSON struct {
 }
 
 func (s *server) detailOf(row control.Sandbox) detailJSON {
+	deny, allow := row.Spec.Egress.Strings()
 	out := detailJSON{
-		listedJSON: listedOf(row), EnvdToken: row.Spec.EnvdTokenOf(row.ID), Domain: s.domain(), AllowInternet: true,
+		listedJSON: listedOf(row), EnvdToken: row.Spec.EnvdTokenOf(row.ID), Domain: s.domain(), AllowInternet: !row.Spec.Egress.DeniesAll(),
 		Network: networkJSON{
-			AllowPublicTraffic: row.Spec.PublicTraffic, AllowOut: []string{}, DenyOut: []string{}, MaskRequestHost: row.Spec.RequestHost,
+			AllowPublicTraffic: row.Spec.PublicTraffic, AllowOut: addressesOf(allow), DenyOut: addressesOf(deny),
+			MaskRequestHost: row.Spec.RequestHost,
 		},
 		Lifecycle: lifecycleJSON{AutoResume: row.Spec.AutoResume, OnTimeout: "kill"},
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -189,7 +190,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 	keptBack := map[string]string{
 		"TrafficKey": "a secret; GET .../traffic shows its token", "EnvdToken": "empty in rows; a secret",
 		"InitialLifetime": "the lifetime before changes, for E2B's clients", "PublicTraffic": "a setting of E2B's clients alone", "RequestHost": "a setting of E2B's clients alone", "PublicPorts": "shown by GET .../traffic",
-		"Generation": "internal", "Server": "internal", "Spec": "shown field by field", "Env": "secret",
+		"Generation": "internal", "Server": "internal", "Spec": "shown field by field", "Egress": "shown field by field", "Env": "secret",
 		"MinIsolation": "the actual isolation is shown instead",
 		"Limits":       "shown field by field", "RestoreReport": "shown field by field", "Pools": "shown field by field",
 		"Runtimes": "shown field by field",
@@ -215,6 +216,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 			Env: map[string]string{"E": "V"}, MinIsolation: sandbox.IsolationProcess, Hostname: "host-7",
 			Runtime: sandbox.RuntimeMicroVM, PublicPorts: []int{8081}, TrafficKey: "traffic-key", EnvdToken: "envd-token",
 			InitialLifetime: 9 * time.Hour, PublicTraffic: true, RequestHost: "host-${PORT}",
+			Egress: sandbox.Egress{Deny: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}, Allow: []netip.Prefix{netip.MustParsePrefix("203.0.113.7/32")}},
 		},
 	}
 	host := control.HostInfo{

@@ -15,6 +15,7 @@ func readCreate(w http.ResponseWriter, r *http.Request) (control.NewSandbox, err
 	var n control.NewSandbox
 	var clocks clockFields
 	var snapshot, isolation, runtime string
+	var deny, allow []string
 	err := readJSON(w, r, fields{
 		"name":          &n.Name,
 		"template":      &n.Spec.Template,
@@ -32,6 +33,8 @@ func readCreate(w http.ResponseWriter, r *http.Request) (control.NewSandbox, err
 		"min_isolation": &isolation,
 		"runtime":       &runtime,
 		"public_ports":  &n.Spec.PublicPorts,
+		"egress_deny":   &deny,
+		"egress_allow":  &allow,
 	})
 	if err != nil {
 		return n, err
@@ -40,6 +43,9 @@ func readCreate(w http.ResponseWriter, r *http.Request) (control.NewSandbox, err
 		return n, err
 	}
 	if n.SnapshotID, err = snapshotIn(snapshot); err != nil {
+		return n, err
+	}
+	if n.Spec.Egress, err = sandbox.ParseEgress(deny, allow); err != nil {
 		return n, err
 	}
 	n.Spec.MinIsolation = sandbox.Isolation(isolation)
@@ -78,6 +84,7 @@ func sandboxOf(sb control.Sandbox) types.Sandbox {
 	if metadata == nil {
 		metadata = map[string]string{}
 	}
+	deny, allow := sb.Spec.Egress.Strings()
 	return types.Sandbox{
 		ID:            string(sb.ID),
 		Name:          nullable(sb.Name),
@@ -112,5 +119,7 @@ func sandboxOf(sb control.Sandbox) types.Sandbox {
 		Health:        healthOf(sb.Health),
 		RestoreReport: restoreReportOf(sb.RestoreReport),
 		Clocks:        clocksOf(sb),
+		EgressDeny:    deny,
+		EgressAllow:   allow,
 	}
 }

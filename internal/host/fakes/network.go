@@ -30,11 +30,14 @@ type Network struct {
 	next  int
 	slots map[string]network.Record // by namespace
 	owned map[string]bool           // acquired or adopted since Restart
+	// limited has the slots of which Limit was called, by namespace.
+	limited map[string]bool
 }
 
 // NewNetwork returns a network without slots whose tap devices are in dir.
 func NewNetwork(dir string, dial Dial) *Network {
-	return &Network{dir: dir, dial: dial, slots: make(map[string]network.Record), owned: make(map[string]bool)}
+	return &Network{dir: dir, dial: dial, slots: make(map[string]network.Record), owned: make(map[string]bool),
+		limited: make(map[string]bool)}
 }
 
 // Restart makes the network that of the next agent, which owns no slot yet.
@@ -49,6 +52,13 @@ func (n *Network) Slots() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Sorted(maps.Keys(n.slots))
+}
+
+// Limited returns the number of slots whose guests are limited.
+func (n *Network) Limited() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.limited)
 }
 
 // Acquire implements instance.Network.
@@ -105,6 +115,7 @@ func (n *Network) remove(rec network.Record) {
 	if n.slots[rec.Netns] == rec {
 		delete(n.slots, rec.Netns)
 		delete(n.owned, rec.Netns)
+		delete(n.limited, rec.Netns)
 		_ = os.Remove(n.tap(rec))
 	}
 }
@@ -120,6 +131,15 @@ func (s *slot) GuestAddr() netip.Addr   { return netip.AddrFrom4([4]byte{169, 25
 func (s *slot) HostAddr() netip.Addr    { return s.rec.HostIP }
 func (s *slot) Number() uint32          { return uint32(s.rec.Index) }
 func (s *slot) Release(context.Context) { s.network.remove(s.rec) }
+func (s *slot) Limit(deny, _ []netip.Prefix) error {
+	s.network.mu.Lock()
+	defer s.network.mu.Unlock()
+	if len(deny) == 0 || s.network.limited[s.rec.Netns] {
+		return errors.New("the slot is limited already, or by nothing")
+	}
+	s.network.limited[s.rec.Netns] = true
+	return nil
+}
 func (s *slot) Attach(vmm.Attachment) (vmm.Network, error) {
 	tap := s.network.tap(s.rec)
 	return vmm.Network{MAC: network.GuestMAC, OpenTap: func() (*os.File, error) { return os.Open(tap) }, Namespace: tap}, nil

@@ -74,6 +74,29 @@ func guardTable(p policy) table {
 	}}
 }
 
+// Names of the sets of egressTable.
+const (
+	egressDeny  = "deny"
+	egressAllow = "allow"
+)
+
+// egressTable limits the connections that the guest opens. It only drops packets, so
+// that the other rules hold as well. Connections that exist are not cut.
+func egressTable(deny, allow []netip.Prefix) table {
+	t := table{family: nftables.TableFamilyIPv4, name: "egress"}
+	rules := []rule{{iif(isNot, tapName), accept()}, {ctReply(), accept()}}
+	if len(allow) > 0 {
+		t.sets = append(t.sets, set{name: egressAllow, spans: merge(allow)})
+		rules = append(rules, rule{daddrInSet(egressAllow), accept()})
+	}
+	if len(deny) > 0 {
+		t.sets = append(t.sets, set{name: egressDeny, spans: merge(deny)})
+		rules = append(rules, rule{daddrInSet(egressDeny), drop()})
+	}
+	t.chains = []chain{{name: "forward", kind: nftables.ChainTypeFilter, hook: hookForward, rules: rules}}
+	return t
+}
+
 // hostTables are the rules in the host's namespace, shared by all slots of a
 // pool. They repeat the denials, so that a fault in one place is not an escape.
 //

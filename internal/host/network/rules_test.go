@@ -34,7 +34,8 @@ func text(tables []table) string {
 func exampleTables() map[string][]table {
 	p := examplePolicy()
 	hostEnd, hostIP := slotAddrs(p.prefix, 5)
-	return map[string][]table{"host.nft": hostTables(p), "sandbox.nft": sandboxTables(p, hostEnd, hostIP)}
+	return map[string][]table{"host.nft": hostTables(p), "sandbox.nft": sandboxTables(p, hostEnd, hostIP),
+		"egress.nft": {egressTable(prefixes("0.0.0.0/0"), prefixes("198.51.100.0/24", "203.0.113.7/32"))}}
 }
 
 func TestRulesGolden(t *testing.T) {

@@ -91,6 +91,17 @@ func (s *Slot) OpenTap() (*os.File, error) {
 	}
 }
 
+// Limit denies the guest new connections to the ranges deny, except for those in allow.
+// It must be called at most once for a slot, before its VM runs user code. The rules end
+// with the slot, and outlive the agent.
+func (s *Slot) Limit(deny, allow []netip.Prefix) error {
+	err := inside(s.pool.host, s.ns, func() error { return install([]table{egressTable(deny, allow)}) })
+	if errors.Is(err, os.ErrClosed) {
+		return errReleased()
+	}
+	return err
+}
+
 // Release removes the namespace's name and the veth pair, and with them all
 // that is in the namespace as soon as nothing uses it any more. The VMM must
 // have ended. The address is not given out again for a few seconds.

@@ -191,6 +191,63 @@ func egressPolicy(t *testing.T, kind guestKind) {
 	}
 }
 
+// TestEgressIsLimited: a sandbox opens connections to addresses that are not denied and to
+// exceptions, answers those of the host, and is limited after an agent has adopted it.
+func TestEgressIsLimited(t *testing.T) { withEachGuest(t, egressIsLimited) }
+
+func egressIsLimited(t *testing.T, kind guestKind) {
+	host := newSpace(t)
+	const exception, denied, resolver = "198.51.100.7", "198.51.100.8", "10.99.0.53"
+	world := outside(host, exception, denied, resolver)
+	world.listen(":80")
+	world.listen(":53")
+	cfg := Config{Name: uniqueName(), Nameservers: addrs(resolver)}
+	p := host.open(cfg)
+	s := kind.acquire(t, p, "one")
+	if err := s.Limit(prefixes("0.0.0.0/0"), prefixes(exception+"/32")); err != nil {
+		t.Fatal(err)
+	}
+	guest := kind.plug(t, s)
+	guest.listen(":8080")
+	check := func(when string, s *Slot) {
+		t.Helper()
+		if _, err := guest.ask(exception+":80", patient); err != nil {
+			t.Errorf("%s: an address that is allowed: %v", when, err)
+		}
+		for _, a := range []string{denied + ":80", resolver + ":53"} {
+			if _, err := guest.ask(a, impatient); err == nil {
+				t.Errorf("%s: %s was reached", when, a)
+			}
+		}
+		if _, err := host.ask(s.HostIP.String()+":8080", patient); err != nil {
+			t.Errorf("%s: the host does not reach the guest: %v", when, err)
+		}
+	}
+	check("from the start", s)
+	rec := s.Record()
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	adopted, err := host.open(cfg).Adopt("one", rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { adopted.Release(context.Background()) })
+	check("after an adoption", adopted)
+	adopted.Release(t.Context())
+	if err := adopted.Limit(prefixes("0.0.0.0/0"), nil); !fault.Is(err, fault.WrongState) {
+		t.Errorf("limits after Release: %v, want a wrong state", err)
+	}
+}
+
+func prefixes(texts ...string) []netip.Prefix {
+	var all []netip.Prefix
+	for _, t := range texts {
+		all = append(all, netip.MustParsePrefix(t))
+	}
+	return all
+}
+
 func TestSpoofedSourceIsDropped(t *testing.T) { withEachGuest(t, spoofedSource) }
 
 func spoofedSource(t *testing.T, kind guestKind) {

@@ -255,13 +255,20 @@ check('network: what is supported, and nothing ignored', async () => {
     assert.equal((await raw('PUT', at, { body })).status, 400, JSON.stringify(body))
   }
   for (const body of [
-    { allow_internet_access: false }, { network: { denyOut: ['0.0.0.0/0'] } }, { volumeMounts: [{ name: 'a', path: '/a' }] },
+    { network: { denyOut: ['a.com'] } }, { network: { allowOut: ['a.com'], denyOut: ['0.0.0.0/0'] } }, { volumeMounts: [{ name: 'a', path: '/a' }] },
     { iam: { tokens: { a: {} } } }, { autoPauseMemory: false }, { autoPause: true, autoPauseMemory: false }, { timeout: 0 },
     { timeout: 2_592_001 }, { metadata: 'x' },
   ]) {
     assert.equal((await raw('POST', '/v2/sandboxes', { body: { templateID: 'base', ...body } })).status, 400, JSON.stringify(body))
   }
   await kill(sbx)
+  const closed = await create({ allowInternetAccess: false, network: { allowOut: ['192.0.2.7'] } })
+  const { network, allowInternetAccess } = await (await raw('GET', `/sandboxes/${closed.sandboxId}`)).json()
+  assert.deepEqual([network.denyOut, network.allowOut, allowInternetAccess], [['0.0.0.0/0'], ['192.0.2.7'], false])
+  const there = `/sandboxes/${closed.sandboxId}/network`
+  assert.equal((await raw('PUT', there, { body: {} })).status, 400)
+  assert.equal((await raw('PUT', there, { body: { denyOut: ['0.0.0.0/0'], allowOut: ['192.0.2.7'] } })).status, 204)
+  await kill(closed)
 })
 
 check('Idempotency-Key', async () => {

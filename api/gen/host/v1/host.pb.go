@@ -168,7 +168,11 @@ type SandboxSpec struct {
 	Runtime string `protobuf:"bytes,15,opt,name=runtime,proto3" json:"runtime,omitempty"`
 	// The access token of the guest's public server (port 49983). Empty leaves that
 	// server closed. Never reported back.
-	EnvdToken     string `protobuf:"bytes,16,opt,name=envd_token,json=envdToken,proto3" json:"envd_token,omitempty"`
+	EnvdToken string `protobuf:"bytes,16,opt,name=envd_token,json=envdToken,proto3" json:"envd_token,omitempty"`
+	// IPv4 ranges in CIDR notation that the sandbox cannot open connections to, and
+	// exceptions from them. None denied means no limit.
+	EgressDeny    []string `protobuf:"bytes,17,rep,name=egress_deny,json=egressDeny,proto3" json:"egress_deny,omitempty"`
+	EgressAllow   []string `protobuf:"bytes,18,rep,name=egress_allow,json=egressAllow,proto3" json:"egress_allow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -285,6 +289,20 @@ func (x *SandboxSpec) GetEnvdToken() string {
 		return x.EnvdToken
 	}
 	return ""
+}
+
+func (x *SandboxSpec) GetEgressDeny() []string {
+	if x != nil {
+		return x.EgressDeny
+	}
+	return nil
+}
+
+func (x *SandboxSpec) GetEgressAllow() []string {
+	if x != nil {
+		return x.EgressAllow
+	}
+	return nil
 }
 
 // The steps and measurements that made a restored VM correct and unique, before any
@@ -3716,7 +3734,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
-	"generation\"\xbb\x03\n" +
+	"generation\"\xff\x03\n" +
 	"\vSandboxSpec\x12\x1a\n" +
 	"\btemplate\x18\x01 \x01(\tR\btemplate\x12\x14\n" +
 	"\x05vcpus\x18\x02 \x01(\rR\x05vcpus\x12\x1b\n" +
@@ -3732,7 +3750,10 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\bhostname\x18\x0e \x01(\tR\bhostname\x12\x18\n" +
 	"\aruntime\x18\x0f \x01(\tR\aruntime\x12\x1d\n" +
 	"\n" +
-	"envd_token\x18\x10 \x01(\tR\tenvdToken\x1a6\n" +
+	"envd_token\x18\x10 \x01(\tR\tenvdToken\x12\x1f\n" +
+	"\vegress_deny\x18\x11 \x03(\tR\n" +
+	"egressDeny\x12!\n" +
+	"\fegress_allow\x18\x12 \x03(\tR\vegressAllow\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x96\x04\n" +
