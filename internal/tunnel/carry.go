@@ -26,11 +26,11 @@ type Stream interface {
 // clean end. It calls moved whenever bytes have moved, from two goroutines. The error
 // is nil after two clean ends, the cause of ctx, or the first error.
 func Carry(ctx context.Context, a, b Stream, moved func()) error {
-	return CarryBuffered(ctx, a, b, moved, bufferBytes)
+	return CarryBuffered(ctx, a, b, moved, usual)
 }
 
-// CarryBuffered is Carry with buffers of size bytes, one for each direction.
-func CarryBuffered(ctx context.Context, a, b Stream, moved func(), size int) error {
+// CarryBuffered is Carry with the memory of buffers.
+func CarryBuffered(ctx context.Context, a, b Stream, moved func(), buffers *Buffers) error {
 	var once sync.Once
 	var first error
 	abort := func(err error) {
@@ -44,7 +44,7 @@ func CarryBuffered(ctx context.Context, a, b Stream, moved func(), size int) err
 	var directions sync.WaitGroup
 	for _, d := range [2]struct{ to, from Stream }{{a, b}, {b, a}} {
 		directions.Go(func() {
-			if err := fault.Caught(func() error { return direction(d.to, d.from, moved, size) }); err != nil {
+			if err := fault.Caught(func() error { return direction(d.to, d.from, moved, buffers) }); err != nil {
 				abort(err)
 			}
 		})
@@ -59,16 +59,19 @@ func CarryBuffered(ctx context.Context, a, b Stream, moved func(), size int) err
 }
 
 // direction copies one direction to its end.
-func direction(to, from Stream, moved func(), size int) error {
-	buf := make([]byte, size)
+func direction(to, from Stream, moved func(), buffers *Buffers) error {
+	buf := buffers.new()
+	defer buf.release()
 	for {
-		n, err := from.Read(buf)
+		piece := buf.bytes()
+		n, err := from.Read(piece)
 		if n > 0 {
 			moved()
-			if _, err := to.Write(buf[:n]); err != nil {
+			if _, err := to.Write(piece[:n]); err != nil {
 				return err
 			}
 			moved()
+			buf.adapt(n)
 		}
 		switch {
 		case errors.Is(err, io.EOF):

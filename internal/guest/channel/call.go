@@ -20,7 +20,7 @@ import (
 // written; if a call ends within its frames, the connection is closed.
 type connection struct {
 	agent  *agent.Agent
-	dials  chan struct{} // of the server
+	server *Server
 	conn   net.Conn
 	reader *guestwire.Reader
 	out    []byte // reused for every frame sent

@@ -16,10 +16,12 @@ import (
 
 const (
 	// maxDials is the number of connections to programs that may be open at once. Each
-	// has two buffers.
-	maxDials = 256
-	// dialBuffer is the size of a buffer, in bytes.
-	dialBuffer = 16 << 10
+	// has two buffers of dialBuffer bytes. While much passes it borrows one of
+	// maxLargeBuffers of largeBuffer bytes.
+	maxDials        = 256
+	dialBuffer      = 16 << 10
+	largeBuffer     = 128 << 10
+	maxLargeBuffers = 16
 	// dialTimeout bounds connecting to a program of the same guest.
 	dialTimeout = 10 * time.Second
 )
@@ -39,8 +41,8 @@ func (c *connection) dial(ctx context.Context, message []byte) error {
 		return errHangUp
 	}
 	select {
-	case c.dials <- struct{}{}:
-		defer func() { <-c.dials }()
+	case c.server.dials <- struct{}{}:
+		defer func() { <-c.server.dials }()
 	default:
 		return fault.New(fault.Quota, "too_many_connections",
 			"the sandbox has %d open connections to programs on its loopback address; close some, or let the program listen on 0.0.0.0", maxDials)
@@ -53,7 +55,7 @@ func (c *connection) dial(ctx context.Context, message []byte) error {
 		_ = program.Close()
 		return err
 	}
-	return errors.Join(errHangUp, tunnel.CarryBuffered(ctx, peer, program, func() {}, dialBuffer))
+	return errors.Join(errHangUp, tunnel.CarryBuffered(ctx, peer, program, func() {}, c.server.buffers))
 }
 
 // dialLoopback connects to the first loopback address on which a program listens.

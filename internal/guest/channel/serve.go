@@ -12,6 +12,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/guest/agent"
 	"github.com/wrenn-dev/wrenn/internal/guest/listener"
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
+	"github.com/wrenn-dev/wrenn/internal/tunnel"
 )
 
 // acceptPause is the pause before another accept when the guest has no
@@ -27,12 +28,13 @@ const idleTimeLimit = 10 * time.Minute
 type Server struct {
 	agent *agent.Agent
 	// dials has a place for each connection to a program.
-	dials chan struct{}
+	dials   chan struct{}
+	buffers *tunnel.Buffers // of those connections
 }
 
 // New returns a server of a's control channel.
 func New(a *agent.Agent) *Server {
-	return &Server{agent: a, dials: make(chan struct{}, maxDials)}
+	return &Server{agent: a, dials: make(chan struct{}, maxDials), buffers: tunnel.NewBuffers(dialBuffer, largeBuffer, maxLargeBuffers)}
 }
 
 // Serve serves the connections of l until ctx ends. Then it closes every
@@ -127,7 +129,7 @@ func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	c := &connection{agent: s.agent, dials: s.dials, conn: conn, reader: guestwire.NewReader(conn)}
+	c := &connection{agent: s.agent, server: s, conn: conn, reader: guestwire.NewReader(conn)}
 	ctx = agent.OnConnection(ctx, conn)
 	for limit := agent.OpeningTimeLimit; c.serveCall(ctx, limit); {
 		limit = idleTimeLimit

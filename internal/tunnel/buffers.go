@@ -1,0 +1,69 @@
+package tunnel
+
+import "sync"
+
+// Buffers bounds the memory of connections that are carried. Each direction has a small
+// buffer of its own. While its reads fill that, it borrows one of a few large ones, if one
+// is free: large pieces cost fewer system calls. It is safe for concurrent use.
+type Buffers struct {
+	small, large int           // sizes in bytes
+	borrowed     chan struct{} // has a value for each borrowed buffer
+	pool         sync.Pool     // of *[]byte
+}
+
+// NewBuffers returns buffers with the sizes small and large, in bytes, of which at most
+// count large ones are in use at once.
+func NewBuffers(small, large, count int) *Buffers {
+	return &Buffers{small: small, large: large, borrowed: make(chan struct{}, count)}
+}
+
+// usual are those of Carry, which has no large ones.
+var usual = NewBuffers(bufferBytes, bufferBytes, 0)
+
+// buffer is the buffer of one direction. One goroutine uses it.
+type buffer struct {
+	of    *Buffers
+	small []byte
+	large *[]byte // nil while none is borrowed
+}
+
+func (b *Buffers) new() *buffer { return &buffer{of: b, small: make([]byte, b.small)} }
+
+// bytes returns the memory for the next read.
+func (b *buffer) bytes() []byte {
+	if b.large != nil {
+		return *b.large
+	}
+	return b.small
+}
+
+// adapt borrows a large buffer after a read of n bytes that has filled the small one, and
+// returns it after one that the small one could have taken.
+func (b *buffer) adapt(n int) {
+	switch {
+	case b.large != nil && n <= len(b.small):
+		b.release()
+	case b.large == nil && n == len(b.small):
+		select {
+		case b.of.borrowed <- struct{}{}:
+		default:
+			return
+		}
+		if kept, ok := b.of.pool.Get().(*[]byte); ok {
+			b.large = kept
+			return
+		}
+		made := make([]byte, b.of.large)
+		b.large = &made
+	}
+}
+
+// release returns a borrowed buffer.
+func (b *buffer) release() {
+	if b.large == nil {
+		return
+	}
+	b.of.pool.Put(b.large)
+	b.large = nil
+	<-b.of.borrowed
+}
