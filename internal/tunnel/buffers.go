@@ -17,8 +17,11 @@ func NewBuffers(small, large, count int) *Buffers {
 	return &Buffers{small: small, large: large, borrowed: make(chan struct{}, count)}
 }
 
-// usual are those of Carry, which has no large ones.
-var usual = NewBuffers(bufferBytes, bufferBytes, 0)
+// maxLarge is the number of large buffers of Carry: 16 MiB in all.
+const maxLarge = 256
+
+// usual are those of Carry.
+var usual = NewBuffers(bufferBytes, maxFrame, maxLarge)
 
 // buffer is the buffer of one direction. One goroutine uses it.
 type buffer struct {

@@ -14,7 +14,7 @@
 // stop the commands for other sandboxes. A tunnel therefore is an HTTP/1.1 request
 // with "Upgrade: wrenn-tunnel" on a TCP or unix connection of its own, on the same
 // listener and with the same token or certificate. The kernel's buffers and one buffer
-// of [bufferBytes] bound it in each direction, and a byte is copied once.
+// (type Buffers) bound it in each direction, and a byte is copied once.
 //
 // # Frames
 //

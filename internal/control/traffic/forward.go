@@ -25,7 +25,7 @@ const (
 	// send before the real one.
 	maxInformational = 16
 	// copyBytes is the size, in bytes, of the pieces in which bodies are copied.
-	copyBytes = 32 << 10
+	copyBytes = 64 << 10
 )
 
 type targetKey struct{}
