@@ -1,6 +1,7 @@
 package e2b
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"time"
@@ -118,13 +119,19 @@ func (s *server) running(ctx context.Context, row control.Sandbox, lifetime time
 	}
 }
 
+// initialLifetime returns the lifetime with which row's sandbox was created. It is the
+// present one for a sandbox of an older version.
+func initialLifetime(row control.Sandbox) time.Duration {
+	return cmp.Or(row.Spec.InitialLifetime, row.Spec.Lifetime)
+}
+
 // resume resumes a paused sandbox for lifetime, or for the time with which it was
-// created if that is 0.
+// created if that is 0. A sandbox without an end gets none.
 func (s *server) resume(ctx context.Context, row control.Sandbox, lifetime time.Duration) (control.Sandbox, error) {
 	if lifetime == 0 {
-		lifetime = row.Spec.InitialLifetime
+		lifetime = initialLifetime(row)
 	}
-	if lifetime > 0 && lifetime != row.Spec.Lifetime {
+	if row.Spec.Lifetime > 0 && lifetime != row.Spec.Lifetime {
 		if _, err := s.Sandboxes.SetTimeouts(ctx, row.ID, control.ClockRequest{Lifetime: &lifetime}); err != nil {
 			return row, err
 		}

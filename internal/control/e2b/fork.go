@@ -38,7 +38,7 @@ func (s *server) forkSandbox(w http.ResponseWriter, r *http.Request) error {
 	case stateOf(row) != stateRunning:
 		return refuse(http.StatusConflict, "", "Sandbox '%s' is paused and cannot be forked; resume it first", row.ID)
 	}
-	lifetime := row.Spec.InitialLifetime
+	lifetime := initialLifetime(row)
 	if in.Timeout != nil {
 		if *in.Timeout <= 0 {
 			return invalid("timeout must be at least 1 second")

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/go-chi/chi/v5"
 
@@ -36,11 +37,13 @@ type Config struct {
 	Log  *slog.Logger
 }
 
-// server is the receiver of the handlers. All but samples is constant after New.
+// server is the receiver of the handlers. All but samples and keyed is constant after New.
 type server struct {
 	Config
 	mux     *chi.Mux
 	samples samples
+	// keyed is the number of creates with an Idempotency-Key.
+	keyed atomic.Int64
 }
 
 // New returns a handler that serves the dialect, and passes all other requests on. It is

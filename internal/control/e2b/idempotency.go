@@ -27,9 +27,11 @@ const (
 	keepAnswers = 24 * time.Hour
 	// storeTimeout bounds one write of an answer.
 	storeTimeout = 10 * time.Second
-	// maxAnswers and maxAnswersBytes bound the kept answers of all dialects.
+	// maxAnswers and maxAnswersBytes bound the kept answers of all dialects. They are
+	// enforced every trimEvery requests.
 	maxAnswers      = 10_000
 	maxAnswersBytes = 256 << 20
+	trimEvery       = 64
 )
 
 // Answers keeps the answers to creates with an Idempotency-Key, for all servers on one
@@ -77,8 +79,10 @@ type claimed struct {
 
 // answer carries out r, or sends the answer that there is.
 func (c claimed) answer(w http.ResponseWriter, r *http.Request, next handlerFunc) error {
-	if err := c.Answers.TrimAnswers(r.Context(), maxAnswers, maxAnswersBytes); err != nil {
-		return err
+	if c.keyed.Add(1)%trimEvery == 1 {
+		if err := c.Answers.TrimAnswers(r.Context(), maxAnswers, maxAnswersBytes); err != nil {
+			return err
+		}
 	}
 	a, begun, err := c.Answers.BeginAnswer(r.Context(), c.key, c.sum, answerLease, keepAnswers)
 	switch {

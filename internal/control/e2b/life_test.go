@@ -28,6 +28,9 @@ func TestConnect(t *testing.T) {
 		box(sandbox.Stopping).send(t, "POST", path, "{}", 404, "")
 		box(sandbox.Stopped).send(t, "POST", path, "{}", 404, "")
 	}
+	endless := box(sandbox.Paused)
+	endless.row.Spec.Lifetime, endless.row.Spec.InitialLifetime, endless.row.LifetimeEndsAt = 0, 0, nil
+	endless.send(t, "POST", "/sandboxes/box/connect", `{"timeout":300}`, 201, "resume")
 	waits := box(sandbox.Resuming)
 	waits.later = sandbox.Running
 	waits.send(t, "POST", "/sandboxes/box/connect", "{}", 200, "")

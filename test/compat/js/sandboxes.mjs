@@ -248,8 +248,9 @@ check('network: what is supported, and nothing ignored', async () => {
   assert.ok(sbx.trafficAccessToken)
   const at = `/sandboxes/${sbx.sandboxId}/network`
   assert.equal((await raw('PUT', at, { body: {} })).status, 204)
+  assert.equal((await raw('PUT', at, { body: { allowOut: ['1.1.1.1'] } })).status, 204, 'an exception from nothing')
   for (const body of [
-    { denyOut: ['1.2.3.4'] }, { allowOut: ['1.1.1.1'] }, { allow_internet_access: false }, { egressProxy: { address: 'a:1' } },
+    { denyOut: ['1.2.3.4'] }, { allow_internet_access: false }, { egressProxy: { address: 'a:1' } },
     { rules: { 'a.com': [{}] } }, { dnsServers: ['1.1.1.1'] },
   ]) {
     assert.equal((await raw('PUT', at, { body })).status, 400, JSON.stringify(body))
@@ -263,7 +264,7 @@ check('network: what is supported, and nothing ignored', async () => {
   }
   await kill(sbx)
   const closed = await create({ allowInternetAccess: false, network: { allowOut: ['192.0.2.7'] } })
-  const { network, allowInternetAccess } = await (await raw('GET', `/sandboxes/${closed.sandboxId}`)).json()
+  const { network, allowInternetAccess } = (await raw('GET', `/sandboxes/${closed.sandboxId}`)).json
   assert.deepEqual([network.denyOut, network.allowOut, allowInternetAccess], [['0.0.0.0/0'], ['192.0.2.7'], false])
   const there = `/sandboxes/${closed.sandboxId}/network`
   assert.equal((await raw('PUT', there, { body: {} })).status, 400)
