@@ -105,8 +105,9 @@ const (
 	encodingNone
 )
 
-// chooseEncoding picks gzip if the header names it, else identity unless that
-// is ruled out (RFC 9110, section 12.5.3).
+// chooseEncoding picks gzip if the header names no other compression, or rules identity
+// out, else identity (RFC 9110, section 12.5.3). A client that names several lists all that
+// it can do, and did not ask: compressing costs the guest more time than it saves.
 func chooseEncoding(header string) encoding {
 	if header == "" {
 		return encodingIdentity
@@ -122,14 +123,29 @@ func chooseEncoding(header string) encoding {
 		}
 		weights[strings.ToLower(strings.TrimSpace(name))] = weight
 	}
-	if q, named := weights["gzip"]; named && q > 0 {
-		return encodingGzip
-	}
+	q, named := weights["gzip"]
+	gzips := named && q > 0
 	any, hasAny := weights["*"]
-	if q, named := weights["identity"]; named && q == 0 || !named && hasAny && any == 0 {
+	q, named = weights["identity"]
+	refused := named && q == 0 || !named && hasAny && any == 0
+	switch {
+	case gzips && (refused || onlyGzip(weights)):
+		return encodingGzip
+	case refused:
 		return encodingNone
+	default:
+		return encodingIdentity
 	}
-	return encodingIdentity
+}
+
+// onlyGzip reports whether weights name no compression but gzip.
+func onlyGzip(weights map[string]float64) bool {
+	for name := range weights {
+		if name != "gzip" && name != "identity" && name != "*" {
+			return false
+		}
+	}
+	return true
 }
 
 // contentTypes are the types of files that browsers show. The tables of the image

@@ -44,7 +44,12 @@ func TestUploadAndDownload(t *testing.T) {
 	if r.status != http.StatusPartialContent || r.body != "ont" {
 		t.Errorf("range: %d %q", r.status, r.body)
 	}
-	r = g.do(http.MethodGet, filesPath(path), nil, "Accept-Encoding", "gzip, deflate")
+	for _, accepted := range []string{"gzip, deflate", "br, gzip;q=0.5", "*"} {
+		if r = g.do(http.MethodGet, filesPath(path), nil, "Accept-Encoding", accepted); r.body != "content" || r.header.Get("Content-Encoding") != "" {
+			t.Errorf("Accept-Encoding: %s: %q %v, want the bytes of the file", accepted, r.body, r.header)
+		}
+	}
+	r = g.do(http.MethodGet, filesPath(path), nil, "Accept-Encoding", "gzip")
 	zr, err := gzip.NewReader(strings.NewReader(r.body))
 	if err != nil || r.header.Get("Content-Encoding") != "gzip" {
 		t.Fatalf("%v %v", err, r.header)
@@ -97,6 +102,51 @@ func TestFileErrors(t *testing.T) {
 	}
 	if exists(dir + "/f") {
 		t.Error("a refused upload left a file")
+	}
+}
+
+// TestEncodings: gzip is sent if it is the only compression asked for, or the only one left.
+func TestEncodings(t *testing.T) {
+	for header, want := range map[string]encoding{
+		"": encodingIdentity, "gzip": encodingGzip, "gzip;q=0": encodingIdentity, "gzip, identity": encodingGzip, "gzip, *": encodingGzip,
+		"gzip, deflate": encodingIdentity, "zstd,gzip,br": encodingIdentity, "gzip, br, identity;q=0": encodingGzip,
+		"br, *;q=0": encodingNone, "identity;q=0": encodingNone,
+	} {
+		if got := chooseEncoding(header); got != want {
+			t.Errorf("Accept-Encoding: %q: got %d, want %d", header, got, want)
+		}
+	}
+}
+
+// TestLargeParts: a part arrives whole, whatever the sizes of pieces.
+func TestLargeParts(t *testing.T) {
+	g := newGuest(t).open()
+	dir, content := t.TempDir(), make([]byte, 1<<20+7)
+	for i := range content {
+		content[i] = byte(i * 7919 >> 8)
+	}
+	var body bytes.Buffer
+	mw := multipart.NewWriter(&body)
+	for _, name := range []string{"a", "b"} {
+		w, err := mw.CreatePart(textproto.MIMEHeader{"Content-Disposition": {`form-data; name="file"; filename="` + dir + "/" + name + `"`}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = w.Write(content)
+	}
+	_ = mw.Close()
+	whole := body.Bytes()
+	if r := g.do(http.MethodPost, "/files", bytes.NewReader(whole), "Content-Type", mw.FormDataContentType()); r.status != http.StatusOK {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	for _, name := range []string{"a", "b"} {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%s has %d bytes, %v; want the %d that were sent", name, len(got), err, len(content))
+		}
+	}
+	cut := g.do(http.MethodPost, filesPath(dir+"/c"), bytes.NewReader(whole[:len(content)/2]), "Content-Type", mw.FormDataContentType())
+	if cut.status != http.StatusBadRequest || exists(dir+"/c") {
+		t.Errorf("half a part: %d %s, want 400 and no file", cut.status, cut.body)
 	}
 }
 

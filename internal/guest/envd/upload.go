@@ -1,6 +1,7 @@
 package envd
 
 import (
+	"bufio"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -22,6 +23,8 @@ import (
 const (
 	// maxUploadParts bounds the files of one multipart request.
 	maxUploadParts = 10_000
+	// partBuffer is the size of the pieces, in bytes, in which a multipart body is read.
+	partBuffer = 32 << 10
 )
 
 // written is one element of the answer to POST /files.
@@ -117,7 +120,8 @@ func (u *upload) receive(w http.ResponseWriter, r *http.Request) error {
 		}
 		return u.store(u.path, body)
 	case "multipart/form-data":
-		return u.receiveParts(multipart.NewReader(body, params["boundary"]))
+		// The reader of parts asks for small pieces.
+		return u.receiveParts(multipart.NewReader(bufio.NewReaderSize(body, partBuffer), params["boundary"]))
 	default:
 		return fault.New(fault.Invalid, "invalid_content_type", "Content-Type must be multipart/form-data or application/octet-stream")
 	}
@@ -145,7 +149,7 @@ func (u *upload) receiveParts(parts *multipart.Reader) error {
 		if path == "" {
 			return fault.New(fault.Invalid, "invalid_path", "a part needs a filename when the query has no path")
 		}
-		if err := u.store(path, part); err != nil {
+		if err := u.store(path, &filled{r: part}); err != nil {
 			return err
 		}
 	}
@@ -196,6 +200,26 @@ func (c classifiedReader) Read(p []byte) (int, error) {
 		err = agent.UploadFault(err)
 	}
 	return n, err
+}
+
+// filled fills each read of r, whose own pieces are small: each piece of a file is a
+// write to the disk.
+type filled struct {
+	r   io.Reader
+	err error // of r, after the bytes before it
+}
+
+// Read implements io.Reader.
+func (f *filled) Read(p []byte) (n int, err error) {
+	for n < len(p) && f.err == nil {
+		var got int
+		got, f.err = f.r.Read(p[n:])
+		n += got
+	}
+	if n > 0 || len(p) == 0 {
+		return n, nil
+	}
+	return 0, f.err
 }
 
 // patientBody gives each read of a body the time of agent.UploadIdleLimit.
