@@ -26,7 +26,7 @@ func wantsBytes(r *http.Request) bool {
 
 // carry connects the client of r with the program, byte by byte.
 func (h *Handler) carry(w http.ResponseWriter, r *http.Request, t target) {
-	port, err := h.Sandboxes.DialPort(r.Context(), t.id, t.port)
+	port, err := h.dialPatiently(r.Context(), t)
 	if err != nil {
 		h.refuse(w, r, t, err)
 		return

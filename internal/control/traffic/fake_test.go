@@ -32,6 +32,8 @@ type fakeSandboxes struct {
 	open     map[*net.TCPConn]bool
 	dialErr  error
 	dials    int
+	// lateAfter is the number of dials after which the programs listen.
+	lateAfter int
 }
 
 func (f *fakeSandboxes) Get(_ context.Context, id sandbox.ID) (control.Sandbox, error) {
@@ -46,12 +48,13 @@ func (f *fakeSandboxes) Get(_ context.Context, id sandbox.ID) (control.Sandbox, 
 func (f *fakeSandboxes) DialPort(ctx context.Context, id sandbox.ID, port uint16) (control.PortConn, error) {
 	f.mu.Lock()
 	f.dials++
+	dials := f.dials
 	address, err := f.programs[port], f.dialErr
 	f.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	if address == "" || id != box {
+	if address == "" || id != box || dials <= f.lateAfter {
 		return nil, fault.New(fault.HostFailed, control.ReasonPortRefused, "nothing listens on port %d of the sandbox", port)
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)

@@ -87,7 +87,7 @@ func (h *Handler) dial(ctx context.Context, _, address string) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := h.Sandboxes.DialPort(ctx, sandbox.ID(id), uint16(number))
+	conn, err := h.dialPatiently(ctx, target{id: sandbox.ID(id), port: uint16(number), form: targetOf(ctx).form})
 	if err != nil {
 		return nil, err
 	}

@@ -175,6 +175,23 @@ func TestRequestHost(t *testing.T) {
 	w.want(w.get("/"), http.StatusOK, "GET / localhost:3000\n", "X-Forwarded-Host: 3000-"+string(box)+".box.test")
 }
 
+// TestProgramThatStartsLate: a request to the address of a port waits a moment for a program
+// to listen, and one below the address of the API does not.
+func TestProgramThatStartsLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, http.HandlerFunc(mirror))
+	w.fake.lateAfter = 2
+	w.want(w.get("/"), http.StatusOK, "GET /")
+	w.fake.set(func(*control.Sandbox) { w.fake.dials = 0 })
+	path := "/v1/sandboxes/" + string(box) + "/ports/3000/"
+	w.want(w.do(w.request("GET", "api.test", path, nil, "X-Api-Key: "+apiKey)), http.StatusBadGateway, "port_refused")
+	w.fake.set(func(*control.Sandbox) { w.fake.dials, w.fake.lateAfter = 0, 100 })
+	w.want(w.get("/"), http.StatusBadGateway, "port is not open")
+	if w.fake.dials != 5 {
+		t.Errorf("%d attempts to connect, want 5", w.fake.dials)
+	}
+}
+
 // TestRefusalInTheFormOfE2B: a request with the headers of E2B's clients gets the body of
 // E2B's proxy and nothing else.
 func TestRefusalInTheFormOfE2B(t *testing.T) {
