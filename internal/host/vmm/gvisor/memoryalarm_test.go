@@ -169,7 +169,7 @@ func TestAlarmWaitsForTheKernel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeUse{noticed: make(chan struct{})}
 		f.onRelieve = func() {
-			if f.disarmed != f.armed {
+			if f.disarmed != f.armed+1 {
 				t.Error("the processes of a sandbox are slowed while it is being helped")
 			}
 			f.firm = 0
@@ -197,7 +197,7 @@ func TestSizesOf(t *testing.T) {
 	const text = "900 100 3 4 0 5 0\n0::/user/agent1-1\n" +
 		"9 50 3 4 0 5 0\n0::/user/agent1-2/inner/deep\n" +
 		"9 70 3 4 0 5 0\n4:memory:/x\n0::/user/agent1-2\n" +
-		"9 999 3 4 0 5 0\n0::/agent\n9 999 3 4 0 5 0\n0::/\nbroken\n"
+		"9 999 3 4 0 5 0\n0::/agent\n9 999 3 4 0 5 0\n0::/\n0::/user/../agent\nbroken\n"
 	want := map[string]uint64{"agent1-1": 100 * guestPage, "agent1-2": 120 * guestPage}
 	if got := sizesOf(text); !maps.Equal(got, want) {
 		t.Errorf("sizes %v, want %v", got, want)

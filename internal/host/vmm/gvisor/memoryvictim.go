@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
 const (
@@ -22,6 +23,8 @@ const (
 	// userGroup is the control group in the guest that holds one for each command
 	// (guest/boot).
 	userGroup = "/user"
+	// nameBytes bounds the name of a control group of the guest in messages.
+	nameBytes = 100
 	// guestPage is the size of the guest's pages in bytes.
 	guestPage = 4 << 10
 )
@@ -46,7 +49,7 @@ func (v *vm) endLargest(ctx context.Context) {
 	if group == "" {
 		return
 	}
-	log.Info("a sandbox uses too much memory, its largest command is ended", "command", group, "size_mb", size>>20)
+	log.Info("a sandbox uses too much memory, its largest command is ended", "command", untrusted.Line(group, nameBytes), "size_mb", size>>20)
 	if err := v.writeGroup(limited, userGroup+"/"+group, noMemory, endProcesses); err != nil {
 		log.Warn("the largest command of a sandbox cannot be ended, will try again", "error", err)
 	}
@@ -123,8 +126,9 @@ func sizesOf(text string) map[string]uint64 {
 	var pages uint64
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
 		if path, ok := strings.CutPrefix(lines.Text(), "0::"+userGroup+"/"); ok {
-			group, _, _ := strings.Cut(path, "/")
-			sizes[group] += pages * guestPage
+			if group, _, _ := strings.Cut(path, "/"); group != "." && group != ".." {
+				sizes[group] += pages * guestPage
+			}
 			continue
 		}
 		if fields := strings.Fields(lines.Text()); len(fields) == statmFields {
@@ -173,7 +177,7 @@ func (v *vm) writeGroup(ctx context.Context, path string, settings ...setting) e
 		return err
 	}
 	if n := len(answers.Results); n != len(settings) || answers.Results[n-1].IsError {
-		return fmt.Errorf("change the control group %.100s of the guest: %.200v", path, answers.Results)
+		return fmt.Errorf("change the control group %s of the guest: %s", untrusted.Line(path, nameBytes), untrusted.Line(fmt.Sprint(answers.Results), errorBytes))
 	}
 	return nil
 }
