@@ -1,8 +1,6 @@
 package client
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,15 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 )
-
-// maxSilence is the time without a byte after which a stream has broken without a sign,
-// as while this machine slept. The server sends something every 15 seconds.
-const maxSilence = time.Minute
-
-// maxEventLine bounds a line of an event, in bytes. The server sends pieces of 32 KiB.
-const maxEventLine = 1 << 20
 
 // AttachOptions are the options of Attach.
 type AttachOptions struct {
@@ -48,12 +38,8 @@ type ProcessEvent struct {
 // Attachment reads the output of a process. One goroutine uses it; Close may be called
 // from any.
 type Attachment struct {
-	body      io.ReadCloser
-	lines     *bufio.Scanner
-	requestID string
-	ended     bool
-	cancel    context.CancelFunc
-	silence   *time.Timer // ends the stream
+	*sentEvents
+	ended bool
 }
 
 // Attach reads the output of a process, from an offset on. The end of ctx ends the
@@ -63,21 +49,11 @@ func (c *Client) Attach(ctx context.Context, id, process string, opt AttachOptio
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	resp, err := c.send(ctx, request{
-		method: http.MethodGet, path: path, query: offsetParam(opt.Offset, opt.Explicit),
-		header: http.Header{"Accept": {"text/event-stream"}},
-	})
+	events, err := c.openEvents(ctx, request{method: http.MethodGet, path: path, query: offsetParam(opt.Offset, opt.Explicit)})
 	if err != nil {
-		cancel()
 		return nil, err
 	}
-	a := &Attachment{
-		body: resp.Body, lines: bufio.NewScanner(resp.Body), requestID: resp.Header.Get("X-Request-Id"),
-		cancel: cancel, silence: time.AfterFunc(maxSilence, cancel),
-	}
-	a.lines.Buffer(make([]byte, 0, 64<<10), maxEventLine)
-	return a, nil
+	return &Attachment{sentEvents: events}, nil
 }
 
 // Next returns the next event. After the last it returns io.EOF. A stream that is silent
@@ -88,29 +64,15 @@ func (a *Attachment) Next() (*ProcessEvent, error) {
 	if a.ended {
 		return nil, io.EOF
 	}
-	name, data := "", []byte(nil)
-	a.silence.Reset(maxSilence)
-	for a.lines.Scan() {
-		a.silence.Reset(maxSilence)
-		line := a.lines.Bytes()
-		switch {
-		case len(line) == 0 && name != "":
-			event, err := a.decode(name, data)
-			if event != nil || err != nil {
-				return event, err
-			}
-			name, data = "", nil
-		case bytes.HasPrefix(line, []byte("event: ")):
-			name = string(line[len("event: "):])
-		case bytes.HasPrefix(line, []byte("data: ")):
-			data = append(data[:0], line[len("data: "):]...)
+	for {
+		name, data, err := a.next()
+		if err != nil {
+			return nil, fmt.Errorf("client: the stream broke off before the process ended: %w", err)
+		}
+		if event, err := a.decode(name, data); event != nil || err != nil {
+			return event, err
 		}
 	}
-	err := a.lines.Err()
-	if err == nil {
-		err = io.ErrUnexpectedEOF
-	}
-	return nil, fmt.Errorf("client: the stream broke off before the process ended: %w", err)
 }
 
 // decode returns an event, or nil for one of an unknown type, which a later server may
@@ -141,24 +103,9 @@ func (a *Attachment) decode(name string, data []byte) (*ProcessEvent, error) {
 		a.ended = name == "exit"
 		return &ProcessEvent{Process: p, Exited: a.ended}, nil
 	case "error":
-		var failure struct{ Error wireError }
-		if err := json.Unmarshal(data, &failure); err != nil {
-			return nil, badEvent(err)
-		}
-		return nil, (&Error{RequestID: a.requestID}).fill(failure.Error)
+		return nil, a.failure(data)
 	}
 	return nil, nil
-}
-
-func badEvent(err error) error {
-	return fmt.Errorf("client: an event is not what the API promises: %w", err)
-}
-
-// Close ends the reader. The process continues.
-func (a *Attachment) Close() error {
-	a.silence.Stop()
-	a.cancel()
-	return a.body.Close()
 }
 
 // ackShare is the part of a journal, one of so many, after which Follow acknowledges

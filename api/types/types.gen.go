@@ -248,6 +248,15 @@ type FailedFork struct {
 	Message string `json:"message"`
 }
 
+// FileChange defines model for FileChange.
+type FileChange struct {
+	// Type `renamed` is of a file that was moved away, under its old path; one that was moved here is `created`.
+	Type string `json:"type"`
+
+	// Path Examples: /root/src/main.py
+	Path string `json:"path"`
+}
+
 // FileEntry A file of any type. The sandbox reports it.
 type FileEntry struct {
 	// Name The last part of the path.
@@ -286,6 +295,15 @@ type FileEntry struct {
 
 // FileMode Permission bits in octal.
 type FileMode = string
+
+// FileSentEvent A server-sent event of a watch, which describes the content of data.
+type FileSentEvent struct {
+	// Event ready, change, overflow or error.
+	Event string `json:"event"`
+
+	// Data A JSON object: a FileChange or an Error, and else an empty one.
+	Data string `json:"data"`
+}
 
 // ForkRequest defines model for ForkRequest.
 type ForkRequest struct {

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,10 +16,10 @@ func (a *App) filesCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "files",
 		Aliases: []string{"file"},
-		Short:   "List, describe, make, move and remove files in a sandbox",
+		Short:   "List, describe, make, move, remove and watch files in a sandbox",
 		Long:    "Work with the names of files in a sandbox. Paths are absolute. `wrenn cp` copies their content.",
 	}
-	cmd.AddCommand(a.filesLsCmd(), a.filesStatCmd(), a.filesMkdirCmd(), a.filesMvCmd(), a.filesRmCmd())
+	cmd.AddCommand(a.filesLsCmd(), a.filesStatCmd(), a.filesMkdirCmd(), a.filesMvCmd(), a.filesRmCmd(), a.filesWatchCmd())
 	return cmd
 }
 
@@ -188,4 +190,42 @@ func (a *App) filesRmCmd() *cobra.Command {
 		}
 		return nil
 	})
+}
+
+func (a *App) filesWatchCmd() *cobra.Command {
+	var recursive bool
+	cmd := &cobra.Command{
+		Use:   "watch [flags] ID PATH",
+		Short: "Print the changes in a directory until it is interrupted",
+		Long: "Print the changes in a directory as they come, one a line: created, written, removed, renamed (moved away) or\n" +
+			"attributes, and the path. The line \"overflow\" tells that changes were lost. It ends when it is interrupted, when the\n" +
+			"directory is removed, or when the sandbox pauses.",
+		Args: args(2, 2, "the ID of a sandbox and a path in it"),
+	}
+	cmd.Flags().BoolVarP(&recursive, "recursive", "r", false, "watch the directories below too")
+	return a.onFiles(cmd, func(ctx context.Context, id string, paths []string) error {
+		w, err := a.Client().WatchFiles(ctx, id, paths[0], recursive)
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		a.note("watching %s", printable(paths[0]))
+		for {
+			change, err := w.Next()
+			if err == nil {
+				err = a.printChange(change)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	})
+}
+
+func (a *App) printChange(c client.FileChange) error {
+	if a.json {
+		return json.NewEncoder(a.io.Out).Encode(c)
+	}
+	_, err := fmt.Fprintln(a.io.Out, strings.TrimSpace(printable(c.Type+" "+c.Path)))
+	return err
 }

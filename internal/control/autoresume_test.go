@@ -3,6 +3,7 @@ package control_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -51,6 +52,14 @@ func (b *bundle) uses() map[string]func(id sandbox.ID) error {
 			}
 			return err
 		},
+		"watch": func(id sandbox.ID) error {
+			ready := errors.New("the watch is armed")
+			err := b.WatchFiles(ctx, id, control.FileWatch{Path: "/a"}, func(control.FileEvent) error { return ready })
+			if errors.Is(err, ready) {
+				return nil
+			}
+			return err
+		},
 		"dial": func(id sandbox.ID) error {
 			_, err := b.DialPort(ctx, id, 80)
 			return err
@@ -91,6 +100,9 @@ func TestUseResumes(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		b.want(row.ID, sandbox.Running, "", control.VMRunning)
+		if err := b.Destroy(t.Context(), row.ID); err != nil { // for the capacity
+			t.Fatal(err)
+		}
 	}
 	plain := b.create()
 	if _, err := b.Pause(t.Context(), plain.ID); err != nil {

@@ -382,6 +382,22 @@ func (h *fakeHost) CallFile(ctx context.Context, ref sandbox.Ref, _ control.File
 	return control.FilePage{Entries: []control.FileEntry{{Name: "a", Type: control.FileRegular}}}, nil
 }
 
+// WatchFiles reports one change and then waits for the end of ctx.
+func (h *fakeHost) WatchFiles(ctx context.Context, ref sandbox.Ref, _ control.FileWatch, sink func(control.FileEvent) error) error {
+	_, err := h.do(ctx, "watch", ref, func() (control.ObservedSandbox, error) {
+		_, err := h.in(ref, control.VMRunning)
+		return control.ObservedSandbox{}, err
+	})
+	if err != nil {
+		return err
+	}
+	if err := sink(control.FileEvent{Type: control.FileWatchReady}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
 // pipePort is a connection to a program that says nothing.
 type pipePort struct{ net.Conn }
 

@@ -101,9 +101,51 @@ type FilePage struct {
 	More bool
 }
 
+// FileWatch selects a directory whose changes are reported.
+type FileWatch struct {
+	Path      string
+	Recursive bool
+}
+
+// FileEventType is the type of a change in the words of the API.
+type FileEventType string
+
+// The types of events. FileWatchReady comes first: later changes are reported.
+// FileWatchOverflow means that changes were lost. FileRenamed is of a file that was moved
+// away; one that was moved here is FileCreated.
+const (
+	FileWatchReady    FileEventType = "ready"
+	FileWatchOverflow FileEventType = "overflow"
+	FileCreated       FileEventType = "created"
+	FileWritten       FileEventType = "written"
+	FileRemoved       FileEventType = "removed"
+	FileRenamed       FileEventType = "renamed"
+	FileAttributes    FileEventType = "attributes"
+)
+
+// FileEvent is one event of a watch.
+type FileEvent struct {
+	Type FileEventType
+	// Name is relative to the watched directory; "." is itself.
+	Name string
+}
+
 // FileTree works with the names in the file systems of running VMs.
 type FileTree interface {
 	CallFile(ctx context.Context, ref sandbox.Ref, call FileCall) (FilePage, error)
+	// WatchFiles calls sink with the events of a watch until ctx, the watch or the
+	// sandbox ends or sink fails. It never returns nil.
+	WatchFiles(ctx context.Context, ref sandbox.Ref, w FileWatch, sink func(FileEvent) error) error
+}
+
+// WatchFiles implements Sandboxes.
+func (g *guestWork) WatchFiles(ctx context.Context, id sandbox.ID, w FileWatch, sink func(FileEvent) error) error {
+	if err := sandbox.ValidateGuestPath(w.Path); err != nil {
+		return err
+	}
+	return g.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
+		return host.WatchFiles(ctx, ref, w, sink)
+	})
 }
 
 // CallFile implements Sandboxes.

@@ -221,8 +221,10 @@ type Sandboxes interface {
 	Exec(ctx context.Context, id sandbox.ID, e Exec, sink ExecSink) (ExecResult, error)
 	WriteFile(ctx context.Context, id sandbox.ID, w WriteFile, content io.Reader) (int64, error)
 	ReadFile(ctx context.Context, id sandbox.ID, r ReadFile) (*File, error)
-	// CallFile is that of FileTree. It resumes a paused sandbox as Exec does.
+	// CallFile and WatchFiles are those of FileTree. They resume a paused sandbox as
+	// Exec does.
 	CallFile(ctx context.Context, id sandbox.ID, call FileCall) (FilePage, error)
+	WatchFiles(ctx context.Context, id sandbox.ID, w FileWatch, sink func(FileEvent) error) error
 	// CallProcess and AttachProcess are those of Processes. They resume a paused
 	// sandbox as Exec does.
 	CallProcess(ctx context.Context, id sandbox.ID, call ProcessCall) ([]Process, error)

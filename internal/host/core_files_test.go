@@ -152,3 +152,72 @@ func TestPartsOfFiles(t *testing.T) {
 		t.Errorf("of a kernel file: got %d bytes at %+v, want all of it", len(body), f.Part)
 	}
 }
+
+// TestWatch sees changes through the host agent, the loss of some of them, and the end
+// of the directory.
+func TestWatch(t *testing.T) {
+	b := newPortBench(t)
+	ref := b.create()
+	dir := filepath.Join(t.TempDir(), "d")
+	check(t, os.Mkdir(dir, 0o755))
+	events, ended := make(chan control.FileEvent), make(chan error, 1)
+	go func() {
+		ended <- b.client.WatchFiles(t.Context(), ref, control.FileWatch{Path: dir, Recursive: true}, func(e control.FileEvent) error {
+			events <- e
+			return nil
+		})
+	}()
+	await := func(want control.FileEvent) {
+		t.Helper()
+		for e := range events {
+			if e == want {
+				return
+			}
+		}
+	}
+	if e := <-events; e.Type != control.FileWatchReady {
+		t.Errorf("got %+v first, want ready", e)
+	}
+	check(t, os.MkdirAll(filepath.Join(dir, "sub"), 0o755))
+	await(control.FileEvent{Type: control.FileCreated, Name: "sub"})
+	check(t, os.WriteFile(filepath.Join(dir, "sub", "f\xff"), []byte("x"), 0o644))
+	await(control.FileEvent{Type: control.FileWritten, Name: "sub/f\xff"})
+	// While nobody reads, far more changes come than wait anywhere.
+	path := filepath.Join(dir, "sub", strings.Repeat("n", 200))
+	for n := range 60_000 {
+		check(t, os.WriteFile(path+string(rune('a'+n%2)), nil, 0o644))
+		check(t, os.Chmod(path+string(rune('a'+n%2)), 0o600))
+	}
+	await(control.FileEvent{Type: control.FileWatchOverflow, Name: "."})
+	check(t, os.WriteFile(filepath.Join(dir, "after"), nil, 0o644))
+	await(control.FileEvent{Type: control.FileCreated, Name: "after"})
+	check(t, os.RemoveAll(dir))
+	await(control.FileEvent{Type: control.FileRemoved, Name: "."})
+	if err := <-ended; fault.ReasonOf(err) != "file_not_found" {
+		t.Errorf("after the directory had gone: got %v, want file_not_found", err)
+	}
+	err := b.client.WatchFiles(t.Context(), ref, control.FileWatch{Path: dir}, func(control.FileEvent) error { return nil })
+	if fault.ReasonOf(err) != "file_not_found" {
+		t.Errorf("of a missing directory: got %v, want file_not_found", err)
+	}
+}
+
+// TestPauseEndsWatch: a pause does not wait for a watch, and the watch has the reason.
+func TestPauseEndsWatch(t *testing.T) {
+	b := newPortBench(t)
+	ref := b.create()
+	dir := t.TempDir()
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- b.client.WatchFiles(t.Context(), ref, control.FileWatch{Path: dir}, func(control.FileEvent) error {
+			close(ready)
+			return nil
+		})
+	}()
+	<-ready
+	_, err := b.client.Pause(t.Context(), ref)
+	check(t, err)
+	if err := <-ended; fault.ReasonOf(err) != control.ReasonPaused {
+		t.Errorf("got %v, want sandbox_paused", err)
+	}
+}

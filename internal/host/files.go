@@ -6,6 +6,7 @@ import (
 	"time"
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -109,4 +110,29 @@ func (f *File) Close() error {
 	err := f.Body.Close()
 	f.lease.release()
 	return err
+}
+
+// WatchFiles hands the changes in a directory of a guest to send until the watch ends. A
+// pause ends it at once with WrongState sandbox_paused; so does the sandbox's end, with
+// its reason.
+func (m *Manager) WatchFiles(ctx context.Context, ref sandbox.Ref, call *guestv1.WatchFilesCall, send func(*guestv1.WatchFilesEvent) error) error {
+	mc, err := m.find(ref.ID)
+	if err != nil {
+		return err
+	}
+	l, err := mc.acquire(ctx, ref, useFollow)
+	if err != nil {
+		return err
+	}
+	defer l.release()
+	stop := l.endWithHost(m.life)
+	defer stop()
+	return l.err(l.guest.WatchFiles(l.ctx, call, send))
+}
+
+// endWithHost ends the lease when the host agent stops.
+func (l *lease) endWithHost(life context.Context) (stop func() bool) {
+	return context.AfterFunc(life, func() {
+		l.cancel(fault.New(fault.HostFailed, "host_stopping", "the host agent is stopping"))
+	})
 }

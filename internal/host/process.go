@@ -9,7 +9,8 @@ import (
 )
 
 // MaxAttached is the number of readers of processes of one sandbox that may be attached
-// through the host agent at once. It includes waits for the end of a process.
+// through the host agent at once. It includes waits for the end of a process, and watches
+// of directories.
 const MaxAttached = 256
 
 // MaxInputs is the number of inputs to processes of one sandbox, of at most 1 MiB each,
@@ -61,9 +62,7 @@ func (m *Manager) AttachProcess(ctx context.Context, ref sandbox.Ref, call *gues
 		return err
 	}
 	defer l.release()
-	stop := context.AfterFunc(m.life, func() {
-		l.cancel(fault.New(fault.HostFailed, "host_stopping", "the host agent is stopping"))
-	})
+	stop := l.endWithHost(m.life)
 	defer stop()
 	a, err := l.guest.Attach(l.ctx, call)
 	if err != nil {
@@ -79,7 +78,7 @@ func (m *machine) followersLocked() error {
 	attached := m.leasesLocked(useFollow)
 	if attached >= MaxAttached {
 		return fault.New(fault.Quota, "too_many_readers",
-			"%d readers are attached to processes of sandbox %s; end some, or try again later", attached, m.view.Ref.ID)
+			"%d readers are attached to processes and directories of sandbox %s; end some, or try again later", attached, m.view.Ref.ID)
 	}
 	return nil
 }

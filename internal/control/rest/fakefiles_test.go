@@ -71,3 +71,33 @@ func (f *fakeSandboxes) CallFile(_ context.Context, id sandbox.ID, call control.
 	}
 	return control.FilePage{Entries: []control.FileEntry{fakeEntry(name)}}, nil
 }
+
+// WatchFiles reports fakeChanges and then waits for the end of ctx, unless the path is
+// that of a directory that goes.
+func (f *fakeSandboxes) WatchFiles(ctx context.Context, id sandbox.ID, w control.FileWatch, sink func(control.FileEvent) error) error {
+	if err := f.running(id); err != nil {
+		return err
+	}
+	if err := sandbox.ValidateGuestPath(w.Path); err != nil {
+		return err
+	}
+	gone := fault.New(fault.NotFound, "file_not_found", "the watched directory was removed or moved")
+	if w.Path == "/missing" {
+		return gone
+	}
+	for _, e := range fakeChanges {
+		if err := sink(e); err != nil {
+			return err
+		}
+	}
+	if w.Path == "/going" {
+		return gone
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+var fakeChanges = []control.FileEvent{
+	{Type: control.FileWatchReady}, {Type: control.FileCreated, Name: "a/b\xff"}, {Type: control.FileWatchOverflow, Name: "."},
+	{Type: control.FileRemoved, Name: "."},
+}

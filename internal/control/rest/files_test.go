@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"io"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -108,4 +109,29 @@ func TestBadFileRequests(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", request, got, code)
 		}
 	}
+}
+
+func TestWatchFiles(t *testing.T) {
+	w := newWorld(t)
+	files := w.newFiles()
+	resp, err := http.Get(w.url + files + "/watch?path=/going&recursive=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
+		t.Fatalf("got %d with %v, %v; want events", resp.StatusCode, resp.Header, err)
+	}
+	want := "event: ready\ndata: {}\n\n" +
+		"event: change\ndata: {\"type\":\"created\",\"path\":\"/going/a/b\uFFFD\"}\n\n" +
+		"event: overflow\ndata: {}\n\n" +
+		"event: change\ndata: {\"type\":\"removed\",\"path\":\"/going\"}\n\n" +
+		"event: error\ndata: {\"error\":{\"code\":\"file_not_found\",\"message\":\"the watched directory was removed or moved\"}}\n\n"
+	if got := string(body); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	w.want(w.call("GET", files+"/watch?path=/missing", ""), http.StatusNotFound)
+	w.want(w.call("GET", files+"/watch?path=missing", ""), http.StatusBadRequest)
+	w.want(w.call("GET", files+"/watch?path=/a&recursive=1", ""), http.StatusBadRequest)
 }

@@ -51,6 +51,7 @@ func (s *server) routes() *chi.Mux {
 		r.Get("/v1/sandboxes/{id}/files", s.query(s.getFile, "path", "user"))
 		r.Delete("/v1/sandboxes/{id}/files", s.query(s.once(s.removeFile, true), "path", "recursive"))
 		r.Get("/v1/sandboxes/{id}/files/list", s.query(s.listFiles, "path", "depth", "limit", "cursor"))
+		r.Get("/v1/sandboxes/{id}/files/watch", s.query(s.watchFiles, "path", "recursive"))
 		r.Get("/v1/sandboxes/{id}/files/tar", s.query(s.getArchive, "path"))
 		r.Post("/v1/sandboxes/{id}/files/tar", s.query(s.once(s.putArchive, false), "path", "user"))
 		r.Get("/v1/sandboxes/{id}/files/stat", s.query(s.statFile, "path", "follow"))

@@ -244,6 +244,11 @@ func (l *link) CallFile(context.Context, sandbox.Ref, control.FileCall) (control
 	return control.FilePage{}, unreachable()
 }
 
+// WatchFiles implements control.Host.
+func (l *link) WatchFiles(context.Context, sandbox.Ref, control.FileWatch, func(control.FileEvent) error) error {
+	return unreachable()
+}
+
 // CallProcess implements control.Host.
 func (l *link) CallProcess(context.Context, sandbox.Ref, control.ProcessCall) ([]control.Process, error) {
 	return nil, unreachable()

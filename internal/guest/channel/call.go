@@ -167,6 +167,8 @@ func (c *connection) call(ctx context.Context, t guestwire.Type, message []byte)
 		return c.attach(ctx, message)
 	case guestwire.File:
 		return c.file(ctx, message)
+	case guestwire.Watch:
+		return c.watchFiles(ctx, message)
 	case guestwire.Pack:
 		return c.pack(ctx, message)
 	case guestwire.Unpack:

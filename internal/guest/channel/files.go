@@ -24,3 +24,17 @@ func (c *connection) file(ctx context.Context, message []byte) error {
 	}
 	return c.send(guestwire.Answer, func(b []byte) []byte { return guestwire.AppendFileAnswer(b, answer) })
 }
+
+// watchFiles sends the changes in a directory until the peer hangs up or the directory
+// goes.
+func (c *connection) watchFiles(ctx context.Context, message []byte) error {
+	m, err := guestwire.ParseWatchFilesCall(message)
+	if err != nil {
+		return errMessage(err)
+	}
+	return c.whilePresent(ctx, func(ctx context.Context) error {
+		return c.agent.WatchFiles(ctx, m, func(e *guestv1.WatchFilesEvent) error {
+			return c.send(guestwire.Event, func(b []byte) []byte { return guestwire.AppendWatchFilesEvent(b, e) })
+		})
+	})
+}

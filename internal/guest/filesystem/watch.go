@@ -27,6 +27,8 @@ const (
 	Chmodded
 	Written
 	Removed
+	// Overflowed means that changes were lost.
+	Overflowed
 )
 
 // Event is one change below a watched directory.
@@ -47,6 +49,10 @@ type WatchSpec struct {
 	// Network allows network file systems, on which the kernel does not report the
 	// changes of other machines.
 	Network bool
+	// KeepOn makes lost changes an event of the type Overflowed with the name ".", after
+	// which the watch covers the directories that are there then. Without it they are a
+	// failure of the watch.
+	KeepOn bool
 }
 
 // maxWatchedDirs bounds the directories of one recursive watch.
@@ -232,6 +238,12 @@ func (w *Watch) step(fd int, emit func(Event) error) (more bool, err error) {
 
 // handle emits the events that one event of the kernel means.
 func (w *Watch) handle(raw inotifyEvent, emit func(Event) error) error {
+	if raw.mask&unix.IN_Q_OVERFLOW != 0 && w.spec.KeepOn {
+		if err := w.add(".", func(string) {}); err != nil {
+			return err
+		}
+		return emit(Event{Name: ".", Type: Overflowed})
+	}
 	if raw.mask&unix.IN_Q_OVERFLOW != 0 {
 		return fault.New(fault.Quota, "watch_overflow", "changes came faster than they were read: some were lost")
 	}

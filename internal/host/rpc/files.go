@@ -6,6 +6,7 @@ import (
 	"connectrpc.com/connect"
 
 	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
 )
 
@@ -20,4 +21,16 @@ func (s *service) CallFile(ctx context.Context, req *connect.Request[hostv1.Call
 		return nil, s.fail(ctx, "CallFile", err)
 	}
 	return connect.NewResponse(&hostv1.CallFileResponse{Answer: answer}), nil
+}
+
+// WatchFiles streams the changes in a directory of a guest.
+func (s *service) WatchFiles(ctx context.Context, req *connect.Request[hostv1.WatchFilesRequest], stream *connect.ServerStream[hostv1.WatchFilesResponse]) error {
+	ref, err := toRef(req.Msg.GetRef())
+	if err != nil {
+		return faultrpc.ToConnect(err)
+	}
+	err = s.manager.WatchFiles(ctx, ref, req.Msg.GetCall(), func(event *guestv1.WatchFilesEvent) error {
+		return stream.Send(&hostv1.WatchFilesResponse{Event: event})
+	})
+	return s.fail(ctx, "WatchFiles", err)
 }

@@ -2195,6 +2195,102 @@ func (x *CallFileResponse) GetAnswer() *v1.FileAnswer {
 	return nil
 }
 
+type WatchFilesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Call          *v1.WatchFilesCall     `protobuf:"bytes,2,opt,name=call,proto3" json:"call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchFilesRequest) Reset() {
+	*x = WatchFilesRequest{}
+	mi := &file_host_v1_host_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchFilesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchFilesRequest) ProtoMessage() {}
+
+func (x *WatchFilesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchFilesRequest.ProtoReflect.Descriptor instead.
+func (*WatchFilesRequest) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *WatchFilesRequest) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *WatchFilesRequest) GetCall() *v1.WatchFilesCall {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+type WatchFilesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Event         *v1.WatchFilesEvent    `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchFilesResponse) Reset() {
+	*x = WatchFilesResponse{}
+	mi := &file_host_v1_host_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchFilesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchFilesResponse) ProtoMessage() {}
+
+func (x *WatchFilesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchFilesResponse.ProtoReflect.Descriptor instead.
+func (*WatchFilesResponse) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *WatchFilesResponse) GetEvent() *v1.WatchFilesEvent {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
 type WriteFileOpen struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
@@ -2210,7 +2306,7 @@ type WriteFileOpen struct {
 
 func (x *WriteFileOpen) Reset() {
 	*x = WriteFileOpen{}
-	mi := &file_host_v1_host_proto_msgTypes[33]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2318,7 @@ func (x *WriteFileOpen) String() string {
 func (*WriteFileOpen) ProtoMessage() {}
 
 func (x *WriteFileOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[33]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2331,7 @@ func (x *WriteFileOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileOpen.ProtoReflect.Descriptor instead.
 func (*WriteFileOpen) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WriteFileOpen) GetRef() *Ref {
@@ -2286,7 +2382,7 @@ type WriteFileRequest struct {
 
 func (x *WriteFileRequest) Reset() {
 	*x = WriteFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[34]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +2394,7 @@ func (x *WriteFileRequest) String() string {
 func (*WriteFileRequest) ProtoMessage() {}
 
 func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[34]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2311,7 +2407,7 @@ func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WriteFileRequest) GetMessage() isWriteFileRequest_Message {
@@ -2364,7 +2460,7 @@ type WriteFileResponse struct {
 
 func (x *WriteFileResponse) Reset() {
 	*x = WriteFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[35]
+	mi := &file_host_v1_host_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2376,7 +2472,7 @@ func (x *WriteFileResponse) String() string {
 func (*WriteFileResponse) ProtoMessage() {}
 
 func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[35]
+	mi := &file_host_v1_host_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2389,7 +2485,7 @@ func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WriteFileResponse) GetSize() int64 {
@@ -2417,7 +2513,7 @@ type ReadFileRequest struct {
 
 func (x *ReadFileRequest) Reset() {
 	*x = ReadFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[36]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2525,7 @@ func (x *ReadFileRequest) String() string {
 func (*ReadFileRequest) ProtoMessage() {}
 
 func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[36]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2538,7 @@ func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
 func (*ReadFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReadFileRequest) GetRef() *Ref {
@@ -2518,7 +2614,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_host_v1_host_proto_msgTypes[37]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2530,7 +2626,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[37]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2543,7 +2639,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *FileInfo) GetName() string {
@@ -2608,7 +2704,7 @@ type ReadFileResponse struct {
 
 func (x *ReadFileResponse) Reset() {
 	*x = ReadFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[38]
+	mi := &file_host_v1_host_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2620,7 +2716,7 @@ func (x *ReadFileResponse) String() string {
 func (*ReadFileResponse) ProtoMessage() {}
 
 func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[38]
+	mi := &file_host_v1_host_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2633,7 +2729,7 @@ func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileResponse.ProtoReflect.Descriptor instead.
 func (*ReadFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReadFileResponse) GetMessage() isReadFileResponse_Message {
@@ -2686,7 +2782,7 @@ type GetSandboxRequest struct {
 
 func (x *GetSandboxRequest) Reset() {
 	*x = GetSandboxRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[39]
+	mi := &file_host_v1_host_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +2794,7 @@ func (x *GetSandboxRequest) String() string {
 func (*GetSandboxRequest) ProtoMessage() {}
 
 func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[39]
+	mi := &file_host_v1_host_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +2807,7 @@ func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxRequest.ProtoReflect.Descriptor instead.
 func (*GetSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetSandboxRequest) GetId() string {
@@ -2730,7 +2826,7 @@ type GetSandboxResponse struct {
 
 func (x *GetSandboxResponse) Reset() {
 	*x = GetSandboxResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[40]
+	mi := &file_host_v1_host_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2742,7 +2838,7 @@ func (x *GetSandboxResponse) String() string {
 func (*GetSandboxResponse) ProtoMessage() {}
 
 func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[40]
+	mi := &file_host_v1_host_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2755,7 +2851,7 @@ func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxResponse.ProtoReflect.Descriptor instead.
 func (*GetSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{40}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetSandboxResponse) GetSandbox() *Sandbox {
@@ -2773,7 +2869,7 @@ type ListSandboxesRequest struct {
 
 func (x *ListSandboxesRequest) Reset() {
 	*x = ListSandboxesRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[41]
+	mi := &file_host_v1_host_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2785,7 +2881,7 @@ func (x *ListSandboxesRequest) String() string {
 func (*ListSandboxesRequest) ProtoMessage() {}
 
 func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[41]
+	mi := &file_host_v1_host_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2798,7 +2894,7 @@ func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*ListSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{43}
 }
 
 type ListSandboxesResponse struct {
@@ -2810,7 +2906,7 @@ type ListSandboxesResponse struct {
 
 func (x *ListSandboxesResponse) Reset() {
 	*x = ListSandboxesResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[42]
+	mi := &file_host_v1_host_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +2918,7 @@ func (x *ListSandboxesResponse) String() string {
 func (*ListSandboxesResponse) ProtoMessage() {}
 
 func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[42]
+	mi := &file_host_v1_host_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +2931,7 @@ func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*ListSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{42}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListSandboxesResponse) GetSandboxes() []*Sandbox {
@@ -2853,7 +2949,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[43]
+	mi := &file_host_v1_host_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2865,7 +2961,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[43]
+	mi := &file_host_v1_host_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2878,7 +2974,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{43}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{45}
 }
 
 type WatchEventsResponse struct {
@@ -2894,7 +2990,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[44]
+	mi := &file_host_v1_host_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2906,7 +3002,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[44]
+	mi := &file_host_v1_host_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2919,7 +3015,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{44}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *WatchEventsResponse) GetEvent() isWatchEventsResponse_Event {
@@ -2972,7 +3068,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[45]
+	mi := &file_host_v1_host_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2984,7 +3080,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[45]
+	mi := &file_host_v1_host_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2997,7 +3093,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{45}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{47}
 }
 
 type GetHostResponse struct {
@@ -3050,7 +3146,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[46]
+	mi := &file_host_v1_host_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3062,7 +3158,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[46]
+	mi := &file_host_v1_host_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3075,7 +3171,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{46}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetHostResponse) GetHostId() string {
@@ -3280,7 +3376,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_host_v1_host_proto_msgTypes[47]
+	mi := &file_host_v1_host_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3292,7 +3388,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[47]
+	mi := &file_host_v1_host_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3305,7 +3401,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{47}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Runtime) GetName() string {
@@ -3384,7 +3480,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_host_v1_host_proto_msgTypes[48]
+	mi := &file_host_v1_host_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3396,7 +3492,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[48]
+	mi := &file_host_v1_host_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3409,7 +3505,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{48}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Pool) GetTemplate() string {
@@ -3483,7 +3579,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[49]
+	mi := &file_host_v1_host_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3495,7 +3591,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[49]
+	mi := &file_host_v1_host_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3508,7 +3604,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{49}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{51}
 }
 
 type DrainResponse struct {
@@ -3522,7 +3618,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[50]
+	mi := &file_host_v1_host_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3534,7 +3630,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[50]
+	mi := &file_host_v1_host_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3547,7 +3643,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{50}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *DrainResponse) GetRef() *Ref {
@@ -3577,7 +3673,7 @@ type TunnelRequest struct {
 
 func (x *TunnelRequest) Reset() {
 	*x = TunnelRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[51]
+	mi := &file_host_v1_host_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3589,7 +3685,7 @@ func (x *TunnelRequest) String() string {
 func (*TunnelRequest) ProtoMessage() {}
 
 func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[51]
+	mi := &file_host_v1_host_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3602,7 +3698,7 @@ func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
 func (*TunnelRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{51}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *TunnelRequest) GetRef() *Ref {
@@ -3633,7 +3729,7 @@ type CollectGarbageResponse_Item struct {
 
 func (x *CollectGarbageResponse_Item) Reset() {
 	*x = CollectGarbageResponse_Item{}
-	mi := &file_host_v1_host_proto_msgTypes[55]
+	mi := &file_host_v1_host_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3645,7 +3741,7 @@ func (x *CollectGarbageResponse_Item) String() string {
 func (*CollectGarbageResponse_Item) ProtoMessage() {}
 
 func (x *CollectGarbageResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[55]
+	mi := &file_host_v1_host_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3697,7 +3793,7 @@ type WatchEventsResponse_Hello struct {
 
 func (x *WatchEventsResponse_Hello) Reset() {
 	*x = WatchEventsResponse_Hello{}
-	mi := &file_host_v1_host_proto_msgTypes[56]
+	mi := &file_host_v1_host_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3709,7 +3805,7 @@ func (x *WatchEventsResponse_Hello) String() string {
 func (*WatchEventsResponse_Hello) ProtoMessage() {}
 
 func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[56]
+	mi := &file_host_v1_host_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3722,7 +3818,7 @@ func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse_Hello.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse_Hello) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{44, 0}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{46, 0}
 }
 
 var File_host_v1_host_proto protoreflect.FileDescriptor
@@ -3903,7 +3999,12 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12,\n" +
 	"\x04call\x18\x02 \x01(\v2\x18.wrenn.guest.v1.FileCallR\x04call\"F\n" +
 	"\x10CallFileResponse\x122\n" +
-	"\x06answer\x18\x01 \x01(\v2\x1a.wrenn.guest.v1.FileAnswerR\x06answer\"\x93\x01\n" +
+	"\x06answer\x18\x01 \x01(\v2\x1a.wrenn.guest.v1.FileAnswerR\x06answer\"g\n" +
+	"\x11WatchFilesRequest\x12\x1e\n" +
+	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x122\n" +
+	"\x04call\x18\x02 \x01(\v2\x1e.wrenn.guest.v1.WatchFilesCallR\x04call\"K\n" +
+	"\x12WatchFilesResponse\x125\n" +
+	"\x05event\x18\x01 \x01(\v2\x1f.wrenn.guest.v1.WatchFilesEventR\x05event\"\x93\x01\n" +
 	"\rWriteFileOpen\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -4018,7 +4119,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x14SANDBOX_STATE_PAUSED\x10\x04\x12\x1a\n" +
 	"\x16SANDBOX_STATE_RESUMING\x10\x05\x12\x1a\n" +
 	"\x16SANDBOX_STATE_STOPPING\x10\x06\x12\x19\n" +
-	"\x15SANDBOX_STATE_STOPPED\x10\a2\xac\f\n" +
+	"\x15SANDBOX_STATE_STOPPED\x10\a2\xf5\f\n" +
 	"\vHostService\x12N\n" +
 	"\rCreateSandbox\x12\x1d.host.v1.CreateSandboxRequest\x1a\x1e.host.v1.CreateSandboxResponse\x12Q\n" +
 	"\x0eDestroySandbox\x12\x1e.host.v1.DestroySandboxRequest\x1a\x1f.host.v1.DestroySandboxResponse\x12K\n" +
@@ -4033,7 +4134,9 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\rExecWithInput\x12\x1d.host.v1.ExecWithInputRequest\x1a\x1e.host.v1.ExecWithInputResponse(\x010\x01\x12H\n" +
 	"\vCallProcess\x12\x1b.host.v1.CallProcessRequest\x1a\x1c.host.v1.CallProcessResponse\x12P\n" +
 	"\rAttachProcess\x12\x1d.host.v1.AttachProcessRequest\x1a\x1e.host.v1.AttachProcessResponse0\x01\x12?\n" +
-	"\bCallFile\x12\x18.host.v1.CallFileRequest\x1a\x19.host.v1.CallFileResponse\x12D\n" +
+	"\bCallFile\x12\x18.host.v1.CallFileRequest\x1a\x19.host.v1.CallFileResponse\x12G\n" +
+	"\n" +
+	"WatchFiles\x12\x1a.host.v1.WatchFilesRequest\x1a\x1b.host.v1.WatchFilesResponse0\x01\x12D\n" +
 	"\tWriteFile\x12\x19.host.v1.WriteFileRequest\x1a\x1a.host.v1.WriteFileResponse(\x01\x12A\n" +
 	"\bReadFile\x12\x18.host.v1.ReadFileRequest\x1a\x19.host.v1.ReadFileResponse0\x01\x12E\n" +
 	"\n" +
@@ -4056,7 +4159,7 @@ func file_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_host_v1_host_proto_goTypes = []any{
 	(SandboxState)(0),                   // 0: host.v1.SandboxState
 	(*Ref)(nil),                         // 1: host.v1.Ref
@@ -4092,53 +4195,57 @@ var file_host_v1_host_proto_goTypes = []any{
 	(*AttachProcessResponse)(nil),       // 31: host.v1.AttachProcessResponse
 	(*CallFileRequest)(nil),             // 32: host.v1.CallFileRequest
 	(*CallFileResponse)(nil),            // 33: host.v1.CallFileResponse
-	(*WriteFileOpen)(nil),               // 34: host.v1.WriteFileOpen
-	(*WriteFileRequest)(nil),            // 35: host.v1.WriteFileRequest
-	(*WriteFileResponse)(nil),           // 36: host.v1.WriteFileResponse
-	(*ReadFileRequest)(nil),             // 37: host.v1.ReadFileRequest
-	(*FileInfo)(nil),                    // 38: host.v1.FileInfo
-	(*ReadFileResponse)(nil),            // 39: host.v1.ReadFileResponse
-	(*GetSandboxRequest)(nil),           // 40: host.v1.GetSandboxRequest
-	(*GetSandboxResponse)(nil),          // 41: host.v1.GetSandboxResponse
-	(*ListSandboxesRequest)(nil),        // 42: host.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),       // 43: host.v1.ListSandboxesResponse
-	(*WatchEventsRequest)(nil),          // 44: host.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),         // 45: host.v1.WatchEventsResponse
-	(*GetHostRequest)(nil),              // 46: host.v1.GetHostRequest
-	(*GetHostResponse)(nil),             // 47: host.v1.GetHostResponse
-	(*Runtime)(nil),                     // 48: host.v1.Runtime
-	(*Pool)(nil),                        // 49: host.v1.Pool
-	(*DrainRequest)(nil),                // 50: host.v1.DrainRequest
-	(*DrainResponse)(nil),               // 51: host.v1.DrainResponse
-	(*TunnelRequest)(nil),               // 52: host.v1.TunnelRequest
-	nil,                                 // 53: host.v1.SandboxSpec.EnvEntry
-	nil,                                 // 54: host.v1.RestoreReport.StepMicrosEntry
-	nil,                                 // 55: host.v1.Sandbox.StepMicrosEntry
-	(*CollectGarbageResponse_Item)(nil), // 56: host.v1.CollectGarbageResponse.Item
-	(*WatchEventsResponse_Hello)(nil),   // 57: host.v1.WatchEventsResponse.Hello
-	(*timestamppb.Timestamp)(nil),       // 58: google.protobuf.Timestamp
-	(*process.StartRequest)(nil),        // 59: process.StartRequest
-	(*process.ProcessEvent)(nil),        // 60: process.ProcessEvent
-	(*v1.ProcessCall)(nil),              // 61: wrenn.guest.v1.ProcessCall
-	(*v1.ProcessAnswer)(nil),            // 62: wrenn.guest.v1.ProcessAnswer
-	(*v1.AttachCall)(nil),               // 63: wrenn.guest.v1.AttachCall
-	(*v1.AttachEvent)(nil),              // 64: wrenn.guest.v1.AttachEvent
-	(*v1.FileCall)(nil),                 // 65: wrenn.guest.v1.FileCall
-	(*v1.FileAnswer)(nil),               // 66: wrenn.guest.v1.FileAnswer
+	(*WatchFilesRequest)(nil),           // 34: host.v1.WatchFilesRequest
+	(*WatchFilesResponse)(nil),          // 35: host.v1.WatchFilesResponse
+	(*WriteFileOpen)(nil),               // 36: host.v1.WriteFileOpen
+	(*WriteFileRequest)(nil),            // 37: host.v1.WriteFileRequest
+	(*WriteFileResponse)(nil),           // 38: host.v1.WriteFileResponse
+	(*ReadFileRequest)(nil),             // 39: host.v1.ReadFileRequest
+	(*FileInfo)(nil),                    // 40: host.v1.FileInfo
+	(*ReadFileResponse)(nil),            // 41: host.v1.ReadFileResponse
+	(*GetSandboxRequest)(nil),           // 42: host.v1.GetSandboxRequest
+	(*GetSandboxResponse)(nil),          // 43: host.v1.GetSandboxResponse
+	(*ListSandboxesRequest)(nil),        // 44: host.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),       // 45: host.v1.ListSandboxesResponse
+	(*WatchEventsRequest)(nil),          // 46: host.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),         // 47: host.v1.WatchEventsResponse
+	(*GetHostRequest)(nil),              // 48: host.v1.GetHostRequest
+	(*GetHostResponse)(nil),             // 49: host.v1.GetHostResponse
+	(*Runtime)(nil),                     // 50: host.v1.Runtime
+	(*Pool)(nil),                        // 51: host.v1.Pool
+	(*DrainRequest)(nil),                // 52: host.v1.DrainRequest
+	(*DrainResponse)(nil),               // 53: host.v1.DrainResponse
+	(*TunnelRequest)(nil),               // 54: host.v1.TunnelRequest
+	nil,                                 // 55: host.v1.SandboxSpec.EnvEntry
+	nil,                                 // 56: host.v1.RestoreReport.StepMicrosEntry
+	nil,                                 // 57: host.v1.Sandbox.StepMicrosEntry
+	(*CollectGarbageResponse_Item)(nil), // 58: host.v1.CollectGarbageResponse.Item
+	(*WatchEventsResponse_Hello)(nil),   // 59: host.v1.WatchEventsResponse.Hello
+	(*timestamppb.Timestamp)(nil),       // 60: google.protobuf.Timestamp
+	(*process.StartRequest)(nil),        // 61: process.StartRequest
+	(*process.ProcessEvent)(nil),        // 62: process.ProcessEvent
+	(*v1.ProcessCall)(nil),              // 63: wrenn.guest.v1.ProcessCall
+	(*v1.ProcessAnswer)(nil),            // 64: wrenn.guest.v1.ProcessAnswer
+	(*v1.AttachCall)(nil),               // 65: wrenn.guest.v1.AttachCall
+	(*v1.AttachEvent)(nil),              // 66: wrenn.guest.v1.AttachEvent
+	(*v1.FileCall)(nil),                 // 67: wrenn.guest.v1.FileCall
+	(*v1.FileAnswer)(nil),               // 68: wrenn.guest.v1.FileAnswer
+	(*v1.WatchFilesCall)(nil),           // 69: wrenn.guest.v1.WatchFilesCall
+	(*v1.WatchFilesEvent)(nil),          // 70: wrenn.guest.v1.WatchFilesEvent
 }
 var file_host_v1_host_proto_depIdxs = []int32{
-	53, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
-	58, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
-	54, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
+	55, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
+	60, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
+	56, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
 	1,  // 3: host.v1.Sandbox.ref:type_name -> host.v1.Ref
 	2,  // 4: host.v1.Sandbox.spec:type_name -> host.v1.SandboxSpec
 	0,  // 5: host.v1.Sandbox.state:type_name -> host.v1.SandboxState
-	58, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
-	58, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	55, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
+	60, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
+	60, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	57, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
 	3,  // 9: host.v1.Sandbox.restore_report:type_name -> host.v1.RestoreReport
-	58, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
-	58, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
+	60, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
+	60, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
 	1,  // 12: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref
 	2,  // 13: host.v1.CreateSandboxRequest.spec:type_name -> host.v1.SandboxSpec
 	4,  // 14: host.v1.CreateSandboxResponse.sandbox:type_name -> host.v1.Sandbox
@@ -4151,84 +4258,89 @@ var file_host_v1_host_proto_depIdxs = []int32{
 	4,  // 21: host.v1.SetTimeoutsResponse.sandbox:type_name -> host.v1.Sandbox
 	2,  // 22: host.v1.Snapshot.spec:type_name -> host.v1.SandboxSpec
 	1,  // 23: host.v1.Snapshot.ref:type_name -> host.v1.Ref
-	58, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	60, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 25: host.v1.CreateSnapshotRequest.ref:type_name -> host.v1.Ref
 	15, // 26: host.v1.CreateSnapshotResponse.snapshot:type_name -> host.v1.Snapshot
 	15, // 27: host.v1.ListSnapshotsResponse.snapshots:type_name -> host.v1.Snapshot
-	56, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
+	58, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
 	1,  // 29: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
-	59, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
-	60, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
+	61, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
+	62, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
 	24, // 32: host.v1.ExecWithInputRequest.exec:type_name -> host.v1.ExecRequest
-	60, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
+	62, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
 	1,  // 34: host.v1.CallProcessRequest.ref:type_name -> host.v1.Ref
-	61, // 35: host.v1.CallProcessRequest.call:type_name -> wrenn.guest.v1.ProcessCall
-	62, // 36: host.v1.CallProcessResponse.answer:type_name -> wrenn.guest.v1.ProcessAnswer
+	63, // 35: host.v1.CallProcessRequest.call:type_name -> wrenn.guest.v1.ProcessCall
+	64, // 36: host.v1.CallProcessResponse.answer:type_name -> wrenn.guest.v1.ProcessAnswer
 	1,  // 37: host.v1.AttachProcessRequest.ref:type_name -> host.v1.Ref
-	63, // 38: host.v1.AttachProcessRequest.call:type_name -> wrenn.guest.v1.AttachCall
-	64, // 39: host.v1.AttachProcessResponse.event:type_name -> wrenn.guest.v1.AttachEvent
+	65, // 38: host.v1.AttachProcessRequest.call:type_name -> wrenn.guest.v1.AttachCall
+	66, // 39: host.v1.AttachProcessResponse.event:type_name -> wrenn.guest.v1.AttachEvent
 	1,  // 40: host.v1.CallFileRequest.ref:type_name -> host.v1.Ref
-	65, // 41: host.v1.CallFileRequest.call:type_name -> wrenn.guest.v1.FileCall
-	66, // 42: host.v1.CallFileResponse.answer:type_name -> wrenn.guest.v1.FileAnswer
-	1,  // 43: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
-	34, // 44: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
-	1,  // 45: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
-	38, // 46: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
-	4,  // 47: host.v1.GetSandboxResponse.sandbox:type_name -> host.v1.Sandbox
-	4,  // 48: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
-	57, // 49: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
-	4,  // 50: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
-	49, // 51: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
-	48, // 52: host.v1.GetHostResponse.runtimes:type_name -> host.v1.Runtime
-	1,  // 53: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
-	1,  // 54: host.v1.TunnelRequest.ref:type_name -> host.v1.Ref
-	5,  // 55: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
-	7,  // 56: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
-	9,  // 57: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
-	11, // 58: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
-	13, // 59: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
-	16, // 60: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
-	18, // 61: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
-	20, // 62: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
-	22, // 63: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
-	24, // 64: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
-	26, // 65: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
-	28, // 66: host.v1.HostService.CallProcess:input_type -> host.v1.CallProcessRequest
-	30, // 67: host.v1.HostService.AttachProcess:input_type -> host.v1.AttachProcessRequest
-	32, // 68: host.v1.HostService.CallFile:input_type -> host.v1.CallFileRequest
-	35, // 69: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
-	37, // 70: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
-	40, // 71: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
-	42, // 72: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
-	44, // 73: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
-	46, // 74: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
-	50, // 75: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
-	6,  // 76: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
-	8,  // 77: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
-	10, // 78: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
-	12, // 79: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
-	14, // 80: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
-	17, // 81: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
-	19, // 82: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
-	21, // 83: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
-	23, // 84: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
-	25, // 85: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
-	27, // 86: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
-	29, // 87: host.v1.HostService.CallProcess:output_type -> host.v1.CallProcessResponse
-	31, // 88: host.v1.HostService.AttachProcess:output_type -> host.v1.AttachProcessResponse
-	33, // 89: host.v1.HostService.CallFile:output_type -> host.v1.CallFileResponse
-	36, // 90: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
-	39, // 91: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
-	41, // 92: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
-	43, // 93: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
-	45, // 94: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
-	47, // 95: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
-	51, // 96: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
-	76, // [76:97] is the sub-list for method output_type
-	55, // [55:76] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	67, // 41: host.v1.CallFileRequest.call:type_name -> wrenn.guest.v1.FileCall
+	68, // 42: host.v1.CallFileResponse.answer:type_name -> wrenn.guest.v1.FileAnswer
+	1,  // 43: host.v1.WatchFilesRequest.ref:type_name -> host.v1.Ref
+	69, // 44: host.v1.WatchFilesRequest.call:type_name -> wrenn.guest.v1.WatchFilesCall
+	70, // 45: host.v1.WatchFilesResponse.event:type_name -> wrenn.guest.v1.WatchFilesEvent
+	1,  // 46: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
+	36, // 47: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
+	1,  // 48: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
+	40, // 49: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
+	4,  // 50: host.v1.GetSandboxResponse.sandbox:type_name -> host.v1.Sandbox
+	4,  // 51: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
+	59, // 52: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
+	4,  // 53: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
+	51, // 54: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
+	50, // 55: host.v1.GetHostResponse.runtimes:type_name -> host.v1.Runtime
+	1,  // 56: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
+	1,  // 57: host.v1.TunnelRequest.ref:type_name -> host.v1.Ref
+	5,  // 58: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
+	7,  // 59: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
+	9,  // 60: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
+	11, // 61: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
+	13, // 62: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
+	16, // 63: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
+	18, // 64: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
+	20, // 65: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
+	22, // 66: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
+	24, // 67: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
+	26, // 68: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
+	28, // 69: host.v1.HostService.CallProcess:input_type -> host.v1.CallProcessRequest
+	30, // 70: host.v1.HostService.AttachProcess:input_type -> host.v1.AttachProcessRequest
+	32, // 71: host.v1.HostService.CallFile:input_type -> host.v1.CallFileRequest
+	34, // 72: host.v1.HostService.WatchFiles:input_type -> host.v1.WatchFilesRequest
+	37, // 73: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
+	39, // 74: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
+	42, // 75: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
+	44, // 76: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
+	46, // 77: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
+	48, // 78: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
+	52, // 79: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
+	6,  // 80: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
+	8,  // 81: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
+	10, // 82: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
+	12, // 83: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
+	14, // 84: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
+	17, // 85: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
+	19, // 86: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
+	21, // 87: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
+	23, // 88: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
+	25, // 89: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
+	27, // 90: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
+	29, // 91: host.v1.HostService.CallProcess:output_type -> host.v1.CallProcessResponse
+	31, // 92: host.v1.HostService.AttachProcess:output_type -> host.v1.AttachProcessResponse
+	33, // 93: host.v1.HostService.CallFile:output_type -> host.v1.CallFileResponse
+	35, // 94: host.v1.HostService.WatchFiles:output_type -> host.v1.WatchFilesResponse
+	38, // 95: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
+	41, // 96: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
+	43, // 97: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
+	45, // 98: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
+	47, // 99: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
+	49, // 100: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
+	53, // 101: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
+	80, // [80:102] is the sub-list for method output_type
+	58, // [58:80] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_host_v1_host_proto_init() }
@@ -4242,27 +4354,27 @@ func file_host_v1_host_proto_init() {
 		(*ExecWithInputRequest_Stdin)(nil),
 		(*ExecWithInputRequest_StdinEnd)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[33].OneofWrappers = []any{}
-	file_host_v1_host_proto_msgTypes[34].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[35].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[36].OneofWrappers = []any{
 		(*WriteFileRequest_Open)(nil),
 		(*WriteFileRequest_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[38].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[40].OneofWrappers = []any{
 		(*ReadFileResponse_Info)(nil),
 		(*ReadFileResponse_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[44].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[46].OneofWrappers = []any{
 		(*WatchEventsResponse_Hello_)(nil),
 		(*WatchEventsResponse_Sandbox)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[46].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[48].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_v1_host_proto_rawDesc), len(file_host_v1_host_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   57,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -72,6 +72,8 @@ const (
 	HostServiceAttachProcessProcedure = "/host.v1.HostService/AttachProcess"
 	// HostServiceCallFileProcedure is the fully-qualified name of the HostService's CallFile RPC.
 	HostServiceCallFileProcedure = "/host.v1.HostService/CallFile"
+	// HostServiceWatchFilesProcedure is the fully-qualified name of the HostService's WatchFiles RPC.
+	HostServiceWatchFilesProcedure = "/host.v1.HostService/WatchFiles"
 	// HostServiceWriteFileProcedure is the fully-qualified name of the HostService's WriteFile RPC.
 	HostServiceWriteFileProcedure = "/host.v1.HostService/WriteFile"
 	// HostServiceReadFileProcedure is the fully-qualified name of the HostService's ReadFile RPC.
@@ -137,6 +139,8 @@ type HostServiceClient interface {
 	AttachProcess(context.Context, *connect.Request[v1.AttachProcessRequest]) (*connect.ServerStreamForClient[v1.AttachProcessResponse], error)
 	// CallFile does one operation on the names of a sandbox's file system.
 	CallFile(context.Context, *connect.Request[v1.CallFileRequest]) (*connect.Response[v1.CallFileResponse], error)
+	// WatchFiles streams the changes in a directory. A pause ends the stream.
+	WatchFiles(context.Context, *connect.Request[v1.WatchFilesRequest]) (*connect.ServerStreamForClient[v1.WatchFilesResponse], error)
 	// WriteFile replaces one file. The first message carries `open`, the others
 	// `chunk`.
 	WriteFile(context.Context) *connect.ClientStreamForClient[v1.WriteFileRequest, v1.WriteFileResponse]
@@ -252,6 +256,12 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("CallFile")),
 			connect.WithClientOptions(opts...),
 		),
+		watchFiles: connect.NewClient[v1.WatchFilesRequest, v1.WatchFilesResponse](
+			httpClient,
+			baseURL+HostServiceWatchFilesProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("WatchFiles")),
+			connect.WithClientOptions(opts...),
+		),
 		writeFile: connect.NewClient[v1.WriteFileRequest, v1.WriteFileResponse](
 			httpClient,
 			baseURL+HostServiceWriteFileProcedure,
@@ -313,6 +323,7 @@ type hostServiceClient struct {
 	callProcess    *connect.Client[v1.CallProcessRequest, v1.CallProcessResponse]
 	attachProcess  *connect.Client[v1.AttachProcessRequest, v1.AttachProcessResponse]
 	callFile       *connect.Client[v1.CallFileRequest, v1.CallFileResponse]
+	watchFiles     *connect.Client[v1.WatchFilesRequest, v1.WatchFilesResponse]
 	writeFile      *connect.Client[v1.WriteFileRequest, v1.WriteFileResponse]
 	readFile       *connect.Client[v1.ReadFileRequest, v1.ReadFileResponse]
 	getSandbox     *connect.Client[v1.GetSandboxRequest, v1.GetSandboxResponse]
@@ -390,6 +401,11 @@ func (c *hostServiceClient) AttachProcess(ctx context.Context, req *connect.Requ
 // CallFile calls host.v1.HostService.CallFile.
 func (c *hostServiceClient) CallFile(ctx context.Context, req *connect.Request[v1.CallFileRequest]) (*connect.Response[v1.CallFileResponse], error) {
 	return c.callFile.CallUnary(ctx, req)
+}
+
+// WatchFiles calls host.v1.HostService.WatchFiles.
+func (c *hostServiceClient) WatchFiles(ctx context.Context, req *connect.Request[v1.WatchFilesRequest]) (*connect.ServerStreamForClient[v1.WatchFilesResponse], error) {
+	return c.watchFiles.CallServerStream(ctx, req)
 }
 
 // WriteFile calls host.v1.HostService.WriteFile.
@@ -475,6 +491,8 @@ type HostServiceHandler interface {
 	AttachProcess(context.Context, *connect.Request[v1.AttachProcessRequest], *connect.ServerStream[v1.AttachProcessResponse]) error
 	// CallFile does one operation on the names of a sandbox's file system.
 	CallFile(context.Context, *connect.Request[v1.CallFileRequest]) (*connect.Response[v1.CallFileResponse], error)
+	// WatchFiles streams the changes in a directory. A pause ends the stream.
+	WatchFiles(context.Context, *connect.Request[v1.WatchFilesRequest], *connect.ServerStream[v1.WatchFilesResponse]) error
 	// WriteFile replaces one file. The first message carries `open`, the others
 	// `chunk`.
 	WriteFile(context.Context, *connect.ClientStream[v1.WriteFileRequest]) (*connect.Response[v1.WriteFileResponse], error)
@@ -586,6 +604,12 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("CallFile")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceWatchFilesHandler := connect.NewServerStreamHandler(
+		HostServiceWatchFilesProcedure,
+		svc.WatchFiles,
+		connect.WithSchema(hostServiceMethods.ByName("WatchFiles")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceWriteFileHandler := connect.NewClientStreamHandler(
 		HostServiceWriteFileProcedure,
 		svc.WriteFile,
@@ -658,6 +682,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceAttachProcessHandler.ServeHTTP(w, r)
 		case HostServiceCallFileProcedure:
 			hostServiceCallFileHandler.ServeHTTP(w, r)
+		case HostServiceWatchFilesProcedure:
+			hostServiceWatchFilesHandler.ServeHTTP(w, r)
 		case HostServiceWriteFileProcedure:
 			hostServiceWriteFileHandler.ServeHTTP(w, r)
 		case HostServiceReadFileProcedure:
@@ -735,6 +761,10 @@ func (UnimplementedHostServiceHandler) AttachProcess(context.Context, *connect.R
 
 func (UnimplementedHostServiceHandler) CallFile(context.Context, *connect.Request[v1.CallFileRequest]) (*connect.Response[v1.CallFileResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.CallFile is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) WatchFiles(context.Context, *connect.Request[v1.WatchFilesRequest], *connect.ServerStream[v1.WatchFilesResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.WatchFiles is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) WriteFile(context.Context, *connect.ClientStream[v1.WriteFileRequest]) (*connect.Response[v1.WriteFileResponse], error) {
