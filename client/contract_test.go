@@ -24,7 +24,7 @@ var methods = map[string]string{
 	"uploadFile":     "WriteFile", // the same as a form
 	"getFile":        "ReadFile",
 	"listFiles":      "Files", "statFile": "StatFile", "makeDirectory": "MakeDirectory", "moveFile": "MoveFile", "removeFile": "RemoveFile",
-	"getArchive": "ReadArchive", "putArchive": "WriteArchive", "watchFiles": "WatchFiles",
+	"getArchive": "ReadArchive", "putArchive": "WriteArchive", "watchFiles": "WatchFiles", "signFile": "SignFile",
 	"downloadFile":   "ReadFile", // the same with a JSON body
 	"getTimeout":     "Timeout",
 	"setTimeout":     "SetTimeout",

@@ -865,6 +865,30 @@ type Sandbox struct {
 // SandboxName Lower-case letters, digits and, inside, `.`, `_` and `-`; not of the form of a sandbox's id.
 type SandboxName = string
 
+// SignFileRequest defines model for SignFileRequest.
+type SignFileRequest struct {
+	// Path Absolute path of a file or directory inside the sandbox; no NUL.
+	Path      AnyPath `json:"path"`
+	Operation string  `json:"operation"`
+
+	// ExpiresInSec Lifetime of the URL in seconds.
+	ExpiresInSec int `json:"expires_in_sec,omitempty"`
+
+	// User A user inside the sandbox; the guest's default user when absent or empty.
+	User GuestUser `json:"user,omitempty"`
+
+	// MaxBytes Largest file that the URL may write; the server's limit when absent. Only with `operation: write`.
+	MaxBytes int64 `json:"max_bytes,omitempty"`
+}
+
+// SignedURL defines model for SignedURL.
+type SignedURL struct {
+	// URL Examples: https://wrenn.example/v1/sandboxes/k3jvq0f4m2n8/files?expires=1767369600&path=%2Froot%2Fout.csv&signature=k1
+	URL       string    `json:"url"`
+	Method    string    `json:"method"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
 // Snapshot defines model for Snapshot.
 type Snapshot struct {
 	ID string `json:"id"`

@@ -86,19 +86,19 @@ func (c controlPlane) run(ctx context.Context, ready func()) error {
 
 // handler returns the handler of the REST API, with those of E2B's dialect and of the
 // sandboxes' ports before it. listen is the address at which it is served.
-func (c controlPlane) handler(service *control.Service, answers rest.Answers, access rest.Access, listen string) (http.Handler, error) {
+func (c controlPlane) handler(service *control.Service, store *postgres.Store, access rest.Access, listen string) (http.Handler, error) {
 	address, err := c.api.address(listen)
 	if err != nil {
 		return nil, err
 	}
 	api, err := rest.New(rest.Config{
-		Sandboxes: service, Answers: answers, Access: access, Log: c.log, Version: version,
+		Sandboxes: service, Answers: store, Secrets: store, Access: access, Log: c.log, Version: version,
 		MaxUploadBytes: c.api.maxUploadMB << 20, PortURL: address.PortURL,
 	})
 	if err != nil {
 		return nil, err
 	}
-	api = e2b.New(e2b.Config{Sandboxes: service, Enter: access.Enter, Answers: answers, Domain: address.Authority(), Next: api, Log: c.log})
+	api = e2b.New(e2b.Config{Sandboxes: service, Enter: access.Enter, Answers: store, Domain: address.Authority(), Next: api, Log: c.log})
 	return traffic.New(traffic.Config{Sandboxes: service, Admit: access.Admit, Domain: address.Domain, Next: api, Log: c.log})
 }
 

@@ -41,6 +41,24 @@ func (p program) addKey() {
 		Short: "Revoke an API key permanently",
 		Args:  oneArg("the ID of a key"),
 	}, p.revokeKey)
+	p.addRevokeURLs(parent)
+}
+
+// addRevokeURLs adds the command that replaces the secret of signed URLs.
+func (p program) addRevokeURLs(parent *cobra.Command) {
+	cfg := new(keyConfig)
+	cmd := &cobra.Command{
+		Use:   "revoke-urls [flags]",
+		Short: "Revoke every signed URL of a file",
+		Args:  noArgs,
+	}
+	p.add(parent, cmd, config{&cfg.data, &cfg.database}, func(ctx context.Context, _ []string) error {
+		err := withStore(ctx, cfg.data.layout(), cfg.database, func(store *postgres.Store) error { return store.RevokeSignedURLs(ctx) })
+		if err == nil {
+			p.say("revoked; running servers refuse every URL that was signed before")
+		}
+		return err
+	})
 }
 
 func (p program) addKeyCommand(parent, cmd *cobra.Command, do func(context.Context, *auth.Service, []string) error) {

@@ -16,10 +16,10 @@ func (a *App) filesCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "files",
 		Aliases: []string{"file"},
-		Short:   "List, describe, make, move, remove and watch files in a sandbox",
+		Short:   "List, describe, make, move, remove, watch and sign files in a sandbox",
 		Long:    "Work with the names of files in a sandbox. Paths are absolute. `wrenn cp` copies their content.",
 	}
-	cmd.AddCommand(a.filesLsCmd(), a.filesStatCmd(), a.filesMkdirCmd(), a.filesMvCmd(), a.filesRmCmd(), a.filesWatchCmd())
+	cmd.AddCommand(a.filesLsCmd(), a.filesStatCmd(), a.filesMkdirCmd(), a.filesMvCmd(), a.filesRmCmd(), a.filesWatchCmd(), a.filesSignCmd())
 	return cmd
 }
 

@@ -29,6 +29,9 @@ type Config struct {
 	// Answers keeps the answers to requests with an Idempotency-Key. If it is
 	// nil, such requests are refused with 501.
 	Answers Answers
+	// Secrets signs URLs of files. If it is nil, none are signed and signed ones are
+	// refused.
+	Secrets Secrets
 	// PortURL returns the address of a sandbox's ports with "{port}" for the port's
 	// number. Nil is a server that serves none by host name.
 	PortURL func(id sandbox.ID) string

@@ -47,8 +47,7 @@ func (s *server) routes() *chi.Mux {
 		r.Post("/v1/sandboxes/{id}/processes/{process}/ack", s.query(s.once(s.ackProcess, true)))
 		r.Post("/v1/sandboxes/{id}/files/write", s.query(s.once(s.uploadFile, false), "path", "mode", "user"))
 		r.Post("/v1/sandboxes/{id}/files/read", s.query(s.downloadFile))
-		r.Put("/v1/sandboxes/{id}/files", s.query(s.once(s.putFile, false), "path", "mode", "user"))
-		r.Get("/v1/sandboxes/{id}/files", s.query(s.getFile, "path", "user"))
+		r.Post("/v1/sandboxes/{id}/files/sign", s.query(s.signFile))
 		r.Delete("/v1/sandboxes/{id}/files", s.query(s.once(s.removeFile, true), "path", "recursive"))
 		r.Get("/v1/sandboxes/{id}/files/list", s.query(s.listFiles, "path", "depth", "limit", "cursor"))
 		r.Get("/v1/sandboxes/{id}/files/watch", s.query(s.watchFiles, "path", "recursive"))
@@ -71,6 +70,11 @@ func (s *server) routes() *chi.Mux {
 		r.Get("/v1/errors", s.query(s.listErrors))
 		r.Get("/v1/hosts", s.query(s.listHosts))
 		r.Post("/v1/gc", s.query(s.once(s.collectGarbage, true)))
+	})
+	r.Group(func(r chi.Router) {
+		r.Use(s.accessOrSignature)
+		r.Put("/v1/sandboxes/{id}/files", s.query(s.once(s.putFile, false), "path", "mode", "user", expiresParam, maxBytesParam, signatureParam))
+		r.Get("/v1/sandboxes/{id}/files", s.query(s.getFile, "path", "user", expiresParam, maxBytesParam, signatureParam))
 	})
 	return r
 }

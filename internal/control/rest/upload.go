@@ -64,16 +64,20 @@ func (s *server) upload(w http.ResponseWriter, r *http.Request, from io.Reader, 
 	if err := checkEncoding(r.Header); err != nil {
 		return err
 	}
-	if r.ContentLength > s.MaxUploadBytes+extra { // refused before it is sent
-		return fileTooLarge(nil, s.MaxUploadBytes)
-	}
-	// The limit is one byte larger, so that content notices a file that is too
-	// large.
-	target, c, err := open(http.MaxBytesReader(w, io.NopCloser(from), s.MaxUploadBytes+extra+1))
+	limit, err := s.maxUpload(r)
 	if err != nil {
 		return err
 	}
-	c.left, c.max = s.MaxUploadBytes, s.MaxUploadBytes
+	if r.ContentLength > limit+extra { // refused before it is sent
+		return fileTooLarge(nil, limit)
+	}
+	// The limit is one byte larger, so that content notices a file that is too
+	// large.
+	target, c, err := open(http.MaxBytesReader(w, io.NopCloser(from), limit+extra+1))
+	if err != nil {
+		return err
+	}
+	c.left, c.max = limit, limit
 	_, err = s.Sandboxes.WriteFile(r.Context(), id, target, c)
 	if err != nil && c.err != nil && !errors.Is(c.err, io.EOF) {
 		return c.err

@@ -78,6 +78,12 @@ type Sandbox struct {
 	Spec           []byte
 }
 
+type ServerSecret struct {
+	Name      string
+	Value     []byte
+	CreatedAt time.Time
+}
+
 type Snapshot struct {
 	ID            string
 	Kind          string
