@@ -15,6 +15,7 @@ func testProduct(t *testing.T, s *server) {
 		"create":      testCreate,
 		"exec":        testExec,
 		"files":       testFiles,
+		"file tree":   testFileTree,
 		"guest":       testGuest,
 		"pause":       testPause,
 		"fork":        testFork,
