@@ -208,7 +208,7 @@ func checkWrenn(t testing.TB, where string, words []string) {
 // every flag that the prose names alone.
 func TestCalls(t *testing.T) {
 	var all strings.Builder
-	for _, command := range []string{"up", "server", "agent", "create", "run", "exec", "fork", "doctor", "gc", "image build", "uninstall", "down", "pause", "bench"} {
+	for _, command := range []string{"up", "server", "agent", "create", "run", "exec", "fork", "doctor", "gc", "image build", "uninstall", "down", "pause", "bench", "files sign"} {
 		all.WriteString(help(t, command))
 	}
 	for _, p := range append(pages(t), parse(t, "docs/errors.md")) {
