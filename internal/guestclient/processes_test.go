@@ -240,9 +240,10 @@ func TestLyingGuestOfProcesses(t *testing.T) {
 	}
 }
 
-// TestOutdatedGuest: an agent that answers pings and hangs up at calls of processes is
-// one of a version without them.
-func TestOutdatedGuest(t *testing.T) {
+// outdatedGuest returns a client of an agent that answers pings and hangs up at every
+// other call, as one of a version that does not know the call.
+func outdatedGuest(t *testing.T) *guestclient.Client {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -268,7 +269,13 @@ func TestOutdatedGuest(t *testing.T) {
 	})
 	c := guestclient.New(dialer(listener.Addr().String()))
 	t.Cleanup(func() { c.Close(); _ = listener.Close(); served.Wait() })
-	_, err = c.CallProcess(t.Context(), getting("p", 0))
+	return c
+}
+
+// TestOutdatedGuest: an agent that answers pings and hangs up at calls of processes is
+// one of a version without them.
+func TestOutdatedGuest(t *testing.T) {
+	_, err := outdatedGuest(t).CallProcess(t.Context(), getting("p", 0))
 	if !fault.Is(err, fault.Unsupported) || fault.ReasonOf(err) != "processes_unsupported" {
 		t.Errorf("got %v, want processes_unsupported", err)
 	}

@@ -47,7 +47,7 @@ func (s *server) routes() *chi.Mux {
 		r.Post("/v1/sandboxes/{id}/processes/{process}/ack", s.query(s.once(s.ackProcess, true)))
 		r.Post("/v1/sandboxes/{id}/files/write", s.query(s.once(s.uploadFile, false), "path", "mode", "user"))
 		r.Post("/v1/sandboxes/{id}/files/read", s.query(s.downloadFile))
-		r.Post("/v1/sandboxes/{id}/files/sign", s.query(s.signFile))
+		r.Post("/v1/sandboxes/{id}/files/sign", s.query(s.once(s.signFile, true)))
 		r.Delete("/v1/sandboxes/{id}/files", s.query(s.once(s.removeFile, true), "path", "recursive"))
 		r.Get("/v1/sandboxes/{id}/files/list", s.query(s.listFiles, "path", "depth", "limit", "cursor"))
 		r.Get("/v1/sandboxes/{id}/files/watch", s.query(s.watchFiles, "path", "recursive"))
