@@ -273,6 +273,9 @@ func TestUseOfWhatTheHostPaused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		b.want(row.ID, sandbox.Running, "", control.VMRunning)
+		if err := b.Destroy(t.Context(), row.ID); err != nil { // for the capacity
+			t.Fatal(err)
+		}
 	}
 	row := b.createWith(sandbox.Spec{AutoResume: true})
 	b.host.script(true, "exec", func(context.Context, sandbox.Ref) error {

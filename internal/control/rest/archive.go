@@ -143,6 +143,9 @@ func (s *server) unpack(w http.ResponseWriter, r *http.Request, from io.Reader) 
 	if err != nil {
 		return err
 	}
+	if r.ContentLength == 0 {
+		return archiveBroken(io.ErrUnexpectedEOF) // an archive has an end marker at least
+	}
 	body, err := decoded(r.Header, http.MaxBytesReader(w, io.NopCloser(from), maxArchive+1))
 	if err != nil {
 		return err

@@ -21,6 +21,17 @@ def filter_case(context, case):
         return False
     if body.get("snapshot_id") and any(name in body for name in ("template", "vcpus", "memory_mb", "disk_mb")):
         return False
+    if body.get("operation") == "read" and "max_bytes" in body:
+        return False
+    # Parameters of a signed URL, of which one alone has no meaning.
+    query = case.query or {}
+    if "signature" not in query and ("expires" in query or "max_bytes" in query):
+        return False
+    if case.media_type == "application/x-tar" and not case.body:
+        return False  # an archive has an end marker at least
+    # Text that is made up is not compressed.
+    if (case.headers or {}).get("Content-Encoding") == "gzip":
+        return False
     # A host may have less than the document allows; the one of this test has.
     if body.get("memory_mb", 0) > 4096 or body.get("vcpus", 0) > 8:
         return False
@@ -55,3 +66,8 @@ def ndjson(ctx, value):
 def first_event(ctx, response):
     lines = response.content.splitlines()
     return json.loads(lines[0]) if lines else None
+
+
+@schemathesis.serializer("application/x-tar")
+def tar(ctx, value):
+    return value if isinstance(value, bytes) else str(value).encode()
