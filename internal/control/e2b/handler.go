@@ -144,6 +144,7 @@ func (s *server) access(next http.Handler) http.Handler {
 			s.fail(w, r, err)
 			return
 		}
+		recordPrincipal(ctx)
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }

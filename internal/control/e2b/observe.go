@@ -11,17 +11,28 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/wrenn-dev/wrenn/internal/control/auth"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
 // request holds the facts of a request for its log line. It belongs to the request's
 // goroutine.
 type request struct {
-	id  string
-	err error
+	id string
+	// principal is the id of the caller's API key, or empty.
+	principal string
+	err       error
 }
 
 type requestKey struct{}
+
+// recordPrincipal passes the caller to the log line of the request.
+func recordPrincipal(ctx context.Context) {
+	who, known := auth.PrincipalOf(ctx)
+	if q, ok := ctx.Value(requestKey{}).(*request); ok && known {
+		q.principal = who.KeyID
+	}
+}
 
 // recordError passes err to the log line of the request.
 func recordError(ctx context.Context, err error) {
@@ -59,6 +70,9 @@ func (s *server) log(r *http.Request, q *request, rec *recorder, route *chi.Cont
 	attrs := []slog.Attr{
 		slog.String("dialect", "e2b"), slog.String("request", q.id), slog.String("method", r.Method),
 		slog.Int("status", rec.status), slog.Duration("duration", took), slog.String("route", route.RoutePattern()),
+	}
+	if q.principal != "" {
+		attrs = append(attrs, slog.String("principal", q.principal))
 	}
 	level := slog.LevelInfo
 	if q.err != nil {
