@@ -95,7 +95,7 @@ func (s *server) running(ctx context.Context, row control.Sandbox, lifetime time
 	for {
 		switch {
 		case over(row):
-			return row, false, noSandbox(string(row.ID))
+			return row, false, ended(row)
 		case row.State == sandbox.Running:
 			row, err = s.prolong(ctx, row, lifetime)
 			return row, resumed, err

@@ -2,6 +2,7 @@ package e2b
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -21,10 +22,26 @@ func (s *server) live(r *http.Request) (control.Sandbox, error) {
 
 func (s *server) find(ctx context.Context, id sandbox.ID) (control.Sandbox, error) {
 	row, err := s.Sandboxes.Get(ctx, id)
-	if fault.Is(err, fault.NotFound) || err == nil && over(row) {
+	switch {
+	case fault.Is(err, fault.NotFound):
 		return control.Sandbox{}, noSandbox(string(id))
+	case err == nil && over(row):
+		return control.Sandbox{}, ended(row)
 	}
 	return row, err
+}
+
+// ended is the answer to a request for a sandbox whose end has begun. It has the words
+// of noSandbox, and the reason of the end.
+func ended(row control.Sandbox) error {
+	message := noSandbox(string(row.ID)).Error()
+	if row.StopReason != "" {
+		message += fmt.Sprintf(": it has ended, reason %s", row.StopReason)
+	}
+	if row.Message != "" {
+		message += " (" + row.Message + ")"
+	}
+	return refuse(http.StatusNotFound, "", "%s", message)
 }
 
 func over(row control.Sandbox) bool { return row.State.Ended() || row.State == sandbox.Stopping }

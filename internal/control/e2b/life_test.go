@@ -118,6 +118,17 @@ func TestDetail(t *testing.T) {
 	}
 }
 
+// TestEndedSandboxesTellWhy: the answer is that of an unknown sandbox, with the reason.
+func TestEndedSandboxesTellWhy(t *testing.T) {
+	f := box(sandbox.Stopped)
+	f.row.StopReason, f.row.Message = sandbox.ReasonOOM, "the host's kernel ended it"
+	out := f.send(t, "GET", "/sandboxes/box", "", 404, "")
+	const want = `Sandbox "box" doesn't exist or you don't have access to it: it has ended, reason oom (the host's kernel ended it)`
+	if out["message"] != want {
+		t.Errorf("got %v, want %s", out["message"], want)
+	}
+}
+
 // TestForkShowsFailures: each copy has an element, with a sandbox or an error.
 func TestForkShowsFailures(t *testing.T) {
 	f := box(sandbox.Running)
