@@ -51,7 +51,7 @@ def harbor():
     job = sbx.commands.run("sleep 2; echo finished", background=True, timeout=600, user="root")
     job.disconnect()
     assert sbx.commands.connect(job.pid).wait().stdout == "finished\n"
-    sbx.commands.run("mkdir -p /work && cd /work && echo data > f && tar cf /tmp/w.tar .", user="root")
+    sbx.commands.run("mkdir -p /task && cd /task && echo data > f && tar cf /tmp/w.tar .", user="root")
     streamed = b"".join(sbx.files.read("/tmp/w.tar", format="stream", user="root"))
     assert streamed[:4] and len(streamed) % 512 == 0, len(streamed)
     sbx.set_timeout(3600)
