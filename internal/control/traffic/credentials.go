@@ -23,7 +23,7 @@ const (
 // admit returns an error unless r may reach t, a port of row's sandbox. fromQuery says
 // that the token in the query was the credential.
 func (h *Handler) admit(r *http.Request, t target, row control.Sandbox) (fromQuery bool, err error) {
-	if row.Spec.Public(t.port) && t.port != sandbox.EnvdPort || admitEnvd(r, t, row) || isPreflight(r) && row.State == sandbox.Running {
+	if row.Spec.Public(t.port) && t.port != sandbox.EnvdPort || admitEnvd(r, t, row) {
 		return false, nil
 	}
 	token := row.Spec.TrafficToken(row.ID)

@@ -22,15 +22,17 @@ func admitEnvd(r *http.Request, t target, row control.Sandbox) bool {
 	return row.State == sandbox.Running || token != "" && subtle.ConstantTimeCompare([]byte(r.Header.Get(headerEnvdToken)), []byte(token)) == 1
 }
 
-// isPreflight reports whether r is the question of a browser before a request of a page
-// of another origin. It carries no credentials, and the request that follows does.
+// isPreflight reports whether r is a browser's question before a request of a page of
+// another origin. A question carries no credentials, so that the server answers it
+// itself and never passes it on. A request that asks for another protocol is none.
 func isPreflight(r *http.Request) bool {
-	return r.Method == http.MethodOptions && r.ContentLength == 0 &&
+	_, upgrade := r.Header["Upgrade"]
+	return r.Method == http.MethodOptions && r.ContentLength == 0 && !upgrade &&
 		r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
-// answerPreflight answers r as the guest's public server does. A question must not
-// resume a sandbox.
+// answerPreflight answers a preflight request as the guest's public server does. A
+// question must neither resume a sandbox nor reach its programs.
 func answerPreflight(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", "*")

@@ -76,7 +76,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, t target) {
 	if err == nil {
 		err = unreachable(row)
 	}
-	if err == nil && t.port == sandbox.EnvdPort && row.State != sandbox.Running && isPreflight(r) {
+	if err == nil && t.port == sandbox.EnvdPort && isPreflight(r) {
 		answerPreflight(w)
 		return
 	}
