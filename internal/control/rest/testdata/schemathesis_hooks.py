@@ -27,10 +27,7 @@ def filter_case(context, case):
     query = case.query or {}
     if "signature" not in query and ("expires" in query or "max_bytes" in query):
         return False
-    if case.media_type == "application/x-tar" and not case.body:
-        return False  # an archive has an end marker at least
-    # Text that is made up is not compressed.
-    if (case.headers or {}).get("Content-Encoding") == "gzip":
+    if body.get("egress_allow") and not body.get("egress_deny"):
         return False
     # A host may have less than the document allows; the one of this test has.
     if body.get("memory_mb", 0) > 4096 or body.get("vcpus", 0) > 8:
@@ -70,4 +67,5 @@ def first_event(ctx, response):
 
 @schemathesis.serializer("application/x-tar")
 def tar(ctx, value):
-    return value if isinstance(value, bytes) else str(value).encode()
+    # An archive has an end marker at least.
+    return (value if isinstance(value, bytes) else str(value).encode()) or bytes(1024)
