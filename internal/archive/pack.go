@@ -57,6 +57,15 @@ const (
 // inode identifies a file with several names.
 type inode struct{ dev, ino uint64 }
 
+// inodeOf returns the identity of a file.
+func inodeOf(fi fs.FileInfo) inode {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return inode{}
+	}
+	return inode{uint64(st.Dev), st.Ino}
+}
+
 // packer is one Pack.
 type packer struct {
 	ctx     context.Context
@@ -181,7 +190,7 @@ func (k *packer) file(at string, h *tar.Header) error {
 		return fmt.Errorf("%w: %.256q was replaced while it was read", ErrInvalid, h.Name)
 	}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
-		id := inode{uint64(st.Dev), st.Ino}
+		id := inodeOf(fi)
 		if first, known := k.first[id]; known {
 			h.Typeflag, h.Linkname = tar.TypeLink, first
 			return k.write(h, nil)

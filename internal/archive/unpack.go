@@ -42,7 +42,7 @@ func Unpack(ctx context.Context, root *os.Root, r io.Reader, options Unpacking) 
 	src := &source{Reader: stopping{ctx, r}}
 	u := unpacker{
 		root: root, in: tar.NewReader(src), options: options, limit: limitOr(options.Limit),
-		seed: maphash.MakeSeed(), files: make(map[uint64]struct{}), buf: make([]byte, copyBytes),
+		seed: maphash.MakeSeed(), files: make(map[uint64]inode), buf: make([]byte, copyBytes),
 	}
 	for {
 		h, err := u.in.Next()
@@ -131,10 +131,10 @@ type unpacker struct {
 	dirs []*tar.Header
 	// parent is the last directory that was made or found.
 	parent string
-	// files are the hashes of the names of files that were written, to which hard links
-	// may be made.
+	// files are the files that were written, by the hashes of their names. Hard links may
+	// be made to them.
 	seed  maphash.Seed
-	files map[uint64]struct{}
+	files map[uint64]inode
 	buf   []byte
 }
 
@@ -262,12 +262,18 @@ func (u *unpacker) file(name string, h *tar.Header) error {
 	if err == nil {
 		err = f.Chmod(fs.FileMode(h.Mode) & fs.ModePerm)
 	}
+	var fi fs.FileInfo
+	if err == nil {
+		fi, err = f.Stat()
+	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
 		_ = u.root.Chtimes(tmp, h.ModTime, h.ModTime) // a time that the file system cannot hold
-		u.files[maphash.String(u.seed, name)] = struct{}{}
 	}
-	return u.replace(tmp, name, err)
+	if err = u.replace(tmp, name, err); err == nil {
+		u.files[maphash.String(u.seed, name)] = inodeOf(fi)
+	}
+	return err
 }
 
 // symlink makes a link to target.
@@ -283,6 +289,7 @@ func (u *unpacker) symlink(name, target string) error {
 	if err := u.root.Symlink(target, tmp); err != nil {
 		return err
 	}
+	delete(u.files, maphash.String(u.seed, name)) // link(2) would give the link another place
 	return u.replace(tmp, name, u.ownLink(tmp))
 }
 
@@ -306,11 +313,19 @@ func inside(dir, target string) bool {
 	return true
 }
 
-// link makes a hard link to a file that the archive has written.
+// link makes a hard link to a file that the archive has written, and that still has its
+// name. link(2) does not follow a symbolic link: one that replaced the file would get a
+// second place, from which its target is another.
 func (u *unpacker) link(name, first string) error {
 	first, ok := local(first)
-	if _, written := u.files[maphash.String(u.seed, first)]; !ok || !written {
+	written, known := u.files[maphash.String(u.seed, first)]
+	if !ok || !known {
 		return fmt.Errorf("%w: %.256q is a hard link to a file that is not in the archive", ErrInvalid, name)
+	}
+	if fi, err := u.root.Lstat(first); err != nil {
+		return err
+	} else if !fi.Mode().IsRegular() || inodeOf(fi) != written {
+		return fmt.Errorf("%w: %.256q is a hard link to a file that was replaced", ErrInvalid, name)
 	}
 	tmp := temporary(name)
 	if err := u.root.Link(first, tmp); err != nil {
