@@ -17,6 +17,8 @@ const (
 	maxOwnerBytes = 64
 	// maxFileAnswer bounds an answer with a page of entries, in bytes.
 	maxFileAnswer = 2 << 20
+	// maxEntryBytes bounds an encoded entry, in bytes.
+	maxEntryBytes = 16 << 10
 )
 
 // CallFile does one operation on the names of the guest's file system. It waits as long
@@ -37,13 +39,14 @@ func (c *Client) callFile(ctx context.Context, call *guestv1.FileCall) (*guestv1
 		return nil, err
 	}
 	answer := &guestv1.FileAnswer{}
-	t, payload, err := x.conn.reader.Frame(maxFileAnswer)
+	bounds := fileBounds(call)
+	t, payload, err := x.conn.reader.Frame(bounds.size)
 	switch {
 	case err != nil:
 		return nil, x.fail(err)
 	case t == guestwire.Failure:
 		return nil, x.failure(payload)
-	case t != guestwire.Answer || decode(payload, answer) != nil || !plainAnswer(call, answer):
+	case t != guestwire.Answer || !bounds.hold(payload) || decode(payload, answer) != nil || !plainAnswer(call, answer):
 		return nil, x.fail(errDisorder)
 	}
 	x.finish(true)
@@ -72,13 +75,9 @@ func (c *Client) orUnsupported(ctx context.Context, err error) error {
 // plainAnswer reports whether answer may be an honest guest's to call.
 func plainAnswer(call *guestv1.FileCall, answer *guestv1.FileAnswer) bool {
 	entries := answer.GetEntries()
-	switch op := call.GetOperation().(type) {
+	switch call.GetOperation().(type) {
 	case *guestv1.FileCall_List:
-		limit := int(op.List.GetLimit())
-		if limit == 0 || limit > maxEntries {
-			limit = maxEntries
-		}
-		if len(entries) > limit || answer.GetMore() && len(entries) == 0 {
+		if answer.GetMore() && len(entries) == 0 {
 			return false
 		}
 	case *guestv1.FileCall_Remove:

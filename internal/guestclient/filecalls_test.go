@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
@@ -71,6 +73,52 @@ func TestHostileEntries(t *testing.T) {
 	answer := framed(t, guestwire.Answer, &guestv1.FileAnswer{Entries: []*guestv1.FileEntry{good, named("b\xff/c")}, More: true})
 	if got, err := hostile(t, answer).CallFile(t.Context(), list); err != nil || len(got.GetEntries()) != 2 {
 		t.Errorf("an honest page: got %v, %v", got, err)
+	}
+}
+
+// TestEntriesAreCountedBeforeTheyAreBuilt: an answer of empty entries, which have two
+// bytes each, costs the host about its own size and not a hundred times as much.
+func TestEntriesAreCountedBeforeTheyAreBuilt(t *testing.T) {
+	empty := strings.Repeat("\x0a\x00", 1<<20)
+	// One process with empty arguments.
+	arguments := string(protowire.AppendString([]byte{0x0a}, strings.Repeat("\x1a\x00", 1<<20-16)))
+	for name, call := range map[string]func(*guestclient.Client) error{
+		"list files": func(c *guestclient.Client) error {
+			_, err := c.CallFile(t.Context(), &guestv1.FileCall{Operation: &guestv1.FileCall_List{List: &guestv1.ListFiles{Path: "/"}}})
+			return err
+		},
+		"stat": func(c *guestclient.Client) error {
+			_, err := c.CallFile(t.Context(), &guestv1.FileCall{Operation: &guestv1.FileCall_Stat{Stat: &guestv1.StatFile{Path: "/"}}})
+			return err
+		},
+		"list processes": func(c *guestclient.Client) error {
+			_, err := c.CallProcess(t.Context(), &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_List{List: &guestv1.ListProcesses{}}})
+			return err
+		},
+		"arguments": func(c *guestclient.Client) error {
+			_, err := c.CallProcess(t.Context(), &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_List{List: &guestv1.ListProcesses{}}})
+			return err
+		},
+		"get a process": func(c *guestclient.Client) error {
+			_, err := c.CallProcess(t.Context(), &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Get{Get: &guestv1.GetProcess{Id: "p"}}})
+			return err
+		},
+	} {
+		payload := empty
+		if name == "arguments" {
+			payload = arguments
+		}
+		c := hostile(t, frame(guestwire.Answer, payload))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := call(c)
+		runtime.ReadMemStats(&after)
+		if fault.ReasonOf(err) != "guest_failed" {
+			t.Errorf("%s: got %v, want guest_failed", name, err)
+		}
+		if cost := (after.TotalAlloc - before.TotalAlloc) >> 20; cost > 16 {
+			t.Errorf("%s: an answer of 2 MiB cost %d MiB, want at most 16", name, cost)
+		}
 	}
 }
 

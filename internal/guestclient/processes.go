@@ -64,13 +64,14 @@ func (c *Client) callProcess(ctx context.Context, call *guestv1.ProcessCall) (*g
 	if err := x.call(guestwire.Process, call); err != nil {
 		return nil, err
 	}
-	t, payload, err := x.conn.reader.Frame(maxAnswerBytes)
+	bounds := processBounds(call)
+	t, payload, err := x.conn.reader.Frame(bounds.size)
 	switch {
 	case err != nil:
 		return nil, x.fail(err)
 	case t == guestwire.Failure:
 		return nil, x.failure(payload)
-	case t != guestwire.Answer || decode(payload, answer) != nil || !fits(call, answer):
+	case t != guestwire.Answer || !bounds.hold(payload) || decode(payload, answer) != nil || !fits(call, answer):
 		return nil, x.fail(errDisorder)
 	}
 	x.finish(true)
