@@ -70,7 +70,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, t target, err e
 	case f.Reason == control.ReasonPortRefused:
 		body.Message, body.Port = notOpen, t.port
 	case f.Reason == reasonConnections:
-		body.ConnectionLimit = h.MaxConnections
+		body.ConnectionLimit = h.limitOf(t.caller)
 	}
 	switch body.Code {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:

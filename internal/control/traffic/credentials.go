@@ -20,34 +20,47 @@ const (
 	headerKey = "X-Api-Key"
 )
 
-// admit returns an error unless r may reach t, a port of row's sandbox. fromQuery says
-// that the token in the query was the credential.
-func (h *Handler) admit(r *http.Request, t target, row control.Sandbox) (fromQuery bool, err error) {
-	if row.Spec.Public(t.port) && t.port != sandbox.EnvdPort || admitEnvd(r, t, row) {
-		return false, nil
+// admit returns an error unless r may reach t, a port of row's sandbox, and the kind of
+// its caller. fromQuery says that the token in the query was the credential.
+func (h *Handler) admit(r *http.Request, t target, row control.Sandbox) (c caller, fromQuery bool, err error) {
+	if row.Spec.Public(t.port) && t.port != sandbox.EnvdPort {
+		return visitor, false, nil
+	}
+	if held, fromQuery := h.holds(r, t, row); held {
+		return holder, fromQuery, nil
+	}
+	// The guest's public server checks its own token.
+	if t.port == sandbox.EnvdPort && row.State == sandbox.Running {
+		return stranger, false, nil
+	}
+	return 0, false, fault.New(fault.Forbidden, reasonToken,
+		"port %d of sandbox %s needs its traffic token, in the header %s: GET /v1/sandboxes/%[2]s/traffic has it", t.port, row.ID, headerToken)
+}
+
+// holds reports whether r has a credential for t, and whether that is the token in its
+// query.
+func (h *Handler) holds(r *http.Request, t target, row control.Sandbox) (held, fromQuery bool) {
+	if hasEnvdToken(r, t, row) {
+		return true, false
 	}
 	token := row.Spec.TrafficToken(row.ID)
 	matches := func(given string) bool {
 		return token != "" && subtle.ConstantTimeCompare([]byte(given), []byte(token)) == 1
 	}
 	if matches(r.Header.Get(headerToken)) || matches(r.Header.Get(headerTokenE2B)) || matches(proxyPassword(r.Header)) {
-		return false, nil
+		return true, false
 	}
 	if !ofOtherPage(r) {
 		for _, c := range r.CookiesNamed(tokenName) {
 			if matches(c.Value) {
-				return false, nil
+				return true, false
 			}
 		}
 	}
 	if given, _ := cutToken(r.URL.RawQuery); matches(given) {
-		return true, nil
+		return true, true
 	}
-	if t.form == byPath && h.Admit(r) == nil {
-		return false, nil
-	}
-	return false, fault.New(fault.Forbidden, reasonToken,
-		"port %d of sandbox %s needs its traffic token, in the header %s: GET /v1/sandboxes/%[2]s/traffic has it", t.port, row.ID, headerToken)
+	return t.form == byPath && h.Admit(r) == nil, false
 }
 
 // ofOtherPage reports whether a browser sent r for a page of another origin, which is

@@ -19,14 +19,15 @@
 //
 // # How a request passes
 //
-//	route ─► row ─► credentials ─► a place within MaxConnections ─► DialPort ─► HTTP
-//	                                                                        └─► raw bytes (CONNECT, Upgrade: tcp)
+//	route ─► row ─► credentials ─► a place for the kind of caller ─► DialPort ─► HTTP
+//	                                                                         └─► raw bytes (CONNECT, Upgrade: tcp)
 //
 // Each request has a connection to the guest of its own, so that no idle connection
 // delays a pause, and no program sees a request that was sent to its predecessor.
 //
 // Port 49983 is the guest's public server, which has a token of its own. Everyone reaches
-// it while the sandbox runs, and the holder of that token at any time (envd.go).
+// it over HTTP while the sandbox runs, and the holder of that token at any time and with
+// raw connections (caller.go). Preflight requests to it are answered here (envd.go).
 //
 // # Guarantees
 //
@@ -36,7 +37,10 @@
 //  3. An answer that breaks off, because the sandbox was paused or ended, is aborted
 //     and never ends cleanly (TestBrokenAnswerIsAborted).
 //  4. A hostile program costs bounded memory (TestHostileAnswers).
-//  5. On the origin of the API no document of a sandbox has that origin, sets a
+//  5. Who has no credentials reaches no private port, gets no raw connection to port
+//     49983, and takes no place of the holder of a token (TestPreflightOpensNoConnection,
+//     TestStrangersSpeakHTTPOnly, TestStrangersKeepNobodyOut).
+//  6. On the origin of the API no document of a sandbox has that origin, sets a
 //     cookie, or changes the origin's policies (TestSharedOriginIsProtected).
 //
 // # Failures

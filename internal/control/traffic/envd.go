@@ -11,15 +11,13 @@ import (
 // headerEnvdToken has the token of the guest's public server, which gets it too.
 const headerEnvdToken = "X-Access-Token"
 
-// admitEnvd reports whether r may reach the guest's public server. That server checks
-// its own token, so that everyone may reach it; but only the holder of the token may
-// resume a paused sandbox.
-func admitEnvd(r *http.Request, t target, row control.Sandbox) bool {
+// hasEnvdToken reports whether r is for the guest's public server and has its token.
+func hasEnvdToken(r *http.Request, t target, row control.Sandbox) bool {
 	if t.port != sandbox.EnvdPort {
 		return false
 	}
 	token := row.Spec.EnvdTokenOf(row.ID)
-	return row.State == sandbox.Running || token != "" && subtle.ConstantTimeCompare([]byte(r.Header.Get(headerEnvdToken)), []byte(token)) == 1
+	return token != "" && subtle.ConstantTimeCompare([]byte(r.Header.Get(headerEnvdToken)), []byte(token)) == 1
 }
 
 // isPreflight reports whether r is a browser's question before a request of a page of

@@ -105,6 +105,9 @@ func rewrite(p *httputil.ProxyRequest) {
 			u.Path, u.RawPath = path, raw
 		}
 	}
+	if t.caller == stranger {
+		dropUpgrade(p.Out.Header)
+	}
 	strip(p.Out.Header, &u)
 	p.Out.URL = &u
 	p.Out.Trailer = p.In.Trailer // filled in when the body ends

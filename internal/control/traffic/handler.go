@@ -18,7 +18,8 @@ type Sandboxes interface {
 }
 
 // DefaultMaxConnections is the number of requests and raw connections to one sandbox
-// that one server carries at once. A host agent has a limit of its own, for all servers.
+// that one server carries at once for callers with credentials, and again for those of
+// public ports. A host agent has a limit of its own, for all servers.
 const DefaultMaxConnections = 256
 
 // Config holds the parts of a Handler. All but MaxConnections are required.
@@ -51,7 +52,7 @@ func New(c Config) (*Handler, error) {
 	if c.MaxConnections == 0 {
 		c.MaxConnections = DefaultMaxConnections
 	}
-	h := &Handler{Config: c, places: places{open: make(map[sandbox.ID]int), limit: c.MaxConnections}}
+	h := &Handler{Config: c, places: places{open: make(map[place]int)}}
 	h.proxy = h.newProxy()
 	return h, nil
 }
@@ -82,19 +83,22 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, t target) {
 	}
 	fromQuery := false
 	if err == nil {
-		fromQuery, err = h.admit(r, t, row)
+		t.caller, fromQuery, err = h.admit(r, t, row)
+	}
+	if err == nil {
+		err = admitBytes(r, t)
 	}
 	if err == nil && fromQuery && keepToken(w, r, t) {
 		return
 	}
 	if err == nil {
-		err = h.places.take(t.id)
+		err = h.places.take(place{t.id, t.caller}, h.limitOf(t.caller))
 	}
 	if err != nil {
 		h.refuse(w, r, t, err)
 		return
 	}
-	defer h.places.leave(t.id)
+	defer h.places.leave(place{t.id, t.caller})
 	if t.port != sandbox.EnvdPort {
 		t.host = row.Spec.RequestHostOf(t.port)
 	}

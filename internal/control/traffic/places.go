@@ -7,32 +7,36 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// places counts the requests and raw connections to each sandbox.
+// places counts the requests and raw connections to each sandbox, by the kind of caller.
 //
-// Invariants: counts are from 1 to limit; the caller of take calls leave once.
+// Invariants: counts are at least 1; each take that succeeds is followed by one leave.
 type places struct {
-	limit int
-
 	mu   sync.Mutex // protects the following
-	open map[sandbox.ID]int
+	open map[place]int
 }
 
-// take returns an error if there is no place.
-func (p *places) take(id sandbox.ID) error {
+// place is a pool of places.
+type place struct {
+	id     sandbox.ID
+	caller caller
+}
+
+// take returns an error if limit places of the pool are taken.
+func (p *places) take(at place, limit int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.open[id] >= p.limit {
+	if p.open[at] >= limit {
 		return fault.New(fault.Quota, reasonConnections,
-			"sandbox %s has %d open connections to its ports; close some, or try again later", id, p.limit)
+			"sandbox %s has %d open connections to its ports; close some, or try again later", at.id, limit)
 	}
-	p.open[id]++
+	p.open[at]++
 	return nil
 }
 
-func (p *places) leave(id sandbox.ID) {
+func (p *places) leave(at place) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.open[id]--; p.open[id] == 0 {
-		delete(p.open, id)
+	if p.open[at]--; p.open[at] == 0 {
+		delete(p.open, at)
 	}
 }

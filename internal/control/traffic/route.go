@@ -30,6 +30,8 @@ type target struct {
 	id   sandbox.ID
 	port uint16
 	form form
+	// caller is set once the request is admitted.
+	caller caller
 	// prefix is the part of the path that the program does not see; byPath only.
 	prefix string
 	// host is the Host header for the program; empty is the client's.

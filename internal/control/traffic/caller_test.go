@@ -1,0 +1,73 @@
+package traffic_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/control/traffic"
+)
+
+// TestStrangersKeepNobodyOut: requests without a credential to port 49983 have a few
+// places of their own, and those to public ports others, so that the holder of a token
+// always reaches the sandbox.
+func TestStrangersKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	const limit = 16 // 2 of them for strangers
+	began := make(chan struct{})
+	w := newWorld(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/wait" {
+			began <- struct{}{}
+			<-r.Context().Done()
+		}
+	}), func(c *traffic.Config, _ *httptest.Server) { c.MaxConnections = limit })
+	w.fake.programs[49983] = w.fake.programs[3000]
+	fill := func(port string, places int) {
+		for range places {
+			r := w.request("GET", w.port(port), "/wait", nil)
+			go func() {
+				if res, err := w.client.Do(r); err == nil {
+					_ = res.Body.Close()
+				}
+			}()
+			<-began
+		}
+		refused := w.do(w.request("GET", w.port(port), "/", nil))
+		w.want(refused, http.StatusTooManyRequests, "too_many_connections")
+	}
+	fill("49983", limit/8)
+	w.want(w.do(w.request("GET", w.port("8000"), "/", nil)), http.StatusOK)
+	fill("8000", limit)
+	token := "X-Access-Token: " + w.fake.row.Spec.EnvdTokenOf(box)
+	w.want(w.do(w.request("GET", w.port("49983"), "/", nil, token)), http.StatusOK)
+	w.want(w.get("/"), http.StatusOK)
+}
+
+// TestStrangersSpeakHTTPOnly: without a token nobody gets a raw connection, or another
+// protocol, to port 49983.
+func TestStrangersSpeakHTTPOnly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, http.HandlerFunc(shout))
+	w.fake.programs[49983] = w.fake.programs[3000]
+	path := "/v1/sandboxes/" + string(box) + "/ports/49983/"
+	headers := "\nE2b-Sandbox-Id: " + string(box) + "\nE2b-Sandbox-Port: 49983"
+	const tcp, websocket = "\nConnection: Upgrade\nUpgrade: tcp", "\nConnection: Upgrade\nUpgrade: websocket"
+	token := "\nX-Access-Token: " + w.fake.row.Spec.EnvdTokenOf(box)
+	for head, status := range map[string]int{
+		"CONNECT " + w.port("49983") + ":1 HTTP/1.1\nHost: " + w.port("49983"):                          403,
+		"CONNECT x.test:80 HTTP/1.1\nHost: x.test" + headers:                                            403,
+		"GET / HTTP/1.1\nHost: " + w.port("49983") + tcp:                                                403,
+		"GET " + path + " HTTP/1.1\nHost: x.test" + tcp:                                                 403,
+		"OPTIONS / HTTP/1.1\nHost: " + w.port("49983") + tcp + "\n" + strings.Join(question, "\n"):      403,
+		"GET / HTTP/1.1\nHost: " + w.port("49983") + tcp + "\nX-Access-Token: envd_00":                  403,
+		"GET / HTTP/1.1\nHost: " + w.port("49983") + websocket:                                          400,
+		"OPTIONS " + path + " HTTP/1.1\nHost: x.test" + websocket + "\n" + strings.Join(question, "\n"): 400,
+		"GET / HTTP/1.1\nHost: " + w.port("49983") + websocket + token:                                  101,
+		"CONNECT " + w.port("49983") + ":1 HTTP/1.1\nHost: " + w.port("49983") + token:                  200,
+	} {
+		if _, _, res := w.upgrade(head); res.StatusCode != status {
+			t.Errorf("%s:\ngot %d, want %d", head, res.StatusCode, status)
+		}
+	}
+}
