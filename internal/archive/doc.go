@@ -28,6 +28,9 @@ const (
 	// MaxDepth is the largest number of parts of a name.
 	MaxDepth = 256
 
+	// maxDirNames bounds the names of directories that Unpack keeps, in bytes.
+	maxDirNames = 128 << 20
+
 	maxName = 4095 // PATH_MAX of Linux without the final NUL
 	maxPart = 255  // NAME_MAX of Linux
 )
@@ -50,24 +53,38 @@ type Totals struct {
 	Bytes int64
 }
 
-// add counts one entry of size bytes, unless that exceeds the bounds.
-func (t *Totals) add(size, limit int64) error {
+// add counts one entry of size bytes, unless that exceeds the limits.
+func (t *Totals) add(size int64, l limits) error {
 	switch {
 	case size < 0:
 		return ErrInvalid
-	case t.Entries >= MaxEntries || size > limit-t.Bytes:
+	case t.Entries >= l.entries || size > l.bytes-t.Bytes:
 		return ErrTooLarge
 	}
 	t.Entries, t.Bytes = t.Entries+1, t.Bytes+size
 	return nil
 }
 
-// limitOr returns limit, or MaxBytes for 0.
-func limitOr(limit int64) int64 {
-	if limit <= 0 || limit == math.MaxInt64 {
-		return MaxBytes
+// limits bound one archive.
+type limits struct {
+	bytes   int64 // the size of all files
+	entries int
+	names   int // the size of the names of directories, in bytes
+}
+
+// or returns l with the bounds of every archive for those that are 0; bytes is the
+// limit of the caller, or 0.
+func (l limits) or(bytes int64) limits {
+	if l.bytes = bytes; bytes <= 0 || bytes == math.MaxInt64 {
+		l.bytes = MaxBytes
 	}
-	return limit
+	if l.entries == 0 {
+		l.entries = MaxEntries
+	}
+	if l.names == 0 {
+		l.names = maxDirNames
+	}
+	return l
 }
 
 // local returns the name of an entry as a clean relative path; "." is the directory

@@ -31,7 +31,7 @@ type Packing struct {
 // modes only the permission bits. A file that becomes shorter meanwhile is an error.
 // The end of ctx ends Pack with its cause.
 func Pack(ctx context.Context, root *os.Root, name string, w io.Writer, p Packing) (Totals, error) {
-	k := packer{ctx: ctx, root: root, out: tar.NewWriter(w), options: p, limit: limitOr(p.Limit), first: make(map[inode]string), buf: make([]byte, copyBytes)}
+	k := packer{ctx: ctx, root: root, out: tar.NewWriter(w), options: p, limits: limits{}.or(p.Limit), first: make(map[inode]string), buf: make([]byte, copyBytes)}
 	fi, err := root.Stat(name)
 	if err != nil {
 		return k.totals, err
@@ -72,7 +72,7 @@ type packer struct {
 	root    *os.Root
 	out     *tar.Writer
 	options Packing
-	limit   int64
+	limits  limits
 	totals  Totals
 	first   map[inode]string // the first name of a file with several
 	buf     []byte
@@ -203,8 +203,8 @@ func (k *packer) file(at string, h *tar.Header) error {
 
 // write writes an entry with the first h.Size bytes of content.
 func (k *packer) write(h *tar.Header, content io.Reader) error {
-	if err := k.totals.add(h.Size, k.limit); err != nil {
-		return fmt.Errorf("%w: more than %d entries or %d bytes", err, MaxEntries, k.limit)
+	if err := k.totals.add(h.Size, k.limits); err != nil {
+		return fmt.Errorf("%w: more than %d entries or %d bytes", err, MaxEntries, k.limits.bytes)
 	}
 	if err := k.out.WriteHeader(h); err != nil || content == nil {
 		return err

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 )
@@ -27,8 +26,14 @@ type Unpacking struct {
 	// links that stay in the directory. Without it, links that lead outside are left
 	// out, and an entry below a link is an error.
 	ForeignLinks bool
+	// Umask are the permission bits that no file or directory gets.
+	Umask fs.FileMode
+	// KeepDirs keeps the modes and times of directories that are there.
+	KeepDirs bool
 	// LeftOut is told of entries that are left out, with the reason. Nil ignores them.
 	LeftOut func(name, why string)
+
+	limits limits // replaces those that are not 0, in tests
 }
 
 // Owner is a user and a group by number.
@@ -41,7 +46,7 @@ type Owner struct{ UID, GID int }
 func Unpack(ctx context.Context, root *os.Root, r io.Reader, options Unpacking) (Totals, error) {
 	src := &source{Reader: stopping{ctx, r}}
 	u := unpacker{
-		root: root, in: tar.NewReader(src), options: options, limit: limitOr(options.Limit),
+		root: root, in: tar.NewReader(src), options: options, limits: options.limits.or(options.Limit),
 		seed: maphash.MakeSeed(), files: make(map[uint64]inode), buf: make([]byte, copyBytes),
 	}
 	for {
@@ -125,10 +130,14 @@ type unpacker struct {
 	root    *os.Root
 	in      *tar.Reader
 	options Unpacking
-	limit   int64
+	limits  limits
 	totals  Totals
-	// dirs are the directories whose modes are set at the end: they may forbid writing.
-	dirs []*tar.Header
+	// implied counts the directories that were made above entries.
+	implied int
+	// dirs are the directories whose modes are set at the end.
+	dirs []directory
+	// names is the size of the names in dirs, in bytes.
+	names int
 	// parent is the last directory that was made or found.
 	parent string
 	// files are the files that were written, by the hashes of their names. Hard links may
@@ -144,11 +153,11 @@ func (u *unpacker) entry(h *tar.Header) error {
 	if !ok {
 		return fmt.Errorf("%w: the name %.64q leads outside of the directory or is too long", ErrInvalid, h.Name)
 	}
+	if err := u.count(h.Size); err != nil {
+		return err
+	}
 	if h.Typeflag == tar.TypeXGlobalHeader || name == "." {
 		return nil // the directory itself is the caller's
-	}
-	if err := u.totals.add(h.Size, u.limit); err != nil {
-		return fmt.Errorf("%w: more than %d entries or %d bytes", err, MaxEntries, u.limit)
 	}
 	switch h.Typeflag {
 	case tar.TypeDir, tar.TypeReg, tar.TypeGNUSparse, tar.TypeSymlink, tar.TypeLink:
@@ -156,17 +165,12 @@ func (u *unpacker) entry(h *tar.Header) error {
 		u.leftOut(name, "it is no file, directory or link")
 		return nil
 	}
-	if h.Typeflag == tar.TypeDir {
-		h.Name = name
-		u.dirs = append(u.dirs, h)
-		return u.makeDirs(name)
-	}
-	if dir := path.Dir(name); dir != "." {
-		if err := u.makeDirs(dir); err != nil {
-			return err
-		}
+	if err := u.makeParents(name); err != nil {
+		return err
 	}
 	switch h.Typeflag {
+	case tar.TypeDir:
+		return u.dir(name, h)
 	case tar.TypeSymlink:
 		return u.symlink(name, h.Linkname)
 	case tar.TypeLink:
@@ -176,52 +180,26 @@ func (u *unpacker) entry(h *tar.Header) error {
 	}
 }
 
+// count counts an entry of size bytes, also one of which nothing is written: each costs
+// time to read.
+func (u *unpacker) count(size int64) error {
+	left := u.limits
+	left.entries -= u.implied
+	if err := u.totals.add(size, left); err != nil {
+		return fmt.Errorf("%w: more than %d entries or %d bytes", err, u.limits.entries, u.limits.bytes)
+	}
+	return nil
+}
+
+// mode returns the permission bits of an entry.
+func (u *unpacker) mode(h *tar.Header) fs.FileMode {
+	return fs.FileMode(h.Mode) & fs.ModePerm &^ u.options.Umask
+}
+
 func (u *unpacker) leftOut(name, why string) {
 	if u.options.LeftOut != nil {
 		u.options.LeftOut(name, why)
 	}
-}
-
-// makeDirs makes the directory name and its parents.
-func (u *unpacker) makeDirs(name string) error {
-	if name == u.parent {
-		return nil
-	}
-	for i := 0; i <= len(name); i++ {
-		if i < len(name) && name[i] != '/' {
-			continue
-		}
-		if err := u.makeDir(name[:i]); err != nil {
-			return err
-		}
-	}
-	u.parent = name
-	return nil
-}
-
-// makeDir makes one directory, unless it exists.
-func (u *unpacker) makeDir(name string) error {
-	err := u.root.Mkdir(name, 0o755)
-	if err == nil {
-		return u.ownLink(name)
-	}
-	if !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	stat := u.root.Lstat
-	if u.options.ForeignLinks {
-		stat = u.root.Stat
-	}
-	fi, statErr := stat(name)
-	switch {
-	case statErr != nil:
-		return statErr
-	case fi.Mode()&fs.ModeSymlink != 0:
-		return fmt.Errorf("%w: an entry is below the link %.256q", ErrInvalid, name)
-	case !fi.IsDir():
-		return &fs.PathError{Op: "mkdir", Path: name, Err: syscall.ENOTDIR}
-	}
-	return nil
 }
 
 // ownLink gives name, or the link name itself, to the owner.
@@ -260,7 +238,7 @@ func (u *unpacker) file(name string, h *tar.Header) error {
 		err = f.Chown(u.options.Owner.UID, u.options.Owner.GID)
 	}
 	if err == nil {
-		err = f.Chmod(fs.FileMode(h.Mode) & fs.ModePerm)
+		err = f.Chmod(u.mode(h))
 	}
 	var fi fs.FileInfo
 	if err == nil {
@@ -334,24 +312,4 @@ func (u *unpacker) link(name, first string) error {
 	err := u.replace(tmp, name, nil)
 	_ = u.root.Remove(tmp) // rename(2) leaves it if both are names of one file
 	return err
-}
-
-// finish sets the modes and times of the directories, those in others before them.
-func (u *unpacker) finish() error {
-	slices.SortStableFunc(u.dirs, func(a, b *tar.Header) int { return strings.Compare(b.Name, a.Name) })
-	for _, h := range u.dirs {
-		dir, err := u.root.OpenFile(h.Name, os.O_RDONLY|syscall.O_DIRECTORY, 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		err = errors.Join(dir.Chmod(fs.FileMode(h.Mode)&fs.ModePerm), dir.Close())
-		if err != nil {
-			return err
-		}
-		_ = u.root.Chtimes(h.Name, h.ModTime, h.ModTime)
-	}
-	return nil
 }

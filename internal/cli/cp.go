@@ -184,7 +184,8 @@ func localTarget(from, to place) string {
 	return to.path
 }
 
-// modeIn returns the permission bits of a file in a sandbox. If they are not known, as
+// modeIn returns the permission bits of a file in a sandbox, without those that the
+// umask takes from every new file. If they are not known, as
 // with an agent of an earlier version, it returns nil, which is the mode of a new file.
 func (a *App) modeIn(ctx context.Context, from place) *fs.FileMode {
 	e, err := a.Client().StatFile(ctx, from.id, from.path, true)
@@ -195,7 +196,7 @@ func (a *App) modeIn(ctx context.Context, from place) *fs.FileMode {
 	if err != nil {
 		return nil
 	}
-	mode := fs.FileMode(bits) & fs.ModePerm
+	mode := fs.FileMode(bits) & fs.ModePerm &^ umask() // as cp and scp do
 	return &mode
 }
 

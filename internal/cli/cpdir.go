@@ -113,7 +113,7 @@ func (a *App) downloadDir(ctx context.Context, from, to place) (int64, error) {
 		return 0, err
 	}
 	defer root.Close()
-	totals, err := archive.Unpack(ctx, root, bar, archive.Unpacking{LeftOut: func(name, why string) {
+	totals, err := archive.Unpack(ctx, root, bar, archive.Unpacking{Umask: umask(), KeepDirs: true, LeftOut: func(name, why string) {
 		a.note("left out %s: %s", printable(name), why)
 	}})
 	return totals.Bytes, archiveFailure(err)
