@@ -30,8 +30,8 @@ func (b *booter) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from 
 	spec.EnvdToken = spec.EnvdTokenOf(row.ID)
 	observed, err := host.Create(hostCtx, row.Ref(), spec, from)
 	if err == nil && !observed.Spec.Egress.Equal(spec.Egress) {
-		// An agent of an earlier version ignores the limits.
-		err = withCleanup(errEgressUnsupported(), host.Destroy(ctx, row.Ref(), sandbox.ReasonBootFailed))
+		cleanup := host.Destroy(ctx, row.Ref(), sandbox.ReasonBootFailed)
+		return Sandbox{}, withCleanup(b.bootFailed(ctx, row, errEgressUnsupported()), cleanup)
 	}
 	switch {
 	case err == nil:
@@ -43,6 +43,8 @@ func (b *booter) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from 
 	}
 }
 
+// errEgressUnsupported is the fault of a create whose limits an agent of an earlier version
+// has ignored.
 func errEgressUnsupported() error {
 	return fault.New(fault.Unsupported, "egress_unsupported",
 		"the agent of the host is of an earlier version and cannot limit outgoing traffic: update it, or create the sandbox without limits")

@@ -22,4 +22,23 @@ func TestEgressIsNeverIgnored(t *testing.T) {
 	if n := b.host.count["destroy"]; n != 1 {
 		t.Errorf("%d sandboxes were destroyed, want 1", n)
 	}
+	b.host.after["create"] = lost
+	_, err = b.Create(t.Context(), control.NewSandbox{Name: "lost", Spec: request(sandbox.Spec{Egress: sandbox.DenyAll()})})
+	if !control.OutcomeUnknown(err) {
+		t.Fatalf("a create whose answer is lost: %v", err)
+	}
+	b.reconcile()
+	b.reconcile()
+	rows, _, err := b.List(t.Context(), control.Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		if row.Name == "lost" && row.StopReason != sandbox.ReasonBootFailed {
+			t.Errorf("after a lost answer the sandbox is %s (%s), want the end of its create", row.State, row.StopReason)
+		}
+	}
+	if n := b.host.count["destroy"]; n != 2 {
+		t.Errorf("%d sandboxes were destroyed, want 2", n)
+	}
 }
