@@ -18,9 +18,16 @@ import (
 // memory thresholds). Cgroups v2 have no thresholds. There the mark is memory.high, above
 // which the kernel slows processes that take more memory; Disarm removes it.
 type Mark struct {
-	notices *os.File // an eventfd, or an inotify descriptor
-	high    string   // the path of memory.high; empty for cgroups v1
+	notices waiter
+	high    string // the path of memory.high; empty for cgroups v1
 	bytes   uint64
+}
+
+// waiter waits for a notice of the kernel. Close ends a Wait that is under way, which then
+// is os.ErrClosed.
+type waiter interface {
+	Wait() error
+	Close() error
 }
 
 // MarkAt returns a Mark of some bytes, which count like Used. It is not armed.
@@ -28,13 +35,9 @@ func (m Memory) MarkAt(bytes uint64) (*Mark, error) {
 	if m.v1 {
 		return m.threshold(bytes)
 	}
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	notices, err := watchEvents(filepath.Join(m.dir, "memory.events"))
 	if err != nil {
-		return nil, fmt.Errorf("watch a memory group: %w", err)
-	}
-	notices := os.NewFile(uintptr(fd), "memory events")
-	if _, err := unix.InotifyAddWatch(fd, filepath.Join(m.dir, "memory.events"), unix.IN_MODIFY); err != nil {
-		return nil, errors.Join(&os.PathError{Op: "watch", Path: m.dir, Err: err}, notices.Close())
+		return nil, err
 	}
 	return &Mark{notices: notices, high: filepath.Join(m.dir, "memory.high"), bytes: bytes}, nil
 }
@@ -54,7 +57,7 @@ func (m Memory) threshold(bytes uint64) (*Mark, error) {
 	if err := os.WriteFile(filepath.Join(m.dir, "cgroup.event_control"), []byte(line), 0); err != nil {
 		return nil, errors.Join(err, notices.Close())
 	}
-	return &Mark{notices: notices, bytes: bytes}, nil
+	return &Mark{notices: eventfd{notices}, bytes: bytes}, nil
 }
 
 // Arm asks for a notice. Memory that exceeds the mark already may bring none.
@@ -75,11 +78,17 @@ func (m *Mark) Disarm() error {
 
 // Wait returns nil after a notice, and os.ErrClosed after Close. There may be notices
 // without a cause.
-func (m *Mark) Wait() error {
-	var notice [4 << 10]byte
-	_, err := m.notices.Read(notice[:])
-	return err
-}
+func (m *Mark) Wait() error { return m.notices.Wait() }
 
 // Close ends a Wait that is under way.
 func (m *Mark) Close() error { return m.notices.Close() }
+
+// eventfd is a waiter for eventfd(2).
+type eventfd struct{ *os.File }
+
+// Wait implements waiter.
+func (e eventfd) Wait() error {
+	var count [8]byte
+	_, err := e.Read(count[:])
+	return err
+}

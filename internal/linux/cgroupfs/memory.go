@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -84,6 +85,22 @@ func (m Memory) Used() (uint64, error) {
 		return 0, err
 	}
 	return strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+}
+
+// Limit returns the limit of the group in bytes; the largest number if it has none.
+func (m Memory) Limit() (uint64, error) {
+	name := "memory.max"
+	if m.v1 {
+		name = "memory.limit_in_bytes"
+	}
+	text, err := os.ReadFile(filepath.Join(m.dir, name))
+	if err != nil {
+		return 0, err
+	}
+	if limit := strings.TrimSpace(string(text)); limit != "max" {
+		return strconv.ParseUint(limit, 10, 64)
+	}
+	return math.MaxUint64, nil
 }
 
 // groupOf returns the path of the group that has a controller, or of the group of v2
