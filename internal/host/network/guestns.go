@@ -14,10 +14,11 @@ import (
 // guestName is the name of the guest's device in a namespace of its own.
 const guestName = "eth0"
 
-// GuestNamespace returns the path of a network namespace for the guest, which is made in
-// place of the tap device unless AcquireNamespace has made it. A program that joins the namespace is the guest: the
-// device in it has the guest's addresses, and its traffic meets the same rules as
-// that of a VM.
+// GuestNamespace returns the path of a network namespace for the guest. The first call
+// for a slot of AcquireNamespace returns the namespace that the slot was made with; any
+// other call makes one, in place of the device that led to the guest before. A program
+// that joins the namespace is the guest: the device in it has the guest's addresses, and
+// its traffic meets the same rules as that of a VM.
 //
 // Each call returns another namespace, so that one VM can be started after another;
 // that of the call before ends with its VM. The path is valid until the next call,

@@ -29,8 +29,7 @@ type Shape struct {
 	OverheadMB   int
 	OverheadCPUs float64
 	// GraceMB is the memory, in MiB, between the most that a VM may use and the limit
-	// of its control group. The driver gives the guest's agent some time to end
-	// commands before it ends the VM.
+	// of its control group. The driver ends commands of a guest that uses it.
 	GraceMB int
 	// ProcessOverhead: each process of the guest is one of the host, with a thread
 	// for each virtual CPU and up to ProcessOverhead other processes and threads. Zero

@@ -132,6 +132,23 @@ func TestGuardSpacing(t *testing.T) {
 // TestGuardRetriesAHoldThatFailed: a sandbox that the guard could not pause is tried
 // again, and counts as paused only afterwards.
 func TestGuardRetriesAHoldThatFailed(t *testing.T) {
+	v := fakeVM(t)
+	g := guardedVM{v}
+	if err := g.hold(t.Context()); err == nil || !v.hold.isHeld() || v.hold.isPaused() {
+		t.Fatalf("without a sentry: %v, held %v, paused %v; want an error, and another try", err, v.hold.isHeld(), v.hold.isPaused())
+	}
+	v.power.known = true
+	serve(t, v.dir, func(_ string, out io.Writer) {
+		_, _ = io.WriteString(out, `{"success": true, "err": "", "result": null}`)
+	})
+	if err := g.hold(t.Context()); err != nil || !v.hold.isPaused() || g.excess() != 0 {
+		t.Errorf("with a sentry: %v, paused %v; want a pause", err, v.hold.isPaused())
+	}
+}
+
+// fakeVM returns a vm whose process is the test, and whose sentry is said to run.
+func fakeVM(t *testing.T) *vm {
+	t.Helper()
 	rec, err := process.Identify(Name, os.Getpid())
 	if err != nil {
 		t.Fatal(err)
@@ -141,20 +158,42 @@ func TestGuardRetriesAHoldThatFailed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Detach()
-	v := &vm{
+	t.Cleanup(p.Detach)
+	return &vm{
 		Process: p, dir: rec.Dir, hold: newHold(newGuard(1, slog.New(slog.DiscardHandler)), rec.Dir),
 		power: power{dir: rec.Dir, life: t.Context(), turn: make(chan struct{}, 1), known: true},
 	}
-	g := guardedVM{v}
-	if err := g.hold(t.Context()); err == nil || !v.hold.isHeld() || v.hold.isPaused() {
-		t.Fatalf("without a sentry: %v, held %v, paused %v; want an error, and another try", err, v.hold.isHeld(), v.hold.isPaused())
+}
+
+// TestSilentSentryHindersNobody: while the memory alarm waits for a sentry that does not
+// answer, the host and the guard get an answer in their time, and the alarm ends with the
+// agent's hold on the sandbox.
+func TestSilentSentryHindersNobody(t *testing.T) {
+	v := fakeVM(t)
+	silent := make(chan struct{})
+	serve(t, v.dir, func(string, io.Writer) { <-silent })
+	defer close(silent)
+	life, end := context.WithCancel(t.Context())
+	defer end()
+	v.power.life = life
+	alarm := make(chan struct{})
+	go func() { defer close(alarm); v.endLargest(life) }()
+	for !v.isAsked() {
+		time.Sleep(time.Millisecond)
 	}
-	v.power.known = true
-	serve(t, rec.Dir, func(_ string, out io.Writer) {
-		_, _ = io.WriteString(out, `{"success": true, "err": "", "result": null}`)
-	})
-	if err := g.hold(t.Context()); err != nil || !v.hold.isPaused() || g.excess() != 0 {
-		t.Errorf("with a sentry: %v, paused %v; want a pause", err, v.hold.isPaused())
+	for name, call := range map[string]func(context.Context) error{"Pause": v.Pause, "Resume": v.Resume, "the guard": guardedVM{v}.hold} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v, want the end of its time", name, err)
+		}
+		cancel()
 	}
+	end()
+	<-alarm
+}
+
+// isAsked reports whether a request to the sentry is under way.
+func (v *vm) isAsked() bool {
+	_, err := os.Stat(requestPath(v.dir))
+	return err == nil
 }

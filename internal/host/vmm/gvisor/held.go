@@ -3,6 +3,7 @@ package gvisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -17,8 +18,9 @@ type hold struct {
 	guard   *guard
 	stalled chan struct{}
 
-	// turn is held while a decision is carried out, so that the last one counts.
-	turn sync.Mutex
+	// turn has room for one, who carries out a decision, so that the last one counts. It
+	// is waited for no longer than the caller waits: a sentry may never answer.
+	turn chan struct{}
 
 	mu      sync.Mutex // protects the following
 	stopped bool       // by the host
@@ -31,13 +33,25 @@ func heldPath(dir string) string { return filepath.Join(dir, "held") }
 // newHold returns the hold of the sandbox in dir, which an earlier agent may have
 // held.
 func newHold(g *guard, dir string) *hold {
-	h := &hold{guard: g, stalled: make(chan struct{}, 1)}
+	h := &hold{guard: g, stalled: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	if _, err := os.Stat(heldPath(dir)); err == nil {
 		h.held = true
 		h.hint()
 	}
 	return h
 }
+
+// take takes the turn. leave must follow.
+func (h *hold) take(ctx context.Context) error {
+	select {
+	case h.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for an earlier request to the sandbox: %w", context.Cause(ctx))
+	}
+}
+
+func (h *hold) leave() { <-h.turn }
 
 // hint tells the host to ask whether the sandbox is held.
 func (h *hold) hint() {
@@ -77,8 +91,10 @@ func (h *hold) requested(err error) {
 
 // Pause stops all tasks of the guest.
 func (v *vm) Pause(ctx context.Context) error {
-	v.hold.turn.Lock()
-	defer v.hold.turn.Unlock()
+	if err := v.hold.take(ctx); err != nil {
+		return err
+	}
+	defer v.hold.leave()
 	v.hold.change(true, v.hold.isHeld())
 	return v.power.set(ctx, true)
 }
@@ -86,8 +102,10 @@ func (v *vm) Pause(ctx context.Context) error {
 // Resume continues them. If the guard holds the sandbox and memory is still short, it
 // stays paused, and OutOfSpace reports that.
 func (v *vm) Resume(ctx context.Context) error {
-	v.hold.turn.Lock()
-	defer v.hold.turn.Unlock()
+	if err := v.hold.take(ctx); err != nil {
+		return err
+	}
+	defer v.hold.leave()
 	held := v.hold.isHeld()
 	if held && v.hold.guard.short() {
 		v.hold.change(false, true)
@@ -110,8 +128,10 @@ func (v *vm) Resume(ctx context.Context) error {
 // hold implements guarded.
 func (g guardedVM) hold(ctx context.Context) error {
 	h := g.vm.hold
-	h.turn.Lock()
-	defer h.turn.Unlock()
+	if err := h.take(ctx); err != nil {
+		return err
+	}
+	defer h.leave()
 	if h.isPaused() {
 		return nil
 	}
@@ -127,23 +147,29 @@ func (g guardedVM) hold(ctx context.Context) error {
 	return err
 }
 
-// pauseBriefly pauses the sandbox for the memory alarm, unless it is paused. Until the
-// returned function is called, Pause and Resume wait. A later agent resumes the sandbox
-// when it adopts it.
+// pauseBriefly pauses the sandbox for the memory alarm, and returns nil if it is paused
+// already or cannot be. Until resume is called, Pause and Resume wait. If the sentry does
+// not carry out the first request of resume, resume repeats it until ctx ends, beside
+// other requests. A later agent resumes the sandbox when it adopts it.
 func (v *vm) pauseBriefly(ctx context.Context) (resume func()) {
-	v.hold.turn.Lock()
-	if v.hold.isPaused() {
-		v.hold.turn.Unlock()
-		return nil
-	}
 	limited, cancel := context.WithTimeout(ctx, guardPatience)
 	defer cancel()
+	if v.hold.take(limited) != nil {
+		return nil
+	}
+	if v.hold.isPaused() {
+		v.hold.leave()
+		return nil
+	}
 	err := v.power.set(limited, true)
 	resume = func() {
-		defer v.hold.turn.Unlock()
-		// The end of ctx is that of this agent's hold on the sandbox.
-		for v.power.set(ctx, false) != nil && ctx.Err() == nil {
-			time.Sleep(lateRequestPoll)
+		limited, cancel := context.WithTimeout(ctx, guardPatience)
+		err := v.power.set(limited, false)
+		cancel()
+		v.hold.leave()
+		for err != nil && ctx.Err() == nil {
+			rest(ctx, alarmSeldom)
+			err = v.resumeUnlessPaused(ctx)
 		}
 	}
 	if err != nil { // the sentry may carry it out all the same
@@ -151,6 +177,30 @@ func (v *vm) pauseBriefly(ctx context.Context) (resume func()) {
 		return nil
 	}
 	return resume
+}
+
+// resumeUnlessPaused continues the sandbox, unless the host or the guard has paused it.
+func (v *vm) resumeUnlessPaused(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, guardPatience)
+	defer cancel()
+	if err := v.hold.take(ctx); err != nil {
+		return err
+	}
+	defer v.hold.leave()
+	if v.hold.isPaused() {
+		return nil
+	}
+	return v.power.set(ctx, false)
+}
+
+// rest returns after d, or when ctx ends.
+func rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // Stalled receives when the guard has paused the sandbox.

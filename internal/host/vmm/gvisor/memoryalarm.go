@@ -27,8 +27,8 @@ const (
 	// than the most.
 	alarmRoom = 64 << 20
 	// overdraft is how long a running sandbox may use more than the most before all its
-	// commands are ended, and then before it is ended itself. The sentry needs some
-	// 10 s to give garbage back.
+	// commands are ended, and then before it is ended itself. Time below the most takes as
+	// much away. The sentry needs some 10 s to give garbage back.
 	overdraft = 30 * time.Second
 	// alarmOften and alarmSeldom bound the interval of looks above the mark.
 	alarmOften  = 10 * time.Millisecond
@@ -69,14 +69,42 @@ type memoryAlarm struct {
 	collecting atomic.Bool
 	// end ends the sandbox.
 	end func() error
+	overdrawn
+}
+
+// overdrawn is the time that a sandbox uses more than the most.
+type overdrawn struct {
+	spent  time.Duration
+	looked time.Time // when it was charged last
+	over   bool      // it used more then
+	warned bool      // all commands have been ended since spent was zero
+}
+
+// charge adds the time since the last look, or takes it away. over says whether the
+// sandbox uses more than the most now.
+func (o *overdrawn) charge(over bool) {
+	now := time.Now()
+	passed := now.Sub(o.looked)
+	if !o.over {
+		passed = -passed
+	}
+	o.spent = max(0, o.spent+passed)
+	o.warned = o.warned && o.spent > 0
+	o.looked, o.over = now, over
 }
 
 // watchMemory starts the watch over the memory of v. It ends with v or this agent's
 // hold on it.
 func (d *Driver) watchMemory(v *vm) {
 	go func() {
-		err := fault.Caught(func() error { return d.memoryAlarm(v).watch(v.power.life, v.Record().PID) })
-		if err != nil && v.power.life.Err() == nil {
+		err := fault.Caught(func() error {
+			group, err := v.memoryGroup(v.power.life)
+			if err != nil {
+				return err
+			}
+			return d.memoryAlarm(v).watch(v.power.life, group)
+		})
+		if err != nil && v.power.life.Err() == nil && !errors.Is(err, errors.ErrUnsupported) {
 			d.log.Warn("the memory of a sandbox is not watched", "sandbox", v.Record().ID, "error", err)
 		}
 	}()
@@ -92,17 +120,37 @@ func (d *Driver) memoryAlarm(v *vm) *memoryAlarm {
 	}
 }
 
-// watch answers notices until ctx ends. A process that has no memory group is not
-// watched.
-func (a *memoryAlarm) watch(ctx context.Context, pid int) error {
-	group, err := cgroupfs.MemoryOf(pid)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return nil
+// groupPatience is how long a sandbox may be in the memory group of the agent after its
+// start, where the driver cannot start it in its own (Config.Cgroup).
+const groupPatience = time.Minute
+
+// memoryGroup returns the control group that counts the memory of the sandbox alone. It
+// fails with errors.ErrUnsupported if there is none.
+func (v *vm) memoryGroup(ctx context.Context) (cgroupfs.Memory, error) {
+	own, ownErr := cgroupfs.MemoryOf(os.Getpid())
+	for late := time.Now().Add(groupPatience); ; rest(ctx, alarmSeldom) {
+		group, err := cgroupfs.MemoryOf(v.Record().PID)
+		switch {
+		case !v.Runs() || ctx.Err() != nil: // the number may belong to another process
+			return cgroupfs.Memory{}, errors.ErrUnsupported
+		case err == nil && (ownErr != nil || group != own):
+			return group, nil
+		case err != nil && !errors.Is(err, errors.ErrUnsupported):
+			return cgroupfs.Memory{}, err
+		case time.Now().After(late):
+			return cgroupfs.Memory{}, errors.ErrUnsupported
+		}
 	}
+}
+
+// watch answers notices until ctx ends.
+func (a *memoryAlarm) watch(ctx context.Context, group cgroupfs.Memory) error {
+	a.firm, a.used = group.Firm, group.Used
+	limit, err := group.Limit()
 	if err != nil {
 		return err
 	}
-	a.firm, a.used = group.Firm, group.Used
+	a.limit = min(a.limit, limit) // an earlier version gave no grace
 	mark, err := group.MarkAt(a.mark)
 	if err != nil {
 		return err
@@ -158,6 +206,7 @@ func (a *memoryAlarm) answer(ctx context.Context) error {
 		}
 		used, err := a.used()
 		if err != nil || used < a.mark {
+			a.charge(false)
 			return err
 		}
 		firm, err := a.firm()
@@ -166,6 +215,7 @@ func (a *memoryAlarm) answer(ctx context.Context) error {
 		}
 		if a.paused() {
 			over = overuse{alarm: a, trigger: a.mark}
+			a.looked = time.Now() // what a user pauses stays as it is
 			timer.Reset(alarmSeldom)
 			continue
 		}
@@ -181,8 +231,6 @@ type overuse struct {
 	alarm    *memoryAlarm
 	trigger  uint64    // the bytes at which the next command is ended
 	relieved time.Time // when the last command was ended
-	since    time.Time // since when more than the most is used; zero if it is not
-	warned   bool      // all commands have been ended
 	// collected is the least memory, in bytes, since the last collection of garbage,
 	// which began at collectedAt.
 	collected   uint64
@@ -215,6 +263,7 @@ func (o *overuse) pause(firm uint64) time.Duration {
 // react ends commands, or the sandbox, if it uses firm bytes.
 func (o *overuse) react(ctx context.Context, firm uint64) error {
 	a, now := o.alarm, time.Now()
+	a.charge(firm >= a.most)
 	if firm < a.mark {
 		*o = overuse{alarm: a, trigger: a.mark, relieved: o.relieved}
 		return nil
@@ -223,14 +272,11 @@ func (o *overuse) react(ctx context.Context, firm uint64) error {
 	o.collect(ctx, firm)
 	switch {
 	case firm < a.most:
-		o.since, o.warned = time.Time{}, false
-	case o.since.IsZero():
-		o.since = now
-	case now.Sub(o.since) >= overdraft && o.warned:
+	case a.spent >= 2*overdraft && a.warned:
 		return a.end()
-	case now.Sub(o.since) >= overdraft:
+	case a.spent >= overdraft && !a.warned:
 		a.relieveAll(ctx)
-		o.since, o.warned = now, true
+		a.warned = true
 		return nil
 	}
 	if firm >= o.trigger && now.Sub(o.relieved) >= relieveRest {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -146,6 +147,50 @@ func TestAlarmEndsTheSandboxLast(t *testing.T) {
 	})
 }
 
+// TestAlarmCountsAllOverdraft: a sandbox that goes below the most now and then, for less
+// time than it is above, is ended nevertheless.
+func TestAlarmCountsAllOverdraft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeUse{}
+		f.change = func(since time.Duration) {
+			if f.firm = 1<<30 + 1; since%(20*time.Second) >= 15*time.Second {
+				f.firm = 1 << 29
+			}
+			if f.ended > 0 {
+				f.firm = 0
+			}
+		}
+		a := f.alarm()
+		for f.ended == 0 && time.Since(f.start) < time.Hour {
+			if err := a.answer(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		took := time.Since(f.start)
+		if f.all != 1 || f.ended != 1 || took > 5*overdraft {
+			t.Errorf("after %v all commands were ended %d times, the sandbox %d times; want each once", took, f.all, f.ended)
+		}
+		f.ended = 0
+		f.change = func(since time.Duration) {
+			f.firm = 1 << 29
+			if since%(time.Minute) < overdraft/2 {
+				f.firm = 1<<30 + 1
+			}
+		}
+		a = f.alarm()
+		for time.Since(f.start) < time.Hour {
+			if err := a.answer(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if f.ended > 0 || f.all > 1 {
+			t.Errorf("a sandbox that is below the most for longer than above was ended %d times, its commands %d times", f.ended, f.all-1)
+		}
+	})
+}
+
 // TestAlarmSparesTheCacheOfFiles: memory that the kernel can take back ends nothing, and
 // costs few looks.
 func TestAlarmSparesTheCacheOfFiles(t *testing.T) {
@@ -199,7 +244,10 @@ func TestSizesOf(t *testing.T) {
 		"9 70 3 4 0 5 0\n4:memory:/x\n0::/user/agent1-2\n" +
 		"9 999 3 4 0 5 0\n0::/agent\n9 999 3 4 0 5 0\n0::/\n0::/user/../agent\nbroken\n"
 	want := map[string]uint64{"agent1-1": 100 * guestPage, "agent1-2": 120 * guestPage}
-	if got := sizesOf(text); !maps.Equal(got, want) {
-		t.Errorf("sizes %v, want %v", got, want)
+	if got, err := sizesOf(text); err != nil || !maps.Equal(got, want) {
+		t.Errorf("sizes %v, %v, want %v", got, err, want)
+	}
+	if got, err := sizesOf("0::/user/" + strings.Repeat("a", 1<<20) + "\n" + text); err == nil {
+		t.Errorf("after a line that is too long: sizes %v, want an error", got)
 	}
 }

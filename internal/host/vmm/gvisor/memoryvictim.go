@@ -43,7 +43,7 @@ func (v *vm) endLargest(ctx context.Context) {
 	group, size, err := v.largest(limited)
 	if err != nil {
 		log.Warn("a sandbox uses too much memory, and its commands cannot be compared: all are ended", "error", err)
-		v.endUsers(limited)
+		v.endUsers(ctx)
 		return
 	}
 	if group == "" {
@@ -84,7 +84,11 @@ func (v *vm) largest(ctx context.Context) (group string, size uint64, err error)
 	if err != nil {
 		return "", 0, err
 	}
-	for name, bytes := range sizesOf(text) {
+	sizes, err := sizesOf(text)
+	if err != nil {
+		return "", 0, err
+	}
+	for name, bytes := range sizes {
 		if group == "" || bytes > size || bytes == size && name < group {
 			group, size = name, bytes
 		}
@@ -120,11 +124,13 @@ func (v *vm) read(ctx context.Context, files []string) (string, error) {
 }
 
 // sizesOf returns the resident memory of commands, in bytes, by the names of their
-// control groups. The text has the files statm and cgroup of each process (proc(5)).
-func sizesOf(text string) map[string]uint64 {
+// control groups. The text has the files statm and cgroup of each process (proc(5)). It
+// fails for a line that is too long, after which the text would not be read.
+func sizesOf(text string) (map[string]uint64, error) {
 	sizes := make(map[string]uint64)
 	var pages uint64
-	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+	lines := bufio.NewScanner(strings.NewReader(text))
+	for lines.Scan() {
 		if path, ok := strings.CutPrefix(lines.Text(), "0::"+userGroup+"/"); ok {
 			if group, _, _ := strings.Cut(path, "/"); group != "." && group != ".." {
 				sizes[group] += pages * guestPage
@@ -135,7 +141,7 @@ func sizesOf(text string) map[string]uint64 {
 			pages, _ = strconv.ParseUint(fields[1], 10, 64)
 		}
 	}
-	return sizes
+	return sizes, lines.Err()
 }
 
 // statmFields is the number of fields of the file statm.
