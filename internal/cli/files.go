@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -224,7 +223,7 @@ func (a *App) filesWatchCmd() *cobra.Command {
 
 func (a *App) printChange(c client.FileChange) error {
 	if a.json {
-		return json.NewEncoder(a.io.Out).Encode(c)
+		return a.encode(c, "")
 	}
 	_, err := fmt.Fprintln(a.io.Out, strings.TrimSpace(printable(c.Type+" "+c.Path)))
 	return err

@@ -1,20 +1,55 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
 // printJSON prints v for programs.
-func (a *App) printJSON(v any) error {
-	enc := json.NewEncoder(a.io.Out)
+func (a *App) printJSON(v any) error { return a.encode(v, "  ") }
+
+// encode prints v as JSON, on one line if indent is empty. It escapes characters that
+// steer a terminal, as names in a sandbox may have: programs read the same value.
+func (a *App) encode(v any, indent string) error {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	enc.SetIndent("", indent)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := a.io.Out.Write(escaped(out.Bytes()))
+	return err
+}
+
+// escaped returns JSON with escape sequences in place of characters that steer a
+// terminal. Those outside of strings are the line feeds of the encoder, and those of
+// ASCII in strings it has escaped, except DEL.
+func escaped(text []byte) []byte {
+	steers := func(r rune) bool { return r >= '\x7f' && untrusted.Steers(r) }
+	if !bytes.ContainsFunc(text, steers) {
+		return text
+	}
+	out := make([]byte, 0, len(text)+64)
+	for _, r := range string(text) {
+		switch {
+		case !steers(r):
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
 }
 
 // note prints a line to stderr, beside the result.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/client"
+	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
 func TestDurationsAsPeopleTypeThem(t *testing.T) {
@@ -88,6 +90,28 @@ func TestShowEndRounds(t *testing.T) {
 		sb := client.Sandbox{Clocks: client.Clocks{IdleExpiresAt: &end}}
 		if got := showEnd(sb, now); got != want {
 			t.Errorf("%s left: got %q, want %q", left, got, want)
+		}
+	}
+}
+
+// TestJSONSteersNoTerminal: a name may have characters that steer a terminal, which JSON
+// allows in strings. They come as escapes, and programs read the name as it is.
+func TestJSONSteersNoTerminal(t *testing.T) {
+	name := "a\u009b2J\u202eb\x7f\U000e0001ä\u2028<\"\\"
+	for how, print := range map[string]func(*App) error{
+		"an entry": func(a *App) error { a.json = true; return a.printEntry(&client.FileEntry{Path: name}, nil) },
+		"a change": func(a *App) error { a.json = true; return a.printChange(client.FileChange{Path: name}) },
+	} {
+		lines := printedAt(t, 80, print)
+		text := strings.Join(lines, "\n")
+		if strings.ContainsFunc(strings.Join(lines, ""), untrusted.Steers) || !strings.Contains(text, `\u009b2J\u202eb\u007f\udb40\udc01ä`) {
+			t.Errorf("%s: got %q, want escapes", how, text)
+		}
+		var got struct {
+			Path string `json:"path"`
+		}
+		if err := json.Unmarshal([]byte(text), &got); err != nil || got.Path != name {
+			t.Errorf("%s: a program reads %q (%v), want %q", how, got.Path, err, name)
 		}
 	}
 }
