@@ -31,7 +31,7 @@ func (s *server) getArchive(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer f.Body.Close()
-	src := bufio.NewReaderSize(f.Body, copyBuffer)
+	src := bufio.NewReaderSize(atMost(f.Body, maxArchive), copyBuffer)
 	if _, err := src.Peek(1); err != nil {
 		s.fail(w, r, orIncomplete(err))
 		return
@@ -87,6 +87,26 @@ func orIncomplete(err error) error {
 		return fault.Wrap(err, fault.HostFailed, "download_incomplete", "the archive ended too early")
 	}
 	return err
+}
+
+// bounded is a reader of at most left bytes. More are an error, not the end.
+type bounded struct {
+	io.Reader
+	left, max int64
+}
+
+// atMost bounds an archive of a guest, which may be endless.
+func atMost(r io.Reader, limit int64) io.Reader {
+	return &bounded{Reader: r, left: limit, max: limit}
+}
+
+// Read implements io.Reader.
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, archiveTooLarge(nil, b.max)
+	}
+	return n, err
 }
 
 // sendArchive copies src to w, compressed if zip is set.

@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
 func zipped(t *testing.T, content string) string {
@@ -95,6 +97,21 @@ func TestArchiveDownload(t *testing.T) {
 		}
 		if err == nil {
 			t.Errorf("%s: a download that breaks off looks complete", coding)
+		}
+	}
+}
+
+// TestArchivesOfGuestsEnd: an archive that exceeds the limit is cut with an error, at
+// any size of the reads.
+func TestArchivesOfGuestsEnd(t *testing.T) {
+	for _, c := range []struct {
+		size int
+		want string
+	}{{4096, ""}, {4097, "archive_too_large"}, {1 << 20, "archive_too_large"}} {
+		var out bytes.Buffer
+		err := sendArchive(&out, iotest.HalfReader(atMost(strings.NewReader(strings.Repeat("a", c.size)), 4096)), false)
+		if fault.ReasonOf(err) != c.want || out.Len() > 4096 {
+			t.Errorf("%d bytes with a limit of 4096: got %d bytes and %v, want %q", c.size, out.Len(), err, c.want)
 		}
 	}
 }

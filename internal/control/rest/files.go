@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -98,10 +99,16 @@ func fileCursor(q url.Values) (string, error) {
 		return "", err
 	}
 	name, err := base64.RawURLEncoding.DecodeString(cursor)
-	if err != nil || len(cursor) > maxFileCursor {
+	if err != nil || len(cursor) > maxFileCursor || cursor != "" && !isEntryName(string(name)) {
 		return "", fault.New(fault.Invalid, "invalid_cursor", "cursor is not one that a list returned")
 	}
 	return string(name), nil
+}
+
+// isEntryName reports whether name may be that of an entry: a clean path below the
+// listed directory. Another one would make an honest guest list other directories.
+func isEntryName(name string) bool {
+	return filepath.IsLocal(name) && path.Clean(name) == name && name != "." && !strings.ContainsRune(name, 0)
 }
 
 // statFile answers with one file.

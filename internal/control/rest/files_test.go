@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"encoding/base64"
 	"io"
 	"net/http"
 	"net/url"
@@ -81,6 +82,13 @@ func TestChangeFiles(t *testing.T) {
 func TestBadFileRequests(t *testing.T) {
 	w := newWorld(t)
 	files := w.newFiles()
+	for _, name := range []string{"../x", "..", ".", "/x", "a/../b", "a//b", "a/", "a\x00"} {
+		cursor := base64.RawURLEncoding.EncodeToString([]byte(name))
+		a := w.want(w.call("GET", files+"/list?path=/a&cursor="+cursor, ""), http.StatusBadRequest)
+		if got := a.fault(w).Code; got != "invalid_cursor" {
+			t.Errorf("a cursor with the name %q: got %s, want invalid_cursor", name, got)
+		}
+	}
 	for request, code := range map[string]string{
 		"GET /list?path=/a&depth=0":                             "invalid_depth",
 		"GET /list?path=/a&depth=65":                            "invalid_depth",
