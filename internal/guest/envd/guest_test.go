@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guest/agent/agenttest"
 )
 
@@ -68,21 +69,26 @@ func TestConfigureFailsClosed(t *testing.T) {
 }
 
 func TestConfigureChecksItsInput(t *testing.T) {
-	for name, change := range map[string]*guestv1.ConfigureRequest{
-		"default user": {DefaultUser: "no-such-user"},
-		"hostname":     {Hostname: "a b"},
-		"name server":  {Nameservers: []string{"x\noptions"}},
-		"environment":  {Envs: map[string]string{"A=B": "c"}},
-		"token":        {EnvdToken: strings.Repeat("x", 5000)},
-		"old clock":    {WallClockUnixNano: 1},
-		"user":         {Users: []*guestv1.User{{Name: "a:b", Home: "/", Shell: "/bin/sh"}}},
+	for name, c := range map[string]struct {
+		change *guestv1.ConfigureRequest
+		reason string
+	}{
+		"little entropy": {&guestv1.ConfigureRequest{Entropy: make([]byte, 31)}, "invalid_configure"},
+		"much entropy":   {&guestv1.ConfigureRequest{Entropy: make([]byte, 4097)}, "invalid_configure"},
+		"default user":   {&guestv1.ConfigureRequest{DefaultUser: "no-such-user"}, "unknown_user"},
+		"hostname":       {&guestv1.ConfigureRequest{Hostname: "a b"}, "invalid_configure"},
+		"name server":    {&guestv1.ConfigureRequest{Nameservers: []string{"x\noptions"}}, "invalid_configure"},
+		"environment":    {&guestv1.ConfigureRequest{Envs: map[string]string{"A=B": "c"}}, "invalid_env"},
+		"token":          {&guestv1.ConfigureRequest{EnvdToken: strings.Repeat("x", 5000)}, "invalid_configure"},
+		"old clock":      {&guestv1.ConfigureRequest{WallClockUnixNano: 1}, "invalid_configure"},
+		"user":           {&guestv1.ConfigureRequest{Users: []*guestv1.User{{Name: "a:b", Home: "/", Shell: "/bin/sh"}}}, "invalid_user"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGuest(t)
-			c := g.configuration()
-			proto.Merge(c, change)
-			if err := g.configure(c); err == nil {
-				t.Error("configure succeeded")
+			in := g.configuration()
+			proto.Merge(in, c.change)
+			if err := g.configure(in); !fault.Is(err, fault.Invalid) || fault.ReasonOf(err) != c.reason {
+				t.Errorf("got %v (%s), want Invalid %s", err, fault.ReasonOf(err), c.reason)
 			}
 			if slices.Contains(g.platform.Steps(), "thaw") {
 				t.Error("user processes were thawed")
