@@ -85,6 +85,32 @@ func TestCompatByDomain(t *testing.T) {
 	}
 }
 
+// TestCompatReportsChecks: a suite succeeds if all of its checks do, and if there is one.
+// It needs no client of E2B.
+func TestCompatReportsChecks(t *testing.T) {
+	client := filepath.Join(t.TempDir(), "client.mjs")
+	if err := os.WriteFile(client, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const js = "import { check, report } from './check.mjs'; check('good', () => {}); check('bad', () => { throw new Error('x') }); await report()"
+	const python = "import check\n@check.check\ndef good(): pass\n@check.check\ndef bad(): raise Exception('x')\ncheck.report()"
+	for _, argv := range [][]string{{"node", "--input-type=module", "-e", js}, {"python3", "-B", "-c", python}} {
+		if _, err := exec.LookPath(argv[0]); err != nil {
+			t.Logf("not checked: %v", err)
+			continue
+		}
+		for only, want := range map[string]bool{"good": true, "bad": false, "": false, "none": false} {
+			cmd := exec.Command(argv[0], argv[1:]...)
+			cmd.Dir = filepath.Join("..", "compat", map[string]string{"node": "js", "python3": "python"}[argv[0]])
+			cmd.Env = append(os.Environ(), "COMPAT_ONLY="+only, "COMPAT_SDK="+client)
+			out, err := cmd.CombinedOutput()
+			if (err == nil) != want || !strings.Contains(string(out), " passed, ") {
+				t.Errorf("%s with COMPAT_ONLY=%q: got %v, want success: %t\n%s", argv[0], only, err, want, out)
+			}
+		}
+	}
+}
+
 // compatClients returns the directory of the installed clients.
 func compatClients(t *testing.T) string {
 	t.Helper()

@@ -43,7 +43,8 @@ export async function report() {
     }
   }
   console.log(`${sdkName}: ${ran - failed} passed, ${failed} failed`)
-  process.exit(failed ? 1 : 0)
+  if (ran === 0) console.log(`FAIL no check ran: no name contains COMPAT_ONLY=${only}`)
+  process.exit(failed || ran === 0 ? 1 : 0)
 }
 
 // until polls until get returns something true, and returns that.
