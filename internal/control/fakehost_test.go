@@ -332,7 +332,7 @@ func (h *fakeHost) ReadFile(ctx context.Context, ref sandbox.Ref, r control.Read
 // refusedPort is the port on which no guest listens.
 const refusedPort = 81
 
-func (h *fakeHost) DialPort(ctx context.Context, ref sandbox.Ref, port uint16) (control.PortConn, error) {
+func (h *fakeHost) DialPort(ctx context.Context, ref sandbox.Ref, port uint16, options ...control.DialOption) (control.PortConn, error) {
 	if _, err := h.do(ctx, "dial", ref, func() (control.ObservedSandbox, error) {
 		_, err := h.in(ref, control.VMRunning)
 		return control.ObservedSandbox{}, err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"slices"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -90,12 +91,17 @@ func (g *guestWork) ReadFile(ctx context.Context, id sandbox.ID, r ReadFile) (f 
 }
 
 // DialPort connects to a TCP port of a sandbox, which it resumes first if that is
-// paused with auto_resume. ctx bounds that and the connecting, not the connection. The
-// error is HostFailed with ReasonPortRefused where nothing listens.
-func (g *guestWork) DialPort(ctx context.Context, id sandbox.ID, port uint16) (conn PortConn, err error) {
+// paused with auto_resume, unless the options have Passive. ctx bounds that and the
+// connecting, not the connection. The error is HostFailed with ReasonPortRefused where
+// nothing listens.
+func (g *guestWork) DialPort(ctx context.Context, id sandbox.ID, port uint16, options ...DialOption) (conn PortConn, err error) {
+	in := g.inGuest
+	if slices.Contains(options, Passive) {
+		in = g.inRunningGuest
+	}
 	var refused error
-	err = g.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
-		conn, err = host.DialPort(ctx, ref, port)
+	err = in(ctx, id, func(host Host, ref sandbox.Ref) error {
+		conn, err = host.DialPort(ctx, ref, port, options...)
 		if fault.ReasonOf(err) == ReasonPortRefused {
 			// The guest has answered: the state of the sandbox need not be asked for.
 			refused = err
@@ -137,6 +143,26 @@ func (g *guestWork) inGuest(ctx context.Context, id sandbox.ID, work func(Host, 
 		return nil
 	}
 	_, err = g.guestFailed(ctx, host, row, cause)
+	return err
+}
+
+// inRunningGuest does work that is no use of the sandbox. It neither notes activity nor
+// resumes a sandbox, also if that paused after the caller has read its row.
+func (g *guestWork) inRunningGuest(ctx context.Context, id sandbox.ID, work func(Host, sandbox.Ref) error) error {
+	row, err := g.store.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if row.State != sandbox.Running {
+		return wrongState(row, sandbox.StatusRunning)
+	}
+	host, err := g.hostOf(row)
+	if err != nil {
+		return err
+	}
+	if cause := work(host, row.Ref()); cause != nil {
+		_, err = g.guestFailed(ctx, host, row, cause)
+	}
 	return err
 }
 

@@ -205,8 +205,16 @@ type Guest interface {
 	// DialPort connects to a program that listens on a TCP port of the guest. ctx
 	// bounds the connecting. The error is HostFailed with ReasonPortRefused where
 	// nothing listens. The caller closes the connection.
-	DialPort(ctx context.Context, ref sandbox.Ref, port uint16) (PortConn, error)
+	DialPort(ctx context.Context, ref sandbox.Ref, port uint16, options ...DialOption) (PortConn, error)
 }
+
+// DialOption changes what a DialPort does.
+type DialOption int
+
+// Passive makes a connection that is no use of its sandbox: it does not resume the
+// sandbox, its bytes do not delay the idle timeout, and a pause cuts it at once. It is
+// for callers without credentials.
+const Passive DialOption = 1
 
 // PortConn is a connection to a program in a guest. Read returns io.EOF only if the
 // program has ended the connection cleanly; it fails in any other way when the sandbox

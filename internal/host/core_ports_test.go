@@ -238,6 +238,33 @@ func TestPortActivity(t *testing.T) {
 	}
 }
 
+// TestPassivePort: bytes that move on a passive connection are no use of the sandbox, and
+// it has one of the places.
+func TestPassivePort(t *testing.T) {
+	t.Parallel()
+	b := newPortBench(t)
+	ref := b.create()
+	before := b.of(ref).LastActiveAt
+	conn, err := b.client.DialPort(t.Context(), ref, 80, control.Passive)
+	check(t, err)
+	program := <-b.accepted
+	defer program.Close()
+	_, err = conn.Write([]byte("x"))
+	check(t, err)
+	_, err = program.Read(make([]byte, 1))
+	check(t, err)
+	if now := b.of(ref).LastActiveAt; !now.Equal(before) {
+		t.Errorf("after a byte the sandbox was active at %v, want still %v", now, before)
+	}
+	for range host.MaxPorts - 1 {
+		b.dial(ref)
+	}
+	if _, err := b.client.DialPort(t.Context(), ref, 80, control.Passive); fault.ReasonOf(err) != "too_many_connections" {
+		t.Errorf("one more than %d connections: %v, want too_many_connections", host.MaxPorts, err)
+	}
+	check(t, conn.Close())
+}
+
 func TestPortsAreLimited(t *testing.T) {
 	t.Parallel()
 	b := newPortBench(t)

@@ -20,7 +20,7 @@ import (
 // sandbox, through its host agent.
 func (b *bench) portClient(ref sandbox.Ref, port uint16) *http.Client {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		opened, err := b.DialPort(ctx, ref, port)
+		opened, err := b.DialPort(ctx, ref, port, false)
 		if err != nil {
 			return nil, err
 		}
@@ -157,7 +157,7 @@ func loopbackProgram(t *testing.T, kind sandbox.Runtime) {
 	_, err = b.Resume(t.Context(), ref)
 	check(t, err)
 	same("after the resume")
-	if _, err := b.DialPort(t.Context(), ref, 3001); fault.ReasonOf(err) != "port_refused" {
+	if _, err := b.DialPort(t.Context(), ref, 3001, false); fault.ReasonOf(err) != "port_refused" {
 		t.Errorf("a port without a program: %v, want port_refused", err)
 	}
 }

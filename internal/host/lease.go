@@ -47,6 +47,8 @@ const (
 	// usePort is activity whenever bytes move. A pause does not wait for it while
 	// none do.
 	usePort
+	// usePassivePort is never activity, and a pause does not wait for it.
+	usePassivePort
 )
 
 // acquire borrows the guest of m for one command, transfer or connection.
@@ -83,7 +85,7 @@ func (m *machine) acquire(ctx context.Context, ref sandbox.Ref, purpose use) (*l
 // must be held.
 func (m *machine) roomForLocked(purpose use) error {
 	switch purpose {
-	case usePort:
+	case usePort, usePassivePort:
 		return m.portsLocked()
 	case useFollow:
 		return m.followersLocked()
@@ -96,10 +98,13 @@ func (m *machine) roomForLocked(purpose use) error {
 // touch records that the transfer has moved bytes.
 func (l *lease) touch() { l.moved.Store(int64(time.Since(l.begun))) }
 
-// activeAt is when the lease was last activity.
+// activeAt is when the lease was last activity, and zero if it never is.
 func (l *lease) activeAt() time.Time {
-	if l.use == useCommand || l.use == useFollow || l.use == useInput {
+	switch l.use {
+	case useCommand, useFollow, useInput:
 		return time.Now()
+	case usePassivePort:
+		return time.Time{}
 	}
 	return l.begun.Add(time.Duration(l.moved.Load()))
 }

@@ -31,13 +31,17 @@ type Port struct {
 
 // DialPort connects to a program that listens on a TCP port of a guest. The error is
 // HostFailed port_refused where nothing listens, and Quota too_many_connections where
-// MaxPorts are open.
-func (m *Manager) DialPort(ctx context.Context, ref sandbox.Ref, port uint16) (*Port, error) {
+// MaxPorts are open. A passive connection is no use of the sandbox.
+func (m *Manager) DialPort(ctx context.Context, ref sandbox.Ref, port uint16, passive bool) (*Port, error) {
 	mc, err := m.find(ref.ID)
 	if err != nil {
 		return nil, err
 	}
-	l, err := mc.acquire(ctx, ref, usePort)
+	purpose := usePort
+	if passive {
+		purpose = usePassivePort
+	}
+	l, err := mc.acquire(ctx, ref, purpose)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +57,7 @@ func (m *Manager) DialPort(ctx context.Context, ref sandbox.Ref, port uint16) (*
 }
 
 // Carry copies bytes between the program and peer until both have ended. Bytes that
-// move are activity. When the sandbox pauses or ends, or the agent stops, both are
+// move are activity, unless the connection is passive. When the sandbox pauses or ends, or the agent stops, both are
 // aborted, and the error is the reason.
 func (p *Port) Carry(peer tunnel.Stream) error {
 	defer p.lease.release()
@@ -76,7 +80,7 @@ func (p *Port) Close() {
 func (m *machine) portsLocked() error {
 	open := 0
 	for l := range m.leases {
-		if l.use == usePort {
+		if l.use == usePort || l.use == usePassivePort {
 			open++
 		}
 	}
@@ -88,7 +92,7 @@ func (m *machine) portsLocked() error {
 }
 
 // quiet reports whether a pause need not wait for l: a connection to a port on which no
-// byte has moved lately, or a reader that can begin again.
+// byte has moved lately, a passive one, or a reader that can begin again.
 func (l *lease) quiet() bool {
-	return l.use == useFollow || l.use == usePort && time.Since(l.activeAt()) >= portQuiet
+	return l.use == useFollow || l.use == usePassivePort || l.use == usePort && time.Since(l.activeAt()) >= portQuiet
 }

@@ -16,6 +16,10 @@ import (
 // Path is the path of requests for a tunnel on the listener of a host agent.
 const Path = "/host.v1.tunnel"
 
+// HeaderPassive is set in a request for a tunnel whose bytes are no use of the sandbox.
+// An agent that does not know it takes them for use.
+const HeaderPassive = "Wrenn-Tunnel-Passive"
+
 const (
 	upgradeToken = "wrenn-tunnel"
 	// maxRequest bounds the message of a request, and maxRefusal the body of an answer

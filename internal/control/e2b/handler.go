@@ -17,7 +17,7 @@ import (
 // API are the use cases of the control plane that the package needs.
 type API interface {
 	control.API
-	DialPort(ctx context.Context, id sandbox.ID, port uint16) (control.PortConn, error)
+	DialPort(ctx context.Context, id sandbox.ID, port uint16, options ...control.DialOption) (control.PortConn, error)
 }
 
 // Config holds the parts of a handler. All but Answers and Domain are required.

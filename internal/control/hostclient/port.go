@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
@@ -18,7 +19,7 @@ import (
 )
 
 // DialPort implements control.Host.
-func (c *Client) DialPort(ctx context.Context, ref sandbox.Ref, port uint16) (control.PortConn, error) {
+func (c *Client) DialPort(ctx context.Context, ref sandbox.Ref, port uint16, options ...control.DialOption) (control.PortConn, error) {
 	message, err := proto.Marshal(&hostv1.TunnelRequest{Ref: refToProto(ref), Port: uint32(port)})
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "internal", "a request for a tunnel cannot be encoded")
@@ -30,6 +31,9 @@ func (c *Client) DialPort(ctx context.Context, ref sandbox.Ref, port uint16) (co
 	header := make(http.Header)
 	if c.token != "" {
 		header.Set("Authorization", "Bearer "+c.token)
+	}
+	if slices.Contains(options, control.Passive) {
+		header.Set(tunnel.HeaderPassive, "1")
 	}
 	open, err := tunnel.Dial(ctx, conn, header, message)
 	if err != nil {

@@ -235,7 +235,7 @@ func (l *link) ReadFile(context.Context, sandbox.Ref, control.ReadFile) (*contro
 }
 
 // DialPort implements control.Host.
-func (l *link) DialPort(context.Context, sandbox.Ref, uint16) (control.PortConn, error) {
+func (l *link) DialPort(context.Context, sandbox.Ref, uint16, ...control.DialOption) (control.PortConn, error) {
 	return nil, unreachable()
 }
 

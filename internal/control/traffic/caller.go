@@ -13,9 +13,11 @@ type caller int
 const (
 	// holder has a token of the sandbox or an API key.
 	holder caller = iota + 1
-	// visitor needs no credentials, because the port is public.
+	// visitor needs no credentials, because the port is public or the address of a file
+	// is signed.
 	visitor
 	// stranger has shown no credentials to the guest's public server, which may refuse it.
+	// What it sends is no use of the sandbox.
 	stranger
 )
 

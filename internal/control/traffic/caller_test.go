@@ -1,12 +1,17 @@
 package traffic_test
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
+	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/traffic"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // TestStrangersKeepNobodyOut: requests without a credential to port 49983 have a few
@@ -70,4 +75,51 @@ func TestStrangersSpeakHTTPOnly(t *testing.T) {
 			t.Errorf("%s:\ngot %d, want %d", head, res.StatusCode, status)
 		}
 	}
+}
+
+// TestStrangersAreNoUse: a request without a credential to port 49983 is passive, so that it
+// neither resumes the sandbox nor keeps it from its idle timeout. A signed address of a file
+// is use, like a token.
+func TestStrangersAreNoUse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, http.HandlerFunc(mirror))
+	w.fake.programs[49983] = w.fake.programs[3000]
+	token := w.fake.row.Spec.EnvdTokenOf(box)
+	sign := func(operation, expiration string) string {
+		parts := []string{"/a b", operation, "user", token}
+		query := url.Values{"path": {"/a b"}, "username": {"user"}}
+		if expiration != "" {
+			parts = append(parts, expiration)
+			query.Set("signature_expiration", expiration)
+		}
+		sum := sha256.Sum256([]byte(strings.Join(parts, ":")))
+		query.Set("signature", "v1_"+base64.RawStdEncoding.EncodeToString(sum[:]))
+		return "/files?" + query.Encode()
+	}
+	for _, c := range []struct {
+		method, port, path string
+		headers            []string
+		passive            bool
+	}{
+		{"GET", "49983", "/health", nil, true},
+		{"GET", "49983", "/health", []string{"X-Access-Token: envd_00"}, true},
+		{"GET", "49983", "/health", []string{"X-Access-Token: " + token}, false},
+		{"GET", "49983", "/health", []string{"X-Wrenn-Traffic-Token: " + w.token}, false},
+		{"GET", "8000", "/", nil, false},
+		{"GET", "49983", sign("read", ""), nil, false},
+		{"HEAD", "49983", sign("read", "99999999999"), nil, false},
+		{"POST", "49983", sign("write", ""), nil, false},
+		{"POST", "49983", sign("read", ""), nil, true},
+		{"GET", "49983", sign("read", "1000000000"), nil, true},
+		{"GET", "49983", sign("read", "never"), nil, true},
+		{"GET", "49983", sign("read", "") + "x", nil, true},
+		{"GET", "49983", "/other" + sign("read", ""), nil, true},
+	} {
+		a := w.do(w.request(c.method, w.port(c.port), c.path, nil, c.headers...))
+		if a.StatusCode != http.StatusOK || w.fake.passive != c.passive {
+			t.Errorf("%s %s %s %v: got %d, passive %t; want 200, passive %t", c.method, c.port, c.path, c.headers, a.StatusCode, w.fake.passive, c.passive)
+		}
+	}
+	w.fake.set(func(row *control.Sandbox) { row.State, row.Spec.AutoResume = sandbox.Paused, true })
+	w.want(w.do(w.request("GET", w.port("49983"), sign("read", ""), nil)), http.StatusForbidden)
 }

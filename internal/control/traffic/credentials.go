@@ -31,6 +31,9 @@ func (h *Handler) admit(r *http.Request, t target, row control.Sandbox) (c calle
 	}
 	// The guest's public server checks its own token.
 	if t.port == sandbox.EnvdPort && row.State == sandbox.Running {
+		if isSigned(r, t, row) && !wantsBytes(r) {
+			return visitor, false, nil
+		}
 		return stranger, false, nil
 	}
 	return 0, false, fault.New(fault.Forbidden, reasonToken,

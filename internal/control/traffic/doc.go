@@ -4,7 +4,8 @@
 //
 // The process that wires the control plane puts its [Handler] before the REST API, on
 // the same listener. The package reads the row of the sandbox for its token, and opens
-// connections with control's DialPort, which resumes a paused sandbox with auto_resume.
+// connections with control's DialPort, which resumes a paused sandbox with auto_resume,
+// unless the caller is a stranger.
 // It never changes a sandbox, and it knows neither hosts nor the database.
 //
 // # How a request finds its port

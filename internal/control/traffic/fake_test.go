@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +33,8 @@ type fakeSandboxes struct {
 	open     map[*net.TCPConn]bool
 	dialErr  error
 	dials    int
+	// passive says that the latest dial was.
+	passive bool
 	// lateAfter is the number of dials after which the programs listen.
 	lateAfter int
 }
@@ -45,9 +48,10 @@ func (f *fakeSandboxes) Get(_ context.Context, id sandbox.ID) (control.Sandbox, 
 	return f.row, nil
 }
 
-func (f *fakeSandboxes) DialPort(ctx context.Context, id sandbox.ID, port uint16) (control.PortConn, error) {
+func (f *fakeSandboxes) DialPort(ctx context.Context, id sandbox.ID, port uint16, options ...control.DialOption) (control.PortConn, error) {
 	f.mu.Lock()
 	f.dials++
+	f.passive = slices.Contains(options, control.Passive)
 	dials := f.dials
 	address, err := f.programs[port], f.dialErr
 	f.mu.Unlock()

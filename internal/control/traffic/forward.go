@@ -87,7 +87,8 @@ func (h *Handler) dial(ctx context.Context, _, address string) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := h.dialPatiently(ctx, target{id: sandbox.ID(id), port: uint16(number), form: targetOf(ctx).form})
+	t := targetOf(ctx)
+	conn, err := h.dialPatiently(ctx, target{id: sandbox.ID(id), port: uint16(number), form: t.form, caller: t.caller})
 	if err != nil {
 		return nil, err
 	}

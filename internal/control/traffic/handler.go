@@ -14,7 +14,7 @@ import (
 // Sandboxes are the use cases of the control plane that the package needs.
 type Sandboxes interface {
 	Get(ctx context.Context, id sandbox.ID) (control.Sandbox, error)
-	DialPort(ctx context.Context, id sandbox.ID, port uint16) (control.PortConn, error)
+	DialPort(ctx context.Context, id sandbox.ID, port uint16, options ...control.DialOption) (control.PortConn, error)
 }
 
 // DefaultMaxConnections is the number of requests and raw connections to one sandbox

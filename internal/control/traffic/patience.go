@@ -17,7 +17,11 @@ var dialPauses = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond,
 // does not wait at an address below the API, whose callers know what they started, nor for
 // the guest's public server, which always listens.
 func (h *Handler) dialPatiently(ctx context.Context, t target) (control.PortConn, error) {
-	conn, err := h.Sandboxes.DialPort(ctx, t.id, t.port)
+	var options []control.DialOption
+	if t.caller == stranger {
+		options = append(options, control.Passive)
+	}
+	conn, err := h.Sandboxes.DialPort(ctx, t.id, t.port, options...)
 	if t.form == byPath || t.port == sandbox.EnvdPort {
 		return conn, err
 	}
@@ -32,7 +36,7 @@ func (h *Handler) dialPatiently(ctx context.Context, t target) (control.PortConn
 			timer.Stop()
 			return nil, err
 		}
-		conn, err = h.Sandboxes.DialPort(ctx, t.id, t.port)
+		conn, err = h.Sandboxes.DialPort(ctx, t.id, t.port, options...)
 	}
 	return conn, err
 }

@@ -43,5 +43,5 @@ func (s *service) dialPort(r *http.Request) (*host.Port, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.manager.DialPort(r.Context(), ref, uint16(req.GetPort()))
+	return s.manager.DialPort(r.Context(), ref, uint16(req.GetPort()), r.Header.Get(tunnel.HeaderPassive) != "")
 }
