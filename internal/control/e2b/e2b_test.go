@@ -41,7 +41,7 @@ func TestPlaces(t *testing.T) {
 	for _, id := range []sandbox.ID{"a", "b", "c"} {
 		rows = append(rows, control.Sandbox{ID: id, State: sandbox.Running, CreatedAt: at})
 	}
-	after, err := parsePlace(place{at, "b"}.token())
+	after, err := parsePlace(place{at: at, id: "b"}.token())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package e2b
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"net/http"
@@ -30,10 +31,17 @@ type listQuery struct {
 	after *place
 }
 
+// maxRunning is the largest number of sandboxes in the list of old clients, which has no
+// pages: the newest.
+const maxRunning = 5000
+
 // place is a position in the order of lists: time of creation, then id.
 type place struct {
 	at time.Time
 	id sandbox.ID
+	// cursor is that of the store's page in which the place is, so that the next page
+	// begins to read there; empty is the first page.
+	cursor string
 }
 
 func (s *server) listSandboxes(w http.ResponseWriter, r *http.Request) error {
@@ -41,26 +49,24 @@ func (s *server) listSandboxes(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	rows, err := s.selectRows(r.Context(), q)
+	rows, next, err := s.selectRows(r.Context(), q)
 	if err != nil {
 		return err
 	}
-	if len(rows) > q.limit {
-		rows = rows[:q.limit]
-		last := rows[len(rows)-1]
-		w.Header().Set(headerNext, place{last.CreatedAt, last.ID}.token())
+	if next != nil {
+		w.Header().Set(headerNext, next.token())
 	}
 	writeListed(w, rows)
 	return nil
 }
 
-// listRunning is the list of old clients: what runs, in one page.
+// listRunning is the list of old clients: the running sandboxes, in one page.
 func (s *server) listRunning(w http.ResponseWriter, r *http.Request) error {
 	metadata, err := readMetadata(r.URL.Query().Get("metadata"))
 	if err != nil {
 		return err
 	}
-	rows, err := s.selectRows(r.Context(), listQuery{states: []string{stateRunning}, metadata: metadata})
+	rows, _, err := s.selectRows(r.Context(), listQuery{states: []string{stateRunning}, metadata: metadata, limit: maxRunning})
 	if err != nil {
 		return err
 	}
@@ -141,33 +147,75 @@ func readMetadata(text string) (map[string]string, error) {
 	return out, nil
 }
 
-// selectRows returns the rows of a page and one more if there is a next page, or all
-// rows if q has no limit. A limited list in descending order reads no further than that.
-func (s *server) selectRows(ctx context.Context, q listQuery) ([]control.Sandbox, error) {
+// selectRows returns the rows of a page, and the place behind it if there is a next
+// page. It holds few more rows than the page has. The store lists the newest first: a
+// page in descending order reads on from its place, and one in ascending order reads all
+// that is newer than its place.
+func (s *server) selectRows(ctx context.Context, q listQuery) (page []control.Sandbox, next *place, err error) {
+	if q.ascending {
+		return s.oldest(ctx, q)
+	}
+	cursor := "" // of the last row of page
+	err = s.scan(ctx, q, func(row control.Sandbox, of string) bool {
+		if len(page) == q.limit {
+			next = placeOf(page[q.limit-1], cursor)
+			return false
+		}
+		page, cursor = append(page, row), of
+		return true
+	})
+	return page, next, err
+}
+
+// oldest is selectRows in ascending order.
+func (s *server) oldest(ctx context.Context, q listQuery) (page []control.Sandbox, next *place, err error) {
+	keep := q.limit + 1
+	err = s.scan(ctx, q, func(row control.Sandbox, _ string) bool {
+		if page = append(page, row); len(page) == 2*keep {
+			page = append(page[:0], page[keep:]...)
+		}
+		return true
+	})
+	slices.Reverse(page)
+	if len(page) > q.limit {
+		page = page[:q.limit]
+		next = placeOf(page[q.limit-1], "")
+	}
+	return page, next, err
+}
+
+// scan hands the rows that q selects to each, the newest first, with the cursor of their
+// page of the store, until each reports false.
+func (s *server) scan(ctx context.Context, q listQuery, each func(row control.Sandbox, cursor string) bool) error {
 	f := control.Filter{
 		Statuses: []sandbox.Status{sandbox.StatusRunning, sandbox.StatusPaused}, Metadata: q.metadata, Limit: maxPage,
 	}
-	var out []control.Sandbox
+	if q.after != nil && !q.ascending {
+		f.Cursor = q.after.cursor
+	}
 	for {
-		rows, next, err := s.Sandboxes.List(ctx, f)
+		rows, following, err := s.Sandboxes.List(ctx, f)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, row := range rows {
-			if q.selects(row) {
-				out = append(out, row)
+			if q.selects(row) && !each(row, f.Cursor) {
+				return nil
 			}
 		}
-		full := q.limit > 0 && !q.ascending && len(out) > q.limit
-		older := len(rows) > 0 && rows[len(rows)-1].CreatedAt.Before(q.from)
-		if f.Cursor = next; next == "" || full || older {
-			break
+		if f.Cursor = following; following == "" || q.passed(rows) {
+			return nil
 		}
 	}
-	if q.ascending {
-		slices.Reverse(out)
+}
+
+// passed reports whether no row after rows can be selected.
+func (q listQuery) passed(rows []control.Sandbox) bool {
+	if len(rows) == 0 {
+		return false
 	}
-	return out, nil
+	last := rows[len(rows)-1]
+	return last.CreatedAt.Before(q.from) || q.ascending && q.after != nil && q.after.compare(last) >= 0
 }
 
 func (q listQuery) selects(row control.Sandbox) bool {
@@ -179,28 +227,39 @@ func (q listQuery) selects(row control.Sandbox) bool {
 	case q.after == nil:
 		return true
 	}
-	order := row.CreatedAt.Compare(q.after.at)
-	if order == 0 {
-		order = strings.Compare(string(row.ID), string(q.after.id))
-	}
 	if q.ascending {
-		return order > 0
+		return q.after.compare(row) < 0
 	}
-	return order < 0
+	return q.after.compare(row) > 0
+}
+
+// placeOf returns the place of a row in the store's page with cursor.
+func placeOf(row control.Sandbox, cursor string) *place {
+	return &place{row.CreatedAt, row.ID, cursor}
+}
+
+// compare compares p with the place of row.
+func (p place) compare(row control.Sandbox) int {
+	return cmp.Or(p.at.Compare(row.CreatedAt), strings.Compare(string(p.id), string(row.ID)))
 }
 
 // token returns p as text. PostgreSQL keeps microseconds.
 func (p place) token() string {
-	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(p.at.UnixMicro(), 10) + " " + string(p.id)))
+	text := strconv.FormatInt(p.at.UnixMicro(), 10) + " " + string(p.id)
+	if p.cursor != "" {
+		text += " " + p.cursor
+	}
+	return base64.RawURLEncoding.EncodeToString([]byte(text))
 }
 
 func parsePlace(token string) (*place, error) {
 	text, err := base64.RawURLEncoding.DecodeString(token)
-	micros, id, found := strings.Cut(string(text), " ")
+	micros, rest, found := strings.Cut(string(text), " ")
+	id, cursor, _ := strings.Cut(rest, " ")
 	n, numErr := strconv.ParseInt(micros, 10, 64)
 	parsed, idErr := sandbox.ParseID(id)
 	if err != nil || !found || numErr != nil || idErr != nil {
 		return nil, invalid("nextToken must be one that an earlier page returned")
 	}
-	return &place{time.UnixMicro(n), parsed}, nil
+	return &place{time.UnixMicro(n), parsed, cursor}, nil
 }
