@@ -90,6 +90,9 @@ func (a *App) makeTarget(ctx context.Context, id, target, from, user string) err
 	return err
 }
 
+// maxLeftOut is the largest number of names of left out entries that a copy prints.
+const maxLeftOut = 20
+
 // downloadDir copies a directory out of a sandbox.
 func (a *App) downloadDir(ctx context.Context, from, to place) (int64, error) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -113,9 +116,15 @@ func (a *App) downloadDir(ctx context.Context, from, to place) (int64, error) {
 		return 0, err
 	}
 	defer root.Close()
+	left := 0
 	totals, err := archive.Unpack(ctx, root, bar, archive.Unpacking{Umask: umask(), KeepDirs: true, LeftOut: func(name, why string) {
-		a.note("left out %s: %s", printable(name), why)
+		if left++; left <= maxLeftOut {
+			a.note("left out %s: %s", printable(name), why)
+		}
 	}})
+	if left > maxLeftOut {
+		a.note("left out %d more entries", left-maxLeftOut)
+	}
 	return totals.Bytes, archiveFailure(err)
 }
 
