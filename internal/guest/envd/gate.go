@@ -9,13 +9,45 @@ import (
 
 const headerToken = "X-Access-Token"
 
+// Limits of answers to callers who are not admitted. Such a caller may let its answer
+// wait without end, and could hold the memory of any number of requests by that.
+const (
+	// refusalTimeLimit is how long the peer may take to receive a refusal.
+	refusalTimeLimit = 5 * time.Second
+	// maxRefusals is the number of refusals that may wait for their peers at once.
+	maxRefusals = 64
+)
+
 // admit lets r into the current epoch. A request for a file may have a signature in
-// place of the token, which its handler checks.
+// place of the token. On error r is in no epoch, so that its answer delays none.
 func (s *Server) admit(r *http.Request) (*agent.Epoch, error) {
-	if r.URL.Path == "/files" && (r.Method == http.MethodGet || r.Method == http.MethodPost || r.Method == http.MethodHead) {
-		return s.agent.AdmitSigned()
+	operation := fileOperation(r)
+	if operation == "" {
+		return s.agent.AdmitPublic(r.Header.Get(headerToken))
 	}
-	return s.agent.AdmitPublic(r.Header.Get(headerToken))
+	e, err := s.agent.AdmitSigned()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkFileAccess(&e.Settings, r.Header, r.URL.Query(), operation, time.Now()); err != nil {
+		e.Leave()
+		return nil, err
+	}
+	return e, nil
+}
+
+// refuse answers a request that is not admitted. Beyond maxRefusals it aborts the request.
+func (s *Server) refuse(w http.ResponseWriter, err error) {
+	select {
+	case s.refusals <- struct{}{}:
+		defer func() { <-s.refusals }()
+	default:
+		panic(http.ErrAbortHandler)
+	}
+	rc := http.NewResponseController(w)
+	_ = rc.SetWriteDeadline(time.Now().Add(refusalTimeLimit))
+	writeFault(w, err)
+	_ = rc.Flush()
 }
 
 // gate admits HTTP requests: CORS, the sealed state and the access token.
@@ -33,7 +65,7 @@ func (s *Server) gate(next http.Handler) http.Handler {
 		}
 		e, err := s.admit(r)
 		if err != nil {
-			writeFault(w, err)
+			s.refuse(w, err)
 			return
 		}
 		defer e.Leave()
@@ -45,6 +77,7 @@ func (s *Server) gate(next http.Handler) http.Handler {
 // writes that wait for the peer fail at once.
 func serveIn(e *agent.Epoch, next http.Handler, w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Time{}) // that of a refusal before it on the connection
 	ctx, release := e.Bind(r.Context(), func() {
 		_ = control.SetReadDeadline(time.Unix(1, 0))
 		_ = control.SetWriteDeadline(time.Now().Add(agent.CutOffGrace))

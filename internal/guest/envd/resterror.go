@@ -3,6 +3,7 @@ package envd
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/fault/faulthttp"
@@ -44,6 +45,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 		panic("envd: unencodable answer: " + err.Error())
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
 	w.WriteHeader(status)
 	_, _ = w.Write(b)
 }

@@ -32,11 +32,12 @@ type Server struct {
 	agent    *agent.Agent
 	watchers *filesystem.Watchers
 	load     loadMeter
+	refusals chan struct{} // has an element for each refusal that is being written
 }
 
 // New returns a server of a's public protocol.
 func New(a *agent.Agent) *Server {
-	return &Server{agent: a, watchers: filesystem.NewWatchers(a.Files())}
+	return &Server{agent: a, watchers: filesystem.NewWatchers(a.Files()), refusals: make(chan struct{}, maxRefusals)}
 }
 
 // Handler returns the handler of every service and endpoint.
@@ -87,7 +88,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler:           s.Handler(),
 		Protocols:         protocols,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: agent.IdleTimeLimit},
 		MaxHeaderBytes:    maxHeaderBytes,
 		ReadHeaderTimeout: agent.OpeningTimeLimit,
 		IdleTimeout:       agent.IdleTimeLimit,

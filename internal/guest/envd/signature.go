@@ -19,6 +19,22 @@ const (
 	operationWrite = "write"
 )
 
+// fileOperation returns the operation of a request to which a signature may admit, and
+// "" for every other request.
+func fileOperation(r *http.Request) string {
+	if r.URL.Path != "/files" {
+		return ""
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		return operationRead
+	case http.MethodPost:
+		return operationWrite
+	default:
+		return ""
+	}
+}
+
 // signature returns the replacement of the token in the URL of a file: "v1_" and
 // the unpadded base64 of SHA-256 over path, operation, user, token and, unless
 // empty, the expiration in Unix seconds, joined by colons.

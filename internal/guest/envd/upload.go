@@ -59,11 +59,11 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) newUpload(r *http.Request) (*upload, error) {
-	actor, err := s.fileActor(r, operationWrite)
+	q := r.URL.Query()
+	actor, err := s.actorNamed(r.Context(), q.Get("username"))
 	if err != nil {
 		return nil, err
 	}
-	q := r.URL.Query()
 	mode, err := parseMode(q.Get("mode"))
 	if err != nil {
 		return nil, err
