@@ -123,3 +123,24 @@ func TestStrangersAreNoUse(t *testing.T) {
 	w.fake.set(func(row *control.Sandbox) { row.State, row.Spec.AutoResume = sandbox.Paused, true })
 	w.want(w.do(w.request("GET", w.port("49983"), sign("read", ""), nil)), http.StatusForbidden)
 }
+
+// TestCookieOfOtherPage: a browser that sends no Sec-Fetch-Site, as to addresses without
+// TLS, names the page of a request in Origin.
+func TestCookieOfOtherPage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, http.HandlerFunc(shout))
+	host, cookie := w.port(boxPort), "\nCookie: wrenn_traffic_token="+w.token+"\nConnection: Upgrade\nUpgrade: websocket"
+	for origin, status := range map[string]int{
+		"":                                        http.StatusSwitchingProtocols,
+		"\nOrigin: http://" + host:                http.StatusSwitchingProtocols,
+		"\nOrigin: https://" + host:               http.StatusSwitchingProtocols, // behind a proxy with TLS
+		"\nOrigin: http://" + w.port("3001"):      http.StatusForbidden,
+		"\nOrigin: http://3000-other.box.test":    http.StatusForbidden,
+		"\nOrigin: null":                          http.StatusForbidden,
+		"\nOrigin: http://" + host + ".evil.test": http.StatusForbidden,
+	} {
+		if _, _, res := w.upgrade("GET / HTTP/1.1\nHost: " + host + cookie + origin); res.StatusCode != status {
+			t.Errorf("a WebSocket with %q: got %d, want %d", origin, res.StatusCode, status)
+		}
+	}
+}

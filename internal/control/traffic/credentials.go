@@ -68,11 +68,17 @@ func (h *Handler) holds(r *http.Request, t target, row control.Sandbox) (held, f
 
 // ofOtherPage reports whether a browser sent r for a page of another origin, which is
 // no right to use the cookie. Sandboxes of one domain are one site for a browser, so
-// that SameSite does not keep them apart.
+// that SameSite does not keep them apart. A browser that does not send Sec-Fetch-Site, as
+// to addresses without TLS, sends Origin with a WebSocket and with all but the simplest
+// requests.
 func ofOtherPage(r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "cross-site", "same-site":
 		return r.Header.Get("Sec-Fetch-Mode") != "navigate" || r.Method != http.MethodGet
+	case "":
+		origin := r.Header.Get("Origin")
+		_, host, _ := strings.Cut(origin, "://")
+		return origin != "" && !strings.EqualFold(host, r.Host)
 	default:
 		return false
 	}
