@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -66,5 +68,38 @@ func TestRefusalsEnd(t *testing.T) {
 	}
 	if answered == 0 || answered == requests {
 		t.Errorf("%d of %d requests were answered, want those within the limit of %d only", answered, requests, maxRefusals)
+	}
+}
+
+// deadlines is a ResponseWriter that records the write deadlines of a request.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set []time.Time
+}
+
+// SetWriteDeadline serves http.ResponseController.
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.set = append(d.set, t)
+	return nil
+}
+
+// TestRefusalDeadline: a refusal has a deadline, and the next request on its connection,
+// which net/http leaves with that, has none if it is admitted.
+func TestRefusalDeadline(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t).open()
+	h := New(g.agent).Handler()
+	for token, admitted := range map[string]bool{"": false, "wrong": false, g.token: true} {
+		for _, path := range []string{"/envs", "/files?path=/missing"} {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
+			if token != "" {
+				r.Header.Set(headerToken, token)
+			}
+			w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+			h.ServeHTTP(w, r)
+			if refused := w.Code == http.StatusUnauthorized; refused == admitted || len(w.set) == 0 || w.set[0].IsZero() != admitted {
+				t.Errorf("%s with token %q: got %d and the deadlines %v, want admitted %t", path, token, w.Code, w.set, admitted)
+			}
+		}
 	}
 }
