@@ -6,14 +6,14 @@
 #   scripts/compat.sh --install  install only; prints the directory
 #
 # Lock files pin the versions and hashes of all packages. They go below .cache/compat.
-# The JavaScript clients need Node.js 20.18.1; where the machine has none and its
-# distribution has an older one, only the Python clients are installed.
+# The JavaScript clients need Node.js 20.18.1, which is among the packages for x64. On
+# other machines it has to be there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 work=$PWD/.cache/compat
 
-new_node() { command -v npm >/dev/null && node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || a === 20 && b >= 18 ? 0 : 1)' 2>/dev/null; }
+new_node() { "$1" -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || a === 20 && b >= 18 ? 0 : 1)' 2>/dev/null; }
 
 install_python() { # install_python NAME
 	cmp -s "python/$1.txt" "$1/.installed" && return
@@ -31,12 +31,13 @@ install_all() {
 	cd "$work"
 	install_python v1
 	install_python v2
-	if ! new_node; then
-		say "compat: the JavaScript clients are NOT CHECKED: they need Node.js 20.18.1 with npm"
-	elif ! cmp -s package-lock.json node_modules/.installed; then
+	if ! cmp -s package-lock.json node_modules/.installed; then
 		npm ci --silent
 		cp package-lock.json node_modules/.installed
 	fi
+	local node=node_modules/.bin/node
+	[ -x "$node" ] || node=node
+	new_node "$node" || die "compat: the JavaScript clients need Node.js 20.18.1: install it and try again"
 	cd - >/dev/null
 }
 

@@ -61,7 +61,7 @@ find_missing() {
 		reasons+=("QEMU $version is here; $qemu_wanted or later is wanted")
 	fi
 	have_postgres || missing+=(postgresql)
-	if [ -n "$compat" ] && ! command -v npm >/dev/null && new_node_exists; then
+	if [ -n "$compat" ] && ! command -v npm >/dev/null; then
 		missing+=(nodejs npm)
 	fi
 	find_go >/dev/null || missing+=(golang-go)
@@ -69,13 +69,6 @@ find_missing() {
 
 # newer_qemu_exists: whether the distribution has a QEMU that is new enough.
 newer_qemu_exists() { [ "$codename" = bookworm ] || version_at_least "$(candidate qemu-system-x86)" "1:$qemu_wanted"; }
-
-# new_node_exists: whether the distribution has a Node.js that runs the clients.
-new_node_exists() {
-	local version
-	version=$(candidate nodejs)
-	[ -n "$version" ] && version_at_least "${version%%[~+-]*}" 20.18.1
-}
 
 candidate() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: //p' | sed 's/^(none)$//'; }
 

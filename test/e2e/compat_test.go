@@ -131,11 +131,11 @@ func compatClients(t *testing.T) string {
 // succeeds. Older versions of the clients send keys with one start only.
 func (c compatSuite) run(t *testing.T, dir string, s *server, address []string) {
 	if _, err := os.Stat(filepath.Join(dir, c.needs)); err != nil {
-		t.Skipf("this client is not installed: %v", err)
+		t.Fatalf("this client is not installed: %v; run scripts/compat.sh", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), suiteTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, c.argv[0], c.argv[1:]...)
+	cmd := exec.CommandContext(ctx, program(dir, c.argv[0]), c.argv[1:]...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), c.env...)
 	cmd.Env = append(cmd.Env, "E2B_API_KEY=e2b_"+strings.TrimPrefix(s.APIKey, "wrn_"), "NO_COLOR=1")
@@ -145,6 +145,16 @@ func (c compatSuite) run(t *testing.T, dir string, s *server, address []string) 
 	if err != nil {
 		t.Fatalf("the suite failed: %v\n%s", err, s.tail(40))
 	}
+}
+
+// program is the path of a program that is installed with the clients in dir, or the name
+// of one that the machine has.
+func program(dir, name string) string {
+	path := filepath.Join(dir, "node_modules", ".bin", name)
+	if _, err := os.Stat(path); err != nil {
+		return name
+	}
+	return path
 }
 
 // compatAddresses is the setting of a server that clients find by its address.
