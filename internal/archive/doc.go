@@ -2,7 +2,7 @@
 //
 // The guest's agent and the command line use it, each for both directions. It owns
 // nothing: the caller opens the directory as an os.Root, and nothing outside of that
-// is read or written, whatever links the archive holds or a program puts in the way
+// is read or written, no matter which links the archive holds or a program puts in the way
 // meanwhile.
 //
 // Both sides distrust the other. Names and depths are bounded, entries and bytes are

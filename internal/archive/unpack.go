@@ -22,7 +22,7 @@ type Unpacking struct {
 	Limit int64
 	// Owner owns everything that is made; nil leaves it to the system.
 	Owner *Owner
-	// ForeignLinks makes links whatever their target, and lets entries pass through
+	// ForeignLinks makes links with any target, and lets entries pass through
 	// links that stay in the directory. Without it, links that lead outside are left
 	// out, and an entry below a link is an error.
 	ForeignLinks bool
@@ -272,7 +272,7 @@ func (u *unpacker) symlink(name, target string) error {
 }
 
 // inside reports whether a link in dir, which is below no other link, leads to a place
-// in the directory, whatever other links of the archive it passes. It accepts ".." only
+// in the directory, through any other links of the archive. It accepts ".." only
 // at the begin of target: after another part, that part may be a link, whose parent is
 // elsewhere.
 func inside(dir, target string) bool {

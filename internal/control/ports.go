@@ -208,7 +208,7 @@ type Guest interface {
 	DialPort(ctx context.Context, ref sandbox.Ref, port uint16, options ...DialOption) (PortConn, error)
 }
 
-// DialOption changes what a DialPort does.
+// DialOption is an option of DialPort.
 type DialOption int
 
 // Passive makes a connection that is no use of its sandbox: it does not resume the

@@ -4,7 +4,7 @@
 // It translates between that dialect and [control.API], and decides nothing about
 // sandboxes itself. It owns no state but the last samples of metrics. Its types are its own, so that the REST API can
 // change without it; no package but the one that wires the server imports it.
-// docs/e2b.md tells what it supports.
+// docs/e2b.md lists the supported calls.
 //
 // # Two generations
 //

@@ -129,7 +129,7 @@ func (s *server) setTimeout(w http.ResponseWriter, r *http.Request) error {
 	return done(w)
 }
 
-// expire does at once what happens at the end of row's time.
+// expire carries out at once the action that is due at the end of row's time.
 func (s *server) expire(ctx context.Context, row control.Sandbox) error {
 	if row.Spec.OnTimeout != sandbox.TimeoutPause {
 		return s.Sandboxes.Destroy(ctx, row.ID)

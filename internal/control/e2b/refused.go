@@ -55,7 +55,7 @@ func (s *server) listTeams(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// logs answers with no lines: the server keeps none of what programs write.
+// logs answers with no lines: the server keeps no output of programs.
 func (s *server) logs(w http.ResponseWriter, r *http.Request) error {
 	if _, err := s.live(r); err != nil {
 		return err

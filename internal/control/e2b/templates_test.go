@@ -65,7 +65,7 @@ func (f *store) ListSnapshots(_ context.Context, filter control.SnapshotFilter) 
 	return all[at : at+1], next, nil
 }
 
-// TestReferences: what a client can name as the template of a create, and the sources
+// TestReferences: the names that a client can give as the template of a create, and the sources
 // that are tried for it.
 func TestReferences(t *testing.T) {
 	base := source{image: sandbox.DefaultTemplate}.buildID()

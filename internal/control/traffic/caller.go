@@ -17,7 +17,7 @@ const (
 	// is signed.
 	visitor
 	// stranger has shown no credentials to the guest's public server, which may refuse it.
-	// What it sends is no use of the sandbox.
+	// Its requests are no use of the sandbox.
 	stranger
 )
 

@@ -14,7 +14,7 @@ import (
 var dialPauses = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond, 400 * time.Millisecond}
 
 // dialPatiently connects to t, and waits for up to a second for a program to listen. It
-// does not wait at an address below the API, whose callers know what they started, nor for
+// does not wait at an address below the API, whose callers know the program that they started, nor for
 // the guest's public server, which always listens.
 func (h *Handler) dialPatiently(ctx context.Context, t target) (control.PortConn, error) {
 	var options []control.DialOption

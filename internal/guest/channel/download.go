@@ -52,7 +52,7 @@ func (c *connection) readFile(ctx context.Context, message []byte) error {
 	return c.flush()
 }
 
-// cut limits content to the part that m asks for, and describes what follows. A file
+// cut limits content to the part that m asks for, and describes the rest of the answer. A file
 // of unknown size, an empty one and one that has changed are sent whole.
 func cut(content *filesystem.Content, m *guestv1.ReadFileCall) (*guestv1.FileInfo, error) {
 	info := &guestv1.FileInfo{Size: content.Size, Tag: content.Tag, ModifiedUnixNano: content.ModifiedAt.UnixNano()}

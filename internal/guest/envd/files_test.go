@@ -118,7 +118,7 @@ func TestEncodings(t *testing.T) {
 	}
 }
 
-// TestLargeParts: a part arrives whole, whatever the sizes of pieces.
+// TestLargeParts: a part arrives whole in pieces of any size.
 func TestLargeParts(t *testing.T) {
 	g := newGuest(t).open()
 	dir, content := t.TempDir(), make([]byte, 1<<20+7)

@@ -123,7 +123,7 @@ func TestToken(t *testing.T) {
 }
 
 // TestGuestWithoutTokenIsClosed: the control plane lets everyone reach the port, so that a
-// guest that was given no token must refuse what needs one.
+// guest that was given no token must refuse all requests that need one.
 func TestGuestWithoutTokenIsClosed(t *testing.T) {
 	g := newGuest(t)
 	c := g.configuration()

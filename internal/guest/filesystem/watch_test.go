@@ -78,7 +78,7 @@ func TestWatch(t *testing.T) {
 }
 
 // TestWatchOfFilesThatTheAgentWrites: the temporary file of a write is not reported, and
-// its rename is what a program that writes in place would cause.
+// its rename looks like the writes of a program that writes in place.
 func TestWatchOfFilesThatTheAgentWrites(t *testing.T) {
 	dir := t.TempDir()
 	owner := Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}

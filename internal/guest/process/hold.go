@@ -3,7 +3,7 @@ package process
 import "context"
 
 // Hold waits until no command is being started, or ctx ends, and lets none start until
-// Continue. Whoever stops all processes afterwards has found all of them. A Start waits
+// Continue. A caller that stops all processes afterwards has found all of them. A Start waits
 // meanwhile. It is idempotent, and must not be called concurrently with itself or
 // Continue.
 func (t *Table) Hold(ctx context.Context) error {

@@ -19,8 +19,8 @@ func TestMemoryCountersOfBothVersions(t *testing.T) {
 	}
 }
 
-// TestMemoryOfBothVersions: what is used, what stays when the kernel takes the cache of
-// files back, and the limit.
+// TestMemoryOfBothVersions: the memory that is used, the part of it that stays when the
+// kernel takes the cache of files back, and the limit.
 func TestMemoryOfBothVersions(t *testing.T) {
 	for name, c := range map[string]struct {
 		v1                      bool

@@ -23,7 +23,7 @@ const (
 	// the memory of the previous one is becoming free.
 	graceStep = 192 << 20
 	// alarmRoom is the memory, in bytes, below the most at which the first command is
-	// ended. What the guest keeps afterwards, such as files without content, is less
+	// ended. The memory that the guest keeps afterwards, such as files without content, is less
 	// than the most.
 	alarmRoom = 64 << 20
 	// overdraft is how long a running sandbox may use more than the most before all its
@@ -47,7 +47,7 @@ const (
 // memoryAlarm is the host's watch over the memory of one sandbox.
 //
 // The agent in the guest ends commands before memory is used up, but it gets no CPU time
-// beside hundreds of busy processes, and it estimates what the host alone knows: the
+// beside hundreds of busy processes, and it estimates a number that the host alone knows: the
 // memory of the sentry. The kernel of the host tells when the sandbox passes a mark, near
 // the most that it may use. The driver then stops all tasks, ends the largest command and
 // continues the others. The limit of the control group is graceMB higher, so that a
@@ -215,7 +215,7 @@ func (a *memoryAlarm) answer(ctx context.Context) error {
 		}
 		if a.paused() {
 			over = overuse{alarm: a, trigger: a.mark}
-			a.looked = time.Now() // what a user pauses stays as it is
+			a.looked = time.Now() // a pause of the user adds nothing and takes nothing away
 			timer.Reset(alarmSeldom)
 			continue
 		}

@@ -101,7 +101,7 @@ func TestAlarmEndsTheNextCommand(t *testing.T) {
 	})
 }
 
-// TestAlarmSparesARest: what a command leaves below the most is used as long as it lasts,
+// TestAlarmSparesARest: memory below the most that a command leaves is used as long as it lasts,
 // and growth ends another command.
 func TestAlarmSparesARest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -51,7 +51,7 @@
 //     WRITE_FILE  ANSWER (empty): send; after END another ANSWER (empty): the file is in place
 //     READ_FILE   ANSWER (FileInfo), DATA..., END; without END the file is incomplete
 //     PACK        as READ_FILE, with an archive of unknown size
-//     UNPACK      as WRITE_FILE; what was unpacked before a FAILURE stays
+//     UNPACK      as WRITE_FILE; entries unpacked before a FAILURE stay
 //     DIAL        ANSWER (empty): then the connection carries the bytes of the program, without frames
 //
 // A FAILURE ends any of them. After a FAILURE while DATA is sent, after bytes
