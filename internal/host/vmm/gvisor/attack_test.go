@@ -54,10 +54,6 @@ os.makedirs("/root/d", exist_ok=True)
 for n in range(1 << 30):
     os.mkdir("/root/d/%d" % n)
     for a in range(8): os.setxattr("/root/d/%d" % n, "user.%d" % a, bytes(60000))`, "rm -r /root/d", 3},
-	{"inodes", `
-import os
-os.makedirs("/root/n", exist_ok=True)
-for n in range(1 << 30): os.close(os.open("/root/n/%d" % n, os.O_CREAT))`, "", 1},
 	{"mounts", `
 import ctypes, os, time
 libc = ctypes.CDLL(None)
