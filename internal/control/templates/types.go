@@ -1,0 +1,151 @@
+package templates
+
+import (
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// ID names a template permanently. It has the form of a sandbox's id.
+type ID string
+
+// BuildID names a build permanently: a UUID (RFC 9562).
+type BuildID string
+
+// DefaultTag is the tag of a reference without one.
+const DefaultTag = "default"
+
+// Template is a name under which sandboxes can be created, with the builds of it.
+type Template struct {
+	ID ID
+	// Name is unique among templates and images; sandbox.ValidTemplateName holds.
+	Name   string
+	Public bool
+	// VCPUs, MemoryMB and DiskMB are those of the newest build.
+	VCPUs, MemoryMB, DiskMB int
+	// Tags are the tags that name a build, in the order of their names.
+	Tags []Tag
+	// Latest is the newest build.
+	Latest BuildID
+	Status BuildStatus
+	Builds int
+	// Spawned counts the sandboxes that were created from it; SpawnedAt is the time of the
+	// last, nil before the first.
+	Spawned   int64
+	SpawnedAt *time.Time
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// Tag names a build of a template.
+type Tag struct {
+	Name      string
+	Build     BuildID
+	CreatedAt time.Time
+}
+
+// BuildStatus is the state of a build.
+type BuildStatus string
+
+// The statuses of builds.
+const (
+	// Waiting: its files are being uploaded, or it waits for its turn.
+	Waiting  BuildStatus = "waiting"
+	Building BuildStatus = "building"
+	Ready    BuildStatus = "ready"
+	Failed   BuildStatus = "error"
+)
+
+// Ended reports whether s is final.
+func (s BuildStatus) Ended() bool { return s == Ready || s == Failed }
+
+// Build is one build of a template.
+type Build struct {
+	ID       BuildID
+	Template ID
+	Status   BuildStatus
+	// Tags are the tags that it gets when it is ready.
+	Tags                    []string
+	VCPUs, MemoryMB, DiskMB int
+	Runtime                 sandbox.Runtime
+	// Reason says why it failed; nil before that.
+	Reason *Reason
+	// Snapshot is the snapshot that sandboxes start from; empty until it is ready, and
+	// when it has been removed because nothing names the build.
+	Snapshot sandbox.SnapshotID
+	// HostID is the host that has the snapshot.
+	HostID string
+	// User and Workdir are those of commands in sandboxes made from it; empty is the
+	// guest's default.
+	User, Workdir string
+	// Step and Steps tell how far it is.
+	Step, Steps int
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+	StartedAt   *time.Time
+	FinishedAt  *time.Time
+}
+
+// Reason is the reason of a failure.
+type Reason struct {
+	Message string
+	// Step is the ID of the step, "base" or "finalize".
+	Step string
+}
+
+// LogEntry is one line of a build's log.
+type LogEntry struct {
+	// Seq counts the entries of a build, from 1.
+	Seq int64
+	At  time.Time
+	// Level is "debug", "info", "warn" or "error".
+	Level string
+	// Step is the ID of the step, "base" or "finalize"; empty is none.
+	Step    string
+	Message string
+}
+
+// Layer is a snapshot of a build after one of its steps, kept so that later builds start
+// from it.
+type Layer struct {
+	// Key is the SHA-256, in hex, of everything that the layer's content depends on.
+	Key      string
+	Snapshot sandbox.SnapshotID
+	HostID   string
+	// Build is the build that made it.
+	Build     BuildID
+	Bytes     uint64
+	CreatedAt time.Time
+	UsedAt    time.Time
+}
+
+// tagName is the grammar of a tag.
+var tagName = regexp.MustCompile(`^[a-z0-9_][a-z0-9._-]{0,127}$`)
+
+// ValidTag reports whether s can be a tag: lower-case letters, digits, '_', and after the
+// first character '.' and '-'; at most 128 characters.
+func ValidTag(s string) bool { return tagName.MatchString(s) }
+
+// Reference names a build of a template: [namespace/]name[:tag]. The tag may be the id of
+// a build. The namespace is ignored, because an installation has one.
+type Reference struct{ Name, Tag string }
+
+// ParseReference reads a reference. The tag is DefaultTag if there is none. The error is
+// Invalid with the reason invalid_template.
+func ParseReference(s string) (Reference, error) {
+	name, tag, given := strings.Cut(s, ":")
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		name = name[i+1:]
+	}
+	if !given {
+		tag = DefaultTag
+	}
+	if !sandbox.ValidTemplateName(name) || !ValidTag(tag) {
+		return Reference{}, fault.New(fault.Invalid, "invalid_template",
+			"a template is named NAME or NAME:TAG, of lower-case letters, digits, '.', '_' and '-'")
+	}
+	return Reference{Name: name, Tag: tag}, nil
+}
