@@ -3,8 +3,11 @@ package control_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -256,6 +259,34 @@ func (h *fakeHost) Snapshots(context.Context) ([]control.ObservedSnapshot, error
 func (h *fakeHost) CollectGarbage(ctx context.Context, mode control.GarbageMode) ([]control.Garbage, error) {
 	_, err := h.do(ctx, "gc "+string(mode), sandbox.Ref{}, func() (control.ObservedSandbox, error) { return control.ObservedSandbox{}, nil })
 	return []control.Garbage{{Kind: "build", ID: "b1", Bytes: 7, Reason: "left over"}}, err
+}
+
+// ImportImage makes an image whose name and digest come from the reference, or from the
+// content of an archive, and adds it to the templates of the host.
+func (h *fakeHost) ImportImage(ctx context.Context, src control.ImageSource, content io.Reader, progress func(control.ImageProgress)) (control.HostImage, error) {
+	text := []byte(src.Reference)
+	if src.Reference == "" {
+		var err error
+		if text, err = io.ReadAll(content); err != nil {
+			return control.HostImage{}, err
+		}
+	}
+	sum := fmt.Sprintf("%x", sha256.Sum256(text))
+	image := control.HostImage{
+		Name: "oci-" + sum[:32], Digest: "sha256:" + sum, Env: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"},
+		User: "app", Workdir: "/srv", Entrypoint: []string{"/entry"}, Cmd: []string{"serve"},
+	}
+	_, err := h.do(ctx, "import", sandbox.Ref{}, func() (control.ObservedSandbox, error) {
+		if !slices.Contains(h.info.Templates, image.Name) {
+			h.info.Templates = append(slices.Clone(h.info.Templates), image.Name)
+		}
+		return control.ObservedSandbox{}, nil
+	})
+	if err != nil {
+		return control.HostImage{}, err
+	}
+	progress(control.ImageProgress{Stage: "pull", Done: int64(len(text)), Total: int64(len(text))})
+	return image, nil
 }
 
 func (h *fakeHost) Destroy(ctx context.Context, ref sandbox.Ref, _ sandbox.StopReason) error {

@@ -156,6 +156,7 @@ type Host interface {
 	Processes
 	Snapshotter
 	StateReporter
+	ImageImporter
 }
 
 // Lifecycle moves VMs. Each command names an incarnation; the host refuses one

@@ -27,6 +27,7 @@ type Service struct {
 	*forker
 	*snapshots
 	*templates
+	*images
 	*queries
 	*system
 	loops loops
@@ -77,6 +78,7 @@ func compose(c common, store Store, server ServerID) *Service {
 			passRequests: requests, server: server,
 		},
 		clocks: clocks, snapshots: snapshots, templates: templates,
+		images:  &images{common: c, inventory: inventory},
 		queries: &queries{store: store, healths: healths},
 		system:  &system{common: c, store: store, inventory: inventory, firstPasses: firstPasses},
 		loops: loops{

@@ -210,6 +210,11 @@ func (l *link) CollectGarbage(context.Context, control.GarbageMode) ([]control.G
 	return nil, nil
 }
 
+// ImportImage implements control.Host.
+func (l *link) ImportImage(context.Context, control.ImageSource, io.Reader, func(control.ImageProgress)) (control.HostImage, error) {
+	return control.HostImage{}, unreachable()
+}
+
 // Exec implements control.Host.
 func (l *link) Exec(ctx context.Context, ref sandbox.Ref, _ control.Exec, _ control.ExecSink) (control.ExecResult, error) {
 	_, err := call(ctx, l, "exec", string(ref.ID), func() (control.ObservedSandbox, error) {

@@ -17,6 +17,7 @@ import (
 
 // service implements host.v1 on a Manager.
 type service struct {
+	hostv1connect.UnimplementedHostServiceHandler
 	manager *host.Manager
 	log     *slog.Logger
 }

@@ -3060,6 +3060,520 @@ func (*WatchEventsResponse_Hello_) isWatchEventsResponse_Event() {}
 
 func (*WatchEventsResponse_Sandbox) isWatchEventsResponse_Event() {}
 
+// RegistryImage names a container image in a registry.
+type RegistryImage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As Docker writes it: [registry/]repository[:tag][@digest].
+	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
+	// Both empty means the host's own credentials. An empty username with a password
+	// is a bearer token for the registry.
+	Username      string `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"`
+	Password      string `protobuf:"bytes,3,opt,name=password,proto3" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegistryImage) Reset() {
+	*x = RegistryImage{}
+	mi := &file_host_v1_host_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegistryImage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegistryImage) ProtoMessage() {}
+
+func (x *RegistryImage) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegistryImage.ProtoReflect.Descriptor instead.
+func (*RegistryImage) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *RegistryImage) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *RegistryImage) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *RegistryImage) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+// ImageArchive says that the content follows: a tar, which may be compressed with
+// gzip, of an OCI image layout or as "docker save" writes it.
+type ImageArchive struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageArchive) Reset() {
+	*x = ImageArchive{}
+	mi := &file_host_v1_host_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageArchive) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageArchive) ProtoMessage() {}
+
+func (x *ImageArchive) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageArchive.ProtoReflect.Descriptor instead.
+func (*ImageArchive) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{48}
+}
+
+type ImportImageOpen struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Source:
+	//
+	//	*ImportImageOpen_Registry
+	//	*ImportImageOpen_Archive
+	Source        isImportImageOpen_Source `protobuf_oneof:"source"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportImageOpen) Reset() {
+	*x = ImportImageOpen{}
+	mi := &file_host_v1_host_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportImageOpen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportImageOpen) ProtoMessage() {}
+
+func (x *ImportImageOpen) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportImageOpen.ProtoReflect.Descriptor instead.
+func (*ImportImageOpen) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ImportImageOpen) GetSource() isImportImageOpen_Source {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *ImportImageOpen) GetRegistry() *RegistryImage {
+	if x != nil {
+		if x, ok := x.Source.(*ImportImageOpen_Registry); ok {
+			return x.Registry
+		}
+	}
+	return nil
+}
+
+func (x *ImportImageOpen) GetArchive() *ImageArchive {
+	if x != nil {
+		if x, ok := x.Source.(*ImportImageOpen_Archive); ok {
+			return x.Archive
+		}
+	}
+	return nil
+}
+
+type isImportImageOpen_Source interface {
+	isImportImageOpen_Source()
+}
+
+type ImportImageOpen_Registry struct {
+	Registry *RegistryImage `protobuf:"bytes,1,opt,name=registry,proto3,oneof"`
+}
+
+type ImportImageOpen_Archive struct {
+	Archive *ImageArchive `protobuf:"bytes,2,opt,name=archive,proto3,oneof"`
+}
+
+func (*ImportImageOpen_Registry) isImportImageOpen_Source() {}
+
+func (*ImportImageOpen_Archive) isImportImageOpen_Source() {}
+
+type ImportImageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ImportImageRequest_Open
+	//	*ImportImageRequest_Chunk
+	Message       isImportImageRequest_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportImageRequest) Reset() {
+	*x = ImportImageRequest{}
+	mi := &file_host_v1_host_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportImageRequest) ProtoMessage() {}
+
+func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
+func (*ImportImageRequest) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *ImportImageRequest) GetMessage() isImportImageRequest_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ImportImageRequest) GetOpen() *ImportImageOpen {
+	if x != nil {
+		if x, ok := x.Message.(*ImportImageRequest_Open); ok {
+			return x.Open
+		}
+	}
+	return nil
+}
+
+func (x *ImportImageRequest) GetChunk() []byte {
+	if x != nil {
+		if x, ok := x.Message.(*ImportImageRequest_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+type isImportImageRequest_Message interface {
+	isImportImageRequest_Message()
+}
+
+type ImportImageRequest_Open struct {
+	Open *ImportImageOpen `protobuf:"bytes,1,opt,name=open,proto3,oneof"`
+}
+
+type ImportImageRequest_Chunk struct {
+	Chunk []byte `protobuf:"bytes,2,opt,name=chunk,proto3,oneof"`
+}
+
+func (*ImportImageRequest_Open) isImportImageRequest_Message() {}
+
+func (*ImportImageRequest_Chunk) isImportImageRequest_Message() {}
+
+type ImportProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "receive", "resolve", "pull", "unpack", "pack", "publish" or "wait".
+	Stage string `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
+	// A line of text for people; may be empty.
+	Detail string `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Bytes; total is zero where it is not known.
+	Done          int64 `protobuf:"varint,3,opt,name=done,proto3" json:"done,omitempty"`
+	Total         int64 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportProgress) Reset() {
+	*x = ImportProgress{}
+	mi := &file_host_v1_host_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportProgress) ProtoMessage() {}
+
+func (x *ImportProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportProgress.ProtoReflect.Descriptor instead.
+func (*ImportProgress) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ImportProgress) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+func (x *ImportProgress) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *ImportProgress) GetDone() int64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *ImportProgress) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+type ImportedImage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the template, which begins with "oci-".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Digest of the image's manifest, such as "sha256:...".
+	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The image's settings, as its author wrote them. Each entry of env is NAME=VALUE.
+	Env           []string `protobuf:"bytes,3,rep,name=env,proto3" json:"env,omitempty"`
+	User          string   `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	Workdir       string   `protobuf:"bytes,5,opt,name=workdir,proto3" json:"workdir,omitempty"`
+	Entrypoint    []string `protobuf:"bytes,6,rep,name=entrypoint,proto3" json:"entrypoint,omitempty"`
+	Cmd           []string `protobuf:"bytes,7,rep,name=cmd,proto3" json:"cmd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportedImage) Reset() {
+	*x = ImportedImage{}
+	mi := &file_host_v1_host_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportedImage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportedImage) ProtoMessage() {}
+
+func (x *ImportedImage) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportedImage.ProtoReflect.Descriptor instead.
+func (*ImportedImage) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *ImportedImage) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ImportedImage) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ImportedImage) GetEnv() []string {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *ImportedImage) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ImportedImage) GetWorkdir() string {
+	if x != nil {
+		return x.Workdir
+	}
+	return ""
+}
+
+func (x *ImportedImage) GetEntrypoint() []string {
+	if x != nil {
+		return x.Entrypoint
+	}
+	return nil
+}
+
+func (x *ImportedImage) GetCmd() []string {
+	if x != nil {
+		return x.Cmd
+	}
+	return nil
+}
+
+type ImportImageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Event:
+	//
+	//	*ImportImageResponse_Progress
+	//	*ImportImageResponse_Image
+	Event         isImportImageResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportImageResponse) Reset() {
+	*x = ImportImageResponse{}
+	mi := &file_host_v1_host_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportImageResponse) ProtoMessage() {}
+
+func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
+func (*ImportImageResponse) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ImportImageResponse) GetEvent() isImportImageResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *ImportImageResponse) GetProgress() *ImportProgress {
+	if x != nil {
+		if x, ok := x.Event.(*ImportImageResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *ImportImageResponse) GetImage() *ImportedImage {
+	if x != nil {
+		if x, ok := x.Event.(*ImportImageResponse_Image); ok {
+			return x.Image
+		}
+	}
+	return nil
+}
+
+type isImportImageResponse_Event interface {
+	isImportImageResponse_Event()
+}
+
+type ImportImageResponse_Progress struct {
+	Progress *ImportProgress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type ImportImageResponse_Image struct {
+	Image *ImportedImage `protobuf:"bytes,2,opt,name=image,proto3,oneof"`
+}
+
+func (*ImportImageResponse_Progress) isImportImageResponse_Event() {}
+
+func (*ImportImageResponse_Image) isImportImageResponse_Event() {}
+
 type GetHostRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3068,7 +3582,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[47]
+	mi := &file_host_v1_host_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3594,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[47]
+	mi := &file_host_v1_host_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3607,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{47}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{54}
 }
 
 type GetHostResponse struct {
@@ -3146,7 +3660,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[48]
+	mi := &file_host_v1_host_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3158,7 +3672,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[48]
+	mi := &file_host_v1_host_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3171,7 +3685,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{48}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GetHostResponse) GetHostId() string {
@@ -3376,7 +3890,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_host_v1_host_proto_msgTypes[49]
+	mi := &file_host_v1_host_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3388,7 +3902,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[49]
+	mi := &file_host_v1_host_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3401,7 +3915,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{49}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Runtime) GetName() string {
@@ -3480,7 +3994,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_host_v1_host_proto_msgTypes[50]
+	mi := &file_host_v1_host_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3492,7 +4006,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[50]
+	mi := &file_host_v1_host_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3505,7 +4019,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{50}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Pool) GetTemplate() string {
@@ -3579,7 +4093,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[51]
+	mi := &file_host_v1_host_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3591,7 +4105,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[51]
+	mi := &file_host_v1_host_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3604,7 +4118,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{51}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{58}
 }
 
 type DrainResponse struct {
@@ -3618,7 +4132,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[52]
+	mi := &file_host_v1_host_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3630,7 +4144,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[52]
+	mi := &file_host_v1_host_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3643,7 +4157,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{52}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DrainResponse) GetRef() *Ref {
@@ -3673,7 +4187,7 @@ type TunnelRequest struct {
 
 func (x *TunnelRequest) Reset() {
 	*x = TunnelRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[53]
+	mi := &file_host_v1_host_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3685,7 +4199,7 @@ func (x *TunnelRequest) String() string {
 func (*TunnelRequest) ProtoMessage() {}
 
 func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[53]
+	mi := &file_host_v1_host_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3698,7 +4212,7 @@ func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
 func (*TunnelRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{53}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TunnelRequest) GetRef() *Ref {
@@ -3729,7 +4243,7 @@ type CollectGarbageResponse_Item struct {
 
 func (x *CollectGarbageResponse_Item) Reset() {
 	*x = CollectGarbageResponse_Item{}
-	mi := &file_host_v1_host_proto_msgTypes[57]
+	mi := &file_host_v1_host_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3741,7 +4255,7 @@ func (x *CollectGarbageResponse_Item) String() string {
 func (*CollectGarbageResponse_Item) ProtoMessage() {}
 
 func (x *CollectGarbageResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[57]
+	mi := &file_host_v1_host_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3793,7 +4307,7 @@ type WatchEventsResponse_Hello struct {
 
 func (x *WatchEventsResponse_Hello) Reset() {
 	*x = WatchEventsResponse_Hello{}
-	mi := &file_host_v1_host_proto_msgTypes[58]
+	mi := &file_host_v1_host_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3805,7 +4319,7 @@ func (x *WatchEventsResponse_Hello) String() string {
 func (*WatchEventsResponse_Hello) ProtoMessage() {}
 
 func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[58]
+	mi := &file_host_v1_host_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4051,6 +4565,38 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\".host.v1.WatchEventsResponse.HelloH\x00R\x05hello\x12,\n" +
 	"\asandbox\x18\x02 \x01(\v2\x10.host.v1.SandboxH\x00R\asandbox\x1a\a\n" +
 	"\x05HelloB\a\n" +
+	"\x05event\"e\n" +
+	"\rRegistryImage\x12\x1c\n" +
+	"\treference\x18\x01 \x01(\tR\treference\x12\x1a\n" +
+	"\busername\x18\x02 \x01(\tR\busername\x12\x1a\n" +
+	"\bpassword\x18\x03 \x01(\tR\bpassword\"\x0e\n" +
+	"\fImageArchive\"\x84\x01\n" +
+	"\x0fImportImageOpen\x124\n" +
+	"\bregistry\x18\x01 \x01(\v2\x16.host.v1.RegistryImageH\x00R\bregistry\x121\n" +
+	"\aarchive\x18\x02 \x01(\v2\x15.host.v1.ImageArchiveH\x00R\aarchiveB\b\n" +
+	"\x06source\"g\n" +
+	"\x12ImportImageRequest\x12.\n" +
+	"\x04open\x18\x01 \x01(\v2\x18.host.v1.ImportImageOpenH\x00R\x04open\x12\x16\n" +
+	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\t\n" +
+	"\amessage\"h\n" +
+	"\x0eImportProgress\x12\x14\n" +
+	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x12\n" +
+	"\x04done\x18\x03 \x01(\x03R\x04done\x12\x14\n" +
+	"\x05total\x18\x04 \x01(\x03R\x05total\"\xad\x01\n" +
+	"\rImportedImage\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x10\n" +
+	"\x03env\x18\x03 \x03(\tR\x03env\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04user\x12\x18\n" +
+	"\aworkdir\x18\x05 \x01(\tR\aworkdir\x12\x1e\n" +
+	"\n" +
+	"entrypoint\x18\x06 \x03(\tR\n" +
+	"entrypoint\x12\x10\n" +
+	"\x03cmd\x18\a \x03(\tR\x03cmd\"\x85\x01\n" +
+	"\x13ImportImageResponse\x125\n" +
+	"\bprogress\x18\x01 \x01(\v2\x17.host.v1.ImportProgressH\x00R\bprogress\x12.\n" +
+	"\x05image\x18\x02 \x01(\v2\x16.host.v1.ImportedImageH\x00R\x05imageB\a\n" +
 	"\x05event\"\x10\n" +
 	"\x0eGetHostRequest\"\xde\a\n" +
 	"\x0fGetHostResponse\x12\x17\n" +
@@ -4119,7 +4665,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x14SANDBOX_STATE_PAUSED\x10\x04\x12\x1a\n" +
 	"\x16SANDBOX_STATE_RESUMING\x10\x05\x12\x1a\n" +
 	"\x16SANDBOX_STATE_STOPPING\x10\x06\x12\x19\n" +
-	"\x15SANDBOX_STATE_STOPPED\x10\a2\xf5\f\n" +
+	"\x15SANDBOX_STATE_STOPPED\x10\a2\xc3\r\n" +
 	"\vHostService\x12N\n" +
 	"\rCreateSandbox\x12\x1d.host.v1.CreateSandboxRequest\x1a\x1e.host.v1.CreateSandboxResponse\x12Q\n" +
 	"\x0eDestroySandbox\x12\x1e.host.v1.DestroySandboxRequest\x1a\x1f.host.v1.DestroySandboxResponse\x12K\n" +
@@ -4143,7 +4689,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"GetSandbox\x12\x1a.host.v1.GetSandboxRequest\x1a\x1b.host.v1.GetSandboxResponse\x12N\n" +
 	"\rListSandboxes\x12\x1d.host.v1.ListSandboxesRequest\x1a\x1e.host.v1.ListSandboxesResponse\x12J\n" +
 	"\vWatchEvents\x12\x1b.host.v1.WatchEventsRequest\x1a\x1c.host.v1.WatchEventsResponse0\x01\x12<\n" +
-	"\aGetHost\x12\x17.host.v1.GetHostRequest\x1a\x18.host.v1.GetHostResponse\x128\n" +
+	"\aGetHost\x12\x17.host.v1.GetHostRequest\x1a\x18.host.v1.GetHostResponse\x12L\n" +
+	"\vImportImage\x12\x1b.host.v1.ImportImageRequest\x1a\x1c.host.v1.ImportImageResponse(\x010\x01\x128\n" +
 	"\x05Drain\x12\x15.host.v1.DrainRequest\x1a\x16.host.v1.DrainResponse0\x01B3Z1github.com/wrenn-dev/wrenn/api/gen/host/v1;hostv1b\x06proto3"
 
 var (
@@ -4159,7 +4706,7 @@ func file_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_host_v1_host_proto_goTypes = []any{
 	(SandboxState)(0),                   // 0: host.v1.SandboxState
 	(*Ref)(nil),                         // 1: host.v1.Ref
@@ -4209,43 +4756,50 @@ var file_host_v1_host_proto_goTypes = []any{
 	(*ListSandboxesResponse)(nil),       // 45: host.v1.ListSandboxesResponse
 	(*WatchEventsRequest)(nil),          // 46: host.v1.WatchEventsRequest
 	(*WatchEventsResponse)(nil),         // 47: host.v1.WatchEventsResponse
-	(*GetHostRequest)(nil),              // 48: host.v1.GetHostRequest
-	(*GetHostResponse)(nil),             // 49: host.v1.GetHostResponse
-	(*Runtime)(nil),                     // 50: host.v1.Runtime
-	(*Pool)(nil),                        // 51: host.v1.Pool
-	(*DrainRequest)(nil),                // 52: host.v1.DrainRequest
-	(*DrainResponse)(nil),               // 53: host.v1.DrainResponse
-	(*TunnelRequest)(nil),               // 54: host.v1.TunnelRequest
-	nil,                                 // 55: host.v1.SandboxSpec.EnvEntry
-	nil,                                 // 56: host.v1.RestoreReport.StepMicrosEntry
-	nil,                                 // 57: host.v1.Sandbox.StepMicrosEntry
-	(*CollectGarbageResponse_Item)(nil), // 58: host.v1.CollectGarbageResponse.Item
-	(*WatchEventsResponse_Hello)(nil),   // 59: host.v1.WatchEventsResponse.Hello
-	(*timestamppb.Timestamp)(nil),       // 60: google.protobuf.Timestamp
-	(*process.StartRequest)(nil),        // 61: process.StartRequest
-	(*process.ProcessEvent)(nil),        // 62: process.ProcessEvent
-	(*v1.ProcessCall)(nil),              // 63: wrenn.guest.v1.ProcessCall
-	(*v1.ProcessAnswer)(nil),            // 64: wrenn.guest.v1.ProcessAnswer
-	(*v1.AttachCall)(nil),               // 65: wrenn.guest.v1.AttachCall
-	(*v1.AttachEvent)(nil),              // 66: wrenn.guest.v1.AttachEvent
-	(*v1.FileCall)(nil),                 // 67: wrenn.guest.v1.FileCall
-	(*v1.FileAnswer)(nil),               // 68: wrenn.guest.v1.FileAnswer
-	(*v1.WatchFilesCall)(nil),           // 69: wrenn.guest.v1.WatchFilesCall
-	(*v1.WatchFilesEvent)(nil),          // 70: wrenn.guest.v1.WatchFilesEvent
+	(*RegistryImage)(nil),               // 48: host.v1.RegistryImage
+	(*ImageArchive)(nil),                // 49: host.v1.ImageArchive
+	(*ImportImageOpen)(nil),             // 50: host.v1.ImportImageOpen
+	(*ImportImageRequest)(nil),          // 51: host.v1.ImportImageRequest
+	(*ImportProgress)(nil),              // 52: host.v1.ImportProgress
+	(*ImportedImage)(nil),               // 53: host.v1.ImportedImage
+	(*ImportImageResponse)(nil),         // 54: host.v1.ImportImageResponse
+	(*GetHostRequest)(nil),              // 55: host.v1.GetHostRequest
+	(*GetHostResponse)(nil),             // 56: host.v1.GetHostResponse
+	(*Runtime)(nil),                     // 57: host.v1.Runtime
+	(*Pool)(nil),                        // 58: host.v1.Pool
+	(*DrainRequest)(nil),                // 59: host.v1.DrainRequest
+	(*DrainResponse)(nil),               // 60: host.v1.DrainResponse
+	(*TunnelRequest)(nil),               // 61: host.v1.TunnelRequest
+	nil,                                 // 62: host.v1.SandboxSpec.EnvEntry
+	nil,                                 // 63: host.v1.RestoreReport.StepMicrosEntry
+	nil,                                 // 64: host.v1.Sandbox.StepMicrosEntry
+	(*CollectGarbageResponse_Item)(nil), // 65: host.v1.CollectGarbageResponse.Item
+	(*WatchEventsResponse_Hello)(nil),   // 66: host.v1.WatchEventsResponse.Hello
+	(*timestamppb.Timestamp)(nil),       // 67: google.protobuf.Timestamp
+	(*process.StartRequest)(nil),        // 68: process.StartRequest
+	(*process.ProcessEvent)(nil),        // 69: process.ProcessEvent
+	(*v1.ProcessCall)(nil),              // 70: wrenn.guest.v1.ProcessCall
+	(*v1.ProcessAnswer)(nil),            // 71: wrenn.guest.v1.ProcessAnswer
+	(*v1.AttachCall)(nil),               // 72: wrenn.guest.v1.AttachCall
+	(*v1.AttachEvent)(nil),              // 73: wrenn.guest.v1.AttachEvent
+	(*v1.FileCall)(nil),                 // 74: wrenn.guest.v1.FileCall
+	(*v1.FileAnswer)(nil),               // 75: wrenn.guest.v1.FileAnswer
+	(*v1.WatchFilesCall)(nil),           // 76: wrenn.guest.v1.WatchFilesCall
+	(*v1.WatchFilesEvent)(nil),          // 77: wrenn.guest.v1.WatchFilesEvent
 }
 var file_host_v1_host_proto_depIdxs = []int32{
-	55, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
-	60, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
-	56, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
+	62, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
+	67, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
+	63, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
 	1,  // 3: host.v1.Sandbox.ref:type_name -> host.v1.Ref
 	2,  // 4: host.v1.Sandbox.spec:type_name -> host.v1.SandboxSpec
 	0,  // 5: host.v1.Sandbox.state:type_name -> host.v1.SandboxState
-	60, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
-	60, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	57, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
+	67, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
+	67, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	64, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
 	3,  // 9: host.v1.Sandbox.restore_report:type_name -> host.v1.RestoreReport
-	60, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
-	60, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
+	67, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
+	67, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
 	1,  // 12: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref
 	2,  // 13: host.v1.CreateSandboxRequest.spec:type_name -> host.v1.SandboxSpec
 	4,  // 14: host.v1.CreateSandboxResponse.sandbox:type_name -> host.v1.Sandbox
@@ -4258,89 +4812,96 @@ var file_host_v1_host_proto_depIdxs = []int32{
 	4,  // 21: host.v1.SetTimeoutsResponse.sandbox:type_name -> host.v1.Sandbox
 	2,  // 22: host.v1.Snapshot.spec:type_name -> host.v1.SandboxSpec
 	1,  // 23: host.v1.Snapshot.ref:type_name -> host.v1.Ref
-	60, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	67, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 25: host.v1.CreateSnapshotRequest.ref:type_name -> host.v1.Ref
 	15, // 26: host.v1.CreateSnapshotResponse.snapshot:type_name -> host.v1.Snapshot
 	15, // 27: host.v1.ListSnapshotsResponse.snapshots:type_name -> host.v1.Snapshot
-	58, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
+	65, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
 	1,  // 29: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
-	61, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
-	62, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
+	68, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
+	69, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
 	24, // 32: host.v1.ExecWithInputRequest.exec:type_name -> host.v1.ExecRequest
-	62, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
+	69, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
 	1,  // 34: host.v1.CallProcessRequest.ref:type_name -> host.v1.Ref
-	63, // 35: host.v1.CallProcessRequest.call:type_name -> wrenn.guest.v1.ProcessCall
-	64, // 36: host.v1.CallProcessResponse.answer:type_name -> wrenn.guest.v1.ProcessAnswer
+	70, // 35: host.v1.CallProcessRequest.call:type_name -> wrenn.guest.v1.ProcessCall
+	71, // 36: host.v1.CallProcessResponse.answer:type_name -> wrenn.guest.v1.ProcessAnswer
 	1,  // 37: host.v1.AttachProcessRequest.ref:type_name -> host.v1.Ref
-	65, // 38: host.v1.AttachProcessRequest.call:type_name -> wrenn.guest.v1.AttachCall
-	66, // 39: host.v1.AttachProcessResponse.event:type_name -> wrenn.guest.v1.AttachEvent
+	72, // 38: host.v1.AttachProcessRequest.call:type_name -> wrenn.guest.v1.AttachCall
+	73, // 39: host.v1.AttachProcessResponse.event:type_name -> wrenn.guest.v1.AttachEvent
 	1,  // 40: host.v1.CallFileRequest.ref:type_name -> host.v1.Ref
-	67, // 41: host.v1.CallFileRequest.call:type_name -> wrenn.guest.v1.FileCall
-	68, // 42: host.v1.CallFileResponse.answer:type_name -> wrenn.guest.v1.FileAnswer
+	74, // 41: host.v1.CallFileRequest.call:type_name -> wrenn.guest.v1.FileCall
+	75, // 42: host.v1.CallFileResponse.answer:type_name -> wrenn.guest.v1.FileAnswer
 	1,  // 43: host.v1.WatchFilesRequest.ref:type_name -> host.v1.Ref
-	69, // 44: host.v1.WatchFilesRequest.call:type_name -> wrenn.guest.v1.WatchFilesCall
-	70, // 45: host.v1.WatchFilesResponse.event:type_name -> wrenn.guest.v1.WatchFilesEvent
+	76, // 44: host.v1.WatchFilesRequest.call:type_name -> wrenn.guest.v1.WatchFilesCall
+	77, // 45: host.v1.WatchFilesResponse.event:type_name -> wrenn.guest.v1.WatchFilesEvent
 	1,  // 46: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
 	36, // 47: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
 	1,  // 48: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
 	40, // 49: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
 	4,  // 50: host.v1.GetSandboxResponse.sandbox:type_name -> host.v1.Sandbox
 	4,  // 51: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
-	59, // 52: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
+	66, // 52: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
 	4,  // 53: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
-	51, // 54: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
-	50, // 55: host.v1.GetHostResponse.runtimes:type_name -> host.v1.Runtime
-	1,  // 56: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
-	1,  // 57: host.v1.TunnelRequest.ref:type_name -> host.v1.Ref
-	5,  // 58: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
-	7,  // 59: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
-	9,  // 60: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
-	11, // 61: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
-	13, // 62: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
-	16, // 63: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
-	18, // 64: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
-	20, // 65: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
-	22, // 66: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
-	24, // 67: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
-	26, // 68: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
-	28, // 69: host.v1.HostService.CallProcess:input_type -> host.v1.CallProcessRequest
-	30, // 70: host.v1.HostService.AttachProcess:input_type -> host.v1.AttachProcessRequest
-	32, // 71: host.v1.HostService.CallFile:input_type -> host.v1.CallFileRequest
-	34, // 72: host.v1.HostService.WatchFiles:input_type -> host.v1.WatchFilesRequest
-	37, // 73: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
-	39, // 74: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
-	42, // 75: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
-	44, // 76: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
-	46, // 77: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
-	48, // 78: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
-	52, // 79: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
-	6,  // 80: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
-	8,  // 81: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
-	10, // 82: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
-	12, // 83: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
-	14, // 84: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
-	17, // 85: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
-	19, // 86: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
-	21, // 87: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
-	23, // 88: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
-	25, // 89: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
-	27, // 90: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
-	29, // 91: host.v1.HostService.CallProcess:output_type -> host.v1.CallProcessResponse
-	31, // 92: host.v1.HostService.AttachProcess:output_type -> host.v1.AttachProcessResponse
-	33, // 93: host.v1.HostService.CallFile:output_type -> host.v1.CallFileResponse
-	35, // 94: host.v1.HostService.WatchFiles:output_type -> host.v1.WatchFilesResponse
-	38, // 95: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
-	41, // 96: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
-	43, // 97: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
-	45, // 98: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
-	47, // 99: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
-	49, // 100: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
-	53, // 101: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
-	80, // [80:102] is the sub-list for method output_type
-	58, // [58:80] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	48, // 54: host.v1.ImportImageOpen.registry:type_name -> host.v1.RegistryImage
+	49, // 55: host.v1.ImportImageOpen.archive:type_name -> host.v1.ImageArchive
+	50, // 56: host.v1.ImportImageRequest.open:type_name -> host.v1.ImportImageOpen
+	52, // 57: host.v1.ImportImageResponse.progress:type_name -> host.v1.ImportProgress
+	53, // 58: host.v1.ImportImageResponse.image:type_name -> host.v1.ImportedImage
+	58, // 59: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
+	57, // 60: host.v1.GetHostResponse.runtimes:type_name -> host.v1.Runtime
+	1,  // 61: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
+	1,  // 62: host.v1.TunnelRequest.ref:type_name -> host.v1.Ref
+	5,  // 63: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
+	7,  // 64: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
+	9,  // 65: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
+	11, // 66: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
+	13, // 67: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
+	16, // 68: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
+	18, // 69: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
+	20, // 70: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
+	22, // 71: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
+	24, // 72: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
+	26, // 73: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
+	28, // 74: host.v1.HostService.CallProcess:input_type -> host.v1.CallProcessRequest
+	30, // 75: host.v1.HostService.AttachProcess:input_type -> host.v1.AttachProcessRequest
+	32, // 76: host.v1.HostService.CallFile:input_type -> host.v1.CallFileRequest
+	34, // 77: host.v1.HostService.WatchFiles:input_type -> host.v1.WatchFilesRequest
+	37, // 78: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
+	39, // 79: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
+	42, // 80: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
+	44, // 81: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
+	46, // 82: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
+	55, // 83: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
+	51, // 84: host.v1.HostService.ImportImage:input_type -> host.v1.ImportImageRequest
+	59, // 85: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
+	6,  // 86: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
+	8,  // 87: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
+	10, // 88: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
+	12, // 89: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
+	14, // 90: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
+	17, // 91: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
+	19, // 92: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
+	21, // 93: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
+	23, // 94: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
+	25, // 95: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
+	27, // 96: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
+	29, // 97: host.v1.HostService.CallProcess:output_type -> host.v1.CallProcessResponse
+	31, // 98: host.v1.HostService.AttachProcess:output_type -> host.v1.AttachProcessResponse
+	33, // 99: host.v1.HostService.CallFile:output_type -> host.v1.CallFileResponse
+	35, // 100: host.v1.HostService.WatchFiles:output_type -> host.v1.WatchFilesResponse
+	38, // 101: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
+	41, // 102: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
+	43, // 103: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
+	45, // 104: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
+	47, // 105: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
+	56, // 106: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
+	54, // 107: host.v1.HostService.ImportImage:output_type -> host.v1.ImportImageResponse
+	60, // 108: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
+	86, // [86:109] is the sub-list for method output_type
+	63, // [63:86] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_host_v1_host_proto_init() }
@@ -4367,14 +4928,26 @@ func file_host_v1_host_proto_init() {
 		(*WatchEventsResponse_Hello_)(nil),
 		(*WatchEventsResponse_Sandbox)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[48].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[49].OneofWrappers = []any{
+		(*ImportImageOpen_Registry)(nil),
+		(*ImportImageOpen_Archive)(nil),
+	}
+	file_host_v1_host_proto_msgTypes[50].OneofWrappers = []any{
+		(*ImportImageRequest_Open)(nil),
+		(*ImportImageRequest_Chunk)(nil),
+	}
+	file_host_v1_host_proto_msgTypes[53].OneofWrappers = []any{
+		(*ImportImageResponse_Progress)(nil),
+		(*ImportImageResponse_Image)(nil),
+	}
+	file_host_v1_host_proto_msgTypes[55].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_v1_host_proto_rawDesc), len(file_host_v1_host_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   59,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

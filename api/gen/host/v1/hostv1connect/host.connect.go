@@ -87,6 +87,8 @@ const (
 	HostServiceWatchEventsProcedure = "/host.v1.HostService/WatchEvents"
 	// HostServiceGetHostProcedure is the fully-qualified name of the HostService's GetHost RPC.
 	HostServiceGetHostProcedure = "/host.v1.HostService/GetHost"
+	// HostServiceImportImageProcedure is the fully-qualified name of the HostService's ImportImage RPC.
+	HostServiceImportImageProcedure = "/host.v1.HostService/ImportImage"
 	// HostServiceDrainProcedure is the fully-qualified name of the HostService's Drain RPC.
 	HostServiceDrainProcedure = "/host.v1.HostService/Drain"
 )
@@ -156,6 +158,13 @@ type HostServiceClient interface {
 	WatchEvents(context.Context, *connect.Request[v1.WatchEventsRequest]) (*connect.ServerStreamForClient[v1.WatchEventsResponse], error)
 	// GetHost tells capacity, accelerator, driver and versions.
 	GetHost(context.Context, *connect.Request[v1.GetHostRequest]) (*connect.Response[v1.GetHostResponse], error)
+	// ImportImage makes a root image of a container image, under a name that a
+	// SandboxSpec can have as its template at once. The first message carries `open`;
+	// those after `archive` carry `chunk`, and the end of the messages is that of the
+	// archive. The answers are progress, then one with `image`, which is the last. An
+	// image that the host has already is not fetched again. A caller that hangs up
+	// ends the import.
+	ImportImage(context.Context) *connect.BidiStreamForClient[v1.ImportImageRequest, v1.ImportImageResponse]
 	// Drain pauses every running sandbox to disk and refuses new ones. It
 	// streams one message for each sandbox that is done.
 	Drain(context.Context, *connect.Request[v1.DrainRequest]) (*connect.ServerStreamForClient[v1.DrainResponse], error)
@@ -298,6 +307,12 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("GetHost")),
 			connect.WithClientOptions(opts...),
 		),
+		importImage: connect.NewClient[v1.ImportImageRequest, v1.ImportImageResponse](
+			httpClient,
+			baseURL+HostServiceImportImageProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("ImportImage")),
+			connect.WithClientOptions(opts...),
+		),
 		drain: connect.NewClient[v1.DrainRequest, v1.DrainResponse](
 			httpClient,
 			baseURL+HostServiceDrainProcedure,
@@ -330,6 +345,7 @@ type hostServiceClient struct {
 	listSandboxes  *connect.Client[v1.ListSandboxesRequest, v1.ListSandboxesResponse]
 	watchEvents    *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
 	getHost        *connect.Client[v1.GetHostRequest, v1.GetHostResponse]
+	importImage    *connect.Client[v1.ImportImageRequest, v1.ImportImageResponse]
 	drain          *connect.Client[v1.DrainRequest, v1.DrainResponse]
 }
 
@@ -438,6 +454,11 @@ func (c *hostServiceClient) GetHost(ctx context.Context, req *connect.Request[v1
 	return c.getHost.CallUnary(ctx, req)
 }
 
+// ImportImage calls host.v1.HostService.ImportImage.
+func (c *hostServiceClient) ImportImage(ctx context.Context) *connect.BidiStreamForClient[v1.ImportImageRequest, v1.ImportImageResponse] {
+	return c.importImage.CallBidiStream(ctx)
+}
+
 // Drain calls host.v1.HostService.Drain.
 func (c *hostServiceClient) Drain(ctx context.Context, req *connect.Request[v1.DrainRequest]) (*connect.ServerStreamForClient[v1.DrainResponse], error) {
 	return c.drain.CallServerStream(ctx, req)
@@ -508,6 +529,13 @@ type HostServiceHandler interface {
 	WatchEvents(context.Context, *connect.Request[v1.WatchEventsRequest], *connect.ServerStream[v1.WatchEventsResponse]) error
 	// GetHost tells capacity, accelerator, driver and versions.
 	GetHost(context.Context, *connect.Request[v1.GetHostRequest]) (*connect.Response[v1.GetHostResponse], error)
+	// ImportImage makes a root image of a container image, under a name that a
+	// SandboxSpec can have as its template at once. The first message carries `open`;
+	// those after `archive` carry `chunk`, and the end of the messages is that of the
+	// archive. The answers are progress, then one with `image`, which is the last. An
+	// image that the host has already is not fetched again. A caller that hangs up
+	// ends the import.
+	ImportImage(context.Context, *connect.BidiStream[v1.ImportImageRequest, v1.ImportImageResponse]) error
 	// Drain pauses every running sandbox to disk and refuses new ones. It
 	// streams one message for each sandbox that is done.
 	Drain(context.Context, *connect.Request[v1.DrainRequest], *connect.ServerStream[v1.DrainResponse]) error
@@ -646,6 +674,12 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("GetHost")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceImportImageHandler := connect.NewBidiStreamHandler(
+		HostServiceImportImageProcedure,
+		svc.ImportImage,
+		connect.WithSchema(hostServiceMethods.ByName("ImportImage")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceDrainHandler := connect.NewServerStreamHandler(
 		HostServiceDrainProcedure,
 		svc.Drain,
@@ -696,6 +730,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceWatchEventsHandler.ServeHTTP(w, r)
 		case HostServiceGetHostProcedure:
 			hostServiceGetHostHandler.ServeHTTP(w, r)
+		case HostServiceImportImageProcedure:
+			hostServiceImportImageHandler.ServeHTTP(w, r)
 		case HostServiceDrainProcedure:
 			hostServiceDrainHandler.ServeHTTP(w, r)
 		default:
@@ -789,6 +825,10 @@ func (UnimplementedHostServiceHandler) WatchEvents(context.Context, *connect.Req
 
 func (UnimplementedHostServiceHandler) GetHost(context.Context, *connect.Request[v1.GetHostRequest]) (*connect.Response[v1.GetHostResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.GetHost is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) ImportImage(context.Context, *connect.BidiStream[v1.ImportImageRequest, v1.ImportImageResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.ImportImage is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) Drain(context.Context, *connect.Request[v1.DrainRequest], *connect.ServerStream[v1.DrainResponse]) error {
