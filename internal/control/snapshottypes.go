@@ -13,9 +13,14 @@ type SnapshotKind = reconcile.SnapshotKind
 
 // The kinds of snapshots.
 const (
-	KindNamed = reconcile.KindNamed
-	KindFork  = reconcile.KindFork
+	KindNamed    = reconcile.KindNamed
+	KindFork     = reconcile.KindFork
+	KindLayer    = reconcile.KindLayer
+	KindTemplate = reconcile.KindTemplate
 )
+
+// SnapshotKinds lists every SnapshotKind.
+func SnapshotKinds() []SnapshotKind { return reconcile.SnapshotKinds() }
 
 // SnapshotStatus is the state of a snapshot's row.
 type SnapshotStatus = reconcile.SnapshotStatus

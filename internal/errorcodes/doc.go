@@ -35,6 +35,7 @@ func sections() []section {
 	return []section{
 		{"Requests", "The request is wrong, and nothing was done.", requests},
 		{"Sandboxes and snapshots", "The state of the installation does not allow the operation.", states},
+		{"Templates and their builds", "The state of a template or of a build does not allow the operation.", templates},
 		{"Inside a sandbox", "Commands and files.", guests},
 		{"Hosts", "A host failed, or could not be asked. Its log has the details, under the request id or the sandbox id.", hosts},
 		{"The server", "", servers},

@@ -111,10 +111,8 @@ func (s *Store) NameTemplate(_ context.Context, id sandbox.SnapshotID, name stri
 	if err != nil || row.Kind != control.KindNamed || name != "" && row.Status != control.SnapshotReady {
 		return row, false, err
 	}
-	for _, other := range s.snaps {
-		if name != "" && other.TemplateName == name && other.ID != id {
-			return control.Snapshot{}, false, fault.New(fault.Exists, "exists", "it exists already")
-		}
+	if _, taken := s.templateNamed(name); taken || name != "" && s.snapshotNamed(name, id) {
+		return control.Snapshot{}, false, fault.New(fault.Exists, "exists", "it exists already")
 	}
 	row.TemplateName = name
 	s.snaps[id] = row

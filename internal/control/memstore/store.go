@@ -22,6 +22,7 @@ type Store struct {
 	snaps    map[sandbox.SnapshotID]control.Snapshot
 	place    map[string]int                     // the order of insertion, by id
 	sessions map[control.ServerID]chan struct{} // closed by Crash
+	tmpl     templateRows
 	// relaxed undoes the commits since the last durable one, oldest first. A
 	// durable commit makes all earlier ones durable.
 	relaxed []undo
@@ -40,7 +41,7 @@ func New(now func() time.Time) *Store {
 	return &Store{
 		now: now, hosts: make(map[string]control.Capacity), rows: make(map[sandbox.ID]control.Sandbox),
 		snaps: make(map[sandbox.SnapshotID]control.Snapshot), sessions: make(map[control.ServerID]chan struct{}),
-		place: make(map[string]int),
+		place: make(map[string]int), tmpl: newTemplateRows(),
 	}
 }
 

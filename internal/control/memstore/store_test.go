@@ -8,6 +8,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/memstore"
 	"github.com/wrenn-dev/wrenn/internal/control/storetest"
+	"github.com/wrenn-dev/wrenn/internal/control/templates"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -20,6 +21,14 @@ func open(*testing.T) control.Store {
 
 // TestContract runs the suite that the PostgreSQL store runs too.
 func TestContract(t *testing.T) { storetest.Run(t, open) }
+
+// TestTemplates runs the suite of templates that the PostgreSQL store runs too.
+func TestTemplates(t *testing.T) {
+	storetest.RunTemplates(t, func(t *testing.T) (control.Store, templates.Store) {
+		s := open(t).(*memstore.Store)
+		return s, s.Templates()
+	})
+}
 
 // TestCrash: a crash takes back commits that did not wait for the disk, newest
 // first, up to the last durable one, and ends the sessions of servers.

@@ -109,9 +109,27 @@ func (s *Store) MoveSnapshot(ctx context.Context, m control.SnapshotMove) (contr
 	return s.snapshotWon(ctx, m.ID, stored, err)
 }
 
-// NameTemplate implements control.Store.
+// NameTemplate implements control.Store. It holds the lock of templates, one of which may
+// have the name.
 func (s *Store) NameTemplate(ctx context.Context, id sandbox.SnapshotID, name string) (control.Snapshot, bool, error) {
-	stored, err := s.q.NameTemplate(ctx, db.NameTemplateParams{ID: string(id), TemplateName: optional(name)})
+	var stored db.Snapshot
+	err := s.Templates().locked(ctx, func(q *db.Queries) error {
+		switch _, err := q.TemplateByName(ctx, name); {
+		case err == nil:
+			return fault.New(fault.Exists, "exists", "it exists already")
+		case !errors.Is(err, pgx.ErrNoRows):
+			return err
+		}
+		var err error
+		stored, err = q.NameTemplate(ctx, db.NameTemplateParams{ID: string(id), TemplateName: optional(name)})
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil // stored is the zero row
+		}
+		return err
+	})
+	if err == nil && stored.ID == "" {
+		err = pgx.ErrNoRows
+	}
 	return s.snapshotWon(ctx, id, stored, err)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control/postgres"
 	"github.com/wrenn-dev/wrenn/internal/control/postgres/pgtest"
 	"github.com/wrenn-dev/wrenn/internal/control/storetest"
+	"github.com/wrenn-dev/wrenn/internal/control/templates"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -31,17 +32,27 @@ func TestContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) control.Store { return pgtest.Open(t) })
 }
 
+// TestTemplates runs the suite of templates that the store in memory runs too.
+func TestTemplates(t *testing.T) {
+	t.Parallel()
+	storetest.RunTemplates(t, func(t *testing.T) (control.Store, templates.Store) {
+		s := pgtest.Open(t)
+		return s, s.Templates()
+	})
+}
+
 // TestChecksEqualGo reads the CHECK constraints back and compares the words in
 // them with those of the Go types.
 func TestChecksEqualGo(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.Pool(t)
 	for name, want := range map[string][]string{
-		"sandboxes_state_check":       words(sandbox.States()),
-		"sandboxes_stop_reason_check": words(sandbox.StopReasons()),
-		"sandboxes_on_timeout_check":  words([]sandbox.TimeoutAction{sandbox.TimeoutDestroy, sandbox.TimeoutPause}),
-		"snapshots_status_check":      words(control.SnapshotStatuses()),
-		"snapshots_kind_check":        words([]control.SnapshotKind{control.KindNamed, control.KindFork}),
+		"sandboxes_state_check":        words(sandbox.States()),
+		"sandboxes_stop_reason_check":  words(sandbox.StopReasons()),
+		"sandboxes_on_timeout_check":   words([]sandbox.TimeoutAction{sandbox.TimeoutDestroy, sandbox.TimeoutPause}),
+		"snapshots_status_check":       words(control.SnapshotStatuses()),
+		"snapshots_kind_check":         words(control.SnapshotKinds()),
+		"template_builds_status_check": words([]templates.BuildStatus{templates.Waiting, templates.Building, templates.Ready, templates.Failed}),
 	} {
 		var def string
 		err := pool.QueryRow(t.Context(),

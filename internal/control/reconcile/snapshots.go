@@ -10,7 +10,16 @@ const (
 	// KindFork serves the children of one fork, is hidden from users, and is
 	// deleted when they have started.
 	KindFork SnapshotKind = "fork"
+	// KindLayer is made after a step of a template's build, and KindTemplate at its end.
+	// Both are durable, hidden from lists of snapshots, and stay until they are deleted.
+	KindLayer    SnapshotKind = "layer"
+	KindTemplate SnapshotKind = "template"
 )
+
+// SnapshotKinds lists every SnapshotKind.
+func SnapshotKinds() []SnapshotKind {
+	return []SnapshotKind{KindNamed, KindFork, KindLayer, KindTemplate}
+}
 
 // SnapshotStatus is the state of a snapshot's row.
 //
@@ -58,10 +67,10 @@ func classOfSnapshot(row *SnapshotRow, _ *ObservedSnapshot) Class {
 	return Command
 }
 
-// definiteSnapshot accepts at once that the host has a named snapshot. A row
+// definiteSnapshot accepts at once that the host has a durable snapshot. A row
 // that is being deleted needs no grace period.
 func definiteSnapshot(row *SnapshotRow, observed *ObservedSnapshot) bool {
-	return row != nil && (row.Status == SnapshotDeleting || row.Kind == KindNamed && observed != nil)
+	return row != nil && (row.Status == SnapshotDeleting || row.Kind != KindFork && observed != nil)
 }
 
 func resolveSnapshot(row *SnapshotRow, observed *ObservedSnapshot) SnapshotDecision {

@@ -76,6 +76,7 @@ type Sandbox struct {
 	Name           string
 	DiskFull       bool
 	Spec           []byte
+	BuildID        string
 }
 
 type ServerSecret struct {
@@ -104,6 +105,76 @@ type Snapshot struct {
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	Runtime       string
+	TemplateID    string
+	TemplateRef   string
+	DefaultUser   string
+	DefaultDir    string
+}
+
+type Template struct {
+	ID        string
+	Name      string
+	Public    bool
+	Spawned   int64
+	SpawnedAt *time.Time
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+type TemplateBuild struct {
+	ID            string
+	Position      *int64
+	TemplateID    string
+	Status        string
+	Tags          []string
+	Vcpus         int32
+	MemoryMb      int32
+	DiskMb        int32
+	Runtime       string
+	Plan          []byte
+	HasInputs     bool
+	Server        int64
+	ReasonMessage *string
+	ReasonStep    string
+	SnapshotID    string
+	HostID        string
+	DefaultUser   string
+	DefaultDir    string
+	Step          int32
+	Steps         int32
+	LogEntries    int64
+	LogBytes      int64
+	LogFull       bool
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	StartedAt     *time.Time
+	FinishedAt    *time.Time
+}
+
+type TemplateBuildLog struct {
+	BuildID string
+	Seq     int64
+	At      time.Time
+	Level   string
+	Step    string
+	Message string
+}
+
+type TemplateLayer struct {
+	Key        string
+	SnapshotID string
+	HostID     string
+	BuildID    string
+	Bytes      int64
+	CreatedAt  time.Time
+	UsedAt     time.Time
+}
+
+type TemplateTag struct {
+	TemplateID string
+	Name       string
+	BuildID    string
+	CreatedAt  time.Time
 }
 
 type WriteProbe struct {

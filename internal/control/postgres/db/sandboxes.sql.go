@@ -33,7 +33,7 @@ func (q *Queries) DeleteEndedSandboxes(ctx context.Context, arg DeleteEndedSandb
 }
 
 const getSandbox = `-- name: GetSandbox :one
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec FROM sandboxes WHERE id = $1
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec, build_id FROM sandboxes WHERE id = $1
 `
 
 func (q *Queries) GetSandbox(ctx context.Context, id string) (Sandbox, error) {
@@ -74,6 +74,7 @@ func (q *Queries) GetSandbox(ctx context.Context, id string) (Sandbox, error) {
 		&i.Name,
 		&i.DiskFull,
 		&i.Spec,
+		&i.BuildID,
 	)
 	return i, err
 }
@@ -92,7 +93,7 @@ SELECT
 WHERE (SELECT set_config('synchronous_commit', CASE WHEN $22::boolean THEN 'off'
        ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
   AND take_capacity($23::text, $24::bigint, $25::bigint, $26::text[])
-RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec, build_id
 `
 
 type InsertSandboxesParams struct {
@@ -198,6 +199,7 @@ func (q *Queries) InsertSandboxes(ctx context.Context, arg InsertSandboxesParams
 			&i.Name,
 			&i.DiskFull,
 			&i.Spec,
+			&i.BuildID,
 		); err != nil {
 			return nil, err
 		}
@@ -247,7 +249,7 @@ func (q *Queries) LearnSandbox(ctx context.Context, arg LearnSandboxParams) erro
 }
 
 const listSandboxes = `-- name: ListSandboxes :many
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec FROM sandboxes
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec, build_id FROM sandboxes
 WHERE ($1::text[] IS NULL OR state = ANY ($1::text[]))
   AND ($2::text IS NULL OR template = $2::text)
   AND ($3::text IS NULL OR name = $3::text)
@@ -320,6 +322,7 @@ func (q *Queries) ListSandboxes(ctx context.Context, arg ListSandboxesParams) ([
 			&i.Name,
 			&i.DiskFull,
 			&i.Spec,
+			&i.BuildID,
 		); err != nil {
 			return nil, err
 		}
@@ -353,7 +356,7 @@ UPDATE sandboxes SET
 WHERE id = $17 AND generation = $18 AND state = $19
   AND (SELECT set_config('synchronous_commit', CASE WHEN $20::boolean THEN 'off'
        ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
-RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec, build_id
 `
 
 type MoveSandboxParams struct {
@@ -440,6 +443,7 @@ func (q *Queries) MoveSandbox(ctx context.Context, arg MoveSandboxParams) (Sandb
 		&i.Name,
 		&i.DiskFull,
 		&i.Spec,
+		&i.BuildID,
 	)
 	return i, err
 }
@@ -451,7 +455,7 @@ UPDATE sandboxes SET
 WHERE id = $6 AND generation = $7 AND state = $8
   AND timeout_sec = $9 AND lifetime_sec = $10 AND on_timeout = $11
   AND auto_resume = $12 AND lifetime_ends_at IS NOT DISTINCT FROM $13
-RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec, build_id
 `
 
 type SetSandboxClocksParams struct {
@@ -522,6 +526,7 @@ func (q *Queries) SetSandboxClocks(ctx context.Context, arg SetSandboxClocksPara
 		&i.Name,
 		&i.DiskFull,
 		&i.Spec,
+		&i.BuildID,
 	)
 	return i, err
 }
@@ -543,7 +548,7 @@ func (q *Queries) TouchSandboxes(ctx context.Context, arg TouchSandboxesParams) 
 }
 
 const unendedSandboxes = `-- name: UnendedSandboxes :many
-SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec FROM sandboxes WHERE host_id = $1 AND ended_at IS NULL ORDER BY id
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec, build_id FROM sandboxes WHERE host_id = $1 AND ended_at IS NULL ORDER BY id
 `
 
 func (q *Queries) UnendedSandboxes(ctx context.Context, hostID string) ([]Sandbox, error) {
@@ -590,6 +595,7 @@ func (q *Queries) UnendedSandboxes(ctx context.Context, hostID string) ([]Sandbo
 			&i.Name,
 			&i.DiskFull,
 			&i.Spec,
+			&i.BuildID,
 		); err != nil {
 			return nil, err
 		}

@@ -28,7 +28,7 @@ func (q *Queries) CountSnapshots(ctx context.Context) (CountSnapshotsRow, error)
 }
 
 const getSnapshot = `-- name: GetSnapshot :one
-SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime FROM snapshots WHERE id = $1
+SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir FROM snapshots WHERE id = $1
 `
 
 func (q *Queries) GetSnapshot(ctx context.Context, id string) (Snapshot, error) {
@@ -54,6 +54,10 @@ func (q *Queries) GetSnapshot(ctx context.Context, id string) (Snapshot, error) 
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.Runtime,
+		&i.TemplateID,
+		&i.TemplateRef,
+		&i.DefaultUser,
+		&i.DefaultDir,
 	)
 	return i, err
 }
@@ -63,7 +67,7 @@ INSERT INTO snapshots (
     id, kind, status, name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, runtime, metadata
 ) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
-) RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime
+) RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir
 `
 
 type InsertSnapshotParams struct {
@@ -119,12 +123,16 @@ func (q *Queries) InsertSnapshot(ctx context.Context, arg InsertSnapshotParams) 
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.Runtime,
+		&i.TemplateID,
+		&i.TemplateRef,
+		&i.DefaultUser,
+		&i.DefaultDir,
 	)
 	return i, err
 }
 
 const listSnapshots = `-- name: ListSnapshots :many
-SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime FROM snapshots
+SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir FROM snapshots
 WHERE kind = 'named'
   AND ($1::text IS NULL OR sandbox_id = $1::text)
   AND ($2::text IS NULL OR name = $2::text)
@@ -177,6 +185,10 @@ func (q *Queries) ListSnapshots(ctx context.Context, arg ListSnapshotsParams) ([
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.Runtime,
+			&i.TemplateID,
+			&i.TemplateRef,
+			&i.DefaultUser,
+			&i.DefaultDir,
 		); err != nil {
 			return nil, err
 		}
@@ -223,7 +235,7 @@ UPDATE snapshots SET
     updated_at      = now()
 WHERE id = $5 AND status = ANY ($6::text[])
   AND (template_name IS NULL OR $1 <> 'deleting')
-RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime
+RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir
 `
 
 type MoveSnapshotParams struct {
@@ -267,6 +279,10 @@ func (q *Queries) MoveSnapshot(ctx context.Context, arg MoveSnapshotParams) (Sna
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.Runtime,
+		&i.TemplateID,
+		&i.TemplateRef,
+		&i.DefaultUser,
+		&i.DefaultDir,
 	)
 	return i, err
 }
@@ -274,7 +290,7 @@ func (q *Queries) MoveSnapshot(ctx context.Context, arg MoveSnapshotParams) (Sna
 const nameTemplate = `-- name: NameTemplate :one
 UPDATE snapshots SET template_name = $1::text
 WHERE id = $2 AND kind = 'named' AND (status = 'ready' OR $1::text IS NULL)
-RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime
+RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir
 `
 
 type NameTemplateParams struct {
@@ -305,6 +321,10 @@ func (q *Queries) NameTemplate(ctx context.Context, arg NameTemplateParams) (Sna
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.Runtime,
+		&i.TemplateID,
+		&i.TemplateRef,
+		&i.DefaultUser,
+		&i.DefaultDir,
 	)
 	return i, err
 }
@@ -328,7 +348,7 @@ func (q *Queries) RemoveSnapshot(ctx context.Context, id string) error {
 }
 
 const snapshotsOfHost = `-- name: SnapshotsOfHost :many
-SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime FROM snapshots WHERE host_id = $1 ORDER BY id
+SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir FROM snapshots WHERE host_id = $1 ORDER BY id
 `
 
 func (q *Queries) SnapshotsOfHost(ctx context.Context, hostID string) ([]Snapshot, error) {
@@ -360,6 +380,10 @@ func (q *Queries) SnapshotsOfHost(ctx context.Context, hostID string) ([]Snapsho
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.Runtime,
+			&i.TemplateID,
+			&i.TemplateRef,
+			&i.DefaultUser,
+			&i.DefaultDir,
 		); err != nil {
 			return nil, err
 		}
@@ -372,7 +396,7 @@ func (q *Queries) SnapshotsOfHost(ctx context.Context, hostID string) ([]Snapsho
 }
 
 const templateSnapshot = `-- name: TemplateSnapshot :one
-SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime FROM snapshots WHERE template_name = $1::text
+SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir FROM snapshots WHERE template_name = $1::text
 `
 
 func (q *Queries) TemplateSnapshot(ctx context.Context, templateName string) (Snapshot, error) {
@@ -398,6 +422,10 @@ func (q *Queries) TemplateSnapshot(ctx context.Context, templateName string) (Sn
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.Runtime,
+		&i.TemplateID,
+		&i.TemplateRef,
+		&i.DefaultUser,
+		&i.DefaultDir,
 	)
 	return i, err
 }
