@@ -39,6 +39,8 @@ type Plan struct {
 	GuestUser bool
 	// NoCache ignores earlier layers.
 	NoCache bool
+	// Notes are remarks about the text for the log, such as an instruction without effect.
+	Notes []string `json:",omitempty"`
 }
 
 // Stage is a file system with the steps that make it.
@@ -71,7 +73,11 @@ type Step struct {
 	// Text is the instruction as its author wrote it, for logs.
 	Text string
 	// NoCache ignores earlier layers from this step on.
-	NoCache bool     `json:",omitempty"`
+	NoCache bool `json:",omitempty"`
+	// Deferred is set if the words of the step refer to variables that only the base
+	// image defines. They are expanded as in a Dockerfile when the step is carried out.
+	Deferred *Deferred `json:",omitempty"`
+
 	Run     *Run     `json:",omitempty"`
 	Copy    *Copy    `json:",omitempty"`
 	Env     *Env     `json:",omitempty"`
@@ -79,16 +85,31 @@ type Step struct {
 	User    *User    `json:",omitempty"`
 }
 
+// Deferred is the scope of words that are expanded later.
+type Deferred struct {
+	// Escape is the escape character of the text.
+	Escape string
+	// Args are the build arguments. Variables of the environment win over them.
+	Args []Variable `json:",omitempty"`
+}
+
 // Run is a command in the guest. A status other than 0 fails the build.
 type Run struct {
 	// Argv is the program with its arguments, without expansion.
 	Argv []string
+	// Script is the content of an executable file that begins with "#!". It is run
+	// instead of Argv.
+	Script string `json:",omitempty"`
 	// User replaces the current user for this step; empty keeps it.
 	User string `json:",omitempty"`
 	// Env is set for this step only, such as build arguments. It is part of the cache key.
+	// Variables of the environment win over it.
 	Env []Variable `json:",omitempty"`
 	// Secrets are the secrets that the command can read.
 	Secrets []Secret `json:",omitempty"`
+	// Scratch are directories that exist during the step (cache and tmpfs mounts). One that
+	// the step has to make is removed after it; another one keeps its content.
+	Scratch []string `json:",omitempty"`
 	// Offline runs the command without a network.
 	Offline bool          `json:",omitempty"`
 	Timeout time.Duration `json:",omitempty"`
@@ -142,10 +163,13 @@ type Copy struct {
 type Inline struct {
 	Name string
 	Data string
+	// Expand says that Data is one of the words that Step.Deferred is about.
+	Expand bool `json:",omitempty"`
 }
 
 // Env sets variables for the steps that follow and for the start command. Values are
-// expanded already, except for "$NAME" and "${NAME}" if Expand is set.
+// expanded already, except for "$NAME" and "${NAME}" if Expand is set: then a backslash
+// makes "$" and itself literal, and an unknown variable is empty.
 type Env struct {
 	Set    []Variable
 	Expand bool `json:",omitempty"`

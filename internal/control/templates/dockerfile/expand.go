@@ -1,0 +1,135 @@
+package dockerfile
+
+import (
+	"slices"
+	"unicode/utf8"
+
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+
+	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// variables is a scope for the expansion of words; later ones win.
+type variables []plan.Variable
+
+// Get implements shell.EnvGetter.
+func (v variables) Get(name string) (string, bool) {
+	for i := len(v) - 1; i >= 0; i-- {
+		if v[i].Name == name {
+			return v[i].Value, true
+		}
+	}
+	return "", false
+}
+
+// Keys implements shell.EnvGetter.
+func (v variables) Keys() []string {
+	var out []string
+	for _, x := range v {
+		out = append(out, x.Name)
+	}
+	return out
+}
+
+// expandWord expands a word, and returns the names in it that scope lacks.
+func expandWord(escape rune, word string, scope []plan.Variable) (string, []string, error) {
+	return expandWith(shell.NewLex(escape), word, scope)
+}
+
+// expandText expands the text of a here-document, in which quotes mean nothing.
+func expandText(escape rune, text string, scope []plan.Variable) (string, []string, error) {
+	lex := shell.NewLex(escape)
+	lex.SkipProcessQuotes = true
+	return expandWith(lex, text, scope)
+}
+
+func expandWith(lex *shell.Lex, word string, scope []plan.Variable) (string, []string, error) {
+	r, err := lex.ProcessWordWithMatches(word, variables(scope))
+	if err != nil {
+		return "", nil, err
+	}
+	if len(r.Result) > plan.MaxText {
+		return "", nil, fault.New(fault.Invalid, Reason, "a value is longer than %d bytes after its expansion", plan.MaxText)
+	}
+	var unknown []string
+	for name := range r.Unmatched {
+		unknown = append(unknown, name)
+	}
+	slices.Sort(unknown)
+	return r.Result, unknown, nil
+}
+
+// ExpandStep returns s with its deferred words expanded against the build arguments in
+// its scope and the environment env, which wins. s is not changed.
+func ExpandStep(s plan.Step, env []plan.Variable) (plan.Step, error) {
+	if s.Deferred == nil {
+		return s, nil
+	}
+	escape, _ := utf8.DecodeRuneInString(s.Deferred.Escape)
+	scope := append(slices.Clone(s.Deferred.Args), env...)
+	s.Deferred = nil
+	e := expander{word: func(w string) (string, error) {
+		out, _, err := expandWord(escape, w, scope)
+		return out, err
+	}, text: func(w string) (string, error) {
+		out, _, err := expandText('\\', w, scope)
+		return out, err
+	}}
+	switch {
+	case s.Env != nil:
+		s.Env = &plan.Env{Set: e.variables(s.Env.Set)}
+	case s.Workdir != nil:
+		s.Workdir = &plan.Workdir{Path: e.expand(s.Workdir.Path)}
+	case s.User != nil:
+		s.User = &plan.User{Name: e.expand(s.User.Name), Create: s.User.Create}
+	case s.Copy != nil:
+		c := *s.Copy
+		e.copy(&c)
+		s.Copy = &c
+	}
+	return s, e.err
+}
+
+// expander expands words until one fails.
+type expander struct {
+	word, text func(string) (string, error)
+	err        error
+}
+
+func (e *expander) expand(w string) string {
+	if e.err != nil {
+		return ""
+	}
+	var out string
+	out, e.err = e.word(w)
+	return out
+}
+
+func (e *expander) variables(in []plan.Variable) []plan.Variable {
+	var out []plan.Variable
+	for _, v := range in {
+		out = append(out, plan.Variable{Name: e.expand(v.Name), Value: e.expand(v.Value)})
+	}
+	return out
+}
+
+func (e *expander) words(in []string) []string {
+	var out []string
+	for _, w := range in {
+		out = append(out, e.expand(w))
+	}
+	return out
+}
+
+// copy replaces the words of c.
+func (e *expander) copy(c *plan.Copy) {
+	c.Sources, c.Dest, c.Owner = e.words(c.Sources), e.expand(c.Dest), e.expand(c.Owner)
+	c.Content = slices.Clone(c.Content)
+	for i, f := range c.Content {
+		if f.Expand && e.err == nil {
+			c.Content[i].Data, e.err = e.text(f.Data)
+			c.Content[i].Expand = false
+		}
+	}
+}
