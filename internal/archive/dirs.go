@@ -23,7 +23,11 @@ type directory struct {
 
 // dir makes the directory name, whose parents exist.
 func (u *unpacker) dir(name string, h *tar.Header) error {
-	made, err := u.makeDir(name)
+	owner, err := u.owner(h)
+	if err != nil {
+		return err
+	}
+	made, err := u.makeDir(name, owner)
 	if err != nil {
 		return err
 	}
@@ -51,7 +55,7 @@ func (u *unpacker) makeParents(name string) error {
 		if i < len(parent) && parent[i] != '/' {
 			continue
 		}
-		made, err := u.makeDir(parent[:i])
+		made, err := u.makeDir(parent[:i], u.options.Owner)
 		if err != nil {
 			return err
 		}
@@ -66,11 +70,11 @@ func (u *unpacker) makeParents(name string) error {
 	return nil
 }
 
-// makeDir makes one directory, and reports false if it exists.
-func (u *unpacker) makeDir(name string) (made bool, err error) {
+// makeDir makes one directory that belongs to owner, and reports false if it exists.
+func (u *unpacker) makeDir(name string, owner *Owner) (made bool, err error) {
 	err = u.root.Mkdir(name, 0o755)
 	if err == nil {
-		return true, u.ownLink(name)
+		return true, u.ownLink(name, owner)
 	}
 	if !errors.Is(err, fs.ErrExist) {
 		return false, err

@@ -23,12 +23,14 @@ type Packing struct {
 	// Enter decides whether the content of an opened directory is packed. Nil packs
 	// every directory.
 	Enter func(dir *os.File) bool
+	// SetID keeps set-id and sticky bits.
+	SetID bool
 }
 
 // Pack writes name and everything below it to w. The entries of a directory have names
 // relative to it; a file has its own name. Links are kept as links, also hard links
 // between the files of the archive. Of the owners only the numbers are kept, of the
-// modes only the permission bits. A file that becomes shorter meanwhile is an error.
+// modes only the permission bits unless SetID is set. A file that becomes shorter meanwhile is an error.
 // The end of ctx ends Pack with its cause.
 func Pack(ctx context.Context, root *os.Root, name string, w io.Writer, p Packing) (Totals, error) {
 	k := packer{ctx: ctx, root: root, out: tar.NewWriter(w), options: p, limits: limits{}.or(p.Limit), first: make(map[inode]string), buf: make([]byte, copyBytes)}
@@ -136,6 +138,7 @@ func (k *packer) entry(at, name string, fi fs.FileInfo, depth int) error {
 		return fmt.Errorf("%w: the name that begins with %.64q is too long", ErrTooLarge, name)
 	}
 	h := header(name, fi)
+	k.setID(h, fi)
 	switch mode := fi.Mode(); {
 	case mode.IsDir():
 		h.Typeflag, h.Name = tar.TypeDir, name+"/"
@@ -160,6 +163,13 @@ func (k *packer) entry(at, name string, fi fs.FileInfo, depth int) error {
 		k.options.LeftOut(name)
 	}
 	return nil
+}
+
+// setID adds the bits that SetID keeps.
+func (k *packer) setID(h *tar.Header, fi fs.FileInfo) {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok && k.options.SetID {
+		h.Mode |= int64(st.Mode) & 0o7000
+	}
 }
 
 // header returns the entry of a file without its type.

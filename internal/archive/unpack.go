@@ -9,6 +9,7 @@ import (
 	"hash/maphash"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -22,6 +23,9 @@ type Unpacking struct {
 	Limit int64
 	// Owner owns everything that is made; nil leaves it to the system.
 	Owner *Owner
+	// Preserve gives each entry to the owner that the archive names by number, and keeps
+	// set-id and sticky bits. Owner then owns only the directories that the archive lacks.
+	Preserve bool
 	// ForeignLinks makes links with any target, and lets entries pass through
 	// links that stay in the directory. Without it, links that lead outside are left
 	// out, and an entry below a link is an error.
@@ -172,7 +176,7 @@ func (u *unpacker) entry(h *tar.Header) error {
 	case tar.TypeDir:
 		return u.dir(name, h)
 	case tar.TypeSymlink:
-		return u.symlink(name, h.Linkname)
+		return u.symlink(name, h)
 	case tar.TypeLink:
 		return u.link(name, h.Linkname)
 	default:
@@ -193,7 +197,28 @@ func (u *unpacker) count(size int64) error {
 
 // mode returns the permission bits of an entry.
 func (u *unpacker) mode(h *tar.Header) fs.FileMode {
-	return fs.FileMode(h.Mode) & fs.ModePerm &^ u.options.Umask
+	mode := fs.FileMode(h.Mode) & fs.ModePerm &^ u.options.Umask
+	if !u.options.Preserve {
+		return mode
+	}
+	for bit, m := range map[int64]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
+		if h.Mode&bit != 0 {
+			mode |= m
+		}
+	}
+	return mode
+}
+
+// owner returns the owner of an entry; nil leaves it to the system.
+func (u *unpacker) owner(h *tar.Header) (*Owner, error) {
+	if !u.options.Preserve {
+		return u.options.Owner, nil
+	}
+	// The kernel leaves an id as it is if it is asked for the last one (chown(2)).
+	if h.Uid < 0 || h.Gid < 0 || h.Uid >= math.MaxUint32 || h.Gid >= math.MaxUint32 {
+		return nil, fmt.Errorf("%w: the owner of %.256q is out of range", ErrInvalid, h.Name)
+	}
+	return &Owner{UID: h.Uid, GID: h.Gid}, nil
 }
 
 func (u *unpacker) leftOut(name, why string) {
@@ -202,12 +227,12 @@ func (u *unpacker) leftOut(name, why string) {
 	}
 }
 
-// ownLink gives name, or the link name itself, to the owner.
-func (u *unpacker) ownLink(name string) error {
-	if u.options.Owner == nil {
+// ownLink gives name, or the link name itself, to owner.
+func (u *unpacker) ownLink(name string, owner *Owner) error {
+	if owner == nil {
 		return nil
 	}
-	return u.root.Lchown(name, u.options.Owner.UID, u.options.Owner.GID)
+	return u.root.Lchown(name, owner.UID, owner.GID)
 }
 
 // temporary returns an unused name beside name.
@@ -228,14 +253,18 @@ func (u *unpacker) replace(tmp, name string, err error) error {
 
 // file writes a file.
 func (u *unpacker) file(name string, h *tar.Header) error {
+	owner, err := u.owner(h)
+	if err != nil {
+		return err
+	}
 	tmp := temporary(name)
 	f, err := u.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{u.in}, u.buf)
-	if err == nil && u.options.Owner != nil {
-		err = f.Chown(u.options.Owner.UID, u.options.Owner.GID)
+	if err == nil && owner != nil {
+		err = f.Chown(owner.UID, owner.GID)
 	}
 	if err == nil {
 		err = f.Chmod(u.mode(h))
@@ -254,8 +283,13 @@ func (u *unpacker) file(name string, h *tar.Header) error {
 	return err
 }
 
-// symlink makes a link to target.
-func (u *unpacker) symlink(name, target string) error {
+// symlink makes the symbolic link that h describes.
+func (u *unpacker) symlink(name string, h *tar.Header) error {
+	target := h.Linkname
+	owner, err := u.owner(h)
+	if err != nil {
+		return err
+	}
 	if target == "" || len(target) > maxName || strings.ContainsRune(target, 0) {
 		return fmt.Errorf("%w: the target of the link %.256q cannot be used", ErrInvalid, name)
 	}
@@ -268,7 +302,7 @@ func (u *unpacker) symlink(name, target string) error {
 		return err
 	}
 	delete(u.files, maphash.String(u.seed, name)) // link(2) would give the link another place
-	return u.replace(tmp, name, u.ownLink(tmp))
+	return u.replace(tmp, name, u.ownLink(tmp, owner))
 }
 
 // inside reports whether a link in dir, which is below no other link, leads to a place

@@ -134,6 +134,9 @@ type WriteFile struct {
 	Mode *uint32
 	// Archive makes the content an archive (tar), which is unpacked below Path.
 	Archive bool
+	// Preserve keeps the owners that the archive names by number, and set-id bits. The User must
+	// be root.
+	Preserve bool
 }
 
 // ReadFile says which file is downloaded.

@@ -25,12 +25,14 @@ type WriteFile struct {
 	Mode *uint32
 	// Archive makes the content an archive (tar), which is unpacked below Path.
 	Archive bool
+	// Preserve keeps the owners that the archive names by number, and set-id bits.
+	Preserve bool
 }
 
 // call returns the type and the message of the call.
 func (w WriteFile) call() (guestwire.Type, proto.Message) {
 	if w.Archive {
-		return guestwire.Unpack, &guestv1.UnpackCall{Path: w.Path, User: w.User}
+		return guestwire.Unpack, &guestv1.UnpackCall{Path: w.Path, User: w.User, Preserve: w.Preserve}
 	}
 	return guestwire.WriteFile, &guestv1.WriteFileCall{Path: w.Path, User: w.User, Mode: w.Mode}
 }

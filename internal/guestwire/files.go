@@ -119,6 +119,8 @@ func ParseUnpackCall(b []byte) (*guestv1.UnpackCall, error) {
 			return f.text(&m.Path)
 		case 2:
 			return f.text(&m.User)
+		case 3:
+			f.flag(&m.Preserve)
 		}
 		return nil
 	})

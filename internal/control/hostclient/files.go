@@ -25,7 +25,7 @@ func (c *Client) WriteFile(ctx context.Context, ref sandbox.Ref, w control.Write
 	defer cancel()
 	stream := c.rpc.WriteFile(ctx)
 	err := stream.Send(&hostv1.WriteFileRequest{Message: &hostv1.WriteFileRequest_Open{Open: &hostv1.WriteFileOpen{
-		Ref: refToProto(ref), Path: w.Path, User: w.User, Mode: w.Mode, Archive: w.Archive,
+		Ref: refToProto(ref), Path: w.Path, User: w.User, Mode: w.Mode, Archive: w.Archive, Preserve: w.Preserve,
 	}}})
 	buf := make([]byte, chunkSize)
 	for err == nil {

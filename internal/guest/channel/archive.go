@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestwire"
 )
 
@@ -72,12 +73,15 @@ func (c *connection) unpack(ctx context.Context, message []byte) error {
 	if err != nil {
 		return err
 	}
+	if m.GetPreserve() && actor.UID != 0 {
+		return fault.New(fault.Invalid, "invalid_user", "only root can keep the owners of an archive")
+	}
 	path, err := actor.Resolve(m.GetPath())
 	if err != nil {
 		return err
 	}
 	body := &dataFrames{ctx: ctx, connection: c}
-	err = c.agent.Files().Unpack(ctx, path, actor.Owner(), body)
+	err = c.agent.Files().Unpack(ctx, path, actor.Owner(), m.GetPreserve(), body)
 	switch {
 	case err == nil:
 		return c.send(guestwire.Answer, nil)

@@ -40,7 +40,9 @@ func (f *Files) OpenPacked(path string) (*Packed, error) {
 // Write writes the archive to w. It leaves out sockets, pipes and devices, and the
 // content of the kernel's file systems.
 func (p *Packed) Write(ctx context.Context, w io.Writer) error {
-	_, err := archive.Pack(ctx, p.root, p.name, w, archive.Packing{Enter: func(dir *os.File) bool { return !generated(dir) }})
+	_, err := archive.Pack(ctx, p.root, p.name, w, archive.Packing{
+		Enter: func(dir *os.File) bool { return !generated(dir) }, SetID: true,
+	})
 	return archiveFault(p.path, err)
 }
 
@@ -48,9 +50,10 @@ func (p *Packed) Write(ctx context.Context, w io.Writer) error {
 func (p *Packed) Close() error { return p.root.Close() }
 
 // Unpack writes the archive r below the directory path, which is made with its missing
-// parents. Everything new belongs to owner. Each file appears complete, and an error
+// parents. Everything new belongs to owner, or with preserve to the owners that the
+// archive names by number; then set-id bits are kept, and directories that exist stay as they are. Each file appears complete, and an error
 // leaves the entries before it in place. No link is followed out of path.
-func (f *Files) Unpack(ctx context.Context, path string, owner Owner, r io.Reader) error {
+func (f *Files) Unpack(ctx context.Context, path string, owner Owner, preserve bool, r io.Reader) error {
 	if err := checkWritable(path, path); err != nil {
 		return err
 	}
@@ -64,6 +67,7 @@ func (f *Files) Unpack(ctx context.Context, path string, owner Owner, r io.Reade
 	defer root.Close()
 	_, err = archive.Unpack(ctx, root, r, archive.Unpacking{
 		Owner: &archive.Owner{UID: int(owner.UID), GID: int(owner.GID)}, ForeignLinks: true,
+		Preserve: preserve, KeepDirs: preserve,
 	})
 	return archiveFault(path, err)
 }

@@ -52,7 +52,7 @@ func (s *service) WriteFile(ctx context.Context, stream *connect.ClientStream[ho
 	if err != nil {
 		return nil, faultrpc.ToConnect(err)
 	}
-	w := guestclient.WriteFile{Path: open.GetPath(), User: open.GetUser(), Mode: open.Mode, Archive: open.GetArchive()}
+	w := guestclient.WriteFile{Path: open.GetPath(), User: open.GetUser(), Mode: open.Mode, Archive: open.GetArchive(), Preserve: open.GetPreserve()}
 	n, err := s.manager.WriteFile(ctx, ref, w, &chunkReader{stream: stream})
 	if err != nil {
 		return nil, s.fail(ctx, "WriteFile", err)

@@ -2299,7 +2299,9 @@ type WriteFileOpen struct {
 	// Permission bits; absent means 0644.
 	Mode *uint32 `protobuf:"varint,4,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
 	// The content is an archive (tar), which is unpacked below path.
-	Archive       bool `protobuf:"varint,5,opt,name=archive,proto3" json:"archive,omitempty"`
+	Archive bool `protobuf:"varint,5,opt,name=archive,proto3" json:"archive,omitempty"`
+	// As in wrenn.guest.v1.UnpackCall.
+	Preserve      bool `protobuf:"varint,6,opt,name=preserve,proto3" json:"preserve,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2365,6 +2367,13 @@ func (x *WriteFileOpen) GetMode() uint32 {
 func (x *WriteFileOpen) GetArchive() bool {
 	if x != nil {
 		return x.Archive
+	}
+	return false
+}
+
+func (x *WriteFileOpen) GetPreserve() bool {
+	if x != nil {
+		return x.Preserve
 	}
 	return false
 }
@@ -4518,13 +4527,14 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x122\n" +
 	"\x04call\x18\x02 \x01(\v2\x1e.wrenn.guest.v1.WatchFilesCallR\x04call\"K\n" +
 	"\x12WatchFilesResponse\x125\n" +
-	"\x05event\x18\x01 \x01(\v2\x1f.wrenn.guest.v1.WatchFilesEventR\x05event\"\x93\x01\n" +
+	"\x05event\x18\x01 \x01(\v2\x1f.wrenn.guest.v1.WatchFilesEventR\x05event\"\xaf\x01\n" +
 	"\rWriteFileOpen\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
 	"\x04user\x18\x03 \x01(\tR\x04user\x12\x17\n" +
 	"\x04mode\x18\x04 \x01(\rH\x00R\x04mode\x88\x01\x01\x12\x18\n" +
-	"\aarchive\x18\x05 \x01(\bR\aarchiveB\a\n" +
+	"\aarchive\x18\x05 \x01(\bR\aarchive\x12\x1a\n" +
+	"\bpreserve\x18\x06 \x01(\bR\bpreserveB\a\n" +
 	"\x05_mode\"c\n" +
 	"\x10WriteFileRequest\x12,\n" +
 	"\x04open\x18\x01 \x01(\v2\x16.host.v1.WriteFileOpenH\x00R\x04open\x12\x16\n" +

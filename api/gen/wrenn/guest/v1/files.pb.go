@@ -916,7 +916,9 @@ type UnpackCall struct {
 	// It is made if it is missing.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// Owns everything that is written; empty means the default user.
-	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// Keep the owners that the archive names by number, and set-id bits. For root only.
+	Preserve      bool `protobuf:"varint,3,opt,name=preserve,proto3" json:"preserve,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -963,6 +965,13 @@ func (x *UnpackCall) GetUser() string {
 		return x.User
 	}
 	return ""
+}
+
+func (x *UnpackCall) GetPreserve() bool {
+	if x != nil {
+		return x.Preserve
+	}
+	return false
 }
 
 var File_wrenn_guest_v1_files_proto protoreflect.FileDescriptor
@@ -1037,11 +1046,12 @@ const file_wrenn_guest_v1_files_proto_rawDesc = "" +
 	"\x0fKIND_ATTRIBUTES\x10\x06\x12\x11\n" +
 	"\rKIND_OVERFLOW\x10\a\"\x1e\n" +
 	"\bPackCall\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\"4\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\"P\n" +
 	"\n" +
 	"UnpackCall\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
-	"\x04user\x18\x02 \x01(\tR\x04userB;Z9github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1;guestv1b\x06proto3"
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1a\n" +
+	"\bpreserve\x18\x03 \x01(\bR\bpreserveB;Z9github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1;guestv1b\x06proto3"
 
 var (
 	file_wrenn_guest_v1_files_proto_rawDescOnce sync.Once
