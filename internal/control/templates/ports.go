@@ -30,9 +30,11 @@ type API interface {
 	// Start carries out p as the build id, which must be Waiting. It returns when the
 	// build is Building; a build of the same template under way is ended with a reason.
 	Start(ctx context.Context, id BuildID, p plan.Plan, in Inputs) error
-	// StartDockerfile is Start with the text of a Dockerfile. An error in the text is
-	// Invalid invalid_dockerfile with the line.
-	StartDockerfile(ctx context.Context, id BuildID, d Dockerfile, in Inputs) error
+	// BuildDockerfile is Begin and Start with the text of a Dockerfile. Everything that can
+	// be wrong is checked before Begin, so that an error changes nothing: an error in the
+	// text is Invalid invalid_dockerfile with the line, an upload that is not here is
+	// NotFound upload_not_found.
+	BuildDockerfile(ctx context.Context, n NewBuild, d Dockerfile, in Inputs) (Template, Build, error)
 	Cancel(ctx context.Context, id BuildID) error
 	GetBuild(ctx context.Context, id BuildID) (Build, error)
 	// Builds returns the builds of a template, newest first, at most 100.
@@ -70,8 +72,11 @@ type NewBuild struct {
 type Inputs struct {
 	// Secrets are the values by id.
 	Secrets map[string][]byte
-	// Registry are the credentials for base images; the zero value is those of the host.
+	// Registry are the credentials for every base image; the zero value is those of the host.
 	Registry Credentials
+	// Registries are credentials by the host name of a registry, such as ghcr.io or
+	// docker.io; they win over Registry. Those of one registry are never sent to another.
+	Registries map[string]Credentials
 }
 
 // Credentials are a user name and a password of a registry.
@@ -80,7 +85,8 @@ type Credentials struct{ Username, Password string }
 // Dockerfile is a build given as text.
 type Dockerfile struct {
 	Text string
-	// Context is the key of the uploaded archive; empty is an empty context.
+	// Context is the digest of the uploaded archive, which no template owns (see BlobKey);
+	// empty is an empty context.
 	Context string
 	// Target is the stage that becomes the template; empty is the last.
 	Target string
@@ -88,13 +94,15 @@ type Dockerfile struct {
 	// Start and Ready replace the commands that the text gives.
 	Start, Ready string
 	NoCache      bool
-	// From replaces the base of the last stage, if Text is empty: a template or an image.
+	// From replaces the base of the stage that becomes the template; the zero value leaves
+	// it. With an empty Text it is the whole template. An Archive is a digest as Context is.
 	From plan.Base
 }
 
 // BlobKey names an upload.
 type BlobKey struct {
-	// Template separates the uploads of templates.
+	// Template separates the uploads of templates. Empty are the uploads that every build
+	// may use, whose Key is their Digest.
 	Template ID
 	// Key is chosen by the uploader: 1 to 128 letters, digits, '_' and '-'.
 	Key string
