@@ -98,7 +98,10 @@ func (c controlPlane) handler(service *control.Service, store *postgres.Store, a
 	if err != nil {
 		return nil, err
 	}
-	api = e2b.New(e2b.Config{Sandboxes: service, Enter: access.Enter, Answers: store, Domain: address.Authority(), Next: api, Log: c.log})
+	api = e2b.New(e2b.Config{
+		Sandboxes: service, Enter: access.Enter, Answers: store, Secrets: store, MaxUploadBytes: c.api.maxUploadMB << 20,
+		Domain: address.Authority(), Next: api, Log: c.log,
+	})
 	return traffic.New(traffic.Config{Sandboxes: service, Admit: access.Admit, Domain: address.Domain, Next: api, Log: c.log})
 }
 

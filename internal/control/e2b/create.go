@@ -76,7 +76,14 @@ func (s *server) createFrom(ctx context.Context, ref string, n control.NewSandbo
 	if err != nil {
 		return control.Sandbox{}, err
 	}
-	if n.Spec.Template, n.SnapshotID = nil, from.snapshot; from.snapshot == "" {
+	n.Spec.Template = nil
+	switch {
+	case from.snapshot != "":
+		n.SnapshotID = from.snapshot
+	case from.isBuilt():
+		name := from.reference()
+		n.Spec.Template = &name
+	default:
 		n.Spec.Template = &from.image
 	}
 	return s.Sandboxes.Create(ctx, n)

@@ -1,8 +1,9 @@
 // Package e2b serves the control API in the dialect of E2B's clients, at paths beside
 // /v1: /sandboxes, /v2/sandboxes, /snapshots, /templates and a few others.
 //
-// It translates between that dialect and [control.API], and decides nothing about
-// sandboxes itself. It owns no state but the last samples of metrics. Its types are its own, so that the REST API can
+// It translates between that dialect and [control.API] with [templates.API], and decides
+// nothing about sandboxes and builds itself. It owns no state but the last samples of
+// metrics. Its types are its own, so that the REST API can
 // change without it; no package but the one that wires the server imports it.
 // docs/e2b.md lists the supported calls.
 //
@@ -15,6 +16,11 @@
 //
 // The dialect has one clock: the time at which a sandbox ends or is paused. It is our
 // lifetime clock. The idle clock of such sandboxes is off.
+//
+// # Builds
+//
+// The steps of a build become a plan of one stage. The files of its COPY steps are
+// uploaded before, by links that carry a signature in place of a key.
 //
 // # Errors
 //

@@ -11,6 +11,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/templates"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -20,9 +21,16 @@ type API interface {
 	DialPort(ctx context.Context, id sandbox.ID, port uint16, options ...control.DialOption) (control.PortConn, error)
 }
 
-// Config holds the parts of a handler. All but Answers and Domain are required.
+// Config holds the parts of a handler. All but Templates, Answers and Domain are required.
 type Config struct {
 	Sandboxes API
+	// Templates are the builds of templates. If it is nil, builds are refused with 501, and
+	// Secrets and MaxUploadBytes are not needed.
+	Templates templates.API
+	// Secrets signs the links by which clients upload the files of builds.
+	Secrets Secrets
+	// MaxUploadBytes is the largest upload.
+	MaxUploadBytes int64
 	// Enter returns the context of a request with its principal, if there is one. An
 	// error means that the request is refused.
 	Enter func(*http.Request) (context.Context, error)
@@ -81,11 +89,13 @@ func (s *server) routes() *chi.Mux {
 	r.NotFound(s.handle(noRoute))
 	r.MethodNotAllowed(s.handle(noMethod))
 	r.Get("/health", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	r.Put("/templates/{id}/files/{hash}/content", s.handle(s.upload)) // by a signed link
 	r.Group(func(r chi.Router) {
 		r.Use(s.access)
 		s.sandboxRoutes(r)
 		r.Get("/snapshots", s.handle(s.listSnapshots))
 		s.templateRoutes(r)
+		r.Group(s.buildRoutes)
 		r.Get("/teams", s.handle(s.listTeams))
 		refusedRoutes(s, r)
 	})
@@ -116,11 +126,13 @@ func (s *server) sandboxRoutes(r chi.Router) {
 
 func (s *server) templateRoutes(r chi.Router) {
 	r.Get("/templates", s.handle(s.listTemplates))
-	r.Get("/v2/templates", s.handle(s.listTemplates))
-	r.Get("/default-templates", s.handle(s.listTemplates))
+	r.Get("/v2/templates", s.handle(s.listTemplatePage))
+	r.Get("/default-templates", s.handle(s.listImages))
 	r.Get("/templates/aliases/{id}", s.handle(s.getAlias))
 	r.Get("/templates/{id}", s.handle(s.getTemplate))
 	r.Get("/templates/{id}/tags", s.handle(s.listTags))
+	r.Get("/templates/{id}/tags/count", s.handle(s.countTags))
+	r.Get("/templates/{id}/tags/exists", s.handle(s.tagExists))
 	r.Delete("/templates/{id}", s.handle(s.deleteTemplate))
 }
 

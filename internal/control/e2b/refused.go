@@ -25,16 +25,7 @@ func refusedRoutes(s *server, r chi.Router) {
 	refused := func(status int, message string) http.HandlerFunc {
 		return s.handle(func(http.ResponseWriter, *http.Request) error { return refuse(status, "", "%s", message) })
 	}
-	builds := refused(http.StatusNotImplemented, "template builds are not supported: make a template from a snapshot of a sandbox")
-	r.Post("/v3/templates", builds)
-	r.Patch("/templates/{id}", builds)
-	r.Patch("/v2/templates/{id}", builds)
-	r.Post("/v2/templates/{id}/builds/{build}", builds)
-	r.Get("/templates/{id}/files/{hash}", builds)
-	r.Get("/templates/{id}/builds/{build}/status", builds)
-	r.Get("/templates/{id}/builds/{build}/logs", builds)
-	r.Post("/templates/tags", builds)
-	r.Delete("/templates/tags", builds)
+	r.Post("/templates", refused(http.StatusNotImplemented, "this form of a template's build is that of E2B's first clients: use a client of version 2"))
 	r.Get("/volumes", empty)
 	r.Post("/volumes", refused(http.StatusNotImplemented, "volumes are not supported"))
 	r.Get("/volumes/{id}", refused(http.StatusNotFound, "volumes are not supported"))

@@ -7,8 +7,10 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/templates"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -18,22 +20,42 @@ import (
 const baseTemplate = "base"
 
 // defaultTag is the tag of a reference without one.
-const defaultTag = "default"
+const defaultTag = templates.DefaultTag
 
 // reference is the grammar of a template's name: [namespace/]alias[:tag]. Ids and names
 // of snapshots are matched before it.
 var reference = regexp.MustCompile(`^(?:[a-z0-9_-]+/)?([a-z0-9][a-z0-9._-]*)(?::([a-z0-9._-]+))?$`)
 
-// source is the start of a sandbox: an image, or a snapshot.
+// source is the start of a sandbox: an image, a snapshot, or a built template.
 type source struct {
 	image    string
 	snapshot sandbox.SnapshotID
 	// row is the snapshot's.
 	row control.Snapshot
+	// built is the template that builds made; its ID is empty for the others.
+	built templates.Template
+	// tag is the one in the reference to a built template, or empty. It names a build
+	// then.
+	tag string
 }
 
-// buildID returns the id of the only build of a source, as a UUID (RFC 9562, version 8).
+// isBuilt reports whether builds made the source.
+func (src source) isBuilt() bool { return src.built.ID != "" }
+
+// reference names the source, which is a built template, for the control plane.
+func (src source) reference() string {
+	if src.tag == "" {
+		return src.built.Name
+	}
+	return src.built.Name + ":" + src.tag
+}
+
+// buildID returns the id of the newest build of a built template. Another source has one
+// build, whose id is a UUID of its name (RFC 9562, version 8).
 func (src source) buildID() string {
+	if src.isBuilt() {
+		return string(src.built.Latest)
+	}
 	sum := sha256.Sum256([]byte("wrenn template " + src.image + " " + string(src.snapshot)))
 	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
@@ -47,15 +69,19 @@ func noTemplate(name string) error {
 	return refuse(http.StatusNotFound, "", "template '%s' not found", name)
 }
 
-// resolve finds the start that a client names: a snapshot by its id, an image of a host,
-// or a snapshot by its name as a template or its own name, of which the newest counts.
+// resolve finds the start that a client names: a snapshot by its id, a built template by
+// its id or name, an image of a host, or a snapshot by its name as a template or its own
+// name, of which the newest counts.
 func (s *server) resolve(ctx context.Context, ref string) (source, error) {
 	name, tag := ref, ""
 	if match := reference.FindStringSubmatch(ref); match != nil {
 		name, tag = match[1], match[2]
 	}
-	for _, find := range []func(context.Context, string) (source, error){s.snapshotByID, s.image, s.snapshotByName} {
+	for _, find := range []func(context.Context, string) (source, error){s.snapshotByID, s.builtByName, s.image, s.snapshotByName} {
 		src, err := find(ctx, name)
+		if err == nil && src.isBuilt() {
+			return s.tagged(ctx, src, tag)
+		}
 		switch {
 		case fault.Is(err, fault.NotFound):
 			continue
@@ -73,6 +99,29 @@ func (s *server) resolve(ctx context.Context, ref string) (source, error) {
 	src, err := s.snapshotByName(ctx, ref)
 	if fault.Is(err, fault.NotFound) {
 		err = noTemplate(ref)
+	}
+	return src, err
+}
+
+// builtByName returns the built template with the id or the name.
+func (s *server) builtByName(ctx context.Context, name string) (source, error) {
+	name = strings.ToLower(name)
+	if _, err := templates.ParseReference(name); s.Templates == nil || err != nil {
+		return source{}, errNoSource
+	}
+	t, err := s.Templates.Get(ctx, name)
+	return source{built: t}, err
+}
+
+// tagged returns src with the tag of its reference, which has to name a build. Empty is
+// none.
+func (s *server) tagged(ctx context.Context, src source, tag string) (source, error) {
+	if src.tag = tag; tag == "" {
+		return src, nil
+	}
+	_, _, err := s.Templates.Resolve(ctx, src.reference())
+	if fault.Is(err, fault.NotFound) || fault.ReasonOf(err) == reasonNoTemplate {
+		return source{}, noTemplate(src.reference())
 	}
 	return src, err
 }
