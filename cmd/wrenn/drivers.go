@@ -24,7 +24,7 @@ func (a hostAgent) drivers(ctx context.Context, images *image.Store) (vmm.Driver
 	if err != nil {
 		a.log.Warn("cannot store the result of the KVM probe", "error", err)
 	}
-	kernel, initramfs, err := prepareImages(ctx, images, logProgress(a.log))
+	kernel, initramfs, err := prepareImages(ctx, images, a.host.templates, logProgress(a.log))
 	if err != nil {
 		return nil, err
 	}

@@ -5,11 +5,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // TestOlderTemplateIsBuiltAgain: the sentry may be unable to read the template of an
@@ -48,5 +50,12 @@ func TestOlderTemplateIsBuiltAgain(t *testing.T) {
 		if got := fault.ReasonOf(renewTemplate(t.Context(), images, image.Quiet)); got != c.want {
 			t.Errorf("with the recipe %s of builder %d: got the reason %q, want %q", c.recipe, c.builder, got, c.want)
 		}
+	}
+}
+
+// TestBuiltInNames: the control plane names the same built-in templates as the host.
+func TestBuiltInNames(t *testing.T) {
+	if got, want := sandbox.BuiltInTemplates(), image.BuiltInNames(); !slices.Equal(got, want) {
+		t.Errorf("package sandbox lists %q, want %q", got, want)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,9 +20,8 @@ type imageConfig struct {
 
 // buildSettings are the settings of image build.
 type buildSettings struct {
-	template string
-	refresh  bool
-	archive  archiveSettings
+	refresh bool
+	archive archiveSettings
 }
 
 // archiveSettings name the source of Debian's packages.
@@ -37,29 +37,55 @@ func (s archiveSettings) open(dirs layout, log *slog.Logger) (*image.Store, erro
 }
 
 func (s *buildSettings) flags(f flagSet) {
-	f.StringVar(&s.template, "template", image.Minimal().Name, "template to build")
 	s.archive.flags(f)
 	f.BoolVar(&s.refresh, "refresh", false, "build again from Debian's current packages")
 }
 
-func (s *buildSettings) validate() error {
-	if s.template != image.Minimal().Name {
-		return fmt.Errorf("there is no recipe for the template %q; there is one for %s", s.template, image.Minimal().Name)
-	}
-	return nil
-}
+func (s *buildSettings) validate() error { return nil }
 
 func (p program) addImage() {
 	parent := &cobra.Command{Use: "image", Short: "Build guest kernels and templates"}
 	p.addParent(parent)
 	cfg := new(imageConfig)
+	names := strings.Join(image.BuiltInNames(), ", ")
 	cmd := &cobra.Command{
-		Use:   "build [flags]",
-		Short: "Build the guest kernel and a template",
-		Long: "Build the guest kernel and a template from Debian's signed archive, in the data directory. Complete images are\n" +
-			"kept unless --refresh is given.",
+		Use:   "build [flags] [NAME...]",
+		Short: "Build the guest kernel and templates",
+		Long: "Build the guest kernel and built-in templates from Debian's signed archive, in the data directory. Without a NAME the\n" +
+			"template is " + image.Minimal().Name + ". Complete images are kept unless --refresh is given. A running server offers a new\n" +
+			"template at once.\n\n" +
+			"Built-in templates: " + names,
+		Example: "  sudo wrenn image build\n  sudo wrenn image build minimal code-interpreter-v1",
+		Args: func(_ *cobra.Command, args []string) error {
+			_, err := recipes(args)
+			return err
+		},
+		ValidArgs: image.BuiltInNames(),
 	}
-	p.add(parent, cmd, config{&cfg.data, &cfg.build}, func(ctx context.Context, _ []string) error { return p.buildImages(ctx, cfg) })
+	p.add(parent, cmd, config{&cfg.data, &cfg.build}, func(ctx context.Context, args []string) error {
+		chosen, err := recipes(args)
+		if err != nil {
+			return err
+		}
+		return p.buildImages(ctx, cfg, chosen)
+	})
+}
+
+// recipes returns the recipes of the named templates, or that of the default template if
+// there are no names.
+func recipes(names []string) ([]image.Recipe, error) {
+	if len(names) == 0 {
+		names = []string{image.Minimal().Name}
+	}
+	var out []image.Recipe
+	for _, name := range names {
+		r, known := image.BuiltIn(name)
+		if !known {
+			return nil, fmt.Errorf("there is no recipe for the template %q; there is one for each of: %s", name, strings.Join(image.BuiltInNames(), ", "))
+		}
+		out = append(out, r)
+	}
+	return out, nil
 }
 
 // addParent adds a group of commands.
@@ -70,7 +96,7 @@ func (p program) addParent(cmd *cobra.Command) {
 	p.app.Root().AddCommand(cmd)
 }
 
-func (p program) buildImages(ctx context.Context, cfg *imageConfig) error {
+func (p program) buildImages(ctx context.Context, cfg *imageConfig, chosen []image.Recipe) error {
 	guest, err := guestBinary()
 	if err != nil {
 		return err
@@ -93,11 +119,13 @@ func (p program) buildImages(ctx context.Context, cfg *imageConfig) error {
 		return err
 	}
 	p.say("kernel: %s", kernel.Package)
-	template, err := makeTemplate(ctx, image.Minimal(), p.progress("template"))
-	if err != nil {
-		return err
+	for _, recipe := range chosen {
+		template, err := makeTemplate(ctx, recipe, p.progress("template "+recipe.Name))
+		if err != nil {
+			return err
+		}
+		p.say("template: %s, %d MiB, %.12s", template.Name, template.SizeBytes>>20, template.Digest)
 	}
-	p.say("template: %s, %d MiB, %.12s", template.Name, template.SizeBytes>>20, template.Digest)
 	initramfs, err := store.EnsureInitramfs(ctx, kernel, guest)
 	if err != nil {
 		return err

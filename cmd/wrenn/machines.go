@@ -64,7 +64,7 @@ func (a hostAgent) openInto(ctx context.Context, m *machines) error {
 	deps.Network, deps.Cgroups = instance.NetworkOf(pool), instance.CgroupsOf(groups)
 	cfg := host.Config{
 		Dir: a.dirs.host(), HostID: a.id, Version: version,
-		Prepare: []sandbox.Spec{sandbox.Spec{}.WithDefaults()},
+		Prepare: a.host.prepared(),
 		Pools:   a.host.pools.kinds, MemoryOvercommit: a.host.memoryOvercommit, DiskOvercommit: a.host.diskOvercommit,
 		MemoryReserveMB: a.host.memoryReserveMB, Nameservers: addresses(pool.Nameservers()),
 	}
@@ -82,9 +82,9 @@ func (a hostAgent) network() network.Config {
 	}
 }
 
-// prepareImages returns the guest kernel and initramfs. It builds them and the default
-// template if they are missing.
-func prepareImages(ctx context.Context, store *image.Store, progress image.Progress) (image.Kernel, image.Initramfs, error) {
+// prepareImages returns the guest kernel and initramfs. It builds them and the named
+// templates if they are missing.
+func prepareImages(ctx context.Context, store *image.Store, names []string, progress image.Progress) (image.Kernel, image.Initramfs, error) {
 	guest, err := guestBinary()
 	if err != nil {
 		return image.Kernel{}, image.Initramfs{}, err
@@ -96,14 +96,39 @@ func prepareImages(ctx context.Context, store *image.Store, progress image.Progr
 	if err != nil {
 		return image.Kernel{}, image.Initramfs{}, err
 	}
-	recipe := image.Minimal()
-	if _, err := store.Template(recipe.Name); fault.Is(err, fault.NotFound) {
-		if _, err := store.EnsureTemplate(ctx, recipe, progress); err != nil {
-			return image.Kernel{}, image.Initramfs{}, err
-		}
+	if err := prepareTemplates(ctx, store, names, progress); err != nil {
+		return image.Kernel{}, image.Initramfs{}, err
 	}
 	initramfs, err := store.EnsureInitramfs(ctx, kernel, guest)
 	return kernel, initramfs, err
+}
+
+// prepareTemplates builds the named built-in templates that are missing.
+func prepareTemplates(ctx context.Context, store *image.Store, names []string, progress image.Progress) error {
+	chosen, err := recipes(names)
+	if err != nil {
+		return err
+	}
+	for _, recipe := range chosen {
+		_, err := store.Template(recipe.Name)
+		if fault.Is(err, fault.NotFound) {
+			_, err = store.EnsureTemplate(ctx, recipe, progress)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepared lists the kinds of sandbox whose template snapshots are made when the agent
+// starts: those of the default size.
+func (s *hostSettings) prepared() []sandbox.Spec {
+	var out []sandbox.Spec
+	for _, name := range s.templates {
+		out = append(out, sandbox.Spec{Template: name}.WithDefaults())
+	}
+	return out
 }
 
 // logProgress logs the stages of a build.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/cli"
@@ -16,6 +17,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control/traffic"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm/kvmprobe"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -194,6 +196,8 @@ type hostSettings struct {
 	// free space.
 	diskOvercommit float64
 	pools          poolSettings
+	// templates are the built-in templates that are prepared at the start.
+	templates []string
 }
 
 func (s *hostSettings) flags(f flagSet) {
@@ -208,6 +212,8 @@ func (s *hostSettings) flags(f flagSet) {
 	f.Float64Var(&s.memoryOvercommit, "memory-overcommit", 1, "memory promised to sandboxes, as a multiple of the host's; they share unwritten memory")
 	f.Float64Var(&s.diskOvercommit, "disk-overcommit", host.DefaultDiskOvercommit, "disk space promised to sandboxes, as a multiple of the free space; disks take space when they are written")
 	s.pools.flags(f)
+	f.StringSliceVar(&s.templates, "templates", []string{image.Minimal().Name},
+		"built-in templates to prepare at the start: "+strings.Join(image.BuiltInNames(), ", "))
 }
 
 func (s *hostSettings) validate() error {
@@ -218,6 +224,9 @@ func (s *hostSettings) validate() error {
 	}
 	if err := s.runtime.validate(); err != nil {
 		return err
+	}
+	if _, err := recipes(s.templates); err != nil {
+		return fmt.Errorf("--templates: %w", err)
 	}
 	for _, n := range s.nameservers {
 		if _, err := netip.ParseAddr(n); err != nil {

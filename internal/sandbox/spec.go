@@ -20,6 +20,10 @@ const (
 	DefaultDiskMB     = 2048
 )
 
+// BuiltInTemplates returns the names of the templates that every host can build from
+// Debian's packages, the default one first.
+func BuiltInTemplates() []string { return []string{DefaultTemplate, "base", "code-interpreter-v1"} }
+
 // Limits that apply on every host; a host may have tighter ones.
 const (
 	MaxVCPUs       = 64

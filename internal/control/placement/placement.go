@@ -129,7 +129,7 @@ func having(d Demand, hosts []Host, known []int) ([]int, error) {
 	}
 	fit := keep(known, func(i int) bool { return slices.Contains(hosts[i].Templates, d.Spec.Template) })
 	if len(fit) == 0 {
-		return nil, unknownTemplate(hosts, known)
+		return nil, unknownTemplate(d.Spec.Template, hosts, known)
 	}
 	return fit, nil
 }
@@ -157,7 +157,7 @@ func widest(hosts []Host, which []int) sandbox.Limits {
 // maxNamed bounds how many templates a message lists.
 const maxNamed = 20
 
-func unknownTemplate(hosts []Host, known []int) error {
+func unknownTemplate(name string, hosts []Host, known []int) error {
 	var names []string
 	for _, i := range known {
 		names = append(names, hosts[i].Templates...)
@@ -170,6 +170,10 @@ func unknownTemplate(hosts []Host, known []int) error {
 		list = "none"
 	case len(names) > maxNamed:
 		list += ", ..."
+	}
+	if slices.Contains(sandbox.BuiltInTemplates(), name) {
+		return fault.New(fault.Invalid, "template_not_found",
+			"the built-in template %s is prepared on no host; run \"wrenn image build %s\" on one; there are: %s", name, name, list)
 	}
 	return fault.New(fault.Invalid, "template_not_found", "there is no such template; there are: %s", list)
 }

@@ -89,6 +89,7 @@ func TestChoose(t *testing.T) {
 		"share, not size":  {small(), []placement.Host{usual("a", big, half), usual("b", half)}, "b", ""},
 		"tie":              {small(), []placement.Host{usual("b"), usual("a")}, "a", ""},
 		"template":         {demand(func(s *sandbox.Spec) { s.Template = "x" }), []placement.Host{usual("a")}, "template_not_found", "minimal"},
+		"built in":         {demand(func(s *sandbox.Spec) { s.Template = "base" }), []placement.Host{usual("a")}, "template_not_found", "wrenn image build base"},
 		"template of down": {demand(func(s *sandbox.Spec) { s.Template = "x" }), []placement.Host{usual("a", down)}, "template_not_found", ""},
 		"vcpus":            {demand(func(s *sandbox.Spec) { s.VCPUs = 5 }), []placement.Host{usual("a")}, "invalid_vcpus", "from 1 to 4"},
 		"vcpus elsewhere":  {demand(func(s *sandbox.Spec) { s.VCPUs = 5 }), []placement.Host{usual("a"), usual("b", big)}, "b", ""},
@@ -119,7 +120,7 @@ func TestTemplatesNamedAreBounded(t *testing.T) {
 	for i := range 1000 {
 		names = append(names, fmt.Sprintf("t%03d", i))
 	}
-	_, _, err := placement.Choose(small(), []placement.Host{usual("a", func(h *placement.Host) { h.Templates = names })})
+	_, _, err := placement.Choose(small(func(d *placement.Demand) { d.Spec.Template = "x" }), []placement.Host{usual("a", func(h *placement.Host) { h.Templates = names })})
 	if public := fault.As(err).Public; len(public) > 200 || !strings.HasSuffix(public, "...") {
 		t.Errorf("%d bytes: %s", len(public), public)
 	}

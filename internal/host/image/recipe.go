@@ -28,26 +28,13 @@ type Recipe struct {
 	// Commands run as root in the finished tree, each by /bin/sh, without
 	// network of their own. The operator writes them; they are trusted.
 	Commands []string `json:"commands"`
-}
-
-// Minimal is the recipe of the built-in template: Debian with Python and the
-// small tools that people and programs expect.
-func Minimal() Recipe {
-	return Recipe{
-		Name:  "minimal",
-		Suite: Suite,
-		Packages: []string{
-			"bash", "ca-certificates", "coreutils", "curl", "file", "git", "iproute2", "jq", "less", "nano",
-			"ncurses-bin", "netbase", "procps", "python-is-python3", "python3", "python3-pip", "python3-venv", "sudo", "unzip", "xz-utils",
-		},
-		Commands: []string{
-			// A sandbox is thrown away, so pip may install beside Debian's packages.
-			"rm -f /usr/lib/python3*/EXTERNALLY-MANAGED",
-			// The user that the guest agent makes may become root: programs that
-			// install packages with sudo are to run as they are.
-			"echo 'user ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/user && chmod 0440 /etc/sudoers.d/user",
-		},
-	}
+	// Exclude lists patterns of paths that packages do not install, as dpkg's option
+	// --path-exclude takes them.
+	Exclude []string `json:"exclude,omitempty"`
+	// Files are written into the tree after the commands.
+	Files []File `json:"files,omitempty"`
+	// Start is run when the template's snapshot is made.
+	Start Start `json:"start,omitzero"`
 }
 
 // Digest identifies the recipe and the way of building it.
@@ -81,6 +68,14 @@ func checkName(name string) error {
 
 func (r Recipe) validate() error {
 	if err := checkName(r.Name); err != nil {
+		return err
+	}
+	for _, f := range r.Files {
+		if !f.valid() {
+			return fault.New(fault.Invalid, "invalid_recipe", "recipe %s: %q with mode %o is not a file's path and mode", r.Name, f.Path, f.Mode)
+		}
+	}
+	if err := r.Start.validate(); err != nil {
 		return err
 	}
 	if !suiteName.MatchString(r.Suite) {

@@ -32,6 +32,9 @@ func (s *Store) packTemplate(ctx context.Context, r Recipe, work, ready string, 
 		"--dpkgopt=path-exclude=/usr/share/doc/*",
 		"--dpkgopt=path-include=/usr/share/doc/*/copyright",
 	}
+	for _, pattern := range r.Exclude {
+		args = append(args, "--dpkgopt=path-exclude="+pattern)
+	}
 	for _, command := range r.Commands {
 		args = append(args, `--customize-hook=chroot "$1" /bin/sh -c `+shellQuote(command))
 	}
@@ -46,6 +49,9 @@ func (s *Store) packTemplate(ctx context.Context, r Recipe, work, ready string, 
 	progress.report("tidy", "removing caches, logs and host settings")
 	if err := tidyRoot(root); err != nil {
 		return fmt.Errorf("tidy %s: %w", r.Name, err)
+	}
+	if err := writeFiles(root, r.Files); err != nil {
+		return fmt.Errorf("write the files of %s: %w", r.Name, err)
 	}
 	return s.makeErofs(ctx, r, root, filepath.Join(ready, "root.erofs"), progress)
 }

@@ -29,6 +29,8 @@ type Template struct {
 	Builder   int       `json:"builder"`
 	SizeBytes int64     `json:"size_bytes"`
 	CreatedAt time.Time `json:"created_at"`
+	// Start is run when the template's snapshot is made.
+	Start Start `json:"start,omitzero"`
 	// Path is the erofs image, which nobody may write to.
 	Path string `json:"-"`
 }
@@ -46,12 +48,21 @@ func (s *Store) Template(name string) (Template, error) {
 	digest, err := current(parent)
 	if errors.Is(err, os.ErrNotExist) {
 		return Template{}, fault.Wrap(err, fault.NotFound, "template_not_found",
-			"there is no template %q on this machine; 'wrenn image build' prepares %q", name, Minimal().Name)
+			"there is no template %q on this machine%s", name, hint(name))
 	}
 	if err != nil {
 		return Template{}, err
 	}
 	return readTemplate(filepath.Join(parent, digest))
+}
+
+// hint returns the end of a sentence about a missing template: the command that
+// prepares a built-in one.
+func hint(name string) string {
+	if _, builtIn := BuiltIn(name); builtIn {
+		return "; 'wrenn image build " + name + "' prepares it"
+	}
+	return "; built in are " + strings.Join(BuiltInNames(), ", ")
 }
 
 // Version returns the version of a template with that digest, also one that is not
@@ -193,7 +204,7 @@ func (s *Store) buildTemplate(ctx context.Context, r Recipe, progress Progress) 
 	if err := s.packTemplate(ctx, r, work, ready, progress); err != nil {
 		return Template{}, err
 	}
-	t := Template{Name: r.Name, RecipeDigest: r.Digest(), Builder: builderVersion, CreatedAt: time.Now().UTC()}
+	t := Template{Name: r.Name, RecipeDigest: r.Digest(), Builder: builderVersion, CreatedAt: time.Now().UTC(), Start: r.Start}
 	if t.Digest, t.SizeBytes, err = filesum.SHA256(filepath.Join(ready, "root.erofs")); err != nil {
 		return Template{}, err
 	}
