@@ -57,6 +57,9 @@ type Sandbox struct {
 	// Server is the server process that wrote the row or moved it last; zero is
 	// unknown.
 	Server ServerID
+	// BuildID is the build of a template whose machine it is, or empty. Lists do not show
+	// machines.
+	BuildID string
 	// Health is the host's last report. It is not stored: zero where this server
 	// has none yet, and where the sandbox neither runs nor is paused.
 	Health sandbox.Health

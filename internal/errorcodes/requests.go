@@ -74,4 +74,12 @@ var requests = []Entry{
 	{"unsupported_content_encoding", s(415), "The body is compressed.", "Send it as it is."},
 	{"unsupported_media_type", s(415), "The Content-Type is not the one of the operation.", "The message has the header to send."},
 	{"upload_incomplete", s(400), "The upload broke off. Nothing was written.", "Send it again."},
+	{"digest_mismatch", s(400), "The content of an upload does not have the digest in its name.", "Send it again; the message has the digest of the content."},
+	{"invalid_plan", s(400), "The steps of a template build cannot be carried out, or are too many.", "The message names the step."},
+	{"invalid_secret", s(400), "A secret of a build has an id that cannot be used, or the secrets are too large.", "Use ids without `/`; at most 100 secrets and 512 KiB."},
+	{"invalid_upload", s(400), "The key of an upload cannot be used.", "Use 1 to 128 letters, digits, `_` and `-`."},
+	{"source_not_found", s(404), "The files of a build do not contain the source of a COPY.", "Look at the path and at `.dockerignore`."},
+	{"upload_not_found", s(404), "The files for a build are not here, or not any more.", "Upload them again; they stay for a day."},
+	{"upload_too_large", s(413), "An upload for a build is larger than 2 GiB.", "Leave files out with `.dockerignore`."},
+	{"uploads_full", s(429), "The uploads under way take all the space that there is for them.", "Try again later."},
 }

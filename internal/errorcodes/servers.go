@@ -12,4 +12,5 @@ var servers = []Entry{
 	{"output_budget_exhausted", s(503), "Commands with collected output have reached their memory limit.", "Try again, or stream the output."},
 	{"timeout", s(504), "The operation took too long.", "Read the sandbox again, then decide."},
 	{"unauthenticated", s(401, 502), "The token between server, agent and guest is missing or wrong.", "Give agent and server the same token file."},
+	{"uploads_unavailable", s(500), "The server cannot store uploads for builds.", "Look for a full disk, and at the owner of the directory of uploads."},
 }

@@ -18,6 +18,8 @@ var unguarded = map[string]string{
 	"internal/control/reconcile.go:run":               "loops that guard each round",
 	"internal/control/service.go:Run":                 "loops that guard each round",
 	"internal/control/hostloop.go:run":                "a loop that guards each round",
+	"internal/control/templates/service.go:Run":       "a loop that guards each round, and builds that guard themselves",
+	"internal/control/templates/log.go:newBuildLog":   "a loop that guards each round",
 	"internal/control/rest/execinput.go:Read":         "a loop that guards each line",
 	"internal/control/rest/idempotency.go:perform":    "a loop that guards each round",
 	"internal/control/rest/serve.go:Serve":            "net/http guards each request",

@@ -127,6 +127,10 @@ type Machines interface {
 	ReadFile(ctx context.Context, id sandbox.ID, r control.ReadFile) (*control.File, error)
 	CallFile(ctx context.Context, id sandbox.ID, call control.FileCall) (control.FilePage, error)
 	CallProcess(ctx context.Context, id sandbox.ID, call control.ProcessCall) ([]control.Process, error)
+	AttachProcess(ctx context.Context, id sandbox.ID, a control.ProcessAttach, sink control.ProcessSink) (control.Process, error)
+	// ImportImage makes an image of a registry, or of the archive content, usable on a host;
+	// an empty hostID is any. It returns the host.
+	ImportImage(ctx context.Context, hostID string, src control.ImageSource, content io.Reader, progress func(control.ImageProgress)) (control.HostImage, string, error)
 	GetSnapshot(ctx context.Context, id sandbox.SnapshotID) (control.Snapshot, error)
 	ListSnapshots(ctx context.Context, f control.SnapshotFilter) ([]control.Snapshot, string, error)
 	Hosts(ctx context.Context) ([]control.HostInfo, error)

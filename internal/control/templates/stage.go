@@ -1,0 +1,267 @@
+package templates
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// stage is a stage of a build. All of it but the machine follows from plan and bases.
+type stage struct {
+	builder *builder
+	number  int
+	base    base
+	// inherited is the stage that is the base; its steps come before.
+	inherited *stage
+	// extended says that another stage is based on this one.
+	extended bool
+	steps    []plan.Step
+
+	// chain are the steps from the base on, those of the inherited stages included.
+	chain []link
+	made  *machine
+}
+
+// link is one step with the state and the key after it.
+type link struct {
+	stage *stage // whose step it is
+	place int    // among the steps of its stage, from 1
+	step  plan.Step
+	state state
+	key   string
+	// keep makes a layer after the step: a stage ends here.
+	keep bool
+}
+
+// machine is a sandbox in which steps run.
+type machine struct {
+	id sandbox.ID
+	// accounts are the users and groups that were read last; nil is unread.
+	accounts *accounts
+	// made are the directories that exist.
+	made map[string]bool
+}
+
+// label returns the begin of a log line about l.
+func (l link) label() string {
+	return fmt.Sprintf("[stage %d %d/%d] %s", l.stage.number, l.place, len(l.stage.steps), l.step.Text)
+}
+
+// plan computes the chain.
+func (s *stage) plan(ctx context.Context) error {
+	state, key := s.base.state, digest(s.base.key, s.builder.build.VCPUs, s.builder.build.MemoryMB, s.builder.build.DiskMB, s.builder.build.Runtime)
+	if s.inherited != nil {
+		s.chain = append(s.chain, s.inherited.chain...)
+	}
+	if n := len(s.chain); n > 0 {
+		s.chain[n-1].keep = true
+		state, key = s.chain[n-1].state, s.chain[n-1].key
+	}
+	for i, step := range s.steps {
+		expanded, err := state.expand(step)
+		if err != nil {
+			return atStep(step.ID, step.Text, err)
+		}
+		extra, err := s.builder.sourceKey(ctx, expanded, state)
+		if err != nil {
+			return atStep(step.ID, step.Text, err)
+		}
+		state, key = state.after(expanded), nextKey(key, expanded, extra)
+		s.chain = append(s.chain, link{stage: s, place: i + 1, step: expanded, state: state, key: key})
+	}
+	if n := len(s.chain); n > 0 {
+		s.chain[n-1].keep = true
+	}
+	return nil
+}
+
+// state returns the state at the end of the stage.
+func (s *stage) state() state { return s.stateAfter(len(s.chain)) }
+
+// stateAfter returns the state after n links of the chain.
+func (s *stage) stateAfter(n int) state {
+	if n == 0 {
+		return s.base.state
+	}
+	return s.chain[n-1].state
+}
+
+// key returns the key of the stage's content.
+func (s *stage) key() string {
+	if n := len(s.chain); n > 0 {
+		return s.chain[n-1].key
+	}
+	return s.base.key
+}
+
+// machine returns a machine with the content of the stage. The first call makes it.
+func (s *stage) machine(ctx context.Context) (*machine, error) {
+	if s.made != nil {
+		return s.made, nil
+	}
+	b := s.builder
+	from, done, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range s.chain[:done] {
+		b.log.add("info", l.step.ID, "CACHED %s", l.label())
+	}
+	b.step += done
+	b.progress(ctx)
+	row, err := b.create(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	m := &machine{id: row.ID, made: map[string]bool{}}
+	since := time.Duration(0)
+	for i := done; i < len(s.chain); i++ {
+		began := time.Now()
+		if err := s.carryOut(ctx, m, i); err != nil {
+			return nil, err
+		}
+		since += time.Since(began)
+		b.step++
+		b.progress(ctx)
+		if since >= layerWork || s.chain[i].keep {
+			if err := b.keepLayer(ctx, m, s.chain[i]); err != nil {
+				return nil, err
+			}
+			since = 0
+		}
+	}
+	s.made = m
+	return m, nil
+}
+
+// begin returns the machine from which the stage starts, and the number of links of the
+// chain that it has.
+func (s *stage) begin(ctx context.Context) (control.NewMachine, int, error) {
+	for {
+		layer, n, err := s.findLayer(ctx)
+		if err != nil {
+			return control.NewMachine{}, 0, err
+		}
+		if n == 0 {
+			return control.NewMachine{Image: s.base.image, Snapshot: s.base.snapshot, HostID: s.base.hostID}, 0, nil
+		}
+		usable, err := s.builder.usable(ctx, layer)
+		if err != nil {
+			return control.NewMachine{}, 0, err
+		}
+		if usable {
+			return control.NewMachine{Snapshot: layer.Snapshot, HostID: layer.HostID}, n, nil
+		}
+	}
+}
+
+// findLayer returns the layer after the longest part of the chain, and its length. Where
+// a step says so, only the build's own layers count.
+func (s *stage) findLayer(ctx context.Context) (Layer, int, error) {
+	keys := make([]string, len(s.chain))
+	shared := len(keys)
+	for i, l := range s.chain {
+		keys[i] = l.key
+		if l.step.NoCache && i < shared {
+			shared = i
+		}
+	}
+	if s.builder.plan.NoCache {
+		shared = 0
+	}
+	length := func(l Layer) int {
+		for i, key := range keys {
+			if key == l.Key {
+				return i + 1
+			}
+		}
+		return 0
+	}
+	if len(keys) == 0 {
+		return Layer{}, 0, nil
+	}
+	own, found, err := s.builder.Store.FindLayer(ctx, keys, s.builder.build.ID)
+	n := 0
+	if err == nil && found {
+		n = length(own)
+	}
+	if err != nil || shared <= n {
+		return own, n, err
+	}
+	l, found, err := s.builder.Store.FindLayer(ctx, keys[:shared], "")
+	if err != nil || !found || length(l) <= n {
+		return own, n, err
+	}
+	return l, length(l), nil
+}
+
+// usable reports whether a machine can start from a layer. The row of one whose snapshot
+// is gone is removed.
+func (b *builder) usable(ctx context.Context, l Layer) (bool, error) {
+	snap, err := b.Machines.GetSnapshot(ctx, l.Snapshot)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return false, err
+	}
+	if err == nil && snap.Status == control.SnapshotReady && b.reachable(ctx, snap.HostID) {
+		return true, nil
+	}
+	if err := b.Store.RemoveLayer(ctx, l.Key); err != nil {
+		return false, err
+	}
+	b.drop(ctx, l.Snapshot)
+	return false, nil
+}
+
+// reachable reports whether a host answers. If that is unknown, it does.
+func (b *builder) reachable(ctx context.Context, id string) bool {
+	hosts, err := b.Machines.Hosts(ctx)
+	if err != nil {
+		return true
+	}
+	for _, h := range hosts {
+		if h.ID == id {
+			return h.Reachable
+		}
+	}
+	return len(hosts) == 0
+}
+
+// keepLayer keeps the content of m as the layer after l. That it cannot be kept is no
+// failure of the build.
+func (b *builder) keepLayer(ctx context.Context, m *machine, l link) error {
+	snap, err := b.Machines.KeepSnapshot(ctx, m.id, control.KeptSnapshot{Kind: control.KindLayer})
+	if err != nil {
+		if fault.ReasonOf(err) == control.ReasonEnded || ctx.Err() != nil {
+			return err
+		}
+		b.Log.Warn("a layer of a build could not be kept", "build", b.build.ID, "err", err)
+		b.log.add("warn", l.step.ID, "the layer could not be kept: %s", fault.As(err).Public)
+		return nil
+	}
+	old, err := b.Store.InsertLayer(ctx, Layer{
+		Key: l.key, Snapshot: snap.ID, HostID: snap.HostID, Build: b.build.ID, Bytes: snap.Bytes,
+		CreatedAt: time.Now(), UsedAt: time.Now(),
+	})
+	if err != nil {
+		b.drop(context.WithoutCancel(ctx), snap.ID)
+		return err
+	}
+	b.drop(ctx, old)
+	b.trim(ctx)
+	return nil
+}
+
+// trim removes the layers that are too many.
+func (s *Service) trim(ctx context.Context) {
+	old, err := s.Store.TrimLayers(ctx, s.MaxLayers, s.MaxLayerBytes)
+	if err != nil {
+		s.Log.Warn("the layers of builds could not be trimmed", "err", err)
+		return
+	}
+	s.drop(ctx, old...)
+}

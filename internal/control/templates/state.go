@@ -1,0 +1,156 @@
+package templates
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/wrenn-dev/wrenn/internal/control/templates/dockerfile"
+	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
+)
+
+// state is the part of a stage that is no file: it follows from the base and the steps.
+type state struct {
+	env []plan.Variable
+	// user and workdir are empty until something has set them.
+	user, workdir string
+}
+
+// defaultPath is the PATH of an image that sets none, as in Docker.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// get returns a variable of the environment.
+func get(env []plan.Variable, name string) string {
+	for _, v := range env {
+		if v.Name == name {
+			return v.Value
+		}
+	}
+	return ""
+}
+
+// set returns env with a variable changed.
+func set(env []plan.Variable, v plan.Variable) []plan.Variable {
+	out := slices.Clone(env)
+	for i := range out {
+		if out[i].Name == v.Name {
+			out[i] = v
+			return out
+		}
+	}
+	return append(out, v)
+}
+
+// expand returns step with all words expanded against the state.
+func (s state) expand(step plan.Step) (plan.Step, error) {
+	env := s.env
+	if get(env, "PATH") == "" {
+		env = set(env, plan.Variable{Name: "PATH", Value: defaultPath})
+	}
+	step, err := dockerfile.ExpandStep(step, env)
+	if err != nil || step.Env == nil || !step.Env.Expand {
+		return step, err
+	}
+	out := &plan.Env{}
+	for _, v := range step.Env.Set {
+		// Each value sees those before it.
+		v.Value = expandSimple(v.Value, func(name string) string { return get(env, name) })
+		env = set(env, v)
+		out.Set = append(out.Set, v)
+	}
+	step.Env = out
+	return step, nil
+}
+
+// expandSimple replaces "$NAME" and "${NAME}". A backslash makes "$" and itself literal.
+func expandSimple(s string, value func(string) string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		switch {
+		case s[i] == '\\' && i+1 < len(s) && (s[i+1] == '$' || s[i+1] == '\\'):
+			b.WriteByte(s[i+1])
+			i += 2
+		case s[i] == '$':
+			name, n := variableName(s[i+1:])
+			if n == 0 {
+				b.WriteByte('$')
+			} else {
+				b.WriteString(value(name))
+			}
+			i += 1 + n
+		default:
+			b.WriteByte(s[i])
+			i++
+		}
+		if b.Len() > plan.MaxText {
+			break
+		}
+	}
+	return b.String()
+}
+
+// variableName returns the name that follows a "$", and the bytes that it takes.
+func variableName(s string) (string, int) {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789"
+	if rest, ok := strings.CutPrefix(s, "{"); ok {
+		name, _, closed := strings.Cut(rest, "}")
+		if !closed || name == "" || strings.Trim(name, letters) != "" {
+			return "", 0
+		}
+		return name, len(name) + 2
+	}
+	n := len(s) - len(strings.TrimLeft(s, letters))
+	if n == 0 || s[0] >= '0' && s[0] <= '9' {
+		return "", 0
+	}
+	return s[:n], n
+}
+
+// after returns the state after an expanded step.
+func (s state) after(step plan.Step) state {
+	switch {
+	case step.Env != nil:
+		for _, v := range step.Env.Set {
+			s.env = set(s.env, v)
+		}
+	case step.Workdir != nil:
+		s.workdir = s.join(step.Workdir.Path)
+	case step.User != nil:
+		s.user = step.User.Name
+	}
+	return s
+}
+
+// join returns the absolute path that p means as a working directory.
+func (s state) join(p string) string {
+	if path.IsAbs(p) {
+		return path.Clean(p)
+	}
+	return path.Join("/", s.workdir, p)
+}
+
+// nextKey returns the key of the layer after a step. extra is the digest of the files
+// that it takes.
+func nextKey(key string, step plan.Step, extra string) string {
+	step.ID, step.Text, step.NoCache, step.Deferred = "", "", false, nil
+	if step.Copy != nil {
+		// The content decides, not the archive that brings it.
+		c := *step.Copy
+		c.Context, c.Stage, c.Base = "", 0, nil
+		step.Copy = &c
+	}
+	return digest(key, step, extra)
+}
+
+// digest returns the SHA-256 of values as JSON.
+func digest(values ...any) string {
+	text, err := json.Marshal(values)
+	if err != nil { // only of types that JSON does not know
+		panic(err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
