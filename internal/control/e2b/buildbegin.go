@@ -115,7 +115,8 @@ func (in newBuild) request() (n templates.NewBuild, err error) {
 		if *in.MinFreeDisk < 0 {
 			return n, invalid("minFreeDiskMb must be at least 0")
 		}
-		n.DiskMB = max(*in.MinFreeDisk, sandbox.DefaultDiskMB)
+		// The default size is the room of the steps themselves.
+		n.DiskMB = sandbox.DefaultDiskMB + *in.MinFreeDisk
 		spec.DiskMB = n.DiskMB
 	}
 	return n, spec.Validate()

@@ -25,8 +25,8 @@ func TestBeginBuild(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the answer to a begin differs (-want +got):\n%s", diff)
 	}
-	if b := f.builds[0]; b.VCPUs != 1 || b.MemoryMB != 512 || b.DiskMB != 4096 {
-		t.Errorf("the build has %d vCPUs, %d and %d MiB, want 1, 512 and 4096", b.VCPUs, b.MemoryMB, b.DiskMB)
+	if b := f.builds[0]; b.VCPUs != 1 || b.MemoryMB != 512 || b.DiskMB != 6144 {
+		t.Errorf("the build has %d vCPUs, %d and %d MiB, want 1, 512 and 6144", b.VCPUs, b.MemoryMB, b.DiskMB)
 	}
 	f.call(t, "POST", "/v3/templates", `{"alias":"old-form"}`, 202)
 	for body, status := range map[string]int{

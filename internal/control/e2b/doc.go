@@ -3,8 +3,8 @@
 //
 // It translates between that dialect and [control.API] with [templates.API], and decides
 // nothing about sandboxes and builds itself. It owns no state but the last samples of
-// metrics. Its types are its own, so that the REST API can
-// change without it; no package but the one that wires the server imports it.
+// metrics. Its types are its own, so that the REST API can change without it; no package
+// but the one that wires the server imports it.
 // docs/e2b.md lists the supported calls.
 //
 // # Two generations
