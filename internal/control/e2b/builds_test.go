@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -194,6 +195,20 @@ func TestOldClients(t *testing.T) {
 		if p.GuestUser == old || (last.Workdir != nil && last.Workdir.Path == guestHome) != old {
 			t.Errorf("%q: the plan %+v, want one of an old client: %t", agent, p, old)
 		}
+	}
+}
+
+// TestLongSteps: the text of a long step in logs is short and valid.
+func TestLongSteps(t *testing.T) {
+	steps, err := stepsOf([]stepJSON{{Type: "run", Args: []string{strings.Repeat("ü", 5000)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := steps[0].Text; len(text) > maxShown+10 || !utf8.ValidString(text) || !strings.HasPrefix(text, "RUN ü") {
+		t.Errorf("the text of a long step has %d bytes, want at most %d, valid: %.20q", len(text), maxShown+10, text)
+	}
+	if len(steps[0].Run.Argv[3]) != 10_000 {
+		t.Error("the command itself was shortened")
 	}
 }
 

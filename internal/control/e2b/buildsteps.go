@@ -36,10 +36,21 @@ func stepsOf(given []stepJSON) ([]plan.Step, error) {
 			return nil, invalid("step %s: %s", id, problem)
 		}
 		step.ID, step.NoCache = id, in.Force
-		step.Text = step.Text + " " + strings.Join(in.Args, " ")
+		step.Text = shownText(step.Text + " " + strings.Join(in.Args, " "))
 		out[i] = step
 	}
 	return out, nil
+}
+
+// maxShown is the largest number of bytes of a step in logs and reasons.
+const maxShown = 1 << 10
+
+// shownText shortens a step's text for logs, so that its exit status has room beside it.
+func shownText(text string) string {
+	if len(text) <= maxShown {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxShown], "") + " …"
 }
 
 // textProblem returns the reason why texts cannot be parts of a plan, or "".
