@@ -1,6 +1,10 @@
 package control
 
-import "github.com/wrenn-dev/wrenn/internal/sandbox"
+import (
+	"context"
+
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
 
 // NewMachine is a request for a sandbox in which a template is built.
 type NewMachine struct {
@@ -24,4 +28,10 @@ type KeptSnapshot struct {
 	TemplateID, TemplateName string
 	// User and Workdir are those of commands in such sandboxes; empty is the guest's default.
 	User, Workdir string
+}
+
+// GetKept finds a snapshot of any kind, also one that GetSnapshot hides. Only the builder
+// of templates calls it. It is NotFound with ReasonSnapshotNotFound if there is none.
+func (s *snapshots) GetKept(ctx context.Context, id sandbox.SnapshotID) (Snapshot, error) {
+	return s.store.GetSnapshot(ctx, id)
 }

@@ -92,6 +92,9 @@ func compose(c common, store Store, server ServerID) *Service {
 	}
 }
 
+// Server returns the id of this server process.
+func (s *Service) Server() ServerID { return s.loops.presence.server }
+
 // Run runs the loops (presence, reconciler, retention, activity) until ctx ends, waits
 // for all of them, and returns nil. Failures inside are logged and tried again. It
 // calls ready once, when the database shows this server as live. Before that the

@@ -153,7 +153,7 @@ func (f *fakeMachines) DropSnapshot(_ context.Context, id sandbox.SnapshotID) er
 	return nil
 }
 
-func (f *fakeMachines) GetSnapshot(_ context.Context, id sandbox.SnapshotID) (control.Snapshot, error) {
+func (f *fakeMachines) GetKept(_ context.Context, id sandbox.SnapshotID) (control.Snapshot, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s, ok := f.snapshots[id]

@@ -96,7 +96,7 @@ func (b *builder) start(ctx context.Context, m *machine, s *stage, st state, use
 	if command != "" {
 		b.log.add("info", finalStep, "[finalize] starting %s", command)
 		e := run
-		e.Cmd, e.Args = b.shell(command)
+		e.Cmd, e.Args = b.shell(ctx, m, command)
 		started = control.NewProcessID()
 		_, err := b.Machines.CallProcess(ctx, m.id, control.ProcessStart{ID: started, Command: e, JournalBytes: startJournal})
 		if err != nil {
@@ -111,7 +111,7 @@ func (b *builder) start(ctx context.Context, m *machine, s *stage, st state, use
 		return b.awaitStart(ctx, m, started, own)
 	}
 	e := run
-	e.Cmd, e.Args = b.shell(ready)
+	e.Cmd, e.Args = b.shell(ctx, m, ready)
 	e.Timeout = time.Minute
 	return b.awaitReady(ctx, m, started, own, e)
 }
@@ -124,10 +124,16 @@ func (b *builder) defaultUser() string {
 	return "root"
 }
 
-// shell returns the command that runs text: a login shell in E2B's builds.
-func (b *builder) shell(text string) (string, []string) {
+// shell returns the command that runs text: a login shell in E2B's builds. Where there
+// is no shell, a command without anything for it is run as it is.
+func (b *builder) shell(ctx context.Context, m *machine, text string) (string, []string) {
 	if b.plan.GuestUser {
 		return "/bin/bash", []string{"-l", "-c", text}
+	}
+	if _, err := b.stat(ctx, m, "/bin/sh"); fault.Is(err, fault.NotFound) {
+		if words := dockerfile.Unquote(text); len(words) > 0 {
+			return words[0], words[1:]
+		}
 	}
 	return "/bin/sh", []string{"-c", text}
 }

@@ -131,7 +131,8 @@ type Machines interface {
 	// ImportImage makes an image of a registry, or of the archive content, usable on a host;
 	// an empty hostID is any. It returns the host.
 	ImportImage(ctx context.Context, hostID string, src control.ImageSource, content io.Reader, progress func(control.ImageProgress)) (control.HostImage, string, error)
-	GetSnapshot(ctx context.Context, id sandbox.SnapshotID) (control.Snapshot, error)
+	// GetKept finds a snapshot of KeepSnapshot. It is NotFound if there is none.
+	GetKept(ctx context.Context, id sandbox.SnapshotID) (control.Snapshot, error)
 	ListSnapshots(ctx context.Context, f control.SnapshotFilter) ([]control.Snapshot, string, error)
 	Hosts(ctx context.Context) ([]control.HostInfo, error)
 }

@@ -112,7 +112,7 @@ func (f *fixture) start(d templates.Dockerfile, in templates.Inputs) templates.B
 	if err != nil {
 		f.t.Fatalf("BuildDockerfile: %v", err)
 	}
-	if b.Status.Ended() || b.Status == templates.Waiting {
+	if b.Status == templates.Waiting { // it may have ended already
 		f.t.Fatalf("after BuildDockerfile the build is %s, want building", b.Status)
 	}
 	return b.ID
@@ -274,7 +274,7 @@ func TestFailures(t *testing.T) {
 
 func TestImageSettings(t *testing.T) {
 	f := newFixture(t)
-	f.machines.image("oci-1", map[string]string{"etc/passwd": "app:x:7:7::/home/app:/bin/sh\n"})
+	f.machines.image("oci-1", map[string]string{"bin/sh": "", "etc/passwd": "app:x:7:7::/home/app:/bin/sh\n"})
 	f.machines.images["app:1"] = control.HostImage{
 		Name: "oci-1", Digest: "sha256:1", Env: []string{"PATH=/bin:/usr/bin", "HOMEDIR=/srv"}, User: "app", Workdir: "/srv", Cmd: []string{"serve", "a b"},
 	}
@@ -567,5 +567,14 @@ func TestBlobs(t *testing.T) {
 		if err := f.PutBlob(ctx, bad, strings.NewReader("x")); !fault.Is(err, fault.Invalid) {
 			t.Errorf("PutBlob(%+v): %v, want Invalid", bad, err)
 		}
+	}
+}
+
+func TestStartWithoutAShell(t *testing.T) {
+	f := newFixture(t)
+	f.machines.images["static"] = control.HostImage{Name: "oci-static", Digest: "sha256:2"}
+	f.ready("FROM static\nCMD [\"/app\", \"a b\", \"$X\"]\nHEALTHCHECK CMD [\"true\"]\n", nil, templates.Inputs{})
+	if len(f.machines.started) != 1 || f.machines.started[0].Cmd != "/app" || !slices.Equal(f.machines.started[0].Args, []string{"a b", "$X"}) {
+		t.Errorf("started %+v, want /app itself", f.machines.started)
 	}
 }

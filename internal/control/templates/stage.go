@@ -101,10 +101,15 @@ func (s *stage) key() string {
 
 // machine returns a machine with the content of the stage. The first call makes it.
 func (s *stage) machine(ctx context.Context) (*machine, error) {
-	if s.made != nil {
-		return s.made, nil
-	}
 	b := s.builder
+	if s.made != nil {
+		// It may have ended because nothing used it while another stage was built.
+		if _, err := b.stat(ctx, s.made, "/"); err == nil || ctx.Err() != nil {
+			return s.made, err
+		}
+		b.release(ctx, s.made.id)
+		s.made = nil
+	}
 	from, done, err := s.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -203,7 +208,7 @@ func (s *stage) findLayer(ctx context.Context) (Layer, int, error) {
 // usable reports whether a machine can start from a layer. The row of one whose snapshot
 // is gone is removed.
 func (b *builder) usable(ctx context.Context, l Layer) (bool, error) {
-	snap, err := b.Machines.GetSnapshot(ctx, l.Snapshot)
+	snap, err := b.Machines.GetKept(ctx, l.Snapshot)
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return false, err
 	}

@@ -155,6 +155,18 @@ func TestExpandStep(t *testing.T) {
 	}
 }
 
+func TestUnquote(t *testing.T) {
+	words := []string{"/app", "a b", "it's", "$HOME", "", `back\slash`, "*"}
+	if diff := cmp.Diff(words, dockerfile.Unquote("exec "+dockerfile.Quote(words))); diff != "" {
+		t.Errorf("Unquote (-want +got):\n%s", diff)
+	}
+	for _, other := range []string{"serve", "exec a; b", "exec a $B", "exec a && b"} {
+		if got := dockerfile.Unquote(other); got != nil {
+			t.Errorf("Unquote(%q): got %q, want nil", other, got)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	files, err := filepath.Glob("testdata/*.dockerfile")
 	if err != nil {

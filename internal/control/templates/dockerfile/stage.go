@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
-	"github.com/moby/buildkit/frontend/dockerfile/shell"
 
 	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
 )
@@ -81,6 +80,38 @@ func Quote(words []string) string {
 		quoted[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
 	}
 	return strings.Join(quoted, " ")
+}
+
+// Unquote returns the words of a command that Quote has written after "exec", and nil for
+// another one.
+func Unquote(command string) []string {
+	rest, ok := strings.CutPrefix(command, "exec ")
+	if !ok {
+		return nil
+	}
+	var words []string
+	var word strings.Builder
+	quoted := false
+	for i := 0; i < len(rest); i++ {
+		switch c := rest[i]; {
+		case c == '\'':
+			quoted = !quoted
+		case quoted:
+			word.WriteByte(c)
+		case c == '\\' && i+1 < len(rest):
+			i++
+			word.WriteByte(rest[i])
+		case c == ' ':
+			words = append(words, word.String())
+			word.Reset()
+		default:
+			word.WriteByte(c)
+		}
+	}
+	if words = append(words, word.String()); Quote(words) != rest {
+		return nil
+	}
+	return words
 }
 
 // scope returns the variables for expansions: the environment wins over arguments.
@@ -515,5 +546,3 @@ func (s *stage) inline(p, raw *plan.Copy, f instructions.SourceContent, open map
 func remote(source string) bool {
 	return strings.Contains(source, "://") || strings.HasPrefix(source, "git@")
 }
-
-var _ shell.EnvGetter = variables(nil)
