@@ -15,6 +15,57 @@ type AddressRange = string
 // AnyPath Absolute path of a file or directory inside the sandbox; no NUL.
 type AnyPath = string
 
+// BuildTemplateRequest defines model for BuildTemplateRequest.
+type BuildTemplateRequest struct {
+	// Dockerfile Text of the Dockerfile. Without it the template is made of `from` alone.
+	Dockerfile string `json:"dockerfile,omitempty"`
+
+	// Context SHA-256 of an upload, in hexadecimal digits.
+	Context Digest `json:"context,omitempty"`
+
+	// Target The stage that becomes the template; absent or empty means the last.
+	Target string `json:"target,omitempty"`
+
+	// BuildArgs Values of ARG. They are visible in the cache and in the log; use `secrets` for values that must stay secret.
+	BuildArgs map[string]string `json:"build_args,omitempty"`
+
+	// Secrets Values for `RUN --mount=type=secret`, by id. They are never stored; a restart of the server ends the build.
+	Secrets map[string]string `json:"secrets,omitempty"`
+
+	// SecretsEncoding Encoding of bytes in a JSON string.
+	SecretsEncoding Encoding `json:"secrets_encoding,omitempty"`
+
+	// Registries Credentials for base images. They are never stored; a restart of the server ends the build.
+	Registries []RegistryLogin `json:"registries,omitempty"`
+
+	// From Exactly one of them.
+	From *TemplateBase `json:"from,omitempty"`
+
+	// StartCommand Shell command that is started at the end of the build and runs in every sandbox of the template. It replaces CMD and ENTRYPOINT.
+	StartCommand string `json:"start_command,omitempty"`
+
+	// ReadyCommand Shell command that is repeated until it succeeds; then the template is taken. Absent or empty with a start command waits 20 seconds.
+	ReadyCommand string `json:"ready_command,omitempty"`
+
+	// NoCache Carry out every step again.
+	NoCache bool `json:"no_cache,omitempty"`
+
+	// Tags Tags that the build gets when it is ready; `default` when absent or empty.
+	Tags []TemplateTagName `json:"tags,omitempty"`
+
+	// VCPUs Virtual CPUs of the build and of every sandbox of the template; a host may allow fewer.
+	VCPUs int `json:"vcpus,omitempty"`
+
+	// MemoryMB Memory in MiB of the build and of every sandbox of the template.
+	MemoryMB int `json:"memory_mb,omitempty"`
+
+	// DiskMB Size in MiB of the writable disk of the build and of every sandbox of the template.
+	DiskMB int `json:"disk_mb,omitempty"`
+
+	// Runtime See the schema Runtime. `auto`: each host's preferred runtime that has the isolation of `min_isolation`.
+	Runtime RequestedRuntime `json:"runtime,omitempty"`
+}
+
 // Clocks The three clocks of a sandbox. They are independent of each other.
 type Clocks struct {
 	// CommandTimeoutSec Timeout of a command whose request has none.
@@ -44,7 +95,7 @@ type CreateSandboxRequest struct {
 	// Name A name that you choose; absent or empty means none. It must be unique among sandboxes that have not ended (409 `name_taken`). See the schema SandboxName.
 	Name string `json:"name,omitempty"`
 
-	// Template Name of the image to boot, or of a template that is a snapshot.
+	// Template Name of the image to boot, of a template that was built (NAME, NAME:TAG or NAME:BUILD), or of a snapshot that is a template. A namespace before a `/` is ignored.
 	Template string `json:"template,omitempty"`
 
 	// VCPUs Virtual CPUs; a host may allow fewer.
@@ -119,6 +170,9 @@ type CreateSnapshotRequest struct {
 	// Force As in pause. A create from such a snapshot fails unless the guest answers and can be renewed.
 	Force *bool `json:"force,omitempty"`
 }
+
+// Digest SHA-256 of an upload, in hexadecimal digits.
+type Digest = string
 
 // EffectiveIsolation See the schema Isolation; empty while it is not known.
 type EffectiveIsolation = string
@@ -718,6 +772,14 @@ type ReadFileRequest struct {
 	User *GuestUser `json:"user,omitempty"`
 }
 
+// RegistryLogin defines model for RegistryLogin.
+type RegistryLogin struct {
+	// Server Host name of the registry, with its port if it is not the usual one. Docker Hub is `docker.io`.
+	Server   string `json:"server"`
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
 // RequestedRuntime See the schema Runtime. `auto`: each host's preferred runtime that has the isolation of `min_isolation`.
 type RequestedRuntime = string
 
@@ -865,6 +927,15 @@ type Sandbox struct {
 // SandboxName Lower-case letters, digits and, inside, `.`, `_` and `-`; not of the form of a sandbox's id.
 type SandboxName = string
 
+// SetTagRequest Exactly one of them.
+type SetTagRequest struct {
+	// BuildID The build to name.
+	BuildID string `json:"build_id,omitempty"`
+
+	// FromTag Lower-case letters, digits, `_` and, after the first character, `.` and `-`.
+	FromTag TemplateTagName `json:"from_tag,omitempty"`
+}
+
 // SignFileRequest defines model for SignFileRequest.
 type SignFileRequest struct {
 	// Path Absolute path of a file or directory inside the sandbox; no NUL.
@@ -951,6 +1022,136 @@ type StopReason = string
 // StringMap defines model for StringMap.
 type StringMap = map[string]string
 
+// Template A name under which sandboxes can be created.
+type Template struct {
+	Name string `json:"name"`
+
+	// ID Null for an image of a host and for a snapshot.
+	ID *string `json:"id"`
+
+	// BuiltIn It is an image of a host. Sandboxes from it can have any size.
+	BuiltIn bool `json:"built_in"`
+
+	// SnapshotID The snapshot that is the template; null for others.
+	SnapshotID *string `json:"snapshot_id"`
+
+	// Status That of the newest build; null for a template without builds.
+	Status *string `json:"status"`
+
+	// VCPUs Sizes of sandboxes from it; null if they are free.
+	VCPUs         *int    `json:"vcpus"`
+	MemoryMB      *int    `json:"memory_mb"`
+	DiskMB        *int    `json:"disk_mb"`
+	LatestBuildID *string `json:"latest_build_id"`
+	BuildCount    int     `json:"build_count"`
+
+	// Tags By name.
+	Tags []TemplateTag `json:"tags"`
+
+	// SpawnCount Number of sandboxes that were created from it.
+	SpawnCount    int64      `json:"spawn_count"`
+	LastSpawnedAt *time.Time `json:"last_spawned_at"`
+
+	// CreatedAt Null for an image of a host.
+	CreatedAt *time.Time `json:"created_at"`
+	UpdatedAt *time.Time `json:"updated_at"`
+
+	// Builds Newest first; only in the answer for one template that was built.
+	Builds *[]TemplateBuild `json:"builds,omitempty"`
+}
+
+// TemplateBase Exactly one of them.
+type TemplateBase struct {
+	// Image Reference to an image in a registry.
+	Image string `json:"image,omitempty"`
+
+	// Template Reference to a template: NAME or NAME:TAG.
+	Template string `json:"template,omitempty"`
+
+	// Archive SHA-256 of an upload, in hexadecimal digits.
+	Archive Digest `json:"archive,omitempty"`
+}
+
+// TemplateBuild defines model for TemplateBuild.
+type TemplateBuild struct {
+	ID         string `json:"id"`
+	TemplateID string `json:"template_id"`
+
+	// Status `waiting`: it has not begun. `ready`: sandboxes can be created from it. `error`: it failed; see `reason`.
+	Status string `json:"status"`
+
+	// Reason Why it failed; null before.
+	Reason *TemplateBuildReason `json:"reason"`
+
+	// Tags The tags that it gets, or got, when it is ready.
+	Tags     []string `json:"tags"`
+	VCPUs    int      `json:"vcpus"`
+	MemoryMB int      `json:"memory_mb"`
+	DiskMB   int      `json:"disk_mb"`
+
+	// Runtime Empty until a host is assigned.
+	Runtime string `json:"runtime"`
+
+	// Step The number of the current step.
+	Step int `json:"step"`
+
+	// Steps The number of steps; 0 until it is known.
+	Steps int `json:"steps"`
+
+	// SnapshotID The snapshot from which sandboxes start; null until it is ready, and after it was removed.
+	SnapshotID *string `json:"snapshot_id"`
+
+	// HostID The host that has the snapshot.
+	HostID *string `json:"host_id"`
+
+	// User The user of commands in sandboxes from it; null is the guest's default.
+	User *string `json:"user"`
+
+	// Workdir The working directory of such commands; null is the user's home.
+	Workdir    *string    `json:"workdir"`
+	CreatedAt  time.Time  `json:"created_at"`
+	UpdatedAt  time.Time  `json:"updated_at"`
+	StartedAt  *time.Time `json:"started_at"`
+	FinishedAt *time.Time `json:"finished_at"`
+}
+
+// TemplateBuildLog defines model for TemplateBuildLog.
+type TemplateBuildLog struct {
+	// Seq Number of the entry in its build, from 1.
+	Seq   int64     `json:"seq"`
+	At    time.Time `json:"at"`
+	Level string    `json:"level"`
+
+	// Step The number of the step, `base` or `finalize`; empty for the build as a whole.
+	Step string `json:"step"`
+
+	// Message One line.
+	Message string `json:"message"`
+}
+
+// TemplateBuildProgress defines model for TemplateBuildProgress.
+type TemplateBuildProgress struct {
+	// Stage The status of the build.
+	Stage string `json:"stage"`
+
+	// Detail The step, as in TemplateBuildLog.
+	Detail string `json:"detail"`
+
+	// Done The number of the current step.
+	Done int `json:"done"`
+
+	// Total The number of steps; 0 until it is known.
+	Total int `json:"total"`
+}
+
+// TemplateBuildReason defines model for TemplateBuildReason.
+type TemplateBuildReason struct {
+	Message string `json:"message"`
+
+	// Step The step that failed: its number, `base` or `finalize`; empty for the build as a whole.
+	Step string `json:"step"`
+}
+
 // TemplateName Lower-case letters, digits and, inside, `.`, `_` and `-`; no two dots in a row.
 type TemplateName = string
 
@@ -958,6 +1159,34 @@ type TemplateName = string
 type TemplateRequest struct {
 	// Name Lower-case letters, digits and, inside, `.`, `_` and `-`; no two dots in a row.
 	Name TemplateName `json:"name"`
+}
+
+// TemplateSentEvent A server-sent event of a build. Clients must skip unknown types, which later versions may add.
+type TemplateSentEvent struct {
+	// Event build, log, progress, result or error.
+	Event string `json:"event"`
+
+	// ID The seq of a log entry.
+	ID *string `json:"id,omitempty"`
+
+	// Data A JSON object: a TemplateBuild, TemplateBuildLog, TemplateBuildProgress, TemplateBuild or Error.
+	Data string `json:"data"`
+}
+
+// TemplateTag defines model for TemplateTag.
+type TemplateTag struct {
+	Name      string    `json:"name"`
+	BuildID   string    `json:"build_id"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// TemplateTagName Lower-case letters, digits, `_` and, after the first character, `.` and `-`.
+type TemplateTagName = string
+
+// TemplateUpload defines model for TemplateUpload.
+type TemplateUpload struct {
+	// Digest SHA-256 of an upload, in hexadecimal digits.
+	Digest Digest `json:"digest"`
 }
 
 // TerminalSize defines model for TerminalSize.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/templates"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -24,6 +25,9 @@ const (
 // are required; a zero limit is its default.
 type Config struct {
 	Sandboxes control.API
+	// Templates builds templates. If it is nil, requests below /v1/templates are refused
+	// with 501.
+	Templates templates.API
 	Access    Access
 	Log       *slog.Logger
 	// Answers keeps the answers to requests with an Idempotency-Key. If it is

@@ -49,6 +49,14 @@ func (e *eventStreamer) event(name string, id int64, v any) error {
 	return e.send()
 }
 
+// open sends the header of the answer, before there is an event.
+func (e *eventStreamer) open() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.buf.Reset()
+	return e.send()
+}
+
 // send writes buf at once.
 func (e *eventStreamer) send() error {
 	if !e.begun {

@@ -209,8 +209,12 @@ func (f *fakeSandboxes) ListSnapshots(_ context.Context, flt control.SnapshotFil
 			out = append(out, snap)
 		}
 	}
+	// The cursor is the id of the last snapshot.
+	if at := slices.IndexFunc(out, func(s control.Snapshot) bool { return string(s.ID) == flt.Cursor }); at >= 0 {
+		out = out[at+1:]
+	}
 	if flt.Limit > 0 && len(out) > flt.Limit {
-		return out[:flt.Limit], "more", nil
+		return out[:flt.Limit], string(out[flt.Limit-1].ID), nil
 	}
 	return out, "", nil
 }

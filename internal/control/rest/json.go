@@ -43,7 +43,8 @@ func writeHeader(w http.ResponseWriter, status int) {
 
 // fields maps each permitted field of an object to the variable for its value: a
 // *string, *int, *bool, *[]string, *[]int or *map[string]string. A **string, **int or
-// **bool stays nil if the field is absent.
+// **bool stays nil if the field is absent. A func(string, json.RawMessage) error decodes the
+// value itself.
 type fields map[string]any
 
 // readJSON reads the request's body, one JSON object, into f. Fields that are
@@ -223,6 +224,8 @@ func decodeField(name string, raw json.RawMessage, dst any) error {
 		return decodeArray(name, raw, "an array of integers", dst, decodeInt)
 	case *map[string]string:
 		return decodeMap(name, raw, dst)
+	case func(string, json.RawMessage) error:
+		return dst(name, raw)
 	default:
 		return fault.New(fault.Internal, "internal", "the field %q has no decoder", name)
 	}

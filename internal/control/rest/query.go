@@ -76,7 +76,7 @@ func readFilter(r *http.Request) (control.Filter, error) {
 	if f.Template, err = one(q, "template"); err != nil {
 		return f, err
 	}
-	if q.Has("template") && !sandbox.ValidTemplateName(f.Template) {
+	if q.Has("template") && !validTemplateReference(f.Template) {
 		return f, fault.New(fault.Invalid, "invalid_template", "template is not the name of a template")
 	}
 	if f.Name, err = nameIn(q); err != nil {
