@@ -46,8 +46,6 @@ var states = []Entry{
 	{"snapshot_quota", s(429), "The limit of the number or the bytes of snapshots is reached.", "Delete some."},
 	{"stale_generation", s(409, 502), "The sandbox was resumed since the command was sent.", "Send it again."},
 	{"build_ended", s(409), "The build has ended.", "Start another build."},
-	{"build_not_found", s(404), "The template has no build with this id.", "`GET /v1/templates/{name}/builds` lists its builds."},
-	{"tag_not_found", s(404), "The template has no such tag.", "`GET /v1/templates/{name}` lists its tags."},
 	{"template_built_in", s(409), "The template is an image of the hosts.", "Remove the image on the hosts."},
 	{"template_is_snapshot", s(409), "The template is a snapshot with a name.", "Take the name away with `DELETE /v1/snapshots/{id}/template`."},
 	{"templates_unsupported", s(501), "The server builds no templates.", "Ask another server."},
