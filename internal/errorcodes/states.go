@@ -49,7 +49,6 @@ var states = []Entry{
 	{"template_built_in", s(409), "The template is an image of the hosts.", "Remove the image on the hosts."},
 	{"template_is_snapshot", s(409), "The template is a snapshot with a name.", "Take the name away with `DELETE /v1/snapshots/{id}/template`."},
 	{"templates_unsupported", s(501), "The server builds no templates.", "Ask another server."},
-	{"upload_not_found", s(404), "There is no upload with this digest, or it has expired.", "Send it with `PUT /v1/templates/uploads/{digest}`."},
 	{"template_exists", s(409), "The name is a template's.", "Choose another name."},
 	{"template_not_found", s(400, 404, 502), "No host has the template.", "The message lists the templates of the hosts."},
 }
