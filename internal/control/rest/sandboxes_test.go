@@ -190,14 +190,14 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 	keptBack := map[string]string{
 		"TrafficKey": "a secret; GET .../traffic shows its token", "EnvdToken": "empty in rows; a secret",
 		"InitialLifetime": "the lifetime before changes, for E2B's clients", "PublicTraffic": "a setting of E2B's clients alone", "RequestHost": "a setting of E2B's clients alone", "PublicPorts": "shown by GET .../traffic",
-		"Generation": "internal", "Server": "internal", "Spec": "shown field by field", "Egress": "shown field by field", "Env": "secret",
+		"Generation": "internal", "Server": "internal", "BuildID": "its sandboxes are hidden", "Spec": "shown field by field", "Egress": "shown field by field", "Env": "secret",
 		"MinIsolation": "the actual isolation is shown instead",
 		"Limits":       "shown field by field", "RestoreReport": "shown field by field", "Pools": "shown field by field",
 		"Runtimes": "shown field by field",
 	}
 	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("east", 3600))
 	sb := control.Sandbox{
-		ID: "id1", Name: "name-6", Generation: 77, Server: 78, DiskFull: true, State: sandbox.Paused, HostID: "host9",
+		BuildID: "build-79", ID: "id1", Name: "name-6", Generation: 77, Server: 78, DiskFull: true, State: sandbox.Paused, HostID: "host9",
 		GuestIP: "1.1.1.1", HostIP: "2.2.2.2",
 		Acceleration: "kvm", Isolation: sandbox.IsolationHardware, StopReason: sandbox.ReasonOOM, Message: "a message",
 		CreatedAt: when, StartedAt: ptr(when.Add(time.Hour)), LastActiveAt: ptr(when.Add(2 * time.Hour)),
