@@ -1,6 +1,6 @@
 // Package cli implements the commands for users of sandboxes: create, ls, get,
-// exec, shell, process, cp, files, port-forward, url, pause, resume, fork, snapshot, timeout,
-// rm, run, hosts and gc.
+// exec, shell, process, cp, files, port-forward, url, pause, resume, fork, snapshot, template,
+// timeout, rm, run, hosts and gc.
 //
 // It owns those commands, their output, and the form in which every wrenn command
 // reports a failure. cmd/wrenn adds the commands of the server. It uses only the
@@ -106,7 +106,7 @@ func New(io IO) *App {
 	flags.BoolVar(&a.json, "json", false, "print results as JSON")
 	for _, cmd := range []*cobra.Command{
 		a.createCmd(), a.lsCmd(), a.getCmd(), a.execCmd(), a.shellCmd(), a.processCmd(), a.cpCmd(), a.filesCmd(),
-		a.portForwardCmd(), a.urlCmd(), a.pauseCmd(), a.resumeCmd(), a.forkCmd(), a.snapshotCmd(), a.timeoutCmd(), a.rmCmd(), a.runCmd(), a.hostsCmd(), a.gcCmd(),
+		a.portForwardCmd(), a.urlCmd(), a.pauseCmd(), a.resumeCmd(), a.forkCmd(), a.snapshotCmd(), a.templateCmd(), a.timeoutCmd(), a.rmCmd(), a.runCmd(), a.hostsCmd(), a.gcCmd(),
 	} {
 		cmd.GroupID = GroupSandboxes
 		a.root.AddCommand(cmd)

@@ -54,21 +54,38 @@ func (a *App) ids(ctx context.Context, suffix string, statuses []string) []strin
 	return out
 }
 
-// completeTemplates completes cmd's flag --template with the templates of the
-// hosts.
+// completeTemplates completes cmd's flag --template with the names of templates.
 func (a *App) completeTemplates(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("template", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
-		defer cancel()
-		hosts, err := a.Client().Hosts(ctx)
-		if err != nil {
+		return a.templateNames(cmd.Context(), true), cobra.ShellCompDirectiveNoFileComp
+	})
+}
+
+// completeTemplateNames completes up to most arguments, or any number if that is negative,
+// with names of templates: those that were built, or with all those of every kind.
+func (a *App) completeTemplateNames(most int, all bool) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if most >= 0 && len(given) >= most {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		var names []string
-		for _, h := range hosts {
-			names = append(names, h.Templates...)
+		names := a.templateNames(cmd.Context(), all)
+		return slices.DeleteFunc(names, func(name string) bool { return slices.Contains(given, name) }), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// templateNames lists the names of templates. On an error the list is empty, because the
+// shell shows no messages.
+func (a *App) templateNames(ctx context.Context, all bool) []string {
+	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
+	defer cancel()
+	var names []string
+	for t, err := range a.Client().AllTemplates(ctx) {
+		if err != nil {
+			return nil
 		}
-		slices.Sort(names)
-		return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
-	})
+		if all || t.ID != nil {
+			names = append(names, t.Name)
+		}
+	}
+	return names
 }

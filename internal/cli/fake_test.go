@@ -39,6 +39,7 @@ type fake struct {
 	key       string // wanted of every request; empty is open
 	public    []int  // ports of the sandbox created last
 	processes []*fakeProcess
+	templates fakeTemplates
 }
 
 func newFake(t testing.TB) (*fake, string) {
@@ -79,6 +80,7 @@ func newFake(t testing.TB) (*fake, string) {
 	mux.HandleFunc("DELETE /v1/snapshots/{id}", f.withSnapshot(f.forgetSnapshot))
 	mux.HandleFunc("POST /v1/snapshots/{id}/template", f.withSnapshot(f.template))
 	mux.HandleFunc("DELETE /v1/snapshots/{id}/template", f.withSnapshot(f.template))
+	f.templateRoutes(mux)
 	mux.HandleFunc("POST /v1/gc", f.gc)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Request-Id", "req-1")
