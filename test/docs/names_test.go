@@ -59,8 +59,8 @@ var (
 	dataPath   = regexp.MustCompile(`/var/lib/wrenn/([a-z.-]+)`)
 )
 
-// foreign lists names of other programs and of the kernel.
-var foreign = []string{"no_new_privs", "io_uring", "pg_upgradecluster", "--format", "--sparse"}
+// foreign lists names of other programs, of the kernel and of Dockerfiles.
+var foreign = []string{"--mount", "--chown", "--chmod", "--exclude", "--parents", "no_new_privs", "io_uring", "pg_upgradecluster", "--format", "--sparse"}
 
 // TestNames checks the names in every page: codes and fields, statuses of
 // codes, variables, endpoints, files of the tree and of the data directory.
@@ -208,7 +208,7 @@ func checkWrenn(t testing.TB, where string, words []string) {
 // every flag that the prose names alone.
 func TestCalls(t *testing.T) {
 	var all strings.Builder
-	for _, command := range []string{"up", "server", "agent", "create", "run", "exec", "fork", "doctor", "gc", "image build", "uninstall", "down", "pause", "bench", "files sign"} {
+	for _, command := range []string{"up", "server", "agent", "create", "run", "exec", "fork", "doctor", "gc", "image build", "uninstall", "down", "pause", "bench", "files sign", "template build"} {
 		all.WriteString(help(t, command))
 	}
 	for _, p := range append(pages(t), parse(t, "docs/errors.md")) {
