@@ -73,7 +73,7 @@ var law = map[string][]string{
 	"internal/control/rest":                 append([]string{"api", "api/types", "internal/errorcodes", "internal/control", "internal/control/auth", "internal/control/templates", "internal/control/templates/plan", "internal/sandbox"}, faults...),
 
 	"internal/host": {
-		"internal/host/vmm", "internal/host/disk", "internal/host/network", "internal/host/image",
+		"internal/host/vmm", "internal/host/disk", "internal/host/network", "internal/host/image", "internal/host/oci",
 		"internal/host/instance", "internal/host/journal", "internal/host/snapshot", "internal/host/cgroup", "internal/guestclient", "internal/sandbox", "internal/fault",
 		"internal/untrusted", "internal/tunnel",
 	},
@@ -99,7 +99,8 @@ var law = map[string][]string{
 	"internal/host/disk":              {"internal/fault"},
 	"internal/host/network":           {"internal/fault", "internal/undo"},
 	"internal/host/network/netnstest": {},
-	"internal/host/image":             {"internal/fault"},
+	"internal/host/image":             {"internal/host/oci", "internal/fault"},
+	"internal/host/oci":               {"internal/archive", "internal/untrusted", "internal/fault"},
 	"internal/host/memory":            {"internal/fault"},
 	"internal/host/cgroup":            {"internal/fault"},
 	"internal/host/doctor":            {"internal/host/...", "internal/sandbox", "internal/fault"},
