@@ -395,7 +395,7 @@ type ForkResponse struct {
 type GarbageItem struct {
 	HostID string `json:"host_id"`
 
-	// Kind `template_snapshot`, `snapshot` or `vmm_build`.
+	// Kind `template_snapshot`, `snapshot`, `vmm_build` or `image`.
 	//
 	// Examples: vmm_build
 	Kind  string `json:"kind"`

@@ -32,8 +32,8 @@ func (s *archiveSettings) flags(f flagSet) {
 }
 
 // open opens the image store, which is filled from that archive.
-func (s archiveSettings) open(dirs layout, log *slog.Logger) (*image.Store, error) {
-	return image.Open(dirs.images(), log, image.WithArchive(image.Archive{Mirror: s.mirror}))
+func (s archiveSettings) open(dirs layout, log *slog.Logger, options ...image.Option) (*image.Store, error) {
+	return image.Open(dirs.images(), log, append(options, image.WithArchive(image.Archive{Mirror: s.mirror}))...)
 }
 
 func (s *buildSettings) flags(f flagSet) {

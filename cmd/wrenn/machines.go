@@ -40,7 +40,11 @@ func (a hostAgent) open(ctx context.Context) (*machines, error) {
 }
 
 func (a hostAgent) openInto(ctx context.Context, m *machines) error {
-	images, err := a.host.archive.open(a.dirs, a.log)
+	registries, err := a.host.registries.policy()
+	if err != nil {
+		return err
+	}
+	images, err := a.host.archive.open(a.dirs, a.log, image.WithRegistries(registries))
 	if err != nil {
 		return err
 	}

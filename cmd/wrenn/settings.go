@@ -188,6 +188,7 @@ type hostSettings struct {
 	network         string
 	limits          networkLimits
 	archive         archiveSettings
+	registries      registrySettings
 	memoryReserveMB int
 	// memoryOvercommit is the memory promised to sandboxes, as a multiple of the
 	// host's memory.
@@ -205,6 +206,7 @@ func (s *hostSettings) flags(f flagSet) {
 	f.StringVar(&s.acceleration, "accel", string(kvmprobe.Auto), "acceleration of microVMs: kvm, tcg (software emulation) or auto")
 	f.StringVar(&s.qemu, "qemu", "", "QEMU to use (default: qemu-system-x86_64 in PATH)")
 	s.archive.flags(f)
+	s.registries.flags(f)
 	f.StringSliceVar(&s.nameservers, "nameserver", nil, "nameserver for sandboxes, may be repeated (default: those of this machine)")
 	f.StringVar(&s.network, "network", "", "IPv4 range of the sandboxes' addresses, such as 10.201.0.0/16 (default: a free one)")
 	s.limits.flags(f)
@@ -222,7 +224,7 @@ func (s *hostSettings) validate() error {
 	default:
 		return fmt.Errorf("--accel must be auto, kvm or tcg, not %q", s.acceleration)
 	}
-	if err := s.runtime.validate(); err != nil {
+	if err := errors.Join(s.runtime.validate(), s.registries.validate()); err != nil {
 		return err
 	}
 	if _, err := recipes(s.templates); err != nil {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 
@@ -77,8 +78,13 @@ func (i *images) ImportImage(ctx context.Context, hostID string, src ImageSource
 	if !ok {
 		return HostImage{}, "", noImporter()
 	}
-	image, err := host.ImportImage(ctx, src, content, progress)
-	if err != nil {
+	watched := &watchedReader{r: content}
+	image, err := host.ImportImage(ctx, src, watched, progress)
+	switch {
+	case err == nil:
+	case watched.err != nil && errors.Is(err, watched.err):
+		return HostImage{}, id, err // no fault of the host
+	default:
 		return HostImage{}, id, guestFault(err)
 	}
 	// The host's report now names the image. One that fails is repeated soon.
@@ -86,6 +92,21 @@ func (i *images) ImportImage(ctx context.Context, hostID string, src ImageSource
 		i.log.Warn("a host that has imported an image does not report", "host", id, "error", err)
 	}
 	return image, id, nil
+}
+
+// watchedReader keeps the error of a reader.
+type watchedReader struct {
+	r   io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (w *watchedReader) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		w.err = err
+	}
+	return n, err
 }
 
 // importer returns the id of the host that imports: hostID, or the one with the most

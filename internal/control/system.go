@@ -20,7 +20,7 @@ const (
 // Garbage is something on a host that nothing needs any more.
 type Garbage struct {
 	HostID string
-	// Kind is "template_snapshot", "snapshot" or "vmm_build".
+	// Kind is "template_snapshot", "snapshot", "vmm_build" or "image".
 	Kind  string
 	ID    string
 	Bytes uint64

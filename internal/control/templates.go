@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -59,9 +60,10 @@ func (t *templates) isImage(name string) bool {
 
 // SetTemplate implements Snapshots.
 func (t *templates) SetTemplate(ctx context.Context, id sandbox.SnapshotID, name string) (Snapshot, error) {
-	if name != "" && !sandbox.ValidTemplateName(name) {
+	if name != "" && (!sandbox.ValidTemplateName(name) || strings.HasPrefix(name, sandbox.ImportedTemplatePrefix)) {
 		return Snapshot{}, fault.New(fault.Invalid, "invalid_template",
-			"name must be of lower-case letters, digits, '.', '_' and '-', at most %d characters", sandbox.MaxTemplateLen)
+			"name must be of lower-case letters, digits, '.', '_' and '-', at most %d characters, and must not begin with %q",
+			sandbox.MaxTemplateLen, sandbox.ImportedTemplatePrefix)
 	}
 	if name != "" && t.isImage(name) {
 		return Snapshot{}, templateExists(nil)

@@ -40,6 +40,8 @@ var hosts = []Entry{
 	{"host_stopping", s(502), "The agent is stopping.", "Try again when it is back; sandboxes keep running."},
 	{"host_unknown", s(500, 502), "The sandbox's host is not part of the installation.", "Add it again with `--host`."},
 	{"host_unreachable", s(502, 503), "No host agent can be reached.", "See that the agent runs."},
+	{"import_timeout", s(504), "The import of a container image took too long.", "Try again, or make the image smaller."},
+	{"not_imported", s(500, 502), "A template that is to be removed was not imported.", "Report it."},
 	{"image_store", s(500, 502), "The store of images cannot be read or written.", "See the host's log."},
 	{"invalid_configure", s(502), "The guest was configured with values that it does not take.", "Report it."},
 	{"invalid_recipe", nil, "The recipe of a template is wrong.", "The message describes it."},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/api/gen/process"
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -104,7 +105,9 @@ func (b *body) warm(ctx context.Context) error {
 			return err
 		}
 	}
-	return b.runQuietly(ctx, []string{"rm", "-f", scratch})
+	// An image need not have rm.
+	_, err := b.Guest().CallFile(ctx, &guestv1.FileCall{Operation: &guestv1.FileCall_Remove{Remove: &guestv1.RemoveFile{Path: scratch}}})
+	return err
 }
 
 // runQuietly runs one command in the guest to its end.

@@ -2,6 +2,7 @@ package host
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
 	"time"
 
@@ -71,6 +72,9 @@ type Config struct {
 	// sealed, so that work its kernel and agent have put off is done once and not
 	// by every clone before its first answer; 0 is 2 s.
 	TemplateRest time.Duration
+	// ImageAge is how long an imported image without sandboxes and snapshots stays
+	// after its last use; 0 is a day.
+	ImageAge time.Duration
 	// OnStep, when set, is called before each step of an operation, after the
 	// step has been journalled. The step fails with its error.
 	OnStep func(step string) error
@@ -101,6 +105,14 @@ type Images interface {
 	Version(digest string) (image.Template, error)
 	// Templates returns the current image of each template.
 	Templates() ([]image.Template, error)
+	// Import makes a template of a container image.
+	Import(ctx context.Context, src image.Source, progress image.Progress) (image.Template, error)
+	// Use records a use of an imported image, and does nothing for other templates.
+	Use(t image.Template) error
+	// Unused returns the imported images without a use for age, and Remove removes
+	// one unless it was used since.
+	Unused(age time.Duration) ([]image.Template, error)
+	Remove(ctx context.Context, t image.Template, age time.Duration) (bool, error)
 }
 
 const maxDirLength = 60
@@ -131,6 +143,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.GuestTimeout, 10*time.Second)
 	setDefault(&c.ProbeInterval, 30*time.Second)
 	setDefault(&c.TemplateRest, 2*time.Second)
+	setDefault(&c.ImageAge, 24*time.Hour)
 	setDefault(&c.MemoryReserveMB, defaultMemoryReserveMB)
 	setDefault(&c.DiskReserveBytes, DefaultDiskReserveBytes)
 	setDefault(&c.UIDBase, DefaultUIDBase)

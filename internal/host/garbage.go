@@ -10,10 +10,13 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 )
 
-// CollectGarbage removes unreferenced snapshots and builds and returns them; a dry
+// CollectGarbage removes unreferenced images, snapshots and builds and returns them; a dry
 // run only returns them. The base of a sandbox or warm clone is never garbage.
 func (m *Manager) CollectGarbage(ctx context.Context, dryRun bool) ([]snapshot.Garbage, error) {
-	return m.snapshots.Collect(ctx, dryRun)
+	// Images go first: the template snapshot of one that is gone is of no use.
+	images, err := m.collectImages(ctx, dryRun)
+	found, more := m.snapshots.Collect(ctx, dryRun)
+	return append(images, found...), errors.Join(err, more)
 }
 
 // collectSoon collects garbage in the background.

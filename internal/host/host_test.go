@@ -45,6 +45,8 @@ type bench struct {
 	// programs are those of processes that the bench has killed.
 	programs []string
 	deps     host.Deps
+	// images, when set, replace those that tests share.
+	images host.Images
 	*host.Manager
 }
 
@@ -67,6 +69,9 @@ func (b *bench) open() {
 	b.deps = hosttest.DepsWith(b.t, b.name, cmp.Or(b.nameserver, hosttest.Nameserver))
 	if b.driver != nil {
 		b.deps.Drivers = vmm.Drivers{b.driver()}
+	}
+	if b.images != nil {
+		b.deps.Images = b.images
 	}
 	cfg := host.Config{
 		Dir: b.dir, DiskReserveBytes: 1, TemplateDir: b.templates, Nameservers: []string{hosttest.Nameserver},

@@ -128,5 +128,8 @@ func (m *Manager) template(name string) (image.Template, error) {
 	if fault.Is(err, fault.NotFound) {
 		return t, fault.Wrap(err, fault.Invalid, "template_not_found", "there is no template %q on this host", name)
 	}
-	return t, err
+	if err != nil {
+		return t, err
+	}
+	return t, m.deps.Images.Use(t)
 }

@@ -92,6 +92,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Manager, error) {
 		m.running.Go(func() { m.guarded("preparing a template snapshot", func() { m.prepare(spec) }) })
 	}
 	m.running.Go(func() { m.watchHealth(m.life) })
+	m.running.Go(func() { m.keepImages(m.life) })
 	m.refill()
 	return m, nil
 }

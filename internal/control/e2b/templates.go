@@ -158,7 +158,7 @@ func (s *server) images(ctx context.Context) ([]string, error) {
 	hosts, err := s.Sandboxes.Hosts(ctx)
 	var out []string
 	for _, h := range hosts {
-		out = append(out, h.Templates...)
+		out = append(out, sandbox.PublicTemplates(h.Templates)...)
 	}
 	slices.Sort(out)
 	return slices.Compact(out), err

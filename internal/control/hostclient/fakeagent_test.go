@@ -21,6 +21,7 @@ type agent struct {
 	create func(context.Context, *hostv1.CreateSandboxRequest) (*hostv1.CreateSandboxResponse, error)
 	exec   func(context.Context, *hostv1.ExecRequest, func(*hostv1.ExecResponse) error) error
 	input  func(context.Context, *connect.BidiStream[hostv1.ExecWithInputRequest, hostv1.ExecWithInputResponse]) error
+	load   func(*importStream) error
 	write  func(*connect.ClientStream[hostv1.WriteFileRequest]) (int64, error)
 	read   func(context.Context, *hostv1.ReadFileRequest, func(*hostv1.ReadFileResponse) error) error
 	watch  func(func(*hostv1.WatchEventsResponse) error) error
@@ -68,6 +69,8 @@ func (a *agent) Exec(ctx context.Context, r *connect.Request[hostv1.ExecRequest]
 func (a *agent) ExecWithInput(ctx context.Context, s *connect.BidiStream[hostv1.ExecWithInputRequest, hostv1.ExecWithInputResponse]) error {
 	return a.input(ctx, s)
 }
+
+func (a *agent) ImportImage(_ context.Context, s *importStream) error { return a.load(s) }
 
 func (a *agent) WriteFile(_ context.Context, s *connect.ClientStream[hostv1.WriteFileRequest]) (*connect.Response[hostv1.WriteFileResponse], error) {
 	n, err := a.write(s)

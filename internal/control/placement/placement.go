@@ -160,7 +160,7 @@ const maxNamed = 20
 func unknownTemplate(name string, hosts []Host, known []int) error {
 	var names []string
 	for _, i := range known {
-		names = append(names, hosts[i].Templates...)
+		names = append(names, sandbox.PublicTemplates(hosts[i].Templates)...)
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)

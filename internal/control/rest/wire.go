@@ -10,10 +10,7 @@ import (
 )
 
 func hostOf(h control.HostInfo) types.Host {
-	templates := h.Templates
-	if templates == nil {
-		templates = []string{}
-	}
+	templates := sandbox.PublicTemplates(h.Templates)
 	preferred := h.Preferred()
 	out := types.Host{
 		ID:                 h.ID,

@@ -1,6 +1,7 @@
 package fakes
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"time"
@@ -40,3 +41,19 @@ func (i *Images) Version(digest string) (image.Template, error) {
 
 // Templates implements host.Images.
 func (i *Images) Templates() ([]image.Template, error) { return []image.Template{i.template}, nil }
+
+// Import implements host.Images. The fake imports nothing.
+func (i *Images) Import(context.Context, image.Source, image.Progress) (image.Template, error) {
+	return image.Template{}, fault.New(fault.Unsupported, "image_format", "the fake imports no images")
+}
+
+// Use implements host.Images.
+func (i *Images) Use(image.Template) error { return nil }
+
+// Unused implements host.Images.
+func (i *Images) Unused(time.Duration) ([]image.Template, error) { return nil, nil }
+
+// Remove implements host.Images.
+func (i *Images) Remove(context.Context, image.Template, time.Duration) (bool, error) {
+	return false, nil
+}

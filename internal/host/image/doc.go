@@ -10,6 +10,7 @@
 //	agents/<digest of the program>-<digest>.erofs
 //	templates/<name>/<digest>/{root.erofs,packages.txt,template.json}
 //	templates/<name>/current   -> <digest>
+//	templates/oci-<id>/used    its time is that of the last use of an imported image
 //	locks/                     one lock file for each thing that can be built
 //	tmp/                       builds under way; a dead one is removed by the next
 //
@@ -17,8 +18,8 @@
 // changes: a new version is a new directory, and "current" moves to it by
 // rename. Old versions stay, since snapshots may refer to them.
 //
-// Everything comes from Debian's signed archive through apt; nothing is
-// installed on the host and nothing is mounted outside a private mount
+// Everything but container images, which package oci reads, comes from Debian's
+// signed archive through apt; nothing is installed on the host and nothing is mounted outside a private mount
 // namespace. The host agent and the "image" command call this package. It
 // never starts a VM and knows nothing about sandboxes.
 package image

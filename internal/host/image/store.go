@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/oci"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 )
 
@@ -22,7 +23,11 @@ import (
 type Store struct {
 	dir     string
 	archive Archive
-	log     *slog.Logger
+	// registries says which registries imports may use, and imports bounds the number
+	// of those at work.
+	registries oci.Policy
+	imports    chan struct{}
+	log        *slog.Logger
 }
 
 // Option adjusts a Store.
@@ -31,6 +36,9 @@ type Option func(*Store)
 // WithArchive makes the store download from a instead of the mirrors that
 // the host's own apt uses.
 func WithArchive(a Archive) Option { return func(s *Store) { s.archive = a } }
+
+// WithRegistries says which registries imports may use.
+func WithRegistries(p oci.Policy) Option { return func(s *Store) { s.registries = p } }
 
 // Open opens the store in dir and creates its missing directories. It neither
 // builds nor downloads anything.
@@ -53,7 +61,7 @@ func Open(dir string, log *slog.Logger, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, unusable(err)
 	}
-	s := &Store{dir: real, log: log}
+	s := &Store{dir: real, log: log, imports: make(chan struct{}, maxImports)}
 	for _, opt := range opts {
 		opt(s)
 	}

@@ -31,6 +31,8 @@ type Template struct {
 	CreatedAt time.Time `json:"created_at"`
 	// Start is run when the template's snapshot is made.
 	Start Start `json:"start,omitzero"`
+	// Imported describes the container image that it was made of; nil for a recipe's.
+	Imported *Imported `json:"imported,omitempty"`
 	// Path is the erofs image, which nobody may write to.
 	Path string `json:"-"`
 }

@@ -17,7 +17,6 @@ import (
 
 // service implements host.v1 on a Manager.
 type service struct {
-	hostv1connect.UnimplementedHostServiceHandler
 	manager *host.Manager
 	log     *slog.Logger
 }

@@ -13,7 +13,7 @@ import (
 
 // Garbage is something on the host's disk that nothing needs any more.
 type Garbage struct {
-	// Kind is "template_snapshot", "snapshot" or "vmm_build".
+	// Kind is "template_snapshot", "snapshot", "vmm_build" or "image".
 	Kind string
 	ID   string
 	// Bytes is the space it takes.

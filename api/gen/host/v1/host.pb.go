@@ -4240,7 +4240,7 @@ func (x *TunnelRequest) GetPort() uint32 {
 
 type CollectGarbageResponse_Item struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "template_snapshot", "snapshot" or "vmm_build".
+	// "template_snapshot", "snapshot", "vmm_build" or "image".
 	Kind  string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Id    string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Bytes uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
