@@ -274,15 +274,28 @@ func (s *Store) Use(t Template) error {
 	return errors.Join(f.Close(), os.Chtimes(path, now, now))
 }
 
-// Unused returns the imported images that nobody has used for age. Each has the bytes of
-// all its versions.
+// Unused returns the imported images that nobody has used for age. The remains of an
+// import or a removal that was cut off are one that has only a name.
 func (s *Store) Unused(age time.Duration) ([]Template, error) {
-	all, err := s.Templates()
+	entries, err := os.ReadDir(filepath.Join(s.dir, "templates"))
 	if err != nil {
 		return nil, err
 	}
 	var out []Template
-	for _, t := range all {
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ImportedPrefix) || checkName(e.Name()) != nil {
+			continue
+		}
+		t, err := s.Template(e.Name())
+		if fault.Is(err, fault.NotFound) {
+			t, err = Template{Name: e.Name(), Imported: new(Imported)}, nil
+			if st, err := e.Info(); err == nil {
+				t.CreatedAt = st.ModTime()
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
 		if t.Imported != nil && time.Since(s.usedAt(t)) > age {
 			out = append(out, t)
 		}

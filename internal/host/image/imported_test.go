@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"log"
 	"log/slog"
@@ -255,5 +256,20 @@ func TestUnusedImages(t *testing.T) {
 	}
 	if _, err := s.Template(made.Name); !fault.Is(err, fault.NotFound) {
 		t.Errorf("after the removal: got %v, want NotFound", err)
+	}
+	// A removal that was cut off is completed.
+	remains := filepath.Join(s.dir, "templates", made.Name)
+	if err := errors.Join(os.Mkdir(remains, 0o755), os.Chtimes(remains, old, old)); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.Unused(time.Hour)
+	if err != nil || len(all) != 1 {
+		t.Fatalf("with remains: got %v, %v, want one image", all, err)
+	}
+	if removed, err := s.Remove(t.Context(), all[0], time.Hour); !removed || err != nil {
+		t.Errorf("removing remains: got %t, %v", removed, err)
+	}
+	if left, _ := os.ReadDir(filepath.Dir(remains)); len(left) != 0 {
+		t.Errorf("there are still %v", left)
 	}
 }
