@@ -34,7 +34,7 @@ make build
 export WRENN_BIN=$PWD/bin/wrenn # several suites would build it again, at the same time
 (cd tools && go build -o ../bin/testsum ./testsum)
 say "== images in $WRENN_TEST_IMAGES"
-as_root bin/wrenn image build --data-dir "$(dirname "$WRENN_TEST_IMAGES")"
+as_root bin/wrenn image build --data-dir "$(dirname "$WRENN_TEST_IMAGES")" minimal code-interpreter-v1
 WRENN_DATA_DIR=$(dirname "$WRENN_TEST_IMAGES") scripts/runsc.sh
 
 say "== clients of E2B"

@@ -11,14 +11,15 @@ import (
 	"github.com/wrenn-dev/wrenn/api/gen/process"
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// coldBoot boots a kernel in a VM for a template snapshot and runs the
-// operations that every sandbox begins with. Clones then find that code and
-// those pages in the memory they share.
-func (b *body) coldBoot(ctx context.Context) error {
+// coldBoot boots a kernel in a VM for a template snapshot, runs the operations that every
+// sandbox begins with, and starts the template's own processes. Clones then find that code
+// and those pages in the memory they share.
+func (b *body) coldBoot(ctx context.Context, start image.Start) error {
 	if err := os.MkdirAll(string(b.Dir), 0o700); err != nil {
 		return err
 	}
@@ -38,7 +39,15 @@ func (b *body) coldBoot(ctx context.Context) error {
 		return err
 	}
 	b.rec.State = sandbox.Running
-	return b.step(ctx, journal.StepTemplateWarm, b.warm)
+	return b.step(ctx, journal.StepTemplateWarm, func(ctx context.Context) error {
+		if err := b.warm(ctx); err != nil {
+			return err
+		}
+		ctx, stop := b.UntilExit(ctx)
+		defer stop()
+		err := templateStart{Start: start, template: b.rec.Spec.Template, guest: b.Guest()}.run(ctx)
+		return causeOr(ctx, err)
+	})
 }
 
 func (b *body) bootOnce(ctx context.Context) error {

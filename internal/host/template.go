@@ -56,6 +56,9 @@ func (m *Manager) templateKey(spec sandbox.Spec, img image.Template) (string, ma
 	print := snapshot.Fingerprint(driver, spec, "")
 	maps.Copy(print, driver.BootInputs())
 	print["image"], print["disk_mb"], print["disk_format"] = img.Digest, fmt.Sprint(spec.DiskMB), disk.Format()
+	if img.Start != (image.Start{}) {
+		print["start"] = img.Start.String()
+	}
 	rate := print[vmm.FingerprintTSC]
 	delete(print, vmm.FingerprintTSC)
 	data, _ := json.Marshal(print) // a map of strings cannot fail; keys are sorted
@@ -139,7 +142,7 @@ func (m *Manager) buildTemplate(life context.Context, t template, print map[stri
 	b.log.InfoContext(life, "making a template snapshot", "template", spec.Template, "vcpus", spec.VCPUs, "memory_mb", spec.MemoryMB)
 	to := snapshot.Dir(filepath.Join(m.cfg.TemplateDir, t.key+"."+b.Name))
 	err := fault.Caught(func() error {
-		if err := b.coldBoot(life); err != nil {
+		if err := b.coldBoot(life, t.image.Start); err != nil {
 			return err
 		}
 		return b.makeTemplate(life, to, print)

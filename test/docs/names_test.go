@@ -66,6 +66,10 @@ var foreign = []string{"--mount", "--chown", "--chmod", "--exclude", "--parents"
 // codes, variables, endpoints, files of the tree and of the data directory.
 func TestNames(t *testing.T) {
 	code, contract := source(t), readFile(t, "api/openapi.yaml")
+	// The code interpreter's own protocol.
+	for _, name := range []string{"server.py", "code_interpreter.py"} {
+		contract += readFile(t, "internal/host/image/interpreter/"+name)
+	}
 	statuses := map[string][]int{}
 	for _, e := range errorcodes.All() {
 		statuses[e.Code] = e.Statuses

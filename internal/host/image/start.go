@@ -1,6 +1,7 @@
 package image
 
 import (
+	"encoding/json"
 	"strings"
 	"time"
 
@@ -37,6 +38,15 @@ func (s Start) Timeout() time.Duration {
 		return DefaultReadySec * time.Second
 	}
 	return time.Duration(s.ReadySec) * time.Second
+}
+
+// String returns s as JSON. Equal values give equal texts.
+func (s Start) String() string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // strings and numbers always encode
+	}
+	return string(b)
 }
 
 // validate checks the limits. The error is of kind Invalid.

@@ -1,0 +1,730 @@
+"""The code interpreter: runs code in Jupyter kernels for HTTP clients.
+
+It serves port 49999 with the protocol of E2B's clients (docs/code-interpreter.md). It
+owns the kernels and their contexts. It runs as root, so that code which its kernels run as
+the account "user" cannot end it by accident, and so that each kernel gets a cgroup of its
+own: where memory runs out, the kernel that uses most of it ends, and not the server.
+
+A context runs one execution at a time, in the order in which requests arrive. The output
+of a kernel is passed on as it arrives. If the client reads more slowly than the kernel
+writes, the kernel is stopped (SIGSTOP) until the client has read, so that no output is
+lost and memory stays bounded.
+
+After a restore in a new sandbox the machine id is another one. The server notices it
+before the next execution and gives the kernels new random state.
+"""
+
+import asyncio
+import collections
+import datetime
+import json
+import logging
+import os
+import pwd
+import re
+import shutil
+import signal
+import sys
+import time
+import uuid
+
+import zmq
+import zmq.asyncio
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+PORT = 49999
+ENVS = "http://127.0.0.1:49983/envs"
+MACHINE_ID = "/etc/machine-id"
+USER, HOME = "user", "/home/user"
+RUNTIME_DIR = "/run/code-interpreter"
+
+MAX_BODY = 64 << 20  # bytes of a request
+MAX_CONTEXTS = 64
+MAX_WAITING = 64  # executions that wait for one context
+MAX_BUFFER = 4 << 20  # bytes of output that wait for a client before the kernel is stopped
+MAX_MESSAGE_BUFFER = 1024  # messages that wait for a client
+KEEPALIVE = 5.0  # seconds between lines
+TICK = 0.2  # seconds between looks at the client and at the kernel
+START_TIMEOUT = 90.0  # seconds until a kernel has to be ready
+INTERRUPT_EVERY = 2.0  # seconds between interrupts of code that does not end
+INTERRUPT_LIMIT = 30.0  # seconds until such a kernel is started again
+CONTROL_TIMEOUT = 10.0  # seconds for code of the server itself
+
+ALIASES = {"js": "javascript", "ts": "javascript", "typescript": "javascript", "python": "python", "py": "python", "sh": "bash"}
+# Names of kernels by language, where they differ.
+KERNELS = {"python": "python3", "r": "ir"}
+LANGUAGE = re.compile(r"^[A-Za-z0-9_.+-]{1,64}$")
+ENV_LIMIT = 256 << 10
+
+FIELDS = {
+    "text/plain": "text",
+    "text/html": "html",
+    "text/markdown": "markdown",
+    "image/svg+xml": "svg",
+    "image/png": "png",
+    "image/jpeg": "jpeg",
+    "application/pdf": "pdf",
+    "text/latex": "latex",
+    "application/json": "json",
+    "application/javascript": "javascript",
+    "e2b/data": "data",
+    "e2b/chart": "chart",
+}
+
+log = logging.getLogger("code-interpreter")
+
+
+class Refused(Exception):
+    """An answer with a status and a plain text."""
+
+    def __init__(self, status, text):
+        super().__init__(text)
+        self.status, self.text = status, text
+
+
+def machine_id():
+    try:
+        with open(MACHINE_ID, encoding="ascii") as f:
+            return f.read().strip()
+    except OSError:
+        return ""
+
+
+def language_of(name):
+    if name is None or name == "":
+        return "python"
+    if not isinstance(name, str) or not LANGUAGE.match(name):
+        raise Refused(400, "language must be the name of a language")
+    name = name.lower()
+    return ALIASES.get(name, name)
+
+
+def result_of(data, main):
+    """Returns the line of a result with the given MIME bundle."""
+    line, extra = {"type": "result", "is_main_result": main}, {}
+    for mime, value in data.items():
+        field = FIELDS.get(mime)
+        if field is None:
+            extra[mime] = value
+            continue
+        if field == "text" and isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        line[field] = value
+    line["extra"] = extra
+    return line
+
+
+def lines_of(message):
+    """Returns the lines for one message of a kernel."""
+    kind, content = message["msg_type"], message["content"]
+    if kind == "stream":
+        stamp = message["header"]["date"]
+        if isinstance(stamp, datetime.datetime):
+            stamp = stamp.isoformat()
+        return [{"type": "stderr" if content["name"] == "stderr" else "stdout", "text": content["text"], "timestamp": stamp}]
+    if kind in ("display_data", "update_display_data"):
+        return [result_of(content["data"], False)]
+    if kind == "execute_result":
+        return [result_of(content["data"], True)]
+    if kind == "error":
+        return [{"type": "error", "name": content["ename"], "value": content["evalue"], "traceback": "\n".join(content["traceback"])}]
+    if kind == "execute_input":
+        return [{"type": "number_of_executions", "execution_count": content["execution_count"]}]
+    return []
+
+
+def encode(line):
+    """Returns the bytes of one line. It is ASCII, because clients decode chunks one by one."""
+    return json.dumps(line, default=str).encode("ascii") + b"\n"
+
+
+UNEXPECTED_END = {
+    "type": "error",
+    "name": "UnexpectedEndOfExecution",
+    "value": "Connection to the execution was closed before the execution was finished",
+    "traceback": "",
+}
+END = {"type": "end_of_execution"}
+
+
+class KernelDied(Exception):
+    pass
+
+
+class Kernel:
+    """One running kernel. Its output goes to the queue of the execution that it belongs to."""
+
+    def __init__(self, name, cwd, key):
+        self.name, self.cwd, self.key = name, cwd, key
+        self.manager = self.client = self.reader = None
+        self.executions = {}  # queues by the id of the request
+        self.stopped = False
+
+    async def start(self):
+        self.manager = AsyncKernelManager(kernel_name=self.name, transport="ipc")
+        self.manager.connection_file = os.path.join(RUNTIME_DIR, f"kernel-{uuid.uuid4().hex}.json")
+        env = environment()
+        await self.manager.start_kernel(cwd=self.cwd, env=env, preexec_fn=self.enter)
+        self.client = self.manager.client()
+        # No output may be dropped: stop() bounds what waits.
+        self.client.context.sockopts[zmq.RCVHWM] = 0
+        self.client.start_channels(stdin=False, hb=False)
+        self.reader = asyncio.ensure_future(self.read())
+        await self.await_ready()
+
+    def enter(self):
+        """Runs in the new process, as root: it moves it into a cgroup and changes the account."""
+        account = pwd.getpwnam(USER)
+        os.chown(self.manager.connection_file, account.pw_uid, account.pw_gid)
+        try:
+            with open("/proc/self/cgroup", encoding="ascii") as f:
+                own = next(line.split("::", 1)[1].strip() for line in f if line.startswith("0::"))
+            group = f"/sys/fs/cgroup{os.path.dirname(own)}/kernel-{self.key}"
+            os.makedirs(group, exist_ok=True)
+            with open(group + "/cgroup.procs", "w", encoding="ascii") as f:
+                f.write("0")
+        except (OSError, StopIteration):
+            pass  # no cgroups here
+        os.initgroups(USER, account.pw_gid)
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+        os.umask(0o022)
+
+    async def await_ready(self):
+        """Waits until the kernel answers and its output reaches the server."""
+        end = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < end:
+            queue = Output()
+            request = self.client.kernel_info()
+            self.executions[request] = queue
+            try:
+                if await queue.next(2.0) is not None:
+                    return
+                if not await self.manager.is_alive():
+                    break
+            finally:
+                self.executions.pop(request, None)
+        raise KernelDied()
+
+    async def read(self):
+        """Hands each message on the output channel to its execution."""
+        while True:
+            message = await self.client.get_iopub_msg(timeout=None)
+            queue = self.executions.get(message["parent_header"].get("msg_id"))
+            if queue is None:
+                continue
+            queue.put(message)
+            if queue.full():
+                self.signal(signal.SIGSTOP)
+                while queue.full() and not queue.abandoned:
+                    await queue.drained()
+                self.signal(signal.SIGCONT)
+
+    def signal(self, number):
+        try:
+            os.killpg(self.manager.provisioner.pgid, number)
+        except (OSError, AttributeError, TypeError):
+            pass
+
+    async def interrupt(self):
+        try:
+            await self.manager.interrupt_kernel()
+        except Exception as err:  # it has ended
+            log.info("interrupt: %r", err)
+
+    async def alive(self):
+        return self.manager is not None and await self.manager.is_alive()
+
+    def begin(self, code, silent=False):
+        """Sends code and returns the id of the request and the queue of its output."""
+        queue = Output()
+        request = self.client.execute(code, silent=silent, store_history=not silent, allow_stdin=False, stop_on_error=False)
+        self.executions[request] = queue
+        return request, queue
+
+    async def control(self, code, timeout=CONTROL_TIMEOUT):
+        """Runs code of the server itself."""
+        request, queue = self.begin(code, silent=True)
+        end = time.monotonic() + timeout
+        try:
+            while time.monotonic() < end:
+                message = await queue.next(TICK)
+                if message is None:
+                    if not await self.alive():
+                        raise KernelDied()
+                elif message["msg_type"] == "error":
+                    log.warning("%s: control code failed: %s", self.name, message["content"].get("evalue"))
+                elif is_idle(message):
+                    return
+            log.warning("%s: control code did not end", self.name)
+        finally:
+            self.executions.pop(request, None)
+
+    async def end(self):
+        if self.reader:
+            self.reader.cancel()
+        if self.client:
+            self.client.stop_channels()
+        if self.manager:
+            self.signal(signal.SIGKILL)
+            try:
+                await self.manager.shutdown_kernel(now=True)
+            except Exception as err:
+                log.info("shutdown: %r", err)
+            for name in os.listdir(RUNTIME_DIR):
+                if name.startswith(os.path.basename(self.manager.connection_file)[: -len(".json")]):
+                    remove(os.path.join(RUNTIME_DIR, name))
+
+
+def remove(path):
+    try:
+        os.remove(path)
+    except OSError:
+        pass
+
+
+def environment():
+    """Returns the environment of kernels: that of a login of the user."""
+    keep = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "LC_ALL", "TZ")}
+    keep.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    keep.setdefault("LANG", "C.UTF-8")
+    keep.update(HOME=HOME, USER=USER, LOGNAME=USER, SHELL="/bin/bash", MPLBACKEND="module://matplotlib_inline.backend_inline")
+    keep["E2B_SANDBOX"] = "true"
+    keep["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the debugger of kernels would warn of Debian's Python
+    return keep
+
+
+def is_idle(message):
+    return message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
+
+
+class Output:
+    """The messages of one execution that have not been sent yet."""
+
+    def __init__(self):
+        self.messages, self.bytes = collections.deque(), 0
+        self.arrived, self.room = asyncio.Event(), asyncio.Event()
+        self.abandoned = False  # nobody reads it any more: messages are dropped
+
+    def put(self, message):
+        if self.abandoned and not is_idle(message):
+            return
+        size = sum(len(str(v)) for v in message["content"].values()) if message["msg_type"] != "status" else 0
+        self.messages.append((message, size))
+        self.bytes += size
+        self.arrived.set()
+
+    def full(self):
+        return self.bytes > MAX_BUFFER or len(self.messages) > MAX_MESSAGE_BUFFER
+
+    async def drained(self):
+        self.room.clear()
+        await self.room.wait()
+
+    def abandon(self):
+        self.abandoned = True
+        self.messages = collections.deque((m, s) for m, s in self.messages if is_idle(m))
+        self.bytes = 0
+        self.room.set()
+
+    async def next(self, timeout):
+        """Returns the next message, or None after timeout seconds."""
+        if not self.messages:
+            self.arrived.clear()
+            try:
+                await asyncio.wait_for(self.arrived.wait(), timeout)
+            except asyncio.TimeoutError:
+                return None
+        message, size = self.messages.popleft()
+        self.bytes -= size
+        if not self.full():
+            self.room.set()
+        return message
+
+
+class Context:
+    """A kernel with a state, which outlives its executions. The lock is held by one execution."""
+
+    def __init__(self, id, language, cwd):
+        self.id, self.language, self.cwd = id, language, cwd
+        self.kernel = None
+        self.lock = asyncio.Lock()
+        self.waiting = 0
+        self.identity = None
+        self.has_envs = False
+        self.removed = False
+
+    def describe(self):
+        return {"id": self.id, "language": self.language, "cwd": self.cwd}
+
+    async def ensure(self):
+        """Starts the kernel if it does not run. The lock must be held."""
+        if self.kernel and await self.kernel.alive():
+            return
+        await self.drop()
+        name = KERNELS.get(self.language, self.language)
+        self.kernel = Kernel(name, self.cwd, re.sub("[^a-z0-9]", "", self.id)[:32])
+        try:
+            await self.kernel.start()
+        except BaseException:
+            await self.drop()
+            raise
+        self.identity, self.has_envs = machine_id(), False
+
+    async def drop(self):
+        kernel, self.kernel = self.kernel, None
+        if kernel:
+            await kernel.end()
+
+    async def renew(self, token):
+        """Prepares the kernel for an execution in the sandbox as it is now."""
+        identity = machine_id()
+        if identity != self.identity:
+            await self.operate("reseed")
+            self.identity = identity
+        if not self.has_envs:
+            envs = await sandbox_envs(token)
+            if envs:
+                await self.operate("set_env", envs)
+            self.has_envs = envs is not None
+
+    async def operate(self, name, argument=None, timeout=CONTROL_TIMEOUT):
+        """Runs an operation that the kernels of this image know."""
+        if self.language == "python":
+            call = json.dumps(json.dumps(argument))
+            await self.kernel.control(f"__import__('code_interpreter').{name}({call})", timeout)
+        elif self.language in ("bash", "javascript"):
+            await self.kernel.control("\0" + json.dumps({"operation": name, "argument": argument}), timeout)
+
+    async def kill(self):
+        """Ends the kernel, also within an execution, which then ends."""
+        if self.kernel:
+            self.kernel.signal(signal.SIGKILL)
+
+
+async def sandbox_envs(token):
+    """Returns the variables of the sandbox, or None if the guest's server does not tell them."""
+    headers = {"X-Access-Token": token} if token else {}
+    try:
+        async with ClientSession(timeout=ClientTimeout(total=5)) as session, session.get(ENVS, headers=headers) as answer:
+            if answer.status != 200:
+                return None
+            envs = json.loads(await answer.content.read(ENV_LIMIT))
+    except (ClientError, OSError, ValueError, asyncio.TimeoutError):
+        return None
+    return {k: v for k, v in envs.items() if isinstance(v, str)} if isinstance(envs, dict) else None
+
+
+def variables(given):
+    if given is None:
+        return {}
+    if not isinstance(given, dict) or any(not isinstance(v, str) or not k or "=" in k or "\0" in k + v for k, v in given.items()):
+        raise Refused(400, "env_vars must map names to texts")
+    if sum(len(k) + len(v) for k, v in given.items()) > ENV_LIMIT:
+        raise Refused(400, f"env_vars may have at most {ENV_LIMIT} characters")
+    return given
+
+
+class Server:
+    def __init__(self):
+        self.contexts = {}
+        self.defaults = {}  # ids of contexts by language
+        self.ready = False
+
+    # Contexts
+
+    def context(self, id):
+        found = self.contexts.get(id)
+        if found is None:
+            raise Refused(404, f"Context {id} not found")
+        return found
+
+    async def create(self, language, cwd=None):
+        cwd = HOME if cwd in (None, "") else cwd
+        if not isinstance(cwd, str) or not cwd.startswith("/") or "\0" in cwd:
+            raise Refused(400, "cwd must be an absolute path")
+        if len(self.contexts) >= MAX_CONTEXTS:
+            raise Refused(429, f"there may be {MAX_CONTEXTS} contexts; remove one")
+        try:
+            KernelSpecManager().get_kernel_spec(KERNELS.get(language, language))
+        except NoSuchKernel:
+            raise Refused(400, f"there is no kernel for the language {language}") from None
+        if not os.path.isdir(cwd):
+            try:
+                os.makedirs(cwd, exist_ok=True)
+                account = pwd.getpwnam(USER)
+                os.chown(cwd, account.pw_uid, account.pw_gid)
+            except OSError as err:
+                raise Refused(400, f"cwd {cwd} cannot be used: {err.strerror}") from None
+        made = Context(str(uuid.uuid4()), language, cwd)
+        self.contexts[made.id] = made
+        try:
+            async with made.lock:
+                await made.ensure()
+        except KernelDied:
+            self.forget(made)
+            raise Refused(500, f"the kernel for {language} could not be started") from None
+        except BaseException:
+            self.forget(made)
+            raise
+        return made
+
+    def forget(self, context):
+        context.removed = True
+        self.contexts.pop(context.id, None)
+        for language, id in list(self.defaults.items()):
+            if id == context.id:
+                del self.defaults[language]
+
+    async def default(self, language):
+        """Returns the default context of a language. Concurrent first uses share one."""
+        while True:
+            have = self.defaults.get(language)
+            if isinstance(have, asyncio.Future):
+                await asyncio.wait([have])
+                continue
+            if have is not None:
+                return self.contexts[have]
+            self.defaults[language] = made = asyncio.get_running_loop().create_future()
+            try:
+                context = await self.create(language)
+                self.defaults[language] = context.id
+                return context
+            finally:
+                made.set_result(None)
+                if self.defaults.get(language) is made:
+                    del self.defaults[language]
+
+    async def prepare(self):
+        """Starts the contexts that exist from the start, and runs the code that users run first."""
+        try:
+            for language in ("python", "javascript"):
+                context = await self.default(language)
+                async with context.lock:
+                    await context.operate("warm", timeout=START_TIMEOUT)
+        except Exception:
+            log.exception("the default contexts could not be prepared")
+            os._exit(1)  # run.sh starts the server again
+        self.ready = True
+
+    # Requests
+
+    async def health(self, _):
+        if not self.ready:
+            raise Refused(503, "starting")
+        return web.json_response("OK")
+
+    async def list_contexts(self, _):
+        return web.json_response([c.describe() for c in self.contexts.values()])
+
+    async def create_context(self, request):
+        body = await body_of(request)
+        made = await self.create(language_of(body.get("language")), body.get("cwd"))
+        return web.json_response(made.describe())
+
+    async def remove_context(self, request):
+        context = self.context(request.match_info["id"])
+        self.forget(context)
+        await context.kill()
+        async with context.lock:
+            await context.drop()
+        return web.json_response(None)
+
+    async def restart_context(self, request):
+        context = self.context(request.match_info["id"])
+        await context.kill()
+        async with context.lock:
+            await context.drop()
+            try:
+                await context.ensure()
+            except KernelDied:
+                raise Refused(500, "the kernel could not be started") from None
+        return web.json_response(None)
+
+    async def execute(self, request):
+        body = await body_of(request)
+        code, id, language = body.get("code"), body.get("context_id"), body.get("language")
+        if not isinstance(code, str):
+            raise Refused(400, "code is required")
+        if id and language:
+            raise Refused(400, "Only one of context_id or language can be provided")
+        envs = variables(body.get("env_vars"))
+        context = self.context(id) if id else await self.default(language_of(language))
+        if context.waiting >= MAX_WAITING:
+            raise Refused(429, f"{MAX_WAITING} executions wait for this context")
+        run = Execution(context, request, code, envs)
+        await run.response.prepare(request)
+        await run.serve()
+        return run.response
+
+
+class Gone(Exception):
+    """The client has hung up."""
+
+
+class Execution:
+    """One run of code for one client."""
+
+    def __init__(self, context, request, code, envs):
+        self.context, self.request, self.code, self.envs = context, request, code, envs
+        self.response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
+        self.last = time.monotonic()
+
+    async def serve(self):
+        context = self.context
+        context.waiting += 1
+        try:
+            if not await self.turn():
+                return
+        finally:
+            context.waiting -= 1
+        try:
+            if context.removed:
+                raise KernelDied()
+            await context.ensure()
+            await context.renew(self.request.headers.get("X-Access-Token"))
+            await self.run()
+            await self.send(END)
+        except (KernelDied, zmq.ZMQError):
+            await self.fail()
+        except Gone:
+            pass
+        finally:
+            context.lock.release()
+
+    async def turn(self):
+        """Waits for the context. It returns False if the client goes away meanwhile."""
+        lock = asyncio.ensure_future(self.context.lock.acquire())
+        try:
+            while not lock.done():
+                await asyncio.wait([lock], timeout=TICK)
+                if not lock.done():
+                    await self.idle()
+            return True
+        except Gone:
+            if not lock.cancel():
+                await lock
+                self.context.lock.release()
+            return False
+
+    async def run(self):
+        kernel = self.context.kernel
+        if self.envs:
+            await self.context.operate("push_env", self.envs)
+        request, output = kernel.begin(self.code)
+        try:
+            await self.forward(kernel, output)
+        except Gone:
+            output.abandon()
+            await self.interrupt(kernel, output)
+        finally:
+            kernel.executions.pop(request, None)
+            output.abandon()
+        if self.envs:
+            await self.context.operate("pop_env")
+
+    async def forward(self, kernel, output):
+        while True:
+            message = await output.next(TICK)
+            if message is None:
+                await self.idle()
+                if not await kernel.alive() and not output.messages:
+                    raise KernelDied()
+            elif is_idle(message):
+                return
+            else:
+                for line in lines_of(message):
+                    await self.send(line)
+
+    async def interrupt(self, kernel, output):
+        """Interrupts code whose client has gone, until it ends. A kernel that does not stop is ended."""
+        end = time.monotonic() + INTERRUPT_LIMIT
+        while time.monotonic() < end:
+            await kernel.interrupt()
+            again = time.monotonic() + INTERRUPT_EVERY
+            while time.monotonic() < again:
+                message = await output.next(TICK)
+                if message is not None and is_idle(message):
+                    return
+                if message is None and not await kernel.alive():
+                    return
+        log.warning("context %s does not react to interrupts; starting its kernel again", self.context.id)
+        await self.context.drop()
+        raise Gone()
+
+    async def idle(self):
+        """Checks the client, and keeps its connection alive."""
+        if self.request.transport is None or self.request.transport.is_closing():
+            raise Gone()
+        if time.monotonic() - self.last >= KEEPALIVE:
+            await self.send({"type": "keepalive"})
+
+    async def send(self, line):
+        if self.request.transport is None or self.request.transport.is_closing():
+            raise Gone()
+        self.last = time.monotonic()
+        try:
+            await self.response.write(encode(line))
+        except (ConnectionError, RuntimeError):
+            raise Gone() from None
+
+    async def fail(self):
+        try:
+            await self.send(UNEXPECTED_END)
+            await self.send(END)
+        except Gone:
+            pass
+
+
+async def body_of(request):
+    try:
+        text = await request.read()
+        body = json.loads(text) if text.strip() else {}
+    except web.HTTPRequestEntityTooLarge:
+        raise Refused(413, f"a request may have at most {MAX_BODY} bytes") from None
+    except (ValueError, RecursionError):
+        raise Refused(400, "the body must be JSON") from None
+    if not isinstance(body, dict):
+        raise Refused(400, "the body must be a JSON object")
+    return body
+
+
+@web.middleware
+async def refusals(request, handler):
+    try:
+        return await handler(request)
+    except Refused as err:
+        return web.Response(status=err.status, text=err.text)
+
+
+async def main():
+    shutil.rmtree(RUNTIME_DIR, ignore_errors=True)
+    os.makedirs(RUNTIME_DIR, mode=0o755)
+    account = pwd.getpwnam(USER)
+    os.chown(RUNTIME_DIR, account.pw_uid, account.pw_gid)
+    server = Server()
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[refusals])
+    app.add_routes(
+        [
+            web.get("/health", server.health),
+            web.post("/execute", server.execute),
+            web.get("/contexts", server.list_contexts),
+            web.post("/contexts", server.create_context),
+            web.delete("/contexts/{id}", server.remove_context),
+            web.post("/contexts/{id}/restart", server.restart_context),
+        ]
+    )
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "0.0.0.0", int(os.environ.get("CODE_INTERPRETER_PORT", PORT)), backlog=1024, reuse_address=True).start()
+    await server.prepare()
+    log.info("ready")
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
+    logging.getLogger("traitlets").setLevel(logging.WARNING)
+    asyncio.run(main())

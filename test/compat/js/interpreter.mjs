@@ -1,0 +1,119 @@
+// The code interpreter through its JavaScript client.
+
+import { assert, check, report, until } from './check.mjs'
+import { Sandbox, TimeoutError } from '@e2b/code-interpreter'
+
+let sbx
+const sandbox = async () => (sbx ??= await Sandbox.create({ timeoutMs: 900_000 }))
+
+check('the first run is warm, and state is kept', async () => {
+  const s = await sandbox()
+  assert.equal((await s.getInfo()).name, 'code-interpreter-v1')
+  assert.equal((await s.runCode('x = 20; x + 1')).text, '21')
+  const second = await s.runCode('x * 2')
+  assert.equal(second.text, '40')
+  assert.equal(second.executionCount, 2)
+})
+
+check('callbacks get output, results and errors', async () => {
+  const s = await sandbox()
+  const got = { out: '', err: '', results: [], errors: [] }
+  const run = await s.runCode('import sys; print("ä1"); print("e1", file=sys.stderr); display({"a": 1}); 1/0', {
+    onStdout: (m) => (got.out += m.line),
+    onStderr: (m) => (got.err += m.line),
+    onResult: (r) => got.results.push(r),
+    onError: (e) => got.errors.push(e),
+  })
+  assert.equal(got.out, 'ä1\n')
+  assert.equal(got.err, 'e1\n')
+  assert.equal(got.results.length, 1)
+  assert.equal(got.results[0].isMainResult, false)
+  assert.equal(got.errors.length, 1)
+  assert.equal(run.error.name, 'ZeroDivisionError')
+  assert.equal(run.error.value, 'division by zero')
+  assert.match(run.error.traceback, /ZeroDivisionError/)
+})
+
+check('a figure is a PNG with its chart', async () => {
+  const s = await sandbox()
+  const run = await s.runCode(`
+import matplotlib.pyplot as plt
+plt.plot([1, 2, 3], [4, 5, 6], label='speed')
+plt.title('T'); plt.xlabel('time (s)')
+plt.show()`)
+  assert.equal(run.error, undefined)
+  const [figure] = run.results
+  assert.equal(Buffer.from(figure.png, 'base64').subarray(1, 4).toString(), 'PNG')
+  assert.equal(figure.chart.type, 'line')
+  assert.equal(figure.chart.title, 'T')
+  assert.equal(figure.chart.x_unit, 's')
+  assert.deepEqual(figure.chart.elements[0].points, [[1, 4], [2, 5], [3, 6]])
+})
+
+check('languages: javascript and bash', async () => {
+  const s = await sandbox()
+  const js = await s.runCode('const a = { b: [1, 2] }\nconsole.log("hi"); await Promise.resolve(a)', { language: 'javascript' })
+  assert.equal(js.error, undefined)
+  assert.deepEqual(js.logs.stdout.join(''), 'hi\n')
+  assert.deepEqual(js.results[0].json, { b: [1, 2] })
+  const again = await s.runCode('const a = 7; a', { language: 'js' })
+  assert.equal(again.text, '7')
+  const thrown = await s.runCode('throw new TypeError("bad")', { language: 'js' })
+  assert.equal(thrown.error.name, 'TypeError')
+  assert.equal(thrown.error.value, 'bad')
+  await s.runCode('v=5; cd /tmp', { language: 'bash' })
+  const bash = await s.runCode('echo $v $PWD; echo no >&2', { language: 'bash' })
+  assert.equal(bash.logs.stdout.join(''), '5 /tmp\n')
+  assert.equal(bash.logs.stderr.join(''), 'no\n')
+  const failed = await s.runCode('exit 3', { language: 'bash' })
+  assert.match(failed.error.value, /3/)
+})
+
+check('contexts: create, list, restart, remove', async () => {
+  const s = await sandbox()
+  const before = await s.listCodeContexts()
+  assert.deepEqual(before.slice(0, 2).map((c) => [c.language, c.cwd]), [['python', '/home/user'], ['javascript', '/home/user']])
+  const context = await s.createCodeContext({ cwd: '/tmp' })
+  assert.equal(context.cwd, '/tmp')
+  assert.equal((await s.runCode('import os; y = 1; os.getcwd()', { context })).text, '/tmp')
+  assert.equal((await s.listCodeContexts()).length, before.length + 1)
+  await s.restartCodeContext(context)
+  assert.equal((await s.runCode('y', { context })).error.name, 'NameError')
+  await s.removeCodeContext(context)
+  await assert.rejects(s.runCode('1', { context }), /not found/)
+  await assert.rejects(s.runCode('1', { context, language: 'python' }))
+})
+
+check('variables of one run end with it', async () => {
+  const s = await sandbox()
+  assert.equal((await s.runCode('import os; os.environ.get("ONE")', { envs: { ONE: "it's" } })).text, "it's")
+  assert.equal((await s.runCode('os.environ.get("ONE")')).text, undefined)
+})
+
+check('a client that gives up interrupts its run, and the state is kept', async () => {
+  const s = await sandbox()
+  await s.runCode('kept = 1')
+  await assert.rejects(s.runCode('import time\nwhile True: time.sleep(0.1)', { timeoutMs: 3_000 }), TimeoutError)
+  const begun = Date.now()
+  assert.equal((await s.runCode('kept + 1')).text, '2')
+  assert.ok(Date.now() - begun < 30_000, 'the next run had to wait')
+})
+
+check('the server is back when it is killed', async () => {
+  const s = await sandbox()
+  await s.commands.run("pkill -9 -f code-interpreter/server.py", { user: 'root' })
+  const text = await until('a run after the kill', async () => {
+    try {
+      return (await s.runCode('"back"')).text
+    } catch {
+      return undefined
+    }
+  })
+  assert.equal(text, 'back')
+})
+
+check('end', async () => {
+  assert.equal(await sbx.kill(), true)
+})
+
+await report()
