@@ -29,6 +29,8 @@ var methods = map[string]string{
 	"getTimeout":     "Timeout",
 	"setTimeout":     "SetTimeout",
 	"getTraffic":     "Traffic",
+	"getNetwork":     "Network",
+	"setNetwork":     "SetNetwork",
 	"forkSandbox":    "Fork",
 	"createSnapshot": "CreateSnapshot",
 	"listSnapshots":  "ListSnapshots",

@@ -582,6 +582,28 @@ type MoveFileRequest struct {
 	User GuestUser `json:"user,omitempty"`
 }
 
+// Network A sandbox's limits of outgoing traffic.
+type Network struct {
+	// EgressDeny Addresses to which the sandbox cannot open connections.
+	EgressDeny []AddressRange `json:"egress_deny"`
+
+	// EgressAllow Exceptions from `egress_deny`.
+	EgressAllow []AddressRange `json:"egress_allow"`
+}
+
+// NetworkRequest A sandbox's new limits of outgoing traffic. See the fields of CreateRequest.
+type NetworkRequest struct {
+	// EgressDeny Addresses to which the sandbox cannot open connections, nameservers among them.
+	//
+	// Examples: ["0.0.0.0/0"]
+	EgressDeny []AddressRange `json:"egress_deny,omitempty"`
+
+	// EgressAllow Exceptions from `egress_deny`, which must not be empty then.
+	//
+	// Examples: ["203.0.113.0/24"]
+	EgressAllow []AddressRange `json:"egress_allow,omitempty"`
+}
+
 // OutputEvent defines model for OutputEvent.
 type OutputEvent struct {
 	Type string `json:"type"`

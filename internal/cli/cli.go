@@ -64,6 +64,7 @@ type App struct {
 	url             string
 	keyFile, caFile string
 	json            bool
+	quiet           bool // of cp: no progress and no summary
 	started         bool
 	// subject is the sandbox that the command line names, for hints.
 	subject  string
@@ -106,7 +107,8 @@ func New(io IO) *App {
 	flags.BoolVar(&a.json, "json", false, "print results as JSON")
 	for _, cmd := range []*cobra.Command{
 		a.createCmd(), a.lsCmd(), a.getCmd(), a.execCmd(), a.shellCmd(), a.processCmd(), a.cpCmd(), a.filesCmd(),
-		a.portForwardCmd(), a.urlCmd(), a.pauseCmd(), a.resumeCmd(), a.forkCmd(), a.snapshotCmd(), a.templateCmd(), a.timeoutCmd(), a.rmCmd(), a.runCmd(), a.hostsCmd(), a.gcCmd(),
+		a.portForwardCmd(), a.urlCmd(), a.pauseCmd(), a.resumeCmd(), a.forkCmd(), a.snapshotCmd(), a.templateCmd(),
+		a.timeoutCmd(), a.networkCmd(), a.rmCmd(), a.runCmd(), a.hostsCmd(), a.gcCmd(),
 	} {
 		cmd.GroupID = GroupSandboxes
 		a.root.AddCommand(cmd)

@@ -72,6 +72,8 @@ func newFake(t testing.TB) (*fake, string) {
 	mux.HandleFunc("POST /v1/sandboxes/{id}/files/tar", f.with(f.unpack))
 	mux.HandleFunc("GET /v1/sandboxes/{id}/timeout", f.with(f.timeout))
 	mux.HandleFunc("PATCH /v1/sandboxes/{id}/timeout", f.with(f.timeout))
+	mux.HandleFunc("GET /v1/sandboxes/{id}/network", f.with(f.network))
+	mux.HandleFunc("PUT /v1/sandboxes/{id}/network", f.with(f.network))
 	mux.HandleFunc("GET /v1/sandboxes/{id}/traffic", f.with(f.traffic))
 	mux.HandleFunc("POST /v1/sandboxes/{id}/ports/{port}", f.with(f.port))
 	mux.HandleFunc("POST /v1/sandboxes/{id}/fork", f.with(f.fork))

@@ -86,7 +86,7 @@ func (f *specFlags) request() client.CreateRequest {
 	req.MemoryMB, req.DiskMB = int(f.memory), int(f.disk)
 	req.Env, req.Metadata = f.env.values, f.meta.values
 	if f.offline {
-		req.EgressDeny = append(slices.Clone(req.EgressDeny), "0.0.0.0/0")
+		req.EgressDeny = append(slices.Clone(req.EgressDeny), everyAddress)
 	}
 	return req
 }

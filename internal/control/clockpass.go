@@ -11,15 +11,20 @@ import (
 // row. It is pure. The change is zero unless the sandbox is stable in the state of
 // its row: a sandbox in transition takes its clocks along.
 func clockDrift(row *Sandbox, observed *ObservedSandbox) TimeoutChange {
-	if row == nil || observed == nil || observed.Ref.Generation > row.Generation {
-		return TimeoutChange{}
-	}
-	stable := row.State == sandbox.Running && observed.State == VMRunning && observed.Ref.Generation == row.Generation ||
-		row.State == sandbox.Paused && observed.State == VMPaused
-	if !stable {
+	if !stable(row, observed) {
 		return TimeoutChange{}
 	}
 	return timeoutsOf(row.Spec).changeFrom(timeoutsOf(observed.Spec))
+}
+
+// stable reports whether the sandbox runs or is paused according to both its row and its
+// host. It is pure.
+func stable(row *Sandbox, observed *ObservedSandbox) bool {
+	if row == nil || observed == nil || observed.Ref.Generation > row.Generation {
+		return false
+	}
+	return row.State == sandbox.Running && observed.State == VMRunning && observed.Ref.Generation == row.Generation ||
+		row.State == sandbox.Paused && observed.State == VMPaused
 }
 
 // pushClocks brings a host to keep the clocks of the row. The row is read

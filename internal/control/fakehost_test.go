@@ -206,6 +206,21 @@ func (h *fakeHost) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.T
 	})
 }
 
+// SetEgress is unknown to an agent that ignores limits.
+func (h *fakeHost) SetEgress(ctx context.Context, ref sandbox.Ref, limits sandbox.Egress) (control.ObservedSandbox, error) {
+	return h.do(ctx, "egress", ref, func() (control.ObservedSandbox, error) {
+		vm := h.vms[ref.ID]
+		switch {
+		case h.unlimited:
+			return control.ObservedSandbox{}, fault.New(fault.Unsupported, "unsupported", "unimplemented")
+		case vm == nil:
+			return control.ObservedSandbox{}, fault.New(fault.NotFound, control.ReasonSandboxNotFound, "no such sandbox")
+		}
+		vm.Spec.Egress = limits
+		return *vm, nil
+	})
+}
+
 func (h *fakeHost) CreateSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, _ control.SnapshotKind) (control.ObservedSnapshot, error) {
 	var out control.ObservedSnapshot
 	_, err := h.do(ctx, "snapshot", ref, func() (control.ObservedSandbox, error) {

@@ -14,6 +14,7 @@ type lifecycle struct {
 	common
 	store        sandboxReader
 	rows         *rowReconciler
+	limits       *egressLimits
 	transitions  *transitions
 	inFlight     *inFlight
 	passRequests *passRequests
@@ -64,7 +65,9 @@ func (l *lifecycle) Destroy(ctx context.Context, id sandbox.ID) (err error) {
 type transition struct {
 	from, via, to sandbox.State
 	timeout       time.Duration
-	command       func(Host, context.Context, sandbox.Ref) (ObservedSandbox, error)
+	// prepare, unless nil, is called before command. If it fails, so does the transition.
+	prepare func(context.Context, Host, Sandbox) error
+	command func(Host, context.Context, sandbox.Ref) (ObservedSandbox, error)
 }
 
 // Pause implements Sandboxes.
@@ -93,6 +96,6 @@ func (l *lifecycle) Resume(ctx context.Context, id sandbox.ID) (Sandbox, error) 
 func (l *lifecycle) resumption() transition {
 	return transition{
 		from: sandbox.Paused, via: sandbox.Resuming, to: sandbox.Running,
-		timeout: l.cfg.ResumeTimeout, command: Host.Resume,
+		timeout: l.cfg.ResumeTimeout, prepare: l.limits.confirm, command: Host.Resume,
 	}
 }

@@ -47,6 +47,9 @@ type Rows interface {
 	// SetClocks is a compare-and-set of the clocks of a row, as Move is of its
 	// state.
 	SetClocks(ctx context.Context, c ClockChange) (row Sandbox, won bool, err error)
+	// SetEgress is a compare-and-set of the limits of outgoing traffic of a row, as
+	// Move is of its state.
+	SetEgress(ctx context.Context, c EgressChange) (row Sandbox, won bool, err error)
 	// SaveRuntime writes the runtime information of a sandbox that runs, if the row
 	// says so too.
 	// The end of its lifetime is taken only if the host keeps the lifetime
@@ -179,6 +182,10 @@ type Lifecycle interface {
 	// SetTimeouts changes the clocks of a VM in any state but stopped. A
 	// lifetime that is given counts from now.
 	SetTimeouts(ctx context.Context, ref sandbox.Ref, t TimeoutChange) (ObservedSandbox, error)
+	// SetEgress replaces the limits of outgoing traffic of a VM that runs or is
+	// paused. It is Unsupported with an agent of an earlier version. The same limits
+	// again succeed.
+	SetEgress(ctx context.Context, ref sandbox.Ref, limits sandbox.Egress) (ObservedSandbox, error)
 }
 
 // Snapshotter takes and deletes snapshots, and collects garbage.

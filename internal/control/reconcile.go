@@ -19,6 +19,7 @@ type reconciler struct {
 	rows         *rowReconciler
 	snapshots    *snapshotReconciler
 	clocks       *clocks
+	limits       *egressLimits
 	inventory    *inventory
 	presence     *presence
 	activity     *activity
@@ -73,7 +74,8 @@ func (r *reconciler) pass(ctx context.Context, hostID string, memory *passMemory
 	var wg sync.WaitGroup
 	for i, p := range pairs {
 		d := decisions[i]
-		if d.Action == reconcile.None && !runtimeDiffers(p.row, p.observed) && clockDrift(p.row, p.observed) == (TimeoutChange{}) {
+		if d.Action == reconcile.None && !runtimeDiffers(p.row, p.observed) && clockDrift(p.row, p.observed) == (TimeoutChange{}) &&
+			!egressDrifts(p.row, p.observed) {
 			continue
 		}
 		slots <- struct{}{}
@@ -122,11 +124,15 @@ func (r *reconciler) retrySoon(p pair, young bool) bool {
 }
 
 // reconcileOne carries out the decision about one pair. Where row and observed state agree
-// it copies the runtime information to the row and the row's clocks to the host.
+// it copies the runtime information to the row, and the row's limits and clocks to the
+// host.
 func (r *reconciler) reconcileOne(ctx context.Context, host Host, p pair, d reconcile.SandboxDecision) {
 	if d.Action != reconcile.None {
 		r.applyLogged(ctx, host, p, d)
 		return
+	}
+	if err := r.limits.push(ctx, host, p); err != nil {
+		r.log.Warn("limits of outgoing traffic of a sandbox not reconciled, will try again", "sandbox", p.id(), "error", err)
 	}
 	err := r.clocks.saveRuntime(ctx, p)
 	if err == nil {

@@ -24,6 +24,7 @@ type Service struct {
 	*lifecycle
 	*guestWork
 	*clocks
+	*egressLimits
 	*forker
 	*snapshots
 	*templates
@@ -66,8 +67,10 @@ func compose(c common, store Store, server ServerID) *Service {
 	templates := &templates{common: c, store: store}
 	snapshots := &snapshots{common: c, store: store, rows: rows}
 	clocks := &clocks{common: c, store: store, rows: rows}
+	limits := &egressLimits{common: c, store: store, rows: rows}
 	lifecycle := &lifecycle{
-		common: c, store: store, rows: rows, transitions: newTransitions(), inFlight: inFlight, passRequests: requests, healths: healths,
+		common: c, store: store, rows: rows, limits: limits, transitions: newTransitions(), inFlight: inFlight,
+		passRequests: requests, healths: healths,
 	}
 	return &Service{
 		creator:   &creator{common: c, templates: templates, placer: placer, booter: booter, inFlight: inFlight, passRequests: requests},
@@ -77,14 +80,14 @@ func compose(c common, store Store, server ServerID) *Service {
 			common: c, store: store, snapshots: snapshots, booter: booter, usage: usage, inFlight: inFlight,
 			passRequests: requests, server: server,
 		},
-		clocks: clocks, snapshots: snapshots, templates: templates,
+		clocks: clocks, egressLimits: limits, snapshots: snapshots, templates: templates,
 		images:  &images{common: c, inventory: inventory},
 		queries: &queries{store: store, healths: healths},
 		system:  &system{common: c, store: store, inventory: inventory, firstPasses: firstPasses},
 		loops: loops{
 			presence: presence, activity: activity, retention: &retention{common: c, store: store},
 			reconciler: &reconciler{
-				common: c, store: store, rows: rows, snapshots: &snapshotReconciler{common: c, store: store}, clocks: clocks,
+				common: c, store: store, rows: rows, snapshots: &snapshotReconciler{common: c, store: store}, clocks: clocks, limits: limits,
 				inventory: inventory, presence: presence, activity: activity, healths: healths, inFlight: inFlight,
 				passRequests: requests, firstPasses: firstPasses,
 			},

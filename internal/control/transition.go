@@ -56,7 +56,7 @@ func (l *lifecycle) performTransition(ctx context.Context, id sandbox.ID, t tran
 	}
 	hostCtx, cancelHost := context.WithTimeout(ctx, t.timeout)
 	defer cancelHost()
-	observed, err := t.command(host, hostCtx, row.Ref())
+	observed, err := t.run(hostCtx, host, row)
 	switch {
 	case err == nil:
 		return l.commitTransition(ctx, row, observed, t)
@@ -65,6 +65,16 @@ func (l *lifecycle) performTransition(ctx context.Context, id sandbox.ID, t tran
 	default:
 		return Sandbox{}, l.explainFailedTransition(ctx, host, row, err)
 	}
+}
+
+// run has host do its part of t.
+func (t transition) run(ctx context.Context, host Host, row Sandbox) (ObservedSandbox, error) {
+	if t.prepare != nil {
+		if err := t.prepare(ctx, host, row); err != nil {
+			return ObservedSandbox{}, err
+		}
+	}
+	return t.command(host, ctx, row.Ref())
 }
 
 // refused is the fault of t when row is not in the state that t starts from.

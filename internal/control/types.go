@@ -201,6 +201,7 @@ type Filter struct {
 type API interface {
 	Sandboxes
 	Clocks
+	EgressLimits
 	Forks
 	Snapshots
 	System

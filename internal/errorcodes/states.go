@@ -4,6 +4,7 @@ package errorcodes
 var states = []Entry{
 	{"boot_failed", s(502), "The virtual machine did not start, or ended while it started.", "Create another; the host's log says why."},
 	{"boot_timeout", s(502), "The guest did not answer in time while it booted.", "Create another; see whether the host is overloaded."},
+	{"egress_pending", s(502), "The host did not confirm new limits of outgoing traffic.", "Repeat the request to get a confirmation. The host gets the limits as soon as it answers in any case."},
 	{"clocks_pending", s(502), "The host did not confirm new clocks.", "Nothing: the host gets them as soon as it answers."},
 	{"create_lost", s(503), "The database was restarted while the sandbox was created, and the sandbox was removed.", "Create it again."},
 	{"delete_pending", s(502), "The host did not confirm the deletion of a snapshot.", "Nothing: the snapshot is deleted as soon as the host answers."},

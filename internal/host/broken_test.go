@@ -66,6 +66,7 @@ func halfFreedMachine(t *testing.T, r sandbox.Runtime) {
 					_, err := b.Resume(t.Context(), sandbox.Ref{ID: ref.ID, Generation: ref.Generation + 1})
 					return err
 				},
+				"egress":   func() error { _, err := b.SetEgress(t.Context(), ref, sandbox.DenyAll()); return err },
 				"timeouts": func() error { _, err := b.SetTimeouts(t.Context(), ref, host.Timeouts{}); return err },
 				"exec":     func() error { _, err := b.trySh(t.Context(), ref, "true"); return err },
 				"read": func() error {

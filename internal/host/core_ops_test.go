@@ -89,6 +89,11 @@ func coreOperations() []operation {
 				journal.StepSnapshotSeal, journal.StepSnapshotCommit,
 			},
 			after: []sandbox.State{sandbox.Paused}, done: sandbox.Paused},
+		{name: "egress", table: "egress", after: []sandbox.State{sandbox.Running}, done: sandbox.Running,
+			act: func(ctx context.Context, c *core, subject, _ sandbox.Ref) error {
+				_, err := c.SetEgress(ctx, subject, sandbox.DenyAll())
+				return err
+			}},
 		{name: "destroy", table: "destroy", act: destroy, after: destroyed, done: ""},
 		{name: "destroy a paused sandbox", table: "destroy", prepare: pauseSubject, act: destroy, after: destroyed, done: ""},
 	}

@@ -55,15 +55,6 @@ func (b *body) makeNetwork(ctx context.Context) error {
 	return nil
 }
 
-// limitEgress limits the connections of the body's guest, whose slot must be new.
-func (b *body) limitEgress() error {
-	limits := b.rec.Spec.Egress
-	if !limits.Limited() {
-		return nil
-	}
-	return b.Slot.Limit(limits.Deny, limits.Allow)
-}
-
 func (b *body) awaitGuest(ctx context.Context) error {
 	g := b.NewGuest()
 	b.SetGuest(g)

@@ -181,6 +181,8 @@ func (m *machine) handle(ctx context.Context, r request) error {
 		err = m.snapshot(ctx, r.snapshot, r.force)
 	case journal.OpTimeouts:
 		err = m.setTimeouts(r.timeouts)
+	case journal.OpEgress:
+		err = m.setEgress(ctx, *r.egress)
 	default:
 		err = fault.New(fault.Internal, "internal", "unknown operation %q", r.op)
 	}
@@ -211,7 +213,7 @@ func errEnded(reason sandbox.StopReason) error {
 func (m *machine) checkRef(r request) error {
 	known := m.rec.Ref()
 	later := r.op == journal.OpResume || r.op == journal.OpDestroy ||
-		m.rec.State == sandbox.Paused && (r.op == journal.OpSnapshot || r.op == journal.OpTimeouts)
+		m.rec.State == sandbox.Paused && (r.op == journal.OpSnapshot || r.op == journal.OpTimeouts || r.op == journal.OpEgress)
 	if r.ref.Generation < known.Generation || r.ref.Generation > known.Generation && !later {
 		return errStale(r.ref, known)
 	}

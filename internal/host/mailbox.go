@@ -16,9 +16,10 @@ type request struct {
 	force bool
 	// interrupted: this journal.OpDestroy is counted in destroys.
 	interrupted bool
-	// Of journal.OpSnapshot and journal.OpTimeouts.
+	// Of journal.OpSnapshot, journal.OpTimeouts and journal.OpEgress.
 	snapshot *snapshotRequest
 	timeouts *Timeouts
+	egress   *sandbox.Egress
 	reply    chan error
 }
 

@@ -77,6 +77,10 @@ func TestPowerCut(t *testing.T) {
 			_, err := c.SetTimeouts(c.t.Context(), ref, host.Timeouts{Idle: &idle})
 			check(c.t, err)
 		},
+		"after a change of its limits": func(c *core, ref sandbox.Ref) {
+			_, err := c.SetEgress(c.t.Context(), ref, sandbox.DenyAll())
+			check(c.t, err)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCore(t, "")

@@ -229,6 +229,11 @@ func (m *machine) adopt(ctx context.Context) error {
 	if err := m.Adopt(ctx, *m.rec.VM, *m.rec.Network); err != nil {
 		return err
 	}
+	if m.rec.Recovery() == journal.FinishEgress {
+		if err := m.relimitEgress(); err != nil {
+			return err // a VM whose limits are unknown must not run
+		}
+	}
 	// VMs of agents without a jail own their directory.
 	if err := keepFiles(m.Dir.VM()); err != nil {
 		return err

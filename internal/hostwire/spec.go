@@ -33,8 +33,13 @@ func SpecFromProto(s *hostv1.SandboxSpec) sandbox.Spec {
 		OnTimeout: sandbox.TimeoutAction(s.GetOnTimeout()),
 		Env:       s.GetEnv(), MinIsolation: sandbox.Isolation(s.GetMinIsolation()), Hostname: s.GetHostname(),
 		Runtime: sandbox.Runtime(s.GetRuntime()), EnvdToken: s.GetEnvdToken(),
-		Egress: sandbox.Egress{Deny: rangesOf(s.GetEgressDeny()), Allow: rangesOf(s.GetEgressAllow())},
+		Egress: EgressFromProto(s.GetEgressDeny(), s.GetEgressAllow()),
 	}
+}
+
+// EgressFromProto returns the limits with these ranges.
+func EgressFromProto(deny, allow []string) sandbox.Egress {
+	return sandbox.Egress{Deny: rangesOf(deny), Allow: rangesOf(allow)}
 }
 
 // rangesOf returns the ranges in texts. A text that is none becomes the invalid range,

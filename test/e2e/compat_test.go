@@ -140,6 +140,7 @@ func (c compatSuite) run(t *testing.T, dir string, s *server, address []string) 
 	cmd.Env = append(os.Environ(), c.env...)
 	cmd.Env = append(cmd.Env, "E2B_API_KEY=e2b_"+strings.TrimPrefix(s.APIKey, "wrn_"), "NO_COLOR=1")
 	cmd.Env = append(cmd.Env, address...)
+	cmd.Env = append(cmd.Env, "COMPAT_OUTSIDE="+hosttest.Greeter(t).String())
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {

@@ -150,6 +150,32 @@ func TestEgress(t *testing.T) {
 	}
 }
 
+// TestUpdateNetwork: an update replaces all limits, or is refused and changes nothing.
+func TestUpdateNetwork(t *testing.T) {
+	for _, c := range []struct {
+		body   string
+		status int
+		calls  string
+	}{
+		{`{"denyOut":["1.1.1.1","0.0.0.0/0"],"allowOut":["8.8.8.0/24"]}`, 204, "egress [1.1.1.1/32 0.0.0.0/0] [8.8.8.0/24]"},
+		{`{"allow_internet_access":false}`, 204, "egress [0.0.0.0/0] []"},
+		{`{"allowOut":["8.8.8.8"]}`, 204, "egress [] []"},
+		{`{"dnsServers":[],"rules":{},"egressProxy":null}`, 204, "egress [] []"},
+		{`{}`, 204, "egress [] []"},
+		{`{"denyOut":["example.com"]}`, 400, ""},
+		{`{"denyOut":["0.0.0.0/0"],"allowOut":["*.example.com"]}`, 400, ""},
+		{`{"denyOut":"0.0.0.0/0"}`, 400, ""},
+		{`{"dnsServers":["1.1.1.1"]}`, 400, ""},
+		{`{"rules":{"a.com":[{}]}}`, 400, ""},
+		{`{"egressProxy":{"address":"a:1"}}`, 400, ""},
+		{`{"allowPublicTraffic":false}`, 400, ""},
+		{`{"maskRequestHost":"a"}`, 400, ""},
+	} {
+		box(sandbox.Running).send(t, "PUT", "/sandboxes/box/network", c.body, c.status, c.calls)
+	}
+	box(sandbox.Paused).send(t, "PUT", "/sandboxes/box/network", `{}`, 409, "")
+}
+
 // TestOtherPathsPass: requests that are not of the dialect reach the next handler.
 func TestOtherPathsPass(t *testing.T) {
 	h := New(Config{

@@ -3,6 +3,7 @@ package e2b
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -67,6 +68,13 @@ func (f *fake) SetTimeouts(_ context.Context, _ sandbox.ID, c control.ClockReque
 		end := time.Now().Add(*c.Lifetime)
 		f.row.Spec.Lifetime, f.row.LifetimeEndsAt = *c.Lifetime, &end
 	}
+	return f.row, nil
+}
+
+func (f *fake) SetEgress(_ context.Context, _ sandbox.ID, limits sandbox.Egress) (control.Sandbox, error) {
+	deny, allow := limits.Strings()
+	f.calls = append(f.calls, fmt.Sprintf("egress %v %v", deny, allow))
+	f.row.Spec.Egress = limits
 	return f.row, nil
 }
 

@@ -11,8 +11,8 @@ import (
 )
 
 // networkConfig is the schema SandboxNetworkConfig, and with allow_internet_access
-// SandboxNetworkUpdateConfig. Hosts limit the outgoing traffic of a sandbox by address,
-// from its create on. Every field that needs more is refused.
+// SandboxNetworkUpdateConfig. Hosts limit the outgoing traffic of a sandbox by address.
+// Every field that needs more is refused.
 type networkConfig struct {
 	AllowPublicTraffic *bool           `json:"allowPublicTraffic"`
 	AllowInternet      *bool           `json:"allow_internet_access"`
@@ -91,8 +91,8 @@ func addressesOf(ranges []string) []string {
 	return ranges
 }
 
-// updateNetwork replaces the limits of outgoing traffic. No host can change those of a
-// sandbox that runs, so that only the ones that it has are accepted.
+// updateNetwork replaces the limits of outgoing traffic; fields that are not given take
+// their limits away.
 func (s *server) updateNetwork(w http.ResponseWriter, r *http.Request) error {
 	row, err := s.live(r)
 	if err != nil {
@@ -102,18 +102,35 @@ func (s *server) updateNetwork(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(w, r, &in); err != nil {
 		return err
 	}
-	if err := in.unsupported(); err != nil {
+	if err := in.updatable(); err != nil {
 		return err
 	}
 	limits, err := in.egress(true)
 	if err != nil {
 		return err
 	}
-	if !limits.Equal(row.Spec.Egress) {
-		return invalid("the limits of outgoing traffic cannot be changed after the create: give them to create")
-	}
 	if row.State != sandbox.Running {
 		return refuse(http.StatusConflict, "", "sandbox %s is %s; resume it first", row.ID, stateOf(row))
 	}
+	if _, err := s.Sandboxes.SetEgress(r.Context(), row.ID, limits); err != nil {
+		return err
+	}
 	return done(w)
+}
+
+// updatable refuses the fields that an update cannot change.
+func (c *networkConfig) updatable() error {
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{
+		{"allowPublicTraffic", c.AllowPublicTraffic != nil},
+		{"maskRequestHost", c.MaskRequestHost != ""},
+		{"httpsPorts", len(c.HTTPSPorts) > 0},
+	} {
+		if f.given {
+			return invalid("%s cannot be changed after the create", f.name)
+		}
+	}
+	return c.unsupported()
 }

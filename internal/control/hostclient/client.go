@@ -129,6 +129,18 @@ func (c *Client) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.Tim
 	return observedFromProto(res.Msg.GetSandbox()), nil
 }
 
+// SetEgress implements control.Host.
+func (c *Client) SetEgress(ctx context.Context, ref sandbox.Ref, limits sandbox.Egress) (control.ObservedSandbox, error) {
+	deny, allow := limits.Strings()
+	res, err := c.rpc.SetEgress(ctx, connect.NewRequest(&hostv1.SetEgressRequest{
+		Ref: refToProto(ref), EgressDeny: deny, EgressAllow: allow,
+	}))
+	if err != nil {
+		return control.ObservedSandbox{}, faultOf(ctx, err)
+	}
+	return observedFromProto(res.Msg.GetSandbox()), nil
+}
+
 // Sandbox implements control.Host. An agent older than GetSandbox is asked for
 // all its sandboxes instead.
 func (c *Client) Sandbox(ctx context.Context, id sandbox.ID) (*control.ObservedSandbox, error) {

@@ -204,6 +204,21 @@ func sameClocks(row, was control.Sandbox) bool {
 		row.Spec.AutoResume == was.Spec.AutoResume && sameTime(row.LifetimeEndsAt, storedPointer(was.LifetimeEndsAt))
 }
 
+// SetEgress implements control.Store.
+func (s *Store) SetEgress(_ context.Context, c control.EgressChange) (control.Sandbox, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	row, err := s.get(c.Was.ID)
+	same := row.Generation == c.Was.Generation && row.State == c.Was.State && row.Spec.Egress.Equal(c.Was.Spec.Egress)
+	if err != nil || !same {
+		return row, false, err
+	}
+	row.Spec.Egress = c.Egress
+	s.rows[row.ID] = copyOf(row)
+	s.commit()
+	return row, true, nil
+}
+
 func sameTime(a, b *time.Time) bool {
 	if a == nil || b == nil {
 		return a == b

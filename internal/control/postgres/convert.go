@@ -107,6 +107,15 @@ func specJSON(s sandbox.Spec) ([]byte, error) {
 	return b, nil
 }
 
+// egressJSON returns e as specJSON writes it.
+func egressJSON(e sandbox.Egress) ([]byte, error) {
+	b, err := json.Marshal(e)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "internal", "the sandbox's limits cannot be stored")
+	}
+	return b, nil
+}
+
 // specFrom returns the spec of r: its document, with the columns over it. The
 // document of a row that an earlier version wrote is empty.
 func specFrom(r db.Sandbox) (sandbox.Spec, error) {

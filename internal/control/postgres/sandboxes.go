@@ -160,6 +160,30 @@ func (s *Store) SetClocks(ctx context.Context, c control.ClockChange) (control.S
 	return row, err == nil, err
 }
 
+// SetEgress implements control.Store.
+func (s *Store) SetEgress(ctx context.Context, c control.EgressChange) (control.Sandbox, bool, error) {
+	was, err := egressJSON(c.Was.Spec.Egress)
+	if err != nil {
+		return control.Sandbox{}, false, err
+	}
+	egress, err := egressJSON(c.Egress)
+	if err != nil {
+		return control.Sandbox{}, false, err
+	}
+	stored, err := s.q.SetSandboxEgress(ctx, db.SetSandboxEgressParams{
+		ID: string(c.Was.ID), Generation: int64(c.Was.Generation), State: string(c.Was.State), Egress: egress, WasEgress: was,
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		row, err := s.Get(ctx, c.Was.ID)
+		return row, false, err
+	case err != nil:
+		return control.Sandbox{}, false, s.writes.note(faultOf(err))
+	}
+	row, err := fromRow(stored)
+	return row, err == nil, err
+}
+
 // SaveRuntime implements control.Store.
 func (s *Store) SaveRuntime(ctx context.Context, v control.ObservedSandbox) error {
 	f := v.Runtime

@@ -134,6 +134,22 @@ func (f *fakeSandboxes) SetTimeouts(_ context.Context, id sandbox.ID, c control.
 	return *sb, err
 }
 
+func (f *fakeSandboxes) SetEgress(_ context.Context, id sandbox.ID, limits sandbox.Egress) (control.Sandbox, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	sb, err := f.find(id)
+	if err != nil {
+		return control.Sandbox{}, err
+	}
+	spec := sb.Spec
+	spec.Egress = limits
+	if err := spec.Validate(); err != nil {
+		return control.Sandbox{}, err
+	}
+	sb.Spec = spec
+	return *sb, nil
+}
+
 // Fork makes two children, of which one has failed, for any request.
 func (f *fakeSandboxes) Fork(_ context.Context, id sandbox.ID, k control.Fork) (control.Forked, error) {
 	if err := f.running(id); err != nil {

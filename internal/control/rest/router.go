@@ -58,6 +58,8 @@ func (s *server) routes() *chi.Mux {
 		r.Post("/v1/sandboxes/{id}/files/move", s.query(s.once(s.moveFile, true)))
 		r.Get("/v1/sandboxes/{id}/timeout", s.query(s.getTimeout))
 		r.Patch("/v1/sandboxes/{id}/timeout", s.query(s.once(s.setTimeout, true)))
+		r.Get("/v1/sandboxes/{id}/network", s.query(s.getNetwork))
+		r.Put("/v1/sandboxes/{id}/network", s.query(s.once(s.setNetwork, true)))
 		r.Get("/v1/sandboxes/{id}/traffic", s.query(s.getTraffic))
 		r.Post("/v1/sandboxes/{id}/fork", s.query(s.once(s.forkSandbox, true)))
 		r.Post("/v1/sandboxes/{id}/snapshots", s.query(s.once(s.createSnapshot, true)))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
@@ -49,7 +50,7 @@ func (w *world) target(r *rand.Rand) sandbox.ID {
 func (w *world) act(ctx context.Context, p *process, key string, r *rand.Rand) {
 	id := w.target(r)
 	op, err := "create", error(nil)
-	switch k := r.IntN(20); {
+	switch k := r.IntN(21); {
 	case id == "" || k < 5:
 		err = w.create(ctx, p, r)
 	case k < 9:
@@ -74,6 +75,10 @@ func (w *world) act(ctx context.Context, p *process, key string, r *rand.Rand) {
 		op = "clocks"
 		lifetime := time.Duration(1+r.IntN(3)) * time.Hour
 		_, err = p.SetTimeouts(ctx, id, control.ClockRequest{Lifetime: &lifetime})
+	case k < 19:
+		op = "egress"
+		limits := sandbox.Egress{Deny: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(r.IntN(3))}), 32)}}
+		_, err = p.SetEgress(ctx, id, limits)
 	default:
 		op = "destroy"
 		err = w.destroy(ctx, p, id)

@@ -174,7 +174,9 @@ func (w *world) checkConverged() {
 		default:
 			w.report("%s is still %s", name, row.State)
 		}
-		live[row.ID] = !row.State.Ended()
+		if live[row.ID] = !row.State.Ended(); live[row.ID] && vm != nil && !vm.Spec.Egress.Equal(row.Spec.Egress) {
+			w.report("%s has the limits %+v and its host has %+v", name, row.Spec.Egress, vm.Spec.Egress)
+		}
 	}
 	for _, h := range w.hosts {
 		for id := range h.vms {

@@ -17,7 +17,7 @@
 //  4. Every change of a row is one that sandbox.CanMove allows, and generations
 //     never fall, unless the database crashed.
 //  5. Once faults have ended, every row comes to rest within a bounded time in running,
-//     paused, stopped or error, and its host agrees.
+//     paused, stopped or error, and its host agrees, also about the limits of outgoing traffic.
 //  6. Then no VM and no snapshot without a row is left on a host.
 //  7. A snapshot whose deletion has begun is never made ready again.
 //

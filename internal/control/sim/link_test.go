@@ -146,6 +146,22 @@ func (l *link) Resume(ctx context.Context, ref sandbox.Ref) (control.ObservedSan
 	return call(ctx, l, "resume", string(ref.ID), func() (control.ObservedSandbox, error) { return l.h.resume(ref) })
 }
 
+// SetEgress implements control.Host.
+func (l *link) SetEgress(ctx context.Context, ref sandbox.Ref, limits sandbox.Egress) (control.ObservedSandbox, error) {
+	return call(ctx, l, "egress", string(ref.ID), func() (control.ObservedSandbox, error) {
+		return l.h.run(ref, command{
+			op: "egress", lo: time.Millisecond, hi: 20 * time.Millisecond,
+			begin: func(vm *simVM) error {
+				if vm.observed.State == control.VMStopped {
+					return stopped(vm)
+				}
+				return nil
+			},
+			finish: func(vm *simVM) error { vm.observed.Spec.Egress = limits; return nil },
+		})
+	})
+}
+
 // SetTimeouts implements control.Host.
 func (l *link) SetTimeouts(ctx context.Context, ref sandbox.Ref, t control.TimeoutChange) (control.ObservedSandbox, error) {
 	return call(ctx, l, "clocks", string(ref.ID), func() (control.ObservedSandbox, error) {

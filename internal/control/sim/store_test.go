@@ -120,6 +120,15 @@ func (f *faultyStore) SetClocks(ctx context.Context, c control.ClockChange) (con
 	return out.row, out.won, err
 }
 
+// SetEgress implements control.Store.
+func (f *faultyStore) SetEgress(ctx context.Context, c control.EgressChange) (control.Sandbox, bool, error) {
+	out, err := do(ctx, f, "egress", c.Was.ID, func() (moved, error) {
+		row, won, err := f.Store.SetEgress(context.Background(), c)
+		return moved{row, won}, err
+	})
+	return out.row, out.won, err
+}
+
 // SaveRuntime implements control.Store.
 func (f *faultyStore) SaveRuntime(ctx context.Context, v control.ObservedSandbox) error {
 	_, err := do(ctx, f, "learn", v.Ref.ID, func() (struct{}, error) { return struct{}{}, f.Store.SaveRuntime(context.Background(), v) })

@@ -40,6 +40,7 @@ func Run(t *testing.T, open Open) {
 		{"RemoveFailedSnapshots", testRemoveFailedSnapshots},
 		{"InsertForkUnderRace", testInsertForkUnderRace},
 		{"ClocksCompareAndSet", testClocksCompareAndSet},
+		{"EgressCompareAndSet", testEgressCompareAndSet},
 		{"LiveServers", testLiveServers},
 	} {
 		t.Run(c.name, func(t *testing.T) {

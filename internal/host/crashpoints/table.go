@@ -14,5 +14,6 @@ var tests = map[string]string{
 	journal.OpPause:    killed + "pause",
 	journal.OpResume:   killed + "resume",
 	journal.OpSnapshot: killed + "snapshot",
+	journal.OpEgress:   killed + "egress",
 	journal.OpDestroy:  killed + "destroy",
 }

@@ -30,14 +30,14 @@ type Network struct {
 	next  int
 	slots map[string]network.Record // by namespace
 	owned map[string]bool           // acquired or adopted since Restart
-	// limited has the slots of which Limit was called, by namespace.
-	limited map[string]bool
+	// limited has the denied ranges of the slots that have some, by namespace.
+	limited map[string][]netip.Prefix
 }
 
 // NewNetwork returns a network without slots whose tap devices are in dir.
 func NewNetwork(dir string, dial Dial) *Network {
 	return &Network{dir: dir, dial: dial, slots: make(map[string]network.Record), owned: make(map[string]bool),
-		limited: make(map[string]bool)}
+		limited: make(map[string][]netip.Prefix)}
 }
 
 // Restart makes the network that of the next agent, which owns no slot yet.
@@ -59,6 +59,18 @@ func (n *Network) Limited() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return len(n.limited)
+}
+
+// Denied returns the ranges that the guest of the slot called name cannot reach.
+func (n *Network) Denied(name string) []netip.Prefix {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for netns, rec := range n.slots {
+		if rec.ID == name {
+			return n.limited[netns]
+		}
+	}
+	return nil
 }
 
 // Acquire implements instance.Network.
@@ -134,10 +146,18 @@ func (s *slot) Release(context.Context) { s.network.remove(s.rec) }
 func (s *slot) Limit(deny, _ []netip.Prefix) error {
 	s.network.mu.Lock()
 	defer s.network.mu.Unlock()
-	if len(deny) == 0 || s.network.limited[s.rec.Netns] {
+	if len(deny) == 0 || s.network.limited[s.rec.Netns] != nil {
 		return errors.New("the slot is limited already, or by nothing")
 	}
-	s.network.limited[s.rec.Netns] = true
+	s.network.limited[s.rec.Netns] = deny
+	return nil
+}
+func (s *slot) Relimit(deny, _ []netip.Prefix) error {
+	s.network.mu.Lock()
+	defer s.network.mu.Unlock()
+	if delete(s.network.limited, s.rec.Netns); len(deny) > 0 {
+		s.network.limited[s.rec.Netns] = deny
+	}
 	return nil
 }
 func (s *slot) Attach(vmm.Attachment) (vmm.Network, error) {

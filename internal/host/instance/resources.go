@@ -39,9 +39,12 @@ type Slot interface {
 	// Attach returns the network for one start of a VM of a driver with that
 	// attachment. The VM of an earlier start must have ended.
 	Attach(vmm.Attachment) (vmm.Network, error)
-	// Limit denies the guest new connections to the ranges deny, except for those in
+	// Limit denies the guest connections to the ranges deny, except for those in
 	// allow. It is called at most once, before user code runs.
 	Limit(deny, allow []netip.Prefix) error
+	// Relimit replaces the limits at any time, at once for all connections. Without a
+	// range to deny it removes them. On error the old limits hold.
+	Relimit(deny, allow []netip.Prefix) error
 	// Dial connects to a TCP port of the guest.
 	Dial(ctx context.Context, port uint16) (net.Conn, error)
 	// Release frees the network. It may be called twice.

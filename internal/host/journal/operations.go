@@ -12,6 +12,7 @@ const (
 	OpResume   = "resume"
 	OpSnapshot = "snapshot"
 	OpDestroy  = "destroy"
+	OpEgress   = "egress"
 	OpTimeouts = "timeouts" // one write of the record
 	OpRenew    = "renew"    // of a guest that was silent
 )
@@ -63,6 +64,9 @@ var operations = []Operation{
 			StepSnapshotSave, StepSnapshotDisk),
 		unjournaled(steps(UndoSnapshot, StepSnapshotCont)),
 		steps(UndoSnapshot, StepSnapshotSeal, StepSnapshotCommit))},
+	// Of a sandbox that runs; the record of a paused one is written once. The record has
+	// the new limits from the step on.
+	{OpEgress, "Change the limits of outgoing traffic", steps(FinishEgress, StepEgressApply)},
 	// A teardown may free the space that the record lacks, and the next agent
 	// finds the freed resources gone.
 	{OpDestroy, "Destroy", unjournaled(steps(FinishDestroy,

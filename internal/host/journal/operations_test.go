@@ -44,6 +44,7 @@ func TestOutcome(t *testing.T) {
 		{sandbox.Paused, OpResume, StepResumeCommit, Runs},
 		{sandbox.Running, OpSnapshot, StepSnapshotCont, Runs},
 		{sandbox.Paused, OpSnapshot, StepSnapshotDisk, StaysPaused},
+		{sandbox.Running, OpEgress, StepEgressApply, Runs},
 		{sandbox.Paused, OpDestroy, "", EndsAsRecorded},
 	} {
 		r := Record{State: c.state, Op: c.op, Step: c.step}

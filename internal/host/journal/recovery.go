@@ -17,6 +17,7 @@ const (
 	UndoResume
 	FinishResume
 	UndoSnapshot
+	FinishEgress
 	FinishDestroy
 )
 
@@ -39,6 +40,8 @@ func (r Recovery) String() string {
 		return "Takes over the VM and configures the guest: the sandbox runs. If there is no VM, or it is not known to be restored, and the pause was not changed, the sandbox is paused as before."
 	case UndoSnapshot:
 		return "Removes the half-written snapshot. A sandbox that ran is taken over, its CPUs start, and its processes continue; a paused one stays as it is."
+	case FinishEgress:
+		return "Takes over the VM, applies the limits that the record has, and configures the guest again: the sandbox runs with the new limits."
 	case FinishDestroy:
 		return "Frees the rest. The sandbox is stopped, and a repeated destroy removes its record."
 	default:

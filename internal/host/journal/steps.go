@@ -65,6 +65,8 @@ const (
 	StepResumeConfigure = "resume.configure"
 	StepResumeCommit    = "resume.commit"
 
+	StepEgressApply = "egress.apply"
+
 	StepDestroyVM      = "destroy.vm"
 	StepDestroyCgroup  = "destroy.cgroup"
 	StepDestroyNetwork = "destroy.network"

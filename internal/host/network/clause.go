@@ -170,12 +170,16 @@ func otherProtocol() rule {
 	return r
 }
 
-// daddrInSet matches a destination address in a named set of the same table.
-func daddrInSet(set string) clause {
+// saddrInSet and daddrInSet match a source or destination address in a named set of the
+// same table.
+func saddrInSet(set string) clause { return addressInSet("ip saddr", ipSource, set) }
+func daddrInSet(set string) clause { return addressInSet("ip daddr", ipDestination, set) }
+
+func addressInSet(word string, offset uint32, set string) clause {
 	return clause{
-		"ip daddr @" + set,
+		word + " @" + set,
 		[]expr.Any{
-			load(expr.PayloadBaseNetworkHeader, ipDestination, 4),
+			load(expr.PayloadBaseNetworkHeader, offset, 4),
 			&expr.Lookup{SourceRegister: register, SetName: set},
 		},
 	}
@@ -226,7 +230,21 @@ const (
 
 func ctReply() clause   { return ctBits("state", "established,related", expr.CtKeySTATE, stateReply) }
 func ctInvalid() clause { return ctBits("state", "invalid", expr.CtKeySTATE, expr.CtStateBitINVALID) }
+func ctRelated() clause { return ctBits("state", "related", expr.CtKeySTATE, expr.CtStateBitRELATED) }
 func ctDNAT() clause    { return ctBits("status", "dnat", expr.CtKeySTATUS, statusDNAT) }
+
+// ctOriginal matches packets of the side that opened the connection, ctBack those of the
+// other side. Neither matches a packet of no connection. The values are those of enum
+// ip_conntrack_dir.
+func ctOriginal() clause { return ctDirection("original", 0) }
+func ctBack() clause     { return ctDirection("reply", 1) }
+
+func ctDirection(name string, number byte) clause {
+	return clause{
+		"ct direction " + name,
+		[]expr.Any{&expr.Ct{Key: expr.CtKeyDIRECTION, Register: register}, compare(is, []byte{number})},
+	}
+}
 
 // ctUnconfirmed matches the first packet of a connection, which is not in the
 // table yet.

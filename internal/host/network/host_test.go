@@ -137,6 +137,47 @@ func (s *space) ask(addr string, patience time.Duration) (string, error) {
 	return string(answer), err
 }
 
+// conversation is an open TCP connection between two namespaces.
+type conversation struct{ opener, listener net.Conn }
+
+// converse opens a connection to dial in the namespace from, where the namespace to
+// listens at the address listen.
+func converse(from *space, dial string, to *space, listen string) *conversation {
+	from.t.Helper()
+	var l net.Listener
+	c := &conversation{}
+	to.do(func(*netlink.Handle) (err error) { l, err = net.Listen("tcp4", listen); return err })
+	defer l.Close()
+	from.do(func(*netlink.Handle) (err error) {
+		c.opener, err = (&net.Dialer{Timeout: patient}).Dial("tcp4", dial)
+		return err
+	})
+	var err error
+	if c.listener, err = l.Accept(); err != nil {
+		from.t.Fatal(err)
+	}
+	from.t.Cleanup(func() { _ = c.opener.Close(); _ = c.listener.Close() })
+	return c
+}
+
+// there sends a byte from the side that opened the connection to the other one, back
+// sends one the other way.
+func (c *conversation) there(patience time.Duration) error {
+	return carry(c.opener, c.listener, patience)
+}
+func (c *conversation) back(patience time.Duration) error {
+	return carry(c.listener, c.opener, patience)
+}
+
+func carry(from, to net.Conn, patience time.Duration) error {
+	if _, err := from.Write([]byte{1}); err != nil {
+		return err
+	}
+	_ = to.SetReadDeadline(time.Now().Add(patience))
+	_, err := io.ReadFull(to, make([]byte, 1))
+	return err
+}
+
 func up(nl *netlink.Handle, name string) error {
 	l, err := nl.LinkByName(name)
 	if err != nil {

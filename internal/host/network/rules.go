@@ -81,18 +81,28 @@ const (
 )
 
 // egressTable limits the connections that the guest opens. It only drops packets, so
-// that the other rules hold as well. Connections that exist are not cut.
+// that the other rules hold as well. It looks at each packet in both directions, so that
+// it also cuts connections that the guest had opened before the table was there.
+// Connections that the host opens, and the messages about a connection that routers send,
+// pass.
 func egressTable(deny, allow []netip.Prefix) table {
 	t := table{family: nftables.TableFamilyIPv4, name: "egress"}
-	rules := []rule{{iif(isNot, tapName), accept()}, {ctReply(), accept()}}
+	toGuest := []rule{
+		{iif(isNot, tapName), ctOriginal(), accept()},
+		{iif(isNot, tapName), ctRelated(), accept()},
+	}
+	fromGuest := []rule{{ctBack(), accept()}}
 	if len(allow) > 0 {
 		t.sets = append(t.sets, set{name: egressAllow, spans: merge(allow)})
-		rules = append(rules, rule{daddrInSet(egressAllow), accept()})
+		toGuest = append(toGuest, rule{iif(isNot, tapName), saddrInSet(egressAllow), accept()})
+		fromGuest = append(fromGuest, rule{daddrInSet(egressAllow), accept()})
 	}
 	if len(deny) > 0 {
 		t.sets = append(t.sets, set{name: egressDeny, spans: merge(deny)})
-		rules = append(rules, rule{daddrInSet(egressDeny), drop()})
+		toGuest = append(toGuest, rule{iif(isNot, tapName), saddrInSet(egressDeny), drop()})
+		fromGuest = append(fromGuest, rule{daddrInSet(egressDeny), drop()})
 	}
+	rules := slices.Concat(toGuest, []rule{{iif(isNot, tapName), accept()}}, fromGuest)
 	t.chains = []chain{{name: "forward", kind: nftables.ChainTypeFilter, hook: hookForward, rules: rules}}
 	return t
 }

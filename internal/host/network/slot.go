@@ -91,11 +91,31 @@ func (s *Slot) OpenTap() (*os.File, error) {
 	}
 }
 
-// Limit denies the guest new connections to the ranges deny, except for those in allow.
-// It must be called at most once for a slot, before its VM runs user code. The rules end
-// with the slot, and outlive the agent.
+// Limit denies the guest connections to the ranges deny, except for those in allow. It
+// must be called at most once for a slot, before its VM runs user code; Relimit changes
+// the limits afterwards. The rules end with the slot, and outlive the agent.
 func (s *Slot) Limit(deny, allow []netip.Prefix) error {
-	err := inside(s.pool.host, s.ns, func() error { return install([]table{egressTable(deny, allow)}) })
+	return s.changeRules(func() error { return install([]table{egressTable(deny, allow)}) })
+}
+
+// Relimit replaces the limits of Limit, or adds them to a slot that has none. Without a
+// range to deny it removes them. The change is one transaction: each packet meets either
+// the old rules or the new ones. Connections to addresses that are denied now are cut: no
+// packet of them passes in either direction, also if the guest opened them before. On
+// error the old rules hold. It may be called at any time, and more than once.
+func (s *Slot) Relimit(deny, allow []netip.Prefix) error {
+	return s.changeRules(func() error {
+		tables := []table{egressTable(deny, allow)}
+		if len(deny) == 0 {
+			return uninstall(tables)
+		}
+		return replace(tables)
+	})
+}
+
+// changeRules calls change in the slot's namespace. The error is WrongState after Release.
+func (s *Slot) changeRules(change func() error) error {
+	err := inside(s.pool.host, s.ns, change)
 	if errors.Is(err, os.ErrClosed) {
 		return errReleased()
 	}

@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -237,6 +238,56 @@ func egressIsLimited(t *testing.T, kind guestKind) {
 	adopted.Release(t.Context())
 	if err := adopted.Limit(prefixes("0.0.0.0/0"), nil); !fault.Is(err, fault.WrongState) {
 		t.Errorf("limits after Release: %v, want a wrong state", err)
+	}
+}
+
+// TestLimitsChange: the limits of a guest are replaced and removed while it runs. A
+// connection that it has open to an address that is denied then is cut in both
+// directions, one to another address is not, and neither are those of the host.
+func TestLimitsChange(t *testing.T) { withEachGuest(t, limitsChange) }
+
+func limitsChange(t *testing.T, kind guestKind) {
+	host := newSpace(t)
+	const kept, denied = "198.51.100.7", "198.51.100.8"
+	world := outside(host, kept, denied)
+	p := host.open(Config{Name: uniqueName()})
+	s := kind.acquire(t, p, "one")
+	guest := kind.plug(t, s)
+	toDenied := converse(guest, denied+":80", world, denied+":80")
+	others := map[string]*conversation{
+		"to another address": converse(guest, kept+":80", world, kept+":80"),
+		"of the host":        converse(host, s.HostIP.String()+":8080", guest, ":8080"),
+	}
+	for _, ranges := range [][]string{{denied + "/32"}, {"0.0.0.0/0"}, {"198.51.100.8/31", "192.0.2.0/24"}} {
+		if err := s.Relimit(prefixes(ranges...), prefixes(kept+"/32")); err != nil {
+			t.Fatal(err)
+		}
+		if err := toDenied.there(impatient); err == nil {
+			t.Errorf("deny %v: the guest still sends to a denied address", ranges)
+		}
+		if err := toDenied.back(impatient); err == nil {
+			t.Errorf("deny %v: the guest still receives from a denied address", ranges)
+		}
+		if _, err := guest.ask(denied+":80", impatient); err == nil {
+			t.Errorf("deny %v: a new connection to a denied address was made", ranges)
+		}
+		for name, c := range others {
+			if err := errors.Join(c.there(patient), c.back(patient)); err != nil {
+				t.Errorf("deny %v: a connection %s: %v", ranges, name, err)
+			}
+		}
+	}
+	for range 2 {
+		if err := s.Relimit(nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lifted := converse(guest, denied+":81", world, denied+":81"); lifted.back(patient) != nil {
+		t.Error("without limits the guest does not receive")
+	}
+	s.Release(t.Context())
+	if err := s.Relimit(nil, nil); !fault.Is(err, fault.WrongState) {
+		t.Errorf("Relimit after Release: %v, want a wrong state", err)
 	}
 }
 

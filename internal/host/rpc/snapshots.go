@@ -7,6 +7,7 @@ import (
 
 	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
+	"github.com/wrenn-dev/wrenn/internal/hostwire"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -21,6 +22,19 @@ func (s *service) SetTimeouts(ctx context.Context, req *connect.Request[hostv1.S
 		return nil, s.fail(ctx, "SetTimeouts", err)
 	}
 	return connect.NewResponse(&hostv1.SetTimeoutsResponse{Sandbox: fromSandbox(sb)}), nil
+}
+
+// SetEgress replaces a sandbox's limits of outgoing traffic.
+func (s *service) SetEgress(ctx context.Context, req *connect.Request[hostv1.SetEgressRequest]) (*connect.Response[hostv1.SetEgressResponse], error) {
+	ref, err := toRef(req.Msg.GetRef())
+	if err != nil {
+		return nil, faultrpc.ToConnect(err)
+	}
+	sb, err := s.manager.SetEgress(ctx, ref, hostwire.EgressFromProto(req.Msg.GetEgressDeny(), req.Msg.GetEgressAllow()))
+	if err != nil {
+		return nil, s.fail(ctx, "SetEgress", err)
+	}
+	return connect.NewResponse(&hostv1.SetEgressResponse{Sandbox: fromSandbox(sb)}), nil
 }
 
 // CreateSnapshot keeps a sandbox as it is at this moment.

@@ -250,8 +250,8 @@ check('network: what is supported, and nothing ignored', async () => {
   assert.equal((await raw('PUT', at, { body: {} })).status, 204)
   assert.equal((await raw('PUT', at, { body: { allowOut: ['1.1.1.1'] } })).status, 204, 'an exception from nothing')
   for (const body of [
-    { denyOut: ['1.2.3.4'] }, { allow_internet_access: false }, { egressProxy: { address: 'a:1' } },
-    { rules: { 'a.com': [{}] } }, { dnsServers: ['1.1.1.1'] },
+    { denyOut: ['a.com'] }, { denyOut: ['0.0.0.0/0'], allowOut: ['*.a.com'] }, { egressProxy: { address: 'a:1' } },
+    { rules: { 'a.com': [{}] } }, { dnsServers: ['1.1.1.1'] }, { allowPublicTraffic: true },
   ]) {
     assert.equal((await raw('PUT', at, { body })).status, 400, JSON.stringify(body))
   }
@@ -267,9 +267,36 @@ check('network: what is supported, and nothing ignored', async () => {
   const { network, allowInternetAccess } = (await raw('GET', `/sandboxes/${closed.sandboxId}`)).json
   assert.deepEqual([network.denyOut, network.allowOut, allowInternetAccess], [['0.0.0.0/0'], ['192.0.2.7'], false])
   const there = `/sandboxes/${closed.sandboxId}/network`
-  assert.equal((await raw('PUT', there, { body: {} })).status, 400)
-  assert.equal((await raw('PUT', there, { body: { denyOut: ['0.0.0.0/0'], allowOut: ['192.0.2.7'] } })).status, 204)
+  assert.equal((await raw('PUT', there, { body: { denyOut: ['192.0.2.0/24'] } })).status, 204)
+  const opened = (await raw('GET', `/sandboxes/${closed.sandboxId}`)).json
+  assert.deepEqual([opened.network.denyOut, opened.network.allowOut, opened.allowInternetAccess], [['192.0.2.0/24'], [], true])
+  await raw('POST', `/sandboxes/${closed.sandboxId}/pause`)
+  assert.equal((await raw('PUT', there, { body: {} })).status, 409, 'of a paused sandbox')
   await kill(closed)
+})
+
+check('updateNetwork denies an address and lifts it again', async () => {
+  const sbx = await create({})
+  const outside = process.env.COMPAT_OUTSIDE // sends "x" to each client of port 80
+  // Whether the sandbox receives something from outside within a time in seconds.
+  const reached = async (patience) => {
+    const run = `timeout ${patience} bash -c 'exec 3<>/dev/tcp/${outside}/80 && head -c 1 <&3' || true`
+    return (await sbx.commands.run(run, { timeoutMs: 60_000 })).stdout === 'x'
+  }
+  const update = async (body) => {
+    if (sbx.updateNetwork) await sbx.updateNetwork(body)
+    else assert.equal((await raw('PUT', `/sandboxes/${sbx.sandboxId}/network`, { body })).status, 204)
+  }
+  assert.ok(await reached(30), 'before')
+  await update({ denyOut: [outside] })
+  assert.ok(!(await reached(2)), 'denied')
+  await update({ denyOut: ['0.0.0.0/0'], allowOut: [`${outside}/32`] })
+  assert.ok(await reached(30), 'allowed although everything is denied')
+  await update({ denyOut: ['0.0.0.0/0'] })
+  assert.ok(!(await reached(2)), 'everything denied')
+  await update({})
+  assert.ok(await reached(30), 'lifted')
+  await kill(sbx)
 })
 
 check('Idempotency-Key', async () => {

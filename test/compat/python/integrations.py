@@ -56,9 +56,23 @@ def harbor():
     assert streamed[:4] and len(streamed) % 512 == 0, len(streamed)
     sbx.set_timeout(3600)
     # Rules that no host can enforce are refused, and never ignored.
-    err = fails(e2b.SandboxException, lambda: sbx.update_network({"deny_out": ["0.0.0.0/0"]}))
-    assert "outgoing traffic" in str(err), err
+    err = fails(e2b.SandboxException, lambda: sbx.update_network({"deny_out": ["0.0.0.0/0"], "allow_out": ["*.example.com"]}))
+    assert "host names" in str(err), err
+    outside = os.environ["COMPAT_OUTSIDE"]  # sends "x" to each client of port 80
+
+    def reached(patience):
+        run = f"timeout {patience} bash -c 'exec 3<>/dev/tcp/{outside}/80 && head -c 1 <&3' || true"
+        return sbx.commands.run(run, timeout=60).stdout == "x"
+
+    assert reached(30)
+    sbx.update_network({"deny_out": ["0.0.0.0/0"]})
+    assert not reached(2)
+    sbx.update_network({"deny_out": ["0.0.0.0/0"], "allow_out": [outside]})
+    assert reached(30)
+    sbx.update_network({"allow_internet_access": False})
+    assert not reached(2)
     sbx.update_network({})
+    assert reached(30)
     assert sbx.kill()
 
 

@@ -1162,6 +1162,111 @@ func (x *SetTimeoutsResponse) GetSandbox() *Sandbox {
 	return nil
 }
 
+type SetEgressRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	// See SandboxSpec. Both lists are replaced; none denied means no limit.
+	EgressDeny    []string `protobuf:"bytes,2,rep,name=egress_deny,json=egressDeny,proto3" json:"egress_deny,omitempty"`
+	EgressAllow   []string `protobuf:"bytes,3,rep,name=egress_allow,json=egressAllow,proto3" json:"egress_allow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetEgressRequest) Reset() {
+	*x = SetEgressRequest{}
+	mi := &file_host_v1_host_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetEgressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetEgressRequest) ProtoMessage() {}
+
+func (x *SetEgressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetEgressRequest.ProtoReflect.Descriptor instead.
+func (*SetEgressRequest) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SetEgressRequest) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *SetEgressRequest) GetEgressDeny() []string {
+	if x != nil {
+		return x.EgressDeny
+	}
+	return nil
+}
+
+func (x *SetEgressRequest) GetEgressAllow() []string {
+	if x != nil {
+		return x.EgressAllow
+	}
+	return nil
+}
+
+type SetEgressResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sandbox       *Sandbox               `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetEgressResponse) Reset() {
+	*x = SetEgressResponse{}
+	mi := &file_host_v1_host_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetEgressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetEgressResponse) ProtoMessage() {}
+
+func (x *SetEgressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetEgressResponse.ProtoReflect.Descriptor instead.
+func (*SetEgressResponse) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SetEgressResponse) GetSandbox() *Sandbox {
+	if x != nil {
+		return x.Sandbox
+	}
+	return nil
+}
+
 type Snapshot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1186,7 +1291,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_host_v1_host_proto_msgTypes[14]
+	mi := &file_host_v1_host_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1303,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[14]
+	mi := &file_host_v1_host_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1316,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{14}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Snapshot) GetId() string {
@@ -1293,7 +1398,7 @@ type CreateSnapshotRequest struct {
 
 func (x *CreateSnapshotRequest) Reset() {
 	*x = CreateSnapshotRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[15]
+	mi := &file_host_v1_host_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1305,7 +1410,7 @@ func (x *CreateSnapshotRequest) String() string {
 func (*CreateSnapshotRequest) ProtoMessage() {}
 
 func (x *CreateSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[15]
+	mi := &file_host_v1_host_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1318,7 +1423,7 @@ func (x *CreateSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*CreateSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{15}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CreateSnapshotRequest) GetRef() *Ref {
@@ -1358,7 +1463,7 @@ type CreateSnapshotResponse struct {
 
 func (x *CreateSnapshotResponse) Reset() {
 	*x = CreateSnapshotResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[16]
+	mi := &file_host_v1_host_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1475,7 @@ func (x *CreateSnapshotResponse) String() string {
 func (*CreateSnapshotResponse) ProtoMessage() {}
 
 func (x *CreateSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[16]
+	mi := &file_host_v1_host_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1488,7 @@ func (x *CreateSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*CreateSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{16}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CreateSnapshotResponse) GetSnapshot() *Snapshot {
@@ -1402,7 +1507,7 @@ type DeleteSnapshotRequest struct {
 
 func (x *DeleteSnapshotRequest) Reset() {
 	*x = DeleteSnapshotRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[17]
+	mi := &file_host_v1_host_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1519,7 @@ func (x *DeleteSnapshotRequest) String() string {
 func (*DeleteSnapshotRequest) ProtoMessage() {}
 
 func (x *DeleteSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[17]
+	mi := &file_host_v1_host_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1532,7 @@ func (x *DeleteSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{17}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeleteSnapshotRequest) GetSnapshotId() string {
@@ -1445,7 +1550,7 @@ type DeleteSnapshotResponse struct {
 
 func (x *DeleteSnapshotResponse) Reset() {
 	*x = DeleteSnapshotResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[18]
+	mi := &file_host_v1_host_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1562,7 @@ func (x *DeleteSnapshotResponse) String() string {
 func (*DeleteSnapshotResponse) ProtoMessage() {}
 
 func (x *DeleteSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[18]
+	mi := &file_host_v1_host_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1575,7 @@ func (x *DeleteSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{18}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{20}
 }
 
 type ListSnapshotsRequest struct {
@@ -1481,7 +1586,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[19]
+	mi := &file_host_v1_host_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +1598,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[19]
+	mi := &file_host_v1_host_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +1611,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{19}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{21}
 }
 
 type ListSnapshotsResponse struct {
@@ -1518,7 +1623,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[20]
+	mi := &file_host_v1_host_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1635,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[20]
+	mi := &file_host_v1_host_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1648,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{20}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -1562,7 +1667,7 @@ type CollectGarbageRequest struct {
 
 func (x *CollectGarbageRequest) Reset() {
 	*x = CollectGarbageRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[21]
+	mi := &file_host_v1_host_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1679,7 @@ func (x *CollectGarbageRequest) String() string {
 func (*CollectGarbageRequest) ProtoMessage() {}
 
 func (x *CollectGarbageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[21]
+	mi := &file_host_v1_host_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1692,7 @@ func (x *CollectGarbageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectGarbageRequest.ProtoReflect.Descriptor instead.
 func (*CollectGarbageRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{21}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CollectGarbageRequest) GetDryRun() bool {
@@ -1606,7 +1711,7 @@ type CollectGarbageResponse struct {
 
 func (x *CollectGarbageResponse) Reset() {
 	*x = CollectGarbageResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[22]
+	mi := &file_host_v1_host_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +1723,7 @@ func (x *CollectGarbageResponse) String() string {
 func (*CollectGarbageResponse) ProtoMessage() {}
 
 func (x *CollectGarbageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[22]
+	mi := &file_host_v1_host_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +1736,7 @@ func (x *CollectGarbageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectGarbageResponse.ProtoReflect.Descriptor instead.
 func (*CollectGarbageResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{22}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CollectGarbageResponse) GetItems() []*CollectGarbageResponse_Item {
@@ -1657,7 +1762,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[23]
+	mi := &file_host_v1_host_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +1774,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[23]
+	mi := &file_host_v1_host_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +1787,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{23}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExecRequest) GetRef() *Ref {
@@ -1729,7 +1834,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[24]
+	mi := &file_host_v1_host_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1846,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[24]
+	mi := &file_host_v1_host_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1859,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{24}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExecResponse) GetEvent() *process.ProcessEvent {
@@ -1778,7 +1883,7 @@ type ExecWithInputRequest struct {
 
 func (x *ExecWithInputRequest) Reset() {
 	*x = ExecWithInputRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[25]
+	mi := &file_host_v1_host_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +1895,7 @@ func (x *ExecWithInputRequest) String() string {
 func (*ExecWithInputRequest) ProtoMessage() {}
 
 func (x *ExecWithInputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[25]
+	mi := &file_host_v1_host_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +1908,7 @@ func (x *ExecWithInputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecWithInputRequest.ProtoReflect.Descriptor instead.
 func (*ExecWithInputRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{25}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExecWithInputRequest) GetMessage() isExecWithInputRequest_Message {
@@ -1872,7 +1977,7 @@ type ExecWithInputResponse struct {
 
 func (x *ExecWithInputResponse) Reset() {
 	*x = ExecWithInputResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[26]
+	mi := &file_host_v1_host_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1884,7 +1989,7 @@ func (x *ExecWithInputResponse) String() string {
 func (*ExecWithInputResponse) ProtoMessage() {}
 
 func (x *ExecWithInputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[26]
+	mi := &file_host_v1_host_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1897,7 +2002,7 @@ func (x *ExecWithInputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecWithInputResponse.ProtoReflect.Descriptor instead.
 func (*ExecWithInputResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{26}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExecWithInputResponse) GetEvent() *process.ProcessEvent {
@@ -1917,7 +2022,7 @@ type CallProcessRequest struct {
 
 func (x *CallProcessRequest) Reset() {
 	*x = CallProcessRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[27]
+	mi := &file_host_v1_host_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1929,7 +2034,7 @@ func (x *CallProcessRequest) String() string {
 func (*CallProcessRequest) ProtoMessage() {}
 
 func (x *CallProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[27]
+	mi := &file_host_v1_host_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1942,7 +2047,7 @@ func (x *CallProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallProcessRequest.ProtoReflect.Descriptor instead.
 func (*CallProcessRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{27}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CallProcessRequest) GetRef() *Ref {
@@ -1968,7 +2073,7 @@ type CallProcessResponse struct {
 
 func (x *CallProcessResponse) Reset() {
 	*x = CallProcessResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[28]
+	mi := &file_host_v1_host_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2085,7 @@ func (x *CallProcessResponse) String() string {
 func (*CallProcessResponse) ProtoMessage() {}
 
 func (x *CallProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[28]
+	mi := &file_host_v1_host_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2098,7 @@ func (x *CallProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallProcessResponse.ProtoReflect.Descriptor instead.
 func (*CallProcessResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{28}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CallProcessResponse) GetAnswer() *v1.ProcessAnswer {
@@ -2013,7 +2118,7 @@ type AttachProcessRequest struct {
 
 func (x *AttachProcessRequest) Reset() {
 	*x = AttachProcessRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[29]
+	mi := &file_host_v1_host_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2130,7 @@ func (x *AttachProcessRequest) String() string {
 func (*AttachProcessRequest) ProtoMessage() {}
 
 func (x *AttachProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[29]
+	mi := &file_host_v1_host_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2143,7 @@ func (x *AttachProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachProcessRequest.ProtoReflect.Descriptor instead.
 func (*AttachProcessRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{29}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AttachProcessRequest) GetRef() *Ref {
@@ -2064,7 +2169,7 @@ type AttachProcessResponse struct {
 
 func (x *AttachProcessResponse) Reset() {
 	*x = AttachProcessResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[30]
+	mi := &file_host_v1_host_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2181,7 @@ func (x *AttachProcessResponse) String() string {
 func (*AttachProcessResponse) ProtoMessage() {}
 
 func (x *AttachProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[30]
+	mi := &file_host_v1_host_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2194,7 @@ func (x *AttachProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachProcessResponse.ProtoReflect.Descriptor instead.
 func (*AttachProcessResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{30}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AttachProcessResponse) GetEvent() *v1.AttachEvent {
@@ -2109,7 +2214,7 @@ type CallFileRequest struct {
 
 func (x *CallFileRequest) Reset() {
 	*x = CallFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[31]
+	mi := &file_host_v1_host_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2121,7 +2226,7 @@ func (x *CallFileRequest) String() string {
 func (*CallFileRequest) ProtoMessage() {}
 
 func (x *CallFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[31]
+	mi := &file_host_v1_host_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +2239,7 @@ func (x *CallFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallFileRequest.ProtoReflect.Descriptor instead.
 func (*CallFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{31}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CallFileRequest) GetRef() *Ref {
@@ -2160,7 +2265,7 @@ type CallFileResponse struct {
 
 func (x *CallFileResponse) Reset() {
 	*x = CallFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[32]
+	mi := &file_host_v1_host_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2277,7 @@ func (x *CallFileResponse) String() string {
 func (*CallFileResponse) ProtoMessage() {}
 
 func (x *CallFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[32]
+	mi := &file_host_v1_host_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2290,7 @@ func (x *CallFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallFileResponse.ProtoReflect.Descriptor instead.
 func (*CallFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{32}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CallFileResponse) GetAnswer() *v1.FileAnswer {
@@ -2205,7 +2310,7 @@ type WatchFilesRequest struct {
 
 func (x *WatchFilesRequest) Reset() {
 	*x = WatchFilesRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[33]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2217,7 +2322,7 @@ func (x *WatchFilesRequest) String() string {
 func (*WatchFilesRequest) ProtoMessage() {}
 
 func (x *WatchFilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[33]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2230,7 +2335,7 @@ func (x *WatchFilesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchFilesRequest.ProtoReflect.Descriptor instead.
 func (*WatchFilesRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WatchFilesRequest) GetRef() *Ref {
@@ -2256,7 +2361,7 @@ type WatchFilesResponse struct {
 
 func (x *WatchFilesResponse) Reset() {
 	*x = WatchFilesResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[34]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2373,7 @@ func (x *WatchFilesResponse) String() string {
 func (*WatchFilesResponse) ProtoMessage() {}
 
 func (x *WatchFilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[34]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2386,7 @@ func (x *WatchFilesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchFilesResponse.ProtoReflect.Descriptor instead.
 func (*WatchFilesResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchFilesResponse) GetEvent() *v1.WatchFilesEvent {
@@ -2308,7 +2413,7 @@ type WriteFileOpen struct {
 
 func (x *WriteFileOpen) Reset() {
 	*x = WriteFileOpen{}
-	mi := &file_host_v1_host_proto_msgTypes[35]
+	mi := &file_host_v1_host_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2320,7 +2425,7 @@ func (x *WriteFileOpen) String() string {
 func (*WriteFileOpen) ProtoMessage() {}
 
 func (x *WriteFileOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[35]
+	mi := &file_host_v1_host_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2333,7 +2438,7 @@ func (x *WriteFileOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileOpen.ProtoReflect.Descriptor instead.
 func (*WriteFileOpen) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WriteFileOpen) GetRef() *Ref {
@@ -2391,7 +2496,7 @@ type WriteFileRequest struct {
 
 func (x *WriteFileRequest) Reset() {
 	*x = WriteFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[36]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2403,7 +2508,7 @@ func (x *WriteFileRequest) String() string {
 func (*WriteFileRequest) ProtoMessage() {}
 
 func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[36]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2416,7 +2521,7 @@ func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WriteFileRequest) GetMessage() isWriteFileRequest_Message {
@@ -2469,7 +2574,7 @@ type WriteFileResponse struct {
 
 func (x *WriteFileResponse) Reset() {
 	*x = WriteFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[37]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2481,7 +2586,7 @@ func (x *WriteFileResponse) String() string {
 func (*WriteFileResponse) ProtoMessage() {}
 
 func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[37]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2494,7 +2599,7 @@ func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WriteFileResponse) GetSize() int64 {
@@ -2522,7 +2627,7 @@ type ReadFileRequest struct {
 
 func (x *ReadFileRequest) Reset() {
 	*x = ReadFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[38]
+	mi := &file_host_v1_host_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2534,7 +2639,7 @@ func (x *ReadFileRequest) String() string {
 func (*ReadFileRequest) ProtoMessage() {}
 
 func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[38]
+	mi := &file_host_v1_host_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2547,7 +2652,7 @@ func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
 func (*ReadFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReadFileRequest) GetRef() *Ref {
@@ -2623,7 +2728,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_host_v1_host_proto_msgTypes[39]
+	mi := &file_host_v1_host_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2635,7 +2740,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[39]
+	mi := &file_host_v1_host_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2648,7 +2753,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FileInfo) GetName() string {
@@ -2713,7 +2818,7 @@ type ReadFileResponse struct {
 
 func (x *ReadFileResponse) Reset() {
 	*x = ReadFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[40]
+	mi := &file_host_v1_host_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2725,7 +2830,7 @@ func (x *ReadFileResponse) String() string {
 func (*ReadFileResponse) ProtoMessage() {}
 
 func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[40]
+	mi := &file_host_v1_host_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2738,7 +2843,7 @@ func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileResponse.ProtoReflect.Descriptor instead.
 func (*ReadFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{40}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ReadFileResponse) GetMessage() isReadFileResponse_Message {
@@ -2791,7 +2896,7 @@ type GetSandboxRequest struct {
 
 func (x *GetSandboxRequest) Reset() {
 	*x = GetSandboxRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[41]
+	mi := &file_host_v1_host_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2803,7 +2908,7 @@ func (x *GetSandboxRequest) String() string {
 func (*GetSandboxRequest) ProtoMessage() {}
 
 func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[41]
+	mi := &file_host_v1_host_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2816,7 +2921,7 @@ func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxRequest.ProtoReflect.Descriptor instead.
 func (*GetSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetSandboxRequest) GetId() string {
@@ -2835,7 +2940,7 @@ type GetSandboxResponse struct {
 
 func (x *GetSandboxResponse) Reset() {
 	*x = GetSandboxResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[42]
+	mi := &file_host_v1_host_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2847,7 +2952,7 @@ func (x *GetSandboxResponse) String() string {
 func (*GetSandboxResponse) ProtoMessage() {}
 
 func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[42]
+	mi := &file_host_v1_host_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2860,7 +2965,7 @@ func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxResponse.ProtoReflect.Descriptor instead.
 func (*GetSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{42}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetSandboxResponse) GetSandbox() *Sandbox {
@@ -2878,7 +2983,7 @@ type ListSandboxesRequest struct {
 
 func (x *ListSandboxesRequest) Reset() {
 	*x = ListSandboxesRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[43]
+	mi := &file_host_v1_host_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +2995,7 @@ func (x *ListSandboxesRequest) String() string {
 func (*ListSandboxesRequest) ProtoMessage() {}
 
 func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[43]
+	mi := &file_host_v1_host_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +3008,7 @@ func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*ListSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{43}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{45}
 }
 
 type ListSandboxesResponse struct {
@@ -2915,7 +3020,7 @@ type ListSandboxesResponse struct {
 
 func (x *ListSandboxesResponse) Reset() {
 	*x = ListSandboxesResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[44]
+	mi := &file_host_v1_host_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2927,7 +3032,7 @@ func (x *ListSandboxesResponse) String() string {
 func (*ListSandboxesResponse) ProtoMessage() {}
 
 func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[44]
+	mi := &file_host_v1_host_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2940,7 +3045,7 @@ func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*ListSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{44}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListSandboxesResponse) GetSandboxes() []*Sandbox {
@@ -2958,7 +3063,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[45]
+	mi := &file_host_v1_host_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2970,7 +3075,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[45]
+	mi := &file_host_v1_host_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2983,7 +3088,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{45}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{47}
 }
 
 type WatchEventsResponse struct {
@@ -2999,7 +3104,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[46]
+	mi := &file_host_v1_host_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3011,7 +3116,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[46]
+	mi := &file_host_v1_host_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3024,7 +3129,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{46}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *WatchEventsResponse) GetEvent() isWatchEventsResponse_Event {
@@ -3084,7 +3189,7 @@ type RegistryImage struct {
 
 func (x *RegistryImage) Reset() {
 	*x = RegistryImage{}
-	mi := &file_host_v1_host_proto_msgTypes[47]
+	mi := &file_host_v1_host_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3096,7 +3201,7 @@ func (x *RegistryImage) String() string {
 func (*RegistryImage) ProtoMessage() {}
 
 func (x *RegistryImage) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[47]
+	mi := &file_host_v1_host_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3109,7 +3214,7 @@ func (x *RegistryImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistryImage.ProtoReflect.Descriptor instead.
 func (*RegistryImage) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{47}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RegistryImage) GetReference() string {
@@ -3143,7 +3248,7 @@ type ImageArchive struct {
 
 func (x *ImageArchive) Reset() {
 	*x = ImageArchive{}
-	mi := &file_host_v1_host_proto_msgTypes[48]
+	mi := &file_host_v1_host_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3155,7 +3260,7 @@ func (x *ImageArchive) String() string {
 func (*ImageArchive) ProtoMessage() {}
 
 func (x *ImageArchive) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[48]
+	mi := &file_host_v1_host_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3168,7 +3273,7 @@ func (x *ImageArchive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageArchive.ProtoReflect.Descriptor instead.
 func (*ImageArchive) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{48}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{50}
 }
 
 type ImportImageOpen struct {
@@ -3184,7 +3289,7 @@ type ImportImageOpen struct {
 
 func (x *ImportImageOpen) Reset() {
 	*x = ImportImageOpen{}
-	mi := &file_host_v1_host_proto_msgTypes[49]
+	mi := &file_host_v1_host_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3196,7 +3301,7 @@ func (x *ImportImageOpen) String() string {
 func (*ImportImageOpen) ProtoMessage() {}
 
 func (x *ImportImageOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[49]
+	mi := &file_host_v1_host_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3209,7 +3314,7 @@ func (x *ImportImageOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageOpen.ProtoReflect.Descriptor instead.
 func (*ImportImageOpen) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{49}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ImportImageOpen) GetSource() isImportImageOpen_Source {
@@ -3266,7 +3371,7 @@ type ImportImageRequest struct {
 
 func (x *ImportImageRequest) Reset() {
 	*x = ImportImageRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[50]
+	mi := &file_host_v1_host_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3278,7 +3383,7 @@ func (x *ImportImageRequest) String() string {
 func (*ImportImageRequest) ProtoMessage() {}
 
 func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[50]
+	mi := &file_host_v1_host_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3291,7 +3396,7 @@ func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{50}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ImportImageRequest) GetMessage() isImportImageRequest_Message {
@@ -3350,7 +3455,7 @@ type ImportProgress struct {
 
 func (x *ImportProgress) Reset() {
 	*x = ImportProgress{}
-	mi := &file_host_v1_host_proto_msgTypes[51]
+	mi := &file_host_v1_host_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3362,7 +3467,7 @@ func (x *ImportProgress) String() string {
 func (*ImportProgress) ProtoMessage() {}
 
 func (x *ImportProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[51]
+	mi := &file_host_v1_host_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3375,7 +3480,7 @@ func (x *ImportProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportProgress.ProtoReflect.Descriptor instead.
 func (*ImportProgress) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{51}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ImportProgress) GetStage() string {
@@ -3424,7 +3529,7 @@ type ImportedImage struct {
 
 func (x *ImportedImage) Reset() {
 	*x = ImportedImage{}
-	mi := &file_host_v1_host_proto_msgTypes[52]
+	mi := &file_host_v1_host_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3436,7 +3541,7 @@ func (x *ImportedImage) String() string {
 func (*ImportedImage) ProtoMessage() {}
 
 func (x *ImportedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[52]
+	mi := &file_host_v1_host_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3449,7 +3554,7 @@ func (x *ImportedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportedImage.ProtoReflect.Descriptor instead.
 func (*ImportedImage) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{52}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ImportedImage) GetName() string {
@@ -3514,7 +3619,7 @@ type ImportImageResponse struct {
 
 func (x *ImportImageResponse) Reset() {
 	*x = ImportImageResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[53]
+	mi := &file_host_v1_host_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3526,7 +3631,7 @@ func (x *ImportImageResponse) String() string {
 func (*ImportImageResponse) ProtoMessage() {}
 
 func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[53]
+	mi := &file_host_v1_host_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3539,7 +3644,7 @@ func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{53}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ImportImageResponse) GetEvent() isImportImageResponse_Event {
@@ -3591,7 +3696,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[54]
+	mi := &file_host_v1_host_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3603,7 +3708,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[54]
+	mi := &file_host_v1_host_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3616,7 +3721,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{54}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{56}
 }
 
 type GetHostResponse struct {
@@ -3669,7 +3774,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[55]
+	mi := &file_host_v1_host_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3681,7 +3786,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[55]
+	mi := &file_host_v1_host_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3694,7 +3799,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{55}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GetHostResponse) GetHostId() string {
@@ -3899,7 +4004,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_host_v1_host_proto_msgTypes[56]
+	mi := &file_host_v1_host_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3911,7 +4016,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[56]
+	mi := &file_host_v1_host_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3924,7 +4029,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{56}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Runtime) GetName() string {
@@ -4003,7 +4108,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_host_v1_host_proto_msgTypes[57]
+	mi := &file_host_v1_host_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4015,7 +4120,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[57]
+	mi := &file_host_v1_host_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4028,7 +4133,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{57}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Pool) GetTemplate() string {
@@ -4102,7 +4207,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[58]
+	mi := &file_host_v1_host_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4114,7 +4219,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[58]
+	mi := &file_host_v1_host_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4127,7 +4232,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{58}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{60}
 }
 
 type DrainResponse struct {
@@ -4141,7 +4246,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[59]
+	mi := &file_host_v1_host_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4153,7 +4258,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[59]
+	mi := &file_host_v1_host_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4166,7 +4271,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{59}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *DrainResponse) GetRef() *Ref {
@@ -4196,7 +4301,7 @@ type TunnelRequest struct {
 
 func (x *TunnelRequest) Reset() {
 	*x = TunnelRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[60]
+	mi := &file_host_v1_host_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4208,7 +4313,7 @@ func (x *TunnelRequest) String() string {
 func (*TunnelRequest) ProtoMessage() {}
 
 func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[60]
+	mi := &file_host_v1_host_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4221,7 +4326,7 @@ func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
 func (*TunnelRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{60}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *TunnelRequest) GetRef() *Ref {
@@ -4252,7 +4357,7 @@ type CollectGarbageResponse_Item struct {
 
 func (x *CollectGarbageResponse_Item) Reset() {
 	*x = CollectGarbageResponse_Item{}
-	mi := &file_host_v1_host_proto_msgTypes[64]
+	mi := &file_host_v1_host_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4264,7 +4369,7 @@ func (x *CollectGarbageResponse_Item) String() string {
 func (*CollectGarbageResponse_Item) ProtoMessage() {}
 
 func (x *CollectGarbageResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[64]
+	mi := &file_host_v1_host_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4277,7 +4382,7 @@ func (x *CollectGarbageResponse_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectGarbageResponse_Item.ProtoReflect.Descriptor instead.
 func (*CollectGarbageResponse_Item) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{22, 0}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{24, 0}
 }
 
 func (x *CollectGarbageResponse_Item) GetKind() string {
@@ -4316,7 +4421,7 @@ type WatchEventsResponse_Hello struct {
 
 func (x *WatchEventsResponse_Hello) Reset() {
 	*x = WatchEventsResponse_Hello{}
-	mi := &file_host_v1_host_proto_msgTypes[65]
+	mi := &file_host_v1_host_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4328,7 +4433,7 @@ func (x *WatchEventsResponse_Hello) String() string {
 func (*WatchEventsResponse_Hello) ProtoMessage() {}
 
 func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[65]
+	mi := &file_host_v1_host_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4341,7 +4446,7 @@ func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse_Hello.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse_Hello) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{46, 0}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{48, 0}
 }
 
 var File_host_v1_host_proto protoreflect.FileDescriptor
@@ -4456,6 +4561,13 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\r_lifetime_secB\r\n" +
 	"\v_on_timeout\"A\n" +
 	"\x13SetTimeoutsResponse\x12*\n" +
+	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"v\n" +
+	"\x10SetEgressRequest\x12\x1e\n" +
+	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x1f\n" +
+	"\vegress_deny\x18\x02 \x03(\tR\n" +
+	"egressDeny\x12!\n" +
+	"\fegress_allow\x18\x03 \x03(\tR\vegressAllow\"?\n" +
+	"\x11SetEgressResponse\x12*\n" +
 	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"\xbe\x02\n" +
 	"\bSnapshot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12(\n" +
@@ -4675,13 +4787,14 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x14SANDBOX_STATE_PAUSED\x10\x04\x12\x1a\n" +
 	"\x16SANDBOX_STATE_RESUMING\x10\x05\x12\x1a\n" +
 	"\x16SANDBOX_STATE_STOPPING\x10\x06\x12\x19\n" +
-	"\x15SANDBOX_STATE_STOPPED\x10\a2\xc3\r\n" +
+	"\x15SANDBOX_STATE_STOPPED\x10\a2\x87\x0e\n" +
 	"\vHostService\x12N\n" +
 	"\rCreateSandbox\x12\x1d.host.v1.CreateSandboxRequest\x1a\x1e.host.v1.CreateSandboxResponse\x12Q\n" +
 	"\x0eDestroySandbox\x12\x1e.host.v1.DestroySandboxRequest\x1a\x1f.host.v1.DestroySandboxResponse\x12K\n" +
 	"\fPauseSandbox\x12\x1c.host.v1.PauseSandboxRequest\x1a\x1d.host.v1.PauseSandboxResponse\x12N\n" +
 	"\rResumeSandbox\x12\x1d.host.v1.ResumeSandboxRequest\x1a\x1e.host.v1.ResumeSandboxResponse\x12H\n" +
-	"\vSetTimeouts\x12\x1b.host.v1.SetTimeoutsRequest\x1a\x1c.host.v1.SetTimeoutsResponse\x12Q\n" +
+	"\vSetTimeouts\x12\x1b.host.v1.SetTimeoutsRequest\x1a\x1c.host.v1.SetTimeoutsResponse\x12B\n" +
+	"\tSetEgress\x12\x19.host.v1.SetEgressRequest\x1a\x1a.host.v1.SetEgressResponse\x12Q\n" +
 	"\x0eCreateSnapshot\x12\x1e.host.v1.CreateSnapshotRequest\x1a\x1f.host.v1.CreateSnapshotResponse\x12Q\n" +
 	"\x0eDeleteSnapshot\x12\x1e.host.v1.DeleteSnapshotRequest\x1a\x1f.host.v1.DeleteSnapshotResponse\x12N\n" +
 	"\rListSnapshots\x12\x1d.host.v1.ListSnapshotsRequest\x1a\x1e.host.v1.ListSnapshotsResponse\x12Q\n" +
@@ -4716,7 +4829,7 @@ func file_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_host_v1_host_proto_goTypes = []any{
 	(SandboxState)(0),                   // 0: host.v1.SandboxState
 	(*Ref)(nil),                         // 1: host.v1.Ref
@@ -4733,83 +4846,85 @@ var file_host_v1_host_proto_goTypes = []any{
 	(*ResumeSandboxResponse)(nil),       // 12: host.v1.ResumeSandboxResponse
 	(*SetTimeoutsRequest)(nil),          // 13: host.v1.SetTimeoutsRequest
 	(*SetTimeoutsResponse)(nil),         // 14: host.v1.SetTimeoutsResponse
-	(*Snapshot)(nil),                    // 15: host.v1.Snapshot
-	(*CreateSnapshotRequest)(nil),       // 16: host.v1.CreateSnapshotRequest
-	(*CreateSnapshotResponse)(nil),      // 17: host.v1.CreateSnapshotResponse
-	(*DeleteSnapshotRequest)(nil),       // 18: host.v1.DeleteSnapshotRequest
-	(*DeleteSnapshotResponse)(nil),      // 19: host.v1.DeleteSnapshotResponse
-	(*ListSnapshotsRequest)(nil),        // 20: host.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),       // 21: host.v1.ListSnapshotsResponse
-	(*CollectGarbageRequest)(nil),       // 22: host.v1.CollectGarbageRequest
-	(*CollectGarbageResponse)(nil),      // 23: host.v1.CollectGarbageResponse
-	(*ExecRequest)(nil),                 // 24: host.v1.ExecRequest
-	(*ExecResponse)(nil),                // 25: host.v1.ExecResponse
-	(*ExecWithInputRequest)(nil),        // 26: host.v1.ExecWithInputRequest
-	(*ExecWithInputResponse)(nil),       // 27: host.v1.ExecWithInputResponse
-	(*CallProcessRequest)(nil),          // 28: host.v1.CallProcessRequest
-	(*CallProcessResponse)(nil),         // 29: host.v1.CallProcessResponse
-	(*AttachProcessRequest)(nil),        // 30: host.v1.AttachProcessRequest
-	(*AttachProcessResponse)(nil),       // 31: host.v1.AttachProcessResponse
-	(*CallFileRequest)(nil),             // 32: host.v1.CallFileRequest
-	(*CallFileResponse)(nil),            // 33: host.v1.CallFileResponse
-	(*WatchFilesRequest)(nil),           // 34: host.v1.WatchFilesRequest
-	(*WatchFilesResponse)(nil),          // 35: host.v1.WatchFilesResponse
-	(*WriteFileOpen)(nil),               // 36: host.v1.WriteFileOpen
-	(*WriteFileRequest)(nil),            // 37: host.v1.WriteFileRequest
-	(*WriteFileResponse)(nil),           // 38: host.v1.WriteFileResponse
-	(*ReadFileRequest)(nil),             // 39: host.v1.ReadFileRequest
-	(*FileInfo)(nil),                    // 40: host.v1.FileInfo
-	(*ReadFileResponse)(nil),            // 41: host.v1.ReadFileResponse
-	(*GetSandboxRequest)(nil),           // 42: host.v1.GetSandboxRequest
-	(*GetSandboxResponse)(nil),          // 43: host.v1.GetSandboxResponse
-	(*ListSandboxesRequest)(nil),        // 44: host.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),       // 45: host.v1.ListSandboxesResponse
-	(*WatchEventsRequest)(nil),          // 46: host.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),         // 47: host.v1.WatchEventsResponse
-	(*RegistryImage)(nil),               // 48: host.v1.RegistryImage
-	(*ImageArchive)(nil),                // 49: host.v1.ImageArchive
-	(*ImportImageOpen)(nil),             // 50: host.v1.ImportImageOpen
-	(*ImportImageRequest)(nil),          // 51: host.v1.ImportImageRequest
-	(*ImportProgress)(nil),              // 52: host.v1.ImportProgress
-	(*ImportedImage)(nil),               // 53: host.v1.ImportedImage
-	(*ImportImageResponse)(nil),         // 54: host.v1.ImportImageResponse
-	(*GetHostRequest)(nil),              // 55: host.v1.GetHostRequest
-	(*GetHostResponse)(nil),             // 56: host.v1.GetHostResponse
-	(*Runtime)(nil),                     // 57: host.v1.Runtime
-	(*Pool)(nil),                        // 58: host.v1.Pool
-	(*DrainRequest)(nil),                // 59: host.v1.DrainRequest
-	(*DrainResponse)(nil),               // 60: host.v1.DrainResponse
-	(*TunnelRequest)(nil),               // 61: host.v1.TunnelRequest
-	nil,                                 // 62: host.v1.SandboxSpec.EnvEntry
-	nil,                                 // 63: host.v1.RestoreReport.StepMicrosEntry
-	nil,                                 // 64: host.v1.Sandbox.StepMicrosEntry
-	(*CollectGarbageResponse_Item)(nil), // 65: host.v1.CollectGarbageResponse.Item
-	(*WatchEventsResponse_Hello)(nil),   // 66: host.v1.WatchEventsResponse.Hello
-	(*timestamppb.Timestamp)(nil),       // 67: google.protobuf.Timestamp
-	(*process.StartRequest)(nil),        // 68: process.StartRequest
-	(*process.ProcessEvent)(nil),        // 69: process.ProcessEvent
-	(*v1.ProcessCall)(nil),              // 70: wrenn.guest.v1.ProcessCall
-	(*v1.ProcessAnswer)(nil),            // 71: wrenn.guest.v1.ProcessAnswer
-	(*v1.AttachCall)(nil),               // 72: wrenn.guest.v1.AttachCall
-	(*v1.AttachEvent)(nil),              // 73: wrenn.guest.v1.AttachEvent
-	(*v1.FileCall)(nil),                 // 74: wrenn.guest.v1.FileCall
-	(*v1.FileAnswer)(nil),               // 75: wrenn.guest.v1.FileAnswer
-	(*v1.WatchFilesCall)(nil),           // 76: wrenn.guest.v1.WatchFilesCall
-	(*v1.WatchFilesEvent)(nil),          // 77: wrenn.guest.v1.WatchFilesEvent
+	(*SetEgressRequest)(nil),            // 15: host.v1.SetEgressRequest
+	(*SetEgressResponse)(nil),           // 16: host.v1.SetEgressResponse
+	(*Snapshot)(nil),                    // 17: host.v1.Snapshot
+	(*CreateSnapshotRequest)(nil),       // 18: host.v1.CreateSnapshotRequest
+	(*CreateSnapshotResponse)(nil),      // 19: host.v1.CreateSnapshotResponse
+	(*DeleteSnapshotRequest)(nil),       // 20: host.v1.DeleteSnapshotRequest
+	(*DeleteSnapshotResponse)(nil),      // 21: host.v1.DeleteSnapshotResponse
+	(*ListSnapshotsRequest)(nil),        // 22: host.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),       // 23: host.v1.ListSnapshotsResponse
+	(*CollectGarbageRequest)(nil),       // 24: host.v1.CollectGarbageRequest
+	(*CollectGarbageResponse)(nil),      // 25: host.v1.CollectGarbageResponse
+	(*ExecRequest)(nil),                 // 26: host.v1.ExecRequest
+	(*ExecResponse)(nil),                // 27: host.v1.ExecResponse
+	(*ExecWithInputRequest)(nil),        // 28: host.v1.ExecWithInputRequest
+	(*ExecWithInputResponse)(nil),       // 29: host.v1.ExecWithInputResponse
+	(*CallProcessRequest)(nil),          // 30: host.v1.CallProcessRequest
+	(*CallProcessResponse)(nil),         // 31: host.v1.CallProcessResponse
+	(*AttachProcessRequest)(nil),        // 32: host.v1.AttachProcessRequest
+	(*AttachProcessResponse)(nil),       // 33: host.v1.AttachProcessResponse
+	(*CallFileRequest)(nil),             // 34: host.v1.CallFileRequest
+	(*CallFileResponse)(nil),            // 35: host.v1.CallFileResponse
+	(*WatchFilesRequest)(nil),           // 36: host.v1.WatchFilesRequest
+	(*WatchFilesResponse)(nil),          // 37: host.v1.WatchFilesResponse
+	(*WriteFileOpen)(nil),               // 38: host.v1.WriteFileOpen
+	(*WriteFileRequest)(nil),            // 39: host.v1.WriteFileRequest
+	(*WriteFileResponse)(nil),           // 40: host.v1.WriteFileResponse
+	(*ReadFileRequest)(nil),             // 41: host.v1.ReadFileRequest
+	(*FileInfo)(nil),                    // 42: host.v1.FileInfo
+	(*ReadFileResponse)(nil),            // 43: host.v1.ReadFileResponse
+	(*GetSandboxRequest)(nil),           // 44: host.v1.GetSandboxRequest
+	(*GetSandboxResponse)(nil),          // 45: host.v1.GetSandboxResponse
+	(*ListSandboxesRequest)(nil),        // 46: host.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),       // 47: host.v1.ListSandboxesResponse
+	(*WatchEventsRequest)(nil),          // 48: host.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),         // 49: host.v1.WatchEventsResponse
+	(*RegistryImage)(nil),               // 50: host.v1.RegistryImage
+	(*ImageArchive)(nil),                // 51: host.v1.ImageArchive
+	(*ImportImageOpen)(nil),             // 52: host.v1.ImportImageOpen
+	(*ImportImageRequest)(nil),          // 53: host.v1.ImportImageRequest
+	(*ImportProgress)(nil),              // 54: host.v1.ImportProgress
+	(*ImportedImage)(nil),               // 55: host.v1.ImportedImage
+	(*ImportImageResponse)(nil),         // 56: host.v1.ImportImageResponse
+	(*GetHostRequest)(nil),              // 57: host.v1.GetHostRequest
+	(*GetHostResponse)(nil),             // 58: host.v1.GetHostResponse
+	(*Runtime)(nil),                     // 59: host.v1.Runtime
+	(*Pool)(nil),                        // 60: host.v1.Pool
+	(*DrainRequest)(nil),                // 61: host.v1.DrainRequest
+	(*DrainResponse)(nil),               // 62: host.v1.DrainResponse
+	(*TunnelRequest)(nil),               // 63: host.v1.TunnelRequest
+	nil,                                 // 64: host.v1.SandboxSpec.EnvEntry
+	nil,                                 // 65: host.v1.RestoreReport.StepMicrosEntry
+	nil,                                 // 66: host.v1.Sandbox.StepMicrosEntry
+	(*CollectGarbageResponse_Item)(nil), // 67: host.v1.CollectGarbageResponse.Item
+	(*WatchEventsResponse_Hello)(nil),   // 68: host.v1.WatchEventsResponse.Hello
+	(*timestamppb.Timestamp)(nil),       // 69: google.protobuf.Timestamp
+	(*process.StartRequest)(nil),        // 70: process.StartRequest
+	(*process.ProcessEvent)(nil),        // 71: process.ProcessEvent
+	(*v1.ProcessCall)(nil),              // 72: wrenn.guest.v1.ProcessCall
+	(*v1.ProcessAnswer)(nil),            // 73: wrenn.guest.v1.ProcessAnswer
+	(*v1.AttachCall)(nil),               // 74: wrenn.guest.v1.AttachCall
+	(*v1.AttachEvent)(nil),              // 75: wrenn.guest.v1.AttachEvent
+	(*v1.FileCall)(nil),                 // 76: wrenn.guest.v1.FileCall
+	(*v1.FileAnswer)(nil),               // 77: wrenn.guest.v1.FileAnswer
+	(*v1.WatchFilesCall)(nil),           // 78: wrenn.guest.v1.WatchFilesCall
+	(*v1.WatchFilesEvent)(nil),          // 79: wrenn.guest.v1.WatchFilesEvent
 }
 var file_host_v1_host_proto_depIdxs = []int32{
-	62, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
-	67, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
-	63, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
+	64, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
+	69, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
+	65, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
 	1,  // 3: host.v1.Sandbox.ref:type_name -> host.v1.Ref
 	2,  // 4: host.v1.Sandbox.spec:type_name -> host.v1.SandboxSpec
 	0,  // 5: host.v1.Sandbox.state:type_name -> host.v1.SandboxState
-	67, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
-	67, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	64, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
+	69, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
+	69, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	66, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
 	3,  // 9: host.v1.Sandbox.restore_report:type_name -> host.v1.RestoreReport
-	67, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
-	67, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
+	69, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
+	69, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
 	1,  // 12: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref
 	2,  // 13: host.v1.CreateSandboxRequest.spec:type_name -> host.v1.SandboxSpec
 	4,  // 14: host.v1.CreateSandboxResponse.sandbox:type_name -> host.v1.Sandbox
@@ -4820,98 +4935,102 @@ var file_host_v1_host_proto_depIdxs = []int32{
 	4,  // 19: host.v1.ResumeSandboxResponse.sandbox:type_name -> host.v1.Sandbox
 	1,  // 20: host.v1.SetTimeoutsRequest.ref:type_name -> host.v1.Ref
 	4,  // 21: host.v1.SetTimeoutsResponse.sandbox:type_name -> host.v1.Sandbox
-	2,  // 22: host.v1.Snapshot.spec:type_name -> host.v1.SandboxSpec
-	1,  // 23: host.v1.Snapshot.ref:type_name -> host.v1.Ref
-	67, // 24: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
-	1,  // 25: host.v1.CreateSnapshotRequest.ref:type_name -> host.v1.Ref
-	15, // 26: host.v1.CreateSnapshotResponse.snapshot:type_name -> host.v1.Snapshot
-	15, // 27: host.v1.ListSnapshotsResponse.snapshots:type_name -> host.v1.Snapshot
-	65, // 28: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
-	1,  // 29: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
-	68, // 30: host.v1.ExecRequest.start:type_name -> process.StartRequest
-	69, // 31: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
-	24, // 32: host.v1.ExecWithInputRequest.exec:type_name -> host.v1.ExecRequest
-	69, // 33: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
-	1,  // 34: host.v1.CallProcessRequest.ref:type_name -> host.v1.Ref
-	70, // 35: host.v1.CallProcessRequest.call:type_name -> wrenn.guest.v1.ProcessCall
-	71, // 36: host.v1.CallProcessResponse.answer:type_name -> wrenn.guest.v1.ProcessAnswer
-	1,  // 37: host.v1.AttachProcessRequest.ref:type_name -> host.v1.Ref
-	72, // 38: host.v1.AttachProcessRequest.call:type_name -> wrenn.guest.v1.AttachCall
-	73, // 39: host.v1.AttachProcessResponse.event:type_name -> wrenn.guest.v1.AttachEvent
-	1,  // 40: host.v1.CallFileRequest.ref:type_name -> host.v1.Ref
-	74, // 41: host.v1.CallFileRequest.call:type_name -> wrenn.guest.v1.FileCall
-	75, // 42: host.v1.CallFileResponse.answer:type_name -> wrenn.guest.v1.FileAnswer
-	1,  // 43: host.v1.WatchFilesRequest.ref:type_name -> host.v1.Ref
-	76, // 44: host.v1.WatchFilesRequest.call:type_name -> wrenn.guest.v1.WatchFilesCall
-	77, // 45: host.v1.WatchFilesResponse.event:type_name -> wrenn.guest.v1.WatchFilesEvent
-	1,  // 46: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
-	36, // 47: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
-	1,  // 48: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
-	40, // 49: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
-	4,  // 50: host.v1.GetSandboxResponse.sandbox:type_name -> host.v1.Sandbox
-	4,  // 51: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
-	66, // 52: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
-	4,  // 53: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
-	48, // 54: host.v1.ImportImageOpen.registry:type_name -> host.v1.RegistryImage
-	49, // 55: host.v1.ImportImageOpen.archive:type_name -> host.v1.ImageArchive
-	50, // 56: host.v1.ImportImageRequest.open:type_name -> host.v1.ImportImageOpen
-	52, // 57: host.v1.ImportImageResponse.progress:type_name -> host.v1.ImportProgress
-	53, // 58: host.v1.ImportImageResponse.image:type_name -> host.v1.ImportedImage
-	58, // 59: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
-	57, // 60: host.v1.GetHostResponse.runtimes:type_name -> host.v1.Runtime
-	1,  // 61: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
-	1,  // 62: host.v1.TunnelRequest.ref:type_name -> host.v1.Ref
-	5,  // 63: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
-	7,  // 64: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
-	9,  // 65: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
-	11, // 66: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
-	13, // 67: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
-	16, // 68: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
-	18, // 69: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
-	20, // 70: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
-	22, // 71: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
-	24, // 72: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
-	26, // 73: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
-	28, // 74: host.v1.HostService.CallProcess:input_type -> host.v1.CallProcessRequest
-	30, // 75: host.v1.HostService.AttachProcess:input_type -> host.v1.AttachProcessRequest
-	32, // 76: host.v1.HostService.CallFile:input_type -> host.v1.CallFileRequest
-	34, // 77: host.v1.HostService.WatchFiles:input_type -> host.v1.WatchFilesRequest
-	37, // 78: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
-	39, // 79: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
-	42, // 80: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
-	44, // 81: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
-	46, // 82: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
-	55, // 83: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
-	51, // 84: host.v1.HostService.ImportImage:input_type -> host.v1.ImportImageRequest
-	59, // 85: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
-	6,  // 86: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
-	8,  // 87: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
-	10, // 88: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
-	12, // 89: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
-	14, // 90: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
-	17, // 91: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
-	19, // 92: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
-	21, // 93: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
-	23, // 94: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
-	25, // 95: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
-	27, // 96: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
-	29, // 97: host.v1.HostService.CallProcess:output_type -> host.v1.CallProcessResponse
-	31, // 98: host.v1.HostService.AttachProcess:output_type -> host.v1.AttachProcessResponse
-	33, // 99: host.v1.HostService.CallFile:output_type -> host.v1.CallFileResponse
-	35, // 100: host.v1.HostService.WatchFiles:output_type -> host.v1.WatchFilesResponse
-	38, // 101: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
-	41, // 102: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
-	43, // 103: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
-	45, // 104: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
-	47, // 105: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
-	56, // 106: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
-	54, // 107: host.v1.HostService.ImportImage:output_type -> host.v1.ImportImageResponse
-	60, // 108: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
-	86, // [86:109] is the sub-list for method output_type
-	63, // [63:86] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	1,  // 22: host.v1.SetEgressRequest.ref:type_name -> host.v1.Ref
+	4,  // 23: host.v1.SetEgressResponse.sandbox:type_name -> host.v1.Sandbox
+	2,  // 24: host.v1.Snapshot.spec:type_name -> host.v1.SandboxSpec
+	1,  // 25: host.v1.Snapshot.ref:type_name -> host.v1.Ref
+	69, // 26: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	1,  // 27: host.v1.CreateSnapshotRequest.ref:type_name -> host.v1.Ref
+	17, // 28: host.v1.CreateSnapshotResponse.snapshot:type_name -> host.v1.Snapshot
+	17, // 29: host.v1.ListSnapshotsResponse.snapshots:type_name -> host.v1.Snapshot
+	67, // 30: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
+	1,  // 31: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
+	70, // 32: host.v1.ExecRequest.start:type_name -> process.StartRequest
+	71, // 33: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
+	26, // 34: host.v1.ExecWithInputRequest.exec:type_name -> host.v1.ExecRequest
+	71, // 35: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
+	1,  // 36: host.v1.CallProcessRequest.ref:type_name -> host.v1.Ref
+	72, // 37: host.v1.CallProcessRequest.call:type_name -> wrenn.guest.v1.ProcessCall
+	73, // 38: host.v1.CallProcessResponse.answer:type_name -> wrenn.guest.v1.ProcessAnswer
+	1,  // 39: host.v1.AttachProcessRequest.ref:type_name -> host.v1.Ref
+	74, // 40: host.v1.AttachProcessRequest.call:type_name -> wrenn.guest.v1.AttachCall
+	75, // 41: host.v1.AttachProcessResponse.event:type_name -> wrenn.guest.v1.AttachEvent
+	1,  // 42: host.v1.CallFileRequest.ref:type_name -> host.v1.Ref
+	76, // 43: host.v1.CallFileRequest.call:type_name -> wrenn.guest.v1.FileCall
+	77, // 44: host.v1.CallFileResponse.answer:type_name -> wrenn.guest.v1.FileAnswer
+	1,  // 45: host.v1.WatchFilesRequest.ref:type_name -> host.v1.Ref
+	78, // 46: host.v1.WatchFilesRequest.call:type_name -> wrenn.guest.v1.WatchFilesCall
+	79, // 47: host.v1.WatchFilesResponse.event:type_name -> wrenn.guest.v1.WatchFilesEvent
+	1,  // 48: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
+	38, // 49: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
+	1,  // 50: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
+	42, // 51: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
+	4,  // 52: host.v1.GetSandboxResponse.sandbox:type_name -> host.v1.Sandbox
+	4,  // 53: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
+	68, // 54: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
+	4,  // 55: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
+	50, // 56: host.v1.ImportImageOpen.registry:type_name -> host.v1.RegistryImage
+	51, // 57: host.v1.ImportImageOpen.archive:type_name -> host.v1.ImageArchive
+	52, // 58: host.v1.ImportImageRequest.open:type_name -> host.v1.ImportImageOpen
+	54, // 59: host.v1.ImportImageResponse.progress:type_name -> host.v1.ImportProgress
+	55, // 60: host.v1.ImportImageResponse.image:type_name -> host.v1.ImportedImage
+	60, // 61: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
+	59, // 62: host.v1.GetHostResponse.runtimes:type_name -> host.v1.Runtime
+	1,  // 63: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
+	1,  // 64: host.v1.TunnelRequest.ref:type_name -> host.v1.Ref
+	5,  // 65: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
+	7,  // 66: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
+	9,  // 67: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
+	11, // 68: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
+	13, // 69: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
+	15, // 70: host.v1.HostService.SetEgress:input_type -> host.v1.SetEgressRequest
+	18, // 71: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
+	20, // 72: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
+	22, // 73: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
+	24, // 74: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
+	26, // 75: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
+	28, // 76: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
+	30, // 77: host.v1.HostService.CallProcess:input_type -> host.v1.CallProcessRequest
+	32, // 78: host.v1.HostService.AttachProcess:input_type -> host.v1.AttachProcessRequest
+	34, // 79: host.v1.HostService.CallFile:input_type -> host.v1.CallFileRequest
+	36, // 80: host.v1.HostService.WatchFiles:input_type -> host.v1.WatchFilesRequest
+	39, // 81: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
+	41, // 82: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
+	44, // 83: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
+	46, // 84: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
+	48, // 85: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
+	57, // 86: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
+	53, // 87: host.v1.HostService.ImportImage:input_type -> host.v1.ImportImageRequest
+	61, // 88: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
+	6,  // 89: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
+	8,  // 90: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
+	10, // 91: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
+	12, // 92: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
+	14, // 93: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
+	16, // 94: host.v1.HostService.SetEgress:output_type -> host.v1.SetEgressResponse
+	19, // 95: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
+	21, // 96: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
+	23, // 97: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
+	25, // 98: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
+	27, // 99: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
+	29, // 100: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
+	31, // 101: host.v1.HostService.CallProcess:output_type -> host.v1.CallProcessResponse
+	33, // 102: host.v1.HostService.AttachProcess:output_type -> host.v1.AttachProcessResponse
+	35, // 103: host.v1.HostService.CallFile:output_type -> host.v1.CallFileResponse
+	37, // 104: host.v1.HostService.WatchFiles:output_type -> host.v1.WatchFilesResponse
+	40, // 105: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
+	43, // 106: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
+	45, // 107: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
+	47, // 108: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
+	49, // 109: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
+	58, // 110: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
+	56, // 111: host.v1.HostService.ImportImage:output_type -> host.v1.ImportImageResponse
+	62, // 112: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
+	89, // [89:113] is the sub-list for method output_type
+	65, // [65:89] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_host_v1_host_proto_init() }
@@ -4920,44 +5039,44 @@ func file_host_v1_host_proto_init() {
 		return
 	}
 	file_host_v1_host_proto_msgTypes[12].OneofWrappers = []any{}
-	file_host_v1_host_proto_msgTypes[25].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[27].OneofWrappers = []any{
 		(*ExecWithInputRequest_Exec)(nil),
 		(*ExecWithInputRequest_Stdin)(nil),
 		(*ExecWithInputRequest_StdinEnd)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[35].OneofWrappers = []any{}
-	file_host_v1_host_proto_msgTypes[36].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[37].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[38].OneofWrappers = []any{
 		(*WriteFileRequest_Open)(nil),
 		(*WriteFileRequest_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[40].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[42].OneofWrappers = []any{
 		(*ReadFileResponse_Info)(nil),
 		(*ReadFileResponse_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[46].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[48].OneofWrappers = []any{
 		(*WatchEventsResponse_Hello_)(nil),
 		(*WatchEventsResponse_Sandbox)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[49].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[51].OneofWrappers = []any{
 		(*ImportImageOpen_Registry)(nil),
 		(*ImportImageOpen_Archive)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[50].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[52].OneofWrappers = []any{
 		(*ImportImageRequest_Open)(nil),
 		(*ImportImageRequest_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[53].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[55].OneofWrappers = []any{
 		(*ImportImageResponse_Progress)(nil),
 		(*ImportImageResponse_Image)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[55].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[57].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_v1_host_proto_rawDesc), len(file_host_v1_host_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   66,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

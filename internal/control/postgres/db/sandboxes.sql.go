@@ -531,6 +531,70 @@ func (q *Queries) SetSandboxClocks(ctx context.Context, arg SetSandboxClocksPara
 	return i, err
 }
 
+const setSandboxEgress = `-- name: SetSandboxEgress :one
+UPDATE sandboxes SET spec = jsonb_set(spec, '{Egress}', $1::jsonb)
+WHERE id = $2 AND generation = $3 AND state = $4
+  AND coalesce(spec->'Egress', '{}'::jsonb) = $5::jsonb
+RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec, build_id
+`
+
+type SetSandboxEgressParams struct {
+	Egress     []byte
+	ID         string
+	Generation int64
+	State      string
+	WasEgress  []byte
+}
+
+func (q *Queries) SetSandboxEgress(ctx context.Context, arg SetSandboxEgressParams) (Sandbox, error) {
+	row := q.db.QueryRow(ctx, setSandboxEgress,
+		arg.Egress,
+		arg.ID,
+		arg.Generation,
+		arg.State,
+		arg.WasEgress,
+	)
+	var i Sandbox
+	err := row.Scan(
+		&i.ID,
+		&i.Generation,
+		&i.State,
+		&i.StopReason,
+		&i.Message,
+		&i.Template,
+		&i.Vcpus,
+		&i.MemoryMb,
+		&i.DiskMb,
+		&i.TimeoutSec,
+		&i.MinIsolation,
+		&i.Metadata,
+		&i.HostID,
+		&i.GuestIp,
+		&i.HostIp,
+		&i.Acceleration,
+		&i.Isolation,
+		&i.CreatedAt,
+		&i.StartedAt,
+		&i.LastActiveAt,
+		&i.UpdatedAt,
+		&i.EndedAt,
+		&i.LifetimeSec,
+		&i.LifetimeEndsAt,
+		&i.OnTimeout,
+		&i.AutoResume,
+		&i.SnapshotID,
+		&i.ParentID,
+		&i.Source,
+		&i.RestoreReport,
+		&i.Server,
+		&i.Name,
+		&i.DiskFull,
+		&i.Spec,
+		&i.BuildID,
+	)
+	return i, err
+}
+
 const touchSandboxes = `-- name: TouchSandboxes :exec
 UPDATE sandboxes SET last_active_at = greatest(last_active_at, seen.at)
 FROM (SELECT unnest($1::text[]) AS id, unnest($2::timestamptz[]) AS at) AS seen

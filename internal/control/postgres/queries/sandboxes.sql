@@ -80,6 +80,12 @@ WHERE id = @id AND generation = @generation AND state = @state
   AND auto_resume = @was_auto_resume AND lifetime_ends_at IS NOT DISTINCT FROM sqlc.narg('was_lifetime_ends_at')
 RETURNING *;
 
+-- name: SetSandboxEgress :one
+UPDATE sandboxes SET spec = jsonb_set(spec, '{Egress}', @egress::jsonb)
+WHERE id = @id AND generation = @generation AND state = @state
+  AND coalesce(spec->'Egress', '{}'::jsonb) = @was_egress::jsonb
+RETURNING *;
+
 -- name: TouchSandboxes :exec
 UPDATE sandboxes SET last_active_at = greatest(last_active_at, seen.at)
 FROM (SELECT unnest(@ids::text[]) AS id, unnest(@times::timestamptz[]) AS at) AS seen

@@ -48,6 +48,8 @@ const (
 	HostServiceResumeSandboxProcedure = "/host.v1.HostService/ResumeSandbox"
 	// HostServiceSetTimeoutsProcedure is the fully-qualified name of the HostService's SetTimeouts RPC.
 	HostServiceSetTimeoutsProcedure = "/host.v1.HostService/SetTimeouts"
+	// HostServiceSetEgressProcedure is the fully-qualified name of the HostService's SetEgress RPC.
+	HostServiceSetEgressProcedure = "/host.v1.HostService/SetEgress"
 	// HostServiceCreateSnapshotProcedure is the fully-qualified name of the HostService's
 	// CreateSnapshot RPC.
 	HostServiceCreateSnapshotProcedure = "/host.v1.HostService/CreateSnapshot"
@@ -110,6 +112,11 @@ type HostServiceClient interface {
 	// SetTimeouts changes the clocks of a sandbox in any state but stopped and
 	// returns it. A running clock is measured anew from now.
 	SetTimeouts(context.Context, *connect.Request[v1.SetTimeoutsRequest]) (*connect.Response[v1.SetTimeoutsResponse], error)
+	// SetEgress replaces the limits of outgoing traffic of a running or paused sandbox
+	// and returns it. They are durable before they are in force. A running sandbox has
+	// them at once, also for connections that it has open; a paused one from its next
+	// start on. The same limits again succeed.
+	SetEgress(context.Context, *connect.Request[v1.SetEgressRequest]) (*connect.Response[v1.SetEgressResponse], error)
 	// CreateSnapshot keeps the memory, devices and disk of a running or paused
 	// sandbox under an id of their own and leaves the sandbox as it was: a
 	// running one is stopped for the pause window alone. It returns once the
@@ -209,6 +216,12 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			httpClient,
 			baseURL+HostServiceSetTimeoutsProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("SetTimeouts")),
+			connect.WithClientOptions(opts...),
+		),
+		setEgress: connect.NewClient[v1.SetEgressRequest, v1.SetEgressResponse](
+			httpClient,
+			baseURL+HostServiceSetEgressProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("SetEgress")),
 			connect.WithClientOptions(opts...),
 		),
 		createSnapshot: connect.NewClient[v1.CreateSnapshotRequest, v1.CreateSnapshotResponse](
@@ -329,6 +342,7 @@ type hostServiceClient struct {
 	pauseSandbox   *connect.Client[v1.PauseSandboxRequest, v1.PauseSandboxResponse]
 	resumeSandbox  *connect.Client[v1.ResumeSandboxRequest, v1.ResumeSandboxResponse]
 	setTimeouts    *connect.Client[v1.SetTimeoutsRequest, v1.SetTimeoutsResponse]
+	setEgress      *connect.Client[v1.SetEgressRequest, v1.SetEgressResponse]
 	createSnapshot *connect.Client[v1.CreateSnapshotRequest, v1.CreateSnapshotResponse]
 	deleteSnapshot *connect.Client[v1.DeleteSnapshotRequest, v1.DeleteSnapshotResponse]
 	listSnapshots  *connect.Client[v1.ListSnapshotsRequest, v1.ListSnapshotsResponse]
@@ -372,6 +386,11 @@ func (c *hostServiceClient) ResumeSandbox(ctx context.Context, req *connect.Requ
 // SetTimeouts calls host.v1.HostService.SetTimeouts.
 func (c *hostServiceClient) SetTimeouts(ctx context.Context, req *connect.Request[v1.SetTimeoutsRequest]) (*connect.Response[v1.SetTimeoutsResponse], error) {
 	return c.setTimeouts.CallUnary(ctx, req)
+}
+
+// SetEgress calls host.v1.HostService.SetEgress.
+func (c *hostServiceClient) SetEgress(ctx context.Context, req *connect.Request[v1.SetEgressRequest]) (*connect.Response[v1.SetEgressResponse], error) {
+	return c.setEgress.CallUnary(ctx, req)
 }
 
 // CreateSnapshot calls host.v1.HostService.CreateSnapshot.
@@ -481,6 +500,11 @@ type HostServiceHandler interface {
 	// SetTimeouts changes the clocks of a sandbox in any state but stopped and
 	// returns it. A running clock is measured anew from now.
 	SetTimeouts(context.Context, *connect.Request[v1.SetTimeoutsRequest]) (*connect.Response[v1.SetTimeoutsResponse], error)
+	// SetEgress replaces the limits of outgoing traffic of a running or paused sandbox
+	// and returns it. They are durable before they are in force. A running sandbox has
+	// them at once, also for connections that it has open; a paused one from its next
+	// start on. The same limits again succeed.
+	SetEgress(context.Context, *connect.Request[v1.SetEgressRequest]) (*connect.Response[v1.SetEgressResponse], error)
 	// CreateSnapshot keeps the memory, devices and disk of a running or paused
 	// sandbox under an id of their own and leaves the sandbox as it was: a
 	// running one is stopped for the pause window alone. It returns once the
@@ -576,6 +600,12 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		HostServiceSetTimeoutsProcedure,
 		svc.SetTimeouts,
 		connect.WithSchema(hostServiceMethods.ByName("SetTimeouts")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceSetEgressHandler := connect.NewUnaryHandler(
+		HostServiceSetEgressProcedure,
+		svc.SetEgress,
+		connect.WithSchema(hostServiceMethods.ByName("SetEgress")),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceCreateSnapshotHandler := connect.NewUnaryHandler(
@@ -698,6 +728,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceResumeSandboxHandler.ServeHTTP(w, r)
 		case HostServiceSetTimeoutsProcedure:
 			hostServiceSetTimeoutsHandler.ServeHTTP(w, r)
+		case HostServiceSetEgressProcedure:
+			hostServiceSetEgressHandler.ServeHTTP(w, r)
 		case HostServiceCreateSnapshotProcedure:
 			hostServiceCreateSnapshotHandler.ServeHTTP(w, r)
 		case HostServiceDeleteSnapshotProcedure:
@@ -761,6 +793,10 @@ func (UnimplementedHostServiceHandler) ResumeSandbox(context.Context, *connect.R
 
 func (UnimplementedHostServiceHandler) SetTimeouts(context.Context, *connect.Request[v1.SetTimeoutsRequest]) (*connect.Response[v1.SetTimeoutsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.SetTimeouts is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) SetEgress(context.Context, *connect.Request[v1.SetEgressRequest]) (*connect.Response[v1.SetEgressResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("host.v1.HostService.SetEgress is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) CreateSnapshot(context.Context, *connect.Request[v1.CreateSnapshotRequest]) (*connect.Response[v1.CreateSnapshotResponse], error) {
