@@ -59,6 +59,7 @@ func (a *App) cpCmd() *cobra.Command {
 	cmd.Flags().StringVarP(&user, "user", "u", "", "user to act as in the sandbox (the guest's default)")
 	// Directories are always copied completely; users of cp(1) and scp(1) type -r.
 	cmd.Flags().BoolP("recursive", "r", false, "accepted, as by cp: directories are always copied whole")
+	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "show neither progress nor a summary")
 	cmd.ValidArgsFunction = a.completePlaces
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
 		from, err := placeOf(argv[0])
@@ -102,7 +103,9 @@ func (a *App) copied(n int64, took time.Duration, to place) error {
 			DurationMS int64 `json:"duration_ms"`
 		}{n, took.Milliseconds()})
 	}
-	a.note("copied %s in %s", showBytes(n), showDuration(took))
+	if !a.quiet {
+		a.note("copied %s in %s", showBytes(n), showDuration(took))
+	}
 	return nil
 }
 
@@ -111,9 +114,10 @@ func (a *App) upload(ctx context.Context, from, to place, user string) (int64, e
 		if strings.HasSuffix(to.path, "/") {
 			return 0, &Failure{Message: "the standard input has no file name: add one to " + to.path}
 		}
-		content := &counter{r: a.io.In}
+		content := a.progress(a.io.In, unknownSize)
+		defer content.end()
 		err := a.Client().WriteFile(ctx, to.id, client.Upload{Path: to.path, User: user}, content)
-		return content.n, err
+		return content.count(), err
 	}
 	f, err := os.Open(from.path)
 	if err != nil {
@@ -142,19 +146,29 @@ func (a *App) uploadFile(ctx context.Context, id string, up client.Upload, f *os
 		up.Path += name
 		name = ""
 	}
-	content := &counter{r: f}
-	err := a.Client().WriteFile(ctx, id, up, content)
+	n, err := a.send(ctx, id, up, f)
 	var refused *client.Error
 	if name == "" || !errors.As(err, &refused) || refused.Code != "is_directory" {
-		return content.n, err
+		return n, err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return 0, refused
 	}
 	up.Path = path.Join(up.Path, name)
-	content.n = 0
-	err = a.Client().WriteFile(ctx, id, up, content)
-	return content.n, err
+	return a.send(ctx, id, up, f)
+}
+
+// send sends the content of f, of up.Size bytes if it is a regular file, and returns the
+// number of bytes sent.
+func (a *App) send(ctx context.Context, id string, up client.Upload, f *os.File) (int64, error) {
+	total := int64(unknownSize)
+	if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
+		total = st.Size()
+	}
+	content := a.progress(f, total)
+	defer content.end()
+	err := a.Client().WriteFile(ctx, id, up, content)
+	return content.count(), err
 }
 
 func (a *App) download(ctx context.Context, from, to place, user string) (int64, error) {
@@ -167,7 +181,7 @@ func (a *App) download(ctx context.Context, from, to place, user string) (int64,
 		return 0, err
 	}
 	defer f.Body.Close()
-	bar := a.progress(f.Body)
+	bar := a.progress(f.Body, f.Size)
 	defer bar.end()
 	if to.isStream() {
 		return io.Copy(a.io.Out, bar)
@@ -235,21 +249,5 @@ func saveAs(target string, content io.Reader, mode *fs.FileMode) (n int64, err e
 	if err != nil {
 		_ = os.Remove(part)
 	}
-	return n, err
-}
-
-// counter counts the bytes that are read from r or written to w.
-type counter struct {
-	r io.Reader
-	w io.Writer
-	n int64
-}
-
-func (c *counter) Read(p []byte) (int, error) { return c.count(c.r.Read(p)) }
-
-func (c *counter) Write(p []byte) (int, error) { return c.count(c.w.Write(p)) }
-
-func (c *counter) count(n int, err error) (int, error) {
-	c.n += int64(n)
 	return n, err
 }

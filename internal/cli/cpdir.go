@@ -49,7 +49,7 @@ func (a *App) uploadDir(ctx context.Context, from string, to place, user string)
 		}})
 		_ = packed.CloseWithError(packErr) // nil is the end
 	}()
-	bar := a.progress(content)
+	bar := a.progress(content, unknownSize)
 	err = a.Client().WriteArchive(ctx, to.id, target, user, bar)
 	_ = content.CloseWithError(io.ErrClosedPipe) // ends Pack if the server has refused
 	cancel()
@@ -102,7 +102,7 @@ func (a *App) downloadDir(ctx context.Context, from, to place) (int64, error) {
 		return 0, err
 	}
 	defer body.Close()
-	bar := a.progress(body)
+	bar := a.progress(body, unknownSize)
 	defer bar.end()
 	if to.isStream() {
 		return io.Copy(a.io.Out, bar)

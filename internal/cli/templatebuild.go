@@ -411,11 +411,10 @@ func (a *App) sendUpload(ctx context.Context, what string, f *os.File, digest st
 		return err
 	}
 	began := time.Now()
-	bar := a.progress(f)
+	bar := a.progress(f, size)
 	if quiet {
 		bar.out = nil
 	}
-	bar.of = size
 	err = a.Client().PutUpload(ctx, digest, size, bar)
 	bar.end()
 	if err == nil {
