@@ -39,6 +39,7 @@ var wanted = []Aim{
 	{Name: opPool, Limit: 12}, {Name: opRestore, Limit: 120}, {Name: opPoolExec, Limit: 25}, {Name: opExec, Limit: 12},
 	{Name: opPython, Limit: 60}, {Name: opPythonPool, Limit: 60}, {Name: opPause, Limit: 100}, {Name: opResume, Limit: 130},
 	{Name: opForkWindow, Limit: 80}, {Name: opForkEach, Limit: 120}, {Name: opBurstLast, Limit: 1500},
+	{Name: opPublicAdded, Limit: 5}, {Name: opAttach, Limit: 20}, {Name: opPort, Limit: 200 * megabyte, AtLeast: true},
 	{Name: opMemory, Limit: 50 * megabyte}, {Name: opUpload, Limit: 300 * megabyte, AtLeast: true},
 	{Name: opDownload, Limit: 300 * megabyte, AtLeast: true},
 }

@@ -23,6 +23,7 @@ func TestRun(t *testing.T) {
 		opExec: 2 * execsPerRound, opExecGuest: 2, opExecAdded: 2,
 		opPause: 2, opResume: 2, "pause_8_mb": 2, "resume_64_mb": 2, opDelete: 2,
 		"fork_window_memory_8_mb": 2, "fork_window_disk_64_mb": 2, opForkWindow: 4, opForkFirst: 2, opForkEach: 2, opSnapshot: 2, opSnapshotWindow: 2, opFromSnapshot: 2,
+		opPublicExec: 2 * execsPerRound, opPublicAdded: 2, opAttach: 2 * execsPerRound, opPort: 2,
 		opUpload: 2, opDownload: 2, opPython: 2, opPythonPool: 2, opSum: 2,
 	} {
 		if m := report.find(name); m == nil || m.N != n || len(m.Samples) != n {
@@ -48,6 +49,7 @@ func TestEachClockMeasuresItsOwn(t *testing.T) {
 	for name, want := range map[string]time.Duration{
 		opPool: poolTime, opPoolExec: poolTime + execTime, opRestore: restoreTime, opRestoreExec: restoreTime + execTime,
 		opPython: execTime, opPythonPool: execTime, opSum: loopTime, opExec: execTime, opExecGuest: guestTime, opExecAdded: execTime - guestTime,
+		opPublicExec: publicTime, opPublicAdded: publicTime - execTime, opAttach: attachTime,
 		opPause: baseTime, "pause_64_mb": baseTime + 64*pausePerMB, "resume_8_mb": baseTime + 8*resumePerMB,
 		"fork_window_memory_64_mb": windowTime + 64*forkPerMB, "fork_window_disk_64_mb": windowTime, opForkWindow: windowTime, opForkFirst: windowTime + childTime, opForkEach: childTime,
 		opSnapshot: windowTime + restoreTime, opFromSnapshot: restoreTime, opBurstLast: restoreTime,

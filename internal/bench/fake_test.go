@@ -3,6 +3,7 @@ package bench
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,6 +25,8 @@ const (
 	restoreTime = 150 * time.Millisecond
 	refillTime  = 300 * time.Millisecond
 	execTime    = 6 * time.Millisecond
+	publicTime  = 9 * time.Millisecond
+	attachTime  = 3 * time.Millisecond
 	guestTime   = 4 * time.Millisecond // of an exec, the guest's own
 	windowTime  = 70 * time.Millisecond
 	childTime   = 100 * time.Millisecond
@@ -63,6 +66,7 @@ type server struct {
 type fakeBox struct {
 	file  []byte
 	dirty time.Duration // MiB of memory
+	asked int           // requests to a port
 }
 
 // RoundTrip lets the server be a client's transport: a bubble has no network.
@@ -91,6 +95,18 @@ func (s *server) answer(w *httptest.ResponseRecorder, req *http.Request, body []
 	switch {
 	case parts[0] == "readyz":
 		fmt.Fprint(w, `{"status":"ok","version":"v9"}`)
+	case parts[0] == "sandboxes": // in E2B's dialect
+		fmt.Fprint(w, `{"envdAccessToken":"token"}`)
+	case parts[0] == "process.Process":
+		if s.alive[req.Header.Get("E2b-Sandbox-Id")] == nil || req.Header.Get("X-Access-Token") != "token" {
+			return refuse(w)
+		}
+		for flags, message := range []string{`{"event":{"end":{"exited":true}}}`, "", "{}"} {
+			if message != "" {
+				_, _ = w.Write(append(binary.BigEndian.AppendUint32([]byte{byte(flags)}, uint32(len(message))), message...))
+			}
+		}
+		return publicTime
 	case parts[1] == "hosts":
 		fmt.Fprint(w, s.hosts())
 	case parts[1] == "snapshots":
@@ -209,6 +225,23 @@ func (s *server) use(w *httptest.ResponseRecorder, req *http.Request, id, what s
 		return fileTime
 	case "exec":
 		return box.exec(w, body)
+	case "processes":
+		if strings.HasSuffix(req.URL.Path, "/attach") {
+			w.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprint(w, "event: stdout\ndata: {\"offset\":0,\"data\":\"eA==\"}\n\n")
+			return attachTime
+		}
+		if req.Method == http.MethodPost {
+			w.WriteHeader(http.StatusCreated)
+		}
+		fmt.Fprint(w, `{"id":"p1","status":"exited"}`)
+		return time.Millisecond
+	case "ports":
+		if box.asked++; box.asked == 1 {
+			return refuse(w) // it does not listen yet
+		}
+		_, _ = w.Write(make([]byte, 1<<20))
+		return fileTime
 	case "fork":
 		return s.fork(w, box, body)
 	case "snapshots":

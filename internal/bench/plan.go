@@ -22,6 +22,10 @@ const (
 	opExecGuest = "exec_in_guest"
 	opExecAdded = "exec_added"
 
+	opPublicExec  = "exec_e2b"
+	opPublicAdded = "exec_e2b_added"
+	opAttach      = "attach_first_byte"
+
 	opPython     = "python_first"
 	opPythonPool = "python_first_pool"
 	opSum        = "python_sum"
@@ -41,6 +45,7 @@ const (
 
 	opUpload   = "upload"
 	opDownload = "download"
+	opPort     = "port_download"
 
 	opMemory        = "idle_memory"
 	opDensityMemory = "density_memory"
@@ -87,7 +92,10 @@ func (r *run) plan() {
 	r.enter(Execs, Milliseconds,
 		Measurement{Name: opExec, About: "exec of true in a sandbox that has run it"},
 		Measurement{Name: opExecGuest, About: "time of /bin/true in a shell in the sandbox, mean of 50 less an empty loop"},
-		Measurement{Name: opExecAdded, About: "exec less exec_in_guest, in the same sandbox"})
+		Measurement{Name: opExecAdded, About: "exec less exec_in_guest, in the same sandbox"},
+		Measurement{Name: opPublicExec, About: "the same command by the protocol of E2B's clients"},
+		Measurement{Name: opPublicAdded, About: "exec_e2b less exec, in the same sandbox in turn"},
+		Measurement{Name: opAttach, About: "request for the output of a process until its first byte"})
 	r.enter(Programs, Milliseconds,
 		Measurement{Name: opPython, About: "python3 -c 'print(1)', the first command of a restored sandbox"},
 		Measurement{Name: opPythonPool, About: "the same in a warm clone"},
@@ -103,7 +111,8 @@ func (r *run) plan() {
 		Measurement{Name: opFromSnapshot, About: "POST /v1/sandboxes with that snapshot"})
 	r.enter(Transfers, MiBPerSecond,
 		Measurement{Name: opUpload, About: fmt.Sprintf("file of %d MiB into the sandbox", r.FileBytes>>20)},
-		Measurement{Name: opDownload, About: "the same file out again"})
+		Measurement{Name: opDownload, About: "the same file out again"},
+		Measurement{Name: opPort, About: "as many bytes from a program that listens on a port"})
 	r.enter(Memories, MiB,
 		Measurement{Name: opMemory, About: "Pss of the sandbox's processes after the first commands"},
 		Measurement{Name: opDensityMemory, About: fmt.Sprintf("the same for each of %d idle sandboxes together", r.Density)})

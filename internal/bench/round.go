@@ -34,6 +34,7 @@ func (r *run) round(ctx context.Context, i int) {
 	}
 	r.attempt(ctx, opPool, r.warmCreate)
 	r.attempt(ctx, "the life of a restored sandbox", r.life)
+	r.attempt(ctx, "the life of a sandbox by other paths", r.traffic)
 	r.attempt(ctx, "Python", r.python)
 	r.attempt(ctx, "fork", func(ctx context.Context) error { return r.fork(ctx, i) })
 	r.attempt(ctx, "snapshot", r.snapshot)
