@@ -90,7 +90,7 @@ func (v *buildView) draw() {
 	if width <= 0 {
 		width = defaultWidth
 	}
-	status := showDuration(time.Since(v.begun).Truncate(time.Second))
+	status := ShowAge(time.Since(v.begun))
 	if v.total > 0 {
 		status += fmt.Sprintf("  step %d of %d", v.done, v.total)
 	}
