@@ -1087,8 +1087,8 @@ type TemplateBase struct {
 	// Image Reference to an image in a registry.
 	Image string `json:"image,omitempty"`
 
-	// Template Reference to a template: NAME or NAME:TAG.
-	Template string `json:"template,omitempty"`
+	// Template NAME, NAME:TAG or NAME:BUILD. A namespace before a `/` is ignored. NAME has at most 63 characters.
+	Template TemplateReference `json:"template,omitempty"`
 
 	// Archive SHA-256 of an upload, in hexadecimal digits.
 	Archive Digest `json:"archive,omitempty"`
@@ -1176,6 +1176,9 @@ type TemplateBuildReason struct {
 
 // TemplateName Lower-case letters, digits and, inside, `.`, `_` and `-`; no two dots in a row.
 type TemplateName = string
+
+// TemplateReference NAME, NAME:TAG or NAME:BUILD. A namespace before a `/` is ignored. NAME has at most 63 characters.
+type TemplateReference = string
 
 // TemplateRequest defines model for TemplateRequest.
 type TemplateRequest struct {

@@ -23,7 +23,9 @@ func TestSchemathesis(t *testing.T) {
 	if program == "" {
 		t.Skip("WRENN_SCHEMATHESIS is not set; scripts/clients.sh sets it")
 	}
-	w := newWorld(t, func(c *Config) { c.Answers, c.Secrets = &fakeAnswers{}, &fakeSecret{secret: "secret"} })
+	w := newWorld(t, func(c *Config) {
+		c.Answers, c.Secrets, c.Templates = &fakeAnswers{}, &fakeSecret{secret: "secret"}, newFakeTemplates()
+	})
 	w.fake.exec = says(control.ExecResult{ExitCode: 1}, nil, "1:out", "2:err")
 	w.fake.add(sandbox.Running)
 	config, err := filepath.Abs("testdata/schemathesis.toml")

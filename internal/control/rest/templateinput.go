@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/wrenn-dev/wrenn/internal/control/templates"
 	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
@@ -141,7 +142,7 @@ func checkTexts(d templates.Dockerfile) error {
 		}
 	}
 	switch {
-	case len(d.Target) > maxTarget:
+	case utf8.RuneCountInString(d.Target) > maxTarget:
 		return invalidBuild("target may have at most %d characters", maxTarget)
 	case len(d.Start) > plan.MaxText || len(d.Ready) > plan.MaxText:
 		return invalidBuild("start_command and ready_command may have at most %d bytes", plan.MaxText)
@@ -233,7 +234,7 @@ func (f *buildFields) readFrom(name string, raw json.RawMessage) error {
 
 // validImage bounds a reference; its grammar is known where images are pulled.
 func validImage(s string) bool {
-	return s != "" && len(s) <= maxImageReference && !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c == 0x7f })
+	return s != "" && len(s) <= maxImageReference && !strings.ContainsFunc(s, func(c rune) bool { return c < '!' || c > '~' })
 }
 
 // maxTemplateReference bounds a reference, in bytes: a namespace, a name, and a tag or the

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import json
 import uuid
 
@@ -17,6 +18,10 @@ def filter_case(context, case):
             base64.b64decode(str(body.get("stdin", "")), validate=True)
         except (binascii.Error, ValueError):
             return False
+    if not _build_is_possible(body):
+        return False
+    if any(_long_name(ref) for ref in (body.get("template"), (case.query or {}).get("template"))):
+        return False
     if "extend_sec" in body and "lifetime_sec" in body:
         return False
     if body.get("snapshot_id") and any(name in body for name in ("template", "vcpus", "memory_mb", "disk_mb")):
@@ -36,11 +41,39 @@ def filter_case(context, case):
     return case.media_type != "application/x-ndjson"
 
 
+def _long_name(reference):
+    """A schema cannot bound the name within a reference."""
+    if not isinstance(reference, str):
+        return False
+    return len(reference.rpartition("/")[2].partition(":")[0]) > 63
+
+
+def _build_is_possible(body):
+    """Tell whether the fields of a request for a build agree."""
+    if body.get("secrets_encoding") == "base64" and isinstance(body.get("secrets"), dict):
+        try:
+            for value in body["secrets"].values():
+                base64.b64decode(str(value), validate=True)
+        except (binascii.Error, ValueError):
+            return False
+    logins = body.get("registries")
+    if isinstance(logins, list):
+        servers = [login.get("server") for login in logins if isinstance(login, dict)]
+        if len(servers) != len(set(map(str, servers))):
+            return False
+    base = body.get("from")
+    return not (isinstance(base, dict) and _long_name(base.get("template")))
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
     """Give each request a key of its own, and each field of a form in one place."""
     if "Idempotency-Key" in (case.headers or {}) and case.meta is not None and case.meta.generation.mode.is_positive:
         case.headers["Idempotency-Key"] = str(uuid.uuid4())
+    if "digest" in (case.path_parameters or {}) and isinstance(case.body, (bytes, str)):
+        content = case.body if isinstance(case.body, bytes) else case.body.encode()
+        if case.meta is not None and case.meta.generation.mode.is_positive:
+            case.path_parameters["digest"] = hashlib.sha256(content).hexdigest()
     if isinstance(case.body, dict) and "file" in case.body:
         for name in ("path", "mode", "user"):
             if name in case.body and name in (case.query or {}):
