@@ -92,7 +92,7 @@ var law = map[string][]string{
 	"internal/host/vmm/jail":          {},
 	"internal/host/vmm/vmmtest":       {"internal/host/vmm", "internal/guestclient", "internal/host/disk"},
 	"internal/host/vmm/fake":          {"internal/host/vmm", "internal/host/vmm/mapped", "internal/host/memory", "internal/host/disk", "internal/guest/agent", "internal/guest/agent/agenttest", "internal/guest/channel", "internal/guestwire", "internal/sandbox", "internal/fault"},
-	"internal/host/fakes":             {"internal/host/instance", "internal/host/vmm", "internal/host/network", "internal/host/cgroup", "internal/host/image", "internal/fault"},
+	"internal/host/fakes":             {"internal/host/instance", "internal/host/vmm", "internal/host/network", "internal/host/cgroup", "internal/host/image", "internal/host/oci", "internal/fault"},
 	"internal/host/vmm/kvmprobe":      {"internal/fault"},
 	"internal/host/vmm/tsc":           {"internal/fault"},
 	"internal/host/datafs":            {"internal/fault"},

@@ -2,12 +2,16 @@ package fakes
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/host/oci"
 )
 
 // Images implements host.Images with one template, "minimal", whose image is an
@@ -42,9 +46,24 @@ func (i *Images) Version(digest string) (image.Template, error) {
 // Templates implements host.Images.
 func (i *Images) Templates() ([]image.Template, error) { return []image.Template{i.template}, nil }
 
-// Import implements host.Images. The fake imports nothing.
-func (i *Images) Import(context.Context, image.Source, image.Progress) (image.Template, error) {
-	return image.Template{}, fault.New(fault.Unsupported, "image_format", "the fake imports no images")
+// Import implements host.Images. It describes an image whose digest is that of the
+// reference or the archive, and keeps nothing. The reference "none" is not found.
+func (i *Images) Import(_ context.Context, src image.Source, progress image.Progress) (image.Template, error) {
+	content := []byte(src.Remote.Reference)
+	if src.Content != nil {
+		var err error
+		if content, err = io.ReadAll(src.Content); err != nil {
+			return image.Template{}, err
+		}
+	}
+	if src.Remote.Reference == "none" {
+		return image.Template{}, fault.New(fault.NotFound, "image_not_found", "there is no such image")
+	}
+	progress(image.Event{Stage: "unpack", Done: int64(len(content)), Total: int64(len(content))})
+	sum := fmt.Sprintf("%x", sha256.Sum256(content))
+	return image.Template{Name: image.ImportedPrefix + sum[:32], Imported: &image.Imported{
+		Digest: "sha256:" + sum, Settings: oci.Settings{Env: []string{"A=b"}, User: src.Remote.Username, Workdir: "/w", Cmd: []string{"c"}},
+	}}, nil
 }
 
 // Use implements host.Images.

@@ -89,7 +89,7 @@ func (s *Store) Import(ctx context.Context, src Source, progress Progress) (_ Te
 // lock, is not known before.
 func (s *Store) importArchive(ctx context.Context, content io.Reader, progress Progress) (_ Template, err error) {
 	progress.report("receive", "")
-	dir, release, err := s.receiveDir()
+	dir, release, err := s.receiveDir(ctx)
 	if err != nil {
 		return Template{}, s.noSpace(err)
 	}
@@ -107,13 +107,13 @@ const receivePrefix = "receive-"
 
 // receiveDir makes an empty directory of one of maxImports names, whose lock the caller
 // holds until release. It removes the remains of a process that has died.
-func (s *Store) receiveDir() (dir string, release func() error, err error) {
+func (s *Store) receiveDir(ctx context.Context) (dir string, release func() error, err error) {
 	for n := 0; ; n = (n + 1) % maxImports {
 		name := fmt.Sprintf("%s%d", receivePrefix, n)
-		ctx, cancel := context.WithTimeout(context.Background(), 2*lockRetry)
-		unlock, err := s.lock(ctx, name, Quiet)
+		soon, cancel := context.WithTimeout(ctx, 2*lockRetry)
+		unlock, err := s.lock(soon, name, Quiet)
 		cancel()
-		if errors.Is(err, context.DeadlineExceeded) {
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			continue // another process that shares the store has it
 		}
 		if err != nil {

@@ -61,10 +61,10 @@ func (r *archiveReader) Read(p []byte) (int, error) {
 	for len(r.rest) == 0 && r.err == nil {
 		m, err := r.stream.Receive()
 		if err != nil {
+			r.err = io.EOF // alone, as readers compare it; Connect wraps it
 			if !errors.Is(err, io.EOF) {
-				err = fault.Wrap(err, fault.Canceled, "canceled", "the caller stopped sending the archive")
+				r.err = fault.Wrap(err, fault.Canceled, "canceled", "the caller stopped sending the archive")
 			}
-			r.err = err
 			break
 		}
 		r.rest = m.GetChunk()
