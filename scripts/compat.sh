@@ -55,4 +55,4 @@ as_root bin/wrenn image build --data-dir "$(dirname "$WRENN_TEST_IMAGES")" minim
 WRENN_DATA_DIR=$(dirname "$WRENN_TEST_IMAGES") scripts/runsc.sh
 run=()
 [ "$(id -u)" = 0 ] || run=(-exec "sudo -E env PATH=$PATH")
-go test -count=1 -timeout=20m "${run[@]}" ./test/e2e -run '^TestCompat' -v
+go test -count=1 -timeout=60m "${run[@]}" ./test/e2e -run '^TestCompat' -v

@@ -23,13 +23,15 @@ type compatSuite struct {
 	needs string
 	argv  []string
 	env   []string
+	// template is the template without which the suite cannot run, or empty.
+	template string
 }
 
 // compatSuites lists the suites. Each client of a language runs the same programs.
 func compatSuites() []compatSuite {
 	var out []compatSuite
 	for _, sdk := range []string{"e2b", "e2b250"} {
-		for _, program := range []string{"sandboxes", "inside"} {
+		for _, program := range []string{"sandboxes", "inside", "templates"} {
 			out = append(out, compatSuite{
 				name: "js " + sdk + " " + program, needs: "node_modules/" + sdk,
 				argv: []string{"node", "js/" + program + ".mjs"}, env: []string{"COMPAT_SDK=" + sdk},
@@ -37,18 +39,24 @@ func compatSuites() []compatSuite {
 		}
 	}
 	for _, version := range []string{"v1", "v2"} {
-		programs := []string{"sync_suite", "async_suite"}
+		programs := []string{"sync_suite", "async_suite", "templates_suite"}
 		if version == "v2" {
-			programs = append(programs, "integrations")
+			programs = append(programs, "integrations", "smolagents_suite")
 		}
 		for _, program := range programs {
-			out = append(out, compatSuite{
+			suite := compatSuite{
 				name: "python " + version + " " + program, needs: version + "/.installed",
 				argv: []string{version + "/bin/python", "-B", "python/" + program + ".py"},
-			})
+			}
+			if program == "smolagents_suite" {
+				suite.template = "code-interpreter-v1"
+			}
+			out = append(out, suite)
 		}
 	}
-	return append(out, compatSuite{name: "cli", needs: "node_modules/@e2b/cli", argv: []string{"node", "js/cli.mjs"}})
+	return append(out,
+		compatSuite{name: "cli", needs: "node_modules/@e2b/cli", argv: []string{"node", "js/cli.mjs"}},
+		compatSuite{name: "computesdk", needs: "node_modules/@computesdk/e2b", argv: []string{"node", "js/computesdk.mjs"}})
 }
 
 // TestCompat drives a server with the unmodified clients of E2B that test/compat pins.
@@ -56,9 +64,14 @@ func compatSuites() []compatSuite {
 func TestCompat(t *testing.T) {
 	t.Parallel()
 	dir := compatClients(t)
-	s := startUp(t, "--runtime", "auto")
+	registry, image := startRegistry(t)
+	s := startUp(t, "--runtime", "auto", "--registry", registry+",insecure")
 	for _, suite := range compatSuites() {
-		t.Run(suite.name, func(t *testing.T) { suite.run(t, dir, s, compatAddresses(s)) })
+		suite.env = append(suite.env, "COMPAT_IMAGE="+image)
+		t.Run(suite.name, func(t *testing.T) {
+			needTemplate(t, suite.template)
+			suite.run(t, dir, s, compatAddresses(s))
+		})
 	}
 }
 
@@ -125,6 +138,20 @@ func compatClients(t *testing.T) string {
 	needVMs(t)
 	needRunsc(t)
 	return dir
+}
+
+// needTemplate skips the test if a template is not prepared on this machine, or fails it
+// if WRENN_REQUIRE demands the clients.
+func needTemplate(t *testing.T, name string) {
+	t.Helper()
+	_, err := os.Stat(filepath.Join(hosttest.ImagesDir(), "templates", name, "current"))
+	switch {
+	case name == "" || err == nil:
+	case hosttest.Required("compat"):
+		t.Fatalf("the template %s is not prepared: %v; scripts/compat.sh prepares it", name, err)
+	default:
+		t.Skipf("the template %s is not prepared; scripts/compat.sh prepares it", name)
+	}
 }
 
 // run runs the suite against s, which its client finds by address, and checks that it

@@ -1,9 +1,12 @@
 // The command-line client: create, list, info, exec, connect by a terminal, pause, metrics, snapshots,
-// logs, kill.
+// logs, templates, kill.
 
 import { execFile, spawn } from 'node:child_process'
+import { mkdtemp, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { assert, check, report, sdk, until } from './check.mjs'
+import { assert, check, raw, report, sdk, skipped, until } from './check.mjs'
 
 const { Sandbox } = sdk
 const program = fileURLToPath(new URL('../node_modules/@e2b/cli/dist/index.js', import.meta.url))
@@ -69,8 +72,26 @@ check('metrics, logs, snapshots, pause and resume', async () => {
   assert.equal((await Sandbox.getInfo(id)).state, 'running')
 })
 
-check('template list', async () => {
+check('template create, list, publish, delete', async () => {
   assert.match(await ok(['template', 'list']), /base/)
+  if (!process.env.COMPAT_IMAGE) return skipped('template create', 'COMPAT_IMAGE is not set')
+  const name = `compat-cli-${Math.random().toString(36).slice(2)}`
+  const dir = await mkdtemp(path.join(tmpdir(), 'compat-'))
+  await writeFile(path.join(dir, 'file.txt'), 'from the directory\n')
+  await writeFile(path.join(dir, 'e2b.Dockerfile'), `FROM ${process.env.COMPAT_IMAGE}\nCOPY file.txt /opt/file.txt\nRUN cat /opt/file.txt\n`)
+  const out = await ok(['template', 'create', name, '--path', dir, '--cpu-count', '1', '--memory-mb', '512',
+    '--cmd', 'python3 -m http.server 8000', '--ready-cmd', 'curl -fs http://127.0.0.1:8000/'])
+  assert.match(out, /from the directory/)
+  assert.match(await ok(['template', 'list']), new RegExp(`base[^]*${name}|${name}[^]*base`))
+  const made = JSON.parse(await ok(['template', 'list', '--format', 'json'])).find((t) => t.aliases.includes(name))
+  assert.deepEqual([made.cpuCount, made.memoryMB, made.buildStatus], [1, 512, 'ready'], JSON.stringify(made))
+  const sbx = await Sandbox.create(name)
+  assert.equal((await sbx.commands.run('cat /opt/file.txt; curl -fsS -o /dev/null -w %{http_code} http://127.0.0.1:8000/')).stdout, 'from the directory\n200')
+  await sbx.kill()
+  await ok(['template', 'publish', name, '--yes'])
+  assert.equal((await raw('GET', `/templates/aliases/${name}`)).json.public, true)
+  await ok(['template', 'delete', name, '--yes'])
+  assert.doesNotMatch(await ok(['template', 'list']), new RegExp(name))
 })
 
 check('kill, and kill again', async () => {
