@@ -32,7 +32,7 @@ type creator struct {
 
 // Create implements Sandboxes. The row is written before the host is called; a
 // caller that hangs up does not stop the create, see detached.
-func (c *creator) Create(ctx context.Context, n NewSandbox) (_ Sandbox, err error) {
+func (c *creator) Create(ctx context.Context, n NewSandbox) (Sandbox, error) {
 	if err := sandbox.ValidateName(n.Name); err != nil {
 		return Sandbox{}, err
 	}
@@ -43,25 +43,33 @@ func (c *creator) Create(ctx context.Context, n NewSandbox) (_ Sandbox, err erro
 	if err != nil {
 		return Sandbox{}, err
 	}
+	row, err := c.start(ctx, Sandbox{Name: n.Name, Spec: spec, Metadata: n.Metadata, SnapshotID: from.ID}, from.HostID)
+	if err == nil && n.SnapshotID == "" && spec.TemplateID != "" {
+		c.templates.countSpawn(ctx, spec.TemplateID)
+	}
+	return row, err
+}
+
+// start completes row, writes it and has a host start its sandbox: the host with the id, or
+// any for "".
+func (c *creator) start(ctx context.Context, row Sandbox, hostID string) (_ Sandbox, err error) {
+	spec := row.Spec
 	if !spec.MinIsolation.Meets(c.cfg.MinIsolation) {
 		spec.MinIsolation = c.cfg.MinIsolation
 	}
 	spec.TrafficKey, spec.InitialLifetime = sandbox.NewTrafficKey(), spec.Lifetime
 	ctx, cancel := c.detached(ctx, c.cfg.CreateTimeout)
 	defer cancel()
-	var row Sandbox
-	id := sandbox.NewID()
+	row.ID, row.Generation, row.State, row.Spec = sandbox.NewID(), 1, sandbox.Pending, spec
+	from := row.SnapshotID
 	defer func() { c.passRequests.requestAfter(row.HostID, err) }()
-	defer c.inFlight.begin(id)()
-	row, err = c.placer.admit(ctx, Sandbox{
-		ID: id, Name: n.Name, Generation: 1, State: sandbox.Pending,
-		Spec: spec, Metadata: n.Metadata, SnapshotID: from.ID,
-	}, from.HostID)
+	defer c.inFlight.begin(row.ID)()
+	row, err = c.placer.admit(ctx, row, hostID)
 	if err != nil {
 		return Sandbox{}, err
 	}
 	spec.Runtime = row.Spec.Runtime
-	return c.booter.boot(ctx, row, spec, from.ID)
+	return c.booter.boot(ctx, row, spec, from)
 }
 
 // ValidateMetadata checks number, size and content of metadata. NUL is refused

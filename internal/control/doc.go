@@ -18,6 +18,7 @@
 //	forker, snapshots                         fork.go, snapshots.go
 //	clocks, queries, system ─► inventory      clocks.go, queries.go, system.go
 //	reconciler ─► snapshotReconciler          reconcile.go, hostloop.go, snapshotpass.go
+//	machines ─► creator, snapshots            machine.go
 //	presence, retention, activity             presence.go, retention.go, activity.go
 //
 // All of them change a sandbox's row through one rowReconciler (rowreconciler.go).

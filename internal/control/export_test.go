@@ -17,6 +17,3 @@ func (s *Service) FlushActivity(ctx context.Context) error { return s.loops.acti
 
 // DeleteEnded deletes rows past their retention.
 func (s *Service) DeleteEnded(ctx context.Context) error { return s.loops.retention.deleteEnded(ctx) }
-
-// ServerID returns the id of the server that s is.
-func (s *Service) ServerID() ServerID { return s.loops.presence.server }

@@ -36,7 +36,8 @@ type Rows interface {
 	InsertFork(ctx context.Context, snap Snapshot, rows []Sandbox) ([]Sandbox, error)
 	// Get returns NotFound for an id that has no row.
 	Get(ctx context.Context, id sandbox.ID) (Sandbox, error)
-	// List returns the newest first, and the cursor of the next page or "".
+	// List returns the newest first, and the cursor of the next page or "". Rows that
+	// serve a build are left out.
 	List(ctx context.Context, f Filter) ([]Sandbox, string, error)
 	// Move is a compare-and-set. If the row still is as m says, the change is
 	// made and the new row returned with won true. If it is not, nothing
@@ -55,6 +56,8 @@ type Rows interface {
 	// The end of its lifetime is taken only if the host keeps the lifetime
 	// that the row has.
 	SaveRuntime(ctx context.Context, v ObservedSandbox) error
+	// Machines returns the rows of a build that have not ended, and of all builds for "".
+	Machines(ctx context.Context, build string) ([]Sandbox, error)
 	// Unended returns every row of a host that has not ended.
 	Unended(ctx context.Context, hostID string) ([]Sandbox, error)
 	// Touch raises last_active_at; rows that are gone are passed over.

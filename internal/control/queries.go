@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -18,9 +19,12 @@ type queryStore interface {
 	List(ctx context.Context, f Filter) ([]Sandbox, string, error)
 }
 
-// Get implements Sandboxes.
+// Get implements Sandboxes. A sandbox that serves a build is NotFound.
 func (q *queries) Get(ctx context.Context, id sandbox.ID) (Sandbox, error) {
 	row, err := q.store.Get(ctx, id)
+	if err == nil && row.BuildID != "" {
+		return Sandbox{}, fault.New(fault.NotFound, ReasonSandboxNotFound, "there is no sandbox with the id %s", id)
+	}
 	return q.healths.addTo(row), err
 }
 

@@ -31,7 +31,9 @@ type Service struct {
 	*images
 	*queries
 	*system
-	loops loops
+	*machines
+	server ServerID
+	loops  loops
 }
 
 // loops are the parts of a Service that run in the background.
@@ -72,8 +74,10 @@ func compose(c common, store Store, server ServerID) *Service {
 		common: c, store: store, rows: rows, limits: limits, transitions: newTransitions(), inFlight: inFlight,
 		passRequests: requests, healths: healths,
 	}
+	creator := &creator{common: c, templates: templates, placer: placer, booter: booter, inFlight: inFlight, passRequests: requests}
 	return &Service{
-		creator:   &creator{common: c, templates: templates, placer: placer, booter: booter, inFlight: inFlight, passRequests: requests},
+		creator: creator, server: server,
+		machines:  &machines{common: c, store: store, creator: creator, snapshots: snapshots},
 		lifecycle: lifecycle,
 		guestWork: &guestWork{common: c, store: store, rows: rows, lifecycle: lifecycle, activity: activity},
 		forker: &forker{
@@ -95,8 +99,8 @@ func compose(c common, store Store, server ServerID) *Service {
 	}
 }
 
-// Server returns the id of this server process.
-func (s *Service) Server() ServerID { return s.loops.presence.server }
+// ServerID returns the id under which Run makes this server live.
+func (s *Service) ServerID() ServerID { return s.server }
 
 // Run runs the loops (presence, reconciler, retention, activity) until ctx ends, waits
 // for all of them, and returns nil. Failures inside are logged and tried again. It

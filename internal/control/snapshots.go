@@ -47,7 +47,8 @@ func snapshotRow(row Sandbox, kind SnapshotKind) Snapshot {
 		ID: sandbox.NewSnapshotID(), Kind: kind, Status: SnapshotCreating, Of: row.Ref(), HostID: row.HostID,
 		Spec: sandbox.Spec{
 			Template: row.Spec.Template, VCPUs: row.Spec.VCPUs, MemoryMB: row.Spec.MemoryMB, DiskMB: row.Spec.DiskMB,
-			Runtime: row.Spec.Runtime,
+			Runtime: row.Spec.Runtime, TemplateID: row.Spec.TemplateID, TemplateRef: row.Spec.TemplateRef,
+			User: row.Spec.User, Workdir: row.Spec.Workdir,
 		},
 	}
 }

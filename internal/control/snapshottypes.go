@@ -49,7 +49,8 @@ type Snapshot struct {
 	// be gone.
 	Of     sandbox.Ref
 	HostID string
-	// Spec holds only the template, the sizes and the runtime of a sandbox made from it.
+	// Spec holds only the template, the sizes, the runtime, and the user and directory
+	// of commands of a sandbox made from it.
 	Spec sandbox.Spec
 	// Bytes is its space on the host's disk, Users the sandboxes based on it;
 	// both as its host last said.
@@ -88,6 +89,22 @@ type SnapshotMove struct {
 	Observed *ObservedSnapshot
 }
 
+// ResolvedTemplate is a template with the build that a tag names.
+type ResolvedTemplate struct {
+	ID, Name string
+	// Tags are its tags, in order, and Status that of its newest build.
+	Tags   []string
+	Status string
+	// Build is the build, and empty if the template has no such tag.
+	Build string
+	// BuildStatus is that of the build, in the words of package templates.
+	BuildStatus string
+	// Snapshot is empty unless the build is ready and its snapshot is kept.
+	Snapshot sandbox.SnapshotID
+	// User and Workdir are those of sandbox.Spec.
+	User, Workdir string
+}
+
 // SnapshotQuota bounds the named snapshots of the installation. Zero bytes is
 // no bound.
 type SnapshotQuota struct {
@@ -115,6 +132,12 @@ type SnapshotRows interface {
 	// TemplateSnapshot returns the snapshot that is the template name, or
 	// NotFound.
 	TemplateSnapshot(ctx context.Context, name string) (Snapshot, error)
+	// ResolveTemplate finds a template by id or name, and the build that tag names: a tag
+	// or the id of a build. It is NotFound if there is no such template.
+	ResolveTemplate(ctx context.Context, name, tag string) (ResolvedTemplate, error)
+	// CountSpawn counts a sandbox that was created from the template id. An id that is
+	// gone is no error.
+	CountSpawn(ctx context.Context, templateID string) error
 	// ListSnapshots returns named ones, newest first, and the cursor of the
 	// next page or "".
 	ListSnapshots(ctx context.Context, f SnapshotFilter) ([]Snapshot, string, error)

@@ -89,7 +89,10 @@ func (r SpecRequest) sizedBy(from Snapshot, spec sandbox.Spec, byTemplate bool) 
 		have    any
 		differs bool
 	}{
-		{"template", fixed.Template, !byTemplate && r.Template != nil && *r.Template != fixed.Template},
+		{
+			"template", fixed.TemplateName(),
+			!byTemplate && r.Template != nil && *r.Template != fixed.Template && *r.Template != fixed.TemplateName(),
+		},
 		{"vcpus", fixed.VCPUs, differs(r.VCPUs, fixed.VCPUs)},
 		{"memory_mb", fixed.MemoryMB, differs(r.MemoryMB, fixed.MemoryMB)},
 		{"disk_mb", fixed.DiskMB, differs(r.DiskMB, fixed.DiskMB)},
@@ -101,6 +104,7 @@ func (r SpecRequest) sizedBy(from Snapshot, spec sandbox.Spec, byTemplate bool) 
 		}
 	}
 	spec.Template, spec.VCPUs, spec.MemoryMB, spec.DiskMB = fixed.Template, fixed.VCPUs, fixed.MemoryMB, fixed.DiskMB
-	spec.Runtime = fixed.Runtime
+	spec.Runtime, spec.User, spec.Workdir = fixed.Runtime, fixed.User, fixed.Workdir
+	spec.TemplateID, spec.TemplateRef = fixed.TemplateID, fixed.TemplateRef
 	return spec, nil
 }

@@ -20,37 +20,123 @@ type templates struct {
 type templateStore interface {
 	snapshotReader
 	TemplateSnapshot(ctx context.Context, name string) (Snapshot, error)
+	ResolveTemplate(ctx context.Context, name, tag string) (ResolvedTemplate, error)
+	CountSpawn(ctx context.Context, templateID string) error
 	NameTemplate(ctx context.Context, id sandbox.SnapshotID, name string) (row Snapshot, won bool, err error)
 }
 
 // resolve completes the spec of a create and finds the snapshot that it starts from;
-// the zero Snapshot is an image.
+// the zero Snapshot is an image. A name is that of an image, else of a template, else of
+// a snapshot.
 func (t *templates) resolve(ctx context.Context, n NewSandbox) (sandbox.Spec, Snapshot, error) {
+	ref := sandbox.TemplateRef{Name: sandbox.DefaultTemplate, Tag: sandbox.DefaultTag}
+	given := n.Spec.Template
+	if given != nil {
+		var err error
+		if ref, err = sandbox.ParseTemplateRef(*given); err != nil {
+			return sandbox.Spec{}, Snapshot{}, err
+		}
+		n.Spec.Template = &ref.Name
+	}
 	spec, err := n.Spec.Complete(t.fleet.Hosts())
 	if err != nil {
 		return spec, Snapshot{}, err
 	}
-	var from Snapshot
-	byTemplate := n.SnapshotID == ""
-	switch {
-	case !byTemplate:
-		from, err = namedSnapshot(ctx, t.store, n.SnapshotID)
-	case n.Spec.Template != nil && !t.isImage(spec.Template):
-		from, err = t.store.TemplateSnapshot(ctx, spec.Template)
-		if fault.Is(err, fault.NotFound) {
-			return spec, Snapshot{}, nil // placement says which templates there are
+	if n.SnapshotID != "" {
+		from, err := namedSnapshot(ctx, t.store, n.SnapshotID)
+		if err != nil {
+			return spec, Snapshot{}, err
 		}
-	default:
+		n.Spec.Template = given
+		return n.Spec.startingFrom(from, spec, false)
+	}
+	if given == nil || ref.Tag == sandbox.DefaultTag && t.isImage(ref.Name) {
 		return spec, Snapshot{}, nil
 	}
-	if err != nil {
+	from, err := t.built(ctx, ref)
+	if fault.Is(err, fault.NotFound) {
+		from, err = t.store.TemplateSnapshot(ctx, ref.Name)
+		if err == nil && ref.Tag != sandbox.DefaultTag {
+			return spec, Snapshot{}, noTag(ref.Name, ref.Tag, nil)
+		}
+	}
+	switch {
+	case fault.Is(err, fault.NotFound) && t.isImage(ref.Name):
+		return spec, Snapshot{}, noTag(ref.Name, ref.Tag, nil)
+	case fault.Is(err, fault.NotFound):
+		return spec, Snapshot{}, nil // placement says which templates there are
+	case err != nil:
 		return spec, Snapshot{}, err
 	}
+	return n.Spec.startingFrom(from, spec, true)
+}
+
+// startingFrom returns spec with the settings that a ready snapshot fixes.
+func (r SpecRequest) startingFrom(from Snapshot, spec sandbox.Spec, byTemplate bool) (sandbox.Spec, Snapshot, error) {
 	if from.Status != SnapshotReady {
 		return spec, Snapshot{}, snapshotNotReady(from)
 	}
-	spec, err = n.Spec.sizedBy(from, spec, byTemplate)
+	spec, err := r.sizedBy(from, spec, byTemplate)
 	return spec, from, err
+}
+
+// built returns the snapshot of the build that ref names. It is NotFound if there is no
+// such template.
+func (t *templates) built(ctx context.Context, ref sandbox.TemplateRef) (Snapshot, error) {
+	found, err := t.store.ResolveTemplate(ctx, ref.Name, ref.Tag)
+	switch {
+	case err != nil:
+		return Snapshot{}, err
+	case found.Build == "" && len(found.Tags) == 0:
+		return Snapshot{}, fault.New(fault.WrongState, "build_state",
+			"the template %s has no build that is ready; the status of its newest build is %s", found.Name, found.Status)
+	case found.Build == "":
+		return Snapshot{}, noTag(found.Name, ref.Tag, found.Tags)
+	case found.Snapshot == "" && found.BuildStatus == "ready":
+		return Snapshot{}, fault.New(fault.WrongState, "build_state",
+			"the snapshot of build %s of the template %s has been removed because no tag named the build; build it again", found.Build, found.Name)
+	case found.Snapshot == "":
+		return Snapshot{}, fault.New(fault.WrongState, "build_state",
+			"build %s of the template %s is not ready; its status is %s", found.Build, found.Name, found.BuildStatus)
+	}
+	from, err := t.store.GetSnapshot(ctx, found.Snapshot)
+	if fault.Is(err, fault.NotFound) {
+		return Snapshot{}, fault.Wrap(err, fault.WrongState, "build_state",
+			"the snapshot of build %s of the template %s does not exist any more; build it again", found.Build, found.Name)
+	}
+	if err != nil {
+		return Snapshot{}, err
+	}
+	from.Spec.TemplateID, from.Spec.TemplateRef = found.ID, found.Name
+	if ref.Tagged {
+		from.Spec.TemplateRef += ":" + ref.Tag
+	}
+	from.Spec.User, from.Spec.Workdir = found.User, found.Workdir
+	return from, nil
+}
+
+// maxTagsNamed bounds how many tags a message lists.
+const maxTagsNamed = 20
+
+// noTag is the fault of a create that names a tag which a template does not have.
+func noTag(name, tag string, tags []string) error {
+	list := strings.Join(tags[:min(len(tags), maxTagsNamed)], ", ")
+	switch {
+	case len(tags) == 0:
+		list = "none"
+	case len(tags) > maxTagsNamed:
+		list += ", ..."
+	}
+	return fault.New(fault.Invalid, "template_not_found", "the template %s has no tag %q; there are: %s", name, tag, list)
+}
+
+// countSpawn counts a sandbox that was created from a template.
+func (t *templates) countSpawn(ctx context.Context, id string) {
+	ctx, cancel := t.detached(ctx, 0)
+	defer cancel()
+	if err := t.store.CountSpawn(ctx, id); err != nil {
+		t.log.Warn("a sandbox from a template is not counted", "template", id, "error", err)
+	}
 }
 
 // isImage reports whether a host has an image called name, as far as is known.

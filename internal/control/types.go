@@ -78,7 +78,7 @@ type NewSandbox struct {
 	Name string
 	Spec SpecRequest
 	// SnapshotID makes the sandbox a copy of this snapshot. Empty is an image,
-	// or the snapshot whose name as a template is Spec.Template.
+	// or the template or snapshot that Spec.Template names.
 	SnapshotID sandbox.SnapshotID
 	// Metadata may be nil.
 	Metadata map[string]string
@@ -184,6 +184,8 @@ type File struct {
 // Filter narrows a list. The zero value is everything.
 type Filter struct {
 	Statuses []sandbox.Status
+	// Template is a root image, or the id or the name of a template, with or without the
+	// tag that was given.
 	Template string
 	// Name is the exact name; empty is any.
 	Name string

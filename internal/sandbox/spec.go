@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -35,6 +36,8 @@ const (
 	MaxEnvEntries  = 256
 	MaxEnvBytes    = 64 << 10
 	MaxTemplateLen = 63
+	// MaxUserLen is the most bytes of a user's name.
+	MaxUserLen = 256
 )
 
 // TimeoutAction is the action on a sandbox with an expired clock.
@@ -51,6 +54,7 @@ const (
 // Spec holds a user's settings for a new sandbox. Only its clocks
 // (Timeout, Lifetime, OnTimeout) and AutoResume can be changed afterwards.
 type Spec struct {
+	// Template is the root image.
 	Template string
 	VCPUs    int
 	MemoryMB int
@@ -97,7 +101,17 @@ type Spec struct {
 	// the result of EnvdTokenOf. It is a secret, and empty in stored rows. Empty
 	// leaves that server closed.
 	EnvdToken string
+	// TemplateID is the id of the template that the sandbox was created from, or of that
+	// of its snapshot; empty is a root image. TemplateRef is the name that was given, with
+	// a tag if one was. Hosts do not get them.
+	TemplateID, TemplateRef string
+	// User and Workdir are the user and the directory of commands that name none. Empty
+	// is root, and the home of the user.
+	User, Workdir string
 }
+
+// TemplateName returns the name by which users know the template of s.
+func (s Spec) TemplateName() string { return cmp.Or(s.TemplateRef, s.Template) }
 
 // Limits bound a Spec on a given host.
 type Limits struct {
@@ -183,6 +197,9 @@ func (s Spec) Validate() error {
 	if err := s.Egress.validate(); err != nil {
 		return err
 	}
+	if err := s.ValidateDefaults(); err != nil {
+		return err
+	}
 	return ValidateEnv(s.Env)
 }
 
@@ -195,6 +212,22 @@ func (s Spec) ValidateFor(l Limits) error {
 		return fault.New(fault.Invalid, "invalid_memory", "memory_mb must be from %d to %d", l.MinMemoryMB, l.MaxMemoryMB)
 	}
 	return nil
+}
+
+// ValidateDefaults checks the user and the directory of commands that name none.
+func (s Spec) ValidateDefaults() error {
+	user, dir := s.User, s.Workdir
+	if len(user) > MaxUserLen || !utf8.ValidString(user) || strings.ContainsFunc(user, unicode.IsControl) {
+		return fault.New(fault.Invalid, "invalid_user",
+			"a user must be UTF-8 without control characters, at most %d bytes", MaxUserLen)
+	}
+	if dir == "" {
+		return nil
+	}
+	if strings.ContainsFunc(dir, unicode.IsControl) {
+		return fault.New(fault.Invalid, "invalid_path", "the directory of commands must not hold control characters")
+	}
+	return ValidateGuestPath(dir)
 }
 
 // ValidateEnv checks the names, the number and the size of environment

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
@@ -42,7 +43,17 @@ func matches(row control.Sandbox, f control.Filter) bool {
 			return false
 		}
 	}
-	return (f.Template == "" || row.Spec.Template == f.Template) && (f.Name == "" || row.Name == f.Name)
+	return row.BuildID == "" && (f.Template == "" || isOf(row.Spec, f.Template)) && (f.Name == "" || row.Name == f.Name)
+}
+
+// isOf reports whether a sandbox with the spec came from the template: an image, an id, or a
+// name with or without the tag that was given.
+func isOf(spec sandbox.Spec, template string) bool {
+	if spec.TemplateID == "" {
+		return spec.Template == template
+	}
+	name, _, _ := strings.Cut(spec.TemplateRef, ":")
+	return spec.TemplateID == template || spec.TemplateRef == template || name == template
 }
 
 // ListSnapshots implements control.Store.

@@ -73,7 +73,7 @@ func newRow(row control.Sandbox, now time.Time) control.Sandbox {
 	return control.Sandbox{
 		ID: row.ID, Name: row.Name, Generation: row.Generation, State: row.State, Spec: spec,
 		HostID: row.HostID, Acceleration: row.Acceleration, Isolation: row.Isolation, Metadata: metadataOf(row.Metadata),
-		SnapshotID: row.SnapshotID, ParentID: row.ParentID, Server: row.Server, CreatedAt: now, UpdatedAt: now,
+		SnapshotID: row.SnapshotID, ParentID: row.ParentID, BuildID: row.BuildID, Server: row.Server, CreatedAt: now, UpdatedAt: now,
 	}
 }
 
@@ -290,4 +290,18 @@ func (s *Store) DeleteEnded(_ context.Context, age time.Duration, limit int) (in
 	}
 	s.commit()
 	return len(old), nil
+}
+
+// Machines implements control.Store.
+func (s *Store) Machines(_ context.Context, build string) ([]control.Sandbox, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []control.Sandbox{}
+	for _, row := range s.rows {
+		if row.BuildID != "" && (build == "" || row.BuildID == build) && !row.State.Ended() {
+			out = append(out, copyOf(row))
+		}
+	}
+	slices.SortFunc(out, func(a, b control.Sandbox) int { return s.byPlace(string(a.ID), string(b.ID)) })
+	return out, nil
 }

@@ -39,7 +39,8 @@ func (s *Store) insertSnapshot(row control.Snapshot) control.Snapshot {
 		ID: row.ID, Kind: row.Kind, Status: row.Status, Name: row.Name, Of: row.Of, HostID: row.HostID,
 		Spec: sandbox.Spec{
 			Template: row.Spec.Template, VCPUs: row.Spec.VCPUs, MemoryMB: row.Spec.MemoryMB, DiskMB: row.Spec.DiskMB,
-			Runtime: row.Spec.Runtime,
+			Runtime: row.Spec.Runtime, TemplateID: row.Spec.TemplateID, TemplateRef: row.Spec.TemplateRef,
+			User: row.Spec.User, Workdir: row.Spec.Workdir,
 		},
 		Metadata: metadataOf(row.Metadata), CreatedAt: now, UpdatedAt: now,
 	}

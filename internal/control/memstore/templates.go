@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/templates"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -304,7 +305,23 @@ func (t Templates) Expire(_ context.Context, keep int, age time.Duration) ([]san
 		old[b.ID] = all[b.Template] > templates.MaxBuilds && b.Snapshot == "" && b.Status.Ended()
 	}
 	t.s.tmpl.builds = slices.DeleteFunc(t.s.tmpl.builds, func(row *buildRow) bool { return old[row.build.ID] })
-	return out, nil
+	return slices.Concat(out, t.s.straySnapshots(before)), nil
+}
+
+// straySnapshots returns the snapshots of builds that no build and no layer names, if they
+// are not younger than a time. The caller holds mu.
+func (s *Store) straySnapshots(before time.Time) (out []sandbox.SnapshotID) {
+	for id, row := range s.snaps {
+		ofBuild := row.Kind == control.KindLayer || row.Kind == control.KindTemplate
+		named := slices.ContainsFunc(s.tmpl.builds, func(b *buildRow) bool { return b.build.Snapshot == id })
+		for _, l := range s.tmpl.layers {
+			named = named || l.Snapshot == id
+		}
+		if ofBuild && !named && row.Status != control.SnapshotDeleting && !row.CreatedAt.After(before) {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 func (s *Store) isTagged(b templates.Build) bool {
@@ -362,4 +379,28 @@ func (t Templates) TrimLayers(_ context.Context, count int, bytes uint64) ([]san
 		}
 	}
 	return out, nil
+}
+
+// ResolveTemplate implements control.Store.
+func (s *Store) ResolveTemplate(_ context.Context, name, tag string) (control.ResolvedTemplate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tmpl, err := s.getTemplate(name)
+	if err != nil {
+		return control.ResolvedTemplate{}, err
+	}
+	row, err := s.findBuild(tmpl.ID, tag)
+	switch {
+	case err == nil:
+		return tmpl.Resolved(&row.build), nil
+	case fault.Is(err, fault.NotFound):
+		return tmpl.Resolved(nil), nil
+	default:
+		return control.ResolvedTemplate{}, err
+	}
+}
+
+// CountSpawn implements control.Store.
+func (s *Store) CountSpawn(ctx context.Context, templateID string) error {
+	return s.Templates().CountSpawn(ctx, templates.ID(templateID))
 }

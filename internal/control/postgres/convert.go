@@ -36,7 +36,7 @@ func insertParams(rows []control.Sandbox) (db.InsertSandboxesParams, error) {
 		MinIsolation: string(row.Spec.MinIsolation), Metadata: metadata,
 		HostID: row.HostID, Acceleration: row.Acceleration, Isolation: string(row.Isolation),
 		SnapshotID: string(row.SnapshotID), ParentID: string(row.ParentID), Name: row.Name,
-		Server: int64(row.Server), Spec: spec,
+		Server: int64(row.Server), Spec: spec, BuildID: row.BuildID,
 		OnHost: row.HostID, NeedVcpus: n * int64(row.Spec.VCPUs), NeedMemoryMb: n * int64(row.Spec.MemoryMB), Holding: holding,
 	}, nil
 }
@@ -84,7 +84,7 @@ func fromRow(r db.Sandbox) (control.Sandbox, error) {
 		Acceleration: r.Acceleration, Isolation: sandbox.Isolation(r.Isolation),
 		Message: r.Message, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
 		StartedAt: utc(r.StartedAt), LastActiveAt: utc(r.LastActiveAt), EndedAt: utc(r.EndedAt),
-		Server: control.ServerID(r.Server), DiskFull: r.DiskFull,
+		Server: control.ServerID(r.Server), DiskFull: r.DiskFull, BuildID: r.BuildID,
 	}
 	if r.StopReason != nil {
 		row.StopReason = sandbox.StopReason(*r.StopReason)

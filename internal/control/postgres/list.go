@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"encoding/base64"
 	"strconv"
 	"strings"
@@ -104,3 +105,12 @@ func parseCursor(cursor string) (created time.Time, id string, ok bool) {
 
 // maxMicros is the end of the year 9999, well inside a timestamptz.
 const maxMicros = 253402300799999999
+
+// Machines implements control.Store.
+func (s *Store) Machines(ctx context.Context, build string) ([]control.Sandbox, error) {
+	stored, err := s.q.Machines(ctx, build)
+	if err != nil {
+		return nil, faultOf(err)
+	}
+	return fromRows(stored)
+}

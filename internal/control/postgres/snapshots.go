@@ -60,6 +60,7 @@ func insertSnapshot(ctx context.Context, q *db.Queries, row control.Snapshot) (c
 		SandboxID: string(row.Of.ID), Generation: int64(row.Of.Generation), HostID: row.HostID,
 		Template: row.Spec.Template, Vcpus: int32(row.Spec.VCPUs),
 		MemoryMb: int32(row.Spec.MemoryMB), DiskMb: int32(row.Spec.DiskMB), Runtime: string(row.Spec.Runtime), Metadata: metadata,
+		TemplateID: row.Spec.TemplateID, TemplateRef: row.Spec.TemplateRef, DefaultUser: row.Spec.User, DefaultDir: row.Spec.Workdir,
 	})
 	return snapshotOr(stored, err)
 }
@@ -189,6 +190,7 @@ func fromSnapshot(r db.Snapshot) (control.Snapshot, error) {
 		Of: sandbox.Ref{ID: sandbox.ID(r.SandboxID), Generation: sandbox.Generation(r.Generation)},
 		Spec: sandbox.Spec{
 			Template: r.Template, VCPUs: int(r.Vcpus), MemoryMB: int(r.MemoryMb), DiskMB: int(r.DiskMb), Runtime: sandbox.Runtime(r.Runtime),
+			TemplateID: r.TemplateID, TemplateRef: r.TemplateRef, User: r.DefaultUser, Workdir: r.DefaultDir,
 		},
 		Bytes: uint64(r.Bytes), Users: int(r.Users), PauseWindow: time.Duration(r.PauseWindowUs) * time.Microsecond,
 		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/postgres/db"
 	"github.com/wrenn-dev/wrenn/internal/control/templates"
 	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
@@ -310,6 +311,11 @@ func (t Templates) Expire(ctx context.Context, keep int, age time.Duration) ([]s
 		if err != nil {
 			return err
 		}
+		stray, err := q.StraySnapshots(ctx, age.Seconds())
+		if err != nil {
+			return err
+		}
+		out = snapshotIDs(stray)
 		ids := make([]string, 0, len(rows))
 		for _, r := range rows {
 			ids, out = append(ids, r.ID), append(out, sandbox.SnapshotID(r.SnapshotID))
@@ -398,4 +404,26 @@ func planFrom(b []byte) (plan.Plan, error) {
 		return p, fault.Wrap(err, fault.Internal, "database_error", "the plan of the build cannot be read")
 	}
 	return p, nil
+}
+
+// ResolveTemplate implements control.Store.
+func (s *Store) ResolveTemplate(ctx context.Context, name, tag string) (control.ResolvedTemplate, error) {
+	tmpl, err := s.Templates().GetTemplate(ctx, name)
+	if err != nil {
+		return control.ResolvedTemplate{}, err
+	}
+	b, err := s.Templates().FindBuild(ctx, tmpl.ID, tag)
+	switch {
+	case err == nil:
+		return tmpl.Resolved(&b), nil
+	case fault.Is(err, fault.NotFound):
+		return tmpl.Resolved(nil), nil
+	default:
+		return control.ResolvedTemplate{}, err
+	}
+}
+
+// CountSpawn implements control.Store.
+func (s *Store) CountSpawn(ctx context.Context, templateID string) error {
+	return s.Templates().CountSpawn(ctx, templates.ID(templateID))
 }

@@ -193,7 +193,8 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 		"Generation": "internal", "Server": "internal", "BuildID": "its sandboxes are hidden", "Spec": "shown field by field", "Egress": "shown field by field", "Env": "secret",
 		"MinIsolation": "the actual isolation is shown instead",
 		"Limits":       "shown field by field", "RestoreReport": "shown field by field", "Pools": "shown field by field",
-		"Runtimes": "shown field by field",
+		"Runtimes": "shown field by field", "TemplateID": "of E2B's dialect alone",
+		"User": "the guest's default", "Workdir": "the guest's default",
 	}
 	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("east", 3600))
 	sb := control.Sandbox{
@@ -211,7 +212,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 		},
 		Health: sandbox.Health{State: sandbox.HealthUnresponsive, Since: when.Add(time.Hour), Forced: true},
 		Spec: sandbox.Spec{
-			Template: "tmpl", VCPUs: 3, MemoryMB: 333, DiskMB: 3333, Timeout: 33333 * time.Second,
+			Template: "tmpl", TemplateID: "template-id", TemplateRef: "tmpl", User: "app", Workdir: "/srv", VCPUs: 3, MemoryMB: 333, DiskMB: 3333, Timeout: 33333 * time.Second,
 			Lifetime: 44444 * time.Second, OnTimeout: sandbox.TimeoutPause, AutoResume: true,
 			Env: map[string]string{"E": "V"}, MinIsolation: sandbox.IsolationProcess, Hostname: "host-7",
 			Runtime: sandbox.RuntimeMicroVM, PublicPorts: []int{8081}, TrafficKey: "traffic-key", EnvdToken: "envd-token",

@@ -89,7 +89,7 @@ func sandboxOf(sb control.Sandbox) types.Sandbox {
 		ID:            string(sb.ID),
 		Name:          nullable(sb.Name),
 		Status:        string(sb.State.Status()),
-		Template:      sb.Spec.Template,
+		Template:      sb.Spec.TemplateName(),
 		VCPUs:         sb.Spec.VCPUs,
 		MemoryMB:      sb.Spec.MemoryMB,
 		DiskMB:        sb.Spec.DiskMB,

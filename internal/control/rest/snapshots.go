@@ -19,7 +19,7 @@ func snapshotOf(s control.Snapshot) types.Snapshot {
 	}
 	return types.Snapshot{
 		ID: string(s.ID), Name: s.Name, SandboxID: string(s.Of.ID), HostID: s.HostID,
-		Template: s.Spec.Template, VCPUs: s.Spec.VCPUs, MemoryMB: s.Spec.MemoryMB, DiskMB: s.Spec.DiskMB,
+		Template: s.Spec.TemplateName(), VCPUs: s.Spec.VCPUs, MemoryMB: s.Spec.MemoryMB, DiskMB: s.Spec.DiskMB,
 		Status: string(s.Status), Bytes: int64(s.Bytes), Users: s.Users, PauseWindowMS: millis(s.PauseWindow),
 		TemplateName: nullable(s.TemplateName), CreatedAt: s.CreatedAt.UTC(), Metadata: metadata,
 	}

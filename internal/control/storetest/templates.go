@@ -44,6 +44,10 @@ func RunTemplates(t *testing.T, open OpenTemplates) {
 		{"Expire", testExpire},
 		{"DeleteOldBuilds", testDeleteOldBuilds},
 		{"Layers", testLayers},
+		{"StraySnapshots", testStraySnapshots},
+		{"ResolveTemplate", testResolveTemplate},
+		{"Machines", testMachines},
+		{"ListByTemplate", testListByTemplate},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -703,4 +707,119 @@ func testLayers(t *testing.T, _ control.Store, s templates.Store) {
 		}
 	}
 	find(templates.Layer{}, "", "a", "b", "c")
+}
+
+// testStraySnapshots: Expire returns the snapshots of builds that nothing names.
+func testStraySnapshots(t *testing.T, cs control.Store, s templates.Store) {
+	Host(t, cs, "h", 4)
+	take := func(kind control.SnapshotKind) sandbox.SnapshotID {
+		snap := NewSnapshot("h")
+		snap.Kind = kind
+		return Take(t, cs, snap, control.SnapshotReady).ID
+	}
+	stray, layer, final := take(control.KindLayer), take(control.KindLayer), take(control.KindTemplate)
+	take(control.KindNamed)
+	take(control.KindFork)
+	if _, err := s.InsertLayer(t.Context(), templates.Layer{Key: "k", Snapshot: layer, Build: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	b := Begin(t, s, "web", "default")
+	if _, _, err := s.StartBuild(t.Context(), b.ID, plan.Plan{}, 1, false); err != nil {
+		t.Fatal(err)
+	}
+	b.Status, b.Snapshot = templates.Ready, final
+	if won, err := s.FinishBuild(t.Context(), b); err != nil || !won {
+		t.Fatal(won, err)
+	}
+	if got, err := s.Expire(t.Context(), 1, time.Hour); err != nil || len(got) != 0 {
+		t.Errorf("young ones: %v, %v", got, err)
+	}
+	if got, err := s.Expire(t.Context(), 1, 0); err != nil || !slices.Equal(got, []sandbox.SnapshotID{stray}) {
+		t.Errorf("%v, %v, want %s", got, err, stray)
+	}
+}
+
+func testResolveTemplate(t *testing.T, cs control.Store, s templates.Store) {
+	ready, waiting := Built(t, s, "web", "v1", "default"), Begin(t, s, "web")
+	for _, name := range []string{"web", string(ready.Template)} {
+		got, err := cs.ResolveTemplate(t.Context(), name, "v1")
+		want := control.ResolvedTemplate{
+			ID: string(ready.Template), Name: "web", Tags: []string{"default", "v1"}, Status: "waiting",
+			Build: string(ready.ID), BuildStatus: "ready", Snapshot: ready.Snapshot, User: "app", Workdir: "/srv",
+		}
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%v\n%s", err, diff)
+		}
+	}
+	if got, err := cs.ResolveTemplate(t.Context(), "web", string(waiting.ID)); err != nil || got.BuildStatus != "waiting" || got.Snapshot != "" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := cs.ResolveTemplate(t.Context(), "web", "nosuch"); err != nil || got.Name != "web" || got.Build != "" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := cs.ResolveTemplate(t.Context(), "nosuch", "default"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("%v, want NotFound", err)
+	}
+	for _, id := range []string{string(ready.Template), "nosuch"} {
+		if err := cs.CountSpawn(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	if tmpl, err := s.GetTemplate(t.Context(), "web"); err != nil || tmpl.Spawned != 1 {
+		t.Errorf("%+v, %v", tmpl, err)
+	}
+}
+
+// testMachines: a row with a build is in no list and holds capacity.
+func testMachines(t *testing.T, cs control.Store, _ templates.Store) {
+	Host(t, cs, "h", 3)
+	row := NewRow("h")
+	row.BuildID = "b1"
+	first := Insert(t, cs, row)
+	row.ID, row.BuildID = sandbox.NewID(), "b2"
+	Insert(t, cs, row)
+	plain := Insert(t, cs, NewRow("h"))
+	if _, err := cs.Insert(t.Context(), NewRow("h")); !fault.Is(err, fault.NoCapacity) {
+		t.Errorf("machines hold no capacity: %v", err)
+	}
+	if rows, _, err := cs.List(t.Context(), control.Filter{}); err != nil || len(rows) != 1 || rows[0].ID != plain.ID {
+		t.Errorf("%+v, %v, want the one without a build", rows, err)
+	}
+	if got, err := cs.Get(t.Context(), first.ID); err != nil || got.BuildID != "b1" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if rows, err := cs.Unended(t.Context(), "h"); err != nil || len(rows) != 3 {
+		t.Errorf("%d rows of the host, %v, want 3", len(rows), err)
+	}
+	Walk(t, cs, first, sandbox.Running)
+	for build, want := range map[string]int{"": 2, "b1": 1, "b3": 0} {
+		if rows, err := cs.Machines(t.Context(), build); err != nil || len(rows) != want {
+			t.Errorf("%d machines of %q, %v, want %d", len(rows), build, err, want)
+		}
+	}
+	running, err := cs.Get(t.Context(), first.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Walk(t, cs, running, sandbox.Stopping, sandbox.Stopped)
+	if rows, err := cs.Machines(t.Context(), ""); err != nil || len(rows) != 1 {
+		t.Errorf("%d machines, %v, want the one that has not ended", len(rows), err)
+	}
+}
+
+func testListByTemplate(t *testing.T, cs control.Store, _ templates.Store) {
+	Host(t, cs, "h", 10)
+	Insert(t, cs, NewRow("h"))
+	for _, ref := range []string{"web", "web:v1"} {
+		row := NewRow("h")
+		row.Spec.TemplateID, row.Spec.TemplateRef, row.Spec.User, row.Spec.Workdir = "tid", ref, "app", "/srv"
+		if got := Insert(t, cs, row); got.Spec.TemplateID != "tid" || got.Spec.TemplateRef != ref || got.Spec.User != "app" || got.Spec.Workdir != "/srv" {
+			t.Errorf("%+v", got.Spec)
+		}
+	}
+	for template, want := range map[string]int{"minimal": 1, "web": 2, "web:v1": 1, "tid": 2, "web:v2": 0, "we": 0} {
+		if rows, _, err := cs.List(t.Context(), control.Filter{Template: template}); err != nil || len(rows) != want {
+			t.Errorf("%d sandboxes of %s, %v, want %d", len(rows), template, err, want)
+		}
+	}
 }

@@ -172,6 +172,8 @@ type Store interface {
 	// Expire removes the snapshot of ready builds which no tag names, except the newest keep
 	// of each template and those younger than age, and returns the snapshots; it fails builds that have been Waiting for
 	// longer than age.
+	// It also returns the snapshots of the kinds layer and template, not younger than age,
+	// that neither a build nor a layer names. A build must not take as long as age.
 	Expire(ctx context.Context, keep int, age time.Duration) ([]sandbox.SnapshotID, error)
 
 	AppendLogs(ctx context.Context, id BuildID, entries []LogEntry) error

@@ -1,11 +1,9 @@
 package templates
 
 import (
-	"regexp"
-	"strings"
 	"time"
 
-	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -16,7 +14,7 @@ type ID string
 type BuildID string
 
 // DefaultTag is the tag of a reference without one.
-const DefaultTag = "default"
+const DefaultTag = sandbox.DefaultTag
 
 // Template is a name under which sandboxes can be created, with the builds of it.
 type Template struct {
@@ -122,12 +120,9 @@ type Layer struct {
 	UsedAt    time.Time
 }
 
-// tagName is the grammar of a tag.
-var tagName = regexp.MustCompile(`^[a-z0-9_][a-z0-9._-]{0,127}$`)
-
 // ValidTag reports whether s can be a tag: lower-case letters, digits, '_', and after the
 // first character '.' and '-'; at most 128 characters.
-func ValidTag(s string) bool { return tagName.MatchString(s) }
+func ValidTag(s string) bool { return sandbox.ValidTag(s) }
 
 // Reference names a build of a template: [namespace/]name[:tag]. The tag may be the id of
 // a build. The namespace is ignored, because an installation has one.
@@ -136,16 +131,23 @@ type Reference struct{ Name, Tag string }
 // ParseReference reads a reference. The tag is DefaultTag if there is none. The error is
 // Invalid with the reason invalid_template.
 func ParseReference(s string) (Reference, error) {
-	name, tag, given := strings.Cut(s, ":")
-	if i := strings.LastIndexByte(name, '/'); i >= 0 {
-		name = name[i+1:]
+	ref, err := sandbox.ParseTemplateRef(s)
+	return Reference{Name: ref.Name, Tag: ref.Tag}, err
+}
+
+// Resolved returns t with the build b that a tag of it names, nil if it has no such tag,
+// as the control plane wants it.
+func (t Template) Resolved(b *Build) control.ResolvedTemplate {
+	out := control.ResolvedTemplate{ID: string(t.ID), Name: t.Name, Status: string(t.Status)}
+	for _, tag := range t.Tags {
+		out.Tags = append(out.Tags, tag.Name)
 	}
-	if !given {
-		tag = DefaultTag
+	if b == nil {
+		return out
 	}
-	if !sandbox.ValidTemplateName(name) || !ValidTag(tag) {
-		return Reference{}, fault.New(fault.Invalid, "invalid_template",
-			"a template is named NAME or NAME:TAG, of lower-case letters, digits, '.', '_' and '-'")
+	out.Build, out.BuildStatus, out.User, out.Workdir = string(b.ID), string(b.Status), b.User, b.Workdir
+	if b.Status == Ready {
+		out.Snapshot = b.Snapshot
 	}
-	return Reference{Name: name, Tag: tag}, nil
+	return out
 }

@@ -83,16 +83,16 @@ const insertSandboxes = `-- name: InsertSandboxes :many
 INSERT INTO sandboxes (
     id, generation, state, template, vcpus, memory_mb, disk_mb, timeout_sec,
     min_isolation, metadata, host_id, acceleration, isolation,
-    lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id, name, server, spec
+    lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id, name, server, spec, build_id
 )
 SELECT
     unnest($1::text[]), $2::bigint, $3::text, $4::text, $5::integer, $6::integer,
     $7::integer, $8::integer, $9::text, $10::jsonb, $11::text,
     $12::text, $13::text, $14::integer, $15::text, $16::boolean,
-    $17::text, $18::text, $19::text, $20::bigint, $21::jsonb
-WHERE (SELECT set_config('synchronous_commit', CASE WHEN $22::boolean THEN 'off'
+    $17::text, $18::text, $19::text, $20::bigint, $21::jsonb, $22::text
+WHERE (SELECT set_config('synchronous_commit', CASE WHEN $23::boolean THEN 'off'
        ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
-  AND take_capacity($23::text, $24::bigint, $25::bigint, $26::text[])
+  AND take_capacity($24::text, $25::bigint, $26::bigint, $27::text[])
 RETURNING id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec, build_id
 `
 
@@ -118,6 +118,7 @@ type InsertSandboxesParams struct {
 	Name         string
 	Server       int64
 	Spec         []byte
+	BuildID      string
 	Relaxed      bool
 	OnHost       string
 	NeedVcpus    int64
@@ -151,6 +152,7 @@ func (q *Queries) InsertSandboxes(ctx context.Context, arg InsertSandboxesParams
 		arg.Name,
 		arg.Server,
 		arg.Spec,
+		arg.BuildID,
 		arg.Relaxed,
 		arg.OnHost,
 		arg.NeedVcpus,
@@ -251,7 +253,10 @@ func (q *Queries) LearnSandbox(ctx context.Context, arg LearnSandboxParams) erro
 const listSandboxes = `-- name: ListSandboxes :many
 SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec, build_id FROM sandboxes
 WHERE ($1::text[] IS NULL OR state = ANY ($1::text[]))
-  AND ($2::text IS NULL OR template = $2::text)
+  AND build_id = ''
+  AND ($2::text IS NULL OR template = $2::text AND coalesce(spec->>'TemplateID', '') = ''
+       OR spec->>'TemplateID' = $2::text OR spec->>'TemplateRef' = $2::text
+       OR split_part(spec->>'TemplateRef', ':', 1) = $2::text)
   AND ($3::text IS NULL OR name = $3::text)
   AND ($4::jsonb IS NULL OR metadata @> $4::jsonb)
   AND ($5::timestamptz IS NULL
@@ -280,6 +285,68 @@ func (q *Queries) ListSandboxes(ctx context.Context, arg ListSandboxesParams) ([
 		arg.BeforeID,
 		arg.MaxRows,
 	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Sandbox
+	for rows.Next() {
+		var i Sandbox
+		if err := rows.Scan(
+			&i.ID,
+			&i.Generation,
+			&i.State,
+			&i.StopReason,
+			&i.Message,
+			&i.Template,
+			&i.Vcpus,
+			&i.MemoryMb,
+			&i.DiskMb,
+			&i.TimeoutSec,
+			&i.MinIsolation,
+			&i.Metadata,
+			&i.HostID,
+			&i.GuestIp,
+			&i.HostIp,
+			&i.Acceleration,
+			&i.Isolation,
+			&i.CreatedAt,
+			&i.StartedAt,
+			&i.LastActiveAt,
+			&i.UpdatedAt,
+			&i.EndedAt,
+			&i.LifetimeSec,
+			&i.LifetimeEndsAt,
+			&i.OnTimeout,
+			&i.AutoResume,
+			&i.SnapshotID,
+			&i.ParentID,
+			&i.Source,
+			&i.RestoreReport,
+			&i.Server,
+			&i.Name,
+			&i.DiskFull,
+			&i.Spec,
+			&i.BuildID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const machines = `-- name: Machines :many
+SELECT id, generation, state, stop_reason, message, template, vcpus, memory_mb, disk_mb, timeout_sec, min_isolation, metadata, host_id, guest_ip, host_ip, acceleration, isolation, created_at, started_at, last_active_at, updated_at, ended_at, lifetime_sec, lifetime_ends_at, on_timeout, auto_resume, snapshot_id, parent_id, source, restore_report, server, name, disk_full, spec, build_id FROM sandboxes
+WHERE build_id <> '' AND ($1::text = '' OR build_id = $1::text) AND ended_at IS NULL
+ORDER BY created_at, id
+`
+
+func (q *Queries) Machines(ctx context.Context, build string) ([]Sandbox, error) {
+	rows, err := q.db.Query(ctx, machines, build)
 	if err != nil {
 		return nil, err
 	}

@@ -64,26 +64,32 @@ func (q *Queries) GetSnapshot(ctx context.Context, id string) (Snapshot, error) 
 
 const insertSnapshot = `-- name: InsertSnapshot :one
 INSERT INTO snapshots (
-    id, kind, status, name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, runtime, metadata
+    id, kind, status, name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, runtime, metadata,
+    template_id, template_ref, default_user, default_dir
 ) VALUES (
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+    $14, $15, $16, $17
 ) RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir
 `
 
 type InsertSnapshotParams struct {
-	ID         string
-	Kind       string
-	Status     string
-	Name       string
-	SandboxID  string
-	Generation int64
-	HostID     string
-	Template   string
-	Vcpus      int32
-	MemoryMb   int32
-	DiskMb     int32
-	Runtime    string
-	Metadata   []byte
+	ID          string
+	Kind        string
+	Status      string
+	Name        string
+	SandboxID   string
+	Generation  int64
+	HostID      string
+	Template    string
+	Vcpus       int32
+	MemoryMb    int32
+	DiskMb      int32
+	Runtime     string
+	Metadata    []byte
+	TemplateID  string
+	TemplateRef string
+	DefaultUser string
+	DefaultDir  string
 }
 
 func (q *Queries) InsertSnapshot(ctx context.Context, arg InsertSnapshotParams) (Snapshot, error) {
@@ -101,6 +107,10 @@ func (q *Queries) InsertSnapshot(ctx context.Context, arg InsertSnapshotParams) 
 		arg.DiskMb,
 		arg.Runtime,
 		arg.Metadata,
+		arg.TemplateID,
+		arg.TemplateRef,
+		arg.DefaultUser,
+		arg.DefaultDir,
 	)
 	var i Snapshot
 	err := row.Scan(

@@ -831,6 +831,36 @@ func (q *Queries) StartBuild(ctx context.Context, arg StartBuildParams) (Templat
 	return i, err
 }
 
+const straySnapshots = `-- name: StraySnapshots :many
+SELECT s.id FROM snapshots AS s
+WHERE s.kind IN ('layer', 'template') AND s.status <> 'deleting' AND s.created_at <= now() - make_interval(secs => $1)
+  AND NOT EXISTS (SELECT FROM template_layers AS l WHERE l.snapshot_id = s.id)
+  AND NOT EXISTS (SELECT FROM template_builds AS b WHERE b.snapshot_id = s.id)
+ORDER BY s.id
+`
+
+// StraySnapshots are the snapshots of builds that no build and no layer names: a server ended
+// before it could write them down.
+func (q *Queries) StraySnapshots(ctx context.Context, ageSec float64) ([]string, error) {
+	rows, err := q.db.Query(ctx, straySnapshots, ageSec)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const supersedeBuilds = `-- name: SupersedeBuilds :many
 UPDATE template_builds SET status = 'error', reason_message = $1::text, finished_at = now(), updated_at = now()
 WHERE template_id = $2 AND status = 'building' AND id <> $3

@@ -5,13 +5,13 @@
 INSERT INTO sandboxes (
     id, generation, state, template, vcpus, memory_mb, disk_mb, timeout_sec,
     min_isolation, metadata, host_id, acceleration, isolation,
-    lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id, name, server, spec
+    lifetime_sec, on_timeout, auto_resume, snapshot_id, parent_id, name, server, spec, build_id
 )
 SELECT
     unnest(@ids::text[]), @generation::bigint, @state::text, @template::text, @vcpus::integer, @memory_mb::integer,
     @disk_mb::integer, @timeout_sec::integer, @min_isolation::text, @metadata::jsonb, @host_id::text,
     @acceleration::text, @isolation::text, @lifetime_sec::integer, @on_timeout::text, @auto_resume::boolean,
-    @snapshot_id::text, @parent_id::text, @name::text, @server::bigint, @spec::jsonb
+    @snapshot_id::text, @parent_id::text, @name::text, @server::bigint, @spec::jsonb, @build_id::text
 WHERE (SELECT set_config('synchronous_commit', CASE WHEN @relaxed::boolean THEN 'off'
        ELSE current_setting('synchronous_commit') END, true)) IS NOT NULL
   AND take_capacity(@on_host::text, @need_vcpus::bigint, @need_memory_mb::bigint, @holding::text[])
@@ -23,13 +23,21 @@ SELECT * FROM sandboxes WHERE id = @id;
 -- name: ListSandboxes :many
 SELECT * FROM sandboxes
 WHERE (sqlc.narg('states')::text[] IS NULL OR state = ANY (sqlc.narg('states')::text[]))
-  AND (sqlc.narg('template')::text IS NULL OR template = sqlc.narg('template')::text)
+  AND build_id = ''
+  AND (sqlc.narg('template')::text IS NULL OR template = sqlc.narg('template')::text AND coalesce(spec->>'TemplateID', '') = ''
+       OR spec->>'TemplateID' = sqlc.narg('template')::text OR spec->>'TemplateRef' = sqlc.narg('template')::text
+       OR split_part(spec->>'TemplateRef', ':', 1) = sqlc.narg('template')::text)
   AND (sqlc.narg('name')::text IS NULL OR name = sqlc.narg('name')::text)
   AND (sqlc.narg('metadata')::jsonb IS NULL OR metadata @> sqlc.narg('metadata')::jsonb)
   AND (sqlc.narg('before_created')::timestamptz IS NULL
        OR (created_at, id) < (sqlc.narg('before_created')::timestamptz, sqlc.narg('before_id')::text))
 ORDER BY created_at DESC, id DESC
 LIMIT sqlc.narg('max_rows')::integer;
+
+-- name: Machines :many
+SELECT * FROM sandboxes
+WHERE build_id <> '' AND (@build::text = '' OR build_id = @build::text) AND ended_at IS NULL
+ORDER BY created_at, id;
 
 -- name: UnendedSandboxes :many
 SELECT * FROM sandboxes WHERE host_id = @host_id AND ended_at IS NULL ORDER BY id;

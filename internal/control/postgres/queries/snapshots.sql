@@ -8,9 +8,11 @@ FROM snapshots WHERE kind = 'named' AND status <> 'error';
 
 -- name: InsertSnapshot :one
 INSERT INTO snapshots (
-    id, kind, status, name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, runtime, metadata
+    id, kind, status, name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, runtime, metadata,
+    template_id, template_ref, default_user, default_dir
 ) VALUES (
-    @id, @kind, @status, @name, @sandbox_id, @generation, @host_id, @template, @vcpus, @memory_mb, @disk_mb, @runtime, @metadata
+    @id, @kind, @status, @name, @sandbox_id, @generation, @host_id, @template, @vcpus, @memory_mb, @disk_mb, @runtime, @metadata,
+    @template_id, @template_ref, @default_user, @default_dir
 ) RETURNING *;
 
 -- name: GetSnapshot :one

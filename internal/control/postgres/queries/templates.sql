@@ -112,6 +112,15 @@ WHERE ranked.place > @keep::bigint AND ranked.finished_at <= now() - make_interv
   AND NOT EXISTS (SELECT FROM template_tags AS t WHERE t.build_id = ranked.id)
 ORDER BY ranked.id;
 
+-- StraySnapshots are the snapshots of builds that no build and no layer names: a server ended
+-- before it could write them down.
+-- name: StraySnapshots :many
+SELECT s.id FROM snapshots AS s
+WHERE s.kind IN ('layer', 'template') AND s.status <> 'deleting' AND s.created_at <= now() - make_interval(secs => @age_sec)
+  AND NOT EXISTS (SELECT FROM template_layers AS l WHERE l.snapshot_id = s.id)
+  AND NOT EXISTS (SELECT FROM template_builds AS b WHERE b.snapshot_id = s.id)
+ORDER BY s.id;
+
 -- name: ForgetBuildSnapshots :exec
 UPDATE template_builds SET snapshot_id = '', updated_at = now() WHERE id = ANY (@ids::text[]);
 
