@@ -15,6 +15,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control/hostclient"
 	"github.com/wrenn-dev/wrenn/internal/control/postgres"
 	"github.com/wrenn-dev/wrenn/internal/control/rest"
+	"github.com/wrenn-dev/wrenn/internal/control/templates"
 	"github.com/wrenn-dev/wrenn/internal/control/traffic"
 	"github.com/wrenn-dev/wrenn/internal/daemon"
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -25,6 +26,9 @@ type controlPlane struct {
 	api         apiSettings
 	databaseURL string
 	hosts       []hostclient.Member
+	builds      templateSettings
+	// uploads is the directory of uploads for template builds.
+	uploads string
 	// keyCommand is the command that makes an API key for this installation.
 	keyCommand string
 	// keyFile holds this machine's own key, which is made if it is missing.
@@ -54,6 +58,10 @@ func (c controlPlane) run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
+	builds, err := c.builds.service(store, service, c.uploads, c.log)
+	if err != nil {
+		return err
+	}
 	keys, err := auth.New(store)
 	if err != nil {
 		return err
@@ -67,13 +75,13 @@ func (c controlPlane) run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
-	handler, err := c.handler(service, store, access, listener.Addr().String())
+	handler, err := c.handler(service, builds, store, access, listener.Addr().String())
 	if err != nil {
 		return err
 	}
 	return daemon.Run(ctx, c.log,
 		daemon.Component{Name: "loops", Run: func(ctx context.Context, ready func()) error {
-			return service.Run(ctx, ready)
+			return runLoops(ctx, service, builds, ready)
 		}},
 		daemon.Component{Name: "rest", StopTimeout: 20 * time.Second, Run: func(ctx context.Context, restReady func()) error {
 			restReady()
@@ -86,20 +94,20 @@ func (c controlPlane) run(ctx context.Context, ready func()) error {
 
 // handler returns the handler of the REST API, with those of E2B's dialect and of the
 // sandboxes' ports before it. listen is the address at which it is served.
-func (c controlPlane) handler(service *control.Service, store *postgres.Store, access rest.Access, listen string) (http.Handler, error) {
+func (c controlPlane) handler(service *control.Service, builds templates.API, store *postgres.Store, access rest.Access, listen string) (http.Handler, error) {
 	address, err := c.api.address(listen)
 	if err != nil {
 		return nil, err
 	}
 	api, err := rest.New(rest.Config{
 		Sandboxes: service, Answers: store, Secrets: store, Access: access, Log: c.log, Version: version,
-		MaxUploadBytes: c.api.maxUploadMB << 20, PortURL: address.PortURL,
+		MaxUploadBytes: c.api.maxUploadMB << 20, PortURL: address.PortURL, Templates: builds,
 	})
 	if err != nil {
 		return nil, err
 	}
 	api = e2b.New(e2b.Config{
-		Sandboxes: service, Enter: access.Enter, Answers: store, Secrets: store, MaxUploadBytes: c.api.maxUploadMB << 20,
+		Sandboxes: service, Templates: builds, Enter: access.Enter, Answers: store, Secrets: store, MaxUploadBytes: c.api.maxUploadMB << 20,
 		Domain: address.Authority(), Next: api, Log: c.log,
 	})
 	return traffic.New(traffic.Config{Sandboxes: service, Admit: access.Admit, Domain: address.Domain, Next: api, Log: c.log})

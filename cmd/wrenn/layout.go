@@ -27,6 +27,7 @@ import (
 //	<data>/host.xfs        the file system mounted there, if it has its own
 //	<data>/host.xfs.lock   held while that file system is made, mounted or unmounted
 //	<data>/images/         kernels and templates
+//	<data>/uploads/        files for template builds
 //	<data>/ballast         space for a database on a full disk, see disk.Ballast
 //	<data>/postgres/       the embedded database
 type layout struct{ root string }
@@ -42,11 +43,12 @@ func (l layout) runsc() string       { return filepath.Join(l.root, "host", "run
 func (l layout) builtRunsc() string  { return filepath.Join(l.root, "images", "runsc") }
 func (l layout) probe() string       { return filepath.Join(l.root, "host", "probe") }
 func (l layout) images() string      { return filepath.Join(l.root, "images") }
+func (l layout) uploads() string     { return filepath.Join(l.root, "uploads") }
 func (l layout) agentSocket() string { return filepath.Join(l.root, "run", "agent.sock") }
 
 // parts lists the possible entries of the data directory.
 func (l layout) parts() []string {
-	names := []string{"up.lock", "run", "host", "host.xfs", "host.xfs.lock", "images", "ballast", "postgres", "api-key", "wrenn.log"}
+	names := []string{"up.lock", "run", "host", "host.xfs", "host.xfs.lock", "images", "uploads", "ballast", "postgres", "api-key", "wrenn.log"}
 	for i, name := range names {
 		names[i] = filepath.Join(l.root, name)
 	}

@@ -17,10 +17,11 @@ import (
 )
 
 type serverConfig struct {
-	log   logSettings
-	api   apiSettings
-	hosts hostsSettings
-	token secretSetting
+	log    logSettings
+	api    apiSettings
+	builds templateSettings
+	hosts  hostsSettings
+	token  secretSetting
 	// databaseURL is required: a control plane of its own has no embedded one.
 	database requiredDatabase
 }
@@ -100,7 +101,7 @@ func (s *requiredDatabase) validate() error {
 }
 
 func (p program) addServer() {
-	cfg := &serverConfig{token: secretSetting{name: "host-token", description: "secret between control plane and agents"}}
+	cfg := &serverConfig{token: secretSetting{name: "host-token", description: "secret between control plane and agents"}, builds: templateSettings{ownUploads: true}}
 	cfg.hosts.token = &cfg.token
 	cmd := &cobra.Command{
 		Use:   "server [flags]",
@@ -112,13 +113,13 @@ func (p program) addServer() {
 			"    --tls-cert api.pem --tls-key api.key --host one=https://10.0.0.2:7070 --host two=https://10.0.0.3:7070 \\\n" +
 			"    --host-ca ca.pem --host-cert plane.pem --host-key plane.key",
 	}
-	p.add(p.app.Root(), cmd, config{&cfg.log, &cfg.database, &cfg.api, &cfg.token, &cfg.hosts},
+	p.add(p.app.Root(), cmd, config{&cfg.log, &cfg.database, &cfg.api, &cfg.builds, &cfg.token, &cfg.hosts},
 		func(ctx context.Context, _ []string) error {
 			log := cfg.log.logger(p.io.Err)
 			slog.SetDefault(log) // packages without a logger of their own use it, such as certs
 			logConfiguration(log, cmd.Flags())
 			plane := controlPlane{
-				api: cfg.api, databaseURL: cfg.database.url.value, hosts: cfg.hosts.members(),
+				api: cfg.api, databaseURL: cfg.database.url.value, hosts: cfg.hosts.members(), builds: cfg.builds, uploads: cfg.builds.uploads,
 				keyCommand: "DATABASE_URL=... wrenn key create NAME", log: log,
 			}
 			return daemon.Run(ctx, log, plane.component())

@@ -22,6 +22,7 @@ type upConfig struct {
 	log      logSettings
 	database databaseSettings
 	api      apiSettings
+	builds   templateSettings
 	host     hostSettings
 }
 
@@ -38,7 +39,7 @@ func (p program) addUp() {
 			"Every flag can be set by an environment variable, such as --data-dir by WRENN_DATA_DIR.",
 		Example: "  sudo wrenn up\n  sudo wrenn up --data-dir /srv/wrenn --listen 127.0.0.1:9000",
 	}
-	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.dataFS, &cfg.log, &cfg.database, &cfg.api, &cfg.host},
+	p.add(p.app.Root(), cmd, config{&cfg.data, &cfg.dataFS, &cfg.log, &cfg.database, &cfg.api, &cfg.builds, &cfg.host},
 		func(ctx context.Context, _ []string) error {
 			log := cfg.log.logger(p.io.Err)
 			slog.SetDefault(log) // packages without a logger of their own use it, such as certs
@@ -64,7 +65,7 @@ func (cfg *upConfig) run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	plane := controlPlane{
-		api: cfg.api, databaseURL: cfg.database.url.value, log: log,
+		api: cfg.api, databaseURL: cfg.database.url.value, log: log, builds: cfg.builds, uploads: dirs.uploads(),
 		hosts:      []hostclient.Member{{ID: localHost, Address: dirs.agentAddress()}},
 		keyCommand: "wrenn key create --data-dir " + doctor.Quote(dirs.root) + " NAME",
 		keyFile:    dirs.apiKey(),

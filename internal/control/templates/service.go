@@ -22,7 +22,8 @@ type Config struct {
 	// MaxBuilds is how many builds this server carries out at once; 0 is 2. The
 	// others wait.
 	MaxBuilds int
-	// MaxLayers and MaxLayerBytes bound the layers that are kept; 0 is 100 and 20 GiB.
+	// MaxLayers and MaxLayerBytes bound the layers that are kept; 0 is 100 and 20 GiB. A
+	// negative MaxLayers keeps none.
 	MaxLayers     int
 	MaxLayerBytes uint64
 	Log           *slog.Logger
@@ -73,8 +74,8 @@ func New(c Config) (*Service, error) {
 	if c.Store == nil || c.Machines == nil || c.Log == nil || c.Dir == "" {
 		return nil, fault.New(fault.Internal, "missing_dependency", "templates.New needs a store, machines, a directory and a logger")
 	}
-	if c.MaxBuilds < 0 || c.MaxLayers < 0 {
-		return nil, fault.New(fault.Invalid, "invalid_config", "the numbers of builds and layers must not be negative")
+	if c.MaxBuilds < 0 {
+		return nil, fault.New(fault.Invalid, "invalid_config", "the number of builds must not be negative")
 	}
 	if c.MaxBuilds == 0 {
 		c.MaxBuilds = defaultMaxBuilds

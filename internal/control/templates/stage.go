@@ -263,7 +263,7 @@ func (b *builder) keepLayer(ctx context.Context, m *machine, l link) error {
 
 // trim removes the layers that are too many.
 func (s *Service) trim(ctx context.Context) {
-	old, err := s.Store.TrimLayers(ctx, s.MaxLayers, s.MaxLayerBytes)
+	old, err := s.Store.TrimLayers(ctx, max(s.MaxLayers, 0), s.MaxLayerBytes)
 	if err != nil {
 		s.Log.Warn("the layers of builds could not be trimmed", "err", err)
 		return

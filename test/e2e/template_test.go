@@ -1,0 +1,171 @@
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/client"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+)
+
+// TestTemplateBuild builds a template from a Dockerfile with two stages, and creates a
+// sandbox from it.
+func TestTemplateBuild(t *testing.T) { testTemplateBuild(t, startUp(t)) }
+
+// TestTemplateBuildOnGVisor tests the same on a server that prefers gVisor.
+func TestTemplateBuildOnGVisor(t *testing.T) { testTemplateBuild(t, startGVisor(t)) }
+
+const templateText = `FROM template:minimal AS build
+ARG GREETING=hello
+WORKDIR /work
+COPY page.txt .
+RUN --mount=type=secret,id=token test "$(cat /run/secrets/token)" = topsecret && echo "$GREETING $(cat page.txt)" > index.html
+RUN cp /bin/true tool && chown 7:8 tool && chmod 4755 tool && sleep 1
+FROM template:minimal
+COPY --from=build /work /srv/www
+RUN test "$(stat -c %u:%g:%a /srv/www/tool)" = 7:8:4755
+RUN grep -q ^web: /etc/passwd || echo "web:x:1500:1500::/srv:/bin/sh" >> /etc/passwd
+WORKDIR /srv/www
+USER web
+CMD ["python3", "-m", "http.server", "8000"]
+HEALTHCHECK CMD python3 -c "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/')"
+`
+
+func testTemplateBuild(t *testing.T, s *server) {
+	t.Helper()
+	body := map[string]any{
+		"dockerfile": templateText, "context": upload(t, s, map[string]string{"page.txt": "page\n"}),
+		"build_args": map[string]string{"GREETING": "good day,"}, "secrets": map[string]string{"token": "topsecret"},
+		"vcpus": 1, "memory_mb": 256, "disk_mb": 1024,
+	}
+	build := buildTemplate(t, s, "site", body)
+	log := buildLog(t, s, "site", build)
+	if strings.Contains(log, "topsecret") {
+		t.Errorf("the log has the secret:\n%s", log)
+	}
+	sb, err := s.Create(t.Context(), client.CreateRequest{Template: "site"})
+	check(t, err)
+	if got := sh(t, s.Client, sb.ID, "id -un; pwd"); got != "web\n/srv/www" {
+		t.Errorf("a command runs as %q, want web in /srv/www", got)
+	}
+	eventually(t, "the start command answers", func() bool {
+		got, err := trySh(t.Context(), s.Client, sb.ID, `python3 -c "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/').read().decode())"`)
+		return err == nil && got == "good day, page"
+	})
+	check(t, s.Destroy(t.Context(), sb.ID))
+	again := buildTemplate(t, s, "site", body)
+	log = buildLog(t, s, "site", again)
+	for _, line := range strings.Split(log, "\n") {
+		if strings.Contains(line, "[stage ") && !strings.HasPrefix(line, "CACHED") {
+			t.Errorf("the second build carried out a step: %s", line)
+		}
+	}
+	if !strings.Contains(log, "CACHED") {
+		t.Errorf("nothing is cached:\n%s", log)
+	}
+	removeTemplate(t, s, "site")
+}
+
+// removeTemplate deletes a template, and the layers of all builds by a start of the server
+// that keeps none.
+func removeTemplate(t *testing.T, s *server, name string) {
+	t.Helper()
+	if a := call(t, s.Client, "DELETE", "/v1/templates/"+name, nil); a.status != 204 {
+		t.Errorf("the delete answered %d %s", a.status, a.body)
+	}
+	s.stop(t, syscall.SIGTERM)
+	s.args = append(s.args, "--build-cache-layers", "0")
+	s.start(t)
+	eventually(t, "no snapshot is left", func() bool {
+		left, err := filepath.Glob(filepath.Join(s.dir, "host", "snapshots", "*"))
+		return err == nil && len(left) == 0
+	})
+}
+
+// TestTemplateBuildSurvivesRestart kills the server in the middle of a step.
+func TestTemplateBuildSurvivesRestart(t *testing.T) {
+	s := startGVisor(t)
+	text := "FROM template:minimal\nRUN echo one > /one; sleep 2\nRUN echo two > /two; sleep 20\n"
+	a := call(t, s.Client, "POST", "/v1/templates/slow/builds", map[string]any{"dockerfile": text, "vcpus": 1, "memory_mb": 256, "disk_mb": 1024})
+	build := a.object(t, 202)["id"].(string)
+	eventually(t, "the second step runs", func() bool { return strings.Contains(buildLog(t, s, "slow", build), "2/2] RUN") })
+	kill(t, s.cmd.Process.Pid)
+	s.wait(t)
+	s.start(t)
+	awaitBuild(t, s, "slow", build)
+	log := buildLog(t, s, "slow", build)
+	if !strings.Contains(log, "the build continues from its last layer") || !strings.Contains(log, "CACHED [stage 1 1/2]") {
+		t.Errorf("the build did not continue:\n%s", log)
+	}
+	removeTemplate(t, s, "slow")
+}
+
+// upload uploads the files of a build, and returns their digest.
+func upload(t *testing.T, s *server, files map[string]string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for name, text := range files {
+		check(t, w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))}))
+		_, err := w.Write([]byte(text))
+		check(t, err)
+	}
+	check(t, w.Close())
+	sum := sha256.Sum256(b.Bytes())
+	digest := hex.EncodeToString(sum[:])
+	if a := call(t, s.Client, "PUT", "/v1/templates/uploads/"+digest, b.Bytes()); a.status/100 != 2 {
+		t.Fatalf("the upload answered %d %s", a.status, a.body)
+	}
+	return digest
+}
+
+// buildTemplate builds a template and returns the id of the build, which must succeed.
+func buildTemplate(t *testing.T, s *server, name string, body map[string]any) string {
+	t.Helper()
+	build := call(t, s.Client, "POST", "/v1/templates/"+name+"/builds", body).object(t, 202)["id"].(string)
+	awaitBuild(t, s, name, build)
+	return build
+}
+
+// awaitBuild waits until a build is ready.
+func awaitBuild(t *testing.T, s *server, name, build string) {
+	t.Helper()
+	var last map[string]any
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.Now().Add(hosttest.Patience(t, 10*time.Minute)) // software emulation is slow
+	for last["status"] != "ready" && last["status"] != "error" {
+		if time.Now().After(deadline) {
+			t.Fatalf("the build has not ended; log:\n%s", buildLog(t, s, name, build))
+		}
+		<-tick.C
+		last = call(t, s.Client, "GET", "/v1/templates/"+name+"/builds/"+build, nil).object(t, 200)
+	}
+	if last["status"] != "ready" {
+		t.Fatalf("the build ended as %v; log:\n%s", last, buildLog(t, s, name, build))
+	}
+}
+
+// buildLog returns the messages of a build.
+func buildLog(t *testing.T, s *server, name, build string) string {
+	t.Helper()
+	a := call(t, s.Client, "GET", fmt.Sprintf("/v1/templates/%s/builds/%s/logs?limit=1000", name, build), nil)
+	var entries []struct{ Message string }
+	if a.status != 200 || json.Unmarshal(a.body, &entries) != nil {
+		return fmt.Sprintf("the log answered %d %s", a.status, a.body)
+	}
+	var out strings.Builder
+	for _, e := range entries {
+		out.WriteString(e.Message + "\n")
+	}
+	return out.String()
+}
