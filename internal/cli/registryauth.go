@@ -63,10 +63,18 @@ func registriesOf(text string, args map[string]string) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
+// expandArgs replaces variables by their values. A text with an unknown one becomes "".
 func expandArgs(text string, args map[string]string) string {
-	return variable.ReplaceAllStringFunc(text, func(use string) string {
-		return args[strings.Trim(use, "${}")]
+	known := true
+	out := variable.ReplaceAllStringFunc(text, func(use string) string {
+		value, ok := args[strings.Trim(use, "${}")]
+		known = known && ok
+		return value
 	})
+	if !known {
+		return ""
+	}
+	return out
 }
 
 // registryOf returns the host name of the registry of an image, or "" for stages, templates
