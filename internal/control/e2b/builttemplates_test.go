@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 func TestBuiltTemplates(t *testing.T) {
@@ -131,6 +132,29 @@ func TestTemplatePages(t *testing.T) {
 	}
 	if own := read[[]templateJSON](t, f, "GET", "/default-templates", "", 200); len(own) != 1 || own[0].TemplateID != "base" {
 		t.Errorf("the templates of the installation: %+v, want base", own)
+	}
+}
+
+// TestNamesOfStarts: the template that a sandbox shows, by the start that it was made from.
+func TestNamesOfStarts(t *testing.T) {
+	for name, c := range map[string]struct {
+		row      control.Sandbox
+		id, name string
+	}{
+		"an image":            {control.Sandbox{Spec: sandbox.Spec{Template: "minimal"}}, "base", "base"},
+		"a snapshot":          {control.Sandbox{SnapshotID: "snap", Spec: sandbox.Spec{Template: "minimal"}}, "snap", "base"},
+		"a template":          {control.Sandbox{SnapshotID: "inner", Spec: sandbox.Spec{Template: "minimal", TemplateID: "tid", TemplateRef: "app"}}, "tid", "app"},
+		"a tag of a template": {control.Sandbox{SnapshotID: "inner", Spec: sandbox.Spec{Template: "minimal", TemplateID: "tid", TemplateRef: "app:v1"}}, "tid", "app"},
+	} {
+		if id, short := templateIDOf(c.row), templateNameOf(c.row); id != c.id || short != c.name {
+			t.Errorf("%s: the id %q and the name %q, want %q and %q", name, id, short, c.id, c.name)
+		}
+		for _, filter := range []string{c.id, c.name} {
+			q := listQuery{states: []string{stateRunning}, template: filter}
+			if c.row.State = sandbox.Running; !q.selects(c.row) {
+				t.Errorf("%s: the filter by template %q does not select it", name, filter)
+			}
+		}
 	}
 }
 

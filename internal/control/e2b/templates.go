@@ -200,14 +200,23 @@ func (s *server) findSnapshot(ctx context.Context, is func(control.Snapshot) boo
 
 // templateIDOf returns the id of the template or snapshot from which row was made.
 func templateIDOf(row control.Sandbox) string {
-	if row.SnapshotID != "" {
+	switch {
+	case row.Spec.TemplateID != "":
+		return row.Spec.TemplateID
+	case row.SnapshotID != "":
 		return string(row.SnapshotID)
+	default:
+		return templateNameOf(row)
 	}
-	return templateNameOf(row)
 }
 
-// templateNameOf returns the name of the image on which row is based.
+// templateNameOf returns the name of the built template or of the image on which row is
+// based.
 func templateNameOf(row control.Sandbox) string {
+	if row.Spec.TemplateID != "" {
+		name, _, _ := strings.Cut(row.Spec.TemplateRef, ":")
+		return name
+	}
 	if row.Spec.Template == sandbox.DefaultTemplate {
 		return baseTemplate
 	}
