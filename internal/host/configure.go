@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -155,7 +156,7 @@ func (b *body) configureRequest(what renewal) *guestv1.ConfigureRequest {
 	req := &guestv1.ConfigureRequest{
 		SandboxId: string(b.rec.ID), Generation: uint64(b.rec.Generation),
 		Entropy: random[:], Hostname: b.rec.Spec.GuestHostname(b.rec.ID), Envs: guestEnv(&b.rec),
-		DefaultUser: "root", AccessToken: token, EnvdToken: b.rec.Spec.EnvdToken,
+		DefaultUser: cmp.Or(b.rec.Spec.User, "root"), DefaultWorkdir: b.rec.Spec.Workdir, AccessToken: token, EnvdToken: b.rec.Spec.EnvdToken,
 		Nameservers: b.mgr.cfg.Nameservers, NewIdentity: what.identity, Hold: !what.idle,
 	}
 	if what.users {

@@ -12,8 +12,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// SpecToProto returns the message of s. It leaves out AutoResume and the
-// settings of traffic, which the host does not need. Durations are rounded up to seconds, because zero means
+// SpecToProto returns the message of s. It leaves out AutoResume, the
+// settings of traffic and the template, which the host does not need. Durations are rounded up to seconds, because zero means
 // never.
 func SpecToProto(s sandbox.Spec) *hostv1.SandboxSpec {
 	deny, allow := s.Egress.Strings()
@@ -21,7 +21,7 @@ func SpecToProto(s sandbox.Spec) *hostv1.SandboxSpec {
 		Template: s.Template, Vcpus: uint32(s.VCPUs), MemoryMb: uint32(s.MemoryMB), DiskMb: uint32(s.DiskMB),
 		TimeoutSec: seconds(s.Timeout), LifetimeSec: seconds(s.Lifetime), OnTimeout: string(s.OnTimeout),
 		Env: s.Env, MinIsolation: string(s.MinIsolation), Hostname: s.Hostname, Runtime: string(s.Runtime),
-		EnvdToken: s.EnvdToken, EgressDeny: deny, EgressAllow: allow,
+		EnvdToken: s.EnvdToken, EgressDeny: deny, EgressAllow: allow, User: s.User, Workdir: s.Workdir,
 	}
 }
 
@@ -33,6 +33,7 @@ func SpecFromProto(s *hostv1.SandboxSpec) sandbox.Spec {
 		OnTimeout: sandbox.TimeoutAction(s.GetOnTimeout()),
 		Env:       s.GetEnv(), MinIsolation: sandbox.Isolation(s.GetMinIsolation()), Hostname: s.GetHostname(),
 		Runtime: sandbox.Runtime(s.GetRuntime()), EnvdToken: s.GetEnvdToken(),
+		User: s.GetUser(), Workdir: s.GetWorkdir(),
 		Egress: EgressFromProto(s.GetEgressDeny(), s.GetEgressAllow()),
 	}
 }

@@ -263,3 +263,27 @@ func TestRun(t *testing.T) {
 		t.Errorf("kill of no process: got %v, want NotFound", err)
 	}
 }
+
+// TestDefaultUserIsGone: a guest whose default user does not exist starts, and the calls that
+// name no user fail.
+func TestDefaultUserIsGone(t *testing.T) {
+	a, _ := newAgent(t)
+	req := &guestv1.ConfigureRequest{
+		WallClockUnixNano: time.Now().UnixNano(), Entropy: make([]byte, 32), DefaultUser: "no-such-user", DefaultWorkdir: "/srv", AccessToken: token,
+	}
+	if _, err := a.Configure(t.Context(), req, token); err != nil {
+		t.Fatal(err)
+	}
+	epoch, err := a.Admit(agent.OrdinaryCall, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := epoch.Bind(t.Context(), func() {})
+	defer end()
+	if _, err := a.Actor(ctx, ""); fault.ReasonOf(err) != "unknown_user" {
+		t.Errorf("a call without a user: %v, want unknown_user", err)
+	}
+	if _, err := a.Actor(ctx, "user"); err != nil {
+		t.Errorf("a call of another user: %v", err)
+	}
+}

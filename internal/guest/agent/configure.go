@@ -131,7 +131,9 @@ func (c *configuration) identify(context.Context) error {
 }
 
 // resolveSettings creates missing users, and computes and saves the settings of
-// the new epoch. It reads the account files only when it needs them.
+// the new epoch. It reads the account files only when it needs them. A default user that
+// does not exist fails the calls that name no user, and not the start: the sandbox's owner
+// may have removed it before a pause.
 func (c *configuration) resolveSettings(context.Context) error {
 	accounts, msg := c.agent.accounts, c.msg
 	for _, u := range msg.GetUsers() {
@@ -148,8 +150,8 @@ func (c *configuration) resolveSettings(context.Context) error {
 	}
 	if c.next.DefaultUser != rootUser || c.next.DefaultDir != "" {
 		user, err := accounts.Lookup(c.next.DefaultUser)
-		if err != nil {
-			return fault.Wrap(err, fault.Invalid, filesystem.ReasonUnknownUser, "the default user does not exist")
+		if err != nil && fault.ReasonOf(err) != filesystem.ReasonUnknownUser {
+			return err
 		}
 		if c.next.DefaultDir != "" {
 			if c.next.DefaultDir, err = filesystem.Resolve(c.next.DefaultDir, filesystem.Bases{Home: user.Home}); err != nil {

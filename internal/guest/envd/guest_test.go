@@ -75,7 +75,6 @@ func TestConfigureChecksItsInput(t *testing.T) {
 	}{
 		"little entropy": {&guestv1.ConfigureRequest{Entropy: make([]byte, 31)}, "invalid_configure"},
 		"much entropy":   {&guestv1.ConfigureRequest{Entropy: make([]byte, 4097)}, "invalid_configure"},
-		"default user":   {&guestv1.ConfigureRequest{DefaultUser: "no-such-user"}, "unknown_user"},
 		"hostname":       {&guestv1.ConfigureRequest{Hostname: "a b"}, "invalid_configure"},
 		"name server":    {&guestv1.ConfigureRequest{Nameservers: []string{"x\noptions"}}, "invalid_configure"},
 		"environment":    {&guestv1.ConfigureRequest{Envs: map[string]string{"A=B": "c"}}, "invalid_env"},

@@ -171,8 +171,12 @@ type SandboxSpec struct {
 	EnvdToken string `protobuf:"bytes,16,opt,name=envd_token,json=envdToken,proto3" json:"envd_token,omitempty"`
 	// IPv4 ranges in CIDR notation that the sandbox cannot open connections to, and
 	// exceptions from them. None denied means no limit.
-	EgressDeny    []string `protobuf:"bytes,17,rep,name=egress_deny,json=egressDeny,proto3" json:"egress_deny,omitempty"`
-	EgressAllow   []string `protobuf:"bytes,18,rep,name=egress_allow,json=egressAllow,proto3" json:"egress_allow,omitempty"`
+	EgressDeny  []string `protobuf:"bytes,17,rep,name=egress_deny,json=egressDeny,proto3" json:"egress_deny,omitempty"`
+	EgressAllow []string `protobuf:"bytes,18,rep,name=egress_allow,json=egressAllow,proto3" json:"egress_allow,omitempty"`
+	// The user and the directory of commands and files that name none. Empty is root, and
+	// the user's home.
+	User          string `protobuf:"bytes,19,opt,name=user,proto3" json:"user,omitempty"`
+	Workdir       string `protobuf:"bytes,20,opt,name=workdir,proto3" json:"workdir,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -303,6 +307,20 @@ func (x *SandboxSpec) GetEgressAllow() []string {
 		return x.EgressAllow
 	}
 	return nil
+}
+
+func (x *SandboxSpec) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *SandboxSpec) GetWorkdir() string {
+	if x != nil {
+		return x.Workdir
+	}
+	return ""
 }
 
 // The steps and measurements that made a restored VM correct and unique, before any
@@ -4458,7 +4476,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
-	"generation\"\xff\x03\n" +
+	"generation\"\xad\x04\n" +
 	"\vSandboxSpec\x12\x1a\n" +
 	"\btemplate\x18\x01 \x01(\tR\btemplate\x12\x14\n" +
 	"\x05vcpus\x18\x02 \x01(\rR\x05vcpus\x12\x1b\n" +
@@ -4477,7 +4495,9 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"envd_token\x18\x10 \x01(\tR\tenvdToken\x12\x1f\n" +
 	"\vegress_deny\x18\x11 \x03(\tR\n" +
 	"egressDeny\x12!\n" +
-	"\fegress_allow\x18\x12 \x03(\tR\vegressAllow\x1a6\n" +
+	"\fegress_allow\x18\x12 \x03(\tR\vegressAllow\x12\x12\n" +
+	"\x04user\x18\x13 \x01(\tR\x04user\x12\x18\n" +
+	"\aworkdir\x18\x14 \x01(\tR\aworkdir\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x96\x04\n" +
