@@ -15,8 +15,8 @@ import (
 func TestBlocks(t *testing.T) {
 	for _, p := range pages(t) {
 		for _, b := range p.blocks {
-			if !slices.Contains([]string{"sh", "console", "python", "go", "text", "json", "ini"}, b.lang) {
-				t.Errorf("%s:%d: a block in the language %q: use sh, console, python, go, text, json or ini", p.name, b.line, b.lang)
+			if !slices.Contains([]string{"sh", "console", "python", "go", "js", "text", "json", "ini"}, b.lang) {
+				t.Errorf("%s:%d: a block in the language %q: use sh, console, python, go, js, text, json or ini", p.name, b.line, b.lang)
 			}
 			if b.file == "" && (b.lang == "python" || b.lang == "go") {
 				t.Errorf("%s:%d: a program that is in no file cannot be run", p.name, b.line)

@@ -44,7 +44,7 @@ func (p page) steps() []step {
 	for _, b := range p.blocks {
 		switch {
 		case b.file != "":
-			out = append(out, step{line: b.line, command: "cat >" + b.file + " <<'END_OF_FILE'\n" + b.text + "END_OF_FILE\n"})
+			out = append(out, step{line: b.line, command: "mkdir -p " + filepath.Dir(b.file) + " && cat >" + b.file + " <<'END_OF_FILE'\n" + b.text + "END_OF_FILE\n"})
 		case b.shell() && b.reason == "":
 			out = append(out, b.steps()...)
 		}
@@ -69,7 +69,7 @@ func nothingLives(t *testing.T, in *installation) {
 // env returns the environment of commands that use the installation.
 func (in *installation) env() []string {
 	return append(os.Environ(), "PATH="+filepath.Dir(in.bin)+":"+os.Getenv("PATH"),
-		"WRENN_URL=http://"+in.addr, "WRENN_DATA_DIR="+in.dir, "DOCS_CONTROL="+in.control, "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
+		"WRENN_URL=http://"+in.addr, "WRENN_LISTEN="+in.addr, "WRENN_DATA_DIR="+in.dir, "DOCS_CONTROL="+in.control, "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
 }
 
 // runPage runs the commands of one page.
