@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
-	"github.com/wrenn-dev/wrenn/internal/certs"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/auth"
 	"github.com/wrenn-dev/wrenn/internal/control/e2b"
@@ -34,7 +34,9 @@ type controlPlane struct {
 	// keyFile holds this machine's own key, which is made if it is missing.
 	// Empty is a control plane without one.
 	keyFile string
-	log     *slog.Logger
+	// authorityDir holds the certificate authority of --tls auto, unless a flag names it.
+	authorityDir string
+	log          *slog.Logger
 }
 
 // component returns the control plane as a part of a process. It stops the REST
@@ -123,14 +125,27 @@ func (c controlPlane) listen(ctx context.Context) (net.Listener, error) {
 			"cannot listen on %s: is another server there? Choose another address with --listen", c.api.listen)
 	}
 	if c.api.tls.given() {
-		return tls.NewListener(l, certs.ServerConfig(c.api.tls.identity, nil)), nil
+		config, err := c.tls(ctx, l.Addr())
+		if err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		return tls.NewListener(l, config), nil
 	}
 	if tcp, ok := l.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
 		_ = l.Close()
 		return nil, fault.New(fault.Invalid, "clear_text",
-			"%s is reached from other machines, where API keys must not travel in clear text: give --tls-cert and --tls-key", l.Addr())
+			"%s is reached from other machines, where API keys must not travel in clear text: give --tls auto, or --tls-cert and --tls-key", l.Addr())
 	}
 	return l, nil
+}
+
+// tls returns the server's side of TLS at an address.
+func (c controlPlane) tls(ctx context.Context, listen net.Addr) (*tls.Config, error) {
+	address, err := c.api.address(listen.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.api.tls.config(ctx, c.authorityDir, address.Domain, listen)
 }
 
 // tryListen returns the error of listening on the address, before the start

@@ -22,6 +22,7 @@ import (
 //
 //	<data>/up.lock         held while wrenn up runs, with its process id
 //	<data>/api-key         a key of the API for this machine's root and CLI
+//	<data>/tls/            certificate authorities of --tls auto
 //	<data>/run/agent.sock  the host agent's RPC
 //	<data>/host/           the host agent's data
 //	<data>/host.xfs        the file system mounted there, if it has its own
@@ -34,7 +35,11 @@ type layout struct{ root string }
 
 func (l layout) apiKey() string { return filepath.Join(l.root, cli.KeyFileName) }
 func (l layout) lock() string   { return filepath.Join(l.root, "up.lock") }
-func (l layout) host() string   { return filepath.Join(l.root, "host") }
+
+// authority is the directory of certificate authorities.
+func (l layout) authority() string { return filepath.Join(l.root, "tls") }
+
+func (l layout) host() string { return filepath.Join(l.root, "host") }
 func (l layout) dataFS() datafs.Place {
 	return datafs.Place{Image: filepath.Join(l.root, "host.xfs"), Dir: l.host()}
 }
@@ -48,7 +53,7 @@ func (l layout) agentSocket() string { return filepath.Join(l.root, "run", "agen
 
 // parts lists the possible entries of the data directory.
 func (l layout) parts() []string {
-	names := []string{"up.lock", "run", "host", "host.xfs", "host.xfs.lock", "images", "uploads", "ballast", "postgres", "api-key", "wrenn.log"}
+	names := []string{"up.lock", "run", "host", "host.xfs", "host.xfs.lock", "images", "uploads", "ballast", "postgres", "api-key", "tls", "wrenn.log"}
 	for i, name := range names {
 		names[i] = filepath.Join(l.root, name)
 	}

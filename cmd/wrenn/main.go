@@ -58,6 +58,7 @@ func newProgram(io cli.IO) *cli.App {
 	p.addDoctor()
 	p.addImage()
 	p.addKey()
+	p.addCA()
 	p.addBench()
 	p.addVersion()
 	return p.app

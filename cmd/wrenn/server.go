@@ -121,6 +121,7 @@ func (p program) addServer() {
 			plane := controlPlane{
 				api: cfg.api, databaseURL: cfg.database.url.value, hosts: cfg.hosts.members(), builds: cfg.builds, uploads: cfg.builds.uploads,
 				keyCommand: "DATABASE_URL=... wrenn key create NAME", log: log,
+				authorityDir: layout{defaultDataDir}.authority(),
 			}
 			return daemon.Run(ctx, log, plane.component())
 		})

@@ -96,7 +96,7 @@ type apiSettings struct {
 	listen string
 	// noAuth serves every user of this machine without an API key.
 	noAuth bool
-	tls    certSettings
+	tls    apiTLS
 	// domain is that of the ports of sandboxes, see address.
 	domain       string
 	maxUploadMB  int64
@@ -110,9 +110,8 @@ type apiSettings struct {
 const defaultListen = "127.0.0.1:8080"
 
 func (s *apiSettings) flags(f flagSet) {
-	f.StringVar(&s.listen, "listen", defaultListen, "address of the REST API; addresses other than loopback need --tls-cert and --tls-key")
+	f.StringVar(&s.listen, "listen", defaultListen, "address of the REST API; addresses other than loopback need --tls auto or --tls-cert and --tls-key")
 	f.BoolVar(&s.noAuth, "no-auth", false, "require no API key: every user of this machine may use the API (loopback only)")
-	s.tls = certSettings{prefix: "tls", whose: "the REST API"}
 	s.tls.flags(f)
 	f.StringVar(&s.domain, "domain", traffic.DefaultDomain, "domain below which ports of sandboxes have the names PORT-ID; as https://NAME behind a proxy that speaks TLS")
 	f.Int64Var(&s.maxUploadMB, "max-upload-mb", rest.DefaultMaxUploadBytes>>20, "largest upload, in MiB")
@@ -155,7 +154,7 @@ func (s *apiSettings) validateReach() error {
 	case s.noAuth:
 		return fmt.Errorf("--no-auth allows only this machine, but %s is reachable from others: listen on 127.0.0.1, or leave --no-auth out", s.listen)
 	case !s.tls.given():
-		return fmt.Errorf("%s is reachable from other machines, to which API keys must not be sent in clear text: give --tls-cert and --tls-key, "+
+		return fmt.Errorf("%s is reachable from other machines, to which API keys must not be sent in clear text: give --tls auto, or --tls-cert and --tls-key, "+
 			"or listen on 127.0.0.1 behind a proxy that speaks TLS", s.listen)
 	}
 	return nil

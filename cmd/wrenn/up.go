@@ -68,7 +68,7 @@ func (cfg *upConfig) run(ctx context.Context, log *slog.Logger) error {
 		api: cfg.api, databaseURL: cfg.database.url.value, log: log, builds: cfg.builds, uploads: dirs.uploads(),
 		hosts:      []hostclient.Member{{ID: localHost, Address: dirs.agentAddress()}},
 		keyCommand: "wrenn key create --data-dir " + doctor.Quote(dirs.root) + " NAME",
-		keyFile:    dirs.apiKey(),
+		keyFile:    dirs.apiKey(), authorityDir: dirs.authority(),
 	}
 	if err := plane.tryListen(ctx); err != nil {
 		return err

@@ -18,6 +18,7 @@ var operators = []Entry{
 	{"forwarding_unknown", nil, "The earlier setting of IP forwarding is not known.", "Set `net.ipv4.ip_forward` as you want it."},
 	{"guest_missing", nil, "The build has no guest agent in it.", "Build with `make build`."},
 	{"images_missing", nil, "There are no images.", "Run `wrenn image build`."},
+	{"invalid_authority", nil, "The certificate authority of `--tls auto` cannot be read or made.", "The message says why."},
 	{"invalid_config", nil, "A setting is missing or out of range.", "The message names it."},
 	{"invalid_data_dir", nil, "The data directory cannot be used.", "The message says why."},
 	{"invalid_data_fs", nil, "The size of the file system for sandboxes is out of range.", "The message has the range."},

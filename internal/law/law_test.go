@@ -45,7 +45,7 @@ var law = map[string][]string{
 	"internal/fault/faultrpc":  {"internal/fault"},
 	"internal/sandbox":         {"internal/fault"},
 	"internal/daemon":          {"internal/fault"},
-	"internal/certs":           {},
+	"internal/certs":           {"internal/linux/durable", "internal/linux/flock"},
 	"internal/certs/certstest": {},
 	"internal/pgserver":        {"internal/fault"},
 	"internal/guestwire":       {},
