@@ -140,7 +140,7 @@ func TestRefThereAndBack(t *testing.T) {
 // fillControl sets the fields of a spec that no host gets.
 func fillControl(s *sandbox.Spec) {
 	s.AutoResume, s.PublicPorts, s.TrafficKey, s.PublicTraffic, s.RequestHost = true, []int{80}, "key", true, "name"
-	s.InitialLifetime = time.Hour
+	s.InitialLifetime, s.TemplateID, s.TemplateRef = time.Hour, "template", "name:tag"
 }
 
 func TestViewTakesEveryField(t *testing.T) {
