@@ -148,7 +148,7 @@ func TestDroppedOutputIsCounted(t *testing.T) {
 func TestSignalsAndTerminal(t *testing.T) {
 	c := newClient(t)
 	pty := &process.PTY{Size: &process.PTY_Size{Cols: 90, Rows: 20}}
-	start := shell("trap 'stty size; exit 7' WINCH; stty size; while :; do read x; done")
+	start := shell("trap 'stty size' WINCH; stty size; while :; do read x; [ \"$x\" = b ] && exit 7; done")
 	start.Pty = pty
 	call(t, c, starting(&guestv1.StartProcess{Id: "tty", Start: start}))
 	if out, _, _ := attach(t, c, "tty", 0, len("20 90\r\n")); string(out) != "20 90\r\n" {

@@ -21,7 +21,7 @@ func (t *tree) make(in io.Reader, h *tar.Header, d *dir, base string) error {
 	switch h.Typeflag {
 	case tar.TypeChar, tar.TypeBlock:
 		return nil // the guest makes its own devices
-	case tar.TypeDir, tar.TypeReg, tar.TypeRegA, tar.TypeGNUSparse, tar.TypeSymlink, tar.TypeLink, tar.TypeFifo: //nolint:staticcheck // TypeRegA is in old layers
+	case tar.TypeDir, tar.TypeReg, tar.TypeGNUSparse, tar.TypeSymlink, tar.TypeLink, tar.TypeFifo:
 	default:
 		return damaged(nil, "a layer has an entry of the unknown type %q", h.Typeflag)
 	}
