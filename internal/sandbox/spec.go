@@ -23,7 +23,9 @@ const (
 
 // BuiltInTemplates returns the names of the templates that every host can build from
 // Debian's packages, the default one first.
-func BuiltInTemplates() []string { return []string{DefaultTemplate, "base", "code-interpreter-v1"} }
+func BuiltInTemplates() []string {
+	return []string{DefaultTemplate, "base", "code-interpreter-v1", "desktop"}
+}
 
 // Limits that apply on every host; a host may have tighter ones.
 const (

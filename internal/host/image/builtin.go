@@ -21,7 +21,7 @@ func BuiltInNames() []string {
 	return names
 }
 
-func builtIn() []Recipe { return []Recipe{Minimal(), Base(), CodeInterpreter()} }
+func builtIn() []Recipe { return []Recipe{Minimal(), Base(), CodeInterpreter(), Desktop()} }
 
 // basic lists the packages of every built-in template: Python and the small tools that
 // people and programs expect.
