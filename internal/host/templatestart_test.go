@@ -47,7 +47,10 @@ func startGuest(t *testing.T) *guestclient.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Configure(t.Context(), &guestv1.ConfigureRequest{SandboxId: "a", Entropy: make([]byte, 32), AccessToken: "t", DefaultUser: me.Username})
+	_, err = c.Configure(t.Context(), &guestv1.ConfigureRequest{
+		SandboxId: "a", Entropy: make([]byte, 32), AccessToken: "t", DefaultUser: me.Username,
+		Envs: map[string]string{"HOME": t.TempDir()}, // login shells read no settings of this user
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
