@@ -100,9 +100,9 @@ func NewUsers(dir string) *Users { return &Users{dir: dir} }
 // newUsers returns Users for all processes but Init and the caller.
 func newUsers(files kernelFiles) *Users { return &Users{dir: files.users(), files: files} }
 
-// freezeTimeout bounds Freeze: a process that runs inside the kernel cannot be frozen
-// until it leaves it.
-const freezeTimeout = 8 * time.Second
+// freezeTimeout bounds Freeze: a process that waits inside the kernel for a
+// device cannot be frozen until the device answers.
+const freezeTimeout = 5 * time.Second
 
 // Freeze stops every process and returns once all have stopped, with their
 // number. If there is none, it does nothing: only a process could add one. On error
@@ -136,7 +136,7 @@ func (u *Users) freezeGroup(ctx context.Context) (frozen int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, freezeTimeout)
 	defer cancel()
 	u.thawed = false
-	events, _, err := u.setFrozen(ctx, u.dir, true)
+	events, err := setFrozen(ctx, u.dir, true)
 	if err != nil {
 		return 0, err
 	}
@@ -156,7 +156,7 @@ func (u *Users) Thaw(ctx context.Context) error {
 		return err
 	}
 	for _, dir := range groups {
-		events, _, err := u.setFrozen(ctx, dir, false)
+		events, err := setFrozen(ctx, dir, false)
 		if err != nil && (dir == u.dir || !gone(err)) {
 			return err
 		}
@@ -169,18 +169,17 @@ func (u *Users) Thaw(ctx context.Context) error {
 }
 
 // setFrozen writes cgroup.freeze of the group dir and waits until cgroup.events confirms
-// it, or until all threads that are not frozen are stuck in the kernel. It returns the
-// descriptor of cgroup.events. It makes bare system calls, because every
+// it. It returns the descriptor of the latter. It makes bare system calls, because every
 // clone runs it before any user code, and an emulated processor has to translate each
 // instruction first.
-func (u *Users) setFrozen(ctx context.Context, dir string, freeze bool) (events int, stuck bool, err error) {
+func setFrozen(ctx context.Context, dir string, freeze bool) (events int, err error) {
 	word, state := "0", []byte("frozen 0")
 	if freeze {
 		word, state = "1", []byte("frozen 1")
 	}
 	events, err = unix.Open(dir+"/cgroup.events", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, false, fmt.Errorf("freezer: %w", err)
+		return -1, fmt.Errorf("freezer: %w", err)
 	}
 	defer func() {
 		if err != nil {
@@ -188,28 +187,25 @@ func (u *Users) setFrozen(ctx context.Context, dir string, freeze bool) (events 
 		}
 	}()
 	if err := writeControl(dir+"/cgroup.freeze", word); err != nil {
-		return events, false, fmt.Errorf("freezer: %w", err)
+		return events, fmt.Errorf("freezer: %w", err)
 	}
 	buf := make([]byte, 256)
-	for began := time.Now(); ; {
+	for {
 		n, err := unix.Pread(events, buf, 0)
 		if err != nil {
-			return events, false, fmt.Errorf("freezer: %w", err)
+			return events, fmt.Errorf("freezer: %w", err)
 		}
 		if bytes.Contains(buf[:n], state) {
-			return events, false, nil
-		}
-		if freeze && time.Since(began) >= stuckAfter && u.stuck(dir) {
-			return events, true, nil
+			return events, nil
 		}
 		if err := ctx.Err(); err != nil {
-			return events, false, fmt.Errorf("processes did not reach %q: %w", state, err)
+			return events, fmt.Errorf("processes did not reach %q: %w", state, err)
 		}
 		// A change of the file is POLLPRI (cgroup v2, "Notifications"). The time
-		// limit is there to notice the end of ctx, and processes that are stuck.
+		// limit is there to notice the end of ctx.
 		fds := []unix.PollFd{{Fd: int32(events), Events: unix.POLLPRI}}
 		if _, err := unix.Poll(fds, 50); err != nil && !errors.Is(err, unix.EINTR) {
-			return events, false, fmt.Errorf("freezer: %w", err)
+			return events, fmt.Errorf("freezer: %w", err)
 		}
 	}
 }

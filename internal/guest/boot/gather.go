@@ -36,21 +36,20 @@ func (u *Users) groups() (dirs []string, err error) {
 }
 
 // freezeAll freezes all groups and gathers strays. It is quiet if there was none and
-// every group stayed frozen, or stuck, meanwhile. It returns the number of processes.
+// every group stayed frozen meanwhile. It returns the number of processes.
 func (u *Users) freezeAll(ctx context.Context) (count int, quiet bool, err error) {
 	groups, err := u.groups()
 	if err != nil {
 		return 0, false, err
 	}
 	var events []unix.PollFd
-	var stuck []string
 	defer func() {
 		for _, e := range events {
 			_ = unix.Close(int(e.Fd))
 		}
 	}()
 	for _, dir := range groups {
-		fd, waits, err := u.setFrozen(ctx, dir, true)
+		fd, err := setFrozen(ctx, dir, true)
 		if dir != u.dir && gone(err) {
 			continue
 		}
@@ -58,9 +57,6 @@ func (u *Users) freezeAll(ctx context.Context) (count int, quiet bool, err error
 			return 0, false, err
 		}
 		events = append(events, unix.PollFd{Fd: int32(fd), Events: unix.POLLPRI})
-		if waits {
-			stuck = append(stuck, dir)
-		}
 	}
 	inside, moved, err := u.gather()
 	if err != nil {
@@ -70,12 +66,6 @@ func (u *Users) freezeAll(ctx context.Context) (count int, quiet bool, err error
 	changed, err := unix.Poll(events, 0)
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		return 0, false, fmt.Errorf("freezer: %w", err)
-	}
-	// Nothing tells of a group that was thawed before it was frozen.
-	for _, dir := range stuck {
-		if !u.stuck(dir) {
-			return inside, false, nil
-		}
 	}
 	return inside, moved == 0 && changed == 0 && err == nil, nil
 }

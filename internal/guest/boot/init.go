@@ -119,7 +119,7 @@ func (i *Init) boot() (err error) {
 		return err
 	}
 	limitUsers := func() error { return setUpCgroups(memory) }
-	for _, step := range []func() error{switchRoot, mountSystem, limitUsers, setUpNetwork, i.hideKernel, shareMounts} {
+	for _, step := range []func() error{switchRoot, mountSystem, limitUsers, setUpNetwork, i.hideKernel} {
 		if err := step(); err != nil {
 			return err
 		}

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loadModules loads the kernel modules listed in dir/order in that order. A line has a
-// file name and the parameters of the module. A module that is loaded already is fine. It returns other
+// loadModules loads the kernel modules listed in dir/order, one file name a
+// line, in that order. A module that is loaded already is fine. It returns other
 // errors but continues: a driver for absent hardware refuses to load, and a missing
 // driver is noticed when its device does not appear.
 func loadModules(dir string) error {
@@ -23,25 +23,21 @@ func loadModules(dir string) error {
 		return err
 	}
 	var errs []error
-	for line := range strings.Lines(string(order)) {
-		name, parameters, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if name == "" {
-			continue
-		}
-		if err := loadModule(filepath.Join(dir, filepath.Base(name)), parameters); err != nil {
+	for _, name := range strings.Fields(string(order)) {
+		if err := loadModule(filepath.Join(dir, filepath.Base(name))); err != nil {
 			errs = append(errs, fmt.Errorf("module %s: %w", name, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func loadModule(path, parameters string) error {
+func loadModule(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := unix.FinitModule(int(f.Fd()), parameters, 0); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
 		return err
 	}
 	return nil

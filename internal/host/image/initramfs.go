@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -31,8 +30,7 @@ type Initramfs struct {
 //
 //	/init        guest
 //	/m/NAME.ko   kernel modules, unpacked
-//	/m/order     their file names, one a line, in the order to load them, each
-//	             followed by the parameters of the module
+//	/m/order     their file names, one a line, in the order to load them
 //
 // The result depends on nothing but its parts. It takes a few milliseconds.
 func (s *Store) EnsureInitramfs(ctx context.Context, k Kernel, guest []byte, extra ...string) (Initramfs, error) {
@@ -89,7 +87,7 @@ func buildInitramfs(k Kernel, guest []byte, modules []string) ([]byte, error) {
 		}
 		file := filepath.Base(m.path)
 		w.add(cpioEntry{name: "m/" + file, mode: cpioFile | 0o644, data: data})
-		names.WriteString(strings.TrimSpace(file+" "+moduleOptions[m.name]) + "\n")
+		names.WriteString(file + "\n")
 	}
 	w.add(cpioEntry{name: "m/order", mode: cpioFile | 0o644, data: names.Bytes()})
 	return w.finish(), nil
