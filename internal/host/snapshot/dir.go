@@ -19,6 +19,10 @@ type Dir string
 // Manifest is the path of the manifest, which is written last.
 func (d Dir) Manifest() string { return filepath.Join(string(d), "manifest.json") }
 
+// ManifestSum is the path of the SHA-256 of the manifest, in hex. Snapshots of versions
+// before 0.3 have none.
+func (d Dir) ManifestSum() string { return filepath.Join(string(d), "manifest.sha256") }
+
 // Disk is the path of a base's disk.
 func (d Dir) Disk() string { return filepath.Join(string(d), "disk") }
 

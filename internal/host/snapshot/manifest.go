@@ -1,7 +1,10 @@
 package snapshot
 
 import (
+	"bytes"
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -58,10 +61,27 @@ func writeManifest(snap Dir, mf Manifest, files []vmm.File, durably bool) error 
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(snap.Manifest(), data, 0o600); err != nil || !durably {
-		return err
+	for _, f := range []struct {
+		path string
+		data []byte
+	}{{snap.ManifestSum(), sumOf(data)}, {snap.Manifest(), data}} {
+		if err := os.WriteFile(f.path, f.data, 0o600); err != nil {
+			return err
+		}
+		if !durably {
+			continue
+		}
+		if err := durable.Sync(f.path); err != nil {
+			return err
+		}
 	}
-	return durable.Sync(snap.Manifest())
+	return nil
+}
+
+// sumOf returns the content of the file at [Dir.ManifestSum].
+func sumOf(manifest []byte) []byte {
+	sum := sha256.Sum256(manifest)
+	return hex.AppendEncode(nil, sum[:])
 }
 
 // sum adds the checksums of the summed files to mf.
@@ -138,6 +158,10 @@ func ReadManifest(dir Dir) (Manifest, error) {
 	data, err := os.ReadFile(dir.Manifest())
 	if err != nil {
 		return Manifest{}, ErrDamaged(err, "its manifest cannot be read")
+	}
+	sum, err := os.ReadFile(dir.ManifestSum())
+	if err != nil && !errors.Is(err, os.ErrNotExist) || err == nil && !bytes.Equal(sum, sumOf(data)) {
+		return Manifest{}, ErrDamaged(err, "its manifest is not what was saved")
 	}
 	mf, err := parseManifest(data)
 	if err != nil {
