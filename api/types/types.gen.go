@@ -20,8 +20,8 @@ type BuildTemplateRequest struct {
 	// Dockerfile Text of the Dockerfile. Without it the template is made of `from` alone.
 	Dockerfile string `json:"dockerfile,omitempty"`
 
-	// Context SHA-256 of an upload, in hexadecimal digits.
-	Context Digest `json:"context,omitempty"`
+	// Context SHA-256, in hexadecimal digits, of the upload from which COPY and ADD take files: a tar whose entries have names relative to the context. Absent or empty means an empty context.
+	Context string `json:"context,omitempty"`
 
 	// Target The stage that becomes the template; absent or empty means the last.
 	Target string `json:"target,omitempty"`

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -71,6 +72,9 @@ func (s *nativeSubject) run(ctx context.Context, in io.Reader, out io.Writer, pr
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	// Pdeathsig fires when the starting thread ends, so this goroutine keeps it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s: %w", program, err)
 	}

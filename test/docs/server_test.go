@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -138,14 +139,21 @@ func (in *installation) start() error {
 	cmd := exec.Command(in.bin, "up", "--data-dir", in.dir, "--listen", in.addr, "--network", in.network, "--pool", "0")
 	cmd.Stderr = &in.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if err := cmd.Start(); err != nil {
+	started, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		// Pdeathsig fires when the starting thread ends, so this goroutine keeps it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // await and the test's end show the server's log
+			close(ended)
+		}
+	}()
+	if err := <-started; err != nil {
 		return err
 	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // await and the test's end show the server's log
-		close(ended)
-	}()
 	in.cmd, in.ended = cmd, ended
 	return in.await()
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,10 +41,19 @@ func start(t testing.TB, env []string, args ...string) *process {
 	r, w, err := os.Pipe()
 	check(t, err)
 	p.cmd.Stderr = w
-	err = p.cmd.Start()
-	w.Close()
-	check(t, err)
-	go p.own(r)
+	started := make(chan error, 1)
+	go func() {
+		// Pdeathsig fires when the starting thread ends, so this goroutine keeps it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		w.Close()
+		started <- err
+		if err == nil {
+			p.own(r)
+		}
+	}()
+	check(t, <-started)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the log of %s ends with\n%s", args[0], p.tail(60))
