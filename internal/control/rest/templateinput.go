@@ -75,8 +75,8 @@ func (f *buildFields) source(d *templates.Dockerfile) error {
 	switch {
 	case f.text == nil && f.from == nil:
 		return invalidBuild("dockerfile or from is required")
-	case f.text != nil && strings.TrimSpace(*f.text) == "":
-		return invalidBuild("dockerfile is empty; leave it out to build from the base alone")
+	case f.text != nil && !strings.ContainsFunc(*f.text, func(r rune) bool { return r > ' ' && r < 0x7f }):
+		return invalidBuild("dockerfile has no instruction; leave it out to build from the base alone")
 	case f.context != "" && !digest.MatchString(f.context):
 		return fault.New(fault.Invalid, "invalid_digest", "context must be the SHA-256 of an upload, in 64 hexadecimal digits of lower case")
 	}
@@ -269,7 +269,7 @@ func (f *buildFields) readLogins(name string, raw json.RawMessage) error {
 		if len(server) > 255 || !serverName.MatchString(server) {
 			return invalidBuild("registries: %.64q is not the host name of a registry", server)
 		}
-		if c.Username == "" || len(c.Username) > 1024 || len(c.Password) > plan.MaxText {
+		if c.Username == "" || len(c.Username) > 1024 || c.Password == "" || len(c.Password) > plan.MaxText {
 			return invalidBuild("registries: %s needs a username and a password", server)
 		}
 		if _, twice := f.logins[server]; twice {

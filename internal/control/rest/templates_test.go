@@ -275,7 +275,7 @@ func TestUploads(t *testing.T) {
 func TestBuildRequestsAreReadWhole(t *testing.T) {
 	w, f := newTemplateWorld(t)
 	body := `{"dockerfile":"FROM a","target":"t","build_args":{"A":"1"},"secrets":{"S":"c2VjcmV0"},"secrets_encoding":"base64",
-		"registries":[{"server":"ghcr.io","username":"u","password":"p"},{"server":"localhost:5000","username":"v","password":""}],
+		"registries":[{"server":"ghcr.io","username":"u","password":"p"},{"server":"localhost:5000","username":"v","password":"q"}],
 		"from":{"image":"debian:13"},"start_command":"serve","ready_command":"true","no_cache":true,"tags":["a"],
 		"vcpus":4,"memory_mb":2048,"disk_mb":4096,"runtime":"gvisor"}`
 	w.want(w.call("POST", "/v1/templates/web/builds", body), http.StatusAccepted)
@@ -287,7 +287,7 @@ func TestBuildRequestsAreReadWhole(t *testing.T) {
 		},
 		inputs: templates.Inputs{
 			Secrets:    map[string][]byte{"S": []byte("secret")},
-			Registries: map[string]templates.Credentials{"ghcr.io": {Username: "u", Password: "p"}, "localhost:5000": {Username: "v"}},
+			Registries: map[string]templates.Credentials{"ghcr.io": {Username: "u", Password: "p"}, "localhost:5000": {Username: "v", Password: "q"}},
 		},
 	}
 	if got := f.requests[0]; !reflect.DeepEqual(got, want) {
@@ -325,7 +325,7 @@ func TestBadTemplateRequests(t *testing.T) {
 		{"POST", "/v1/templates/-/builds", `{"dockerfile":"FROM x"}`, 400, "lower-case"},
 		{"POST", builds, ``, 400, "JSON object is required"},
 		{"POST", builds, `{}`, 400, "dockerfile or from is required"},
-		{"POST", builds, `{"dockerfile":" \n"}`, 400, "dockerfile is empty"},
+		{"POST", builds, `{"dockerfile":" \n"}`, 400, "dockerfile has no instruction"},
 		{"POST", builds, `{"dockerfile":1}`, 400, "dockerfile must be a string"},
 		{"POST", builds, `{"dockerfile":"a\u0000"}`, 400, "NUL"},
 		{"POST", builds, `{"dockerfile":"a","file":"b"}`, 400, `"file"`},
@@ -341,8 +341,10 @@ func TestBadTemplateRequests(t *testing.T) {
 		{"POST", builds, `{"dockerfile":"a","registries":[1]}`, 400, "must be an object"},
 		{"POST", builds, `{"dockerfile":"a","registries":[{"server":"a/b","username":"u"}]}`, 400, "host name"},
 		{"POST", builds, `{"dockerfile":"a","registries":[{"server":"a"}]}`, 400, "username"},
+		{"POST", builds, `{"dockerfile":"a","registries":[{"server":"a","username":"u","password":""}]}`, 400, "password"},
+		{"POST", builds, `{"dockerfile":"\u00d7"}`, 400, "no instruction"},
 		{"POST", builds, `{"dockerfile":"a","registries":[{"server":"a","token":"u"}]}`, 400, `"registries.token"`},
-		{"POST", builds, `{"dockerfile":"a","registries":[{"server":"a","username":"u"},{"server":"a","username":"u"}]}`, 400, "twice"},
+		{"POST", builds, `{"dockerfile":"a","registries":[{"server":"a","username":"u","password":"p"},{"server":"a","username":"u","password":"p"}]}`, 400, "twice"},
 		{"POST", builds, `{"from":"debian"}`, 400, "from must be an object"},
 		{"POST", builds, `{"from":{}}`, 400, "one of image"},
 		{"POST", builds, `{"from":{"image":"a","template":"b"}}`, 400, "one of image"},
