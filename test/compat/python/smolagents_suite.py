@@ -2,6 +2,7 @@
 code-interpreter-v1."""
 
 import smolagents
+from smolagents import tool
 from smolagents.monitoring import AgentLogger, LogLevel
 from smolagents.remote_executors import E2BExecutor
 
@@ -27,7 +28,7 @@ def variables_and_errors():
 
 @check
 def tools_and_the_final_answer():
-    @smolagents.tool
+    @tool
     def double(n: int) -> int:
         """Doubles a number.
 
