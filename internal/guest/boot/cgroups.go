@@ -136,12 +136,17 @@ func (u *Users) freezeGroup(ctx context.Context) (frozen int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, freezeTimeout)
 	defer cancel()
 	u.thawed = false
-	events, err := setFrozen(ctx, u.dir, true)
-	if err != nil {
-		return 0, err
+	for {
+		events, err := setFrozen(ctx, u.dir, true)
+		if errors.Is(err, errUndone) {
+			continue // until ctx ends
+		}
+		if err != nil {
+			return 0, err
+		}
+		_ = unix.Close(events)
+		return u.count()
 	}
-	_ = unix.Close(events)
-	return u.count()
 }
 
 // Thaw continues every process. It is idempotent.
@@ -157,6 +162,9 @@ func (u *Users) Thaw(ctx context.Context) error {
 	}
 	for _, dir := range groups {
 		events, err := setFrozen(ctx, dir, false)
+		for errors.Is(err, errUndone) {
+			events, err = setFrozen(ctx, dir, false)
+		}
 		if err != nil && (dir == u.dir || !gone(err)) {
 			return err
 		}
@@ -168,10 +176,17 @@ func (u *Users) Thaw(ctx context.Context) error {
 	return nil
 }
 
+// changesBeforeLook is the number of changes, or of pauses of 50 ms, after which setFrozen
+// looks whether its word still stands: most groups get there with one change.
+const changesBeforeLook = 2
+
+// errUndone says that another process has written to cgroup.freeze since.
+var errUndone = errors.New("another process changed the state of the freezer")
+
 // setFrozen writes cgroup.freeze of the group dir and waits until cgroup.events confirms
-// it. It returns the descriptor of the latter. It makes bare system calls, because every
-// clone runs it before any user code, and an emulated processor has to translate each
-// instruction first.
+// it. It returns the descriptor of the latter, or errUndone if the group cannot reach the
+// state any more. It makes bare system calls, because every clone runs it before any user
+// code, and an emulated processor has to translate each instruction first.
 func setFrozen(ctx context.Context, dir string, freeze bool) (events int, err error) {
 	word, state := "0", []byte("frozen 0")
 	if freeze {
@@ -190,7 +205,7 @@ func setFrozen(ctx context.Context, dir string, freeze bool) (events int, err er
 		return events, fmt.Errorf("freezer: %w", err)
 	}
 	buf := make([]byte, 256)
-	for {
+	for round := 0; ; round++ {
 		n, err := unix.Pread(events, buf, 0)
 		if err != nil {
 			return events, fmt.Errorf("freezer: %w", err)
@@ -201,8 +216,13 @@ func setFrozen(ctx context.Context, dir string, freeze bool) (events int, err er
 		if err := ctx.Err(); err != nil {
 			return events, fmt.Errorf("processes did not reach %q: %w", state, err)
 		}
+		if round >= changesBeforeLook {
+			if now, err := os.ReadFile(dir + "/cgroup.freeze"); err == nil && string(bytes.TrimSpace(now)) != word {
+				return events, errUndone
+			}
+		}
 		// A change of the file is POLLPRI (cgroup v2, "Notifications"). The time
-		// limit is there to notice the end of ctx.
+		// limit is there to notice the end of ctx, and a word that others replaced.
 		fds := []unix.PollFd{{Fd: int32(events), Events: unix.POLLPRI}}
 		if _, err := unix.Poll(fds, 50); err != nil && !errors.Is(err, unix.EINTR) {
 			return events, fmt.Errorf("freezer: %w", err)

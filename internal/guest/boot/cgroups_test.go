@@ -1,8 +1,11 @@
 package boot
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,6 +78,36 @@ func TestFreezeAndThaw(t *testing.T) {
 	}
 	if frozen, err := NewUsers(dir).count(); err != nil || frozen != 1 {
 		t.Errorf("%d, %v", frozen, err)
+	}
+}
+
+// TestFreezeThatIsUndone: a group that another process thaws before it is frozen does not
+// keep the caller waiting.
+func TestFreezeThatIsUndone(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"cgroup.events": "populated 1\nfrozen 0\n", "cgroup.freeze": "0"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		word := filepath.Join(dir, "cgroup.freeze")
+		for ctx.Err() == nil {
+			if text, _ := os.ReadFile(word); string(text) == "1" {
+				_ = os.WriteFile(word, []byte("0"), 0o600)
+				return
+			}
+			runtime.Gosched()
+		}
+	}()
+	events, err := setFrozen(ctx, dir, true)
+	if !errors.Is(err, errUndone) {
+		t.Fatalf("the caller was told %v, want %v", err, errUndone)
+	}
+	if _, err := unix.FcntlInt(uintptr(events), unix.F_GETFD, 0); err == nil {
+		t.Error("a descriptor was left open")
 	}
 }
 

@@ -48,9 +48,15 @@ func (u *Users) freezeAll(ctx context.Context) (count int, quiet bool, err error
 			_ = unix.Close(int(e.Fd))
 		}
 	}()
+	undone := false
 	for _, dir := range groups {
 		fd, err := setFrozen(ctx, dir, true)
 		if dir != u.dir && gone(err) {
+			continue
+		}
+		if errors.Is(err, errUndone) {
+			// The process that thawed the group may be in one that comes later, or a stray.
+			undone = true
 			continue
 		}
 		if err != nil {
@@ -67,7 +73,7 @@ func (u *Users) freezeAll(ctx context.Context) (count int, quiet bool, err error
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		return 0, false, fmt.Errorf("freezer: %w", err)
 	}
-	return inside, moved == 0 && changed == 0 && err == nil, nil
+	return inside, !undone && moved == 0 && changed == 0 && err == nil, nil
 }
 
 // gather moves the processes of the root and of the agent's group, other than Init and

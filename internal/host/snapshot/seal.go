@@ -163,7 +163,7 @@ func (s *Store) SealDelta(ctx context.Context, dir Dir, mf Manifest, others ...s
 	if err := writeManifest(dir, mf, files, false); err != nil {
 		return err
 	}
-	paths := append([]string{dir.Manifest()}, others...)
+	paths := append([]string{dir.Manifest(), dir.ManifestSum()}, others...)
 	for _, f := range files {
 		paths = append(paths, dir.File(f.Name))
 	}
