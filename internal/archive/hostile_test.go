@@ -224,6 +224,38 @@ func TestSizesAreCountedBeforeTheyAreWritten(t *testing.T) {
 	}
 }
 
+// TestRoomIsAskedForWrittenBytes: the room that an archive takes counts, also that of
+// holes and of entries without content, before it is taken.
+func TestRoomIsAskedForWrittenBytes(t *testing.T) {
+	full := errors.New("no room")
+	for name, c := range map[string]struct {
+		in   *bytes.Buffer
+		room int64
+		left int
+	}{
+		"content":     {stream(t, reg("abc"), reg("def")), entryBytes + 2, 0},
+		"holes":       {bytes.NewBuffer(sparseArchive(t, 4<<20)), 1 << 20, 0},
+		"directories": {stream(t, dir("a"), dir("b"), dir("c")), 2 * entryBytes, 2},
+	} {
+		to := t.TempDir()
+		_, err := unpack(t, to, c.in, Unpacking{Room: func(n int64) error {
+			if c.room -= n; c.room < 0 {
+				return full
+			}
+			return nil
+		}})
+		if !errors.Is(err, full) {
+			t.Errorf("%s: got %v, want the error of Room", name, err)
+		}
+		if entries, _ := os.ReadDir(to); len(entries) != c.left {
+			t.Errorf("%s: got %v, want %d entries", name, entries, c.left)
+		}
+	}
+	if _, err := unpack(t, t.TempDir(), stream(t, reg("abc")), Unpacking{Room: func(int64) error { return nil }}); err != nil {
+		t.Errorf("with room: got %v", err)
+	}
+}
+
 // sparseArchive returns an archive with a sparse file that is a hole of size bytes. The
 // package tar reads such files and does not write them.
 func sparseArchive(t *testing.T, size int64) []byte {

@@ -34,6 +34,9 @@ type Unpacking struct {
 	Umask fs.FileMode
 	// KeepDirs keeps the modes and times of directories that are there.
 	KeepDirs bool
+	// Room is asked before n bytes are written, and for each entry with the bytes of a
+	// block. Its error ends the call. Nil allows everything.
+	Room func(n int64) error
 	// LeftOut is told of entries that are left out, with the reason. Nil ignores them.
 	LeftOut func(name, why string)
 
@@ -169,6 +172,9 @@ func (u *unpacker) entry(h *tar.Header) error {
 		u.leftOut(name, "it is no file, directory or link")
 		return nil
 	}
+	if err := u.room(entryBytes); err != nil {
+		return err
+	}
 	if err := u.makeParents(name); err != nil {
 		return err
 	}
@@ -182,6 +188,31 @@ func (u *unpacker) entry(h *tar.Header) error {
 	default:
 		return u.file(name, h)
 	}
+}
+
+// entryBytes is the space on disk that an entry without content may take: a directory
+// has a block of its own.
+const entryBytes = 4096
+
+// room asks for room for n bytes.
+func (u *unpacker) room(n int64) error {
+	if u.options.Room == nil {
+		return nil
+	}
+	return u.options.Room(n)
+}
+
+// roomy is the content of a file, which asks for room before its bytes are written. The
+// holes of a sparse file are bytes of it, which the stream does not have.
+type roomy struct{ u *unpacker }
+
+// Read implements io.Reader.
+func (r roomy) Read(p []byte) (int, error) {
+	n, err := r.u.in.Read(p)
+	if full := r.u.room(int64(n)); full != nil {
+		return 0, full
+	}
+	return n, err
 }
 
 // count counts an entry of size bytes, also one of which nothing is written: each costs
@@ -262,7 +293,7 @@ func (u *unpacker) file(name string, h *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{u.in}, u.buf)
+	_, err = io.CopyBuffer(struct{ io.Writer }{f}, roomy{u}, u.buf)
 	if err == nil && owner != nil {
 		err = f.Chown(owner.UID, owner.GID)
 	}

@@ -98,7 +98,7 @@ func (s *Store) packAgent(ctx context.Context, work string, guest []byte, digest
 	if err := errors.Join(os.Chmod(tree, 0o755), os.Chmod(program, 0o755)); err != nil {
 		return "", err
 	}
-	return packed, s.packErofs(ctx, tree, packed, "0", digest, Quiet)
+	return packed, s.packErofs(ctx, tree, packed, "0", digest, 0, Quiet)
 }
 
 // publishFile moves the finished file tmp to path once it is on disk.

@@ -72,7 +72,7 @@ func (s *Store) run(ctx context.Context, b bootstrap, progress Progress) error {
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case lowSpace(b.workDir):
+	case s.lowSpace(b.workDir):
 		return diskFull(s.dir, err)
 	case !errors.As(err, new(*exec.ExitError)):
 		return fault.Wrap(err, fault.Unsupported, "no_namespaces",
@@ -186,8 +186,8 @@ func freeBytes(dir string) (uint64, error) {
 	return fs.Available, err
 }
 
-func lowSpace(dir string) bool {
-	free, err := freeBytes(dir)
+func (s *Store) lowSpace(dir string) bool {
+	free, err := s.free(dir)
 	return err == nil && free < lowWater
 }
 
@@ -197,7 +197,7 @@ func diskFull(dir string, cause error) error {
 
 // requireSpace checks that need bytes are free before a build begins.
 func (s *Store) requireSpace(need uint64) error {
-	free, err := freeBytes(s.dir)
+	free, err := s.free(s.dir)
 	if err != nil {
 		return err
 	}

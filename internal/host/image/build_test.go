@@ -132,6 +132,23 @@ func TestTemplateIsBuiltOnce(t *testing.T) {
 	}
 }
 
+// TestRecipesStateTheirSpace: a build does not begin without the space of its recipe.
+func TestRecipesStateTheirSpace(t *testing.T) {
+	fake, s := fakeArchive(t), testStore(t)
+	s.free = func(string) (uint64, error) { return templateSpace, nil }
+	large := testRecipe
+	large.Space = templateSpace + 1
+	if _, err := s.EnsureTemplate(t.Context(), large, Quiet); fault.ReasonOf(err) != "disk_full" {
+		t.Errorf("a recipe that needs more space than there is: got %v, want disk_full", err)
+	}
+	if n := runs(t, fake); n != 0 {
+		t.Errorf("built %d times without space", n)
+	}
+	if _, err := s.EnsureTemplate(t.Context(), testRecipe, Quiet); err != nil {
+		t.Errorf("a recipe that states no space: got %v", err)
+	}
+}
+
 func TestTemplateIsCleanAndReproducible(t *testing.T) {
 	fakeArchive(t)
 	one, err := testStore(t).EnsureTemplate(t.Context(), testRecipe, Quiet)

@@ -45,6 +45,7 @@ func CodeInterpreter() Recipe {
 			// Under software emulation the imports alone take most of two minutes.
 			ReadySec: 600,
 		},
+		Space: 2 << 30,
 	}
 	for _, f := range interpreterFiles {
 		content, err := interpreter.ReadFile("interpreter/" + f.Content)

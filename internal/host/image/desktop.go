@@ -29,6 +29,7 @@ func Desktop() Recipe {
 		Start: Start{
 			Command: "/usr/local/bin/start-desktop", Ready: "/usr/local/bin/desktop-ready", User: "user", ReadySec: desktopReadySec,
 		},
+		Space: 2560 << 20,
 	}
 }
 

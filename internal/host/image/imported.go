@@ -189,7 +189,7 @@ func (s *Store) buildImported(ctx context.Context, i *oci.Image, name, id string
 		return Template{}, fmt.Errorf("prepare the tree of %s: %w", name, err)
 	}
 	progress.report("pack", "writing the root image")
-	if err := s.packErofs(ctx, root, filepath.Join(ready, "root.erofs"), suiteEpoch, id, progress); err != nil {
+	if err := s.packErofs(ctx, root, filepath.Join(ready, "root.erofs"), suiteEpoch, id, importReserve, progress); err != nil {
 		return Template{}, err
 	}
 	t := Template{

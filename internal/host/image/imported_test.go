@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -31,6 +32,20 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/oci"
 )
 
+// zeros are as many bytes as are read.
+type zeros struct{}
+
+// Read implements io.Reader.
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// file is a file of size zeros.
+func file(name string, size int64) tar.Header {
+	return tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: size}
+}
+
 // tinyImage is an image of one layer with these entries.
 func tinyImage(t *testing.T, headers ...tar.Header) v1.Image {
 	t.Helper()
@@ -38,6 +53,9 @@ func tinyImage(t *testing.T, headers ...tar.Header) v1.Image {
 	w := tar.NewWriter(&layer)
 	for _, h := range headers {
 		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.CopyN(w, zeros{}, h.Size); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -164,6 +182,64 @@ func TestFailedImportsLeaveNothing(t *testing.T) {
 	}
 	if all, err := s.Templates(); err != nil || len(all) != 0 {
 		t.Errorf("there are the templates %v (%v), want none", all, err)
+	}
+}
+
+// TestImportNeedsRoomForItsImage: an image that is large only when it is unpacked is not
+// packed without room for the result.
+func TestImportNeedsRoomForItsImage(t *testing.T) {
+	s, at, _ := importBench(t)
+	const size = 24 << 20
+	pushTo(t, at+"/a/zeros:1", tinyImage(t, file("zeros", size)))
+	source := Source{Remote: oci.Remote{Reference: at + "/a/zeros:1"}}
+	s.free = func(string) (uint64, error) { return importReserve + size/2, nil }
+	if _, err := s.Import(t.Context(), source, Quiet); fault.ReasonOf(err) != "disk_full" {
+		t.Errorf("without room for the image: got %v, want disk_full", err)
+	}
+	if left, _ := os.ReadDir(filepath.Join(s.dir, "tmp")); len(left) != 0 {
+		t.Errorf("the build left %v", left)
+	}
+	s.free = func(string) (uint64, error) { return importReserve + 2*size, nil }
+	made, err := s.Import(t.Context(), source, Quiet)
+	if err != nil {
+		t.Fatalf("with room for the image: %v", err)
+	}
+	// The estimate is that of the real image.
+	if made.SizeBytes < size || made.SizeBytes > size+1<<20 {
+		t.Errorf("the image has %d bytes, want about %d", made.SizeBytes, size)
+	}
+}
+
+// TestTreesAreMeasured: the measure of a tree is about the size of its image.
+func TestTreesAreMeasured(t *testing.T) {
+	s, _, _ := importBench(t)
+	work := t.TempDir()
+	root := filepath.Join(work, "root")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 500 {
+		dir := filepath.Join(root, fmt.Sprint(n))
+		err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "a"), make([]byte, 10*n), 0o644),
+			os.Link(filepath.Join(dir, "a"), filepath.Join(dir, "b")), os.Symlink("a", filepath.Join(dir, "c")))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	measured, err := erofsBytes(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := filepath.Join(work, "image")
+	if err := s.packErofs(t.Context(), root, image, "0", strings.Repeat("0", 64), 0, Quiet); err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size := uint64(st.Size()); measured < size-size/20 || measured > size+size/20 {
+		t.Errorf("the tree measures %d bytes, and its image has %d", measured, size)
 	}
 }
 

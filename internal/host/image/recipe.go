@@ -35,6 +35,9 @@ type Recipe struct {
 	Files []File `json:"files,omitempty"`
 	// Start is run when the template's snapshot is made.
 	Start Start `json:"start,omitzero"`
+	// Space is the free space that a build needs, in bytes: the tree, and either its image
+	// or the files of its packages. 0 is templateSpace. It is no part of the digest.
+	Space uint64 `json:"-"`
 }
 
 // Digest identifies the recipe and the way of building it.

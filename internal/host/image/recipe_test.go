@@ -26,6 +26,10 @@ func TestBuiltInRecipesAreValid(t *testing.T) {
 		if err := r.validate(); err != nil || !ok || r.Name != name {
 			t.Errorf("%s: %v", name, err)
 		}
+		spacious := r
+		if spacious.Space = 1; spacious.Digest() != r.Digest() {
+			t.Errorf("%s: the space for a build changes the digest", name)
+		}
 		if seen[r.Digest()] {
 			t.Errorf("%s has the digest of another recipe", name)
 		}

@@ -59,7 +59,7 @@ func (s *Store) packTemplate(ctx context.Context, r Recipe, work, ready string, 
 // makeErofs packs the tree root of r's template into the image at path.
 func (s *Store) makeErofs(ctx context.Context, r Recipe, root, path string, progress Progress) error {
 	progress.report("pack", "writing the root image")
-	return s.packErofs(ctx, root, path, suiteEpoch, r.Digest(), progress)
+	return s.packErofs(ctx, root, path, suiteEpoch, r.Digest(), lowWater, progress)
 }
 
 // tidyRoot removes files that must not be in an image that many sandboxes share:

@@ -27,7 +27,9 @@ type Store struct {
 	// of those at work.
 	registries oci.Policy
 	imports    chan struct{}
-	log        *slog.Logger
+	// free returns the free space of the disk that holds a directory, in bytes.
+	free func(dir string) (uint64, error)
+	log  *slog.Logger
 }
 
 // Option adjusts a Store.
@@ -61,7 +63,7 @@ func Open(dir string, log *slog.Logger, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, unusable(err)
 	}
-	s := &Store{dir: real, log: log, imports: make(chan struct{}, maxImports)}
+	s := &Store{dir: real, log: log, imports: make(chan struct{}, maxImports), free: freeBytes}
 	for _, opt := range opts {
 		opt(s)
 	}

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +15,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/linux/filesum"
 )
 
-// templateSpace is the free space that building a template needs, in bytes:
-// the tree, its image, and apt's archives.
+// templateSpace is the free space that building a template needs, in bytes, if its
+// recipe states no other.
 const templateSpace = 1536 << 20
 
 // Template is one version of a prepared root image.
@@ -187,7 +188,7 @@ func (s *Store) buildTemplate(ctx context.Context, r Recipe, progress Progress) 
 	if err := requireTools("mkfs.erofs"); err != nil {
 		return Template{}, err
 	}
-	if err := s.requireSpace(templateSpace); err != nil {
+	if err := s.requireSpace(cmp.Or(r.Space, templateSpace)); err != nil {
 		return Template{}, err
 	}
 	parent := filepath.Join(s.dir, "templates", r.Name)

@@ -23,8 +23,8 @@ import (
 // OpenArchive unpacks an archive into the empty directory dir and reads the manifest and
 // the settings of its image. The archive is a tar, which may be compressed with gzip, of
 // an OCI image layout or as "docker save" writes it. An archive of several images is an
-// error. Room is asked now and then whether the disk has room for more; its error ends
-// the call.
+// error. Room is asked now and then whether the disk has room for more, also while a
+// compressed archive grows; its error ends the call.
 func OpenArchive(ctx context.Context, l Limits, dir string, content io.Reader, room func() error) (*Image, error) {
 	l = l.withDefaults()
 	root, err := os.OpenRoot(dir)
@@ -49,14 +49,16 @@ type directory struct {
 }
 
 func (s *directory) open(ctx context.Context, l Limits, content io.Reader, room func() error) (*Image, error) {
-	checked := &roomy{r: content, room: room}
-	in, err := plain(checked)
+	sent, space := &erring{r: content}, &gauge{room: room}
+	in, err := plain(sent)
 	if err == nil {
-		_, err = archive.Unpack(ctx, s.root, in, archive.Unpacking{Limit: l.Archive, Umask: 0o077})
+		_, err = archive.Unpack(ctx, s.root, in, archive.Unpacking{Limit: l.Archive, Umask: 0o077, Room: space.spend})
 	}
 	switch {
-	case checked.err != nil:
-		return nil, checked.err
+	case space.err != nil:
+		return nil, space.err
+	case sent.err != nil:
+		return nil, sent.err
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case errors.Is(err, archive.ErrTooLarge):
@@ -210,29 +212,17 @@ func (s *directory) blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, err
 	return f, nil
 }
 
-// roomy is a reader that asks for room on the disk every few bytes.
-type roomy struct {
-	r     io.Reader
-	room  func() error
-	since int64 // bytes since the last question
-	err   error // of room or of r
+// erring is a reader that keeps its error.
+type erring struct {
+	r   io.Reader
+	err error
 }
 
-// roomEvery is the number of bytes between two questions for room.
-const roomEvery = 64 << 20
-
 // Read implements io.Reader.
-func (c *roomy) Read(p []byte) (int, error) {
-	if c.since <= 0 {
-		if c.err = c.room(); c.err != nil {
-			return 0, c.err
-		}
-		c.since = roomEvery
-	}
-	n, err := c.r.Read(p)
-	c.since -= int64(n)
+func (w *erring) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		c.err = err
+		w.err = err
 	}
 	return n, err
 }

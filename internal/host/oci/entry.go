@@ -120,7 +120,7 @@ func (t *tree) file(in io.Reader, h *tar.Header, d *dir, base string) (err error
 	}
 	f := os.NewFile(uintptr(fd), base)
 	defer func() { err = errors.Join(err, f.Close()) }()
-	n, err := io.CopyBuffer(onlyWriter{f}, &roomBefore{in, t}, t.buf)
+	n, err := io.CopyBuffer(onlyWriter{f}, roomy{in, t.space}, t.buf)
 	if err != nil {
 		return err
 	}
@@ -132,25 +132,6 @@ func (t *tree) file(in io.Reader, h *tar.Header, d *dir, base string) (err error
 
 // onlyWriter hides the other methods of a file, so that the buffer is used.
 type onlyWriter struct{ io.Writer }
-
-// roomBefore is the content of a file, which asks for room on the disk.
-type roomBefore struct {
-	r io.Reader
-	t *tree
-}
-
-// Read implements io.Reader.
-func (b *roomBefore) Read(p []byte) (int, error) {
-	if b.t.since <= 0 {
-		if err := b.t.room(); err != nil {
-			return 0, err
-		}
-		b.t.since = roomEvery
-	}
-	n, err := b.r.Read(p)
-	b.t.since -= int64(n)
-	return n, err
-}
 
 // setOwner gives base in the directory fd, or fd itself, the owner and the mode of h.
 func (t *tree) setOwner(fd int, base string, h *tar.Header, flags int) error {

@@ -365,6 +365,54 @@ func TestOpenArchive(t *testing.T) {
 	}
 }
 
+// TestArchivesAskForRoom: the room for an archive counts as it is written, and not as it
+// is sent.
+func TestArchivesAskForRoom(t *testing.T) {
+	full := errors.New("no room")
+	large := gzipped(t, stream(t, text("a", strings.Repeat("a", 3*roomEvery))))
+	dirs := make([]tar.Header, 2*roomEvery/entryBytes)
+	for n := range dirs {
+		dirs[n] = folder(fmt.Sprint(n))
+	}
+	for name, b := range map[string][]byte{"content": large, "directories": gzipped(t, stream(t, dirs...))} {
+		if len(b) > 1<<20 {
+			t.Fatalf("%s: the archive has %d bytes, want few", name, len(b))
+		}
+		asked := 0
+		_, err := OpenArchive(t.Context(), Limits{}, t.TempDir(), bytes.NewReader(b), func() error {
+			if asked++; asked == 2 {
+				return full
+			}
+			return nil
+		})
+		if !errors.Is(err, full) {
+			t.Errorf("%s: got %v, want the error of the second question for room", name, err)
+		}
+	}
+}
+
+// TestLayersAskForRoom: directories of a layer need room, though they have no content.
+func TestLayersAskForRoom(t *testing.T) {
+	full := errors.New("no room")
+	asked := 0
+	room := func() error {
+		if asked++; asked == 2 {
+			return full
+		}
+		return nil
+	}
+	tree, err := newTree(t.TempDir(), Limits{}.withDefaults(), room)
+	check(t, err)
+	defer tree.close()
+	dirs := make([]tar.Header, 2*roomEvery/entryBytes)
+	for n := range dirs {
+		dirs[n] = folder(fmt.Sprint(n))
+	}
+	if err := tree.apply(bytes.NewReader(stream(t, dirs...))); !errors.Is(err, full) {
+		t.Errorf("got %v, want the error of the second question for room", err)
+	}
+}
+
 func TestHostileArchives(t *testing.T) {
 	hash := strings.Repeat("0", 64)
 	index := func(descriptor string) tar.Header { return text("index.json", `{"manifests":[`+descriptor+`]}`) }

@@ -29,12 +29,11 @@ type tree struct {
 	root   *os.File
 	path   string // of root, without links
 	limits Limits
-	room   func() error
+	space  *gauge
 	owners bool // the process may give files away
 
 	entries int   // of all layers
 	bytes   int64 // of all files that were written
-	since   int64 // bytes since the last question for room
 	buf     []byte
 
 	seed maphash.Seed
@@ -66,7 +65,7 @@ func newTree(root string, l Limits, room func() error) (*tree, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return &tree{
-		root: f, path: at, limits: l, room: room, owners: os.Geteuid() == 0,
+		root: f, path: at, limits: l, space: &gauge{room: room}, owners: os.Geteuid() == 0,
 		buf: make([]byte, 256<<10), seed: maphash.MakeSeed(),
 	}, nil
 }
@@ -102,12 +101,12 @@ func (t *tree) apply(r io.Reader) error {
 	}
 }
 
-// count counts n entries against the limit.
+// count counts n entries against the limit, and asks for room for them.
 func (t *tree) count(n int) error {
 	if t.entries += n; t.entries > t.limits.Entries {
 		return tooLarge("its layers have more than %d entries", t.limits.Entries)
 	}
-	return nil
+	return t.space.spend(int64(n) * entryBytes)
 }
 
 // entry applies one entry of a layer.
