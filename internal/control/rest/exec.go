@@ -34,18 +34,19 @@ func (s *server) execCommand(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e, err := readExec(w, r)
+	aborted := true // by a panic
 	if in, ok := e.Input.(*execInput); ok {
-		defer in.leave(w, s.StallTimeout)
+		defer func() { in.leave(s.StallTimeout, aborted) }()
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		s.fail(w, r, err)
-		return
-	}
-	if strings.Contains(r.Header.Get("Accept"), ndjson) {
+	case strings.Contains(r.Header.Get("Accept"), ndjson):
 		s.streamExec(w, r, id, e)
-		return
+	default:
+		s.collectExec(w, r, id, e)
 	}
-	s.collectExec(w, r, id, e)
+	aborted = false
 }
 
 // readExec reads an ExecRequest, whose stdin is part of it or follows it.

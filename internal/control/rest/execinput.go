@@ -6,12 +6,11 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/duplex"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
@@ -26,19 +25,17 @@ const maxInputLine = maxJSONBytes
 // execInput is the stdin in the body of a request. One goroutine reads it;
 // Close may be called from any.
 //
-// A read of the body cannot be interrupted without a loss: after a deadline that has
-// passed, net/http closes the connection with unread input in it, which resets it,
-// and the caller loses the answer. So fetch reads the body in a goroutine of its own,
-// which starts with the first Read. It may be reading when the command has ended, see
-// leave.
+// A read of the body cannot be interrupted before the answer has been sent. So fetch reads
+// the body in a goroutine of its own, which starts with the first Read. It may be reading
+// when the command has ended, see leave.
 type execInput struct {
-	request *request
-	lines   *bufio.Reader
-	begin   sync.Once
-	pieces  chan inputPiece // unbuffered
-	closing sync.Once
-	closed  chan struct{}
-	fetches atomic.Bool // fetch runs, and may be reading the body
+	request  *request
+	exchange *duplex.Exchange
+	lines    *bufio.Reader
+	begin    sync.Once
+	pieces   chan inputPiece // unbuffered
+	closing  sync.Once
+	closed   chan struct{}
 
 	rest []byte // of the last piece
 	err  error  // that ends the input
@@ -59,21 +56,20 @@ func readExecLines(w http.ResponseWriter, r *http.Request) (control.Exec, error)
 		return control.Exec{}, err
 	}
 	rc := http.NewResponseController(w)
-	// With HTTP/1 the answer begins before the body ends. HTTP/2, and writers
-	// in tests that are not connections, do not have this switch and do not
-	// need it.
-	_ = rc.EnableFullDuplex()
+	// The answer begins before the body ends.
+	exchange, _, r := duplex.Begin(w, r)
 	in := &execInput{
-		request: requestOf(r.Context()),
-		lines:   bufio.NewReaderSize(r.Body, 64<<10),
-		pieces:  make(chan inputPiece),
-		closed:  make(chan struct{}),
+		request:  requestOf(r.Context()),
+		exchange: exchange,
+		lines:    bufio.NewReaderSize(r.Body, 64<<10),
+		pieces:   make(chan inputPiece),
+		closed:   make(chan struct{}),
 	}
 	_ = rc.SetReadDeadline(time.Now().Add(jsonReadTimeout))
 	line, err := in.line()
 	_ = rc.SetReadDeadline(time.Time{})
 	if err != nil && !errors.Is(err, io.EOF) {
-		return control.Exec{}, err
+		return control.Exec{Input: in}, err
 	}
 	e, err := decodeExec(func(f fields) error { return decodeObject(line, f) })
 	if err == nil && len(e.Stdin) > 0 {
@@ -86,7 +82,7 @@ func readExecLines(w http.ResponseWriter, r *http.Request) (control.Exec, error)
 // Read implements io.Reader. The command has begun when its stdin is read, so
 // the request of a bad line has taken effect.
 func (in *execInput) Read(p []byte) (int, error) {
-	in.begin.Do(func() { in.fetches.Store(true); go in.fetch() })
+	in.begin.Do(func() { go in.fetch() })
 	for len(in.rest) == 0 {
 		if in.err != nil {
 			return 0, in.err
@@ -108,7 +104,6 @@ func (in *execInput) Read(p []byte) (int, error) {
 
 // fetch reads the body line by line until it ends or the input is closed.
 func (in *execInput) fetch() {
-	defer in.fetches.Store(false)
 	for ended := false; !ended; {
 		var piece inputPiece
 		piece.err = fault.Caught(func() error {
@@ -133,25 +128,11 @@ func (in *execInput) Close() error {
 	return nil
 }
 
-// leave prepares the end of the handler, whose last act it is. net/http interrupts a
-// read of the body that is under way then, and afterwards closes the connection like
-// any other whose body is not read whole. With input on its way that would reset it
-// before the caller has read the answer. A body that is too large is the one case in
-// which net/http closes its own direction first and waits, so leave declares this one
-// as such.
-func (in *execInput) leave(w http.ResponseWriter, stall time.Duration) {
-	leaveBody(w, stall)
-	if !in.fetches.Load() {
-		return
-	}
-	for {
-		inner, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			break
-		}
-		w = inner.Unwrap()
-	}
-	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, io.NopCloser(strings.NewReader("too large")), 0))
+// leave ends the input and its body. It is the handler's last act. If aborted, the handler
+// is about to panic.
+func (in *execInput) leave(stall time.Duration, aborted bool) {
+	_ = in.Close()
+	in.exchange.End(min(stall, maxLinger), aborted)
 }
 
 // line returns the next line that is not empty, or io.EOF.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -236,4 +237,31 @@ func TestKeyOfABegunCommandStays(t *testing.T) {
 	headers[2] = "Idempotency-Key: other"
 	w.want(w.call("POST", path, "\n"+`{"cmd":7}`, headers...), http.StatusBadRequest)
 	w.want(w.call("POST", path, "\n"+`{"cmd":"cat"}`, headers...), http.StatusOK)
+}
+
+// TestConnectionOutlivesARefusedLine: a body of which only the first line has been read
+// leaves the connection ready for the next request.
+func TestConnectionOutlivesARefusedLine(t *testing.T) {
+	w, path := execWorld(t)
+	conns := 0
+	own := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conns++
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}}}
+	defer own.CloseIdleConnections()
+	for range 3 {
+		req := linesRequest(t, w.url+path, strings.NewReader("{}\n"+strings.Repeat("\n", 100<<10)), "application/json")
+		resp, err := own.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%d (%v), want 400", resp.StatusCode, err)
+		}
+	}
+	if conns != 1 {
+		t.Errorf("3 requests took %d connections, want 1", conns)
+	}
 }

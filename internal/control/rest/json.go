@@ -26,10 +26,14 @@ const (
 // writeJSON writes v with status. It ignores errors, because they mean that the
 // client has hung up.
 func writeJSON(w http.ResponseWriter, status int, v any) {
-	writeHeader(w, status)
-	enc := json.NewEncoder(w)
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(v)
+	// The length ends the answer, whatever becomes of the request's body.
+	w.Header().Set("Content-Length", strconv.Itoa(text.Len()))
+	writeHeader(w, status)
+	_, _ = w.Write(text.Bytes())
 }
 
 // writeHeader begins an answer of JSON.

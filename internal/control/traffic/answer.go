@@ -87,8 +87,15 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, t target, err e
 	header.Set("Content-Type", "application/json; charset=utf-8")
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
+	text, err := json.Marshal(body)
+	if err != nil {
+		panic(err) // it has texts and numbers only
+	}
+	text = append(text, '\n')
+	// The length ends the answer, whatever becomes of the request's body.
+	header.Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(body.Code)
-	_ = json.NewEncoder(w).Encode(body) // an error means that the client has gone
+	_, _ = w.Write(text) // an error means that the client has gone
 }
 
 // unreachable returns an error if no request, with any credentials, can reach row's

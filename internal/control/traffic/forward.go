@@ -13,7 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/control/duplex"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -26,6 +28,9 @@ const (
 	maxInformational = 16
 	// copyBytes is the size, in bytes, of the pieces in which bodies are copied.
 	copyBytes = 64 << 10
+	// maxLinger is the longest that a request with HTTP/1 waits, after its answer, for the
+	// rest of its body.
+	maxLinger = 5 * time.Second
 )
 
 type targetKey struct{}
@@ -51,11 +56,12 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, t target) {
 		}
 		return nil
 	}})
-	if r.ProtoMajor == 1 {
-		// A program may answer while the body still comes.
-		_ = http.NewResponseController(w).EnableFullDuplex()
-	}
-	h.proxy.ServeHTTP(w, r.WithContext(ctx))
+	// A program may answer while the body still comes.
+	exchange, w, r := duplex.Begin(w, r.WithContext(ctx))
+	aborted := true // by a panic
+	defer func() { exchange.End(maxLinger, aborted) }()
+	h.proxy.ServeHTTP(w, r)
+	aborted = false
 }
 
 func (h *Handler) newProxy() *httputil.ReverseProxy {

@@ -511,3 +511,25 @@ func TestNoEmptyDataFrames(t *testing.T) {
 		t.Errorf("%d bytes with %d empty frames, want %d and none", data, empty, 200*32<<10)
 	}
 }
+
+// TestConnectionOutlivesARefusal: a request whose body nobody has read, because nothing
+// listens on its port, leaves the client's connection ready for the next one.
+func TestConnectionOutlivesARefusal(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	conns := 0
+	transport := w.client.Transport.(*http.Transport)
+	dial := transport.DialContext
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conns++
+		return dial(ctx, network, address)
+	}
+	path := "/v1/sandboxes/" + string(box) + "/ports/3000/"
+	for range 3 {
+		r := w.request("POST", "api.test", path, strings.NewReader("body"), "X-Api-Key: "+apiKey)
+		w.want(w.do(r), http.StatusBadGateway, "port_refused")
+	}
+	if conns != 1 {
+		t.Errorf("3 requests took %d connections, want 1", conns)
+	}
+}
