@@ -146,6 +146,10 @@ type CreateSandboxRequest struct {
 	// PublicPorts TCP ports that everyone may reach without a token, see `GET /v1/sandboxes/{id}/traffic`. Forks have them too.
 	PublicPorts []int `json:"public_ports,omitempty"`
 
+	// HTTPSPorts TCP ports whose programs speak TLS themselves. The server connects to them with TLS, does not check their
+	// certificate, and serves them at the same addresses as other ports. Port 49983 cannot be one. Forks have them too.
+	HTTPSPorts []int `json:"https_ports,omitempty"`
+
 	// EgressDeny Addresses to which the sandbox cannot open connections, nameservers among them; `["0.0.0.0/0"]` cuts it off.
 	// No sandbox reaches private networks, its host or other sandboxes in any case. Forks have the same limits.
 	//
@@ -1243,6 +1247,9 @@ type TimeoutRequest struct {
 type Traffic struct {
 	// PublicPorts The ports that need no token.
 	PublicPorts []int `json:"public_ports"`
+
+	// HTTPSPorts The ports to which the server connects with TLS.
+	HTTPSPorts []int `json:"https_ports"`
 
 	// Token The token that requests to other ports need; null for a sandbox of a version without tokens, whose ports need an API key.
 	Token *string `json:"token"`

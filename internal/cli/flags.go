@@ -78,6 +78,7 @@ func (f *specFlags) add(a *App, cmd *cobra.Command) {
 	flags.StringSliceVar(&f.req.EgressDeny, "deny-out", nil, "IPv4 address or range to which the sandbox cannot open connections, may be repeated")
 	flags.StringSliceVar(&f.req.EgressAllow, "allow-out", nil, "exception from --deny-out or --offline, may be repeated")
 	flags.IntSliceVar(&f.req.PublicPorts, "public-port", nil, "port that everyone may reach without a token, may be repeated")
+	flags.IntSliceVar(&f.req.HTTPSPorts, "https-port", nil, "port whose program speaks TLS itself, may be repeated")
 	a.completeTemplates(cmd)
 }
 

@@ -21,9 +21,10 @@ type SpecRequest struct {
 	Runtime sandbox.Runtime
 	// PublicPorts are the ports that everyone may reach.
 	PublicPorts []int
-	// PublicTraffic and RequestHost are those of [sandbox.Spec].
+	// PublicTraffic, RequestHost and HTTPSPorts are those of [sandbox.Spec].
 	PublicTraffic bool
 	RequestHost   string
+	HTTPSPorts    []int
 	// Egress limits the addresses that the sandbox can reach.
 	Egress sandbox.Egress
 }
@@ -35,7 +36,8 @@ type SpecRequest struct {
 func (r SpecRequest) Complete(hosts []HostInfo) (sandbox.Spec, error) {
 	spec := sandbox.Spec{
 		Timeout: sandbox.DefaultTimeoutSec * time.Second, Env: r.Env, Hostname: r.Hostname, MinIsolation: r.MinIsolation,
-		Runtime: r.Runtime, PublicPorts: r.PublicPorts, PublicTraffic: r.PublicTraffic, RequestHost: r.RequestHost, Egress: r.Egress,
+		Runtime: r.Runtime, PublicPorts: r.PublicPorts, PublicTraffic: r.PublicTraffic, RequestHost: r.RequestHost, HTTPSPorts: r.HTTPSPorts,
+		Egress: r.Egress,
 	}.WithDefaults()
 	if r.Template != nil {
 		spec.Template = *r.Template

@@ -69,6 +69,7 @@ var requests = []Entry{
 	{"invalid_on_full", s(400), "`on_full` has an unknown value.", "Use `truncate` or `block`."},
 	{"invalid_timeout", s(400), "`timeout_sec` is out of range.", "The message has the range."},
 	{"invalid_public_ports", s(400), "`public_ports` has a number that is no port, or more than 64.", "Give ports from 1 to 65535."},
+	{"invalid_https_ports", s(400), "`https_ports` has a number that is no port, port 49983, or more than 64.", "Give other ports from 1 to 65535."},
 	{"invalid_request_host", s(400), "The host name that programs are to see in requests is none.", "Give a name or an address, which may have a port and hold `${PORT}`."},
 	{"invalid_traffic_address", s(400), "The host name or the headers of a request to a port name no sandbox or no port.", "Use the `url` of `GET /v1/sandboxes/{id}/traffic`."},
 	{"invalid_type", s(400), "A field has a value of another type.", "The message names the field and the type."},

@@ -43,6 +43,7 @@ func TestSpecCrosses(t *testing.T) {
 	}
 	want := spec
 	want.AutoResume, want.PublicPorts, want.TrafficKey, want.PublicTraffic, want.RequestHost = false, nil, "", false, ""
+	want.HTTPSPorts = nil
 	want.InitialLifetime, want.TemplateID, want.TemplateRef = 0, "", ""
 	if diff := cmp.Diff(want, hostwire.SpecFromProto(hostwire.SpecToProto(spec))); diff != "" {
 		t.Error(diff)

@@ -96,6 +96,8 @@ type Spec struct {
 	// RequestHost, unless empty, is the Host header that programs get, with "${PORT}"
 	// for the number of the port. Hosts ignore it.
 	RequestHost string
+	// HTTPSPorts are the TCP ports whose programs speak TLS themselves. Hosts ignore them.
+	HTTPSPorts []int
 	// TrafficKey is the secret from which TrafficToken and EnvdTokenOf come. Hosts do
 	// not get it.
 	TrafficKey string

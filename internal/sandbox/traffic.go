@@ -20,6 +20,9 @@ const EnvdPort = 49983
 // MaxPublicPorts is the largest number of ports of one sandbox that can be public.
 const MaxPublicPorts = 64
 
+// MaxHTTPSPorts is the largest number of HTTPSPorts of one sandbox.
+const MaxHTTPSPorts = 64
+
 const (
 	trafficTokenStart = "trf_"
 	envdTokenStart    = "envd_"
@@ -64,6 +67,9 @@ func (s Spec) Public(port uint16) bool {
 	return s.PublicTraffic || slices.Contains(s.PublicPorts, int(port))
 }
 
+// SpeaksTLS reports whether the program on port speaks TLS itself.
+func (s Spec) SpeaksTLS(port uint16) bool { return slices.Contains(s.HTTPSPorts, int(port)) }
+
 // placeholderPort stands for the number of the port in RequestHost.
 const placeholderPort = "${PORT}"
 
@@ -80,8 +86,13 @@ const maxRequestHost = 270
 var requestHost = regexp.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])?(:[0-9]{1,5})?$`)
 
 func validateTraffic(s Spec) error {
-	if len(s.PublicPorts) > MaxPublicPorts || slices.ContainsFunc(s.PublicPorts, func(p int) bool { return p < 1 || p > 65535 }) {
+	noPort := func(p int) bool { return p < 1 || p > 65535 }
+	if len(s.PublicPorts) > MaxPublicPorts || slices.ContainsFunc(s.PublicPorts, noPort) {
 		return fault.New(fault.Invalid, "invalid_public_ports", "public_ports must be at most %d ports from 1 to 65535", MaxPublicPorts)
+	}
+	if len(s.HTTPSPorts) > MaxHTTPSPorts || slices.ContainsFunc(s.HTTPSPorts, noPort) || s.SpeaksTLS(EnvdPort) {
+		return fault.New(fault.Invalid, "invalid_https_ports",
+			"the ports whose programs speak TLS must be at most %d from 1 to 65535, without %d", MaxHTTPSPorts, EnvdPort)
 	}
 	if len(s.RequestHost) > maxRequestHost || !requestHost.MatchString(s.RequestHostOf(1)) {
 		return fault.New(fault.Invalid, "invalid_request_host",

@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,6 +64,19 @@ func TestRequestHost(t *testing.T) {
 		spec := sandbox.Spec{MemoryMB: 512, RequestHost: host}.WithDefaults()
 		if err := spec.Validate(); fault.ReasonOf(err) != "invalid_request_host" {
 			t.Errorf("%q: %v, want invalid_request_host", host, err)
+		}
+	}
+}
+
+func TestHTTPSPorts(t *testing.T) {
+	spec := sandbox.Spec{MemoryMB: 512, HTTPSPorts: []int{443, 65535}}.WithDefaults()
+	if err := spec.Validate(); err != nil || !spec.SpeaksTLS(443) || spec.SpeaksTLS(80) {
+		t.Errorf("ports 443 and 65535: %v, 443 with TLS %t, 80 with TLS %t", err, spec.SpeaksTLS(443), spec.SpeaksTLS(80))
+	}
+	for _, ports := range [][]int{{0}, {65536}, {-1}, {443, sandbox.EnvdPort}, slices.Repeat([]int{443}, 65)} {
+		spec := sandbox.Spec{MemoryMB: 512, HTTPSPorts: ports}.WithDefaults()
+		if err := spec.Validate(); fault.ReasonOf(err) != "invalid_https_ports" {
+			t.Errorf("%v: %v, want invalid_https_ports", ports, err)
 		}
 	}
 }

@@ -124,6 +124,7 @@ func (in newSandbox) request(defaultSec int) (n control.NewSandbox, err error) {
 	autoResume := in.AutoResume != nil && in.AutoResume.Enabled
 	n.Metadata, n.Spec.Env = in.Metadata, in.EnvVars
 	n.Spec.PublicTraffic, n.Spec.RequestHost = in.Network.public(), in.Network.requestHost()
+	n.Spec.HTTPSPorts = in.Network.httpsPorts()
 	n.Spec.Clocks = control.ClockRequest{Idle: &idle, Lifetime: &lifetime, OnTimeout: &action, AutoResume: &autoResume}
 	return n, nil
 }

@@ -105,7 +105,6 @@ func TestUnsupportedIsRefused(t *testing.T) {
 		"dnsServers":  {DNSServers: []string{"1.1.1.1"}},
 		"egressProxy": {EgressProxy: []byte(`{"address":"a:1"}`)},
 		"rules":       {Rules: []byte(`{"a.com":[{}]}`)},
-		"httpsPorts":  {HTTPSPorts: []int{1}},
 	} {
 		if err := c.unsupported(); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v, want a refusal that names it", name, err)
@@ -150,6 +149,25 @@ func TestEgress(t *testing.T) {
 	}
 }
 
+// TestNetworkOfACreate: the settings of the network reach the control plane, and getInfo
+// shows them.
+func TestNetworkOfACreate(t *testing.T) {
+	f := box(sandbox.Running)
+	f.send(t, "POST", "/v2/sandboxes",
+		`{"templateID":"minimal","network":{"allowPublicTraffic":false,"maskRequestHost":"h:${PORT}","httpsPorts":[8443,9443]}}`, 201, "create")
+	s := f.row.Spec
+	if s.PublicTraffic || s.RequestHost != "h:${PORT}" || !s.SpeaksTLS(8443) || !s.SpeaksTLS(9443) || s.SpeaksTLS(80) {
+		t.Errorf("the create asked for %+v", s)
+	}
+	network, _ := f.send(t, "GET", "/sandboxes/box", "", 200, "create")["network"].(map[string]any)
+	if got := fmt.Sprint(network["httpsPorts"]); got != "[8443 9443]" {
+		t.Errorf("getInfo shows httpsPorts %s", got)
+	}
+	for _, ports := range []string{"[49983]", "[0]", `["443"]`, "443", "[1.5]"} {
+		box(sandbox.Running).send(t, "POST", "/v2/sandboxes", `{"templateID":"minimal","network":{"httpsPorts":`+ports+`}}`, 400, "")
+	}
+}
+
 // TestUpdateNetwork: an update replaces all limits, or is refused and changes nothing.
 func TestUpdateNetwork(t *testing.T) {
 	for _, c := range []struct {
@@ -170,6 +188,8 @@ func TestUpdateNetwork(t *testing.T) {
 		{`{"egressProxy":{"address":"a:1"}}`, 400, ""},
 		{`{"allowPublicTraffic":false}`, 400, ""},
 		{`{"maskRequestHost":"a"}`, 400, ""},
+		{`{"httpsPorts":[8443]}`, 400, ""},
+		{`{"httpsPorts":[]}`, 400, ""},
 	} {
 		box(sandbox.Running).send(t, "PUT", "/sandboxes/box/network", c.body, c.status, c.calls)
 	}

@@ -78,6 +78,16 @@ func (f *fake) SetEgress(_ context.Context, _ sandbox.ID, limits sandbox.Egress)
 	return f.row, nil
 }
 
+func (f *fake) Create(_ context.Context, n control.NewSandbox) (control.Sandbox, error) {
+	spec, err := n.Spec.Complete(nil)
+	if err != nil {
+		return control.Sandbox{}, err
+	}
+	f.calls = append(f.calls, "create")
+	f.row.Spec = spec
+	return f.row, nil
+}
+
 func (f *fake) Fork(context.Context, sandbox.ID, control.Fork) (control.Forked, error) {
 	return f.fork, nil
 }

@@ -36,6 +36,14 @@ func (c *networkConfig) requestHost() string {
 	return c.MaskRequestHost
 }
 
+// httpsPorts returns the ports whose programs speak TLS themselves.
+func (c *networkConfig) httpsPorts() []int {
+	if c == nil {
+		return nil
+	}
+	return c.HTTPSPorts
+}
+
 // unsupported refuses the fields that no host can carry out.
 func (c *networkConfig) unsupported() error {
 	if c == nil {
@@ -52,9 +60,6 @@ func (c *networkConfig) unsupported() error {
 		if f.given {
 			return invalid("%s is not supported: outgoing traffic can be limited by address only, with allowOut and denyOut", f.name)
 		}
-	}
-	if len(c.HTTPSPorts) > 0 {
-		return invalid("network.httpsPorts is not supported: programs are reached over HTTP without TLS")
 	}
 	return nil
 }
@@ -126,7 +131,7 @@ func (c *networkConfig) updatable() error {
 	}{
 		{"allowPublicTraffic", c.AllowPublicTraffic != nil},
 		{"maskRequestHost", c.MaskRequestHost != ""},
-		{"httpsPorts", len(c.HTTPSPorts) > 0},
+		{"httpsPorts", c.HTTPSPorts != nil},
 	} {
 		if f.given {
 			return invalid("%s cannot be changed after the create", f.name)

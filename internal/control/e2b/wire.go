@@ -132,6 +132,7 @@ type networkJSON struct {
 	AllowOut           []string `json:"allowOut"`
 	DenyOut            []string `json:"denyOut"`
 	MaskRequestHost    string   `json:"maskRequestHost,omitempty"`
+	HTTPSPorts         []int    `json:"httpsPorts,omitempty"`
 }
 
 func (s *server) detailOf(row control.Sandbox) detailJSON {
@@ -140,7 +141,7 @@ func (s *server) detailOf(row control.Sandbox) detailJSON {
 		listedJSON: listedOf(row), EnvdToken: row.Spec.EnvdTokenOf(row.ID), Domain: s.domain(), AllowInternet: !row.Spec.Egress.DeniesAll(),
 		Network: networkJSON{
 			AllowPublicTraffic: row.Spec.PublicTraffic, AllowOut: addressesOf(allow), DenyOut: addressesOf(deny),
-			MaskRequestHost: row.Spec.RequestHost,
+			MaskRequestHost: row.Spec.RequestHost, HTTPSPorts: row.Spec.HTTPSPorts,
 		},
 		Lifecycle: lifecycleJSON{AutoResume: row.Spec.AutoResume, OnTimeout: "kill"},
 	}

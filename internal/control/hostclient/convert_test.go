@@ -140,6 +140,7 @@ func TestRefThereAndBack(t *testing.T) {
 // fillControl sets the fields of a spec that no host gets.
 func fillControl(s *sandbox.Spec) {
 	s.AutoResume, s.PublicPorts, s.TrafficKey, s.PublicTraffic, s.RequestHost = true, []int{80}, "key", true, "name"
+	s.HTTPSPorts = []int{443}
 	s.InitialLifetime, s.TemplateID, s.TemplateRef = time.Hour, "template", "name:tag"
 }
 

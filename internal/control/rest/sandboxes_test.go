@@ -189,7 +189,7 @@ func TestEveryKindOfFaultHasItsStatus(t *testing.T) {
 func TestEverySandboxFieldIsShown(t *testing.T) {
 	keptBack := map[string]string{
 		"TrafficKey": "a secret; GET .../traffic shows its token", "EnvdToken": "empty in rows; a secret",
-		"InitialLifetime": "the lifetime before changes, for E2B's clients", "PublicTraffic": "a setting of E2B's clients alone", "RequestHost": "a setting of E2B's clients alone", "PublicPorts": "shown by GET .../traffic",
+		"InitialLifetime": "the lifetime before changes, for E2B's clients", "PublicTraffic": "a setting of E2B's clients alone", "RequestHost": "a setting of E2B's clients alone", "PublicPorts": "shown by GET .../traffic", "HTTPSPorts": "shown by GET .../traffic",
 		"Generation": "internal", "Server": "internal", "BuildID": "its sandboxes are hidden", "Spec": "shown field by field", "Egress": "shown field by field", "Env": "secret",
 		"MinIsolation": "the actual isolation is shown instead",
 		"Limits":       "shown field by field", "RestoreReport": "shown field by field", "Pools": "shown field by field",
@@ -216,7 +216,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 			Lifetime: 44444 * time.Second, OnTimeout: sandbox.TimeoutPause, AutoResume: true,
 			Env: map[string]string{"E": "V"}, MinIsolation: sandbox.IsolationProcess, Hostname: "host-7",
 			Runtime: sandbox.RuntimeMicroVM, PublicPorts: []int{8081}, TrafficKey: "traffic-key", EnvdToken: "envd-token",
-			InitialLifetime: 9 * time.Hour, PublicTraffic: true, RequestHost: "host-${PORT}",
+			InitialLifetime: 9 * time.Hour, PublicTraffic: true, RequestHost: "host-${PORT}", HTTPSPorts: []int{8443},
 			Egress: sandbox.Egress{Deny: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}, Allow: []netip.Prefix{netip.MustParsePrefix("203.0.113.7/32")}},
 		},
 	}

@@ -33,6 +33,7 @@ func readCreate(w http.ResponseWriter, r *http.Request) (control.NewSandbox, err
 		"min_isolation": &isolation,
 		"runtime":       &runtime,
 		"public_ports":  &n.Spec.PublicPorts,
+		"https_ports":   &n.Spec.HTTPSPorts,
 		"egress_deny":   &deny,
 		"egress_allow":  &allow,
 	})

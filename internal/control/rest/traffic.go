@@ -18,9 +18,9 @@ func (s *server) getTraffic(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	out := types.Traffic{PublicPorts: sb.Spec.PublicPorts, Token: nullable(sb.Spec.TrafficToken(sb.ID))}
-	if out.PublicPorts == nil {
-		out.PublicPorts = []int{}
+	out := types.Traffic{
+		PublicPorts: append([]int{}, sb.Spec.PublicPorts...), HTTPSPorts: append([]int{}, sb.Spec.HTTPSPorts...),
+		Token: nullable(sb.Spec.TrafficToken(sb.ID)),
 	}
 	if s.PortURL != nil {
 		out.URL = nullable(s.PortURL(sb.ID))

@@ -98,7 +98,10 @@ func (h *Handler) dial(ctx context.Context, _, address string) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	return &wholeHead{PortConn: conn}, nil
+	if t.tls {
+		return h.secure(ctx, conn, t)
+	}
+	return &wholeHead{Conn: conn}, nil
 }
 
 // rewrite makes the request for the program.
@@ -148,7 +151,7 @@ func (h *Handler) forwardFailed(w http.ResponseWriter, r *http.Request, cause er
 	}
 	if err == nil {
 		err = fault.Wrap(cause, fault.HostFailed, reasonInvalidAnswer,
-			"the program on port %d of sandbox %s gave no answer in HTTP", t.port, t.id)
+			"the program on port %d of sandbox %s gave no answer in %s", t.port, t.id, t.protocol())
 	}
 	h.refuse(w, r, t, err)
 }

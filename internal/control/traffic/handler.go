@@ -100,7 +100,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, t target) {
 	}
 	defer h.places.leave(place{t.id, t.caller})
 	if t.port != sandbox.EnvdPort {
-		t.host = row.Spec.RequestHostOf(t.port)
+		t.host, t.tls = row.Spec.RequestHostOf(t.port), row.Spec.SpeaksTLS(t.port)
 	}
 	if wantsBytes(r) {
 		h.carry(w, r, t)

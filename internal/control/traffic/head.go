@@ -2,8 +2,8 @@ package traffic
 
 import (
 	"bytes"
-
-	"github.com/wrenn-dev/wrenn/internal/control"
+	"errors"
+	"net"
 )
 
 // wholeHead is a connection to a program on which the head of a request is written at
@@ -13,9 +13,17 @@ import (
 // a body of known length until the buffer is full. The transport therefore has a buffer
 // of one byte, and the head is put together here.
 type wholeHead struct {
-	control.PortConn
+	net.Conn
 	head []byte
 	sent bool
+}
+
+// CloseWrite ends the direction to the program, for upgraded connections.
+func (c *wholeHead) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 var endOfHead = []byte("\r\n\r\n")
@@ -23,14 +31,14 @@ var endOfHead = []byte("\r\n\r\n")
 // Write implements net.Conn.
 func (c *wholeHead) Write(p []byte) (int, error) {
 	if c.sent {
-		return c.PortConn.Write(p)
+		return c.Conn.Write(p)
 	}
 	c.head = append(c.head, p...)
 	if !bytes.HasSuffix(c.head, endOfHead) {
 		return len(p), nil
 	}
 	c.sent = true
-	_, err := c.PortConn.Write(c.head)
+	_, err := c.Conn.Write(c.head)
 	c.head = nil
 	if err != nil {
 		return 0, err

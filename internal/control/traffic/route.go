@@ -36,6 +36,8 @@ type target struct {
 	prefix string
 	// host is the Host header for the program; empty is the client's.
 	host string
+	// tls is set for a port whose program speaks TLS itself.
+	tls bool
 }
 
 // route returns the target of r. ok is false for a request to the REST API. The error
