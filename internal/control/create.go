@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"unicode/utf8"
@@ -60,7 +61,7 @@ func (c *creator) start(ctx context.Context, row Sandbox, hostID string) (_ Sand
 	spec.TrafficKey, spec.InitialLifetime = sandbox.NewTrafficKey(), spec.Lifetime
 	ctx, cancel := c.detached(ctx, c.cfg.CreateTimeout)
 	defer cancel()
-	row.ID, row.Generation, row.State, row.Spec = sandbox.NewID(), 1, sandbox.Pending, spec
+	row.ID, row.Generation, row.State, row.Spec = cmp.Or(row.ID, sandbox.NewID()), 1, sandbox.Pending, spec
 	from := row.SnapshotID
 	defer func() { c.passRequests.requestAfter(row.HostID, err) }()
 	defer c.inFlight.begin(row.ID)()

@@ -17,6 +17,9 @@ const (
 
 // NewMachine is a request for a sandbox in which a template is built.
 type NewMachine struct {
+	// ID is that of the sandbox, so that the caller can destroy it when the outcome of
+	// its create is unknown; empty is a new one.
+	ID sandbox.ID
 	// Build is the id of the build.
 	Build string
 	// Image is the root image to boot, unless Snapshot is set: of any kind.
@@ -92,7 +95,7 @@ func (m *machines) CreateMachine(ctx context.Context, n NewMachine) (Sandbox, er
 		spec.User, spec.Workdir, spec.TemplateID, spec.TemplateRef = "", "", "", ""
 		hostID = from.HostID
 	}
-	return m.creator.start(ctx, Sandbox{Spec: spec, SnapshotID: from.ID, BuildID: n.Build}, hostID)
+	return m.creator.start(ctx, Sandbox{ID: n.ID, Spec: spec, SnapshotID: from.ID, BuildID: n.Build}, hostID)
 }
 
 // MachinesOf returns the machines of a build that have not ended, and of all builds for "".

@@ -186,7 +186,7 @@ func (b *bundle) builtTemplate(name string, tags ...string) templates.Build {
 		b.t.Fatal(err)
 	}
 	build.Status, build.Snapshot, build.HostID, build.User, build.Workdir = templates.Ready, kept.ID, "h1", "app", "/srv"
-	if won, err := store.FinishBuild(b.t.Context(), build); err != nil || !won {
+	if won, err := store.FinishBuild(b.t.Context(), build, 1); err != nil || !won {
 		b.t.Fatal(won, err)
 	}
 	return build
@@ -280,6 +280,8 @@ func TestCreateFromTemplateRefused(t *testing.T) {
 		{"new", "waiting", 0, fault.WrongState, "build_state"},
 		{"new:w1", "waiting", 0, fault.WrongState, "build_state"},
 		{"lost", "build it again", 0, fault.WrongState, "build_state"},
+		{"oci-tools", "imported image", 0, fault.Invalid, "invalid_template"},
+		{"team/oci-tools:default", "imported image", 0, fault.Invalid, "invalid_template"},
 		{"Web", "", 0, fault.Invalid, "invalid_template"},
 		{"web:", "", 0, fault.Invalid, "invalid_template"},
 		{"web", "vcpus", 1, fault.Invalid, "snapshot_fixes_size"},

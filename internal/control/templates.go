@@ -36,6 +36,9 @@ func (t *templates) resolve(ctx context.Context, n NewSandbox) (sandbox.Spec, Sn
 		if ref, err = sandbox.ParseTemplateRef(*given); err != nil {
 			return sandbox.Spec{}, Snapshot{}, err
 		}
+		if strings.HasPrefix(ref.Name, sandbox.ImportedTemplatePrefix) {
+			return sandbox.Spec{}, Snapshot{}, errImportedTemplate(ref.Name)
+		}
 		n.Spec.Template = &ref.Name
 	}
 	spec, err := n.Spec.Complete(t.fleet.Hosts())
@@ -167,6 +170,13 @@ func (t *templates) SetTemplate(ctx context.Context, id sandbox.SnapshotID, name
 		return Snapshot{}, snapshotNotReady(row)
 	}
 	return row, nil
+}
+
+// errImportedTemplate is the fault of a create that names an image which a build has imported,
+// perhaps with the credentials of another caller.
+func errImportedTemplate(name string) error {
+	return fault.New(fault.Invalid, "invalid_template",
+		"%s is the name of an imported image, which builds alone use; build a template from the image and name that", name)
 }
 
 func templateExists(cause error) error {

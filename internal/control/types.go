@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -266,7 +267,10 @@ type HostInfo struct {
 	DiskFree      uint64
 	Limits        sandbox.Limits
 	Templates     []string
-	Draining      bool
+	// TemplateDigests are the SHA-256 of their images in hex, in the same order; none from
+	// an agent that does not report them.
+	TemplateDigests []string
+	Draining        bool
 	// BootRetries counts boots that needed a second try since the agent started.
 	BootRetries uint64
 	// Pools are the warm clones that it keeps, one entry for each kind.
@@ -283,6 +287,16 @@ type HostInfo struct {
 	// when it last did.
 	Reachable bool
 	SeenAt    time.Time
+}
+
+// TemplateDigest returns the digest of the template's image, "" if it is not known. ok is
+// false if h has no such template.
+func (h HostInfo) TemplateDigest(name string) (digest string, ok bool) {
+	i := slices.Index(h.Templates, name)
+	if i >= 0 && i < len(h.TemplateDigests) {
+		digest = h.TemplateDigests[i]
+	}
+	return digest, i >= 0
 }
 
 // Preferred returns the runtime that a sandbox gets on h if it asks for none; the

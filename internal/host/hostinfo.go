@@ -26,10 +26,12 @@ type Info struct {
 	DiskTotal, DiskFree uint64
 	Limits              sandbox.Limits
 	Templates           []string
-	Draining            bool
-	BootRetries         uint64
-	Pools               []PoolInfo
-	DiskReserve         uint64
+	// TemplateDigests are the SHA-256 of their images in hex, in the same order.
+	TemplateDigests []string
+	Draining        bool
+	BootRetries     uint64
+	Pools           []PoolInfo
+	DiskReserve     uint64
 	// DiskRoomMB is the disk space, and MemoryRoomMB the memory, that new sandboxes may
 	// still be promised.
 	DiskRoomMB, MemoryRoomMB int
@@ -49,9 +51,9 @@ func (m *Manager) Info(context.Context) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	names := make([]string, 0, len(templates))
+	names, digests := make([]string, 0, len(templates)), make([]string, 0, len(templates))
 	for _, t := range templates {
-		names = append(names, t.Name)
+		names, digests = append(names, t.Name), append(digests, t.Digest)
 	}
 	room, err := m.diskRoomMB()
 	if err != nil {
@@ -68,7 +70,7 @@ func (m *Manager) Info(context.Context) (Info, error) {
 		HostID: m.cfg.HostID, AgentVersion: m.cfg.Version, GuestVersion: m.deps.GuestVersion,
 		Runtimes: runtimes, KernelRelease: runtimes[0].GuestKernel,
 		VCPUs: hostCPUs(), MemoryMB: m.memoryMB(), DiskTotal: total, DiskFree: free,
-		Limits: m.limits(), Templates: names, Draining: draining, BootRetries: m.bootRetries.Load(),
+		Limits: m.limits(), Templates: names, TemplateDigests: digests, Draining: draining, BootRetries: m.bootRetries.Load(),
 		Pools: m.Pools(), DiskReserve: m.cfg.DiskReserveBytes, DiskRoomMB: max(room, 0),
 		MemoryRoomMB: max(m.memoryMB()-held, 0), DiskMemoryShare: 1 / m.cfg.DiskOvercommit, Reflink: m.reflink,
 	}, nil

@@ -128,7 +128,7 @@ func infoFromProto(h *hostv1.GetHostResponse) control.HostInfo {
 		Limits: sandbox.Limits{
 			MaxVCPUs: int(h.GetMaxVcpus()), MinMemoryMB: int(h.GetMinMemoryMb()), MaxMemoryMB: int(h.GetMaxMemoryMb()),
 		},
-		Templates: h.GetTemplates(), Draining: h.GetDraining(), BootRetries: h.GetBootRetries(),
+		Templates: h.GetTemplates(), TemplateDigests: h.GetTemplateDigests(), Draining: h.GetDraining(), BootRetries: h.GetBootRetries(),
 		Pools: poolsFromProto(h.GetPools()), DiskReserve: h.GetDiskReserveBytes(), DiskRoomMB: room(h.DiskRoomMb), MemoryRoomMB: room(h.MemoryRoomMb),
 		Reflink: h.GetReflink(),
 	}

@@ -69,6 +69,7 @@ func (f *Fleet) Hosts() []control.HostInfo {
 	for _, id := range f.ids {
 		info := f.infos[id]
 		info.Templates, info.Pools = slices.Clone(info.Templates), slices.Clone(info.Pools)
+		info.TemplateDigests = slices.Clone(info.TemplateDigests)
 		out = append(out, info)
 	}
 	return out

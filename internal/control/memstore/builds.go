@@ -104,19 +104,6 @@ func (t Templates) Builds(_ context.Context, id templates.ID, limit int) ([]temp
 	return out, nil
 }
 
-// Unfinished implements templates.Store.
-func (t Templates) Unfinished(context.Context) ([]templates.Build, error) {
-	t.s.mu.Lock()
-	defer t.s.mu.Unlock()
-	out := []templates.Build{}
-	for _, row := range t.s.tmpl.builds {
-		if !row.build.Status.Ended() {
-			out = append(out, row.copy())
-		}
-	}
-	return out, nil
-}
-
 // StartBuild implements templates.Store.
 func (t Templates) StartBuild(
 	_ context.Context, id templates.BuildID, p plan.Plan, server control.ServerID, hasInputs bool,
@@ -148,28 +135,29 @@ func (t Templates) StartBuild(
 }
 
 // Progress implements templates.Store.
-func (t Templates) Progress(_ context.Context, id templates.BuildID, step, steps int) error {
+func (t Templates) Progress(_ context.Context, id templates.BuildID, server control.ServerID, step, steps int) error {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	row, err := t.s.build(id)
 	if err != nil {
 		return err
 	}
-	if row.build.Status != templates.Building {
-		return templates.WrongBuild(row.build, templates.Building)
+	if row.build.Status != templates.Building || row.server != server {
+		return templates.NotOurs(row.build)
 	}
 	row.build.Step, row.build.Steps, row.build.UpdatedAt = step, steps, t.s.timestamp()
 	return nil
 }
 
 // FinishBuild implements templates.Store.
-func (t Templates) FinishBuild(_ context.Context, b templates.Build) (bool, error) {
+func (t Templates) FinishBuild(_ context.Context, b templates.Build, server control.ServerID) (bool, error) {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	row, err := t.s.build(b.ID)
-	if err != nil || row.build.Status != templates.Building {
+	if err != nil || row.build.Status != templates.Building || row.server != server {
 		return false, nil
 	}
+	row.build.VCPUs, row.build.MemoryMB, row.build.DiskMB = b.VCPUs, b.MemoryMB, b.DiskMB
 	row.build.Snapshot, row.build.HostID, row.build.User, row.build.Workdir = b.Snapshot, b.HostID, b.User, b.Workdir
 	row.build.Step, row.build.Steps = b.Step, b.Steps
 	row.end(b.Status, b.Reason, t.s.timestamp())
@@ -181,11 +169,11 @@ func (t Templates) FinishBuild(_ context.Context, b templates.Build) (bool, erro
 }
 
 // FailBuild implements templates.Store.
-func (t Templates) FailBuild(_ context.Context, id templates.BuildID, r templates.Reason) (bool, error) {
+func (t Templates) FailBuild(_ context.Context, id templates.BuildID, server control.ServerID, r templates.Reason) (bool, error) {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	row, err := t.s.build(id)
-	if err != nil || row.build.Status.Ended() {
+	if err != nil || row.build.Status.Ended() || server != 0 && row.server != server {
 		return false, nil
 	}
 	row.end(templates.Failed, &r, t.s.timestamp())
@@ -202,13 +190,40 @@ func (t Templates) Orphans(_ context.Context, server control.ServerID) ([]templa
 			continue
 		}
 		row.server, row.build.UpdatedAt = server, t.s.timestamp()
-		o := templates.Orphan{Build: row.copy(), HasInputs: row.hasInputs}
-		if err := json.Unmarshal(row.plan, &o.Plan); err != nil {
-			return out, fault.Wrap(err, fault.Internal, "database_error", "the plan of the build cannot be read")
+		o, err := row.orphan()
+		if err != nil {
+			return out, err
 		}
 		out = append(out, o)
 	}
 	return out, nil
+}
+
+// Owned implements templates.Store.
+func (t Templates) Owned(_ context.Context, server control.ServerID) ([]templates.Orphan, error) {
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	out := []templates.Orphan{}
+	for _, row := range t.s.tmpl.builds {
+		if row.build.Status != templates.Building || row.server != server {
+			continue
+		}
+		o, err := row.orphan()
+		if err != nil {
+			return out, err
+		}
+		out = append(out, o)
+	}
+	return out, nil
+}
+
+// orphan returns the build with its plan. The caller holds mu.
+func (r *buildRow) orphan() (templates.Orphan, error) {
+	o := templates.Orphan{Build: r.copy(), HasInputs: r.hasInputs}
+	if err := json.Unmarshal(r.plan, &o.Plan); err != nil {
+		return o, fault.Wrap(err, fault.Internal, "database_error", "the plan of the build cannot be read")
+	}
+	return o, nil
 }
 
 // AppendLogs implements templates.Store.

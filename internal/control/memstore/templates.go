@@ -282,30 +282,30 @@ func (t Templates) RemoveTags(_ context.Context, id templates.ID, tags []string)
 }
 
 // Expire implements templates.Store.
-func (t Templates) Expire(_ context.Context, keep int, age time.Duration) ([]sandbox.SnapshotID, error) {
+func (t Templates) Expire(_ context.Context, e templates.Expiry) ([]sandbox.SnapshotID, error) {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	var out []sandbox.SnapshotID
-	now, before := t.s.timestamp(), t.s.timestamp().Add(-age)
+	now := t.s.timestamp()
 	withSnapshot, all := make(map[templates.ID]int), make(map[templates.ID]int)
 	old := make(map[templates.BuildID]bool)
 	for _, row := range slices.Backward(t.s.tmpl.builds) {
 		b := &row.build
 		if b.Snapshot != "" {
 			withSnapshot[b.Template]++
-			if withSnapshot[b.Template] > keep && !b.FinishedAt.After(before) && !t.s.isTagged(*b) {
+			if withSnapshot[b.Template] > e.Keep && !b.FinishedAt.After(now.Add(-e.Untagged)) && !t.s.isTagged(*b) {
 				out = append(out, b.Snapshot)
 				b.Snapshot, b.UpdatedAt = "", now
 			}
 		}
-		if b.Status == templates.Waiting && !b.CreatedAt.After(before) {
+		if b.Status == templates.Waiting && !b.CreatedAt.After(now.Add(-e.Waiting)) {
 			row.end(templates.Failed, &templates.Reason{Message: templates.Abandoned}, now)
 		}
 		all[b.Template]++
-		old[b.ID] = all[b.Template] > templates.MaxBuilds && b.Snapshot == "" && b.Status.Ended()
+		old[b.ID] = all[b.Template] > templates.KeptBuilds && b.Snapshot == "" && b.Status.Ended()
 	}
 	t.s.tmpl.builds = slices.DeleteFunc(t.s.tmpl.builds, func(row *buildRow) bool { return old[row.build.ID] })
-	return slices.Concat(out, t.s.straySnapshots(before)), nil
+	return slices.Concat(out, t.s.straySnapshots(now.Add(-e.Stray))), nil
 }
 
 // straySnapshots returns the snapshots of builds that no build and no layer names, if they
@@ -357,10 +357,12 @@ func (t Templates) InsertLayer(_ context.Context, l templates.Layer) (sandbox.Sn
 }
 
 // RemoveLayer implements templates.Store.
-func (t Templates) RemoveLayer(_ context.Context, key string) error {
+func (t Templates) RemoveLayer(_ context.Context, key string, snapshot sandbox.SnapshotID) error {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
-	delete(t.s.tmpl.layers, key)
+	if t.s.tmpl.layers[key].Snapshot == snapshot {
+		delete(t.s.tmpl.layers, key)
+	}
 	return nil
 }
 

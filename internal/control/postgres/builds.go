@@ -52,12 +52,6 @@ func (t Templates) Builds(ctx context.Context, id templates.ID, limit int) ([]te
 	return fromBuilds(rows), faultOf(err)
 }
 
-// Unfinished implements templates.Store.
-func (t Templates) Unfinished(ctx context.Context) ([]templates.Build, error) {
-	rows, err := t.q.UnendedBuilds(ctx)
-	return fromBuilds(rows), faultOf(err)
-}
-
 // StartBuild implements templates.Store.
 func (t Templates) StartBuild(
 	ctx context.Context, id templates.BuildID, p plan.Plan, server control.ServerID, hasInputs bool,
@@ -98,8 +92,8 @@ func (t Templates) StartBuild(
 }
 
 // Progress implements templates.Store.
-func (t Templates) Progress(ctx context.Context, id templates.BuildID, step, steps int) error {
-	n, err := t.q.ProgressBuild(ctx, db.ProgressBuildParams{ID: string(id), Step: int32(step), Steps: int32(steps)})
+func (t Templates) Progress(ctx context.Context, id templates.BuildID, server control.ServerID, step, steps int) error {
+	n, err := t.q.ProgressBuild(ctx, db.ProgressBuildParams{ID: string(id), Server: int64(server), Step: int32(step), Steps: int32(steps)})
 	if err != nil || n > 0 {
 		return faultOf(err)
 	}
@@ -107,14 +101,15 @@ func (t Templates) Progress(ctx context.Context, id templates.BuildID, step, ste
 	if err != nil {
 		return err
 	}
-	return templates.WrongBuild(b, templates.Building)
+	return templates.NotOurs(b)
 }
 
 // FinishBuild implements templates.Store.
-func (t Templates) FinishBuild(ctx context.Context, b templates.Build) (bool, error) {
+func (t Templates) FinishBuild(ctx context.Context, b templates.Build, server control.ServerID) (bool, error) {
 	p := db.FinishBuildParams{
 		ID: string(b.ID), Status: string(b.Status), SnapshotID: string(b.Snapshot), HostID: b.HostID,
 		DefaultUser: b.User, DefaultDir: b.Workdir, Step: int32(b.Step), Steps: int32(b.Steps),
+		Vcpus: int32(b.VCPUs), MemoryMb: int32(b.MemoryMB), DiskMb: int32(b.DiskMB), Server: int64(server),
 	}
 	if b.Reason != nil {
 		r := b.Reason.Storable()
@@ -142,9 +137,9 @@ func (t Templates) FinishBuild(ctx context.Context, b templates.Build) (bool, er
 }
 
 // FailBuild implements templates.Store.
-func (t Templates) FailBuild(ctx context.Context, id templates.BuildID, r templates.Reason) (bool, error) {
+func (t Templates) FailBuild(ctx context.Context, id templates.BuildID, server control.ServerID, r templates.Reason) (bool, error) {
 	r = r.Storable()
-	n, err := t.q.FailBuild(ctx, db.FailBuildParams{ID: string(id), Message: r.Message, Step: r.Step})
+	n, err := t.q.FailBuild(ctx, db.FailBuildParams{ID: string(id), Server: int64(server), Message: r.Message, Step: r.Step})
 	return n > 0, faultOf(err)
 }
 
@@ -175,13 +170,35 @@ func (t Templates) Orphans(ctx context.Context, server control.ServerID) ([]temp
 		if err != nil {
 			return out, faultOf(err)
 		}
-		p, err := planFrom(row.Plan)
+		o, err := fromOrphan(row)
 		if err != nil {
 			return out, err
 		}
-		out = append(out, templates.Orphan{Build: fromBuild(row), Plan: p, HasInputs: row.HasInputs})
+		out = append(out, o)
 	}
 	return out, nil
+}
+
+// Owned implements templates.Store.
+func (t Templates) Owned(ctx context.Context, server control.ServerID) ([]templates.Orphan, error) {
+	rows, err := t.q.OwnedBuilds(ctx, int64(server))
+	if err != nil {
+		return nil, faultOf(err)
+	}
+	out := make([]templates.Orphan, 0, len(rows))
+	for _, row := range rows {
+		o, err := fromOrphan(row)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, o)
+	}
+	return out, nil
+}
+
+func fromOrphan(row db.TemplateBuild) (templates.Orphan, error) {
+	p, err := planFrom(row.Plan)
+	return templates.Orphan{Build: fromBuild(row), Plan: p, HasInputs: row.HasInputs}, err
 }
 
 func (t Templates) liveSet(ctx context.Context, servers []control.ServerID) (map[control.ServerID]bool, error) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -304,14 +303,14 @@ func (t Templates) RemoveTags(ctx context.Context, id templates.ID, tags []strin
 }
 
 // Expire implements templates.Store.
-func (t Templates) Expire(ctx context.Context, keep int, age time.Duration) ([]sandbox.SnapshotID, error) {
+func (t Templates) Expire(ctx context.Context, e templates.Expiry) ([]sandbox.SnapshotID, error) {
 	var out []sandbox.SnapshotID
 	err := t.locked(ctx, func(q *db.Queries) error {
-		rows, err := q.UnneededBuilds(ctx, db.UnneededBuildsParams{Keep: int64(keep), AgeSec: age.Seconds()})
+		rows, err := q.UnneededBuilds(ctx, db.UnneededBuildsParams{Keep: int64(e.Keep), AgeSec: e.Untagged.Seconds()})
 		if err != nil {
 			return err
 		}
-		stray, err := q.StraySnapshots(ctx, age.Seconds())
+		stray, err := q.StraySnapshots(ctx, e.Stray.Seconds())
 		if err != nil {
 			return err
 		}
@@ -323,10 +322,10 @@ func (t Templates) Expire(ctx context.Context, keep int, age time.Duration) ([]s
 		if err := q.ForgetBuildSnapshots(ctx, ids); err != nil {
 			return err
 		}
-		if err := q.FailWaitingBuilds(ctx, db.FailWaitingBuildsParams{Message: templates.Abandoned, AgeSec: age.Seconds()}); err != nil {
+		if err := q.FailWaitingBuilds(ctx, db.FailWaitingBuildsParams{Message: templates.Abandoned, AgeSec: e.Waiting.Seconds()}); err != nil {
 			return err
 		}
-		return q.DeleteOldBuilds(ctx, templates.MaxBuilds)
+		return q.DeleteOldBuilds(ctx, templates.KeptBuilds)
 	})
 	if err != nil {
 		return nil, err
@@ -364,8 +363,10 @@ func (t Templates) InsertLayer(ctx context.Context, l templates.Layer) (sandbox.
 }
 
 // RemoveLayer implements templates.Store.
-func (t Templates) RemoveLayer(ctx context.Context, key string) error {
-	return t.locked(ctx, func(q *db.Queries) error { return q.RemoveLayer(ctx, key) })
+func (t Templates) RemoveLayer(ctx context.Context, key string, snapshot sandbox.SnapshotID) error {
+	return t.locked(ctx, func(q *db.Queries) error {
+		return q.RemoveLayer(ctx, db.RemoveLayerParams{Key: key, SnapshotID: string(snapshot)})
+	})
 }
 
 // TrimLayers implements templates.Store.

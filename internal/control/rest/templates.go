@@ -115,7 +115,7 @@ func (s *server) images(ctx context.Context) ([]string, error) {
 	for _, h := range hosts {
 		for _, name := range h.Templates {
 			// Images that builds have imported are named so; they are parts of templates.
-			if !strings.HasPrefix(name, importedImage) {
+			if !strings.HasPrefix(name, sandbox.ImportedTemplatePrefix) {
 				names = append(names, name)
 			}
 		}
@@ -123,9 +123,6 @@ func (s *server) images(ctx context.Context) ([]string, error) {
 	slices.Sort(names)
 	return slices.Compact(names), err
 }
-
-// importedImage is the beginning of the names of imported images.
-const importedImage = "oci-"
 
 // snapshotTemplate finds the snapshot that is the template called name.
 func (s *server) snapshotTemplate(ctx context.Context, name string) (control.Snapshot, bool, error) {

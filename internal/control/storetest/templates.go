@@ -31,6 +31,7 @@ func RunTemplates(t *testing.T, open OpenTemplates) {
 	}{
 		{"BuildThereAndBack", testBuildThereAndBack},
 		{"BuildStatus", testBuildStatus},
+		{"BuildFence", testBuildFence},
 		{"StartUnderRace", testStartUnderRace},
 		{"FinishUnderRace", testFinishUnderRace},
 		{"TemplateNames", testTemplateNames},
@@ -42,6 +43,7 @@ func RunTemplates(t *testing.T, open OpenTemplates) {
 		{"BuildLogs", testBuildLogs},
 		{"BuildLogBounds", testBuildLogBounds},
 		{"Expire", testExpire},
+		{"ExpiryAges", testExpiryAges},
 		{"DeleteOldBuilds", testDeleteOldBuilds},
 		{"Layers", testLayers},
 		{"StraySnapshots", testStraySnapshots},
@@ -91,7 +93,7 @@ func Built(t *testing.T, s templates.Store, name string, tags ...string) templat
 		t.Fatal(err)
 	}
 	b.Status, b.Snapshot, b.HostID, b.User, b.Workdir = templates.Ready, sandbox.NewSnapshotID(), "h", "app", "/srv"
-	if won, err := s.FinishBuild(t.Context(), b); err != nil || !won {
+	if won, err := s.FinishBuild(t.Context(), b, 1); err != nil || !won {
 		t.Fatal(won, err)
 	}
 	return b
@@ -124,7 +126,7 @@ func testBuildThereAndBack(t *testing.T, _ control.Store, s templates.Store) {
 	if diff := cmp.Diff(want, started); err != nil || diff != "" || len(superseded) > 0 || started.StartedAt == nil {
 		t.Errorf("%v, %v\n%s", err, superseded, diff)
 	}
-	if err := s.Progress(t.Context(), build.ID, 3, 9); err != nil {
+	if err := s.Progress(t.Context(), build.ID, 7, 3, 9); err != nil {
 		t.Error(err)
 	}
 	orphans, err := s.Orphans(t.Context(), 8)
@@ -135,13 +137,17 @@ func testBuildThereAndBack(t *testing.T, _ control.Store, s templates.Store) {
 	}
 	end := want
 	end.Status, end.Snapshot, end.HostID, end.User, end.Workdir, end.Step, end.Steps = templates.Ready, "snap", "h", "app", "/srv", 9, 9
-	if won, err := s.FinishBuild(t.Context(), end); !won || err != nil {
+	end.VCPUs, end.MemoryMB, end.DiskMB = 4, 2048, 4096
+	if won, err := s.FinishBuild(t.Context(), end, 8); !won || err != nil {
 		t.Fatal(won, err)
 	}
 	got, err := s.GetBuild(t.Context(), build.ID)
 	end.FinishedAt, end.UpdatedAt = got.FinishedAt, got.UpdatedAt
 	if diff := cmp.Diff(end, got); err != nil || diff != "" || got.FinishedAt == nil {
 		t.Errorf("%v\n%s", err, diff)
+	}
+	if tmpl, err := s.GetTemplate(t.Context(), "web"); err != nil || tmpl.VCPUs != 4 || tmpl.MemoryMB != 2048 || tmpl.DiskMB != 4096 {
+		t.Errorf("the sizes of the template: %+v, %v, want those of its build", tmpl, err)
 	}
 	for _, tag := range []string{"v1", "default", string(build.ID)} {
 		if got, err := s.FindBuild(t.Context(), in.ID, tag); err != nil || got.ID != build.ID {
@@ -165,7 +171,7 @@ func testBuildThereAndBack(t *testing.T, _ control.Store, s templates.Store) {
 		"template": errorOf(s.GetTemplate(t.Context(), "nosuch")),
 		"public":   errorOf(s.SetPublic(t.Context(), "nosuch", true)),
 		"find":     errorOf(s.FindBuild(t.Context(), "nosuch", "default")),
-		"progress": s.Progress(t.Context(), newBuildID(), 1, 1),
+		"progress": s.Progress(t.Context(), newBuildID(), 1, 1, 1),
 		"logs":     s.AppendLogs(t.Context(), newBuildID(), []templates.LogEntry{{Message: "m"}}),
 	} {
 		if !fault.Is(err, fault.NotFound) {
@@ -179,14 +185,14 @@ func errorOf[T any](_ T, err error) error { return err }
 // testBuildStatus: a build is started once and ends once.
 func testBuildStatus(t *testing.T, _ control.Store, s templates.Store) {
 	b := Begin(t, s, "web", "default")
-	if won, err := s.FinishBuild(t.Context(), templates.Build{ID: b.ID, Status: templates.Ready}); won || err != nil {
+	if won, err := s.FinishBuild(t.Context(), templates.Build{ID: b.ID, Status: templates.Ready, VCPUs: 1, MemoryMB: 1, DiskMB: 1}, 0); won || err != nil {
 		t.Errorf("a waiting build is finished: %t, %v", won, err)
 	}
-	if err := s.Progress(t.Context(), b.ID, 1, 2); !fault.Is(err, fault.WrongState) {
+	if err := s.Progress(t.Context(), b.ID, 1, 1, 2); !fault.Is(err, fault.WrongState) {
 		t.Errorf("progress of a waiting build: %v", err)
 	}
-	if open, err := s.Unfinished(t.Context()); err != nil || len(open) != 1 || open[0].ID != b.ID {
-		t.Errorf("%+v, %v", open, err)
+	if open, err := s.Owned(t.Context(), 1); err != nil || len(open) != 0 {
+		t.Errorf("%+v, %v, want no build of a server before a start", open, err)
 	}
 	if _, _, err := s.StartBuild(t.Context(), b.ID, plan.Plan{}, 1, false); err != nil {
 		t.Fatal(err)
@@ -199,7 +205,7 @@ func testBuildStatus(t *testing.T, _ control.Store, s templates.Store) {
 	}
 	reason := templates.Reason{Message: strings.Repeat("m\x00", templates.MaxLogMessage), Step: "3"}
 	b.Status, b.Reason = templates.Failed, &reason
-	if won, err := s.FinishBuild(t.Context(), b); !won || err != nil {
+	if won, err := s.FinishBuild(t.Context(), b, 1); !won || err != nil {
 		t.Errorf("%t, %v", won, err)
 	}
 	got, err := s.GetBuild(t.Context(), b.ID)
@@ -210,20 +216,69 @@ func testBuildStatus(t *testing.T, _ control.Store, s templates.Store) {
 		t.Errorf("a build that failed has the tags %+v, %v", tags, err)
 	}
 	for range 2 {
-		if won, err := s.FailBuild(t.Context(), b.ID, reason); won || err != nil {
+		if won, err := s.FailBuild(t.Context(), b.ID, 0, reason); won || err != nil {
 			t.Errorf("an ended build fails: %t, %v", won, err)
 		}
 	}
-	if err := s.Progress(t.Context(), b.ID, 1, 2); !fault.Is(err, fault.WrongState) {
+	if err := s.Progress(t.Context(), b.ID, 1, 1, 2); !fault.Is(err, fault.WrongState) {
 		t.Errorf("progress of an ended build: %v", err)
 	}
 	waiting := Begin(t, s, "web")
-	if won, err := s.FailBuild(t.Context(), waiting.ID, reason); !won || err != nil {
+	if won, err := s.FailBuild(t.Context(), waiting.ID, 0, reason); !won || err != nil {
 		t.Errorf("a waiting build cannot fail: %t, %v", won, err)
 	}
-	if open, err := s.Unfinished(t.Context()); err != nil || len(open) != 0 {
-		t.Errorf("%+v, %v", open, err)
+	if open, err := s.Owned(t.Context(), 1); err != nil || len(open) != 0 {
+		t.Errorf("%+v, %v, want no ended build", open, err)
 	}
+}
+
+// testBuildFence: a server whose build another one has claimed changes nothing.
+func testBuildFence(t *testing.T, _ control.Store, s templates.Store) {
+	b := Begin(t, s, "web", "default")
+	p := plan.Plan{Start: "run"}
+	if _, _, err := s.StartBuild(t.Context(), b.ID, p, 1<<42, true); err != nil {
+		t.Fatal(err)
+	}
+	owned, err := s.Owned(t.Context(), 1<<42)
+	if err != nil || len(owned) != 1 || owned[0].Build.ID != b.ID || !owned[0].HasInputs || owned[0].Plan.Start != "run" {
+		t.Errorf("%+v, %v, want the build of the server", owned, err)
+	}
+	if claimed, err := s.Orphans(t.Context(), 2); err != nil || len(claimed) != 1 {
+		t.Fatalf("%+v, %v", claimed, err)
+	}
+	if owned, err := s.Owned(t.Context(), 1<<42); err != nil || len(owned) != 0 {
+		t.Errorf("%+v, %v, want none of the old server", owned, err)
+	}
+	if err := s.Progress(t.Context(), b.ID, 1<<42, 1, 2); !fault.Is(err, fault.WrongState) {
+		t.Errorf("progress by the old server: %v, want WrongState", err)
+	}
+	end := b
+	end.Status, end.Snapshot = templates.Ready, "snap"
+	if won, err := s.FinishBuild(t.Context(), end, 1<<42); won || err != nil {
+		t.Errorf("the old server finishes the build: %t, %v", won, err)
+	}
+	if won, err := s.FailBuild(t.Context(), b.ID, 1<<42, templates.Reason{Message: "m"}); won || err != nil {
+		t.Errorf("the old server fails the build: %t, %v", won, err)
+	}
+	got, err := s.GetBuild(t.Context(), b.ID)
+	if err != nil || got.Status != templates.Building || got.Step != 0 || got.Snapshot != "" {
+		t.Errorf("%+v, %v, want the build as it was", got, err)
+	}
+	if err := s.Progress(t.Context(), b.ID, 2, 1, 2); err != nil {
+		t.Errorf("progress by the new server: %v", err)
+	}
+	if won, err := s.FailBuild(t.Context(), b.ID, 2, templates.Reason{Message: "m"}); !won || err != nil {
+		t.Errorf("the new server cannot fail the build: %t, %v", won, err)
+	}
+}
+
+func underWay(t *testing.T, s templates.Store) []templates.Orphan {
+	t.Helper()
+	out, err := s.Owned(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // testStartUnderRace: of builds of one template that are started at once, one is under
@@ -250,9 +305,8 @@ func testStartUnderRace(t *testing.T, _ control.Store, s templates.Store) {
 		})
 	}
 	wg.Wait()
-	open, err := s.Unfinished(t.Context())
-	if err != nil || len(open) != 2 || superseded.Load() != n-1 {
-		t.Errorf("%d are under way, %d were superseded, %v", len(open), superseded.Load(), err)
+	if open := underWay(t, s); len(open) != 2 || superseded.Load() != n-1 {
+		t.Errorf("%d are under way, %d were superseded", len(open), superseded.Load())
 	}
 	all, err := s.Builds(t.Context(), builds[0].Template, 100)
 	if err != nil || len(all) != n || all[0].ID != builds[n-1].ID {
@@ -283,7 +337,7 @@ func testFinishUnderRace(t *testing.T, _ control.Store, s templates.Store) {
 			if i%2 == 0 {
 				end.Status, end.Snapshot, end.Reason = templates.Failed, "", &templates.Reason{Message: "m"}
 			}
-			ok, err := s.FinishBuild(t.Context(), end)
+			ok, err := s.FinishBuild(t.Context(), end, 1)
 			if err != nil {
 				t.Error(err)
 			}
@@ -423,7 +477,7 @@ func testDeleteTemplate(t *testing.T, _ control.Store, s templates.Store) {
 		t.Errorf("the second time: %v, want NotFound", err)
 	}
 	under.Status, under.Snapshot = templates.Ready, "snap"
-	if won, err := s.FinishBuild(t.Context(), under); won || err != nil {
+	if won, err := s.FinishBuild(t.Context(), under, 1); won || err != nil {
 		t.Errorf("a build of a deleted template ends: %t, %v", won, err)
 	}
 	if logs, err := s.Logs(t.Context(), one.ID, 0, 10); err != nil || len(logs) != 0 {
@@ -607,6 +661,40 @@ func testBuildLogBounds(t *testing.T, _ control.Store, s templates.Store) {
 	}
 }
 
+// ages returns an Expiry that keeps one build of each template, with the same age for all.
+func ages(d time.Duration) templates.Expiry {
+	return templates.Expiry{Keep: 1, Untagged: d, Waiting: d, Stray: d}
+}
+
+// testExpiryAges: each kind of row has an age of its own.
+func testExpiryAges(t *testing.T, cs control.Store, s templates.Store) {
+	Host(t, cs, "h", 4)
+	old, _ := Built(t, s, "web"), Built(t, s, "web")
+	waiting := Begin(t, s, "web")
+	snap := NewSnapshot("h")
+	snap.Kind = control.KindLayer
+	stray := Take(t, cs, snap, control.SnapshotReady).ID
+	for _, c := range []struct {
+		name   string
+		expiry templates.Expiry
+		want   []sandbox.SnapshotID
+		waits  templates.BuildStatus
+	}{
+		{"none", templates.Expiry{Keep: 1, Untagged: time.Hour, Waiting: time.Hour, Stray: time.Hour}, nil, templates.Waiting},
+		{"stray", templates.Expiry{Keep: 1, Untagged: time.Hour, Waiting: time.Hour}, []sandbox.SnapshotID{stray}, templates.Waiting},
+		{"untagged", templates.Expiry{Keep: 1, Waiting: time.Hour, Stray: time.Hour}, []sandbox.SnapshotID{old.Snapshot}, templates.Waiting},
+		{"waiting", templates.Expiry{Keep: 1, Untagged: time.Hour, Stray: time.Hour}, nil, templates.Failed},
+	} {
+		got, err := s.Expire(t.Context(), c.expiry)
+		if err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, %v, want %v", c.name, got, err, c.want)
+		}
+		if b, err := s.GetBuild(t.Context(), waiting.ID); err != nil || b.Status != c.waits {
+			t.Errorf("%s: %+v, %v, want %s", c.name, b, err, c.waits)
+		}
+	}
+}
+
 // testExpire: the snapshots of builds without a tag go, except for the newest.
 func testExpire(t *testing.T, _ control.Store, s templates.Store) {
 	tagged := Built(t, s, "web", "v1")
@@ -615,10 +703,10 @@ func testExpire(t *testing.T, _ control.Store, s templates.Store) {
 	newest := Built(t, s, "web")
 	other := Built(t, s, "other")
 	waiting := Begin(t, s, "web")
-	if got, err := s.Expire(t.Context(), 1, time.Hour); err != nil || len(got) != 0 {
+	if got, err := s.Expire(t.Context(), ages(time.Hour)); err != nil || len(got) != 0 {
 		t.Errorf("young ones are removed: %v, %v", got, err)
 	}
-	got, err := s.Expire(t.Context(), 1, 0)
+	got, err := s.Expire(t.Context(), ages(0))
 	slices.Sort(got)
 	want := []sandbox.SnapshotID{old.Snapshot, older.Snapshot}
 	slices.Sort(want)
@@ -639,25 +727,25 @@ func testExpire(t *testing.T, _ control.Store, s templates.Store) {
 	if err := s.SetTags(t.Context(), old.Template, old.ID, []string{"x"}); !fault.Is(err, fault.WrongState) {
 		t.Errorf("a build without its snapshot gets a tag: %v", err)
 	}
-	if got, err := s.Expire(t.Context(), 1, 0); err != nil || len(got) != 0 {
+	if got, err := s.Expire(t.Context(), ages(0)); err != nil || len(got) != 0 {
 		t.Errorf("the second time: %v, %v", got, err)
 	}
 }
 
-// testDeleteOldBuilds: Expire leaves MaxBuilds builds of a template, and those with a snapshot.
+// testDeleteOldBuilds: Expire leaves KeptBuilds builds of a template, and those with a snapshot.
 func testDeleteOldBuilds(t *testing.T, _ control.Store, s templates.Store) {
 	kept := Built(t, s, "web", "v1")
-	for range templates.MaxBuilds + 5 {
+	for range templates.KeptBuilds + 5 {
 		b := Begin(t, s, "web")
-		if _, err := s.FailBuild(t.Context(), b.ID, templates.Reason{Message: "m"}); err != nil {
+		if _, err := s.FailBuild(t.Context(), b.ID, 0, templates.Reason{Message: "m"}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Expire(t.Context(), 1, time.Hour); err != nil {
+	if _, err := s.Expire(t.Context(), ages(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	all, err := s.Builds(t.Context(), kept.Template, 1000)
-	if err != nil || len(all) != templates.MaxBuilds+1 || all[len(all)-1].ID != kept.ID {
+	if err != nil || len(all) != templates.KeptBuilds+1 || all[len(all)-1].ID != kept.ID {
 		t.Errorf("%d builds, %v", len(all), err)
 	}
 }
@@ -701,8 +789,12 @@ func testLayers(t *testing.T, _ control.Store, s templates.Store) {
 	if gone, err := s.TrimLayers(t.Context(), 1, 1<<63); err != nil || !slices.Equal(gone, []sandbox.SnapshotID{newer.Snapshot}) {
 		t.Errorf("%v, %v", gone, err)
 	}
+	if err := s.RemoveLayer(t.Context(), "a", "another"); err != nil {
+		t.Error(err)
+	}
+	find(a, "", "a")
 	for range 2 {
-		if err := s.RemoveLayer(t.Context(), "a"); err != nil {
+		if err := s.RemoveLayer(t.Context(), "a", a.Snapshot); err != nil {
 			t.Error(err)
 		}
 	}
@@ -728,13 +820,13 @@ func testStraySnapshots(t *testing.T, cs control.Store, s templates.Store) {
 		t.Fatal(err)
 	}
 	b.Status, b.Snapshot = templates.Ready, final
-	if won, err := s.FinishBuild(t.Context(), b); err != nil || !won {
+	if won, err := s.FinishBuild(t.Context(), b, 1); err != nil || !won {
 		t.Fatal(won, err)
 	}
-	if got, err := s.Expire(t.Context(), 1, time.Hour); err != nil || len(got) != 0 {
+	if got, err := s.Expire(t.Context(), ages(time.Hour)); err != nil || len(got) != 0 {
 		t.Errorf("young ones: %v, %v", got, err)
 	}
-	if got, err := s.Expire(t.Context(), 1, 0); err != nil || !slices.Equal(got, []sandbox.SnapshotID{stray}) {
+	if got, err := s.Expire(t.Context(), ages(0)); err != nil || !slices.Equal(got, []sandbox.SnapshotID{stray}) {
 		t.Errorf("%v, %v, want %s", got, err, stray)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/templates/dockerfile"
 	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -57,11 +58,13 @@ func (s *Service) Resolve(ctx context.Context, ref string) (Template, Build, err
 	return t, b, err
 }
 
-// errCanceled, errSuperseded and errDeleted end a build under way.
+// The causes that end a build under way.
 var (
 	errCanceled   = errors.New("the build was canceled")
 	errSuperseded = errors.New(Superseded)
 	errDeleted    = errors.New("the template was deleted")
+	// errClaimed says that another server carries out the build.
+	errClaimed = errors.New("another server carries out the build")
 )
 
 // Delete implements API.
@@ -70,7 +73,7 @@ func (s *Service) Delete(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	builds, err := s.Store.Builds(ctx, t.ID, MaxBuilds)
+	builds, err := s.Store.Builds(ctx, t.ID, KeptBuilds)
 	if err != nil {
 		return err
 	}
@@ -166,11 +169,18 @@ func (b *Build) complete() error {
 	return spec.Validate()
 }
 
-// free refuses the names of images, because creates would find the image.
+// free refuses the names of images, because creates would find the image. Which there are is not
+// known before a host has reported.
 func (s *Service) free(ctx context.Context, name string) error {
+	if strings.HasPrefix(name, sandbox.ImportedTemplatePrefix) {
+		return fault.New(fault.Invalid, "invalid_template", "the name of a template must not begin with %q: hosts name imported images so", sandbox.ImportedTemplatePrefix)
+	}
 	hosts, err := s.Machines.Hosts(ctx)
 	if err != nil {
 		return err
+	}
+	if !slices.ContainsFunc(hosts, func(h control.HostInfo) bool { return h.Reachable || !h.SeenAt.IsZero() }) {
+		return fault.New(fault.HostFailed, reasonNoHost, "no host has reported yet; try again later")
 	}
 	for _, h := range hosts {
 		if slices.Contains(h.Templates, name) {
@@ -191,14 +201,40 @@ func (s *Service) Start(ctx context.Context, id BuildID, p plan.Plan, in Inputs)
 	// Even if the caller goes away, a build that the store calls Building is carried out.
 	ctx = context.WithoutCancel(ctx)
 	has := len(in.Secrets) > 0 || len(in.Registries) > 0 || in.Registry != Credentials{}
+	j := s.reserve(id, in)
+	if j == nil {
+		b, err := s.Store.GetBuild(ctx, id)
+		if err != nil {
+			return err
+		}
+		return fault.New(fault.WrongState, ReasonBuildState, "build %s has been started already", b.ID)
+	}
 	b, superseded, err := s.Store.StartBuild(ctx, id, p, s.Server, has)
-	if err != nil {
+	if err != nil && !s.startedAnyway(ctx, id, err, &b) {
+		s.forget(j)
 		return err
 	}
 	s.interrupt(errSuperseded, superseded...)
-	s.enqueue(Orphan{Build: b, Plan: p, HasInputs: has}, in, false)
+	s.enqueue(j, Orphan{Build: b, Plan: p, HasInputs: has}, "")
 	s.notify()
 	return nil
+}
+
+// startedAnyway reports whether the store has started a build although it returned err, because
+// its answer was lost. It sets b then. If the store does not tell, the maintenance carries on a
+// build that was started.
+func (s *Service) startedAnyway(ctx context.Context, id BuildID, err error, b *Build) bool {
+	if fault.Is(err, fault.WrongState) || fault.Is(err, fault.NotFound) {
+		return false
+	}
+	owned, err := s.Store.Owned(ctx, s.Server)
+	for _, o := range owned {
+		if err == nil && o.Build.ID == id {
+			*b = o.Build
+			return true
+		}
+	}
+	return false
 }
 
 // checkInputs checks the bounds of Inputs.
@@ -239,7 +275,9 @@ func (s *Service) BuildDockerfile(ctx context.Context, n NewBuild, d Dockerfile,
 		return Template{}, Build{}, err
 	}
 	if err := s.Start(ctx, b.ID, p, in); err != nil {
-		return t, b, err
+		// Nobody knows its id, so that nobody could start it later.
+		_, failErr := s.Store.FailBuild(context.WithoutCancel(ctx), b.ID, 0, Reason{Message: Unstarted})
+		return t, b, errors.Join(err, failErr)
 	}
 	b, err = s.Store.GetBuild(context.WithoutCancel(ctx), b.ID)
 	return t, b, err
@@ -279,7 +317,7 @@ func (s *Service) Cancel(ctx context.Context, id BuildID) error {
 	if _, err := s.Store.GetBuild(ctx, id); err != nil {
 		return err
 	}
-	won, err := s.Store.FailBuild(ctx, id, Reason{Message: errCanceled.Error()})
+	won, err := s.Store.FailBuild(ctx, id, 0, Reason{Message: errCanceled.Error()})
 	if err != nil {
 		return err
 	}
@@ -297,7 +335,7 @@ func (s *Service) GetBuild(ctx context.Context, id BuildID) (Build, error) {
 
 // Builds implements API.
 func (s *Service) Builds(ctx context.Context, id ID) ([]Build, error) {
-	return s.Store.Builds(ctx, id, MaxBuilds)
+	return s.Store.Builds(ctx, id, KeptBuilds)
 }
 
 // maxLogPage bounds the entries of an answer.
@@ -320,7 +358,7 @@ const followInterval = time.Second
 // Follow implements API.
 func (s *Service) Follow(ctx context.Context, id BuildID, seq int64, sink func(LogEntry, Build) error) (Build, error) {
 	for {
-		change := s.change()
+		change, writes := s.change(), s.writesLog(id)
 		// The build is read before its log: an ended one writes no more.
 		b, err := s.Store.GetBuild(ctx, id)
 		if err != nil {
@@ -339,7 +377,7 @@ func (s *Service) Follow(ctx context.Context, id BuildID, seq int64, sink func(L
 		if len(entries) == maxLogPage {
 			continue
 		}
-		if b.Status.Ended() && !s.has(id) {
+		if b.Status.Ended() && !writes {
 			return b, nil
 		}
 		if err := wait(ctx, followInterval, change); err != nil {

@@ -15,64 +15,70 @@ import (
 )
 
 const (
-	// attempts is how often a build is tried when machines or hosts fail. Each attempt
+	// maxAttempts is how often a build is tried when machines or hosts fail. Each attempt
 	// starts from the last layer of the one before.
-	attempts = 3
+	maxAttempts = 3
 	// layerWork is how much work since the last layer makes another one worth its
 	// snapshot.
 	layerWork = time.Second
 )
 
-// retryDelay is the time before another attempt.
-var retryDelay = 3 * time.Second
+// retryDelay is the time before another attempt, and hostWait how long a build waits for hosts
+// and the database in a row before it fails.
+var (
+	retryDelay = 3 * time.Second
+	hostWait   = 5 * time.Minute
+)
 
 // builder carries out one build. One goroutine uses it.
 type builder struct {
 	*Service
 	job    *job
-	build  Build
+	build  Build // its sizes are those that were asked for
 	plan   plan.Plan
 	inputs Inputs
 	log    *buildLog
 	// template is the name of the template.
 	template string
+	machines machineSet
 
-	stages   []*stage
-	machines []sandbox.ID
-	indexes  map[string]*index
-	bases    map[plan.Base]base
+	stages  []*stage
+	indexes map[string]*index
+	bases   map[plan.Base]base
 	// step counts the finished steps of steps.
 	step, steps int
 }
 
 func newBuilder(s *Service, j *job) *builder {
 	return &builder{
-		Service: s, job: j, build: j.build, plan: j.run.Plan, inputs: j.inputs,
-		log: newBuildLog(j.build.ID, s.Store.AppendLogs, s.notify, j.inputs.Secrets),
+		Service: s, job: j, build: j.run.Build, plan: j.run.Plan, inputs: j.inputs,
+		log: newBuildLog(j.id, s.Store.AppendLogs, s.notify, j.inputs.Secrets),
 	}
 }
 
 // perform carries out the build to its end. If ctx ends because the server stops, the
-// build stays Building, for the next server.
+// build stays Building, for the next server. The caller destroys the machines.
 func (b *builder) perform(ctx context.Context) error {
-	defer b.cleanUp()
-	if b.job.orphan && b.job.run.HasInputs {
-		return b.fail(ctx, failed("", "the server was restarted, and the secrets and credentials of the build are gone; build again"))
-	}
-	if b.job.orphan {
-		b.log.add("warn", "", "the server was restarted; the build continues from its last layer")
-	}
-	for _, note := range b.plan.Notes {
-		if !b.job.orphan {
+	if b.job.resumed != "" {
+		if b.job.run.HasInputs {
+			return b.fail(ctx, failed("", "%s, and the secrets and credentials of the build are gone; build again", b.job.resumed))
+		}
+		b.log.add("warn", "", "%s; the build continues from its last layer", b.job.resumed)
+	} else {
+		for _, note := range b.plan.Notes {
 			b.log.add("warn", "", "%s", note)
 		}
 	}
-	t, err := b.Store.GetTemplate(ctx, string(b.build.Template))
-	if err != nil {
-		return b.fail(ctx, err)
-	}
-	b.template = t.Name
-	for n := 1; ; n++ {
+	keepCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() { _ = fault.Caught(func() error { b.keepAlive(keepCtx); return nil }) }()
+	return b.attempts(ctx)
+}
+
+// attempts carries out the build until it has ended.
+func (b *builder) attempts(ctx context.Context) error {
+	var waits time.Time // since when attempts only wait for a part of the installation
+	for n := 1; ; {
 		err := b.attempt(ctx)
 		var f *failure
 		switch {
@@ -80,17 +86,38 @@ func (b *builder) perform(ctx context.Context) error {
 			return nil
 		case ctx.Err() != nil:
 			return b.ended(ctx)
-		case errors.As(err, &f) || n == attempts:
+		case errors.As(err, &f):
+			return b.fail(ctx, err)
+		case !awaits(err):
+			waits = time.Time{}
+			if n++; n > maxAttempts {
+				return b.fail(ctx, err)
+			}
+		case waits.IsZero():
+			waits = time.Now()
+		case time.Since(waits) > hostWait:
 			return b.fail(ctx, err)
 		}
-		b.Log.Warn("an attempt of a build failed", "build", b.build.ID, "attempt", n, "err", err)
-		b.log.add("warn", "", "%s; the build is tried again from its last layer", fault.As(err).Public)
+		b.Log.Warn("an attempt of a build failed", "build", b.job.id, "err", err)
+		if waits.IsZero() || time.Since(waits) < retryDelay {
+			b.log.add("warn", "", "%s; the build is tried again from its last layer", fault.As(err).Public)
+		}
 		b.cleanUp()
 		if err := wait(ctx, time.Duration(n)*retryDelay, nil); err != nil {
 			return b.ended(ctx)
 		}
 	}
 }
+
+// awaits reports whether err says that no host, or no database, answers now. That says
+// nothing about the build.
+func awaits(err error) bool {
+	reason := fault.ReasonOf(err)
+	return reason == reasonNoHost || reason == "database_unavailable"
+}
+
+// reasonNoHost is that of the control plane when it cannot reach a host.
+const reasonNoHost = "host_unreachable"
 
 // ended handles the end of ctx: a canceled build has its reason in the store, and one
 // that the stop of the server interrupts goes on under the next.
@@ -108,7 +135,7 @@ func (b *builder) fail(ctx context.Context, err error) error {
 	r.Message = b.log.mask(r.Message)
 	b.log.add("error", r.Step, "%s", r.Message)
 	b.log.sync()
-	_, storeErr := b.Store.FailBuild(context.WithoutCancel(ctx), b.build.ID, r)
+	_, storeErr := b.Store.FailBuild(context.WithoutCancel(ctx), b.job.id, b.Server, r)
 	var f *failure
 	if errors.As(err, &f) {
 		err = nil
@@ -116,22 +143,19 @@ func (b *builder) fail(ctx context.Context, err error) error {
 	return errors.Join(err, storeErr)
 }
 
-// cleanUp destroys the machines.
-func (b *builder) cleanUp() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	for _, id := range b.machines {
-		if err := b.Machines.Destroy(ctx, id); err != nil && !fault.Is(err, fault.NotFound) {
-			b.Log.Warn("a machine of a build could not be destroyed", "build", b.build.ID, "machine", id, "err", err)
-		}
-	}
-	b.machines = nil
-}
-
 // attempt carries out the build once.
 func (b *builder) attempt(ctx context.Context) error {
 	b.stages, b.indexes, b.bases, b.step, b.steps = nil, map[string]*index{}, map[plan.Base]base{}, 0, 0
+	t, err := b.Store.GetTemplate(ctx, string(b.build.Template))
+	if err != nil {
+		return err
+	}
+	b.template = t.Name
 	if err := b.resolve(ctx); err != nil {
+		return err
+	}
+	// Only the server that the build belongs to gets further.
+	if err := b.progress(ctx); err != nil {
 		return err
 	}
 	last := b.stages[len(b.stages)-1]
@@ -152,7 +176,6 @@ func (b *builder) resolve(ctx context.Context) error {
 		if s.From.Stage > 0 {
 			parent := b.stages[s.From.Stage-1]
 			st.base, st.inherited = parent.base, parent
-			parent.extended = true
 		} else {
 			base, err := b.baseOf(ctx, s.From)
 			if err != nil {
@@ -169,39 +192,19 @@ func (b *builder) resolve(ctx context.Context) error {
 	return nil
 }
 
-// progress writes how far the build is.
-func (b *builder) progress(ctx context.Context) {
-	if err := b.Store.Progress(ctx, b.build.ID, min(b.step, b.steps), b.steps); err != nil && ctx.Err() == nil {
-		if fault.Is(err, fault.WrongState) || fault.Is(err, fault.NotFound) {
-			b.job.end(errCanceled) // another server has ended it
-			return
-		}
-		b.Log.Warn("the progress of a build could not be written", "build", b.build.ID, "err", err)
+// progress writes how far the build is. It ends the build here, and returns an error, if the
+// build has ended in the store or belongs to another server.
+func (b *builder) progress(ctx context.Context) error {
+	err := b.Store.Progress(ctx, b.job.id, b.Server, min(b.step, b.steps), b.steps)
+	switch {
+	case fault.Is(err, fault.WrongState) || fault.Is(err, fault.NotFound):
+		b.interruptLost(context.WithoutCancel(ctx), b.job.id)
+		return err
+	case err != nil && ctx.Err() == nil:
+		b.Log.Warn("the progress of a build could not be written", "build", b.job.id, "err", err)
 	}
 	b.notify()
-}
-
-// create makes a machine, which is destroyed when the attempt ends.
-func (b *builder) create(ctx context.Context, m control.NewMachine) (control.Sandbox, error) {
-	m.Build, m.VCPUs, m.MemoryMB, m.DiskMB, m.Runtime = string(b.build.ID), b.build.VCPUs, b.build.MemoryMB, b.build.DiskMB, b.build.Runtime
-	row, err := b.Machines.CreateMachine(ctx, m)
-	if row.ID != "" {
-		b.machines = append(b.machines, row.ID)
-	}
-	return row, err
-}
-
-// release destroys a machine that is needed no more.
-func (b *builder) release(ctx context.Context, id sandbox.ID) {
-	if err := b.Machines.Destroy(ctx, id); err != nil {
-		return // cleanUp repeats it
-	}
-	for i, m := range b.machines {
-		if m == id {
-			b.machines = append(b.machines[:i], b.machines[i+1:]...)
-			return
-		}
-	}
+	return nil
 }
 
 // base is the start of a stage.
@@ -212,9 +215,14 @@ type base struct {
 	hostID   string
 	snapshot sandbox.SnapshotID
 	state    state
+	// sizes are those that a snapshot brings; zero for an image.
+	sizes sizes
 	// start is the start command of an image.
 	start []string
 }
+
+// sizes are those of a machine.
+type sizes struct{ VCPUs, MemoryMB, DiskMB int }
 
 // baseOf resolves a base that is no stage, once.
 func (b *builder) baseOf(ctx context.Context, from plan.Base) (base, error) {
@@ -314,68 +322,4 @@ func (b *builder) importProgress() func(control.ImageProgress) {
 		}
 		b.log.add("info", baseStep, "[base] %s", text)
 	}
-}
-
-// templateBase resolves a template: an image of the hosts, a built template or a
-// snapshot, in this order.
-func (b *builder) templateBase(ctx context.Context, ref string) (base, error) {
-	b.log.add("info", baseStep, "[base] FROM template %s", ref)
-	hosts, err := b.Machines.Hosts(ctx)
-	if err != nil {
-		return base{}, err
-	}
-	for _, h := range hosts {
-		for _, name := range h.Templates {
-			if name == ref || name+":"+DefaultTag == ref {
-				return base{key: digest("built-in", name, h.AgentVersion, h.GuestVersion), image: name}, nil
-			}
-		}
-	}
-	t, build, err := b.Resolve(ctx, ref)
-	switch {
-	case err == nil && build.Status != Ready:
-		return base{}, failed(baseStep, "the build %s of the template %s is not ready", build.ID, t.Name)
-	case err == nil && build.Snapshot == "":
-		return base{}, failed(baseStep, "%s", fault.As(SnapshotGone(build.ID)).Public)
-	case err == nil:
-		out := base{key: digest("build", build.ID), snapshot: build.Snapshot, hostID: build.HostID}
-		out.state = state{user: build.User, workdir: build.Workdir}
-		b.sizesOf(build)
-		return out, nil
-	case !fault.Is(err, fault.NotFound):
-		return base{}, atStep(baseStep, "FROM template "+ref, err)
-	}
-	return b.snapshotBase(ctx, ref, err)
-}
-
-// sizesOf notes that a snapshot brings its sizes.
-func (b *builder) sizesOf(of Build) {
-	if of.VCPUs != b.build.VCPUs || of.MemoryMB != b.build.MemoryMB || of.DiskMB != b.build.DiskMB {
-		b.log.add("warn", baseStep, "the base has %d vCPUs, %d MB memory and %d MB disk, and so has the template", of.VCPUs, of.MemoryMB, of.DiskMB)
-	}
-	b.build.VCPUs, b.build.MemoryMB, b.build.DiskMB = of.VCPUs, of.MemoryMB, of.DiskMB
-}
-
-// maxSnapshotPages bounds the search for a snapshot by its name.
-const maxSnapshotPages = 20
-
-// snapshotBase finds the named snapshot with an id or a name as a template.
-func (b *builder) snapshotBase(ctx context.Context, ref string, unknown error) (base, error) {
-	cursor := ""
-	for range maxSnapshotPages {
-		page, next, err := b.Machines.ListSnapshots(ctx, control.SnapshotFilter{Limit: 100, Cursor: cursor})
-		if err != nil {
-			return base{}, err
-		}
-		for _, s := range page {
-			if s.Status == control.SnapshotReady && (string(s.ID) == ref || s.TemplateName == ref) {
-				b.sizesOf(Build{VCPUs: s.Spec.VCPUs, MemoryMB: s.Spec.MemoryMB, DiskMB: s.Spec.DiskMB})
-				return base{key: digest("snapshot", s.ID), snapshot: s.ID, hostID: s.HostID}, nil
-			}
-		}
-		if cursor = next; cursor == "" {
-			break
-		}
-	}
-	return base{}, atStep(baseStep, "FROM template "+ref, unknown)
 }

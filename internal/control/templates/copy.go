@@ -187,11 +187,7 @@ func (b *builder) baseMachine(ctx context.Context, from plan.Base) (*machine, er
 	if err != nil {
 		return nil, err
 	}
-	row, err := b.create(ctx, control.NewMachine{Image: base.image, Snapshot: base.snapshot, HostID: base.hostID})
-	if err != nil {
-		return nil, err
-	}
-	return &machine{id: row.ID, made: map[string]bool{}}, nil
+	return b.create(ctx, control.NewMachine{Image: base.image, Snapshot: base.snapshot, HostID: base.hostID})
 }
 
 // machineFiles returns files of another machine.

@@ -21,7 +21,8 @@
 //	finish    start command, ready command, snapshot
 //
 // A key is a hash of the base, the sizes, and every step before with the files that it
-// takes. It holds no secret and no time.
+// takes. It holds no secret and no time. After a step that gets a secret there are no layers,
+// because the memory and the files of the machine may hold it (TestSecretsAreNotShared).
 //
 // # Guarantees
 //
@@ -30,7 +31,10 @@
 //     reason that names the step (TestFailures).
 //  2. A build survives its server: the next one continues it from the last layer that the
 //     build itself has made (TestRestartContinues). A build with secrets or credentials ends with
-//     a reason instead, because these are never stored (TestRestartWithSecretsFails).
+//     a reason instead, because these are never stored (TestRestartWithSecretsFails). A build of
+//     a live server that nothing carries out is carried on too, or fails
+//     (TestAbandonedRowIsCarriedOn, TestBuildThatNeverEndsFails). A server whose build another
+//     one has claimed changes nothing of it (TestClaimedBuildEndsHere).
 //  3. No value of a secret is in a log, a key or a file of a layer (TestSecrets). It may remain
 //     in freed memory of the machine, which snapshots contain.
 //  4. Machines are destroyed when their build has ended, also after a crash of the server.

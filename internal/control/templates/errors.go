@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
@@ -37,18 +38,37 @@ func reasonOf(err error) Reason {
 	return Reason{Message: fault.As(err).Public}
 }
 
+// ownFault marks an error that is none of the author's, whatever its kind: for example a
+// snapshot that is gone, or an image that no host has any more.
+type ownFault struct{ error }
+
+// Unwrap implements the interface of package errors.
+func (e ownFault) Unwrap() error { return e.error }
+
+// ours marks err as none of the author's.
+func ours(err error) error {
+	if err == nil {
+		return nil
+	}
+	return ownFault{err}
+}
+
+// ownReasons are reasons that say nothing about the author's text, although their kinds are
+// those of bad values: the machine, its snapshot or its host is gone.
+var ownReasons = map[string]bool{
+	"sandbox_not_found": true, "snapshot_not_found": true, "host_not_found": true, control.ReasonEnded: true,
+}
+
 // atStep makes err a failure of step, if it is the author's: the guest or the host have
 // refused the values of the step. Other errors stay as they are.
 func atStep(step, text string, err error) error {
 	var f *failure
-	if err == nil || errors.As(err, &f) {
+	var own ownFault
+	if err == nil || errors.As(err, &f) || errors.As(err, &own) || ownReasons[fault.ReasonOf(err)] {
 		return err
 	}
 	switch fault.KindOf(err) {
 	case fault.Invalid, fault.NotFound, fault.Exists, fault.TooLarge, fault.Unauthenticated, fault.Forbidden, fault.Unsupported:
-		if fault.ReasonOf(err) == "sandbox_not_found" {
-			return err
-		}
 		return failed(step, "%s: %s", text, fault.As(err).Public)
 	}
 	return err

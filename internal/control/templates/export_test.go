@@ -6,9 +6,22 @@ import (
 )
 
 // SetRetryDelay changes the time before another attempt for one test.
-func SetRetryDelay(t *testing.T, d time.Duration) {
+func SetRetryDelay(t *testing.T, d time.Duration) { change(t, &retryDelay, d) }
+
+// SetMaintainInterval changes the time between two rounds of the maintenance for one test.
+func SetMaintainInterval(t *testing.T, d time.Duration) { change(t, &maintainInterval, d) }
+
+// SetTouchInterval changes the time between two signs of activity for one test.
+func SetTouchInterval(t *testing.T, d time.Duration) { change(t, &touchInterval, d) }
+
+// MaxResumes is how often a server carries on a build of its own.
+const MaxResumes = maxResumes
+
+// change sets a duration until the end of a test, which runs no other one beside it. It must be
+// called before the test starts a server.
+func change(t *testing.T, of *time.Duration, d time.Duration) {
 	t.Helper()
-	old := retryDelay
-	retryDelay = d
-	t.Cleanup(func() { retryDelay = old })
+	old := *of
+	*of = d
+	t.Cleanup(func() { *of = old })
 }

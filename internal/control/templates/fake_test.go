@@ -43,6 +43,16 @@ type fakeMachines struct {
 	hold string
 	// held is sent to for each of them.
 	held chan string
+	// creates are the requests for machines, and touches counts the signs of activity.
+	creates []control.NewMachine
+	touches map[sandbox.ID]int
+	hosts   []control.HostInfo
+	// fail returns the error of a create, which may have made the machine; nil fails none.
+	fail func(m control.NewMachine) (made bool, err error)
+	// listed are the named snapshots.
+	listed []control.Snapshot
+	// destroying blocks Destroy until it is closed.
+	destroying chan struct{}
 }
 
 type fakeMachine struct {
@@ -55,6 +65,7 @@ func newFakeMachines(t *testing.T) *fakeMachines {
 	f := &fakeMachines{
 		t: t, dir: t.TempDir(), machines: map[sandbox.ID]*fakeMachine{}, snapshots: map[sandbox.SnapshotID]control.Snapshot{},
 		images: map[string]control.HostImage{}, processes: map[control.ProcessID]control.Process{}, broken: map[string]int{}, held: make(chan string, 100),
+		touches: map[sandbox.ID]int{}, hosts: []control.HostInfo{{ID: "h", Reachable: true, Templates: []string{"base"}}},
 	}
 	f.image("base", map[string]string{"etc/passwd": "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n", "etc/group": "user:x:1000:\nstaff:x:50:\n"})
 	return f
@@ -74,21 +85,36 @@ func (f *fakeMachines) image(name string, files map[string]string) {
 func (f *fakeMachines) CreateMachine(_ context.Context, m control.NewMachine) (control.Sandbox, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.creates = append(f.creates, m)
+	var failed error
+	if f.fail != nil {
+		made, err := f.fail(m)
+		if err != nil && !made {
+			return control.Sandbox{}, err
+		}
+		failed = err
+	}
+	size := sandbox.Spec{VCPUs: m.VCPUs, MemoryMB: m.MemoryMB, DiskMB: m.DiskMB}
 	from := filepath.Join(f.dir, "image-"+m.Image)
 	if m.Snapshot != "" {
-		if _, ok := f.snapshots[m.Snapshot]; !ok {
+		snap, ok := f.snapshots[m.Snapshot]
+		if !ok {
 			return control.Sandbox{}, fault.New(fault.NotFound, "snapshot_not_found", "no snapshot %s", m.Snapshot)
 		}
+		size = snap.Spec
 		from = filepath.Join(f.dir, "snapshot-"+string(m.Snapshot))
 	}
 	f.made++
-	id := sandbox.NewID()
+	id := m.ID
 	dir := filepath.Join(f.dir, "machine-"+string(id))
 	if err := copyTree(from, dir); err != nil {
 		return control.Sandbox{}, err
 	}
-	row := control.Sandbox{ID: id, BuildID: m.Build, State: sandbox.Running, HostID: "h", Spec: sandbox.Spec{VCPUs: m.VCPUs, MemoryMB: m.MemoryMB, DiskMB: m.DiskMB}}
+	row := control.Sandbox{ID: id, BuildID: m.Build, State: sandbox.Running, HostID: "h", Spec: size}
 	f.machines[id] = &fakeMachine{row, dir}
+	if failed != nil {
+		return control.Sandbox{}, failed
+	}
 	return row, nil
 }
 
@@ -115,6 +141,12 @@ func (f *fakeMachines) MachinesOf(_ context.Context, build string) ([]control.Sa
 }
 
 func (f *fakeMachines) Destroy(_ context.Context, id sandbox.ID) error {
+	f.mu.Lock()
+	blocked := f.destroying
+	f.mu.Unlock()
+	if blocked != nil {
+		<-blocked
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.machines, id)
@@ -163,12 +195,23 @@ func (f *fakeMachines) GetKept(_ context.Context, id sandbox.SnapshotID) (contro
 	return s, nil
 }
 
-func (f *fakeMachines) ListSnapshots(context.Context, control.SnapshotFilter) ([]control.Snapshot, string, error) {
-	return nil, "", nil
+func (f *fakeMachines) ListSnapshots(_ context.Context, _ control.SnapshotFilter) ([]control.Snapshot, string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.listed), "", nil
 }
 
 func (f *fakeMachines) Hosts(context.Context) ([]control.HostInfo, error) {
-	return []control.HostInfo{{ID: "h", Reachable: true, Templates: []string{"base"}}}, nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.hosts), nil
+}
+
+// set changes the fake.
+func (f *fakeMachines) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
 }
 
 func (f *fakeMachines) ImportImage(_ context.Context, _ string, src control.ImageSource, content io.Reader, progress func(control.ImageProgress)) (control.HostImage, string, error) {
@@ -323,6 +366,9 @@ func (f *fakeMachines) CallFile(_ context.Context, id sandbox.ID, call control.F
 	}
 	switch c := call.(type) {
 	case control.FileStat:
+		if c.Path == "/" && !c.Follow {
+			f.set(func() { f.touches[id]++ })
+		}
 		fi, err := os.Stat(filepath.Join(m.dir, c.Path))
 		if err != nil {
 			return control.FilePage{}, fault.New(fault.NotFound, "file_not_found", "no file %s", c.Path)

@@ -26,9 +26,9 @@ const (
 	MaxTags = 200
 	// MaxUnended is the most builds that have not ended.
 	MaxUnended = 500
-	// MaxBuilds is the number of builds of a template that Expire leaves, beside those with
+	// KeptBuilds is the number of builds of a template that Expire leaves, beside those with
 	// a snapshot.
-	MaxBuilds = 100
+	KeptBuilds = 100
 	// MaxLogEntries and MaxLogBytes bound the log of a build. If one is passed, a last entry
 	// with LogFull says so.
 	MaxLogEntries = 10_000
@@ -42,8 +42,9 @@ const (
 // LogFull is the message of the last entry of a log that reached a bound.
 const LogFull = "the log has reached its largest size; the rest of it is left out"
 
-// Superseded and Abandoned are the reasons of builds that a Store fails.
+// The reasons of builds that a Store or a Service fails without an attempt.
 const (
+	Unstarted  = "the build could not be started"
 	Superseded = "another build of the template was started"
 	Abandoned  = "the build was not started in time"
 )
@@ -61,6 +62,12 @@ func BuildNotFound(id BuildID) error {
 // WrongBuild is the fault of an operation that the status of build b forbids.
 func WrongBuild(b Build, want BuildStatus) error {
 	return fault.New(fault.WrongState, ReasonBuildState, "build %s is %s; it must be %s for this", b.ID, b.Status, want)
+}
+
+// NotOurs is the fault of a server that writes to build b, which has ended or is carried out by
+// another server.
+func NotOurs(b Build) error {
+	return fault.New(fault.WrongState, ReasonBuildState, "build %s is %s, or another server carries it out", b.ID, b.Status)
 }
 
 // TagNotFound is the fault of a tag that a template does not have.

@@ -15,8 +15,9 @@ import (
 const (
 	// scriptTimeout bounds the scripts of the build itself.
 	scriptTimeout = 2 * time.Minute
-	// readyTimeout bounds the wait for the ready command.
+	// readyTimeout bounds the wait for the ready command, and readyRun one run of it.
 	readyTimeout = 10 * time.Minute
+	readyRun     = time.Minute
 	// startJournal is the output of the start command that its failure can show, in bytes.
 	startJournal = 64 << 10
 )
@@ -73,13 +74,42 @@ func (b *builder) finish(ctx context.Context, s *stage, m *machine) error {
 	if snap.Spec.VCPUs > 0 {
 		done.VCPUs, done.MemoryMB, done.DiskMB = snap.Spec.VCPUs, snap.Spec.MemoryMB, snap.Spec.DiskMB
 	}
+	if asked := (sizes{b.build.VCPUs, b.build.MemoryMB, b.build.DiskMB}); asked != (sizes{done.VCPUs, done.MemoryMB, done.DiskMB}) {
+		b.log.add("warn", finalStep, "the base has %d vCPUs, %d MB memory and %d MB disk, and so has the template", done.VCPUs, done.MemoryMB, done.DiskMB)
+	}
 	b.log.add("info", finalStep, "[finalize] the template is ready")
 	b.log.sync()
-	won, err := b.Store.FinishBuild(context.WithoutCancel(ctx), done)
-	if err != nil || !won {
-		b.drop(context.WithoutCancel(ctx), snap.ID)
+	return b.commit(context.WithoutCancel(ctx), done)
+}
+
+// commitAttempts is how often the end of a build is written if the store does not answer.
+const commitAttempts = 4
+
+// commit writes the end of a build that is ready. It drops the snapshot only if the store says
+// that the build ended otherwise: after a lost answer the template may have it.
+func (b *builder) commit(ctx context.Context, done Build) error {
+	for n := 1; ; n++ {
+		won, err := b.Store.FinishBuild(ctx, done, b.Server)
+		if err == nil && won {
+			return nil
+		}
+		if err == nil {
+			var row Build
+			if row, err = b.Store.GetBuild(ctx, b.job.id); err == nil && row.Status == Ready && row.Snapshot == done.Snapshot {
+				return nil
+			}
+			if err == nil || fault.Is(err, fault.NotFound) {
+				b.drop(ctx, done.Snapshot)
+				return nil
+			}
+		}
+		if n == commitAttempts {
+			return err
+		}
+		if err := wait(ctx, time.Duration(n)*retryDelay, nil); err != nil {
+			return err
+		}
 	}
-	return err
 }
 
 // start starts the start command and waits until the template is ready.
@@ -112,7 +142,6 @@ func (b *builder) start(ctx context.Context, m *machine, s *stage, st state, use
 	}
 	e := run
 	e.Cmd, e.Args = b.shell(ctx, m, ready)
-	e.Timeout = time.Minute
 	return b.awaitReady(ctx, m, started, own, e)
 }
 
@@ -189,6 +218,8 @@ func (b *builder) awaitReady(ctx context.Context, m *machine, started control.Pr
 	deadline := time.Now().Add(readyTimeout)
 	b.log.add("info", finalStep, "[finalize] waiting for the ready command (at most %s)", readyTimeout)
 	for {
+		// The last run ends at the deadline too.
+		e.Timeout = min(readyRun, max(time.Until(deadline), time.Second))
 		sink := lines{b.log.output("debug", finalStep), b.log.output("debug", finalStep)}
 		res, err := b.Machines.Exec(ctx, m.id, e, sink)
 		sink.out.flush()

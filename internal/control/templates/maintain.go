@@ -8,7 +8,7 @@ import (
 )
 
 // maintainInterval is the time between two looks for abandoned builds and old rows.
-const maintainInterval = 15 * time.Second
+var maintainInterval = 15 * time.Second
 
 // expireEvery is how many of them pass between two looks for old rows.
 const expireEvery = 20
@@ -19,6 +19,8 @@ func (s *Service) maintain(ctx context.Context) {
 	for n := 0; ; n++ {
 		err := fault.Caught(func() error {
 			s.adopt(ctx)
+			s.resume(ctx)
+			s.destroyStrays(ctx)
 			if n%expireEvery == 0 {
 				s.expire(ctx)
 			}
@@ -33,22 +35,88 @@ func (s *Service) maintain(ctx context.Context) {
 	}
 }
 
-// adopt continues the builds whose servers have ended, and destroys the machines of
-// builds that have ended.
+// adopt continues the builds whose servers have ended.
 func (s *Service) adopt(ctx context.Context) {
 	orphans, err := s.Store.Orphans(ctx, s.Server)
+	if err != nil && ctx.Err() == nil {
+		s.Log.Warn("abandoned builds of templates could not be looked for", "err", err)
+	}
+	for _, o := range orphans {
+		s.carryOn(ctx, o, "the server was restarted")
+	}
+}
+
+// carryOn continues a build from its last layer, unless it is here already.
+func (s *Service) carryOn(ctx context.Context, o Orphan, why string) {
+	j := s.reserve(o.Build.ID, Inputs{})
+	if j == nil {
+		return
+	}
+	s.destroyMachines(ctx, j.id)
+	s.enqueue(j, o, why)
+}
+
+// resume carries on the builds of this server that nothing here carries out: the answer of
+// the store to their start, their adoption or their end was lost, or a panic ended them. It
+// interrupts the builds here that have ended, or that another server has claimed.
+func (s *Service) resume(ctx context.Context) {
+	here := s.startedHere()
+	owned, err := s.Store.Owned(ctx, s.Server)
 	if err != nil {
 		if ctx.Err() == nil {
-			s.Log.Warn("abandoned builds of templates could not be looked for", "err", err)
+			s.Log.Warn("the builds of this server could not be read", "err", err)
 		}
 		return
 	}
-	for _, o := range orphans {
-		s.destroyMachines(ctx, o.Build.ID)
-		s.enqueue(o, Inputs{}, true)
+	ours := map[BuildID]bool{}
+	for _, o := range owned {
+		ours[o.Build.ID] = true
+		if !s.has(o.Build.ID) {
+			s.resumeOne(ctx, o)
+		}
 	}
-	s.destroyStrays(ctx)
-	s.interruptEnded(ctx)
+	s.mu.Lock()
+	for id := range s.resumed {
+		if !ours[id] {
+			delete(s.resumed, id)
+		}
+	}
+	s.mu.Unlock()
+	for _, id := range here {
+		if !ours[id] {
+			s.interruptLost(ctx, id)
+		}
+	}
+}
+
+// resumeOne carries on a build of this server, or fails it if that was done too often.
+func (s *Service) resumeOne(ctx context.Context, o Orphan) {
+	s.mu.Lock()
+	s.resumed[o.Build.ID]++
+	n := s.resumed[o.Build.ID]
+	s.mu.Unlock()
+	if n <= maxResumes {
+		s.carryOn(ctx, o, "the build was interrupted by an error of the server")
+		return
+	}
+	_, err := s.Store.FailBuild(ctx, o.Build.ID, s.Server, Reason{Message: "errors of the server interrupted the build too often; build again, and read the server's log"})
+	if err != nil {
+		s.Log.Warn("a build that nothing carries out could not be ended", "build", o.Build.ID, "err", err)
+	}
+	s.notify()
+}
+
+// interruptLost ends a build here that the store does not call one of this server.
+func (s *Service) interruptLost(ctx context.Context, id BuildID) {
+	b, err := s.Store.GetBuild(ctx, id)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		s.interrupt(errDeleted, id)
+	case err == nil && b.Status.Ended():
+		s.interrupt(errCanceled, id)
+	case err == nil:
+		s.interrupt(errClaimed, id)
+	}
 }
 
 // destroyMachines destroys the machines of a build.
@@ -86,24 +154,9 @@ func (s *Service) destroyStrays(ctx context.Context) {
 	}
 }
 
-// interruptEnded ends the builds here that another server has ended.
-func (s *Service) interruptEnded(ctx context.Context) {
-	s.mu.Lock()
-	var ids []BuildID
-	for id := range s.running {
-		ids = append(ids, id)
-	}
-	s.mu.Unlock()
-	for _, id := range ids {
-		if b, err := s.Store.GetBuild(ctx, id); fault.Is(err, fault.NotFound) || err == nil && b.Status.Ended() {
-			s.interrupt(errCanceled, id)
-		}
-	}
-}
-
 // expire removes old snapshots, layers and uploads.
 func (s *Service) expire(ctx context.Context) {
-	old, err := s.Store.Expire(ctx, keepBuilds, keepFor)
+	old, err := s.Store.Expire(ctx, expiry)
 	if err != nil {
 		if ctx.Err() == nil {
 			s.Log.Warn("old builds of templates could not be removed", "err", err)

@@ -157,24 +157,24 @@ type Store interface {
 	// server with the id, and returns the builds of the template that it supersedes, which are
 	// Failed then.
 	StartBuild(ctx context.Context, id BuildID, p plan.Plan, server control.ServerID, hasInputs bool) (Build, []BuildID, error)
-	// Progress writes how far a build is. It is WrongState if the build is not Building.
-	Progress(ctx context.Context, id BuildID, step, steps int) error
-	// FinishBuild moves a build from Building to Ready or Failed, as b says, and in the first case
-	// moves its tags to it. won is false if the build is not Building any more.
-	FinishBuild(ctx context.Context, b Build) (won bool, err error)
-	// FailBuild moves a build that has not ended to Failed.
-	FailBuild(ctx context.Context, id BuildID, r Reason) (won bool, err error)
+	// Progress writes how far a build is. It is WrongState if the build is not Building under
+	// the server, because it has ended or another server has claimed it.
+	Progress(ctx context.Context, id BuildID, server control.ServerID, step, steps int) error
+	// FinishBuild moves a build from Building to Ready or Failed, as b says, with the sizes, the
+	// snapshot and the defaults of b, and in the first case moves its tags to it. won is false
+	// if the build is not Building under the server any more.
+	FinishBuild(ctx context.Context, b Build, server control.ServerID) (won bool, err error)
+	// FailBuild moves a build that has not ended to Failed. A server other than 0 changes
+	// only a build that it has claimed.
+	FailBuild(ctx context.Context, id BuildID, server control.ServerID, r Reason) (won bool, err error)
 	// Orphans claims the builds that are Building under a server that is not live, for the server
-	// with the id.
+	// with the id. With an error it returns those that it has claimed before.
 	Orphans(ctx context.Context, server control.ServerID) ([]Orphan, error)
-	// Unfinished returns the builds that have not ended.
-	Unfinished(ctx context.Context) ([]Build, error)
-	// Expire removes the snapshot of ready builds which no tag names, except the newest keep
-	// of each template and those younger than age, and returns the snapshots; it fails builds that have been Waiting for
-	// longer than age.
-	// It also returns the snapshots of the kinds layer and template, not younger than age,
-	// that neither a build nor a layer names. A build must not take as long as age.
-	Expire(ctx context.Context, keep int, age time.Duration) ([]sandbox.SnapshotID, error)
+	// Owned returns the builds that are Building under the server, the oldest first.
+	Owned(ctx context.Context, server control.ServerID) ([]Orphan, error)
+	// Expire removes old rows as e says, and returns the snapshots that nothing names any
+	// more.
+	Expire(ctx context.Context, e Expiry) ([]sandbox.SnapshotID, error)
 
 	AppendLogs(ctx context.Context, id BuildID, entries []LogEntry) error
 	Logs(ctx context.Context, id BuildID, seq int64, limit int) ([]LogEntry, error)
@@ -191,13 +191,28 @@ type Store interface {
 	// InsertLayer keeps a layer; if there is one with the key, it returns the snapshot that is not needed:
 	// the older one.
 	InsertLayer(ctx context.Context, l Layer) (sandbox.SnapshotID, error)
-	RemoveLayer(ctx context.Context, key string) error
+	// RemoveLayer removes the layer with the key, if it has the snapshot.
+	RemoveLayer(ctx context.Context, key string, snapshot sandbox.SnapshotID) error
 	// TrimLayers removes the layers that were used least recently until at most count and
 	// bytes remain, and returns their snapshots.
 	TrimLayers(ctx context.Context, count int, bytes uint64) ([]sandbox.SnapshotID, error)
 }
 
-// Orphan is a build whose server has ended.
+// Expiry says which rows are old.
+type Expiry struct {
+	// The snapshot of a ready build that no tag names goes when it is older than Untagged,
+	// except the newest Keep of each template.
+	Keep     int
+	Untagged time.Duration
+	// A build that has been Waiting for longer than Waiting fails.
+	Waiting time.Duration
+	// A snapshot of the kind layer or template that neither a build nor a layer names goes
+	// when it is older than Stray. It must be longer than the time from the begin of a
+	// snapshot until its row is written.
+	Stray time.Duration
+}
+
+// Orphan is a build that is to be carried on, with its plan.
 type Orphan struct {
 	Build Build
 	Plan  plan.Plan

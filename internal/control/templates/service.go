@@ -34,10 +34,14 @@ const (
 	defaultMaxLayers     = 100
 	defaultMaxLayerBytes = 20 << 30
 
-	// keepBuilds and keepFor are which builds without a tag keep their snapshot.
-	keepBuilds = 10
-	keepFor    = 7 * 24 * time.Hour
+	// maxResumes is how often a server carries on a build of its own that nothing carries out,
+	// because an error or a panic ended its goroutine.
+	maxResumes = 3
 )
+
+// expiry says which rows the maintenance removes. A waiting build waits as long as its
+// uploads are kept. A snapshot takes minutes at most until its row is written.
+var expiry = Expiry{Keep: 10, Untagged: 7 * 24 * time.Hour, Waiting: blobAge, Stray: time.Hour}
 
 // Service implements API. It is safe for concurrent use.
 //
@@ -51,6 +55,7 @@ type Service struct {
 
 	mu      sync.Mutex // protects the following
 	running map[BuildID]*job
+	resumed map[BuildID]int // how often a build of this server was carried on
 	queue   []*job
 	wake    chan struct{}
 	changed chan struct{} // closed and replaced when a log or a build has changed
@@ -58,15 +63,20 @@ type Service struct {
 
 var _ API = (*Service)(nil)
 
-// job is a build that this server carries out.
+// job is a build that this server carries out. Service.mu protects build, run and started
+// until it is in the queue; they are constant afterwards.
 type job struct {
-	build  Build
-	orphan bool // another server began it
-	run    Orphan
-	inputs Inputs
+	id      BuildID
+	run     Orphan
+	inputs  Inputs
+	started bool // the store calls the build Building
+	// resumed says in a clause why the build is carried on; empty is a new build.
+	resumed string
 	// end ends the build with the reason that is its cause.
 	end context.CancelCauseFunc
 	ctx context.Context
+	// logged is closed when the log of the build is complete.
+	logged chan struct{}
 }
 
 // New returns a Service.
@@ -92,7 +102,7 @@ func New(c Config) (*Service, error) {
 	}
 	return &Service{
 		Config: c, blobs: b, slots: make(chan struct{}, c.MaxBuilds),
-		running: map[BuildID]*job{}, wake: make(chan struct{}, 1), changed: make(chan struct{}),
+		running: map[BuildID]*job{}, resumed: map[BuildID]int{}, wake: make(chan struct{}, 1), changed: make(chan struct{}),
 	}, nil
 }
 
@@ -115,23 +125,31 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// enqueue hands a build to Run. It reports false if the build is here already.
-func (s *Service) enqueue(run Orphan, in Inputs, orphan bool) bool {
+// reserve makes a build one of this server before the store says so, so that the maintenance
+// does not carry it on. It returns nil if the build is here already.
+func (s *Service) reserve(id BuildID, in Inputs) *job {
 	ctx, end := context.WithCancelCause(context.Background())
-	j := &job{build: run.Build, run: run, inputs: in, orphan: orphan, ctx: ctx, end: end}
+	j := &job{id: id, inputs: in, ctx: ctx, end: end, logged: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.running[run.Build.ID] != nil {
+	if s.running[id] != nil {
 		end(nil)
-		return false
+		return nil
 	}
-	s.running[run.Build.ID] = j
+	s.running[id] = j
+	return j
+}
+
+// enqueue hands a reserved build to Run.
+func (s *Service) enqueue(j *job, run Orphan, resumed string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j.run, j.resumed, j.started = run, resumed, true
 	s.queue = append(s.queue, j)
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
-	return true
 }
 
 // take empties the queue.
@@ -154,22 +172,53 @@ func (s *Service) interrupt(cause error, ids ...BuildID) {
 	}
 }
 
-// has reports whether a build is carried out here.
+// has reports whether a build is here.
 func (s *Service) has(id BuildID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.running[id] != nil
 }
 
-// perform carries out one build when its turn has come.
+// startedHere returns the builds here that the store calls Building, as far as this server
+// knows.
+func (s *Service) startedHere() []BuildID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []BuildID
+	for id, j := range s.running {
+		if j.started {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// writesLog reports whether a build here may still write to its log.
+func (s *Service) writesLog(id BuildID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.running[id]
+	if j == nil {
+		return false
+	}
+	select {
+	case <-j.logged:
+		return false
+	default:
+		return true
+	}
+}
+
+// perform carries out one build when its turn has come. Its log is complete before its
+// machines are destroyed, so that followers need not wait for that.
 func (s *Service) perform(ctx context.Context, j *job) {
 	defer s.forget(j)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(j.ctx, func() { cancel(context.Cause(j.ctx)) })()
-	log := s.Log.With("build", j.build.ID)
 	b := newBuilder(s, j)
-	defer b.log.close()
+	defer b.cleanUp()
+	defer s.closeLog(b)
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
@@ -177,15 +226,24 @@ func (s *Service) perform(ctx context.Context, j *job) {
 		return
 	}
 	if err := fault.Caught(func() error { return b.perform(ctx) }); err != nil {
-		log.Warn("a build of a template did not end well", "err", err)
+		s.Log.Warn("a build of a template did not end well", "build", j.id, "err", err)
 	}
+}
+
+// closeLog writes the rest of the log of b and tells its followers.
+func (s *Service) closeLog(b *builder) {
+	b.log.close()
+	s.mu.Lock()
+	close(b.job.logged)
+	s.mu.Unlock()
+	s.notify()
 }
 
 // forget removes a build that has ended here.
 func (s *Service) forget(j *job) {
 	j.end(nil)
 	s.mu.Lock()
-	delete(s.running, j.build.ID)
+	delete(s.running, j.id)
 	s.mu.Unlock()
 	s.notify()
 }

@@ -31,30 +31,47 @@ type fixture struct {
 	t        *testing.T
 	machines *fakeMachines
 	store    *memstore.Store
-	stop     func()
+	// wrap changes the store of the servers that start later.
+	wrap func(templates.Store) templates.Store
+	stop func()
+	// endSession makes the store take the server for dead, which it does not notice.
+	endSession func()
 }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{t: t, machines: newFakeMachines(t), store: memstore.New(time.Now)}
+	f := unstarted(t)
 	f.run(1)
 	return f
+}
+
+// unstarted returns a fixture without a server.
+func unstarted(t *testing.T) *fixture {
+	t.Helper()
+	return &fixture{t: t, machines: newFakeMachines(t), store: memstore.New(time.Now)}
 }
 
 // run starts a server.
 func (f *fixture) run(id control.ServerID) {
 	f.t.Helper()
 	dir := filepath.Join(f.t.TempDir(), "uploads")
+	var store templates.Store = f.store.Templates()
+	if f.wrap != nil {
+		store = f.wrap(store)
+	}
 	s, err := templates.New(templates.Config{
-		Store: f.store.Templates(), Machines: f.machines, Server: id, Dir: dir, Log: slog.New(slog.DiscardHandler),
+		Store: store, Machines: f.machines, Server: id, Dir: dir, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	live, held := context.WithCancel(context.Background())
-	go func() { _ = f.store.HoldServer(ctx, id, held) }()
+	sessionCtx, endSession := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = f.store.HoldServer(sessionCtx, id, held) }()
 	<-live.Done()
+	f.endSession = func() { endSession(); <-ended }
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Run(ctx) }()
 	f.Service, f.stop = s, func() { cancel(); <-done }
@@ -230,11 +247,23 @@ RUN cat out.txt; echo "$B" > vars
 	}
 }
 
-// noMachines checks that builds have left nothing.
+// noMachines checks that builds leave nothing. The end of a build comes before the end of
+// its machines.
 func (f *fixture) noMachines() {
 	f.t.Helper()
-	if left, _ := f.machines.MachinesOf(context.Background(), ""); len(left) > 0 {
-		f.t.Errorf("%d machines are left", len(left))
+	f.await("machines are destroyed", func() bool {
+		left, _ := f.machines.MachinesOf(context.Background(), "")
+		return len(left) == 0
+	})
+}
+
+// await polls until a condition holds.
+func (f *fixture) await(what string, holds func() bool) {
+	f.t.Helper()
+	for end := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			f.t.Fatalf("not within %s: %s", patience, what)
+		}
 	}
 }
 
@@ -346,11 +375,41 @@ RUN --mount=type=secret,id=tok,target=/w/file,env=TOK test -h file; echo "x${TOK
 	if got := f.content(b, "w/file"); !strings.HasPrefix(got, "missing") {
 		t.Errorf("the file of the secret is left: %q", got)
 	}
-	before := len(f.machines.texts())
-	in.Secrets["tok"] = []byte("another")
-	f.ready(text, nil, in)
-	if n := len(f.machines.texts()); n != before {
-		t.Errorf("another secret made the layers invalid: %v", f.machines.texts()[before:])
+}
+
+// TestSecretsAreNotShared: no build starts from a layer after a step that got a secret, nor
+// from one with files of such a step.
+func TestSecretsAreNotShared(t *testing.T) {
+	f := newFixture(t)
+	const text = `FROM template:base AS private
+WORKDIR /w
+RUN echo before
+RUN --mount=type=secret,id=tok echo with
+RUN echo after
+FROM template:base
+RUN sleep 1.1; echo public
+COPY --from=private /w /w
+RUN echo last
+`
+	in := templates.Inputs{Secrets: map[string][]byte{"tok": []byte("topsecret")}}
+	count := func(command string) (n int) {
+		for _, text := range f.machines.texts() {
+			if strings.HasSuffix(text, "echo "+command) {
+				n++
+			}
+		}
+		return n
+	}
+	for i, in := range []templates.Inputs{in, {}, in, {}} {
+		f.ready(text, nil, in)
+		// A build with a secret shares nothing after it. The third one leaves no layer either,
+		// so that the fourth finds those of the second.
+		want := []int{1, 2, 3, 3}[i]
+		for command, want := range map[string]int{"public": 1, "with": want, "after": want, "last": want} {
+			if got := count(command); got != want {
+				t.Errorf("after build %d: \"%s\" ran %d times, want %d", i+1, command, got, want)
+			}
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package templates
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
@@ -18,9 +19,7 @@ type stage struct {
 	base    base
 	// inherited is the stage that is the base; its steps come before.
 	inherited *stage
-	// extended says that another stage is based on this one.
-	extended bool
-	steps    []plan.Step
+	steps     []plan.Step
 
 	// chain are the steps from the base on, those of the inherited stages included.
 	chain []link
@@ -36,11 +35,16 @@ type link struct {
 	key   string
 	// keep makes a layer after the step: a stage ends here.
 	keep bool
+	// private says that a secret was given to this step, or to one from which its files
+	// come. The memory and the files of the machine are the caller's own from here on: no
+	// layer is kept and none of another build is used.
+	private bool
 }
 
 // machine is a sandbox in which steps run.
 type machine struct {
-	id sandbox.ID
+	id    sandbox.ID
+	sizes sizes
 	// accounts are the users and groups that were read last; nil is unread.
 	accounts *accounts
 	// made are the directories that exist.
@@ -54,30 +58,51 @@ func (l link) label() string {
 
 // plan computes the chain.
 func (s *stage) plan(ctx context.Context) error {
-	state, key := s.base.state, digest(s.base.key, s.builder.build.VCPUs, s.builder.build.MemoryMB, s.builder.build.DiskMB, s.builder.build.Runtime)
+	b := s.builder
+	size := s.base.sizes
+	if size == (sizes{}) {
+		size = sizes{b.build.VCPUs, b.build.MemoryMB, b.build.DiskMB}
+	}
+	state, key, private := s.base.state, digest(s.base.key, size.VCPUs, size.MemoryMB, size.DiskMB, b.build.Runtime), false
 	if s.inherited != nil {
 		s.chain = append(s.chain, s.inherited.chain...)
 	}
 	if n := len(s.chain); n > 0 {
 		s.chain[n-1].keep = true
-		state, key = s.chain[n-1].state, s.chain[n-1].key
+		state, key, private = s.chain[n-1].state, s.chain[n-1].key, s.chain[n-1].private
 	}
 	for i, step := range s.steps {
 		expanded, err := state.expand(step)
 		if err != nil {
 			return atStep(step.ID, step.Text, err)
 		}
-		extra, err := s.builder.sourceKey(ctx, expanded, state)
+		extra, err := b.sourceKey(ctx, expanded, state)
 		if err != nil {
 			return atStep(step.ID, step.Text, err)
 		}
 		state, key = state.after(expanded), nextKey(key, expanded, extra)
-		s.chain = append(s.chain, link{stage: s, place: i + 1, step: expanded, state: state, key: key})
+		private = private || b.isPrivate(expanded)
+		s.chain = append(s.chain, link{stage: s, place: i + 1, step: expanded, state: state, key: key, private: private})
 	}
 	if n := len(s.chain); n > 0 {
 		s.chain[n-1].keep = true
 	}
 	return nil
+}
+
+// isPrivate reports whether a step gets a secret, or files of a stage that got one.
+func (b *builder) isPrivate(step plan.Step) bool {
+	switch {
+	case step.Run != nil:
+		return slices.ContainsFunc(step.Run.Secrets, func(s plan.Secret) bool {
+			_, given := b.inputs.Secrets[s.ID]
+			return given
+		})
+	case step.Copy != nil && step.Copy.Stage > 0:
+		chain := b.stages[step.Copy.Stage-1].chain
+		return len(chain) > 0 && chain[len(chain)-1].private
+	}
+	return false
 }
 
 // state returns the state at the end of the stage.
@@ -118,12 +143,13 @@ func (s *stage) machine(ctx context.Context) (*machine, error) {
 		b.log.add("info", l.step.ID, "CACHED %s", l.label())
 	}
 	b.step += done
-	b.progress(ctx)
-	row, err := b.create(ctx, from)
+	if err := b.progress(ctx); err != nil {
+		return nil, err
+	}
+	m, err := b.create(ctx, from)
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{id: row.ID, made: map[string]bool{}}
 	since := time.Duration(0)
 	for i := done; i < len(s.chain); i++ {
 		began := time.Now()
@@ -132,8 +158,10 @@ func (s *stage) machine(ctx context.Context) (*machine, error) {
 		}
 		since += time.Since(began)
 		b.step++
-		b.progress(ctx)
-		if since >= layerWork || s.chain[i].keep {
+		if err := b.progress(ctx); err != nil {
+			return nil, err
+		}
+		if (since >= layerWork || s.chain[i].keep) && !s.chain[i].private {
 			if err := b.keepLayer(ctx, m, s.chain[i]); err != nil {
 				return nil, err
 			}
@@ -147,8 +175,8 @@ func (s *stage) machine(ctx context.Context) (*machine, error) {
 // begin returns the machine from which the stage starts, and the number of links of the
 // chain that it has.
 func (s *stage) begin(ctx context.Context) (control.NewMachine, int, error) {
-	for {
-		layer, n, err := s.findLayer(ctx)
+	for most := s.cacheable(); ; {
+		layer, n, err := s.findLayer(ctx, most)
 		if err != nil {
 			return control.NewMachine{}, 0, err
 		}
@@ -162,15 +190,24 @@ func (s *stage) begin(ctx context.Context) (control.NewMachine, int, error) {
 		if usable {
 			return control.NewMachine{Snapshot: layer.Snapshot, HostID: layer.HostID}, n, nil
 		}
+		most = n - 1
 	}
 }
 
-// findLayer returns the layer after the longest part of the chain, and its length. Where
-// a step says so, only the build's own layers count.
-func (s *stage) findLayer(ctx context.Context) (Layer, int, error) {
-	keys := make([]string, len(s.chain))
-	shared := len(keys)
-	for i, l := range s.chain {
+// cacheable returns the length of the longest part of the chain that can have a layer.
+func (s *stage) cacheable() int {
+	if i := slices.IndexFunc(s.chain, func(l link) bool { return l.private }); i >= 0 {
+		return i
+	}
+	return len(s.chain)
+}
+
+// findLayer returns the layer after the longest part of the first most links of the chain,
+// and its length. Where a step says so, only the build's own layers count.
+func (s *stage) findLayer(ctx context.Context, most int) (Layer, int, error) {
+	keys := make([]string, most)
+	shared := most
+	for i, l := range s.chain[:most] {
 		keys[i] = l.key
 		if l.step.NoCache && i < shared {
 			shared = i
@@ -179,18 +216,11 @@ func (s *stage) findLayer(ctx context.Context) (Layer, int, error) {
 	if s.builder.plan.NoCache {
 		shared = 0
 	}
-	length := func(l Layer) int {
-		for i, key := range keys {
-			if key == l.Key {
-				return i + 1
-			}
-		}
-		return 0
-	}
-	if len(keys) == 0 {
+	if most == 0 {
 		return Layer{}, 0, nil
 	}
-	own, found, err := s.builder.Store.FindLayer(ctx, keys, s.builder.build.ID)
+	length := func(l Layer) int { return 1 + slices.Index(keys, l.Key) }
+	own, found, err := s.builder.Store.FindLayer(ctx, keys, s.builder.job.id)
 	n := 0
 	if err == nil && found {
 		n = length(own)
@@ -206,16 +236,16 @@ func (s *stage) findLayer(ctx context.Context) (Layer, int, error) {
 }
 
 // usable reports whether a machine can start from a layer. The row of one whose snapshot
-// is gone is removed.
+// is gone is removed; one whose host does not answer now stays.
 func (b *builder) usable(ctx context.Context, l Layer) (bool, error) {
 	snap, err := b.Machines.GetKept(ctx, l.Snapshot)
-	if err != nil && !fault.Is(err, fault.NotFound) {
+	switch {
+	case err != nil && !fault.Is(err, fault.NotFound):
 		return false, err
+	case err == nil && snap.Status == control.SnapshotReady:
+		return b.reachable(ctx, snap.HostID), nil
 	}
-	if err == nil && snap.Status == control.SnapshotReady && b.reachable(ctx, snap.HostID) {
-		return true, nil
-	}
-	if err := b.Store.RemoveLayer(ctx, l.Key); err != nil {
+	if err := b.Store.RemoveLayer(ctx, l.Key, l.Snapshot); err != nil {
 		return false, err
 	}
 	b.drop(ctx, l.Snapshot)
@@ -224,10 +254,7 @@ func (b *builder) usable(ctx context.Context, l Layer) (bool, error) {
 
 // reachable reports whether a host answers. If that is unknown, it does.
 func (b *builder) reachable(ctx context.Context, id string) bool {
-	hosts, err := b.Machines.Hosts(ctx)
-	if err != nil {
-		return true
-	}
+	hosts := b.hosts(ctx)
 	for _, h := range hosts {
 		if h.ID == id {
 			return h.Reachable
@@ -244,17 +271,16 @@ func (b *builder) keepLayer(ctx context.Context, m *machine, l link) error {
 		if fault.ReasonOf(err) == control.ReasonEnded || ctx.Err() != nil {
 			return err
 		}
-		b.Log.Warn("a layer of a build could not be kept", "build", b.build.ID, "err", err)
+		b.Log.Warn("a layer of a build could not be kept", "build", b.job.id, "err", err)
 		b.log.add("warn", l.step.ID, "the layer could not be kept: %s", fault.As(err).Public)
 		return nil
 	}
 	old, err := b.Store.InsertLayer(ctx, Layer{
-		Key: l.key, Snapshot: snap.ID, HostID: snap.HostID, Build: b.build.ID, Bytes: snap.Bytes,
+		Key: l.key, Snapshot: snap.ID, HostID: snap.HostID, Build: b.job.id, Bytes: snap.Bytes,
 		CreatedAt: time.Now(), UsedAt: time.Now(),
 	})
 	if err != nil {
-		b.drop(context.WithoutCancel(ctx), snap.ID)
-		return err
+		return err // the row may be there; otherwise the maintenance drops the snapshot
 	}
 	b.drop(ctx, old)
 	b.trim(ctx)

@@ -143,11 +143,11 @@ func (b *builder) exec(ctx context.Context, m *machine, step plan.Step, e contro
 		return err
 	case res.OutOfMemory:
 		return failed(step.ID, "%s: the command was ended because the memory of the build (%d MB) was used up; give the template more memory%s",
-			step.Text, b.build.MemoryMB, tail(last))
+			step.Text, m.sizes.MemoryMB, tail(last))
 	case res.ExitCode == 0:
 		return nil
 	case strings.Contains(strings.Join(last, "\n"), "No space left on device"):
-		return failed(step.ID, "%s: exit status %d; the disk of the build (%d MB) may be full%s", step.Text, res.ExitCode, b.build.DiskMB, tail(last))
+		return failed(step.ID, "%s: exit status %d; the disk of the build (%d MB) may be full%s", step.Text, res.ExitCode, m.sizes.DiskMB, tail(last))
 	}
 	return failed(step.ID, "%s: exit status %d%s", step.Text, res.ExitCode, tail(last))
 }
@@ -183,6 +183,9 @@ type leftovers struct {
 // remove removes the files, the newest first, and returns err or the error of the
 // removal: a layer must not hold a secret.
 func (u *leftovers) remove(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err // the build has ended here, and the machine is destroyed without a layer
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	for i := len(u.paths) - 1; i >= 0; i-- {

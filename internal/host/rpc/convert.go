@@ -128,7 +128,7 @@ func fromInfo(i host.Info) *hostv1.GetHostResponse {
 		VcpusTotal: uint32(i.VCPUs), MemoryMbTotal: uint32(i.MemoryMB),
 		DiskBytesTotal: i.DiskTotal, DiskBytesFree: i.DiskFree,
 		MaxVcpus: uint32(i.Limits.MaxVCPUs), MaxMemoryMb: uint32(i.Limits.MaxMemoryMB), MinMemoryMb: uint32(i.Limits.MinMemoryMB),
-		Templates: i.Templates, Draining: i.Draining, BootRetries: i.BootRetries,
+		Templates: i.Templates, TemplateDigests: i.TemplateDigests, Draining: i.Draining, BootRetries: i.BootRetries,
 		DiskReserveBytes: i.DiskReserve, DiskRoomMb: proto.Uint64(uint64(i.DiskRoomMB)),
 		MemoryRoomMb: proto.Uint64(uint64(i.MemoryRoomMB)), Reflink: i.Reflink,
 		Runtimes: runtimesOf(i),

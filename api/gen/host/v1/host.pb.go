@@ -3785,9 +3785,12 @@ type GetHostResponse struct {
 	// the first. Empty from an agent that offers only those.
 	Runtimes []*Runtime `protobuf:"bytes,31,rep,name=runtimes,proto3" json:"runtimes,omitempty"`
 	// Memory that new sandboxes may still be promised, in MiB.
-	MemoryRoomMb  *uint64 `protobuf:"varint,32,opt,name=memory_room_mb,json=memoryRoomMb,proto3,oneof" json:"memory_room_mb,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	MemoryRoomMb *uint64 `protobuf:"varint,32,opt,name=memory_room_mb,json=memoryRoomMb,proto3,oneof" json:"memory_room_mb,omitempty"`
+	// SHA-256 in hex of the current image of each template, in the order of templates.
+	// Empty from an agent that does not report them.
+	TemplateDigests []string `protobuf:"bytes,33,rep,name=template_digests,json=templateDigests,proto3" json:"template_digests,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *GetHostResponse) Reset() {
@@ -4000,6 +4003,13 @@ func (x *GetHostResponse) GetMemoryRoomMb() uint64 {
 		return *x.MemoryRoomMb
 	}
 	return 0
+}
+
+func (x *GetHostResponse) GetTemplateDigests() []string {
+	if x != nil {
+		return x.TemplateDigests
+	}
+	return nil
 }
 
 type Runtime struct {
@@ -4740,7 +4750,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\bprogress\x18\x01 \x01(\v2\x17.host.v1.ImportProgressH\x00R\bprogress\x12.\n" +
 	"\x05image\x18\x02 \x01(\v2\x16.host.v1.ImportedImageH\x00R\x05imageB\a\n" +
 	"\x05event\"\x10\n" +
-	"\x0eGetHostRequest\"\xde\a\n" +
+	"\x0eGetHostRequest\"\x89\b\n" +
 	"\x0fGetHostResponse\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12#\n" +
 	"\ragent_version\x18\x02 \x01(\tR\fagentVersion\x12#\n" +
@@ -4770,7 +4780,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\fdisk_room_mb\x18\x1e \x01(\x04H\x00R\n" +
 	"diskRoomMb\x88\x01\x01\x12,\n" +
 	"\bruntimes\x18\x1f \x03(\v2\x10.host.v1.RuntimeR\bruntimes\x12)\n" +
-	"\x0ememory_room_mb\x18  \x01(\x04H\x01R\fmemoryRoomMb\x88\x01\x01B\x0f\n" +
+	"\x0ememory_room_mb\x18  \x01(\x04H\x01R\fmemoryRoomMb\x88\x01\x01\x12)\n" +
+	"\x10template_digests\x18! \x03(\tR\x0ftemplateDigestsB\x0f\n" +
 	"\r_disk_room_mbB\x11\n" +
 	"\x0f_memory_room_mb\"\x85\x02\n" +
 	"\aRuntime\x12\x12\n" +

@@ -304,17 +304,24 @@ func (q *Queries) DeleteTemplate(ctx context.Context, id string) (int64, error) 
 const failBuild = `-- name: FailBuild :execrows
 UPDATE template_builds SET
     status = 'error', reason_message = $1::text, reason_step = $2, finished_at = now(), updated_at = now()
-WHERE id = $3 AND finished_at IS NULL
+WHERE id = $3 AND finished_at IS NULL AND ($4::bigint = 0 OR server = $4::bigint)
 `
 
 type FailBuildParams struct {
 	Message string
 	Step    string
 	ID      string
+	Server  int64
 }
 
+// FailBuild fails a build that has not ended; under one server, unless that is 0.
 func (q *Queries) FailBuild(ctx context.Context, arg FailBuildParams) (int64, error) {
-	result, err := q.db.Exec(ctx, failBuild, arg.Message, arg.Step, arg.ID)
+	result, err := q.db.Exec(ctx, failBuild,
+		arg.Message,
+		arg.Step,
+		arg.ID,
+		arg.Server,
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -369,8 +376,9 @@ const finishBuild = `-- name: FinishBuild :one
 UPDATE template_builds SET
     status = $1, reason_message = $2, reason_step = $3,
     snapshot_id = $4, host_id = $5, default_user = $6, default_dir = $7,
-    step = $8, steps = $9, finished_at = now(), updated_at = now()
-WHERE id = $10 AND status = 'building'
+    vcpus = $8, memory_mb = $9, disk_mb = $10,
+    step = $11, steps = $12, finished_at = now(), updated_at = now()
+WHERE id = $13 AND status = 'building' AND server = $14
 RETURNING id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at
 `
 
@@ -382,9 +390,13 @@ type FinishBuildParams struct {
 	HostID        string
 	DefaultUser   string
 	DefaultDir    string
+	Vcpus         int32
+	MemoryMb      int32
+	DiskMb        int32
 	Step          int32
 	Steps         int32
 	ID            string
+	Server        int64
 }
 
 // FinishBuild ends a build that is under way. A reason is given if it failed.
@@ -397,9 +409,13 @@ func (q *Queries) FinishBuild(ctx context.Context, arg FinishBuildParams) (Templ
 		arg.HostID,
 		arg.DefaultUser,
 		arg.DefaultDir,
+		arg.Vcpus,
+		arg.MemoryMb,
+		arg.DiskMb,
 		arg.Step,
 		arg.Steps,
 		arg.ID,
+		arg.Server,
 	)
 	var i TemplateBuild
 	err := row.Scan(
@@ -651,18 +667,77 @@ func (q *Queries) MeasureBuildLog(ctx context.Context, arg MeasureBuildLogParams
 	return err
 }
 
+const ownedBuilds = `-- name: OwnedBuilds :many
+SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at FROM template_builds WHERE status = 'building' AND server = $1 ORDER BY position
+`
+
+func (q *Queries) OwnedBuilds(ctx context.Context, server int64) ([]TemplateBuild, error) {
+	rows, err := q.db.Query(ctx, ownedBuilds, server)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TemplateBuild
+	for rows.Next() {
+		var i TemplateBuild
+		if err := rows.Scan(
+			&i.ID,
+			&i.Position,
+			&i.TemplateID,
+			&i.Status,
+			&i.Tags,
+			&i.Vcpus,
+			&i.MemoryMb,
+			&i.DiskMb,
+			&i.Runtime,
+			&i.Plan,
+			&i.HasInputs,
+			&i.Server,
+			&i.ReasonMessage,
+			&i.ReasonStep,
+			&i.SnapshotID,
+			&i.HostID,
+			&i.DefaultUser,
+			&i.DefaultDir,
+			&i.Step,
+			&i.Steps,
+			&i.LogEntries,
+			&i.LogBytes,
+			&i.LogFull,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.StartedAt,
+			&i.FinishedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const progressBuild = `-- name: ProgressBuild :execrows
-UPDATE template_builds SET step = $1, steps = $2, updated_at = now() WHERE id = $3 AND status = 'building'
+UPDATE template_builds SET step = $1, steps = $2, updated_at = now()
+WHERE id = $3 AND status = 'building' AND server = $4
 `
 
 type ProgressBuildParams struct {
-	Step  int32
-	Steps int32
-	ID    string
+	Step   int32
+	Steps  int32
+	ID     string
+	Server int64
 }
 
 func (q *Queries) ProgressBuild(ctx context.Context, arg ProgressBuildParams) (int64, error) {
-	result, err := q.db.Exec(ctx, progressBuild, arg.Step, arg.Steps, arg.ID)
+	result, err := q.db.Exec(ctx, progressBuild,
+		arg.Step,
+		arg.Steps,
+		arg.ID,
+		arg.Server,
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -697,11 +772,16 @@ func (q *Queries) PutLayer(ctx context.Context, arg PutLayerParams) error {
 }
 
 const removeLayer = `-- name: RemoveLayer :exec
-DELETE FROM template_layers WHERE key = $1
+DELETE FROM template_layers WHERE key = $1 AND snapshot_id = $2
 `
 
-func (q *Queries) RemoveLayer(ctx context.Context, key string) error {
-	_, err := q.db.Exec(ctx, removeLayer, key)
+type RemoveLayerParams struct {
+	Key        string
+	SnapshotID string
+}
+
+func (q *Queries) RemoveLayer(ctx context.Context, arg RemoveLayerParams) error {
+	_, err := q.db.Exec(ctx, removeLayer, arg.Key, arg.SnapshotID)
 	return err
 }
 
@@ -1090,58 +1170,6 @@ func (q *Queries) TrimLayers(ctx context.Context, arg TrimLayersParams) ([]strin
 			return nil, err
 		}
 		items = append(items, snapshot_id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const unendedBuilds = `-- name: UnendedBuilds :many
-SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at FROM template_builds WHERE finished_at IS NULL ORDER BY position
-`
-
-func (q *Queries) UnendedBuilds(ctx context.Context) ([]TemplateBuild, error) {
-	rows, err := q.db.Query(ctx, unendedBuilds)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []TemplateBuild
-	for rows.Next() {
-		var i TemplateBuild
-		if err := rows.Scan(
-			&i.ID,
-			&i.Position,
-			&i.TemplateID,
-			&i.Status,
-			&i.Tags,
-			&i.Vcpus,
-			&i.MemoryMb,
-			&i.DiskMb,
-			&i.Runtime,
-			&i.Plan,
-			&i.HasInputs,
-			&i.Server,
-			&i.ReasonMessage,
-			&i.ReasonStep,
-			&i.SnapshotID,
-			&i.HostID,
-			&i.DefaultUser,
-			&i.DefaultDir,
-			&i.Step,
-			&i.Steps,
-			&i.LogEntries,
-			&i.LogBytes,
-			&i.LogFull,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-			&i.StartedAt,
-			&i.FinishedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -57,9 +57,6 @@ SELECT * FROM template_builds WHERE template_id = @template_id ORDER BY position
 -- name: CountUnendedBuilds :one
 SELECT count(*) FROM template_builds WHERE finished_at IS NULL;
 
--- name: UnendedBuilds :many
-SELECT * FROM template_builds WHERE finished_at IS NULL ORDER BY position;
-
 -- name: SupersedeBuilds :many
 UPDATE template_builds SET status = 'error', reason_message = @message::text, finished_at = now(), updated_at = now()
 WHERE template_id = @template_id AND status = 'building' AND id <> @id
@@ -72,21 +69,27 @@ WHERE id = @id AND status = 'waiting'
 RETURNING *;
 
 -- name: ProgressBuild :execrows
-UPDATE template_builds SET step = @step, steps = @steps, updated_at = now() WHERE id = @id AND status = 'building';
+UPDATE template_builds SET step = @step, steps = @steps, updated_at = now()
+WHERE id = @id AND status = 'building' AND server = @server;
 
 -- FinishBuild ends a build that is under way. A reason is given if it failed.
 -- name: FinishBuild :one
 UPDATE template_builds SET
     status = @status, reason_message = sqlc.narg('reason_message'), reason_step = @reason_step,
     snapshot_id = @snapshot_id, host_id = @host_id, default_user = @default_user, default_dir = @default_dir,
+    vcpus = @vcpus, memory_mb = @memory_mb, disk_mb = @disk_mb,
     step = @step, steps = @steps, finished_at = now(), updated_at = now()
-WHERE id = @id AND status = 'building'
+WHERE id = @id AND status = 'building' AND server = @server
 RETURNING *;
 
+-- FailBuild fails a build that has not ended; under one server, unless that is 0.
 -- name: FailBuild :execrows
 UPDATE template_builds SET
     status = 'error', reason_message = @message::text, reason_step = @step, finished_at = now(), updated_at = now()
-WHERE id = @id AND finished_at IS NULL;
+WHERE id = @id AND finished_at IS NULL AND (@server::bigint = 0 OR server = @server::bigint);
+
+-- name: OwnedBuilds :many
+SELECT * FROM template_builds WHERE status = 'building' AND server = @server ORDER BY position;
 
 -- name: BuildsUnderWay :many
 SELECT id, server FROM template_builds WHERE status = 'building' AND server <> @server;
@@ -186,7 +189,7 @@ ON CONFLICT (key) DO UPDATE SET
     bytes = excluded.bytes, created_at = now(), used_at = now();
 
 -- name: RemoveLayer :exec
-DELETE FROM template_layers WHERE key = @key;
+DELETE FROM template_layers WHERE key = @key AND snapshot_id = @snapshot_id;
 
 -- TrimLayers removes the layers that are not among the most recently used count, or with
 -- which those take more than so many bytes.
