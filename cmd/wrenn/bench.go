@@ -37,7 +37,8 @@ type benchSettings struct {
 	staggerMS            int
 	dirtyMB              []int
 	dirtyRounds, density int
-	fileMB               int64
+	fileMB, largeMB      int64
+	streams, streamSec   int
 	bare                 bool
 	qemu, runsc, out     string
 	runtimes             []string
@@ -55,6 +56,9 @@ func (s *benchSettings) flags(f flagSet) {
 	f.IntVar(&s.size.MemoryMB, "memory-mb", sandbox.DefaultMemoryMB, "memory of each, in MiB")
 	f.IntVar(&s.size.DiskMB, "disk-mb", sandbox.DefaultDiskMB, "disk of each, in MiB")
 	f.Int64Var(&s.fileMB, "file-mb", 64, "size of the uploaded and downloaded file, in MiB; 0 skips the transfers")
+	f.Int64Var(&s.largeMB, "large-mb", 1024, "size of one more transfer by /files of E2B's clients and by a port, in MiB; 0 skips it")
+	f.IntVar(&s.streams, "streams", 100, "number of streams of output that are open together; 0 skips the measurement")
+	f.IntVar(&s.streamSec, "stream-sec", 60, "time for which they are open, in seconds")
 	f.BoolVar(&s.bare, "bare", true, "compare with a bare QEMU, bare runsc and plain processes, which needs the server's images on this machine, and root")
 	f.StringVar(&s.qemu, "qemu", qemu.DefaultBinary, "QEMU for the bare boots")
 	f.StringVar(&s.runsc, "runsc", "", "runsc for the bare containers (default: the newest build in the images)")
@@ -63,8 +67,11 @@ func (s *benchSettings) flags(f flagSet) {
 }
 
 func (s *benchSettings) validate() error {
-	if s.rounds < 1 || min(s.burst, s.waves, s.staggerMS, s.dirtyRounds, s.density) < 0 || s.fileMB < 0 {
-		return errors.New("--n is at least 1; --burst, --burst-rounds, --stagger-ms, --dirty-rounds, --density and --file-mb must not be negative")
+	if s.rounds < 1 || min(s.burst, s.waves, s.staggerMS, s.dirtyRounds, s.density, s.streams) < 0 || min(s.fileMB, s.largeMB) < 0 {
+		return errors.New("--n is at least 1; --burst, --burst-rounds, --stagger-ms, --dirty-rounds, --density, --streams, --file-mb and --large-mb must not be negative")
+	}
+	if s.streamSec < 5 {
+		return errors.New("--stream-sec is at least 5")
 	}
 	for i, mb := range s.dirtyMB {
 		if mb < 1 || slices.Contains(s.dirtyMB[:i], mb) {
@@ -112,7 +119,8 @@ const densityRest = 10 * time.Second
 func (s *benchSettings) options() bench.Options {
 	return bench.Options{
 		Size: s.size, Runtimes: s.runtimes, Rounds: s.rounds, Burst: s.burst, Waves: s.waves, Stagger: time.Duration(s.staggerMS) * time.Millisecond,
-		DirtyMB: s.dirtyMB, DirtyRounds: s.dirtyRounds, FileBytes: s.fileMB << 20, Density: s.density, Rest: densityRest,
+		DirtyMB: s.dirtyMB, DirtyRounds: s.dirtyRounds, FileBytes: s.fileMB << 20, LargeBytes: s.largeMB << 20,
+		Streams: s.streams, StreamTime: time.Duration(s.streamSec) * time.Second, Density: s.density, Rest: densityRest,
 	}
 }
 

@@ -34,12 +34,18 @@ const sumTimes = 1.5
 // server.
 const idleShare = 0.005
 
+// streamGrowth is the largest growth of the server's memory, in MiB, that counts as flat:
+// the Go runtime returns memory in steps of some MiB.
+const streamGrowth = 8
+
 // wanted are the aims that are a median of one operation.
 var wanted = []Aim{
 	{Name: opPool, Limit: 12}, {Name: opRestore, Limit: 120}, {Name: opPoolExec, Limit: 25}, {Name: opExec, Limit: 12},
 	{Name: opPython, Limit: 60}, {Name: opPythonPool, Limit: 60}, {Name: opPause, Limit: 100}, {Name: opResume, Limit: 130},
 	{Name: opForkWindow, Limit: 80}, {Name: opForkEach, Limit: 120}, {Name: opBurstLast, Limit: 1500},
 	{Name: opPublicAdded, Limit: 5}, {Name: opAttach, Limit: 20}, {Name: opPort, Limit: 200 * megabyte, AtLeast: true},
+	{Name: opLargeUpload, Limit: 200 * megabyte, AtLeast: true}, {Name: opLargeDownload, Limit: 200 * megabyte, AtLeast: true},
+	{Name: opLargePort, Limit: 200 * megabyte, AtLeast: true}, {Name: opStreamGrowth, Limit: streamGrowth},
 	{Name: opMemory, Limit: 50 * megabyte}, {Name: opUpload, Limit: 300 * megabyte, AtLeast: true},
 	{Name: opDownload, Limit: 300 * megabyte, AtLeast: true},
 }

@@ -26,6 +26,12 @@ type Options struct {
 	// FileBytes is the size of the file that is uploaded and downloaded; 0 skips
 	// the transfers.
 	FileBytes int64
+	// LargeBytes is the size of one more transfer, by other paths; 0 skips it.
+	LargeBytes int64
+	// Streams is the number of streams of output that are open together for StreamTime; 0
+	// skips the measurement, which needs Server.
+	Streams    int
+	StreamTime time.Duration
 	// Density is the number of idle sandboxes that are kept alive together; 0
 	// skips the measurement. Rest is the time for which they are observed.
 	Density int

@@ -47,6 +47,13 @@ const (
 	opDownload = "download"
 	opPort     = "port_download"
 
+	opLargeUpload   = "large_upload_e2b"
+	opLargeDownload = "large_download_e2b"
+	opLargePort     = "large_port_download"
+
+	opStreamMemory = "streams_memory"
+	opStreamGrowth = "streams_growth"
+
 	opMemory        = "idle_memory"
 	opDensityMemory = "density_memory"
 )
@@ -112,8 +119,13 @@ func (r *run) plan() {
 	r.enter(Transfers, MiBPerSecond,
 		Measurement{Name: opUpload, About: fmt.Sprintf("file of %d MiB into the sandbox", r.FileBytes>>20)},
 		Measurement{Name: opDownload, About: "the same file out again"},
-		Measurement{Name: opPort, About: "as many bytes from a program that listens on a port"})
+		Measurement{Name: opPort, About: "as many bytes from a program that listens on a port"},
+		Measurement{Name: opLargeUpload, About: fmt.Sprintf("%d MiB by /files of E2B's clients, once", r.LargeBytes>>20)},
+		Measurement{Name: opLargeDownload, About: "the same file out again"},
+		Measurement{Name: opLargePort, About: "as many bytes from a program that listens on a port"})
 	r.enter(Memories, MiB,
+		Measurement{Name: opStreamMemory, About: fmt.Sprintf("Rss of the server with %d streams of output open", r.Streams)},
+		Measurement{Name: opStreamGrowth, About: fmt.Sprintf("its growth in the %.0f s for which they stay open", r.StreamTime.Seconds())},
 		Measurement{Name: opMemory, About: "Pss of the sandbox's processes after the first commands"},
 		Measurement{Name: opDensityMemory, About: fmt.Sprintf("the same for each of %d idle sandboxes together", r.Density)})
 }

@@ -82,6 +82,14 @@ func (s *session) measure(ctx context.Context) error {
 		}
 	}
 	s.batches(ctx)
+	for _, r := range s.runs {
+		if s.LargeBytes > 0 {
+			r.attempt(ctx, "large transfers", r.large)
+		}
+		if s.Streams > 0 {
+			r.attempt(ctx, "streams", r.streams)
+		}
+	}
 	if s.Density > 0 {
 		for _, r := range s.runs {
 			r.attempt(ctx, "density", r.density)

@@ -35,7 +35,7 @@ func (r *run) traffic(ctx context.Context) error {
 		return err
 	}
 	if r.FileBytes > 0 {
-		return r.port(ctx, sb.ID)
+		return r.port(ctx, sb.ID, r.FileBytes, opPort)
 	}
 	return nil
 }
@@ -96,17 +96,34 @@ const (
 
 // publicExec runs true by process.Process/Start and waits for its end.
 func (r *run) publicExec(ctx context.Context, id, token string) error {
-	message := []byte(`{"process":{"cmd":"true"}}`)
-	request := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))
-	body, err := r.do(ctx, http.MethodPost, "/process.Process/Start", append(request, message...), http.Header{
-		"Content-Type": {"application/connect+json"}, "Connect-Protocol-Version": {"1"}, "X-Access-Token": {token},
-		"Authorization":  {"Basic " + base64.StdEncoding.EncodeToString([]byte("root:"))},
-		"E2b-Sandbox-Id": {id}, "E2b-Sandbox-Port": {"49983"},
-	})
+	body, err := r.publicStream(ctx, id, token, "Start", `{"process":{"cmd":"true"}}`)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
+	return readStream(body, func([]byte) {})
+}
+
+// publicStream calls a procedure of process.Process that answers with a stream.
+func (r *run) publicStream(ctx context.Context, id, token, procedure, message string) (io.ReadCloser, error) {
+	request := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))
+	header := publicHeader(id, token)
+	header.Set("Content-Type", "application/connect+json")
+	header.Set("Connect-Protocol-Version", "1")
+	return r.do(ctx, http.MethodPost, "/process.Process/"+procedure, bytes.NewReader(append(request, message...)), header)
+}
+
+// publicHeader leads a request to the guest's public server, as root.
+func publicHeader(id, token string) http.Header {
+	return http.Header{
+		"X-Access-Token": {token}, "Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("root:"))},
+		"E2b-Sandbox-Id": {id}, "E2b-Sandbox-Port": {"49983"},
+	}
+}
+
+// readStream reads the events of a process, which each gets, until its end. It is an
+// error if the stream ends before the process.
+func readStream(body io.Reader, each func(event []byte)) error {
 	ended := false
 	for {
 		flags, text, err := readEnvelope(body)
@@ -119,6 +136,7 @@ func (r *run) publicExec(ctx context.Context, id, token string) error {
 			return fmt.Errorf("the stream of a command ended with %.200s", text)
 		}
 		ended = ended || bytes.Contains(text, []byte(`"end"`))
+		each(text)
 	}
 }
 
@@ -192,9 +210,9 @@ while True:
 // portPatience bounds the time until portScript listens.
 const portPatience = 30 * time.Second
 
-// port measures the throughput of a program that listens in the sandbox.
-func (r *run) port(ctx context.Context, id string) error {
-	mib := r.FileBytes >> 20
+// port measures, as op, the throughput of a program that listens in the sandbox.
+func (r *run) port(ctx context.Context, id string, bytes int64, op string) error {
+	mib := bytes >> 20
 	_, err := r.Client.StartProcess(ctx, id, client.ProcessRequest{Cmd: "python3", Args: []string{"-c", portScript, strconv.FormatInt(mib, 10)}})
 	if err != nil {
 		return err
@@ -212,7 +230,7 @@ func (r *run) port(ctx context.Context, id string) error {
 			if err != nil {
 				return fmt.Errorf("a port: %w", err)
 			}
-			r.add(opPort, float64(mib)/time.Since(began).Seconds())
+			r.add(op, rate(bytes, began))
 			return nil
 		}
 		if !errors.Is(err, errNotListening) || time.Now().After(end) {
@@ -231,12 +249,12 @@ var errNotListening = errors.New("the program does not answer")
 
 // do sends a request that the client of the own API has no method for. The caller closes
 // the answer.
-func (r *run) do(ctx context.Context, method, path string, body []byte, header http.Header) (io.ReadCloser, error) {
+func (r *run) do(ctx context.Context, method, path string, body io.Reader, header http.Header) (io.ReadCloser, error) {
 	base := r.Client.BaseURL
 	if base == "" {
 		base = client.DefaultURL
 	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+path, body)
 	if err != nil {
 		return nil, err
 	}

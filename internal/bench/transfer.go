@@ -25,7 +25,7 @@ func (r *run) transfer(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("upload: %w", err)
 	}
-	r.add(opUpload, r.rate(began))
+	r.add(opUpload, rate(r.FileBytes, began))
 	began = time.Now()
 	file, err := r.Client.ReadFile(ctx, id, guestFile, "")
 	if err != nil {
@@ -37,14 +37,14 @@ func (r *run) transfer(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("download: %w", err)
 	}
-	r.add(opDownload, r.rate(began))
+	r.add(opDownload, rate(r.FileBytes, began))
 	if n != r.FileBytes || got.Sum32() != sent.Sum32() {
 		return r.failRun(ctx, errors.New("the downloaded file differs from the uploaded one"))
 	}
 	return nil
 }
 
-// rate returns the throughput, in MiB/s, of a file whose transfer began at began.
-func (r *run) rate(began time.Time) float64 {
-	return float64(r.FileBytes) / (1 << 20) / time.Since(began).Seconds()
+// rate returns the throughput, in MiB/s, of a transfer that began at began.
+func rate(bytes int64, began time.Time) float64 {
+	return float64(bytes) / (1 << 20) / time.Since(began).Seconds()
 }

@@ -73,6 +73,8 @@ func TestCompat(t *testing.T) {
 			suite.run(t, dir, s, compatAddresses(s))
 		})
 	}
+	destroyAll(t, s.Client, s.dir)
+	dropLayers(t, s)
 }
 
 // TestCompatByDomain gives the clients nothing but the domain: the server has a

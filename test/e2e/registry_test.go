@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -23,21 +24,42 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
 )
 
 // startRegistry serves a registry on loopback with one image: the Debian packages of the
 // template minimal, and a file and a variable of its own. It returns the registry's
 // address and the image's reference.
-func startRegistry(t *testing.T) (address, image string) {
+func startRegistry(t *testing.T) (address, reference string) {
 	t.Helper()
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)
 	address = strings.TrimPrefix(server.URL, "http://")
-	image = address + "/compat/debian:test"
-	ref, err := name.ParseReference(image, name.Insecure)
+	reference = address + "/compat/debian:test"
+	ref, err := name.ParseReference(reference, name.Insecure)
 	check(t, err)
 	check(t, remote.Write(ref, debianImage(t)))
-	return address, image
+	t.Cleanup(func() { removeImported(t, address) })
+	return address, reference
+}
+
+// removeImported removes the images that came from a registry from the store that the
+// suite shares.
+func removeImported(t *testing.T, registry string) {
+	t.Helper()
+	images, err := image.Open(hosttest.ImagesDir(), hosttest.Log())
+	check(t, err)
+	const anyAge = -1
+	imported, err := images.Unused(anyAge)
+	check(t, err)
+	for _, i := range imported {
+		if !strings.HasPrefix(i.Imported.Reference, registry+"/") {
+			continue
+		}
+		if removed, err := images.Remove(context.Background(), i, anyAge); !removed || err != nil {
+			t.Errorf("remove the image %s: %t, %v", i.Name, removed, err)
+		}
+	}
 }
 
 // debianImage is an image with the files of the template minimal.

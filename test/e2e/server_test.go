@@ -104,6 +104,18 @@ func destroyAll(t *testing.T, c *client.Client, dir string) {
 			t.Errorf("destroy %s: %v", sb.ID, err)
 		}
 	}
+	for template, err := range c.AllTemplates(ctx) {
+		if err != nil {
+			t.Errorf("list the templates to be deleted: %v", err)
+			return
+		}
+		if template.ID == nil {
+			continue // an image of the host, or a snapshot
+		}
+		if err := c.DeleteTemplate(ctx, template.Name); err != nil {
+			t.Errorf("delete template %s: %v", template.Name, err)
+		}
+	}
 	for snap, err := range c.AllSnapshots(ctx, client.SnapshotOptions{}) {
 		if err != nil {
 			t.Errorf("list the snapshots to be deleted: %v", err)

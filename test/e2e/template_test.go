@@ -75,18 +75,30 @@ func testTemplateBuild(t *testing.T, s *server) {
 	removeTemplate(t, s, "site")
 }
 
-// removeTemplate deletes a template, and the layers of all builds by a start of the server
-// that keeps none.
+// removeTemplate deletes a template, and the layers of all builds.
 func removeTemplate(t *testing.T, s *server, name string) {
 	t.Helper()
 	if a := call(t, s.Client, "DELETE", "/v1/templates/"+name, nil); a.status != 204 {
 		t.Errorf("the delete answered %d %s", a.status, a.body)
 	}
+	dropLayers(t, s)
+}
+
+// dropLayers deletes the layers of all builds by a start of the server that keeps none.
+func dropLayers(t *testing.T, s *server) {
+	t.Helper()
 	s.stop(t, syscall.SIGTERM)
 	s.args = append(s.args, "--build-cache-layers", "0")
 	s.start(t)
+	var left []string
+	defer func() {
+		if len(left) > 0 {
+			t.Errorf("layers are left: %v\n%s", left, s.tail(60))
+		}
+	}()
 	eventually(t, "no snapshot is left", func() bool {
-		left, err := filepath.Glob(filepath.Join(s.dir, "host", "snapshots", "*"))
+		var err error
+		left, err = filepath.Glob(filepath.Join(s.dir, "host", "snapshots", "*"))
 		return err == nil && len(left) == 0
 	})
 }

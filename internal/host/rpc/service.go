@@ -10,6 +10,7 @@ import (
 	"github.com/wrenn-dev/wrenn/api/gen/host/v1/hostv1connect"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/hostwire"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -23,9 +24,10 @@ type service struct {
 
 var _ hostv1connect.HostServiceHandler = (*service)(nil)
 
-// fail logs the cause, which the caller does not see, and returns the public error.
+// fail logs the cause, which the caller does not see, and returns the public error. A
+// port of a sandbox that refuses is no fault of the host, and strangers can ask for it.
 func (s *service) fail(ctx context.Context, call string, err error) error {
-	if f := fault.As(err); f.Kind == fault.Internal || f.Kind == fault.HostFailed {
+	if f := fault.As(err); f.Kind == fault.Internal || f.Kind == fault.HostFailed && f.Reason != guestclient.ReasonPortRefused {
 		s.log.ErrorContext(ctx, "call failed", "call", call, "error", err)
 	}
 	return faultrpc.ToConnect(err)

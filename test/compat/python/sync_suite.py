@@ -109,6 +109,8 @@ def pty():
     assert b"30 100" in seen, seen
     other = sbx.pty.create(e2b.PtySize(rows=24, cols=80), timeout=60)
     assert sbx.pty.kill(other.pid) is True
+    for _ in other:
+        pass  # until it has ended
     assert sbx.pty.kill(other.pid) is False
 
 
