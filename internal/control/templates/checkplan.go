@@ -80,6 +80,8 @@ func checkStep(s plan.Step, i int) error {
 		return fmt.Errorf("it is too long")
 	case strings.Contains(string(text), `\u0000`):
 		return fmt.Errorf("it contains a NUL character")
+	case s.Env != nil && len(s.Env.Set) > plan.MaxVariables:
+		return fmt.Errorf("it sets more than %d variables", plan.MaxVariables)
 	case s.Copy != nil:
 		return checkCopy(*s.Copy, i)
 	case s.Run != nil:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/control/templates/dockerfile"
 	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
 // state is the part of a stage that is no file: it follows from the base and the steps.
@@ -51,14 +52,25 @@ func (s state) expand(step plan.Step) (plan.Step, error) {
 		env = set(env, plan.Variable{Name: "PATH", Value: defaultPath})
 	}
 	step, err := dockerfile.ExpandStep(step, env)
-	if err != nil || step.Env == nil || !step.Env.Expand {
+	if err != nil || step.Env == nil {
 		return step, err
 	}
 	out := &plan.Env{}
+	size := 0
+	for _, v := range env {
+		size += len(v.Name) + len(v.Value)
+	}
 	for _, v := range step.Env.Set {
-		// Each value sees those before it.
-		v.Value = expandSimple(v.Value, func(name string) string { return get(env, name) })
+		if step.Env.Expand {
+			// Each value sees those before it.
+			v.Value = expandSimple(v.Value, func(name string) string { return get(env, name) })
+		}
+		size += len(v.Name) + len(v.Value) - len(get(env, v.Name))
 		env = set(env, v)
+		if size > plan.MaxEnvironment || len(env) > plan.MaxVariables {
+			return step, fault.New(fault.Invalid, "invalid_plan", "the environment has more than %d variables or %d bytes",
+				plan.MaxVariables, plan.MaxEnvironment)
+		}
 		out.Set = append(out.Set, v)
 	}
 	step.Env = out

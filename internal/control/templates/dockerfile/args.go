@@ -61,7 +61,7 @@ func (r *reader) argument(a instructions.KeyValuePairOptional, scope, outer []pl
 		return v, true, nil
 	}
 	if a.Value != nil {
-		value, _, err = expandWord(r.escape, *a.Value, scope)
+		value, _, err = r.word(*a.Value, scope)
 		return value, err == nil, err
 	}
 	value, set = variables(outer).Get(a.Key)

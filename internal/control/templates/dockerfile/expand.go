@@ -32,6 +32,32 @@ func (v variables) Keys() []string {
 	return out
 }
 
+// maxExpanded is the most bytes of all expansions of a text, or of one step.
+const maxExpanded = 4 << 20
+
+// tooLong is the fault of an expansion that exceeds a bound.
+func tooLong() error {
+	return fault.New(fault.Invalid, Reason, "a value is longer than %d bytes after its expansion, or all values together than %d", plan.MaxText, maxExpanded)
+}
+
+// lookup is a scope for one expansion. It returns values of at most left bytes in all, so
+// that a text cannot name a long value many times.
+type lookup struct {
+	variables
+	left int
+	over bool
+}
+
+// Get implements shell.EnvGetter.
+func (l *lookup) Get(name string) (string, bool) {
+	value, ok := l.variables.Get(name)
+	if l.left -= len(value); l.left < 0 {
+		l.over = true
+		return "", ok
+	}
+	return value, ok
+}
+
 // expandWord expands a word, and returns the names in it that scope lacks.
 func expandWord(escape rune, word string, scope []plan.Variable) (string, []string, error) {
 	return expandWith(shell.NewLex(escape), word, scope)
@@ -45,12 +71,14 @@ func expandText(escape rune, text string, scope []plan.Variable) (string, []stri
 }
 
 func expandWith(lex *shell.Lex, word string, scope []plan.Variable) (string, []string, error) {
-	r, err := lex.ProcessWordWithMatches(word, variables(scope))
+	// A value can be looked up and not used, as in "${A:+x}".
+	values := &lookup{variables: scope, left: 4 * plan.MaxText}
+	r, err := lex.ProcessWordWithMatches(word, values)
 	if err != nil {
 		return "", nil, err
 	}
-	if len(r.Result) > plan.MaxText {
-		return "", nil, fault.New(fault.Invalid, Reason, "a value is longer than %d bytes after its expansion", plan.MaxText)
+	if values.over || len(r.Result) > plan.MaxText {
+		return "", nil, tooLong()
 	}
 	var unknown []string
 	for name := range r.Unmatched {
@@ -94,6 +122,7 @@ func ExpandStep(s plan.Step, env []plan.Variable) (plan.Step, error) {
 // expander expands words until one fails.
 type expander struct {
 	word, text func(string) (string, error)
+	spent      int // bytes of the results
 	err        error
 }
 
@@ -101,8 +130,17 @@ func (e *expander) expand(w string) string {
 	if e.err != nil {
 		return ""
 	}
-	var out string
-	out, e.err = e.word(w)
+	return e.spend(e.word(w))
+}
+
+// spend returns the result of an expansion, and nothing after the first failure.
+func (e *expander) spend(out string, err error) string {
+	if e.spent += len(out); err == nil && e.spent > maxExpanded {
+		err = tooLong()
+	}
+	if e.err = err; err != nil {
+		return ""
+	}
 	return out
 }
 
@@ -128,7 +166,7 @@ func (e *expander) copy(c *plan.Copy) {
 	c.Content = slices.Clone(c.Content)
 	for i, f := range c.Content {
 		if f.Expand && e.err == nil {
-			c.Content[i].Data, e.err = e.text(f.Data)
+			c.Content[i].Data = e.spend(e.text(f.Data))
 			c.Content[i].Expand = false
 		}
 	}

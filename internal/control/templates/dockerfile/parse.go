@@ -59,6 +59,20 @@ type reader struct {
 	order []int // the needed stages in the order of their dependencies
 	steps int
 	notes []string
+	spent int // bytes of all expansions
+}
+
+// word expands a word of the text.
+func (r *reader) word(word string, scope []plan.Variable) (string, []string, error) {
+	return r.spend(expandWord(r.escape, word, scope))
+}
+
+// spend refuses an expansion after which all together are too long.
+func (r *reader) spend(out string, unknown []string, err error) (string, []string, error) {
+	if r.spent += len(out); err == nil && r.spent > maxExpanded {
+		return "", nil, tooLong()
+	}
+	return out, unknown, err
 }
 
 // plan reads the needed stages.
@@ -154,14 +168,14 @@ func (r *reader) base(n int) (plan.Base, error) {
 	s := r.stages[n]
 	line := lineOf(s.Location)
 	scope := append(slices.Clone(r.global), platformArgs()...)
-	platform, _, err := expandWord(r.escape, s.Platform, scope)
+	platform, _, err := r.word(s.Platform, scope)
 	if err != nil {
 		return plan.Base{}, lineError(line, "%s", err)
 	}
 	if platform != "" && platform != "linux/amd64" && platform != "linux" {
 		return plan.Base{}, lineError(line, "the platform %.64q is not supported; sandboxes are linux/amd64", platform)
 	}
-	name, unknown, err := expandWord(r.escape, s.BaseName, scope)
+	name, unknown, err := r.word(s.BaseName, scope)
 	if err != nil {
 		return plan.Base{}, lineError(line, "%s", err)
 	}

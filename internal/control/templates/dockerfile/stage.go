@@ -122,7 +122,7 @@ func (s *stage) scope() []plan.Variable { return append(slices.Clone(s.args), s.
 func (s *stage) lexer() (func(string) (string, error), map[string]bool) {
 	open := map[string]bool{}
 	return func(word string) (string, error) {
-		out, unknown, err := expandWord(s.reader.escape, word, s.scope())
+		out, unknown, err := s.reader.word(word, s.scope())
 		s.markOpen(open, unknown)
 		return out, err
 	}, open
@@ -463,7 +463,7 @@ func (s *stage) source(p *plan.Copy, from string, line int) error {
 		p.Context = s.reader.options.Context
 		return nil
 	}
-	from, unknown, err := expandWord(s.reader.escape, from, s.scope())
+	from, unknown, err := s.reader.word(from, s.scope())
 	if err != nil {
 		return err
 	}
@@ -530,7 +530,7 @@ func (s *stage) files(c instructions.Command, p *plan.Copy, sd instructions.Sour
 func (s *stage) inline(p, raw *plan.Copy, f instructions.SourceContent, open map[string]bool) error {
 	data := f.Data
 	if f.Expand {
-		out, unknown, err := expandText('\\', f.Data, s.scope())
+		out, unknown, err := s.reader.spend(expandText('\\', f.Data, s.scope()))
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,10 @@ const (
 	MaxSteps = 500
 	// MaxText is the most bytes of one command, name or value.
 	MaxText = 64 << 10
+	// MaxVariables is the most variables of an environment, and MaxEnvironment the most
+	// bytes of their names and values.
+	MaxVariables   = 1000
+	MaxEnvironment = 1 << 20
 	// DefaultStepTimeout and MaxStepTimeout bound one RUN step.
 	DefaultStepTimeout = 30 * time.Minute
 	MaxStepTimeout     = 6 * time.Hour
