@@ -24,15 +24,19 @@ func checkPlan(p plan.Plan) error {
 	if len(p.Start) > plan.MaxText || len(p.Ready) > plan.MaxText || strings.ContainsRune(p.Start+p.Ready, 0) {
 		return bad("the start or ready command is too long or contains a NUL character")
 	}
-	steps := 0
+	steps, size := 0, 0
 	for i, s := range p.Stages {
 		if err := checkBase(s.From, i); err != nil {
 			return bad("stage %d: %s", i+1, err)
 		}
 		steps += len(s.Steps)
 		for _, step := range s.Steps {
-			if err := checkStep(step, i); err != nil {
+			n, err := checkStep(step, i)
+			if err != nil {
 				return bad("step %.64s: %s", step.ID, err)
+			}
+			if size += n; size > maxPlan {
+				return bad("it is larger than %d bytes", maxPlan)
 			}
 		}
 	}
@@ -64,8 +68,8 @@ func checkBase(b plan.Base, i int) error {
 	return nil
 }
 
-// checkStep checks a step of the stage at position i.
-func checkStep(s plan.Step, i int) error {
+// checkStep checks a step of the stage at position i, and returns its size as JSON.
+func checkStep(s plan.Step, i int) (int, error) {
 	set := 0
 	for _, given := range []bool{s.Run != nil, s.Copy != nil, s.Env != nil, s.Workdir != nil, s.User != nil} {
 		if given {
@@ -75,19 +79,19 @@ func checkStep(s plan.Step, i int) error {
 	text, err := json.Marshal(s)
 	switch {
 	case set != 1 || err != nil:
-		return fmt.Errorf("it needs exactly one instruction")
+		return 0, fmt.Errorf("it needs exactly one instruction")
 	case len(text) > 8*plan.MaxText:
-		return fmt.Errorf("it is too long")
+		return 0, fmt.Errorf("it is too long")
 	case strings.Contains(string(text), `\u0000`):
-		return fmt.Errorf("it contains a NUL character")
+		return 0, fmt.Errorf("it contains a NUL character")
 	case s.Env != nil && len(s.Env.Set) > plan.MaxVariables:
-		return fmt.Errorf("it sets more than %d variables", plan.MaxVariables)
+		return 0, fmt.Errorf("it sets more than %d variables", plan.MaxVariables)
 	case s.Copy != nil:
-		return checkCopy(*s.Copy, i)
+		return len(text), checkCopy(*s.Copy, i)
 	case s.Run != nil:
-		return checkRun(*s.Run)
+		return len(text), checkRun(*s.Run)
 	}
-	return nil
+	return len(text), nil
 }
 
 // checkCopy checks the sources of a COPY.

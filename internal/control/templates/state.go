@@ -45,39 +45,57 @@ func set(env []plan.Variable, v plan.Variable) []plan.Variable {
 	return append(out, v)
 }
 
-// expand returns step with all words expanded against the state.
+// maxPath is the longest path of a working directory in bytes.
+const maxPath = 4096
+
+// expand returns step with all words expanded against the state. The result is bounded: an
+// error is Invalid.
 func (s state) expand(step plan.Step) (plan.Step, error) {
 	env := s.env
 	if get(env, "PATH") == "" {
 		env = set(env, plan.Variable{Name: "PATH", Value: defaultPath})
 	}
 	step, err := dockerfile.ExpandStep(step, env)
-	if err != nil || step.Env == nil {
+	switch {
+	case err != nil:
 		return step, err
+	case step.Workdir != nil && len(s.join(step.Workdir.Path)) > maxPath:
+		return step, fault.New(fault.Invalid, "invalid_plan", "the working directory has more than %d bytes", maxPath)
+	case step.Env != nil:
+		step.Env, err = expandEnv(*step.Env, env)
 	}
-	out := &plan.Env{}
-	size := 0
+	return step, err
+}
+
+// expandEnv returns e with its values expanded against env.
+func expandEnv(e plan.Env, env []plan.Variable) (*plan.Env, error) {
+	values, size := make(map[string]string, len(env)), 0
 	for _, v := range env {
+		values[v.Name] = v.Value
 		size += len(v.Name) + len(v.Value)
 	}
-	for _, v := range step.Env.Set {
-		if step.Env.Expand {
+	out := &plan.Env{}
+	for _, v := range e.Set {
+		if e.Expand {
 			// Each value sees those before it.
-			v.Value = expandSimple(v.Value, func(name string) string { return get(env, name) })
+			v.Value = expandSimple(v.Value, func(name string) string { return values[name] })
 		}
-		size += len(v.Name) + len(v.Value) - len(get(env, v.Name))
-		env = set(env, v)
-		if size > plan.MaxEnvironment || len(env) > plan.MaxVariables {
-			return step, fault.New(fault.Invalid, "invalid_plan", "the environment has more than %d variables or %d bytes",
-				plan.MaxVariables, plan.MaxEnvironment)
+		if old, known := values[v.Name]; known {
+			size -= len(v.Name) + len(old)
+		}
+		size += len(v.Name) + len(v.Value)
+		values[v.Name] = v.Value
+		if size > plan.MaxEnvironment || len(values) > plan.MaxVariables || len(v.Value) > plan.MaxText {
+			return nil, fault.New(fault.Invalid, "invalid_plan", "the environment has more than %d variables or %d bytes, or a value of more than %d bytes",
+				plan.MaxVariables, plan.MaxEnvironment, plan.MaxText)
 		}
 		out.Set = append(out.Set, v)
 	}
-	step.Env = out
-	return step, nil
+	return out, nil
 }
 
-// expandSimple replaces "$NAME" and "${NAME}". A backslash makes "$" and itself literal.
+// expandSimple replaces "$NAME" and "${NAME}". A backslash makes "$" and itself literal. It
+// stops when the result is longer than plan.MaxText.
 func expandSimple(s string, value func(string) string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); {

@@ -1,6 +1,7 @@
 package dockerfile
 
 import (
+	"regexp"
 	"slices"
 	"unicode/utf8"
 
@@ -37,21 +38,22 @@ const maxExpanded = 4 << 20
 
 // tooLong is the fault of an expansion that exceeds a bound.
 func tooLong() error {
-	return fault.New(fault.Invalid, Reason, "a value is longer than %d bytes after its expansion, or all values together than %d", plan.MaxText, maxExpanded)
+	return fault.New(fault.Invalid, Reason, "a value is longer than %d bytes after its expansion, one in a pattern than %d, or all values together than %d",
+		plan.MaxText, maxPatternValue, maxExpanded)
 }
 
-// lookup is a scope for one expansion. It returns values of at most left bytes in all, so
-// that a text cannot name a long value many times.
+// lookup is a scope for one expansion. It returns values of at most most bytes each and left
+// bytes in all, so that a text cannot name a long value many times.
 type lookup struct {
 	variables
-	left int
-	over bool
+	most, left int
+	over       bool
 }
 
 // Get implements shell.EnvGetter.
 func (l *lookup) Get(name string) (string, bool) {
 	value, ok := l.variables.Get(name)
-	if l.left -= len(value); l.left < 0 {
+	if l.left -= len(value); l.left < 0 || len(value) > l.most {
 		l.over = true
 		return "", ok
 	}
@@ -70,15 +72,55 @@ func expandText(escape rune, text string, scope []plan.Variable) (string, []stri
 	return expandWith(lex, text, scope)
 }
 
-func expandWith(lex *shell.Lex, word string, scope []plan.Variable) (string, []string, error) {
+// replacement matches the begin of "${NAME/PATTERN/TEXT}", and pattern that of every expansion
+// with a pattern.
+var (
+	replacement = regexp.MustCompile(`\$\{[^{}:/#%+?-]*/`)
+	pattern     = regexp.MustCompile(`\$\{[^{}:/#%+?-]*[/#%]`)
+)
+
+// Bounds of words with patterns, in bytes. The work of a match is the product of pattern and
+// value, and a replacement can multiply the value by the length of its text.
+const (
+	maxPatternValue    = 4 << 10
+	maxReplacementWord = 1 << 10
+	// maxNestedValue bounds all values if a replacement may be in the text of another one.
+	maxNestedValue  = 256
+	maxReplacements = 2
+)
+
+// lookupOf returns the scope for the expansion of word.
+func lookupOf(word string, scope []plan.Variable) (*lookup, error) {
 	// A value can be looked up and not used, as in "${A:+x}".
-	values := &lookup{variables: scope, left: 4 * plan.MaxText}
-	r, err := lex.ProcessWordWithMatches(word, values)
+	l := &lookup{variables: scope, most: plan.MaxText, left: 4 * plan.MaxText}
+	if !pattern.MatchString(word) {
+		return l, nil
+	}
+	l.most = maxPatternValue
+	n := len(replacement.FindAllStringIndex(word, maxReplacements+1))
+	switch {
+	case n > maxReplacements || n > 0 && len(word) > maxReplacementWord:
+		return nil, fault.New(fault.Invalid, Reason, "a word with a replacement, such as ${NAME/PATTERN/TEXT}, has at most %d bytes and %d replacements",
+			maxReplacementWord, maxReplacements)
+	case n > 1:
+		l.left = maxNestedValue
+	case n > 0:
+		l.left = maxPatternValue
+	}
+	return l, nil
+}
+
+func expandWith(lex *shell.Lex, word string, scope []plan.Variable) (string, []string, error) {
+	values, err := lookupOf(word, scope)
 	if err != nil {
 		return "", nil, err
 	}
-	if values.over || len(r.Result) > plan.MaxText {
+	r, err := lex.ProcessWordWithMatches(word, values)
+	if values.over || err == nil && len(r.Result) > plan.MaxText {
 		return "", nil, tooLong()
+	}
+	if err != nil {
+		return "", nil, err
 	}
 	var unknown []string
 	for name := range r.Unmatched {

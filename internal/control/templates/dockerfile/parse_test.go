@@ -3,8 +3,10 @@ package dockerfile_test
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -113,6 +115,71 @@ func TestErrors(t *testing.T) {
 				t.Errorf("Parse: %q, want it to contain %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// TestExpansionsAreBounded expands short texts to long values. The allocations show that the
+// bound holds during the expansion.
+func TestExpansionsAreBounded(t *testing.T) {
+	long := strings.Repeat("x", 60<<10)
+	value := "FROM scratch\nENV A=" + long + "\n"
+	many := strings.Repeat("$A", 1000)
+	sums := value
+	for range 70 {
+		sums += "WORKDIR /$A\n"
+	}
+	for name, text := range map[string]string{
+		"ENV":              value + "ENV B=" + many,
+		"ENV in quotes":    value + "ENV B=\"" + many + "\"",
+		"default":          value + "ENV B=${X:-" + many + "}",
+		"alternative":      value + "ENV B=" + strings.Repeat("${A:+}", 1000),
+		"ARG":              value + "ARG B=" + many,
+		"global ARG":       "ARG A=" + long + "\nARG B=" + many + "\nFROM scratch\n",
+		"FROM":             "ARG A=" + long + "\nFROM " + many,
+		"platform":         "ARG A=" + long + "\nFROM --platform=" + many + " a\n",
+		"COPY destination": value + "COPY a /" + many,
+		"COPY source":      value + "COPY " + many + " /a",
+		"COPY owner":       value + "COPY --chown=" + many + " a /a",
+		"COPY from":        value + "COPY --from=" + many + " a /a",
+		"WORKDIR":          value + "WORKDIR /" + many,
+		"USER":             value + "USER " + many,
+		"here-document":    value + "COPY <<E /a\n" + many + "\nE\n",
+		"mount":            value + "RUN --mount=type=cache,target=/" + many + " true",
+		"replacement":      "FROM scratch\nENV A=" + long[:4000] + " B=" + long[:4000] + "\nENV C=${A//x/$B}\n",
+		"nested":           "FROM scratch\nENV A=" + long[:300] + "\nENV C=${A//x/${A//x/${A//x/y}}}\n",
+		"two replacements": "FROM scratch\nENV A=" + long[:300] + "\nENV C=${A//x/${A//x/y}}\n",
+		"pattern":          value + "ENV B=${A#x*x*x}",
+		"all together":     sums,
+		"variables": "FROM scratch\nENV" + func() (s string) {
+			for i := range plan.MaxVariables + 1 {
+				s += fmt.Sprintf(" A%d=", i)
+			}
+			return s
+		}(),
+		"environment": "FROM scratch\n" + func() (s string) {
+			for i := range 20 {
+				s += fmt.Sprintf("ENV A%d=%s\n", i, long)
+			}
+			return s[:min(len(s), dockerfile.MaxText-20)] + "\n"
+		}() + "ENV B=$A0 C=$A1 D=$A2",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := dockerfile.Parse(text, dockerfile.Options{Context: "ctx"})
+			runtime.ReadMemStats(&after)
+			if fault.ReasonOf(err) != dockerfile.Reason {
+				t.Errorf("Parse: %v, want %s", err, dockerfile.Reason)
+			}
+			if n := after.TotalAlloc - before.TotalAlloc; n > 100<<20 {
+				t.Errorf("Parse allocated %d MB, want at most 100", n>>20)
+			}
+		})
+	}
+	// Usual words with patterns.
+	_, err := dockerfile.Parse("FROM scratch\nENV A=1.2.3 B=4.5\nENV C=${A//./-}_${B/./-} D=${A%.*}\nWORKDIR /$C/$D\n", dockerfile.Options{})
+	if err != nil {
+		t.Errorf("short words with patterns: %v", err)
 	}
 }
 

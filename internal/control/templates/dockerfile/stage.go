@@ -121,8 +121,9 @@ func (s *stage) scope() []plan.Variable { return append(slices.Clone(s.args), s.
 // image may have set.
 func (s *stage) lexer() (func(string) (string, error), map[string]bool) {
 	open := map[string]bool{}
+	scope := s.scope() // all words of an instruction see the environment before it
 	return func(word string) (string, error) {
-		out, unknown, err := s.reader.word(word, s.scope())
+		out, unknown, err := s.reader.word(word, scope)
 		s.markOpen(open, unknown)
 		return out, err
 	}, open
@@ -257,6 +258,9 @@ func (s *stage) health(c *instructions.HealthCheckCommand) string {
 
 // setEnv reads ENV. All values see the environment before the instruction.
 func (s *stage) setEnv(c *instructions.EnvCommand, line int) error {
+	if len(c.Env) > plan.MaxVariables {
+		return lineError(line, "ENV sets more than %d variables", plan.MaxVariables)
+	}
 	word, open := s.lexer()
 	var raw, set []plan.Variable
 	for _, kv := range c.Env {
@@ -283,10 +287,25 @@ func (s *stage) setEnv(c *instructions.EnvCommand, line int) error {
 			s.env = append(s.env, v)
 		}
 	}
+	if err := s.boundEnv(line); err != nil {
+		return err
+	}
 	if len(open) > 0 {
 		return s.add(c, plan.Step{Env: &plan.Env{Set: raw}}, true)
 	}
 	return s.add(c, plan.Step{Env: &plan.Env{Set: set}}, false)
+}
+
+// boundEnv refuses an environment that is too large.
+func (s *stage) boundEnv(line int) error {
+	size := 0
+	for _, v := range s.env {
+		size += len(v.Name) + len(v.Value)
+	}
+	if len(s.env)+len(s.hidden) > plan.MaxVariables || size > plan.MaxEnvironment {
+		return lineError(line, "the environment has more than %d variables or %d bytes", plan.MaxVariables, plan.MaxEnvironment)
+	}
+	return nil
 }
 
 // validName reports whether name can be the name of a variable of the environment.
