@@ -50,6 +50,9 @@ type BuildTemplateRequest struct {
 	// NoCache Carry out every step again.
 	NoCache bool `json:"no_cache,omitempty"`
 
+	// StepTimeoutSec Time in seconds after which the command of a RUN is killed and the build fails.
+	StepTimeoutSec int `json:"step_timeout_sec,omitempty"`
+
 	// Tags Tags that the build gets when it is ready; `default` when absent or empty.
 	Tags []TemplateTagName `json:"tags,omitempty"`
 

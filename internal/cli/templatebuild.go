@@ -25,6 +25,7 @@ type buildFlags struct {
 	tags, secrets                     []string
 	args                              pairsFlag
 	noCache, quiet, detach, noAuth    bool
+	stepTimeout                       time.Duration
 	cpus                              int
 	memory, disk                      sizeFlag
 	registryUser                      string
@@ -73,6 +74,7 @@ func (f *buildFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.secrets, "secret", nil, "secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=VARIABLE, may be repeated")
 	flags.StringVar(&f.target, "target", "", "stage that becomes the template (the last)")
 	flags.BoolVar(&f.noCache, "no-cache", false, "carry out every step again")
+	DurationVar(flags, &f.stepTimeout, "step-timeout", 0, "end the build if the command of a RUN takes longer, at most 6h (the server's default is 30m)")
 	flags.IntVar(&f.cpus, "cpus", 0, "virtual CPUs of the template's sandboxes (the server's default is 2)")
 	flags.IntVar(&f.cpus, "vcpus", 0, "")
 	_ = flags.MarkHidden("vcpus") // the name in the API
@@ -98,6 +100,12 @@ func (a *App) templateBuild(cmd *cobra.Command, f buildFlags, dir string) error 
 	req := client.BuildRequest{
 		Target: f.target, BuildArgs: f.args.values, NoCache: f.noCache, Runtime: f.runtime, VCPUs: f.cpus,
 		MemoryMB: int(f.memory), DiskMB: int(f.disk), StartCommand: f.start, ReadyCommand: f.ready, Tags: f.tags,
+	}
+	if cmd.Flags().Changed("step-timeout") {
+		if f.stepTimeout < time.Second || f.stepTimeout%time.Second != 0 {
+			return usagef(cmd, "--step-timeout is whole seconds, at least 1")
+		}
+		req.StepTimeoutSec = int(f.stepTimeout / time.Second)
 	}
 	if tag != "" {
 		req.Tags = append([]string{tag}, f.tags...)

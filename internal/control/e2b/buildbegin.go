@@ -38,9 +38,6 @@ func (s *server) builds(next http.Handler) http.Handler {
 	})
 }
 
-// maxTags is the largest number of tags in a request.
-const maxTags = 100
-
 // newBuild is the schema TemplateBuildRequestV3. Older clients send the name as alias.
 type newBuild struct {
 	Name        string   `json:"name"`
@@ -141,8 +138,8 @@ func (s *server) ownName(r *http.Request, ref string) error {
 
 // tagsOf checks tags.
 func tagsOf(given []string) ([]string, error) {
-	if len(given) > maxTags {
-		return nil, invalid("tags may have at most %d entries", maxTags)
+	if len(given) > templates.MaxBuildTags {
+		return nil, invalid("tags may have at most %d entries", templates.MaxBuildTags)
 	}
 	for _, tag := range given {
 		if !templates.ValidTag(tag) {

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"regexp"
@@ -190,19 +191,20 @@ func (s *server) followBuild(w http.ResponseWriter, r *http.Request, b templates
 	}
 	stop := events.keepAlive()
 	step := [2]int{-1, -1}
-	end, err := s.Templates.Follow(ctx, b.ID, after, func(e templates.LogEntry, now templates.Build) error {
-		if at := [2]int{now.Step, now.Steps}; at != step && now.Steps > 0 {
-			step = at
-			p := types.TemplateBuildProgress{Stage: string(now.Status), Detail: e.Step, Done: now.Step, Total: now.Steps}
-			if err := events.event("progress", -1, p); err != nil {
-				return err
-			}
+	progress := func(now templates.Build, detail string) error {
+		at := [2]int{now.Step, now.Steps}
+		if at == step || now.Steps == 0 {
+			return nil
 		}
-		return events.event("log", e.Seq, logOf(e))
+		step = at
+		return events.event("progress", -1, types.TemplateBuildProgress{Stage: string(now.Status), Detail: detail, Done: now.Step, Total: now.Steps})
+	}
+	end, err := s.Templates.Follow(ctx, b.ID, after, func(e templates.LogEntry, now templates.Build) error {
+		return cmp.Or(progress(now, e.Step), events.event("log", e.Seq, logOf(e)))
 	})
 	stop()
 	if err == nil {
-		err = events.event("result", -1, buildOf(end))
+		err = cmp.Or(progress(end, ""), events.event("result", -1, buildOf(end)))
 	} else {
 		err = withCause(ctx, err)
 		_ = events.event("error", -1, errorJSON{errorBodyOf(err)})

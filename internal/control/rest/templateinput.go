@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/wrenn-dev/wrenn/internal/control/templates"
@@ -22,7 +23,6 @@ const (
 	maxBuildArgs      = 256
 	maxBuildSecrets   = 64
 	maxRegistries     = 16
-	maxBuildTags      = 64
 	maxTarget         = 128
 	maxImageReference = 1024
 )
@@ -41,6 +41,7 @@ type buildFields struct {
 	secrets                 map[string]string
 	encoding, runtime       string
 	vcpus, memoryMB, diskMB *int
+	stepTimeout             *int
 	from                    *plan.Base
 	logins                  map[string]templates.Credentials
 }
@@ -54,7 +55,7 @@ func readBuild(w http.ResponseWriter, r *http.Request) (buildRequest, error) {
 		"build_args": &out.dockerfile.Args, "secrets": &f.secrets, "secrets_encoding": &f.encoding,
 		"registries": f.readLogins, "from": f.readFrom,
 		"start_command": &out.dockerfile.Start, "ready_command": &out.dockerfile.Ready, "no_cache": &out.dockerfile.NoCache,
-		"tags": &out.build.Tags, "vcpus": &f.vcpus, "memory_mb": &f.memoryMB, "disk_mb": &f.diskMB, "runtime": &f.runtime,
+		"step_timeout_sec": &f.stepTimeout, "tags": &out.build.Tags, "vcpus": &f.vcpus, "memory_mb": &f.memoryMB, "disk_mb": &f.diskMB, "runtime": &f.runtime,
 	})
 	if err != nil {
 		return out, err
@@ -63,7 +64,7 @@ func readBuild(w http.ResponseWriter, r *http.Request) (buildRequest, error) {
 	if out.inputs.Secrets, err = f.decodeSecrets(); err != nil {
 		return out, err
 	}
-	return out, cmp.Or(f.source(&out.dockerfile), f.shape(&out.build), checkTexts(out.dockerfile), checkTags(out.build.Tags))
+	return out, cmp.Or(f.source(&out.dockerfile), f.limit(&out.dockerfile), f.shape(&out.build), checkTexts(out.dockerfile), checkTags(out.build.Tags))
 }
 
 func invalidBuild(format string, args ...any) error {
@@ -87,6 +88,19 @@ func (f *buildFields) source(d *templates.Dockerfile) error {
 		d.From = *f.from
 	}
 	d.Context = f.context
+	return nil
+}
+
+// limit sets the time limit of the steps.
+func (f *buildFields) limit(d *templates.Dockerfile) error {
+	const most = int(plan.MaxStepTimeout / time.Second)
+	if f.stepTimeout == nil {
+		return nil
+	}
+	if *f.stepTimeout < 1 || *f.stepTimeout > most {
+		return fault.New(fault.Invalid, "invalid_timeout", "step_timeout_sec must be from 1 to %d", most)
+	}
+	d.StepTimeout = time.Duration(*f.stepTimeout) * time.Second
 	return nil
 }
 
@@ -161,8 +175,8 @@ func checkTexts(d templates.Dockerfile) error {
 }
 
 func checkTags(tags []string) error {
-	if len(tags) > maxBuildTags {
-		return fault.New(fault.Invalid, "invalid_tag", "a build may get at most %d tags", maxBuildTags)
+	if len(tags) > templates.MaxBuildTags {
+		return fault.New(fault.Invalid, "invalid_tag", "a build may get at most %d tags", templates.MaxBuildTags)
 	}
 	for _, tag := range tags {
 		if !templates.ValidTag(tag) {

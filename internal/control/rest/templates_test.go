@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/api/types"
 	"github.com/wrenn-dev/wrenn/internal/control/templates"
@@ -178,13 +179,16 @@ func TestABuildIsFollowed(t *testing.T) {
 	for _, e := range events {
 		names = append(names, e.name)
 	}
-	if want := []string{"progress", "log", "log", "result"}; !slices.Equal(names, want) {
+	if want := []string{"progress", "log", "log", "progress", "result"}; !slices.Equal(names, want) {
 		t.Fatalf("events %q, want %q", names, want)
 	}
 	checkSchema(t, "TemplateBuildProgress", []byte(events[0].data))
 	checkSchema(t, "TemplateBuildLog", []byte(events[2].data))
-	checkSchema(t, "TemplateBuild", []byte(events[3].data))
-	if events[2].id != "2" || !strings.Contains(events[2].data, "RUN false") || !strings.Contains(events[3].data, "exit status 1") {
+	checkSchema(t, "TemplateBuild", []byte(events[4].data))
+	if !strings.Contains(events[3].data, `"done":2,"total":2`) {
+		t.Errorf("the last progress: %s, want 2 of 2", events[3].data)
+	}
+	if events[2].id != "2" || !strings.Contains(events[2].data, "RUN false") || !strings.Contains(events[4].data, "exit status 1") {
 		t.Errorf("%+v", events)
 	}
 
@@ -276,13 +280,13 @@ func TestBuildRequestsAreReadWhole(t *testing.T) {
 	w, f := newTemplateWorld(t)
 	body := `{"dockerfile":"FROM a","target":"t","build_args":{"A":"1"},"secrets":{"S":"c2VjcmV0"},"secrets_encoding":"base64",
 		"registries":[{"server":"ghcr.io","username":"u","password":"p"},{"server":"localhost:5000","username":"v","password":"q"}],
-		"from":{"image":"debian:13"},"start_command":"serve","ready_command":"true","no_cache":true,"tags":["a"],
+		"from":{"image":"debian:13"},"start_command":"serve","ready_command":"true","no_cache":true,"step_timeout_sec":90,"tags":["a"],
 		"vcpus":4,"memory_mb":2048,"disk_mb":4096,"runtime":"gvisor"}`
 	w.want(w.call("POST", "/v1/templates/web/builds", body), http.StatusAccepted)
 	want := buildRequest{
 		build: templates.NewBuild{Name: "web", Tags: []string{"a"}, VCPUs: 4, MemoryMB: 2048, DiskMB: 4096, Runtime: sandbox.RuntimeGVisor},
 		dockerfile: templates.Dockerfile{
-			Text: "FROM a", Target: "t", Args: map[string]string{"A": "1"}, Start: "serve", Ready: "true", NoCache: true,
+			Text: "FROM a", Target: "t", Args: map[string]string{"A": "1"}, Start: "serve", Ready: "true", NoCache: true, StepTimeout: 90 * time.Second,
 			From: plan.Base{Image: "debian:13"},
 		},
 		inputs: templates.Inputs{
@@ -334,6 +338,10 @@ func TestBadTemplateRequests(t *testing.T) {
 		{"POST", builds, `{"dockerfile":"a","target":"` + strings.Repeat("x", 129) + `"}`, 400, "target"},
 		{"POST", builds, `{"dockerfile":"a","build_args":{"A=":"1"}}`, 400, "build_args"},
 		{"POST", builds, `{"dockerfile":"a","build_args":{"A":"\u0000"}}`, 400, "build_args.A"},
+		{"POST", builds, `{"dockerfile":"a","step_timeout_sec":0}`, 400, "step_timeout_sec must be from 1 to 21600"},
+		{"POST", builds, `{"dockerfile":"a","step_timeout_sec":21601}`, 400, "step_timeout_sec must be from 1 to 21600"},
+		{"POST", builds, `{"dockerfile":"a","step_timeout_sec":"1h"}`, 400, "step_timeout_sec"},
+		{"POST", builds, `{"dockerfile":"a","tags":[` + strings.Repeat(`"t",`, templates.MaxBuildTags) + `"t"]}`, 400, "at most 64 tags"},
 		{"POST", builds, `{"dockerfile":"a","secrets":{"../x":"1"}}`, 400, "secrets"},
 		{"POST", builds, `{"dockerfile":"a","secrets":{"a":"*"},"secrets_encoding":"base64"}`, 400, "secrets.a is not base64"},
 		{"POST", builds, `{"dockerfile":"a","secrets_encoding":"hex"}`, 400, "secrets_encoding"},

@@ -21,8 +21,10 @@ import (
 const (
 	defaultVCPUs    = 2
 	defaultMemoryMB = 1024
-	maxBuildTags    = 32
 )
+
+// MaxBuildTags is the most tags of one request.
+const MaxBuildTags = 64
 
 // Bounds of Inputs.
 const (
@@ -134,8 +136,8 @@ func (s *Service) Begin(ctx context.Context, n NewBuild) (Template, Build, error
 	}
 	slices.Sort(tags)
 	tags = slices.Compact(tags)
-	if len(tags) > maxBuildTags {
-		return Template{}, Build{}, fault.New(fault.Invalid, "invalid_template", "a build gets at most %d tags", maxBuildTags)
+	if len(tags) > MaxBuildTags {
+		return Template{}, Build{}, fault.New(fault.Invalid, "invalid_template", "a build gets at most %d tags", MaxBuildTags)
 	}
 	for _, tag := range tags {
 		if !ValidTag(tag) {
@@ -294,6 +296,13 @@ func planOf(d Dockerfile) (plan.Plan, error) {
 	if err == nil && d.From != (plan.Base{}) {
 		p.Stages[len(p.Stages)-1].From = d.From
 	}
+	for _, s := range p.Stages {
+		for _, step := range s.Steps {
+			if step.Run != nil && step.Run.Timeout == 0 {
+				step.Run.Timeout = d.StepTimeout
+			}
+		}
+	}
 	return p, err
 }
 
@@ -415,8 +424,8 @@ func (s *Service) SetTags(ctx context.Context, ref string, tags []string) (Build
 			return "", fault.New(fault.Invalid, "invalid_template", "%.64q cannot be a tag", tag)
 		}
 	}
-	if len(tags) == 0 || len(tags) > maxBuildTags {
-		return "", fault.New(fault.Invalid, "invalid_template", "give 1 to %d tags", maxBuildTags)
+	if len(tags) == 0 || len(tags) > MaxBuildTags {
+		return "", fault.New(fault.Invalid, "invalid_template", "give 1 to %d tags", MaxBuildTags)
 	}
 	t, b, err := s.Resolve(ctx, ref)
 	if err != nil {
@@ -429,6 +438,9 @@ func (s *Service) SetTags(ctx context.Context, ref string, tags []string) (Build
 func (s *Service) RemoveTags(ctx context.Context, name string, tags []string) error {
 	if slices.Contains(tags, DefaultTag) {
 		return fault.New(fault.Invalid, "invalid_template", "the tag %q cannot be removed; delete the template", DefaultTag)
+	}
+	if len(tags) > MaxBuildTags {
+		return fault.New(fault.Invalid, "invalid_template", "give 1 to %d tags", MaxBuildTags)
 	}
 	t, err := s.Get(ctx, name)
 	if err != nil {

@@ -34,6 +34,7 @@ type fakeMachines struct {
 	images    map[string]control.HostImage
 	made      int
 	commands  []string
+	timeouts  []time.Duration // those of commands
 	processes map[control.ProcessID]control.Process
 	started   []control.Exec
 	// broken fails the next commands whose text contains it, as a host does that has lost
@@ -246,7 +247,7 @@ func (f *fakeMachines) Exec(ctx context.Context, id sandbox.ID, e control.Exec, 
 		return control.ExecResult{}, f.play(m, e.Args[len(e.Args)-1])
 	}
 	f.mu.Lock()
-	f.commands = append(f.commands, e.User+": "+text)
+	f.commands, f.timeouts = append(f.commands, e.User+": "+text), append(f.timeouts, e.Timeout)
 	lost := ""
 	for part, n := range f.broken {
 		if strings.Contains(text, part) && n > 0 {

@@ -2,6 +2,8 @@ package templates_test
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -480,4 +482,51 @@ func (f *fixture) claim(id templates.BuildID) templates.Build {
 		f.t.Fatalf("claimed %+v, %v, want the build %s", claimed, err, id)
 	}
 	return claimed[0].Build
+}
+
+// TestStepTimeout: each RUN has the limit that was asked for, which is no part of the cache.
+func TestStepTimeout(t *testing.T) {
+	f := newFixture(t)
+	d := templates.Dockerfile{Text: "FROM template:base\nRUN echo one\nRUN echo two\n", StepTimeout: 90 * time.Second}
+	for _, d.StepTimeout = range []time.Duration{90 * time.Second, time.Hour} {
+		if b, log := f.end(f.start(d, templates.Inputs{})); b.Status != templates.Ready {
+			t.Fatalf("got %+v\n%s", b, messages(log))
+		}
+	}
+	if got, want := f.machines.timeouts, []time.Duration{90 * time.Second, 90 * time.Second}; !slices.Equal(got, want) {
+		t.Errorf("the limits of commands: got %v, want %v and nothing in the second build", got, want)
+	}
+	d.StepTimeout = plan.MaxStepTimeout + time.Second
+	if _, _, err := f.BuildDockerfile(context.Background(), templates.NewBuild{Name: "t"}, d, templates.Inputs{}); fault.ReasonOf(err) != "invalid_plan" {
+		t.Errorf("a limit of %s: %v, want invalid_plan", d.StepTimeout, err)
+	}
+}
+
+// TestTagsOfARequestAreBounded: as many tags as the document of the API says, for each operation.
+func TestTagsOfARequestAreBounded(t *testing.T) {
+	f := newFixture(t)
+	b, _ := f.ready("FROM template:base\n", nil, templates.Inputs{})
+	var tags []string
+	for i := range templates.MaxBuildTags {
+		tags = append(tags, fmt.Sprintf("t%d", i))
+	}
+	more := append(slices.Clone(tags), "more")
+	ctx := context.Background()
+	begin := func(tags []string) error {
+		_, _, err := f.Begin(ctx, templates.NewBuild{Name: "t", Tags: tags})
+		return err
+	}
+	set := func(tags []string) error { _, err := f.SetTags(ctx, "t:"+string(b.ID), tags); return err }
+	remove := func(tags []string) error { return f.RemoveTags(ctx, "t", tags) }
+	for _, c := range []struct {
+		name string
+		call func([]string) error
+	}{{"Begin", begin}, {"SetTags", set}, {"RemoveTags", remove}} {
+		if err := c.call(more); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s with %d tags: %v, want Invalid", c.name, len(more), err)
+		}
+		if err := c.call(tags); err != nil {
+			t.Errorf("%s with %d tags: %v", c.name, len(tags), err)
+		}
+	}
 }

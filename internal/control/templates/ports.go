@@ -94,6 +94,9 @@ type Dockerfile struct {
 	// Start and Ready replace the commands that the text gives.
 	Start, Ready string
 	NoCache      bool
+	// StepTimeout bounds each RUN; 0 is plan.DefaultStepTimeout. It is at most
+	// plan.MaxStepTimeout, and no part of the keys of layers.
+	StepTimeout time.Duration
 	// From replaces the base of the stage that becomes the template; the zero value leaves
 	// it. With an empty Text it is the whole template. An Archive is a digest as Context is.
 	From plan.Base

@@ -166,6 +166,12 @@ func (s state) join(p string) string {
 // that it takes.
 func nextKey(key string, step plan.Step, extra string) string {
 	step.ID, step.Text, step.NoCache, step.Deferred = "", "", false, nil
+	if step.Run != nil {
+		// A limit that was not reached changes nothing.
+		r := *step.Run
+		r.Timeout = 0
+		step.Run = &r
+	}
 	if step.Copy != nil {
 		// The content decides, not the archive that brings it.
 		c := *step.Copy
