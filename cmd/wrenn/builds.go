@@ -29,7 +29,7 @@ func (s *templateSettings) flags(f flagSet) {
 	f.IntVar(&s.layers, "build-cache-layers", 100, "layers of template builds that are kept for later builds; 0 keeps none")
 	f.Int64Var(&s.layersMB, "build-cache-mb", 20<<10, "space of these layers on the hosts, in MiB")
 	if s.ownUploads {
-		f.StringVar(&s.uploads, "uploads-dir", defaultUploads, "directory of uploads for template builds")
+		f.StringVar(&s.uploads, "uploads-dir", defaultUploads, "directory of uploads for template builds; servers of one database share it")
 	}
 }
 

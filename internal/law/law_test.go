@@ -68,7 +68,7 @@ var law = map[string][]string{
 	"internal/control/e2b":                  {"internal/control", "internal/control/auth", "internal/control/templates", "internal/control/templates/plan", "internal/sandbox", "internal/fault", "internal/fault/faulthttp"},
 	"internal/control/duplex":               {},
 	"internal/control/traffic":              {"internal/control", "internal/control/duplex", "internal/sandbox", "internal/tunnel", "internal/fault", "internal/fault/faulthttp"},
-	"internal/control/templates":            {"internal/control", "internal/control/templates/plan", "internal/control/templates/dockerfile", "internal/archive", "internal/linux/durable", "internal/untrusted", "internal/sandbox", "internal/fault"},
+	"internal/control/templates":            {"internal/control", "internal/control/templates/plan", "internal/control/templates/dockerfile", "internal/archive", "internal/linux/durable", "internal/linux/flock", "internal/untrusted", "internal/sandbox", "internal/fault"},
 	"internal/control/templates/dockerfile": {"internal/control/templates/plan", "internal/fault"},
 	"internal/control/templates/plan":       {},
 	"internal/control/rest":                 append([]string{"api", "api/types", "internal/errorcodes", "internal/control", "internal/control/auth", "internal/control/duplex", "internal/control/templates", "internal/control/templates/plan", "internal/sandbox"}, faults...),

@@ -14,10 +14,12 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
+	"github.com/wrenn-dev/wrenn/internal/linux/flock"
 )
 
 // Bounds of uploads.
@@ -38,9 +40,17 @@ var (
 // sharedBlobs is the place of the template in the names of uploads of no template.
 const sharedBlobs = "_"
 
+// uploadPrefix begins the names of the files of uploads under way.
+const uploadPrefix = ".upload-"
+
+// abandonedAge is how long nothing was written to the file of an upload under way before its
+// lock is looked at: between the file and its lock is a moment.
+const abandonedAge = time.Minute
+
 // blobs are the uploads, one file each, with the time of their last use as their
-// modification time. Names of files are "TEMPLATE.KEY"; those of
-// uploads under way begin with ".".
+// modification time. Names of files are "TEMPLATE.KEY". The file of an upload under way has
+// the prefix uploadPrefix and is locked by its server, because several servers may share the
+// directory.
 type blobs struct {
 	dir       string
 	max, room int64
@@ -49,19 +59,36 @@ type blobs struct {
 	uploaded int64      // bytes of uploads under way
 }
 
-// openBlobs opens the directory, and removes uploads that a crash interrupted.
+// openBlobs opens the directory, and removes uploads that a crash has interrupted. It does not
+// touch those of other servers.
 func openBlobs(dir string) (*blobs, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "uploads_unavailable", "the directory of uploads cannot be made")
 	}
-	left, err := filepath.Glob(filepath.Join(dir, ".upload-*"))
+	b := &blobs{dir: dir, max: MaxBlobBytes, room: maxBlobsBytes}
+	return b, b.removeAbandoned()
+}
+
+// removeAbandoned removes the uploads under way whose server has ended.
+func (b *blobs) removeAbandoned() error {
+	left, err := filepath.Glob(filepath.Join(b.dir, uploadPrefix+"*"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, name := range left {
-		_ = os.Remove(name)
+		if fi, err := os.Lstat(name); err != nil || time.Since(fi.ModTime()) < abandonedAge {
+			continue
+		}
+		f, err := os.OpenFile(name, os.O_RDWR|syscall.O_NOFOLLOW, 0)
+		if err != nil {
+			continue
+		}
+		if flock.Try(f) == nil {
+			_ = os.Remove(name)
+		}
+		_ = f.Close()
 	}
-	return &blobs{dir: dir, max: MaxBlobBytes, room: maxBlobsBytes}, nil
+	return nil
 }
 
 // path returns the file of a key.
@@ -113,8 +140,14 @@ func (b *blobs) put(ctx context.Context, key BlobKey, content io.Reader) (err er
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(b.dir, ".upload-"+rand.Text())
+	tmp := filepath.Join(b.dir, uploadPrefix+rand.Text())
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		if err = flock.Try(f); err != nil {
+			_ = f.Close()
+			_ = os.Remove(tmp)
+		}
+	}
 	if err != nil {
 		return fault.Wrap(err, fault.Internal, "uploads_unavailable", "the upload cannot be stored")
 	}
@@ -216,7 +249,7 @@ func (b *blobs) release(n int64) {
 func (b *blobs) expire() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.evict(b.room-b.uploaded, blobAge)
+	return errors.Join(b.removeAbandoned(), b.evict(b.room-b.uploaded, blobAge))
 }
 
 // evict removes the uploads older than age, and the oldest ones until the others have at

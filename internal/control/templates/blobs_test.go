@@ -2,6 +2,8 @@ package templates
 
 import (
 	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,7 +100,8 @@ func TestInterruptedUploadLeavesNothing(t *testing.T) {
 	if err := b.put(ctx, BlobKey{Key: "x"}, strings.NewReader("abc")); err == nil {
 		t.Error("an upload whose context has ended: no error")
 	}
-	if err := os.WriteFile(filepath.Join(b.dir, ".upload-of-a-crash"), []byte("x"), 0o600); err != nil {
+	crashed, then := filepath.Join(b.dir, ".upload-of-a-crash"), time.Now().Add(-2*abandonedAge)
+	if err := errors.Join(os.WriteFile(crashed, []byte("x"), 0o600), os.Chtimes(crashed, then, then)); err != nil {
 		t.Fatal(err)
 	}
 	b, err := openBlobs(b.dir)
@@ -109,6 +112,44 @@ func TestInterruptedUploadLeavesNothing(t *testing.T) {
 	if err != nil || len(entries) > 0 {
 		t.Errorf("the directory has %v, want nothing", entries)
 	}
+}
+
+// TestUploadOfAnotherServerIsKept: a server that starts, or removes what is old, leaves the
+// uploads that another one receives in the same directory.
+func TestUploadOfAnotherServerIsKept(t *testing.T) {
+	b := smallBlobs(t)
+	key := BlobKey{Key: "slow"}
+	read, write := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- b.put(context.Background(), key, read) }()
+	if _, err := write.Write([]byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := write.Write([]byte("two")); err != nil { // the first part is in the file now
+		t.Fatal(err)
+	}
+	under, err := filepath.Glob(filepath.Join(b.dir, uploadPrefix+"*"))
+	if err != nil || len(under) != 1 {
+		t.Fatalf("%v, %v, want one upload under way", under, err)
+	}
+	then := time.Now().Add(-2 * abandonedAge)
+	if err := os.Chtimes(under[0], then, then); err != nil {
+		t.Fatal(err)
+	}
+	other, err := openBlobs(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.expire(); err != nil {
+		t.Fatal(err)
+	}
+	if err := write.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("the upload beside the start of another server: %v", err)
+	}
+	wantBlob(t, other, "slow", true)
 }
 
 func TestTemplateOwnsItsBlobs(t *testing.T) {
