@@ -67,7 +67,32 @@ func (c *Client) ForcePause(ctx context.Context, id string) (*Sandbox, error) {
 	return c.sandbox(ctx, http.MethodPost, id, "/pause", "force", "true")
 }
 
-// Resume brings a paused sandbox back with its processes running.
+// PauseWithoutMemory is Pause, but keeps nothing but the disk. The next Resume boots the
+// sandbox: its files stay, and its processes have ended.
+func (c *Client) PauseWithoutMemory(ctx context.Context, id string) (*Sandbox, error) {
+	return c.withoutMemory(ctx, id, "/pause")
+}
+
+// Reboot brings a paused sandbox back by a boot from its disk: its files stay, and the
+// processes of before have ended.
+func (c *Client) Reboot(ctx context.Context, id string) (*Sandbox, error) {
+	return c.withoutMemory(ctx, id, "/resume")
+}
+
+func (c *Client) withoutMemory(ctx context.Context, id, rest string) (*Sandbox, error) {
+	path, err := sandboxPath(id, rest)
+	if err != nil {
+		return nil, err
+	}
+	memory, out := false, new(Sandbox)
+	if _, err := c.call(ctx, request{method: http.MethodPost, path: path}, types.MemoryRequest{Memory: &memory}, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Resume brings a paused sandbox back with its processes running, or boots it after a
+// PauseWithoutMemory.
 func (c *Client) Resume(ctx context.Context, id string) (*Sandbox, error) {
 	return c.sandbox(ctx, http.MethodPost, id, "/resume")
 }

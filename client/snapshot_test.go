@@ -52,6 +52,19 @@ func TestTimeouts(t *testing.T) {
 		said{"PATCH", "/v1/sandboxes/abc/timeout", `{"timeout_sec":0,"auto_resume":false}`})
 }
 
+func TestWithoutMemory(t *testing.T) {
+	cl, asked := record(t, 200, `{"id":"abc","pause_mode":"disk"}`)
+	got, err := cl.PauseWithoutMemory(t.Context(), "abc")
+	if err != nil || got.PauseMode == nil || *got.PauseMode != "disk" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := cl.Reboot(t.Context(), "abc"); err != nil {
+		t.Error(err)
+	}
+	wantSaid(t, asked,
+		said{"POST", "/v1/sandboxes/abc/pause", `{"memory":false}`}, said{"POST", "/v1/sandboxes/abc/resume", `{"memory":false}`})
+}
+
 func TestFork(t *testing.T) {
 	cl, asked := record(t, 201, `{"sandboxes":[{"id":"c1","parent_id":"abc"}],"failed":[{"id":"c2","code":"no_memory","message":"full"}],"pause_window_ms":41.2}`)
 	got, err := cl.Fork(t.Context(), "abc", client.ForkRequest{Count: 2, LifetimeSec: ptr(0)})

@@ -574,6 +574,12 @@ type MakeDirectoryRequest struct {
 	User GuestUser `json:"user,omitempty"`
 }
 
+// MemoryRequest defines model for MemoryRequest.
+type MemoryRequest struct {
+	// Memory False leaves the memory out: of the pause, or of the resume.
+	Memory *bool `json:"memory,omitempty"`
+}
+
 // MoveFileRequest defines model for MoveFileRequest.
 type MoveFileRequest struct {
 	// From Absolute path of a file or directory inside the sandbox; no NUL.
@@ -945,6 +951,9 @@ type Sandbox struct {
 	// DiskFull The sandbox is stopped because the disk of its host is full, or the memory of the host if that holds the sandbox's disk (runtime `gvisor`). It continues by itself as soon as there is space, and repeats the failed write. Until then commands and file operations are refused (503 `disk_full`).
 	DiskFull bool         `json:"disk_full"`
 	Health   *GuestHealth `json:"health"`
+
+	// PauseMode Of a paused sandbox: `full` with its memory, `disk` without it. Absent in every other state, and while the server has not heard from the host yet.
+	PauseMode *string `json:"pause_mode,omitempty"`
 
 	// RestoreReport Absent in lists; `GET /v1/sandboxes/{id}` has it. Null until the sandbox runs.
 	RestoreReport *RestoreReport `json:"restore_report"`

@@ -11,15 +11,20 @@ import (
 )
 
 func (a *App) pauseCmd() *cobra.Command {
-	var force bool
+	var force, noMemory bool
 	cmd := &cobra.Command{
 		Use:   "pause [flags] ID...",
 		Short: "Save running sandboxes to disk and free their memory",
 	}
 	cmd.Flags().BoolVar(&force, "force", false, forceUsage)
+	cmd.Flags().BoolVar(&noMemory, "no-memory", false, "keep the files alone: the processes end, and a resume boots the sandbox")
+	cmd.MarkFlagsMutuallyExclusive("force", "no-memory")
 	return a.eachCmd(cmd, "paused", a.sandboxID, func(ctx context.Context, id string) (any, error) {
-		if force {
+		switch {
+		case force:
 			return a.Client().ForcePause(ctx, id)
+		case noMemory:
+			return a.Client().PauseWithoutMemory(ctx, id)
 		}
 		return a.Client().Pause(ctx, id)
 	}, client.StatusRunning)
@@ -29,10 +34,18 @@ func (a *App) pauseCmd() *cobra.Command {
 const forceUsage = "save memory and disk even if the guest does not answer"
 
 func (a *App) resumeCmd() *cobra.Command {
-	return a.eachCmd(&cobra.Command{
+	var reboot bool
+	cmd := &cobra.Command{
 		Use:   "resume [flags] ID...",
 		Short: "Resume paused sandboxes with their processes",
-	}, "resumed", a.sandboxID, func(ctx context.Context, id string) (any, error) { return a.Client().Resume(ctx, id) }, client.StatusPaused)
+	}
+	cmd.Flags().BoolVar(&reboot, "reboot", false, "boot from the files of the pause: the processes of before have ended")
+	return a.eachCmd(cmd, "resumed", a.sandboxID, func(ctx context.Context, id string) (any, error) {
+		if reboot {
+			return a.Client().Reboot(ctx, id)
+		}
+		return a.Client().Resume(ctx, id)
+	}, client.StatusPaused)
 }
 
 func (a *App) rmCmd() *cobra.Command {

@@ -26,6 +26,12 @@ func resumable(row Sandbox) bool {
 	}
 }
 
+// resumesForUse reports whether use of row's sandbox resumes it. That is not so after a
+// pause without memory: the processes that the use may be about have ended.
+func (l *lifecycle) resumesForUse(row Sandbox) bool {
+	return resumable(row) && !l.healths.addTo(row).DiskOnly
+}
+
 // resumeForUse returns row's sandbox running again, or as it is when use cannot resume
 // it any more. However many call it at once, one of them resumes and the
 // others wait for its outcome, which may be its error. A pause under way ends
@@ -40,11 +46,11 @@ func resumable(row Sandbox) bool {
 func (l *lifecycle) resumeForUse(ctx context.Context, row Sandbox) (Sandbox, error) {
 	wait, cancel := context.WithTimeout(ctx, l.cfg.ResumeTimeout)
 	defer cancel()
-	for pause := minReread; resumable(row); pause = min(2*pause, maxReread) {
+	for pause := minReread; l.resumesForUse(row); pause = min(2*pause, maxReread) {
 		pending, mine := l.transitionOf(row)
 		switch {
 		case mine:
-			now, err := l.runTransitionAs(ctx, row.ID, l.resumption(), pending)
+			now, err := l.runTransitionAs(ctx, row.ID, l.resumption(Host.Resume), pending)
 			if !fault.Is(err, fault.WrongState) {
 				return now, err
 			}

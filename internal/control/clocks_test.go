@@ -28,7 +28,7 @@ func request(spec sandbox.Spec) control.SpecRequest {
 			Idle: &spec.Timeout, Lifetime: given(spec.Lifetime), OnTimeout: given(spec.OnTimeout), AutoResume: &spec.AutoResume,
 		},
 		Env: spec.Env, Hostname: spec.Hostname, MinIsolation: spec.MinIsolation, Runtime: spec.Runtime, PublicPorts: spec.PublicPorts,
-		PublicTraffic: spec.PublicTraffic, RequestHost: spec.RequestHost, HTTPSPorts: spec.HTTPSPorts, Egress: spec.Egress,
+		PublicTraffic: spec.PublicTraffic, RequestHost: spec.RequestHost, HTTPSPorts: spec.HTTPSPorts, Egress: spec.Egress, PauseDiskOnly: spec.PauseDiskOnly,
 	}
 }
 

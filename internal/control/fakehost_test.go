@@ -39,6 +39,8 @@ type fakeHost struct {
 	eager bool
 	// unlimited ignores the limits of outgoing traffic, as an agent of an earlier version.
 	unlimited bool
+	// reboots counts the calls of Reboot.
+	reboots int
 	// count is how often each command acted.
 	count map[string]int
 }
@@ -327,13 +329,31 @@ func (h *fakeHost) ForcePause(ctx context.Context, ref sandbox.Ref) (control.Obs
 	return h.Pause(context.WithValue(ctx, forced{}, true), ref)
 }
 
+func (h *fakeHost) PauseDisk(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	if _, err := h.Pause(ctx, ref); err != nil {
+		return control.ObservedSandbox{}, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	vm := h.vms[ref.ID]
+	vm.DiskOnly, vm.Health = true, sandbox.Health{State: sandbox.HealthOK}
+	return *vm, nil
+}
+
+func (h *fakeHost) Reboot(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	h.mu.Lock()
+	h.reboots++
+	h.mu.Unlock()
+	return h.Resume(ctx, ref)
+}
+
 func (h *fakeHost) Resume(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
 	return h.do(ctx, "resume", ref, func() (control.ObservedSandbox, error) {
 		vm, err := h.in(ref, control.VMPaused)
 		if err != nil {
 			return control.ObservedSandbox{}, err
 		}
-		vm.State, vm.Ref, vm.LastActiveAt = control.VMRunning, ref, time.Now()
+		vm.State, vm.Ref, vm.LastActiveAt, vm.DiskOnly = control.VMRunning, ref, time.Now(), false
 		startLifetime(vm)
 		return *vm, nil
 	})

@@ -131,7 +131,7 @@ func (g *guestWork) inGuest(ctx context.Context, id sandbox.ID, work func(Host, 
 	}
 	now, err := g.guestFailed(ctx, host, row, cause)
 	refused := fault.ReasonOf(cause) == ReasonNotRunning || fault.Is(cause, fault.Stale)
-	if !refused || !(resumable(now) || now.State == sandbox.Running) || ctx.Err() != nil {
+	if !refused || !(g.lifecycle.resumesForUse(now) || now.State == sandbox.Running) || ctx.Err() != nil {
 		return err
 	}
 	if row, host, err = g.usable(ctx, id); err != nil {
@@ -174,7 +174,7 @@ func (g *guestWork) usable(ctx context.Context, id sandbox.ID) (Sandbox, Host, e
 	if err != nil {
 		return Sandbox{}, nil, err
 	}
-	if resumable(row) {
+	if g.lifecycle.resumesForUse(row) {
 		if row, err = g.lifecycle.resumeForUse(ctx, row); err != nil {
 			return Sandbox{}, nil, err
 		}

@@ -24,7 +24,7 @@ func (h *healths) note(v ObservedSandbox) {
 		delete(h.of, v.Ref.ID)
 		return
 	}
-	h.of[v.Ref.ID] = ObservedSandbox{Ref: v.Ref, State: v.State, Health: v.Health}
+	h.of[v.Ref.ID] = ObservedSandbox{Ref: v.Ref, State: v.State, Health: v.Health, DiskOnly: v.DiskOnly}
 }
 
 // notePairs is note for all sandboxes of a host. It forgets those that the host
@@ -51,7 +51,7 @@ func (h *healths) addTo(row Sandbox) Sandbox {
 	case !ok:
 	case row.State == sandbox.Paused && paused && known.Ref.Generation <= row.Generation,
 		(row.State == sandbox.Running || row.State == sandbox.Pausing) && !paused && known.Ref.Generation == row.Generation:
-		row.Health = known.Health
+		row.Health, row.DiskOnly = known.Health, known.DiskOnly
 	}
 	return row
 }

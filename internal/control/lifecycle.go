@@ -80,6 +80,11 @@ func (l *lifecycle) ForcePause(ctx context.Context, id sandbox.ID) (Sandbox, err
 	return l.pauseBy(ctx, id, Host.ForcePause)
 }
 
+// PauseDisk implements Sandboxes.
+func (l *lifecycle) PauseDisk(ctx context.Context, id sandbox.ID) (Sandbox, error) {
+	return l.pauseBy(ctx, id, Host.PauseDisk)
+}
+
 func (l *lifecycle) pauseBy(ctx context.Context, id sandbox.ID, command func(Host, context.Context, sandbox.Ref) (ObservedSandbox, error)) (Sandbox, error) {
 	return l.runTransition(ctx, id, transition{
 		from: sandbox.Running, via: sandbox.Pausing, to: sandbox.Paused,
@@ -90,12 +95,18 @@ func (l *lifecycle) pauseBy(ctx context.Context, id sandbox.ID, command func(Hos
 // Resume implements Sandboxes. The new incarnation takes the capacity that the
 // pause gave back; NoCapacity leaves the sandbox paused.
 func (l *lifecycle) Resume(ctx context.Context, id sandbox.ID) (Sandbox, error) {
-	return l.runTransition(ctx, id, l.resumption())
+	return l.runTransition(ctx, id, l.resumption(Host.Resume))
 }
 
-func (l *lifecycle) resumption() transition {
+// Reboot implements Sandboxes.
+func (l *lifecycle) Reboot(ctx context.Context, id sandbox.ID) (Sandbox, error) {
+	return l.runTransition(ctx, id, l.resumption(Host.Reboot))
+}
+
+// resumption returns the transition in which command resumes a sandbox.
+func (l *lifecycle) resumption(command func(Host, context.Context, sandbox.Ref) (ObservedSandbox, error)) transition {
 	return transition{
 		from: sandbox.Paused, via: sandbox.Resuming, to: sandbox.Running,
-		timeout: l.cfg.ResumeTimeout, prepare: l.limits.confirm, command: Host.Resume,
+		timeout: l.cfg.ResumeTimeout, prepare: l.limits.confirm, command: command,
 	}
 }

@@ -180,8 +180,12 @@ type Lifecycle interface {
 	Pause(ctx context.Context, ref sandbox.Ref) (ObservedSandbox, error)
 	// ForcePause is Pause without the guest's help where that does not answer.
 	ForcePause(ctx context.Context, ref sandbox.Ref) (ObservedSandbox, error)
+	// PauseDisk is Pause without memory. A resume boots from the disk.
+	PauseDisk(ctx context.Context, ref sandbox.Ref) (ObservedSandbox, error)
 	// Resume takes the Ref of the new incarnation.
 	Resume(ctx context.Context, ref sandbox.Ref) (ObservedSandbox, error)
+	// Reboot is Resume without the memory of the pause. If it fails, the VM is paused.
+	Reboot(ctx context.Context, ref sandbox.Ref) (ObservedSandbox, error)
 	// SetTimeouts changes the clocks of a VM in any state but stopped. A
 	// lifetime that is given counts from now.
 	SetTimeouts(ctx context.Context, ref sandbox.Ref, t TimeoutChange) (ObservedSandbox, error)
@@ -267,6 +271,8 @@ type ObservedSandbox struct {
 	Steps map[string]time.Duration
 	// Busy: the host has an operation on it under way or waiting.
 	Busy bool
+	// DiskOnly is true if it is paused without memory.
+	DiskOnly bool
 	// Health is zero unless it runs or is paused.
 	Health sandbox.Health
 }

@@ -25,6 +25,8 @@ type SpecRequest struct {
 	PublicTraffic bool
 	RequestHost   string
 	HTTPSPorts    []int
+	// PauseDiskOnly is that of [sandbox.Spec].
+	PauseDiskOnly bool
 	// Egress limits the addresses that the sandbox can reach.
 	Egress sandbox.Egress
 }
@@ -37,7 +39,7 @@ func (r SpecRequest) Complete(hosts []HostInfo) (sandbox.Spec, error) {
 	spec := sandbox.Spec{
 		Timeout: sandbox.DefaultTimeoutSec * time.Second, Env: r.Env, Hostname: r.Hostname, MinIsolation: r.MinIsolation,
 		Runtime: r.Runtime, PublicPorts: r.PublicPorts, PublicTraffic: r.PublicTraffic, RequestHost: r.RequestHost, HTTPSPorts: r.HTTPSPorts,
-		Egress: r.Egress,
+		Egress: r.Egress, PauseDiskOnly: r.PauseDiskOnly,
 	}.WithDefaults()
 	if r.Template != nil {
 		spec.Template = *r.Template

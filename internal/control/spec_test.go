@@ -34,7 +34,7 @@ func TestCompleteTakesWhatIsGiven(t *testing.T) {
 		Template: "py-3.12", VCPUs: 2, MemoryMB: 1024, DiskMB: 4096, Lifetime: 2 * time.Hour, OnTimeout: sandbox.TimeoutPause,
 		AutoResume: true, Env: map[string]string{"A": "b"}, Hostname: "box", MinIsolation: sandbox.IsolationProcess,
 		Runtime: sandbox.RuntimeMicroVM, PublicPorts: []int{80}, PublicTraffic: true, RequestHost: "localhost:${PORT}",
-		HTTPSPorts: []int{8443}, Egress: sandbox.DenyAll(),
+		HTTPSPorts: []int{8443}, Egress: sandbox.DenyAll(), PauseDiskOnly: true,
 	}
 	for v, i := reflect.ValueOf(want), 0; i < v.NumField(); i++ {
 		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && name != "Timeout" && name != "TrafficKey" && name != "EnvdToken" && name != "InitialLifetime" && !ofTemplate[name] {

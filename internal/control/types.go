@@ -61,6 +61,9 @@ type Sandbox struct {
 	// BuildID is the build of a template whose machine it is, or empty. Lists do not show
 	// machines.
 	BuildID string
+	// DiskOnly is true while it is paused without its memory, so that a resume boots from
+	// its disk. It is the host's last report, and not stored.
+	DiskOnly bool
 	// Health is the host's last report. It is not stored: zero where this server
 	// has none yet, and where the sandbox neither runs nor is paused.
 	Health sandbox.Health
@@ -225,7 +228,12 @@ type Sandboxes interface {
 	// ForcePause is Pause, but keeps memory and disk of a guest that does not
 	// answer without its help.
 	ForcePause(ctx context.Context, id sandbox.ID) (Sandbox, error)
+	// PauseDisk is Pause, but keeps nothing but the disk, so that a Resume is a Reboot.
+	PauseDisk(ctx context.Context, id sandbox.ID) (Sandbox, error)
 	Resume(ctx context.Context, id sandbox.ID) (Sandbox, error)
+	// Reboot is Resume, but the sandbox boots from the disk of its pause, and the
+	// processes of before have ended. If it fails, the sandbox is still paused.
+	Reboot(ctx context.Context, id sandbox.ID) (Sandbox, error)
 	// Exec runs a command to its end. Cancelling ctx kills it. It, WriteFile
 	// and ReadFile resume a paused sandbox first if its spec says AutoResume.
 	Exec(ctx context.Context, id sandbox.ID, e Exec, sink ExecSink) (ExecResult, error)

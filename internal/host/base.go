@@ -22,10 +22,15 @@ func (b *body) holdBase(dir snapshot.Dir) error {
 // dropBase ends that use. A deleted snapshot is removed with its last user.
 func (b *body) dropBase() {
 	dir := b.heldBase
+	b.heldBase = ""
+	b.dropHold(dir)
+}
+
+// dropHold ends the use of a base that is not the body's any more; empty is none.
+func (b *body) dropHold(dir snapshot.Dir) {
 	if dir == "" {
 		return
 	}
-	b.heldBase = ""
 	old := b.mgr.snapshots.UnderOldBuild(dir)
 	b.mgr.snapshots.Drop(dir)
 	if old && b.mgr.snapshots.Users(dir) == 0 {
@@ -90,6 +95,10 @@ func (b *body) checkPause(snap snapshot.Dir) error {
 	if err := b.checkDisk(mf); err != nil {
 		return err
 	}
+	return b.checkRootImage()
+}
+
+func (b *body) checkRootImage() error {
 	if _, err := os.Stat(b.rec.RootImage); err != nil {
 		return snapshot.ErrDamaged(err, "the template image it runs on is gone")
 	}

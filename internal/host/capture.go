@@ -15,16 +15,17 @@ func (b *body) sealIf(ctx context.Context, helps bool) error {
 	if !helps {
 		return errSilent(nil)
 	}
-	return b.freezeWith(ctx, func(ctx context.Context) error {
+	return b.freezeWith(ctx, b.mgr.cfg.GuestTimeout, func(ctx context.Context) error {
 		_, err := b.Guest().Quiesce(ctx)
 		return err
 	})
 }
 
 // freezeWith calls freeze, with which the guest freezes its processes. A guest that
-// answered just before and does not now is Unavailable guest_unresponsive.
-func (b *body) freezeWith(ctx context.Context, freeze func(context.Context) error) error {
-	limit, cancel := context.WithTimeout(ctx, b.mgr.cfg.GuestTimeout+freezeGrace)
+// answered just before and does not within the time limit is Unavailable
+// guest_unresponsive.
+func (b *body) freezeWith(ctx context.Context, within time.Duration, freeze func(context.Context) error) error {
+	limit, cancel := context.WithTimeout(ctx, within+freezeGrace)
 	defer cancel()
 	limit, stop := b.UntilExit(limit)
 	defer stop()

@@ -137,7 +137,11 @@ func (m *machine) onAlarm(ctx context.Context) {
 	}
 	// A guest that hangs is paused without its help, because an expired clock has
 	// to free the host.
-	if err := m.pause(ctx, true); err != nil {
+	err := m.pause(ctx, true, m.rec.Spec.PauseDiskOnly)
+	if m.rec.Spec.PauseDiskOnly && fault.ReasonOf(err) == reasonUnresponsive {
+		err = m.pause(ctx, true, false)
+	}
+	if err != nil {
 		m.log.ErrorContext(ctx, "could not pause a sandbox that timed out; it continues for now", "error", err, "retry", expiryRetry)
 		m.notBefore = time.Now().Add(expiryRetry)
 	}

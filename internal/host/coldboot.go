@@ -51,19 +51,8 @@ func (b *body) coldBoot(ctx context.Context, start image.Start) error {
 }
 
 func (b *body) bootOnce(ctx context.Context) error {
-	err := b.step(ctx, journal.StepTemplateVMM, func(ctx context.Context) error {
-		cfg, err := b.vmConfig("")
-		if err != nil {
-			return err
-		}
-		cfg.Scratch = string(b.Dir)
-		b.VM, err = b.Driver().Start(ctx, cfg)
-		return err
-	})
+	err := b.step(ctx, journal.StepTemplateVMM, func(ctx context.Context) error { return b.startCold(ctx, string(b.Dir)) })
 	if err != nil {
-		return err
-	}
-	if err := b.recordVM(); err != nil {
 		return err
 	}
 	ctx, stop := b.UntilExit(ctx)

@@ -41,6 +41,11 @@ func pauseSubject(c *core, ref sandbox.Ref) {
 	check(c.t, err)
 }
 
+func pauseSubjectsDisk(c *core, ref sandbox.Ref) {
+	_, err := c.PauseDisk(c.t.Context(), ref)
+	check(c.t, err)
+}
+
 func takeSnapshot(c *core, ref sandbox.Ref) {
 	_, err := c.Snapshot(c.t.Context(), ref, coreSnapshot, false)
 	check(c.t, err)
@@ -59,7 +64,7 @@ func snapshot(ctx context.Context, c *core, subject, _ sandbox.Ref) error {
 // coreOperations are all operations, each in the states that it may begin in.
 func coreOperations() []operation {
 	created := []sandbox.State{"", sandbox.Stopped}
-	either := []sandbox.State{sandbox.Running, sandbox.Paused}
+	either, paused := []sandbox.State{sandbox.Running, sandbox.Paused}, []sandbox.State{sandbox.Paused}
 	destroyed := []sandbox.State{"", sandbox.Stopped}
 	destroy := func(ctx context.Context, c *core, subject, _ sandbox.Ref) error { return c.Destroy(ctx, subject, "") }
 	resume := func(ctx context.Context, c *core, subject, _ sandbox.Ref) error {
@@ -82,6 +87,18 @@ func coreOperations() []operation {
 				return err
 			}},
 		{name: "resume", table: "resume", prepare: pauseSubject, act: resume, after: either, done: sandbox.Running},
+		{name: "pause without memory", table: "pause", after: either, done: sandbox.Paused,
+			act: func(ctx context.Context, c *core, subject, _ sandbox.Ref) error {
+				_, err := c.PauseDisk(ctx, subject)
+				return err
+			}},
+		{name: "resume without memory", table: "resume", prepare: pauseSubjectsDisk, act: resume, after: paused, done: sandbox.Running},
+		{name: "reboot of a full pause", table: "resume", prepare: pauseSubject, after: paused, done: sandbox.Running,
+			act: func(ctx context.Context, c *core, subject, _ sandbox.Ref) error {
+				subject.Generation++
+				_, err := c.Reboot(ctx, subject)
+				return err
+			}},
 		{name: "snapshot", table: "snapshot", act: snapshot, after: []sandbox.State{sandbox.Running}, done: sandbox.Running},
 		{name: "snapshot of a paused sandbox", table: "snapshot", prepare: pauseSubject, act: snapshot,
 			steps: []string{

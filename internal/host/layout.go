@@ -16,7 +16,8 @@ import (
 //	<data>/sandboxes/<name>/record.json  the journal of one sandbox or warm clone
 //	<data>/sandboxes/<name>/disk         its writable disk, unless the driver keeps it
 //	<data>/sandboxes/<name>/disk.next    the disk of a resume that is not committed yet
-//	<data>/sandboxes/<name>/boot-memory  memory of a cold boot: a hole, of the driver
+//	<data>/sandboxes/<name>/disk.content the content of a disk of the driver, during a boot
+//	<data>/sandboxes/<name>/boot-<generation>/  the base of a VM that booted from its disk
 //	<data>/sandboxes/<name>/pause-<generation>/  a pause: a delta of the driver, and its manifest
 //	<data>/sandboxes/<name>/vm/          the VM process's own directory
 //	<data>/templates/<key>.<id>/         a template snapshot

@@ -41,7 +41,20 @@ func (m *Manager) ForcePause(ctx context.Context, ref sandbox.Ref) (Sandbox, err
 	return m.lifecycle(ctx, request{op: journal.OpPause, ref: ref, force: true})
 }
 
-// Resume brings a paused sandbox back as the generation of ref.
+// PauseDisk is Pause without memory: only the disk is kept, and the next resume is a
+// Reboot. It needs a guest that answers.
+func (m *Manager) PauseDisk(ctx context.Context, ref sandbox.Ref) (Sandbox, error) {
+	return m.lifecycle(ctx, request{op: journal.OpPause, ref: ref, diskOnly: true})
+}
+
+// Reboot is Resume, but a new VM boots from the disk of the pause. The processes of before
+// have ended. If it fails, the sandbox is still paused.
+func (m *Manager) Reboot(ctx context.Context, ref sandbox.Ref) (Sandbox, error) {
+	return m.lifecycle(ctx, request{op: journal.OpResume, ref: ref, reboot: true})
+}
+
+// Resume brings a paused sandbox back as the generation of ref. After a PauseDisk it is a
+// Reboot.
 func (m *Manager) Resume(ctx context.Context, ref sandbox.Ref) (Sandbox, error) {
 	return m.lifecycle(ctx, request{op: journal.OpResume, ref: ref})
 }

@@ -170,11 +170,11 @@ func (m *machine) handle(ctx context.Context, r request) error {
 	var err error
 	switch r.op {
 	case journal.OpPause:
-		err = m.pause(ctx, r.force)
+		err = m.pause(ctx, r.force, r.diskOnly)
 	case journal.OpRenew:
 		err = m.renewLate(ctx)
 	case journal.OpResume:
-		err = m.resume(ctx, r.ref.Generation)
+		err = m.resume(ctx, r.ref.Generation, r.reboot)
 	case journal.OpDestroy:
 		err = m.destroy(ctx, r.reason)
 	case journal.OpSnapshot:

@@ -14,6 +14,9 @@ type request struct {
 	reason sandbox.StopReason // of journal.OpDestroy
 	// force lets journal.OpPause and journal.OpSnapshot do without the guest's help.
 	force bool
+	// diskOnly lets journal.OpPause keep nothing but the disk, and reboot lets
+	// journal.OpResume boot from the disk of a pause.
+	diskOnly, reboot bool
 	// interrupted: this journal.OpDestroy is counted in destroys.
 	interrupted bool
 	// Of journal.OpSnapshot, journal.OpTimeouts and journal.OpEgress.

@@ -11,6 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/disk"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/linux/durable"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -24,7 +25,10 @@ const pauseReserve = 32 << 20
 // disk it fails with NoCapacity and the sandbox keeps running. If the guest does
 // not answer it fails as well, unless force is set: then memory and disk are saved
 // without the guest's help.
-func (m *machine) pause(life context.Context, force bool) error {
+//
+// With diskOnly nothing but the disk is kept, the guest's help is always required, and
+// force has no effect.
+func (m *machine) pause(life context.Context, force, diskOnly bool) error {
 	switch m.rec.State {
 	case sandbox.Paused:
 		return nil
@@ -38,8 +42,9 @@ func (m *machine) pause(life context.Context, force bool) error {
 	if m.diskFull {
 		return errDiskFull()
 	}
+	force = force && !diskOnly
 	// A pause that could not be resumed would lose a sandbox that runs.
-	if _, err := m.mgr.snapshots.BuildOf(m.base()); err != nil {
+	if _, err := m.mgr.snapshots.BuildOf(m.base()); err != nil && !(diskOnly && m.hasDiskFile()) {
 		return err
 	}
 	ctx, done := m.interruptible(life)
@@ -50,7 +55,7 @@ func (m *machine) pause(life context.Context, force bool) error {
 	}
 	m.begin(journal.OpPause)
 	m.publish(sandbox.Pausing)
-	if err := m.writePause(ctx, helps, force); err != nil {
+	if err := m.writePause(ctx, helps, force, diskOnly); err != nil {
 		return m.abandonPause(life, err)
 	}
 	if err := m.step(life, journal.StepPauseFree, m.free); err != nil {
@@ -98,8 +103,9 @@ func pauseName(gen sandbox.Generation) string { return fmt.Sprintf("pause-%d", g
 // was restored from its base, not with the VM's size.
 //
 // helps says that the guest answers; one that does not seal itself in time all
-// the same fails the pause, unless force is set.
-func (m *machine) writePause(ctx context.Context, helps, force bool) error {
+// the same fails the pause, unless force is set. With diskOnly the guest writes its file
+// systems back, and the memory is saved only with a driver that keeps the disk in it.
+func (m *machine) writePause(ctx context.Context, helps, force, diskOnly bool) error {
 	name := pauseName(m.rec.Generation)
 	snap := m.pauseDir(name)
 	for _, s := range []step{
@@ -109,6 +115,9 @@ func (m *machine) writePause(ctx context.Context, helps, force bool) error {
 			return errors.Join(os.RemoveAll(string(snap)), os.Mkdir(string(snap), 0o700))
 		}},
 		{journal.StepPauseQuiesce, func(ctx context.Context) error {
+			if diskOnly {
+				return m.sealToDisk(ctx)
+			}
 			err := m.sealIf(ctx, helps)
 			if m.rec.Forced = err != nil; m.rec.Forced && force && ctx.Err() == nil && !m.EndsSoon() {
 				m.log.WarnContext(ctx, "pausing without the guest's help", "error", err)
@@ -119,12 +128,15 @@ func (m *machine) writePause(ctx context.Context, helps, force bool) error {
 		}},
 		{journal.StepPauseStop, func(ctx context.Context) error { return m.VM.Pause(ctx) }},
 		{journal.StepPauseSave, func(ctx context.Context) (err error) {
-			m.captured, err = m.VM.SaveDelta(ctx, string(snap))
+			m.captured = vmm.SaveStats{}
+			if !diskOnly || !m.hasDiskFile() {
+				m.captured, err = m.VM.SaveDelta(ctx, string(snap))
+			}
 			return err
 		}},
-		{journal.StepPauseSync, func(ctx context.Context) error { return m.syncPause(ctx, snap) }},
+		{journal.StepPauseSync, func(ctx context.Context) error { return m.syncPause(ctx, snap, diskOnly) }},
 		{journal.StepPauseCommit, func(context.Context) error {
-			m.rec.Pause = name
+			m.rec.Pause, m.rec.DiskOnly = name, diskOnly
 			m.rec.Step, m.rec.State = journal.StepPauseFree, sandbox.Paused
 			return m.savePause()
 		}},
@@ -137,8 +149,9 @@ func (m *machine) writePause(ctx context.Context, helps, force bool) error {
 }
 
 // syncPause makes the pause durable, disk included.
-func (b *body) syncPause(ctx context.Context, snap snapshot.Dir) error {
+func (b *body) syncPause(ctx context.Context, snap snapshot.Dir, diskOnly bool) error {
 	mf := b.manifest(b.captured)
+	mf.DiskOnly = diskOnly
 	if mf.Forced = b.rec.Forced; mf.Forced {
 		mf.Token = b.rec.Token
 	}
@@ -157,7 +170,7 @@ func (m *machine) abandonPause(ctx context.Context, cause error) error {
 	// The commit may have been written. Both the pause and the VM exist, and the VM
 	// has not run since. The record on disk is not known, so that the present state
 	// is written again.
-	m.rec.State, m.rec.Pause, m.rec.Forced = sandbox.Running, "", false
+	m.rec.State, m.rec.Pause, m.rec.Forced, m.rec.DiskOnly = sandbox.Running, "", false, false
 	if m.Ended() {
 		m.onExit(ctx)
 		return fault.Wrap(cause, fault.HostFailed, "pause_failed", "the sandbox's VM ended while it was being paused")

@@ -3,6 +3,7 @@ package host_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,6 +57,12 @@ func (c *core) endOfHost() {
 // failed. A sandbox that ran has ended, and the agent starts.
 func TestPowerCut(t *testing.T) {
 	hosttest.Root(t)
+	reboot := func(c *core, ref sandbox.Ref) {
+		reached, _ := c.hook.hold("resume.commit")
+		ref.Generation++
+		go func() { _, _ = c.Reboot(c.t.Context(), ref) }()
+		<-reached
+	}
 	for name, then := range map[string]func(*core, sandbox.Ref){
 		"after the pause": func(*core, sandbox.Ref) {},
 		"after the next start": func(c *core, _ sandbox.Ref) {
@@ -67,6 +74,9 @@ func TestPowerCut(t *testing.T) {
 				c.t.Fatal("the resume did not fail")
 			}
 		},
+		"after a pause without memory":                func(*core, sandbox.Ref) {},
+		"within a boot after a pause without memory":  reboot,
+		"within a boot after a pause with its memory": reboot,
 		"within a resume": func(c *core, ref sandbox.Ref) {
 			reached, _ := c.hook.hold("resume.configure")
 			go func() { _ = actResume.do(c.t.Context(), c, ref) }()
@@ -101,7 +111,11 @@ func TestPowerCut(t *testing.T) {
 			running, paused := c.create(), c.create()
 			unix.Sync()
 			c.write(running, "more", "more") // the journal of a running sandbox
-			pauseSubject(c, paused)
+			if strings.HasSuffix(name, "without memory") {
+				pauseSubjectsDisk(c, paused)
+			} else {
+				pauseSubject(c, paused)
+			}
 			then(c, paused)
 
 			powerCut(t, place.Dir)

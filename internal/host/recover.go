@@ -187,6 +187,8 @@ func (m *machine) recoverPaused(ctx context.Context) {
 		m.log.ErrorContext(ctx, "could not free the VM of a paused sandbox", "error", err)
 	}
 	m.removeStalePauses(ctx)
+	m.rec.Boot = false
+	m.removeStaleBoots(ctx)
 	m.conclude(ctx, sandbox.Paused)
 	if !m.unsaved {
 		m.dropNextDisk(ctx)
@@ -201,6 +203,7 @@ func (m *machine) recoverRunning(ctx context.Context) {
 	if err == nil {
 		m.rec.Pause = ""
 		m.dropPause(ctx)
+		m.removeStaleBoots(ctx)
 		m.publish(sandbox.Running)
 		return
 	}

@@ -21,7 +21,10 @@ import (
 //
 // The virtual CPUs never run before resume.cont is in the journal. A driver whose
 // restored VMs run at once therefore restores in that step, instead of resume.vmm.
-func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
+//
+// With reboot, or after a pause without memory, the VM boots from the disk of the pause
+// instead (see prepareBoot), and every failure leaves the sandbox paused.
+func (m *machine) resume(life context.Context, gen sandbox.Generation, reboot bool) error {
 	switch {
 	case m.rec.State == sandbox.Running && gen == m.rec.Generation:
 		return nil
@@ -40,7 +43,7 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	ctx, done := m.interruptible(life)
 	defer done()
 	m.begin(journal.OpResume)
-	m.ran = false
+	m.ran, m.rec.Boot = false, reboot || m.rec.DiskOnly
 	m.publish(sandbox.Resuming)
 	m.mgr.makeRoom(ctx)
 	if err := m.caught(ctx, func() error { return m.prepareResume(ctx) }); err != nil {
@@ -48,7 +51,11 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation) error {
 	}
 	before := m.rec.Generation
 	m.rec.Generation = gen
-	if err := m.caught(ctx, func() error { return m.releaseVM(ctx) }); err != nil {
+	release := m.releaseVM
+	if m.rec.Boot {
+		release = m.bootVM
+	}
+	if err := m.caught(ctx, func() error { return release(ctx) }); err != nil {
 		return m.resumeCut(life, ctx, before, err)
 	}
 	m.publish(sandbox.Running)
@@ -99,8 +106,10 @@ func (b *body) hasLeftover() bool {
 }
 
 // canGoBack reports whether the pause is still as it was, after a resume that
-// failed.
-func (b *body) canGoBack() bool { return !b.ran && b.rec.State == sandbox.Paused || b.pauseIsIntact() }
+// failed, or can be resumed by a boot as before.
+func (b *body) canGoBack() bool {
+	return b.rec.State == sandbox.Paused && (!b.ran || b.rec.Boot) || b.pauseIsIntact()
+}
 
 // hasNextDisk reports whether a resume uses a copy of the pause's disk.
 func (b *body) hasNextDisk() bool {
@@ -116,12 +125,20 @@ func (b *body) hasNextDisk() bool {
 func (b *body) prepareResume(ctx context.Context) error {
 	snap := b.pauseDir(b.rec.Pause)
 	for _, s := range []step{
-		{journal.StepResumeCheck, func(context.Context) error { return b.checkPause(snap) }},
+		{journal.StepResumeCheck, func(context.Context) error {
+			if b.rec.Boot {
+				return b.checkDiskPause(snap)
+			}
+			return b.checkPause(snap)
+		}},
 		{journal.StepResumeDisk, b.shareDisk},
 		{journal.StepResumeNetwork, b.makeNetwork},
 		{journal.StepResumeCgroup, b.CreateCgroup},
 		{journal.StepResumeVMM, func(ctx context.Context) error {
-			if b.shape().RestoresRunning {
+			switch {
+			case b.rec.Boot:
+				return b.prepareBoot(ctx, snap)
+			case b.shape().RestoresRunning:
 				return nil // see restoreRunning
 			}
 			return b.restorePause(ctx, snap)
@@ -300,10 +317,12 @@ func (m *machine) abandonResume(life context.Context, cause error) error {
 	}
 	// The next disk goes after the journal has said that the resume is over:
 	// with it an agent that reads the old journal goes back as well.
+	m.rec.Boot = false
 	m.conclude(ctx, sandbox.Paused)
 	if !m.unsaved {
 		m.dropNextDisk(ctx)
 	}
+	m.removeStaleBoots(ctx)
 	m.publish(sandbox.Paused)
 	if f := fault.As(cause); f.Kind != fault.Internal {
 		return cause

@@ -28,6 +28,8 @@ type Sandbox struct {
 	SnapshotID sandbox.SnapshotID
 	// RestoreReport is that of the last start, nil until the sandbox has run.
 	RestoreReport *sandbox.RestoreReport
+	// DiskOnly is true for a paused sandbox that can only be resumed by a boot.
+	DiskOnly bool
 	// Health is zero unless State is Running, Pausing or Paused.
 	Health sandbox.Health
 	// Steps is how long each step of the last operation took.
@@ -53,6 +55,7 @@ func (m *machine) publish(state sandbox.State) {
 		TemplateDigest: m.rec.TemplateDigest, StartedAt: m.rec.StartedAt, LastActiveAt: m.rec.LastActive,
 		Steps: maps.Clone(m.times), Source: m.rec.Source, SnapshotID: m.rec.SnapshotID, RestoreReport: m.rec.RestoreReport,
 		DiskFull: m.diskFull && state == sandbox.Running, diskPath: m.Dir.Disk(),
+		DiskOnly: m.rec.DiskOnly && state == sandbox.Paused,
 	}
 	if state == sandbox.Running {
 		m.view.LifetimeEnd = m.rec.LifetimeEnd

@@ -57,6 +57,8 @@ func (b *bench) refuses(ref sandbox.Ref) {
 	b.t.Helper()
 	_, err := b.Pause(b.t.Context(), ref)
 	b.expectRefused(ref, "pause", err)
+	_, err = b.PauseDisk(b.t.Context(), ref)
+	b.expectRefused(ref, "pause without memory", err)
 	_, err = b.Snapshot(b.t.Context(), ref, sandbox.NewSnapshotID(), true)
 	b.expectRefused(ref, "snapshot", err)
 }
@@ -115,6 +117,18 @@ func stoppedGuestAgent(t *testing.T, r sandbox.Runtime) {
 	}
 	if _, err := b.trySh(t.Context(), ref, "true"); !fault.Is(err, fault.Unavailable) || fault.ReasonOf(err) != "guest_unresponsive" {
 		t.Fatalf("exec in a guest that was not renewed: got %v, want unavailable guest_unresponsive", err)
+	}
+
+	_, err = b.ForcePause(t.Context(), ref)
+	check(t, err)
+	ref.Generation++
+	s, err = b.Reboot(t.Context(), ref)
+	check(t, err)
+	if s.State != sandbox.Running || s.Health.Forced || s.Health.State != sandbox.HealthOK {
+		t.Fatalf("booted from the disk of a forced pause it is %s with health %+v, want running and ok", s.State, s.Health)
+	}
+	if got := b.sh(ref, "echo works"); got != "works" {
+		t.Fatalf("a command after the boot: got %q, want works", got)
 	}
 }
 

@@ -28,6 +28,10 @@ func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool)
 	}
 	ctx, done := m.interruptible(life)
 	defer done()
+	if m.rec.DiskOnly {
+		return fault.New(fault.WrongState, "paused_without_memory",
+			"sandbox %s was paused without its memory, so that no copy of it can run; resume it first", m.rec.ID)
+	}
 	take := m.copyPaused
 	if m.rec.State == sandbox.Running {
 		helps, err := m.mayStop(ctx, force)
@@ -101,7 +105,7 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshot.Dir, helps, forc
 			stood = time.Now()
 			err := errSilent(nil)
 			if helps {
-				err = m.freezeWith(ctx, m.Guest().Hold)
+				err = m.freezeWith(ctx, m.mgr.cfg.GuestTimeout, m.Guest().Hold)
 			}
 			if forced = err != nil; forced && force && ctx.Err() == nil && !m.EndsSoon() {
 				m.log.WarnContext(ctx, "taking a snapshot without the guest's help", "error", err)

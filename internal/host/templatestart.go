@@ -41,8 +41,7 @@ func (s templateStart) run(ctx context.Context) error {
 	if s.Command == "" {
 		return nil
 	}
-	start := &guestv1.StartProcess{Id: startID, User: s.User, Start: s.shell(s.Command)}
-	if _, err := s.guest.CallProcess(ctx, &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Start{Start: start}}); err != nil {
+	if err := s.begin(ctx); err != nil {
 		return err
 	}
 	err := s.awaitReady(ctx)
@@ -50,6 +49,13 @@ func (s templateStart) run(ctx context.Context) error {
 		return err
 	}
 	return s.failure(ctx, err)
+}
+
+// begin starts the command.
+func (s templateStart) begin(ctx context.Context) error {
+	start := &guestv1.StartProcess{Id: startID, User: s.User, Start: s.shell(s.Command)}
+	_, err := s.guest.CallProcess(ctx, &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Start{Start: start}})
+	return err
 }
 
 // shell returns the request that runs a command of a template as a login does.

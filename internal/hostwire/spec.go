@@ -21,7 +21,7 @@ func SpecToProto(s sandbox.Spec) *hostv1.SandboxSpec {
 		Template: s.Template, Vcpus: uint32(s.VCPUs), MemoryMb: uint32(s.MemoryMB), DiskMb: uint32(s.DiskMB),
 		TimeoutSec: seconds(s.Timeout), LifetimeSec: seconds(s.Lifetime), OnTimeout: string(s.OnTimeout),
 		Env: s.Env, MinIsolation: string(s.MinIsolation), Hostname: s.Hostname, Runtime: string(s.Runtime),
-		EnvdToken: s.EnvdToken, EgressDeny: deny, EgressAllow: allow, User: s.User, Workdir: s.Workdir,
+		EnvdToken: s.EnvdToken, EgressDeny: deny, EgressAllow: allow, User: s.User, Workdir: s.Workdir, PauseDiskOnly: s.PauseDiskOnly,
 	}
 }
 
@@ -34,7 +34,7 @@ func SpecFromProto(s *hostv1.SandboxSpec) sandbox.Spec {
 		Env:       s.GetEnv(), MinIsolation: sandbox.Isolation(s.GetMinIsolation()), Hostname: s.GetHostname(),
 		Runtime: sandbox.Runtime(s.GetRuntime()), EnvdToken: s.GetEnvdToken(),
 		User: s.GetUser(), Workdir: s.GetWorkdir(),
-		Egress: EgressFromProto(s.GetEgressDeny(), s.GetEgressAllow()),
+		Egress: EgressFromProto(s.GetEgressDeny(), s.GetEgressAllow()), PauseDiskOnly: s.GetPauseDiskOnly(),
 	}
 }
 

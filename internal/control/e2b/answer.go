@@ -19,7 +19,6 @@ const (
 	wordPlacement    = "sandbox_placement_timeout"
 	wordInternal     = "internal_server_error"
 	wordInFlight     = "sandbox_start_in_flight"
-	wordColdBoot     = "sandbox_memory_override_disabled"
 	wordDiskOnly     = "snapshot_filesystem_only_disabled"
 	wordUnresponsive = "sandbox_snapshot_guest_agent_unresponsive"
 	wordMismatch     = "idempotency_request_mismatch"

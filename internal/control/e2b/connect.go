@@ -99,10 +99,8 @@ func (s *server) running(ctx context.Context, row control.Sandbox, lifetime time
 		case row.State == sandbox.Running:
 			row, err = s.prolong(ctx, row, lifetime)
 			return row, resumed, err
-		case row.State == sandbox.Paused && !memory:
-			return row, false, refuse(http.StatusBadRequest, wordColdBoot, "a start without the memory of the pause is not supported: leave out memory")
 		case row.State == sandbox.Paused:
-			now, err := s.resume(ctx, row, lifetime)
+			now, err := s.resume(ctx, row, lifetime, memory)
 			if !fault.Is(err, fault.WrongState) {
 				return now, true, err
 			}
@@ -126,8 +124,13 @@ func initialLifetime(row control.Sandbox) time.Duration {
 }
 
 // resume resumes a paused sandbox for lifetime, or for the time with which it was
-// created if that is 0. A sandbox without an end gets none.
-func (s *server) resume(ctx context.Context, row control.Sandbox, lifetime time.Duration) (control.Sandbox, error) {
+// created if that is 0. A sandbox without an end gets none. Without memory it boots from
+// its disk.
+func (s *server) resume(ctx context.Context, row control.Sandbox, lifetime time.Duration, memory bool) (control.Sandbox, error) {
+	if memory && row.Health.Forced {
+		return row, refuse(http.StatusConflict, wordUnresponsive,
+			"the guest of sandbox %s did not answer when it was paused; resume it without its memory: it boots from its files", row.ID)
+	}
 	if lifetime == 0 {
 		lifetime = initialLifetime(row)
 	}
@@ -136,10 +139,8 @@ func (s *server) resume(ctx context.Context, row control.Sandbox, lifetime time.
 			return row, err
 		}
 	}
-	now, err := s.Sandboxes.Resume(ctx, row.ID)
-	if err != nil && row.Health.Forced && !fault.Is(err, fault.WrongState) && !fault.Is(err, fault.NoCapacity) {
-		return row, refuse(http.StatusConflict, wordUnresponsive,
-			"the guest of sandbox %s did not answer when it was paused, and does not answer now", row.ID)
+	if !memory {
+		return s.Sandboxes.Reboot(ctx, row.ID)
 	}
-	return now, err
+	return s.Sandboxes.Resume(ctx, row.ID)
 }

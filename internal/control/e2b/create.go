@@ -97,8 +97,10 @@ func (in newSandbox) request(defaultSec int) (n control.NewSandbox, err error) {
 	case isOn(in.AutoPauseMemory, true) || in.AutoPauseMemory == nil:
 	case !isOn(in.AutoPause, false):
 		return n, invalid("autoPauseMemory can be given only with autoPause")
+	case in.AutoResume != nil && in.AutoResume.Enabled:
+		return n, invalid("autoPauseMemory must not be false together with autoResume: a sandbox without memory is not resumed by use")
 	default:
-		return n, refuse(http.StatusBadRequest, wordColdBoot, "a pause without memory is not supported: leave out autoPauseMemory")
+		n.Spec.PauseDiskOnly = true
 	}
 	if err := in.unsupported(); err != nil {
 		return n, err

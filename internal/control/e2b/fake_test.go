@@ -46,6 +46,17 @@ func (f *fake) ForcePause(context.Context, sandbox.ID) (control.Sandbox, error) 
 	return f.row, nil
 }
 
+func (f *fake) PauseDisk(context.Context, sandbox.ID) (control.Sandbox, error) {
+	f.calls = append(f.calls, "pause disk")
+	return f.row, f.pause
+}
+
+func (f *fake) Reboot(ctx context.Context, id sandbox.ID) (control.Sandbox, error) {
+	f.calls = append(f.calls, "reboot")
+	f.row.State, f.row.DiskOnly = sandbox.Running, false
+	return f.row, nil
+}
+
 func (f *fake) Destroy(context.Context, sandbox.ID) error {
 	f.calls = append(f.calls, "destroy")
 	return nil

@@ -73,7 +73,7 @@ type pauseRequest struct {
 }
 
 // pauseSandbox pauses a sandbox, also one whose guest does not answer, unless the client
-// requires that it does.
+// requires that it does. A pause without memory always requires it.
 func (s *server) pauseSandbox(w http.ResponseWriter, r *http.Request) error {
 	row, err := s.live(r)
 	if err != nil {
@@ -83,12 +83,13 @@ func (s *server) pauseSandbox(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(w, r, &in); err != nil {
 		return err
 	}
-	if !isOn(in.Memory, true) {
-		return refuse(http.StatusBadRequest, wordColdBoot, "a pause without memory is not supported: leave out memory")
-	}
-	_, err = s.Sandboxes.Pause(r.Context(), row.ID)
-	if fault.Is(err, fault.Unavailable) && !in.Healthy {
-		_, err = s.Sandboxes.ForcePause(r.Context(), row.ID)
+	if isOn(in.Memory, true) {
+		_, err = s.Sandboxes.Pause(r.Context(), row.ID)
+		if fault.Is(err, fault.Unavailable) && !in.Healthy {
+			_, err = s.Sandboxes.ForcePause(r.Context(), row.ID)
+		}
+	} else {
+		_, err = s.Sandboxes.PauseDisk(r.Context(), row.ID)
 	}
 	if err != nil {
 		return err
@@ -131,10 +132,15 @@ func (s *server) setTimeout(w http.ResponseWriter, r *http.Request) error {
 
 // expire carries out at once the action that is due at the end of row's time.
 func (s *server) expire(ctx context.Context, row control.Sandbox) error {
-	if row.Spec.OnTimeout != sandbox.TimeoutPause {
-		return s.Sandboxes.Destroy(ctx, row.ID)
+	var err error
+	switch {
+	case row.Spec.OnTimeout != sandbox.TimeoutPause:
+		err = s.Sandboxes.Destroy(ctx, row.ID)
+	case row.Spec.PauseDiskOnly:
+		_, err = s.Sandboxes.PauseDisk(ctx, row.ID)
+	default:
+		_, err = s.Sandboxes.Pause(ctx, row.ID)
 	}
-	_, err := s.Sandboxes.Pause(ctx, row.ID)
 	return err
 }
 

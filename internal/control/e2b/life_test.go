@@ -24,7 +24,7 @@ func TestConnect(t *testing.T) {
 		box(sandbox.Paused).send(t, "POST", path, `{"timeout":30}`, 201, "resume")
 		box(sandbox.Paused).send(t, "POST", path, `{"timeout":90}`, 201, "lifetime 1m30s, resume")
 		box(sandbox.Paused).send(t, "POST", path, `{"timeout":-1}`, 400, "")
-		box(sandbox.Paused).send(t, "POST", path, `{"memory":false}`, 400, "")
+		box(sandbox.Paused).send(t, "POST", path, `{"memory":false}`, 201, "lifetime 10m0s, reboot")
 		box(sandbox.Stopping).send(t, "POST", path, "{}", 404, "")
 		box(sandbox.Stopped).send(t, "POST", path, "{}", 404, "")
 	}
@@ -52,19 +52,40 @@ func TestConnectToASilentGuest(t *testing.T) {
 	for _, c := range []struct {
 		forced bool
 		err    error
+		calls  string
 		status int
 		word   any
 	}{
-		{true, fault.New(fault.HostFailed, "guest_unresponsive", "no answer"), 409, wordUnresponsive},
-		{false, fault.New(fault.HostFailed, "guest_unresponsive", "no answer"), 500, wordCreateFailed},
-		{true, fault.New(fault.NoCapacity, "no_capacity", "full"), 503, wordNoCapacity},
+		{true, nil, "", 409, wordUnresponsive},
+		{false, fault.New(fault.HostFailed, "guest_unresponsive", "no answer"), "resume", 500, wordCreateFailed},
+		{false, fault.New(fault.NoCapacity, "no_capacity", "full"), "resume", 503, wordNoCapacity},
 	} {
 		f := box(sandbox.Paused)
 		f.row.Health.Forced = c.forced
 		f.resume = func(*fake) error { return c.err }
-		out := f.send(t, "POST", "/sandboxes/box/connect", `{"timeout":30}`, c.status, "resume")
+		out := f.send(t, "POST", "/sandboxes/box/connect", `{"timeout":30}`, c.status, c.calls)
 		if out["error_code"] != c.word || out["code"] != float64(c.status) {
 			t.Errorf("forced %t, %v: answer %v, want %v", c.forced, c.err, out, c.word)
+		}
+	}
+	reboots := box(sandbox.Paused)
+	reboots.row.Health.Forced = true
+	reboots.send(t, "POST", "/sandboxes/box/connect", `{"timeout":30,"memory":false}`, 201, "reboot")
+}
+
+// TestPauseMode: details say whether a pause has memory, and a list does not.
+func TestPauseMode(t *testing.T) {
+	for _, c := range []struct {
+		state    sandbox.State
+		diskOnly bool
+		want     any
+	}{
+		{sandbox.Paused, false, "full"}, {sandbox.Paused, true, "filesystem"}, {sandbox.Pausing, false, nil}, {sandbox.Running, false, nil},
+	} {
+		f := box(c.state)
+		f.row.DiskOnly = c.diskOnly
+		if got := f.send(t, "GET", "/sandboxes/box", "", 200, "")["pauseMode"]; got != c.want {
+			t.Errorf("%s, disk only %t: pauseMode %v, want %v", c.state, c.diskOnly, got, c.want)
 		}
 	}
 }
@@ -74,10 +95,13 @@ func TestConnectToASilentGuest(t *testing.T) {
 func TestPause(t *testing.T) {
 	const path = "/sandboxes/box/pause"
 	box(sandbox.Running).send(t, "POST", path, `{"memory":true}`, 204, "pause")
-	box(sandbox.Running).send(t, "POST", path, `{"memory":false}`, 400, "")
+	box(sandbox.Running).send(t, "POST", path, `{"memory":false}`, 204, "pause disk")
 	silent := box(sandbox.Running)
 	silent.pause = fault.New(fault.Unavailable, "guest_unresponsive", "no answer")
 	silent.send(t, "POST", path, "", 204, "pause, force pause")
+	files := box(sandbox.Running)
+	files.pause = silent.pause
+	files.send(t, "POST", path, `{"memory":false}`, 503, "pause disk")
 	strict := box(sandbox.Running)
 	strict.pause = silent.pause
 	strict.send(t, "POST", path, `{"requireHealthyGuest":true}`, 503, "pause")
@@ -97,6 +121,9 @@ func TestSetTimeout(t *testing.T) {
 	pauses := box(sandbox.Running)
 	pauses.row.Spec.OnTimeout = sandbox.TimeoutPause
 	pauses.send(t, "POST", path, `{"timeout":-5}`, 204, "pause")
+	pauses = box(sandbox.Running)
+	pauses.row.Spec.OnTimeout, pauses.row.Spec.PauseDiskOnly = sandbox.TimeoutPause, true
+	pauses.send(t, "POST", path, `{"timeout":-5}`, 204, "pause disk")
 	box(sandbox.Running).send(t, "POST", "/sandboxes/box/refreshes", `{"duration":3600}`, 204, "lifetime 1h0m0s")
 	box(sandbox.Running).send(t, "POST", "/sandboxes/box/refreshes", "", 204, "")
 	box(sandbox.Running).send(t, "POST", "/sandboxes/box/refreshes", `{"duration":3601}`, 400, "")

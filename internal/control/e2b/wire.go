@@ -150,6 +150,9 @@ func (s *server) detailOf(row control.Sandbox) detailJSON {
 	}
 	if row.State == sandbox.Paused {
 		out.PauseMode = "full"
+		if row.DiskOnly {
+			out.PauseMode = "filesystem"
+		}
 	}
 	return out
 }

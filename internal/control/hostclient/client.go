@@ -103,6 +103,11 @@ func (c *Client) ForcePause(ctx context.Context, ref sandbox.Ref) (control.Obser
 	return c.pause(ctx, &hostv1.PauseSandboxRequest{Ref: refToProto(ref), Force: true})
 }
 
+// PauseDisk implements control.Host.
+func (c *Client) PauseDisk(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	return c.pause(ctx, &hostv1.PauseSandboxRequest{Ref: refToProto(ref), DiskOnly: true})
+}
+
 func (c *Client) pause(ctx context.Context, req *hostv1.PauseSandboxRequest) (control.ObservedSandbox, error) {
 	res, err := c.rpc.PauseSandbox(ctx, connect.NewRequest(req))
 	if err != nil {
@@ -113,7 +118,16 @@ func (c *Client) pause(ctx context.Context, req *hostv1.PauseSandboxRequest) (co
 
 // Resume implements control.Host.
 func (c *Client) Resume(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
-	res, err := c.rpc.ResumeSandbox(ctx, connect.NewRequest(&hostv1.ResumeSandboxRequest{Ref: refToProto(ref)}))
+	return c.resume(ctx, &hostv1.ResumeSandboxRequest{Ref: refToProto(ref)})
+}
+
+// Reboot implements control.Host.
+func (c *Client) Reboot(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	return c.resume(ctx, &hostv1.ResumeSandboxRequest{Ref: refToProto(ref), Reboot: true})
+}
+
+func (c *Client) resume(ctx context.Context, req *hostv1.ResumeSandboxRequest) (control.ObservedSandbox, error) {
+	res, err := c.rpc.ResumeSandbox(ctx, connect.NewRequest(req))
 	if err != nil {
 		return control.ObservedSandbox{}, faultOf(ctx, err)
 	}

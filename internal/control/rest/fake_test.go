@@ -36,6 +36,8 @@ type fakeSandboxes struct {
 	rows  []control.Sandbox
 	snaps []control.Snapshot
 	files map[string]fakeFile
+	// reboots counts the calls of Reboot.
+	reboots int
 	// fileCalls are the operations on names, in order.
 	fileCalls []control.FileCall
 	// processes are all that were started, in any sandbox.
@@ -194,6 +196,19 @@ func (f *fakeSandboxes) ForcePause(ctx context.Context, id sandbox.ID) (control.
 		sb.Health = sandbox.Health{State: sandbox.HealthUnresponsive, Since: time.Now(), Forced: true}
 	}
 	return sb, err
+}
+
+func (f *fakeSandboxes) PauseDisk(ctx context.Context, id sandbox.ID) (control.Sandbox, error) {
+	sb, err := f.Pause(ctx, id)
+	sb.DiskOnly, sb.Health = err == nil, sandbox.Health{State: sandbox.HealthOK}
+	return sb, err
+}
+
+func (f *fakeSandboxes) Reboot(ctx context.Context, id sandbox.ID) (control.Sandbox, error) {
+	f.mu.Lock()
+	f.reboots++
+	f.mu.Unlock()
+	return f.Resume(ctx, id)
 }
 
 // findSnap returns the snapshot id, under mu.

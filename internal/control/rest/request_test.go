@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/wrenn-dev/wrenn/api/types"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -177,11 +178,11 @@ func TestSnapshotFilters(t *testing.T) {
 	}
 }
 
-// TestBodyOfPauseAndResume: neither takes a field, and an unknown one is
+// TestBodyOfPauseAndResume: both take the field memory alone, and an unknown one is
 // refused before the sandbox changes.
 func TestBodyOfPauseAndResume(t *testing.T) {
 	for _, op := range []string{"pause", "resume"} {
-		for body, code := range map[string]string{`{"force":true}`: "unknown_field", `[]`: "invalid_json", "": "", "{}": ""} {
+		for body, code := range map[string]string{`{"force":true}`: "unknown_field", `[]`: "invalid_json", `{"memory":0}`: "invalid_type", "": "", "{}": "", `{"memory":true}`: ""} {
 			w := newWorld(t)
 			state := map[string]sandbox.State{"pause": sandbox.Running, "resume": sandbox.Paused}[op]
 			id := w.fake.add(state)
@@ -194,6 +195,24 @@ func TestBodyOfPauseAndResume(t *testing.T) {
 				t.Errorf("%s with %s: %s in state %s, want %s in state %s", op, body, got.Code, w.fake.rows[0].State, code, state)
 			}
 		}
+	}
+}
+
+// TestMemoryOfPauseAndResume: a pause without memory is shown as such, needs the guest,
+// and either kind of pause can be resumed without memory.
+func TestMemoryOfPauseAndResume(t *testing.T) {
+	w := newWorld(t)
+	path := "/v1/sandboxes/" + string(w.fake.add(sandbox.Running))
+	if got := w.want(w.call("POST", path+"/pause?force=true", `{"memory":false}`), http.StatusBadRequest).fault(w); got.Code != "invalid_force" {
+		t.Errorf("pause without memory, by force: %s, want invalid_force", got.Code)
+	}
+	got := decode[types.Sandbox](w, w.want(w.call("POST", path+"/pause", `{"memory":false}`), http.StatusOK))
+	if got.Status != "paused" || got.PauseMode == nil || *got.PauseMode != "disk" {
+		t.Errorf("paused without memory it is %s in mode %v, want paused in mode disk", got.Status, got.PauseMode)
+	}
+	got = decode[types.Sandbox](w, w.want(w.call("POST", path+"/resume", `{"memory":false}`), http.StatusOK))
+	if got.Status != "running" || got.PauseMode != nil || w.fake.reboots != 1 {
+		t.Errorf("after a resume without memory it is %s in mode %v with %d reboots, want running without a mode and 1", got.Status, got.PauseMode, w.fake.reboots)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/wrenn-dev/wrenn/api/types"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -54,12 +55,18 @@ func (s *server) getSandbox(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) pauseSandbox(w http.ResponseWriter, r *http.Request) {
 	force, err := forceIn(r)
+	memory := true
 	if err == nil {
-		err = readNoFields(w, r)
+		memory, err = readMemory(w, r)
 	}
 	switch {
 	case err != nil:
 		s.fail(w, r, err)
+	case force && !memory:
+		s.fail(w, r, fault.New(fault.Invalid, "invalid_force",
+			"a pause without memory needs the guest's help: leave out force, or memory"))
+	case !memory:
+		s.answerSandbox(w, r, s.Sandboxes.PauseDisk)
 	case force:
 		s.answerSandbox(w, r, s.Sandboxes.ForcePause)
 	default:
@@ -68,11 +75,26 @@ func (s *server) pauseSandbox(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) resumeSandbox(w http.ResponseWriter, r *http.Request) {
-	if err := readNoFields(w, r); err != nil {
+	memory, err := readMemory(w, r)
+	switch {
+	case err != nil:
 		s.fail(w, r, err)
-		return
+	case !memory:
+		s.answerSandbox(w, r, s.Sandboxes.Reboot)
+	default:
+		s.answerSandbox(w, r, s.Sandboxes.Resume)
 	}
-	s.answerSandbox(w, r, s.Sandboxes.Resume)
+}
+
+// readMemory reads the body of a pause or a resume, which may be missing. memory is true
+// unless the body says otherwise.
+func readMemory(w http.ResponseWriter, r *http.Request) (memory bool, err error) {
+	memory = true
+	if r.ContentLength == 0 {
+		return memory, nil
+	}
+	err = readOptionalJSON(w, r, fields{"memory": &memory})
+	return memory, err
 }
 
 func (s *server) destroySandbox(w http.ResponseWriter, r *http.Request) {

@@ -189,7 +189,7 @@ func TestEveryKindOfFaultHasItsStatus(t *testing.T) {
 func TestEverySandboxFieldIsShown(t *testing.T) {
 	keptBack := map[string]string{
 		"TrafficKey": "a secret; GET .../traffic shows its token", "EnvdToken": "empty in rows; a secret",
-		"InitialLifetime": "the lifetime before changes, for E2B's clients", "PublicTraffic": "a setting of E2B's clients alone", "RequestHost": "a setting of E2B's clients alone", "PublicPorts": "shown by GET .../traffic", "HTTPSPorts": "shown by GET .../traffic",
+		"InitialLifetime": "the lifetime before changes, for E2B's clients", "PublicTraffic": "a setting of E2B's clients alone", "PauseDiskOnly": "a setting of E2B's clients alone", "RequestHost": "a setting of E2B's clients alone", "PublicPorts": "shown by GET .../traffic", "HTTPSPorts": "shown by GET .../traffic",
 		"Generation": "internal", "Server": "internal", "BuildID": "its sandboxes are hidden", "Spec": "shown field by field", "Egress": "shown field by field", "Env": "secret",
 		"MinIsolation": "the actual isolation is shown instead",
 		"Limits":       "shown field by field", "RestoreReport": "shown field by field", "Pools": "shown field by field",
@@ -210,9 +210,11 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 			Reseeded: true, NewIdentity: true, TokenReplaced: true, NetworkAnswers: true, VMGeneration: "vmgenid",
 			ConnectionsClosed: 12, Steps: map[string]time.Duration{"entropy": 2 * time.Millisecond},
 		},
-		Health: sandbox.Health{State: sandbox.HealthUnresponsive, Since: when.Add(time.Hour), Forced: true},
+		Health:   sandbox.Health{State: sandbox.HealthUnresponsive, Since: when.Add(time.Hour), Forced: true},
+		DiskOnly: true,
 		Spec: sandbox.Spec{
-			Template: "tmpl", TemplateID: "template-id", TemplateRef: "tmpl", User: "app", Workdir: "/srv", VCPUs: 3, MemoryMB: 333, DiskMB: 3333, Timeout: 33333 * time.Second,
+			PauseDiskOnly: true,
+			Template:      "tmpl", TemplateID: "template-id", TemplateRef: "tmpl", User: "app", Workdir: "/srv", VCPUs: 3, MemoryMB: 333, DiskMB: 3333, Timeout: 33333 * time.Second,
 			Lifetime: 44444 * time.Second, OnTimeout: sandbox.TimeoutPause, AutoResume: true,
 			Env: map[string]string{"E": "V"}, MinIsolation: sandbox.IsolationProcess, Hostname: "host-7",
 			Runtime: sandbox.RuntimeMicroVM, PublicPorts: []int{8081}, TrafficKey: "traffic-key", EnvdToken: "envd-token",
@@ -256,6 +258,8 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 				want = "entropy=2;"
 			case "Health":
 				want = leaves(reflect.ValueOf(types.GuestHealth{State: "unresponsive", Since: ptr(when.Add(time.Hour)), Forced: true}))
+			case "DiskOnly":
+				want = "disk;"
 			case "State":
 				want = string(sandbox.StatusPaused) + ";"
 			}

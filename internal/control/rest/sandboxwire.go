@@ -57,6 +57,18 @@ func readCreate(w http.ResponseWriter, r *http.Request) (control.NewSandbox, err
 	return n, err
 }
 
+// pauseModeOf returns the kind of sb's pause, or nil if sb is not paused or the host has
+// not been heard from.
+func pauseModeOf(sb control.Sandbox) *string {
+	switch {
+	case sb.State != sandbox.Paused || sb.Health.State == "":
+		return nil
+	case sb.DiskOnly:
+		return nullable("disk")
+	}
+	return nullable("full")
+}
+
 // autoRuntime is the value of "runtime" in a create that leaves the choice to the
 // server.
 const autoRuntime = "auto"
@@ -118,6 +130,7 @@ func sandboxOf(sb control.Sandbox) types.Sandbox {
 		Source:        nullable(sb.Source),
 		DiskFull:      sb.DiskFull,
 		Health:        healthOf(sb.Health),
+		PauseMode:     pauseModeOf(sb),
 		RestoreReport: restoreReportOf(sb.RestoreReport),
 		Clocks:        clocksOf(sb),
 		EgressDeny:    deny,

@@ -141,6 +141,16 @@ func (l *link) ForcePause(ctx context.Context, ref sandbox.Ref) (control.Observe
 	return l.Pause(ctx, ref)
 }
 
+// PauseDisk implements control.Host.
+func (l *link) PauseDisk(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	return l.Pause(ctx, ref)
+}
+
+// Reboot implements control.Host.
+func (l *link) Reboot(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	return l.Resume(ctx, ref)
+}
+
 // Resume implements control.Host.
 func (l *link) Resume(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
 	return call(ctx, l, "resume", string(ref.ID), func() (control.ObservedSandbox, error) { return l.h.resume(ref) })

@@ -11,8 +11,11 @@ func (d Dir) Disk() string { return filepath.Join(string(d), "disk") }
 // NextDisk is the path of the disk of a resume that is not committed yet.
 func (d Dir) NextDisk() string { return filepath.Join(string(d), "disk.next") }
 
-// BootMemory is the path of the memory file of a cold boot.
-func (d Dir) BootMemory() string { return filepath.Join(string(d), "boot-memory") }
+// Boot is the path of the base called name, of a VM that has booted from its disk.
+func (d Dir) Boot(name string) string { return filepath.Join(string(d), name) }
+
+// DiskContent is the path of the content of a disk of the driver, for a boot.
+func (d Dir) DiskContent() string { return filepath.Join(string(d), "disk.content") }
 
 // VM is the path of the VM process's own directory.
 func (d Dir) VM() string { return filepath.Join(string(d), "vm") }

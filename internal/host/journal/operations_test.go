@@ -48,6 +48,13 @@ func TestOutcome(t *testing.T) {
 		{sandbox.Paused, OpDestroy, "", EndsAsRecorded},
 	} {
 		r := Record{State: c.state, Op: c.op, Step: c.step}
+		if r.Op == OpResume {
+			booting := r
+			booting.Boot = true
+			if got := booting.Outcome(); got != StaysPaused {
+				t.Errorf("a resume that boots, cut off at %q: outcome %d, want %d", c.step, got, StaysPaused)
+			}
+		}
 		if got := r.Outcome(); got != c.want {
 			t.Errorf("a %q record at %q: outcome %d, want %d", c.state, c.op+"/"+c.step, got, c.want)
 		}

@@ -52,6 +52,10 @@ type Record struct {
 	// Pause is the name of the pause's directory, below the sandbox's own: a delta
 	// of the driver, and its manifest.
 	Pause string `json:"snapshot,omitempty"`
+	// DiskOnly is true for a sandbox whose pause can only be resumed by a boot from its
+	// disk. Boot is true while a resume boots, instead of restoring the pause.
+	DiskOnly bool `json:"disk_only,omitempty"`
+	Boot     bool `json:"boot,omitempty"`
 	// Forced is true for a sandbox that was paused without its guest's help and
 	// whose guest has not been renewed since. SilentSince is the time since which
 	// the guest had not answered when it was paused.

@@ -37,7 +37,7 @@ func (r Recovery) String() string {
 	case UndoResume:
 		return "Ends the VM, if there is one, and frees its network and control group: the sandbox is paused as before."
 	case FinishResume:
-		return "Takes over the VM and configures the guest: the sandbox runs. If there is no VM, or it is not known to be restored, and the pause was not changed, the sandbox is paused as before."
+		return "Takes over the VM and configures the guest: the sandbox runs. If there is no VM, or it is not known to be restored, and the pause was not changed, the sandbox is paused as before. A resume without memory ends the VM, and the sandbox is paused as before."
 	case UndoSnapshot:
 		return "Removes the half-written snapshot. A sandbox that ran is taken over, its CPUs start, and its processes continue; a paused one stays as it is."
 	case FinishEgress:
@@ -70,7 +70,8 @@ const (
 // Outcome returns the outcome of recovery for the recorded sandbox. The committed
 // state decides before the step does: a record that says "running" is never paused,
 // because only its VM holds its data, and one that says "paused" only runs if
-// its virtual CPUs may have run.
+// its virtual CPUs may have run. A resume that boots is begun again: the disk of the
+// pause is enough for it, even if a boot that was cut off has written to that disk.
 func (r *Record) Outcome() Outcome {
 	recovery := r.Recovery()
 	switch {
@@ -80,7 +81,7 @@ func (r *Record) Outcome() Outcome {
 		return EndsAsRecorded
 	case recovery == RollBackCreate || r.State == sandbox.Pending:
 		return EndsUnstarted
-	case r.State == sandbox.Paused && recovery != FinishResume:
+	case r.State == sandbox.Paused && (recovery != FinishResume || r.Boot):
 		return StaysPaused
 	default:
 		return Runs

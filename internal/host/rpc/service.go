@@ -77,7 +77,10 @@ func (s *service) PauseSandbox(ctx context.Context, req *connect.Request[hostv1.
 		return nil, faultrpc.ToConnect(err)
 	}
 	pause := s.manager.Pause
-	if req.Msg.GetForce() {
+	switch {
+	case req.Msg.GetDiskOnly():
+		pause = s.manager.PauseDisk
+	case req.Msg.GetForce():
 		pause = s.manager.ForcePause
 	}
 	sb, err := pause(ctx, ref)
@@ -93,7 +96,11 @@ func (s *service) ResumeSandbox(ctx context.Context, req *connect.Request[hostv1
 	if err != nil {
 		return nil, faultrpc.ToConnect(err)
 	}
-	sb, err := s.manager.Resume(ctx, ref)
+	resume := s.manager.Resume
+	if req.Msg.GetReboot() {
+		resume = s.manager.Reboot
+	}
+	sb, err := resume(ctx, ref)
 	if err != nil {
 		return nil, s.fail(ctx, "ResumeSandbox", err)
 	}

@@ -45,6 +45,12 @@ type Manifest struct {
 	// Forced snapshots were taken without the guest's help: its processes were
 	// not frozen, and it may not answer after a restore.
 	Forced bool `json:"forced,omitempty"`
+	// DiskOnly: only the disk of a pause is used. Where the disk is a file of the host,
+	// the pause has no files of the driver.
+	DiskOnly bool `json:"disk_only,omitempty"`
+	// Boot: the base of a VM that has booted from its own disk. It has no device state
+	// and no disk, and the memory is blank.
+	Boot bool `json:"boot,omitempty"`
 	// Ephemeral snapshots do not outlive the agent.
 	Ephemeral bool `json:"ephemeral,omitempty"`
 	// PauseWindow is the time for which the VM was stopped for the snapshot.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -46,10 +47,13 @@ func (s *Store) CheckBase(dir Dir, spec sandbox.Spec) (Manifest, error) {
 	if err != nil {
 		return mf, err
 	}
-	for _, f := range driver.Files(vmm.Whole) {
+	for _, f := range baseFiles(driver, mf) {
 		if err := mf.check(dir, f); err != nil {
 			return mf, err
 		}
+	}
+	if mf.Boot {
+		return mf, nil
 	}
 	for _, path := range diskFiles(driver, dir) {
 		if seal, err := sealOf(path); err != nil || seal != mf.Disk {
@@ -57,6 +61,24 @@ func (s *Store) CheckBase(dir Dir, spec sandbox.Spec) (Manifest, error) {
 		}
 	}
 	return mf, nil
+}
+
+// baseFiles returns the driver's files in the base with mf. Restores of a VM that has
+// booted read only those that are shared.
+func baseFiles(driver vmm.Driver, mf Manifest) []vmm.File {
+	files := driver.Files(vmm.Whole)
+	if mf.Boot {
+		files = slices.DeleteFunc(files, func(f vmm.File) bool { return !f.Shared })
+	}
+	return files
+}
+
+// deltaFiles returns the driver's files in the delta with mf.
+func deltaFiles(driver vmm.Driver, mf Manifest) []vmm.File {
+	if mf.DiskOnly && !driver.Info().Shape.DiskInSnapshot {
+		return nil
+	}
+	return driver.Files(vmm.Delta)
 }
 
 // diskFiles returns the disks in the base dir: one, or none where the driver saves
@@ -111,7 +133,11 @@ func (s *Store) Seal(ctx context.Context, dir Dir, mf Manifest, durably bool) er
 	if err != nil {
 		return err
 	}
-	files, paths := driver.Files(vmm.Whole), diskFiles(driver, dir)
+	files, paths := baseFiles(driver, mf), diskFiles(driver, dir)
+	if mf.Boot {
+		paths = nil
+	}
+	disks := slices.Clone(paths)
 	for _, path := range paths {
 		err = errors.Join(err, disk.Chown(path, 0, 0), os.Chmod(path, 0o400))
 	}
@@ -136,7 +162,7 @@ func (s *Store) Seal(ctx context.Context, dir Dir, mf Manifest, durably bool) er
 			return err
 		}
 	}
-	for _, path := range diskFiles(driver, dir) {
+	for _, path := range disks {
 		if mf.Disk, err = sealOf(path); err != nil {
 			return err
 		}
@@ -159,7 +185,7 @@ func (s *Store) SealDelta(ctx context.Context, dir Dir, mf Manifest, others ...s
 	if err != nil {
 		return err
 	}
-	files := driver.Files(vmm.Delta)
+	files := deltaFiles(driver, mf)
 	if err := writeManifest(dir, mf, files, false); err != nil {
 		return err
 	}

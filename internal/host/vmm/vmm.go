@@ -115,7 +115,7 @@ type Driver interface {
 	// run under it continue. It refuses the current one.
 	RemoveBuild(ctx context.Context, id string) error
 	// Start boots cfg cold and returns when the VMM answers; the guest is
-	// still booting. On error nothing is left, but perhaps files in cfg.Scratch.
+	// still booting, from the content that cfg.Disk or cfg.DiskContent has. On error nothing is left, but perhaps files in cfg.Scratch.
 	Start(ctx context.Context, cfg Config) (VM, error)
 	// Restore starts cfg from a saved VM and returns it paused, or running with
 	// Shape.RestoresRunning. The VM may use the files of from.Base as long as it
@@ -228,8 +228,13 @@ type Config struct {
 	// DiskMB is the size of the writable disk, in MiB.
 	DiskMB int
 	// Scratch is the directory in which Start may keep files that the VM needs
-	// while it lives. The caller removes them with the directory.
+	// while it lives. It is also the base of the deltas of that VM. The caller removes
+	// the files with the directory.
 	Scratch string
+	// DiskContent is the path of a file of DiskSaver, whose content Start puts on the
+	// writable disk; empty is an empty disk. It must stay empty for a driver without
+	// Shape.DiskInSnapshot.
+	DiskContent string
 	// Network is the VM's network, for the driver's attachment.
 	Network Network
 	// Cgroup, when not nil, is the open directory of a cgroup v2 in which the

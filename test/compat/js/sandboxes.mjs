@@ -153,12 +153,9 @@ check('pause, isRunning, connect keeps memory, token and timeout', async () => {
 check('pause and resume, the ways of old clients and the refusals', async () => {
   const sbx = await create()
   const at = `/sandboxes/${sbx.sandboxId}`
-  assert.equal((await raw('POST', at + '/pause', { body: { memory: false } })).status, 400)
   assert.equal((await raw('POST', at + '/refreshes', { body: { duration: 60 } })).status, 204)
   assert.equal((await raw('POST', at + '/pause', { body: { memory: true, requireHealthyGuest: true } })).status, 204)
-  const cold = await raw('POST', '/v2' + at + '/connect', { body: { memory: false } })
-  assert.equal(cold.status, 400)
-  assert.equal(cold.json.error_code, 'sandbox_memory_override_disabled')
+  assert.equal((await raw('GET', at)).json.pauseMode, 'full')
   assert.equal((await raw('POST', at + '/fork', { body: {} })).status, 409)
   const resumed = await raw('POST', at + '/resume', { body: { timeout: 120 } })
   assert.equal(resumed.status, 201)
@@ -167,6 +164,26 @@ check('pause and resume, the ways of old clients and the refusals', async () => 
   const gone = await raw('DELETE', at)
   assert.deepEqual([gone.status, gone.json.code], [404, 404])
   made.delete(sbx.sandboxId)
+})
+
+check('pause without memory, and a boot from the files', async () => {
+  const sbx = await create({ metadata: { kind: 'cold' }, envs: { KEPT: 'yes' } })
+  const at = `/sandboxes/${sbx.sandboxId}`
+  const bootId = async (s) => (await s.commands.run('cat /proc/sys/kernel/random/boot_id')).stdout
+  const first = await bootId(sbx)
+  const job = await sbx.commands.run('sleep 1000', { background: true })
+  await sbx.files.write('/home/user/note.txt', 'kept')
+  assert.equal((await raw('POST', at + '/pause', { body: { memory: false } })).status, 204)
+  assert.equal((await raw('GET', at)).json.pauseMode, 'filesystem')
+  const resumed = await raw('POST', '/v2' + at + '/connect', { body: { memory: false } })
+  assert.equal(resumed.status, 201)
+  const same = await Sandbox.connect(sbx.sandboxId)
+  assert.equal(await same.files.read('/home/user/note.txt'), 'kept')
+  assert.equal((await same.commands.run('echo $KEPT')).stdout, 'yes\n')
+  assert.ok(!(await same.commands.list()).some((p) => p.pid === job.pid), 'the process has ended')
+  assert.deepEqual((await same.getInfo()).metadata, { kind: 'cold' })
+  assert.notEqual(await bootId(same), first)
+  await kill(sbx)
 })
 
 check('onTimeout pause with autoResume', async () => {
@@ -257,7 +274,7 @@ check('network: what is supported, and nothing ignored', async () => {
   }
   for (const body of [
     { network: { denyOut: ['a.com'] } }, { network: { allowOut: ['a.com'], denyOut: ['0.0.0.0/0'] } }, { volumeMounts: [{ name: 'a', path: '/a' }] },
-    { iam: { tokens: { a: {} } } }, { autoPauseMemory: false }, { autoPause: true, autoPauseMemory: false }, { timeout: 0 },
+    { iam: { tokens: { a: {} } } }, { autoPauseMemory: false }, { autoPause: true, autoPauseMemory: false, autoResume: { enabled: true } }, { timeout: 0 },
     { timeout: 2_592_001 }, { metadata: 'x' },
   ]) {
     assert.equal((await raw('POST', '/v2/sandboxes', { body: { templateID: 'base', ...body } })).status, 400, JSON.stringify(body))

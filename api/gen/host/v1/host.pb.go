@@ -175,8 +175,10 @@ type SandboxSpec struct {
 	EgressAllow []string `protobuf:"bytes,18,rep,name=egress_allow,json=egressAllow,proto3" json:"egress_allow,omitempty"`
 	// The user and the directory of commands and files that name none. Empty is root, and
 	// the user's home.
-	User          string `protobuf:"bytes,19,opt,name=user,proto3" json:"user,omitempty"`
-	Workdir       string `protobuf:"bytes,20,opt,name=workdir,proto3" json:"workdir,omitempty"`
+	User    string `protobuf:"bytes,19,opt,name=user,proto3" json:"user,omitempty"`
+	Workdir string `protobuf:"bytes,20,opt,name=workdir,proto3" json:"workdir,omitempty"`
+	// A pause when a clock runs out keeps nothing but the disk.
+	PauseDiskOnly bool `protobuf:"varint,21,opt,name=pause_disk_only,json=pauseDiskOnly,proto3" json:"pause_disk_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -321,6 +323,13 @@ func (x *SandboxSpec) GetWorkdir() string {
 		return x.Workdir
 	}
 	return ""
+}
+
+func (x *SandboxSpec) GetPauseDiskOnly() bool {
+	if x != nil {
+		return x.PauseDiskOnly
+	}
+	return false
 }
 
 // The steps and measurements that made a restored VM correct and unique, before any
@@ -502,7 +511,9 @@ type Sandbox struct {
 	// is said here stays true until somebody asks for a change.
 	Busy bool `protobuf:"varint,20,opt,name=busy,proto3" json:"busy,omitempty"`
 	// Its state is running, but its VM is stopped because the host's disk is full.
-	DiskFull      bool `protobuf:"varint,21,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
+	DiskFull bool `protobuf:"varint,21,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
+	// It is paused without its memory, and a resume boots it from its disk.
+	DiskOnly      bool `protobuf:"varint,22,opt,name=disk_only,json=diskOnly,proto3" json:"disk_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -680,6 +691,13 @@ func (x *Sandbox) GetBusy() bool {
 func (x *Sandbox) GetDiskFull() bool {
 	if x != nil {
 		return x.DiskFull
+	}
+	return false
+}
+
+func (x *Sandbox) GetDiskOnly() bool {
+	if x != nil {
+		return x.DiskOnly
 	}
 	return false
 }
@@ -885,7 +903,9 @@ type PauseSandboxRequest struct {
 	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
 	// Where the guest does not answer, keep memory and disk without its help
 	// instead of failing with guest_unresponsive.
-	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	Force bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	// Keep nothing but the disk. It needs the guest's answer, and force has no effect.
+	DiskOnly      bool `protobuf:"varint,3,opt,name=disk_only,json=diskOnly,proto3" json:"disk_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -930,6 +950,13 @@ func (x *PauseSandboxRequest) GetRef() *Ref {
 func (x *PauseSandboxRequest) GetForce() bool {
 	if x != nil {
 		return x.Force
+	}
+	return false
+}
+
+func (x *PauseSandboxRequest) GetDiskOnly() bool {
+	if x != nil {
+		return x.DiskOnly
 	}
 	return false
 }
@@ -979,8 +1006,10 @@ func (x *PauseSandboxResponse) GetSandbox() *Sandbox {
 }
 
 type ResumeSandboxRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	// Boot from the disk of the pause, without its memory.
+	Reboot        bool `protobuf:"varint,2,opt,name=reboot,proto3" json:"reboot,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1020,6 +1049,13 @@ func (x *ResumeSandboxRequest) GetRef() *Ref {
 		return x.Ref
 	}
 	return nil
+}
+
+func (x *ResumeSandboxRequest) GetReboot() bool {
+	if x != nil {
+		return x.Reboot
+	}
+	return false
 }
 
 type ResumeSandboxResponse struct {
@@ -4486,7 +4522,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
-	"generation\"\xad\x04\n" +
+	"generation\"\xd5\x04\n" +
 	"\vSandboxSpec\x12\x1a\n" +
 	"\btemplate\x18\x01 \x01(\tR\btemplate\x12\x14\n" +
 	"\x05vcpus\x18\x02 \x01(\rR\x05vcpus\x12\x1b\n" +
@@ -4507,7 +4543,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"egressDeny\x12!\n" +
 	"\fegress_allow\x18\x12 \x03(\tR\vegressAllow\x12\x12\n" +
 	"\x04user\x18\x13 \x01(\tR\x04user\x12\x18\n" +
-	"\aworkdir\x18\x14 \x01(\tR\aworkdir\x1a6\n" +
+	"\aworkdir\x18\x14 \x01(\tR\aworkdir\x12&\n" +
+	"\x0fpause_disk_only\x18\x15 \x01(\bR\rpauseDiskOnly\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x96\x04\n" +
@@ -4529,7 +4566,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"stepMicros\x1a=\n" +
 	"\x0fStepMicrosEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x9d\a\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xba\a\n" +
 	"\aSandbox\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12(\n" +
 	"\x04spec\x18\x02 \x01(\v2\x14.host.v1.SandboxSpecR\x04spec\x12+\n" +
@@ -4556,7 +4593,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\fsilent_since\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\vsilentSince\x12\x16\n" +
 	"\x06forced\x18\x13 \x01(\bR\x06forced\x12\x12\n" +
 	"\x04busy\x18\x14 \x01(\bR\x04busy\x12\x1b\n" +
-	"\tdisk_full\x18\x15 \x01(\bR\bdiskFull\x1a=\n" +
+	"\tdisk_full\x18\x15 \x01(\bR\bdiskFull\x12\x1b\n" +
+	"\tdisk_only\x18\x16 \x01(\bR\bdiskOnly\x1a=\n" +
 	"\x0fStepMicrosEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x81\x01\n" +
@@ -4570,14 +4608,16 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x15DestroySandboxRequest\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x18\n" +
-	"\x16DestroySandboxResponse\"K\n" +
+	"\x16DestroySandboxResponse\"h\n" +
 	"\x13PauseSandboxRequest\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x14\n" +
-	"\x05force\x18\x02 \x01(\bR\x05force\"B\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\x12\x1b\n" +
+	"\tdisk_only\x18\x03 \x01(\bR\bdiskOnly\"B\n" +
 	"\x14PauseSandboxResponse\x12*\n" +
-	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"6\n" +
+	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"N\n" +
 	"\x14ResumeSandboxRequest\x12\x1e\n" +
-	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\"C\n" +
+	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x16\n" +
+	"\x06reboot\x18\x02 \x01(\bR\x06reboot\"C\n" +
 	"\x15ResumeSandboxResponse\x12*\n" +
 	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"\xd6\x01\n" +
 	"\x12SetTimeoutsRequest\x12\x1e\n" +

@@ -101,9 +101,15 @@ func writeDisk(path, stamp string, files []byte) error {
 	})
 }
 
-// spoilDisk takes the stamp from a disk.
+// spoilDisk takes the stamp from a disk. A boot still finds the files of the last stop.
 func spoilDisk(path string) error {
-	return withDisk(path, func(f *os.File) error { return writeHeader(f, header{Magic: diskMagic}) })
+	return withDisk(path, func(f *os.File) error {
+		h, err := readHeader(f)
+		if err != nil {
+			return err
+		}
+		return writeHeader(f, header{Magic: diskMagic, Size: h.Size})
+	})
 }
 
 // withDisk calls use with the disk at path, which it opens for reading and
@@ -127,19 +133,58 @@ func writeHeader(f *os.File, h header) error {
 	return err
 }
 
+// bootDisk unpacks the files of the disk that a new guest finds, if it has been used.
+func (p *process) bootDisk() error {
+	if p.cfg.DiskContent != "" {
+		files, err := os.ReadFile(p.cfg.DiskContent)
+		if err != nil {
+			return err
+		}
+		return unpack(bytes.NewReader(files), p.root)
+	}
+	if p.cfg.Disk == "" {
+		return nil
+	}
+	return withDisk(p.cfg.Disk, func(f *os.File) error {
+		h, err := readHeader(f)
+		if err != nil || h.Magic == "" {
+			return err
+		}
+		return unpack(io.NewSectionReader(f, diskHeader, h.Size), p.root)
+	})
+}
+
+// saveDisk writes the archive of a stopped guest's files to the new file path. mu must
+// be held.
+func (p *process) saveDisk(path string) error {
+	if p.running {
+		return errors.New("the VM runs")
+	}
+	return os.WriteFile(path, p.files, 0o600)
+}
+
+// readHeader returns the header of a disk; the zero header of a disk that no guest has
+// used.
+func readHeader(f *os.File) (h header, err error) {
+	block := make([]byte, diskHeader)
+	if _, err := f.ReadAt(block, 0); err != nil {
+		return h, err
+	}
+	if json.Unmarshal(bytes.TrimRight(block, "\x00"), &h) != nil || h.Magic != diskMagic {
+		return header{}, nil
+	}
+	return h, nil
+}
+
 // readDisk unpacks the files of the disk at path, written at the stop with
 // stamp, into root.
 func readDisk(path, stamp, root string) error {
 	return withDisk(path, func(f *os.File) error {
-		block := make([]byte, diskHeader)
-		if _, err := f.ReadAt(block, 0); err != nil {
+		h, err := readHeader(f)
+		if err != nil {
 			return err
 		}
-		var h header
-		if err := json.Unmarshal(bytes.TrimRight(block, "\x00"), &h); err != nil || h.Magic != diskMagic {
-			return errors.New("the disk is not one of a fake VM")
-		}
-		if h.Stamp != stamp {
+		if h.Magic == "" || h.Stamp != stamp {
 			return fmt.Errorf("the disk was written at the stop %q, the device state at %q", h.Stamp, stamp)
 		}
 		return unpack(io.NewSectionReader(f, diskHeader, h.Size), root)

@@ -84,7 +84,13 @@ func (d *Driver) Start(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
 		if err := p.loadMemory(ctx, vmm.Image{}); err != nil {
 			return err
 		}
-		return p.loadGuest(nil, nil)
+		if cfg.Scratch != "" && !d.shape.DiskInSnapshot {
+			// The base of the VM's deltas. The VM has a memory file of its own.
+			if _, err := mapped.BootMemory(cfg.Scratch, int64(cfg.MemoryMB)<<20); err != nil {
+				return err
+			}
+		}
+		return p.loadGuest(nil, p.bootDisk)
 	})
 	if err != nil {
 		return nil, err
@@ -105,7 +111,7 @@ func (d *Driver) run(p *process) (vmm.VM, error) {
 // vm returns the driver's hold on p.
 func (d *Driver) vm(p *process) vmm.VM {
 	if d.shape.DiskInSnapshot {
-		return &vm{process: p}
+		return &checkpointedVM{vm{process: p}}
 	}
 	return &mappedVM{vm{process: p}}
 }

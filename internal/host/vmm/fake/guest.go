@@ -55,7 +55,7 @@ func (p *platform) LoadSettings() ([]byte, error) {
 func (p *platform) AdjustClock(time.Duration) (time.Duration, error) { return 0, nil }
 
 // loadGuest makes the guest of a stopped process. Unless saved is nil, it was saved
-// with the present memory, and files puts the guest's files into root.
+// with the present memory. files puts the guest's files into root.
 func (p *process) loadGuest(saved *deviceState, files func() error) (err error) {
 	if p.root, err = os.MkdirTemp(p.host.dir, "guest"); err != nil {
 		return err
@@ -68,10 +68,10 @@ func (p *process) loadGuest(saved *deviceState, files func() error) (err error) 
 		if r.Stamp != saved.Stamp {
 			return fmt.Errorf("memory was left at the stop %q, the device state at %q", r.Stamp, saved.Stamp)
 		}
-		if err := files(); err != nil {
-			return err
-		}
 		p.stamp = saved.Stamp
+	}
+	if err := files(); err != nil {
+		return err
 	}
 	// Homes are absolute paths, and this guest's are below another root.
 	if _, err = agenttest.Root(p.root); err != nil {

@@ -17,6 +17,16 @@ type mappedVM struct{ vm }
 
 var _ vmm.DiskCopier = (*mappedVM)(nil)
 
+// checkpointedVM is the hold on a process of the shape Checkpointed.
+type checkpointedVM struct{ vm }
+
+var _ vmm.DiskSaver = (*checkpointedVM)(nil)
+
+// SaveDisk implements vmm.DiskSaver.
+func (v *checkpointedVM) SaveDisk(ctx context.Context, path string) error {
+	return v.process.call(ctx, func() error { return v.process.saveDisk(path) })
+}
+
 // Ping implements vmm.VM.
 func (v *vm) Ping(ctx context.Context) error {
 	return v.process.call(ctx, func() error { return nil })

@@ -28,6 +28,7 @@ const (
 	methodStacks      = "debug.Stacks"
 	methodReduce      = "Usage.Reduce"
 	methodCat         = "Fs.Cat"
+	methodSaveDisk    = "Fs.TarRootfsUpperLayer"
 	methodWriteGroups = "Cgroups.WriteControlFiles"
 )
 

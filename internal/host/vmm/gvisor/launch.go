@@ -55,7 +55,11 @@ func commonFlags() []string {
 
 // Start implements vmm.Driver.
 func (d *Driver) Start(ctx context.Context, cfg vmm.Config) (vmm.VM, error) {
-	v, err := d.launch(ctx, cfg, "run")
+	var flags []string
+	if cfg.DiskContent != "" {
+		flags = append(flags, "--allow-rootfs-tar-annotation")
+	}
+	v, err := d.launch(ctx, cfg, append(flags, "run")...)
 	if err != nil {
 		return nil, err // never a nil *vm in a non-nil interface
 	}
@@ -73,6 +77,7 @@ func (d *Driver) Restore(ctx context.Context, cfg vmm.Config, from vmm.Image) (v
 	if err := check(dir, sealOf(cfg, build)); err != nil {
 		return nil, err
 	}
+	cfg.DiskContent = ""
 	v, err := d.launch(ctx, cfg, "restore", "--image-path="+dir)
 	if err != nil {
 		return nil, errNotRestored(err)
@@ -98,7 +103,7 @@ func source(from vmm.Image) string {
 
 // launch runs a command of runsc that starts a sandbox, and attaches to it. On error
 // no process is left.
-func (d *Driver) launch(ctx context.Context, cfg vmm.Config, command string, args ...string) (*vm, error) {
+func (d *Driver) launch(ctx context.Context, cfg vmm.Config, command ...string) (*vm, error) {
 	build, err := d.build(cfg.Build)
 	if err != nil {
 		return nil, err
@@ -118,7 +123,7 @@ func (d *Driver) launch(ctx context.Context, cfg vmm.Config, command string, arg
 	if err != nil {
 		return nil, errNotStarted(err)
 	}
-	v, err := d.launchWith(ctx, build, cfg, about, console, append([]string{command}, args...))
+	v, err := d.launchWith(ctx, build, cfg, about, console, command)
 	if err != nil {
 		console.close()
 		return nil, errors.Join(errNotStarted(err), d.killIn(context.WithoutCancel(ctx), cfg.Dir))

@@ -78,6 +78,15 @@ const mappedIDs = 1
 // annotations that it was saved with. These are therefore the same for equal
 // sizes, root images and agents.
 func describe(cfg vmm.Config, agent string) spec {
+	annotations := map[string]string{
+		"dev.gvisor.spec.rootfs.source":  cfg.RootImage,
+		"dev.gvisor.spec.rootfs.type":    "erofs",
+		"dev.gvisor.spec.rootfs.overlay": "memory",
+		"dev.gvisor.spec.rootfs.options": fmt.Sprintf("size=%dM", cfg.DiskMB),
+	}
+	if cfg.DiskContent != "" {
+		annotations["dev.gvisor.tar.rootfs.upper"] = cfg.DiskContent
+	}
 	return spec{
 		Version:  ociVersion,
 		Hostname: cfg.Hostname,
@@ -100,12 +109,7 @@ func describe(cfg vmm.Config, agent string) spec {
 			{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"ro", "nosuid", "noexec", "nodev"}},
 			{Destination: agentMount, Type: "erofs", Source: agent, Options: []string{"ro", "nosuid", "nodev"}},
 		},
-		Annotations: map[string]string{
-			"dev.gvisor.spec.rootfs.source":  cfg.RootImage,
-			"dev.gvisor.spec.rootfs.type":    "erofs",
-			"dev.gvisor.spec.rootfs.overlay": "memory",
-			"dev.gvisor.spec.rootfs.options": fmt.Sprintf("size=%dM", cfg.DiskMB),
-		},
+		Annotations: annotations,
 		Linux: specLinux{
 			UIDMappings: mapping(cfg.UID),
 			GIDMappings: mapping(cfg.GID),

@@ -43,9 +43,10 @@ func Files(form vmm.Form) []vmm.File {
 }
 
 // BootMemory creates the memory file of a VM that boots cold in the directory
-// scratch and returns its path. A file that a failed boot has left is replaced.
+// scratch, which is thereby the base of the VM's deltas, and returns its path. A file
+// that a failed boot has left is replaced.
 func BootMemory(scratch string, bytes int64) (string, error) {
-	path := filepath.Join(scratch, "boot-memory")
+	path := MemoryFile(scratch)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}

@@ -1,0 +1,266 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
+	"github.com/wrenn-dev/wrenn/internal/linux/durable"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// A sandbox can be resumed without the memory of its pause: a new VM boots from the disk
+// of the pause. A pause without memory can be resumed in no other way.
+//
+// Such a resume can always be begun again, because each boot leaves a disk from which the
+// next one can boot. Whatever cuts it off before its commit, the sandbox is paused again
+// (journal.Record.Boot). Its commit gives the sandbox a new base: a blank memory, from
+// which the memory of later pauses differs.
+
+// prepareBoot is the part of prepareResume in which a resume that restores starts its VM.
+// It makes the disk complete: some of a full pause's disk may only be in the memory of
+// its guest.
+func (b *body) prepareBoot(ctx context.Context, snap snapshot.Dir) error {
+	full := !b.rec.DiskOnly
+	if b.hasDiskFile() && (!full || b.rec.Forced) {
+		return nil
+	}
+	err := b.withinBootTimeout(ctx, func(ctx context.Context) error { return b.writeBack(ctx, snap) })
+	if err != nil && (!b.hasDiskFile() || !lostForGood(err)) {
+		return err
+	}
+	if err != nil {
+		b.log.WarnContext(ctx, "booting from the disk as the pause left it, because the saved guest cannot write it back", "error", err)
+	}
+	return b.endVM(ctx)
+}
+
+// lostForGood reports whether err says that the memory of a pause cannot be used, now or
+// later.
+func lostForGood(err error) bool {
+	switch fault.ReasonOf(err) {
+	case "snapshot_damaged", "vmm_build_missing", "snapshot_incompatible", reasonUnresponsive:
+		return true
+	}
+	return false
+}
+
+// writeBack restores the pause to get at the content of its disk. The caller ends the VM.
+func (b *body) writeBack(ctx context.Context, snap snapshot.Dir) error {
+	if err := b.checkPause(snap); err != nil {
+		return err
+	}
+	if err := b.restorePause(ctx, snap); err != nil {
+		return err
+	}
+	ctx, stop := b.UntilExit(ctx)
+	defer stop()
+	if !b.hasDiskFile() {
+		return causeOr(ctx, b.saveDisk(ctx))
+	}
+	if err := b.leaveForBoot(); err != nil {
+		return err
+	}
+	if err := b.startCPUs(ctx); err != nil {
+		return causeOr(ctx, err)
+	}
+	ask, cancel := context.WithTimeout(ctx, b.mgr.cfg.GuestTimeout)
+	defer cancel()
+	if err := b.Guest().Ping(ask); err != nil {
+		return causeOr(ctx, errSilent(err))
+	}
+	if err := b.configure(ctx, renewal{token: randomToken()}); err != nil {
+		return err
+	}
+	if err := b.sealToDisk(ctx); err != nil {
+		return err
+	}
+	return b.VM.Pause(ctx)
+}
+
+// saveDisk saves the content of a disk of the driver for the boot.
+func (b *body) saveDisk(ctx context.Context) error {
+	saver, ok := b.VM.(vmm.DiskSaver)
+	if !ok {
+		return errors.New("the VM cannot save its disk")
+	}
+	if err := errors.Join(b.VM.Pause(ctx), removeFile(b.Dir.DiskContent())); err != nil {
+		return err
+	}
+	return saver.SaveDisk(ctx, b.Dir.DiskContent())
+}
+
+// sealToDisk is sealIf, after which the disk is complete without the guest's memory.
+func (b *body) sealToDisk(ctx context.Context) error {
+	return b.freezeWith(ctx, b.mgr.cfg.BootTimeout, func(ctx context.Context) error {
+		_, err := b.Guest().QuiesceToDisk(ctx)
+		return err
+	})
+}
+
+// leaveForBoot records, before a VM writes to the disk of the pause, that the memory of
+// the pause is of no use any more. A pause that stays intact stays as it is.
+func (b *body) leaveForBoot() error {
+	if b.pauseIsIntact() || b.rec.DiskOnly {
+		return nil
+	}
+	b.rec.DiskOnly = true
+	return b.savePause()
+}
+
+// bootVM is releaseVM for a VM that boots from the disk of the pause.
+func (m *machine) bootVM(ctx context.Context) error {
+	err := m.inTurn(ctx, func(ctx context.Context) error { return m.startGuest(ctx, m.rebootOnce) })
+	if err != nil {
+		return err
+	}
+	return m.step(ctx, journal.StepResumeCommit, m.commitBoot)
+}
+
+// rebootOnce boots a VM from the disk and configures its guest.
+func (m *machine) rebootOnce(ctx context.Context) error {
+	err := m.step(ctx, journal.StepResumeCont, func(ctx context.Context) error {
+		if err := errors.Join(m.leaveForBoot(), m.bootDir().Recreate()); err != nil {
+			return err
+		}
+		m.ran = true
+		return m.startCold(ctx, string(m.bootDir()))
+	})
+	if err != nil {
+		return err
+	}
+	ctx, stop := m.UntilExit(ctx)
+	defer stop()
+	return m.step(ctx, journal.StepResumeConfigure, func(ctx context.Context) error {
+		if err := m.awaitGuest(ctx); err != nil {
+			return err
+		}
+		if err := m.configure(ctx, renewal{identity: true, users: true, token: randomToken()}); err != nil {
+			return err
+		}
+		m.startTemplate(ctx)
+		return nil
+	})
+}
+
+// startCold starts a VM that boots from its disk, with the files that it needs in scratch.
+func (b *body) startCold(ctx context.Context, scratch string) error {
+	cfg, err := b.vmConfig("")
+	if err != nil {
+		return err
+	}
+	cfg.Scratch = scratch
+	if b.rec.Boot {
+		if b.hasNextDisk() {
+			cfg.Disk = b.Dir.NextDisk()
+		}
+		if !b.hasDiskFile() {
+			cfg.DiskContent = b.Dir.DiskContent()
+		}
+		if err := keepFiles(cfg.Disk, b.Dir.VM()); err != nil {
+			return err
+		}
+	}
+	if b.VM, err = b.Driver().Start(ctx, cfg); err != nil {
+		return err
+	}
+	return b.recordVM()
+}
+
+// startTemplate starts the start command of the sandbox's template, if the host knows
+// one, and does not wait until it is ready. The sandbox runs without it as well.
+func (b *body) startTemplate(ctx context.Context) {
+	img, err := b.mgr.template(b.rec.Spec.Template)
+	if err != nil || img.Digest != b.rec.TemplateDigest || img.Start.Command == "" {
+		return
+	}
+	start := templateStart{Start: img.Start, template: b.rec.Spec.Template, guest: b.Guest()}
+	if err := start.begin(ctx); err != nil {
+		b.log.WarnContext(ctx, "the start command of the template could not be started after a boot", "error", err)
+	}
+}
+
+// bootDir is the base of the VM that boots as the present generation.
+func (b *body) bootDir() snapshot.Dir {
+	return snapshot.Dir(b.Dir.Boot(fmt.Sprintf("%s%d", bootPrefix, b.rec.Generation)))
+}
+
+const bootPrefix = "boot-"
+
+// commitBoot records that the booted sandbox runs, and then deletes the pause. If the
+// record cannot be written, the sandbox is paused as before, because the next agent would
+// read that it is.
+func (m *machine) commitBoot(ctx context.Context) error {
+	if err := m.sealBoot(ctx); err != nil {
+		return err
+	}
+	before, old := m.rec, m.heldBase
+	m.heldBase = ""
+	err := m.holdBase(m.bootDir())
+	if err == nil {
+		m.startLifetime()
+		m.rec.Pause, m.rec.DiskOnly, m.rec.Boot, m.rec.Forced, m.rec.SilentSince = "", false, false, false, time.Time{}
+		m.rec.LastActive = time.Now()
+		err = m.commitState(sandbox.Running)
+	}
+	if err != nil {
+		m.dropBase()
+		m.rec, m.heldBase = before, old
+		return err
+	}
+	m.mu.Lock()
+	m.health.renewDue, m.health.since = false, time.Time{}
+	m.mu.Unlock()
+	m.openGate()
+	m.dropPause(ctx)
+	m.dropHold(old)
+	m.removeStaleBoots(ctx)
+	return nil
+}
+
+// sealBoot makes the directory of the boot the base of the VM's deltas.
+func (b *body) sealBoot(ctx context.Context) error {
+	mf := b.manifest(vmm.SaveStats{})
+	mf.Fingerprint = snapshot.Fingerprint(b.Driver(), b.rec.Spec, "")
+	mf.Boot, mf.DiskBytes = true, 0
+	if err := b.mgr.snapshots.Seal(ctx, b.bootDir(), mf, true); err != nil {
+		return err
+	}
+	return errors.Join(durable.Sync(string(b.bootDir())), durable.Sync(string(b.Dir)))
+}
+
+// removeStaleBoots removes the files of boots that have not become the base, or are not
+// any more.
+func (b *body) removeStaleBoots(ctx context.Context) {
+	names, err := filepath.Glob(filepath.Join(string(b.Dir), bootPrefix+"*"))
+	for _, name := range names {
+		if name != b.rec.Base {
+			err = errors.Join(err, os.RemoveAll(name))
+		}
+	}
+	if err = errors.Join(err, removeFile(b.Dir.DiskContent())); err != nil {
+		b.log.WarnContext(ctx, "could not remove the files of a boot", "error", err)
+	}
+}
+
+// checkDiskPause is checkPause for a resume that boots.
+func (b *body) checkDiskPause(snap snapshot.Dir) error {
+	if !b.hasDiskFile() {
+		return b.checkPause(snap)
+	}
+	mf, err := snapshot.ReadManifest(snap)
+	if err != nil {
+		return err
+	}
+	if err := b.checkDisk(mf); err != nil {
+		return err
+	}
+	return b.checkRootImage()
+}

@@ -1,0 +1,115 @@
+package host_test
+
+import (
+	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// TestPauseWithoutMemory pauses sandboxes so that only the disk is kept, and boots them
+// from it: the files stay with their owners and links, processes and the boot id do not. A
+// booted sandbox is paused and resumed like any other, with its processes.
+func TestPauseWithoutMemory(t *testing.T) { onEachRuntime(t, pauseWithoutMemory) }
+
+func pauseWithoutMemory(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wkdsk")
+	ref := b.create()
+	b.sh(ref, `mkdir -p /srv/kept && cd /srv/kept && echo first >file && ln file hard && ln -s file soft && chmod 640 file &&
+		chown 12:34 file && mkfifo pipe && rm -f /etc/issue && echo second >/root/home && sleep 1000 >/dev/null 2>&1 &`)
+	boot := b.sh(ref, "cat /proc/sys/kernel/random/boot_id")
+	b.sh(ref, "until [ -p /srv/kept/pipe ] && [ -e /root/home ]; do sleep 0.1; done; echo in memory >/dev/shm/lost; "+counter)
+
+	pauseDisk(b, ref)
+	if s := b.state(ref.ID); s.State != sandbox.Paused || !s.DiskOnly {
+		t.Fatalf("after a pause without memory the sandbox is %s, disk only %t; want paused, true", s.State, s.DiskOnly)
+	}
+	if _, err := b.Snapshot(t.Context(), ref, "diskonly", false); fault.ReasonOf(err) != "paused_without_memory" {
+		t.Errorf("snapshot of a sandbox without memory: %v, want paused_without_memory", err)
+	}
+	ref.Generation++
+	_, err := b.Resume(t.Context(), ref) // boots, though it was not told to
+	check(t, err)
+	second := booted(b, ref, boot)
+
+	// A full pause of a booted sandbox keeps its processes.
+	b.sh(ref, counter)
+	before, _ := b.goesOn(ref)
+	_, err = b.Pause(t.Context(), ref)
+	check(t, err)
+	if b.state(ref.ID).DiskOnly {
+		t.Error("after a full pause the sandbox is said to have no memory")
+	}
+	b.close()
+	b.open()
+	ref.Generation++
+	_, err = b.Resume(t.Context(), ref)
+	check(t, err)
+	if after, _ := b.goesOn(ref); after < before {
+		t.Errorf("after a full pause the counter is at %d, before at %d", after, before)
+	}
+	if again := b.sh(ref, "cat /proc/sys/kernel/random/boot_id"); again != second {
+		t.Errorf("after a full pause the boot id is %s, before %s", again, second)
+	}
+
+	// A boot from a full pause has the files that were only in memory.
+	b.sh(ref, "echo late >/srv/kept/late")
+	_, err = b.Pause(t.Context(), ref)
+	check(t, err)
+	ref.Generation++
+	_, err = b.Reboot(t.Context(), ref)
+	check(t, err)
+	booted(b, ref, second)
+	if got := b.sh(ref, "cat /srv/kept/late"); got != "late" {
+		t.Errorf("a file written just before a full pause holds %q after the boot, want late", got)
+	}
+}
+
+func pauseDisk(b *bench, ref sandbox.Ref) {
+	b.t.Helper()
+	_, err := b.PauseDisk(b.t.Context(), ref)
+	check(b.t, err)
+}
+
+// booted checks that the sandbox has booted from its disk, and returns its boot id, which
+// differs from before.
+func booted(b *bench, ref sandbox.Ref, before string) string {
+	b.t.Helper()
+	if s := b.state(ref.ID); s.State != sandbox.Running || s.DiskOnly {
+		b.t.Fatalf("after the boot the sandbox is %s, disk only %t; want running, false", s.State, s.DiskOnly)
+	}
+	got := b.sh(ref, `cd /srv/kept && cat file hard soft && stat -c %a:%u:%g:%h file && stat -c %F pipe && cat /root/home &&
+		ls /etc/issue 2>/dev/null; ls /dev/shm/lost 2>/dev/null; pgrep -x sleep; true`)
+	if want := "first\nfirst\nfirst\n640:12:34:2\nfifo\nsecond"; got != want {
+		b.t.Errorf("after the boot: %q, want %q", got, want)
+	}
+	now := b.sh(ref, "cat /proc/sys/kernel/random/boot_id")
+	if now == before || now == "" {
+		b.t.Errorf("after the boot the boot id is %q, before %q", now, before)
+	}
+	return now
+}
+
+// TestAgentKilledDuringBoot kills the agent while a VM boots from the disk of a pause, and
+// when it has booted. The sandbox is paused again, and boots.
+func TestAgentKilledDuringBoot(t *testing.T) { onEachRuntime(t, agentKilledDuringBoot) }
+
+func agentKilledDuringBoot(t *testing.T, r sandbox.Runtime) {
+	b := newBenchOf(t, r, "wkdsb")
+	ref := b.create()
+	b.sh(ref, "echo kept >/root/file")
+	pauseDisk(b, ref)
+	for _, step := range []string{"resume.configure", "resume.commit"} {
+		ref.Generation++
+		b.crash("resume", ref, step)
+		if s := b.state(ref.ID); s.State != sandbox.Paused || !s.DiskOnly {
+			t.Fatalf("killed before %s: the sandbox is %s, disk only %t; want paused, true", step, s.State, s.DiskOnly)
+		}
+	}
+	ref.Generation++
+	_, err := b.Resume(t.Context(), ref)
+	check(t, err)
+	if got := b.sh(ref, "cat /root/file"); got != "kept" {
+		t.Errorf("the file holds %q, want kept", got)
+	}
+}

@@ -1,0 +1,12 @@
+package vmm
+
+import "context"
+
+// DiskSaver saves the content of the writable disk alone. The VMs of a driver with
+// Shape.DiskInSnapshot implement it, because no file of the host has that content.
+type DiskSaver interface {
+	// SaveDisk writes the content of the paused VM's disk to the new file path, from
+	// which Driver.Start boots (Config.DiskContent). The file is not yet durable. On
+	// error the VM may have ended, so that the caller needs another copy of the content.
+	SaveDisk(ctx context.Context, path string) error
+}
