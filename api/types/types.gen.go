@@ -1266,6 +1266,9 @@ type Traffic struct {
 	// Token The token that requests to other ports need; null for a sandbox of a version without tokens, whose ports need an API key.
 	Token *string `json:"token"`
 
+	// AccessToken The token, in the header `X-Access-Token`, for the guest's public server at port 49983 and for runs of the template code-interpreter-v1; null for a sandbox of a version without tokens.
+	AccessToken *string `json:"access_token"`
+
 	// URL The address of the ports, with `{port}` for the number; null for a server without a domain.
 	URL *string `json:"url"`
 }

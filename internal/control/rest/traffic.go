@@ -20,7 +20,7 @@ func (s *server) getTraffic(w http.ResponseWriter, r *http.Request) {
 	}
 	out := types.Traffic{
 		PublicPorts: append([]int{}, sb.Spec.PublicPorts...), HTTPSPorts: append([]int{}, sb.Spec.HTTPSPorts...),
-		Token: nullable(sb.Spec.TrafficToken(sb.ID)),
+		Token: nullable(sb.Spec.TrafficToken(sb.ID)), AccessToken: nullable(sb.Spec.EnvdTokenOf(sb.ID)),
 	}
 	if s.PortURL != nil {
 		out.URL = nullable(s.PortURL(sb.ID))

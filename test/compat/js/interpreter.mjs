@@ -15,6 +15,20 @@ check('the first run is warm, and state is kept', async () => {
   assert.equal(second.executionCount, 2)
 })
 
+check('code runs only with the access token', async () => {
+  const s = await sandbox()
+  const host = s.getHost(49999)
+  const at = process.env.E2B_SANDBOX_URL ?? `http://${host}`
+  const ask = (token) =>
+    fetch(`${at}/execute`, {
+      method: 'POST',
+      headers: { 'E2b-Sandbox-Id': s.sandboxId, 'E2b-Sandbox-Port': '49999', 'X-Access-Token': token },
+      body: JSON.stringify({ code: '1' }),
+    })
+  for (const token of ['', 'envd_00']) assert.equal((await ask(token)).status, 401)
+  assert.equal((await ask(s.envdAccessToken)).status, 200)
+})
+
 check('callbacks get output, results and errors', async () => {
   const s = await sandbox()
   const got = { out: '', err: '', results: [], errors: [] }

@@ -68,6 +68,7 @@ def warm(_=None):
     frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
     shell.display_formatter.format(frame)
     frame.groupby("b").sum().describe()
+    reseed()  # a clone does so first: it then imports nothing
 
 
 def load_ipython_extension(shell):

@@ -10,13 +10,20 @@ of a kernel is passed on as it arrives. If the client reads more slowly than the
 writes, the kernel is stopped (SIGSTOP) until the client has read, so that no output is
 lost and memory stays bounded.
 
-After a restore in a new sandbox the machine id is another one. The server notices it
-before the next execution and gives the kernels new random state.
+After a restore in a new sandbox the machine id is another one. The server watches it, so
+that kernels mostly have new random state when the first request comes, and compares it before
+each execution.
+
+Code runs only for callers that have the access token of the sandbox, which the guest's public
+server (port 49983) checks: E2B's clients create sandboxes whose ports everyone reaches.
 """
 
 import asyncio
 import collections
+import ctypes
 import datetime
+import hashlib
+import hmac
 import json
 import logging
 import os
@@ -30,7 +37,7 @@ import uuid
 
 import zmq
 import zmq.asyncio
-from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
@@ -50,6 +57,7 @@ TICK = 0.2  # seconds between looks at the client and at the kernel
 START_TIMEOUT = 90.0  # seconds until a kernel has to be ready
 INTERRUPT_EVERY = 2.0  # seconds between interrupts of code that does not end
 INTERRUPT_LIMIT = 30.0  # seconds until such a kernel is started again
+QUIET = 1.0  # seconds until kernels of other languages than Python are prepared in a clone
 CONTROL_TIMEOUT = 10.0  # seconds for code of the server itself
 
 ALIASES = {"js": "javascript", "ts": "javascript", "typescript": "javascript", "python": "python", "py": "python", "sh": "bash"}
@@ -245,8 +253,9 @@ class Kernel:
         return request, queue
 
     async def control(self, code, timeout=CONTROL_TIMEOUT):
-        """Runs code of the server itself."""
+        """Runs code of the server itself. It returns whether the code has ended well."""
         request, queue = self.begin(code, silent=True)
+        failed = False
         end = time.monotonic() + timeout
         try:
             while time.monotonic() < end:
@@ -256,9 +265,11 @@ class Kernel:
                         raise KernelDied()
                 elif message["msg_type"] == "error":
                     log.warning("%s: control code failed: %s", self.name, message["content"].get("evalue"))
+                    failed = True
                 elif is_idle(message):
-                    return
+                    return not failed
             log.warning("%s: control code did not end", self.name)
+            return False
         finally:
             self.executions.pop(request, None)
 
@@ -344,6 +355,40 @@ class Output:
         return message
 
 
+class Operation:
+    """An operation of the server that the kernel runs before the code that is sent next.
+    Nobody waits for it meanwhile."""
+
+    def __init__(self, kernel, code, succeeded):
+        self.kernel, self.succeeded = kernel, succeeded
+        self.request, self.output = kernel.begin(code, silent=True)
+        self.failed = self.ended = False
+
+    async def wait(self):
+        """Waits until it has ended, within a bound."""
+        end = time.monotonic() + CONTROL_TIMEOUT
+        while not self.ended and time.monotonic() < end:
+            message = await self.output.next(TICK)
+            if message is not None:
+                self.see(message)
+            elif not await self.kernel.alive():
+                break
+
+    def see(self, message):
+        self.ended = self.ended or is_idle(message)
+        if message["msg_type"] == "error":
+            self.failed = True
+            log.warning("%s: an operation failed: %s", self.kernel.name, message["content"].get("evalue"))
+
+    def close(self):
+        """Forgets the operation, and notes its success if it has ended well."""
+        self.kernel.executions.pop(self.request, None)
+        for message, _ in self.output.messages:
+            self.see(message)
+        if self.ended and not self.failed:
+            self.succeeded()
+
+
 class Context:
     """A kernel with a state, which outlives its executions. The lock is held by one execution."""
 
@@ -378,25 +423,47 @@ class Context:
         if kernel:
             await kernel.end()
 
-    async def renew(self, token):
-        """Prepares the kernel for an execution in the sandbox as it is now."""
+    def renew(self, envs):
+        """Has the kernel prepare itself for code in the sandbox as it is now, and returns the
+        operations."""
+        operations = []
+
+        def begin(name, argument, succeeded):
+            code = self.operation(name, argument)
+            if code is None:
+                succeeded()
+            else:
+                operations.append(Operation(self.kernel, code, succeeded))
+
         identity = machine_id()
         if identity != self.identity:
-            await self.operate("reseed")
-            self.identity = identity
+            begin("reseed", None, lambda: setattr(self, "identity", identity))
         if not self.has_envs:
-            envs = await sandbox_envs(token)
-            if envs:
-                await self.operate("set_env", envs)
-            self.has_envs = envs is not None
+            begin("set_env", envs, lambda: setattr(self, "has_envs", True))
+        return operations
 
-    async def operate(self, name, argument=None, timeout=CONTROL_TIMEOUT):
-        """Runs an operation that the kernels of this image know."""
+    async def renew_early(self):
+        """Gives a kernel that runs new random state before somebody asks for an execution."""
+        async with self.lock:
+            identity = machine_id()
+            if self.removed or identity == self.identity or not self.kernel or not await self.kernel.alive():
+                return
+            if await self.operate("reseed"):
+                self.identity = identity
+
+    def operation(self, name, argument=None):
+        """Returns the code of an operation that the kernels of this image know, and None for others."""
         if self.language == "python":
             call = json.dumps(json.dumps(argument))
-            await self.kernel.control(f"__import__('code_interpreter').{name}({call})", timeout)
-        elif self.language in ("bash", "javascript"):
-            await self.kernel.control("\0" + json.dumps({"operation": name, "argument": argument}), timeout)
+            return f"__import__('code_interpreter').{name}({call})"
+        if self.language in ("bash", "javascript"):
+            return "\0" + json.dumps({"operation": name, "argument": argument})
+        return None
+
+    async def operate(self, name, argument=None, timeout=CONTROL_TIMEOUT):
+        """Runs an operation and waits for its end. It returns whether it has ended well."""
+        code = self.operation(name, argument)
+        return code is None or await self.kernel.control(code, timeout)
 
     async def kill(self):
         """Ends the kernel, also within an execution, which then ends."""
@@ -404,17 +471,65 @@ class Context:
             self.kernel.signal(signal.SIGKILL)
 
 
-async def sandbox_envs(token):
-    """Returns the variables of the sandbox, or None if the guest's server does not tell them."""
-    headers = {"X-Access-Token": token} if token else {}
-    try:
-        async with ClientSession(timeout=ClientTimeout(total=5)) as session, session.get(ENVS, headers=headers) as answer:
-            if answer.status != 200:
-                return None
-            envs = json.loads(await answer.content.read(ENV_LIMIT))
-    except (ClientError, OSError, ValueError, asyncio.TimeoutError):
-        return None
-    return {k: v for k, v in envs.items() if isinstance(v, str)} if isinstance(envs, dict) else None
+class Guest:
+    """The guest's public server, which knows the access token and the variables of the sandbox."""
+
+    def __init__(self):
+        self.session = None
+        self.known = None  # the machine id, the digest of the token, and the variables
+
+    async def admit(self, token):
+        """Returns the variables of the sandbox to the holder of its token, and refuses others."""
+        token = token or ""
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        identity = machine_id()
+        if self.known and self.known[0] == identity and hmac.compare_digest(self.known[1], digest):
+            return self.known[2]
+        status, envs = await self.ask(token)
+        if status in (401, 403):
+            raise Refused(401, "Unauthorized: the header X-Access-Token must have the access token of the sandbox")
+        if envs is None:
+            raise Refused(503, "the guest agent does not answer; try again")
+        self.known = identity, digest, envs
+        return envs
+
+    async def ask(self, token):
+        """Returns the status of an answer, and the variables or None."""
+        if self.session is None:
+            # A kept connection would not outlive a pause.
+            self.session = ClientSession(timeout=ClientTimeout(total=5), connector=TCPConnector(force_close=True))
+        try:
+            async with self.session.get(ENVS, headers={"X-Access-Token": token} if token else {}) as answer:
+                if answer.status != 200:
+                    return answer.status, None
+                envs = json.loads(await answer.content.read(ENV_LIMIT))
+        except (ClientError, OSError, ValueError, asyncio.TimeoutError):
+            return 0, None
+        if not isinstance(envs, dict):
+            return 0, None
+        return 200, {k: v for k, v in envs.items() if isinstance(v, str)}
+
+
+def watch(path, changed):
+    """Calls changed after each change of the file at path, where the system can tell."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # IN_ATTRIB, IN_CLOSE_WRITE, IN_DELETE_SELF, IN_MOVE_SELF of inotify(7)
+    events = 0x4 | 0x8 | 0x400 | 0x800
+    fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def read():
+        try:
+            os.read(fd, 4096)
+        except BlockingIOError:
+            pass
+        # The path may lead to another file now.
+        libc.inotify_add_watch(fd, os.fsencode(path), events)
+        changed()
+
+    if fd < 0 or libc.inotify_add_watch(fd, os.fsencode(path), events) < 0:
+        log.warning("%s cannot be watched: %s", path, os.strerror(ctypes.get_errno()))
+        return
+    asyncio.get_running_loop().add_reader(fd, read)
 
 
 def variables(given):
@@ -432,6 +547,8 @@ class Server:
         self.contexts = {}
         self.defaults = {}  # ids of contexts by language
         self.ready = False
+        self.guest = Guest()
+        self.moved = asyncio.Event()  # the machine id may have changed
 
     # Contexts
 
@@ -507,7 +624,33 @@ class Server:
         except Exception:
             log.exception("the default contexts could not be prepared")
             os._exit(1)  # run.sh starts the server again
+        await self.guest.ask("")  # loads the code for it
         self.ready = True
+
+    async def busy(self):
+        """Waits a moment and reports whether code runs or waits then."""
+        await asyncio.sleep(QUIET)
+        return any(c.waiting or c.lock.locked() for c in self.contexts.values())
+
+    async def follow(self):
+        """Prepares the kernels of a clone as soon as it is one. Python comes first. The others wait
+        until no code runs, because they would take its processor."""
+        watch(MACHINE_ID, self.moved.set)
+        while True:
+            await self.moved.wait()
+            self.moved.clear()
+            if not machine_id():
+                continue  # it is being written
+            # In a clone each page of memory costs time at its first use. This is for those of a request.
+            ask = asyncio.ensure_future(self.guest.ask(""))
+            for context in sorted(self.contexts.values(), key=lambda c: c.language != "python"):
+                while context.language != "python" and await self.busy():
+                    pass
+                try:
+                    await context.renew_early()
+                except Exception as err:  # the next execution tries it too
+                    log.warning("context %s: %r", context.id, err)
+            await ask
 
     # Requests
 
@@ -551,10 +694,11 @@ class Server:
         if id and language:
             raise Refused(400, "Only one of context_id or language can be provided")
         envs = variables(body.get("env_vars"))
+        sandbox = await self.guest.admit(request.headers.get("X-Access-Token"))
         context = self.context(id) if id else await self.default(language_of(language))
         if context.waiting >= MAX_WAITING:
             raise Refused(429, f"{MAX_WAITING} executions wait for this context")
-        run = Execution(context, request, code, envs)
+        run = Execution(context, request, code, envs, sandbox)
         await run.response.prepare(request)
         await run.serve()
         return run.response
@@ -567,8 +711,9 @@ class Gone(Exception):
 class Execution:
     """One run of code for one client."""
 
-    def __init__(self, context, request, code, envs):
-        self.context, self.request, self.code, self.envs = context, request, code, envs
+    def __init__(self, context, request, code, envs, sandbox):
+        self.context, self.request, self.code = context, request, code
+        self.envs, self.sandbox = envs, sandbox  # the variables of this run and of the sandbox
         self.response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
         self.last = time.monotonic()
 
@@ -584,7 +729,6 @@ class Execution:
             if context.removed:
                 raise KernelDied()
             await context.ensure()
-            await context.renew(self.request.headers.get("X-Access-Token"))
             await self.run()
             await self.send(END)
         except (KernelDied, zmq.ZMQError):
@@ -611,17 +755,24 @@ class Execution:
 
     async def run(self):
         kernel = self.context.kernel
-        if self.envs:
-            await self.context.operate("push_env", self.envs)
-        request, output = kernel.begin(self.code)
+        operations = self.context.renew(self.sandbox)
         try:
-            await self.forward(kernel, output)
-        except Gone:
-            output.abandon()
-            await self.interrupt(kernel, output)
+            if self.envs:
+                await self.context.operate("push_env", self.envs)
+            request, output = kernel.begin(self.code)
+            try:
+                await self.forward(kernel, output)
+            except Gone:
+                output.abandon()
+                for operation in operations:
+                    await operation.wait()  # an interrupt is for the code alone
+                await self.interrupt(kernel, output)
+            finally:
+                kernel.executions.pop(request, None)
+                output.abandon()
         finally:
-            kernel.executions.pop(request, None)
-            output.abandon()
+            for operation in operations:
+                operation.close()
         if self.envs:
             await self.context.operate("pop_env")
 
@@ -721,7 +872,7 @@ async def main():
     await web.TCPSite(runner, "0.0.0.0", int(os.environ.get("CODE_INTERPRETER_PORT", PORT)), backlog=1024, reuse_address=True).start()
     await server.prepare()
     log.info("ready")
-    await asyncio.Event().wait()
+    await server.follow()
 
 
 if __name__ == "__main__":
