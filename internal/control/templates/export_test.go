@@ -14,6 +14,9 @@ func SetMaintainInterval(t *testing.T, d time.Duration) { change(t, &maintainInt
 // SetTouchInterval changes the time between two signs of activity for one test.
 func SetTouchInterval(t *testing.T, d time.Duration) { change(t, &touchInterval, d) }
 
+// SetHostWait changes how long a build waits for hosts for one test.
+func SetHostWait(t *testing.T, d time.Duration) { change(t, &hostWait, d) }
+
 // MaxResumes is how often a server carries on a build of its own.
 const MaxResumes = maxResumes
 

@@ -329,6 +329,12 @@ func (f *fakeMachines) WriteFile(ctx context.Context, id sandbox.ID, w control.W
 	}
 	defer root.Close()
 	_, err = archive.Unpack(ctx, root, content, archive.Unpacking{ForeignLinks: true, KeepDirs: true})
+	switch { // as in the guest
+	case errors.Is(err, archive.ErrInvalid):
+		err = fault.Wrap(err, fault.Invalid, "invalid_archive", "%s; entries before it were written", err)
+	case errors.Is(err, archive.ErrIncomplete):
+		err = fault.Wrap(err, fault.Invalid, "archive_incomplete", "%s", err)
+	}
 	return 0, err
 }
 

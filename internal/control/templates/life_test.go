@@ -530,3 +530,19 @@ func TestTagsOfARequestAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestWaitForHostsEnds: a build does not wait for hosts for ever.
+func TestWaitForHostsEnds(t *testing.T) {
+	templates.SetRetryDelay(t, time.Millisecond)
+	templates.SetHostWait(t, 20*time.Millisecond)
+	f := newFixture(t)
+	id := f.begin()
+	f.machines.set(func() { f.machines.hosts = nil })
+	p := plan.Plan{Stages: []plan.Stage{{From: plan.Base{Template: "base"}}}}
+	if err := f.Start(context.Background(), id, p, templates.Inputs{}); err != nil {
+		t.Fatal(err)
+	}
+	if b, log := f.end(id); b.Status != templates.Failed || !strings.Contains(b.Reason.Message, "no host has reported") {
+		t.Errorf("got %+v %+v, want a failure that names the hosts\n%s", b, b.Reason, messages(log))
+	}
+}

@@ -387,7 +387,7 @@ RUN echo before
 RUN --mount=type=secret,id=tok echo with
 RUN echo after
 FROM template:base
-RUN sleep 1.1; echo public
+RUN echo public
 COPY --from=private /w /w
 RUN echo last
 `
@@ -539,34 +539,71 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+// TestHostileContexts: a context that leads outside, has damage or passes a bound ends the build
+// at its step with a reason that says so, and nothing is written outside of the destination.
 func TestHostileContexts(t *testing.T) {
 	f := newFixture(t)
-	for name, write := range map[string]func(w *tar.Writer){
-		"parent":    func(w *tar.Writer) { _ = w.WriteHeader(&tar.Header{Name: "../x"}) },
-		"hard link": func(w *tar.Writer) { link(w, tar.TypeLink, "x", "../../etc/passwd") },
-		"lost link": func(w *tar.Writer) { link(w, tar.TypeLink, "x", "y") },
-		"long name": func(w *tar.Writer) { _ = w.WriteHeader(&tar.Header{Name: strings.Repeat("x/", 3000)}) },
-		"truncated": func(w *tar.Writer) { _ = w.WriteHeader(&tar.Header{Name: "x", Size: 1000}) },
-		"below a link": func(w *tar.Writer) {
-			link(w, tar.TypeSymlink, "x", "/etc")
-			_ = w.WriteHeader(&tar.Header{Name: "x/passwd"})
-		},
-		"huge": func(w *tar.Writer) { _ = w.WriteHeader(&tar.Header{Name: "x", Size: 1 << 40}) },
+	file := func(w *tar.Writer, name, text string) {
+		_ = w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))})
+		_, _ = w.Write([]byte(text))
+	}
+	for name, c := range map[string]struct {
+		write func(w *tar.Writer)
+		want  string // in the reason; empty is a build that is ready
+	}{
+		"parent":        {func(w *tar.Writer) { file(w, "../outside", "x") }, `the name "../outside" leads outside`},
+		"inner parent":  {func(w *tar.Writer) { file(w, "a/../../outside", "x") }, `leads outside`},
+		"absolute":      {func(w *tar.Writer) { file(w, "/etc/outside", "x") }, ""}, // below the destination
+		"hard link":     {func(w *tar.Writer) { link(w, tar.TypeLink, "x", "../../etc/passwd") }, `the hard link "x" leads outside`},
+		"lost link":     {func(w *tar.Writer) { link(w, tar.TypeLink, "x", "y") }, `"x" is a hard link to "y", which is not copied`},
+		"long name":     {func(w *tar.Writer) { file(w, strings.Repeat("x/", 3000)+"y", "x") }, "is too long"},
+		"truncated":     {func(w *tar.Writer) { _ = w.WriteHeader(&tar.Header{Name: "x", Size: 10_000}) }, "unexpected EOF"},
+		"below a link":  {func(w *tar.Writer) { link(w, tar.TypeSymlink, "x", "/etc"); file(w, "x/outside", "x") }, `"x/outside" out of the directory`},
+		"relative link": {func(w *tar.Writer) { link(w, tar.TypeSymlink, "x", "../.."); file(w, "x/outside", "x") }, `"x/outside" out of the directory`},
+		"replaced":      {func(w *tar.Writer) { file(w, "x", "1"); link(w, tar.TypeSymlink, "x", "/etc"); file(w, "x", "2") }, ""},
+		"huge":          {func(w *tar.Writer) { _ = w.WriteHeader(&tar.Header{Name: "x", Size: 1 << 40}) }, "the files have more than"},
+		"device": {func(w *tar.Writer) {
+			_ = w.WriteHeader(&tar.Header{Name: "outside", Typeflag: tar.TypeBlock, Devmajor: 8})
+		}, ""},
+		"named pipe":     {func(w *tar.Writer) { _ = w.WriteHeader(&tar.Header{Name: "outside", Typeflag: tar.TypeFifo}) }, ""},
+		"no tar":         {func(w *tar.Writer) { _, _ = w.Write(nil) }, "are no tar"},
+		"broken content": {func(w *tar.Writer) { file(w, "x", strings.Repeat("x", 600)) }, "are damaged"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := f.with(t)
 			var b bytes.Buffer
-			write(tar.NewWriter(&b))
-			b.Write(make([]byte, 512))
+			w := tar.NewWriter(&b)
+			c.write(w)
+			switch name {
+			case "truncated", "huge":
+			case "no tar":
+				b.WriteString(strings.Repeat("text ", 1000))
+			case "broken content":
+				b.Truncate(600)
+			default:
+				_ = w.Close()
+			}
 			key := "bad-" + strings.ReplaceAll(name, " ", "-")
 			if err := f.PutBlob(context.Background(), templates.BlobKey{Key: key}, &b); err != nil {
 				t.Fatal(err)
 			}
-			id := f.start(templates.Dockerfile{Text: "FROM template:base\nCOPY . /x\n", Context: key}, templates.Inputs{})
-			if got, log := f.end(id); got.Status != templates.Failed || got.Reason.Step != "1" && name != "below a link" {
-				t.Errorf("got %s %+v, want a failure of step 1\n%s", got.Status, got.Reason, messages(log))
+			id := f.start(templates.Dockerfile{Text: "FROM template:base\nCOPY . /dest\n", Context: key}, templates.Inputs{})
+			switch got, log := f.end(id); {
+			case c.want == "" && got.Status != templates.Ready:
+				t.Errorf("got %s %+v, want ready\n%s", got.Status, got.Reason, messages(log))
+			case c.want != "" && (got.Status != templates.Failed || got.Reason.Step != "1" || !strings.Contains(got.Reason.Message, c.want)):
+				t.Errorf("got %s %+v, want a failure of step 1 with %q\n%s", got.Status, got.Reason, c.want, messages(log))
 			}
 		})
+	}
+	err := filepath.WalkDir(f.machines.dir, func(p string, e os.DirEntry, err error) error {
+		if err == nil && (e.Name() == "outside" && !strings.Contains(p, "/dest/") || e.Type()&(os.ModeDevice|os.ModeNamedPipe) != 0) {
+			t.Errorf("%s was written", p)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

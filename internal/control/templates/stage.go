@@ -33,7 +33,7 @@ type link struct {
 	step  plan.Step
 	state state
 	key   string
-	// keep makes a layer after the step: a stage ends here.
+	// keep makes a layer after the step: a stage ends here, or the next step is private.
 	keep bool
 	// private says that a secret was given to this step, or to one from which its files
 	// come. The memory and the files of the machine are the caller's own from here on: no
@@ -86,6 +86,9 @@ func (s *stage) plan(ctx context.Context) error {
 	}
 	if n := len(s.chain); n > 0 {
 		s.chain[n-1].keep = true
+	}
+	if n := s.cacheable(); n > 0 {
+		s.chain[n-1].keep = true // the last place for a layer
 	}
 	return nil
 }
