@@ -105,6 +105,8 @@ func checkCopy(c plan.Copy, i int) error {
 	switch {
 	case from > 1 || (from == 0 && len(c.Sources) > 0) || len(c.Sources)+len(c.Content) == 0:
 		return fmt.Errorf("it needs files from exactly one place")
+	case len(c.Sources) > plan.MaxSources || len(c.Content) > plan.MaxSources || len(c.Exclude) > plan.MaxExcludes:
+		return fmt.Errorf("it has more than %d sources, or leaves out more than %d patterns", plan.MaxSources, plan.MaxExcludes)
 	case c.Stage < 0 || c.Stage > i:
 		return fmt.Errorf("it copies from no earlier stage")
 	case c.Base != nil && (c.Base.Stage != 0 || c.Base.Scratch):

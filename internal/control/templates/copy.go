@@ -121,48 +121,39 @@ func inlineFiles(content []plan.Inline, to *placer) error {
 	return nil
 }
 
-// contextFiles returns the files of an upload.
+// contextFiles returns the files of an upload. Writing them fails if the upload is not the one
+// that the keys of the build are about: it can be replaced while the build runs.
 func (b *builder) contextFiles(ctx context.Context, c *plan.Copy) (files, error) {
 	idx, err := b.index(ctx, c.Context)
 	if err != nil {
 		return files{}, err
 	}
-	roots, err := idx.roots(c)
+	s, err := idx.selection(ctx, c)
 	if err != nil {
 		return files{}, err
 	}
-	return files{single: len(roots) == 1 && !roots[0].dir && !c.Parents, write: func(ctx context.Context, out *placer) error {
-		return b.readContext(ctx, c.Context, func(h *tar.Header, content io.Reader) error {
-			for i, r := range roots {
-				name, ok := r.target(h.Name, c)
-				if !ok {
-					continue
-				}
-				if i+1 < len(roots) && overlap(roots[i+1:], h.Name, c) && h.Typeflag == tar.TypeReg {
-					return out.putTwice(h, content, roots[i:], c)
-				}
-				return out.put(h, name, content)
-			}
-			return nil
+	return files{single: s.single(), write: func(ctx context.Context, out *placer) error {
+		sum, err := b.readContext(ctx, c.Context, func(h *tar.Header, content io.Reader) error {
+			return out.putAt(h, content, s.targets(h.Name))
 		})
-	}}, nil
-}
-
-// overlap reports whether one of the roots takes a name too.
-func overlap(roots []root, name string, c *plan.Copy) bool {
-	for _, r := range roots {
-		if _, ok := r.target(name, c); ok {
-			return true
+		if err == nil && sum != idx.upload {
+			err = errArchive("they were replaced during the build; build again")
 		}
-	}
-	return false
+		return err
+	}}, nil
 }
 
 // maxTwice is the largest file that several sources of one COPY may take, in bytes.
 const maxTwice = 64 << 20
 
-// putTwice writes a file that several sources take.
-func (p *placer) putTwice(h *tar.Header, content io.Reader, roots []root, c *plan.Copy) error {
+// putAt writes an entry under each of the names.
+func (p *placer) putAt(h *tar.Header, content io.Reader, names []string) error {
+	if len(names) < 2 {
+		for _, name := range names {
+			return p.put(h, name, content)
+		}
+		return nil
+	}
 	if h.Size > maxTwice {
 		return errArchive("%.128q is taken by several sources and larger than %d bytes; copy it once", h.Name, maxTwice)
 	}
@@ -170,12 +161,10 @@ func (p *placer) putTwice(h *tar.Header, content io.Reader, roots []root, c *pla
 	if err != nil {
 		return err
 	}
-	for _, r := range roots {
-		if name, ok := r.target(h.Name, c); ok {
-			again := *h
-			if err := p.put(&again, name, bytes.NewReader(data)); err != nil {
-				return err
-			}
+	for _, name := range names {
+		again := *h
+		if err := p.put(&again, name, bytes.NewReader(data)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -192,28 +181,28 @@ func (b *builder) baseMachine(ctx context.Context, from plan.Base) (*machine, er
 
 // machineFiles returns files of another machine.
 func (b *builder) machineFiles(ctx context.Context, m *machine, c *plan.Copy) (files, error) {
-	var roots []root
+	sel := &selection{copy: c, places: map[string]int{}}
+	pages := maxListings
 	for _, source := range c.Sources {
-		found, err := b.matchInMachine(ctx, m, path.Clean("/"+source))
+		found, err := b.matchInMachine(ctx, m, path.Clean("/"+source), &pages)
 		if err != nil {
 			return files{}, err
 		}
 		if len(found) == 0 {
 			return files{}, fault.New(fault.NotFound, "source_not_found", "no file matches %.256q", source)
 		}
-		roots = append(roots, found...)
+		if err := sel.add(found...); err != nil {
+			return files{}, err
+		}
 	}
-	return files{
-		single: len(roots) == 1 && !roots[0].dir && !c.Parents, foreign: true,
-		write: func(ctx context.Context, out *placer) error {
-			for _, r := range roots {
-				if err := b.download(ctx, m, r, c, out); err != nil {
-					return err
-				}
+	return files{single: sel.single(), foreign: true, write: func(ctx context.Context, out *placer) error {
+		for _, r := range sel.roots {
+			if err := b.download(ctx, m, r, c, out); err != nil {
+				return err
 			}
-			return nil
-		},
-	}, nil
+		}
+		return nil
+	}}, nil
 }
 
 // download copies one source of another machine to out.
@@ -241,9 +230,13 @@ func (b *builder) download(ctx context.Context, m *machine, r root, c *plan.Copy
 	})
 }
 
+// maxListings is the most pages of directories that one COPY from a machine reads.
+const maxListings = 1000
+
 // matchInMachine returns the files of a machine that an absolute path names, which may be a
-// pattern.
-func (b *builder) matchInMachine(ctx context.Context, m *machine, source string) ([]root, error) {
+// pattern. It takes the pages that it reads from pages. The machine is not trusted: it can
+// answer without end.
+func (b *builder) matchInMachine(ctx context.Context, m *machine, source string, pages *int) ([]root, error) {
 	name := strings.TrimPrefix(source, "/")
 	if name == "" {
 		return []root{{".", true}}, nil
@@ -258,9 +251,16 @@ func (b *builder) matchInMachine(ctx context.Context, m *machine, source string)
 	}
 	dir := path.Dir(name[:wild] + "x")
 	rest := strings.TrimPrefix(name, strings.TrimPrefix(dir+"/", "./"))
+	depth := strings.Count(rest, "/") + 1
+	if depth > maxParts || len(name) > maxPattern {
+		return nil, fault.New(fault.Invalid, "invalid_plan", "the pattern %.128q is too long, or has more than %d parts", source, maxParts)
+	}
 	var out []root
-	list := control.FileList{Path: path.Join("/", dir), Depth: strings.Count(rest, "/") + 1}
-	for {
+	list := control.FileList{Path: path.Join("/", dir), Depth: depth}
+	for ; ; *pages-- {
+		if *pages == 0 || len(out) > maxRoots {
+			return nil, tooMany("the patterns of a COPY match more than %d files, or have to be compared with too many", maxRoots)
+		}
 		page, err := b.Machines.CallFile(ctx, m.id, list)
 		if err != nil {
 			return nil, err
@@ -269,9 +269,6 @@ func (b *builder) matchInMachine(ctx context.Context, m *machine, source string)
 			if matchPath(rest, e.Name) {
 				out = append(out, root{path.Join(dir, e.Name), e.Type == control.FileDirectory})
 			}
-		}
-		if len(out) > 10_000 {
-			return nil, fault.New(fault.TooLarge, "archive_too_large", "more than %d files match %.128q", 10_000, source)
 		}
 		if !page.More || len(page.Entries) == 0 {
 			return out, nil

@@ -37,6 +37,10 @@ type fakeMachines struct {
 	timeouts  []time.Duration // those of commands
 	processes map[control.ProcessID]control.Process
 	started   []control.Exec
+	// before is called before each command.
+	before func(text string)
+	// list returns a page of a listing in place of the real one; nil lists the directory.
+	list func(c control.FileList) control.FilePage
 	// broken fails the next commands whose text contains it, as a host does that has lost
 	// the machine.
 	broken map[string]int
@@ -257,6 +261,9 @@ func (f *fakeMachines) Exec(ctx context.Context, id sandbox.ID, e control.Exec, 
 	}
 	hold := f.hold != "" && strings.Contains(text, f.hold)
 	f.mu.Unlock()
+	if f.before != nil {
+		f.before(text)
+	}
 	if lost != "" {
 		_ = f.Destroy(ctx, id)
 		return control.ExecResult{}, fault.New(fault.WrongState, control.ReasonEnded, "sandbox %s has ended", id)
@@ -390,6 +397,9 @@ func (f *fakeMachines) CallFile(_ context.Context, id sandbox.ID, call control.F
 	case control.FileRemove:
 		return control.FilePage{}, os.RemoveAll(filepath.Join(m.dir, c.Path))
 	case control.FileList:
+		if f.list != nil {
+			return f.list(c), nil
+		}
 		entries, err := os.ReadDir(filepath.Join(m.dir, c.Path))
 		if err != nil {
 			return control.FilePage{}, fault.New(fault.NotFound, "file_not_found", "no file %s", c.Path)

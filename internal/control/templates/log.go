@@ -22,75 +22,107 @@ const (
 	minMasked = 4
 )
 
-// buildLog is the log of a build. It writes entries to the store in batches, from one
-// goroutine, in order. It is safe for concurrent use.
+// maxPending bounds the entries that wait for the store.
+const maxPending = 4 * flushEntries
+
+// buildLog is the log of a build. One goroutine writes entries to the store in batches, in
+// order. It is safe for concurrent use.
+//
+// At most maxPending entries wait. If there are as many, an entry waits for the write under way;
+// if the store fails, it is dropped, and a later entry tells their number.
 type buildLog struct {
 	id     BuildID
 	append func(context.Context, BuildID, []LogEntry) error
 	notify func()
-	masked [][]byte
+	// secrets replaces the lines of secrets, of which the longest has longest bytes.
+	secrets *strings.Replacer
+	longest int
 
-	mu      sync.Mutex
+	mu      sync.Mutex // protects the following; nobody writes to the store under it
 	entries []LogEntry
+	dropped int  // entries since the last of entries
+	failing bool // the last write failed
 	closed  bool
-	full    chan struct{}
-	done    chan struct{}
+	// taken is closed, and replaced, when entries have been written, or could not be.
+	taken chan struct{}
+	full  chan struct{}
+	done  chan struct{}
 }
 
 // newBuildLog returns a log that hides the secrets.
 func newBuildLog(id BuildID, write func(context.Context, BuildID, []LogEntry) error, notify func(), secrets map[string][]byte) *buildLog {
-	l := &buildLog{id: id, append: write, notify: notify, full: make(chan struct{}, 1), done: make(chan struct{})}
-	for _, value := range secrets {
-		for line := range bytes.Lines(value) {
-			if line = bytes.TrimSpace(line); len(line) >= minMasked {
-				l.masked = append(l.masked, line)
-			}
-		}
+	l := &buildLog{
+		id: id, append: write, notify: notify,
+		taken: make(chan struct{}), full: make(chan struct{}, 1), done: make(chan struct{}),
 	}
-	// A secret that contains another one is masked first.
-	slices.SortFunc(l.masked, func(a, b []byte) int { return len(b) - len(a) })
+	l.hide(secrets)
 	go l.run()
 	return l
 }
 
-// mask returns text without secrets.
-func (l *buildLog) mask(text string) string {
-	for _, secret := range l.masked {
-		text = strings.ReplaceAll(text, string(secret), "***")
+// hide sets the texts that are masked: each line of a secret, because output is logged by
+// lines, which carriage returns end too.
+func (l *buildLog) hide(secrets map[string][]byte) {
+	var lines []string
+	for _, value := range secrets {
+		for line := range strings.FieldsFuncSeq(string(value), func(r rune) bool { return r == '\n' || r == '\r' }) {
+			if line = strings.TrimSpace(line); len(line) >= minMasked {
+				lines = append(lines, line)
+				l.longest = max(l.longest, len(line))
+			}
+		}
 	}
-	return text
+	// A secret that contains another one is masked first.
+	slices.SortFunc(lines, func(a, b string) int { return len(b) - len(a) })
+	var pairs []string
+	for _, line := range lines {
+		pairs = append(pairs, line, "***")
+	}
+	l.secrets = strings.NewReplacer(pairs...)
 }
+
+// mask returns text without secrets.
+func (l *buildLog) mask(text string) string { return l.secrets.Replace(text) }
 
 // add adds an entry.
 func (l *buildLog) add(level, step, format string, args ...any) {
 	text := untrusted.Line(l.mask(fmt.Sprintf(format, args...)), MaxLogMessage)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
+	for len(l.entries) >= maxPending && !l.failing && !l.closed {
+		taken := l.taken
+		l.mu.Unlock()
+		l.wake()
+		<-taken
+		l.mu.Lock()
+	}
+	switch {
+	case l.closed:
+		return
+	case len(l.entries) >= maxPending:
+		l.dropped++
 		return
 	}
 	l.entries = append(l.entries, LogEntry{At: time.Now(), Level: level, Step: step, Message: text})
 	if len(l.entries) >= flushEntries {
-		select {
-		case l.full <- struct{}{}:
-		default:
-		}
+		l.wake()
 	}
 }
 
-// maxPending bounds the entries that wait for the store; more wait for room.
-const maxPending = 4 * flushEntries
+// wake makes run write now.
+func (l *buildLog) wake() {
+	select {
+	case l.full <- struct{}{}:
+	default:
+	}
+}
 
 // output returns a writer of the lines of a command.
 func (l *buildLog) output(level, step string) *lineWriter {
-	longest := 0
-	for _, s := range l.masked {
-		longest = max(longest, len(s))
-	}
-	return &lineWriter{log: l, level: level, step: step, keep: longest}
+	return &lineWriter{log: l, level: level, step: step, keep: l.longest}
 }
 
-// run writes entries until close.
+// run writes entries until close. Nothing else calls flush, so that their order is kept.
 func (l *buildLog) run() {
 	defer close(l.done)
 	tick := time.NewTicker(flushInterval)
@@ -100,39 +132,63 @@ func (l *buildLog) run() {
 		case <-tick.C:
 		case <-l.full:
 		}
-		var last bool
-		_ = fault.Caught(func() error { last = l.flush(); return nil })
-		if last {
+		if l.flush() {
 			return
 		}
 	}
 }
 
-// flush writes the entries, and reports whether the log was closed before.
+// flush writes the entries, and reports whether the log was closed before. Entries that could not
+// be written are tried again, as far as there is room, unless the log is closed.
 func (l *buildLog) flush() bool {
 	l.mu.Lock()
-	entries, closed := l.entries, l.closed
-	l.entries = nil
+	entries, dropped, closed, taken := l.entries, l.dropped, l.closed, l.taken
+	l.entries, l.dropped, l.taken = nil, 0, make(chan struct{})
 	l.mu.Unlock()
-	if len(entries) == 0 {
-		return closed
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := l.append(ctx, l.id, entries); err != nil && !closed {
-		l.mu.Lock()
-		if len(l.entries)+len(entries) <= maxPending { // otherwise they are lost
-			l.entries = append(entries, l.entries...)
+	defer close(taken)
+	err := l.write(entries, dropped)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failing = err != nil
+	if err != nil && !closed {
+		l.entries, l.dropped = append(entries, l.entries...), l.dropped+dropped
+		if extra := len(l.entries) - maxPending; extra > 0 {
+			l.entries, l.dropped = l.entries[:maxPending], l.dropped+extra
 		}
-		l.mu.Unlock()
-		return false
 	}
-	l.notify()
 	return closed
 }
 
-// sync writes the entries so far.
-func (l *buildLog) sync() { l.flush() }
+// write writes entries, and one that tells how many were dropped after them.
+func (l *buildLog) write(entries []LogEntry, dropped int) error {
+	if dropped > 0 {
+		entries = append(slices.Clip(entries), LogEntry{
+			At: time.Now(), Level: "warn", Message: fmt.Sprintf("%d lines of the log are left out, because they could not be stored in time", dropped),
+		})
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := fault.Caught(func() error { return l.append(ctx, l.id, entries) }); err != nil {
+		return err
+	}
+	_ = fault.Caught(func() error { l.notify(); return nil })
+	return nil
+}
+
+// sync waits until the entries so far have been written, or could not be. A write takes at most
+// ten seconds.
+func (l *buildLog) sync() {
+	l.mu.Lock()
+	taken, closed := l.taken, l.closed
+	l.mu.Unlock()
+	if !closed {
+		l.wake()
+		<-taken
+	}
+}
 
 // close writes the rest.
 func (l *buildLog) close() {
@@ -143,10 +199,7 @@ func (l *buildLog) close() {
 	}
 	l.closed = true
 	l.mu.Unlock()
-	select {
-	case l.full <- struct{}{}:
-	default:
-	}
+	l.wake()
 	<-l.done
 }
 

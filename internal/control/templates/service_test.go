@@ -607,6 +607,66 @@ func TestHostileContexts(t *testing.T) {
 	}
 }
 
+// TestUploadReplacedDuringBuild: the holder of an upload link replaces the files after the keys
+// were computed. No layer may hold them under the key of the old ones.
+func TestUploadReplacedDuringBuild(t *testing.T) {
+	f := newFixture(t)
+	archive := func(text string) *bytes.Buffer {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		_ = w.WriteHeader(&tar.Header{Name: "a", Mode: 0o644, Size: int64(len(text))})
+		_, _ = w.Write([]byte(text))
+		_ = w.Close()
+		return &b
+	}
+	key := templates.BlobKey{Key: "link"}
+	put := func(text string) {
+		if err := f.PutBlob(context.Background(), key, archive(text)); err != nil {
+			t.Error(err)
+		}
+	}
+	put("old")
+	f.machines.before = func(text string) {
+		if strings.Contains(text, "replace") {
+			put("new")
+		}
+	}
+	build := func(text string) templates.Build {
+		t.Helper()
+		b, _ := f.end(f.start(templates.Dockerfile{Text: text, Context: key.Key}, templates.Inputs{}))
+		return b
+	}
+	b := build("FROM template:base\nRUN echo replace\nCOPY a /a\n")
+	if b.Status != templates.Failed || b.Reason.Step != "2" || !strings.Contains(b.Reason.Message, "replaced during the build") {
+		t.Errorf("got %s %+v, want a failure of step 2", b.Status, b.Reason)
+	}
+	put("old")
+	b = build("FROM template:base\nRUN echo replace\nCOPY a /a\n")
+	if b.Status != templates.Failed {
+		// The first step has a layer if it took long; then nothing is replaced.
+		if got := f.content(b, "a"); got != "old" {
+			t.Errorf("the old files: got %q", got)
+		}
+	}
+}
+
+// TestEndlessListing copies from a machine whose directory has no end.
+func TestEndlessListing(t *testing.T) {
+	f := newFixture(t)
+	n := 0
+	f.machines.list = func(control.FileList) control.FilePage {
+		n++
+		return control.FilePage{Entries: []control.FileEntry{{Name: "x", Type: control.FileRegular}}, More: true}
+	}
+	b, _ := f.build("FROM template:base AS a\nRUN true\nFROM template:base\nCOPY --from=a /d/*y /d/*z /e/\n", nil, templates.Inputs{})
+	if b.Status != templates.Failed || !strings.Contains(b.Reason.Message, "have to be compared with too many") {
+		t.Errorf("got %s %+v, want a failure", b.Status, b.Reason)
+	}
+	if n > 1000 {
+		t.Errorf("%d pages were read, want at most 1000", n)
+	}
+}
+
 func link(w *tar.Writer, typ byte, name, target string) {
 	_ = w.WriteHeader(&tar.Header{Name: name, Typeflag: typ, Linkname: target})
 }

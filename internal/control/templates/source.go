@@ -8,9 +8,9 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
+	"maps"
 	"path"
 	"path/filepath"
 	"slices"
@@ -18,7 +18,6 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
@@ -40,8 +39,12 @@ type file struct {
 	sum  [sha256.Size]byte
 }
 
-// index lists the entries of a context, by name.
-type index struct{ files []file }
+// index lists the entries of a context.
+type index struct {
+	files []file // sorted by name
+	// upload is the SHA-256 of the file from which the entries were read.
+	upload [sha256.Size]byte
+}
 
 // errArchive is the error of a context that cannot be used.
 func errArchive(format string, args ...any) error {
@@ -91,8 +94,7 @@ func walkTar(ctx context.Context, r io.Reader, fn func(h *tar.Header, content io
 		}
 		entries, names = entries+1, names+len(h.Name)+len(h.Linkname)
 		if h.Size < 0 || entries > maxContextEntries || names > maxContextNames || h.Size > maxContextBytes-size {
-			return fault.New(fault.TooLarge, "archive_too_large",
-				"the files have more than %d entries, %d bytes, or %d bytes of names", maxContextEntries, int64(maxContextBytes), maxContextNames)
+			return tooMany("the files have more than %d entries, %d bytes, or %d bytes of names", maxContextEntries, int64(maxContextBytes), maxContextNames)
 		}
 		size += h.Size
 		switch h.Typeflag {
@@ -137,19 +139,30 @@ func cleanName(name string) (string, bool) {
 	return name, name == "." || filepath.IsLocal(name)
 }
 
-// readContext calls fn for the entries of an upload.
-func (b *builder) readContext(ctx context.Context, key string, fn func(h *tar.Header, content io.Reader) error) error {
+// readContext calls fn for the entries of an upload, and returns the SHA-256 of its file.
+func (b *builder) readContext(ctx context.Context, key string, fn func(h *tar.Header, content io.Reader) error) ([sha256.Size]byte, error) {
+	var sum [sha256.Size]byte
 	f, err := b.blobs.open(b.build.Template, key)
 	if err != nil {
-		return err
+		return sum, err
 	}
 	defer f.Close()
-	r, done, err := decompress(f)
+	hash := sha256.New()
+	raw := io.TeeReader(contextReader{ctx, f}, hash)
+	r, done, err := decompress(raw)
 	if err != nil {
-		return streamError(ctx, err)
+		return sum, streamError(ctx, err)
 	}
 	defer done()
-	return walkTar(ctx, r, fn)
+	if err := walkTar(ctx, r, fn); err != nil {
+		return sum, err
+	}
+	// The rest belongs to the file too.
+	if _, err := io.Copy(io.Discard, raw); err != nil {
+		return sum, err
+	}
+	hash.Sum(sum[:0])
+	return sum, nil
 }
 
 // index returns the entries of an upload, with the digests of their content. Of equal
@@ -159,7 +172,7 @@ func (b *builder) index(ctx context.Context, key string) (*index, error) {
 		return known, nil
 	}
 	byName := map[string]file{}
-	err := b.readContext(ctx, key, func(h *tar.Header, content io.Reader) error {
+	sum, err := b.readContext(ctx, key, func(h *tar.Header, content io.Reader) error {
 		f := file{name: strings.Clone(h.Name), typ: h.Typeflag, mode: h.Mode & 0o7777, link: strings.Clone(h.Linkname)}
 		if f.typ == tar.TypeReg {
 			hash := sha256.New()
@@ -174,165 +187,45 @@ func (b *builder) index(ctx context.Context, key string) (*index, error) {
 	if err != nil {
 		return nil, err
 	}
-	idx := &index{}
-	for name, f := range byName {
-		idx.files = append(idx.files, f)
-		// An archive may lack the directories above its entries.
-		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
-			if _, known := byName[dir]; !known {
-				byName[dir] = file{name: dir, typ: tar.TypeDir, mode: 0o755}
-			}
-		}
+	idx := &index{upload: sum}
+	if idx.files, err = withDirectories(ctx, byName); err != nil {
+		return nil, err
 	}
-	idx.files = idx.files[:0]
-	for _, f := range byName {
-		idx.files = append(idx.files, f)
-	}
-	slices.SortFunc(idx.files, func(x, y file) int { return strings.Compare(x.name, y.name) })
 	b.indexes[key] = idx
 	return idx, nil
 }
 
-// root is a source of a COPY: an entry that a source of the instruction names.
-type root struct {
-	name string // "." is everything
-	dir  bool
-}
-
-// roots returns the entries that the sources of c name.
-func (idx *index) roots(c *plan.Copy) ([]root, error) {
-	var out []root
-	for _, source := range c.Sources {
-		found := idx.match(source)
-		if len(found) == 0 {
-			return nil, fault.New(fault.NotFound, "source_not_found", "no file matches %.256q", source)
+// withDirectories returns the files by name, with the directories above them, which an archive
+// may lack. These count as entries.
+func withDirectories(ctx context.Context, byName map[string]file) ([]file, error) {
+	out := slices.Collect(maps.Values(byName))
+	for i := 0; i < len(out); i++ {
+		if err := checkEvery(ctx, i); err != nil {
+			return nil, err
 		}
-		out = append(out, found...)
+		dir := path.Dir(out[i].name)
+		if _, known := byName[dir]; dir == "." || known {
+			continue // those above are known, or come with it
+		}
+		if len(out) >= maxContextEntries {
+			return nil, tooMany("the files have more than %d entries, with the directories above them", maxContextEntries)
+		}
+		byName[dir] = file{name: dir, typ: tar.TypeDir, mode: 0o755}
+		out = append(out, byName[dir])
 	}
+	slices.SortFunc(out, func(x, y file) int { return strings.Compare(x.name, y.name) })
 	return out, nil
 }
 
-// match returns the entries that a source names, which may be a pattern. A source that
-// leads outside means the root, as in Docker.
-func (idx *index) match(source string) []root {
-	name := strings.TrimPrefix(path.Clean("/"+source), "/")
-	if name == "" {
-		return []root{{".", true}}
+// checkEvery returns the cause of the end of ctx in some rounds of a loop.
+func checkEvery(ctx context.Context, round int) error {
+	if round%1024 == 0 && ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	var out []root
-	pattern := strings.ContainsAny(name, "*?[")
-	for _, f := range idx.files {
-		if f.name == name || pattern && matchPath(name, f.name) {
-			out = append(out, root{f.name, f.typ == tar.TypeDir})
-		}
-	}
-	return out
+	return nil
 }
 
-// matchPath reports whether name matches the pattern. "*" stays within a part of a path,
-// "**" is any number of parts.
-func matchPath(pattern, name string) bool {
-	return matchParts(strings.Split(pattern, "/"), strings.Split(name, "/"))
-}
-
-// maxParts bounds the work of matching.
-const maxParts = 64
-
-func matchParts(pattern, name []string) bool {
-	if len(pattern) > maxParts || len(name) > 4*maxParts {
-		return false
-	}
-	// can[i] says that the parts of the pattern so far match the first i parts of name.
-	can := make([]bool, len(name)+1)
-	can[0] = true
-	for _, p := range pattern {
-		next := make([]bool, len(name)+1)
-		for i := range can {
-			if p == "**" {
-				next[i] = can[i] || i > 0 && next[i-1]
-			} else if i > 0 && can[i-1] {
-				next[i], _ = path.Match(p, name[i-1])
-			}
-		}
-		can = next
-	}
-	return can[len(name)]
-}
-
-// excluded reports whether the patterns leave out a name. A pattern matches everything
-// below a directory too; the last one that matches decides, and "!" takes back.
-func excluded(patterns []string, name string) bool {
-	out := false
-	for _, p := range patterns {
-		p, back := strings.CutPrefix(p, "!")
-		p = strings.TrimPrefix(path.Clean("/"+p), "/")
-		for prefix := name; prefix != "." && prefix != "/"; prefix = path.Dir(prefix) {
-			if matchPath(p, prefix) {
-				out = !back
-				break
-			}
-		}
-	}
-	return out
-}
-
-// target returns the name below the destination that an entry gets from a source, and
-// false if the source does not have it. The patterns that leave out files are about the
-// name below the destination, or about the name in the source.
-func (r root) target(name string, c *plan.Copy) (string, bool) {
-	out, ok := r.placed(name, c)
-	if !ok || excluded(c.Exclude, name) || excluded(c.Exclude, out) {
-		return "", false
-	}
-	return out, true
-}
-
-// placed is target without the patterns.
-func (r root) placed(name string, c *plan.Copy) (string, bool) {
-	switch {
-	case r.name == ".":
-		return name, true
-	case c.Parents && (name == r.name || strings.HasPrefix(name, r.name+"/")):
-		return name, true
-	case name == r.name && r.dir:
-		return ".", true
-	case name == r.name:
-		return path.Base(name), true
-	case r.dir && strings.HasPrefix(name, r.name+"/"):
-		return name[len(r.name)+1:], true
-	}
-	return "", false
-}
-
-// sourceKey returns the digest of the files that a COPY takes; empty for other steps.
-func (b *builder) sourceKey(ctx context.Context, step plan.Step, st state) (string, error) {
-	c := step.Copy
-	switch {
-	case c == nil:
-		return "", nil
-	case c.Stage > 0:
-		return b.stages[c.Stage-1].key(), nil
-	case c.Base != nil:
-		base, err := b.baseOf(ctx, *c.Base)
-		return base.key, err
-	case len(c.Sources) == 0:
-		return "", nil
-	}
-	idx, err := b.index(ctx, c.Context)
-	if err != nil {
-		return "", err
-	}
-	roots, err := idx.roots(c)
-	if err != nil {
-		return "", err
-	}
-	hash := sha256.New()
-	for _, r := range roots {
-		for _, f := range idx.files {
-			if name, ok := r.target(f.name, c); ok {
-				_, _ = io.WriteString(hash, digest(name, f.typ, f.mode, f.link, f.sum))
-			}
-		}
-	}
-	return hex.EncodeToString(hash.Sum(nil)), nil
+// tooMany is the error of files that exceed a bound.
+func tooMany(format string, args ...any) error {
+	return fault.New(fault.TooLarge, "archive_too_large", format, args...)
 }

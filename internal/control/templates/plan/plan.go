@@ -19,6 +19,10 @@ const (
 	// bytes of their names and values.
 	MaxVariables   = 1000
 	MaxEnvironment = 1 << 20
+	// MaxSources is the most sources of a COPY, and MaxExcludes the most patterns that leave
+	// out files.
+	MaxSources  = 1000
+	MaxExcludes = 100
 	// DefaultStepTimeout and MaxStepTimeout bound one RUN step.
 	DefaultStepTimeout = 30 * time.Minute
 	MaxStepTimeout     = 6 * time.Hour

@@ -1,0 +1,265 @@
+package templates
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+)
+
+// Bounds of the sources of one COPY.
+const (
+	// maxRoots is the most files and directories that the sources name.
+	maxRoots = 10_000
+	// maxMatches is the most comparisons of a name with a pattern.
+	maxMatches = 10_000_000
+	// maxPattern is the longest source with a pattern in bytes.
+	maxPattern = 4096
+)
+
+// root is a source of a COPY: an entry that a source of the instruction names.
+type root struct {
+	name string // "." is everything
+	dir  bool
+}
+
+// selection are the sources of a COPY, each once.
+type selection struct {
+	copy  *plan.Copy
+	roots []root
+	// places are the positions of the roots, by name.
+	places map[string]int
+}
+
+// add adds roots, and refuses too many.
+func (s *selection) add(roots ...root) error {
+	for _, r := range roots {
+		if _, known := s.places[r.name]; known {
+			continue
+		}
+		if len(s.roots) == maxRoots {
+			return tooMany("the sources of a COPY name more than %d files and directories; copy a directory instead", maxRoots)
+		}
+		s.places[r.name] = len(s.roots)
+		s.roots = append(s.roots, r)
+	}
+	return nil
+}
+
+// single reports whether the selection is one entry, which is no directory.
+func (s *selection) single() bool { return len(s.roots) == 1 && !s.roots[0].dir && !s.copy.Parents }
+
+// targets returns the names below the destination that an entry gets, in the order of the
+// sources.
+func (s *selection) targets(name string) []string {
+	var at []int
+	for p := name; ; p = path.Dir(p) {
+		if i, ok := s.places[p]; ok {
+			at = append(at, i)
+		}
+		if p == "." {
+			break
+		}
+	}
+	slices.Sort(at)
+	var out []string
+	for _, i := range at {
+		if target, ok := s.roots[i].target(name, s.copy); ok {
+			out = append(out, target)
+		}
+	}
+	return out
+}
+
+// selection returns the sources of c. The work is bounded by maxMatches, also for the
+// patterns that leave out files.
+func (idx *index) selection(ctx context.Context, c *plan.Copy) (*selection, error) {
+	s := &selection{copy: c, places: map[string]int{}}
+	left := maxMatches - len(c.Exclude)*len(idx.files)
+	for _, source := range c.Sources {
+		found, work, err := idx.match(ctx, source, left)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == 0 {
+			return nil, fault.New(fault.NotFound, "source_not_found", "no file matches %.256q", source)
+		}
+		left -= work
+		if err := s.add(found...); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// match returns the entries that a source names, which may be a pattern, and the number of
+// comparisons, at most left. A source that leads outside means the root, as in Docker.
+func (idx *index) match(ctx context.Context, source string, left int) ([]root, int, error) {
+	name := strings.TrimPrefix(path.Clean("/"+source), "/")
+	if name == "" {
+		return []root{{".", true}}, 0, nil
+	}
+	var out []root
+	i, exact := slices.BinarySearchFunc(idx.files, name, func(f file, name string) int { return strings.Compare(f.name, name) })
+	if exact {
+		out = append(out, root{name, idx.files[i].typ == tar.TypeDir})
+	}
+	wild := strings.IndexAny(name, "*?[\\")
+	if wild < 0 {
+		return out, 0, nil
+	}
+	// Names with the literal begin of the pattern are neighbours.
+	first, _ := slices.BinarySearchFunc(idx.files, name[:wild], func(f file, name string) int { return strings.Compare(f.name, name) })
+	for i, f := range idx.files[first:] {
+		if !strings.HasPrefix(f.name, name[:wild]) {
+			return out, i, nil
+		}
+		if err := checkEvery(ctx, i); err != nil {
+			return nil, i, err
+		}
+		if i >= left || len(name) > maxPattern {
+			return nil, i, tooMany("the patterns of a COPY are too long, or have to be compared with more than %d names; copy a directory instead", maxMatches)
+		}
+		if f.name != name && matchPath(name, f.name) {
+			out = append(out, root{f.name, f.typ == tar.TypeDir})
+		}
+		if len(out) > maxRoots {
+			break
+		}
+	}
+	return out, len(idx.files) - first, nil
+}
+
+// matchPath reports whether name matches the pattern. "*" stays within a part of a path,
+// "**" is any number of parts.
+func matchPath(pattern, name string) bool {
+	// Most names differ in their last part, which is cheap to compare.
+	last := pattern[strings.LastIndexByte(pattern, '/')+1:]
+	if ok, _ := path.Match(last, name[strings.LastIndexByte(name, '/')+1:]); !ok && last != "**" {
+		return false
+	}
+	return matchParts(strings.Split(pattern, "/"), strings.Split(name, "/"))
+}
+
+// maxParts bounds the work of matching.
+const maxParts = 64
+
+func matchParts(pattern, name []string) bool {
+	if len(pattern) > maxParts || len(name) > 4*maxParts {
+		return false
+	}
+	// can[i] says that the parts of the pattern so far match the first i parts of name.
+	can := make([]bool, len(name)+1)
+	can[0] = true
+	for _, p := range pattern {
+		next := make([]bool, len(name)+1)
+		for i := range can {
+			if p == "**" {
+				next[i] = can[i] || i > 0 && next[i-1]
+			} else if i > 0 && can[i-1] {
+				next[i], _ = path.Match(p, name[i-1])
+			}
+		}
+		can = next
+	}
+	return can[len(name)]
+}
+
+// excluded reports whether the patterns leave out a name. A pattern matches everything
+// below a directory too; the last one that matches decides, and "!" takes back.
+func excluded(patterns []string, name string) bool {
+	out := false
+	for _, p := range patterns {
+		p, back := strings.CutPrefix(p, "!")
+		p = strings.TrimPrefix(path.Clean("/"+p), "/")
+		for prefix := name; prefix != "." && prefix != "/"; prefix = path.Dir(prefix) {
+			if matchPath(p, prefix) {
+				out = !back
+				break
+			}
+		}
+	}
+	return out
+}
+
+// target returns the name below the destination that an entry gets from a source, and
+// false if the source does not have it. The patterns that leave out files are about the
+// name below the destination, or about the name in the source.
+func (r root) target(name string, c *plan.Copy) (string, bool) {
+	out, ok := r.placed(name, c)
+	if !ok || excluded(c.Exclude, name) || excluded(c.Exclude, out) {
+		return "", false
+	}
+	return out, true
+}
+
+// placed is target without the patterns.
+func (r root) placed(name string, c *plan.Copy) (string, bool) {
+	switch {
+	case r.name == ".":
+		return name, true
+	case c.Parents && (name == r.name || strings.HasPrefix(name, r.name+"/")):
+		return name, true
+	case name == r.name && r.dir:
+		return ".", true
+	case name == r.name:
+		return path.Base(name), true
+	case r.dir && strings.HasPrefix(name, r.name+"/"):
+		return name[len(r.name)+1:], true
+	}
+	return "", false
+}
+
+// takes calls fn for each entry that s takes, with its name below the destination. Together
+// they are at most maxContextEntries.
+func (s *selection) takes(ctx context.Context, idx *index, fn func(f file, target string)) error {
+	n := 0
+	for i, f := range idx.files {
+		if err := checkEvery(ctx, i); err != nil {
+			return err
+		}
+		for _, target := range s.targets(f.name) {
+			if n++; n > maxContextEntries {
+				return tooMany("a COPY makes more than %d files", maxContextEntries)
+			}
+			fn(f, target)
+		}
+	}
+	return nil
+}
+
+// sourceKey returns the digest of the files that a COPY takes; empty for other steps.
+func (b *builder) sourceKey(ctx context.Context, step plan.Step, st state) (string, error) {
+	c := step.Copy
+	switch {
+	case c == nil:
+		return "", nil
+	case c.Stage > 0:
+		return b.stages[c.Stage-1].key(), nil
+	case c.Base != nil:
+		base, err := b.baseOf(ctx, *c.Base)
+		return base.key, err
+	case len(c.Sources) == 0:
+		return "", nil
+	}
+	idx, err := b.index(ctx, c.Context)
+	if err != nil {
+		return "", err
+	}
+	s, err := idx.selection(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	hash := sha256.New()
+	err = s.takes(ctx, idx, func(f file, target string) {
+		_, _ = io.WriteString(hash, digest(target, f.typ, f.mode, f.link, f.sum))
+	})
+	return hex.EncodeToString(hash.Sum(nil)), err
+}
