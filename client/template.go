@@ -48,6 +48,10 @@ const (
 	BuildFailed   = "error"
 )
 
+// BuildImport is the stage of the progress of an import of a base image, whose Done and Total are
+// bytes.
+const BuildImport = "import"
+
 // BuildEnded reports whether a build with this status has ended.
 func BuildEnded(status string) bool { return status == BuildReady || status == BuildFailed }
 

@@ -1169,16 +1169,16 @@ type TemplateBuildLog struct {
 
 // TemplateBuildProgress defines model for TemplateBuildProgress.
 type TemplateBuildProgress struct {
-	// Stage The status of the build.
+	// Stage The status of the build, or `import` while a base image is imported.
 	Stage string `json:"stage"`
 
-	// Detail The step, as in TemplateBuildLog.
+	// Detail The step, as in TemplateBuildLog; of an import, a line of text.
 	Detail string `json:"detail"`
 
-	// Done The number of the current step.
+	// Done The number of the current step; of an import, bytes.
 	Done int `json:"done"`
 
-	// Total The number of steps; 0 until it is known.
+	// Total The number of steps, or bytes; 0 until it is known.
 	Total int `json:"total"`
 }
 

@@ -23,14 +23,16 @@ type buildView struct {
 	json bool
 	live bool
 
-	mu     sync.Mutex
-	begun  time.Time
-	step   string // the text of the current step
-	done   int
-	total  int
-	status string
-	tail   []client.TemplateBuildLog // the newest lines
-	stop   chan struct{}
+	mu    sync.Mutex
+	begun time.Time
+	step  string // the text of the current step
+	done  int
+	total int
+	// imports tells how far the import of a base image is; empty while there is none.
+	imports string
+	status  string
+	tail    []client.TemplateBuildLog // the newest lines
+	stop    chan struct{}
 }
 
 const (
@@ -91,10 +93,12 @@ func (v *buildView) draw() {
 		width = defaultWidth
 	}
 	status := ShowAge(time.Since(v.begun))
-	if v.total > 0 {
+	if v.imports != "" {
+		status += "  " + v.imports
+	} else if v.total > 0 {
 		status += fmt.Sprintf("  step %d of %d", v.done, v.total)
 	}
-	if v.step != "" {
+	if v.step != "" && v.imports == "" {
 		status += "  " + v.step
 	}
 	status = cut(printable(status), width-1)
@@ -118,7 +122,9 @@ func (v *buildView) show(e *client.BuildEvent) error {
 	defer v.mu.Unlock()
 	switch {
 	case e.Progress != nil:
-		v.done, v.total = e.Progress.Done, e.Progress.Total
+		if v.imports = showImport(*e.Progress); v.imports == "" {
+			v.done, v.total = e.Progress.Done, e.Progress.Total
+		}
 		v.draw()
 	case e.Log != nil:
 		if isStepHeader(*e.Log) {
@@ -133,6 +139,19 @@ func (v *buildView) show(e *client.BuildEvent) error {
 		return err
 	}
 	return nil
+}
+
+// showImport shows the progress of an import; any other is empty.
+func showImport(p client.TemplateBuildProgress) string {
+	switch {
+	case p.Stage != client.BuildImport:
+		return ""
+	case p.Total > 0:
+		return fmt.Sprintf("%s: %s of %s", p.Detail, showBytes(int64(p.Done)), showBytes(int64(p.Total)))
+	case p.Done > 0:
+		return fmt.Sprintf("%s: %s", p.Detail, showBytes(int64(p.Done)))
+	}
+	return p.Detail
 }
 
 // print prints a line of the log.

@@ -45,6 +45,28 @@ func TestBuildViewOnATerminal(t *testing.T) {
 	}
 }
 
+// TestBuildViewOfAnImport: the last line tells the bytes of an import in place of steps.
+func TestBuildViewOfAnImport(t *testing.T) {
+	for want, p := range map[string]client.TemplateBuildProgress{
+		"pull debian:13: 5.0 MiB of 10.0 MiB": {Stage: client.BuildImport, Detail: "pull debian:13", Done: 5 << 20, Total: 10 << 20},
+		"unpack: 5.0 MiB":                     {Stage: client.BuildImport, Detail: "unpack", Done: 5 << 20},
+		"resolve":                             {Stage: client.BuildImport, Detail: "resolve"},
+		"step 1 of 2":                         {Stage: "building", Detail: "1", Done: 1, Total: 2},
+	} {
+		var out bytes.Buffer
+		a := &App{io: IO{Err: &out, Progress: true, Width: func() int { return 80 }}}
+		v := a.newBuildView(&out, false)
+		v.start()
+		if err := v.show(&client.BuildEvent{Progress: &p}); err != nil {
+			t.Fatal(err)
+		}
+		v.end()
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("got %q, want %q in it", out.String(), want)
+		}
+	}
+}
+
 func TestBuildViewElsewhere(t *testing.T) {
 	var out bytes.Buffer
 	a := &App{io: IO{Err: &out}}

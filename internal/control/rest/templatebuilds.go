@@ -177,6 +177,17 @@ func readLogsQuery(r *http.Request) (after int64, limit int, err error) {
 	return after, limit, nil
 }
 
+// importStage is the stage of the progress of an import.
+const importStage = "import"
+
+// progressOf returns how far a build is, without the step. known is false before it is known.
+func progressOf(b templates.Build) (p types.TemplateBuildProgress, known bool) {
+	if i := b.Import; i != nil {
+		return types.TemplateBuildProgress{Stage: importStage, Detail: i.Detail, Done: int(i.Done), Total: int(i.Total)}, true
+	}
+	return types.TemplateBuildProgress{Stage: string(b.Status), Done: b.Step, Total: b.Steps}, b.Steps > 0
+}
+
 // followBuild answers with the events of a build until it has ended. The end of the
 // stream ends no build. begin sends the build first.
 func (s *server) followBuild(w http.ResponseWriter, r *http.Request, b templates.Build, after int64, begin bool) {
@@ -190,21 +201,29 @@ func (s *server) followBuild(w http.ResponseWriter, r *http.Request, b templates
 		_ = events.open()
 	}
 	stop := events.keepAlive()
-	step := [2]int{-1, -1}
+	var last types.TemplateBuildProgress
 	progress := func(now templates.Build, detail string) error {
-		at := [2]int{now.Step, now.Steps}
-		if at == step || now.Steps == 0 {
+		p, known := progressOf(now)
+		if p == last || !known {
 			return nil
 		}
-		step = at
-		return events.event("progress", -1, types.TemplateBuildProgress{Stage: string(now.Status), Detail: detail, Done: now.Step, Total: now.Steps})
+		last = p
+		p.Detail = cmp.Or(p.Detail, detail)
+		return events.event("progress", -1, p)
 	}
 	end, err := s.Templates.Follow(ctx, b.ID, after, func(e templates.LogEntry, now templates.Build) error {
-		return cmp.Or(progress(now, e.Step), events.event("log", e.Seq, logOf(e)))
+		err := progress(now, e.Step)
+		if err == nil && e.Seq > 0 {
+			err = events.event("log", e.Seq, logOf(e))
+		}
+		return err
 	})
 	stop()
 	if err == nil {
-		err = cmp.Or(progress(end, ""), events.event("result", -1, buildOf(end)))
+		err = progress(end, "")
+	}
+	if err == nil {
+		err = events.event("result", -1, buildOf(end))
 	} else {
 		err = withCause(ctx, err)
 		_ = events.event("error", -1, errorJSON{errorBodyOf(err)})

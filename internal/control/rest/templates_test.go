@@ -205,6 +205,26 @@ func TestABuildIsFollowed(t *testing.T) {
 	}
 }
 
+// TestImportIsAnEvent: the import of a base image is a progress of its own, in bytes.
+func TestImportIsAnEvent(t *testing.T) {
+	w, f := newTemplateWorld(t)
+	b := decode[types.TemplateBuild](w, w.call("POST", "/v1/templates/web/builds", `{"dockerfile":"FROM x\nRUN y"}`))
+	f.change(func() { f.builds[0].Import = &templates.Import{Detail: "pull x", Done: 5, Total: 10} })
+	resp := openEvents(t, t.Context(), "GET", w.url+"/v1/templates/web/builds/"+b.ID+"/logs", "")
+	lines := bufio.NewScanner(resp.Body)
+	first := readEvents(t, lines, "progress")
+	checkSchema(t, "TemplateBuildProgress", []byte(first[0].data))
+	if want := `{"stage":"import","detail":"pull x","done":5,"total":10}`; first[0].data != want {
+		t.Errorf("got %s, want %s", first[0].data, want)
+	}
+	f.change(func() { f.builds[0].Import = nil })
+	f.end(templates.BuildID(b.ID), templates.Ready, nil)
+	rest := readEvents(t, lines, "result")
+	if last := rest[len(rest)-2]; last.name != "progress" || !strings.Contains(last.data, `"stage":"ready"`) || !strings.Contains(last.data, `"done":2,"total":2`) {
+		t.Errorf("the last progress: %+v, want ready, 2 of 2", last)
+	}
+}
+
 func TestAHangUpEndsNoBuild(t *testing.T) {
 	w, f := newTemplateWorld(t, func(c *Config) { c.Answers = &fakeAnswers{} })
 	for _, key := range []string{"X-None: 1", "Idempotency-Key: k"} {

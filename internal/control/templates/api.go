@@ -366,6 +366,7 @@ const followInterval = time.Second
 
 // Follow implements API.
 func (s *Service) Follow(ctx context.Context, id BuildID, seq int64, sink func(LogEntry, Build) error) (Build, error) {
+	var told *Import
 	for {
 		change, writes := s.change(), s.writesLog(id)
 		// The build is read before its log: an ended one writes no more.
@@ -377,11 +378,18 @@ func (s *Service) Follow(ctx context.Context, id BuildID, seq int64, sink func(L
 		if err != nil {
 			return b, err
 		}
+		if !b.Status.Ended() {
+			b.Import = s.importOf(id)
+		}
+		if b.Import != nil && b.Import != told && len(entries) == 0 {
+			entries = []LogEntry{{}}
+		}
+		told = b.Import
 		for _, e := range entries {
 			if err := sink(e, b); err != nil {
 				return b, err
 			}
-			seq = e.Seq
+			seq = max(seq, e.Seq)
 		}
 		if len(entries) == maxLogPage {
 			continue

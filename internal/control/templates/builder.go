@@ -12,6 +12,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
+	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
 const (
@@ -279,6 +280,7 @@ func (b *builder) archiveBase(ctx context.Context, from plan.Base) (base, error)
 func (b *builder) imported(ctx context.Context, name string, src control.ImageSource, content io.Reader) (base, error) {
 	b.log.add("info", baseStep, "[base] FROM %s", name)
 	img, host, err := b.Machines.ImportImage(ctx, "", src, content, b.importProgress())
+	b.setImport(b.job, nil)
 	if err != nil {
 		return base{}, atStep(baseStep, "FROM "+name, err)
 	}
@@ -303,12 +305,23 @@ func orText(s, other string) string {
 	return s
 }
 
-// importProgress returns a function that logs the progress of an import, a line for
-// each stage and for each few seconds.
+// maxImportDetail bounds Import.Detail, in bytes.
+const maxImportDetail = 256
+
+// importInterval is the time between two tellings of the progress of an import.
+const importInterval = 500 * time.Millisecond
+
+// importProgress returns a function that tells followers of the progress of an import, and logs
+// a line for each stage and for each few seconds.
 func (b *builder) importProgress() func(control.ImageProgress) {
 	var stage string
-	var at time.Time
+	var at, told time.Time
 	return func(p control.ImageProgress) {
+		if p.Stage != stage || time.Since(told) >= importInterval {
+			told = time.Now()
+			detail := strings.TrimSpace(p.Stage + " " + p.Detail)
+			b.setImport(b.job, &Import{Detail: untrusted.Line(detail, maxImportDetail), Done: max(p.Done, 0), Total: max(p.Total, 0)})
+		}
 		if p.Stage == stage && time.Since(at) < 3*time.Second {
 			return
 		}

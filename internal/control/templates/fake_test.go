@@ -56,6 +56,8 @@ type fakeMachines struct {
 	fail func(m control.NewMachine) (made bool, err error)
 	// listed are the named snapshots.
 	listed []control.Snapshot
+	// importing blocks imports, after they have told their progress, until it is closed.
+	importing chan struct{}
 	// destroying blocks Destroy until it is closed.
 	destroying chan struct{}
 }
@@ -220,7 +222,13 @@ func (f *fakeMachines) set(change func()) {
 }
 
 func (f *fakeMachines) ImportImage(_ context.Context, _ string, src control.ImageSource, content io.Reader, progress func(control.ImageProgress)) (control.HostImage, string, error) {
-	progress(control.ImageProgress{Stage: "pull", Done: 1, Total: 2})
+	progress(control.ImageProgress{Stage: "pull", Detail: "app\x1b[2J", Done: 1, Total: 2})
+	f.mu.Lock()
+	importing := f.importing
+	f.mu.Unlock()
+	if importing != nil {
+		<-importing
+	}
 	if src.Reference == "" {
 		_, err := io.Copy(io.Discard, content)
 		return control.HostImage{Name: "oci-archive", Digest: "sha256:0"}, "h", err

@@ -546,3 +546,30 @@ func TestWaitForHostsEnds(t *testing.T) {
 		t.Errorf("got %+v %+v, want a failure that names the hosts\n%s", b, b.Reason, messages(log))
 	}
 }
+
+// TestImportTellsItsProgress: followers see how far the import of a base image is while it
+// lasts.
+func TestImportTellsItsProgress(t *testing.T) {
+	f := newFixture(t)
+	f.machines.images["app:1"] = control.HostImage{Name: "oci-1", Digest: "sha256:1"}
+	f.machines.image("oci-1", map[string]string{"bin/sh": ""})
+	importing := make(chan struct{})
+	f.machines.set(func() { f.machines.importing = importing })
+	id := f.start(templates.Dockerfile{Text: "FROM app:1\n"}, templates.Inputs{})
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var seen *templates.Import
+	b, err := f.Follow(ctx, id, 0, func(_ templates.LogEntry, b templates.Build) error {
+		if b.Import != nil && seen == nil {
+			seen = b.Import
+			close(importing)
+		}
+		return nil
+	})
+	if err != nil || b.Status != templates.Ready || b.Import != nil {
+		t.Errorf("got %+v, %v, want a ready build without an import", b, err)
+	}
+	if want := (templates.Import{Detail: "pull app [2J", Done: 1, Total: 2}); seen == nil || *seen != want {
+		t.Errorf("the import: got %+v, want %+v", seen, want)
+	}
+}

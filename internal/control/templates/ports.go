@@ -42,7 +42,8 @@ type API interface {
 	// Logs returns the entries after seq, at most limit.
 	Logs(ctx context.Context, id BuildID, seq int64, limit int) ([]LogEntry, error)
 	// Follow passes on entries after seq as they come, and returns when the build has
-	// ended and all were passed on.
+	// ended and all were passed on. An entry with the Seq 0 is none: then only
+	// Build.Import has changed.
 	Follow(ctx context.Context, id BuildID, seq int64, sink func(LogEntry, Build) error) (Build, error)
 
 	Tags(ctx context.Context, ref string) ([]Tag, error)

@@ -77,6 +77,8 @@ type job struct {
 	ctx context.Context
 	// logged is closed when the log of the build is complete.
 	logged chan struct{}
+	// imports is the import under way; Service.mu protects it.
+	imports *Import
 }
 
 // New returns a Service.
@@ -207,6 +209,24 @@ func (s *Service) writesLog(id BuildID) bool {
 	default:
 		return true
 	}
+}
+
+// setImport tells the followers of a build how far an import is.
+func (s *Service) setImport(j *job, i *Import) {
+	s.mu.Lock()
+	j.imports = i
+	s.mu.Unlock()
+	s.notify()
+}
+
+// importOf returns the import under way of a build here.
+func (s *Service) importOf(id BuildID) *Import {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if j := s.running[id]; j != nil {
+		return j.imports
+	}
+	return nil
 }
 
 // perform carries out one build when its turn has come. Its log is complete before its

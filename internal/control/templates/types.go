@@ -81,10 +81,21 @@ type Build struct {
 	User, Workdir string
 	// Step and Steps tell how far it is.
 	Step, Steps int
-	CreatedAt   time.Time
-	UpdatedAt   time.Time
-	StartedAt   *time.Time
-	FinishedAt  *time.Time
+	// Import is the import of a base image that is under way; nil if there is none. Only
+	// the server that carries out the build tells it, to followers.
+	Import     *Import
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+	StartedAt  *time.Time
+	FinishedAt *time.Time
+}
+
+// Import tells how far the import of a base image is.
+type Import struct {
+	// Detail is a line of text for people, such as "pull debian:13".
+	Detail string
+	// Done and Total are in bytes; Total is 0 where it is not known.
+	Done, Total int64
 }
 
 // Reason is the reason of a failure.
