@@ -53,5 +53,6 @@ var states = []Entry{
 	{"templates_unsupported", s(501), "The server builds no templates.", "Ask another server."},
 	{"template_exists", s(409), "The name is a template's.", "Choose another name."},
 	{"template_not_found", s(400, 404, 502), "No host has the template.", "The message lists the templates of the hosts."},
+	{"template_preparing", s(503), "The host makes the snapshot of a template in the size of the sandbox, which takes longer than a create may wait.", "Try again in a minute: the host goes on. `--templates` prepares a template in the default size when the host starts."},
 	{"template_start_failed", s(502), "The command that a template starts before its snapshot is taken failed, or was not ready in time.", "The message shows the end of its output. Correct the command, and build the template again."},
 }

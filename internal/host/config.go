@@ -72,6 +72,9 @@ type Config struct {
 	// sealed, so that work its kernel and agent have put off is done once and not
 	// by every clone before its first answer; 0 is 2 s.
 	TemplateRest time.Duration
+	// TemplateWait is how long a create waits for the template snapshot of its kind to be
+	// made; 0 is 150 s, which is below the limit of a create. The build goes on without it.
+	TemplateWait time.Duration
 	// ImageAge is how long an imported image without sandboxes and snapshots stays
 	// after its last use; 0 is a day.
 	ImageAge time.Duration
@@ -143,6 +146,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.GuestTimeout, 10*time.Second)
 	setDefault(&c.ProbeInterval, 30*time.Second)
 	setDefault(&c.TemplateRest, 2*time.Second)
+	setDefault(&c.TemplateWait, 150*time.Second)
 	setDefault(&c.ImageAge, 24*time.Hour)
 	setDefault(&c.MemoryReserveMB, defaultMemoryReserveMB)
 	setDefault(&c.DiskReserveBytes, DefaultDiskReserveBytes)

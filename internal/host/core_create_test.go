@@ -2,8 +2,11 @@ package host_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -25,5 +28,43 @@ func TestCoreRepeatedCreateNamesTheRuntime(t *testing.T) {
 	}
 	if _, err := c.Create(t.Context(), newRef(), spec); fault.ReasonOf(err) != "runtime_unavailable" {
 		t.Errorf("a create with a runtime that the host does not offer: %v", err)
+	}
+}
+
+// TestCoreCreateDoesNotWaitForALongTemplate: a create that meets a template that takes too
+// long fails with the reason and leaves nothing, and one after the build succeeds.
+func TestCoreCreateDoesNotWaitForALongTemplate(t *testing.T) {
+	c := newCore(t, fastTemp(t))
+	c.change = func(cfg *host.Config) { cfg.TemplateWait = time.Millisecond }
+	c.restart()
+	_, release := c.hook.hold(journal.StepTemplateWarm)
+	for range 2 { // the second joins the build of the first
+		if _, err := c.Create(t.Context(), newRef(), coreSpec); !fault.Is(err, fault.Unavailable) || fault.ReasonOf(err) != "template_preparing" {
+			t.Errorf("a create while the template is being made: got %v, want template_preparing", err)
+		}
+	}
+	for _, s := range c.List() {
+		if s.State != sandbox.Stopped || s.StopReason != sandbox.ReasonBootFailed {
+			t.Errorf("a create left a sandbox that is %s (%s), want stopped", s.State, s.StopReason)
+		}
+	}
+	release()
+	for {
+		_, err := c.Create(t.Context(), newRef(), coreSpec)
+		if err == nil {
+			break
+		}
+		if fault.ReasonOf(err) != "template_preparing" {
+			t.Fatalf("a create after the build: got %v, want success", err)
+		}
+	}
+	builds := 0
+	for _, step := range c.hook.begun() {
+		if step == journal.StepTemplateWarm {
+			builds++
+		}
+	}
+	if builds != 1 {
+		t.Errorf("the template was made %d times, want once", builds)
 	}
 }

@@ -74,9 +74,14 @@ type restoreSource struct {
 	forced bool
 }
 
-// fromTemplate returns the template snapshot for the body's spec. If there is none,
-// it builds one.
+// fromTemplate returns the template snapshot for the body's spec. If there is none, one is
+// built. The error is Unavailable template_preparing if that takes longer than a create may
+// wait.
 func (b *body) fromTemplate(ctx context.Context) (restoreSource, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, b.mgr.cfg.TemplateWait, fault.New(fault.Unavailable, "template_preparing",
+		"the host is preparing the template %s for sandboxes of this size, which takes longer than a create may; try again in a minute",
+		b.rec.Spec.Template))
+	defer cancel()
 	t, err := b.mgr.ensureTemplate(ctx, b.rec.Spec)
 	return restoreSource{dir: t.dir, digest: t.image.Digest, image: t.image.Path}, err
 }
