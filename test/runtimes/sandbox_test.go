@@ -3,6 +3,7 @@ package runtimes
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -93,6 +94,16 @@ func (a agent) upload(ref sandbox.Ref, from, to string) {
 // sh runs a script as root and returns its output.
 func (a agent) sh(ref sandbox.Ref, script string) string {
 	a.t.Helper()
+	out, err := a.try(ref, script)
+	if err != nil {
+		a.t.Fatalf("%s: %v", script, err)
+	}
+	return out
+}
+
+// try runs a script as root and returns its output. Its failure is an error.
+func (a agent) try(ref sandbox.Ref, script string) (string, error) {
+	a.t.Helper()
 	var out strings.Builder
 	noStdin, code := false, int32(-1)
 	err := a.Exec(a.t.Context(), ref, host.Exec{
@@ -107,9 +118,9 @@ func (a agent) sh(ref sandbox.Ref, script string) string {
 		return nil
 	})
 	if err != nil || code != 0 {
-		a.t.Fatalf("%s: %v, exit code %d: %s", script, err, code, out.String())
+		return "", errors.Join(err, fmt.Errorf("exit code %d: %s", code, out.String()))
 	}
-	return out.String()
+	return out.String(), nil
 }
 
 // probeProgram builds the probes and returns their path.

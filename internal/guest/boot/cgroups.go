@@ -137,7 +137,7 @@ func (u *Users) freezeGroup(ctx context.Context) (frozen int, err error) {
 	defer cancel()
 	u.thawed = false
 	for {
-		events, err := setFrozen(ctx, u.dir, true)
+		events, _, err := setFrozen(ctx, u.dir, true, nil)
 		if errors.Is(err, errUndone) {
 			continue // until ctx ends
 		}
@@ -161,9 +161,9 @@ func (u *Users) Thaw(ctx context.Context) error {
 		return err
 	}
 	for _, dir := range groups {
-		events, err := setFrozen(ctx, dir, false)
+		events, _, err := setFrozen(ctx, dir, false, nil)
 		for errors.Is(err, errUndone) {
-			events, err = setFrozen(ctx, dir, false)
+			events, _, err = setFrozen(ctx, dir, false, nil)
 		}
 		if err != nil && (dir == u.dir || !gone(err)) {
 			return err
@@ -185,16 +185,18 @@ var errUndone = errors.New("another process changed the state of the freezer")
 
 // setFrozen writes cgroup.freeze of the group dir and waits until cgroup.events confirms
 // it. It returns the descriptor of the latter, or errUndone if the group cannot reach the
-// state any more. It makes bare system calls, because every clone runs it before any user
-// code, and an emulated processor has to translate each instruction first.
-func setFrozen(ctx context.Context, dir string, freeze bool) (events int, err error) {
+// state any more. After stuckAfter it asks stuck, unless that is nil, whether the group
+// can only wait, and ends with waits. It makes bare system calls, because every clone runs
+// it before any user code, and an emulated processor has to translate each instruction
+// first.
+func setFrozen(ctx context.Context, dir string, freeze bool, stuck func(dir string) bool) (events int, waits bool, err error) {
 	word, state := "0", []byte("frozen 0")
 	if freeze {
 		word, state = "1", []byte("frozen 1")
 	}
 	events, err = unix.Open(dir+"/cgroup.events", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, fmt.Errorf("freezer: %w", err)
+		return -1, false, fmt.Errorf("freezer: %w", err)
 	}
 	defer func() {
 		if err != nil {
@@ -202,30 +204,34 @@ func setFrozen(ctx context.Context, dir string, freeze bool) (events int, err er
 		}
 	}()
 	if err := writeControl(dir+"/cgroup.freeze", word); err != nil {
-		return events, fmt.Errorf("freezer: %w", err)
+		return events, false, fmt.Errorf("freezer: %w", err)
 	}
 	buf := make([]byte, 256)
-	for round := 0; ; round++ {
+	for began, round := time.Now(), 0; ; round++ {
 		n, err := unix.Pread(events, buf, 0)
 		if err != nil {
-			return events, fmt.Errorf("freezer: %w", err)
+			return events, false, fmt.Errorf("freezer: %w", err)
 		}
 		if bytes.Contains(buf[:n], state) {
-			return events, nil
+			return events, false, nil
 		}
 		if err := ctx.Err(); err != nil {
-			return events, fmt.Errorf("processes did not reach %q: %w", state, err)
+			return events, false, fmt.Errorf("processes did not reach %q: %w", state, err)
 		}
 		if round >= changesBeforeLook {
 			if now, err := os.ReadFile(dir + "/cgroup.freeze"); err == nil && string(bytes.TrimSpace(now)) != word {
-				return events, errUndone
+				return events, false, errUndone
 			}
 		}
+		if stuck != nil && time.Since(began) >= stuckAfter && stuck(dir) {
+			return events, true, nil
+		}
 		// A change of the file is POLLPRI (cgroup v2, "Notifications"). The time
-		// limit is there to notice the end of ctx, and a word that others replaced.
+		// limit is there to notice the end of ctx, a word that others replaced, and
+		// threads that are stuck.
 		fds := []unix.PollFd{{Fd: int32(events), Events: unix.POLLPRI}}
 		if _, err := unix.Poll(fds, 50); err != nil && !errors.Is(err, unix.EINTR) {
-			return events, fmt.Errorf("freezer: %w", err)
+			return events, false, fmt.Errorf("freezer: %w", err)
 		}
 	}
 }

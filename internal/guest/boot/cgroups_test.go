@@ -102,7 +102,7 @@ func TestFreezeThatIsUndone(t *testing.T) {
 			runtime.Gosched()
 		}
 	}()
-	events, err := setFrozen(ctx, dir, true)
+	events, _, err := setFrozen(ctx, dir, true, nil)
 	if !errors.Is(err, errUndone) {
 		t.Fatalf("the caller was told %v, want %v", err, errUndone)
 	}

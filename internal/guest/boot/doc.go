@@ -16,10 +16,11 @@
 //
 // Users may be root, and no file of the guest is out of their reach. They must not run
 // between the restore of a copy and its renewal: Users freezes them, also where they have
-// left their cgroup, and where the kernel has no freezer, holder stops them from Init. Both
-// reach the kernel through mounts that users cannot cover (kernelFiles). Files that the
-// agent writes for users by their names, such as /etc/hostname, and devices such as
-// /dev/ptmx can be covered, which harms their own guest alone.
+// left their cgroup, run in containers, or wait for a file system in user space (stuck).
+// Where the kernel has no freezer, holder stops them from Init. Both reach the kernel
+// through mounts that users cannot cover (kernelFiles). Files that the agent writes for
+// users by their names, such as /etc/hostname, and devices such as /dev/ptmx can be
+// covered, which harms their own guest alone.
 //
 // # Known limit
 //

@@ -36,13 +36,14 @@ func (u *Users) groups() (dirs []string, err error) {
 }
 
 // freezeAll freezes all groups and gathers strays. It is quiet if there was none and
-// every group stayed frozen meanwhile. It returns the number of processes.
+// every group stayed frozen, or stuck, meanwhile. It returns the number of processes.
 func (u *Users) freezeAll(ctx context.Context) (count int, quiet bool, err error) {
 	groups, err := u.groups()
 	if err != nil {
 		return 0, false, err
 	}
 	var events []unix.PollFd
+	var stuck []string
 	defer func() {
 		for _, e := range events {
 			_ = unix.Close(int(e.Fd))
@@ -50,7 +51,7 @@ func (u *Users) freezeAll(ctx context.Context) (count int, quiet bool, err error
 	}()
 	undone := false
 	for _, dir := range groups {
-		fd, err := setFrozen(ctx, dir, true)
+		fd, waits, err := setFrozen(ctx, dir, true, u.stuck)
 		if dir != u.dir && gone(err) {
 			continue
 		}
@@ -63,17 +64,22 @@ func (u *Users) freezeAll(ctx context.Context) (count int, quiet bool, err error
 			return 0, false, err
 		}
 		events = append(events, unix.PollFd{Fd: int32(fd), Events: unix.POLLPRI})
+		if waits {
+			stuck = append(stuck, dir)
+		}
 	}
+	before, waiting := u.look(stuck)
 	inside, moved, err := u.gather()
 	if err != nil {
 		return 0, false, err
 	}
+	waiting = waiting && u.stayed(stuck, before)
 	// Any change of a group's state since it was read is told here.
 	changed, err := unix.Poll(events, 0)
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		return 0, false, fmt.Errorf("freezer: %w", err)
 	}
-	return inside, !undone && moved == 0 && changed == 0 && err == nil, nil
+	return inside, waiting && !undone && moved == 0 && changed == 0 && err == nil, nil
 }
 
 // gather moves the processes of the root and of the agent's group, other than Init and

@@ -26,6 +26,9 @@ const (
 	CgroupFD = 6
 	// HoldFD is a HoldChannel, in a gVisor sandbox only.
 	HoldFD = 7
+	// ModulesFD is a pipe that ends when all kernel modules are loaded, in a virtual
+	// machine only.
+	ModulesFD = 7
 )
 
 // Pauses before an agent that died is started again; they double from the first
@@ -49,6 +52,7 @@ type Init struct {
 	disk    *os.File
 	cgroup  *os.File // the root of the cgroup tree
 	files   kernelFiles
+	later   *later           // nil where there is no kernel of the guest
 	holder  *holder          // nil where the kernel has a freezer
 	asked   chan holdRequest // requests to holder
 	env     []string         // added to the environment of agents
@@ -101,7 +105,7 @@ func (i *Init) boot() (err error) {
 	}
 	defer devices.close()
 	i.trace("loading modules")
-	moduleErr := loadModules("/m")
+	moduleErr := i.loadModules()
 	if moduleErr != nil {
 		i.trace("%v", moduleErr)
 	}
@@ -112,14 +116,12 @@ func (i *Init) boot() (err error) {
 	if i.disk, err = mountRoot(); err != nil {
 		return errors.Join(err, moduleErr)
 	}
-	// The initramfs stays in memory under the new root: keep it small.
-	_ = os.RemoveAll("/m")
 	memory, err := memorySize()
 	if err != nil {
 		return err
 	}
 	limitUsers := func() error { return setUpCgroups(memory) }
-	for _, step := range []func() error{switchRoot, mountSystem, limitUsers, setUpNetwork, i.hideKernel} {
+	for _, step := range []func() error{switchRoot, mountSystem, limitUsers, setUpNetwork, i.hideKernel, shareMounts} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -130,6 +132,26 @@ func (i *Init) boot() (err error) {
 	}
 	i.ledger, err = NewLedger()
 	return err
+}
+
+// loadModules loads the modules of a boot and opens those for later.
+func (i *Init) loadModules() (err error) {
+	if i.later, err = openLater(laterModules); err != nil {
+		return err
+	}
+	dir, err := os.OpenRoot(bootModules)
+	if err != nil {
+		return err
+	}
+	return errors.Join(loadModules(dir), dir.Close())
+}
+
+// loadLater loads the modules that a boot does not need.
+func (i *Init) loadLater() {
+	if err := i.later.load(); err != nil {
+		i.trace("%v", err)
+	}
+	i.trace("loaded all modules")
 }
 
 // hideKernel makes the mounts that only Init and its agents use.
@@ -191,6 +213,9 @@ func (i *Init) supervise(args []string) error {
 			if err := i.start(args); err != nil {
 				return err
 			}
+			if i.starts == 1 && i.later != nil {
+				go i.loadLater()
+			}
 			if i.starts > 1 {
 				i.say("agent restarted after %s", time.Since(i.started).Round(time.Millisecond))
 			}
@@ -242,6 +267,9 @@ func (i *Init) start(args []string) error {
 	defer cgroup.Close()
 	files := []uintptr{
 		i.console.Fd(), i.console.Fd(), i.console.Fd(), i.memory.file.Fd(), i.disk.Fd(), i.ledger.file.Fd(), i.cgroup.Fd(),
+	}
+	if i.later != nil {
+		files = append(files, uintptr(i.later.loaded))
 	}
 	if i.holder != nil {
 		inits, agents, err := holdPair()

@@ -132,7 +132,45 @@ func mountSystem() error {
 	if err != nil {
 		return err
 	}
-	return makeUsualPaths()
+	return errors.Join(makeUsualPaths(), openDevices(), showProc())
+}
+
+// wholeProc is a proc file system over which the agent mounts nothing.
+const wholeProc = "/run/wrenn-proc/whole"
+
+// showProc mounts proc a second time, where root alone can enter. The kernel lets a user
+// namespace mount proc only if its mount namespace has one that is visible as a whole
+// (mount_too_revealing in fs/namespace.c), which the usual one is not below the identity of
+// a sandbox (coverBootID). Rootless containers need it.
+func showProc() error {
+	if err := os.MkdirAll(filepath.Dir(wholeProc), 0o700); err != nil {
+		return err
+	}
+	return mount{"proc", wholeProc, "proc", noExec, ""}.do()
+}
+
+// publicDevices are the devices that every user may open, as udev's rules have it: a user
+// of the first needs fusermount3, one of the second a capability in the namespace of the
+// network. A kernel may lack them.
+var publicDevices = []string{"/dev/fuse", "/dev/net/tun"}
+
+func openDevices() error {
+	for _, path := range publicDevices {
+		if err := os.Chmod(path, 0o666); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// shareMounts lets mounts reach the mount namespaces that are made later, as container
+// engines expect it of the root. It must come after hideKernelFiles: a mount that was
+// shared before would pass on to its hidden copy what users mount over it.
+func shareMounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("share mounts: %w", err)
+	}
+	return nil
 }
 
 // makeUsualPaths makes directories and links that programs expect.
@@ -146,8 +184,9 @@ func makeUsualPaths() error {
 	for link, target := range map[string]string{
 		"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0",
 		"/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2",
+		"/etc/mtab": "../proc/self/mounts", // fusermount refuses to work without it
 	} {
-		if err := os.Symlink(target, link); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := os.Symlink(target, link); err != nil && !errors.Is(err, os.ErrExist) && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}

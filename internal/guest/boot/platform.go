@@ -15,6 +15,23 @@ type Platform struct {
 	*Machine
 	*Users
 	shared
+	modules awaited
+}
+
+// NewGroup implements process.Groups. A command of the first moments waits for the kernel
+// modules that it may need. If they take too long, it runs without them.
+func (p *Platform) NewGroup(name string) (process.Group, error) {
+	_ = p.modules.wait()
+	return p.Cgroups.NewGroup(name)
+}
+
+// Sync writes the writable disk back. It comes before a template is made of the guest, and
+// therefore waits until all kernel modules are loaded.
+func (p *Platform) Sync() error {
+	if err := p.modules.wait(); err != nil {
+		return err
+	}
+	return p.Machine.Sync()
 }
 
 // NewPlatform returns the platform of an agent that Init has started and that
@@ -24,6 +41,7 @@ func NewPlatform(ownPorts ...uint16) *Platform {
 		Machine: NewMachine(os.NewFile(DiskFD, "disk"), ownPorts...),
 		Users:   newUsers(inherited),
 		shared:  newShared(),
+		modules: awaited{loaded: os.NewFile(ModulesFD, "modules")},
 	}
 }
 

@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -28,9 +30,11 @@ type Initramfs struct {
 // executable, as PID 1 and has the modules of k that a sandbox needs, with
 // any extra ones. It holds:
 //
-//	/init        guest
-//	/m/NAME.ko   kernel modules, unpacked
-//	/m/order     their file names, one a line, in the order to load them
+//	/init            guest
+//	/m/NAME.ko       kernel modules that are loaded at boot, unpacked
+//	/m/order         their file names, one a line, in the order to load them, each
+//	                 followed by the parameters of the module
+//	/later           the same for modules that are loaded beside the agent
 //
 // The result depends on nothing but its parts. It takes a few milliseconds.
 func (s *Store) EnsureInitramfs(ctx context.Context, k Kernel, guest []byte, extra ...string) (Initramfs, error) {
@@ -68,29 +72,42 @@ func buildInitramfs(k Kernel, guest []byte, modules []string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	order, err := set.resolve(modules)
+	boot, err := set.resolve(modules)
 	if err != nil {
 		return nil, err
 	}
-	var names bytes.Buffer
+	all, err := set.resolve(append(slices.Clone(modules), laterModules...))
+	if err != nil {
+		return nil, err
+	}
 	w := &cpioWriter{}
-	for _, dir := range []string{"dev", "m", "proc", "sys"} {
+	for _, dir := range []string{"dev", "later", "m", "proc", "sys"} {
 		w.add(cpioEntry{name: dir, mode: cpioDir | 0o755})
 	}
 	// The kernel opens /dev/console for PID 1 before devtmpfs is mounted.
 	w.add(cpioEntry{name: "dev/console", mode: cpioChar | 0o600, major: 5, minor: 1})
 	w.add(cpioEntry{name: "init", mode: cpioFile | 0o755, data: guest})
-	for _, m := range order {
+	// Dependencies come first, so that the modules of boot are the first of all.
+	if err := errors.Join(w.addModules("m", boot), w.addModules("later", all[len(boot):])); err != nil {
+		return nil, err
+	}
+	return w.finish(), nil
+}
+
+// addModules adds modules, and the order in which to load them, as files of dir.
+func (w *cpioWriter) addModules(dir string, modules []module) error {
+	var order bytes.Buffer
+	for _, m := range modules {
 		data, err := os.ReadFile(m.path)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		file := filepath.Base(m.path)
-		w.add(cpioEntry{name: "m/" + file, mode: cpioFile | 0o644, data: data})
-		names.WriteString(file + "\n")
+		w.add(cpioEntry{name: dir + "/" + file, mode: cpioFile | 0o644, data: data})
+		order.WriteString(strings.TrimSpace(file+" "+moduleOptions[m.name]) + "\n")
 	}
-	w.add(cpioEntry{name: "m/order", mode: cpioFile | 0o644, data: names.Bytes()})
-	return w.finish(), nil
+	w.add(cpioEntry{name: dir + "/order", mode: cpioFile | 0o644, data: order.Bytes()})
+	return nil
 }
 
 // writeInitramfs writes content to a temporary file, and to path when it is

@@ -25,7 +25,14 @@ func testStore(t *testing.T) *Store {
 
 // testKernel has the modules of GuestModules and no kernel.
 func testKernel(t *testing.T) Kernel {
-	return Kernel{Release: "6.1.0-test", ModuleDir: makeModules(t, "kernel/fs/ext4.ko\n", map[string][]string{
+	builtin := "kernel/fs/ext4.ko\n"
+	for _, name := range append([]string{"tun", "veth", "br_netfilter"}, laterModules...) {
+		if name != "loop" {
+			builtin += "kernel/" + name + ".ko\n"
+		}
+	}
+	return Kernel{Release: "6.1.0-test", ModuleDir: makeModules(t, builtin, map[string][]string{
+		"fuse.ko": {"depends="}, "loop.ko": {"depends=cdrom,overlay"}, "cdrom.ko": {"depends="},
 		"virtio.ko": {"depends="}, "virtio_mmio.ko": {"depends=virtio"}, "virtio_blk.ko": {"depends=virtio"},
 		"virtio_net.ko": {"depends=virtio"}, "overlay.ko": {"depends="}, "erofs.ko": {"depends="}, "tcp_diag.ko": {"depends="},
 		"kvm-amd.ko": {"depends="},
@@ -62,14 +69,17 @@ func TestInitramfsHoldsGuestAndModules(t *testing.T) {
 	if files["init 100755"] != string(guest) {
 		t.Error("init is not the guest")
 	}
-	want := "virtio.ko virtio_mmio.ko virtio_blk.ko virtio_net.ko overlay.ko erofs.ko tcp_diag.ko kvm-amd.ko"
-	order := strings.Fields(files["m/order 100644"])
-	if strings.Join(order, " ") != want {
-		t.Errorf("order is %v, want %s", order, want)
-	}
-	for _, name := range order {
-		if files["m/"+name+" 100644"] == "" {
-			t.Errorf("m/%s is not there", name)
+	want := "virtio.ko\nvirtio_mmio.ko\nvirtio_blk.ko\nvirtio_net.ko\noverlay.ko\nerofs.ko\ntcp_diag.ko\nfuse.ko\nkvm-amd.ko\n"
+	for dir, want := range map[string]string{"m": want, "later": "cdrom.ko\nloop.ko max_loop=0\n"} {
+		order := files[dir+"/order 100644"]
+		if order != want {
+			t.Errorf("the order in %s is %q, want %q", dir, order, want)
+		}
+		for line := range strings.Lines(order) {
+			name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if files[dir+"/"+name+" 100644"] == "" {
+				t.Errorf("%s/%s is not there", dir, name)
+			}
 		}
 	}
 	if _, ok := files["dev/console 20600"]; !ok {

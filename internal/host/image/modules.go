@@ -16,10 +16,38 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// GuestModules are the kernel modules that every sandbox needs, without
-// their dependencies. Some may be built into the kernel; that is fine.
+// GuestModules are the kernel modules that every guest loads when it boots, without their
+// dependencies. Some may be built into the kernel; that is fine.
+//
+// None is loaded on demand: the template has no file of them, and a file that waited in
+// the guest's memory would take as much of it as the loaded module. Root may install more.
 func GuestModules() []string {
-	return []string{"virtio_mmio", "virtio_blk", "virtio_net", "overlay", "erofs", "ext4", "tcp_diag"}
+	return []string{
+		"virtio_mmio", "virtio_blk", "virtio_net", "overlay", "erofs", "ext4", "tcp_diag",
+		// For file systems in user space, VPN clients and containers.
+		"fuse", "tun", "veth", "br_netfilter",
+	}
+}
+
+// laterModules are loaded while the agent runs already, and the first commands wait for
+// them: networks, packet filters and loop devices of container engines. Under software
+// emulation they take as much time as a fifth of a boot.
+var laterModules = []string{
+	"loop", "wireguard", "macvlan", "dummy", "vxlan",
+	// nftables, also behind the iptables of Debian.
+	"nf_tables", "nft_compat", "nft_chain_nat", "nft_nat", "nft_masq", "nft_redir", "nft_ct", "nft_limit", "nft_fib_inet", "nft_reject_inet",
+	"nf_conntrack_netlink",
+	// The older iptables, which images with a packet filter of their own bring along.
+	"iptable_filter", "iptable_nat", "iptable_mangle", "ip6table_filter", "ip6table_nat", "ipt_REJECT", "ip6t_REJECT",
+	"xt_MASQUERADE", "xt_REDIRECT", "xt_TCPMSS", "xt_CHECKSUM", "xt_addrtype", "xt_comment", "xt_conntrack", "xt_connmark", "xt_limit",
+	"xt_mark", "xt_multiport", "xt_nat", "xt_owner", "xt_physdev", "xt_state", "xt_statistic", "xt_tcpudp",
+}
+
+// moduleOptions are the parameters with which modules are loaded.
+var moduleOptions = map[string]string{
+	// Devices are made when they are asked for, and none before.
+	"dummy": "numdummies=0",
+	"loop":  "max_loop=0",
 }
 
 // maxModule bounds one unpacked kernel module, in bytes.
