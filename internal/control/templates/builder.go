@@ -218,8 +218,8 @@ type base struct {
 	state    state
 	// sizes are those that a snapshot brings; zero for an image.
 	sizes sizes
-	// start is the start command of an image.
-	start []string
+	// entrypoint and cmd are those of an image.
+	entrypoint, cmd []string
 }
 
 // sizes are those of a machine.
@@ -292,7 +292,7 @@ func (b *builder) imported(ctx context.Context, name string, src control.ImageSo
 	}
 	if b.plan.ImageSettings {
 		out.state.user, out.state.workdir = orText(img.User, "root"), orText(img.Workdir, "/")
-		out.start = append(append(out.start, img.Entrypoint...), img.Cmd...)
+		out.entrypoint, out.cmd = img.Entrypoint, img.Cmd
 	}
 	return out, nil
 }

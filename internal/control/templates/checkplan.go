@@ -24,6 +24,9 @@ func checkPlan(p plan.Plan) error {
 	if len(p.Start) > plan.MaxText || len(p.Ready) > plan.MaxText || strings.ContainsRune(p.Start+p.Ready, 0) {
 		return bad("the start or ready command is too long or contains a NUL character")
 	}
+	if text := strings.Join(p.Arguments, ""); len(text) > plan.MaxText || len(p.Arguments) > plan.MaxSources || strings.ContainsRune(text, 0) {
+		return bad("the arguments of the start command are too long or contain a NUL character")
+	}
 	steps, size := 0, 0
 	for i, s := range p.Stages {
 		if err := checkBase(s.From, i); err != nil {

@@ -181,7 +181,7 @@ func (b *builder) baseMachine(ctx context.Context, from plan.Base) (*machine, er
 
 // machineFiles returns files of another machine.
 func (b *builder) machineFiles(ctx context.Context, m *machine, c *plan.Copy) (files, error) {
-	sel := &selection{copy: c, places: map[string]int{}}
+	sel := newSelection(c)
 	pages := maxListings
 	for _, source := range c.Sources {
 		found, err := b.matchInMachine(ctx, m, path.Clean("/"+source), &pages)

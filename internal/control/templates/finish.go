@@ -114,10 +114,8 @@ func (b *builder) commit(ctx context.Context, done Build) error {
 
 // start starts the start command and waits until the template is ready.
 func (b *builder) start(ctx context.Context, m *machine, s *stage, st state, user string) error {
-	command, ready, own := b.plan.Start, b.plan.Ready, true
-	if command == "" && b.plan.ImageSettings && len(s.base.start) > 0 {
-		command, own = "exec "+dockerfile.Quote(s.base.start), false
-	}
+	command, own := b.startCommand(s)
+	ready := b.plan.Ready
 	if command == "" && ready == "" {
 		return nil
 	}
@@ -143,6 +141,18 @@ func (b *builder) start(ctx context.Context, m *machine, s *stage, st state, use
 	e := run
 	e.Cmd, e.Args = b.shell(ctx, m, ready)
 	return b.awaitReady(ctx, m, started, own, e)
+}
+
+// startCommand returns the start command, and whether it is the author's: the command of an
+// image may fail.
+func (b *builder) startCommand(s *stage) (command string, own bool) {
+	switch image := slices.Concat(s.base.entrypoint, s.base.cmd); {
+	case len(b.plan.Arguments) > 0 && len(s.base.entrypoint) > 0:
+		return "exec " + dockerfile.Quote(slices.Concat(s.base.entrypoint, b.plan.Arguments)), true
+	case b.plan.Start == "" && b.plan.ImageSettings && len(image) > 0:
+		return "exec " + dockerfile.Quote(image), false
+	}
+	return b.plan.Start, true
 }
 
 // defaultUser is the user of commands if nothing has set one; empty is the guest's.

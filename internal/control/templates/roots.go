@@ -36,6 +36,20 @@ type selection struct {
 	roots []root
 	// places are the positions of the roots, by name.
 	places map[string]int
+	// lengths are the lengths of their names.
+	lengths map[int]bool
+}
+
+func newSelection(c *plan.Copy) *selection {
+	return &selection{copy: c, places: map[string]int{}, lengths: map[int]bool{}}
+}
+
+// parent returns the directory of a clean relative name.
+func parent(name string) string {
+	if i := strings.LastIndexByte(name, '/'); i > 0 {
+		return name[:i]
+	}
+	return "."
 }
 
 // add adds roots, and refuses too many.
@@ -47,7 +61,7 @@ func (s *selection) add(roots ...root) error {
 		if len(s.roots) == maxRoots {
 			return tooMany("the sources of a COPY name more than %d files and directories; copy a directory instead", maxRoots)
 		}
-		s.places[r.name] = len(s.roots)
+		s.places[r.name], s.lengths[len(r.name)] = len(s.roots), true
 		s.roots = append(s.roots, r)
 	}
 	return nil
@@ -60,9 +74,11 @@ func (s *selection) single() bool { return len(s.roots) == 1 && !s.roots[0].dir 
 // sources.
 func (s *selection) targets(name string) []string {
 	var at []int
-	for p := name; ; p = path.Dir(p) {
-		if i, ok := s.places[p]; ok {
-			at = append(at, i)
+	for p := name; ; p = parent(p) {
+		if s.lengths[len(p)] { // comparisons of long names take time
+			if i, ok := s.places[p]; ok {
+				at = append(at, i)
+			}
 		}
 		if p == "." {
 			break
@@ -81,7 +97,7 @@ func (s *selection) targets(name string) []string {
 // selection returns the sources of c. The work is bounded by maxMatches, also for the
 // patterns that leave out files.
 func (idx *index) selection(ctx context.Context, c *plan.Copy) (*selection, error) {
-	s := &selection{copy: c, places: map[string]int{}}
+	s := newSelection(c)
 	left := maxMatches - len(c.Exclude)*len(idx.files)
 	for _, source := range c.Sources {
 		found, work, err := idx.match(ctx, source, left)
@@ -179,7 +195,7 @@ func excluded(patterns []string, name string) bool {
 	for _, p := range patterns {
 		p, back := strings.CutPrefix(p, "!")
 		p = strings.TrimPrefix(path.Clean("/"+p), "/")
-		for prefix := name; prefix != "." && prefix != "/"; prefix = path.Dir(prefix) {
+		for prefix := name; prefix != "." && prefix != "/"; prefix = parent(prefix) {
 			if matchPath(p, prefix) {
 				out = !back
 				break

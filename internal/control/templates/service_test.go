@@ -320,6 +320,59 @@ func TestImageSettings(t *testing.T) {
 	}
 }
 
+// TestCommandJoinsEntrypoint starts templates of an image with ENTRYPOINT and CMD.
+func TestCommandJoinsEntrypoint(t *testing.T) {
+	f := newFixture(t)
+	f.machines.image("oci-1", map[string]string{"bin/sh": "", "etc/passwd": "root:x:0:0::/:/bin/sh\n"})
+	f.machines.images["app"] = control.HostImage{Name: "oci-1", Digest: "sha256:1", Entrypoint: []string{"/entry", "a b"}, Cmd: []string{"old"}}
+	f.machines.images["plain"] = control.HostImage{Name: "oci-1", Digest: "sha256:1", Cmd: []string{"old"}}
+	for text, want := range map[string]string{
+		"FROM app\n":                                   "exec /entry 'a b' old",
+		"FROM app\nCMD [\"new\", \"$x\"]\n":            "exec /entry 'a b' new '$x'",
+		"FROM app\nCMD new $x\n":                       "exec /entry 'a b' /bin/sh -c 'new $x'",
+		"FROM app\nENTRYPOINT [\"/other\"]\n":          "exec /other",
+		"FROM app AS a\nCMD [\"new\"]\nFROM a\n":       "exec /entry 'a b' new",
+		"FROM app\nENTRYPOINT [\"/o\"]\nCMD [\"n\"]\n": "exec /o n",
+		"FROM plain\nCMD [\"new\"]\n":                  "exec new",
+	} {
+		f.machines.started = nil
+		b, log := f.build(text+"HEALTHCHECK CMD true\n", nil, templates.Inputs{})
+		if b.Status != templates.Ready || len(f.machines.started) != 1 || f.machines.started[0].Args[1] != want {
+			t.Errorf("%q: got %s, started %+v, want %q; log:\n%s", text, b.Status, f.machines.started, want, messages(log))
+		}
+	}
+	// A start command that is given stands alone.
+	f.machines.started = nil
+	d := templates.Dockerfile{Text: "FROM app\nCMD [\"new\"]\n", Start: "serve", Ready: "true"}
+	if b, log := f.end(f.start(d, templates.Inputs{})); b.Status != templates.Ready || f.machines.started[0].Args[1] != "serve" {
+		t.Errorf("a given start command: got %+v; log:\n%s", f.machines.started, messages(log))
+	}
+}
+
+// TestImageSettingsChangeLayers builds the same steps with and without the settings of the image.
+func TestImageSettingsChangeLayers(t *testing.T) {
+	f := newFixture(t)
+	run := func(settings bool) int {
+		t.Helper()
+		id := f.begin()
+		p := plan.Plan{ImageSettings: settings, Stages: []plan.Stage{{From: plan.Base{Template: "base"}, Steps: []plan.Step{
+			{ID: "1", Text: "RUN", Run: &plan.Run{Argv: []string{"/bin/sh", "-c", "echo step"}}},
+		}}}}
+		if err := f.Start(context.Background(), id, p, templates.Inputs{}); err != nil {
+			t.Fatal(err)
+		}
+		if b, log := f.end(id); b.Status != templates.Ready {
+			t.Fatalf("got %+v\n%s", b, messages(log))
+		}
+		return strings.Count(strings.Join(f.machines.texts(), "\n"), "echo step")
+	}
+	for i, settings := range []bool{true, false, true} {
+		if got, want := run(settings), []int{1, 2, 2}[i]; got != want {
+			t.Errorf("after build %d: the step ran %d times, want %d", i+1, got, want)
+		}
+	}
+}
+
 func TestGuestUserPlan(t *testing.T) {
 	f := newFixture(t)
 	id := f.begin()

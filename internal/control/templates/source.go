@@ -203,7 +203,7 @@ func withDirectories(ctx context.Context, byName map[string]file) ([]file, error
 		if err := checkEvery(ctx, i); err != nil {
 			return nil, err
 		}
-		dir := path.Dir(out[i].name)
+		dir := parent(out[i].name)
 		if _, known := byName[dir]; dir == "." || known {
 			continue // those above are known, or come with it
 		}

@@ -63,7 +63,7 @@ func (s *stage) plan(ctx context.Context) error {
 	if size == (sizes{}) {
 		size = sizes{b.build.VCPUs, b.build.MemoryMB, b.build.DiskMB}
 	}
-	state, key, private := s.base.state, digest(s.base.key, size.VCPUs, size.MemoryMB, size.DiskMB, b.build.Runtime), false
+	state, key, private := s.base.state, digest(s.base.key, size.VCPUs, size.MemoryMB, size.DiskMB, b.build.Runtime, b.plan.ImageSettings), false
 	if s.inherited != nil {
 		s.chain = append(s.chain, s.inherited.chain...)
 	}

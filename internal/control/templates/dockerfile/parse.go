@@ -98,7 +98,7 @@ func (r *reader) plan() (plan.Plan, error) {
 	}
 	p := plan.Plan{ImageSettings: true, NoCache: r.options.NoCache, Start: r.options.Start, Ready: r.options.Ready}
 	if p.Start == "" {
-		p.Start = last.start()
+		p.Start, p.Arguments = last.start(), last.arguments()
 	}
 	if p.Ready == "" && p.Start != "" {
 		p.Ready = last.ready

@@ -48,11 +48,24 @@ func (s *stage) start() string {
 	case s.cmd == nil || s.entrypoint.PrependShell:
 		return commandLine(*s.entrypoint, s.shell)
 	}
-	args := s.cmd.CmdLine
-	if s.cmd.PrependShell {
-		args = append(slices.Clone(s.shell), strings.Join(args, " "))
+	return "exec " + Quote(append(slices.Clone(s.entrypoint.CmdLine), s.words(*s.cmd)...))
+}
+
+// arguments returns the words of a CMD that joins the ENTRYPOINT of the base; nil if the text
+// has an ENTRYPOINT, or no CMD.
+func (s *stage) arguments() []string {
+	if s.entrypoint != nil || s.cmd == nil {
+		return nil
 	}
-	return "exec " + Quote(append(slices.Clone(s.entrypoint.CmdLine), args...))
+	return s.words(*s.cmd)
+}
+
+// words returns the words of c as arguments.
+func (s *stage) words(c instructions.ShellDependantCmdLine) []string {
+	if c.PrependShell {
+		return append(slices.Clone(s.shell), strings.Join(c.CmdLine, " "))
+	}
+	return c.CmdLine
 }
 
 // commandLine returns the shell command for c. The default shell runs the shell form

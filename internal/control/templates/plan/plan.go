@@ -36,6 +36,9 @@ type Plan struct {
 	// Start is a shell command that is started at the end of the build and runs in the
 	// template's snapshot; empty is none. It gets the environment of the last stage.
 	Start string
+	// Arguments are those of the last stage's CMD, if Start comes from it alone. A base image
+	// with an ENTRYPOINT is started with them instead of Start, as in Docker.
+	Arguments []string `json:",omitempty"`
 	// Ready is a shell command that is repeated until it succeeds, then the snapshot is
 	// taken. Empty with a Start waits 20 s.
 	Ready string
