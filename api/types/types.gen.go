@@ -695,6 +695,9 @@ type Process struct {
 
 	// TruncatedBytes Bytes of output that were dropped before any reader took them.
 	TruncatedBytes int64 `json:"truncated_bytes"`
+
+	// Rebooted True if it ended because the sandbox booted from its disk, after a pause without memory or by a resume without it; `signal` is `killed` then, and its output is gone. Absent otherwise.
+	Rebooted *bool `json:"rebooted,omitempty"`
 }
 
 // ProcessAckRequest defines model for ProcessAckRequest.

@@ -58,6 +58,8 @@ type ProcessExit struct {
 	Signal      string
 	TimedOut    bool
 	OutOfMemory bool
+	// Rebooted: it ended because the sandbox booted from its disk.
+	Rebooted bool
 }
 
 // TerminalSize is the size of a terminal in characters.

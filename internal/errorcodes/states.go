@@ -11,6 +11,7 @@ var states = []Entry{
 	{"destroy_pending", s(502), "The host did not confirm the end of a sandbox.", "Nothing: the sandbox ends as soon as the host answers."},
 	{"disk_full", s(503), "The host's disk is full, or its memory for a sandbox whose disk is in memory. A sandbox that was stopped by it continues by itself.", "Delete snapshots, collect garbage, or add space; for a disk in memory, end sandboxes with the runtime gvisor."},
 	{"disk_reserve", s(503), "The free disk of the host is below its reserve.", "Delete snapshots, collect garbage, or add space."},
+	{"disk_too_large", s(409), "The sandbox's memory and files are too large for a boot from its files under the runtime gvisor. It has not changed.", "Pause and resume it with its memory, or delete files."},
 	{"exists", s(409), "The object to create exists already.", "Use another name."},
 	{"host_draining", s(503), "The host takes no new sandboxes.", "Try again when it is back, or add a host."},
 	{"isolation_too_weak", s(501), "The host does not have the required isolation.", "Use a host with hardware virtualization, or require `process`."},

@@ -16,6 +16,8 @@ import (
 //	<data>/sandboxes/<name>/record.json  the journal of one sandbox or warm clone
 //	<data>/sandboxes/<name>/disk         its writable disk, unless the driver keeps it
 //	<data>/sandboxes/<name>/disk.next    the disk of a resume that is not committed yet
+//	<data>/sandboxes/<name>/processes    records of the processes that boots have ended
+//	<data>/sandboxes/<name>/processes.next  those that the next boot ends
 //	<data>/sandboxes/<name>/disk.content the content of a disk of the driver, during a boot
 //	<data>/sandboxes/<name>/boot-<generation>/  the base of a VM that booted from its disk
 //	<data>/sandboxes/<name>/pause-<generation>/  a pause: a delta of the driver, and its manifest

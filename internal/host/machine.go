@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
@@ -48,6 +49,7 @@ type machine struct {
 	destroys   int                     // destroys that have interrupted and wait for their turn
 	diskFull   bool                    // the guest is stopped; only run's goroutine writes it
 	health     health
+	ended      []*guestv1.ProcessRecord // of the processes that boots have ended
 }
 
 func newMachine(mgr *Manager, rec journal.Record) *machine {

@@ -116,7 +116,7 @@ func (m *machine) writePause(ctx context.Context, helps, force, diskOnly bool) e
 		}},
 		{journal.StepPauseQuiesce, func(ctx context.Context) error {
 			if diskOnly {
-				return m.sealToDisk(ctx)
+				return errors.Join(m.noteProcesses(ctx), m.sealToDisk(ctx))
 			}
 			err := m.sealIf(ctx, helps)
 			if m.rec.Forced = err != nil; m.rec.Forced && force && ctx.Err() == nil && !m.EndsSoon() {
@@ -131,6 +131,9 @@ func (m *machine) writePause(ctx context.Context, helps, force, diskOnly bool) e
 			m.captured = vmm.SaveStats{}
 			if !diskOnly || !m.hasDiskFile() {
 				m.captured, err = m.VM.SaveDelta(ctx, string(snap))
+			}
+			if err == nil && diskOnly {
+				err = m.checkBootable(m.captured.Kept)
 			}
 			return err
 		}},
@@ -201,6 +204,7 @@ func (m *machine) continueAfterPause(ctx context.Context) {
 	if err := errors.Join(journal.DropPause(string(m.Dir), true), os.RemoveAll(string(m.pauseDir(pauseName(m.rec.Generation))))); err != nil {
 		m.log.WarnContext(ctx, "could not remove the files of a failed pause", "error", err)
 	}
+	m.dropNextEnded(ctx)
 	if err := m.resumeAndReconfigure(ctx); err == nil {
 		m.continueRunning(ctx)
 	} else if !m.EndsSoon() {

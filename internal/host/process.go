@@ -43,7 +43,7 @@ func (m *Manager) CallProcess(ctx context.Context, ref sandbox.Ref, call *guestv
 		defer cancel()
 	}
 	answer, err := l.guest.CallProcess(ctx, call)
-	return answer, l.err(err)
+	return mc.withEnded(call, answer, l.err(err))
 }
 
 // errNoAnswer is the failure of an operation that the guest does not answer.
@@ -66,10 +66,10 @@ func (m *Manager) AttachProcess(ctx context.Context, ref sandbox.Ref, call *gues
 	defer stop()
 	a, err := l.guest.Attach(l.ctx, call)
 	if err != nil {
-		return l.err(err)
+		return mc.attachEnded(call.GetId(), l.err(err), send)
 	}
 	defer a.Close()
-	return l.err(a.Each(send))
+	return mc.attachEnded(call.GetId(), l.err(a.Each(send)), send)
 }
 
 // followersLocked returns an error if no further reader may be attached. mu must be

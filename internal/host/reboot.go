@@ -29,6 +29,9 @@ import (
 // its guest.
 func (b *body) prepareBoot(ctx context.Context, snap snapshot.Dir) error {
 	full := !b.rec.DiskOnly
+	if full {
+		b.dropNextEnded(ctx)
+	}
 	if b.hasDiskFile() && (!full || b.rec.Forced) {
 		return nil
 	}
@@ -62,7 +65,7 @@ func (b *body) writeBack(ctx context.Context, snap snapshot.Dir) error {
 	}
 	ctx, stop := b.UntilExit(ctx)
 	defer stop()
-	if !b.hasDiskFile() {
+	if b.rec.DiskOnly || b.rec.Forced { // the guest wrote its file systems back, or cannot
 		return causeOr(ctx, b.saveDisk(ctx))
 	}
 	if err := b.leaveForBoot(); err != nil {
@@ -79,10 +82,13 @@ func (b *body) writeBack(ctx context.Context, snap snapshot.Dir) error {
 	if err := b.configure(ctx, renewal{token: randomToken()}); err != nil {
 		return err
 	}
-	if err := b.sealToDisk(ctx); err != nil {
+	if err := errors.Join(b.noteProcesses(ctx), b.sealToDisk(ctx)); err != nil {
 		return err
 	}
-	return b.VM.Pause(ctx)
+	if b.hasDiskFile() {
+		return b.VM.Pause(ctx)
+	}
+	return causeOr(ctx, b.saveDisk(ctx))
 }
 
 // saveDisk saves the content of a disk of the driver for the boot.
@@ -94,7 +100,26 @@ func (b *body) saveDisk(ctx context.Context) error {
 	if err := errors.Join(b.VM.Pause(ctx), removeFile(b.Dir.DiskContent())); err != nil {
 		return err
 	}
-	return saver.SaveDisk(ctx, b.Dir.DiskContent())
+	if err := saver.SaveDisk(ctx, b.Dir.DiskContent()); err != nil {
+		return err
+	}
+	st, err := os.Stat(b.Dir.DiskContent())
+	if err != nil {
+		return err
+	}
+	return b.checkBootable(st.Size())
+}
+
+// checkBootable refuses a disk of the driver with more content, in bytes, than a VM can
+// boot from.
+func (b *body) checkBootable(content int64) error {
+	saver, ok := b.VM.(vmm.DiskSaver)
+	if !ok || content <= saver.BootableBytes() {
+		return nil
+	}
+	return fault.New(fault.WrongState, "disk_too_large",
+		"sandbox %s holds %d MB, and under the runtime %s it can boot from %d MB; leave the memory in, or delete files",
+		b.rec.ID, content>>20, b.rec.Spec.Runtime, saver.BootableBytes()>>20)
 }
 
 // sealToDisk is sealIf, after which the disk is complete without the guest's memory.
@@ -201,6 +226,7 @@ func (m *machine) commitBoot(ctx context.Context) error {
 	if err := m.sealBoot(ctx); err != nil {
 		return err
 	}
+	m.takeEnded(ctx)
 	before, old := m.rec, m.heldBase
 	m.heldBase = ""
 	err := m.holdBase(m.bootDir())

@@ -3,6 +3,8 @@ package host_test
 import (
 	"testing"
 
+	"github.com/wrenn-dev/wrenn/api/gen/process"
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -17,6 +19,14 @@ func pauseWithoutMemory(t *testing.T, r sandbox.Runtime) {
 	ref := b.create()
 	b.sh(ref, `mkdir -p /srv/kept && cd /srv/kept && echo first >file && ln file hard && ln -s file soft && chmod 640 file &&
 		chown 12:34 file && mkfifo pipe && rm -f /etc/issue && echo second >/root/home && sleep 1000 >/dev/null 2>&1 &`)
+	const id = "endedbyaboot"
+	call := func(op *guestv1.ProcessCall) (*guestv1.ProcessAnswer, error) {
+		return b.CallProcess(t.Context(), ref, op)
+	}
+	_, err := call(&guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Start{Start: &guestv1.StartProcess{
+		Id: id, Start: &process.StartRequest{Process: &process.ProcessConfig{Cmd: "sleep", Args: []string{"1000"}}, Stdin: new(bool)},
+	}}})
+	check(t, err)
 	boot := b.sh(ref, "cat /proc/sys/kernel/random/boot_id")
 	b.sh(ref, "until [ -p /srv/kept/pipe ] && [ -e /root/home ]; do sleep 0.1; done; echo in memory >/dev/shm/lost; "+counter)
 
@@ -28,9 +38,13 @@ func pauseWithoutMemory(t *testing.T, r sandbox.Runtime) {
 		t.Errorf("snapshot of a sandbox without memory: %v, want paused_without_memory", err)
 	}
 	ref.Generation++
-	_, err := b.Resume(t.Context(), ref) // boots, though it was not told to
+	_, err = b.Resume(t.Context(), ref) // boots, though it was not told to
 	check(t, err)
 	second := booted(b, ref, boot)
+	ended(t, call, id)
+	b.close()
+	b.open()
+	ended(t, call, id)
 
 	// A full pause of a booted sandbox keeps its processes.
 	b.sh(ref, counter)
@@ -62,6 +76,29 @@ func pauseWithoutMemory(t *testing.T, r sandbox.Runtime) {
 	booted(b, ref, second)
 	if got := b.sh(ref, "cat /srv/kept/late"); got != "late" {
 		t.Errorf("a file written just before a full pause holds %q after the boot, want late", got)
+	}
+}
+
+// ended checks that the process id is reported as ended by a boot, and that it takes no
+// signal.
+func ended(t *testing.T, call func(*guestv1.ProcessCall) (*guestv1.ProcessAnswer, error), id string) {
+	t.Helper()
+	get := &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Get{Get: &guestv1.GetProcess{Id: id}}}
+	list := &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_List{List: &guestv1.ListProcesses{}}}
+	for what, op := range map[string]*guestv1.ProcessCall{"get": get, "list": list} {
+		answer, err := call(op)
+		check(t, err)
+		if p := answer.GetProcesses(); len(p) != 1 || p[0].GetId() != id || !p[0].GetRebooted() || p[0].GetEndedUnixNano() == 0 || p[0].GetCmd() != "sleep" {
+			t.Errorf("%s after a boot: %v, want the process %s, ended by the boot", what, p, id)
+		}
+	}
+	_, err := call(&guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Signal{Signal: &guestv1.SignalProcess{Id: id, Signal: 15}}})
+	if fault.ReasonOf(err) != "process_ended" {
+		t.Errorf("a signal to it: %v, want process_ended", err)
+	}
+	get.GetGet().Id = "neverstarted"
+	if _, err := call(get); fault.ReasonOf(err) != "process_not_found" {
+		t.Errorf("a process that was never started: %v, want process_not_found", err)
 	}
 }
 

@@ -139,6 +139,7 @@ func (m *Manager) readMachine(name string, lives bool) (*machine, error) {
 	rec.RootImage = m.rootImage(rec.RootImage, rec.TemplateDigest)
 	mc := newMachine(m, *rec)
 	mc.Name, mc.Dir = name, instance.Dir(dir)
+	mc.loadEnded(context.Background())
 	return mc, nil
 }
 
@@ -204,6 +205,7 @@ func (m *machine) recoverRunning(ctx context.Context) {
 		m.rec.Pause = ""
 		m.dropPause(ctx)
 		m.removeStaleBoots(ctx)
+		m.dropNextEnded(ctx)
 		m.publish(sandbox.Running)
 		return
 	}

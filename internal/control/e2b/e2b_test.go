@@ -149,6 +149,28 @@ func TestEgress(t *testing.T) {
 	}
 }
 
+// TestAutoPauseMemory: a create can ask for pauses without memory at the end of its time,
+// which use does not resume.
+func TestAutoPauseMemory(t *testing.T) {
+	const path = "/v2/sandboxes"
+	for fields, status := range map[string]int{
+		`"autoPause":true,"autoPauseMemory":false`:                               201,
+		`"autoPause":true,"autoPauseMemory":true`:                                201,
+		`"autoPauseMemory":false`:                                                400,
+		`"autoPause":true,"autoPauseMemory":false,"autoResume":{"enabled":true}`: 400,
+	} {
+		calls := ""
+		if status == 201 {
+			calls = "create"
+		}
+		f := box(sandbox.Running)
+		f.send(t, "POST", path, `{"templateID":"minimal",`+fields+`}`, status, calls)
+		if want := fields == `"autoPause":true,"autoPauseMemory":false`; f.row.Spec.PauseDiskOnly != want {
+			t.Errorf("%s: pauses without memory: %t, want %t", fields, f.row.Spec.PauseDiskOnly, want)
+		}
+	}
+}
+
 // TestNetworkOfACreate: the settings of the network reach the control plane, and getInfo
 // shows them.
 func TestNetworkOfACreate(t *testing.T) {

@@ -87,7 +87,7 @@ func processOf(p *guestv1.ProcessRecord) control.Process {
 	}
 	exit := &control.ProcessExit{
 		At: guestTime(p.GetEndedUnixNano()), Code: exitCode(int32(p.GetExitCode())),
-		TimedOut: p.GetTimedOut(), OutOfMemory: p.GetOom(),
+		TimedOut: p.GetTimedOut(), OutOfMemory: p.GetOom(), Rebooted: p.GetRebooted(),
 	}
 	if n := int(p.GetSignal()); n > 0 && n <= maxSignal {
 		exit.Signal, exit.Code = syscall.Signal(n).String(), 128+n

@@ -297,6 +297,9 @@ func processJSON(p control.Process) types.Process {
 	if e := p.Exit; e != nil {
 		out.Status, out.EndedAt, out.ExitCode, out.Signal = "exited", utc(&e.At), &e.Code, nullable(e.Signal)
 		out.TimedOut, out.OOM = e.TimedOut, e.OutOfMemory
+		if e.Rebooted {
+			out.Rebooted = &e.Rebooted
+		}
 	}
 	return out
 }

@@ -14,6 +14,11 @@ func (d Dir) NextDisk() string { return filepath.Join(string(d), "disk.next") }
 // Boot is the path of the base called name, of a VM that has booted from its disk.
 func (d Dir) Boot(name string) string { return filepath.Join(string(d), name) }
 
+// EndedProcesses is the path of the records of the processes that boots have ended, and
+// NextEndedProcesses that for the next boot.
+func (d Dir) EndedProcesses() string     { return filepath.Join(string(d), "processes") }
+func (d Dir) NextEndedProcesses() string { return filepath.Join(string(d), "processes.next") }
+
 // DiskContent is the path of the content of a disk of the driver, for a boot.
 func (d Dir) DiskContent() string { return filepath.Join(string(d), "disk.content") }
 

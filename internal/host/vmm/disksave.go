@@ -9,4 +9,7 @@ type DiskSaver interface {
 	// which Driver.Start boots (Config.DiskContent). The file is not yet durable. On
 	// error the VM may have ended, so that the caller needs another copy of the content.
 	SaveDisk(ctx context.Context, path string) error
+	// BootableBytes is the most content of a disk, in bytes, from which a VM of this size
+	// is sure to boot: the VMM may need several times as much memory meanwhile.
+	BootableBytes() int64
 }

@@ -22,6 +22,9 @@ type checkpointedVM struct{ vm }
 
 var _ vmm.DiskSaver = (*checkpointedVM)(nil)
 
+// BootableBytes implements vmm.DiskSaver.
+func (v *checkpointedVM) BootableBytes() int64 { return int64(v.process.cfg.DiskMB) << 20 }
+
 // SaveDisk implements vmm.DiskSaver.
 func (v *checkpointedVM) SaveDisk(ctx context.Context, path string) error {
 	return v.process.call(ctx, func() error { return v.process.saveDisk(path) })

@@ -735,7 +735,9 @@ type ProcessRecord struct {
 	OutputEnd    uint64 `protobuf:"varint,18,opt,name=output_end,json=outputEnd,proto3" json:"output_end,omitempty"`
 	Acknowledged uint64 `protobuf:"varint,19,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
 	// Bytes that were dropped before any reader took them.
-	Dropped       uint64 `protobuf:"varint,20,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	Dropped uint64 `protobuf:"varint,20,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	// It ended because the sandbox booted from its disk. The host sets it.
+	Rebooted      bool `protobuf:"varint,21,opt,name=rebooted,proto3" json:"rebooted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -908,6 +910,13 @@ func (x *ProcessRecord) GetDropped() uint64 {
 		return x.Dropped
 	}
 	return 0
+}
+
+func (x *ProcessRecord) GetRebooted() bool {
+	if x != nil {
+		return x.Rebooted
+	}
+	return false
 }
 
 // AttachCall reads the output of a process from an offset on.
@@ -1140,7 +1149,7 @@ const file_wrenn_guest_v1_process_proto_rawDesc = "" +
 	"\x04rows\x18\x03 \x01(\rR\x04rows\"5\n" +
 	"\vAcknowledge\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x04R\x06offset\"\xb7\x04\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\"\xd3\x04\n" +
 	"\rProcessRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03cmd\x18\x02 \x01(\tR\x03cmd\x12\x12\n" +
@@ -1163,7 +1172,8 @@ const file_wrenn_guest_v1_process_proto_rawDesc = "" +
 	"\n" +
 	"output_end\x18\x12 \x01(\x04R\toutputEnd\x12\"\n" +
 	"\facknowledged\x18\x13 \x01(\x04R\facknowledged\x12\x18\n" +
-	"\adropped\x18\x14 \x01(\x04R\adropped\"_\n" +
+	"\adropped\x18\x14 \x01(\x04R\adropped\x12\x1a\n" +
+	"\brebooted\x18\x15 \x01(\bR\brebooted\"_\n" +
 	"\n" +
 	"AttachCall\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
