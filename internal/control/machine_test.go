@@ -3,6 +3,8 @@ package control_test
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -185,11 +187,49 @@ func (b *bundle) builtTemplate(name string, tags ...string) templates.Build {
 	if err := b.Destroy(b.t.Context(), m.ID); err != nil {
 		b.t.Fatal(err)
 	}
+	build.Env = map[string]string{"A": "template", "B": "template"}
 	build.Status, build.Snapshot, build.HostID, build.User, build.Workdir = templates.Ready, kept.ID, "h1", "app", "/srv"
 	if won, err := store.FinishBuild(b.t.Context(), build, 1); err != nil || !won {
 		b.t.Fatal(won, err)
 	}
 	return build
+}
+
+// TestEnvironmentOfATemplate: a create adds to it, within the bounds of a sandbox.
+func TestEnvironmentOfATemplate(t *testing.T) {
+	b := setup(t)
+	b.builtTemplate("web", "default")
+	ref, many := "web", map[string]string{}
+	for i := range sandbox.MaxEnvEntries - 1 {
+		many[fmt.Sprint("V", i)] = "1"
+	}
+	for _, tt := range []struct {
+		env, want map[string]string
+	}{
+		{nil, map[string]string{"A": "template", "B": "template"}},
+		{map[string]string{"B": "create", "C": "create"}, map[string]string{"A": "template", "B": "create", "C": "create"}},
+		{many, nil},
+	} {
+		row, err := b.Create(t.Context(), control.NewSandbox{Spec: control.SpecRequest{Template: &ref, Env: tt.env}})
+		if tt.want == nil {
+			if fault.ReasonOf(err) != "invalid_env" {
+				t.Errorf("more variables than a sandbox can have: %v, want invalid_env", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := b.host.vms[row.ID].Spec.Env; !maps.Equal(got, tt.want) {
+			t.Errorf("the host was told %v, want %v", got, tt.want)
+		}
+		if len(row.Spec.Env) > 0 {
+			t.Errorf("the environment is read back: %v", row.Spec.Env)
+		}
+		if err := b.Destroy(t.Context(), row.ID); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // TestCreateFromTemplate by each form of reference.

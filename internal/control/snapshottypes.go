@@ -103,6 +103,8 @@ type ResolvedTemplate struct {
 	Snapshot sandbox.SnapshotID
 	// User and Workdir are those of sandbox.Spec.
 	User, Workdir string
+	// Env is the environment of the template, over which that of a create wins.
+	Env map[string]string
 }
 
 // SnapshotQuota bounds the named snapshots of the installation. Zero bytes is

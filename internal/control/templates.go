@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -80,6 +81,11 @@ func (r SpecRequest) startingFrom(from Snapshot, spec sandbox.Spec, byTemplate b
 		return spec, Snapshot{}, snapshotNotReady(from)
 	}
 	spec, err := r.sizedBy(from, spec, byTemplate)
+	if err == nil && len(from.Spec.Env) > 0 {
+		env := maps.Clone(from.Spec.Env)
+		maps.Copy(env, spec.Env)
+		spec.Env, err = env, sandbox.ValidateEnv(env)
+	}
 	return spec, from, err
 }
 
@@ -114,7 +120,7 @@ func (t *templates) built(ctx context.Context, ref sandbox.TemplateRef) (Snapsho
 	if ref.Tagged {
 		from.Spec.TemplateRef += ":" + ref.Tag
 	}
-	from.Spec.User, from.Spec.Workdir = found.User, found.Workdir
+	from.Spec.User, from.Spec.Workdir, from.Spec.Env = found.User, found.Workdir, found.Env
 	return from, nil
 }
 

@@ -35,6 +35,7 @@ COPY --from=build /work /srv/www
 RUN test "$(stat -c %u:%g:%a /srv/www/tool)" = 7:8:4755
 RUN grep -q ^web: /etc/passwd || echo "web:x:1500:1500::/srv:/bin/sh" >> /etc/passwd
 WORKDIR /srv/www
+ENV STYLE="two words" OWN=template
 USER web
 RUN --mount=type=secret,id=token test "$(cat /run/secrets/token)" = topsecret
 CMD ["python3", "-m", "http.server", "8000"]
@@ -53,8 +54,11 @@ func testTemplateBuild(t *testing.T, s *server) {
 	if strings.Contains(log, "topsecret") {
 		t.Errorf("the log has the secret:\n%s", log)
 	}
-	sb, err := s.Create(t.Context(), client.CreateRequest{Template: "site"})
+	sb, err := s.Create(t.Context(), client.CreateRequest{Template: "site", Env: map[string]string{"OWN": "create"}})
 	check(t, err)
+	if got := sh(t, s.Client, sb.ID, `echo "$STYLE, $OWN"`); got != "two words, create" {
+		t.Errorf("the environment: got %q, want that of the template below that of the create", got)
+	}
 	if got := sh(t, s.Client, sb.ID, "id -un; pwd"); got != "web\n/srv/www" {
 		t.Errorf("a command runs as %q, want web in /srv/www", got)
 	}
@@ -71,8 +75,8 @@ func testTemplateBuild(t *testing.T, s *server) {
 			t.Errorf("the second build carried out a step that is cached, or did not carry out the step with the secret: %s", line)
 		}
 	}
-	if strings.Count(log, "CACHED [stage 2") != 5 {
-		t.Errorf("the 5 steps of the last stage before the secret are not cached:\n%s", log)
+	if strings.Count(log, "CACHED [stage 2") != 6 {
+		t.Errorf("the 6 steps of the last stage before the secret are not cached:\n%s", log)
 	}
 	removeTemplate(t, s, "site")
 }

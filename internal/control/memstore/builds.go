@@ -3,6 +3,7 @@ package memstore
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"time"
 
@@ -159,6 +160,7 @@ func (t Templates) FinishBuild(_ context.Context, b templates.Build, server cont
 	}
 	row.build.VCPUs, row.build.MemoryMB, row.build.DiskMB = b.VCPUs, b.MemoryMB, b.DiskMB
 	row.build.Snapshot, row.build.HostID, row.build.User, row.build.Workdir = b.Snapshot, b.HostID, b.User, b.Workdir
+	row.build.Env = maps.Clone(b.Env)
 	row.build.Step, row.build.Steps = b.Step, b.Steps
 	row.end(b.Status, b.Reason, t.s.timestamp())
 	if b.Status == templates.Ready {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 
 	"github.com/jackc/pgx/v5"
@@ -111,12 +112,16 @@ func (t Templates) FinishBuild(ctx context.Context, b templates.Build, server co
 		DefaultUser: b.User, DefaultDir: b.Workdir, Step: int32(b.Step), Steps: int32(b.Steps),
 		Vcpus: int32(b.VCPUs), MemoryMb: int32(b.MemoryMB), DiskMb: int32(b.DiskMB), Server: int64(server),
 	}
+	var err error
+	if p.Env, err = json.Marshal(b.Env); err != nil || b.Env == nil {
+		p.Env = []byte("{}")
+	}
 	if b.Reason != nil {
 		r := b.Reason.Storable()
 		p.ReasonMessage, p.ReasonStep = &r.Message, r.Step
 	}
 	won := false
-	err := t.locked(ctx, func(q *db.Queries) error {
+	err = t.locked(ctx, func(q *db.Queries) error {
 		row, err := q.FinishBuild(ctx, p)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
@@ -260,6 +265,10 @@ func fromBuild(r db.TemplateBuild) templates.Build {
 		Snapshot: sandbox.SnapshotID(r.SnapshotID), HostID: r.HostID, User: r.DefaultUser, Workdir: r.DefaultDir,
 		Step: int(r.Step), Steps: int(r.Steps),
 		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), StartedAt: utc(r.StartedAt), FinishedAt: utc(r.FinishedAt),
+	}
+	// An empty object stays nil. Only this program writes the column.
+	if err := json.Unmarshal(r.Env, &b.Env); err != nil || len(b.Env) == 0 {
+		b.Env = nil
 	}
 	if r.ReasonMessage != nil {
 		b.Reason = &templates.Reason{Message: *r.ReasonMessage, Step: r.ReasonStep}

@@ -93,6 +93,7 @@ func Built(t *testing.T, s templates.Store, name string, tags ...string) templat
 		t.Fatal(err)
 	}
 	b.Status, b.Snapshot, b.HostID, b.User, b.Workdir = templates.Ready, sandbox.NewSnapshotID(), "h", "app", "/srv"
+	b.Env = map[string]string{"PATH": "/opt/bin:/bin", "TEXT": "a \"b\"\n"}
 	if won, err := s.FinishBuild(t.Context(), b, 1); err != nil || !won {
 		t.Fatal(won, err)
 	}
@@ -137,7 +138,7 @@ func testBuildThereAndBack(t *testing.T, _ control.Store, s templates.Store) {
 	}
 	end := want
 	end.Status, end.Snapshot, end.HostID, end.User, end.Workdir, end.Step, end.Steps = templates.Ready, "snap", "h", "app", "/srv", 9, 9
-	end.VCPUs, end.MemoryMB, end.DiskMB = 4, 2048, 4096
+	end.VCPUs, end.MemoryMB, end.DiskMB, end.Env = 4, 2048, 4096, map[string]string{"A": "1"}
 	if won, err := s.FinishBuild(t.Context(), end, 8); !won || err != nil {
 		t.Fatal(won, err)
 	}
@@ -837,7 +838,7 @@ func testResolveTemplate(t *testing.T, cs control.Store, s templates.Store) {
 		got, err := cs.ResolveTemplate(t.Context(), name, "v1")
 		want := control.ResolvedTemplate{
 			ID: string(ready.Template), Name: "web", Tags: []string{"default", "v1"}, Status: "waiting",
-			Build: string(ready.ID), BuildStatus: "ready", Snapshot: ready.Snapshot, User: "app", Workdir: "/srv",
+			Build: string(ready.ID), BuildStatus: "ready", Snapshot: ready.Snapshot, User: "app", Workdir: "/srv", Env: ready.Env,
 		}
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%v\n%s", err, diff)

@@ -190,7 +190,9 @@ func (b *builder) resolve(ctx context.Context) error {
 		b.stages = append(b.stages, st)
 		b.steps += len(st.steps)
 	}
-	return nil
+	// Sandboxes get the environment, with bounds of their own.
+	env := environment(nil, b.stages[len(b.stages)-1].state().env)
+	return atStep(finalStep, "the environment of the template", sandbox.ValidateEnv(env))
 }
 
 // progress writes how far the build is. It ends the build here, and returns an error, if the

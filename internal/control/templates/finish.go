@@ -71,6 +71,7 @@ func (b *builder) finish(ctx context.Context, s *stage, m *machine) error {
 	}
 	done := b.build
 	done.Status, done.Snapshot, done.HostID, done.User, done.Workdir, done.Step, done.Steps = Ready, snap.ID, snap.HostID, user, st.workdir, b.steps, b.steps
+	done.Env = environment(nil, st.env)
 	if snap.Spec.VCPUs > 0 {
 		done.VCPUs, done.MemoryMB, done.DiskMB = snap.Spec.VCPUs, snap.Spec.MemoryMB, snap.Spec.DiskMB
 	}

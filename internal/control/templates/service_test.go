@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,11 +16,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/memstore"
 	"github.com/wrenn-dev/wrenn/internal/control/templates"
 	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // patience bounds waits for things that happen soon.
@@ -318,6 +322,46 @@ func TestImageSettings(t *testing.T) {
 	if e.User != "app" || e.Cwd != "/srv/sub" || e.Env["PATH"] != "/opt:/bin:/usr/bin" || !slices.Equal(e.Args, []string{"-c", "exec serve 'a b'"}) {
 		t.Errorf("start: got %+v", e)
 	}
+}
+
+// TestEnvironmentOfTemplates builds a template from another one, whose environment it inherits.
+func TestEnvironmentOfTemplates(t *testing.T) {
+	f := newFixture(t)
+	f.machines.images["app:1"] = control.HostImage{Name: "base", Digest: "sha256:1", Env: []string{"PATH=/opt:/bin:/usr/bin", "KEEP=image"}}
+	first, _ := f.ready("FROM app:1\nENV A=1 B='two words'\n", nil, templates.Inputs{})
+	want := map[string]string{"PATH": "/opt:/bin:/usr/bin", "KEEP": "image", "A": "1", "B": "two words"}
+	if diff := cmp.Diff(want, first.Env); diff != "" {
+		t.Errorf("the environment of the template (-want +got):\n%s", diff)
+	}
+	second, log := f.ready("FROM template:t:"+string(first.ID)+"\nARG A=9\nRUN echo \"$KEEP-$B-$A\"\nENV A=$A$A C=$B\n", nil, templates.Inputs{})
+	if !strings.Contains(log, "image-two words-1") {
+		t.Errorf("a step of the child lacks the environment:\n%s", log)
+	}
+	want["A"], want["C"] = "11", "two words"
+	if diff := cmp.Diff(want, second.Env); diff != "" {
+		t.Errorf("the environment of the child (-want +got):\n%s", diff)
+	}
+	// Steps of E2B's builds.
+	id := f.begin()
+	p := plan.Plan{GuestUser: true, Stages: []plan.Stage{{From: plan.Base{Template: "t:" + string(second.ID)}, Steps: []plan.Step{
+		{ID: "1", Text: "ENV", Env: &plan.Env{Expand: true, Set: []plan.Variable{{Name: "D", Value: "$A-$C"}}}},
+	}}}}
+	if err := f.Start(context.Background(), id, p, templates.Inputs{}); err != nil {
+		t.Fatal(err)
+	}
+	third, entries := f.end(id)
+	want["D"] = "11-two words"
+	if diff := cmp.Diff(want, third.Env); diff != "" {
+		t.Errorf("the environment of E2B's child (-want +got):\n%s\n%s", diff, messages(entries))
+	}
+	text := "FROM app:1\n"
+	for i := range sandbox.MaxEnvEntries {
+		text += fmt.Sprintf("ENV V%d=1\n", i)
+	}
+	if b, _ := f.build(text, nil, templates.Inputs{}); b.Status != templates.Failed || !strings.Contains(b.Reason.Message, "the environment of the template") {
+		t.Errorf("more variables than a sandbox can have: got %s %+v, want a failure", b.Status, b.Reason)
+	}
+	f.noMachines()
 }
 
 // TestCommandJoinsEntrypoint starts templates of an image with ENTRYPOINT and CMD.

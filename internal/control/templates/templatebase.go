@@ -2,9 +2,12 @@ package templates
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -40,12 +43,21 @@ func (b *builder) templateBase(ctx context.Context, ref string) (base, error) {
 	case err == nil:
 		return base{
 			key: digest("build", build.ID), snapshot: build.Snapshot, hostID: build.HostID, sizes: sizes{build.VCPUs, build.MemoryMB, build.DiskMB},
-			state: state{user: build.User, workdir: build.Workdir},
+			state: state{user: build.User, workdir: build.Workdir, env: variablesOf(build.Env)},
 		}, nil
 	case !fault.Is(err, fault.NotFound):
 		return base{}, atStep(baseStep, "FROM template "+ref, err)
 	}
 	return b.snapshotBase(ctx, ref, orMissingHost(hosts, r.Name, err))
+}
+
+// variablesOf returns env in the order of the names.
+func variablesOf(env map[string]string) []plan.Variable {
+	var out []plan.Variable
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		out = append(out, plan.Variable{Name: name, Value: env[name]})
+	}
+	return out
 }
 
 // builtIn returns the base of an image of the hosts. Hosts that answer have precedence. If

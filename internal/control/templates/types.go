@@ -79,6 +79,9 @@ type Build struct {
 	// User and Workdir are those of commands in sandboxes made from it; empty is the
 	// guest's default.
 	User, Workdir string
+	// Env is the environment of commands in such sandboxes, below that of their create;
+	// sandbox.ValidateEnv holds.
+	Env map[string]string
 	// Step and Steps tell how far it is.
 	Step, Steps int
 	// Import is the import of a base image that is under way; nil if there is none. Only
@@ -156,7 +159,7 @@ func (t Template) Resolved(b *Build) control.ResolvedTemplate {
 	if b == nil {
 		return out
 	}
-	out.Build, out.BuildStatus, out.User, out.Workdir = string(b.ID), string(b.Status), b.User, b.Workdir
+	out.Build, out.BuildStatus, out.User, out.Workdir, out.Env = string(b.ID), string(b.Status), b.User, b.Workdir, b.Env
 	if b.Status == Ready {
 		out.Snapshot = b.Snapshot
 	}

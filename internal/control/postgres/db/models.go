@@ -149,6 +149,7 @@ type TemplateBuild struct {
 	UpdatedAt     time.Time
 	StartedAt     *time.Time
 	FinishedAt    *time.Time
+	Env           []byte
 }
 
 type TemplateBuildLog struct {

@@ -48,7 +48,7 @@ func (q *Queries) BuildLogs(ctx context.Context, arg BuildLogsParams) ([]Templat
 }
 
 const buildOfTemplate = `-- name: BuildOfTemplate :one
-SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at FROM template_builds WHERE id = $1 AND template_id = $2
+SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env FROM template_builds WHERE id = $1 AND template_id = $2
 `
 
 type BuildOfTemplateParams struct {
@@ -87,12 +87,13 @@ func (q *Queries) BuildOfTemplate(ctx context.Context, arg BuildOfTemplateParams
 		&i.UpdatedAt,
 		&i.StartedAt,
 		&i.FinishedAt,
+		&i.Env,
 	)
 	return i, err
 }
 
 const buildsOfTemplate = `-- name: BuildsOfTemplate :many
-SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at FROM template_builds WHERE template_id = $1 ORDER BY position DESC LIMIT $2
+SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env FROM template_builds WHERE template_id = $1 ORDER BY position DESC LIMIT $2
 `
 
 type BuildsOfTemplateParams struct {
@@ -137,6 +138,7 @@ func (q *Queries) BuildsOfTemplate(ctx context.Context, arg BuildsOfTemplatePara
 			&i.UpdatedAt,
 			&i.StartedAt,
 			&i.FinishedAt,
+			&i.Env,
 		); err != nil {
 			return nil, err
 		}
@@ -180,7 +182,7 @@ func (q *Queries) BuildsUnderWay(ctx context.Context, server int64) ([]BuildsUnd
 const claimBuild = `-- name: ClaimBuild :one
 UPDATE template_builds SET server = $1, updated_at = now()
 WHERE id = $2 AND status = 'building' AND server = $3
-RETURNING id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at
+RETURNING id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env
 `
 
 type ClaimBuildParams struct {
@@ -221,6 +223,7 @@ func (q *Queries) ClaimBuild(ctx context.Context, arg ClaimBuildParams) (Templat
 		&i.UpdatedAt,
 		&i.StartedAt,
 		&i.FinishedAt,
+		&i.Env,
 	)
 	return i, err
 }
@@ -376,10 +379,11 @@ const finishBuild = `-- name: FinishBuild :one
 UPDATE template_builds SET
     status = $1, reason_message = $2, reason_step = $3,
     snapshot_id = $4, host_id = $5, default_user = $6, default_dir = $7,
-    vcpus = $8, memory_mb = $9, disk_mb = $10,
-    step = $11, steps = $12, finished_at = now(), updated_at = now()
-WHERE id = $13 AND status = 'building' AND server = $14
-RETURNING id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at
+    env = $8,
+    vcpus = $9, memory_mb = $10, disk_mb = $11,
+    step = $12, steps = $13, finished_at = now(), updated_at = now()
+WHERE id = $14 AND status = 'building' AND server = $15
+RETURNING id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env
 `
 
 type FinishBuildParams struct {
@@ -390,6 +394,7 @@ type FinishBuildParams struct {
 	HostID        string
 	DefaultUser   string
 	DefaultDir    string
+	Env           []byte
 	Vcpus         int32
 	MemoryMb      int32
 	DiskMb        int32
@@ -409,6 +414,7 @@ func (q *Queries) FinishBuild(ctx context.Context, arg FinishBuildParams) (Templ
 		arg.HostID,
 		arg.DefaultUser,
 		arg.DefaultDir,
+		arg.Env,
 		arg.Vcpus,
 		arg.MemoryMb,
 		arg.DiskMb,
@@ -446,6 +452,7 @@ func (q *Queries) FinishBuild(ctx context.Context, arg FinishBuildParams) (Templ
 		&i.UpdatedAt,
 		&i.StartedAt,
 		&i.FinishedAt,
+		&i.Env,
 	)
 	return i, err
 }
@@ -460,7 +467,7 @@ func (q *Queries) ForgetBuildSnapshots(ctx context.Context, ids []string) error 
 }
 
 const getBuild = `-- name: GetBuild :one
-SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at FROM template_builds WHERE id = $1
+SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env FROM template_builds WHERE id = $1
 `
 
 func (q *Queries) GetBuild(ctx context.Context, id string) (TemplateBuild, error) {
@@ -494,6 +501,7 @@ func (q *Queries) GetBuild(ctx context.Context, id string) (TemplateBuild, error
 		&i.UpdatedAt,
 		&i.StartedAt,
 		&i.FinishedAt,
+		&i.Env,
 	)
 	return i, err
 }
@@ -520,7 +528,7 @@ func (q *Queries) GetLayer(ctx context.Context, key string) (TemplateLayer, erro
 const insertBuild = `-- name: InsertBuild :one
 INSERT INTO template_builds (id, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime)
 VALUES ($1, $2, 'waiting', $3, $4, $5, $6, $7)
-RETURNING id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at
+RETURNING id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env
 `
 
 type InsertBuildParams struct {
@@ -572,6 +580,7 @@ func (q *Queries) InsertBuild(ctx context.Context, arg InsertBuildParams) (Templ
 		&i.UpdatedAt,
 		&i.StartedAt,
 		&i.FinishedAt,
+		&i.Env,
 	)
 	return i, err
 }
@@ -668,7 +677,7 @@ func (q *Queries) MeasureBuildLog(ctx context.Context, arg MeasureBuildLogParams
 }
 
 const ownedBuilds = `-- name: OwnedBuilds :many
-SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at FROM template_builds WHERE status = 'building' AND server = $1 ORDER BY position
+SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env FROM template_builds WHERE status = 'building' AND server = $1 ORDER BY position
 `
 
 func (q *Queries) OwnedBuilds(ctx context.Context, server int64) ([]TemplateBuild, error) {
@@ -708,6 +717,7 @@ func (q *Queries) OwnedBuilds(ctx context.Context, server int64) ([]TemplateBuil
 			&i.UpdatedAt,
 			&i.StartedAt,
 			&i.FinishedAt,
+			&i.Env,
 		); err != nil {
 			return nil, err
 		}
@@ -861,7 +871,7 @@ const startBuild = `-- name: StartBuild :one
 UPDATE template_builds SET
     status = 'building', plan = $1, has_inputs = $2, server = $3, started_at = now(), updated_at = now()
 WHERE id = $4 AND status = 'waiting'
-RETURNING id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at
+RETURNING id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env
 `
 
 type StartBuildParams struct {
@@ -907,6 +917,7 @@ func (q *Queries) StartBuild(ctx context.Context, arg StartBuildParams) (Templat
 		&i.UpdatedAt,
 		&i.StartedAt,
 		&i.FinishedAt,
+		&i.Env,
 	)
 	return i, err
 }
@@ -974,7 +985,7 @@ func (q *Queries) SupersedeBuilds(ctx context.Context, arg SupersedeBuildsParams
 }
 
 const taggedBuild = `-- name: TaggedBuild :one
-SELECT b.id, b.position, b.template_id, b.status, b.tags, b.vcpus, b.memory_mb, b.disk_mb, b.runtime, b.plan, b.has_inputs, b.server, b.reason_message, b.reason_step, b.snapshot_id, b.host_id, b.default_user, b.default_dir, b.step, b.steps, b.log_entries, b.log_bytes, b.log_full, b.created_at, b.updated_at, b.started_at, b.finished_at FROM template_builds AS b JOIN template_tags AS t ON t.build_id = b.id
+SELECT b.id, b.position, b.template_id, b.status, b.tags, b.vcpus, b.memory_mb, b.disk_mb, b.runtime, b.plan, b.has_inputs, b.server, b.reason_message, b.reason_step, b.snapshot_id, b.host_id, b.default_user, b.default_dir, b.step, b.steps, b.log_entries, b.log_bytes, b.log_full, b.created_at, b.updated_at, b.started_at, b.finished_at, b.env FROM template_builds AS b JOIN template_tags AS t ON t.build_id = b.id
 WHERE t.template_id = $1 AND t.name = $2
 `
 
@@ -1014,6 +1025,7 @@ func (q *Queries) TaggedBuild(ctx context.Context, arg TaggedBuildParams) (Templ
 		&i.UpdatedAt,
 		&i.StartedAt,
 		&i.FinishedAt,
+		&i.Env,
 	)
 	return i, err
 }

@@ -77,6 +77,7 @@ WHERE id = @id AND status = 'building' AND server = @server;
 UPDATE template_builds SET
     status = @status, reason_message = sqlc.narg('reason_message'), reason_step = @reason_step,
     snapshot_id = @snapshot_id, host_id = @host_id, default_user = @default_user, default_dir = @default_dir,
+    env = @env,
     vcpus = @vcpus, memory_mb = @memory_mb, disk_mb = @disk_mb,
     step = @step, steps = @steps, finished_at = now(), updated_at = now()
 WHERE id = @id AND status = 'building' AND server = @server
