@@ -44,7 +44,7 @@ func (s *buildSettings) flags(f flagSet) {
 func (s *buildSettings) validate() error { return nil }
 
 func (p program) addImage() {
-	parent := &cobra.Command{Use: "image", Short: "Build guest kernels and templates"}
+	parent := &cobra.Command{Use: "image", Short: "Build and list guest kernels and templates"}
 	p.addParent(parent)
 	cfg := new(imageConfig)
 	names := strings.Join(image.BuiltInNames(), ", ")
@@ -69,6 +69,7 @@ func (p program) addImage() {
 		}
 		return p.buildImages(ctx, cfg, chosen)
 	})
+	p.addImageList(parent)
 }
 
 // recipes returns the recipes of the named templates, or that of the default template if
