@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -24,6 +25,7 @@ type sentEvents struct {
 	body      io.ReadCloser
 	lines     *bufio.Scanner
 	requestID string
+	typ       string // the Content-Type of the answer
 	cancel    context.CancelFunc
 	silence   *time.Timer // ends the stream
 }
@@ -31,7 +33,10 @@ type sentEvents struct {
 // openEvents sends r and returns its answer, a stream of events.
 func (c *Client) openEvents(ctx context.Context, r request) (*sentEvents, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	r.header = http.Header{"Accept": {"text/event-stream"}}
+	if r.header == nil {
+		r.header = http.Header{}
+	}
+	r.header.Set("Accept", "text/event-stream")
 	resp, err := c.send(ctx, r)
 	if err != nil {
 		cancel()
@@ -39,11 +44,15 @@ func (c *Client) openEvents(ctx context.Context, r request) (*sentEvents, error)
 	}
 	e := &sentEvents{
 		body: resp.Body, lines: bufio.NewScanner(resp.Body), requestID: resp.Header.Get("X-Request-Id"),
+		typ:    resp.Header.Get("Content-Type"),
 		cancel: cancel, silence: time.AfterFunc(maxSilence, cancel),
 	}
 	e.lines.Buffer(make([]byte, 0, 64<<10), maxEventLine)
 	return e, nil
 }
+
+// are reports whether the answer has events.
+func (e *sentEvents) are() bool { return strings.HasPrefix(e.typ, "text/event-stream") }
 
 // next returns the name and the data of the next event. data is valid until the next
 // call. A stream that ends has broken.

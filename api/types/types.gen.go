@@ -93,6 +93,17 @@ type Clocks struct {
 	AutoResume bool `json:"auto_resume"`
 }
 
+// CreateProgress defines model for CreateProgress.
+type CreateProgress struct {
+	// Stage A part of a create. `booting_template`: the image boots for the first time with this size; `starting_template`: its
+	// start command runs until it is ready; `saving_template`: its memory is saved, for this create and later ones;
+	// `starting`: the sandbox starts from what was saved. Later versions may add stages.
+	Stage CreateStage `json:"stage"`
+
+	// ElapsedMS The time since the create began, in milliseconds.
+	ElapsedMS int64 `json:"elapsed_ms"`
+}
+
 // CreateSandboxRequest defines model for CreateSandboxRequest.
 type CreateSandboxRequest struct {
 	// Name A name that you choose; absent or empty means none. It must be unique among sandboxes that have not ended (409 `name_taken`). See the schema SandboxName.
@@ -166,6 +177,15 @@ type CreateSandboxRequest struct {
 	EgressAllow []AddressRange `json:"egress_allow,omitempty"`
 }
 
+// CreateSentEvent A server-sent event of a create. Clients must skip unknown types, which later versions may add.
+type CreateSentEvent struct {
+	// Event progress, sandbox or error.
+	Event string `json:"event"`
+
+	// Data A JSON object: a CreateProgress, Sandbox or Error.
+	Data string `json:"data"`
+}
+
 // CreateSnapshotRequest defines model for CreateSnapshotRequest.
 type CreateSnapshotRequest struct {
 	// Name A name for people, without control characters. It need not be unique.
@@ -177,6 +197,11 @@ type CreateSnapshotRequest struct {
 	// Force As in pause. A create from such a snapshot fails unless the guest answers and can be renewed.
 	Force *bool `json:"force,omitempty"`
 }
+
+// CreateStage A part of a create. `booting_template`: the image boots for the first time with this size; `starting_template`: its
+// start command runs until it is ready; `saving_template`: its memory is saved, for this create and later ones;
+// `starting`: the sandbox starts from what was saved. Later versions may add stages.
+type CreateStage = string
 
 // Digest SHA-256 of an upload, in hexadecimal digits.
 type Digest = string

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -34,13 +36,41 @@ func (a *App) createCmd() *cobra.Command {
 			return err
 		}
 		began := time.Now()
-		sb, err := a.Client().Create(cmd.Context(), req)
+		sb, err := a.create(cmd.Context(), req)
 		if err != nil {
 			return err
 		}
 		return a.created(sb, time.Since(began))
 	}
 	return cmd
+}
+
+// createStages describes the stages of a create on a terminal.
+var createStages = map[string]string{
+	"booting_template":  "booting the template for the first time with this size",
+	"starting_template": "waiting for the start command of the template",
+	"saving_template":   "saving the memory of the template",
+	"starting":          "starting the sandbox",
+}
+
+// create creates a sandbox. On a terminal it shows how far a create is that takes long.
+func (a *App) create(ctx context.Context, req client.CreateRequest) (*client.Sandbox, error) {
+	if !a.io.Progress || a.quiet {
+		return a.Client().Create(ctx, req)
+	}
+	shown := false
+	sb, err := a.Client().CreateTelling(ctx, req, func(p client.CreateProgress) {
+		text := createStages[p.Stage]
+		if text == "" { // of a later server
+			text = printable(p.Stage)
+		}
+		shown = true
+		fmt.Fprintf(a.io.Err, "\r\x1b[K%s (%s)", text, showDuration(time.Duration(p.ElapsedMS)*time.Millisecond))
+	})
+	if shown {
+		fmt.Fprint(a.io.Err, "\r\x1b[K")
+	}
+	return sb, err
 }
 
 // created prints only the id on stdout, for scripts.

@@ -89,7 +89,7 @@ func (a *App) createForRun(ctx context.Context, req client.CreateRequest, took *
 	began := time.Now()
 	done := make(chan outcome, 1)
 	go func() {
-		sb, err := a.Client().Create(context.WithoutCancel(ctx), req)
+		sb, err := a.create(context.WithoutCancel(ctx), req)
 		done <- outcome{sb, err}
 	}()
 	var made outcome

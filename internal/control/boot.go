@@ -19,8 +19,8 @@ type booter struct {
 // boot has the host start the sandbox of a pending row. spec is the row's with
 // the environment, which rows do not keep; boot adds the token of the guest's public
 // server. from is the snapshot to start from,
-// which the row of a fork does not name.
-func (b *booter) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from sandbox.SnapshotID) (Sandbox, error) {
+// which the row of a fork does not name. progress is that of NewSandbox.
+func (b *booter) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from sandbox.SnapshotID, progress func(CreateStage)) (Sandbox, error) {
 	host, err := b.hostOf(row)
 	if err != nil {
 		return Sandbox{}, b.bootFailed(ctx, row, err)
@@ -28,7 +28,9 @@ func (b *booter) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from 
 	hostCtx, cancel := context.WithTimeout(ctx, b.cfg.CreateTimeout)
 	defer cancel()
 	spec.EnvdToken = spec.EnvdTokenOf(row.ID)
+	stop := tell(hostCtx, host, row.ID, progress)
 	observed, err := host.Create(hostCtx, row.Ref(), spec, from)
+	stop()
 	if err == nil && !observed.Spec.Egress.Equal(spec.Egress) {
 		cleanup := host.Destroy(ctx, row.Ref(), sandbox.ReasonBootFailed)
 		return Sandbox{}, withCleanup(b.bootFailed(ctx, row, errEgressUnsupported()), cleanup)

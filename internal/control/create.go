@@ -44,7 +44,7 @@ func (c *creator) Create(ctx context.Context, n NewSandbox) (Sandbox, error) {
 	if err != nil {
 		return Sandbox{}, err
 	}
-	row, err := c.start(ctx, Sandbox{Name: n.Name, Spec: spec, Metadata: n.Metadata, SnapshotID: from.ID}, from.HostID)
+	row, err := c.start(ctx, Sandbox{Name: n.Name, Spec: spec, Metadata: n.Metadata, SnapshotID: from.ID}, from.HostID, n.Progress)
 	if err == nil && n.SnapshotID == "" && spec.TemplateID != "" {
 		c.templates.countSpawn(ctx, spec.TemplateID)
 	}
@@ -52,8 +52,8 @@ func (c *creator) Create(ctx context.Context, n NewSandbox) (Sandbox, error) {
 }
 
 // start completes row, writes it and has a host start its sandbox: the host with the id, or
-// any for "".
-func (c *creator) start(ctx context.Context, row Sandbox, hostID string) (_ Sandbox, err error) {
+// any for "". progress is that of NewSandbox.
+func (c *creator) start(ctx context.Context, row Sandbox, hostID string, progress func(CreateStage)) (_ Sandbox, err error) {
 	spec := row.Spec
 	if !spec.MinIsolation.Meets(c.cfg.MinIsolation) {
 		spec.MinIsolation = c.cfg.MinIsolation
@@ -70,7 +70,7 @@ func (c *creator) start(ctx context.Context, row Sandbox, hostID string) (_ Sand
 		return Sandbox{}, err
 	}
 	spec.Runtime = row.Spec.Runtime
-	return c.booter.boot(ctx, row, spec, from)
+	return c.booter.boot(ctx, row, spec, from, progress)
 }
 
 // ValidateMetadata checks number, size and content of metadata. NUL is refused

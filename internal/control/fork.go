@@ -168,7 +168,7 @@ func (fr *forker) bootAll(ctx context.Context, rows []Sandbox, spec sandbox.Spec
 	for i, row := range rows {
 		wg.Go(func() {
 			errs[i] = fault.Caught(func() (err error) {
-				started[i], err = fr.booter.boot(ctx, row, spec, from)
+				started[i], err = fr.booter.boot(ctx, row, spec, from, nil)
 				return err
 			})
 		})

@@ -95,7 +95,7 @@ func (m *machines) CreateMachine(ctx context.Context, n NewMachine) (Sandbox, er
 		spec.User, spec.Workdir, spec.TemplateID, spec.TemplateRef = "", "", "", ""
 		hostID = from.HostID
 	}
-	return m.creator.start(ctx, Sandbox{ID: n.ID, Spec: spec, SnapshotID: from.ID, BuildID: n.Build}, hostID)
+	return m.creator.start(ctx, Sandbox{ID: n.ID, Spec: spec, SnapshotID: from.ID, BuildID: n.Build}, hostID, nil)
 }
 
 // MachinesOf returns the machines of a build that have not ended, and of all builds for "".

@@ -273,6 +273,9 @@ type ObservedSandbox struct {
 	Busy bool
 	// DiskOnly is true if it is paused without memory.
 	DiskOnly bool
+	// Stage is the part of its create that is under way, or empty. It may be none that this
+	// program knows.
+	Stage CreateStage
 	// Health is zero unless it runs or is paused.
 	Health sandbox.Health
 }

@@ -86,6 +86,9 @@ type NewSandbox struct {
 	SnapshotID sandbox.SnapshotID
 	// Metadata may be nil.
 	Metadata map[string]string
+	// Progress, if not nil, is told the parts of a create that takes long, one call at a
+	// time and none after the create.
+	Progress func(CreateStage)
 }
 
 // Exec is one command.

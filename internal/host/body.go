@@ -27,6 +27,8 @@ type body struct {
 	*instance.Instance
 	rec   journal.Record
 	times map[string]time.Duration
+	// stage is what callers see of the steps.
+	stage *stage
 	// captured holds the page counts of the last snapshot.
 	captured vmm.SaveStats
 	// baseToken is the access token of a guest that was not sealed when the
@@ -49,6 +51,7 @@ func newBody(mgr *Manager, dir instance.Dir, rec journal.Record) body {
 	return body{
 		mgr: mgr, log: mgr.log.With("sandbox", string(rec.ID)), rec: rec,
 		Instance: mgr.newInstance(string(rec.ID), dir, rec.Spec), times: make(map[string]time.Duration),
+		stage: new(stage),
 	}
 }
 
@@ -67,6 +70,7 @@ func (b *body) step(ctx context.Context, name string, do func(context.Context) e
 		return context.Cause(ctx)
 	}
 	b.rec.Step = name
+	b.stage.set(name)
 	if err := b.save(); err != nil {
 		if !journal.MayRunUnjournaled(name) {
 			return err

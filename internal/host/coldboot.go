@@ -45,6 +45,7 @@ func (b *body) coldBoot(ctx context.Context, start image.Start) error {
 		}
 		ctx, stop := b.UntilExit(ctx)
 		defer stop()
+		b.stage.set(stepTemplateStart)
 		err := templateStart{Start: start, template: b.rec.Spec.Template, guest: b.Guest()}.run(ctx)
 		return causeOr(ctx, err)
 	})

@@ -68,3 +68,35 @@ func TestCoreCreateDoesNotWaitForALongTemplate(t *testing.T) {
 		t.Errorf("the template was made %d times, want once", builds)
 	}
 }
+
+// TestCoreStageOfACreate: while the first create from an image makes its snapshot, the
+// sandbox shows how far that is, and none when it runs.
+func TestCoreStageOfACreate(t *testing.T) {
+	for step, want := range map[string]string{
+		journal.StepTemplateGuest: "booting_template", journal.StepTemplateSave: "saving_template", journal.StepCreateVMM: "starting",
+	} {
+		c := newCore(t, fastTemp(t))
+		c.single = true
+		c.restart()
+		reached, unblock := c.hook.hold(step)
+		ref, ended := newRef(), make(chan error, 1)
+		go func() {
+			_, err := c.Create(t.Context(), ref, coreSpec)
+			ended <- err
+		}()
+		select {
+		case <-reached:
+			got, err := c.Get(ref.ID)
+			if err != nil || got.Stage != want {
+				t.Errorf("at %s: stage %q, %v; want %q", step, got.Stage, err, want)
+			}
+			unblock()
+			check(t, <-ended)
+		case err := <-ended:
+			t.Fatalf("the create ended without the step %s: %v", step, err)
+		}
+		if got, err := c.Get(ref.ID); err != nil || got.Stage != "" {
+			t.Errorf("a running sandbox has the stage %q, %v", got.Stage, err)
+		}
+	}
+}

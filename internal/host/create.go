@@ -82,7 +82,7 @@ func (b *body) fromTemplate(ctx context.Context) (restoreSource, error) {
 		"the host is preparing the template %s for sandboxes of this size, which takes longer than a create may; try again in a minute",
 		b.rec.Spec.Template))
 	defer cancel()
-	t, err := b.mgr.ensureTemplate(ctx, b.rec.Spec)
+	t, err := b.mgr.ensureTemplate(ctx, b.rec.Spec, b.stage)
 	return restoreSource{dir: t.dir, digest: t.image.Digest, image: t.image.Path}, err
 }
 

@@ -161,7 +161,7 @@ func (m *Manager) starts() (done func()) {
 
 // prepare makes a template snapshot before anybody asks for it.
 func (m *Manager) prepare(spec sandbox.Spec) {
-	if _, err := m.ensureTemplate(m.life, m.resolved(spec)); err != nil && m.life.Err() == nil {
+	if _, err := m.ensureTemplate(m.life, m.resolved(spec), nil); err != nil && m.life.Err() == nil {
 		m.log.Warn("a template snapshot could not be prepared; the first sandbox of its kind tries again", "error", err)
 	}
 }

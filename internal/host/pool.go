@@ -222,7 +222,7 @@ func (m *Manager) fillOne(ctx context.Context) (made bool, err error) {
 		if info.Ready >= info.Size || ctx.Err() != nil || !m.mayRefill(info.Spec) {
 			continue
 		}
-		t, err := m.ensureTemplate(ctx, info.Spec)
+		t, err := m.ensureTemplate(ctx, info.Spec, nil)
 		if err != nil {
 			return false, err
 		}

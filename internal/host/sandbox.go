@@ -40,6 +40,9 @@ type Sandbox struct {
 	diskPath string
 	// Busy: an operation on it is under way or waits for its turn.
 	Busy bool
+	// Stage is the part of its create that is under way, in the words of host.v1; empty
+	// otherwise.
+	Stage string
 }
 
 // publish makes state the one that callers see and tells subscribers. Only the
@@ -72,6 +75,9 @@ func (m *machine) snapshotView() Sandbox {
 	defer m.mu.Unlock()
 	v := m.view
 	v.Busy = m.busy()
+	if v.State == sandbox.Pending {
+		v.Stage = m.stage.text()
+	}
 	if v.State == sandbox.Running {
 		v.LastActiveAt = m.lastActiveLocked()
 	}

@@ -45,6 +45,8 @@ type templateBuild struct {
 	done chan struct{}
 	dir  snapshot.Dir // valid, as err, once done is closed
 	err  error
+	// stage is that of the build's body.
+	stage *stage
 }
 
 // templateKey names a template snapshot by everything its content depends on. Any
@@ -71,7 +73,9 @@ func (m *Manager) templateKey(spec sandbox.Spec, img image.Template) (string, ma
 
 // ensureTemplate returns the template snapshot for spec. If none fits it builds one,
 // once for all callers.
-func (m *Manager) ensureTemplate(ctx context.Context, spec sandbox.Spec) (template, error) {
+//
+// The caller's stage shows the build meanwhile; it may be nil.
+func (m *Manager) ensureTemplate(ctx context.Context, spec sandbox.Spec, caller *stage) (template, error) {
 	img, err := m.template(spec.Template)
 	if err != nil {
 		return template{}, err
@@ -82,6 +86,8 @@ func (m *Manager) ensureTemplate(ctx context.Context, spec sandbox.Spec) (templa
 		return t, nil
 	}
 	b := m.startBuild(t, print, spec)
+	caller.follow(b.stage)
+	defer caller.follow(nil)
 	select {
 	case <-b.done:
 		t.dir = b.dir
@@ -113,13 +119,13 @@ func (m *Manager) startBuild(t template, print map[string]string, spec sandbox.S
 	if b := m.templates.building[t.key]; b != nil {
 		return b
 	}
-	b := &templateBuild{done: make(chan struct{})}
+	b := &templateBuild{done: make(chan struct{}), stage: new(stage)}
 	m.templates.building[t.key] = b
 	m.running.Go(func() {
 		defer close(b.done)
 		if b.dir = m.findTemplate(t.key, print); b.dir == "" { // it may have been finished just before
 			b.err = fault.Caught(func() (err error) {
-				b.dir, err = m.buildTemplate(m.life, t, print, spec)
+				b.dir, err = m.buildTemplate(m.life, t, print, spec, b.stage)
 				return err
 			})
 		}
@@ -132,13 +138,14 @@ func (m *Manager) startBuild(t template, print map[string]string, spec sandbox.S
 
 // buildTemplate boots a VM, seals its guest, and publishes the saved VM with its
 // disk as the template snapshot.
-func (m *Manager) buildTemplate(life context.Context, t template, print map[string]string, spec sandbox.Spec) (snapshot.Dir, error) {
+func (m *Manager) buildTemplate(life context.Context, t template, print map[string]string, spec sandbox.Spec, at *stage) (snapshot.Dir, error) {
 	spec = templateSpec(spec)
 	id := sandbox.NewID()
 	b := newBody(m, instance.Dir(filepath.Join(m.layout.builds(), string(id))), journal.Record{
 		Version: journal.Version, ID: id, Generation: 1, Spec: spec, State: sandbox.Pending,
 		Instance: journal.Instance{TemplateDigest: t.image.Digest, RootImage: t.image.Path},
 	})
+	b.stage = at
 	b.log.InfoContext(life, "making a template snapshot", "template", spec.Template, "vcpus", spec.VCPUs, "memory_mb", spec.MemoryMB)
 	to := snapshot.Dir(filepath.Join(m.cfg.TemplateDir, t.key+"."+b.Name))
 	err := fault.Caught(func() error {

@@ -52,6 +52,7 @@ func observedFromProto(s *hostv1.Sandbox) control.ObservedSandbox {
 		SnapshotID:     sandbox.SnapshotID(s.GetSnapshotId()),
 		Steps:          stepsFromProto(s.GetStepMicros()),
 		Busy:           s.GetBusy(),
+		Stage:          control.CreateStage(s.GetStage()),
 		DiskOnly:       s.GetDiskOnly(),
 		Health: sandbox.Health{
 			State: sandbox.HealthState(s.GetHealth()), Since: timeFromProto(s.GetSilentSince()), Forced: s.GetForced(),

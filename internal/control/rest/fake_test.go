@@ -24,6 +24,8 @@ type fakeSandboxes struct {
 	ready error
 	// createErr and hostErr fail Create and everything that needs the host.
 	createErr, hostErr error
+	// stages are told during a create.
+	stages []control.CreateStage
 	// open, if set, stands in for the file at /special.
 	open func() *control.File
 
@@ -88,6 +90,9 @@ func (f *fakeSandboxes) Create(_ context.Context, n control.NewSandbox) (control
 	spec, err := n.Spec.Complete(hosts)
 	if err != nil {
 		return control.Sandbox{}, err
+	}
+	for _, stage := range f.stages {
+		n.Progress(stage)
 	}
 	if f.createErr != nil {
 		return control.Sandbox{}, f.createErr

@@ -21,6 +21,10 @@ func (s *server) createSandbox(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
+	if wantsEvents(r) {
+		s.createTelling(w, r, n)
+		return
+	}
 	sb, err := s.Sandboxes.Create(r.Context(), n)
 	if err != nil {
 		s.fail(w, r, err)

@@ -68,7 +68,7 @@ func fromSandbox(s host.Sandbox) *hostv1.Sandbox {
 		StartedAt: fromTime(s.StartedAt), LastActiveAt: fromTime(s.LastActiveAt), TemplateDigest: s.TemplateDigest,
 		StepMicros: micros(s.Steps), RestoreReport: fromRestoreReport(s.RestoreReport), SnapshotId: string(s.SnapshotID),
 		LifetimeEndsAt: fromTime(s.LifetimeEnd), Source: string(s.Source),
-		Busy: s.Busy, DiskFull: s.DiskFull, DiskOnly: s.DiskOnly,
+		Stage: s.Stage, Busy: s.Busy, DiskFull: s.DiskFull, DiskOnly: s.DiskOnly,
 		Health: string(s.Health.State), SilentSince: fromTime(s.Health.Since), Forced: s.Health.Forced,
 	}
 	return out

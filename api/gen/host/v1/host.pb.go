@@ -513,7 +513,11 @@ type Sandbox struct {
 	// Its state is running, but its VM is stopped because the host's disk is full.
 	DiskFull bool `protobuf:"varint,21,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
 	// It is paused without its memory, and a resume boots it from its disk.
-	DiskOnly      bool `protobuf:"varint,22,opt,name=disk_only,json=diskOnly,proto3" json:"disk_only,omitempty"`
+	DiskOnly bool `protobuf:"varint,22,opt,name=disk_only,json=diskOnly,proto3" json:"disk_only,omitempty"`
+	// The part of its create that is under way: "booting_template", "starting_template"
+	// (its start command runs until it is ready), "saving_template" or "starting". Empty
+	// otherwise.
+	Stage         string `protobuf:"bytes,23,opt,name=stage,proto3" json:"stage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -700,6 +704,13 @@ func (x *Sandbox) GetDiskOnly() bool {
 		return x.DiskOnly
 	}
 	return false
+}
+
+func (x *Sandbox) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
 }
 
 type CreateSandboxRequest struct {
@@ -4566,7 +4577,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"stepMicros\x1a=\n" +
 	"\x0fStepMicrosEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xba\a\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xd0\a\n" +
 	"\aSandbox\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12(\n" +
 	"\x04spec\x18\x02 \x01(\v2\x14.host.v1.SandboxSpecR\x04spec\x12+\n" +
@@ -4594,7 +4605,8 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x06forced\x18\x13 \x01(\bR\x06forced\x12\x12\n" +
 	"\x04busy\x18\x14 \x01(\bR\x04busy\x12\x1b\n" +
 	"\tdisk_full\x18\x15 \x01(\bR\bdiskFull\x12\x1b\n" +
-	"\tdisk_only\x18\x16 \x01(\bR\bdiskOnly\x1a=\n" +
+	"\tdisk_only\x18\x16 \x01(\bR\bdiskOnly\x12\x14\n" +
+	"\x05stage\x18\x17 \x01(\tR\x05stage\x1a=\n" +
 	"\x0fStepMicrosEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x81\x01\n" +
