@@ -12,9 +12,18 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
+
+// TestProcessThatABootHasEnded: the mark of the host and the signal reach the control plane.
+func TestProcessThatABootHasEnded(t *testing.T) {
+	p := processOf(&guestv1.ProcessRecord{Id: "p", EndedUnixNano: 1, Signal: 9, Rebooted: true})
+	if e := p.Exit; e == nil || !e.Rebooted || e.Code != 137 || e.Signal != "killed" {
+		t.Errorf("exit %+v, want one by a boot with code 137 and the signal killed", p.Exit)
+	}
+}
 
 // fillAny sets every field of the struct at v, however deep, to something that is
 // not its zero value. Times and durations are whole seconds.

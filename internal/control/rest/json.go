@@ -65,15 +65,6 @@ func readOptionalJSON(w http.ResponseWriter, r *http.Request, f fields) error {
 	return readBody(w, r, f, func() error { return nil })
 }
 
-// readNoFields reads the body of an operation without fields: an empty body, or
-// an object without fields. An empty body may have any Content-Type.
-func readNoFields(w http.ResponseWriter, r *http.Request) error {
-	if r.ContentLength == 0 {
-		return nil
-	}
-	return readOptionalJSON(w, r, fields{})
-}
-
 // readBody reads the body into f, or returns the error of missing if there is
 // none.
 func readBody(w http.ResponseWriter, r *http.Request, f fields, missing func() error) error {
