@@ -30,6 +30,8 @@ WORKDIR /work
 COPY page.txt .
 RUN echo "$GREETING $(cat page.txt)" > index.html
 RUN cp /bin/true tool && chown 7:8 tool && chmod 4755 tool && sleep 1
+RUN --mount=target=. --mount=type=bind,source=page.txt,target=/opt/one/page test -s page.txt && test ! -e index.html && cmp page.txt /opt/one/page
+RUN test -s index.html && test ! -e /opt/one/page
 FROM template:minimal
 COPY --from=build /work /srv/www
 RUN test "$(stat -c %u:%g:%a /srv/www/tool)" = 7:8:4755

@@ -92,10 +92,13 @@ func checkStep(s plan.Step, i int) (int, error) {
 	case s.Copy != nil:
 		return len(text), checkCopy(*s.Copy, i)
 	case s.Run != nil:
-		return len(text), checkRun(*s.Run)
+		return len(text), checkRun(*s.Run, i)
 	}
 	return len(text), nil
 }
+
+// maxBinds is the most files and directories that a RUN mounts.
+const maxBinds = 20
 
 // checkCopy checks the sources of a COPY.
 func checkCopy(c plan.Copy, i int) error {
@@ -122,15 +125,23 @@ func checkCopy(c plan.Copy, i int) error {
 	return nil
 }
 
-// checkRun checks a RUN.
-func checkRun(r plan.Run) error {
+// checkRun checks a RUN of the stage at position i.
+func checkRun(r plan.Run, i int) error {
 	switch {
 	case (len(r.Argv) == 0 || r.Argv[0] == "") && r.Script == "":
 		return fmt.Errorf("it has no command")
 	case r.Timeout < 0 || r.Timeout > plan.MaxStepTimeout:
 		return fmt.Errorf("its timeout is longer than %s", plan.MaxStepTimeout)
-	case len(r.Secrets) > maxSecrets || len(r.Scratch) > maxSecrets:
+	case len(r.Secrets) > maxSecrets || len(r.Scratch) > maxSecrets || len(r.Binds) > maxBinds:
 		return fmt.Errorf("it has more than %d mounts", maxSecrets)
+	}
+	for _, c := range r.Binds {
+		if len(c.Sources) != 1 || len(c.Content) > 0 || c.Unpack || c.Dest == "" {
+			return fmt.Errorf("a mount needs one source and a target")
+		}
+		if err := checkCopy(c, i); err != nil {
+			return err
+		}
 	}
 	for _, s := range r.Secrets {
 		if s.ID == "" || (s.Path == "" && s.Variable == "") || s.Mode > 0o777 {

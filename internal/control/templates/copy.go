@@ -34,6 +34,11 @@ func (b *builder) copyFiles(ctx context.Context, m *machine, step plan.Step, st 
 	if err != nil {
 		return err
 	}
+	return b.writeFiles(ctx, m, c, st, src)
+}
+
+// writeFiles writes the files of c, which come from src.
+func (b *builder) writeFiles(ctx context.Context, m *machine, c *plan.Copy, st state, src files) error {
 	p, err := b.place(ctx, m, c, st, src)
 	if err != nil {
 		return err

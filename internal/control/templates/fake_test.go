@@ -402,6 +402,8 @@ func (f *fakeMachines) CallFile(_ context.Context, id sandbox.ID, call control.F
 			return control.FilePage{}, err
 		}
 		return control.FilePage{}, nil
+	case control.FileMove:
+		return control.FilePage{}, os.Rename(filepath.Join(m.dir, c.From), filepath.Join(m.dir, c.To))
 	case control.FileRemove:
 		return control.FilePage{}, os.RemoveAll(filepath.Join(m.dir, c.Path))
 	case control.FileList:

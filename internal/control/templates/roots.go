@@ -251,12 +251,28 @@ func (s *selection) takes(ctx context.Context, idx *index, fn func(f file, targe
 	return nil
 }
 
-// sourceKey returns the digest of the files that a COPY takes; empty for other steps.
-func (b *builder) sourceKey(ctx context.Context, step plan.Step, st state) (string, error) {
-	c := step.Copy
-	switch {
-	case c == nil:
+// sourceKey returns the digest of the files that a step takes; empty if it takes none.
+func (b *builder) sourceKey(ctx context.Context, step plan.Step) (string, error) {
+	if step.Copy != nil {
+		return b.copyKey(ctx, step.Copy)
+	}
+	if step.Run == nil || len(step.Run.Binds) == 0 {
 		return "", nil
+	}
+	var keys []string
+	for _, c := range step.Run.Binds {
+		key, err := b.copyKey(ctx, &c)
+		if err != nil {
+			return "", err
+		}
+		keys = append(keys, key)
+	}
+	return digest(keys), nil
+}
+
+// copyKey returns the digest of the files that c takes.
+func (b *builder) copyKey(ctx context.Context, c *plan.Copy) (string, error) {
+	switch {
 	case c.Stage > 0:
 		return b.stages[c.Stage-1].key(), nil
 	case c.Base != nil:

@@ -138,7 +138,7 @@ func TestKeyFollowsContent(t *testing.T) {
 	key := func(idx *index, sources ...string) string {
 		t.Helper()
 		b.indexes["k"] = idx
-		out, err := b.sourceKey(context.Background(), plan.Step{Copy: &plan.Copy{Context: "k", Sources: sources}}, state{})
+		out, err := b.sourceKey(context.Background(), plan.Step{Copy: &plan.Copy{Context: "k", Sources: sources}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -324,6 +324,55 @@ func TestImageSettings(t *testing.T) {
 	}
 }
 
+// TestBindMounts runs commands with files that are there for one step.
+func TestBindMounts(t *testing.T) {
+	f := newFixture(t)
+	files := map[string]string{"a.txt": "A", "src/x": "X", "src/d/y": "Y"}
+	const text = `FROM template:base AS made
+WORKDIR /out
+RUN echo made > made.txt
+FROM template:base
+WORKDIR /w
+RUN echo own > own; mkdir -p kept; echo kept > kept/k
+RUN --mount=target=. cat a.txt src/x > ../seen1; test ! -e own && echo lost > new && rm a.txt
+RUN --mount=type=bind,source=a.txt,target=/w/kept/a.txt --mount=type=bind,source=src,dst=kept/src cat kept/k kept/a.txt kept/src/d/y > ../seen2
+RUN --mount=type=bind,from=made,source=/out,target=/w/kept cat kept/made.txt > ../seen3; test ! -e kept/k
+RUN --mount=type=bind,from=made,source=out/made.txt,target=own cat own > ../seen4
+`
+	b, log := f.ready(text, files, templates.Inputs{})
+	for name, want := range map[string]string{
+		"seen1": "AX", "seen2": "kept\nAY", "seen3": "made\n", "seen4": "made\n", "w/own": "own\n", "w/kept/k": "kept\n",
+	} {
+		if got := f.content(b, name); got != want {
+			t.Errorf("%s: got %q, want %q; log:\n%s", name, got, want, log)
+		}
+	}
+	for _, name := range []string{"w/a.txt", "w/new", "w/kept/a.txt", "w/kept/src/x", "w/kept/made.txt"} {
+		if got := f.content(b, name); !strings.HasPrefix(got, "missing") {
+			t.Errorf("%s is left: %q", name, got)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(f.machines.dir, "snapshot-"+string(b.Snapshot), "*", ".wrenn*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("files are left aside: %v", left)
+	}
+	before := len(f.machines.texts())
+	if f.ready(text, files, templates.Inputs{}); len(f.machines.texts()) != before {
+		t.Errorf("the second build ran %v, want everything cached", f.machines.texts()[before:])
+	}
+	files["src/d/y"] = "changed"
+	if b, log = f.ready(text, files, templates.Inputs{}); f.content(b, "seen2") != "kept\nAchanged" {
+		t.Errorf("after a change of a mounted file: got %q; log:\n%s", f.content(b, "seen2"), log)
+	}
+	for target, want := range map[string]string{"/": "nothing can be mounted at /", "/proc/x": "nothing can be mounted", "/x,source=none": "no file matches"} {
+		b, _ := f.build("FROM template:base\nRUN --mount=type=bind,target="+target+" true\n", files, templates.Inputs{})
+		if b.Status != templates.Failed || b.Reason.Step != "1" || !strings.Contains(b.Reason.Message, want) {
+			t.Errorf("a mount at %s: got %s %+v, want %q", target, b.Status, b.Reason, want)
+		}
+	}
+	f.noMachines()
+}
+
 // TestEnvironmentOfTemplates builds a template from another one, whose environment it inherits.
 func TestEnvironmentOfTemplates(t *testing.T) {
 	f := newFixture(t)

@@ -76,7 +76,7 @@ func (s *stage) plan(ctx context.Context) error {
 		if err != nil {
 			return atStep(step.ID, step.Text, err)
 		}
-		extra, err := b.sourceKey(ctx, expanded, state)
+		extra, err := b.sourceKey(ctx, expanded)
 		if err != nil {
 			return atStep(step.ID, step.Text, err)
 		}
@@ -95,15 +95,21 @@ func (s *stage) plan(ctx context.Context) error {
 
 // isPrivate reports whether a step gets a secret, or files of a stage that got one.
 func (b *builder) isPrivate(step plan.Step) bool {
+	from := func(c plan.Copy) bool {
+		if c.Stage == 0 {
+			return false
+		}
+		chain := b.stages[c.Stage-1].chain
+		return len(chain) > 0 && chain[len(chain)-1].private
+	}
 	switch {
 	case step.Run != nil:
-		return slices.ContainsFunc(step.Run.Secrets, func(s plan.Secret) bool {
+		return slices.ContainsFunc(step.Run.Binds, from) || slices.ContainsFunc(step.Run.Secrets, func(s plan.Secret) bool {
 			_, given := b.inputs.Secrets[s.ID]
 			return given
 		})
-	case step.Copy != nil && step.Copy.Stage > 0:
-		chain := b.stages[step.Copy.Stage-1].chain
-		return len(chain) > 0 && chain[len(chain)-1].private
+	case step.Copy != nil:
+		return from(*step.Copy)
 	}
 	return false
 }

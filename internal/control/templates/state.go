@@ -172,11 +172,19 @@ func nextKey(key string, step plan.Step, extra string) string {
 		r.Timeout = 0
 		step.Run = &r
 	}
+	// The content decides, not the archive that brings it.
 	if step.Copy != nil {
-		// The content decides, not the archive that brings it.
 		c := *step.Copy
 		c.Context, c.Stage, c.Base = "", 0, nil
 		step.Copy = &c
+	}
+	if step.Run != nil && len(step.Run.Binds) > 0 {
+		r := *step.Run
+		r.Binds = slices.Clone(r.Binds)
+		for i := range r.Binds {
+			r.Binds[i].Context, r.Binds[i].Stage, r.Binds[i].Base = "", 0, nil
+		}
+		step.Run = &r
 	}
 	return digest(key, step, extra)
 }

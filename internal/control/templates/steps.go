@@ -2,10 +2,11 @@ package templates
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
@@ -69,8 +70,13 @@ func (b *builder) run(ctx context.Context, m *machine, step plan.Step, st state)
 		return err
 	}
 	env := environment(r.Env, st.env)
-	undo := &leftovers{builder: b, machine: m}
+	undo := &leftovers{builder: b, machine: m, aside: map[string]string{}}
 	defer func() { err = undo.remove(ctx, err) }()
+	for i := range r.Binds {
+		if err := b.bind(ctx, m, step, i, st, undo); err != nil {
+			return err
+		}
+	}
 	if err := b.mounts(ctx, m, step, a, st, env, undo); err != nil {
 		return err
 	}
@@ -178,6 +184,8 @@ type leftovers struct {
 	builder *builder
 	machine *machine
 	paths   []string
+	// aside are the places of files that have to come back, by their paths.
+	aside map[string]string
 }
 
 // remove removes the files, the newest first, and returns err or the error of the
@@ -186,15 +194,64 @@ func (u *leftovers) remove(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err // the build has ended here, and the machine is destroyed without a layer
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), scriptTimeout)
 	defer cancel()
 	for i := len(u.paths) - 1; i >= 0; i-- {
 		_, removeErr := u.builder.Machines.CallFile(ctx, u.machine.id, control.FileRemove{Path: u.paths[i], Recursive: true})
 		if removeErr != nil && !fault.Is(removeErr, fault.NotFound) && err == nil {
 			err = removeErr
 		}
+		if from := u.aside[u.paths[i]]; from != "" {
+			_, moveErr := u.builder.Machines.CallFile(ctx, u.machine.id, control.FileMove{From: from, To: u.paths[i], User: "root"})
+			if moveErr != nil && err == nil {
+				err = moveErr
+			}
+		}
 	}
 	return err
+}
+
+// bind puts the files of the mount at place i of a step where they are during the step. The
+// commands can write to them, and lose the changes, as with Docker's option rw.
+func (b *builder) bind(ctx context.Context, m *machine, step plan.Step, i int, st state, undo *leftovers) error {
+	c := step.Run.Binds[i]
+	c.Dest = st.join(c.Dest)
+	if system(c.Dest) || slices.Contains(undo.paths, c.Dest) {
+		return failed(step.ID, "%s: nothing can be mounted at %.256s, or only once", step.Text, c.Dest)
+	}
+	src, err := b.source(ctx, &c)
+	if err != nil {
+		return err
+	}
+	_, err = b.Machines.CallFile(ctx, m.id, control.FileStat{Path: c.Dest})
+	switch {
+	case err == nil:
+		// In the same directory, and thus in the same file system.
+		aside := path.Join(path.Dir(c.Dest), fmt.Sprintf(".wrenn-aside-%d-%s", i, rand.Text()))
+		if _, err := b.Machines.CallFile(ctx, m.id, control.FileMove{From: c.Dest, To: aside, User: "root"}); err != nil {
+			return err
+		}
+		undo.aside[c.Dest] = aside
+	case !fault.Is(err, fault.NotFound):
+		return err
+	}
+	undo.paths = append(undo.paths, c.Dest)
+	if !src.single {
+		if _, err := b.Machines.CallFile(ctx, m.id, control.FileMakeDir{Path: c.Dest, Parents: true, User: "root"}); err != nil {
+			return err
+		}
+	}
+	return b.writeFiles(ctx, m, &c, st, src)
+}
+
+// system reports whether a path is one of the guest's own, or the root.
+func system(p string) bool {
+	for _, dir := range []string{"/proc", "/sys", "/dev", privateDir} {
+		if p == dir || strings.HasPrefix(p, dir+"/") {
+			return true
+		}
+	}
+	return p == "/" || p == "/run"
 }
 
 // script writes a script, and returns the command that runs it.

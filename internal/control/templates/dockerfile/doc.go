@@ -8,9 +8,9 @@
 //
 //   - FROM takes an image, an earlier stage, scratch, or template:NAME[:TAG]. The platform is
 //     linux/amd64.
-//   - RUN takes both forms, here-documents, --mount of the types secret, cache and tmpfs, and
-//     --network. A bind or ssh mount is refused. The content of a cache is not kept for
-//     the next build.
+//   - RUN takes both forms, here-documents, --mount of the types bind, secret, cache and tmpfs,
+//     and --network. An ssh mount is refused. The content of a cache is not kept for the next
+//     build.
 //   - COPY and ADD take --from (a stage, an image or template:NAME), --chown, an octal --chmod,
 //     --exclude, --parents, --link (without effect) and here-documents. ADD unpacks archives,
 //     and refuses URLs and repositories.

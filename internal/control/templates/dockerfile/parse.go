@@ -134,6 +134,11 @@ func (r *reader) number() []plan.Stage {
 			if c := s.Steps[i].Copy; c != nil && c.Stage > 0 {
 				c.Stage = place[c.Stage]
 			}
+			if run := s.Steps[i].Run; run != nil {
+				for j := range run.Binds {
+					run.Binds[j].Stage = place[run.Binds[j].Stage] // 0 is none, and has no place
+				}
+			}
 		}
 		out = append(out, s)
 	}

@@ -356,7 +356,7 @@ func (s *stage) run(c *instructions.RunCommand, line int) error {
 		return lineError(line, "--network=%.64s is not supported; a sandbox has a network of its own", network)
 	}
 	for _, m := range instructions.GetMounts(c) {
-		if err := mount(run, m, line); err != nil {
+		if err := s.mount(run, m, line); err != nil {
 			return err
 		}
 	}
@@ -429,8 +429,10 @@ func bounded(line int, words ...string) error {
 }
 
 // mount adds a mount to run.
-func mount(run *plan.Run, m *instructions.Mount, line int) error {
+func (s *stage) mount(run *plan.Run, m *instructions.Mount, line int) error {
 	switch m.Type {
+	case instructions.MountTypeBind:
+		return s.bind(run, m, line)
 	case instructions.MountTypeCache, instructions.MountTypeTmpfs:
 		if m.Target == "" || m.From != "" {
 			return lineError(line, "a mount of type %s needs a target, and takes no from", m.Type)
@@ -439,8 +441,30 @@ func mount(run *plan.Run, m *instructions.Mount, line int) error {
 	case instructions.MountTypeSecret:
 		run.Secrets = append(run.Secrets, secret(m))
 	default:
-		return lineError(line, "a mount of type %s is not supported; use COPY, or a secret", m.Type)
+		return lineError(line, "a mount of type %s is not supported; use a secret", m.Type)
 	}
+	return nil
+}
+
+// bind adds the files of a mount of type bind to run.
+func (s *stage) bind(run *plan.Run, m *instructions.Mount, line int) error {
+	if m.Target == "" {
+		return lineError(line, "a mount of type bind needs a target")
+	}
+	c := plan.Copy{Sources: []string{m.Source}, Dest: m.Target}
+	if m.Source == "" {
+		c.Sources[0] = "/"
+	}
+	if err := s.source(&c, m.From, line); err != nil {
+		return err
+	}
+	if c.Context == "" && c.Stage == 0 && c.Base == nil {
+		return lineError(line, "the build has no directory to mount")
+	}
+	if strings.ContainsAny(c.Sources[0], "*?[\\") {
+		return lineError(line, "the source of a mount cannot be a pattern")
+	}
+	run.Binds = append(run.Binds, c)
 	return nil
 }
 

@@ -118,6 +118,9 @@ type Run struct {
 	Env []Variable `json:",omitempty"`
 	// Secrets are the secrets that the command can read.
 	Secrets []Secret `json:",omitempty"`
+	// Binds are files that exist during the step: each has one source, which is at Dest. A file
+	// or directory that is there already is put aside until the step has ended.
+	Binds []Copy `json:",omitempty"`
 	// Scratch are directories that exist during the step (cache and tmpfs mounts). One that
 	// the step has to make is removed after it; another one keeps its content.
 	Scratch []string `json:",omitempty"`
