@@ -42,7 +42,8 @@ func CodeInterpreter() Recipe {
 		Start: Start{
 			Command: "exec /usr/local/lib/code-interpreter/run",
 			Ready:   "exec curl -fsS --max-time 5 http://127.0.0.1:49999/health",
-			// Under software emulation the imports alone take most of two minutes.
+			// Under software emulation the imports alone take most of two minutes, and the server
+			// gives a kernel five.
 			ReadySec: 600,
 		},
 		Space: 2 << 30,
