@@ -202,21 +202,28 @@ func (t Templates) Orphans(_ context.Context, server control.ServerID) ([]templa
 }
 
 // Owned implements templates.Store.
-func (t Templates) Owned(_ context.Context, server control.ServerID) ([]templates.Orphan, error) {
+func (t Templates) Owned(_ context.Context, server control.ServerID) ([]templates.BuildID, error) {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
-	out := []templates.Orphan{}
+	out := []templates.BuildID{}
 	for _, row := range t.s.tmpl.builds {
-		if row.build.Status != templates.Building || row.server != server {
-			continue
+		if row.build.Status == templates.Building && row.server == server {
+			out = append(out, row.build.ID)
 		}
-		o, err := row.orphan()
-		if err != nil {
-			return out, err
-		}
-		out = append(out, o)
 	}
 	return out, nil
+}
+
+// OwnedBuild implements templates.Store.
+func (t Templates) OwnedBuild(_ context.Context, id templates.BuildID, server control.ServerID) (templates.Orphan, bool, error) {
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	row, err := t.s.build(id)
+	if err != nil || row.build.Status != templates.Building || row.server != server {
+		return templates.Orphan{}, false, nil
+	}
+	o, err := row.orphan()
+	return o, err == nil, err
 }
 
 // orphan returns the build with its plan. The caller holds mu.

@@ -185,20 +185,29 @@ func (t Templates) Orphans(ctx context.Context, server control.ServerID) ([]temp
 }
 
 // Owned implements templates.Store.
-func (t Templates) Owned(ctx context.Context, server control.ServerID) ([]templates.Orphan, error) {
-	rows, err := t.q.OwnedBuilds(ctx, int64(server))
+func (t Templates) Owned(ctx context.Context, server control.ServerID) ([]templates.BuildID, error) {
+	ids, err := t.q.OwnedBuilds(ctx, int64(server))
 	if err != nil {
 		return nil, faultOf(err)
 	}
-	out := make([]templates.Orphan, 0, len(rows))
-	for _, row := range rows {
-		o, err := fromOrphan(row)
-		if err != nil {
-			return out, err
-		}
-		out = append(out, o)
+	out := make([]templates.BuildID, len(ids))
+	for i, id := range ids {
+		out[i] = templates.BuildID(id)
 	}
 	return out, nil
+}
+
+// OwnedBuild implements templates.Store.
+func (t Templates) OwnedBuild(ctx context.Context, id templates.BuildID, server control.ServerID) (templates.Orphan, bool, error) {
+	row, err := t.q.OwnedBuild(ctx, db.OwnedBuildParams{ID: string(id), Server: int64(server)})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return templates.Orphan{}, false, nil
+	case err != nil:
+		return templates.Orphan{}, false, faultOf(err)
+	}
+	o, err := fromOrphan(row)
+	return o, err == nil, err
 }
 
 func fromOrphan(row db.TemplateBuild) (templates.Orphan, error) {

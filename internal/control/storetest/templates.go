@@ -241,14 +241,21 @@ func testBuildFence(t *testing.T, _ control.Store, s templates.Store) {
 		t.Fatal(err)
 	}
 	owned, err := s.Owned(t.Context(), 1<<42)
-	if err != nil || len(owned) != 1 || owned[0].Build.ID != b.ID || !owned[0].HasInputs || owned[0].Plan.Start != "run" {
+	if err != nil || len(owned) != 1 || owned[0] != b.ID {
 		t.Errorf("%+v, %v, want the build of the server", owned, err)
+	}
+	o, found, err := s.OwnedBuild(t.Context(), b.ID, 1<<42)
+	if err != nil || !found || o.Build.ID != b.ID || !o.HasInputs || o.Plan.Start != "run" {
+		t.Errorf("%+v, %t, %v, want the build of the server with its plan", o, found, err)
 	}
 	if claimed, err := s.Orphans(t.Context(), 2); err != nil || len(claimed) != 1 {
 		t.Fatalf("%+v, %v", claimed, err)
 	}
 	if owned, err := s.Owned(t.Context(), 1<<42); err != nil || len(owned) != 0 {
 		t.Errorf("%+v, %v, want none of the old server", owned, err)
+	}
+	if o, found, err := s.OwnedBuild(t.Context(), b.ID, 1<<42); err != nil || found {
+		t.Errorf("%+v, %t, %v, want no build of the old server", o, found, err)
 	}
 	if err := s.Progress(t.Context(), b.ID, 1<<42, 1, 2); !fault.Is(err, fault.WrongState) {
 		t.Errorf("progress by the old server: %v, want WrongState", err)
@@ -271,9 +278,14 @@ func testBuildFence(t *testing.T, _ control.Store, s templates.Store) {
 	if won, err := s.FailBuild(t.Context(), b.ID, 2, templates.Reason{Message: "m"}); !won || err != nil {
 		t.Errorf("the new server cannot fail the build: %t, %v", won, err)
 	}
+	for _, id := range []templates.BuildID{b.ID, newBuildID()} {
+		if o, found, err := s.OwnedBuild(t.Context(), id, 2); err != nil || found {
+			t.Errorf("%+v, %t, %v, want no build that has ended or does not exist", o, found, err)
+		}
+	}
 }
 
-func underWay(t *testing.T, s templates.Store) []templates.Orphan {
+func underWay(t *testing.T, s templates.Store) []templates.BuildID {
 	t.Helper()
 	out, err := s.Owned(t.Context(), 1)
 	if err != nil {

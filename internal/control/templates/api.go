@@ -229,14 +229,12 @@ func (s *Service) startedAnyway(ctx context.Context, id BuildID, err error, b *B
 	if fault.Is(err, fault.WrongState) || fault.Is(err, fault.NotFound) {
 		return false
 	}
-	owned, err := s.Store.Owned(ctx, s.Server)
-	for _, o := range owned {
-		if err == nil && o.Build.ID == id {
-			*b = o.Build
-			return true
-		}
+	o, owned, err := s.Store.OwnedBuild(ctx, id, s.Server)
+	if err != nil || !owned {
+		return false
 	}
-	return false
+	*b = o.Build
+	return true
 }
 
 // checkInputs checks the bounds of Inputs.

@@ -21,6 +21,24 @@ type lossyStore struct {
 	finish  func(write func() (bool, error)) (bool, error)
 	start   func(write func() error) error
 	orphans func(found []templates.Orphan) ([]templates.Orphan, error)
+	owned   func(ids []templates.BuildID) []templates.BuildID
+	// read counts the builds that were read with their plans.
+	read *atomic.Int32
+}
+
+func (s *lossyStore) Owned(ctx context.Context, server control.ServerID) ([]templates.BuildID, error) {
+	ids, err := s.Store.Owned(ctx, server)
+	if s.owned != nil && err == nil {
+		ids = s.owned(ids)
+	}
+	return ids, err
+}
+
+func (s *lossyStore) OwnedBuild(ctx context.Context, id templates.BuildID, server control.ServerID) (templates.Orphan, bool, error) {
+	if s.read != nil {
+		s.read.Add(1)
+	}
+	return s.Store.OwnedBuild(ctx, id, server)
 }
 
 func (s *lossyStore) FinishBuild(ctx context.Context, b templates.Build, server control.ServerID) (bool, error) {
@@ -97,14 +115,13 @@ func TestLostAnswerOfTheEnd(t *testing.T) {
 
 // TestEndThatIsOvertaken: the snapshot of a build that was canceled before its end is dropped.
 func TestEndThatIsOvertaken(t *testing.T) {
-	var f *fixture
-	f = lossy(t, func(s *lossyStore) {
+	f := lossy(t, func(s *lossyStore) {
 		s.finish = func(write func() (bool, error)) (bool, error) {
 			list, err := s.Store.Owned(context.Background(), 1)
 			if err != nil || len(list) != 1 {
 				return false, err
 			}
-			if _, err := s.Store.FailBuild(context.Background(), list[0].Build.ID, 0, templates.Reason{Message: "canceled"}); err != nil {
+			if _, err := s.Store.FailBuild(context.Background(), list[0], 0, templates.Reason{Message: "canceled"}); err != nil {
 				return false, err
 			}
 			return write()
@@ -155,6 +172,61 @@ func TestAbandonedRowIsCarriedOn(t *testing.T) {
 	if b.Status != templates.Ready || !strings.Contains(messages(log), "the build continues") {
 		t.Errorf("got %+v\n%s", b, messages(log))
 	}
+}
+
+// TestEndDuringALookForBuilds: a build that ends after the maintenance has listed it is not
+// carried on.
+func TestEndDuringALookForBuilds(t *testing.T) {
+	for name, in := range map[string]templates.Inputs{
+		"plain": {}, "secrets": {Secrets: map[string][]byte{"tok": []byte("topsecret")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var ended atomic.Pointer[templates.BuildID]
+			var looks atomic.Int32
+			f := lossy(t, func(s *lossyStore) {
+				s.owned = func(ids []templates.BuildID) []templates.BuildID {
+					if id := ended.Load(); id != nil {
+						looks.Add(1)
+						ids = append(ids, *id)
+					}
+					return ids
+				}
+			})
+			b, log := f.ready("FROM template:base\nRUN echo one\n", nil, in)
+			f.noMachines()
+			ended.Store(&b.ID)
+			f.await("the maintenance has looked three times", func() bool { return looks.Load() > 3 })
+			after, entries := f.end(b.ID)
+			if after.Status != templates.Ready || messages(entries) != log {
+				t.Errorf("after the look: %+v\n%s\nwant the log as it was:\n%s", after, messages(entries), log)
+			}
+		})
+	}
+}
+
+// TestLooksReadNoPlans: the maintenance does not read the plans of the builds that are here.
+func TestLooksReadNoPlans(t *testing.T) {
+	var looks, read atomic.Int32
+	f := lossy(t, func(s *lossyStore) {
+		s.read = &read
+		s.owned = func(ids []templates.BuildID) []templates.BuildID {
+			if len(ids) == 1 {
+				looks.Add(1)
+			}
+			return ids
+		}
+	})
+	f.machines.hold = "wait"
+	id := f.start(templates.Dockerfile{Text: "FROM template:base\nRUN echo wait\n"}, templates.Inputs{})
+	<-f.machines.held
+	f.await("the maintenance has looked three times", func() bool { return looks.Load() > 3 })
+	if n := read.Load(); n != 0 {
+		t.Errorf("%d plans were read, want 0", n)
+	}
+	if err := f.Cancel(context.Background(), id); err != nil {
+		t.Fatal(err)
+	}
+	f.noMachines()
 }
 
 // TestBuildThatNeverEndsFails: a build whose end cannot be written is not carried on for ever.

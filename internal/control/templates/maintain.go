@@ -69,10 +69,10 @@ func (s *Service) resume(ctx context.Context) {
 		return
 	}
 	ours := map[BuildID]bool{}
-	for _, o := range owned {
-		ours[o.Build.ID] = true
-		if !s.has(o.Build.ID) {
-			s.resumeOne(ctx, o)
+	for _, id := range owned {
+		ours[id] = true
+		if !s.has(id) {
+			s.resumeOne(ctx, id)
 		}
 	}
 	s.mu.Lock()
@@ -89,19 +89,27 @@ func (s *Service) resume(ctx context.Context) {
 	}
 }
 
-// resumeOne carries on a build of this server, or fails it if that was done too often.
-func (s *Service) resumeOne(ctx context.Context, o Orphan) {
+// resumeOne carries on a build of this server that is not here, or fails it if that was done too
+// often. The row is read only now: a build that was here may have ended since the list was read.
+func (s *Service) resumeOne(ctx context.Context, id BuildID) {
+	o, owned, err := s.Store.OwnedBuild(ctx, id, s.Server)
+	if err != nil && ctx.Err() == nil {
+		s.Log.Warn("a build that nothing carries out could not be read", "build", id, "err", err)
+	}
+	if err != nil || !owned {
+		return
+	}
 	s.mu.Lock()
-	s.resumed[o.Build.ID]++
-	n := s.resumed[o.Build.ID]
+	s.resumed[id]++
+	n := s.resumed[id]
 	s.mu.Unlock()
 	if n <= maxResumes {
 		s.carryOn(ctx, o, "the build was interrupted by an error of the server")
 		return
 	}
-	_, err := s.Store.FailBuild(ctx, o.Build.ID, s.Server, Reason{Message: "errors of the server interrupted the build too often; build again, and read the server's log"})
+	_, err = s.Store.FailBuild(ctx, id, s.Server, Reason{Message: "errors of the server interrupted the build too often; build again, and read the server's log"})
 	if err != nil {
-		s.Log.Warn("a build that nothing carries out could not be ended", "build", o.Build.ID, "err", err)
+		s.Log.Warn("a build that nothing carries out could not be ended", "build", id, "err", err)
 	}
 	s.notify()
 }

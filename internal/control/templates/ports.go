@@ -174,8 +174,12 @@ type Store interface {
 	// Orphans claims the builds that are Building under a server that is not live, for the server
 	// with the id. With an error it returns those that it has claimed before.
 	Orphans(ctx context.Context, server control.ServerID) ([]Orphan, error)
-	// Owned returns the builds that are Building under the server, the oldest first.
-	Owned(ctx context.Context, server control.ServerID) ([]Orphan, error)
+	// Owned returns the ids of the builds that are Building under the server, the oldest first.
+	// It reads no plans.
+	Owned(ctx context.Context, server control.ServerID) ([]BuildID, error)
+	// OwnedBuild returns a build with its plan. owned is false, without an error, if the build is
+	// not Building under the server.
+	OwnedBuild(ctx context.Context, id BuildID, server control.ServerID) (o Orphan, owned bool, err error)
 	// Expire removes old rows as e says, and returns the snapshots that nothing names any
 	// more.
 	Expire(ctx context.Context, e Expiry) ([]sandbox.SnapshotID, error)

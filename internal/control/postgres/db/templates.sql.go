@@ -676,52 +676,69 @@ func (q *Queries) MeasureBuildLog(ctx context.Context, arg MeasureBuildLogParams
 	return err
 }
 
-const ownedBuilds = `-- name: OwnedBuilds :many
-SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env FROM template_builds WHERE status = 'building' AND server = $1 ORDER BY position
+const ownedBuild = `-- name: OwnedBuild :one
+SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env FROM template_builds WHERE id = $1 AND status = 'building' AND server = $2
 `
 
-func (q *Queries) OwnedBuilds(ctx context.Context, server int64) ([]TemplateBuild, error) {
+type OwnedBuildParams struct {
+	ID     string
+	Server int64
+}
+
+func (q *Queries) OwnedBuild(ctx context.Context, arg OwnedBuildParams) (TemplateBuild, error) {
+	row := q.db.QueryRow(ctx, ownedBuild, arg.ID, arg.Server)
+	var i TemplateBuild
+	err := row.Scan(
+		&i.ID,
+		&i.Position,
+		&i.TemplateID,
+		&i.Status,
+		&i.Tags,
+		&i.Vcpus,
+		&i.MemoryMb,
+		&i.DiskMb,
+		&i.Runtime,
+		&i.Plan,
+		&i.HasInputs,
+		&i.Server,
+		&i.ReasonMessage,
+		&i.ReasonStep,
+		&i.SnapshotID,
+		&i.HostID,
+		&i.DefaultUser,
+		&i.DefaultDir,
+		&i.Step,
+		&i.Steps,
+		&i.LogEntries,
+		&i.LogBytes,
+		&i.LogFull,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.StartedAt,
+		&i.FinishedAt,
+		&i.Env,
+	)
+	return i, err
+}
+
+const ownedBuilds = `-- name: OwnedBuilds :many
+SELECT id FROM template_builds WHERE status = 'building' AND server = $1 ORDER BY position
+`
+
+// OwnedBuilds reads no plan, which can have megabytes.
+func (q *Queries) OwnedBuilds(ctx context.Context, server int64) ([]string, error) {
 	rows, err := q.db.Query(ctx, ownedBuilds, server)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []TemplateBuild
+	var items []string
 	for rows.Next() {
-		var i TemplateBuild
-		if err := rows.Scan(
-			&i.ID,
-			&i.Position,
-			&i.TemplateID,
-			&i.Status,
-			&i.Tags,
-			&i.Vcpus,
-			&i.MemoryMb,
-			&i.DiskMb,
-			&i.Runtime,
-			&i.Plan,
-			&i.HasInputs,
-			&i.Server,
-			&i.ReasonMessage,
-			&i.ReasonStep,
-			&i.SnapshotID,
-			&i.HostID,
-			&i.DefaultUser,
-			&i.DefaultDir,
-			&i.Step,
-			&i.Steps,
-			&i.LogEntries,
-			&i.LogBytes,
-			&i.LogFull,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-			&i.StartedAt,
-			&i.FinishedAt,
-			&i.Env,
-		); err != nil {
+		var id string
+		if err := rows.Scan(&id); err != nil {
 			return nil, err
 		}
-		items = append(items, i)
+		items = append(items, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

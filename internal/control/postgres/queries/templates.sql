@@ -89,8 +89,12 @@ UPDATE template_builds SET
     status = 'error', reason_message = @message::text, reason_step = @step, finished_at = now(), updated_at = now()
 WHERE id = @id AND finished_at IS NULL AND (@server::bigint = 0 OR server = @server::bigint);
 
+-- OwnedBuilds reads no plan, which can have megabytes.
 -- name: OwnedBuilds :many
-SELECT * FROM template_builds WHERE status = 'building' AND server = @server ORDER BY position;
+SELECT id FROM template_builds WHERE status = 'building' AND server = @server ORDER BY position;
+
+-- name: OwnedBuild :one
+SELECT * FROM template_builds WHERE id = @id AND status = 'building' AND server = @server;
 
 -- name: BuildsUnderWay :many
 SELECT id, server FROM template_builds WHERE status = 'building' AND server <> @server;
