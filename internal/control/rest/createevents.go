@@ -9,7 +9,8 @@ import (
 )
 
 // createTelling creates a sandbox and tells the caller how far the create is, as events. A
-// create that fails before the first of them has the ordinary answer.
+// create that fails before the first of them has the ordinary answer. A later failure frees or
+// keeps an Idempotency-Key as the ordinary answer does.
 func (s *server) createTelling(w http.ResponseWriter, r *http.Request, n control.NewSandbox) {
 	events := s.newEvents(w)
 	defer events.pace.end()
@@ -31,6 +32,7 @@ func (s *server) createTelling(w http.ResponseWriter, r *http.Request, n control
 	case told:
 		err = withCause(r.Context(), err)
 		recordError(r.Context(), err)
+		requestOf(r.Context()).failedAs = statusOf(err)
 		_ = events.event("error", -1, errorJSON{errorBodyOf(err)})
 	default:
 		s.fail(w, r, err)

@@ -59,3 +59,57 @@ func TestCreateTells(t *testing.T) {
 		t.Errorf("a create with two stages: %s", made)
 	}
 }
+
+// TestFailedEventsFreeTheKey: a create that fails after its first event frees or keeps its
+// Idempotency-Key as a create without events does.
+func TestFailedEventsFreeTheKey(t *testing.T) {
+	for name, c := range map[string]struct {
+		err error
+		// again is what the retry's answer has, and replayed tells whether it is the first answer.
+		again    string
+		replayed bool
+		status   int
+	}{
+		"without effect": {fault.New(fault.NoCapacity, "no_capacity", "full"), "event: sandbox\n", false, http.StatusOK},
+		"bad input":      {fault.New(fault.Invalid, "template_not_found", "none"), "event: sandbox\n", false, http.StatusOK},
+		"unknown effect": {fault.New(fault.HostFailed, "outcome_unknown", "who knows"), "outcome_unknown", true, http.StatusOK},
+		"cut off":        {fault.New(fault.NoCapacity, errShuttingDown.Reason, "stops"), "idempotency_outcome_unknown", false, http.StatusConflict},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answers := &fakeAnswers{}
+			w := newWorld(t, func(c *Config) { c.Answers = answers })
+			w.fake.stages = []control.CreateStage{control.StageStarting}
+			create := func() (string, *http.Response) {
+				t.Helper()
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/v1/sandboxes", strings.NewReader(`{}`))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header.Set("Accept", eventStream)
+				r.Header.Set("Content-Type", "application/json")
+				r.Header.Set(idempotencyHeader, "k")
+				resp, err := client.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				answer, err := io.ReadAll(resp.Body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return string(answer), resp
+			}
+			w.fake.createErr = c.err
+			if first, resp := create(); resp.StatusCode != http.StatusOK || !strings.Contains(first, "event: error\n") {
+				t.Fatalf("the first create: got %d %s, want an error after an event", resp.StatusCode, first)
+			}
+			answers.abandon()
+			w.fake.createErr = nil
+			again, resp := create()
+			if resp.StatusCode != c.status || !strings.Contains(again, c.again) || (resp.Header.Get(replayedHeader) == "true") != c.replayed {
+				t.Errorf("the retry: got %d %s (replayed %q), want %d with %q, replayed %t",
+					resp.StatusCode, again, resp.Header.Get(replayedHeader), c.status, c.again, c.replayed)
+			}
+		})
+	}
+}

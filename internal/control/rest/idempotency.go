@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -218,8 +219,9 @@ func (s *server) perform(w http.ResponseWriter, r *http.Request, key control.Ans
 	copier := &answerCopier{ResponseWriter: w}
 	next(copier, r.WithContext(ctx))
 	a := copier.answer(sum)
-	what := fateOf(copier.code(), fault.ReasonOf(requestOf(ctx).err))
-	if what == fateDrop && requestOf(ctx).effective.Load() {
+	q := requestOf(ctx)
+	what := fateOf(cmp.Or(q.failedAs, copier.code()), fault.ReasonOf(q.err))
+	if what == fateDrop && q.effective.Load() {
 		what = fateKeep
 	}
 	var err error

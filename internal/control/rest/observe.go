@@ -34,6 +34,9 @@ type request struct {
 	// error that comes later does not free its Idempotency-Key. Any goroutine
 	// may set it.
 	effective atomic.Bool
+	// failedAs is the status that err would have had, if err came after the header of the
+	// answer. It is 0 if the status of the answer is that of the outcome.
+	failedAs int
 }
 
 type requestKey struct{}
