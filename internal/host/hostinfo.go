@@ -127,11 +127,11 @@ func (m *Manager) diskReserve() error {
 // template finds the image that a sandbox asked for.
 func (m *Manager) template(name string) (image.Template, error) {
 	t, err := m.deps.Images.Template(name)
+	if err == nil {
+		err = m.deps.Images.Use(t)
+	}
 	if fault.Is(err, fault.NotFound) {
 		return t, fault.Wrap(err, fault.Invalid, "template_not_found", "there is no template %q on this host", name)
 	}
-	if err != nil {
-		return t, err
-	}
-	return t, m.deps.Images.Use(t)
+	return t, err
 }

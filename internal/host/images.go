@@ -102,19 +102,19 @@ func (m *Manager) collectImages(ctx context.Context, dryRun bool) ([]snapshot.Ga
 	if err != nil {
 		return nil, err
 	}
+	var errs []error
 	for _, t := range all {
 		if t.Imported != nil && (inUse[t.Digest] || inUse[t.Name]) {
-			if err := m.deps.Images.Use(t); err != nil {
-				return nil, err
+			if err := m.deps.Images.Use(t); !fault.Is(err, fault.NotFound) {
+				errs = append(errs, err)
 			}
 		}
 	}
 	unused, err := m.deps.Images.Unused(m.cfg.ImageAge)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(append(errs, err)...)
 	}
 	var out []snapshot.Garbage
-	var errs []error
 	for _, t := range unused {
 		if inUse[t.Digest] || inUse[t.Name] {
 			continue

@@ -260,13 +260,17 @@ func furnish(dir string) error {
 		root.Chmod("etc/machine-id", 0o644), root.Chmod("etc/resolv.conf", 0o644))
 }
 
-// Use records that an imported image is used now. It does nothing for other templates.
+// Use records that an imported image is used now. It does nothing for other templates. The
+// error is of kind NotFound if the image has been removed meanwhile.
 func (s *Store) Use(t Template) error {
 	if !strings.HasPrefix(t.Name, ImportedPrefix) {
 		return nil
 	}
 	path := filepath.Join(s.dir, "templates", t.Name, "used")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
+	if errors.Is(err, os.ErrNotExist) {
+		return fault.Wrap(err, fault.NotFound, "template_not_found", "there is no template %q on this machine%s", t.Name, hint(t.Name))
+	}
 	if err != nil {
 		return err
 	}
@@ -275,7 +279,8 @@ func (s *Store) Use(t Template) error {
 }
 
 // Unused returns the imported images that nobody has used for age. The remains of an
-// import or a removal that was cut off are one that has only a name.
+// import or a removal that was cut off are one that has only a name. Unused leaves out images
+// that cannot be read: sandboxes may be based on them.
 func (s *Store) Unused(age time.Duration) ([]Template, error) {
 	entries, err := os.ReadDir(filepath.Join(s.dir, "templates"))
 	if err != nil {
@@ -286,15 +291,20 @@ func (s *Store) Unused(age time.Duration) ([]Template, error) {
 		if !strings.HasPrefix(e.Name(), ImportedPrefix) || checkName(e.Name()) != nil {
 			continue
 		}
-		t, err := s.Template(e.Name())
-		if fault.Is(err, fault.NotFound) {
-			t, err = Template{Name: e.Name(), Imported: new(Imported)}, nil
-			if st, err := e.Info(); err == nil {
-				t.CreatedAt = st.ModTime()
+		_, err := current(filepath.Join(s.dir, "templates", e.Name()))
+		remains := errors.Is(err, os.ErrNotExist)
+		var t Template
+		if remains {
+			st, err := e.Info()
+			if err != nil {
+				continue // it is being removed
 			}
-		}
-		if err != nil {
-			return nil, err
+			t = Template{Name: e.Name(), Imported: new(Imported), CreatedAt: st.ModTime()}
+		} else if t, err = s.Template(e.Name()); err != nil {
+			if !fault.Is(err, fault.NotFound) {
+				s.warnDamaged(e.Name(), err)
+			}
+			continue
 		}
 		if t.Imported != nil && time.Since(s.usedAt(t)) > age {
 			out = append(out, t)

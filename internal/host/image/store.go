@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,8 @@ type Store struct {
 	// free returns the free space of the disk that holds a directory, in bytes.
 	free func(dir string) (uint64, error)
 	log  *slog.Logger
+	// damaged has the last error of each template that cannot be read, by name.
+	damaged sync.Map
 }
 
 // Option adjusts a Store.

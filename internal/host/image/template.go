@@ -42,21 +42,22 @@ type Template struct {
 func (t Template) ForGVisor() bool { return t.Builder >= builderForGVisor }
 
 // Template returns the current version of a template. The error is of kind
-// NotFound when there is none.
+// NotFound when there is none, or when another process has removed it meanwhile.
 func (s *Store) Template(name string) (Template, error) {
 	if err := checkName(name); err != nil {
 		return Template{}, err
 	}
 	parent := filepath.Join(s.dir, "templates", name)
 	digest, err := current(parent)
+	var t Template
+	if err == nil {
+		t, err = readTemplate(filepath.Join(parent, digest))
+	}
 	if errors.Is(err, os.ErrNotExist) {
 		return Template{}, fault.Wrap(err, fault.NotFound, "template_not_found",
 			"there is no template %q on this machine%s", name, hint(name))
 	}
-	if err != nil {
-		return Template{}, err
-	}
-	return readTemplate(filepath.Join(parent, digest))
+	return t, err
 }
 
 // hint returns the end of a sentence about a missing template: the command that
@@ -82,7 +83,8 @@ func (s *Store) Version(digest string) (Template, error) {
 	return Template{}, fault.New(fault.NotFound, "template_not_found", "there is no template with the digest %q on this machine", digest)
 }
 
-// Templates returns the current version of every template, by name.
+// Templates returns the current version of every template, by name. It leaves out those that
+// are removed meanwhile or cannot be read: one damaged template must not hide the others.
 func (s *Store) Templates() ([]Template, error) {
 	entries, err := os.ReadDir(filepath.Join(s.dir, "templates"))
 	if err != nil {
@@ -95,18 +97,27 @@ func (s *Store) Templates() ([]Template, error) {
 		}
 		t, err := s.Template(e.Name())
 		if fault.Is(err, fault.NotFound) {
-			continue // its first build has not ended
+			continue // its first build has not ended, or it is being removed
 		}
 		if err != nil {
-			return nil, err
+			s.warnDamaged(e.Name(), err)
+			continue
 		}
 		all = append(all, t)
 	}
 	return all, nil
 }
 
-// Versions returns every version of a template, newest first. It is empty
-// for a template that never was.
+// warnDamaged logs that a template cannot be read, once for each error.
+func (s *Store) warnDamaged(name string, err error) {
+	if last, known := s.damaged.Swap(name, err.Error()); known && last == err.Error() {
+		return
+	}
+	s.log.Warn("a template cannot be read and is left out; build or import it again", "template", name, "error", err)
+}
+
+// Versions returns every version of a template, newest first, without those that Templates
+// would leave out. It is empty for a template that never was.
 func (s *Store) Versions(name string) ([]Template, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -118,8 +129,12 @@ func (s *Store) Versions(name string) ([]Template, error) {
 	var all []Template
 	for _, dir := range dirs {
 		t, err := readTemplate(dir)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
 		if err != nil {
-			return nil, err
+			s.warnDamaged(name, err)
+			continue
 		}
 		all = append(all, t)
 	}
