@@ -36,7 +36,7 @@ func Parse(text string, o Options) (plan.Plan, error) {
 	if len(stages) == 0 {
 		return plan.Plan{}, lineError(1, "there is no FROM instruction")
 	}
-	r := reader{options: o, escape: result.EscapeToken, stages: stages, used: map[string]bool{}}
+	r := reader{options: o, escape: result.EscapeToken, stages: stages, used: map[string]bool{}, budget: newBudget()}
 	if err := r.metaArgs(meta); err != nil {
 		return plan.Plan{}, err
 	}
@@ -55,24 +55,16 @@ type reader struct {
 	// bases are the bases of all stages, with positions in stages.
 	bases []plan.Base
 	// read are the stages that have been read; nil is one that was not needed yet.
-	read  []*stage
-	order []int // the needed stages in the order of their dependencies
-	steps int
-	notes []string
-	spent int // bytes of all expansions
+	read   []*stage
+	order  []int // the needed stages in the order of their dependencies
+	steps  int
+	notes  []string
+	budget *budget
 }
 
 // word expands a word of the text.
 func (r *reader) word(word string, scope []plan.Variable) (string, []string, error) {
-	return r.spend(expandWord(r.escape, word, scope))
-}
-
-// spend refuses an expansion after which all together are too long.
-func (r *reader) spend(out string, unknown []string, err error) (string, []string, error) {
-	if r.spent += len(out); err == nil && r.spent > maxExpanded {
-		return "", nil, tooLong()
-	}
-	return out, unknown, err
+	return expandWord(r.escape, word, scope, r.budget)
 }
 
 // plan reads the needed stages.

@@ -586,7 +586,7 @@ func (s *stage) files(c instructions.Command, p *plan.Copy, sd instructions.Sour
 func (s *stage) inline(p, raw *plan.Copy, f instructions.SourceContent, open map[string]bool) error {
 	data := f.Data
 	if f.Expand {
-		out, unknown, err := s.reader.spend(expandText('\\', f.Data, s.scope()))
+		out, unknown, err := expandText(f.Data, s.scope(), s.reader.budget)
 		if err != nil {
 			return err
 		}
