@@ -76,11 +76,21 @@ func (b *builder) perform(ctx context.Context) error {
 	return b.attempts(ctx)
 }
 
-// attempts carries out the build until it has ended.
+// attempts carries out the build until it has ended. An attempt that finishes a step which no
+// earlier one did ends a wait. One that lasts longer than a wait may also ends it, but counts as
+// tried, because a build whose host is lost in each attempt must end.
 func (b *builder) attempts(ctx context.Context) error {
 	var waits time.Time // since when attempts only wait for a part of the installation
+	most := 0           // the most steps that an attempt has finished
 	for n := 1; ; {
+		began := time.Now()
 		err := b.attempt(ctx)
+		progressed, long := b.step > most, time.Since(began) > hostWait
+		most = max(most, b.step)
+		if progressed || long {
+			waits = time.Time{}
+		}
+		tell := true // the log tells of a wait once
 		var f *failure
 		switch {
 		case err == nil:
@@ -89,7 +99,7 @@ func (b *builder) attempts(ctx context.Context) error {
 			return b.ended(ctx)
 		case errors.As(err, &f):
 			return b.fail(ctx, err)
-		case !awaits(err):
+		case !awaits(err) || long && !progressed:
 			waits = time.Time{}
 			if n++; n > maxAttempts {
 				return b.fail(ctx, err)
@@ -98,9 +108,11 @@ func (b *builder) attempts(ctx context.Context) error {
 			waits = time.Now()
 		case time.Since(waits) > hostWait:
 			return b.fail(ctx, err)
+		default:
+			tell = false
 		}
 		b.Log.Warn("an attempt of a build failed", "build", b.job.id, "err", err)
-		if waits.IsZero() || time.Since(waits) < retryDelay {
+		if tell {
 			b.log.add("warn", "", "%s; the build is tried again from its last layer", fault.As(err).Public)
 		}
 		b.cleanUp()

@@ -20,6 +20,9 @@ func SetHostWait(t *testing.T, d time.Duration) { change(t, &hostWait, d) }
 // MaxResumes is how often a server carries on a build of its own.
 const MaxResumes = maxResumes
 
+// MaxAttempts is how often a build is tried.
+const MaxAttempts = maxAttempts
+
 // change sets a duration until the end of a test, which runs no other one beside it. It must be
 // called before the test starts a server.
 func change(t *testing.T, of *time.Duration, d time.Duration) {

@@ -612,6 +612,51 @@ func TestWaitForHostsEnds(t *testing.T) {
 	}
 }
 
+// unreachable is the error of a create while a host does not answer.
+var unreachable = fault.New(fault.HostFailed, "host_unreachable", "the host does not answer")
+
+// TestOutagesBetweenSteps: a build survives any number of outages if it finishes a step between
+// two of them, and its log tells of each one.
+func TestOutagesBetweenSteps(t *testing.T) {
+	templates.SetRetryDelay(t, time.Millisecond)
+	templates.SetHostWait(t, 0) // each attempt lasts longer
+	const stages = 5
+	text, copies := "", ""
+	for i := range stages {
+		text += fmt.Sprintf("FROM template:base AS s%d\nRUN echo %d\n", i, i)
+		copies += fmt.Sprintf("COPY --from=s%d /etc/passwd /p%d\n", i, i)
+	}
+	f := newFixture(t)
+	fresh := 0
+	f.machines.fail = func(m control.NewMachine) (bool, error) {
+		if m.Image == "" {
+			return false, nil // from the layer of a stage
+		}
+		// The last stage, a source whose create fails, and both again in the next attempt.
+		if fresh++; fresh%3 == 2 {
+			return false, unreachable
+		}
+		return false, nil
+	}
+	_, log := f.ready(text+"FROM template:base\n"+copies, nil, templates.Inputs{})
+	if n := strings.Count(log, "the host does not answer; the build is tried again"); n != stages {
+		t.Errorf("%d outages in the log, want %d:\n%s", n, stages, log)
+	}
+}
+
+// TestLongAttemptsAreCounted: a build whose host is lost in each long attempt is tried as often as
+// one that another error stops.
+func TestLongAttemptsAreCounted(t *testing.T) {
+	templates.SetRetryDelay(t, time.Millisecond)
+	templates.SetHostWait(t, 0) // each attempt lasts longer
+	f := newFixture(t)
+	f.machines.fail = func(control.NewMachine) (bool, error) { return false, unreachable }
+	b, log := f.build("FROM template:base\nRUN echo one\n", nil, templates.Inputs{})
+	if n := len(f.machines.creates); b.Status != templates.Failed || n != templates.MaxAttempts {
+		t.Errorf("got %s after %d attempts, want a failure after %d\n%s", b.Status, n, templates.MaxAttempts, messages(log))
+	}
+}
+
 // TestImportTellsItsProgress: followers see how far the import of a base image is while it
 // lasts.
 func TestImportTellsItsProgress(t *testing.T) {
