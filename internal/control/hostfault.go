@@ -9,6 +9,10 @@ import (
 // passedOn are the kinds of a host's answers that mean the same to its caller.
 var passedOn = []fault.Kind{fault.HostFailed, fault.Timeout, fault.NoCapacity, fault.Unsupported, fault.Canceled, fault.Unavailable}
 
+// ownState are the reasons of a WrongState that says something about the sandbox itself,
+// which its caller can change, and not that host and control plane disagree.
+var ownState = []string{"disk_too_large", "paused_without_memory"}
+
 // hostFault turns the error of a lifecycle command into the error for the caller of
 // the API. A host speaks to the control plane, not to the user: a host that does
 // not know the sandbox, or refuses our token, has failed; the user made no mistake.
@@ -17,7 +21,7 @@ func hostFault(err error) error {
 	switch {
 	case f.Reason == ReasonSnapshotNotFound:
 		return err // deleted since the row was read
-	case slices.Contains(passedOn, f.Kind):
+	case slices.Contains(passedOn, f.Kind), f.Kind == fault.WrongState && slices.Contains(ownState, f.Reason):
 		return err
 	default:
 		return fault.Wrap(err, fault.HostFailed, f.Reason, "the host could not do it: %s", f.Public)

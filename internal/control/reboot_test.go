@@ -35,3 +35,46 @@ func TestPauseWithoutMemory(t *testing.T) {
 		t.Errorf("a full pause: disk only %t, %v; want false", row.DiskOnly, err)
 	}
 }
+
+// TestRefusalsOfPausesWithoutMemory: callers get the host's refusals as conflicts that they
+// can end, and the sandbox stays as it was. Another refusal is a failure of the host.
+func TestRefusalsOfPausesWithoutMemory(t *testing.T) {
+	large := fault.New(fault.WrongState, "disk_too_large", "too large")
+	without := fault.New(fault.WrongState, "paused_without_memory", "no memory")
+	pause := func(b *bundle, id sandbox.ID) error { _, err := b.PauseDisk(t.Context(), id); return err }
+	reboot := func(b *bundle, id sandbox.ID) error { _, err := b.Reboot(t.Context(), id); return err }
+	snapshot := func(b *bundle, id sandbox.ID) error {
+		_, err := b.CreateSnapshot(t.Context(), id, control.NewSnapshot{})
+		return err
+	}
+	for name, c := range map[string]struct {
+		command string
+		paused  bool
+		act     func(*bundle, sandbox.ID) error
+		refusal *fault.Error
+		want    fault.Kind
+	}{
+		"pause":    {"pause", false, pause, large, fault.WrongState},
+		"reboot":   {"resume", true, reboot, large, fault.WrongState},
+		"snapshot": {"snapshot", true, snapshot, without, fault.WrongState},
+		"other":    {"pause", false, pause, fault.New(fault.WrongState, "other", "other"), fault.HostFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			row, state := b.createWith(sandbox.Spec{}), sandbox.Running
+			if c.paused {
+				if err := pause(b, row.ID); err != nil {
+					t.Fatal(err)
+				}
+				state = sandbox.Paused
+			}
+			b.host.script(true, c.command, refuse(c.refusal))
+			if err := c.act(b, row.ID); !fault.Is(err, c.want) || fault.ReasonOf(err) != c.refusal.Reason {
+				t.Errorf("the host refuses with %v, the caller got %v; want %v %s", c.refusal, err, c.want, c.refusal.Reason)
+			}
+			if row, err := b.Get(t.Context(), row.ID); err != nil || row.State != state {
+				t.Errorf("after the refusal it is %s, %v; want %s", row.State, err, state)
+			}
+		})
+	}
+}
