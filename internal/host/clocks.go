@@ -135,14 +135,22 @@ func (m *machine) onAlarm(ctx context.Context) {
 		m.finish(ctx, sandbox.ReasonExpired, "")
 		return
 	}
-	// A guest that hangs is paused without its help, because an expired clock has
-	// to free the host.
+	// A guest that hangs is paused without its help, and one that cannot be paused
+	// without memory with it, because an expired clock has to free the host.
 	err := m.pause(ctx, true, m.rec.Spec.PauseDiskOnly)
-	if m.rec.Spec.PauseDiskOnly && fault.ReasonOf(err) == reasonUnresponsive {
+	if m.rec.Spec.PauseDiskOnly && m.keepsMemoryAfter(ctx, err) {
+		m.log.WarnContext(ctx, "the memory of a sandbox that timed out is kept, because a pause without it failed", "error", err)
 		err = m.pause(ctx, true, false)
 	}
 	if err != nil {
 		m.log.ErrorContext(ctx, "could not pause a sandbox that timed out; it continues for now", "error", err, "retry", expiryRetry)
 		m.notBefore = time.Now().Add(expiryRetry)
 	}
+}
+
+// keepsMemoryAfter reports whether a full pause can follow a pause without memory that
+// failed with err. It cannot where there is no space for a smaller one, or no VM any more.
+func (m *machine) keepsMemoryAfter(ctx context.Context, err error) bool {
+	return err != nil && ctx.Err() == nil && !m.beingDestroyed() && !fault.Is(err, fault.NoCapacity) &&
+		m.rec.State == sandbox.Running && m.VM != nil && !m.Ended()
 }

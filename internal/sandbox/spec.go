@@ -70,8 +70,8 @@ type Spec struct {
 	Lifetime time.Duration
 	// OnTimeout is the action when either clock expires.
 	OnTimeout TimeoutAction
-	// PauseDiskOnly makes the pause of OnTimeout one without memory, unless the guest
-	// does not answer.
+	// PauseDiskOnly makes the pause of OnTimeout one without memory. If that fails, the
+	// pause keeps the memory.
 	PauseDiskOnly bool
 	// AutoResume makes commands and file operations resume the paused sandbox
 	// first. Hosts ignore it.
