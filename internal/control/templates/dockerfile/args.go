@@ -8,6 +8,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 
 	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
 // predefined are the build arguments that RUN gets without a declaration.
@@ -53,6 +54,9 @@ const maxArgs = 500
 // argument returns the value of an argument: the caller's, else the default, else that of
 // the same name in outer. set is false if there is none.
 func (r *reader) argument(a instructions.KeyValuePairOptional, scope, outer []plan.Variable) (value string, set bool, err error) {
+	if r.declared++; r.declared > maxDeclared {
+		return "", false, fault.New(fault.Invalid, Reason, "the text declares more than %d arguments", maxDeclared)
+	}
 	r.used[a.Key] = true
 	if v, ok := r.options.Args[a.Key]; ok {
 		if len(v) > plan.MaxText {

@@ -25,6 +25,9 @@ func Parse(text string, o Options) (plan.Plan, error) {
 	if strings.ContainsRune(text, 0) {
 		return plan.Plan{}, fault.New(fault.Invalid, Reason, "Dockerfile:1: the text contains a NUL character")
 	}
+	if err := checkLines(text); err != nil {
+		return plan.Plan{}, err
+	}
 	result, err := parser.Parse(strings.NewReader(text))
 	if err != nil {
 		return plan.Plan{}, located(err, 1)
@@ -60,6 +63,8 @@ type reader struct {
 	steps  int
 	notes  []string
 	budget *budget
+	// declared is the number of arguments that the ARGs so far name.
+	declared int
 }
 
 // word expands a word of the text.

@@ -410,10 +410,11 @@ func withDocuments(command string, files []instructions.ShellInlineFile, only bo
 	if only {
 		return chomped(files[0])
 	}
+	var all strings.Builder // there may be many
 	for _, f := range files {
-		command += "\n" + f.Data + f.Name
+		all.WriteString("\n" + f.Data + f.Name)
 	}
-	return command
+	return command + all.String()
 }
 
 // bounded refuses a command that is too long.
