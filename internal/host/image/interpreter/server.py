@@ -47,7 +47,9 @@ MACHINE_ID = "/etc/machine-id"
 USER, HOME = "user", "/home/user"
 RUNTIME_DIR = "/run/code-interpreter"
 
-MAX_BODY = 64 << 20  # bytes of a request
+MAX_BODY = 64 << 20  # bytes of a request that runs code
+MAX_CONTEXT_BODY = 64 << 10  # bytes of a request about contexts, which everyone may send
+MAX_CHECKS = 4  # access tokens not known yet that the guest checks at once
 MAX_CONTEXTS = 64
 MAX_WAITING = 64  # executions that wait for one context
 MAX_BUFFER = 4 << 20  # bytes of output that wait for a client before the kernel is stopped
@@ -471,23 +473,40 @@ class Context:
             self.kernel.signal(signal.SIGKILL)
 
 
+UNAUTHORIZED = "Unauthorized: the header X-Access-Token must have the access token of the sandbox"
+
+
 class Guest:
     """The guest's public server, which knows the access token and the variables of the sandbox."""
 
     def __init__(self):
         self.session = None
         self.known = None  # the machine id, the digest of the token, and the variables
+        self.checks = asyncio.Semaphore(MAX_CHECKS)
 
     async def admit(self, token):
-        """Returns the variables of the sandbox to the holder of its token, and refuses others."""
-        token = token or ""
+        """Returns the variables of the sandbox to the holder of its token, and refuses others.
+
+        A token that the guest has accepted before waits for no other. The guest checks a few others
+        at once, in the order of their arrival, and the time limit of a check does not count the
+        wait: strangers can neither occupy the guest nor have the owner's first run refused.
+        """
+        if not token:
+            raise Refused(401, UNAUTHORIZED)
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        if self.known and hmac.compare_digest(self.known[1], digest):
+            return await self.check(token, digest)
+        async with self.checks:
+            return await self.check(token, digest)
+
+    async def check(self, token, digest):
+        """Does the work of admit. It asks the guest unless it has accepted the token in this machine."""
         identity = machine_id()
         if self.known and self.known[0] == identity and hmac.compare_digest(self.known[1], digest):
             return self.known[2]
         status, envs = await self.ask(token)
         if status in (401, 403):
-            raise Refused(401, "Unauthorized: the header X-Access-Token must have the access token of the sandbox")
+            raise Refused(401, UNAUTHORIZED)
         if envs is None:
             raise Refused(503, "the guest agent does not answer; try again")
         self.known = identity, digest, envs
@@ -663,7 +682,7 @@ class Server:
         return web.json_response([c.describe() for c in self.contexts.values()])
 
     async def create_context(self, request):
-        body = await body_of(request)
+        body = await body_of(request, MAX_CONTEXT_BODY)
         made = await self.create(language_of(body.get("language")), body.get("cwd"))
         return web.json_response(made.describe())
 
@@ -687,14 +706,15 @@ class Server:
         return web.json_response(None)
 
     async def execute(self, request):
-        body = await body_of(request)
+        # Strangers reach this too: nothing of a body is kept before its sender is admitted.
+        sandbox = await self.guest.admit(request.headers.get("X-Access-Token"))
+        body = await body_of(request, MAX_BODY)
         code, id, language = body.get("code"), body.get("context_id"), body.get("language")
         if not isinstance(code, str):
             raise Refused(400, "code is required")
         if id and language:
             raise Refused(400, "Only one of context_id or language can be provided")
         envs = variables(body.get("env_vars"))
-        sandbox = await self.guest.admit(request.headers.get("X-Access-Token"))
         context = self.context(id) if id else await self.default(language_of(language))
         if context.waiting >= MAX_WAITING:
             raise Refused(429, f"{MAX_WAITING} executions wait for this context")
@@ -829,12 +849,20 @@ class Execution:
             pass
 
 
-async def body_of(request):
+async def body_of(request, limit):
+    """Returns the JSON object that a request has. It keeps at most limit bytes."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Refused(415, "the body must not be compressed")
+    large = Refused(413, f"the body of this request may have at most {limit} bytes")
+    if (request.content_length or 0) > limit:
+        raise large
+    text = bytearray()
+    async for part in request.content.iter_any():
+        if len(text) + len(part) > limit:
+            raise large
+        text += part
     try:
-        text = await request.read()
         body = json.loads(text) if text.strip() else {}
-    except web.HTTPRequestEntityTooLarge:
-        raise Refused(413, f"a request may have at most {MAX_BODY} bytes") from None
     except (ValueError, RecursionError):
         raise Refused(400, "the body must be JSON") from None
     if not isinstance(body, dict):
@@ -850,13 +878,9 @@ async def refusals(request, handler):
         return web.Response(status=err.status, text=err.text)
 
 
-async def main():
-    shutil.rmtree(RUNTIME_DIR, ignore_errors=True)
-    os.makedirs(RUNTIME_DIR, mode=0o755)
-    account = pwd.getpwnam(USER)
-    os.chown(RUNTIME_DIR, account.pw_uid, account.pw_gid)
-    server = Server()
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[refusals])
+def runner_of(server):
+    """Returns the HTTP server. Bodies stay as they are: a short one could become large otherwise."""
+    app = web.Application(middlewares=[refusals])
     app.add_routes(
         [
             web.get("/health", server.health),
@@ -867,7 +891,16 @@ async def main():
             web.post("/contexts/{id}/restart", server.restart_context),
         ]
     )
-    runner = web.AppRunner(app, access_log=None)
+    return web.AppRunner(app, access_log=None, auto_decompress=False)
+
+
+async def main():
+    shutil.rmtree(RUNTIME_DIR, ignore_errors=True)
+    os.makedirs(RUNTIME_DIR, mode=0o755)
+    account = pwd.getpwnam(USER)
+    os.chown(RUNTIME_DIR, account.pw_uid, account.pw_gid)
+    server = Server()
+    runner = runner_of(server)
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", int(os.environ.get("CODE_INTERPRETER_PORT", PORT)), backlog=1024, reuse_address=True).start()
     await server.prepare()
