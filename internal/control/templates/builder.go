@@ -43,7 +43,9 @@ type builder struct {
 	template string
 	machines machineSet
 
-	stages  []*stage
+	stages []*stage
+	// planned is the number of bytes of the expanded words of all stages.
+	planned int
 	indexes map[string]*index
 	bases   map[plan.Base]base
 	// step counts the finished steps of steps.

@@ -72,7 +72,13 @@ func (s *stage) plan(ctx context.Context) error {
 		state, key, private = s.chain[n-1].state, s.chain[n-1].key, s.chain[n-1].private
 	}
 	for i, step := range s.steps {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		expanded, err := state.expand(step)
+		if b.planned += expandedSize(expanded); err == nil && b.planned > maxPlanned {
+			err = fault.New(fault.Invalid, "invalid_plan", "the steps up to this one have more than %d bytes after the expansion of variables", maxPlanned)
+		}
 		if err != nil {
 			return atStep(step.ID, step.Text, err)
 		}

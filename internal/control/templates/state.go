@@ -67,14 +67,42 @@ func (s state) expand(step plan.Step) (plan.Step, error) {
 	return step, err
 }
 
-// expandEnv returns e with its values expanded against env.
+// maxPlanned is the most bytes of the expanded words of all steps of a build.
+const maxPlanned = 32 << 20
+
+// expandedSize returns the bytes of the words of an expanded step.
+func expandedSize(step plan.Step) int {
+	size := 0
+	switch {
+	case step.Env != nil:
+		for _, v := range step.Env.Set {
+			size += len(v.Name) + len(v.Value)
+		}
+	case step.Workdir != nil:
+		size = len(step.Workdir.Path)
+	case step.User != nil:
+		size = len(step.User.Name)
+	case step.Copy != nil:
+		size = len(step.Copy.Dest) + len(step.Copy.Owner)
+		for _, source := range step.Copy.Sources {
+			size += len(source)
+		}
+		for _, f := range step.Copy.Content {
+			size += len(f.Data)
+		}
+	}
+	return size
+}
+
+// expandEnv returns e with its values expanded against env, and each name once, with its last
+// value.
 func expandEnv(e plan.Env, env []plan.Variable) (*plan.Env, error) {
 	values, size := make(map[string]string, len(env)), 0
 	for _, v := range env {
 		values[v.Name] = v.Value
 		size += len(v.Name) + len(v.Value)
 	}
-	out := &plan.Env{}
+	out, places := &plan.Env{}, map[string]int{}
 	for _, v := range e.Set {
 		if e.Expand {
 			// Each value sees those before it.
@@ -89,6 +117,11 @@ func expandEnv(e plan.Env, env []plan.Variable) (*plan.Env, error) {
 			return nil, fault.New(fault.Invalid, "invalid_plan", "the environment has more than %d variables or %d bytes, or a value of more than %d bytes",
 				plan.MaxVariables, plan.MaxEnvironment, plan.MaxText)
 		}
+		if i, again := places[v.Name]; again {
+			out.Set[i].Value = v.Value
+			continue
+		}
+		places[v.Name] = len(out.Set)
 		out.Set = append(out.Set, v)
 	}
 	return out, nil
@@ -143,8 +176,18 @@ func variableName(s string) (string, int) {
 func (s state) after(step plan.Step) state {
 	switch {
 	case step.Env != nil:
+		s.env = slices.Clone(s.env)
+		places := make(map[string]int, len(s.env))
+		for i, v := range s.env {
+			places[v.Name] = i
+		}
 		for _, v := range step.Env.Set {
-			s.env = set(s.env, v)
+			if i, known := places[v.Name]; known {
+				s.env[i] = v
+				continue
+			}
+			places[v.Name] = len(s.env)
+			s.env = append(s.env, v)
 		}
 	case step.Workdir != nil:
 		s.workdir = s.join(step.Workdir.Path)

@@ -1,8 +1,11 @@
 package templates
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,5 +75,52 @@ func TestLargePlans(t *testing.T) {
 	p.Stages[0].Steps = []plan.Step{{Env: env}}
 	if err := checkPlan(p); fault.ReasonOf(err) != "invalid_plan" {
 		t.Errorf("a plan with many variables: %v, want invalid_plan", err)
+	}
+}
+
+// TestRepeatedVariables sets a variable many times in one step: only its last value is kept.
+func TestRepeatedVariables(t *testing.T) {
+	long := strings.Repeat("x", 60<<10)
+	st := state{env: []plan.Variable{{Name: "A", Value: long}, {Name: "X"}}}
+	many := slices.Repeat([]plan.Variable{{Name: "X", Value: "$A"}}, plan.MaxVariables)
+	many = append(many, plan.Variable{Name: "Y", Value: "1"}, plan.Variable{Name: "X", Value: "$Y/2"})
+	for name, env := range map[string]plan.Env{"E2B": {Expand: true, Set: many}, "Dockerfile": {Set: append(slices.Repeat([]plan.Variable{{Name: "X", Value: "3"}}, 9),
+		plan.Variable{Name: "Y", Value: "1"}, plan.Variable{Name: "X", Value: "1/2"})}} {
+		out, err := st.expand(plan.Step{Env: &env})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if want := []plan.Variable{{Name: "X", Value: "1/2"}, {Name: "Y", Value: "1"}}; !slices.Equal(out.Env.Set, want) {
+			t.Errorf("%s: the step has %d variables, want X=1/2 and Y=1", name, len(out.Env.Set))
+		}
+		if got := st.after(out).env; len(got) != 3 || get(got, "X") != "1/2" || get(got, "Y") != "1" || len(st.env) != 2 || st.env[1].Value != "" {
+			t.Errorf("%s: the state after it has %d variables, want A, X and Y; the state before must not change", name, len(got))
+		}
+	}
+}
+
+// TestStepsAreBoundedTogether plans steps that are too large after their expansion, in one
+// stage and in two.
+func TestStepsAreBoundedTogether(t *testing.T) {
+	step := plan.Step{ID: "1", Env: &plan.Env{Expand: true, Set: []plan.Variable{{Name: "B", Value: "$A$A$A"}}}}
+	n := maxPlanned/(60<<10) + 1
+	for name, counts := range map[string][]int{"one stage": {n}, "two stages": {n/2 + 1, n/2 + 1}} {
+		b := &builder{}
+		var err error
+		for i, count := range counts {
+			s := &stage{builder: b, number: i + 1, steps: slices.Repeat([]plan.Step{step}, count)}
+			s.base.state.env = []plan.Variable{{Name: "A", Value: strings.Repeat("x", 20<<10)}}
+			if err = s.plan(context.Background()); err != nil {
+				break
+			}
+		}
+		if err == nil || !strings.Contains(err.Error(), "bytes after the expansion") {
+			t.Errorf("%s: %v, want the bound of all steps", name, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := (&stage{builder: &builder{}, steps: []plan.Step{step}}).plan(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end of the context: %v, want canceled", err)
 	}
 }
