@@ -57,3 +57,43 @@ func TestPassiveDialDoesNotResume(t *testing.T) {
 	}
 	b.want(row.ID, sandbox.Paused, "", control.VMPaused)
 }
+
+// TestPassiveListIsNoUse: a passive list of processes is no activity.
+func TestPassiveListIsNoUse(t *testing.T) {
+	b := setup(t)
+	row := b.create()
+	before := b.only().LastActiveAt
+	if _, err := b.CallProcess(t.Context(), row.ID, control.ProcessList{Passive: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.FlushActivity(t.Context()); err != nil || !b.only().LastActiveAt.Equal(*before) {
+		t.Errorf("after a passive list: %v, last active %v, want still %v", err, b.only().LastActiveAt, before)
+	}
+	if _, err := b.CallProcess(t.Context(), row.ID, control.ProcessList{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.FlushActivity(t.Context()); err != nil || !b.only().LastActiveAt.After(*before) {
+		t.Errorf("after a list: %v, last active %v, want later than %v", err, b.only().LastActiveAt, before)
+	}
+}
+
+// TestPassiveListDoesNotResume is TestPassiveDialDoesNotResume for a list of processes.
+func TestPassiveListDoesNotResume(t *testing.T) {
+	b := setup(t)
+	row := b.pausedOne()
+	if _, err := b.CallProcess(t.Context(), row.ID, control.ProcessList{Passive: true}); !fault.Is(err, fault.WrongState) {
+		t.Errorf("a paused sandbox: got %v, want wrong state", err)
+	}
+	b.want(row.ID, sandbox.Paused, "", control.VMPaused)
+	if _, err := b.Resume(t.Context(), row.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.host.script(true, "process", func(ctx context.Context, ref sandbox.Ref) error {
+		_, err := b.host.Pause(ctx, ref)
+		return err
+	})
+	if _, err := b.CallProcess(t.Context(), row.ID, control.ProcessList{Passive: true}); !fault.Is(err, fault.WrongState) {
+		t.Errorf("a sandbox that its host has paused: got %v, want wrong state", err)
+	}
+	b.want(row.ID, sandbox.Paused, "", control.VMPaused)
+}

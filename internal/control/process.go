@@ -84,7 +84,11 @@ type ProcessStart struct {
 }
 
 // ProcessList asks for all processes, the oldest first.
-type ProcessList struct{}
+type ProcessList struct {
+	// Passive makes it no use of the sandbox: it does not resume the sandbox or delay the
+	// idle timeout, and a pause cuts it at once.
+	Passive bool
+}
 
 // ProcessGet asks for one process, after its end if that comes within Wait.
 type ProcessGet struct {
@@ -159,7 +163,11 @@ type Processes interface {
 
 // CallProcess implements Sandboxes.
 func (g *guestWork) CallProcess(ctx context.Context, id sandbox.ID, call ProcessCall) (ps []Process, err error) {
-	err = g.inGuest(ctx, id, func(host Host, ref sandbox.Ref) error {
+	in := g.inGuest
+	if list, ok := call.(ProcessList); ok && list.Passive {
+		in = g.inRunningGuest
+	}
+	err = in(ctx, id, func(host Host, ref sandbox.Ref) error {
 		ps, err = host.CallProcess(ctx, ref, call)
 		return err
 	})

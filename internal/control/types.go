@@ -247,7 +247,7 @@ type Sandboxes interface {
 	CallFile(ctx context.Context, id sandbox.ID, call FileCall) (FilePage, error)
 	WatchFiles(ctx context.Context, id sandbox.ID, w FileWatch, sink func(FileEvent) error) error
 	// CallProcess and AttachProcess are those of Processes. They resume a paused
-	// sandbox as Exec does.
+	// sandbox as Exec does, but for a passive ProcessList.
 	CallProcess(ctx context.Context, id sandbox.ID, call ProcessCall) ([]Process, error)
 	AttachProcess(ctx context.Context, id sandbox.ID, a ProcessAttach, sink ProcessSink) (Process, error)
 }

@@ -82,6 +82,29 @@ func TestProcess(t *testing.T) {
 	}
 }
 
+// TestPassiveProcessList: a passive list of processes is no use of the sandbox.
+func TestPassiveProcessList(t *testing.T) {
+	t.Parallel()
+	b := newPortBench(t)
+	ref := b.create()
+	id := b.startProcess(ref, "sleep 1000")
+	list := func(passive bool) time.Time {
+		ps, err := b.client.CallProcess(t.Context(), ref, control.ProcessList{Passive: passive})
+		check(t, err)
+		if len(ps) != 1 || ps[0].ID != id {
+			t.Errorf("passive %t: got %+v, want the process %s", passive, ps, id)
+		}
+		return b.of(ref).LastActiveAt
+	}
+	before := b.of(ref).LastActiveAt
+	if at := list(true); !at.Equal(before) {
+		t.Errorf("after a passive list the sandbox was active at %v, want still %v", at, before)
+	}
+	if at := list(false); !at.After(before) {
+		t.Errorf("after a list the sandbox was active at %v, want later than %v", at, before)
+	}
+}
+
 // TestPauseEndsReadersAtOnce: a pause waits neither for an attached reader nor for a
 // wait, and both learn the reason.
 func TestPauseEndsReadersAtOnce(t *testing.T) {

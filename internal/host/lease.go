@@ -49,6 +49,8 @@ const (
 	usePort
 	// usePassivePort is never activity, and a pause does not wait for it.
 	usePassivePort
+	// usePassiveCall is useCommand that is never activity. A pause ends it at once.
+	usePassiveCall
 )
 
 // acquire borrows the guest of m for one command, transfer or connection.
@@ -103,7 +105,7 @@ func (l *lease) activeAt() time.Time {
 	switch l.use {
 	case useCommand, useFollow, useInput:
 		return time.Now()
-	case usePassivePort:
+	case usePassivePort, usePassiveCall:
 		return time.Time{}
 	}
 	return l.begun.Add(time.Duration(l.moved.Load()))

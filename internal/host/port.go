@@ -94,5 +94,11 @@ func (m *machine) portsLocked() error {
 // quiet reports whether a pause need not wait for l: a connection to a port on which no
 // byte has moved lately, a passive one, or a reader that can begin again.
 func (l *lease) quiet() bool {
-	return l.use == useFollow || l.use == usePassivePort || l.use == usePort && time.Since(l.activeAt()) >= portQuiet
+	switch l.use {
+	case useFollow, usePassivePort, usePassiveCall:
+		return true
+	case usePort:
+		return time.Since(l.activeAt()) >= portQuiet
+	}
+	return false
 }

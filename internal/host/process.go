@@ -30,6 +30,8 @@ func (m *Manager) CallProcess(ctx context.Context, ref sandbox.Ref, call *guestv
 		purpose = useFollow
 	case call.GetInput() != nil:
 		purpose = useInput
+	case call.GetList().GetPassive():
+		purpose = usePassiveCall
 	}
 	l, err := mc.acquire(ctx, ref, purpose)
 	if err != nil {
@@ -37,7 +39,7 @@ func (m *Manager) CallProcess(ctx context.Context, ref sandbox.Ref, call *guestv
 	}
 	defer l.release()
 	ctx = l.ctx
-	if purpose == useCommand {
+	if purpose == useCommand || purpose == usePassiveCall {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(l.ctx, m.cfg.GuestTimeout, errNoAnswer)
 		defer cancel()

@@ -65,7 +65,7 @@ var law = map[string][]string{
 	"internal/control/postgres/pgtest":      {"internal/control/postgres", "internal/pgserver", "internal/fault"},
 	"internal/control/hostclient":           {"internal/control", "internal/hostwire", "internal/tunnel", "internal/sandbox", "internal/fault", "internal/fault/faultrpc"},
 	"internal/control/auth":                 {"internal/control", "internal/fault"},
-	"internal/control/e2b":                  {"internal/control", "internal/control/auth", "internal/control/templates", "internal/control/templates/plan", "internal/sandbox", "internal/fault", "internal/fault/faulthttp"},
+	"internal/control/e2b":                  {"internal/control", "internal/control/auth", "internal/control/templates", "internal/control/templates/plan", "internal/sandbox", "internal/fault", "internal/fault/faulthttp", "internal/untrusted"},
 	"internal/control/duplex":               {},
 	"internal/control/traffic":              {"internal/control", "internal/control/duplex", "internal/sandbox", "internal/tunnel", "internal/fault", "internal/fault/faulthttp"},
 	"internal/control/templates":            {"internal/control", "internal/control/templates/plan", "internal/control/templates/dockerfile", "internal/archive", "internal/linux/durable", "internal/linux/flock", "internal/untrusted", "internal/sandbox", "internal/fault"},

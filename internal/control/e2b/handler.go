@@ -120,8 +120,8 @@ func (s *server) sandboxRoutes(r chi.Router) {
 	r.Post("/sandboxes/{id}/snapshots", s.handle(s.createSnapshot))
 	r.Put("/sandboxes/{id}/network", s.handle(s.updateNetwork))
 	r.Get("/sandboxes/{id}/metrics", s.handle(s.metrics))
-	r.Get("/sandboxes/{id}/logs", s.handle(s.logs))
-	r.Get("/v2/sandboxes/{id}/logs", s.handle(s.logs))
+	r.Get("/sandboxes/{id}/logs", s.handle(s.logsV1))
+	r.Get("/v2/sandboxes/{id}/logs", s.handle(s.logsV2))
 }
 
 func (s *server) templateRoutes(r chi.Router) {

@@ -21,7 +21,7 @@ import (
 const (
 	// envdPort is the port of the guest's server.
 	envdPort = 49983
-	// sampleTimeout bounds the question to one guest.
+	// sampleTimeout bounds the question to one guest for a sample or its processes.
 	sampleTimeout = 5 * time.Second
 	// maxSampleBytes bounds its answer.
 	maxSampleBytes = 64 << 10

@@ -45,16 +45,3 @@ func (s *server) listTeams(w http.ResponseWriter, r *http.Request) error {
 	writeJSON(w, http.StatusOK, []map[string]any{{"teamID": "default", "name": "default", "apiKey": key, "isDefault": true}})
 	return nil
 }
-
-// logs answers with no lines: the server keeps no output of programs.
-func (s *server) logs(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.live(r); err != nil {
-		return err
-	}
-	out := map[string]any{"logs": []struct{}{}}
-	if !strings.HasPrefix(r.URL.Path, "/v2/") {
-		out["logEntries"] = []struct{}{}
-	}
-	writeJSON(w, http.StatusOK, out)
-	return nil
-}

@@ -51,7 +51,8 @@ func processCall(call control.ProcessCall) *guestv1.ProcessCall {
 		ack := &guestv1.Acknowledge{Id: string(c.ID), Offset: uint64(max(c.Offset, 0))}
 		return &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Acknowledge{Acknowledge: ack}}
 	default:
-		return &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_List{List: &guestv1.ListProcesses{}}}
+		list, _ := call.(control.ProcessList)
+		return &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_List{List: &guestv1.ListProcesses{Passive: list.Passive}}}
 	}
 }
 

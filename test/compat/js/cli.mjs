@@ -60,7 +60,10 @@ check('connect, with a terminal', async () => {
 
 check('metrics, logs, snapshots, pause and resume', async () => {
   assert.match(await ok(['sandbox', 'metrics', id]), /CPU|%/i)
-  await ok(['sandbox', 'logs', id])
+  const lines = (await ok(['sandbox', 'logs', id, '--format', 'json'])).trim().split('\n').map((line) => JSON.parse(line))
+  assert.deepEqual(lines.slice(0, 2).map((e) => [e.level, e.logger, e.message]),
+    [['info', 'sandbox', 'sandbox created'], ['info', 'sandbox', 'sandbox started']], JSON.stringify(lines))
+  assert.match(await ok(['sandbox', 'logs', id]), /sandbox started/)
   const made = await ok(['sandbox', 'snapshot', 'create', id])
   const snap = made.match(/\b[a-z2-7]{20}\b/g)?.find((word) => word !== id)
   assert.ok(snap, made)
@@ -68,8 +71,11 @@ check('metrics, logs, snapshots, pause and resume', async () => {
   assert.equal(await Sandbox.deleteSnapshot(snap), true)
   await ok(['sandbox', 'pause', id])
   assert.equal((await Sandbox.getInfo(id)).state, 'paused')
+  assert.match(await ok(['sandbox', 'logs', id]), /sandbox paused/)
+  assert.equal((await Sandbox.getInfo(id)).state, 'paused')
   await ok(['sandbox', 'resume', id])
   assert.equal((await Sandbox.getInfo(id)).state, 'running')
+  assert.match(await ok(['sandbox', 'logs', id]), /sandbox resumed/)
 })
 
 check('template create, list, publish, delete', async () => {

@@ -382,7 +382,10 @@ func (x *StartProcess) GetBlock() bool {
 }
 
 type ListProcesses struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The list is no use of the sandbox: the host does not count it as activity, and a
+	// pause cuts it at once. The guest ignores it.
+	Passive       bool `protobuf:"varint,1,opt,name=passive,proto3" json:"passive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -415,6 +418,13 @@ func (x *ListProcesses) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ListProcesses.ProtoReflect.Descriptor instead.
 func (*ListProcesses) Descriptor() ([]byte, []int) {
 	return file_wrenn_guest_v1_process_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListProcesses) GetPassive() bool {
+	if x != nil {
+		return x.Passive
+	}
+	return false
 }
 
 type GetProcess struct {
@@ -1128,8 +1138,9 @@ const file_wrenn_guest_v1_process_proto_rawDesc = "" +
 	"\n" +
 	"timeout_ms\x18\x04 \x01(\x04R\ttimeoutMs\x12#\n" +
 	"\rjournal_bytes\x18\x05 \x01(\rR\fjournalBytes\x12\x14\n" +
-	"\x05block\x18\x06 \x01(\bR\x05block\"\x0f\n" +
-	"\rListProcesses\"5\n" +
+	"\x05block\x18\x06 \x01(\bR\x05block\")\n" +
+	"\rListProcesses\x12\x18\n" +
+	"\apassive\x18\x01 \x01(\bR\apassive\"5\n" +
 	"\n" +
 	"GetProcess\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
