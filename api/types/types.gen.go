@@ -143,7 +143,7 @@ type CreateSandboxRequest struct {
 	// Examples: builder-1
 	Hostname string `json:"hostname,omitempty"`
 
-	// Env Environment of every command, at most 64 KiB in total. The API never shows it.
+	// Env Environment of every command, at most 256 variables and 64 KiB together with that of the template. The API never shows it.
 	Env map[string]string `json:"env,omitempty"`
 
 	// Metadata Free key-value pairs, returned unchanged. At most 16 KiB in total.

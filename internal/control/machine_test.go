@@ -212,8 +212,9 @@ func TestEnvironmentOfATemplate(t *testing.T) {
 	} {
 		row, err := b.Create(t.Context(), control.NewSandbox{Spec: control.SpecRequest{Template: &ref, Env: tt.env}})
 		if tt.want == nil {
-			if fault.ReasonOf(err) != "invalid_env" {
-				t.Errorf("more variables than a sandbox can have: %v, want invalid_env", err)
+			const share = "env may have at most 256 entries, together with the environment of the template, which has 2 entries and 18 bytes"
+			if fault.ReasonOf(err) != "invalid_env" || fault.As(err).Public != share {
+				t.Errorf("more variables than a sandbox can have: %v, want invalid_env: %s", err, share)
 			}
 			continue
 		}

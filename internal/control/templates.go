@@ -82,11 +82,26 @@ func (r SpecRequest) startingFrom(from Snapshot, spec sandbox.Spec, byTemplate b
 	}
 	spec, err := r.sizedBy(from, spec, byTemplate)
 	if err == nil && len(from.Spec.Env) > 0 {
-		env := maps.Clone(from.Spec.Env)
-		maps.Copy(env, spec.Env)
-		spec.Env, err = env, sandbox.ValidateEnv(env)
+		spec.Env, err = addEnv(from.Spec.Env, spec.Env)
 	}
 	return spec, from, err
+}
+
+// addEnv returns the environment of a template with own over it. The caller cannot read the
+// environment of the template, so that an error tells its share.
+func addEnv(template, own map[string]string) (map[string]string, error) {
+	env := maps.Clone(template)
+	maps.Copy(env, own)
+	err := sandbox.ValidateEnv(env)
+	if err == nil {
+		return env, nil
+	}
+	size := 0
+	for name, value := range template {
+		size += len(name) + len(value)
+	}
+	return nil, fault.Wrap(err, fault.Invalid, "invalid_env", "%s, together with the environment of the template, which has %d entries and %d bytes",
+		fault.As(err).Public, len(template), size)
 }
 
 // built returns the snapshot of the build that ref names. It is NotFound if there is no

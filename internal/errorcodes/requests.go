@@ -28,7 +28,7 @@ var requests = []Entry{
 	{"invalid_cwd", s(400), "`cwd` is not an absolute path, or not a directory that the user may enter.", "Name one that is there."},
 	{"invalid_dockerfile", s(400), "The Dockerfile cannot be read, or needs something that is not supported.", "The message begins with the line."},
 	{"invalid_disk", s(400, 502), "`disk_mb` is out of range.", "The message has the range."},
-	{"invalid_env", s(400), "A variable has no name, holds `=` or NUL, or there are too many.", "At most 256 variables and 64 KiB."},
+	{"invalid_env", s(400), "A variable has no name, holds `=` or NUL, or there are too many.", "At most 256 variables and 64 KiB, together with those of the template."},
 	{"invalid_form", s(400), "The multipart form is malformed or ended early.", "Send it again; the boundary must be that of the Content-Type."},
 	{"invalid_idempotency_key", s(400), "`Idempotency-Key` is empty, too long, given twice or has odd characters.", "Use 1 to 255 visible ASCII characters."},
 	{"invalid_isolation", s(400), "`min_isolation` is not an isolation level.", "Use `process`, `userspace_kernel` or `hardware`."},

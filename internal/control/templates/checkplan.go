@@ -28,13 +28,21 @@ func checkPlan(p plan.Plan) error {
 		return bad("the arguments of the start command are too long or contain a NUL character")
 	}
 	steps, size := 0, 0
+	envs := make([]knownEnv, len(p.Stages))
 	for i, s := range p.Stages {
 		if err := checkBase(s.From, i); err != nil {
 			return bad("stage %d: %s", i+1, err)
 		}
+		envs[i] = newKnownEnv()
+		if s.From.Stage > 0 {
+			envs[i] = envs[s.From.Stage-1].clone()
+		}
 		steps += len(s.Steps)
 		for _, step := range s.Steps {
 			n, err := checkStep(step, i)
+			if err == nil {
+				err = envs[i].add(step)
+			}
 			if err != nil {
 				return bad("step %.64s: %s", step.ID, err)
 			}

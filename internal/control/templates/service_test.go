@@ -403,12 +403,36 @@ func TestEnvironmentOfTemplates(t *testing.T) {
 	if diff := cmp.Diff(want, third.Env); diff != "" {
 		t.Errorf("the environment of E2B's child (-want +got):\n%s\n%s", diff, messages(entries))
 	}
-	text := "FROM app:1\n"
+	f.noMachines()
+}
+
+// TestEnvironmentsThatSandboxesCannotHave: a build is refused before it begins if its steps alone
+// show it, and fails if the base adds too many variables.
+func TestEnvironmentsThatSandboxesCannotHave(t *testing.T) {
+	f := newFixture(t)
+	full := control.HostImage{Name: "oci-1", Digest: "sha256:1"}
+	f.machines.image("oci-1", map[string]string{"bin/sh": ""})
+	text := "FROM full AS a\n"
 	for i := range sandbox.MaxEnvEntries {
-		text += fmt.Sprintf("ENV V%d=1\n", i)
+		full.Env = append(full.Env, fmt.Sprintf("B%d=1", i))
+		if i > 0 { // PATH is one of them
+			text += fmt.Sprintf("ENV V%d=1\n", i)
+		}
 	}
-	if b, _ := f.build(text, nil, templates.Inputs{}); b.Status != templates.Failed || !strings.Contains(b.Reason.Message, "the environment of the template") {
-		t.Errorf("more variables than a sandbox can have: got %s %+v, want a failure", b.Status, b.Reason)
+	f.machines.images["full"] = full
+	f.ready("FROM full\n", nil, templates.Inputs{})
+	if b, _ := f.build("FROM full\nENV MORE=1\n", nil, templates.Inputs{}); b.Status != templates.Failed || !strings.Contains(b.Reason.Message, "more than 256 variables") {
+		t.Errorf("a variable beside those of the base: got %s %+v, want a failure", b.Status, b.Reason)
+	}
+	full.Env = append(full.Env, "MORE=1")
+	f.machines.images["fuller"] = full
+	if b, _ := f.build("FROM fuller\n", nil, templates.Inputs{}); b.Status != templates.Failed || !strings.Contains(b.Reason.Message, "the environment of the template") {
+		t.Errorf("a base with more variables than a sandbox can have: got %s %+v, want a failure", b.Status, b.Reason)
+	}
+	f.ready(strings.Replace(text, "FROM full", "FROM scratch", 1), nil, templates.Inputs{})
+	_, _, err := f.BuildDockerfile(context.Background(), templates.NewBuild{Name: "u"}, templates.Dockerfile{Text: text + "FROM a\nENV MORE=1\n"}, templates.Inputs{})
+	if fault.ReasonOf(err) != "invalid_plan" || !strings.Contains(fault.As(err).Public, "more than 256 variables") {
+		t.Errorf("more variables in two stages than a sandbox can have: %v, want invalid_plan", err)
 	}
 	f.noMachines()
 }

@@ -16,9 +16,9 @@ const (
 	// MaxText is the most bytes of one command, name or value.
 	MaxText = 64 << 10
 	// MaxVariables is the most variables of an environment, and MaxEnvironment the most
-	// bytes of their names and values.
-	MaxVariables   = 1000
-	MaxEnvironment = 1 << 20
+	// bytes of their names and values. They are those of a sandbox, which gets the environment.
+	MaxVariables   = 256
+	MaxEnvironment = 64 << 10
 	// MaxSources is the most sources of a COPY, and MaxExcludes the most patterns that leave
 	// out files.
 	MaxSources  = 1000
