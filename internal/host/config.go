@@ -106,11 +106,13 @@ type Images interface {
 	// Version returns the image with a digest, of any template. It is fault.NotFound if
 	// there is none.
 	Version(digest string) (image.Template, error)
-	// Templates returns the current image of each template.
+	// Templates returns the current image of each template. It leaves out those that
+	// cannot be read, or are removed meanwhile.
 	Templates() ([]image.Template, error)
 	// Import makes a template of a container image.
 	Import(ctx context.Context, src image.Source, progress image.Progress) (image.Template, error)
-	// Use records a use of an imported image, and does nothing for other templates.
+	// Use records a use of an imported image, and does nothing for other templates. It is
+	// fault.NotFound if the image has been removed.
 	Use(t image.Template) error
 	// Unused returns the imported images without a use for age, and Remove removes
 	// one unless it was used since.

@@ -1,17 +1,25 @@
 package host_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
 )
 
 // TestImportOverTheWire sends an archive of several messages, and a reference, from the
@@ -57,3 +65,70 @@ func TestImportOverTheWire(t *testing.T) {
 type brokenReader struct{ err error }
 
 func (r brokenReader) Read([]byte) (int, error) { return 0, r.err }
+
+// TestDamagedImagesHideNoHost: a host describes itself although images have no description
+// or a damaged one.
+func TestDamagedImagesHideNoHost(t *testing.T) {
+	b := newPortBench(t)
+	dir := filepath.Join(b.dir, "store")
+	store, err := image.Open(dir, hosttest.Log())
+	check(t, err)
+	digest := strings.Repeat("a", 64)
+	for name, description := range map[string]string{"damaged": "{", "empty": "", "whole": `{"name": "whole", "digest": "` + digest + `"}`} {
+		parent := filepath.Join(dir, "templates", name)
+		check(t, os.MkdirAll(filepath.Join(parent, digest), 0o700))
+		check(t, os.Symlink(digest, filepath.Join(parent, "current")))
+		if name != "empty" {
+			check(t, os.WriteFile(filepath.Join(parent, digest, "template.json"), []byte(description), 0o600))
+		}
+	}
+	b.images = store
+	b.restart()
+	info, err := b.Info(t.Context())
+	if want := []string{"whole"}; err != nil || !slices.Equal(info.Templates, want) {
+		t.Errorf("templates of the host: got %q, %v, want %q", info.Templates, err, want)
+	}
+}
+
+// vanishing are images of which one that is in use vanishes between its listing and its use.
+type vanishing struct{ host.Images }
+
+// Templates implements host.Images.
+func (v vanishing) Templates() ([]image.Template, error) {
+	all, err := v.Images.Templates()
+	for i := range all {
+		all[i].Imported = new(image.Imported)
+	}
+	return all, err
+}
+
+// Use implements host.Images.
+func (vanishing) Use(t image.Template) error {
+	if t.Imported != nil {
+		return fault.New(fault.NotFound, "template_not_found", "another agent has removed it")
+	}
+	return nil
+}
+
+// Unused implements host.Images.
+func (vanishing) Unused(time.Duration) ([]image.Template, error) {
+	return []image.Template{{Name: image.ImportedPrefix + "unused"}}, nil
+}
+
+// Remove implements host.Images.
+func (vanishing) Remove(context.Context, image.Template, time.Duration) (bool, error) {
+	return true, nil
+}
+
+// TestVanishedImageStopsNoCollection: the collection goes on although another agent has
+// removed an image.
+func TestVanishedImageStopsNoCollection(t *testing.T) {
+	c := newCore(t, fastTemp(t))
+	c.images = vanishing{c.images}
+	c.restart()
+	c.create()
+	removed, err := c.CollectGarbage(t.Context(), false)
+	if want := image.ImportedPrefix + "unused"; err != nil || len(removed) != 1 || removed[0].ID != want {
+		t.Errorf("collection: got %v, %v, want %s", removed, err, want)
+	}
+}

@@ -36,7 +36,7 @@ type core struct {
 	machine *fake.Host
 	network *fakes.Network
 	groups  *fakes.Cgroups
-	images  *fakes.Images
+	images  host.Images
 	// programs accept the connections to ports of every guest; constant once set.
 	programs map[uint16]net.Listener
 
