@@ -180,8 +180,8 @@ func TestMatchPath(t *testing.T) {
 		{"d/**", "d/e/f", true}, {"d/*", "d/e", true}, {"d/*", "d/e/f", false}, {"a?c", "abc", true}, {"[", "[", false},
 		{strings.Repeat("**/", 100) + "x", "a/x", false},
 	} {
-		if got := matchPath(tt.pattern, tt.name); got != tt.want {
-			t.Errorf("matchPath(%.20q, %q): got %v, want %v", tt.pattern, tt.name, got, tt.want)
+		if got, err := newMatcher().match(context.Background(), pathPatternOf(tt.pattern), tt.name); got != tt.want || err != nil {
+			t.Errorf("match of %.20q and %q: got %v, %v, want %v", tt.pattern, tt.name, got, err, tt.want)
 		}
 	}
 	for _, tt := range []struct {
@@ -190,10 +190,11 @@ func TestMatchPath(t *testing.T) {
 		want     bool
 	}{
 		{[]string{"*.md"}, "a.md", true}, {[]string{"*.md", "!keep.md"}, "keep.md", false}, {[]string{"dir"}, "dir/x/y", true},
-		{[]string{"dir", "!dir/x"}, "dir/x/y", false}, {nil, "a", false},
+		{[]string{"dir", "!dir/x"}, "dir/x/y", false}, {nil, "a", false}, {[]string{"!dir/x", "dir"}, "dir/x/y", true}, {[]string{"x/**"}, "x", true},
+		{[]string{"**"}, ".", false}, {[]string{"**/y"}, "a/x/y/z", true}, {[]string{"*/b/?"}, "a/b/c/d", true}, {[]string{"b"}, "a/b", false}, {[]string{"."}, "a", false},
 	} {
-		if got := excluded(tt.patterns, tt.name); got != tt.want {
-			t.Errorf("excluded(%q, %q): got %v, want %v", tt.patterns, tt.name, got, tt.want)
+		if got, err := newMatcher().excluded(context.Background(), excludesOf(tt.patterns), tt.name); got != tt.want || err != nil {
+			t.Errorf("excluded(%q, %q): got %v, %v, want %v", tt.patterns, tt.name, got, err, tt.want)
 		}
 	}
 }

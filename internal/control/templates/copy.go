@@ -139,7 +139,11 @@ func (b *builder) contextFiles(ctx context.Context, c *plan.Copy) (files, error)
 	}
 	return files{single: s.single(), write: func(ctx context.Context, out *placer) error {
 		sum, err := b.readContext(ctx, c.Context, func(h *tar.Header, content io.Reader) error {
-			return out.putAt(h, content, s.targets(h.Name))
+			names, err := s.targets(ctx, h.Name)
+			if err != nil {
+				return err
+			}
+			return out.putAt(h, content, names)
 		})
 		if err == nil && sum != idx.upload {
 			err = errArchive("they were replaced during the build; build again")
@@ -189,7 +193,7 @@ func (b *builder) machineFiles(ctx context.Context, m *machine, c *plan.Copy) (f
 	sel := newSelection(c)
 	pages := maxListings
 	for _, source := range c.Sources {
-		found, err := b.matchInMachine(ctx, m, path.Clean("/"+source), &pages)
+		found, err := b.matchInMachine(ctx, m, sel.matcher, path.Clean("/"+source), &pages)
 		if err != nil {
 			return files{}, err
 		}
@@ -202,7 +206,7 @@ func (b *builder) machineFiles(ctx context.Context, m *machine, c *plan.Copy) (f
 	}
 	return files{single: sel.single(), foreign: true, write: func(ctx context.Context, out *placer) error {
 		for _, r := range sel.roots {
-			if err := b.download(ctx, m, r, c, out); err != nil {
+			if err := b.download(ctx, m, r, sel, out); err != nil {
 				return err
 			}
 		}
@@ -211,7 +215,7 @@ func (b *builder) machineFiles(ctx context.Context, m *machine, c *plan.Copy) (f
 }
 
 // download copies one source of another machine to out.
-func (b *builder) download(ctx context.Context, m *machine, r root, c *plan.Copy, out *placer) error {
+func (b *builder) download(ctx context.Context, m *machine, r root, s *selection, out *placer) error {
 	f, err := b.Machines.ReadFile(ctx, m.id, control.ReadFile{Path: "/" + strings.TrimPrefix(r.name, "."), User: "root", Archive: true})
 	if err != nil {
 		return err
@@ -228,10 +232,11 @@ func (b *builder) download(ctx context.Context, m *machine, r root, c *plan.Copy
 			h.Linkname = path.Join(r.name, h.Linkname)
 		}
 		h.Name = full
-		if name, ok := r.target(full, c); ok {
-			return out.put(h, name, content)
+		name, ok, err := s.target(ctx, r, full)
+		if !ok || err != nil {
+			return err
 		}
-		return nil
+		return out.put(h, name, content)
 	})
 }
 
@@ -241,7 +246,7 @@ const maxListings = 1000
 // matchInMachine returns the files of a machine that an absolute path names, which may be a
 // pattern. It takes the pages that it reads from pages. The machine is not trusted: it can
 // answer without end.
-func (b *builder) matchInMachine(ctx context.Context, m *machine, source string, pages *int) ([]root, error) {
+func (b *builder) matchInMachine(ctx context.Context, m *machine, matches *matcher, source string, pages *int) ([]root, error) {
 	name := strings.TrimPrefix(source, "/")
 	if name == "" {
 		return []root{{".", true}}, nil
@@ -261,6 +266,7 @@ func (b *builder) matchInMachine(ctx context.Context, m *machine, source string,
 		return nil, fault.New(fault.Invalid, "invalid_plan", "the pattern %.128q is too long, or has more than %d parts", source, maxParts)
 	}
 	var out []root
+	pattern := pathPatternOf(rest)
 	list := control.FileList{Path: path.Join("/", dir), Depth: depth}
 	for ; ; *pages-- {
 		if *pages == 0 || len(out) > maxRoots {
@@ -271,7 +277,11 @@ func (b *builder) matchInMachine(ctx context.Context, m *machine, source string,
 			return nil, err
 		}
 		for _, e := range page.Entries {
-			if matchPath(rest, e.Name) {
+			ok, err := matches.match(ctx, pattern, e.Name)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
 				out = append(out, root{path.Join(dir, e.Name), e.Type == control.FileDirectory})
 			}
 		}

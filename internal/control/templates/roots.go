@@ -37,11 +37,13 @@ type selection struct {
 	// places are the positions of the roots, by name.
 	places map[string]int
 	// lengths are the lengths of their names.
-	lengths map[int]bool
+	lengths  map[int]bool
+	excludes []pathPattern
+	matcher  *matcher
 }
 
 func newSelection(c *plan.Copy) *selection {
-	return &selection{copy: c, places: map[string]int{}, lengths: map[int]bool{}}
+	return &selection{copy: c, places: map[string]int{}, lengths: map[int]bool{}, excludes: excludesOf(c.Exclude), matcher: newMatcher()}
 }
 
 // parent returns the directory of a clean relative name.
@@ -72,7 +74,7 @@ func (s *selection) single() bool { return len(s.roots) == 1 && !s.roots[0].dir 
 
 // targets returns the names below the destination that an entry gets, in the order of the
 // sources.
-func (s *selection) targets(name string) []string {
+func (s *selection) targets(ctx context.Context, name string) ([]string, error) {
 	var at []int
 	for p := name; ; p = parent(p) {
 		if s.lengths[len(p)] { // comparisons of long names take time
@@ -87,20 +89,24 @@ func (s *selection) targets(name string) []string {
 	slices.Sort(at)
 	var out []string
 	for _, i := range at {
-		if target, ok := s.roots[i].target(name, s.copy); ok {
+		target, ok, err := s.target(ctx, s.roots[i], name)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
 			out = append(out, target)
 		}
 	}
-	return out
+	return out, nil
 }
 
 // selection returns the sources of c. The work is bounded by maxMatches, also for the
-// patterns that leave out files.
+// patterns that leave out files, and by the matcher's bound.
 func (idx *index) selection(ctx context.Context, c *plan.Copy) (*selection, error) {
 	s := newSelection(c)
 	left := maxMatches - len(c.Exclude)*len(idx.files)
 	for _, source := range c.Sources {
-		found, work, err := idx.match(ctx, source, left)
+		found, work, err := idx.match(ctx, s.matcher, source, left)
 		if err != nil {
 			return nil, err
 		}
@@ -117,7 +123,7 @@ func (idx *index) selection(ctx context.Context, c *plan.Copy) (*selection, erro
 
 // match returns the entries that a source names, which may be a pattern, and the number of
 // comparisons, at most left. A source that leads outside means the root, as in Docker.
-func (idx *index) match(ctx context.Context, source string, left int) ([]root, int, error) {
+func (idx *index) match(ctx context.Context, m *matcher, source string, left int) ([]root, int, error) {
 	name := strings.TrimPrefix(path.Clean("/"+source), "/")
 	if name == "" {
 		return []root{{".", true}}, 0, nil
@@ -133,17 +139,19 @@ func (idx *index) match(ctx context.Context, source string, left int) ([]root, i
 	}
 	// Names with the literal begin of the pattern are neighbours.
 	first, _ := slices.BinarySearchFunc(idx.files, name[:wild], func(f file, name string) int { return strings.Compare(f.name, name) })
+	pattern := pathPatternOf(name)
 	for i, f := range idx.files[first:] {
 		if !strings.HasPrefix(f.name, name[:wild]) {
 			return out, i, nil
 		}
-		if err := checkEvery(ctx, i); err != nil {
-			return nil, i, err
-		}
 		if i >= left || len(name) > maxPattern {
 			return nil, i, tooMany("the patterns of a COPY are too long, or have to be compared with more than %d names; copy a directory instead", maxMatches)
 		}
-		if f.name != name && matchPath(name, f.name) {
+		ok, err := m.match(ctx, pattern, f.name)
+		if err != nil {
+			return nil, i, err
+		}
+		if ok && f.name != name {
 			out = append(out, root{f.name, f.typ == tar.TypeDir})
 		}
 		if len(out) > maxRoots {
@@ -153,67 +161,20 @@ func (idx *index) match(ctx context.Context, source string, left int) ([]root, i
 	return out, len(idx.files) - first, nil
 }
 
-// matchPath reports whether name matches the pattern. "*" stays within a part of a path,
-// "**" is any number of parts.
-func matchPath(pattern, name string) bool {
-	// Most names differ in their last part, which is cheap to compare.
-	last := pattern[strings.LastIndexByte(pattern, '/')+1:]
-	if ok, _ := path.Match(last, name[strings.LastIndexByte(name, '/')+1:]); !ok && last != "**" {
-		return false
+// target returns the name below the destination that an entry gets from r, and false if r
+// does not have it. The patterns that leave out files are about the name below the
+// destination, or about the name in the source.
+func (s *selection) target(ctx context.Context, r root, name string) (string, bool, error) {
+	out, ok := r.placed(name, s.copy)
+	if !ok {
+		return "", false, nil
 	}
-	return matchParts(strings.Split(pattern, "/"), strings.Split(name, "/"))
-}
-
-// maxParts bounds the work of matching.
-const maxParts = 64
-
-func matchParts(pattern, name []string) bool {
-	if len(pattern) > maxParts || len(name) > 4*maxParts {
-		return false
-	}
-	// can[i] says that the parts of the pattern so far match the first i parts of name.
-	can := make([]bool, len(name)+1)
-	can[0] = true
-	for _, p := range pattern {
-		next := make([]bool, len(name)+1)
-		for i := range can {
-			if p == "**" {
-				next[i] = can[i] || i > 0 && next[i-1]
-			} else if i > 0 && can[i-1] {
-				next[i], _ = path.Match(p, name[i-1])
-			}
-		}
-		can = next
-	}
-	return can[len(name)]
-}
-
-// excluded reports whether the patterns leave out a name. A pattern matches everything
-// below a directory too; the last one that matches decides, and "!" takes back.
-func excluded(patterns []string, name string) bool {
-	out := false
-	for _, p := range patterns {
-		p, back := strings.CutPrefix(p, "!")
-		p = strings.TrimPrefix(path.Clean("/"+p), "/")
-		for prefix := name; prefix != "." && prefix != "/"; prefix = parent(prefix) {
-			if matchPath(p, prefix) {
-				out = !back
-				break
-			}
+	for _, n := range []string{name, out} {
+		if no, err := s.matcher.excluded(ctx, s.excludes, n); no || err != nil {
+			return "", false, err
 		}
 	}
-	return out
-}
-
-// target returns the name below the destination that an entry gets from a source, and
-// false if the source does not have it. The patterns that leave out files are about the
-// name below the destination, or about the name in the source.
-func (r root) target(name string, c *plan.Copy) (string, bool) {
-	out, ok := r.placed(name, c)
-	if !ok || excluded(c.Exclude, name) || excluded(c.Exclude, out) {
-		return "", false
-	}
-	return out, true
+	return out, true, nil
 }
 
 // placed is target without the patterns.
@@ -241,7 +202,11 @@ func (s *selection) takes(ctx context.Context, idx *index, fn func(f file, targe
 		if err := checkEvery(ctx, i); err != nil {
 			return err
 		}
-		for _, target := range s.targets(f.name) {
+		targets, err := s.targets(ctx, f.name)
+		if err != nil {
+			return err
+		}
+		for _, target := range targets {
 			if n++; n > maxContextEntries {
 				return tooMany("a COPY makes more than %d files", maxContextEntries)
 			}

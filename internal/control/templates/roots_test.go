@@ -60,7 +60,11 @@ func TestSelection(t *testing.T) {
 			}
 			var got []string
 			for _, f := range idx.files {
-				if targets := s.targets(f.name); len(targets) > 0 {
+				targets, err := s.targets(context.Background(), f.name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(targets) > 0 {
 					got = append(got, f.name+"="+strings.Join(targets, "+"))
 				}
 			}
@@ -129,6 +133,71 @@ func TestSourcesAreBounded(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// TestMatchWorkIsBounded matches names with patterns that take much work each, and checks the
+// work that was counted.
+func TestMatchWorkIsBounded(t *testing.T) {
+	deep := "d" + strings.Repeat("/"+strings.Repeat("a", 14), maxNameParts-1)
+	var excludes []string
+	for i := range plan.MaxExcludes {
+		excludes = append(excludes, fmt.Sprintf("x%d/**", i))
+	}
+	background := context.Background()
+	m := newMatcher()
+	if out, err := m.excluded(background, excludesOf(excludes), deep); out || err != nil {
+		t.Errorf("a deep name: got %v, %v, want that it stays", out, err)
+	}
+	if work := maxMatchWork - m.left; work > 2*plan.MaxExcludes*(maxNameParts+1) {
+		t.Errorf("patterns of which the first part differs took %d of work, want them to cost the parts of the name once", work)
+	}
+	heavy := "**/*" + strings.Repeat("a", 2000) + "b"
+	idx := &index{files: []file{{name: deep}}}
+	for name, c := range map[string]plan.Copy{
+		"exclude": {Sources: []string{"."}, Exclude: slices.Repeat([]string{heavy + strings.Repeat("/**/*?[a-c]"+strings.Repeat("a", 100), 20)}, plan.MaxExcludes)},
+		"source":  {Sources: []string{heavy + "/**"}},
+	} {
+		s := newSelection(&c)
+		s.matcher.left, s.matcher.next = 1<<20, 1<<20
+		err := s.add(root{".", true})
+		if err == nil && name == "exclude" {
+			_, err = s.targets(background, deep)
+		} else if err == nil {
+			_, _, err = idx.match(background, s.matcher, c.Sources[0], maxMatches)
+		}
+		if fault.ReasonOf(err) != "archive_too_large" {
+			t.Errorf("%s: %v with %d of work left, want archive_too_large", name, err, s.matcher.left)
+		}
+	}
+	// Nobody waits for the next name.
+	ctx, cancel := context.WithCancel(background)
+	cancel()
+	if _, err := newMatcher().excluded(ctx, excludesOf(excludes), "a"); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end of the context: %v, want canceled", err)
+	}
+	m = newMatcher()
+	if err := m.spend(background, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.spend(ctx, matchPause); err != nil {
+		t.Errorf("before the next check of the context: %v", err)
+	}
+	if err := m.spend(ctx, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("after much work: %v, want canceled", err)
+	}
+}
+
+// TestNamesAreBounded checks the bounds of names in archives.
+func TestNamesAreBounded(t *testing.T) {
+	long := strings.Repeat("x", maxNamePart)
+	for name, want := range map[string]bool{
+		long: true, long + "x": false, "a/" + long + "x/b": false, "a" + strings.Repeat("/a", maxNameParts-1): true, "a" + strings.Repeat("/a", maxNameParts): false,
+		"/./a//b/": true, "../a": false, strings.Repeat(long+"/", maxContextName/len(long)) + "xx": false,
+	} {
+		if _, ok := cleanName(name); ok != want {
+			t.Errorf("cleanName(%.40q, %d bytes): got %v, want %v", name, len(name), ok, want)
+		}
 	}
 }
 

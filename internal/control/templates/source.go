@@ -28,6 +28,10 @@ const (
 	maxContextBytes = 16 << 30
 	maxContextNames = 64 << 20
 	maxContextName  = 4096
+	// maxNameParts is the most parts of a name, and maxNamePart the longest one in bytes, as
+	// for the layers of images and for Linux.
+	maxNameParts = 256
+	maxNamePart  = 255
 )
 
 // file is an entry of a context.
@@ -106,12 +110,12 @@ func walkTar(ctx context.Context, r io.Reader, fn func(h *tar.Header, content io
 		}
 		name, ok := cleanName(h.Name)
 		if !ok || len(h.Linkname) > maxContextName {
-			return errArchive("the name %.128q leads outside or is too long", h.Name)
+			return errArchive("the name %.128q leads outside, is too long or too deep", h.Name)
 		}
 		h.Name = name
 		if h.Typeflag == tar.TypeLink {
 			if h.Linkname, ok = cleanName(h.Linkname); !ok {
-				return errArchive("the hard link %.128q leads outside", h.Name)
+				return errArchive("the hard link %.128q leads outside, is too long or too deep", h.Name)
 			}
 		}
 		if err := fn(h, in); err != nil {
@@ -130,12 +134,18 @@ func streamError(ctx context.Context, err error) error {
 }
 
 // cleanName returns a name as a clean relative path. A leading "/" is ignored. It reports
-// false for a name that leads outside.
+// false for a name that leads outside, is too long or too deep.
 func cleanName(name string) (string, bool) {
 	if len(name) > maxContextName || strings.ContainsRune(name, 0) {
 		return "", false
 	}
 	name = path.Clean(strings.TrimLeft(name, "/"))
+	parts := 0
+	for part := range strings.SplitSeq(name, "/") {
+		if parts++; parts > maxNameParts || len(part) > maxNamePart {
+			return "", false
+		}
+	}
 	return name, name == "." || filepath.IsLocal(name)
 }
 
