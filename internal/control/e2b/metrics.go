@@ -134,7 +134,7 @@ func (s *server) sample(ctx context.Context, row control.Sandbox, now time.Time)
 	guest := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxSampleBytes,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return s.Sandboxes.DialPort(ctx, row.ID, envdPort)
+			return s.Sandboxes.DialPort(ctx, row.ID, envdPort, control.Passive) // a client may ask all the time
 		},
 	}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://guest/metrics", nil)
