@@ -19,6 +19,9 @@
 //     ready command.
 //   - EXPOSE, LABEL, MAINTAINER, ONBUILD, STOPSIGNAL and VOLUME have no effect, which a note says.
 //
+// The work of a Parse is bounded: by checkLines for BuildKit's parser, and by a budget for the
+// expansion of variables, which the lexer of this package does by BuildKit's rules.
+//
 // Every error is Invalid invalid_dockerfile and begins with "Dockerfile:LINE:".
 package dockerfile
 
