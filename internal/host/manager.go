@@ -258,7 +258,7 @@ func (m *Manager) register(ref sandbox.Ref, spec sandbox.Spec, from sandbox.Snap
 	if err := m.admitLocked(spec, use); err != nil {
 		return nil, err
 	}
-	mc := newMachine(m, journal.Record{Version: journal.Version, ID: ref.ID, Generation: ref.Generation, Spec: spec, State: sandbox.Pending, SnapshotID: from})
+	mc := newMachine(m, journal.Record{ID: ref.ID, Generation: ref.Generation, Spec: spec, State: sandbox.Pending, SnapshotID: from})
 	m.startLocked(mc, func(ctx context.Context) { mc.create(ctx) })
 	return mc, nil
 }

@@ -244,7 +244,7 @@ func (m *Manager) fillOne(ctx context.Context) (made bool, err error) {
 func (m *Manager) newClone(spec sandbox.Spec, t template) *body {
 	id := sandbox.NewID()
 	c := newBody(m, m.layout.machine(string(id)), journal.Record{
-		Version: journal.Version, ID: id, Generation: 1, Spec: templateSpec(spec),
+		ID: id, Generation: 1, Spec: templateSpec(spec),
 		State: sandbox.Pending, Pooled: true, CreatedAt: time.Now(),
 		Instance: journal.Instance{TemplateDigest: t.image.Digest, RootImage: t.image.Path},
 	})

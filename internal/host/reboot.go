@@ -214,10 +214,8 @@ func (b *body) startTemplate(ctx context.Context) {
 
 // bootDir is the base of the VM that boots as the present generation.
 func (b *body) bootDir() snapshot.Dir {
-	return snapshot.Dir(b.Dir.Boot(fmt.Sprintf("%s%d", bootPrefix, b.rec.Generation)))
+	return snapshot.Dir(b.Dir.Boot(fmt.Sprintf("%s%d", journal.BootPrefix, b.rec.Generation)))
 }
-
-const bootPrefix = "boot-"
 
 // commitBoot records that the booted sandbox runs, and then deletes the pause. If the
 // record cannot be written, the sandbox is paused as before, because the next agent would
@@ -265,7 +263,7 @@ func (b *body) sealBoot(ctx context.Context) error {
 // removeStaleBoots removes the files of boots that have not become the base, or are not
 // any more.
 func (b *body) removeStaleBoots(ctx context.Context) {
-	names, err := filepath.Glob(filepath.Join(string(b.Dir), bootPrefix+"*"))
+	names, err := filepath.Glob(filepath.Join(string(b.Dir), journal.BootPrefix+"*"))
 	for _, name := range names {
 		if name != b.rec.Base {
 			err = errors.Join(err, os.RemoveAll(name))

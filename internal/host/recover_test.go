@@ -42,7 +42,7 @@ func TestRecoveryKnowsAllNetworksBeforeItActs(t *testing.T) {
 		id := sandbox.NewID()
 		dir := string(m.layout.machine(string(id)))
 		rec := journal.Record{
-			Version: journal.Version, ID: id, Generation: 1, State: sandbox.Pending,
+			ID: id, Generation: 1, State: sandbox.Pending,
 			Instance: journal.Instance{Network: &network.Record{ID: string(id), Index: i, Netns: netns}},
 		}
 		if err := errors.Join(os.MkdirAll(dir, 0o700), rec.Write(dir)); err != nil {

@@ -142,7 +142,7 @@ func (m *Manager) buildTemplate(life context.Context, t template, print map[stri
 	spec = templateSpec(spec)
 	id := sandbox.NewID()
 	b := newBody(m, instance.Dir(filepath.Join(m.layout.builds(), string(id))), journal.Record{
-		Version: journal.Version, ID: id, Generation: 1, Spec: spec, State: sandbox.Pending,
+		ID: id, Generation: 1, Spec: spec, State: sandbox.Pending,
 		Instance: journal.Instance{TemplateDigest: t.image.Digest, RootImage: t.image.Path},
 	})
 	b.stage = at

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -27,7 +26,7 @@ var ErrLost = errors.New("the content of the record was lost in a crash of the h
 // is on the disk, with the files that were synced before, and a crash of the host
 // leaves it to Read until DropPause.
 func (r *Record) WritePause(dir string) error {
-	data, err := json.Marshal(r)
+	data, err := r.encode()
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/host/network"
@@ -16,9 +17,21 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Version is the version of the record's format. A record of a newer version is
-// refused; an older one would be converted here.
-const Version = 2
+// Version is the newest version of the record's format. A record of a newer version is
+// refused; one older than oldestVersion would be converted here.
+//
+// A record has the oldest version whose agents understand it. Version 3 is that of
+// sandboxes that boot, or have booted, from the disk of a pause (see Record.format): an
+// agent of version 2 ignores those fields, and would restore a memory that does not
+// belong to the disk.
+const (
+	Version       = 3
+	oldestVersion = 2
+)
+
+// BootPrefix begins the name of the directory of a boot, which a record may have as its
+// Base.
+const BootPrefix = "boot-"
 
 // maxRecordBytes bounds a record; it holds the user's env, at most 64 KiB.
 const maxRecordBytes = 1 << 20
@@ -26,6 +39,7 @@ const maxRecordBytes = 1 << 20
 // Record holds the durable facts of one sandbox, warm clone or template build. It
 // holds secrets (token, env), and its file is readable by root alone.
 type Record struct {
+	// Version is that of the file which the record was read from.
 	Version    int                `json:"version"`
 	ID         sandbox.ID         `json:"id"`
 	Generation sandbox.Generation `json:"generation"`
@@ -125,11 +139,26 @@ func IsFile(name string) bool { return name == FileName || name == FileName+".tm
 // of the host ends every VM, and may leave the new name of a file without its
 // content; see WritePause for the records that must outlive it.
 func (r *Record) Write(dir string) error {
-	data, err := json.Marshal(r)
+	data, err := r.encode()
 	if err != nil {
 		return err
 	}
 	return durable.Replace(filepath.Join(dir, FileName), data, 0o600)
+}
+
+// encode returns the content of the record's file.
+func (r *Record) encode() ([]byte, error) {
+	out := *r
+	out.Version = r.format()
+	return json.Marshal(&out)
+}
+
+// format is the oldest version of the format in which the record means the same.
+func (r *Record) format() int {
+	if r.DiskOnly || r.Boot || strings.HasPrefix(filepath.Base(r.Base), BootPrefix) {
+		return 3
+	}
+	return oldestVersion
 }
 
 // Read reads the record in dir: that of the last Write, or of the last WritePause
@@ -176,8 +205,8 @@ func readFile(path string) (*Record, error) {
 	switch {
 	case r.Version > Version:
 		return nil, ErrNewerData(fmt.Sprintf("the journal record %s has format %d", path, r.Version), Version)
-	case r.Version < Version:
-		return nil, fmt.Errorf("%s has version %d; this agent knows %d", path, r.Version, Version)
+	case r.Version < oldestVersion:
+		return nil, fmt.Errorf("%s has version %d; this agent knows %d to %d", path, r.Version, oldestVersion, Version)
 	}
 	return r, nil
 }

@@ -1,10 +1,14 @@
 package journal
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 
 // TestRecordReadsOldRestoreReport reads a record as version 0.1 wrote it, with
@@ -36,5 +40,46 @@ func TestRecordReadsOldRestoreReport(t *testing.T) {
 	}
 	if s := string(data); strings.Contains(s, `"hygiene"`) || !strings.Contains(s, `"restore_report"`) {
 		t.Errorf("written again it is %s, want restore_report and no hygiene", s)
+	}
+}
+
+// TestRecordVersion: a record that an agent of version 2 would misunderstand has version 3,
+// which that agent refuses. Every other record can still be read by it.
+func TestRecordVersion(t *testing.T) {
+	for name, c := range map[string]struct {
+		rec  Record
+		want int
+	}{
+		"plain":          {Record{Pause: "pause-1", Instance: Instance{Base: "/data/templates/boot/1"}}, 2},
+		"without memory": {Record{DiskOnly: true}, 3},
+		"boots":          {Record{Boot: true}, 3},
+		"has booted":     {Record{Instance: Instance{Base: "/data/sandboxes/1/boot-7"}}, 3},
+	} {
+		for how, write := range map[string]func(*Record, string) error{"Write": (*Record).Write, "WritePause": (*Record).WritePause} {
+			dir := t.TempDir()
+			if err := write(&c.rec, dir); err != nil {
+				t.Fatal(err)
+			}
+			data, err := os.ReadFile(filepath.Join(dir, FileName))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var file struct{ Version int }
+			if err := json.Unmarshal(data, &file); err != nil || file.Version != c.want {
+				t.Errorf("%s, %s: version %d, %v; want %d", name, how, file.Version, err, c.want)
+			}
+			if _, err := Read(dir); err != nil {
+				t.Errorf("%s, %s: read again: %v", name, how, err)
+			}
+		}
+	}
+	for version, reason := range map[int]string{1: "internal", Version + 1: "data_newer"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, FileName), fmt.Appendf(nil, `{"version":%d}`, version), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(dir); err == nil || fault.As(err).Reason != reason {
+			t.Errorf("a record of version %d: %v, want %s", version, err, reason)
+		}
 	}
 }
