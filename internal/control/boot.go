@@ -31,9 +31,9 @@ func (b *booter) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from 
 	stop := tell(hostCtx, host, row.ID, progress)
 	observed, err := host.Create(hostCtx, row.Ref(), spec, from)
 	stop()
-	if err == nil && !observed.Spec.Egress.Equal(spec.Egress) {
+	if refusal := ignored(spec, observed.Spec); err == nil && refusal != nil {
 		cleanup := host.Destroy(ctx, row.Ref(), sandbox.ReasonBootFailed)
-		return Sandbox{}, withCleanup(b.bootFailed(ctx, row, errEgressUnsupported()), cleanup)
+		return Sandbox{}, withCleanup(b.bootFailed(ctx, row, refusal), cleanup)
 	}
 	switch {
 	case err == nil:
@@ -43,6 +43,25 @@ func (b *booter) boot(ctx context.Context, row Sandbox, spec sandbox.Spec, from 
 	default:
 		return Sandbox{}, b.bootFailed(ctx, row, err)
 	}
+}
+
+// ignored returns the fault of a create if an agent of an earlier version has ignored a
+// part of the spec want, and made a sandbox with the spec got.
+func ignored(want, got sandbox.Spec) error {
+	switch {
+	case !got.Egress.Equal(want.Egress):
+		return errEgressUnsupported()
+	case want.PauseDiskOnly && !got.PauseDiskOnly:
+		return ErrDiskPauseUnsupported()
+	}
+	return nil
+}
+
+// ErrDiskPauseUnsupported is the fault of a create, pause or resume that needs pauses
+// without memory, which an agent of an earlier version would make with it.
+func ErrDiskPauseUnsupported() error {
+	return fault.New(fault.Unsupported, "disk_pause_unsupported",
+		"the agent of the host is of an earlier version and pauses and resumes sandboxes with their memory alone: update it, or leave the memory in")
 }
 
 // errEgressUnsupported is the fault of a create whose limits an agent of an earlier version

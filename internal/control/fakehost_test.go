@@ -39,6 +39,8 @@ type fakeHost struct {
 	eager bool
 	// unlimited ignores the limits of outgoing traffic, as an agent of an earlier version.
 	unlimited bool
+	// keepsMemory ignores that pauses are to be without memory, as such an agent too.
+	keepsMemory bool
 	// reboots counts the calls of Reboot.
 	reboots int
 	// count is how often each command acted.
@@ -154,6 +156,9 @@ func (h *fakeHost) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spe
 	return h.do(ctx, "create", ref, func() (control.ObservedSandbox, error) {
 		if h.unlimited {
 			spec.Egress = sandbox.Egress{}
+		}
+		if h.keepsMemory {
+			spec.PauseDiskOnly = false
 		}
 		source := "restore"
 		if from != "" {

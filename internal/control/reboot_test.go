@@ -78,3 +78,19 @@ func TestRefusalsOfPausesWithoutMemory(t *testing.T) {
 		})
 	}
 }
+
+// TestPauseWithoutMemoryIsNeverIgnored: a sandbox that is to be paused without memory is not
+// created on a host that would keep the memory.
+func TestPauseWithoutMemoryIsNeverIgnored(t *testing.T) {
+	b := setup(t)
+	spec := sandbox.Spec{PauseDiskOnly: true, OnTimeout: sandbox.TimeoutPause}
+	b.createWith(spec)
+	b.host.keepsMemory = true
+	_, err := b.Create(t.Context(), control.NewSandbox{Spec: request(spec)})
+	if fault.ReasonOf(err) != "disk_pause_unsupported" || !fault.Is(err, fault.Unsupported) {
+		t.Errorf("create on a host that ignores it: %v, want unsupported disk_pause_unsupported", err)
+	}
+	if n := b.host.count["destroy"]; n != 1 {
+		t.Errorf("%d sandboxes were destroyed, want 1", n)
+	}
+}

@@ -56,9 +56,10 @@ func (r *rowReconciler) apply(ctx context.Context, host Host, p pair, d reconcil
 	switch d.Action {
 	case reconcile.Move:
 		m := Move{Ref: p.row.Ref(), From: p.row.State, To: d.To, StopReason: d.Reason, Message: d.Message}
-		if p.row.State == sandbox.Pending && d.To == sandbox.Running && !p.observed.Spec.Egress.Equal(p.row.Spec.Egress) {
+		refusal := ignored(p.row.Spec, p.observed.Spec)
+		if p.row.State == sandbox.Pending && d.To == sandbox.Running && refusal != nil {
 			// The create whose answer was lost would have failed. The next pass ends the VM.
-			m.To, m.StopReason, m.Message = sandbox.Error, sandbox.ReasonBootFailed, fault.As(errEgressUnsupported()).Public
+			m.To, m.StopReason, m.Message = sandbox.Error, sandbox.ReasonBootFailed, fault.As(refusal).Public
 		} else if d.To == sandbox.Running {
 			m.Runtime, m.ActiveAt = &p.observed.Runtime, p.observed.LastActiveAt
 		}

@@ -294,6 +294,9 @@ type HostInfo struct {
 	DiskRoomMB, MemoryRoomMB int
 	// Reflink says that files of its data share blocks.
 	Reflink bool
+	// DiskPauses says that it pauses sandboxes without memory and boots them from their
+	// disks, which agents of earlier versions cannot.
+	DiskPauses bool
 	// Reachable says that the agent answered when it was last asked, SeenAt
 	// when it last did.
 	Reachable bool

@@ -44,6 +44,7 @@ var requests = []Entry{
 	{"invalid_on_timeout", s(400), "`on_timeout` is not an action.", "Use `destroy` or `pause`."},
 	{"invalid_path", s(400), "The path is not absolute, not UTF-8, too long or holds NUL.", "Use a command for files whose names are not UTF-8."},
 	{"invalid_query", s(400), "The query string cannot be parsed, or a parameter is given twice.", "Percent-encode values; give each once."},
+	{"disk_pause_unsupported", s(501), "The agent of the host is of an earlier version, which cannot pause sandboxes without memory or boot them from their files. Nothing has changed.", "Update the agent, or pause and resume with memory."},
 	{"egress_unsupported", s(501), "The agent of the host is of an earlier version, which cannot limit outgoing traffic, or not that of a sandbox that exists. Nothing has changed.", "Update the agent, or create a sandbox without `egress_deny`."},
 	{"invalid_egress", s(400, 502), "`egress_deny` or `egress_allow` has a text that is no IPv4 address or range, has more than 256 entries, or ranges are allowed while none is denied.", "Give ranges such as `203.0.113.0/24`. To allow some addresses only, deny `0.0.0.0/0`."},
 	{"invalid_runtime", s(400, 502), "`runtime` is not a runtime.", "Use `auto`, `microvm` or `gvisor`."},

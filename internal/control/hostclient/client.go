@@ -105,6 +105,9 @@ func (c *Client) ForcePause(ctx context.Context, ref sandbox.Ref) (control.Obser
 
 // PauseDisk implements control.Host.
 func (c *Client) PauseDisk(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	if err := c.needsDiskPauses(ctx); err != nil {
+		return control.ObservedSandbox{}, err
+	}
 	return c.pause(ctx, &hostv1.PauseSandboxRequest{Ref: refToProto(ref), DiskOnly: true})
 }
 
@@ -123,7 +126,20 @@ func (c *Client) Resume(ctx context.Context, ref sandbox.Ref) (control.ObservedS
 
 // Reboot implements control.Host.
 func (c *Client) Reboot(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	if err := c.needsDiskPauses(ctx); err != nil {
+		return control.ObservedSandbox{}, err
+	}
 	return c.resume(ctx, &hostv1.ResumeSandboxRequest{Ref: refToProto(ref), Reboot: true})
+}
+
+// needsDiskPauses fails if the agent is of an earlier version, which would pause with
+// memory, or restore it.
+func (c *Client) needsDiskPauses(ctx context.Context) error {
+	info, err := c.Info(ctx)
+	if err == nil && !info.DiskPauses {
+		return control.ErrDiskPauseUnsupported()
+	}
+	return err
 }
 
 func (c *Client) resume(ctx context.Context, req *hostv1.ResumeSandboxRequest) (control.ObservedSandbox, error) {

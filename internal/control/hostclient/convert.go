@@ -132,7 +132,7 @@ func infoFromProto(h *hostv1.GetHostResponse) control.HostInfo {
 		},
 		Templates: h.GetTemplates(), TemplateDigests: h.GetTemplateDigests(), Draining: h.GetDraining(), BootRetries: h.GetBootRetries(),
 		Pools: poolsFromProto(h.GetPools()), DiskReserve: h.GetDiskReserveBytes(), DiskRoomMB: room(h.DiskRoomMb), MemoryRoomMB: room(h.MemoryRoomMb),
-		Reflink: h.GetReflink(),
+		Reflink: h.GetReflink(), DiskPauses: h.GetDiskPauses(),
 	}
 }
 

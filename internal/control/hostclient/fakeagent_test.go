@@ -35,6 +35,16 @@ func (a *agent) SetTimeouts(_ context.Context, r *connect.Request[hostv1.SetTime
 	return connect.NewResponse(&hostv1.SetTimeoutsResponse{Sandbox: &hostv1.Sandbox{Ref: r.Msg.GetRef()}}), nil
 }
 
+func (a *agent) PauseSandbox(_ context.Context, r *connect.Request[hostv1.PauseSandboxRequest]) (*connect.Response[hostv1.PauseSandboxResponse], error) {
+	a.asked = append(a.asked, r.Msg)
+	return connect.NewResponse(&hostv1.PauseSandboxResponse{Sandbox: &hostv1.Sandbox{Ref: r.Msg.GetRef()}}), nil
+}
+
+func (a *agent) ResumeSandbox(_ context.Context, r *connect.Request[hostv1.ResumeSandboxRequest]) (*connect.Response[hostv1.ResumeSandboxResponse], error) {
+	a.asked = append(a.asked, r.Msg)
+	return connect.NewResponse(&hostv1.ResumeSandboxResponse{Sandbox: &hostv1.Sandbox{Ref: r.Msg.GetRef()}}), nil
+}
+
 func (a *agent) CreateSnapshot(_ context.Context, r *connect.Request[hostv1.CreateSnapshotRequest]) (*connect.Response[hostv1.CreateSnapshotResponse], error) {
 	a.asked = append(a.asked, r.Msg)
 	return connect.NewResponse(&hostv1.CreateSnapshotResponse{Snapshot: &hostv1.Snapshot{Id: r.Msg.GetSnapshotId()}}), nil

@@ -9,8 +9,10 @@ import (
 
 	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
 	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/control/hostclient"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // oneSandbox is an agent that answers GetSandbox.
@@ -71,4 +73,27 @@ func TestSandbox(t *testing.T) {
 
 func failing(err error) func(string) (*hostv1.Sandbox, error) {
 	return func(string) (*hostv1.Sandbox, error) { return nil, err }
+}
+
+// TestDiskPausesOfOldAgents: an agent that would keep the memory, or restore it, is not asked
+// for a pause or a resume without it.
+func TestDiskPausesOfOldAgents(t *testing.T) {
+	t.Parallel()
+	ref := sandbox.Ref{ID: "abc", Generation: 2}
+	for name, ask := range map[string]func(*hostclient.Client) error{
+		"pause":  func(c *hostclient.Client) error { _, err := c.PauseDisk(t.Context(), ref); return err },
+		"reboot": func(c *hostclient.Client) error { _, err := c.Reboot(t.Context(), ref); return err },
+	} {
+		for _, able := range []bool{true, false} {
+			a := &agent{info: &hostv1.GetHostResponse{DiskPauses: able}}
+			client, _ := connectTo(t, a)
+			err := ask(client)
+			switch {
+			case able && (err != nil || len(a.asked) != 1):
+				t.Errorf("%s: %v, the agent was asked for %v; want one request", name, err, a.asked)
+			case !able && (fault.ReasonOf(err) != "disk_pause_unsupported" || !fault.Is(err, fault.Unsupported) || len(a.asked) != 0):
+				t.Errorf("%s by an old agent: %v, it was asked for %v; want disk_pause_unsupported and no request", name, err, a.asked)
+			}
+		}
+	}
 }

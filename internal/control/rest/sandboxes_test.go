@@ -193,7 +193,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 		"Generation": "internal", "Server": "internal", "BuildID": "its sandboxes are hidden", "Spec": "shown field by field", "Egress": "shown field by field", "Env": "secret",
 		"MinIsolation": "the actual isolation is shown instead",
 		"Limits":       "shown field by field", "RestoreReport": "shown field by field", "Pools": "shown field by field",
-		"Runtimes": "shown field by field", "TemplateDigests": "for the cache of builds", "TemplateID": "of E2B's dialect alone",
+		"Runtimes": "shown field by field", "TemplateDigests": "for the cache of builds", "DiskPauses": "true for every agent of this version", "TemplateID": "of E2B's dialect alone",
 		"User": "the guest's default", "Workdir": "the guest's default",
 	}
 	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("east", 3600))
@@ -228,7 +228,7 @@ func TestEverySandboxFieldIsShown(t *testing.T) {
 			Runtime: sandbox.RuntimeGVisor, Driver: "dr", DriverVersion: "dv", Acceleration: "tcg", Reason: "why",
 			Isolation: sandbox.IsolationProcess, MultiTenant: true, DiskMemoryShare: 0.25,
 		}},
-		VCPUs: 5, MemoryMB: 55, DiskTotal: 555, DiskFree: 5555, Templates: []string{"tt"}, TemplateDigests: []string{"td"}, Draining: true, Reachable: true,
+		VCPUs: 5, MemoryMB: 55, DiskTotal: 555, DiskFree: 5555, Templates: []string{"tt"}, TemplateDigests: []string{"td"}, Draining: true, DiskPauses: true, Reachable: true,
 		SeenAt: when, BootRetries: 4, DiskReserve: 777, DiskRoomMB: 778, MemoryRoomMB: 779, Reflink: true,
 		Pools:  []control.Pool{{Template: "pt", Runtime: sandbox.RuntimeGVisor, VCPUs: 11, MemoryMB: 12, DiskMB: 13, Target: 14, Ready: 15, Hits: 16, Misses: 17}},
 		Limits: sandbox.Limits{MaxVCPUs: 6, MinMemoryMB: 66, MaxMemoryMB: 666},

@@ -131,7 +131,7 @@ func fromInfo(i host.Info) *hostv1.GetHostResponse {
 		Templates: i.Templates, TemplateDigests: i.TemplateDigests, Draining: i.Draining, BootRetries: i.BootRetries,
 		DiskReserveBytes: i.DiskReserve, DiskRoomMb: proto.Uint64(uint64(i.DiskRoomMB)),
 		MemoryRoomMb: proto.Uint64(uint64(i.MemoryRoomMB)), Reflink: i.Reflink,
-		Runtimes: runtimesOf(i),
+		Runtimes: runtimesOf(i), DiskPauses: true,
 	}
 	for _, p := range i.Pools {
 		out.Pools = append(out.Pools, fromPool(p))

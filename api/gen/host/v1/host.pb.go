@@ -3836,8 +3836,12 @@ type GetHostResponse struct {
 	// SHA-256 in hex of the current image of each template, in the order of templates.
 	// Empty from an agent that does not report them.
 	TemplateDigests []string `protobuf:"bytes,33,rep,name=template_digests,json=templateDigests,proto3" json:"template_digests,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Sandboxes can be paused without memory, and resumed by a boot from their disk. An
+	// agent that does not say so ignores PauseSandboxRequest.disk_only and
+	// ResumeSandboxRequest.reboot.
+	DiskPauses    bool `protobuf:"varint,34,opt,name=disk_pauses,json=diskPauses,proto3" json:"disk_pauses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetHostResponse) Reset() {
@@ -4057,6 +4061,13 @@ func (x *GetHostResponse) GetTemplateDigests() []string {
 		return x.TemplateDigests
 	}
 	return nil
+}
+
+func (x *GetHostResponse) GetDiskPauses() bool {
+	if x != nil {
+		return x.DiskPauses
+	}
+	return false
 }
 
 type Runtime struct {
@@ -4802,7 +4813,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\bprogress\x18\x01 \x01(\v2\x17.host.v1.ImportProgressH\x00R\bprogress\x12.\n" +
 	"\x05image\x18\x02 \x01(\v2\x16.host.v1.ImportedImageH\x00R\x05imageB\a\n" +
 	"\x05event\"\x10\n" +
-	"\x0eGetHostRequest\"\x89\b\n" +
+	"\x0eGetHostRequest\"\xaa\b\n" +
 	"\x0fGetHostResponse\x12\x17\n" +
 	"\ahost_id\x18\x01 \x01(\tR\x06hostId\x12#\n" +
 	"\ragent_version\x18\x02 \x01(\tR\fagentVersion\x12#\n" +
@@ -4833,7 +4844,9 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"diskRoomMb\x88\x01\x01\x12,\n" +
 	"\bruntimes\x18\x1f \x03(\v2\x10.host.v1.RuntimeR\bruntimes\x12)\n" +
 	"\x0ememory_room_mb\x18  \x01(\x04H\x01R\fmemoryRoomMb\x88\x01\x01\x12)\n" +
-	"\x10template_digests\x18! \x03(\tR\x0ftemplateDigestsB\x0f\n" +
+	"\x10template_digests\x18! \x03(\tR\x0ftemplateDigests\x12\x1f\n" +
+	"\vdisk_pauses\x18\" \x01(\bR\n" +
+	"diskPausesB\x0f\n" +
 	"\r_disk_room_mbB\x11\n" +
 	"\x0f_memory_room_mb\"\x85\x02\n" +
 	"\aRuntime\x12\x12\n" +
