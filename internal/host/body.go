@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
@@ -36,6 +37,8 @@ type body struct {
 	baseToken string
 	// fromForced: the base was taken without its guest's help.
 	fromForced bool
+	// templateStart is that of the template whose snapshot is being restored.
+	templateStart image.Start
 	// ran: the virtual CPUs have run since the resume under way began.
 	ran bool
 	// unrecorded: the VM process was found, and the record did not name it.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
@@ -68,6 +69,8 @@ type restoreSource struct {
 	dir    snapshot.Dir
 	digest string // of the template image
 	image  string // path of the read-only root
+	// start holds the check of the template's processes; zero for a copy of a sandbox.
+	start image.Start
 	// token is the access token of a guest that was not sealed.
 	token string
 	// forced: the snapshot was taken without the guest's help.
@@ -83,7 +86,7 @@ func (b *body) fromTemplate(ctx context.Context) (restoreSource, error) {
 		b.rec.Spec.Template))
 	defer cancel()
 	t, err := b.mgr.ensureTemplate(ctx, b.rec.Spec, b.stage)
-	return restoreSource{dir: t.dir, digest: t.image.Digest, image: t.image.Path}, err
+	return restoreSource{dir: t.dir, digest: t.image.Digest, image: t.image.Path, start: t.image.Start}, err
 }
 
 // fromSnapshot is the snapshot that the sandbox is to be a copy of.
@@ -106,7 +109,7 @@ func (m *machine) createFrom(ctx context.Context, find func(context.Context) (re
 				return err
 			}
 			m.rec.TemplateDigest, m.rec.RootImage, m.baseToken = from.digest, from.image, from.token
-			m.fromForced = from.forced
+			m.fromForced, m.templateStart = from.forced, from.start
 			return m.holdBase(from.dir)
 		}},
 	} {
@@ -177,7 +180,11 @@ func (b *body) cloneOnce(ctx context.Context) error {
 				return err
 			}
 		}
-		return b.configure(ctx, renewal{identity: true, token: randomToken()})
+		if err := b.configure(ctx, renewal{identity: true, token: randomToken()}); err != nil {
+			return err
+		}
+		b.awaitRenewed(ctx, b.templateStart, renewedLimit)
+		return nil
 	})
 }
 

@@ -227,7 +227,7 @@ func (m *Manager) fillOne(ctx context.Context) (made bool, err error) {
 			return false, err
 		}
 		c := m.newClone(info.Spec, t)
-		if err := fault.Caught(func() error { return c.warmUp(ctx, t.dir) }); err != nil {
+		if err := fault.Caught(func() error { return c.warmUp(ctx, t.dir, t.image.Start) }); err != nil {
 			c.discard(ctx)
 			return false, err
 		}

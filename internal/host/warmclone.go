@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/instance"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/snapshot"
@@ -14,8 +15,9 @@ import (
 )
 
 // warmUp restores a clone of the template snapshot dir, renews it, and runs the
-// operations that a sandbox begins with.
-func (b *body) warmUp(ctx context.Context, dir snapshot.Dir) error {
+// operations that a sandbox begins with. The template's processes renew themselves here
+// and not when the clone is taken, which keeps its machine id.
+func (b *body) warmUp(ctx context.Context, dir snapshot.Dir, start image.Start) error {
 	if err := os.MkdirAll(string(b.Dir), 0o700); err != nil {
 		return err
 	}
@@ -37,7 +39,13 @@ func (b *body) warmUp(ctx context.Context, dir snapshot.Dir) error {
 			if err := b.startCPUs(ctx); err != nil {
 				return err
 			}
-			return b.configure(ctx, renewal{identity: true, token: randomToken()})
+			if err := b.configure(ctx, renewal{identity: true, token: randomToken()}); err != nil {
+				return err
+			}
+			ctx, stop := b.UntilExit(ctx)
+			defer stop()
+			b.awaitRenewed(ctx, start, renewedPoolLimit)
+			return nil
 		}},
 		{journal.StepPoolWarm, b.exercise},
 		{journal.StepPoolReady, func(context.Context) error { return b.Group.Background(false) }},

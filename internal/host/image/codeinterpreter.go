@@ -44,7 +44,8 @@ func CodeInterpreter() Recipe {
 			Ready:   "exec curl -fsS --max-time 5 http://127.0.0.1:49999/health",
 			// Under software emulation the imports alone take most of two minutes, and the server
 			// gives a kernel five.
-			ReadySec: 600,
+			ReadySec:    600,
+			RenewedPort: 49999, RenewedPath: "/renewed",
 		},
 		Space: 2 << 30,
 	}

@@ -52,7 +52,14 @@ func TestRecipeIsChecked(t *testing.T) {
 		"ready, no start":  func(r *Recipe) { r.Start = Start{Ready: "true"} },
 		"long start":       func(r *Recipe) { r.Start = Start{Command: strings.Repeat("x", maxStartText+1)} },
 		"NUL in the start": func(r *Recipe) { r.Start = Start{Command: "a\x00b"} },
-		"long wait":        func(r *Recipe) { r.Start = Start{Command: "a", ReadySec: MaxReadySec + 1} },
+		"no port":          func(r *Recipe) { r.Start = Start{Command: "a", RenewedPath: "/a"} },
+		"no path":          func(r *Recipe) { r.Start = Start{Command: "a", RenewedPort: 1} },
+		"relative path":    func(r *Recipe) { r.Start = Start{Command: "a", RenewedPort: 1, RenewedPath: "a"} },
+		"lines in a path":  func(r *Recipe) { r.Start = Start{Command: "a", RenewedPort: 1, RenewedPath: "/a\r\nB: c"} },
+		"long path": func(r *Recipe) {
+			r.Start = Start{Command: "a", RenewedPort: 1, RenewedPath: "/" + strings.Repeat("a", 255)}
+		},
+		"long wait": func(r *Recipe) { r.Start = Start{Command: "a", ReadySec: MaxReadySec + 1} },
 	} {
 		r := Minimal()
 		if err := r.validate(); err != nil {

@@ -2,6 +2,7 @@ package image
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 	"time"
 
@@ -22,7 +23,16 @@ type Start struct {
 	Dir string `json:"dir,omitempty"`
 	// ReadySec bounds the wait for Ready, in seconds. 0 means DefaultReadySec.
 	ReadySec int `json:"ready_sec,omitempty"`
+	// RenewedPort and RenewedPath are of an HTTP server in the guest, which answers a GET
+	// request with 200 once the template's processes are prepared for a new clone, such as
+	// with new random state. A create waits for that, within a bound. Port 0 means that
+	// there is nothing to wait for.
+	RenewedPort uint16 `json:"renewed_port,omitempty"`
+	RenewedPath string `json:"renewed_path,omitempty"`
 }
+
+// renewedPath is the form of RenewedPath, which is sent as it is.
+var renewedPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]{0,254}$`)
 
 // Limits of a Start. The guest is emulated where the host has no KVM, and a start then
 // takes several times as long as on the machine itself.
@@ -58,6 +68,8 @@ func (s Start) validate() error {
 		return fault.New(fault.Invalid, "invalid_recipe", "start and ready commands may have at most %d bytes", maxStartText)
 	case strings.ContainsRune(s.Command+s.Ready+s.User+s.Dir, 0):
 		return fault.New(fault.Invalid, "invalid_recipe", "start and ready commands must not hold NUL")
+	case (s.RenewedPort == 0) != (s.RenewedPath == "") || s.RenewedPath != "" && !renewedPath.MatchString(s.RenewedPath):
+		return fault.New(fault.Invalid, "invalid_recipe", "the check of renewed clones needs a port and an absolute path of letters, digits, '.', '_', '~', '/' and '-'")
 	case s.ReadySec < 0 || s.ReadySec > MaxReadySec:
 		return fault.New(fault.Invalid, "invalid_recipe", "the time until a template is ready must be from 1 to %d s", MaxReadySec)
 	}

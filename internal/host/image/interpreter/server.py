@@ -12,7 +12,7 @@ lost and memory stays bounded.
 
 After a restore in a new sandbox the machine id is another one. The server watches it, so
 that kernels mostly have new random state when the first request comes, and compares it before
-each execution.
+each execution. The host agent waits at a create until the server has prepared itself (/renewed).
 
 Code runs only for callers that have the access token of the sandbox, which the guest's public
 server (port 49983) checks: E2B's clients create sandboxes whose ports everyone reaches.
@@ -29,6 +29,7 @@ import logging
 import os
 import pwd
 import re
+import secrets
 import shutil
 import signal
 import sys
@@ -61,6 +62,7 @@ INTERRUPT_EVERY = 2.0  # seconds between interrupts of code that does not end
 INTERRUPT_LIMIT = 30.0  # seconds until such a kernel is started again
 QUIET = 1.0  # seconds until kernels of other languages than Python are prepared in a clone
 CONTROL_TIMEOUT = 10.0  # seconds for code of the server itself
+RENEW_TIMEOUT = 5.0  # seconds that a request waits until a clone is prepared
 
 ALIASES = {"js": "javascript", "ts": "javascript", "typescript": "javascript", "python": "python", "py": "python", "sh": "bash"}
 # Names of kernels by language, where they differ.
@@ -92,6 +94,10 @@ class Refused(Exception):
     def __init__(self, status, text):
         super().__init__(text)
         self.status, self.text = status, text
+
+
+def port():
+    return int(os.environ.get("CODE_INTERPRETER_PORT", PORT))
 
 
 def machine_id():
@@ -247,10 +253,10 @@ class Kernel:
     async def alive(self):
         return self.manager is not None and await self.manager.is_alive()
 
-    def begin(self, code, silent=False):
+    def begin(self, code, silent=False, record=True):
         """Sends code and returns the id of the request and the queue of its output."""
         queue = Output()
-        request = self.client.execute(code, silent=silent, store_history=not silent, allow_stdin=False, stop_on_error=False)
+        request = self.client.execute(code, silent=silent, store_history=record and not silent, allow_stdin=False, stop_on_error=False)
         self.executions[request] = queue
         return request, queue
 
@@ -568,6 +574,9 @@ class Server:
         self.ready = False
         self.guest = Guest()
         self.moved = asyncio.Event()  # the machine id may have changed
+        self.secret = None  # admits the rehearsal that is under way
+        self.prepared = None  # the machine id that the server and Python's kernels are prepared for
+        self.preparing = asyncio.Condition()  # notifies of changes of prepared
 
     # Contexts
 
@@ -644,6 +653,8 @@ class Server:
             log.exception("the default contexts could not be prepared")
             os._exit(1)  # run.sh starts the server again
         await self.guest.ask("")  # loads the code for it
+        await self.rehearse()
+        await self.note_prepared(machine_id())
         self.ready = True
 
     async def busy(self):
@@ -658,24 +669,68 @@ class Server:
         while True:
             await self.moved.wait()
             self.moved.clear()
-            if not machine_id():
+            identity = machine_id()
+            if not identity:
                 continue  # it is being written
             # In a clone each page of memory costs time at its first use. This is for those of a request.
             ask = asyncio.ensure_future(self.guest.ask(""))
-            for context in sorted(self.contexts.values(), key=lambda c: c.language != "python"):
-                while context.language != "python" and await self.busy():
-                    pass
-                try:
-                    await context.renew_early()
-                except Exception as err:  # the next execution tries it too
-                    log.warning("context %s: %r", context.id, err)
+            first = [c for c in self.contexts.values() if c.language == "python"]
+            others = [c for c in self.contexts.values() if c.language != "python"]
+            await self.renew_early(first)
             await ask
+            await self.rehearse()
+            await self.note_prepared(identity)
+            for context in others:
+                while await self.busy():
+                    pass
+                await self.renew_early([context])
+
+    async def renew_early(self, contexts):
+        for context in contexts:
+            try:
+                await context.renew_early()
+            except Exception as err:  # the next execution tries it too
+                log.warning("context %s: %r", context.id, err)
+
+    async def rehearse(self):
+        """Sends the server a request to run code, and records nothing of it. In a clone each page of
+        memory costs time at its first use, and this uses those of a user's request."""
+        context = self.contexts.get(self.defaults.get("python"))
+        if context is None or context.kernel is None or context.has_envs:
+            return  # a user has used it
+        self.secret = secrets.token_hex(32)
+        try:
+            headers = {"X-Access-Token": self.secret}
+            async with self.guest.session.post(f"http://127.0.0.1:{port()}/execute", json={"code": "print()"}, headers=headers) as answer:
+                await answer.read()
+        except (ClientError, OSError, asyncio.TimeoutError) as err:
+            log.warning("rehearsal: %r", err)
+        finally:
+            self.secret = None
+
+    def rehearses(self, token):
+        """Reports whether a request with this token is the server's own."""
+        return bool(token and self.secret) and hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self.secret.encode())
+
+    async def note_prepared(self, identity):
+        async with self.preparing:
+            self.prepared = identity
+            self.preparing.notify_all()
 
     # Requests
 
     async def health(self, _):
         if not self.ready:
             raise Refused(503, "starting")
+        return web.json_response("OK")
+
+    async def renewed(self, _):
+        """Answers once the server is prepared for the sandbox that it is in now."""
+        try:
+            async with self.preparing:
+                await asyncio.wait_for(self.preparing.wait_for(lambda: self.prepared == machine_id()), RENEW_TIMEOUT)
+        except asyncio.TimeoutError:
+            raise Refused(503, "the sandbox is being prepared") from None
         return web.json_response("OK")
 
     async def list_contexts(self, _):
@@ -707,7 +762,9 @@ class Server:
 
     async def execute(self, request):
         # Strangers reach this too: nothing of a body is kept before its sender is admitted.
-        sandbox = await self.guest.admit(request.headers.get("X-Access-Token"))
+        token = request.headers.get("X-Access-Token")
+        rehearsal = self.rehearses(token)
+        sandbox = {} if rehearsal else await self.guest.admit(token)
         body = await body_of(request, MAX_BODY)
         code, id, language = body.get("code"), body.get("context_id"), body.get("language")
         if not isinstance(code, str):
@@ -718,7 +775,7 @@ class Server:
         context = self.context(id) if id else await self.default(language_of(language))
         if context.waiting >= MAX_WAITING:
             raise Refused(429, f"{MAX_WAITING} executions wait for this context")
-        run = Execution(context, request, code, envs, sandbox)
+        run = (Rehearsal if rehearsal else Execution)(context, request, code, envs, sandbox)
         await run.response.prepare(request)
         await run.serve()
         return run.response
@@ -849,6 +906,22 @@ class Execution:
             pass
 
 
+class Rehearsal(Execution):
+    """One run of code for the server itself. The kernel does not record it."""
+
+    async def run(self):
+        kernel = self.context.kernel
+        if self.context.has_envs:
+            return  # a user has run code already
+        await self.context.operate("set_env", {})
+        request, output = kernel.begin(self.code, record=False)
+        try:
+            await self.forward(kernel, output)
+        finally:
+            kernel.executions.pop(request, None)
+            output.abandon()
+
+
 async def body_of(request, limit):
     """Returns the JSON object that a request has. It keeps at most limit bytes."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -884,6 +957,7 @@ def runner_of(server):
     app.add_routes(
         [
             web.get("/health", server.health),
+            web.get("/renewed", server.renewed),
             web.post("/execute", server.execute),
             web.get("/contexts", server.list_contexts),
             web.post("/contexts", server.create_context),
@@ -902,7 +976,7 @@ async def main():
     server = Server()
     runner = runner_of(server)
     await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", int(os.environ.get("CODE_INTERPRETER_PORT", PORT)), backlog=1024, reuse_address=True).start()
+    await web.TCPSite(runner, "0.0.0.0", port(), backlog=1024, reuse_address=True).start()
     await server.prepare()
     log.info("ready")
     await server.follow()

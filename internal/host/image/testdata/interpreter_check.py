@@ -32,10 +32,10 @@ class Guest:
         return web.Response(status=401)
 
 
-async def send(path, body=b"", **headers):
+async def send(path, body=b"", method="POST", **headers):
     """Sends the head of a request, and body, and returns the status of the answer."""
     headers = {"Host": "x", "Content-Length": len(body), **{k.replace("_", "-"): v for k, v in headers.items()}}
-    head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items() if v is not None) + "\r\n"
+    head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items() if v is not None) + "\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", server.PORT)
     try:
         writer.write(head.encode() + body)
@@ -104,6 +104,25 @@ async def checks():
     want("a compressed run of the owner", await send("/execute", bomb, X_Access_Token=OWNER, Content_Encoding="gzip"), 415)
     guest.let_go.set()
     await asyncio.gather(*strangers)
+
+    # The server's own request needs no check, and only while it is under way.
+    made.secret, seen = "own", guest.seen
+    want("a rehearsal", await send("/execute", b"{}", X_Access_Token="own"), 400)
+    want("checks of a rehearsal", guest.seen, seen)
+    want("a stranger during a rehearsal", await send("/execute", b"{}", X_Access_Token="\xe9"), 401)
+    made.secret = None
+    want("the token of a rehearsal that is over", await send("/execute", b"{}", X_Access_Token="own"), 401)
+
+    # The host agent waits until the server is prepared for the present machine id.
+    limit, server.RENEW_TIMEOUT = server.RENEW_TIMEOUT, 0.05
+    want("a server that is not prepared", await send("/renewed", method="GET"), 503)
+    await made.note_prepared("1" * 32)
+    want("a server that is prepared for another machine", await send("/renewed", method="GET"), 503)
+    server.RENEW_TIMEOUT = limit
+    waits = asyncio.ensure_future(send("/renewed", method="GET"))
+    await until("the host agent waits", lambda: made.preparing._waiters)
+    await made.note_prepared("0" * 32)
+    want("a server that is prepared", await waits, 200)
 
 
 asyncio.run(asyncio.wait_for(checks(), 120))
