@@ -80,7 +80,7 @@ func TestLargePlans(t *testing.T) {
 
 // TestRepeatedVariables sets a variable many times in one step: only its last value is kept.
 func TestRepeatedVariables(t *testing.T) {
-	long := strings.Repeat("x", 60<<10)
+	long := strings.Repeat("x", 20<<10)
 	st := state{env: []plan.Variable{{Name: "A", Value: long}, {Name: "X"}}}
 	many := slices.Repeat([]plan.Variable{{Name: "X", Value: "$A"}}, plan.MaxVariables)
 	many = append(many, plan.Variable{Name: "Y", Value: "1"}, plan.Variable{Name: "X", Value: "$Y/2"})
@@ -103,13 +103,13 @@ func TestRepeatedVariables(t *testing.T) {
 // stage and in two.
 func TestStepsAreBoundedTogether(t *testing.T) {
 	step := plan.Step{ID: "1", Env: &plan.Env{Expand: true, Set: []plan.Variable{{Name: "B", Value: "$A$A$A"}}}}
-	n := maxPlanned/(60<<10) + 1
+	n := maxPlanned/(30<<10) + 1
 	for name, counts := range map[string][]int{"one stage": {n}, "two stages": {n/2 + 1, n/2 + 1}} {
 		b := &builder{}
 		var err error
 		for i, count := range counts {
 			s := &stage{builder: b, number: i + 1, steps: slices.Repeat([]plan.Step{step}, count)}
-			s.base.state.env = []plan.Variable{{Name: "A", Value: strings.Repeat("x", 20<<10)}}
+			s.base.state.env = []plan.Variable{{Name: "A", Value: strings.Repeat("x", 10<<10)}}
 			if err = s.plan(context.Background()); err != nil {
 				break
 			}
