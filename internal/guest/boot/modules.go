@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -102,20 +104,46 @@ const loadPatience = time.Minute
 // goroutines.
 type awaited struct {
 	loaded *os.File
-	over   atomic.Bool
+	// patience is the longest wait, from the first call of wait on; zero is loadPatience.
+	patience time.Duration
+	begun    sync.Once
+	over     atomic.Bool
 }
 
-// wait returns when all modules are loaded.
+// wait returns when all modules are loaded. It fails if that takes too long after the first
+// call, or the pipe cannot be read. Calls after that time fail at once while a module is not
+// loaded, so that a module that hangs delays only the first commands.
 func (a *awaited) wait() error {
 	if a.over.Load() {
 		return nil
 	}
-	if err := a.loaded.SetReadDeadline(time.Now().Add(loadPatience)); err != nil {
+	var err error
+	a.begun.Do(func() { err = a.loaded.SetReadDeadline(time.Now().Add(cmp.Or(a.patience, loadPatience))) })
+	if err != nil {
 		return fmt.Errorf("wait for kernel modules: %w", err)
 	}
-	if _, err := a.loaded.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+	_, err = a.loaded.Read(make([]byte, 1))
+	if errors.Is(err, os.ErrDeadlineExceeded) && a.ended() {
+		err = io.EOF
+	}
+	if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("wait for kernel modules: %w", err)
 	}
 	a.over.Store(true)
 	return nil
+}
+
+// ended reports, without waiting, whether the pipe has ended. A read after the deadline
+// does not look at the pipe.
+func (a *awaited) ended() bool {
+	conn, err := a.loaded.SyscallConn()
+	if err != nil {
+		return false
+	}
+	ended := false
+	err = conn.Control(func(fd uintptr) {
+		n, err := unix.Read(int(fd), make([]byte, 1)) // the pipe does not block
+		ended = n == 0 && err == nil
+	})
+	return ended && err == nil
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestLoadModules(t *testing.T) {
@@ -77,5 +78,29 @@ func TestAgentsAwaitModules(t *testing.T) {
 		if err := a.wait(); err != nil || !a.over.Load() {
 			t.Errorf("%s: got %v, want success", name, err)
 		}
+	}
+}
+
+// TestModuleThatHangs: once the time is over no call waits, and a module that is loaded late
+// is noticed.
+func TestModuleThatHangs(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	a := &awaited{loaded: r, patience: time.Millisecond}
+	if err := a.wait(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the first wait: %v, want the end of its time", err)
+	}
+	a.patience = time.Hour // which would be noticed
+	if err := a.wait(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the next wait: %v, want the end of its time", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.wait(); err != nil {
+		t.Errorf("a wait after the last module was loaded: %v", err)
 	}
 }
