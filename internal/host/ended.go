@@ -45,7 +45,7 @@ func (b *body) noteProcesses(ctx context.Context) error {
 	if err != nil {
 		b.log.WarnContext(ctx, "the processes that an earlier boot has ended are not known", "error", err)
 	}
-	records := fresh(earlier, time.Now())
+	records := without(fresh(earlier, time.Now()), answer.GetProcesses())
 	for _, p := range answer.GetProcesses() {
 		if p.GetEndedUnixNano() == 0 {
 			p.EndedUnixNano, p.Signal, p.Rebooted = time.Now().UnixNano(), uint32(syscall.SIGKILL), true
@@ -61,6 +61,15 @@ func fresh(records []*guestv1.ProcessRecord, now time.Time) []*guestv1.ProcessRe
 	return slices.DeleteFunc(slices.Clone(records), func(p *guestv1.ProcessRecord) bool {
 		return time.Unix(0, p.GetEndedUnixNano()).Add(endedRetention).Before(now)
 	})
+}
+
+// without returns the records of processes that are not among others.
+func without(records, others []*guestv1.ProcessRecord) []*guestv1.ProcessRecord {
+	ids := make(map[string]bool, len(others))
+	for _, p := range others {
+		ids[p.GetId()] = true
+	}
+	return slices.DeleteFunc(slices.Clone(records), func(p *guestv1.ProcessRecord) bool { return ids[p.GetId()] })
 }
 
 func writeEnded(path string, records []*guestv1.ProcessRecord) error {
@@ -142,11 +151,8 @@ func (m *machine) withEnded(call *guestv1.ProcessCall, answer *guestv1.ProcessAn
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		var list []*guestv1.ProcessRecord
-		for _, p := range fresh(m.ended, time.Now()) {
-			again := func(now *guestv1.ProcessRecord) bool { return now.GetId() == p.GetId() }
-			if !slices.ContainsFunc(answer.GetProcesses(), again) {
-				list = append(list, proto.CloneOf(p))
-			}
+		for _, p := range without(fresh(m.ended, time.Now()), answer.GetProcesses()) {
+			list = append(list, proto.CloneOf(p))
 		}
 		return &guestv1.ProcessAnswer{Processes: append(list, answer.GetProcesses()...)}, nil
 	}

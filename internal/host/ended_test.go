@@ -77,3 +77,17 @@ func TestDiskTooLargeToBoot(t *testing.T) {
 		}
 	}
 }
+
+// TestEndedOnce: a process that the guest lists has no second record.
+func TestEndedOnce(t *testing.T) {
+	of := func(ids ...string) (out []*guestv1.ProcessRecord) {
+		for _, id := range ids {
+			out = append(out, &guestv1.ProcessRecord{Id: id})
+		}
+		return out
+	}
+	got := without(of("a", "b", "c"), of("b", "d"))
+	if len(got) != 2 || got[0].GetId() != "a" || got[1].GetId() != "c" {
+		t.Errorf("without b and d: %v, want a and c", got)
+	}
+}

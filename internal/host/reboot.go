@@ -46,10 +46,10 @@ func (b *body) prepareBoot(ctx context.Context, snap snapshot.Dir) error {
 }
 
 // lostForGood reports whether err says that the memory of a pause cannot be used, now or
-// later.
+// later. A guest that does not answer in time may answer the next time.
 func lostForGood(err error) bool {
 	switch fault.ReasonOf(err) {
-	case "snapshot_damaged", "vmm_build_missing", "snapshot_incompatible", reasonUnresponsive:
+	case "snapshot_damaged", "vmm_build_missing", "snapshot_incompatible":
 		return true
 	}
 	return false
@@ -74,21 +74,35 @@ func (b *body) writeBack(ctx context.Context, snap snapshot.Dir) error {
 	if err := b.startCPUs(ctx); err != nil {
 		return causeOr(ctx, err)
 	}
+	err := b.askToWriteBack(ctx)
+	if b.hasDiskFile() {
+		if err == nil {
+			err = b.VM.Pause(ctx)
+		}
+		return causeOr(ctx, err)
+	}
+	if err != nil && ctx.Err() == nil && !b.Ended() {
+		b.log.WarnContext(ctx, "saving the disk of a guest that could not be frozen", "error", err)
+		err = nil // the VMM has all of the disk's content
+	}
+	if err == nil {
+		err = b.saveDisk(ctx)
+	}
+	return causeOr(ctx, err)
+}
+
+// askToWriteBack has the guest of a restored VM write its file systems back and freeze.
+func (b *body) askToWriteBack(ctx context.Context) error {
 	ask, cancel := context.WithTimeout(ctx, b.mgr.cfg.GuestTimeout)
 	defer cancel()
 	if err := b.Guest().Ping(ask); err != nil {
-		return causeOr(ctx, errSilent(err))
+		return fault.Wrap(err, fault.Unavailable, reasonUnresponsive,
+			"the guest of sandbox %s, which has to write its files to the disk before the boot, does not answer; the sandbox is still paused: try again", b.rec.ID)
 	}
 	if err := b.configure(ctx, renewal{token: randomToken()}); err != nil {
 		return err
 	}
-	if err := errors.Join(b.noteProcesses(ctx), b.sealToDisk(ctx)); err != nil {
-		return err
-	}
-	if b.hasDiskFile() {
-		return b.VM.Pause(ctx)
-	}
-	return causeOr(ctx, b.saveDisk(ctx))
+	return errors.Join(b.noteProcesses(ctx), b.sealToDisk(ctx))
 }
 
 // saveDisk saves the content of a disk of the driver for the boot.
@@ -224,7 +238,6 @@ func (m *machine) commitBoot(ctx context.Context) error {
 	if err := m.sealBoot(ctx); err != nil {
 		return err
 	}
-	m.takeEnded(ctx)
 	before, old := m.rec, m.heldBase
 	m.heldBase = ""
 	err := m.holdBase(m.bootDir())
@@ -242,6 +255,7 @@ func (m *machine) commitBoot(ctx context.Context) error {
 	m.mu.Lock()
 	m.health.renewDue, m.health.since = false, time.Time{}
 	m.mu.Unlock()
+	m.takeEnded(ctx)
 	m.openGate()
 	m.dropPause(ctx)
 	m.dropHold(old)

@@ -200,12 +200,18 @@ func (m *machine) recoverPaused(ctx context.Context) {
 // recoverRunning takes over a VM that ran, was being paused or was just resumed.
 func (m *machine) recoverRunning(ctx context.Context) {
 	resuming := m.rec.Op == journal.OpResume
+	// The boot may have been the last action of the agent, before it took the records.
+	booted := m.rec.Op == "" && m.base() == m.bootDir()
 	err := m.adopt(ctx)
 	if err == nil {
 		m.rec.Pause = ""
 		m.dropPause(ctx)
 		m.removeStaleBoots(ctx)
-		m.dropNextEnded(ctx)
+		if booted {
+			m.takeEnded(ctx)
+		} else {
+			m.dropNextEnded(ctx)
+		}
 		m.publish(sandbox.Running)
 		return
 	}
