@@ -306,7 +306,7 @@ func (q *Queries) DeleteTemplate(ctx context.Context, id string) (int64, error) 
 
 const failBuild = `-- name: FailBuild :execrows
 UPDATE template_builds SET
-    status = 'error', reason_message = $1::text, reason_step = $2, finished_at = now(), updated_at = now()
+    status = 'error', plan = NULL, reason_message = $1::text, reason_step = $2, finished_at = now(), updated_at = now()
 WHERE id = $3 AND finished_at IS NULL AND ($4::bigint = 0 OR server = $4::bigint)
 `
 
@@ -377,7 +377,7 @@ func (q *Queries) FindLayer(ctx context.Context, arg FindLayerParams) (TemplateL
 
 const finishBuild = `-- name: FinishBuild :one
 UPDATE template_builds SET
-    status = $1, reason_message = $2, reason_step = $3,
+    status = $1, plan = NULL, reason_message = $2, reason_step = $3,
     snapshot_id = $4, host_id = $5, default_user = $6, default_dir = $7,
     env = $8,
     vcpus = $9, memory_mb = $10, disk_mb = $11,
@@ -970,7 +970,7 @@ func (q *Queries) StraySnapshots(ctx context.Context, ageSec float64) ([]string,
 }
 
 const supersedeBuilds = `-- name: SupersedeBuilds :many
-UPDATE template_builds SET status = 'error', reason_message = $1::text, finished_at = now(), updated_at = now()
+UPDATE template_builds SET status = 'error', plan = NULL, reason_message = $1::text, finished_at = now(), updated_at = now()
 WHERE template_id = $2 AND status = 'building' AND id <> $3
 RETURNING id
 `
@@ -981,6 +981,7 @@ type SupersedeBuildsParams struct {
 	ID         string
 }
 
+// A build that has ended needs no plan, which can have megabytes.
 func (q *Queries) SupersedeBuilds(ctx context.Context, arg SupersedeBuildsParams) ([]string, error) {
 	rows, err := q.db.Query(ctx, supersedeBuilds, arg.Message, arg.TemplateID, arg.ID)
 	if err != nil {

@@ -57,8 +57,9 @@ SELECT * FROM template_builds WHERE template_id = @template_id ORDER BY position
 -- name: CountUnendedBuilds :one
 SELECT count(*) FROM template_builds WHERE finished_at IS NULL;
 
+-- A build that has ended needs no plan, which can have megabytes.
 -- name: SupersedeBuilds :many
-UPDATE template_builds SET status = 'error', reason_message = @message::text, finished_at = now(), updated_at = now()
+UPDATE template_builds SET status = 'error', plan = NULL, reason_message = @message::text, finished_at = now(), updated_at = now()
 WHERE template_id = @template_id AND status = 'building' AND id <> @id
 RETURNING id;
 
@@ -75,7 +76,7 @@ WHERE id = @id AND status = 'building' AND server = @server;
 -- FinishBuild ends a build that is under way. A reason is given if it failed.
 -- name: FinishBuild :one
 UPDATE template_builds SET
-    status = @status, reason_message = sqlc.narg('reason_message'), reason_step = @reason_step,
+    status = @status, plan = NULL, reason_message = sqlc.narg('reason_message'), reason_step = @reason_step,
     snapshot_id = @snapshot_id, host_id = @host_id, default_user = @default_user, default_dir = @default_dir,
     env = @env,
     vcpus = @vcpus, memory_mb = @memory_mb, disk_mb = @disk_mb,
@@ -86,7 +87,7 @@ RETURNING *;
 -- FailBuild fails a build that has not ended; under one server, unless that is 0.
 -- name: FailBuild :execrows
 UPDATE template_builds SET
-    status = 'error', reason_message = @message::text, reason_step = @step, finished_at = now(), updated_at = now()
+    status = 'error', plan = NULL, reason_message = @message::text, reason_step = @step, finished_at = now(), updated_at = now()
 WHERE id = @id AND finished_at IS NULL AND (@server::bigint = 0 OR server = @server::bigint);
 
 -- OwnedBuilds reads no plan, which can have megabytes.
