@@ -26,6 +26,9 @@ func resumable(row Sandbox) bool {
 	}
 }
 
+// reasonNoMemory is the reason of a host that refuses to boot a sandbox for its use.
+const reasonNoMemory = "paused_without_memory"
+
 // resumesForUse reports whether use of row's sandbox resumes it. That is not so after a
 // pause without memory: the processes that the use may be about have ended.
 func (l *lifecycle) resumesForUse(row Sandbox) bool {
@@ -50,7 +53,10 @@ func (l *lifecycle) resumeForUse(ctx context.Context, row Sandbox) (Sandbox, err
 		pending, mine := l.transitionOf(row)
 		switch {
 		case mine:
-			now, err := l.runTransitionAs(ctx, row.ID, l.resumption(Host.Resume), pending)
+			now, err := l.runTransitionAs(ctx, row.ID, l.resumption(Host.ResumeForUse), pending)
+			if fault.ReasonOf(err) == reasonNoMemory {
+				return l.store.Get(ctx, row.ID) // this process had not heard of the pause
+			}
 			if !fault.Is(err, fault.WrongState) {
 				return now, err
 			}

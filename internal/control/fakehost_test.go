@@ -345,6 +345,17 @@ func (h *fakeHost) PauseDisk(ctx context.Context, ref sandbox.Ref) (control.Obse
 	return *vm, nil
 }
 
+func (h *fakeHost) ResumeForUse(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	h.mu.Lock()
+	vm := h.vms[ref.ID]
+	refused := vm != nil && vm.State == control.VMPaused && vm.DiskOnly
+	h.mu.Unlock()
+	if refused {
+		return control.ObservedSandbox{}, fault.New(fault.WrongState, "paused_without_memory", "it has no memory")
+	}
+	return h.Resume(ctx, ref)
+}
+
 func (h *fakeHost) Reboot(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
 	h.mu.Lock()
 	h.reboots++

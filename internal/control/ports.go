@@ -184,6 +184,8 @@ type Lifecycle interface {
 	PauseDisk(ctx context.Context, ref sandbox.Ref) (ObservedSandbox, error)
 	// Resume takes the Ref of the new incarnation.
 	Resume(ctx context.Context, ref sandbox.Ref) (ObservedSandbox, error)
+	// ResumeForUse is Resume, but WrongState paused_without_memory after a PauseDisk.
+	ResumeForUse(ctx context.Context, ref sandbox.Ref) (ObservedSandbox, error)
 	// Reboot is Resume without the memory of the pause. If it fails, the VM is paused.
 	Reboot(ctx context.Context, ref sandbox.Ref) (ObservedSandbox, error)
 	// SetTimeouts changes the clocks of a VM in any state but stopped. A

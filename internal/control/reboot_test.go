@@ -1,6 +1,8 @@
 package control_test
 
 import (
+	"bytes"
+	"log/slog"
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
@@ -92,5 +94,29 @@ func TestPauseWithoutMemoryIsNeverIgnored(t *testing.T) {
 	}
 	if n := b.host.count["destroy"]; n != 1 {
 		t.Errorf("%d sandboxes were destroyed, want 1", n)
+	}
+}
+
+// TestUseAfterRestart: a control plane that has just started, and has not heard of its
+// hosts, does not boot a sandbox for its use.
+func TestUseAfterRestart(t *testing.T) {
+	b := setup(t)
+	row := b.createWith(sandbox.Spec{AutoResume: true})
+	if _, err := b.PauseDisk(t.Context(), row.ID); err != nil {
+		t.Fatal(err)
+	}
+	next, err := control.New(control.DefaultConfig(), b.store, newFakeFleet(b.host), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = next.Exec(t.Context(), row.ID, control.Exec{Cmd: "true"}, sink{new(bytes.Buffer)})
+	if !fault.Is(err, fault.WrongState) {
+		t.Errorf("exec: %v, want a wrong state", err)
+	}
+	if now, err := next.Get(t.Context(), row.ID); err != nil || now.State != sandbox.Paused || b.host.has(row.ID) != control.VMPaused {
+		t.Errorf("afterwards the row is %s, the VM %s, %v; want both paused", now.State, b.host.has(row.ID), err)
+	}
+	if row, err = next.Resume(t.Context(), row.ID); err != nil || row.State != sandbox.Running {
+		t.Errorf("resume: %s, %v", row.State, err)
 	}
 }

@@ -114,6 +114,9 @@ func (b *body) begin(op string) {
 // commitState ends the operation in state and writes that to the journal.
 func (b *body) commitState(state sandbox.State) error {
 	b.rec.Op, b.rec.Step, b.rec.State = "", "", state
+	if state == sandbox.Running {
+		b.rec.DiskOnly = false // also after a restore in place of a boot
+	}
 	return b.saveCommitted()
 }
 

@@ -53,8 +53,15 @@ func (m *Manager) Reboot(ctx context.Context, ref sandbox.Ref) (Sandbox, error) 
 	return m.lifecycle(ctx, request{op: journal.OpResume, ref: ref, reboot: true})
 }
 
-// Resume brings a paused sandbox back as the generation of ref. After a PauseDisk it is a
-// Reboot.
+// ResumeForUse is Resume for somebody who uses the sandbox and may not know how it was
+// paused. After a PauseDisk it fails with WrongState paused_without_memory.
+func (m *Manager) ResumeForUse(ctx context.Context, ref sandbox.Ref) (Sandbox, error) {
+	return m.lifecycle(ctx, request{op: journal.OpResume, ref: ref, use: true})
+}
+
+// Resume brings a paused sandbox back as the generation of ref. After a PauseDisk it boots
+// as with Reboot. If it cannot, and the driver has saved the memory all the same, it
+// resumes with the memory.
 func (m *Manager) Resume(ctx context.Context, ref sandbox.Ref) (Sandbox, error) {
 	return m.lifecycle(ctx, request{op: journal.OpResume, ref: ref})
 }

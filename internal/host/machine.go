@@ -176,7 +176,7 @@ func (m *machine) handle(ctx context.Context, r request) error {
 	case journal.OpRenew:
 		err = m.renewLate(ctx)
 	case journal.OpResume:
-		err = m.resume(ctx, r.ref.Generation, r.reboot)
+		err = m.resume(ctx, r.ref.Generation, r.reboot, r.use)
 	case journal.OpDestroy:
 		err = m.destroy(ctx, r.reason)
 	case journal.OpSnapshot:

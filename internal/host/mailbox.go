@@ -15,8 +15,8 @@ type request struct {
 	// force lets journal.OpPause and journal.OpSnapshot do without the guest's help.
 	force bool
 	// diskOnly lets journal.OpPause keep nothing but the disk, and reboot lets
-	// journal.OpResume boot from the disk of a pause.
-	diskOnly, reboot bool
+	// journal.OpResume boot from the disk of a pause. use: journal.OpResume must not boot.
+	diskOnly, reboot, use bool
 	// interrupted: this journal.OpDestroy is counted in destroys.
 	interrupted bool
 	// Of journal.OpSnapshot, journal.OpTimeouts and journal.OpEgress.

@@ -66,7 +66,7 @@ func (b *body) writeBack(ctx context.Context, snap snapshot.Dir) error {
 	ctx, stop := b.UntilExit(ctx)
 	defer stop()
 	if b.rec.DiskOnly || b.rec.Forced { // the guest wrote its file systems back, or cannot
-		return causeOr(ctx, b.saveDisk(ctx))
+		return b.saveDisk(ctx)
 	}
 	if err := b.leaveForBoot(); err != nil {
 		return err
@@ -86,7 +86,7 @@ func (b *body) writeBack(ctx context.Context, snap snapshot.Dir) error {
 		err = nil // the VMM has all of the disk's content
 	}
 	if err == nil {
-		err = b.saveDisk(ctx)
+		return b.saveDisk(ctx)
 	}
 	return causeOr(ctx, err)
 }
@@ -112,16 +112,15 @@ func (b *body) saveDisk(ctx context.Context) error {
 		return errors.New("the VM cannot save its disk")
 	}
 	if err := errors.Join(b.VM.Pause(ctx), removeFile(b.Dir.DiskContent())); err != nil {
-		return err
+		return causeOr(ctx, err)
 	}
-	if err := saver.SaveDisk(ctx, b.Dir.DiskContent()); err != nil {
-		return err
+	err := saver.SaveDisk(ctx, b.Dir.DiskContent())
+	if errors.Is(err, vmm.ErrDiskTooLarge) { // the VM may have ended for this reason
+		return unbootableIf(fault.Wrap(err, fault.WrongState, reasonDiskTooLarge,
+			"the files of sandbox %s, holes included, have more than the %d MB that it can boot from under the runtime %s; resume it with its memory",
+			b.rec.ID, saver.BootableBytes()>>20, b.rec.Spec.Runtime))
 	}
-	st, err := os.Stat(b.Dir.DiskContent())
-	if err != nil {
-		return err
-	}
-	return b.checkBootable(st.Size())
+	return unbootableIf(causeOr(ctx, err))
 }
 
 // checkBootable refuses a disk of the driver with more content, in bytes, than a VM can
@@ -131,9 +130,50 @@ func (b *body) checkBootable(content int64) error {
 	if !ok || content <= saver.BootableBytes() {
 		return nil
 	}
-	return fault.New(fault.WrongState, "disk_too_large",
+	return fault.New(fault.WrongState, reasonDiskTooLarge,
 		"sandbox %s holds %d MB, and under the runtime %s it can boot from %d MB; leave the memory in, or delete files",
 		b.rec.ID, content>>20, b.rec.Spec.Runtime, saver.BootableBytes()>>20)
+}
+
+// Reasons of faults about pauses without memory.
+const (
+	reasonDiskTooLarge = "disk_too_large"
+	reasonNoMemory     = "paused_without_memory"
+)
+
+// unbootable is an error of a boot that may come from the content of the disk, so that it
+// would come again.
+type unbootable struct{ error }
+
+// Unwrap returns the error itself.
+func (e unbootable) Unwrap() error { return e.error }
+
+func unbootableIf(err error) error {
+	if err == nil {
+		return nil
+	}
+	return unbootable{err}
+}
+
+// restoresInstead reports whether a resume that was not told to boot restores the pause
+// because its boot failed with cause. A driver that keeps the disk in the saved VM has the
+// memory of each pause, and the guest may have left a disk from which no VM can boot.
+func (m *machine) restoresInstead(ctx context.Context, reboot bool, cause error) bool {
+	var content unbootable
+	return !reboot && m.rec.Boot && m.rec.DiskOnly && !m.hasDiskFile() && ctx.Err() == nil && errors.As(cause, &content)
+}
+
+// restoreInstead resumes the sandbox as generation gen from the memory of its pause, after
+// a boot that failed with cause.
+func (m *machine) restoreInstead(life, ctx context.Context, gen sandbox.Generation, cause error) error {
+	m.log.WarnContext(ctx, "resuming a sandbox with the memory of its pause, because it cannot boot from its disk", "error", cause)
+	m.undoResume(life)
+	if err := m.freeLeftover(ctx); err != nil {
+		return m.abandonResume(life, errors.Join(err, cause))
+	}
+	m.begin(journal.OpResume)
+	m.ran, m.rec.Boot = false, false
+	return m.startResumeOf(life, ctx, gen, false)
 }
 
 // sealToDisk is sealIf, after which the disk is complete without the guest's memory.
@@ -179,7 +219,7 @@ func (m *machine) rebootOnce(ctx context.Context) error {
 	defer stop()
 	return m.step(ctx, journal.StepResumeConfigure, func(ctx context.Context) error {
 		if err := m.awaitGuest(ctx); err != nil {
-			return err
+			return unbootableIf(err)
 		}
 		if err := m.configure(ctx, renewal{identity: true, users: true, token: randomToken()}); err != nil {
 			return err
@@ -208,7 +248,7 @@ func (b *body) startCold(ctx context.Context, scratch string) error {
 		}
 	}
 	if b.VM, err = b.Driver().Start(ctx, cfg); err != nil {
-		return err
+		return unbootableIf(err)
 	}
 	return b.recordVM()
 }

@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/api/gen/process"
@@ -148,5 +149,41 @@ func agentKilledDuringBoot(t *testing.T, r sandbox.Runtime) {
 	check(t, err)
 	if got := b.sh(ref, "cat /root/file"); got != "kept" {
 		t.Errorf("the file holds %q, want kept", got)
+	}
+}
+
+// TestSparseFilesAndNoMemory: a guest that pauses without memory and has files with large
+// holes fills no disk of the host, and is resumed with its processes where it cannot boot.
+func TestSparseFilesAndNoMemory(t *testing.T) {
+	b := newBenchOf(t, sandbox.RuntimeGVisor, "wkdsp")
+	ref := b.create()
+	b.sh(ref, "for n in 1 2 3 4; do truncate -s 64G /root/sparse$n; done; truncate -s 7E /root/huge; echo kept >/root/file; "+counter)
+	pauseDisk(b, ref)
+	ref.Generation++
+	if _, err := b.Reboot(t.Context(), ref); fault.ReasonOf(err) != "disk_too_large" {
+		t.Errorf("reboot: %v, want disk_too_large", err)
+	}
+	if s := b.state(ref.ID); s.State != sandbox.Paused || !s.DiskOnly {
+		t.Fatalf("after it the sandbox is %s, disk only %t; want paused, true", s.State, s.DiskOnly)
+	}
+	ref.Generation++
+	s, err := b.Resume(t.Context(), ref)
+	check(t, err)
+	if s.State != sandbox.Running || s.DiskOnly {
+		t.Fatalf("after a resume it is %s, disk only %t; want running, false", s.State, s.DiskOnly)
+	}
+	if got := b.sh(ref, "cat /root/file"); got != "kept" {
+		t.Errorf("the file holds %q, want kept", got)
+	}
+	b.goesOn(ref)
+
+	// Without the files it can boot.
+	boot := b.sh(ref, "rm /root/sparse* /root/huge; cat /proc/sys/kernel/random/boot_id")
+	pauseDisk(b, ref)
+	ref.Generation++
+	_, err = b.Resume(t.Context(), ref)
+	check(t, err)
+	if got := b.sh(ref, "cat /root/file /proc/sys/kernel/random/boot_id"); !strings.HasPrefix(got, "kept\n") || strings.HasSuffix(got, boot) {
+		t.Errorf("after a boot the file and the boot id are %q, want kept and another id than %s", got, boot)
 	}
 }

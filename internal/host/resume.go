@@ -23,8 +23,9 @@ import (
 // restored VMs run at once therefore restores in that step, instead of resume.vmm.
 //
 // With reboot, or after a pause without memory, the VM boots from the disk of the pause
-// instead (see prepareBoot), and every failure leaves the sandbox paused.
-func (m *machine) resume(life context.Context, gen sandbox.Generation, reboot bool) error {
+// instead (see prepareBoot), and every failure leaves the sandbox paused. A resume for use
+// of the sandbox, with use, is refused after such a pause.
+func (m *machine) resume(life context.Context, gen sandbox.Generation, reboot, use bool) error {
 	switch {
 	case m.rec.State == sandbox.Running && gen == m.rec.Generation:
 		return nil
@@ -32,6 +33,9 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation, reboot bo
 		return fault.New(fault.WrongState, "sandbox_not_paused", "sandbox %s is %s, not paused", m.rec.ID, m.rec.State.Status())
 	case gen <= m.rec.Generation:
 		return errStale(sandbox.Ref{ID: m.rec.ID, Generation: gen}, m.rec.Ref())
+	case use && m.rec.DiskOnly:
+		return fault.New(fault.WrongState, reasonNoMemory,
+			"sandbox %s was paused without its memory, so that use does not resume it: its processes would have ended; resume it first", m.rec.ID)
 	}
 	if err := m.mgr.admitResume(m.rec.Spec); err != nil {
 		return err
@@ -46,7 +50,16 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation, reboot bo
 	m.ran, m.rec.Boot = false, reboot || m.rec.DiskOnly
 	m.publish(sandbox.Resuming)
 	m.mgr.makeRoom(ctx)
+	return m.startResumeOf(life, ctx, gen, reboot)
+}
+
+// startResumeOf performs a resume that has begun, and brings the sandbox to a committed
+// state. ctx is the context of the resume.
+func (m *machine) startResumeOf(life, ctx context.Context, gen sandbox.Generation, reboot bool) error {
 	if err := m.caught(ctx, func() error { return m.prepareResume(ctx) }); err != nil {
+		if m.restoresInstead(ctx, reboot, err) {
+			return m.restoreInstead(life, ctx, gen, err)
+		}
 		return m.abandonResume(life, err)
 	}
 	before := m.rec.Generation
@@ -56,6 +69,10 @@ func (m *machine) resume(life context.Context, gen sandbox.Generation, reboot bo
 		release = m.bootVM
 	}
 	if err := m.caught(ctx, func() error { return release(ctx) }); err != nil {
+		if m.restoresInstead(ctx, reboot, err) {
+			m.rec.Generation = before
+			return m.restoreInstead(life, ctx, gen, err)
+		}
 		return m.resumeCut(life, ctx, before, err)
 	}
 	m.publish(sandbox.Running)
@@ -277,6 +294,7 @@ func (m *machine) commitSilent(ctx context.Context, cause error) {
 	m.rec.Pause = ""
 	m.rec.RestoreReport = &sandbox.RestoreReport{At: time.Now(), Generation: m.rec.Generation, VMGeneration: "none"}
 	m.commitSilentGuest(ctx, cause)
+	m.dropNextEnded(ctx)
 	m.dropPause(ctx)
 }
 
@@ -287,6 +305,7 @@ func (m *machine) commitResume(ctx context.Context) error {
 	m.rec.LastActive = time.Now()
 	m.conclude(ctx, sandbox.Running)
 	m.openGate()
+	m.dropNextEnded(ctx)
 	m.dropPause(ctx)
 	return nil
 }
@@ -310,6 +329,16 @@ func (m *machine) abandonResume(life context.Context, cause error) error {
 	if life.Err() != nil {
 		return cause
 	}
+	m.undoResume(life)
+	m.publish(sandbox.Paused)
+	if f := fault.As(cause); f.Kind != fault.Internal {
+		return cause
+	}
+	return fault.Wrap(cause, fault.HostFailed, "resume_failed", "the sandbox could not be resumed; it is still paused: try again, and see the host agent's log")
+}
+
+// undoResume frees the VM of a resume that failed, and commits that the sandbox is paused.
+func (m *machine) undoResume(life context.Context) {
 	ctx, cancel := context.WithTimeout(life, teardownTimeout)
 	defer cancel()
 	if err := m.free(ctx); err != nil {
@@ -323,11 +352,6 @@ func (m *machine) abandonResume(life context.Context, cause error) error {
 		m.dropNextDisk(ctx)
 	}
 	m.removeStaleBoots(ctx)
-	m.publish(sandbox.Paused)
-	if f := fault.As(cause); f.Kind != fault.Internal {
-		return cause
-	}
-	return fault.Wrap(cause, fault.HostFailed, "resume_failed", "the sandbox could not be resumed; it is still paused: try again, and see the host agent's log")
 }
 
 // pauseExists reports whether the sandbox has a pause directory called name.

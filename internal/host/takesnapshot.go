@@ -29,7 +29,7 @@ func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool)
 	ctx, done := m.interruptible(life)
 	defer done()
 	if m.rec.DiskOnly {
-		return fault.New(fault.WrongState, "paused_without_memory",
+		return fault.New(fault.WrongState, reasonNoMemory,
 			"sandbox %s was paused without its memory, so that no copy of it can run; resume it first", m.rec.ID)
 	}
 	take := m.copyPaused

@@ -124,6 +124,11 @@ func (c *Client) Resume(ctx context.Context, ref sandbox.Ref) (control.ObservedS
 	return c.resume(ctx, &hostv1.ResumeSandboxRequest{Ref: refToProto(ref)})
 }
 
+// ResumeForUse implements control.Host.
+func (c *Client) ResumeForUse(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	return c.resume(ctx, &hostv1.ResumeSandboxRequest{Ref: refToProto(ref), ForUse: true})
+}
+
 // Reboot implements control.Host.
 func (c *Client) Reboot(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
 	if err := c.needsDiskPauses(ctx); err != nil {

@@ -146,6 +146,11 @@ func (l *link) PauseDisk(ctx context.Context, ref sandbox.Ref) (control.Observed
 	return l.Pause(ctx, ref)
 }
 
+// ResumeForUse implements control.Host.
+func (l *link) ResumeForUse(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
+	return l.Resume(ctx, ref)
+}
+
 // Reboot implements control.Host.
 func (l *link) Reboot(ctx context.Context, ref sandbox.Ref) (control.ObservedSandbox, error) {
 	return l.Resume(ctx, ref)

@@ -97,8 +97,11 @@ func (s *service) ResumeSandbox(ctx context.Context, req *connect.Request[hostv1
 		return nil, faultrpc.ToConnect(err)
 	}
 	resume := s.manager.Resume
-	if req.Msg.GetReboot() {
+	switch {
+	case req.Msg.GetReboot():
 		resume = s.manager.Reboot
+	case req.Msg.GetForUse():
+		resume = s.manager.ResumeForUse
 	}
 	sb, err := resume(ctx, ref)
 	if err != nil {

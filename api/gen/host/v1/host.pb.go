@@ -1020,7 +1020,10 @@ type ResumeSandboxRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
 	// Boot from the disk of the pause, without its memory.
-	Reboot        bool `protobuf:"varint,2,opt,name=reboot,proto3" json:"reboot,omitempty"`
+	Reboot bool `protobuf:"varint,2,opt,name=reboot,proto3" json:"reboot,omitempty"`
+	// The resume is for use of the sandbox, and is refused after a pause without memory:
+	// failed_precondition, paused_without_memory.
+	ForUse        bool `protobuf:"varint,3,opt,name=for_use,json=forUse,proto3" json:"for_use,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1065,6 +1068,13 @@ func (x *ResumeSandboxRequest) GetRef() *Ref {
 func (x *ResumeSandboxRequest) GetReboot() bool {
 	if x != nil {
 		return x.Reboot
+	}
+	return false
+}
+
+func (x *ResumeSandboxRequest) GetForUse() bool {
+	if x != nil {
+		return x.ForUse
 	}
 	return false
 }
@@ -4637,10 +4647,11 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x05force\x18\x02 \x01(\bR\x05force\x12\x1b\n" +
 	"\tdisk_only\x18\x03 \x01(\bR\bdiskOnly\"B\n" +
 	"\x14PauseSandboxResponse\x12*\n" +
-	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"N\n" +
+	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"g\n" +
 	"\x14ResumeSandboxRequest\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x16\n" +
-	"\x06reboot\x18\x02 \x01(\bR\x06reboot\"C\n" +
+	"\x06reboot\x18\x02 \x01(\bR\x06reboot\x12\x17\n" +
+	"\afor_use\x18\x03 \x01(\bR\x06forUse\"C\n" +
 	"\x15ResumeSandboxResponse\x12*\n" +
 	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"\xd6\x01\n" +
 	"\x12SetTimeoutsRequest\x12\x1e\n" +

@@ -154,11 +154,14 @@ func (p *process) bootDisk() error {
 	})
 }
 
-// saveDisk writes the archive of a stopped guest's files to the new file path. mu must
-// be held.
-func (p *process) saveDisk(path string) error {
+// saveDisk writes the archive of a stopped guest's files, of at most limit bytes, to the
+// new file path. mu must be held.
+func (p *process) saveDisk(path string, limit int64) error {
 	if p.running {
 		return errors.New("the VM runs")
+	}
+	if int64(len(p.files)) > limit {
+		return vmm.ErrDiskTooLarge
 	}
 	return os.WriteFile(path, p.files, 0o600)
 }

@@ -22,12 +22,13 @@ type checkpointedVM struct{ vm }
 
 var _ vmm.DiskSaver = (*checkpointedVM)(nil)
 
-// BootableBytes implements vmm.DiskSaver.
-func (v *checkpointedVM) BootableBytes() int64 { return int64(v.process.cfg.DiskMB) << 20 }
+// BootableBytes implements vmm.DiskSaver. It is a small part of the disk, so that a test
+// can exceed it.
+func (v *checkpointedVM) BootableBytes() int64 { return int64(v.process.cfg.DiskMB) << 20 / 64 }
 
 // SaveDisk implements vmm.DiskSaver.
 func (v *checkpointedVM) SaveDisk(ctx context.Context, path string) error {
-	return v.process.call(ctx, func() error { return v.process.saveDisk(path) })
+	return v.process.call(ctx, func() error { return v.process.saveDisk(path, v.BootableBytes()) })
 }
 
 // Ping implements vmm.VM.
