@@ -56,12 +56,12 @@ func (r *rowReconciler) apply(ctx context.Context, host Host, p pair, d reconcil
 	switch d.Action {
 	case reconcile.Move:
 		m := Move{Ref: p.row.Ref(), From: p.row.State, To: d.To, StopReason: d.Reason, Message: d.Message}
-		refusal := ignored(p.row.Spec, p.observed.Spec)
-		if p.row.State == sandbox.Pending && d.To == sandbox.Running && refusal != nil {
-			// The create whose answer was lost would have failed. The next pass ends the VM.
-			m.To, m.StopReason, m.Message = sandbox.Error, sandbox.ReasonBootFailed, fault.As(refusal).Public
-		} else if d.To == sandbox.Running {
+		if d.To == sandbox.Running { // the host has it
 			m.Runtime, m.ActiveAt = &p.observed.Runtime, p.observed.LastActiveAt
+			if refusal := ignored(p.row.Spec, p.observed.Spec); p.row.State == sandbox.Pending && refusal != nil {
+				// The create whose answer was lost would have failed. The next pass ends the VM.
+				m = Move{Ref: m.Ref, From: m.From, To: sandbox.Error, StopReason: sandbox.ReasonBootFailed, Message: fault.As(refusal).Public}
+			}
 		}
 		_, _, err := r.move(ctx, m)
 		return err

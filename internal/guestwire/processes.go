@@ -218,5 +218,6 @@ func appendRecord(b []byte, m *guestv1.ProcessRecord) []byte {
 	b = appendNumber(b, 17, m.OutputStart)
 	b = appendNumber(b, 18, m.OutputEnd)
 	b = appendNumber(b, 19, m.Acknowledged)
-	return appendNumber(b, 20, m.Dropped)
+	b = appendNumber(b, 20, m.Dropped)
+	return appendFlag(b, 21, m.Rebooted)
 }
