@@ -173,8 +173,9 @@ func TestABuildIsFollowed(t *testing.T) {
 	if len(first) != 1 || json.Unmarshal([]byte(first[0].data), &b) != nil || b.ID == "" {
 		t.Fatalf("%+v", first)
 	}
+	events := readEvents(t, lines, "progress")
 	f.end(templates.BuildID(b.ID), templates.Failed, &templates.Reason{Message: "RUN false: exit status 1", Step: "1"})
-	events := readEvents(t, lines, "result")
+	events = append(events, readEvents(t, lines, "result")...)
 	var names []string
 	for _, e := range events {
 		names = append(names, e.name)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
@@ -73,8 +74,10 @@ func (b *builder) perform(ctx context.Context) error {
 		}
 	}
 	keepCtx, stop := context.WithCancel(ctx)
+	var kept sync.WaitGroup
+	kept.Go(func() { _ = fault.Caught(func() error { b.keepAlive(keepCtx); return nil }) })
+	defer kept.Wait()
 	defer stop()
-	go func() { _ = fault.Caught(func() error { b.keepAlive(keepCtx); return nil }) }()
 	return b.attempts(ctx)
 }
 
