@@ -11,7 +11,8 @@ import (
 // attack is a command that takes memory of the host until it is ended.
 type attack struct {
 	name, script string
-	// cleanUp is a script that removes the files of the command.
+	// cleanUp is a script that removes the files of the command, if it has made any: the
+	// memory that one attack leaves can end the next at its start.
 	cleanUp string
 	// rounds is the number of attacks in a row: the remains of one are the beginning
 	// of the next.
@@ -29,7 +30,7 @@ os.makedirs("/mnt/m", exist_ok=True)
 os.system("mount -t tmpfs -o size=64G none /mnt/m")
 block = os.urandom(1 << 20)
 with open("/mnt/m/large", "wb", 0) as f:
-    while True: f.write(block)`, "umount /mnt/m", 3},
+    while True: f.write(block)`, "! mountpoint -q /mnt/m || umount /mnt/m", 3},
 	{"pipes", `
 import fcntl, os
 held = []
@@ -53,7 +54,7 @@ import os
 os.makedirs("/root/d", exist_ok=True)
 for n in range(1 << 30):
     os.mkdir("/root/d/%d" % n)
-    for a in range(8): os.setxattr("/root/d/%d" % n, "user.%d" % a, bytes(60000))`, "rm -r /root/d", 3},
+    for a in range(8): os.setxattr("/root/d/%d" % n, "user.%d" % a, bytes(60000))`, "rm -rf /root/d", 3},
 	{"mounts", `
 import ctypes, os, time
 libc = ctypes.CDLL(None)
