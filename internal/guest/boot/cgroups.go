@@ -102,7 +102,7 @@ func newUsers(files kernelFiles) *Users { return &Users{dir: files.users(), file
 
 // freezeTimeout bounds Freeze: a process that waits inside the kernel for a
 // device cannot be frozen until the device answers.
-const freezeTimeout = 5 * time.Second
+const freezeTimeout = 8 * time.Second
 
 // Freeze stops every process and returns once all have stopped, with their
 // number. If there is none, it does nothing: only a process could add one. On error
@@ -207,7 +207,8 @@ func setFrozen(ctx context.Context, dir string, freeze bool, stuck func(dir stri
 		return events, false, fmt.Errorf("freezer: %w", err)
 	}
 	buf := make([]byte, 256)
-	for began, round := time.Now(), 0; ; round++ {
+	look := time.Now().Add(stuckAfter)
+	for round := 0; ; round++ {
 		n, err := unix.Pread(events, buf, 0)
 		if err != nil {
 			return events, false, fmt.Errorf("freezer: %w", err)
@@ -223,8 +224,12 @@ func setFrozen(ctx context.Context, dir string, freeze bool, stuck func(dir stri
 				return events, false, errUndone
 			}
 		}
-		if stuck != nil && time.Since(began) >= stuckAfter && stuck(dir) {
-			return events, true, nil
+		if now := time.Now(); stuck != nil && now.After(look) {
+			if stuck(dir) {
+				return events, true, nil
+			}
+			// A look at many processes takes CPU time that they need to freeze.
+			look = time.Now().Add(max(stuckAfter, 8*time.Since(now)))
 		}
 		// A change of the file is POLLPRI (cgroup v2, "Notifications"). The time
 		// limit is there to notice the end of ctx, a word that others replaced, and

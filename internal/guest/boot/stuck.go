@@ -15,7 +15,7 @@ import (
 )
 
 // stuckAfter is the time that the threads of a group have to freeze before Freeze asks
-// whether they are stuck.
+// whether they are stuck, and the least time between two such looks.
 const stuckAfter = 250 * time.Millisecond
 
 // switches has the context switches of threads, by their ids, as the kernel writes them.

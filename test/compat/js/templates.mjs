@@ -62,7 +62,7 @@ check('a sandbox of it: files, user, directory, environment, start command', asy
   assert.equal(await out('~/bin/renamed; stat -c "%a %U" ~/bin/renamed'), 'ran\n700 user')
   assert.equal(await out('cat ~/etc/one.cfg ~/etc/two.cfg'), 'onetwo')
   assert.equal(await out('id -un; pwd; cat here; stat -c %U .'), 'user\n/home/user/work\nfrom-the-build\nuser')
-  assert.equal(await out('echo "${GREETING:-none}"'), 'none')
+  assert.equal(await out('echo "${GREETING:-none}"'), 'hello')
   assert.equal(await out('sudo -n id -un'), 'root')
   // The server was started by the build, and runs since before the sandbox was made.
   assert.equal(await out('curl -fsS http://127.0.0.1:8000/here'), 'from-the-build')

@@ -57,7 +57,7 @@ def every_kind_of_step():
     assert sbx.files.read("/tmp/first") == "user\n/home/user\nhello world\n"
     out = sbx.commands.run("cat /srv/app/main.txt /srv/app/deep/leaf.txt; ~/bin/tool; stat -c %U /srv/app/main.txt; id -un; pwd; cat here")
     assert out.stdout == "mainleafran\nroot\nuser\n/home/user/work\nfrom-the-build\n", out
-    assert sbx.commands.run("echo ${GREETING:-none}; curl -fsS http://127.0.0.1:8000/here").stdout == "none\nfrom-the-build\n"
+    assert sbx.commands.run("echo ${GREETING:-none}; curl -fsS http://127.0.0.1:8000/here").stdout == "hello\nfrom-the-build\n"
     got = sbx.get_info()
     assert (got.template_id, got.name, got.cpu_count, got.memory_mb) == (info.template_id, NAME, 1, 512), got
     assert sbx.kill()
