@@ -73,7 +73,7 @@ def _build_is_possible(body):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Give each request a key of its own, and each field of a form in one place."""
+    """Give each request a key of its own, each field of a form in one place, and no two that exclude each other."""
     if "Idempotency-Key" in (case.headers or {}) and case.meta is not None and case.meta.generation.mode.is_positive:
         case.headers["Idempotency-Key"] = str(uuid.uuid4())
     if "digest" in (case.path_parameters or {}) and isinstance(case.body, (bytes, str)):
@@ -83,6 +83,8 @@ def before_call(context, case, kwargs):
             content = case.body if isinstance(case.body, bytes) else case.body.encode()
         if case.meta is not None and case.meta.generation.mode.is_positive:
             case.path_parameters["digest"] = hashlib.sha256(content).hexdigest()
+    if isinstance(case.body, dict) and case.body.get("memory") is False and "force" in (case.query or {}):
+        del case.query["force"]  # a pause without memory cannot be forced
     if isinstance(case.body, dict) and "file" in case.body:
         for name in ("path", "mode", "user"):
             # A path in the query would replace the one that a wrong form lacks.
