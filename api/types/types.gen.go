@@ -97,7 +97,7 @@ type Clocks struct {
 type CreateProgress struct {
 	// Stage A part of a create. `booting_template`: the image boots for the first time with this size; `starting_template`: its
 	// start command runs until it is ready; `saving_template`: its memory is saved, for this create and later ones;
-	// `starting`: the sandbox starts from what was saved. Later versions may add stages.
+	// `starting`: the sandbox starts from the saved snapshot. Later versions may add stages.
 	Stage CreateStage `json:"stage"`
 
 	// ElapsedMS The time since the create began, in milliseconds.
@@ -200,7 +200,7 @@ type CreateSnapshotRequest struct {
 
 // CreateStage A part of a create. `booting_template`: the image boots for the first time with this size; `starting_template`: its
 // start command runs until it is ready; `saving_template`: its memory is saved, for this create and later ones;
-// `starting`: the sandbox starts from what was saved. Later versions may add stages.
+// `starting`: the sandbox starts from the saved snapshot. Later versions may add stages.
 type CreateStage = string
 
 // Digest SHA-256 of an upload, in hexadecimal digits.

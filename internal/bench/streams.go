@@ -50,7 +50,7 @@ func (r *run) streams(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Half of what was written leaves room for a loaded machine.
+	// Half of the written bytes leaves room for a loaded machine.
 	least := int64(r.StreamTime.Seconds()) * ticksPerSecond * tickBytes / 2
 	for i := range held.received {
 		if n := held.received[i].Load(); n < least {

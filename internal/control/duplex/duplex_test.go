@@ -19,7 +19,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control/duplex"
 )
 
-// lines collects what a server logs.
+// lines collects the log of a server.
 type lines struct {
 	mu   sync.Mutex // protects the following
 	text bytes.Buffer

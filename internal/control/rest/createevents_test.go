@@ -11,7 +11,7 @@ import (
 )
 
 // TestCreateTells: a create with events tells its stages and ends with the sandbox or the
-// error. What fails before the first event has the ordinary answer.
+// error. A failure before the first event has the ordinary answer.
 func TestCreateTells(t *testing.T) {
 	w := newWorld(t)
 	// create bypasses the test's check of answers against the document, which knows no events.
@@ -65,7 +65,7 @@ func TestCreateTells(t *testing.T) {
 func TestFailedEventsFreeTheKey(t *testing.T) {
 	for name, c := range map[string]struct {
 		err error
-		// again is what the retry's answer has, and replayed tells whether it is the first answer.
+		// again is a part of the retry's answer, and replayed tells whether it is the first answer.
 		again    string
 		replayed bool
 		status   int

@@ -30,7 +30,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(v)
-	// The length ends the answer, whatever becomes of the request's body.
+	// The length ends the answer, also if the request's body is not read.
 	w.Header().Set("Content-Length", strconv.Itoa(text.Len()))
 	writeHeader(w, status)
 	_, _ = w.Write(text.Bytes())

@@ -114,7 +114,7 @@ func TestInterruptedUploadLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestUploadOfAnotherServerIsKept: a server that starts, or removes what is old, leaves the
+// TestUploadOfAnotherServerIsKept: a server that starts, or removes old uploads, leaves the
 // uploads that another one receives in the same directory.
 func TestUploadOfAnotherServerIsKept(t *testing.T) {
 	b := smallBlobs(t)

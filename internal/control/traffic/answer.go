@@ -92,7 +92,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, t target, err e
 		panic(err) // it has texts and numbers only
 	}
 	text = append(text, '\n')
-	// The length ends the answer, whatever becomes of the request's body.
+	// The length ends the answer, also if the request's body is not read.
 	header.Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(body.Code)
 	_, _ = w.Write(text) // an error means that the client has gone
