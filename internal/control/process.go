@@ -31,6 +31,7 @@ func ParseProcessID(s string) (ProcessID, error) {
 // Process is a command that the guest keeps, as it was when the guest answered. Offsets
 // count bytes of output of all streams. The guest wrote all of it.
 type Process struct {
+	// ID is empty for a command without an id, as in the answer to ProcessList.Commands.
 	ID            ProcessID
 	Cmd           string
 	Args          []string
@@ -88,6 +89,9 @@ type ProcessList struct {
 	// Passive makes it no use of the sandbox: it does not resume the sandbox or delay the
 	// idle timeout, and a pause cuts it at once.
 	Passive bool
+	// Commands adds the newest commands without an id, the oldest first. Their ID is empty,
+	// and they have no output.
+	Commands bool
 }
 
 // ProcessGet asks for one process, after its end if that comes within Wait.

@@ -7,29 +7,44 @@ import (
 )
 
 // entriesField is the number of the repeated field of answers with records: entries of
-// FileAnswer and processes of ProcessAnswer.
-const entriesField protowire.Number = 1
+// FileAnswer and processes of ProcessAnswer. commandsField is that of the commands of
+// ProcessAnswer.
+const (
+	entriesField  protowire.Number = 1
+	commandsField protowire.Number = 2
+)
 
 // bounds limit an encoded answer.
 type bounds struct {
-	entries int // the largest number of entries
-	each    int // the largest size of one, in bytes
-	size    int // the largest size of the answer, in bytes
+	entries  int // the largest number of entries
+	commands int // the largest number of commands; noCommands for other answers
+	each     int // the largest size of one of either, in bytes
+	size     int // the largest size of the answer, in bytes
 }
+
+// noCommands says that the field commandsField has another meaning.
+const noCommands = -1
 
 // hold reports whether an encoded answer stays below b. It is asked before the answer is
 // decoded: an empty entry, or an empty argument in one, has two bytes on the wire and
 // many times as many in memory.
 func (b bounds) hold(payload []byte) bool {
-	for n := 0; len(payload) > 0; {
+	entries, commands := 0, 0
+	for len(payload) > 0 {
 		number, _, size := protowire.ConsumeField(payload)
 		if size < 0 {
 			return false
 		}
-		if number == entriesField {
-			n++
+		record := true
+		switch {
+		case number == entriesField:
+			entries++
+		case number == commandsField && b.commands != noCommands:
+			commands++
+		default:
+			record = false
 		}
-		if n > b.entries || number == entriesField && size > b.each {
+		if record && (entries > b.entries || commands > max(b.commands, 0) || size > b.each) {
 			return false
 		}
 		payload = payload[size:]
@@ -39,7 +54,7 @@ func (b bounds) hold(payload []byte) bool {
 
 // fileBounds returns the bounds of an answer to call.
 func fileBounds(call *guestv1.FileCall) bounds {
-	b := bounds{entries: 1, each: maxEntryBytes, size: maxEntryBytes}
+	b := bounds{entries: 1, commands: noCommands, each: maxEntryBytes, size: maxEntryBytes}
 	switch op := call.GetOperation().(type) {
 	case *guestv1.FileCall_List:
 		b.entries, b.size = maxEntries, maxFileAnswer
@@ -58,6 +73,9 @@ func processBounds(call *guestv1.ProcessCall) bounds {
 	b := bounds{entries: 1, each: 2 * maxRecordBytes, size: 2 * maxRecordBytes}
 	if idOf(call) == "" {
 		b.entries, b.size = maxProcesses, maxAnswerBytes
+	}
+	if call.GetList().GetCommands() {
+		b.commands, b.size = maxCommands, b.size+maxCommandBytes
 	}
 	return b
 }

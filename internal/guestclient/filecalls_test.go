@@ -82,6 +82,7 @@ func TestEntriesAreCountedBeforeTheyAreBuilt(t *testing.T) {
 	empty := strings.Repeat("\x0a\x00", 1<<20)
 	// One process with empty arguments.
 	arguments := string(protowire.AppendString([]byte{0x0a}, strings.Repeat("\x1a\x00", 1<<20-16)))
+	commands := strings.Repeat("\x12\x00", 1<<20)
 	for name, call := range map[string]func(*guestclient.Client) error{
 		"list files": func(c *guestclient.Client) error {
 			_, err := c.CallFile(t.Context(), &guestv1.FileCall{Operation: &guestv1.FileCall_List{List: &guestv1.ListFiles{Path: "/"}}})
@@ -99,14 +100,22 @@ func TestEntriesAreCountedBeforeTheyAreBuilt(t *testing.T) {
 			_, err := c.CallProcess(t.Context(), &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_List{List: &guestv1.ListProcesses{}}})
 			return err
 		},
+		"commands": func(c *guestclient.Client) error { _, err := c.CallProcess(t.Context(), listing(true)); return err },
+		"commands that were not asked for": func(c *guestclient.Client) error {
+			_, err := c.CallProcess(t.Context(), listing(false))
+			return err
+		},
 		"get a process": func(c *guestclient.Client) error {
 			_, err := c.CallProcess(t.Context(), &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Get{Get: &guestv1.GetProcess{Id: "p"}}})
 			return err
 		},
 	} {
 		payload := empty
-		if name == "arguments" {
+		switch {
+		case name == "arguments":
 			payload = arguments
+		case strings.HasPrefix(name, "commands"):
+			payload = commands
 		}
 		c := hostile(t, frame(guestwire.Answer, payload))
 		var before, after runtime.MemStats

@@ -17,12 +17,15 @@ import (
 // all of them.
 const (
 	maxProcesses   = 1024
+	maxCommands    = 512
 	maxRecordBytes = 2 << 10
 	maxOffset      = 1 << 62
 	maxExitCode    = 255
 	maxSignal      = 64
-	// maxAnswerBytes bounds an answer with the records of all processes.
-	maxAnswerBytes = maxProcesses * maxRecordBytes
+	// maxAnswerBytes bounds an answer with the records of all processes, and
+	// maxCommandBytes those of commands beside them.
+	maxAnswerBytes  = maxProcesses * maxRecordBytes
+	maxCommandBytes = maxCommands * maxRecordBytes
 )
 
 // CallProcess does one operation on the processes with an id. It waits as long as the
@@ -85,7 +88,16 @@ func fits(call *guestv1.ProcessCall, answer *guestv1.ProcessAnswer) bool {
 		return false
 	}
 	for _, p := range answer.GetProcesses() {
-		if !plainRecord(p) || id != "" && p.GetId() != id {
+		if p.GetId() == "" || !plainRecord(p) || id != "" && p.GetId() != id {
+			return false
+		}
+	}
+	commands := answer.GetCommands()
+	if len(commands) > maxCommands || len(commands) > 0 && !call.GetList().GetCommands() {
+		return false
+	}
+	for _, p := range commands {
+		if p.GetId() != "" || !plainRecord(p) {
 			return false
 		}
 	}
@@ -114,7 +126,7 @@ func idOf(call *guestv1.ProcessCall) string {
 // plainRecord reports whether p may come from an honest guest, and limits the numbers
 // that have a range.
 func plainRecord(p *guestv1.ProcessRecord) bool {
-	if proto.Size(p) > maxRecordBytes || p.GetId() == "" || p.GetOutputStart() > p.GetOutputEnd() ||
+	if proto.Size(p) > maxRecordBytes || p.GetOutputStart() > p.GetOutputEnd() ||
 		max(p.GetOutputEnd(), p.GetAcknowledged(), p.GetDropped()) > maxOffset {
 		return false
 	}
@@ -186,7 +198,7 @@ func (a *Attachment) Receive() (*guestv1.AttachEvent, error) {
 // check holds event against the protocol. It reports whether the event has content.
 func (a *Attachment) check(event *guestv1.AttachEvent) (useful bool, err error) {
 	switch process, piece := event.GetProcess(), event.GetPiece(); {
-	case process != nil && (piece != nil || process.GetId() != a.id || !plainRecord(process)):
+	case process != nil && (piece != nil || a.id == "" || process.GetId() != a.id || !plainRecord(process)):
 		return false, errDisorder
 	case process != nil && !a.named:
 		a.named = true

@@ -30,6 +30,8 @@ type StartOptions struct {
 	User string
 	// Timeout is the command's lifetime, enforced in the guest. Zero is none.
 	Timeout time.Duration
+	// Unrecorded keeps the command out of the guest's records of commands.
+	Unrecorded bool
 }
 
 // Stream receives the events of one command. One goroutine uses it; Close may be
@@ -63,7 +65,7 @@ var errNoEnd = fault.New(fault.Timeout, ReasonUnresponsive,
 func (c *Client) Start(ctx context.Context, req *process.StartRequest, opt StartOptions) (*Stream, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &Stream{cancel: cancel, begun: time.Now(), client: c, ticket: rand.Uint64() | 1}
-	call := &guestv1.ExecCall{Start: req, User: opt.User, Ticket: s.ticket}
+	call := &guestv1.ExecCall{Start: req, User: opt.User, Ticket: s.ticket, Unrecorded: opt.Unrecorded}
 	if opt.Timeout > 0 {
 		timeout := min(opt.Timeout, maxTimeout)
 		call.TimeoutMs = uint64(max(timeout.Milliseconds(), 1))

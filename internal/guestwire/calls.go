@@ -120,6 +120,8 @@ func ParseExecCall(b []byte) (*guestv1.ExecCall, error) {
 			number(f, &m.TimeoutMs)
 		case 4:
 			number(f, &m.Ticket)
+		case 5:
+			f.flag(&m.Unrecorded)
 		}
 		return nil
 	})

@@ -22,7 +22,7 @@ func ParseProcessCall(b []byte) (*guestv1.ProcessCall, error) {
 		case 2:
 			op := orNew(m.GetList())
 			m.Operation = &guestv1.ProcessCall_List{List: op}
-			return f.message(func(field) error { return nil })
+			return f.message(func(f field) error { return parseListProcesses(f, op) })
 		case 3:
 			op := orNew(m.GetGet())
 			m.Operation = &guestv1.ProcessCall_Get{Get: op}
@@ -74,6 +74,16 @@ func parseStartProcess(f field, m *guestv1.StartProcess) error {
 		number(f, &m.JournalBytes)
 	case 6:
 		f.flag(&m.Block)
+	}
+	return nil
+}
+
+func parseListProcesses(f field, m *guestv1.ListProcesses) error {
+	switch f.num {
+	case 1:
+		f.flag(&m.Passive)
+	case 2:
+		f.flag(&m.Commands)
 	}
 	return nil
 }
@@ -158,6 +168,9 @@ func ParseAttachCall(b []byte) (*guestv1.AttachCall, error) {
 func AppendProcessAnswer(b []byte, m *guestv1.ProcessAnswer) []byte {
 	for _, p := range m.Processes {
 		b = appendMessage(b, 1, appendRecord(nil, p))
+	}
+	for _, p := range m.Commands {
+		b = appendMessage(b, 2, appendRecord(nil, p))
 	}
 	return b
 }

@@ -154,7 +154,7 @@ func (m *machine) withEnded(call *guestv1.ProcessCall, answer *guestv1.ProcessAn
 		for _, p := range without(fresh(m.ended, time.Now()), answer.GetProcesses()) {
 			list = append(list, proto.CloneOf(p))
 		}
-		return &guestv1.ProcessAnswer{Processes: append(list, answer.GetProcesses()...)}, nil
+		return &guestv1.ProcessAnswer{Processes: append(list, answer.GetProcesses()...), Commands: answer.GetCommands()}, nil
 	}
 	if fault.ReasonOf(err) != reasonNoProcess {
 		return answer, err

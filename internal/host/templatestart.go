@@ -105,7 +105,7 @@ func (s templateStart) awaitReady(ctx context.Context) error {
 
 // once runs a command to its end and returns its exit code.
 func (s templateStart) once(ctx context.Context, command string) (code int32, err error) {
-	stream, err := s.guest.Start(ctx, s.shell(command), guestclient.StartOptions{User: s.User, Timeout: readyRun})
+	stream, err := s.guest.Start(ctx, s.shell(command), guestclient.StartOptions{User: s.User, Timeout: readyRun, Unrecorded: true})
 	if err != nil {
 		return 0, err
 	}

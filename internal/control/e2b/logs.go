@@ -155,7 +155,7 @@ func (q logQuery) of(entries []logEntryJSON) []logEntryJSON {
 }
 
 // logOf returns the log of the sandbox of r's path, the oldest entry first: its life-cycle,
-// and the starts and ends of processes if it runs. It never resumes the sandbox. The log
+// and the starts and ends of processes and commands if it runs. It never resumes the sandbox. The log
 // of a sandbox that has ended can be read as long as its row is kept.
 func (s *server) logOf(r *http.Request) ([]logEntryJSON, error) {
 	id, err := sandboxID(r)
@@ -183,12 +183,12 @@ func (s *server) logOf(r *http.Request) ([]logEntryJSON, error) {
 	return entries, nil
 }
 
-// listProcesses returns the processes of a running sandbox; none if it has been paused or
+// listProcesses returns the processes and the newest commands of a running sandbox; none if it has been paused or
 // has ended since its row was read, or if its guest is of a version without processes.
 func (s *server) listProcesses(r *http.Request, id sandbox.ID) ([]control.Process, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), sampleTimeout)
 	defer cancel()
-	processes, err := s.Sandboxes.CallProcess(ctx, id, control.ProcessList{Passive: true})
+	processes, err := s.Sandboxes.CallProcess(ctx, id, control.ProcessList{Passive: true, Commands: true})
 	switch {
 	case fault.Is(err, fault.WrongState) || fault.Is(err, fault.Unsupported):
 		return nil, nil

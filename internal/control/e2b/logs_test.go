@@ -24,7 +24,7 @@ type logged struct {
 }
 
 func (l *logged) CallProcess(_ context.Context, _ sandbox.ID, call control.ProcessCall) ([]control.Process, error) {
-	if list, ok := call.(control.ProcessList); !ok || !list.Passive {
+	if list, ok := call.(control.ProcessList); !ok || !list.Passive || !list.Commands {
 		panic(fmt.Sprintf("the call %#v is a use of the sandbox", call))
 	}
 	l.lists++
@@ -86,6 +86,7 @@ func TestLogs(t *testing.T) {
 	l := logBox(sandbox.Running)
 	l.processes = []control.Process{
 		{ID: "one", Cmd: "sh", Args: []string{"-c", "exit 3"}, User: "user", StartedAt: after(40), Exit: &control.ProcessExit{At: after(41), Code: 3}},
+		{Cmd: "ls", Args: []string{"-l"}, ArgsTruncated: true, User: "user", StartedAt: after(50), Exit: &control.ProcessExit{At: after(51), Code: 2}},
 		{ID: "two", Cmd: "sleep", Args: []string{"9"}, User: "root", StartedAt: after(10)},
 		{ID: "three", Cmd: "true", User: "user", StartedAt: after(20), Exit: &control.ProcessExit{At: after(21)}},
 		{ID: "four", Cmd: "cat", User: "user", StartedAt: after(35), Exit: &control.ProcessExit{At: after(36), Code: 137, Signal: "killed", TimedOut: true}},
@@ -101,6 +102,8 @@ func TestLogs(t *testing.T) {
 		"36 error process ended with signal killed (its timeout was over): cat",
 		"40 info process started: sh -c exit 3",
 		"41 error process ended with exit code 3: sh -c exit 3",
+		"50 info process started: ls -l …",
+		"51 error process ended with exit code 2: ls -l …",
 	}
 	at := func(sec int) string { return fmt.Sprint(after(sec).UnixMilli()) }
 	for query, want := range map[string][]string{
@@ -109,10 +112,10 @@ func TestLogs(t *testing.T) {
 		"?limit=2":                                  all[:2],
 		"?direction=forward&limit=5000":             all,
 		"?cursor=" + at(1) + "&limit=1":             all[1:2],
-		"?level=error":                              {all[7], all[9]},
+		"?level=error":                              {all[7], all[9], all[11]},
 		"?search=sandbox":                           {all[0], all[1], all[5]},
 		"?search=Sandbox":                           nil,
-		"?direction=backward&limit=2":               {all[9], all[8]},
+		"?direction=backward&limit=2":               {all[11], all[10]},
 		"?direction=backward&cursor=" + at(1):       {all[1], all[0]},
 		"?direction=backward&cursor=0":              nil,
 		"?level=warn&search=cat&direction=":         {all[7]},
@@ -127,9 +130,15 @@ func TestLogs(t *testing.T) {
 	} {
 		l.get(t, "/v2/sandboxes/box/logs"+query, 400)
 	}
-	end := l.get(t, "/v2/sandboxes/box/logs?direction=backward&limit=1", 200).Logs[0].Fields
-	if got, want := fmt.Sprint(end), "map[command:sh -c exit 3 event:ended exit_code:3 logger:process process:one user:user]"; got != want {
-		t.Errorf("fields of an end: %s, want %s", got, want)
+	for i, want := range []string{
+		"map[command:ls -l … event:ended exit_code:2 logger:process user:user]", // a command without an id
+		"map[command:ls -l … event:started logger:process user:user]",
+		"map[command:sh -c exit 3 event:ended exit_code:3 logger:process process:one user:user]",
+	} {
+		fields := l.get(t, "/v2/sandboxes/box/logs?direction=backward&limit=3", 200).Logs[i].Fields
+		if got := fmt.Sprint(fields); got != want {
+			t.Errorf("fields of entry %d from the end: %s, want %s", i, got, want)
+		}
 	}
 }
 

@@ -24,7 +24,13 @@ func (c *Client) CallProcess(ctx context.Context, ref sandbox.Ref, call control.
 	for _, p := range res.Msg.GetAnswer().GetProcesses() {
 		out = append(out, processOf(p))
 	}
-	if _, list := call.(control.ProcessList); !list && len(out) != 1 {
+	list, isList := call.(control.ProcessList)
+	if list.Commands {
+		for _, p := range res.Msg.GetAnswer().GetCommands() {
+			out = append(out, processOf(p))
+		}
+	}
+	if !isList && len(out) != 1 {
 		return nil, broken("the process is missing")
 	}
 	return out, nil
@@ -52,7 +58,7 @@ func processCall(call control.ProcessCall) *guestv1.ProcessCall {
 		return &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Acknowledge{Acknowledge: ack}}
 	default:
 		list, _ := call.(control.ProcessList)
-		return &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_List{List: &guestv1.ListProcesses{Passive: list.Passive}}}
+		return &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_List{List: &guestv1.ListProcesses{Passive: list.Passive, Commands: list.Commands}}}
 	}
 }
 

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
@@ -83,7 +82,7 @@ func pieceOf(o process.Output) *guestv1.Piece {
 func recordOf(p *process.Process) *guestv1.ProcessRecord {
 	spec, extent := p.Spec(), p.Extent()
 	m := &guestv1.ProcessRecord{
-		Id: spec.ID, Cmd: head(spec.Cmd, maxRecordText), Cwd: head(spec.Dir, maxRecordText), User: head(spec.Label.User, maxRecordText),
+		Id: spec.ID, Cmd: process.Head(spec.Cmd, maxRecordText), Cwd: process.Head(spec.Dir, maxRecordText), User: process.Head(spec.Label.User, maxRecordText),
 		Stdin: spec.Stdin && spec.Terminal == nil, Terminal: spec.Terminal != nil, Block: spec.Block, JournalBytes: uint32(p.JournalLimit()),
 		StartedUnixNano: p.StartedAt().UnixNano(),
 		OutputStart:     uint64(extent.Start), OutputEnd: uint64(extent.End), Acknowledged: uint64(extent.Acked), Dropped: uint64(extent.Dropped),
@@ -98,19 +97,26 @@ func recordOf(p *process.Process) *guestv1.ProcessRecord {
 	}
 	select {
 	case <-p.Ended():
-		exit := p.Exit()
-		m.EndedUnixNano = p.ExitedAt().UnixNano()
-		m.ExitCode, m.Signal = uint32(max(exit.Code, 0)), uint32(exit.Signal)
-		m.TimedOut, m.Oom = exit.TimedOut, exit.OutOfMemory
+		setExit(m, p.ExitedAt(), p.Exit())
 	default:
 	}
 	return m
 }
 
-// head returns the first limit bytes of text.
-func head(text string, limit int) string {
-	if len(text) <= limit {
-		return text
+// commandOf returns a command without an id as the host sees it.
+func commandOf(b process.Brief) *guestv1.ProcessRecord {
+	m := &guestv1.ProcessRecord{
+		Cmd: b.Cmd, Args: b.Args, ArgsTruncated: b.ArgsTruncated, User: b.User, StartedUnixNano: b.Started.UnixNano(),
 	}
-	return strings.ToValidUTF8(text[:limit], "")
+	if !b.Ended.IsZero() {
+		setExit(m, b.Ended, b.Exit)
+	}
+	return m
+}
+
+// setExit writes the end of a process to its record.
+func setExit(m *guestv1.ProcessRecord, at time.Time, exit process.Exit) {
+	m.EndedUnixNano = at.UnixNano()
+	m.ExitCode, m.Signal = uint32(max(exit.Code, 0)), uint32(exit.Signal)
+	m.TimedOut, m.Oom = exit.TimedOut, exit.OutOfMemory
 }

@@ -27,6 +27,8 @@ type Command struct {
 	Ticket uint64
 	// Keepalive is how long the stream of events may be silent.
 	Keepalive time.Duration
+	// Unrecorded keeps no record of the command: it is none of the sandbox's users.
+	Unrecorded bool
 }
 
 // Run starts c and hands its events to send until it has ended. When send fails
@@ -100,7 +102,8 @@ func (a *Agent) spec(ctx context.Context, c Command) (process.Spec, error) {
 		Credential: process.Credential{UID: who.UID, GID: who.GID, Groups: who.Groups},
 		Stdin:      c.Request.Stdin == nil || *c.Request.Stdin,
 		Timeout:    c.Lifetime,
-		Label:      process.Label{Envs: maps.Clone(config.GetEnvs()), Cwd: config.Cwd, Tag: c.Request.Tag},
+		Label:      process.Label{Envs: maps.Clone(config.GetEnvs()), Cwd: config.Cwd, Tag: c.Request.Tag, User: who.Name},
+		Unrecorded: c.Unrecorded,
 	}
 	if ticket := c.Ticket; ticket != 0 {
 		spec.Starting = func(group string) { a.platform.CommandStarting(ticket, group) }

@@ -118,6 +118,7 @@ func (c *configuration) identify(context.Context) error {
 			return stepFault(err, "identity_failed", "renew identity")
 		}
 		c.answer.NewIdentity = true
+		c.agent.processes.DropBriefs()
 	}
 	if name := c.msg.GetHostname(); name != "" {
 		if err := id.SetHostname(name); err != nil {

@@ -36,6 +36,11 @@ func (a *Agent) CallProcess(ctx context.Context, call *guestv1.ProcessCall) (*gu
 		for _, p := range a.processes.Records() {
 			answer.Processes = append(answer.Processes, recordOf(p))
 		}
+		if op.List.GetCommands() {
+			for _, b := range a.processes.Briefs() {
+				answer.Commands = append(answer.Commands, commandOf(b))
+			}
+		}
 		return answer, nil
 	case *guestv1.ProcessCall_Start:
 		proc, err = a.startProcess(ctx, op.Start)
@@ -75,10 +80,6 @@ func (a *Agent) startProcess(ctx context.Context, m *guestv1.StartProcess) (*pro
 		spec.Env = withTerm(spec.Env)
 	}
 	spec.ID, spec.Journal, spec.Block = m.GetId(), int(m.GetJournalBytes()), m.GetBlock()
-	spec.Label.User = m.GetUser()
-	if spec.Label.User == "" {
-		spec.Label.User = EpochOf(ctx).DefaultUser
-	}
 	proc, sub, err := a.processes.Start(spec)
 	if err != nil {
 		return nil, err

@@ -25,7 +25,8 @@ func (c *connection) exec(ctx context.Context, message []byte) error {
 	return c.whilePresent(ctx, func(ctx context.Context) error {
 		return c.agent.Run(ctx, agent.Command{
 			User: m.GetUser(), Request: req, Ticket: m.GetTicket(), Keepalive: agent.DefaultKeepalive,
-			Lifetime: time.Duration(min(m.GetTimeoutMs(), maxLifetimeMS)) * time.Millisecond,
+			Unrecorded: m.GetUnrecorded(),
+			Lifetime:   time.Duration(min(m.GetTimeoutMs(), maxLifetimeMS)) * time.Millisecond,
 		}, func(e *pb.ProcessEvent) error {
 			return c.send(guestwire.Event, func(b []byte) []byte { return guestwire.AppendEvent(b, e) })
 		})

@@ -31,6 +31,9 @@
 //     loses its oldest output; with Spec.Block it waits until readers acknowledge what
 //     they have received. Lost bytes are counted, and readers are told which they are.
 //
+// Of a command without an ID the table also keeps a record, a Brief, for longer than
+// Retention: the newest MaxBriefs, until the sandbox gets a new identity.
+//
 // The memory of all journals together is limited by a part of the guest's memory. The
 // output of ended commands makes way first.
 package process

@@ -49,6 +49,7 @@ type Process struct {
 	limit   int // of journal, at the start
 	started time.Time
 	ended   chan struct{}
+	brief   *Brief // nil without a record
 
 	mu       sync.Mutex // protects the following
 	reaped   bool
@@ -232,9 +233,9 @@ func (p *Process) Resize(size Size) error {
 	return setErr
 }
 
-// run supervises the command until it has ended. linger takes over the
-// sources that children still hold open.
-func (p *Process) run(linger func(source)) {
+// run supervises the command until it has ended, which it writes to the command's record
+// in records. linger takes over the sources that children still hold open.
+func (p *Process) run(records *briefs, linger func(source)) {
 	var timer *time.Timer
 	if p.spec.Timeout > 0 {
 		timer = time.AfterFunc(p.spec.Timeout, p.expire)
@@ -249,6 +250,9 @@ func (p *Process) run(linger func(source)) {
 		timer.Stop()
 	}
 	p.reap()
+	if p.brief != nil {
+		records.end(p.brief, p.ExitedAt(), p.Exit())
+	}
 	p.journal.finish()
 	for _, src := range p.files.sources {
 		_ = src.file.SetReadDeadline(time.Now().Add(drainGrace))

@@ -85,6 +85,8 @@ type Spec struct {
 	// acknowledged. Otherwise it waits for an attached reader that keeps taking output,
 	// and else the oldest output is dropped.
 	Block bool
+	// Unrecorded keeps a command without an ID out of Briefs.
+	Unrecorded bool
 }
 
 // Label describes a command for List. The table only stores it.

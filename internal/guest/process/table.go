@@ -26,6 +26,7 @@ import (
 type Table struct {
 	groups Groups
 	room   room
+	briefs briefs
 	work   sync.WaitGroup
 	// protected: commands inherit a protection from the kernel's out-of-memory killer
 	// that they must not keep.
@@ -193,9 +194,13 @@ func (t *Table) admit(p *Process) {
 		t.ids[p.spec.ID] = p
 	}
 	t.mu.Unlock()
+	if p.spec.ID == "" && !p.spec.Unrecorded {
+		p.brief = newBrief(&p.spec, p.started)
+		t.briefs.add(p.brief)
+	}
 	go func() {
 		defer t.work.Done()
-		p.run(t.linger)
+		p.run(&t.briefs, t.linger)
 		t.retire(p)
 	}()
 }

@@ -63,6 +63,9 @@ check('metrics, logs, snapshots, pause and resume', async () => {
   const lines = (await ok(['sandbox', 'logs', id, '--format', 'json'])).trim().split('\n').map((line) => JSON.parse(line))
   assert.deepEqual(lines.slice(0, 2).map((e) => [e.level, e.logger, e.message]),
     [['info', 'sandbox', 'sandbox created'], ['info', 'sandbox', 'sandbox started']], JSON.stringify(lines))
+  const commands = lines.filter((e) => e.logger === 'process').map((e) => e.message)
+  assert.ok(commands.some((text) => /^process started: .*from the guest/.test(text)), JSON.stringify(commands))
+  assert.ok(commands.some((text) => /^process ended with exit code 4: .*exit 4/.test(text)), JSON.stringify(commands))
   assert.match(await ok(['sandbox', 'logs', id]), /sandbox started/)
   const made = await ok(['sandbox', 'snapshot', 'create', id])
   const snap = made.match(/\b[a-z2-7]{20}\b/g)?.find((word) => word !== id)

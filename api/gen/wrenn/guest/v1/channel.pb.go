@@ -85,7 +85,9 @@ type ExecCall struct {
 	TimeoutMs uint64 `protobuf:"varint,3,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
 	// A number that the caller chooses, other than 0, by which OutcomeCall finds
 	// the command.
-	Ticket        uint64 `protobuf:"varint,4,opt,name=ticket,proto3" json:"ticket,omitempty"`
+	Ticket uint64 `protobuf:"varint,4,opt,name=ticket,proto3" json:"ticket,omitempty"`
+	// Keep no record of the command for ListProcesses: the host runs it for itself.
+	Unrecorded    bool `protobuf:"varint,5,opt,name=unrecorded,proto3" json:"unrecorded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -146,6 +148,13 @@ func (x *ExecCall) GetTicket() uint64 {
 		return x.Ticket
 	}
 	return 0
+}
+
+func (x *ExecCall) GetUnrecorded() bool {
+	if x != nil {
+		return x.Unrecorded
+	}
+	return false
 }
 
 // OutcomeCall asks for the end of a command of an agent that has died.
@@ -638,13 +647,16 @@ var File_wrenn_guest_v1_channel_proto protoreflect.FileDescriptor
 
 const file_wrenn_guest_v1_channel_proto_rawDesc = "" +
 	"\n" +
-	"\x1cwrenn/guest/v1/channel.proto\x12\x0ewrenn.guest.v1\x1a\x15process/process.proto\"\x82\x01\n" +
+	"\x1cwrenn/guest/v1/channel.proto\x12\x0ewrenn.guest.v1\x1a\x15process/process.proto\"\xa2\x01\n" +
 	"\bExecCall\x12+\n" +
 	"\x05start\x18\x01 \x01(\v2\x15.process.StartRequestR\x05start\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\x03 \x01(\x04R\ttimeoutMs\x12\x16\n" +
-	"\x06ticket\x18\x04 \x01(\x04R\x06ticket\"%\n" +
+	"\x06ticket\x18\x04 \x01(\x04R\x06ticket\x12\x1e\n" +
+	"\n" +
+	"unrecorded\x18\x05 \x01(\bR\n" +
+	"unrecorded\"%\n" +
 	"\vOutcomeCall\x12\x16\n" +
 	"\x06ticket\x18\x01 \x01(\x04R\x06ticket\"\x1d\n" +
 	"\tInputCall\x12\x10\n" +

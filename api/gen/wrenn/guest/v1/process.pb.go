@@ -248,8 +248,12 @@ func (*ProcessCall_Acknowledge) isProcessCall_Operation() {}
 // ProcessAnswer answers a ProcessCall: with the process as it is afterwards, or with
 // all of them for `list`, the oldest first.
 type ProcessAnswer struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Processes     []*ProcessRecord       `protobuf:"bytes,1,rep,name=processes,proto3" json:"processes,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Processes []*ProcessRecord       `protobuf:"bytes,1,rep,name=processes,proto3" json:"processes,omitempty"`
+	// For `list` with `commands`: the newest commands that were started without an id since
+	// the sandbox got its identity, the oldest first. They have cmd, args, user, times and
+	// the outcome.
+	Commands      []*ProcessRecord `protobuf:"bytes,2,rep,name=commands,proto3" json:"commands,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -287,6 +291,13 @@ func (*ProcessAnswer) Descriptor() ([]byte, []int) {
 func (x *ProcessAnswer) GetProcesses() []*ProcessRecord {
 	if x != nil {
 		return x.Processes
+	}
+	return nil
+}
+
+func (x *ProcessAnswer) GetCommands() []*ProcessRecord {
+	if x != nil {
+		return x.Commands
 	}
 	return nil
 }
@@ -385,7 +396,10 @@ type ListProcesses struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The list is no use of the sandbox: the host does not count it as activity, and a
 	// pause cuts it at once. The guest ignores it.
-	Passive       bool `protobuf:"varint,1,opt,name=passive,proto3" json:"passive,omitempty"`
+	Passive bool `protobuf:"varint,1,opt,name=passive,proto3" json:"passive,omitempty"`
+	// Answer with the newest commands without an id as well. An agent of an earlier version
+	// ignores it.
+	Commands      bool `protobuf:"varint,2,opt,name=commands,proto3" json:"commands,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -423,6 +437,13 @@ func (*ListProcesses) Descriptor() ([]byte, []int) {
 func (x *ListProcesses) GetPassive() bool {
 	if x != nil {
 		return x.Passive
+	}
+	return false
+}
+
+func (x *ListProcesses) GetCommands() bool {
+	if x != nil {
+		return x.Commands
 	}
 	return false
 }
@@ -719,8 +740,9 @@ func (x *Acknowledge) GetOffset() uint64 {
 // ProcessRecord describes a process. Offsets count bytes of output of all streams.
 type ProcessRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Cmd   string                 `protobuf:"bytes,2,opt,name=cmd,proto3" json:"cmd,omitempty"`
+	// Empty for a command without an id.
+	Id  string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Cmd string `protobuf:"bytes,2,opt,name=cmd,proto3" json:"cmd,omitempty"`
 	// Without those at the end that are too long together.
 	Args          []string `protobuf:"bytes,3,rep,name=args,proto3" json:"args,omitempty"`
 	ArgsTruncated bool     `protobuf:"varint,4,opt,name=args_truncated,json=argsTruncated,proto3" json:"args_truncated,omitempty"`
@@ -1128,9 +1150,10 @@ const file_wrenn_guest_v1_process_proto_rawDesc = "" +
 	"\x06signal\x18\x05 \x01(\v2\x1d.wrenn.guest.v1.SignalProcessH\x00R\x06signal\x128\n" +
 	"\x06resize\x18\x06 \x01(\v2\x1e.wrenn.guest.v1.ResizeTerminalH\x00R\x06resize\x12?\n" +
 	"\vacknowledge\x18\a \x01(\v2\x1b.wrenn.guest.v1.AcknowledgeH\x00R\vacknowledgeB\v\n" +
-	"\toperation\"L\n" +
+	"\toperation\"\x87\x01\n" +
 	"\rProcessAnswer\x12;\n" +
-	"\tprocesses\x18\x01 \x03(\v2\x1d.wrenn.guest.v1.ProcessRecordR\tprocesses\"\xb9\x01\n" +
+	"\tprocesses\x18\x01 \x03(\v2\x1d.wrenn.guest.v1.ProcessRecordR\tprocesses\x129\n" +
+	"\bcommands\x18\x02 \x03(\v2\x1d.wrenn.guest.v1.ProcessRecordR\bcommands\"\xb9\x01\n" +
 	"\fStartProcess\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
 	"\x05start\x18\x02 \x01(\v2\x15.process.StartRequestR\x05start\x12\x12\n" +
@@ -1138,9 +1161,10 @@ const file_wrenn_guest_v1_process_proto_rawDesc = "" +
 	"\n" +
 	"timeout_ms\x18\x04 \x01(\x04R\ttimeoutMs\x12#\n" +
 	"\rjournal_bytes\x18\x05 \x01(\rR\fjournalBytes\x12\x14\n" +
-	"\x05block\x18\x06 \x01(\bR\x05block\")\n" +
+	"\x05block\x18\x06 \x01(\bR\x05block\"E\n" +
 	"\rListProcesses\x12\x18\n" +
-	"\apassive\x18\x01 \x01(\bR\apassive\"5\n" +
+	"\apassive\x18\x01 \x01(\bR\apassive\x12\x1a\n" +
+	"\bcommands\x18\x02 \x01(\bR\bcommands\"5\n" +
 	"\n" +
 	"GetProcess\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
@@ -1245,15 +1269,16 @@ var file_wrenn_guest_v1_process_proto_depIdxs = []int32{
 	8,  // 5: wrenn.guest.v1.ProcessCall.resize:type_name -> wrenn.guest.v1.ResizeTerminal
 	9,  // 6: wrenn.guest.v1.ProcessCall.acknowledge:type_name -> wrenn.guest.v1.Acknowledge
 	10, // 7: wrenn.guest.v1.ProcessAnswer.processes:type_name -> wrenn.guest.v1.ProcessRecord
-	14, // 8: wrenn.guest.v1.StartProcess.start:type_name -> process.StartRequest
-	10, // 9: wrenn.guest.v1.AttachEvent.process:type_name -> wrenn.guest.v1.ProcessRecord
-	13, // 10: wrenn.guest.v1.AttachEvent.piece:type_name -> wrenn.guest.v1.Piece
-	0,  // 11: wrenn.guest.v1.Piece.kind:type_name -> wrenn.guest.v1.Piece.Kind
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	10, // 8: wrenn.guest.v1.ProcessAnswer.commands:type_name -> wrenn.guest.v1.ProcessRecord
+	14, // 9: wrenn.guest.v1.StartProcess.start:type_name -> process.StartRequest
+	10, // 10: wrenn.guest.v1.AttachEvent.process:type_name -> wrenn.guest.v1.ProcessRecord
+	13, // 11: wrenn.guest.v1.AttachEvent.piece:type_name -> wrenn.guest.v1.Piece
+	0,  // 12: wrenn.guest.v1.Piece.kind:type_name -> wrenn.guest.v1.Piece.Kind
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_wrenn_guest_v1_process_proto_init() }
