@@ -119,6 +119,16 @@ func envdToken(t *testing.T, kind sandbox.Runtime) {
 	admits(ref, "after the resume", "child's", http.StatusUnauthorized)
 }
 
+// fileServer is a program in a guest that serves its directory on TCP port 3000 of
+// 127.0.0.1, and closes the pipe /tmp/ready when it listens. A script that polls the
+// port would take half of the only CPU from it while it starts.
+const fileServer = `
+import http.server as h
+s = h.ThreadingHTTPServer(("127.0.0.1", 3000), h.SimpleHTTPRequestHandler)
+open("/tmp/ready", "w").close()
+s.serve_forever()
+`
+
 // TestLoopbackProgram: a program that listens on 127.0.0.1 alone is reached, also after a
 // pause and a resume, and large bodies pass whole.
 func TestLoopbackProgram(t *testing.T) { onEachRuntime(t, loopbackProgram) }
@@ -128,8 +138,7 @@ func loopbackProgram(t *testing.T, kind sandbox.Runtime) {
 	ref := b.create()
 	const size = 8 << 20
 	b.sh(ref, "mkdir /srv/www && cd /srv/www && head -c "+strconv.Itoa(size)+" /dev/urandom >big && sha256sum <big | cut -c1-64 >sum && "+
-		"(setsid python3 -m http.server 3000 --bind 127.0.0.1 >/dev/null 2>&1 </dev/null &) && "+
-		`until python3 -c 'import socket; socket.create_connection(("127.0.0.1", 3000))' 2>/dev/null; do sleep 0.1; done`)
+		"mkfifo /tmp/ready && { setsid python3 -c '"+fileServer+"' >/dev/null 2>&1 </dev/null & } && cat /tmp/ready")
 	fetch := func(when, path string) string {
 		t.Helper()
 		client := b.portClient(ref, 3000)

@@ -128,7 +128,7 @@ func importedImages(t *testing.T, r sandbox.Runtime) {
 	var out strings.Builder
 	err = b.Exec(t.Context(), ref, host.Exec{
 		Start: &process.StartRequest{Process: &process.ProcessConfig{Cmd: "/hello", Args: []string{"there"}}, Stdin: new(bool)},
-		User:  "root", Timeout: hosttest.Patience(t, 30*time.Second),
+		User:  "root", Timeout: hosttest.Patience(t, scriptLimit),
 	}, func(e *process.ProcessEvent) error {
 		out.Write(e.GetData().GetStdout())
 		out.Write(e.GetData().GetStderr())
