@@ -42,7 +42,7 @@ WRENN_COMPAT=$(scripts/compat.sh --install)
 export WRENN_COMPAT
 
 say "== tests"
-flags=(-count=1 -timeout=50m -p=2)
+flags=(-json -count=1 -timeout=50m)
 if [ "$(id -u)" != 0 ]; then
 	# Built as the user, run as root.
 	flags+=(-exec "sudo -E env PATH=$PATH")
@@ -54,23 +54,53 @@ suites=internal/host,internal/host/vmm/qemu,internal/host/vmm/gvisor,internal/ho
 suites+=,internal/control/postgres,internal/pgserver,internal/guest/process,test/e2e,test/runtimes,test/upgrade,test/docs
 # The race detector slows the host's side of a VM's life too much for the
 # deadlines that guests and VMMs have.
-with_vms='internal/host|internal/host/vmm/(jail|qemu|gvisor)|test/e2e|test/runtimes|test/upgrade|test/docs'
-# The host core on fake VMs needs none, and has a run of its own under the detector,
-# unless the caller selects tests.
-core='^TestCore'
-[[ " ${extra[*]} " != *' -run'* ]] || core=
+with_vms='internal/host/vmm/(jail|qemu|gvisor)|test/runtimes|test/upgrade|test/docs'
 # A timer that starts a goroutine in a bubble of testing/synctest can crash the
 # race detector (golang.org/issue/78156). The simulation has millions of them.
 with_bubbles='internal/control/sim'
 mapfile -t packages < <(go list ./...)
 mapfile -t plain < <(printf '%s\n' "${packages[@]}" | grep -E "/($with_vms|$with_bubbles)$")
-mapfile -t raced < <(printf '%s\n' "${packages[@]}" | grep -vE "/($with_vms|$with_bubbles)$")
-{
-	status=0
-	(cd tools && go test -json "${flags[@]}" ./...) || status=1
-	(cd tools/benchplot && go test -json "${flags[@]}" ./...) || status=1
-	go test -json "${flags[@]}" -race "${extra[@]}" "${raced[@]}" || status=1
-	[ -z "$core" ] || go test -json "${flags[@]}" -race "${extra[@]}" -run "$core" ./internal/host || status=1
-	go test -json "${flags[@]}" "${extra[@]}" ${core:+-skip "$core"} "${plain[@]}" || status=1
-	exit "$status"
-} | bin/testsum -must "$suites"
+mapfile -t raced < <(printf '%s\n' "${packages[@]}" | grep -vE "/(internal/host|test/e2e|$with_vms|$with_bubbles)$")
+
+work=$(mktemp -d)
+summary=
+trap 'kill $summary 2>/dev/null || true; rm -rf "$work"' EXIT
+queue=() pipes=()
+
+# job NAME ARGS... appends a run of "go test" to the queue. Its events go into a
+# pipe of its own.
+job() {
+	local pipe=$work/$1
+	shift
+	mkfifo "$pipe"
+	pipes+=("$pipe")
+	queue+=("$(printf '%q ' go test "$@") >$pipe")
+}
+
+# Two jobs run at a time, because most tests with VMs wait for one virtual CPU. The
+# longest are first, so that no CPU is idle at the end. The tests of the host are
+# three jobs, because each of them runs alone in its process.
+job e2e "${flags[@]}" "${extra[@]}" ./test/e2e
+job raced "${flags[@]}" -p=1 -race "${extra[@]}" "${raced[@]}"
+if [[ " ${extra[*]} " == *' -run'* ]]; then
+	job host "${flags[@]}" "${extra[@]}" ./internal/host
+else
+	# The host core on fake VMs needs none, and has a run of its own under the detector.
+	core='^TestCore' first='^Test[A-F]' second='^Test[G-O]'
+	job host-first "${flags[@]}" "${extra[@]}" -run "$first" -skip "$core" ./internal/host
+	job host-second "${flags[@]}" "${extra[@]}" -run "$second" ./internal/host
+	job host-rest "${flags[@]}" "${extra[@]}" -skip "$core|$first|$second" ./internal/host
+	job core "${flags[@]}" -race "${extra[@]}" -run "$core" ./internal/host
+fi
+job plain "${flags[@]}" -p=1 "${extra[@]}" "${plain[@]}"
+job tools -C tools "${flags[@]}" ./...
+job benchplot -C tools/benchplot "${flags[@]}" ./...
+
+bin/testsum -must "$suites" "${pipes[@]}" &
+summary=$!
+status=0
+printf '%s\n' "${queue[@]}" | xargs -d '\n' -n 1 -P 2 bash -c || status=1
+# A job that was never started has an empty pipe.
+for pipe in "${pipes[@]}"; do : <>"$pipe"; done
+wait "$summary" || status=1
+exit "$status"

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -57,5 +59,39 @@ func TestSummary(t *testing.T) {
 		if ok != test.ok || lines[len(lines)-1] != test.want || !strings.Contains(out.String(), test.says) {
 			t.Errorf("%s: %v\n%s", name, ok, out.String())
 		}
+	}
+}
+
+// TestSourcesAreApart: the end of one run of a package ends no test of another run
+// of it, and a run that failed without a failed test is a failure although the
+// package had one in an earlier run.
+func TestSourcesAreApart(t *testing.T) {
+	const p = `"Package":"example.org/o/m/internal/a"`
+	var out strings.Builder
+	s := newSummary(&out)
+	slow := &source{summary: s, packages: map[string]*pkg{}, output: map[string][]string{}}
+	slow.line(`{"Action":"output",` + p + `,"Test":"Slow","Output":"=== RUN   Slow\n"}`)
+	dir := t.TempDir()
+	names := []string{filepath.Join(dir, "one"), filepath.Join(dir, "two")}
+	for i, text := range []string{
+		`{"Action":"fail",` + p + `,"Test":"T"}` + "\n" + `{"Action":"fail",` + p + `}` + "\n" + `{"Action":"fail",` + p + `}` + "\n",
+		`{"Action":"pass",` + p + `,"Test":"U"}` + "\n" + `{"Action":"pass",` + p + `}` + "\n",
+	} {
+		if err := os.WriteFile(names[i], []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.readAll(names); err != nil {
+		t.Fatal(err)
+	}
+	slow.line(`{"Action":"pass",` + p + `,"Test":"Slow"}`)
+	s.finish([]string{"internal/a"})
+	got := out.String()
+	if strings.Contains(got, "did not") || !strings.Contains(got, "internal/a as a whole") || !strings.Contains(got, "(1 tests") ||
+		!strings.HasSuffix(got, "\n2 passed, 2 failed, 0 skipped\n") {
+		t.Errorf("got:\n%s", got)
+	}
+	if err := s.readAll([]string{filepath.Join(dir, "none")}); err == nil {
+		t.Error("a file that is missing: got no error")
 	}
 }
