@@ -82,6 +82,17 @@ type ProcessStart struct {
 	JournalBytes int
 	// Block makes the process wait for acknowledgements instead of losing output.
 	Block bool
+	// Again, unless nil, makes the host start the process again after each boot from a
+	// disk: it is the start command of a template. A host of an earlier version ignores it.
+	Again *StartAgain
+}
+
+// StartAgain is how the start command of a template is started after a boot.
+type StartAgain struct {
+	// Ready is a command, with arguments, that succeeds once the process is ready, and
+	// Timeout the longest time to wait for it. Empty means that there is nothing to wait for.
+	Ready   []string
+	Timeout time.Duration
 }
 
 // ProcessList asks for all processes, the oldest first.

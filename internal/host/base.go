@@ -75,7 +75,7 @@ func (b *body) manifest(stats vmm.SaveStats) snapshot.Manifest {
 		CreatedAt: time.Now(), Of: b.rec.Ref(), Spec: b.rec.Spec, Fingerprint: b.fingerprint(),
 		TemplateDigest: b.rec.TemplateDigest, RootImage: b.rec.RootImage, KernelDigest: b.Driver().BootInputs()[vmm.BootKernel],
 		MemoryBytes: int64(b.rec.Spec.MemoryMB) << 20, DirtyBytes: stats.Dirty, KeptBytes: stats.Kept,
-		DiskBytes: int64(b.rec.Spec.DiskMB) << 20,
+		DiskBytes: int64(b.rec.Spec.DiskMB) << 20, Start: b.rec.Start,
 	}
 }
 

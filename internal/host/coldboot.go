@@ -46,7 +46,7 @@ func (b *body) coldBoot(ctx context.Context, start image.Start) error {
 		ctx, stop := b.UntilExit(ctx)
 		defer stop()
 		b.stage.set(stepTemplateStart)
-		err := templateStart{Start: start, template: b.rec.Spec.Template, guest: b.Guest()}.run(ctx)
+		err := newTemplateStart(start, b.rec.Spec.Template, b.Guest()).run(ctx)
 		return causeOr(ctx, err)
 	})
 }

@@ -71,6 +71,9 @@ type restoreSource struct {
 	image  string // path of the read-only root
 	// start holds the check of the template's processes; zero for a copy of a sandbox.
 	start image.Start
+	// again is the start command that a boot of the copy runs again; nil is none, or that
+	// of the template image.
+	again *sandbox.StartCommand
 	// token is the access token of a guest that was not sealed.
 	token string
 	// forced: the snapshot was taken without the guest's help.
@@ -93,7 +96,9 @@ func (b *body) fromTemplate(ctx context.Context) (restoreSource, error) {
 func (b *body) fromSnapshot(context.Context) (restoreSource, error) {
 	dir := b.mgr.layout.snapshot(b.rec.SnapshotID)
 	mf, err := b.mgr.snapshots.CheckBase(dir, b.rec.Spec)
-	return restoreSource{dir: dir, digest: mf.TemplateDigest, image: b.mgr.rootImage(mf.RootImage, mf.TemplateDigest), token: mf.Token, forced: mf.Forced}, err
+	return restoreSource{
+		dir: dir, digest: mf.TemplateDigest, image: b.mgr.rootImage(mf.RootImage, mf.TemplateDigest), again: mf.Start, token: mf.Token, forced: mf.Forced,
+	}, err
 }
 
 // createFrom creates the sandbox, step by step, from the base that find returns.
@@ -109,7 +114,7 @@ func (m *machine) createFrom(ctx context.Context, find func(context.Context) (re
 				return err
 			}
 			m.rec.TemplateDigest, m.rec.RootImage, m.baseToken = from.digest, from.image, from.token
-			m.fromForced, m.templateStart = from.forced, from.start
+			m.fromForced, m.templateStart, m.rec.Start = from.forced, from.start, from.again
 			return m.holdBase(from.dir)
 		}},
 	} {
@@ -270,6 +275,9 @@ func (b *body) startGuest(ctx context.Context, once func(context.Context) error)
 
 func (b *body) withinBootTimeout(ctx context.Context, once func(context.Context) error) error {
 	limit := b.mgr.cfg.BootTimeout
+	if b.rec.Boot {
+		limit = b.diskTimeout()
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit,
 		fault.New(fault.HostFailed, "boot_timeout", "the guest did not come up within %s", limit))
 	defer cancel()

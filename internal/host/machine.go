@@ -185,6 +185,8 @@ func (m *machine) handle(ctx context.Context, r request) error {
 		err = m.setTimeouts(r.timeouts)
 	case journal.OpEgress:
 		err = m.setEgress(ctx, *r.egress)
+	case journal.OpStart:
+		err = m.keepStart(r.start)
 	default:
 		err = fault.New(fault.Internal, "internal", "unknown operation %q", r.op)
 	}

@@ -19,10 +19,11 @@ type request struct {
 	diskOnly, reboot, use bool
 	// interrupted: this journal.OpDestroy is counted in destroys.
 	interrupted bool
-	// Of journal.OpSnapshot, journal.OpTimeouts and journal.OpEgress.
+	// Of journal.OpSnapshot, journal.OpTimeouts, journal.OpEgress and journal.OpStart.
 	snapshot *snapshotRequest
 	timeouts *Timeouts
 	egress   *sandbox.Egress
+	start    *sandbox.StartCommand
 	reply    chan error
 }
 

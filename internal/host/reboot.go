@@ -176,9 +176,18 @@ func (m *machine) restoreInstead(life, ctx context.Context, gen sandbox.Generati
 	return m.startResumeOf(life, ctx, gen, false)
 }
 
+// diskTimePerGiB is the additional time, for each GiB of the disk, in which a guest may
+// write its file systems back, or check them when it boots from them.
+const diskTimePerGiB = 2 * time.Second
+
+// diskTimeout returns the time limit of a boot from the disk, and of the write-back before.
+func (b *body) diskTimeout() time.Duration {
+	return b.mgr.cfg.BootTimeout + time.Duration(b.rec.Spec.DiskMB)*diskTimePerGiB/1024
+}
+
 // sealToDisk is sealIf, after which the disk is complete without the guest's memory.
 func (b *body) sealToDisk(ctx context.Context) error {
-	return b.freezeWith(ctx, b.mgr.cfg.BootTimeout, func(ctx context.Context) error {
+	return b.freezeWith(ctx, b.diskTimeout(), func(ctx context.Context) error {
 		_, err := b.Guest().QuiesceToDisk(ctx)
 		return err
 	})
@@ -224,7 +233,7 @@ func (m *machine) rebootOnce(ctx context.Context) error {
 		if err := m.configure(ctx, renewal{identity: true, users: true, token: randomToken()}); err != nil {
 			return err
 		}
-		m.startTemplate(ctx)
+		m.startAgain(ctx)
 		return nil
 	})
 }
@@ -251,19 +260,6 @@ func (b *body) startCold(ctx context.Context, scratch string) error {
 		return unbootableIf(err)
 	}
 	return b.recordVM()
-}
-
-// startTemplate starts the start command of the sandbox's template, if the host knows
-// one, and does not wait until it is ready. The sandbox runs without it as well.
-func (b *body) startTemplate(ctx context.Context) {
-	img, err := b.mgr.template(b.rec.Spec.Template)
-	if err != nil || img.Digest != b.rec.TemplateDigest || img.Start.Command == "" {
-		return
-	}
-	start := templateStart{Start: img.Start, template: b.rec.Spec.Template, guest: b.Guest()}
-	if err := start.begin(ctx); err != nil {
-		b.log.WarnContext(ctx, "the start command of the template could not be started after a boot", "error", err)
-	}
 }
 
 // bootDir is the base of the VM that boots as the present generation.

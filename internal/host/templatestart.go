@@ -12,6 +12,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 	"github.com/wrenn-dev/wrenn/internal/untrusted"
 )
 
@@ -30,15 +31,37 @@ const (
 
 // templateStart runs the start command of a template in a guest.
 type templateStart struct {
-	image.Start
+	sandbox.StartCommand
+	// text is the command as its author wrote it.
+	text     string
 	template string
 	guest    *guestclient.Client
+}
+
+// newTemplateStart returns the start of a template image.
+func newTemplateStart(start image.Start, template string, guest *guestclient.Client) templateStart {
+	return templateStart{StartCommand: startCommandOf(start), text: start.Command, template: template, guest: guest}
+}
+
+// startCommandOf returns the start command of a template image. Its Command is empty if
+// the template has none.
+func startCommandOf(start image.Start) sandbox.StartCommand {
+	login := func(command string) []string {
+		if command == "" {
+			return nil
+		}
+		return []string{"/bin/bash", "-l", "-c", command}
+	}
+	return sandbox.StartCommand{
+		ID: startID, User: start.User, Dir: start.Dir,
+		Command: login(start.Command), Ready: login(start.Ready), ReadyTimeout: start.Timeout(),
+	}
 }
 
 // run starts the command and waits until the ready command succeeds. The error is
 // HostFailed template_start_failed and shows the command and the end of its output.
 func (s templateStart) run(ctx context.Context) error {
-	if s.Command == "" {
+	if len(s.Command) == 0 {
 		return nil
 	}
 	if err := s.begin(ctx); err != nil {
@@ -53,14 +76,14 @@ func (s templateStart) run(ctx context.Context) error {
 
 // begin starts the command.
 func (s templateStart) begin(ctx context.Context) error {
-	start := &guestv1.StartProcess{Id: startID, User: s.User, Start: s.shell(s.Command)}
+	start := &guestv1.StartProcess{Id: s.ID, User: s.User, Start: s.request(s.Command)}
 	_, err := s.guest.CallProcess(ctx, &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Start{Start: start}})
 	return err
 }
 
-// shell returns the request that runs a command of a template as a login does.
-func (s templateStart) shell(command string) *process.StartRequest {
-	config := &process.ProcessConfig{Cmd: "/bin/bash", Args: []string{"-l", "-c", command}}
+// request returns the request that runs a command of a template.
+func (s templateStart) request(command []string) *process.StartRequest {
+	config := &process.ProcessConfig{Cmd: command[0], Args: command[1:]}
 	if s.Dir != "" {
 		config.Cwd = &s.Dir
 	}
@@ -75,14 +98,14 @@ var (
 // awaitReady runs the ready command until it succeeds. A start command that ends with 0
 // has done its work; any other end is errStartEnded.
 func (s templateStart) awaitReady(ctx context.Context) error {
-	if s.Ready == "" {
+	if len(s.Ready) == 0 {
 		return nil
 	}
-	deadline := time.Now().Add(s.Timeout())
+	deadline := time.Now().Add(s.ReadyTimeout)
 	pause := time.NewTicker(readyEvery)
 	defer pause.Stop()
 	for {
-		code, err := s.once(ctx, s.Ready)
+		code, err := s.once(ctx, s.request(s.Ready))
 		if code == 0 && err == nil {
 			return nil
 		}
@@ -104,8 +127,8 @@ func (s templateStart) awaitReady(ctx context.Context) error {
 }
 
 // once runs a command to its end and returns its exit code.
-func (s templateStart) once(ctx context.Context, command string) (code int32, err error) {
-	stream, err := s.guest.Start(ctx, s.shell(command), guestclient.StartOptions{User: s.User, Timeout: readyRun, Unrecorded: true})
+func (s templateStart) once(ctx context.Context, command *process.StartRequest) (code int32, err error) {
+	stream, err := s.guest.Start(ctx, command, guestclient.StartOptions{User: s.User, Timeout: readyRun, Unrecorded: true})
 	if err != nil {
 		return 0, err
 	}
@@ -126,7 +149,7 @@ func (s templateStart) once(ctx context.Context, command string) (code int32, er
 }
 
 func (s templateStart) record(ctx context.Context) (*guestv1.ProcessRecord, error) {
-	get := &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Get{Get: &guestv1.GetProcess{Id: startID}}}
+	get := &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Get{Get: &guestv1.GetProcess{Id: s.ID}}}
 	answer, err := s.guest.CallProcess(ctx, get)
 	if err != nil {
 		return nil, err
@@ -138,11 +161,11 @@ func (s templateStart) record(ctx context.Context) (*guestv1.ProcessRecord, erro
 func (s templateStart) failure(ctx context.Context, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, startEnd)
 	defer cancel()
-	signal := &guestv1.SignalProcess{Id: startID, Signal: uint32(syscall.SIGKILL), All: true}
+	signal := &guestv1.SignalProcess{Id: s.ID, Signal: uint32(syscall.SIGKILL), All: true}
 	// It may have ended already.
 	_, _ = s.guest.CallProcess(ctx, &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Signal{Signal: signal}})
 	return fault.Wrap(cause, fault.HostFailed, "template_start_failed", "the start command of the template %s, %q, failed: %s; the end of its output: %q",
-		s.template, untrusted.Line(s.Command, 200), cause, untrusted.Line(s.output(ctx), startTail))
+		s.template, untrusted.Line(s.text, 200), cause, untrusted.Line(s.output(ctx), startTail))
 }
 
 // output returns the end of the output of the start command, which has ended.
@@ -152,7 +175,7 @@ func (s templateStart) output(ctx context.Context) string {
 		return ""
 	}
 	from := max(record.GetOutputStart(), record.GetOutputEnd()-min(record.GetOutputEnd(), startTail))
-	a, err := s.guest.Attach(ctx, &guestv1.AttachCall{Id: startID, Offset: int64(from)})
+	a, err := s.guest.Attach(ctx, &guestv1.AttachCall{Id: s.ID, Offset: int64(from)})
 	if err != nil {
 		return ""
 	}

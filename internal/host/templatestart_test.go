@@ -84,7 +84,7 @@ func TestTemplateStart(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			guest := startGuest(t)
-			err := templateStart{Start: c.start, template: "t", guest: guest}.run(t.Context())
+			err := newTemplateStart(c.start, "t", guest).run(t.Context())
 			if len(c.says) == 0 {
 				if err != nil {
 					t.Fatal(err)
@@ -110,7 +110,7 @@ func TestTemplateStart(t *testing.T) {
 // TestTemplateStartLives: the started process is in the list of processes and continues.
 func TestTemplateStartLives(t *testing.T) {
 	guest := startGuest(t)
-	s := templateStart{Start: image.Start{Command: "sleep 1000"}, template: "t", guest: guest}
+	s := newTemplateStart(image.Start{Command: "sleep 1000"}, "t", guest)
 	if err := s.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,11 @@ import (
 
 // CallProcess implements control.Host.
 func (c *Client) CallProcess(ctx context.Context, ref sandbox.Ref, call control.ProcessCall) ([]control.Process, error) {
-	res, err := c.rpc.CallProcess(ctx, connect.NewRequest(&hostv1.CallProcessRequest{Ref: refToProto(ref), Call: processCall(call)}))
+	req := &hostv1.CallProcessRequest{Ref: refToProto(ref), Call: processCall(call)}
+	if start, ok := call.(control.ProcessStart); ok && start.Again != nil {
+		req.StartAgain = &hostv1.StartAgain{Ready: start.Again.Ready, ReadyTimeoutSec: uint32(start.Again.Timeout / time.Second)}
+	}
+	res, err := c.rpc.CallProcess(ctx, connect.NewRequest(req))
 	if err != nil {
 		return nil, faultOf(ctx, err)
 	}

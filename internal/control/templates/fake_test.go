@@ -37,6 +37,7 @@ type fakeMachines struct {
 	timeouts  []time.Duration // those of commands
 	processes map[control.ProcessID]control.Process
 	started   []control.Exec
+	again     []control.StartAgain // of the commands in started
 	// before is called before each command.
 	before func(text string)
 	// list returns a page of a listing in place of the real one; nil lists the directory.
@@ -449,6 +450,9 @@ func (f *fakeMachines) CallProcess(_ context.Context, id sandbox.ID, call contro
 		}
 		f.processes[c.ID] = p
 		f.started = append(f.started, c.Command)
+		if c.Again != nil {
+			f.again = append(f.again, *c.Again)
+		}
 		return []control.Process{p}, nil
 	case control.ProcessGet:
 		return []control.Process{f.processes[c.ID]}, nil

@@ -121,13 +121,19 @@ func (b *builder) start(ctx context.Context, m *machine, s *stage, st state, use
 		return nil
 	}
 	run := control.Exec{Env: environment(nil, st.env), Cwd: b.cwd(st), User: orText(user, b.defaultUser())}
+	again := control.StartAgain{Timeout: readyTimeout}
+	isReady := run
+	if ready != "" {
+		isReady.Cmd, isReady.Args = b.shell(ctx, m, ready)
+		again.Ready = append([]string{isReady.Cmd}, isReady.Args...)
+	}
 	started := control.ProcessID("")
 	if command != "" {
 		b.log.add("info", finalStep, "[finalize] starting %s", command)
 		e := run
 		e.Cmd, e.Args = b.shell(ctx, m, command)
 		started = control.NewProcessID()
-		_, err := b.Machines.CallProcess(ctx, m.id, control.ProcessStart{ID: started, Command: e, JournalBytes: startJournal})
+		_, err := b.Machines.CallProcess(ctx, m.id, control.ProcessStart{ID: started, Command: e, JournalBytes: startJournal, Again: &again})
 		if err != nil {
 			if !own {
 				b.log.add("warn", finalStep, "[finalize] the start command of the base image cannot be started: %s", fault.As(err).Public)
@@ -139,9 +145,7 @@ func (b *builder) start(ctx context.Context, m *machine, s *stage, st state, use
 	if ready == "" {
 		return b.awaitStart(ctx, m, started, own)
 	}
-	e := run
-	e.Cmd, e.Args = b.shell(ctx, m, ready)
-	return b.awaitReady(ctx, m, started, own, e)
+	return b.awaitReady(ctx, m, started, own, isReady)
 }
 
 // startCommand returns the start command, and whether it is the author's: the command of an

@@ -459,10 +459,14 @@ func TestCommandJoinsEntrypoint(t *testing.T) {
 		}
 	}
 	// A start command that is given stands alone.
-	f.machines.started = nil
+	f.machines.started, f.machines.again = nil, nil
 	d := templates.Dockerfile{Text: "FROM app\nCMD [\"new\"]\n", Start: "serve", Ready: "true"}
 	if b, log := f.end(f.start(d, templates.Inputs{})); b.Status != templates.Ready || f.machines.started[0].Args[1] != "serve" {
 		t.Errorf("a given start command: got %+v; log:\n%s", f.machines.started, messages(log))
+	}
+	// A boot of a sandbox from its disk runs both commands again.
+	if a := f.machines.again; len(a) != 1 || !slices.Equal(a[0].Ready, []string{"/bin/sh", "-c", "true"}) || a[0].Timeout <= 0 {
+		t.Errorf("after a boot: %+v, want a start with the ready command", a)
 	}
 }
 

@@ -2,7 +2,7 @@ package journal
 
 import "slices"
 
-// The operations, as records name them. OpTimeouts and OpRenew have no steps.
+// The operations, as records name them. OpTimeouts, OpStart and OpRenew have no steps.
 const (
 	OpTemplate = "template" // a template build; its record names no operation
 	OpPool     = "pool"
@@ -14,6 +14,7 @@ const (
 	OpDestroy  = "destroy"
 	OpEgress   = "egress"
 	OpTimeouts = "timeouts" // one write of the record
+	OpStart    = "start"    // one write of the record: the start command of a template
 	OpRenew    = "renew"    // of a guest that was silent
 )
 

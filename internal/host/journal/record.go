@@ -33,7 +33,8 @@ const (
 // Base.
 const BootPrefix = "boot-"
 
-// maxRecordBytes bounds a record; it holds the user's env, at most 64 KiB.
+// maxRecordBytes bounds a record; it holds the user's env, at most 64 KiB, and a start
+// command, at most 256 KiB.
 const maxRecordBytes = 1 << 20
 
 // Record holds the durable facts of one sandbox, warm clone or template build. It
@@ -75,6 +76,9 @@ type Record struct {
 	// the guest had not answered when it was paused.
 	Forced      bool      `json:"forced,omitempty"`
 	SilentSince time.Time `json:"silent_since,omitzero"`
+	// Start, unless nil, is the start command of a template that a build has made. A boot
+	// runs it again.
+	Start *sandbox.StartCommand `json:"start,omitempty"`
 	// LifetimeEnd is when the lifetime clock runs out; zero is never.
 	LifetimeEnd time.Time `json:"lifetime_end,omitzero"`
 

@@ -2,12 +2,14 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"connectrpc.com/connect"
 
 	hostv1 "github.com/wrenn-dev/wrenn/api/gen/host/v1"
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault/faultrpc"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // CallProcess does one operation on the processes of a guest.
@@ -16,11 +18,28 @@ func (s *service) CallProcess(ctx context.Context, req *connect.Request[hostv1.C
 	if err != nil {
 		return nil, faultrpc.ToConnect(err)
 	}
-	answer, err := s.manager.CallProcess(ctx, ref, req.Msg.GetCall())
+	call, again := req.Msg.GetCall(), req.Msg.GetStartAgain()
+	answer, err := s.manager.CallProcess(ctx, ref, call)
+	if err == nil && again != nil {
+		err = s.manager.StartAgain(ctx, ref, startCommand(call.GetStart(), again))
+	}
 	if err != nil {
 		return nil, s.fail(ctx, "CallProcess", err)
 	}
 	return connect.NewResponse(&hostv1.CallProcessResponse{Answer: answer}), nil
+}
+
+// startCommand returns the start command of a template that a call has started.
+func startCommand(start *guestv1.StartProcess, again *hostv1.StartAgain) sandbox.StartCommand {
+	p := start.GetStart().GetProcess()
+	out := sandbox.StartCommand{
+		ID: start.GetId(), User: start.GetUser(), Dir: p.GetCwd(),
+		Ready: again.GetReady(), ReadyTimeout: time.Duration(again.GetReadyTimeoutSec()) * time.Second,
+	}
+	if p.GetCmd() != "" {
+		out.Command = append([]string{p.GetCmd()}, p.GetArgs()...)
+	}
+	return out
 }
 
 // AttachProcess streams the output of a process of a guest.

@@ -40,6 +40,8 @@ type Manifest struct {
 	// Files are the seals of the driver's files, by name. Disk is that of a base.
 	Files map[string]Seal `json:"files"`
 	Disk  Seal            `json:"disk,omitzero"`
+	// Start, unless nil, is the start command that a boot of a sandbox runs again.
+	Start *sandbox.StartCommand `json:"start,omitempty"`
 	// Token is the access token of a guest that was not sealed.
 	Token string `json:"token,omitempty"`
 	// Forced snapshots were taken without the guest's help: its processes were

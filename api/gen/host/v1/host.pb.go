@@ -2088,9 +2088,13 @@ func (x *ExecWithInputResponse) GetEvent() *process.ProcessEvent {
 }
 
 type CallProcessRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
-	Call          *v1.ProcessCall        `protobuf:"bytes,2,opt,name=call,proto3" json:"call,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Ref   *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Call  *v1.ProcessCall        `protobuf:"bytes,2,opt,name=call,proto3" json:"call,omitempty"`
+	// When set, the call starts the start command of a template. After each boot from a disk,
+	// the host starts it again, in this sandbox and in those that are made from snapshots of
+	// it. A later one replaces it.
+	StartAgain    *StartAgain `protobuf:"bytes,3,opt,name=start_again,json=startAgain,proto3" json:"start_again,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2139,6 +2143,67 @@ func (x *CallProcessRequest) GetCall() *v1.ProcessCall {
 	return nil
 }
 
+func (x *CallProcessRequest) GetStartAgain() *StartAgain {
+	if x != nil {
+		return x.StartAgain
+	}
+	return nil
+}
+
+type StartAgain struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A command, with arguments, that succeeds once the process is ready, and the longest
+	// time to wait for it. Without one there is nothing to wait for.
+	Ready           []string `protobuf:"bytes,1,rep,name=ready,proto3" json:"ready,omitempty"`
+	ReadyTimeoutSec uint32   `protobuf:"varint,2,opt,name=ready_timeout_sec,json=readyTimeoutSec,proto3" json:"ready_timeout_sec,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *StartAgain) Reset() {
+	*x = StartAgain{}
+	mi := &file_host_v1_host_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartAgain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartAgain) ProtoMessage() {}
+
+func (x *StartAgain) ProtoReflect() protoreflect.Message {
+	mi := &file_host_v1_host_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartAgain.ProtoReflect.Descriptor instead.
+func (*StartAgain) Descriptor() ([]byte, []int) {
+	return file_host_v1_host_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *StartAgain) GetReady() []string {
+	if x != nil {
+		return x.Ready
+	}
+	return nil
+}
+
+func (x *StartAgain) GetReadyTimeoutSec() uint32 {
+	if x != nil {
+		return x.ReadyTimeoutSec
+	}
+	return 0
+}
+
 type CallProcessResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Answer        *v1.ProcessAnswer      `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
@@ -2148,7 +2213,7 @@ type CallProcessResponse struct {
 
 func (x *CallProcessResponse) Reset() {
 	*x = CallProcessResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[30]
+	mi := &file_host_v1_host_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2160,7 +2225,7 @@ func (x *CallProcessResponse) String() string {
 func (*CallProcessResponse) ProtoMessage() {}
 
 func (x *CallProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[30]
+	mi := &file_host_v1_host_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2173,7 +2238,7 @@ func (x *CallProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallProcessResponse.ProtoReflect.Descriptor instead.
 func (*CallProcessResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{30}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CallProcessResponse) GetAnswer() *v1.ProcessAnswer {
@@ -2193,7 +2258,7 @@ type AttachProcessRequest struct {
 
 func (x *AttachProcessRequest) Reset() {
 	*x = AttachProcessRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[31]
+	mi := &file_host_v1_host_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2270,7 @@ func (x *AttachProcessRequest) String() string {
 func (*AttachProcessRequest) ProtoMessage() {}
 
 func (x *AttachProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[31]
+	mi := &file_host_v1_host_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2283,7 @@ func (x *AttachProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachProcessRequest.ProtoReflect.Descriptor instead.
 func (*AttachProcessRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{31}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AttachProcessRequest) GetRef() *Ref {
@@ -2244,7 +2309,7 @@ type AttachProcessResponse struct {
 
 func (x *AttachProcessResponse) Reset() {
 	*x = AttachProcessResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[32]
+	mi := &file_host_v1_host_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2256,7 +2321,7 @@ func (x *AttachProcessResponse) String() string {
 func (*AttachProcessResponse) ProtoMessage() {}
 
 func (x *AttachProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[32]
+	mi := &file_host_v1_host_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2269,7 +2334,7 @@ func (x *AttachProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachProcessResponse.ProtoReflect.Descriptor instead.
 func (*AttachProcessResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{32}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AttachProcessResponse) GetEvent() *v1.AttachEvent {
@@ -2289,7 +2354,7 @@ type CallFileRequest struct {
 
 func (x *CallFileRequest) Reset() {
 	*x = CallFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[33]
+	mi := &file_host_v1_host_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +2366,7 @@ func (x *CallFileRequest) String() string {
 func (*CallFileRequest) ProtoMessage() {}
 
 func (x *CallFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[33]
+	mi := &file_host_v1_host_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +2379,7 @@ func (x *CallFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallFileRequest.ProtoReflect.Descriptor instead.
 func (*CallFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{33}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CallFileRequest) GetRef() *Ref {
@@ -2340,7 +2405,7 @@ type CallFileResponse struct {
 
 func (x *CallFileResponse) Reset() {
 	*x = CallFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[34]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2352,7 +2417,7 @@ func (x *CallFileResponse) String() string {
 func (*CallFileResponse) ProtoMessage() {}
 
 func (x *CallFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[34]
+	mi := &file_host_v1_host_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2365,7 +2430,7 @@ func (x *CallFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallFileResponse.ProtoReflect.Descriptor instead.
 func (*CallFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{34}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CallFileResponse) GetAnswer() *v1.FileAnswer {
@@ -2385,7 +2450,7 @@ type WatchFilesRequest struct {
 
 func (x *WatchFilesRequest) Reset() {
 	*x = WatchFilesRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[35]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2397,7 +2462,7 @@ func (x *WatchFilesRequest) String() string {
 func (*WatchFilesRequest) ProtoMessage() {}
 
 func (x *WatchFilesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[35]
+	mi := &file_host_v1_host_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2410,7 +2475,7 @@ func (x *WatchFilesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchFilesRequest.ProtoReflect.Descriptor instead.
 func (*WatchFilesRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{35}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchFilesRequest) GetRef() *Ref {
@@ -2436,7 +2501,7 @@ type WatchFilesResponse struct {
 
 func (x *WatchFilesResponse) Reset() {
 	*x = WatchFilesResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[36]
+	mi := &file_host_v1_host_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2513,7 @@ func (x *WatchFilesResponse) String() string {
 func (*WatchFilesResponse) ProtoMessage() {}
 
 func (x *WatchFilesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[36]
+	mi := &file_host_v1_host_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2526,7 @@ func (x *WatchFilesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchFilesResponse.ProtoReflect.Descriptor instead.
 func (*WatchFilesResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{36}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WatchFilesResponse) GetEvent() *v1.WatchFilesEvent {
@@ -2488,7 +2553,7 @@ type WriteFileOpen struct {
 
 func (x *WriteFileOpen) Reset() {
 	*x = WriteFileOpen{}
-	mi := &file_host_v1_host_proto_msgTypes[37]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2500,7 +2565,7 @@ func (x *WriteFileOpen) String() string {
 func (*WriteFileOpen) ProtoMessage() {}
 
 func (x *WriteFileOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[37]
+	mi := &file_host_v1_host_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2513,7 +2578,7 @@ func (x *WriteFileOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileOpen.ProtoReflect.Descriptor instead.
 func (*WriteFileOpen) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{37}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WriteFileOpen) GetRef() *Ref {
@@ -2571,7 +2636,7 @@ type WriteFileRequest struct {
 
 func (x *WriteFileRequest) Reset() {
 	*x = WriteFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[38]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2583,7 +2648,7 @@ func (x *WriteFileRequest) String() string {
 func (*WriteFileRequest) ProtoMessage() {}
 
 func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[38]
+	mi := &file_host_v1_host_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2596,7 +2661,7 @@ func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{38}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WriteFileRequest) GetMessage() isWriteFileRequest_Message {
@@ -2649,7 +2714,7 @@ type WriteFileResponse struct {
 
 func (x *WriteFileResponse) Reset() {
 	*x = WriteFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[39]
+	mi := &file_host_v1_host_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2661,7 +2726,7 @@ func (x *WriteFileResponse) String() string {
 func (*WriteFileResponse) ProtoMessage() {}
 
 func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[39]
+	mi := &file_host_v1_host_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2674,7 +2739,7 @@ func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{39}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WriteFileResponse) GetSize() int64 {
@@ -2702,7 +2767,7 @@ type ReadFileRequest struct {
 
 func (x *ReadFileRequest) Reset() {
 	*x = ReadFileRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[40]
+	mi := &file_host_v1_host_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2714,7 +2779,7 @@ func (x *ReadFileRequest) String() string {
 func (*ReadFileRequest) ProtoMessage() {}
 
 func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[40]
+	mi := &file_host_v1_host_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2727,7 +2792,7 @@ func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
 func (*ReadFileRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{40}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReadFileRequest) GetRef() *Ref {
@@ -2803,7 +2868,7 @@ type FileInfo struct {
 
 func (x *FileInfo) Reset() {
 	*x = FileInfo{}
-	mi := &file_host_v1_host_proto_msgTypes[41]
+	mi := &file_host_v1_host_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2815,7 +2880,7 @@ func (x *FileInfo) String() string {
 func (*FileInfo) ProtoMessage() {}
 
 func (x *FileInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[41]
+	mi := &file_host_v1_host_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2828,7 +2893,7 @@ func (x *FileInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileInfo.ProtoReflect.Descriptor instead.
 func (*FileInfo) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{41}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *FileInfo) GetName() string {
@@ -2893,7 +2958,7 @@ type ReadFileResponse struct {
 
 func (x *ReadFileResponse) Reset() {
 	*x = ReadFileResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[42]
+	mi := &file_host_v1_host_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2905,7 +2970,7 @@ func (x *ReadFileResponse) String() string {
 func (*ReadFileResponse) ProtoMessage() {}
 
 func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[42]
+	mi := &file_host_v1_host_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2918,7 +2983,7 @@ func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileResponse.ProtoReflect.Descriptor instead.
 func (*ReadFileResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{42}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ReadFileResponse) GetMessage() isReadFileResponse_Message {
@@ -2971,7 +3036,7 @@ type GetSandboxRequest struct {
 
 func (x *GetSandboxRequest) Reset() {
 	*x = GetSandboxRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[43]
+	mi := &file_host_v1_host_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2983,7 +3048,7 @@ func (x *GetSandboxRequest) String() string {
 func (*GetSandboxRequest) ProtoMessage() {}
 
 func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[43]
+	mi := &file_host_v1_host_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2996,7 +3061,7 @@ func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxRequest.ProtoReflect.Descriptor instead.
 func (*GetSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{43}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetSandboxRequest) GetId() string {
@@ -3015,7 +3080,7 @@ type GetSandboxResponse struct {
 
 func (x *GetSandboxResponse) Reset() {
 	*x = GetSandboxResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[44]
+	mi := &file_host_v1_host_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3027,7 +3092,7 @@ func (x *GetSandboxResponse) String() string {
 func (*GetSandboxResponse) ProtoMessage() {}
 
 func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[44]
+	mi := &file_host_v1_host_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3040,7 +3105,7 @@ func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxResponse.ProtoReflect.Descriptor instead.
 func (*GetSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{44}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetSandboxResponse) GetSandbox() *Sandbox {
@@ -3058,7 +3123,7 @@ type ListSandboxesRequest struct {
 
 func (x *ListSandboxesRequest) Reset() {
 	*x = ListSandboxesRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[45]
+	mi := &file_host_v1_host_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3070,7 +3135,7 @@ func (x *ListSandboxesRequest) String() string {
 func (*ListSandboxesRequest) ProtoMessage() {}
 
 func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[45]
+	mi := &file_host_v1_host_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3083,7 +3148,7 @@ func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*ListSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{45}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{46}
 }
 
 type ListSandboxesResponse struct {
@@ -3095,7 +3160,7 @@ type ListSandboxesResponse struct {
 
 func (x *ListSandboxesResponse) Reset() {
 	*x = ListSandboxesResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[46]
+	mi := &file_host_v1_host_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3107,7 +3172,7 @@ func (x *ListSandboxesResponse) String() string {
 func (*ListSandboxesResponse) ProtoMessage() {}
 
 func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[46]
+	mi := &file_host_v1_host_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3120,7 +3185,7 @@ func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*ListSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{46}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListSandboxesResponse) GetSandboxes() []*Sandbox {
@@ -3138,7 +3203,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[47]
+	mi := &file_host_v1_host_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3150,7 +3215,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[47]
+	mi := &file_host_v1_host_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3163,7 +3228,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{47}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{48}
 }
 
 type WatchEventsResponse struct {
@@ -3179,7 +3244,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[48]
+	mi := &file_host_v1_host_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3191,7 +3256,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[48]
+	mi := &file_host_v1_host_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3204,7 +3269,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{48}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *WatchEventsResponse) GetEvent() isWatchEventsResponse_Event {
@@ -3264,7 +3329,7 @@ type RegistryImage struct {
 
 func (x *RegistryImage) Reset() {
 	*x = RegistryImage{}
-	mi := &file_host_v1_host_proto_msgTypes[49]
+	mi := &file_host_v1_host_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3276,7 +3341,7 @@ func (x *RegistryImage) String() string {
 func (*RegistryImage) ProtoMessage() {}
 
 func (x *RegistryImage) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[49]
+	mi := &file_host_v1_host_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3289,7 +3354,7 @@ func (x *RegistryImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistryImage.ProtoReflect.Descriptor instead.
 func (*RegistryImage) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{49}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RegistryImage) GetReference() string {
@@ -3323,7 +3388,7 @@ type ImageArchive struct {
 
 func (x *ImageArchive) Reset() {
 	*x = ImageArchive{}
-	mi := &file_host_v1_host_proto_msgTypes[50]
+	mi := &file_host_v1_host_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3335,7 +3400,7 @@ func (x *ImageArchive) String() string {
 func (*ImageArchive) ProtoMessage() {}
 
 func (x *ImageArchive) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[50]
+	mi := &file_host_v1_host_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3348,7 +3413,7 @@ func (x *ImageArchive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageArchive.ProtoReflect.Descriptor instead.
 func (*ImageArchive) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{50}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{51}
 }
 
 type ImportImageOpen struct {
@@ -3364,7 +3429,7 @@ type ImportImageOpen struct {
 
 func (x *ImportImageOpen) Reset() {
 	*x = ImportImageOpen{}
-	mi := &file_host_v1_host_proto_msgTypes[51]
+	mi := &file_host_v1_host_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3376,7 +3441,7 @@ func (x *ImportImageOpen) String() string {
 func (*ImportImageOpen) ProtoMessage() {}
 
 func (x *ImportImageOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[51]
+	mi := &file_host_v1_host_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3389,7 +3454,7 @@ func (x *ImportImageOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageOpen.ProtoReflect.Descriptor instead.
 func (*ImportImageOpen) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{51}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ImportImageOpen) GetSource() isImportImageOpen_Source {
@@ -3446,7 +3511,7 @@ type ImportImageRequest struct {
 
 func (x *ImportImageRequest) Reset() {
 	*x = ImportImageRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[52]
+	mi := &file_host_v1_host_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3458,7 +3523,7 @@ func (x *ImportImageRequest) String() string {
 func (*ImportImageRequest) ProtoMessage() {}
 
 func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[52]
+	mi := &file_host_v1_host_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3471,7 +3536,7 @@ func (x *ImportImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageRequest.ProtoReflect.Descriptor instead.
 func (*ImportImageRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{52}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ImportImageRequest) GetMessage() isImportImageRequest_Message {
@@ -3530,7 +3595,7 @@ type ImportProgress struct {
 
 func (x *ImportProgress) Reset() {
 	*x = ImportProgress{}
-	mi := &file_host_v1_host_proto_msgTypes[53]
+	mi := &file_host_v1_host_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3542,7 +3607,7 @@ func (x *ImportProgress) String() string {
 func (*ImportProgress) ProtoMessage() {}
 
 func (x *ImportProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[53]
+	mi := &file_host_v1_host_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3555,7 +3620,7 @@ func (x *ImportProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportProgress.ProtoReflect.Descriptor instead.
 func (*ImportProgress) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{53}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ImportProgress) GetStage() string {
@@ -3604,7 +3669,7 @@ type ImportedImage struct {
 
 func (x *ImportedImage) Reset() {
 	*x = ImportedImage{}
-	mi := &file_host_v1_host_proto_msgTypes[54]
+	mi := &file_host_v1_host_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3616,7 +3681,7 @@ func (x *ImportedImage) String() string {
 func (*ImportedImage) ProtoMessage() {}
 
 func (x *ImportedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[54]
+	mi := &file_host_v1_host_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3629,7 +3694,7 @@ func (x *ImportedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportedImage.ProtoReflect.Descriptor instead.
 func (*ImportedImage) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{54}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ImportedImage) GetName() string {
@@ -3694,7 +3759,7 @@ type ImportImageResponse struct {
 
 func (x *ImportImageResponse) Reset() {
 	*x = ImportImageResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[55]
+	mi := &file_host_v1_host_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3706,7 +3771,7 @@ func (x *ImportImageResponse) String() string {
 func (*ImportImageResponse) ProtoMessage() {}
 
 func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[55]
+	mi := &file_host_v1_host_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3719,7 +3784,7 @@ func (x *ImportImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportImageResponse.ProtoReflect.Descriptor instead.
 func (*ImportImageResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{55}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ImportImageResponse) GetEvent() isImportImageResponse_Event {
@@ -3771,7 +3836,7 @@ type GetHostRequest struct {
 
 func (x *GetHostRequest) Reset() {
 	*x = GetHostRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[56]
+	mi := &file_host_v1_host_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3783,7 +3848,7 @@ func (x *GetHostRequest) String() string {
 func (*GetHostRequest) ProtoMessage() {}
 
 func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[56]
+	mi := &file_host_v1_host_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3796,7 +3861,7 @@ func (x *GetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostRequest.ProtoReflect.Descriptor instead.
 func (*GetHostRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{56}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{57}
 }
 
 type GetHostResponse struct {
@@ -3856,7 +3921,7 @@ type GetHostResponse struct {
 
 func (x *GetHostResponse) Reset() {
 	*x = GetHostResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[57]
+	mi := &file_host_v1_host_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3868,7 +3933,7 @@ func (x *GetHostResponse) String() string {
 func (*GetHostResponse) ProtoMessage() {}
 
 func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[57]
+	mi := &file_host_v1_host_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3881,7 +3946,7 @@ func (x *GetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHostResponse.ProtoReflect.Descriptor instead.
 func (*GetHostResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{57}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *GetHostResponse) GetHostId() string {
@@ -4100,7 +4165,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_host_v1_host_proto_msgTypes[58]
+	mi := &file_host_v1_host_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4112,7 +4177,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[58]
+	mi := &file_host_v1_host_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4125,7 +4190,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{58}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Runtime) GetName() string {
@@ -4204,7 +4269,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_host_v1_host_proto_msgTypes[59]
+	mi := &file_host_v1_host_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4216,7 +4281,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[59]
+	mi := &file_host_v1_host_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4229,7 +4294,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{59}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Pool) GetTemplate() string {
@@ -4303,7 +4368,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[60]
+	mi := &file_host_v1_host_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4315,7 +4380,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[60]
+	mi := &file_host_v1_host_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4328,7 +4393,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{60}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{61}
 }
 
 type DrainResponse struct {
@@ -4342,7 +4407,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_host_v1_host_proto_msgTypes[61]
+	mi := &file_host_v1_host_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4354,7 +4419,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[61]
+	mi := &file_host_v1_host_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4367,7 +4432,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{61}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *DrainResponse) GetRef() *Ref {
@@ -4397,7 +4462,7 @@ type TunnelRequest struct {
 
 func (x *TunnelRequest) Reset() {
 	*x = TunnelRequest{}
-	mi := &file_host_v1_host_proto_msgTypes[62]
+	mi := &file_host_v1_host_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4409,7 +4474,7 @@ func (x *TunnelRequest) String() string {
 func (*TunnelRequest) ProtoMessage() {}
 
 func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[62]
+	mi := &file_host_v1_host_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4422,7 +4487,7 @@ func (x *TunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelRequest.ProtoReflect.Descriptor instead.
 func (*TunnelRequest) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{62}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *TunnelRequest) GetRef() *Ref {
@@ -4453,7 +4518,7 @@ type CollectGarbageResponse_Item struct {
 
 func (x *CollectGarbageResponse_Item) Reset() {
 	*x = CollectGarbageResponse_Item{}
-	mi := &file_host_v1_host_proto_msgTypes[66]
+	mi := &file_host_v1_host_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4465,7 +4530,7 @@ func (x *CollectGarbageResponse_Item) String() string {
 func (*CollectGarbageResponse_Item) ProtoMessage() {}
 
 func (x *CollectGarbageResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[66]
+	mi := &file_host_v1_host_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4517,7 +4582,7 @@ type WatchEventsResponse_Hello struct {
 
 func (x *WatchEventsResponse_Hello) Reset() {
 	*x = WatchEventsResponse_Hello{}
-	mi := &file_host_v1_host_proto_msgTypes[67]
+	mi := &file_host_v1_host_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4529,7 +4594,7 @@ func (x *WatchEventsResponse_Hello) String() string {
 func (*WatchEventsResponse_Hello) ProtoMessage() {}
 
 func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_host_v1_host_proto_msgTypes[67]
+	mi := &file_host_v1_host_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4542,7 +4607,7 @@ func (x *WatchEventsResponse_Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse_Hello.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse_Hello) Descriptor() ([]byte, []int) {
-	return file_host_v1_host_proto_rawDescGZIP(), []int{48, 0}
+	return file_host_v1_host_proto_rawDescGZIP(), []int{49, 0}
 }
 
 var File_host_v1_host_proto protoreflect.FileDescriptor
@@ -4723,10 +4788,16 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\tstdin_end\x18\x03 \x01(\bH\x00R\bstdinEndB\t\n" +
 	"\amessage\"D\n" +
 	"\x15ExecWithInputResponse\x12+\n" +
-	"\x05event\x18\x01 \x01(\v2\x15.process.ProcessEventR\x05event\"e\n" +
+	"\x05event\x18\x01 \x01(\v2\x15.process.ProcessEventR\x05event\"\x9b\x01\n" +
 	"\x12CallProcessRequest\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12/\n" +
-	"\x04call\x18\x02 \x01(\v2\x1b.wrenn.guest.v1.ProcessCallR\x04call\"L\n" +
+	"\x04call\x18\x02 \x01(\v2\x1b.wrenn.guest.v1.ProcessCallR\x04call\x124\n" +
+	"\vstart_again\x18\x03 \x01(\v2\x13.host.v1.StartAgainR\n" +
+	"startAgain\"N\n" +
+	"\n" +
+	"StartAgain\x12\x14\n" +
+	"\x05ready\x18\x01 \x03(\tR\x05ready\x12*\n" +
+	"\x11ready_timeout_sec\x18\x02 \x01(\rR\x0freadyTimeoutSec\"L\n" +
 	"\x13CallProcessResponse\x125\n" +
 	"\x06answer\x18\x01 \x01(\v2\x1d.wrenn.guest.v1.ProcessAnswerR\x06answer\"f\n" +
 	"\x14AttachProcessRequest\x12\x1e\n" +
@@ -4936,7 +5007,7 @@ func file_host_v1_host_proto_rawDescGZIP() []byte {
 }
 
 var file_host_v1_host_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_host_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_host_v1_host_proto_goTypes = []any{
 	(SandboxState)(0),                   // 0: host.v1.SandboxState
 	(*Ref)(nil),                         // 1: host.v1.Ref
@@ -4969,69 +5040,70 @@ var file_host_v1_host_proto_goTypes = []any{
 	(*ExecWithInputRequest)(nil),        // 28: host.v1.ExecWithInputRequest
 	(*ExecWithInputResponse)(nil),       // 29: host.v1.ExecWithInputResponse
 	(*CallProcessRequest)(nil),          // 30: host.v1.CallProcessRequest
-	(*CallProcessResponse)(nil),         // 31: host.v1.CallProcessResponse
-	(*AttachProcessRequest)(nil),        // 32: host.v1.AttachProcessRequest
-	(*AttachProcessResponse)(nil),       // 33: host.v1.AttachProcessResponse
-	(*CallFileRequest)(nil),             // 34: host.v1.CallFileRequest
-	(*CallFileResponse)(nil),            // 35: host.v1.CallFileResponse
-	(*WatchFilesRequest)(nil),           // 36: host.v1.WatchFilesRequest
-	(*WatchFilesResponse)(nil),          // 37: host.v1.WatchFilesResponse
-	(*WriteFileOpen)(nil),               // 38: host.v1.WriteFileOpen
-	(*WriteFileRequest)(nil),            // 39: host.v1.WriteFileRequest
-	(*WriteFileResponse)(nil),           // 40: host.v1.WriteFileResponse
-	(*ReadFileRequest)(nil),             // 41: host.v1.ReadFileRequest
-	(*FileInfo)(nil),                    // 42: host.v1.FileInfo
-	(*ReadFileResponse)(nil),            // 43: host.v1.ReadFileResponse
-	(*GetSandboxRequest)(nil),           // 44: host.v1.GetSandboxRequest
-	(*GetSandboxResponse)(nil),          // 45: host.v1.GetSandboxResponse
-	(*ListSandboxesRequest)(nil),        // 46: host.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),       // 47: host.v1.ListSandboxesResponse
-	(*WatchEventsRequest)(nil),          // 48: host.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),         // 49: host.v1.WatchEventsResponse
-	(*RegistryImage)(nil),               // 50: host.v1.RegistryImage
-	(*ImageArchive)(nil),                // 51: host.v1.ImageArchive
-	(*ImportImageOpen)(nil),             // 52: host.v1.ImportImageOpen
-	(*ImportImageRequest)(nil),          // 53: host.v1.ImportImageRequest
-	(*ImportProgress)(nil),              // 54: host.v1.ImportProgress
-	(*ImportedImage)(nil),               // 55: host.v1.ImportedImage
-	(*ImportImageResponse)(nil),         // 56: host.v1.ImportImageResponse
-	(*GetHostRequest)(nil),              // 57: host.v1.GetHostRequest
-	(*GetHostResponse)(nil),             // 58: host.v1.GetHostResponse
-	(*Runtime)(nil),                     // 59: host.v1.Runtime
-	(*Pool)(nil),                        // 60: host.v1.Pool
-	(*DrainRequest)(nil),                // 61: host.v1.DrainRequest
-	(*DrainResponse)(nil),               // 62: host.v1.DrainResponse
-	(*TunnelRequest)(nil),               // 63: host.v1.TunnelRequest
-	nil,                                 // 64: host.v1.SandboxSpec.EnvEntry
-	nil,                                 // 65: host.v1.RestoreReport.StepMicrosEntry
-	nil,                                 // 66: host.v1.Sandbox.StepMicrosEntry
-	(*CollectGarbageResponse_Item)(nil), // 67: host.v1.CollectGarbageResponse.Item
-	(*WatchEventsResponse_Hello)(nil),   // 68: host.v1.WatchEventsResponse.Hello
-	(*timestamppb.Timestamp)(nil),       // 69: google.protobuf.Timestamp
-	(*process.StartRequest)(nil),        // 70: process.StartRequest
-	(*process.ProcessEvent)(nil),        // 71: process.ProcessEvent
-	(*v1.ProcessCall)(nil),              // 72: wrenn.guest.v1.ProcessCall
-	(*v1.ProcessAnswer)(nil),            // 73: wrenn.guest.v1.ProcessAnswer
-	(*v1.AttachCall)(nil),               // 74: wrenn.guest.v1.AttachCall
-	(*v1.AttachEvent)(nil),              // 75: wrenn.guest.v1.AttachEvent
-	(*v1.FileCall)(nil),                 // 76: wrenn.guest.v1.FileCall
-	(*v1.FileAnswer)(nil),               // 77: wrenn.guest.v1.FileAnswer
-	(*v1.WatchFilesCall)(nil),           // 78: wrenn.guest.v1.WatchFilesCall
-	(*v1.WatchFilesEvent)(nil),          // 79: wrenn.guest.v1.WatchFilesEvent
+	(*StartAgain)(nil),                  // 31: host.v1.StartAgain
+	(*CallProcessResponse)(nil),         // 32: host.v1.CallProcessResponse
+	(*AttachProcessRequest)(nil),        // 33: host.v1.AttachProcessRequest
+	(*AttachProcessResponse)(nil),       // 34: host.v1.AttachProcessResponse
+	(*CallFileRequest)(nil),             // 35: host.v1.CallFileRequest
+	(*CallFileResponse)(nil),            // 36: host.v1.CallFileResponse
+	(*WatchFilesRequest)(nil),           // 37: host.v1.WatchFilesRequest
+	(*WatchFilesResponse)(nil),          // 38: host.v1.WatchFilesResponse
+	(*WriteFileOpen)(nil),               // 39: host.v1.WriteFileOpen
+	(*WriteFileRequest)(nil),            // 40: host.v1.WriteFileRequest
+	(*WriteFileResponse)(nil),           // 41: host.v1.WriteFileResponse
+	(*ReadFileRequest)(nil),             // 42: host.v1.ReadFileRequest
+	(*FileInfo)(nil),                    // 43: host.v1.FileInfo
+	(*ReadFileResponse)(nil),            // 44: host.v1.ReadFileResponse
+	(*GetSandboxRequest)(nil),           // 45: host.v1.GetSandboxRequest
+	(*GetSandboxResponse)(nil),          // 46: host.v1.GetSandboxResponse
+	(*ListSandboxesRequest)(nil),        // 47: host.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),       // 48: host.v1.ListSandboxesResponse
+	(*WatchEventsRequest)(nil),          // 49: host.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),         // 50: host.v1.WatchEventsResponse
+	(*RegistryImage)(nil),               // 51: host.v1.RegistryImage
+	(*ImageArchive)(nil),                // 52: host.v1.ImageArchive
+	(*ImportImageOpen)(nil),             // 53: host.v1.ImportImageOpen
+	(*ImportImageRequest)(nil),          // 54: host.v1.ImportImageRequest
+	(*ImportProgress)(nil),              // 55: host.v1.ImportProgress
+	(*ImportedImage)(nil),               // 56: host.v1.ImportedImage
+	(*ImportImageResponse)(nil),         // 57: host.v1.ImportImageResponse
+	(*GetHostRequest)(nil),              // 58: host.v1.GetHostRequest
+	(*GetHostResponse)(nil),             // 59: host.v1.GetHostResponse
+	(*Runtime)(nil),                     // 60: host.v1.Runtime
+	(*Pool)(nil),                        // 61: host.v1.Pool
+	(*DrainRequest)(nil),                // 62: host.v1.DrainRequest
+	(*DrainResponse)(nil),               // 63: host.v1.DrainResponse
+	(*TunnelRequest)(nil),               // 64: host.v1.TunnelRequest
+	nil,                                 // 65: host.v1.SandboxSpec.EnvEntry
+	nil,                                 // 66: host.v1.RestoreReport.StepMicrosEntry
+	nil,                                 // 67: host.v1.Sandbox.StepMicrosEntry
+	(*CollectGarbageResponse_Item)(nil), // 68: host.v1.CollectGarbageResponse.Item
+	(*WatchEventsResponse_Hello)(nil),   // 69: host.v1.WatchEventsResponse.Hello
+	(*timestamppb.Timestamp)(nil),       // 70: google.protobuf.Timestamp
+	(*process.StartRequest)(nil),        // 71: process.StartRequest
+	(*process.ProcessEvent)(nil),        // 72: process.ProcessEvent
+	(*v1.ProcessCall)(nil),              // 73: wrenn.guest.v1.ProcessCall
+	(*v1.ProcessAnswer)(nil),            // 74: wrenn.guest.v1.ProcessAnswer
+	(*v1.AttachCall)(nil),               // 75: wrenn.guest.v1.AttachCall
+	(*v1.AttachEvent)(nil),              // 76: wrenn.guest.v1.AttachEvent
+	(*v1.FileCall)(nil),                 // 77: wrenn.guest.v1.FileCall
+	(*v1.FileAnswer)(nil),               // 78: wrenn.guest.v1.FileAnswer
+	(*v1.WatchFilesCall)(nil),           // 79: wrenn.guest.v1.WatchFilesCall
+	(*v1.WatchFilesEvent)(nil),          // 80: wrenn.guest.v1.WatchFilesEvent
 }
 var file_host_v1_host_proto_depIdxs = []int32{
-	64, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
-	69, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
-	65, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
+	65, // 0: host.v1.SandboxSpec.env:type_name -> host.v1.SandboxSpec.EnvEntry
+	70, // 1: host.v1.RestoreReport.at:type_name -> google.protobuf.Timestamp
+	66, // 2: host.v1.RestoreReport.step_micros:type_name -> host.v1.RestoreReport.StepMicrosEntry
 	1,  // 3: host.v1.Sandbox.ref:type_name -> host.v1.Ref
 	2,  // 4: host.v1.Sandbox.spec:type_name -> host.v1.SandboxSpec
 	0,  // 5: host.v1.Sandbox.state:type_name -> host.v1.SandboxState
-	69, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
-	69, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	66, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
+	70, // 6: host.v1.Sandbox.started_at:type_name -> google.protobuf.Timestamp
+	70, // 7: host.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	67, // 8: host.v1.Sandbox.step_micros:type_name -> host.v1.Sandbox.StepMicrosEntry
 	3,  // 9: host.v1.Sandbox.restore_report:type_name -> host.v1.RestoreReport
-	69, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
-	69, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
+	70, // 10: host.v1.Sandbox.lifetime_ends_at:type_name -> google.protobuf.Timestamp
+	70, // 11: host.v1.Sandbox.silent_since:type_name -> google.protobuf.Timestamp
 	1,  // 12: host.v1.CreateSandboxRequest.ref:type_name -> host.v1.Ref
 	2,  // 13: host.v1.CreateSandboxRequest.spec:type_name -> host.v1.SandboxSpec
 	4,  // 14: host.v1.CreateSandboxResponse.sandbox:type_name -> host.v1.Sandbox
@@ -5046,98 +5118,99 @@ var file_host_v1_host_proto_depIdxs = []int32{
 	4,  // 23: host.v1.SetEgressResponse.sandbox:type_name -> host.v1.Sandbox
 	2,  // 24: host.v1.Snapshot.spec:type_name -> host.v1.SandboxSpec
 	1,  // 25: host.v1.Snapshot.ref:type_name -> host.v1.Ref
-	69, // 26: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	70, // 26: host.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 27: host.v1.CreateSnapshotRequest.ref:type_name -> host.v1.Ref
 	17, // 28: host.v1.CreateSnapshotResponse.snapshot:type_name -> host.v1.Snapshot
 	17, // 29: host.v1.ListSnapshotsResponse.snapshots:type_name -> host.v1.Snapshot
-	67, // 30: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
+	68, // 30: host.v1.CollectGarbageResponse.items:type_name -> host.v1.CollectGarbageResponse.Item
 	1,  // 31: host.v1.ExecRequest.ref:type_name -> host.v1.Ref
-	70, // 32: host.v1.ExecRequest.start:type_name -> process.StartRequest
-	71, // 33: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
+	71, // 32: host.v1.ExecRequest.start:type_name -> process.StartRequest
+	72, // 33: host.v1.ExecResponse.event:type_name -> process.ProcessEvent
 	26, // 34: host.v1.ExecWithInputRequest.exec:type_name -> host.v1.ExecRequest
-	71, // 35: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
+	72, // 35: host.v1.ExecWithInputResponse.event:type_name -> process.ProcessEvent
 	1,  // 36: host.v1.CallProcessRequest.ref:type_name -> host.v1.Ref
-	72, // 37: host.v1.CallProcessRequest.call:type_name -> wrenn.guest.v1.ProcessCall
-	73, // 38: host.v1.CallProcessResponse.answer:type_name -> wrenn.guest.v1.ProcessAnswer
-	1,  // 39: host.v1.AttachProcessRequest.ref:type_name -> host.v1.Ref
-	74, // 40: host.v1.AttachProcessRequest.call:type_name -> wrenn.guest.v1.AttachCall
-	75, // 41: host.v1.AttachProcessResponse.event:type_name -> wrenn.guest.v1.AttachEvent
-	1,  // 42: host.v1.CallFileRequest.ref:type_name -> host.v1.Ref
-	76, // 43: host.v1.CallFileRequest.call:type_name -> wrenn.guest.v1.FileCall
-	77, // 44: host.v1.CallFileResponse.answer:type_name -> wrenn.guest.v1.FileAnswer
-	1,  // 45: host.v1.WatchFilesRequest.ref:type_name -> host.v1.Ref
-	78, // 46: host.v1.WatchFilesRequest.call:type_name -> wrenn.guest.v1.WatchFilesCall
-	79, // 47: host.v1.WatchFilesResponse.event:type_name -> wrenn.guest.v1.WatchFilesEvent
-	1,  // 48: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
-	38, // 49: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
-	1,  // 50: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
-	42, // 51: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
-	4,  // 52: host.v1.GetSandboxResponse.sandbox:type_name -> host.v1.Sandbox
-	4,  // 53: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
-	68, // 54: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
-	4,  // 55: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
-	50, // 56: host.v1.ImportImageOpen.registry:type_name -> host.v1.RegistryImage
-	51, // 57: host.v1.ImportImageOpen.archive:type_name -> host.v1.ImageArchive
-	52, // 58: host.v1.ImportImageRequest.open:type_name -> host.v1.ImportImageOpen
-	54, // 59: host.v1.ImportImageResponse.progress:type_name -> host.v1.ImportProgress
-	55, // 60: host.v1.ImportImageResponse.image:type_name -> host.v1.ImportedImage
-	60, // 61: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
-	59, // 62: host.v1.GetHostResponse.runtimes:type_name -> host.v1.Runtime
-	1,  // 63: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
-	1,  // 64: host.v1.TunnelRequest.ref:type_name -> host.v1.Ref
-	5,  // 65: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
-	7,  // 66: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
-	9,  // 67: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
-	11, // 68: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
-	13, // 69: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
-	15, // 70: host.v1.HostService.SetEgress:input_type -> host.v1.SetEgressRequest
-	18, // 71: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
-	20, // 72: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
-	22, // 73: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
-	24, // 74: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
-	26, // 75: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
-	28, // 76: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
-	30, // 77: host.v1.HostService.CallProcess:input_type -> host.v1.CallProcessRequest
-	32, // 78: host.v1.HostService.AttachProcess:input_type -> host.v1.AttachProcessRequest
-	34, // 79: host.v1.HostService.CallFile:input_type -> host.v1.CallFileRequest
-	36, // 80: host.v1.HostService.WatchFiles:input_type -> host.v1.WatchFilesRequest
-	39, // 81: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
-	41, // 82: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
-	44, // 83: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
-	46, // 84: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
-	48, // 85: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
-	57, // 86: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
-	53, // 87: host.v1.HostService.ImportImage:input_type -> host.v1.ImportImageRequest
-	61, // 88: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
-	6,  // 89: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
-	8,  // 90: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
-	10, // 91: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
-	12, // 92: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
-	14, // 93: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
-	16, // 94: host.v1.HostService.SetEgress:output_type -> host.v1.SetEgressResponse
-	19, // 95: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
-	21, // 96: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
-	23, // 97: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
-	25, // 98: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
-	27, // 99: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
-	29, // 100: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
-	31, // 101: host.v1.HostService.CallProcess:output_type -> host.v1.CallProcessResponse
-	33, // 102: host.v1.HostService.AttachProcess:output_type -> host.v1.AttachProcessResponse
-	35, // 103: host.v1.HostService.CallFile:output_type -> host.v1.CallFileResponse
-	37, // 104: host.v1.HostService.WatchFiles:output_type -> host.v1.WatchFilesResponse
-	40, // 105: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
-	43, // 106: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
-	45, // 107: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
-	47, // 108: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
-	49, // 109: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
-	58, // 110: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
-	56, // 111: host.v1.HostService.ImportImage:output_type -> host.v1.ImportImageResponse
-	62, // 112: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
-	89, // [89:113] is the sub-list for method output_type
-	65, // [65:89] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	73, // 37: host.v1.CallProcessRequest.call:type_name -> wrenn.guest.v1.ProcessCall
+	31, // 38: host.v1.CallProcessRequest.start_again:type_name -> host.v1.StartAgain
+	74, // 39: host.v1.CallProcessResponse.answer:type_name -> wrenn.guest.v1.ProcessAnswer
+	1,  // 40: host.v1.AttachProcessRequest.ref:type_name -> host.v1.Ref
+	75, // 41: host.v1.AttachProcessRequest.call:type_name -> wrenn.guest.v1.AttachCall
+	76, // 42: host.v1.AttachProcessResponse.event:type_name -> wrenn.guest.v1.AttachEvent
+	1,  // 43: host.v1.CallFileRequest.ref:type_name -> host.v1.Ref
+	77, // 44: host.v1.CallFileRequest.call:type_name -> wrenn.guest.v1.FileCall
+	78, // 45: host.v1.CallFileResponse.answer:type_name -> wrenn.guest.v1.FileAnswer
+	1,  // 46: host.v1.WatchFilesRequest.ref:type_name -> host.v1.Ref
+	79, // 47: host.v1.WatchFilesRequest.call:type_name -> wrenn.guest.v1.WatchFilesCall
+	80, // 48: host.v1.WatchFilesResponse.event:type_name -> wrenn.guest.v1.WatchFilesEvent
+	1,  // 49: host.v1.WriteFileOpen.ref:type_name -> host.v1.Ref
+	39, // 50: host.v1.WriteFileRequest.open:type_name -> host.v1.WriteFileOpen
+	1,  // 51: host.v1.ReadFileRequest.ref:type_name -> host.v1.Ref
+	43, // 52: host.v1.ReadFileResponse.info:type_name -> host.v1.FileInfo
+	4,  // 53: host.v1.GetSandboxResponse.sandbox:type_name -> host.v1.Sandbox
+	4,  // 54: host.v1.ListSandboxesResponse.sandboxes:type_name -> host.v1.Sandbox
+	69, // 55: host.v1.WatchEventsResponse.hello:type_name -> host.v1.WatchEventsResponse.Hello
+	4,  // 56: host.v1.WatchEventsResponse.sandbox:type_name -> host.v1.Sandbox
+	51, // 57: host.v1.ImportImageOpen.registry:type_name -> host.v1.RegistryImage
+	52, // 58: host.v1.ImportImageOpen.archive:type_name -> host.v1.ImageArchive
+	53, // 59: host.v1.ImportImageRequest.open:type_name -> host.v1.ImportImageOpen
+	55, // 60: host.v1.ImportImageResponse.progress:type_name -> host.v1.ImportProgress
+	56, // 61: host.v1.ImportImageResponse.image:type_name -> host.v1.ImportedImage
+	61, // 62: host.v1.GetHostResponse.pools:type_name -> host.v1.Pool
+	60, // 63: host.v1.GetHostResponse.runtimes:type_name -> host.v1.Runtime
+	1,  // 64: host.v1.DrainResponse.ref:type_name -> host.v1.Ref
+	1,  // 65: host.v1.TunnelRequest.ref:type_name -> host.v1.Ref
+	5,  // 66: host.v1.HostService.CreateSandbox:input_type -> host.v1.CreateSandboxRequest
+	7,  // 67: host.v1.HostService.DestroySandbox:input_type -> host.v1.DestroySandboxRequest
+	9,  // 68: host.v1.HostService.PauseSandbox:input_type -> host.v1.PauseSandboxRequest
+	11, // 69: host.v1.HostService.ResumeSandbox:input_type -> host.v1.ResumeSandboxRequest
+	13, // 70: host.v1.HostService.SetTimeouts:input_type -> host.v1.SetTimeoutsRequest
+	15, // 71: host.v1.HostService.SetEgress:input_type -> host.v1.SetEgressRequest
+	18, // 72: host.v1.HostService.CreateSnapshot:input_type -> host.v1.CreateSnapshotRequest
+	20, // 73: host.v1.HostService.DeleteSnapshot:input_type -> host.v1.DeleteSnapshotRequest
+	22, // 74: host.v1.HostService.ListSnapshots:input_type -> host.v1.ListSnapshotsRequest
+	24, // 75: host.v1.HostService.CollectGarbage:input_type -> host.v1.CollectGarbageRequest
+	26, // 76: host.v1.HostService.Exec:input_type -> host.v1.ExecRequest
+	28, // 77: host.v1.HostService.ExecWithInput:input_type -> host.v1.ExecWithInputRequest
+	30, // 78: host.v1.HostService.CallProcess:input_type -> host.v1.CallProcessRequest
+	33, // 79: host.v1.HostService.AttachProcess:input_type -> host.v1.AttachProcessRequest
+	35, // 80: host.v1.HostService.CallFile:input_type -> host.v1.CallFileRequest
+	37, // 81: host.v1.HostService.WatchFiles:input_type -> host.v1.WatchFilesRequest
+	40, // 82: host.v1.HostService.WriteFile:input_type -> host.v1.WriteFileRequest
+	42, // 83: host.v1.HostService.ReadFile:input_type -> host.v1.ReadFileRequest
+	45, // 84: host.v1.HostService.GetSandbox:input_type -> host.v1.GetSandboxRequest
+	47, // 85: host.v1.HostService.ListSandboxes:input_type -> host.v1.ListSandboxesRequest
+	49, // 86: host.v1.HostService.WatchEvents:input_type -> host.v1.WatchEventsRequest
+	58, // 87: host.v1.HostService.GetHost:input_type -> host.v1.GetHostRequest
+	54, // 88: host.v1.HostService.ImportImage:input_type -> host.v1.ImportImageRequest
+	62, // 89: host.v1.HostService.Drain:input_type -> host.v1.DrainRequest
+	6,  // 90: host.v1.HostService.CreateSandbox:output_type -> host.v1.CreateSandboxResponse
+	8,  // 91: host.v1.HostService.DestroySandbox:output_type -> host.v1.DestroySandboxResponse
+	10, // 92: host.v1.HostService.PauseSandbox:output_type -> host.v1.PauseSandboxResponse
+	12, // 93: host.v1.HostService.ResumeSandbox:output_type -> host.v1.ResumeSandboxResponse
+	14, // 94: host.v1.HostService.SetTimeouts:output_type -> host.v1.SetTimeoutsResponse
+	16, // 95: host.v1.HostService.SetEgress:output_type -> host.v1.SetEgressResponse
+	19, // 96: host.v1.HostService.CreateSnapshot:output_type -> host.v1.CreateSnapshotResponse
+	21, // 97: host.v1.HostService.DeleteSnapshot:output_type -> host.v1.DeleteSnapshotResponse
+	23, // 98: host.v1.HostService.ListSnapshots:output_type -> host.v1.ListSnapshotsResponse
+	25, // 99: host.v1.HostService.CollectGarbage:output_type -> host.v1.CollectGarbageResponse
+	27, // 100: host.v1.HostService.Exec:output_type -> host.v1.ExecResponse
+	29, // 101: host.v1.HostService.ExecWithInput:output_type -> host.v1.ExecWithInputResponse
+	32, // 102: host.v1.HostService.CallProcess:output_type -> host.v1.CallProcessResponse
+	34, // 103: host.v1.HostService.AttachProcess:output_type -> host.v1.AttachProcessResponse
+	36, // 104: host.v1.HostService.CallFile:output_type -> host.v1.CallFileResponse
+	38, // 105: host.v1.HostService.WatchFiles:output_type -> host.v1.WatchFilesResponse
+	41, // 106: host.v1.HostService.WriteFile:output_type -> host.v1.WriteFileResponse
+	44, // 107: host.v1.HostService.ReadFile:output_type -> host.v1.ReadFileResponse
+	46, // 108: host.v1.HostService.GetSandbox:output_type -> host.v1.GetSandboxResponse
+	48, // 109: host.v1.HostService.ListSandboxes:output_type -> host.v1.ListSandboxesResponse
+	50, // 110: host.v1.HostService.WatchEvents:output_type -> host.v1.WatchEventsResponse
+	59, // 111: host.v1.HostService.GetHost:output_type -> host.v1.GetHostResponse
+	57, // 112: host.v1.HostService.ImportImage:output_type -> host.v1.ImportImageResponse
+	63, // 113: host.v1.HostService.Drain:output_type -> host.v1.DrainResponse
+	90, // [90:114] is the sub-list for method output_type
+	66, // [66:90] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_host_v1_host_proto_init() }
@@ -5151,39 +5224,39 @@ func file_host_v1_host_proto_init() {
 		(*ExecWithInputRequest_Stdin)(nil),
 		(*ExecWithInputRequest_StdinEnd)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[37].OneofWrappers = []any{}
-	file_host_v1_host_proto_msgTypes[38].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[38].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[39].OneofWrappers = []any{
 		(*WriteFileRequest_Open)(nil),
 		(*WriteFileRequest_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[42].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[43].OneofWrappers = []any{
 		(*ReadFileResponse_Info)(nil),
 		(*ReadFileResponse_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[48].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[49].OneofWrappers = []any{
 		(*WatchEventsResponse_Hello_)(nil),
 		(*WatchEventsResponse_Sandbox)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[51].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[52].OneofWrappers = []any{
 		(*ImportImageOpen_Registry)(nil),
 		(*ImportImageOpen_Archive)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[52].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[53].OneofWrappers = []any{
 		(*ImportImageRequest_Open)(nil),
 		(*ImportImageRequest_Chunk)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[55].OneofWrappers = []any{
+	file_host_v1_host_proto_msgTypes[56].OneofWrappers = []any{
 		(*ImportImageResponse_Progress)(nil),
 		(*ImportImageResponse_Image)(nil),
 	}
-	file_host_v1_host_proto_msgTypes[57].OneofWrappers = []any{}
+	file_host_v1_host_proto_msgTypes[58].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_v1_host_proto_rawDesc), len(file_host_v1_host_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   68,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,130 @@
+package host_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/api/gen/process"
+	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// serverID is the id of the start command's process in these tests.
+const serverID = "server"
+
+// server is a start command of a template that a build has made.
+func server(ready ...string) sandbox.StartCommand {
+	return sandbox.StartCommand{ID: serverID, Command: []string{"sleep", "1000"}, Ready: ready, ReadyTimeout: 100 * time.Millisecond}
+}
+
+// serve starts the process of server, and records it.
+func serve(t *testing.T, m *host.Manager, ref sandbox.Ref, start sandbox.StartCommand) {
+	t.Helper()
+	_, err := m.CallProcess(t.Context(), ref, &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Start{Start: &guestv1.StartProcess{
+		Id: start.ID, Start: &process.StartRequest{Process: &process.ProcessConfig{Cmd: start.Command[0], Args: start.Command[1:]}, Stdin: new(bool)},
+	}}})
+	check(t, err)
+	check(t, m.StartAgain(t.Context(), ref, start))
+}
+
+// serves checks that a boot has started the process of server again, and returns the steps
+// of the restore report.
+func serves(t *testing.T, m *host.Manager, ref sandbox.Ref) map[string]time.Duration {
+	t.Helper()
+	answer, err := m.CallProcess(t.Context(), ref, &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_List{List: &guestv1.ListProcesses{Commands: true}}})
+	check(t, err)
+	if p := answer.GetProcesses(); len(p) != 1 || p[0].GetId() != serverID || p[0].GetRebooted() || p[0].GetEndedUnixNano() != 0 {
+		t.Errorf("processes %v, want the start command, which runs", p)
+	}
+	if len(answer.GetCommands()) != 0 {
+		t.Errorf("commands %v, want none of the host", answer.GetCommands())
+	}
+	for _, s := range m.List() {
+		if s.Ref.ID == ref.ID && s.RestoreReport != nil {
+			return s.RestoreReport.Steps
+		}
+	}
+	t.Fatal("there is no restore report")
+	return nil
+}
+
+// TestCoreStartsTheTemplateAgain: each boot from a disk starts the start command of a template
+// that a build has made, also after a restart of the agent, and in sandboxes made from a
+// snapshot. A resume with memory starts nothing.
+func TestCoreStartsTheTemplateAgain(t *testing.T) {
+	for _, k := range shapes(t) {
+		t.Run(k.name, func(t *testing.T) {
+			c := newCoreOf(t, k)
+			ref := c.create()
+			serve(t, c.Manager, ref, server("true"))
+			pauseSubject(c, ref)
+			ref.Generation++
+			s, err := c.Resume(t.Context(), ref)
+			check(t, err)
+			if steps := s.RestoreReport.Steps; steps["start_command"] != 0 || steps["start_command_failed"] != 0 {
+				t.Errorf("steps of a resume with memory: %v, want no start", steps)
+			}
+			takeSnapshot(c, ref)
+			copied := newRef()
+			_, err = c.CreateFrom(t.Context(), copied, coreSpec, coreSnapshot)
+			check(t, err)
+			for _, ref := range []sandbox.Ref{ref, copied} {
+				pauseSubjectsDisk(c, ref)
+				c.restart()
+				ref.Generation++
+				_, err := c.Resume(t.Context(), ref)
+				check(t, err)
+				if steps := serves(t, c.Manager, ref); steps["start_command"] == 0 {
+					t.Errorf("steps of a boot: %v, want the start", steps)
+				}
+				check(t, c.Destroy(t.Context(), ref, ""))
+			}
+		})
+	}
+}
+
+// TestCoreStartThatFailsAfterABoot: a sandbox whose start command is not ready after a boot, or
+// cannot be started, runs, and its restore report says so.
+func TestCoreStartThatFailsAfterABoot(t *testing.T) {
+	c := newCore(t, fastTemp(t))
+	missing := server()
+	missing.Command = []string{"/nonexistent"}
+	for name, start := range map[string]sandbox.StartCommand{"not ready": server("false"), "missing": missing} {
+		ref := c.create()
+		check(t, c.StartAgain(t.Context(), ref, start))
+		pauseSubjectsDisk(c, ref)
+		ref.Generation++
+		s, err := c.Resume(t.Context(), ref)
+		check(t, err)
+		if s.State != sandbox.Running || s.RestoreReport.Steps["start_command_failed"] == 0 {
+			t.Errorf("%s: %s, steps %v; want running, and a start that failed", name, s.State, s.RestoreReport.Steps)
+		}
+		if got := c.read(ref, mark); got != string(ref.ID) {
+			t.Errorf("%s: the sandbox's file holds %q", name, got)
+		}
+	}
+}
+
+// TestCoreRefusedStarts: what cannot be started again is not recorded.
+func TestCoreRefusedStarts(t *testing.T) {
+	c := newCore(t, fastTemp(t))
+	ref := c.create()
+	if err := c.StartAgain(t.Context(), ref, sandbox.StartCommand{ID: serverID}); fault.ReasonOf(err) != "missing_cmd" {
+		t.Errorf("without a command: %v, want missing_cmd", err)
+	}
+	if err := c.StartAgain(t.Context(), newRef(), server()); fault.ReasonOf(err) != "sandbox_not_found" {
+		t.Errorf("in no sandbox: %v, want sandbox_not_found", err)
+	}
+	pauseSubjectsDisk(c, ref)
+	if err := c.StartAgain(t.Context(), ref, server()); fault.ReasonOf(err) != "sandbox_not_running" {
+		t.Errorf("in a paused sandbox: %v, want sandbox_not_running", err)
+	}
+	ref.Generation++
+	s, err := c.Resume(t.Context(), ref)
+	check(t, err)
+	if s.RestoreReport.Steps["start_command"] != 0 || s.RestoreReport.Steps["start_command_failed"] != 0 {
+		t.Errorf("steps %v, want no start", s.RestoreReport.Steps)
+	}
+}

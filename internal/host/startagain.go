@@ -1,0 +1,97 @@
+package host
+
+import (
+	"context"
+	"time"
+
+	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
+)
+
+// A boot from a disk ends the processes of a sandbox, among them that of the start command
+// of its template. The host starts that one again, as the restart of a machine does. The
+// start command of a template image is a part of the image. That of a template which a
+// build has made is in the journal of the build's sandbox, and goes from there into its
+// snapshots, and into the journals of the sandboxes that are made from them.
+
+const (
+	// startAgainWait bounds the wait of a resume until the start command is ready.
+	startAgainWait = 20 * time.Second
+	// stepStart and stepStartFailed are the names in the restore report of the time until
+	// the start command was ready, or until that was given up.
+	stepStart       = "start_command"
+	stepStartFailed = "start_command_failed"
+)
+
+// StartAgain records the start command of a template, which has been started in the sandbox
+// of ref. Each boot of the sandbox from a disk runs it again, and so does each boot of a
+// sandbox that is made from a later snapshot of it. It replaces an earlier one.
+func (m *Manager) StartAgain(ctx context.Context, ref sandbox.Ref, start sandbox.StartCommand) error {
+	if err := start.Validate(); err != nil {
+		return err
+	}
+	mc, err := m.find(ref.ID)
+	if err != nil {
+		return err
+	}
+	return mc.ask(ctx, request{op: journal.OpStart, ref: ref, start: &start})
+}
+
+// keepStart writes the start command to the journal.
+func (m *machine) keepStart(start *sandbox.StartCommand) error {
+	if m.rec.State != sandbox.Running {
+		return fault.New(fault.WrongState, reasonNotRunning, "sandbox %s is %s, not running", m.rec.ID, m.rec.State.Status())
+	}
+	before := m.rec.Start
+	m.rec.Start = start
+	err := m.save()
+	if err != nil {
+		m.rec.Start = before
+	}
+	return err
+}
+
+// startAgain runs the start commands of the sandbox's template after a boot, as far as the
+// host knows them, and waits a while until they are ready. The sandbox runs without them as
+// well, so that a failure is only written to the log and the restore report.
+func (b *body) startAgain(ctx context.Context) {
+	starts := b.startCommands()
+	if len(starts) == 0 {
+		return
+	}
+	begun, wait := time.Now(), startAgainWait
+	if end, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(end)/2) // the boot must not fail because of the wait
+	}
+	limited, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	name := stepStart
+	for _, start := range starts {
+		s := templateStart{StartCommand: start, template: b.rec.Spec.Template, guest: b.Guest()}
+		err := s.begin(limited)
+		if err == nil {
+			err = s.awaitReady(limited)
+		}
+		if err != nil {
+			name = stepStartFailed
+			b.log.WarnContext(ctx, "a start command of the template failed after a boot, or is not ready yet", "process", start.ID, "error", err)
+		}
+	}
+	if b.rec.RestoreReport != nil {
+		b.rec.RestoreReport.Steps[name] = time.Since(begun)
+	}
+}
+
+// startCommands returns the start command of the template image, and the one that a build
+// has started in addition.
+func (b *body) startCommands() (out []sandbox.StartCommand) {
+	img, err := b.mgr.template(b.rec.Spec.Template)
+	if err == nil && img.Digest == b.rec.TemplateDigest && img.Start.Command != "" {
+		out = append(out, startCommandOf(img.Start))
+	}
+	if b.rec.Start != nil {
+		out = append(out, *b.rec.Start)
+	}
+	return out
+}
