@@ -296,7 +296,7 @@ func (a *App) secretValue(id, file, variable string) ([]byte, error) {
 	return value, err
 }
 
-// The beginnings of a --from that say what it is.
+// The prefixes of a --from, which name its kind.
 const (
 	archivePrefix  = "oci-archive:"
 	templatePrefix = "template:"

@@ -28,7 +28,7 @@ type body struct {
 	*instance.Instance
 	rec   journal.Record
 	times map[string]time.Duration
-	// stage is what callers see of the steps.
+	// stage is the part of the steps that callers see.
 	stage *stage
 	// captured holds the page counts of the last snapshot.
 	captured vmm.SaveStats

@@ -11,7 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// outputs is a control.ProcessSink that passes on what it gets.
+// outputs is a control.ProcessSink that passes on the events that it gets.
 type outputs struct {
 	first     chan control.Process
 	text      string

@@ -20,7 +20,7 @@ import (
 // of the pause. A pause without memory can be resumed in no other way.
 //
 // Such a resume can always be begun again, because each boot leaves a disk from which the
-// next one can boot. Whatever cuts it off before its commit, the sandbox is paused again
+// next one can boot. If it is interrupted before its commit, the sandbox is paused again
 // (journal.Record.Boot). Its commit gives the sandbox a new base: a blank memory, from
 // which the memory of later pauses differs.
 

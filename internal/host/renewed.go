@@ -20,13 +20,13 @@ const (
 	renewedPoolLimit = 10 * time.Second
 	// maxRenewed bounds the head of their answer, in bytes. Its body is not read.
 	maxRenewed = 4096
-	// maxRenewedError bounds what the log shows of a wrong answer, in bytes.
+	// maxRenewedError bounds the part of a wrong answer that the log shows, in bytes.
 	maxRenewedError = 256
 )
 
 // awaitRenewed waits until the programs that the template's snapshot holds have prepared
-// themselves for the clone, at most for limit. The answer is the guest's: whatever it is,
-// it ends the wait and nothing else.
+// themselves for the clone, at most for limit. The guest sends the answer, so that
+// each answer ends the wait and has no other effect.
 func (b *body) awaitRenewed(ctx context.Context, start image.Start, limit time.Duration) {
 	if start.RenewedPort == 0 {
 		return

@@ -8,7 +8,7 @@ import (
 	"github.com/wrenn-dev/wrenn/api/types"
 )
 
-// TestNetwork: a PUT replaces both lists, and what is refused changes nothing.
+// TestNetwork: a PUT replaces both lists, and a refused one changes nothing.
 func TestNetwork(t *testing.T) {
 	w := newWorld(t)
 	sb := decode[types.Sandbox](w, w.want(w.call("POST", "/v1/sandboxes", `{"egress_deny":["198.51.100.0/24"]}`), http.StatusCreated))

@@ -245,7 +245,7 @@ func (b *blobs) release(n int64) {
 	b.uploaded -= n
 }
 
-// expire removes what is too old or too much.
+// expire removes blobs that are too old or beyond the limit.
 func (b *blobs) expire() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

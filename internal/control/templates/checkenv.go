@@ -55,8 +55,8 @@ func (k *knownEnv) forget() {
 	k.valued = 0
 }
 
-// add applies the variables of a step. The error says that no environment can hold them, whatever
-// the base is.
+// add applies the variables of a step. The error says that no environment can hold them, with any
+// base.
 func (k *knownEnv) add(step plan.Step) error {
 	if step.Env == nil {
 		return nil

@@ -9,8 +9,8 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// TestEnvironmentOfAPlan: a plan is refused exactly if its environment is too large whatever the
-// base is.
+// TestEnvironmentOfAPlan: a plan is refused exactly if its environment is too large with every
+// base.
 func TestEnvironmentOfAPlan(t *testing.T) {
 	if plan.MaxVariables != sandbox.MaxEnvEntries || plan.MaxEnvironment != sandbox.MaxEnvBytes {
 		t.Errorf("an environment of a plan: %d variables and %d bytes, want those of a sandbox", plan.MaxVariables, plan.MaxEnvironment)

@@ -38,7 +38,7 @@ func reasonOf(err error) Reason {
 	return Reason{Message: fault.As(err).Public}
 }
 
-// ownFault marks an error that is none of the author's, whatever its kind: for example a
+// ownFault marks an error of any kind that the author of a template has not caused: for example a
 // snapshot that is gone, or an image that no host has any more.
 type ownFault struct{ error }
 

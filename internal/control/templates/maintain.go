@@ -13,7 +13,7 @@ var maintainInterval = 15 * time.Second
 // expireEvery is how many of them pass between two looks for old rows.
 const expireEvery = 20
 
-// maintain carries on the builds of servers that have ended, and removes what is old, until ctx
+// maintain carries on the builds of servers that have ended, and removes old ones, until ctx
 // ends.
 func (s *Service) maintain(ctx context.Context) {
 	for n := 0; ; n++ {

@@ -43,7 +43,7 @@ func (m *matcher) spend(ctx context.Context, work int) error {
 // pathPattern is a pattern of paths.
 type pathPattern struct {
 	parts []patternPart
-	// back takes back what patterns before it leave out.
+	// back includes again the files that patterns before it exclude.
 	back bool
 }
 

@@ -92,7 +92,7 @@ func TestRawConnectionHasNoTLS(t *testing.T) {
 	}
 }
 
-// TestBrokenTLS: what a program sends in place of a handshake is refused, and an answer that
+// TestBrokenTLS: bytes that a program sends in place of a handshake are refused, and an answer that
 // breaks off is aborted.
 func TestBrokenTLS(t *testing.T) {
 	t.Parallel()

@@ -165,7 +165,7 @@ func openDevices() error {
 
 // shareMounts lets mounts reach the mount namespaces that are made later, as container
 // engines expect it of the root. It must come after hideKernelFiles: a mount that was
-// shared before would pass on to its hidden copy what users mount over it.
+// shared before would pass on the mounts of users to its hidden copy.
 func shareMounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("share mounts: %w", err)

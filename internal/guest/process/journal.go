@@ -35,7 +35,7 @@ type journal struct {
 	room *room
 	// block makes the command wait for acknowledgements instead of dropping output.
 	block bool
-	// brief drops what no subscription is attached for, and waits for a slow one
+	// brief drops output while no subscription is attached, and waits for a slow one
 	// without limit.
 	brief bool
 

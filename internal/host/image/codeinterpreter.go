@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// interpreter holds the server of the code interpreter, its kernels, and what the Python
+// interpreter holds the server of the code interpreter, its kernels, and the modules that the Python
 // kernel loads.
 //
 //go:embed interpreter

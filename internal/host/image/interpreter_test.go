@@ -28,7 +28,7 @@ cp "$dir"/*.py "$dir/root/check"
 exec chroot "$dir/root" "$@"`
 
 // TestInterpreterAdmitsBeforeItReads runs the server of the code interpreter, with the
-// programs of a prepared template and without kernels, and sends what strangers may send.
+// programs of a prepared template and without kernels, and sends requests that strangers may send.
 func TestInterpreterAdmitsBeforeItReads(t *testing.T) {
 	s := realStore(t)
 	prepared, err := s.Template(CodeInterpreter().Name)

@@ -72,7 +72,7 @@ func (s *hub) open(ctx context.Context, g *guard, l Limits, ref name.Reference, 
 	if int64(len(top.Manifest)) > l.Manifest {
 		return nil, tooLarge("its manifest has %d bytes, more than %d", len(top.Manifest), l.Manifest)
 	}
-	// The digest of a tag's manifest is what its content gives.
+	// The digest of a tag's manifest is computed from its content.
 	algorithm := "sha256"
 	if _, byDigest := ref.(name.Digest); byDigest {
 		algorithm = top.Digest.Algorithm

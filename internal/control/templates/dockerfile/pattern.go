@@ -27,7 +27,7 @@ const (
 	star
 )
 
-// matches reports whether p matches one character. A star matches what it passes.
+// matches reports whether p matches one character. A star matches every character that it passes.
 func (p part) matches(c rune) bool {
 	if p.kind == literal {
 		return c == p.char

@@ -156,7 +156,7 @@ func (d *Dir) setVerified(id string, is bool) {
 const lockPoll = 50 * time.Millisecond
 
 // Lock keeps other makers and removers out, also those of other processes, and removes
-// what interrupted ones have left. The lock ends with the process.
+// the files that interrupted ones have left. The lock ends with the process.
 func (d *Dir) Lock(ctx context.Context) (unlock func(), err error) {
 	// Chmod, because VM processes must pass through with any umask.
 	if err := errors.Join(os.MkdirAll(d.path, 0o711), os.Chmod(d.path, 0o711)); err != nil {
