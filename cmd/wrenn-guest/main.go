@@ -68,7 +68,7 @@ func runInVM() error {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0); err != nil {
 		return fmt.Errorf("protect against the out-of-memory killer: %w", err)
 	}
-	return runAgent(boot.NewPlatform(envd.Port, guestwire.Port))
+	return runAgent(agent.Config{Platform: boot.NewPlatform(envd.Port, guestwire.Port), DirectWrites: true})
 }
 
 // runInGVisor is runAgent in a gVisor sandbox, whose memory the agent watches.
@@ -80,11 +80,13 @@ func runInGVisor() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go platform.WatchMemory(ctx)
-	return runAgent(platform)
+	// gVisor keeps the files of a sandbox in memory of its own.
+	return runAgent(agent.Config{Platform: platform})
 }
 
-// runAgent serves the control channel and the public protocol until a signal.
-func runAgent(platform agent.Platform) error {
+// runAgent serves the control channel and the public protocol until a signal. It completes
+// config.
+func runAgent(config agent.Config) error {
 	unix.Umask(0o022)
 	debug.SetMemoryLimit(agentMemory)
 	debug.SetGCPercent(agentGCPercent)
@@ -103,11 +105,9 @@ func runAgent(platform agent.Platform) error {
 	if err != nil {
 		return err
 	}
-	a := agent.New(agent.Config{
-		Platform: platform,
-		Log:      slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()})),
-		Version:  version,
-	})
+	config.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()}))
+	config.Version = version
+	a := agent.New(config)
 	fmt.Fprintln(os.Stderr, "wrenn-guest: ready")
 	ctx, cancelBoth := context.WithCancel(ctx)
 	defer cancelBoth()

@@ -15,6 +15,9 @@ type Config struct {
 	// means "/".
 	Root string
 	Log  *slog.Logger
+	// DirectWrites lets the content of large files pass over the page cache. It is for
+	// kernels in which that is cheaper, on disks.
+	DirectWrites bool
 	// Version names the build of the guest.
 	Version string
 }
@@ -50,7 +53,7 @@ func New(c Config) *Agent {
 	}
 	accounts := filesystem.NewAccounts(c.Root)
 	a := &Agent{
-		platform: c.Platform, processes: process.NewTable(c.Platform), accounts: accounts, files: filesystem.NewFiles(accounts),
+		platform: c.Platform, processes: process.NewTable(c.Platform), accounts: accounts, files: filesystem.NewFiles(accounts, c.DirectWrites),
 		log: c.Log, version: c.Version, state: state{store: c.Platform}, turn: make(chan struct{}, 1),
 	}
 	if err := a.state.recover(); err != nil {

@@ -67,6 +67,7 @@ func mountRoot() (disk *os.File, err error) {
 	if err := (mount{diskDevice, diskDir, "ext4", unix.MS_NOATIME, ""}).do(); err != nil {
 		return nil, err
 	}
+	setReadAhead(diskDevice)
 	upper, work := filepath.Join(diskDir, "upper"), filepath.Join(diskDir, "work")
 	for _, dir := range []string{upper, work} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -83,6 +84,21 @@ func mountRoot() (disk *os.File, err error) {
 		return nil, fmt.Errorf("open writable disk: %w", err)
 	}
 	return disk, nil
+}
+
+// readAhead is the number of sectors of 512 bytes that the kernel reads at once from the
+// writable disk for a program that reads a file from its beginning on. With the kernel's
+// own 128 KiB, reading a large file under emulation takes a quarter more of CPU time.
+const readAhead = 512 << 10 / 512
+
+// setReadAhead sets the read-ahead of a device. On failure the device keeps its own.
+func setReadAhead(device string) {
+	f, err := os.Open(device)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_ = unix.IoctlSetInt(int(f.Fd()), unix.BLKRASET, readAhead)
 }
 
 func mountImage() error {

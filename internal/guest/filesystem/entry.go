@@ -42,14 +42,22 @@ type Entry struct {
 // goroutines.
 type Files struct {
 	accounts *Accounts
+	// direct has a place for each large file that is being written without the page
+	// cache. It is nil if no file is.
+	direct chan struct{}
 }
 
-// NewFiles returns Files that look up the names of owners in accounts.
-func NewFiles(accounts *Accounts) *Files {
+// NewFiles returns Files that look up the names of owners in accounts. With direct the
+// content of large files passes over the page cache, where the file system can do that.
+func NewFiles(accounts *Accounts, direct bool) *Files {
 	if accounts == nil {
 		panic("filesystem: nil Accounts")
 	}
-	return &Files{accounts: accounts}
+	f := &Files{accounts: accounts}
+	if direct {
+		f.direct = make(chan struct{}, maxDirect)
+	}
+	return f
 }
 
 // Stat describes path, without following it if it is a link.

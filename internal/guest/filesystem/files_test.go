@@ -17,7 +17,7 @@ import (
 
 var me = Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
 
-func newFiles() *Files { return NewFiles(NewAccounts("/")) }
+func newFiles() *Files { return NewFiles(NewAccounts("/"), true) }
 
 func write(t *testing.T, path, content string) {
 	t.Helper()

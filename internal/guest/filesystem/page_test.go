@@ -34,7 +34,7 @@ func tree(t *testing.T, names ...string) string {
 // pages lists root in pages of limit entries and returns the names.
 func pages(t *testing.T, root string, depth uint32, limit int) []string {
 	t.Helper()
-	f := NewFiles(NewAccounts("/"))
+	f := NewFiles(NewAccounts("/"), true)
 	var names []string
 	after := ""
 	for {
@@ -81,7 +81,7 @@ func TestPageContinuesAfterItsEntryHasGone(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(root, "b")); err != nil {
 		t.Fatal(err)
 	}
-	f := NewFiles(NewAccounts("/"))
+	f := NewFiles(NewAccounts("/"), true)
 	for _, after := range []string{"b/1", "b"} {
 		entries, more, err := f.Page(t.Context(), PageSpec{Path: root, Depth: 3, After: after})
 		if err != nil || more || len(entries) != 1 || entries[0].Name != "c" {
@@ -107,7 +107,7 @@ func TestPageOfManyNames(t *testing.T) {
 	if got := pages(t, root, 1, MaxPage); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %d names, want %d in order", len(got), len(want))
 	}
-	entries, more, err := NewFiles(NewAccounts("/")).Page(t.Context(), PageSpec{Path: root})
+	entries, more, err := NewFiles(NewAccounts("/"), true).Page(t.Context(), PageSpec{Path: root})
 	if size := len(entries) * (len(long) + 4); err != nil || !more || size > maxPageBytes {
 		t.Errorf("got a page of %d bytes of names, more %v, %v; want at most %d and more", size, more, err, maxPageBytes)
 	}
@@ -115,7 +115,7 @@ func TestPageOfManyNames(t *testing.T) {
 
 func TestPageRefuses(t *testing.T) {
 	root := tree(t, "file")
-	f := NewFiles(NewAccounts("/"))
+	f := NewFiles(NewAccounts("/"), true)
 	if _, _, err := f.Page(t.Context(), PageSpec{Path: filepath.Join(root, "file")}); fault.ReasonOf(err) != "not_a_directory" {
 		t.Errorf("of a file: got %v, want not_a_directory", err)
 	}
@@ -130,7 +130,7 @@ func TestPageRefuses(t *testing.T) {
 }
 
 func TestRemovePath(t *testing.T) {
-	f := NewFiles(NewAccounts("/"))
+	f := NewFiles(NewAccounts("/"), true)
 	root := tree(t, "keep", "d/", "d/1", "d/e/2", "empty/")
 	if err := os.Symlink("../keep", filepath.Join(root, "d", "link")); err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func TestRemoveManyEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := NewFiles(NewAccounts("/")).RemovePath(t.Context(), dir, true); err != nil {
+	if err := NewFiles(NewAccounts("/"), true).RemovePath(t.Context(), dir, true); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
@@ -182,7 +182,7 @@ func TestRemoveManyEntries(t *testing.T) {
 }
 
 func TestRenameKeepsWhatIsThere(t *testing.T) {
-	f := NewFiles(NewAccounts("/"))
+	f := NewFiles(NewAccounts("/"), true)
 	root := tree(t, "a", "b")
 	from, to := filepath.Join(root, "a"), filepath.Join(root, "b")
 	if err := f.Rename(t.Context(), from, to, me, false); fault.ReasonOf(err) != "path_exists" {
@@ -197,7 +197,7 @@ func TestRenameKeepsWhatIsThere(t *testing.T) {
 }
 
 func TestMakeDirectory(t *testing.T) {
-	f := NewFiles(NewAccounts("/"))
+	f := NewFiles(NewAccounts("/"), true)
 	root := tree(t, "file")
 	at := func(name string) string { return filepath.Join(root, name) }
 	if err := f.MakeDirectory(at("x/y"), me, 0o700, false); !fault.Is(err, fault.NotFound) {
