@@ -81,10 +81,10 @@ func TestStartBuild(t *testing.T) {
 	want := plan.Plan{
 		Start: "serve", Ready: "sleep 1", GuestUser: true, NoCache: true,
 		Stages: []plan.Stage{{From: plan.Base{Image: "ubuntu:22.04"}, Steps: []plan.Step{
-			{ID: "1", Text: "COPY folder/* dst/  ", Copy: &plan.Copy{Context: "8e47", Sources: []string{"folder"}, Dest: "dst/", CurrentUser: true}},
+			{ID: "1", Text: "COPY folder/* dst/", Copy: &plan.Copy{Context: "8e47", Sources: []string{"folder"}, Dest: "dst/", CurrentUser: true}},
 			{ID: "2", Text: "COPY a.txt /b.txt root:root 0640", Copy: &plan.Copy{Context: "8e48", Sources: []string{"a.txt"}, Dest: "/b.txt", Owner: "root:root", Mode: &mode}},
 			{ID: "3", Text: "RUN echo 1", NoCache: true, Run: &plan.Run{Argv: shell("echo 1")}},
-			{ID: "4", Text: "RUN echo 2 root", Run: &plan.Run{Argv: shell("echo 2"), User: "root"}},
+			{ID: "4", Text: "RUN echo 2", Run: &plan.Run{Argv: shell("echo 2"), User: "root"}},
 			{ID: "5", Text: "ENV A 1 B $A", Env: &plan.Env{Set: []plan.Variable{{Name: "A", Value: "1"}, {Name: "B", Value: "$A"}}, Expand: true}},
 			{ID: "6", Text: "WORKDIR /app", Workdir: &plan.Workdir{Path: "/app"}},
 			{ID: "7", Text: "USER someone", User: &plan.User{Name: "someone", Create: true}},

@@ -157,7 +157,7 @@ func (s *server) reasonOf(ctx context.Context, b templates.Build) (*reasonJSON, 
 		}
 		return true
 	})
-	return &reasonJSON{b.Reason.Message, b.Reason.Step, entriesOf(last)}, err
+	return &reasonJSON{reasonText(b.Reason.Message), b.Reason.Step, entriesOf(last)}, err
 }
 
 // levels are the levels of a log, in order.

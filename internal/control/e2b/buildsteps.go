@@ -36,7 +36,11 @@ func stepsOf(given []stepJSON) ([]plan.Step, error) {
 			return nil, invalid("step %s: %s", id, problem)
 		}
 		step.ID, step.NoCache = id, in.Force
-		step.Text = shownText(step.Text + " " + strings.Join(in.Args, " "))
+		shown := in.Args
+		if step.Run != nil {
+			shown = shown[:1] // the user would look like a part of the command
+		}
+		step.Text = shownText(strings.TrimRight(step.Text+" "+strings.Join(shown, " "), " ")) // COPY has empty arguments
 		out[i] = step
 	}
 	return out, nil

@@ -126,12 +126,15 @@ func (a *accounts) group(name string) (int, bool) {
 	return int(gid), err == nil
 }
 
+// NoUser stands before the quoted name in the message about a user who is missing in an image.
+const NoUser = "the image has no user "
+
 // owner returns the numbers of "user" or "user:group".
 func (a *accounts) owner(text string) (uid, gid int, err error) {
 	name, group, given := strings.Cut(text, ":")
 	u, ok := a.user(name)
 	if !ok {
-		return 0, 0, fault.New(fault.Invalid, "unknown_user", "the image has no user %.64q", name)
+		return 0, 0, fault.New(fault.Invalid, "unknown_user", NoUser+"%.64q", name)
 	}
 	if !given {
 		return u.uid, u.gid, nil
@@ -157,7 +160,7 @@ func (b *builder) account(ctx context.Context, m *machine, text string) (account
 	}
 	a, ok := all.user(name)
 	if !ok {
-		return account{}, fault.New(fault.Invalid, "unknown_user", "the image has no user %.64q", name)
+		return account{}, fault.New(fault.Invalid, "unknown_user", NoUser+"%.64q", name)
 	}
 	if a.name != "" {
 		return a, nil

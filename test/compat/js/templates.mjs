@@ -138,6 +138,9 @@ check('a build that fails names its step', async () => {
   const status = (await raw('GET', `/templates/${templateID}/builds/${buildID}/status`)).json
   assert.deepEqual([status.status, status.reason.step], ['error', '2'])
   assert.ok(status.reason.logEntries.some((e) => e.message.includes('told before')), JSON.stringify(status.reason))
+  const nobody = from().fromTemplate('base').runCmd('whoami', { user: 'root123' })
+  await assert.rejects(Template.build(nobody, `${name}-bad`), (e) =>
+    e.message.includes("failed to run command 'whoami': command failed: unauthenticated: invalid username: 'root123'"))
   await assert.rejects(Sandbox.create(`${name}-bad`))
   await assert.rejects(Template.build(from().fromTemplate('base').copy('nothing-here', '/x'), `${name}-bad`))
   await assert.rejects(Template.build(from().fromTemplate('no-such-template'), `${name}-bad`), BuildError)

@@ -100,6 +100,9 @@ def failures():
     failing = begin().from_template("base").run_cmd("true").run_cmd("echo told before; exit 7")
     err = fails(e2b.BuildException, lambda: build(failing, f"{NAME}-bad"))
     assert "status 7" in str(err), err
+    nobody = begin().from_template("base").run_cmd("whoami", user="root123")
+    err = fails(e2b.BuildException, lambda: build(nobody, f"{NAME}-bad"))
+    assert "failed to run command 'whoami': command failed: unauthenticated: invalid username: 'root123'" in str(err), err
     fails(Exception, lambda: build(begin().from_template("base").copy("nothing-here", "/x"), f"{NAME}-bad"))
     fails(e2b.BuildException, lambda: build(begin().from_template("no-such-template"), f"{NAME}-bad"))
     fails(e2b.SandboxException, lambda: Sandbox.create(f"{NAME}-bad"))
