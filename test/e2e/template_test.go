@@ -19,10 +19,11 @@ import (
 
 // TestTemplateBuild builds a template from a Dockerfile with two stages, and creates a
 // sandbox from it.
-func TestTemplateBuild(t *testing.T) { testTemplateBuild(t, startUp(t)) }
+func TestTemplateBuild(t *testing.T) { testTemplateBuild(t, startUp(t), false) }
 
-// TestTemplateBuildOnGVisor tests the same on a server that prefers gVisor.
-func TestTemplateBuildOnGVisor(t *testing.T) { testTemplateBuild(t, startGVisor(t)) }
+// TestTemplateBuildOnGVisor tests the same on a server that prefers gVisor, where a boot takes
+// less time: the start command runs again after it.
+func TestTemplateBuildOnGVisor(t *testing.T) { testTemplateBuild(t, startGVisor(t), true) }
 
 const templateText = `FROM template:minimal AS build
 ARG GREETING=hello
@@ -44,7 +45,7 @@ CMD ["python3", "-m", "http.server", "8000"]
 HEALTHCHECK CMD python3 -c "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/')"
 `
 
-func testTemplateBuild(t *testing.T, s *server) {
+func testTemplateBuild(t *testing.T, s *server, boot bool) {
 	t.Helper()
 	body := map[string]any{
 		"dockerfile": templateText, "context": upload(t, s, map[string]string{"page.txt": "page\n"}),
@@ -64,10 +65,24 @@ func testTemplateBuild(t *testing.T, s *server) {
 	if got := sh(t, s.Client, sb.ID, "id -un; pwd"); got != "web\n/srv/www" {
 		t.Errorf("a command runs as %q, want web in /srv/www", got)
 	}
+	const ask = `python3 -c "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/').read().decode())"`
 	eventually(t, "the start command answers", func() bool {
-		got, err := trySh(t.Context(), s.Client, sb.ID, `python3 -c "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/').read().decode())"`)
+		got, err := trySh(t.Context(), s.Client, sb.ID, ask)
 		return err == nil && got == "good day, page"
 	})
+	if boot {
+		_, err = s.PauseWithoutMemory(t.Context(), sb.ID)
+		check(t, err)
+		booted, err := s.Resume(t.Context(), sb.ID)
+		check(t, err)
+		if got, err := trySh(t.Context(), s.Client, sb.ID, ask); err != nil || got != "good day, page" {
+			t.Errorf("the start command after a boot: %q, %v; the restore report is %+v", got, err, booted.RestoreReport)
+		}
+		const environment = `tr '\0' '\n' < /proc/$(pgrep -of http.server)/environ | grep -E '^(OWN|STYLE)=' | sort`
+		if got := sh(t, s.Client, sb.ID, environment); got != "OWN=create\nSTYLE=two words" {
+			t.Errorf("the start command after a boot has the environment %q, want that of the sandbox", got)
+		}
+	}
 	check(t, s.Destroy(t.Context(), sb.ID))
 	again := buildTemplate(t, s, "site", body)
 	log = buildLog(t, s, "site", again)
