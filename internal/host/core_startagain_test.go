@@ -1,6 +1,9 @@
 package host_test
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,17 +92,17 @@ func TestCoreStartsTheTemplateAgain(t *testing.T) {
 // cannot be started, runs, and its restore report says so.
 func TestCoreStartThatFailsAfterABoot(t *testing.T) {
 	c := newCore(t, fastTemp(t))
-	missing := server()
-	missing.Command = []string{"/nonexistent"}
-	for name, start := range map[string]sandbox.StartCommand{"not ready": server("false"), "missing": missing} {
+	missing, ends := server(), server("false")
+	missing.Command, ends.Command = []string{"/nonexistent"}, []string{"false"}
+	for name, start := range map[string]sandbox.StartCommand{"not_ready": server("false"), "failed": missing, "failed ": ends} {
 		ref := c.create()
 		check(t, c.StartAgain(t.Context(), ref, start))
 		pauseSubjectsDisk(c, ref)
 		ref.Generation++
 		s, err := c.Resume(t.Context(), ref)
 		check(t, err)
-		if s.State != sandbox.Running || s.RestoreReport.Steps["start_command_failed"] == 0 {
-			t.Errorf("%s: %s, steps %v; want running, and a start that failed", name, s.State, s.RestoreReport.Steps)
+		if s.State != sandbox.Running || s.RestoreReport.Steps["start_command_"+strings.TrimSpace(name)] == 0 {
+			t.Errorf("%s: %s, steps %v; want running, and the start in the report", name, s.State, s.RestoreReport.Steps)
 		}
 		if got := c.read(ref, mark); got != string(ref.ID) {
 			t.Errorf("%s: the sandbox's file holds %q", name, got)
@@ -127,4 +130,34 @@ func TestCoreRefusedStarts(t *testing.T) {
 	if s.RestoreReport.Steps["start_command"] != 0 || s.RestoreReport.Steps["start_command_failed"] != 0 {
 		t.Errorf("steps %v, want no start", s.RestoreReport.Steps)
 	}
+}
+
+// TestCoreDestroyWhileTheTemplateStarts: a resume that waits for a start command is cut off
+// by a destroy, as any other.
+func TestCoreDestroyWhileTheTemplateStarts(t *testing.T) {
+	c := newCore(t, fastTemp(t))
+	ref := c.create()
+	asked := filepath.Join(t.TempDir(), "asked")
+	start := server("sh", "-c", "touch "+asked+"; exit 1") // fake guests run on this machine
+	start.ReadyTimeout = time.Hour
+	check(t, c.StartAgain(t.Context(), ref, start))
+	pauseSubjectsDisk(c, ref)
+	ref.Generation++
+	result := make(chan error, 1)
+	go func() { _, err := c.Resume(t.Context(), ref); result <- err }()
+	for {
+		if _, err := os.Stat(asked); err == nil {
+			break
+		}
+		select {
+		case err := <-result:
+			t.Fatalf("the resume ended before the ready command ran: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	check(t, c.Destroy(t.Context(), ref, ""))
+	if err := <-result; err == nil {
+		t.Error("the resume succeeded, though the sandbox was destroyed")
+	}
+	c.empty()
 }

@@ -209,6 +209,10 @@ func (m *machine) bootVM(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Others can be started meanwhile.
+	if err := m.startAgain(ctx); err != nil {
+		return err
+	}
 	return m.step(ctx, journal.StepResumeCommit, m.commitBoot)
 }
 
@@ -230,11 +234,7 @@ func (m *machine) rebootOnce(ctx context.Context) error {
 		if err := m.awaitGuest(ctx); err != nil {
 			return unbootableIf(err)
 		}
-		if err := m.configure(ctx, renewal{identity: true, users: true, token: randomToken()}); err != nil {
-			return err
-		}
-		m.startAgain(ctx)
-		return nil
+		return m.configure(ctx, renewal{identity: true, users: true, token: randomToken()})
 	})
 }
 

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -18,10 +19,11 @@ import (
 const (
 	// startAgainWait bounds the wait of a resume until the start command is ready.
 	startAgainWait = 20 * time.Second
-	// stepStart and stepStartFailed are the names in the restore report of the time until
-	// the start command was ready, or until that was given up.
-	stepStart       = "start_command"
-	stepStartFailed = "start_command_failed"
+	// These are the names in the restore report of the time that the start command took:
+	// until it was ready, until the wait for that was given up, or until it failed.
+	stepStart         = "start_command"
+	stepStartNotReady = "start_command_not_ready"
+	stepStartFailed   = "start_command_failed"
 )
 
 // StartAgain records the start command of a template, which has been started in the sandbox
@@ -54,33 +56,41 @@ func (m *machine) keepStart(start *sandbox.StartCommand) error {
 
 // startAgain runs the start commands of the sandbox's template after a boot, as far as the
 // host knows them, and waits a while until they are ready. The sandbox runs without them as
-// well, so that a failure is only written to the log and the restore report.
-func (b *body) startAgain(ctx context.Context) {
+// well, so that a failure of theirs is only written to the log and the restore report. The
+// error is that of a VM that has ended, or of a resume that was cut off.
+func (b *body) startAgain(ctx context.Context) error {
 	starts := b.startCommands()
 	if len(starts) == 0 {
-		return
+		return nil
 	}
-	begun, wait := time.Now(), startAgainWait
-	if end, ok := ctx.Deadline(); ok {
-		wait = min(wait, time.Until(end)/2) // the boot must not fail because of the wait
-	}
-	limited, cancel := context.WithTimeout(ctx, wait)
+	ctx, stop := b.UntilExit(ctx)
+	defer stop()
+	begun, name := time.Now(), stepStart
+	limited, cancel := context.WithTimeout(ctx, startAgainWait)
 	defer cancel()
-	name := stepStart
 	for _, start := range starts {
 		s := templateStart{StartCommand: start, template: b.rec.Spec.Template, guest: b.Guest()}
 		err := s.begin(limited)
-		if err == nil {
+		begins := err == nil
+		if begins {
 			err = s.awaitReady(limited)
 		}
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil:
+			continue
+		case begins && !errors.Is(err, errStartEnded) && name == stepStart:
+			name = stepStartNotReady
+		case !begins || errors.Is(err, errStartEnded):
 			name = stepStartFailed
-			b.log.WarnContext(ctx, "a start command of the template failed after a boot, or is not ready yet", "process", start.ID, "error", err)
 		}
+		b.log.WarnContext(ctx, "a start command of the template failed after a boot, or is not ready yet", "process", start.ID, "error", err)
 	}
 	if b.rec.RestoreReport != nil {
 		b.rec.RestoreReport.Steps[name] = time.Since(begun)
 	}
+	return nil
 }
 
 // startCommands returns the start command of the template image, and the one that a build
