@@ -21,19 +21,20 @@ var interpreterFiles = []File{
 	{Path: "/usr/local/share/jupyter/kernels/python3/kernel.json", Mode: 0o644, Content: "python3.json"},
 	{Path: "/usr/local/share/jupyter/kernels/bash/kernel.json", Mode: 0o644, Content: "bash.json"},
 	{Path: "/usr/local/share/jupyter/kernels/javascript/kernel.json", Mode: 0o644, Content: "javascript.json"},
+	{Path: "/usr/local/share/jupyter/kernels/ir/kernel.json", Mode: 0o644, Content: "ir.json"},
 }
 
 // CodeInterpreter is the recipe of the template that E2B's code interpreter uses: Jupyter
 // kernels behind a server on port 49999, which run in the template's snapshot. It has
-// some 700 MB.
+// some 800 MB.
 func CodeInterpreter() Recipe {
 	r := Recipe{
 		Name: "code-interpreter-v1", Suite: Suite,
 		// The packages' own tests take 130 MB. Their installation fails if they are excluded.
 		Commands: append(basicCommands(), "find /usr/lib/python3/dist-packages -type d -name tests -prune -exec rm -rf {} +"),
 		Packages: slices.Concat(basic(), []string{
-			"libopenblas0-pthread", "nodejs", "python3-aiohttp", "python3-ipykernel", "python3-jupyter-client",
-			"python3-matplotlib", "python3-numpy", "python3-pandas",
+			"esbuild", "libopenblas0-pthread", "nodejs", "python3-aiohttp", "python3-ipykernel", "python3-jupyter-client",
+			"python3-matplotlib", "python3-numpy", "python3-pandas", "r-cran-irkernel",
 			// It is an alternative to scipy, which depends on compilers: 500 MB.
 			"python3-munkres",
 		}),

@@ -64,6 +64,51 @@ plt.show()`)
   assert.deepEqual(figure.chart.elements[0].points, [[1, 4], [2, 5], [3, 6]])
 })
 
+check('a chart without a title and labels, a pie, and an image that is saved', async () => {
+  const s = await sandbox()
+  const scatter = (await s.runCode('import matplotlib.pyplot as plt\nplt.scatter([1, 2], [3, 4]); plt.show()')).results[0].chart
+  assert.deepEqual([scatter.type, scatter.title, scatter.x_label, scatter.y_label], ['scatter', null, null, null])
+  const pie = (await s.runCode('plt.pie([90, 10], labels=["a", "b"], startangle=90); plt.show()')).results[0].chart
+  assert.deepEqual(pie.elements.map((e) => [e.label, e.angle, e.radius]), [['a', 324, 1], ['b', 36, 1]])
+  const saved = await s.runCode('from PIL import Image\nImage.new("RGB", (3, 3)).save("/tmp/saved.png"); open("/tmp/saved.png", "rb").read(4)')
+  assert.equal(saved.error, undefined)
+  assert.equal(saved.text, "b'\\x89PNG'")
+  assert.equal(Buffer.from(saved.results[0].png, 'base64').subarray(1, 4).toString(), 'PNG')
+})
+
+check('languages: typescript', async () => {
+  const s = await sandbox()
+  const code = 'import { basename } from "path"\nenum Kind { A = 7 }\nconst n: number = Kind.A; console.log(await Promise.resolve(n)); n as number'
+  const run = await s.runCode(code, { language: 'ts' })
+  assert.equal(run.error, undefined)
+  assert.equal(run.logs.stdout.join(''), '7\n')
+  assert.equal(run.text, '7')
+  assert.equal((await s.runCode('basename("/a/b" as string)', { language: 'typescript' })).text, 'b')
+  for (const wrong of ['const = 1', 'console.log(1); JSON.parse("{")', 'console.log(1); throw new SyntaxError("x")']) {
+    const failed = await s.runCode(wrong, { language: 'ts' })
+    assert.equal(failed.error.name, 'SyntaxError')
+    assert.equal(failed.logs.stdout.join(''), wrong.startsWith('console') ? '1\n' : '', 'the code must run once')
+  }
+})
+
+// IRkernel marks no result as the main one.
+check('languages: r', async () => {
+  const s = await sandbox()
+  const r = async (code, opts) => {
+    const run = await s.runCode(code, { language: 'r', ...opts })
+    return run.error ? run.error.value : run.results[0]?.text
+  }
+  assert.equal(await r('x <- 6; print("hi"); x * 7'), '[1] 42')
+  assert.equal(await r('x'), '[1] 6')
+  const envs = { ONE: 'a"b\\c\né', TWO: '2' }
+  const given = 'identical(Sys.getenv(c("ONE", "TWO"), names = FALSE), c("a\\"b\\\\c\\n\\u00e9", "2"))'
+  assert.equal(await r(given, { envs }), '[1] TRUE')
+  assert.equal(await r('Sys.setenv(TWO = "own"); Sys.getenv(c("ONE", "TWO"), "none", names = FALSE)'), '[1] "none" "own" ')
+  assert.equal(await r(given, { envs }), '[1] TRUE')
+  assert.equal(await r('Sys.getenv(c("ONE", "TWO"), "none", names = FALSE)'), '[1] "none" "own" ')
+  assert.match(await r('stop("bad")'), /bad/)
+})
+
 check('languages: javascript and bash', async () => {
   const s = await sandbox()
   const js = await s.runCode('const a = { b: [1, 2] }\nconsole.log("hi"); await Promise.resolve(a)', { language: 'javascript' })

@@ -100,6 +100,7 @@ def load_ipython_extension(shell):
     formatters = shell.display_formatter.formatters
     formatters["e2b/data"].for_type_by_name("pandas.core.frame", "DataFrame", _quietly(data_of))
     _keep_all_output(shell)
+    _show_saved_images()
 
 
 def _keep_all_output(shell):
@@ -110,6 +111,21 @@ def _keep_all_output(shell):
     thread = getattr(kernel, "iopub_thread", None)
     if thread is not None:
         thread.schedule(lambda: thread.socket.setsockopt(zmq.SNDHWM, 0))
+
+
+def _show_saved_images():
+    """Makes each image that PIL saves under a name a result too, as E2B's template does."""
+    from IPython.display import display
+    from PIL.Image import Image
+
+    save = Image.save
+
+    def show_and_save(self, fp, format=None, **params):
+        save(self, fp, format, **params)
+        if isinstance(fp, (str, os.PathLike)):
+            _quietly(display)(self)
+
+    Image.save = show_and_save
 
 
 def _quietly(make):
@@ -159,7 +175,7 @@ def chart_of(figure):
         return None
     if len(charts) == 1:
         return charts[0]
-    title = figure._suptitle.get_text() if figure._suptitle else ""
+    title = (figure._suptitle.get_text() if figure._suptitle else "") or None
     return {"type": "superchart", "title": title, "elements": charts}
 
 
@@ -170,10 +186,12 @@ def _is_colorbar(axes):
 def _chart(axes):
     from matplotlib.patches import Wedge
 
-    chart = {"type": "unknown", "title": axes.get_title() or axes.get_title("left") or axes.get_title("right"), "elements": []}
+    title = axes.get_title() or axes.get_title("left") or axes.get_title("right")
+    chart = {"type": "unknown", "title": title or None, "elements": []}
     if any(isinstance(p, Wedge) for p in axes.patches):
         return {**chart, "type": "pie", "elements": _pie(axes)}
-    chart.update(x_label=axes.get_xlabel(), y_label=axes.get_ylabel(), x_unit=_unit(axes.get_xlabel()), y_unit=_unit(axes.get_ylabel()))
+    x, y = axes.get_xlabel(), axes.get_ylabel()
+    chart.update(x_label=x or None, y_label=y or None, x_unit=_unit(x), y_unit=_unit(y))
     boxes = _boxes(axes)
     if boxes is not None:
         return {**chart, "type": "box_and_whisker", "elements": boxes}
@@ -285,8 +303,10 @@ def _pie(axes):
     from matplotlib.patches import Wedge
 
     wedges = [p for p in axes.patches if isinstance(p, Wedge)]
+    # matplotlib computes the angles in single precision.
     return [
-        {"label": _label(w, i, "Part"), "angle": _plain(abs(w.theta2 - w.theta1)), "radius": _plain(w.r)} for i, w in enumerate(wedges)
+        {"label": _label(w, i, "Part"), "angle": round(float(abs(w.theta2 - w.theta1)), 4), "radius": _plain(w.r)}
+        for i, w in enumerate(wedges)
     ]
 
 

@@ -10,6 +10,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const util = require('node:util')
 const vm = require('node:vm')
+const { execFileSync } = require('node:child_process')
 const { Session } = require('node:inspector')
 const { createInterface } = require('node:readline')
 const { createRequire } = require('node:module')
@@ -136,6 +137,43 @@ function main() {
   }
 
   async function run(code) {
+    let answer = await evaluate(code)
+    if (isUncompiled(answer, code)) {
+      const plain = withoutTypes(code)
+      if (plain !== undefined) answer = await evaluate(plain)
+    }
+    if (answer.interrupted) write({ error: { name: 'KeyboardInterrupt', value: 'interrupted', traceback: [] } })
+    else if (answer.exceptionDetails) give('error', answer.exceptionDetails.exception ?? { value: answer.exceptionDetails.text })
+    else give('result', answer.result)
+    session.post('Runtime.releaseObjectGroup', { objectGroup: 'cell' })
+  }
+
+  // isUncompiled reports whether nothing of the code has run, because it is no JavaScript.
+  function isUncompiled(answer, code) {
+    const details = answer.exceptionDetails
+    if (details?.exception?.className !== 'SyntaxError' || details.stackTrace?.callFrames.length) return false
+    try {
+      parse(code)
+      return false
+    } catch {
+      return true
+    }
+  }
+
+  // withoutTypes returns TypeScript as JavaScript, or undefined if it is neither. Imports stay, because
+  // later cells may use them.
+  function withoutTypes(code) {
+    const config = JSON.stringify({ compilerOptions: { preserveValueImports: true } })
+    try {
+      return execFileSync('/usr/bin/esbuild', ['--loader=ts', '--charset=utf8', '--log-level=silent', `--tsconfig-raw=${config}`], {
+        input: code, cwd: '/', encoding: 'utf8', timeout: 30e3, maxBuffer: 1 << 28, stdio: ['pipe', 'pipe', 'ignore'],
+      })
+    } catch {
+      return undefined
+    }
+  }
+
+  async function evaluate(code) {
     let expression = code
     try {
       expression = transform(code)
@@ -157,10 +195,7 @@ function main() {
       }
     })
     interrupt = undefined
-    if (answer.interrupted) write({ error: { name: 'KeyboardInterrupt', value: 'interrupted', traceback: [] } })
-    else if (answer.exceptionDetails) give('error', answer.exceptionDetails.exception ?? { value: answer.exceptionDetails.text })
-    else give('result', answer.result)
-    session.post('Runtime.releaseObjectGroup', { objectGroup: 'cell' })
+    return answer
   }
 
   function setEnv(change) {
@@ -186,10 +221,7 @@ function main() {
   // transform replaces import statements and import(), which evaluated code cannot have.
   function transform(code) {
     if (!/\bimport\b/.test(code)) return code
-    const acorn = require('/usr/share/nodejs/acorn')
-    const tree = acorn.parse(code, {
-      ecmaVersion: 'latest', sourceType: 'module', allowAwaitOutsideFunction: true, allowReturnOutsideFunction: true,
-    })
+    const tree = parse(code)
     const changes = []
     walk(tree, (node) => {
       if (node.type === 'ImportDeclaration') changes.push([node.start, node.end, declaration(node)])
@@ -197,6 +229,13 @@ function main() {
     })
     for (const [start, end, text] of changes.sort((a, b) => b[0] - a[0])) code = code.slice(0, start) + text + code.slice(end)
     return code
+  }
+
+  function parse(code) {
+    const acorn = require('/usr/share/nodejs/acorn')
+    return acorn.parse(code, {
+      ecmaVersion: 'latest', sourceType: 'module', allowAwaitOutsideFunction: true, allowReturnOutsideFunction: true,
+    })
   }
 
   function declaration(node) {

@@ -96,6 +96,37 @@ class Refused(Exception):
         self.status, self.text = status, text
 
 
+def r_text(text):
+    """Returns a string of R. It has no place for NUL, which no variable of the environment holds."""
+    out = []
+    for c in str(text):
+        if c in '\\"':
+            out.append("\\" + c)
+        elif c >= " " and c != "\x7f":
+            out.append(c)
+        elif c != "\0":
+            out.append(f"\\u{ord(c):04x}")
+    return '"' + "".join(out) + '"'
+
+
+def r_operation(name, argument):
+    """Returns code of R that shows nothing, for the operations of code_interpreter.py."""
+    names = "c(" + ", ".join(r_text(n) for n in argument) + ")" if argument else "character()"
+    values = "list(" + ", ".join(r_text(v) for v in (argument or {}).values()) + ")"
+    setenv = f"do.call(Sys.setenv, stats::setNames({values}, {names}))" if argument else "NULL"
+    saved = 'getOption("code_interpreter")'
+    code = {
+        "set_env": setenv,
+        "push_env": f"options(code_interpreter = c(list(Sys.getenv({names}, NA, names = TRUE)), {saved})); {setenv}",
+        "pop_env": (
+            f"for (x in {saved}[1]) {{ Sys.unsetenv(names(x)[is.na(x)]); y <- x[!is.na(x)]; "
+            f"if (length(y)) do.call(Sys.setenv, as.list(y)) }}; options(code_interpreter = {saved}[-1])"
+        ),
+        "reseed": "set.seed(NULL)",
+    }.get(name)
+    return code and f"invisible(local({{ {code} }}))"
+
+
 def port():
     return int(os.environ.get("CODE_INTERPRETER_PORT", PORT))
 
@@ -466,6 +497,8 @@ class Context:
             return f"__import__('code_interpreter').{name}({call})"
         if self.language in ("bash", "javascript"):
             return "\0" + json.dumps({"operation": name, "argument": argument})
+        if self.language == "r":
+            return r_operation(name, argument)
         return None
 
     async def operate(self, name, argument=None, timeout=CONTROL_TIMEOUT):
