@@ -186,7 +186,8 @@ func (c *Client) Quiesce(ctx context.Context) (*guestv1.QuiesceResponse, error) 
 }
 
 // QuiesceToDisk is Quiesce for a snapshot whose disk will be used without its
-// memory: the guest writes its file systems back.
+// memory: the guest writes its file systems back, and lists its frozen processes. A guest
+// that lists other processes than there may be is HostFailed guest_failed.
 func (c *Client) QuiesceToDisk(ctx context.Context) (*guestv1.QuiesceResponse, error) {
 	return c.quiesce(ctx, &guestv1.QuiesceRequest{SyncDisk: true})
 }
@@ -197,8 +198,14 @@ func (c *Client) quiesce(ctx context.Context, req *guestv1.QuiesceRequest) (*gue
 	if err != nil {
 		return nil, err
 	}
-	if err := x.roundTrip(guestwire.Quiesce, req, resp); err != nil {
+	if err := x.call(guestwire.Quiesce, req); err != nil {
 		return nil, err
+	}
+	if err := x.processes(quiesceBounds(), resp); err != nil {
+		return nil, err
+	}
+	if !plainProcesses(resp.GetProcesses()) {
+		return nil, x.fail(errDisorder)
 	}
 	c.dropIdle()
 	x.hangUp()

@@ -123,3 +123,45 @@ func TestLyingGuestOfCommands(t *testing.T) {
 		}
 	}
 }
+
+// TestQuiesceToDiskListsProcesses: a guest whose disk will be used without its memory lists
+// its processes as they are when they are frozen.
+func TestQuiesceToDiskListsProcesses(t *testing.T) {
+	c := newClient(t)
+	call(t, c, starting(&guestv1.StartProcess{Id: "ended", Start: shell("exit 3")}))
+	call(t, c, getting("ended", patience))
+	call(t, c, starting(&guestv1.StartProcess{Id: "runs", Start: shell("sleep 1000")}))
+	execute(t, c, "exit 0", false)
+	got, err := c.QuiesceToDisk(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := got.GetProcesses()
+	if !got.GetListed() || len(p) != 2 || p[0].GetId() != "ended" || p[0].GetExitCode() != 3 || p[1].GetId() != "runs" || p[1].GetEndedUnixNano() != 0 {
+		t.Errorf("got %v, want the process that has ended and the one that runs", got)
+	}
+}
+
+// TestAnswersToQuiesce: an agent of an earlier version lists nothing, one with as many
+// processes as there may be is believed, and a lying one is found out.
+func TestAnswersToQuiesce(t *testing.T) {
+	record := &guestv1.ProcessRecord{Id: "p", Cmd: strings.Repeat("x", 256), Args: slices.Repeat([]string{""}, 500)}
+	for name, c := range map[string]struct {
+		answer *guestv1.QuiesceResponse
+		honest bool
+	}{
+		"earlier version": {&guestv1.QuiesceResponse{Frozen: 7}, true},
+		"full":            {&guestv1.QuiesceResponse{Frozen: 7, Listed: true, Processes: slices.Repeat([]*guestv1.ProcessRecord{record}, guestprocess.MaxRunning+guestprocess.MaxRecords)}, true},
+		"without an id":   {&guestv1.QuiesceResponse{Listed: true, Processes: []*guestv1.ProcessRecord{{Cmd: "a"}}}, false},
+		"too many":        {&guestv1.QuiesceResponse{Listed: true, Processes: slices.Repeat([]*guestv1.ProcessRecord{{Id: "p"}}, 10_000)}, false},
+		"too large":       {&guestv1.QuiesceResponse{Listed: true, Processes: []*guestv1.ProcessRecord{{Id: "p", Cmd: strings.Repeat("x", 3<<10)}}}, false},
+	} {
+		got, err := hostile(t, framed(t, guestwire.Answer, c.answer)).QuiesceToDisk(t.Context())
+		if c.honest && (err != nil || len(got.GetProcesses()) != len(c.answer.GetProcesses()) || got.GetFrozen() != 7) {
+			t.Errorf("%s: %d processes, %v", name, len(got.GetProcesses()), err)
+		}
+		if !c.honest && fault.ReasonOf(err) != "guest_failed" {
+			t.Errorf("%s: got %v, want guest_failed", name, err)
+		}
+	}
+}

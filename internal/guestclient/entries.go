@@ -8,7 +8,7 @@ import (
 
 // entriesField is the number of the repeated field of answers with records: entries of
 // FileAnswer and processes of ProcessAnswer. commandsField is that of the commands of
-// ProcessAnswer.
+// ProcessAnswer, and of the processes of QuiesceResponse.
 const (
 	entriesField  protowire.Number = 1
 	commandsField protowire.Number = 2
@@ -78,4 +78,10 @@ func processBounds(call *guestv1.ProcessCall) bounds {
 		b.commands, b.size = maxCommands, b.size+maxCommandBytes
 	}
 	return b
+}
+
+// quiesceBounds returns the bounds of a QuiesceResponse. Its processes have the number of
+// commandsField, and a number the one of entriesField.
+func quiesceBounds() bounds {
+	return bounds{entries: 1, commands: maxProcesses, each: 2 * maxRecordBytes, size: maxAnswerBytes}
 }

@@ -105,6 +105,7 @@ func TestEntriesAreCountedBeforeTheyAreBuilt(t *testing.T) {
 			_, err := c.CallProcess(t.Context(), listing(false))
 			return err
 		},
+		"processes of a frozen guest": func(c *guestclient.Client) error { _, err := c.QuiesceToDisk(t.Context()); return err },
 		"get a process": func(c *guestclient.Client) error {
 			_, err := c.CallProcess(t.Context(), &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Get{Get: &guestv1.GetProcess{Id: "p"}}})
 			return err
@@ -114,7 +115,7 @@ func TestEntriesAreCountedBeforeTheyAreBuilt(t *testing.T) {
 		switch {
 		case name == "arguments":
 			payload = arguments
-		case strings.HasPrefix(name, "commands"):
+		case strings.HasPrefix(name, "commands"), name == "processes of a frozen guest":
 			payload = commands
 		}
 		c := hostile(t, frame(guestwire.Answer, payload))

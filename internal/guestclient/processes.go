@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -67,30 +68,44 @@ func (c *Client) callProcess(ctx context.Context, call *guestv1.ProcessCall) (*g
 	if err := x.call(guestwire.Process, call); err != nil {
 		return nil, err
 	}
-	bounds := processBounds(call)
-	t, payload, err := x.conn.reader.Frame(bounds.size)
-	switch {
-	case err != nil:
-		return nil, x.fail(err)
-	case t == guestwire.Failure:
-		return nil, x.failure(payload)
-	case t != guestwire.Answer || !bounds.hold(payload) || decode(payload, answer) != nil || !fits(call, answer):
+	if err := x.processes(processBounds(call), answer); err != nil {
+		return nil, err
+	}
+	if !fits(call, answer) {
 		return nil, x.fail(errDisorder)
 	}
 	x.finish(true)
 	return answer, nil
 }
 
+// processes reads an answer with records of processes that has the bounds b. On error it has
+// finished the exchange.
+func (x *exchange) processes(b bounds, answer proto.Message) error {
+	t, payload, err := x.conn.reader.Frame(b.size)
+	switch {
+	case err != nil:
+		return x.fail(err)
+	case t == guestwire.Failure:
+		return x.failure(payload)
+	case t != guestwire.Answer || !b.hold(payload) || decode(payload, answer) != nil:
+		return x.fail(errDisorder)
+	}
+	return nil
+}
+
+// plainProcesses reports whether records may be those of all processes with an id, and limits
+// them.
+func plainProcesses(records []*guestv1.ProcessRecord) bool {
+	return len(records) <= maxProcesses && !slices.ContainsFunc(records, func(p *guestv1.ProcessRecord) bool {
+		return p.GetId() == "" || !plainRecord(p)
+	})
+}
+
 // fits reports whether answer may be one to call, and limits its records.
 func fits(call *guestv1.ProcessCall, answer *guestv1.ProcessAnswer) bool {
-	id := idOf(call)
-	if len(answer.GetProcesses()) > maxProcesses || id != "" && len(answer.GetProcesses()) != 1 {
+	id, processes := idOf(call), answer.GetProcesses()
+	if !plainProcesses(processes) || id != "" && (len(processes) != 1 || processes[0].GetId() != id) {
 		return false
-	}
-	for _, p := range answer.GetProcesses() {
-		if p.GetId() == "" || !plainRecord(p) || id != "" && p.GetId() != id {
-			return false
-		}
 	}
 	commands := answer.GetCommands()
 	if len(commands) > maxCommands || len(commands) > 0 && !call.GetList().GetCommands() {

@@ -24,7 +24,11 @@ func AppendConfigureResponse(b []byte, m *guestv1.ConfigureResponse) []byte {
 
 // AppendQuiesceResponse appends m to b.
 func AppendQuiesceResponse(b []byte, m *guestv1.QuiesceResponse) []byte {
-	return appendNumber(b, 1, uint64(m.Frozen))
+	b = appendNumber(b, 1, uint64(m.Frozen))
+	for _, p := range m.Processes {
+		b = appendMessage(b, 2, appendRecord(nil, p))
+	}
+	return appendFlag(b, 3, m.Listed)
 }
 
 // AppendReleaseResponse appends m to b.

@@ -30,10 +30,8 @@ const (
 	reasonNoProcess = "process_not_found"
 )
 
-// noteProcesses stores the records of the guest's processes for a boot. Those that run
-// count as ended from now on. Without an answer the records of earlier boots are stored
-// alone.
-func (b *body) noteProcesses(ctx context.Context) error {
+// listProcesses returns the records of the guest's processes, or none if it does not answer.
+func (b *body) listProcesses(ctx context.Context) []*guestv1.ProcessRecord {
 	ask, cancel := context.WithTimeout(ctx, b.mgr.cfg.GuestTimeout)
 	defer cancel()
 	list := &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_List{List: &guestv1.ListProcesses{}}}
@@ -41,12 +39,18 @@ func (b *body) noteProcesses(ctx context.Context) error {
 	if err != nil {
 		b.log.WarnContext(ctx, "the processes that a boot ends are not known", "error", err)
 	}
+	return answer.GetProcesses()
+}
+
+// noteProcesses stores the records of the guest's processes for a boot, beside those of
+// earlier boots. Those that run count as ended from now on.
+func (b *body) noteProcesses(ctx context.Context, processes []*guestv1.ProcessRecord) error {
 	earlier, err := readEnded(b.Dir.EndedProcesses())
 	if err != nil {
 		b.log.WarnContext(ctx, "the processes that an earlier boot has ended are not known", "error", err)
 	}
-	records := without(fresh(earlier, time.Now()), answer.GetProcesses())
-	for _, p := range answer.GetProcesses() {
+	records := without(fresh(earlier, time.Now()), processes)
+	for _, p := range processes {
 		if p.GetEndedUnixNano() == 0 {
 			p.EndedUnixNano, p.Signal, p.Rebooted = time.Now().UnixNano(), uint32(syscall.SIGKILL), true
 		}

@@ -116,7 +116,7 @@ func (m *machine) writePause(ctx context.Context, helps, force, diskOnly bool) e
 		}},
 		{journal.StepPauseQuiesce, func(ctx context.Context) error {
 			if diskOnly {
-				return errors.Join(m.noteProcesses(ctx), m.sealToDisk(ctx))
+				return m.sealToDisk(ctx)
 			}
 			err := m.sealIf(ctx, helps)
 			if m.rec.Forced = err != nil; m.rec.Forced && force && ctx.Err() == nil && !m.EndsSoon() {

@@ -102,7 +102,7 @@ func (b *body) askToWriteBack(ctx context.Context) error {
 	if err := b.configure(ctx, renewal{token: randomToken()}); err != nil {
 		return err
 	}
-	return errors.Join(b.noteProcesses(ctx), b.sealToDisk(ctx))
+	return b.sealToDisk(ctx)
 }
 
 // saveDisk saves the content of a disk of the driver for the boot.
@@ -185,12 +185,19 @@ func (b *body) diskTimeout() time.Duration {
 	return b.mgr.cfg.BootTimeout + time.Duration(b.rec.Spec.DiskMB)*diskTimePerGiB/1024
 }
 
-// sealToDisk is sealIf, after which the disk is complete without the guest's memory.
+// sealToDisk is sealIf, after which the disk is complete without the guest's memory. It
+// stores the records of the processes that the boot ends: as they are when they are frozen,
+// or before that from a guest of an earlier version.
 func (b *body) sealToDisk(ctx context.Context) error {
-	return b.freezeWith(ctx, b.diskTimeout(), func(ctx context.Context) error {
-		_, err := b.Guest().QuiesceToDisk(ctx)
+	processes := b.listProcesses(ctx)
+	err := b.freezeWith(ctx, b.diskTimeout(), func(ctx context.Context) error {
+		answer, err := b.Guest().QuiesceToDisk(ctx)
+		if answer.GetListed() {
+			processes = answer.GetProcesses()
+		}
 		return err
 	})
+	return errors.Join(b.noteProcesses(ctx, processes), err)
 }
 
 // leaveForBoot records, before a VM writes to the disk of the pause, that the memory of

@@ -32,10 +32,7 @@ func (a *Agent) CallProcess(ctx context.Context, call *guestv1.ProcessCall) (*gu
 	var err error
 	switch op := call.GetOperation().(type) {
 	case *guestv1.ProcessCall_List:
-		answer := &guestv1.ProcessAnswer{}
-		for _, p := range a.processes.Records() {
-			answer.Processes = append(answer.Processes, recordOf(p))
-		}
+		answer := &guestv1.ProcessAnswer{Processes: a.records()}
 		if op.List.GetCommands() {
 			for _, b := range a.processes.Briefs() {
 				answer.Commands = append(answer.Commands, commandOf(b))
@@ -64,6 +61,14 @@ func (a *Agent) CallProcess(ctx context.Context, call *guestv1.ProcessCall) (*gu
 		return nil, fault.As(err)
 	}
 	return &guestv1.ProcessAnswer{Processes: []*guestv1.ProcessRecord{recordOf(proc)}}, nil
+}
+
+// records returns the processes with an id, the oldest first.
+func (a *Agent) records() (out []*guestv1.ProcessRecord) {
+	for _, p := range a.processes.Records() {
+		out = append(out, recordOf(p))
+	}
+	return out
 }
 
 func (a *Agent) startProcess(ctx context.Context, m *guestv1.StartProcess) (*process.Process, error) {

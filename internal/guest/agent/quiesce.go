@@ -38,7 +38,11 @@ func (a *Agent) Quiesce(ctx context.Context, msg *guestv1.QuiesceRequest) (*gues
 		return nil, err
 	}
 	a.connections.closeOthers(ctx)
-	return &guestv1.QuiesceResponse{Frozen: uint32(frozen)}, nil
+	answer := &guestv1.QuiesceResponse{Frozen: uint32(frozen)}
+	if msg.GetSyncDisk() {
+		answer.Processes, answer.Listed = a.records(), true
+	}
+	return answer, nil
 }
 
 // freeze stops user processes, writes file systems back if sync is set, and wipes

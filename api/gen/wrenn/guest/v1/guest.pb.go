@@ -590,7 +590,11 @@ func (x *QuiesceRequest) GetSyncDisk() bool {
 type QuiesceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many user processes were frozen.
-	Frozen        uint32 `protobuf:"varint,1,opt,name=frozen,proto3" json:"frozen,omitempty"`
+	Frozen uint32 `protobuf:"varint,1,opt,name=frozen,proto3" json:"frozen,omitempty"`
+	// With `sync_disk`: the processes with an id, as they are now that they are frozen, the
+	// oldest first. `listed` is false from an agent of an earlier version.
+	Processes     []*ProcessRecord `protobuf:"bytes,2,rep,name=processes,proto3" json:"processes,omitempty"`
+	Listed        bool             `protobuf:"varint,3,opt,name=listed,proto3" json:"listed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -632,11 +636,25 @@ func (x *QuiesceResponse) GetFrozen() uint32 {
 	return 0
 }
 
+func (x *QuiesceResponse) GetProcesses() []*ProcessRecord {
+	if x != nil {
+		return x.Processes
+	}
+	return nil
+}
+
+func (x *QuiesceResponse) GetListed() bool {
+	if x != nil {
+		return x.Listed
+	}
+	return false
+}
+
 var File_wrenn_guest_v1_guest_proto protoreflect.FileDescriptor
 
 const file_wrenn_guest_v1_guest_proto_rawDesc = "" +
 	"\n" +
-	"\x1awrenn/guest/v1/guest.proto\x12\x0ewrenn.guest.v1\"\r\n" +
+	"\x1awrenn/guest/v1/guest.proto\x12\x0ewrenn.guest.v1\x1a\x1cwrenn/guest/v1/process.proto\"\r\n" +
 	"\vHoldRequest\"&\n" +
 	"\fHoldResponse\x12\x16\n" +
 	"\x06frozen\x18\x01 \x01(\rR\x06frozen\"<\n" +
@@ -687,9 +705,11 @@ const file_wrenn_guest_v1_guest_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"-\n" +
 	"\x0eQuiesceRequest\x12\x1b\n" +
-	"\tsync_disk\x18\x01 \x01(\bR\bsyncDisk\")\n" +
+	"\tsync_disk\x18\x01 \x01(\bR\bsyncDisk\"~\n" +
 	"\x0fQuiesceResponse\x12\x16\n" +
-	"\x06frozen\x18\x01 \x01(\rR\x06frozen2\xb4\x02\n" +
+	"\x06frozen\x18\x01 \x01(\rR\x06frozen\x12;\n" +
+	"\tprocesses\x18\x02 \x03(\v2\x1d.wrenn.guest.v1.ProcessRecordR\tprocesses\x12\x16\n" +
+	"\x06listed\x18\x03 \x01(\bR\x06listed2\xb4\x02\n" +
 	"\x05Guest\x12P\n" +
 	"\tConfigure\x12 .wrenn.guest.v1.ConfigureRequest\x1a!.wrenn.guest.v1.ConfigureResponse\x12J\n" +
 	"\aQuiesce\x12\x1e.wrenn.guest.v1.QuiesceRequest\x1a\x1f.wrenn.guest.v1.QuiesceResponse\x12A\n" +
@@ -721,24 +741,26 @@ var file_wrenn_guest_v1_guest_proto_goTypes = []any{
 	(*QuiesceResponse)(nil),   // 8: wrenn.guest.v1.QuiesceResponse
 	nil,                       // 9: wrenn.guest.v1.ConfigureRequest.EnvsEntry
 	nil,                       // 10: wrenn.guest.v1.ConfigureResponse.StepMicrosEntry
+	(*ProcessRecord)(nil),     // 11: wrenn.guest.v1.ProcessRecord
 }
 var file_wrenn_guest_v1_guest_proto_depIdxs = []int32{
 	9,  // 0: wrenn.guest.v1.ConfigureRequest.envs:type_name -> wrenn.guest.v1.ConfigureRequest.EnvsEntry
 	4,  // 1: wrenn.guest.v1.ConfigureRequest.users:type_name -> wrenn.guest.v1.User
 	10, // 2: wrenn.guest.v1.ConfigureResponse.step_micros:type_name -> wrenn.guest.v1.ConfigureResponse.StepMicrosEntry
-	5,  // 3: wrenn.guest.v1.Guest.Configure:input_type -> wrenn.guest.v1.ConfigureRequest
-	7,  // 4: wrenn.guest.v1.Guest.Quiesce:input_type -> wrenn.guest.v1.QuiesceRequest
-	0,  // 5: wrenn.guest.v1.Guest.Hold:input_type -> wrenn.guest.v1.HoldRequest
-	2,  // 6: wrenn.guest.v1.Guest.Release:input_type -> wrenn.guest.v1.ReleaseRequest
-	6,  // 7: wrenn.guest.v1.Guest.Configure:output_type -> wrenn.guest.v1.ConfigureResponse
-	8,  // 8: wrenn.guest.v1.Guest.Quiesce:output_type -> wrenn.guest.v1.QuiesceResponse
-	1,  // 9: wrenn.guest.v1.Guest.Hold:output_type -> wrenn.guest.v1.HoldResponse
-	3,  // 10: wrenn.guest.v1.Guest.Release:output_type -> wrenn.guest.v1.ReleaseResponse
-	7,  // [7:11] is the sub-list for method output_type
-	3,  // [3:7] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	11, // 3: wrenn.guest.v1.QuiesceResponse.processes:type_name -> wrenn.guest.v1.ProcessRecord
+	5,  // 4: wrenn.guest.v1.Guest.Configure:input_type -> wrenn.guest.v1.ConfigureRequest
+	7,  // 5: wrenn.guest.v1.Guest.Quiesce:input_type -> wrenn.guest.v1.QuiesceRequest
+	0,  // 6: wrenn.guest.v1.Guest.Hold:input_type -> wrenn.guest.v1.HoldRequest
+	2,  // 7: wrenn.guest.v1.Guest.Release:input_type -> wrenn.guest.v1.ReleaseRequest
+	6,  // 8: wrenn.guest.v1.Guest.Configure:output_type -> wrenn.guest.v1.ConfigureResponse
+	8,  // 9: wrenn.guest.v1.Guest.Quiesce:output_type -> wrenn.guest.v1.QuiesceResponse
+	1,  // 10: wrenn.guest.v1.Guest.Hold:output_type -> wrenn.guest.v1.HoldResponse
+	3,  // 11: wrenn.guest.v1.Guest.Release:output_type -> wrenn.guest.v1.ReleaseResponse
+	8,  // [8:12] is the sub-list for method output_type
+	4,  // [4:8] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_wrenn_guest_v1_guest_proto_init() }
@@ -746,6 +768,7 @@ func file_wrenn_guest_v1_guest_proto_init() {
 	if File_wrenn_guest_v1_guest_proto != nil {
 		return
 	}
+	file_wrenn_guest_v1_process_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
