@@ -114,7 +114,7 @@ func (b *body) runQuietly(ctx context.Context, argv []string) error {
 	stdin := false
 	stream, err := b.Guest().Start(ctx, &process.StartRequest{
 		Process: &process.ProcessConfig{Cmd: argv[0], Args: argv[1:]}, Stdin: &stdin,
-	}, guestclient.StartOptions{Timeout: warmTimeout})
+	}, guestclient.StartOptions{Timeout: warmTimeout, Unrecorded: true})
 	if err != nil {
 		return err
 	}
