@@ -123,7 +123,7 @@ func endsThatNobodyAskedFor(t *testing.T, r sandbox.Runtime) {
 // awaitCommand returns once a process with command is seen in the guest.
 func (b *bench) awaitCommand(ref sandbox.Ref, command string) {
 	b.t.Helper()
-	b.sh(ref, `for i in $(seq 100); do for p in /proc/[0-9]*; do [ "$(tr '\0' ' ' <$p/cmdline 2>/dev/null)" = "`+command+` " ] && exit 0; done; sleep 0.05; done; exit 1`)
+	b.sh(ref, "until pgrep -fx '"+command+"' >/dev/null; do sleep 0.05; done")
 }
 
 func TestPauseDuringExecAndTransfer(t *testing.T) { onEachRuntime(t, pauseDuringExecAndTransfer) }
@@ -133,10 +133,10 @@ func pauseDuringExecAndTransfer(t *testing.T, r sandbox.Runtime) {
 	ref := b.create()
 	result := make(chan error, 2)
 	go func() {
-		_, err := b.trySh(t.Context(), ref, "sleep 4; echo done >/root/done")
+		_, err := b.trySh(t.Context(), ref, "touch /tmp/begun; until [ -e /tmp/go ]; do sleep 0.1; done; echo done >/root/done")
 		result <- err
 	}()
-	b.awaitCommand(ref, "sleep 4")
+	b.sh(ref, "until [ -e /tmp/begun ]; do sleep 0.05; done")
 	reader, writer := io.Pipe()
 	go func() {
 		_, err := b.WriteFile(t.Context(), ref, guestclient.WriteFile{Path: "/root/half"}, reader)
@@ -155,7 +155,7 @@ func pauseDuringExecAndTransfer(t *testing.T, r sandbox.Runtime) {
 	ref.Generation++
 	_, err = b.Resume(t.Context(), ref)
 	check(t, err)
-	if got := b.sh(ref, "for i in $(seq 100); do [ -e /root/done ] && break; sleep 0.1; done; cat /root/done"); got != "done" {
+	if got := b.sh(ref, "touch /tmp/go; until [ -e /root/done ]; do sleep 0.1; done; cat /root/done"); got != "done" {
 		t.Fatal("the command did not continue after the resume")
 	}
 	if got := b.sh(ref, "ls /root"); got != "done" {
@@ -171,15 +171,15 @@ func callerGoesAway(t *testing.T, r sandbox.Runtime) {
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() {
-		_, err := b.trySh(ctx, ref, "sleep 77")
+		_, err := b.trySh(ctx, ref, "sleep 600")
 		result <- err
 	}()
-	b.awaitCommand(ref, "sleep 77")
+	b.awaitCommand(ref, "sleep 600")
 	cancel()
 	if err := <-result; err == nil {
 		t.Fatal("a cancelled exec succeeded")
 	}
-	b.sh(ref, `for i in $(seq 100); do pidof sleep >/dev/null || exit 0; sleep 0.05; done; exit 1`)
+	b.sh(ref, "while pidof sleep >/dev/null; do sleep 0.05; done")
 }
 
 func TestBurst(t *testing.T) { onEachRuntime(t, burst) }

@@ -31,9 +31,8 @@ while True:
         said = "cut"
     open("/tmp/said", "w").write(said)
 EOF
-(setsid python3 /tmp/hold.py >/tmp/hold.log 2>&1 </dev/null &)
-for i in $(seq 300); do test -p /tmp/said && break; sleep 0.1; done
-test -p /tmp/said || cat /tmp/hold.log`
+setsid python3 /tmp/hold.py >/tmp/hold.log 2>&1 </dev/null &
+until test -p /tmp/said; do kill -0 $! || { cat /tmp/hold.log; break; }; sleep 0.1; done`
 
 func guestEgressChanges(t *testing.T, r sandbox.Runtime) {
 	server := hosttest.Greeter(t)

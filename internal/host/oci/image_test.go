@@ -369,8 +369,10 @@ func TestOpenArchive(t *testing.T) {
 // is sent.
 func TestArchivesAskForRoom(t *testing.T) {
 	full := errors.New("no room")
-	large := gzipped(t, stream(t, text("a", strings.Repeat("a", 3*roomEvery))))
-	dirs := make([]tar.Header, 2*roomEvery/entryBytes)
+	// These are the smallest archives with a second question: the first is asked before
+	// the first byte.
+	large := gzipped(t, stream(t, text("a", strings.Repeat("a", roomEvery+1))))
+	dirs := make([]tar.Header, roomEvery/entryBytes+2)
 	for n := range dirs {
 		dirs[n] = folder(fmt.Sprint(n))
 	}
@@ -404,7 +406,7 @@ func TestLayersAskForRoom(t *testing.T) {
 	tree, err := newTree(t.TempDir(), Limits{}.withDefaults(), room)
 	check(t, err)
 	defer tree.close()
-	dirs := make([]tar.Header, 2*roomEvery/entryBytes)
+	dirs := make([]tar.Header, roomEvery/entryBytes+2)
 	for n := range dirs {
 		dirs[n] = folder(fmt.Sprint(n))
 	}

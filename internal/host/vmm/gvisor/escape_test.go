@@ -121,7 +121,7 @@ func TestEscapeFindsNothing(t *testing.T) {
 func buildPlayer(t *testing.T) string {
 	t.Helper()
 	dir := hosttest.Dir(t)
-	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "player"), "github.com/wrenn-dev/wrenn/internal/host/vmm/vmmtest/escape/player")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, "player"), "github.com/wrenn-dev/wrenn/internal/host/vmm/vmmtest/escape/player")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build the player: %v: %s", err, out)
