@@ -19,8 +19,8 @@ with_progress build make build
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/bin"
-export CGO_ENABLED=0
-with_progress "build of the first process" go build -trimpath -o "$work/bin/inside" ./test/kvm/inside
+export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:+$GOFLAGS }-trimpath" # as "make build" has it, so that nothing is compiled again
+with_progress "build of the first process" go build -o "$work/bin/inside" ./test/kvm/inside
 go build -o "$work/kvm" ./test/kvm
 for package in host host/cgroup host/vmm/qemu host/vmm/gvisor; do
 	with_progress "build of the tests of $package" go test -c -o "$work/bin/${package##*/}.test" "./internal/$package"

@@ -42,7 +42,7 @@ WRENN_COMPAT=$(scripts/compat.sh --install)
 export WRENN_COMPAT
 
 say "== tests"
-flags=(-json -count=1 -timeout=50m)
+flags=(-json -count=1 -timeout=50m -trimpath)
 if [ "$(id -u)" != 0 ]; then
 	# Built as the user, run as root.
 	flags+=(-exec "sudo -E env PATH=$PATH")
@@ -68,13 +68,15 @@ trap 'kill $summary 2>/dev/null || true; rm -rf "$work"' EXIT
 queue=() pipes=()
 
 # job NAME ARGS... appends a run of "go test" to the queue. Its events go into a
-# pipe of its own.
+# pipe of its own. The race detector needs cgo. Other packages are those that "make
+# build" has compiled.
 job() {
-	local pipe=$work/$1
+	local pipe=$work/$1 build=(env CGO_ENABLED=0 go test)
 	shift
+	if [[ " $* " == *' -race '* ]]; then build=(env CGO_ENABLED=1 go test); fi
 	mkfifo "$pipe"
 	pipes+=("$pipe")
-	queue+=("$(printf '%q ' go test "$@") >$pipe")
+	queue+=("$(printf '%q ' "${build[@]}" "$@") >$pipe")
 }
 
 # Two jobs run at a time, because most tests with VMs wait for one virtual CPU. The
