@@ -14,6 +14,7 @@ import (
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
@@ -50,7 +51,7 @@ func (b *bench) expectEnd(id sandbox.ID, reason sandbox.StopReason, do func()) {
 	changes, cancel := b.Subscribe()
 	defer cancel()
 	do()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(hosttest.Patience(b.t, time.Minute))
 	for {
 		select {
 		case s := <-changes:

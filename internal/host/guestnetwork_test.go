@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -62,7 +63,7 @@ func guestReachesNoNeighbour(t *testing.T, r sandbox.Runtime) {
 	one, other := b.create(), b.create()
 	b.sh(other, "mkfifo /tmp/ready; setsid python3 -c '"+listener+"' >/dev/null 2>&1 & cat /tmp/ready")
 	there := net.JoinHostPort(b.state(other.ID).HostIP, "8080")
-	conn, err := net.DialTimeout("tcp", there, 20*time.Second)
+	conn, err := net.DialTimeout("tcp", there, hosttest.Patience(t, time.Minute))
 	if err != nil {
 		t.Fatalf("the host reaches the sandbox at %s: %v", there, err)
 	}
