@@ -51,6 +51,21 @@ func takeSnapshot(c *core, ref sandbox.Ref) {
 	check(c.t, err)
 }
 
+func takeDiskSnapshot(c *core, ref sandbox.Ref) {
+	_, err := c.SnapshotDisk(c.t.Context(), ref, coreSnapshot, false)
+	check(c.t, err)
+}
+
+func takeDiskSnapshotPaused(c *core, ref sandbox.Ref) {
+	pauseSubjectsDisk(c, ref)
+	takeDiskSnapshot(c, ref)
+}
+
+func fork(ctx context.Context, c *core, _, fresh sandbox.Ref) error {
+	_, err := c.CreateFrom(ctx, fresh, coreSpec, coreSnapshot)
+	return err
+}
+
 func create(ctx context.Context, c *core, _, fresh sandbox.Ref) error {
 	_, err := c.Create(ctx, fresh, coreSpec)
 	return err
@@ -61,11 +76,20 @@ func snapshot(ctx context.Context, c *core, subject, _ sandbox.Ref) error {
 	return err
 }
 
+func snapshotDisk(ctx context.Context, c *core, subject, _ sandbox.Ref) error {
+	_, err := c.SnapshotDisk(ctx, subject, coreSnapshot, false)
+	return err
+}
+
 // coreOperations are all operations, each in the states that it may begin in.
 func coreOperations() []operation {
 	created := []sandbox.State{"", sandbox.Stopped}
 	either, paused := []sandbox.State{sandbox.Running, sandbox.Paused}, []sandbox.State{sandbox.Paused}
 	destroyed := []sandbox.State{"", sandbox.Stopped}
+	ofPaused := []string{
+		journal.StepSnapshotPrepare, journal.StepSnapshotSave, journal.StepSnapshotDisk,
+		journal.StepSnapshotSeal, journal.StepSnapshotCommit,
+	}
 	destroy := func(ctx context.Context, c *core, subject, _ sandbox.Ref) error { return c.Destroy(ctx, subject, "") }
 	resume := func(ctx context.Context, c *core, subject, _ sandbox.Ref) error {
 		subject.Generation++
@@ -75,11 +99,9 @@ func coreOperations() []operation {
 	return []operation{
 		{name: "create", table: "create", creates: true, act: create, after: created, done: sandbox.Running},
 		{name: "template build", table: "template", empty: true, creates: true, act: create, after: created, done: sandbox.Running},
-		{name: "fork", table: "create", creates: true, prepare: takeSnapshot, after: created, done: sandbox.Running,
-			act: func(ctx context.Context, c *core, _, fresh sandbox.Ref) error {
-				_, err := c.CreateFrom(ctx, fresh, coreSpec, coreSnapshot)
-				return err
-			}},
+		{name: "fork", table: "create", creates: true, prepare: takeSnapshot, act: fork, after: created, done: sandbox.Running},
+		{name: "fork without memory", table: "create", creates: true, prepare: takeDiskSnapshot, act: fork, after: created, done: sandbox.Running},
+		{name: "fork of a pause without memory", table: "create", creates: true, prepare: takeDiskSnapshotPaused, act: fork, after: created, done: sandbox.Running},
 		{name: "create from the pool", table: "assign", pooled: true, creates: true, act: create, after: created, done: sandbox.Running},
 		{name: "pause", table: "pause", after: either, done: sandbox.Paused,
 			act: func(ctx context.Context, c *core, subject, _ sandbox.Ref) error {
@@ -100,12 +122,9 @@ func coreOperations() []operation {
 				return err
 			}},
 		{name: "snapshot", table: "snapshot", act: snapshot, after: []sandbox.State{sandbox.Running}, done: sandbox.Running},
-		{name: "snapshot of a paused sandbox", table: "snapshot", prepare: pauseSubject, act: snapshot,
-			steps: []string{
-				journal.StepSnapshotPrepare, journal.StepSnapshotSave, journal.StepSnapshotDisk,
-				journal.StepSnapshotSeal, journal.StepSnapshotCommit,
-			},
-			after: []sandbox.State{sandbox.Paused}, done: sandbox.Paused},
+		{name: "snapshot without memory", table: "snapshot", act: snapshotDisk, after: []sandbox.State{sandbox.Running}, done: sandbox.Running},
+		{name: "snapshot of a paused sandbox", table: "snapshot", prepare: pauseSubject, act: snapshot, steps: ofPaused, after: paused, done: sandbox.Paused},
+		{name: "snapshot of a pause without memory", table: "snapshot", prepare: pauseSubjectsDisk, act: snapshotDisk, steps: ofPaused, after: paused, done: sandbox.Paused},
 		{name: "egress", table: "egress", after: []sandbox.State{sandbox.Running}, done: sandbox.Running,
 			act: func(ctx context.Context, c *core, subject, _ sandbox.Ref) error {
 				_, err := c.SetEgress(ctx, subject, sandbox.DenyAll())

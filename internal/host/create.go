@@ -78,6 +78,8 @@ type restoreSource struct {
 	token string
 	// forced: the snapshot was taken without the guest's help.
 	forced bool
+	// diskOnly: the snapshot has no memory, so that the sandbox boots from its disk.
+	diskOnly bool
 }
 
 // fromTemplate returns the template snapshot for the body's spec. If there is none, one is
@@ -98,6 +100,7 @@ func (b *body) fromSnapshot(context.Context) (restoreSource, error) {
 	mf, err := b.mgr.snapshots.CheckBase(dir, b.rec.Spec)
 	return restoreSource{
 		dir: dir, digest: mf.TemplateDigest, image: b.mgr.rootImage(mf.RootImage, mf.TemplateDigest), again: mf.Start, token: mf.Token, forced: mf.Forced,
+		diskOnly: mf.DiskOnly,
 	}, err
 }
 
@@ -115,6 +118,7 @@ func (m *machine) createFrom(ctx context.Context, find func(context.Context) (re
 			}
 			m.rec.TemplateDigest, m.rec.RootImage, m.baseToken = from.digest, from.image, from.token
 			m.fromForced, m.templateStart, m.rec.Start = from.forced, from.start, from.again
+			m.rec.Boot = from.diskOnly
 			return m.holdBase(from.dir)
 		}},
 	} {
@@ -124,11 +128,20 @@ func (m *machine) createFrom(ctx context.Context, find func(context.Context) (re
 	}
 	// From here on a few sandboxes start at a time, so that of many that are
 	// requested at once the first are ready early.
-	return m.inTurn(ctx, m.build)
+	if m.rec.Boot {
+		return m.createByBoot(ctx)
+	}
+	return m.inTurn(ctx, func(ctx context.Context) error {
+		if err := m.build(ctx, m.cloneOnce); err != nil {
+			return err
+		}
+		return m.step(ctx, journal.StepCreateCommit, m.commitCreate)
+	})
 }
 
-// build creates the sandbox's own disk, network and cgroup, then starts its VM.
-func (m *machine) build(ctx context.Context) error {
+// build creates the sandbox's own disk, network and cgroup, then starts its VM with once
+// (see startGuest).
+func (m *machine) build(ctx context.Context, once func(context.Context) error) error {
 	for _, s := range []step{
 		{journal.StepCreateDisk, m.copyDisk},
 		{journal.StepCreateNetwork, m.makeNetwork},
@@ -138,10 +151,7 @@ func (m *machine) build(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	if err := m.startGuest(ctx, m.cloneOnce); err != nil {
-		return err
-	}
-	return m.step(ctx, journal.StepCreateCommit, m.commitCreate)
+	return m.startGuest(ctx, once)
 }
 
 // inTurn waits until fewer than BootConcurrency VMs are being started, and calls do.

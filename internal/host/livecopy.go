@@ -16,12 +16,13 @@ import (
 //
 // If files can share blocks, finishDisk clones the disk in no time. Otherwise the
 // VMM copies it, because only the VMM sees the guest's writes meanwhile. A disk of
-// the driver is part of the saved VM.
+// the driver is part of the saved VM. With diskOnly nothing but the disk is copied.
 type liveCopy struct {
 	*machine
-	tmp snapshot.Dir
+	tmp      snapshot.Dir
+	diskOnly bool
 
-	save vmm.Save // from prepare to close
+	save vmm.Save // from prepare to close; nil with diskOnly
 	disk *os.File // open between begin and close; nil where the disk is cloned
 	// copier copies disk.
 	copier vmm.DiskCopier
@@ -34,6 +35,9 @@ const aheadTimeout = 15 * time.Minute
 func (c *liveCopy) prepare(ctx context.Context) (err error) {
 	if err := c.tmp.Recreate(); err != nil {
 		return err
+	}
+	if c.diskOnly {
+		return nil
 	}
 	c.save, err = c.VM.BeginSave(ctx, string(c.tmp))
 	return err
@@ -49,6 +53,9 @@ func (c *liveCopy) begin(ctx context.Context) error {
 		if err := c.beginDisk(ctx); err != nil {
 			return causeOr(ctx, err)
 		}
+	}
+	if c.diskOnly {
+		return nil
 	}
 	return causeOr(ctx, c.save.Ahead(ctx))
 }
@@ -73,6 +80,9 @@ func (c *liveCopy) beginDisk(ctx context.Context) (err error) {
 
 // finishSave completes the saved VM, which is stopped.
 func (c *liveCopy) finishSave(ctx context.Context) (err error) {
+	if c.diskOnly {
+		return nil
+	}
 	c.captured, err = c.save.Finish(ctx)
 	return err
 }

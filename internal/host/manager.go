@@ -205,7 +205,8 @@ func (m *Manager) Create(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec
 	return m.created(ctx, ref, spec, "")
 }
 
-// CreateFrom is Create for a copy of a snapshot, processes running. Template, runtime
+// CreateFrom is Create for a copy of a snapshot, processes running, or booted from the
+// disk of one without memory. Template, runtime
 // and sizes are the snapshot's, and those of spec are ignored; the environment is the
 // snapshot's with that of spec over it.
 func (m *Manager) CreateFrom(ctx context.Context, ref sandbox.Ref, spec sandbox.Spec, from sandbox.SnapshotID) (Sandbox, error) {

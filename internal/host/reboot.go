@@ -139,6 +139,7 @@ func (b *body) checkBootable(content int64) error {
 const (
 	reasonDiskTooLarge = "disk_too_large"
 	reasonNoMemory     = "paused_without_memory"
+	reasonWithMemory   = "paused_with_memory"
 )
 
 // unbootable is an error of a boot that may come from the content of the disk, so that it

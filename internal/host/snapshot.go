@@ -30,11 +30,14 @@ type Snapshot struct {
 	Deleted bool
 	// PauseWindow is the time for which the VM was stopped for the snapshot.
 	PauseWindow time.Duration
+	// DiskOnly: it has no memory, and sandboxes that are made from it boot from its disk.
+	DiskOnly bool
 }
 
 type snapshotRequest struct {
 	id        sandbox.SnapshotID
 	ephemeral bool
+	diskOnly  bool
 }
 
 // Snapshot saves the sandbox of ref, running or paused, under id. The sandbox keeps
@@ -46,20 +49,30 @@ type snapshotRequest struct {
 // If the guest does not answer, Snapshot fails with Unavailable
 // guest_unresponsive and the sandbox keeps running.
 func (m *Manager) Snapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, ephemeral bool) (Snapshot, error) {
-	return m.take(ctx, request{op: journal.OpSnapshot, ref: ref, snapshot: &snapshotRequest{id, ephemeral}})
+	return m.take(ctx, request{op: journal.OpSnapshot, ref: ref, snapshot: &snapshotRequest{id: id, ephemeral: ephemeral}})
 }
 
 // ForceSnapshot is Snapshot, but of a guest that does not answer memory and disk
 // are kept without its help. A sandbox that is made from such a snapshot is only
 // handed out if its guest answers and can be renewed.
 func (m *Manager) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, ephemeral bool) (Snapshot, error) {
-	return m.take(ctx, request{op: journal.OpSnapshot, ref: ref, snapshot: &snapshotRequest{id, ephemeral}, force: true})
+	return m.take(ctx, request{op: journal.OpSnapshot, ref: ref, snapshot: &snapshotRequest{id: id, ephemeral: ephemeral}, force: true})
+}
+
+// SnapshotDisk is Snapshot without the memory: a sandbox that is made from it boots from
+// the disk. The guest of a running sandbox writes its file systems back for it, and cuts
+// off the calls that are under way; its processes continue.
+//
+// The disk of a pause with memory is not complete without that memory, so that it fails
+// with WrongState paused_with_memory.
+func (m *Manager) SnapshotDisk(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, ephemeral bool) (Snapshot, error) {
+	return m.take(ctx, request{op: journal.OpSnapshot, ref: ref, snapshot: &snapshotRequest{id: id, ephemeral: ephemeral, diskOnly: true}})
 }
 
 func (m *Manager) take(ctx context.Context, r request) (Snapshot, error) {
 	ref, id := r.ref, r.snapshot.id
 	if have, err := m.snapshotAt(m.layout.snapshot(id)); err == nil {
-		if have.Of.ID == ref.ID && !have.Deleted {
+		if have.Of.ID == ref.ID && have.DiskOnly == r.snapshot.diskOnly && !have.Deleted {
 			return have, nil
 		}
 		return Snapshot{}, fault.New(fault.Exists, "snapshot_exists", "this host already has a snapshot with the id %s", id)
@@ -85,6 +98,7 @@ func (m *Manager) snapshotAt(dir snapshot.Dir) (Snapshot, error) {
 		ID: sandbox.SnapshotID(filepath.Base(string(dir))), Of: mf.Of, Spec: publicSpec(mf.Spec),
 		TemplateDigest: mf.TemplateDigest, CreatedAt: mf.CreatedAt, Bytes: snapshot.Usage(dir),
 		Users: m.snapshots.Users(dir), Deleted: deleted == nil, PauseWindow: mf.PauseWindow,
+		DiskOnly: mf.DiskOnly,
 	}, nil
 }
 

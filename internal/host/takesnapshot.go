@@ -28,9 +28,13 @@ func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool)
 	}
 	ctx, done := m.interruptible(life)
 	defer done()
-	if m.rec.DiskOnly {
+	if m.rec.DiskOnly && !r.diskOnly {
 		return fault.New(fault.WrongState, reasonNoMemory,
 			"sandbox %s was paused without its memory, so that no copy of it can run; resume it first", m.rec.ID)
+	}
+	if m.rec.State == sandbox.Paused && !m.rec.DiskOnly && r.diskOnly {
+		return fault.New(fault.WrongState, reasonWithMemory,
+			"sandbox %s was paused with its memory, without which its disk is not complete; resume it first, or leave the memory in", m.rec.ID)
 	}
 	take := m.copyPaused
 	if m.rec.State == sandbox.Running {
@@ -39,7 +43,7 @@ func (m *machine) snapshot(life context.Context, r *snapshotRequest, force bool)
 			return err
 		}
 		take = func(ctx context.Context, tmp snapshot.Dir) (snapshot.Manifest, error) {
-			return m.copyRunning(ctx, tmp, helps, force)
+			return m.copyRunning(ctx, tmp, r.diskOnly, helps, force)
 		}
 	}
 	m.begin(journal.OpSnapshot)
@@ -88,9 +92,12 @@ func (b *body) publishSnapshot(ctx context.Context, tmp snapshot.Dir, r *snapsho
 // snapshot.stop to snapshot.cont, while the last changes are copied.
 //
 // helps says that the guest answers; one that does not freeze its processes in
-// time all the same fails the snapshot, unless force is set.
-func (m *machine) copyRunning(ctx context.Context, tmp snapshot.Dir, helps, force bool) (mf snapshot.Manifest, err error) {
-	ahead := &liveCopy{machine: m, tmp: tmp}
+// time all the same fails the snapshot, unless force is set. With diskOnly the guest
+// writes its file systems back, and the memory is saved only with a driver that keeps the
+// disk in it.
+func (m *machine) copyRunning(ctx context.Context, tmp snapshot.Dir, diskOnly, helps, force bool) (mf snapshot.Manifest, err error) {
+	ahead := &liveCopy{machine: m, tmp: tmp, diskOnly: diskOnly && m.hasDiskFile()}
+	m.captured = vmm.SaveStats{}
 	if err := m.step(ctx, journal.StepSnapshotPrepare, ahead.prepare); err != nil {
 		return mf, err
 	}
@@ -103,6 +110,9 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshot.Dir, helps, forc
 	for _, s := range []step{
 		{journal.StepSnapshotFreeze, func(ctx context.Context) error {
 			stood = time.Now()
+			if diskOnly {
+				return m.sealCopy(ctx)
+			}
 			err := errSilent(nil)
 			if helps {
 				err = m.freezeWith(ctx, m.mgr.cfg.GuestTimeout, m.Guest().Hold)
@@ -114,7 +124,13 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshot.Dir, helps, forc
 			return err
 		}},
 		{journal.StepSnapshotStop, func(ctx context.Context) error { return m.VM.Pause(ctx) }},
-		{journal.StepSnapshotSave, ahead.finishSave},
+		{journal.StepSnapshotSave, func(ctx context.Context) error {
+			err := ahead.finishSave(ctx)
+			if err == nil && diskOnly {
+				err = m.checkBootable(m.captured.Kept)
+			}
+			return err
+		}},
 		{journal.StepSnapshotDisk, ahead.finishDisk},
 	} {
 		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
@@ -126,8 +142,12 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshot.Dir, helps, forc
 		}
 	}
 	mf = m.manifest(m.captured)
-	mf.Token, mf.Forced = m.rec.Token, forced
-	if contErr := m.continueAfterSnapshot(ctx, helps); contErr != nil {
+	mf.Token, mf.Forced, mf.DiskOnly = m.rec.Token, forced, diskOnly
+	cont := m.thaw
+	if diskOnly {
+		cont, mf.Token = m.reconfigure, ""
+	}
+	if contErr := m.continueAfterSnapshot(ctx, helps, cont); contErr != nil {
 		return mf, errors.Join(err, contErr)
 	}
 	mf.PauseWindow = time.Since(stood)
@@ -136,8 +156,8 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshot.Dir, helps, forc
 
 // continueAfterSnapshot starts the VM again that was stopped for a snapshot. A guest
 // that does not answer then is reconfigured when it does. asked reports that the
-// guest was told to freeze its processes.
-func (m *machine) continueAfterSnapshot(ctx context.Context, asked bool) error {
+// guest was told to freeze its processes, and thaw ends that.
+func (m *machine) continueAfterSnapshot(ctx context.Context, asked bool, thaw func(context.Context) error) error {
 	if m.beingDestroyed() {
 		return errDestroyed() // the destroy that waits ends it
 	}
@@ -152,11 +172,7 @@ func (m *machine) continueAfterSnapshot(ctx context.Context, asked bool) error {
 		if err := m.VM.Resume(ctx); err != nil || !asked {
 			return causeOr(ctx, err)
 		}
-		_, err := m.Guest().Release(ctx, 0)
-		if err != nil {
-			err = m.reconfigure(ctx)
-		}
-		return causeOr(ctx, err)
+		return causeOr(ctx, thaw(ctx))
 	})
 	switch {
 	case err == nil || ctx.Err() != nil:
@@ -169,14 +185,40 @@ func (m *machine) continueAfterSnapshot(ctx context.Context, asked bool) error {
 	return nil
 }
 
-// copyPaused copies the paused sandbox to tmp and changes nothing of it.
+// thaw continues the processes of a guest that holds them.
+func (b *body) thaw(ctx context.Context) error {
+	_, err := b.Guest().Release(ctx, 0)
+	if err != nil {
+		err = b.reconfigure(ctx)
+	}
+	return err
+}
+
+// sealCopy has the guest write its file systems back and freeze, for a copy of its disk
+// after which it continues.
+func (b *body) sealCopy(ctx context.Context) error {
+	return b.freezeWith(ctx, b.diskTimeout(), func(ctx context.Context) error {
+		_, err := b.Guest().QuiesceToDisk(ctx)
+		return err
+	})
+}
+
+// copyPaused copies the paused sandbox to tmp and changes nothing of it. The copy has a
+// memory if the pause has one.
 func (b *body) copyPaused(ctx context.Context, tmp snapshot.Dir) (mf snapshot.Manifest, err error) {
 	snap := b.pauseDir(b.rec.Pause)
 	for _, s := range []step{
 		{journal.StepSnapshotPrepare, func(ctx context.Context) error {
-			return errors.Join(b.checkPause(snap), tmp.Recreate())
+			check := b.checkPause
+			if b.rec.DiskOnly {
+				check = b.checkDiskPause
+			}
+			return errors.Join(check(snap), tmp.Recreate())
 		}},
 		{journal.StepSnapshotSave, func(ctx context.Context) error {
+			if b.rec.DiskOnly && b.hasDiskFile() {
+				return nil
+			}
 			return snapshot.HideDamage(b.Driver().Flatten(ctx, vmm.Image{Base: b.rec.Base, Delta: string(snap)}, string(tmp)))
 		}},
 		{journal.StepSnapshotDisk, func(ctx context.Context) error { return b.copyDiskTo(ctx, tmp) }},
@@ -187,5 +229,8 @@ func (b *body) copyPaused(ctx context.Context, tmp snapshot.Dir) (mf snapshot.Ma
 	}
 	mf, err = snapshot.ReadManifest(snap)
 	mf.Spec, mf.CreatedAt = b.rec.Spec, time.Now()
+	if mf.DiskOnly = b.rec.DiskOnly; mf.DiskOnly {
+		mf.Token, mf.Forced = "", false
+	}
 	return mf, err
 }

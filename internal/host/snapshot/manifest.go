@@ -47,8 +47,8 @@ type Manifest struct {
 	// Forced snapshots were taken without the guest's help: its processes were
 	// not frozen, and it may not answer after a restore.
 	Forced bool `json:"forced,omitempty"`
-	// DiskOnly: only the disk of a pause is used. Where the disk is a file of the host,
-	// the pause has no files of the driver.
+	// DiskOnly: only the disk of a pause, or of a base, is used. Where the disk is a file of
+	// the host, there are no files of the driver.
 	DiskOnly bool `json:"disk_only,omitempty"`
 	// Boot: the base of a VM that has booted from its own disk. It has no device state
 	// and no disk, and the memory is blank.

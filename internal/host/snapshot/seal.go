@@ -66,6 +66,9 @@ func (s *Store) CheckBase(dir Dir, spec sandbox.Spec) (Manifest, error) {
 // baseFiles returns the driver's files in the base with mf. Restores of a VM that has
 // booted read only those that are shared.
 func baseFiles(driver vmm.Driver, mf Manifest) []vmm.File {
+	if mf.DiskOnly && !driver.Info().Shape.DiskInSnapshot {
+		return nil
+	}
 	files := driver.Files(vmm.Whole)
 	if mf.Boot {
 		files = slices.DeleteFunc(files, func(f vmm.File) bool { return !f.Shared })
