@@ -183,20 +183,16 @@ func (t Templates) FailBuild(_ context.Context, id templates.BuildID, server con
 }
 
 // Orphans implements templates.Store.
-func (t Templates) Orphans(_ context.Context, server control.ServerID) ([]templates.Orphan, error) {
+func (t Templates) Orphans(_ context.Context, server control.ServerID) ([]templates.BuildID, error) {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
-	var out []templates.Orphan
+	var out []templates.BuildID
 	for _, row := range t.s.tmpl.builds {
 		if _, live := t.s.sessions[row.server]; live || row.server == server || row.build.Status != templates.Building {
 			continue
 		}
 		row.server, row.build.UpdatedAt = server, t.s.timestamp()
-		o, err := row.orphan()
-		if err != nil {
-			return out, err
-		}
-		out = append(out, o)
+		out = append(out, row.build.ID)
 	}
 	return out, nil
 }
@@ -215,33 +211,36 @@ func (t Templates) Owned(_ context.Context, server control.ServerID) ([]template
 }
 
 // OwnedBuild implements templates.Store.
-func (t Templates) OwnedBuild(_ context.Context, id templates.BuildID, server control.ServerID) (templates.Orphan, bool, error) {
+func (t Templates) OwnedBuild(_ context.Context, id templates.BuildID, server control.ServerID) (templates.OwnedBuild, bool, error) {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	row, err := t.s.build(id)
 	if err != nil || row.build.Status != templates.Building || row.server != server {
-		return templates.Orphan{}, false, nil
+		return templates.OwnedBuild{}, false, nil
 	}
-	o, err := row.orphan()
+	o, err := row.owned()
 	return o, err == nil, err
 }
 
-// orphan returns the build with its plan. The caller holds mu.
-func (r *buildRow) orphan() (templates.Orphan, error) {
-	o := templates.Orphan{Build: r.copy(), HasInputs: r.hasInputs}
+// owned returns the build with its plan. The caller holds mu.
+func (r *buildRow) owned() (templates.OwnedBuild, error) {
+	o := templates.OwnedBuild{Build: r.copy(), HasInputs: r.hasInputs}
 	if err := json.Unmarshal(r.plan, &o.Plan); err != nil {
-		return o, fault.Wrap(err, fault.Internal, "database_error", "the plan of the build cannot be read")
+		return o, templates.PlanUnreadable(err)
 	}
 	return o, nil
 }
 
 // AppendLogs implements templates.Store.
-func (t Templates) AppendLogs(_ context.Context, id templates.BuildID, entries []templates.LogEntry) error {
+func (t Templates) AppendLogs(_ context.Context, id templates.BuildID, server control.ServerID, entries []templates.LogEntry) error {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
 	row, err := t.s.build(id)
 	if err != nil {
 		return err
+	}
+	if row.server != server {
+		return templates.NotOurs(row.build)
 	}
 	kept, size := row.size.Admit(entries)
 	for i := range kept {

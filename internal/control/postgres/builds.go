@@ -11,6 +11,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control/postgres/db"
 	"github.com/wrenn-dev/wrenn/internal/control/templates"
 	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -22,9 +23,12 @@ func (t Templates) GetBuild(ctx context.Context, id templates.BuildID) (template
 
 // FindBuild implements templates.Store.
 func (t Templates) FindBuild(ctx context.Context, id templates.ID, tag string) (templates.Build, error) {
-	row, err := t.q.TaggedBuild(ctx, db.TaggedBuildParams{TemplateID: string(id), Tag: tag})
+	tagged, err := t.q.TaggedBuild(ctx, db.TaggedBuildParams{TemplateID: string(id), Tag: tag})
+	row := db.GetBuildRow(tagged)
 	if errors.Is(err, pgx.ErrNoRows) {
-		row, err = t.q.BuildOfTemplate(ctx, db.BuildOfTemplateParams{TemplateID: string(id), ID: tag})
+		if row, err = t.q.GetBuild(ctx, tag); err == nil && row.TemplateID != string(id) {
+			err = pgx.ErrNoRows
+		}
 	}
 	return buildOr(row, err, func() error {
 		tmpl, err := t.GetTemplate(ctx, string(id))
@@ -37,7 +41,7 @@ func (t Templates) FindBuild(ctx context.Context, id templates.ID, tag string) (
 
 // buildOr is fromBuild for the answer of a query for one row. notFound returns the error
 // if there is none.
-func buildOr(row db.TemplateBuild, err error, notFound func() error) (templates.Build, error) {
+func buildOr(row db.GetBuildRow, err error, notFound func() error) (templates.Build, error) {
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return templates.Build{}, notFound()
@@ -50,7 +54,11 @@ func buildOr(row db.TemplateBuild, err error, notFound func() error) (templates.
 // Builds implements templates.Store.
 func (t Templates) Builds(ctx context.Context, id templates.ID, limit int) ([]templates.Build, error) {
 	rows, err := t.q.BuildsOfTemplate(ctx, db.BuildsOfTemplateParams{TemplateID: string(id), MaxRows: int32(min(max(limit, 0), maxList))})
-	return fromBuilds(rows), faultOf(err)
+	out := make([]templates.Build, 0, len(rows))
+	for _, r := range rows {
+		out = append(out, fromBuild(db.GetBuildRow(r)))
+	}
+	return out, faultOf(err)
 }
 
 // StartBuild implements templates.Store.
@@ -64,18 +72,18 @@ func (t Templates) StartBuild(
 	var started templates.Build
 	var superseded []templates.BuildID
 	err = t.locked(ctx, func(q *db.Queries) error {
-		row, err := q.StartBuild(ctx, db.StartBuildParams{ID: string(id), Plan: text, HasInputs: hasInputs, Server: int64(server)})
-		if errors.Is(err, pgx.ErrNoRows) {
-			row, err = q.GetBuild(ctx, string(id))
-			if err == nil {
-				return templates.WrongBuild(fromBuild(row), templates.Waiting)
-			}
+		_, startErr := q.StartBuild(ctx, db.StartBuildParams{ID: string(id), Plan: text, HasInputs: hasInputs, Server: int64(server)})
+		if startErr != nil && !errors.Is(startErr, pgx.ErrNoRows) {
+			return startErr
 		}
-		if errors.Is(err, pgx.ErrNoRows) {
+		row, err := q.GetBuild(ctx, string(id))
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
 			return templates.BuildNotFound(id)
-		}
-		if err != nil {
+		case err != nil:
 			return err
+		case startErr != nil:
+			return templates.WrongBuild(fromBuild(row), templates.Waiting)
 		}
 		started = fromBuild(row)
 		ids, err := q.SupersedeBuilds(ctx, db.SupersedeBuildsParams{
@@ -131,7 +139,7 @@ func (t Templates) FinishBuild(ctx context.Context, b templates.Build, server co
 		}
 		won = true
 		if b.Status == templates.Ready {
-			err = q.SetTags(ctx, db.SetTagsParams{TemplateID: row.TemplateID, BuildID: row.ID, Names: sortedSet(row.Tags)})
+			err = q.SetTags(ctx, db.SetTagsParams{TemplateID: row.TemplateID, BuildID: p.ID, Names: sortedSet(row.Tags)})
 			if err != nil {
 				return err
 			}
@@ -150,7 +158,7 @@ func (t Templates) FailBuild(ctx context.Context, id templates.BuildID, server c
 
 // Orphans implements templates.Store. Of several servers that call it at once, one gets
 // each build.
-func (t Templates) Orphans(ctx context.Context, server control.ServerID) ([]templates.Orphan, error) {
+func (t Templates) Orphans(ctx context.Context, server control.ServerID) ([]templates.BuildID, error) {
 	under, err := t.q.BuildsUnderWay(ctx, int64(server))
 	if err != nil || len(under) == 0 {
 		return nil, faultOf(err)
@@ -163,23 +171,18 @@ func (t Templates) Orphans(ctx context.Context, server control.ServerID) ([]temp
 	if err != nil {
 		return nil, err
 	}
-	var out []templates.Orphan
+	var out []templates.BuildID
 	for _, b := range under {
 		if live[control.ServerID(b.Server)] {
 			continue
 		}
-		row, err := t.q.ClaimBuild(ctx, db.ClaimBuildParams{ID: b.ID, Server: int64(server), WasServer: b.Server})
-		if errors.Is(err, pgx.ErrNoRows) {
-			continue
-		}
+		n, err := t.q.ClaimBuild(ctx, db.ClaimBuildParams{ID: b.ID, Server: int64(server), WasServer: b.Server})
 		if err != nil {
 			return out, faultOf(err)
 		}
-		o, err := fromOrphan(row)
-		if err != nil {
-			return out, err
+		if n > 0 {
+			out = append(out, templates.BuildID(b.ID))
 		}
-		out = append(out, o)
 	}
 	return out, nil
 }
@@ -198,21 +201,24 @@ func (t Templates) Owned(ctx context.Context, server control.ServerID) ([]templa
 }
 
 // OwnedBuild implements templates.Store.
-func (t Templates) OwnedBuild(ctx context.Context, id templates.BuildID, server control.ServerID) (templates.Orphan, bool, error) {
-	row, err := t.q.OwnedBuild(ctx, db.OwnedBuildParams{ID: string(id), Server: int64(server)})
+func (t Templates) OwnedBuild(ctx context.Context, id templates.BuildID, server control.ServerID) (templates.OwnedBuild, bool, error) {
+	row, err := t.q.OwnedPlan(ctx, db.OwnedPlanParams{ID: string(id), Server: int64(server)})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return templates.Orphan{}, false, nil
+		return templates.OwnedBuild{}, false, nil
 	case err != nil:
-		return templates.Orphan{}, false, faultOf(err)
+		return templates.OwnedBuild{}, false, faultOf(err)
 	}
-	o, err := fromOrphan(row)
-	return o, err == nil, err
-}
-
-func fromOrphan(row db.TemplateBuild) (templates.Orphan, error) {
 	p, err := planFrom(row.Plan)
-	return templates.Orphan{Build: fromBuild(row), Plan: p, HasInputs: row.HasInputs}, err
+	if err != nil {
+		return templates.OwnedBuild{}, false, err
+	}
+	// The build may end in between. Every write of the caller is fenced, so that this does no harm.
+	b, err := t.GetBuild(ctx, id)
+	if fault.Is(err, fault.NotFound) {
+		return templates.OwnedBuild{}, false, nil
+	}
+	return templates.OwnedBuild{Build: b, Plan: p, HasInputs: row.HasInputs}, err == nil, err
 }
 
 func (t Templates) liveSet(ctx context.Context, servers []control.ServerID) (map[control.ServerID]bool, error) {
@@ -225,7 +231,7 @@ func (t Templates) liveSet(ctx context.Context, servers []control.ServerID) (map
 }
 
 // AppendLogs implements templates.Store.
-func (t Templates) AppendLogs(ctx context.Context, id templates.BuildID, entries []templates.LogEntry) error {
+func (t Templates) AppendLogs(ctx context.Context, id templates.BuildID, server control.ServerID, entries []templates.LogEntry) error {
 	return t.store.inTx(ctx, func(q *db.Queries) error {
 		row, err := q.LockBuildLog(ctx, string(id))
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -233,6 +239,13 @@ func (t Templates) AppendLogs(ctx context.Context, id templates.BuildID, entries
 		}
 		if err != nil {
 			return err
+		}
+		if row.Server != int64(server) {
+			b, err := q.GetBuild(ctx, string(id))
+			if err != nil {
+				return err
+			}
+			return templates.NotOurs(fromBuild(b))
 		}
 		was := templates.LogSize{Entries: row.LogEntries, Bytes: row.LogBytes, Full: row.LogFull}
 		kept, size := was.Admit(entries)
@@ -267,7 +280,7 @@ func (t Templates) Logs(ctx context.Context, id templates.BuildID, seq int64, li
 }
 
 // fromBuild is the reading side of the statements that write builds.
-func fromBuild(r db.TemplateBuild) templates.Build {
+func fromBuild(r db.GetBuildRow) templates.Build {
 	b := templates.Build{
 		ID: templates.BuildID(r.ID), Template: templates.ID(r.TemplateID), Status: templates.BuildStatus(r.Status), Tags: r.Tags,
 		VCPUs: int(r.Vcpus), MemoryMB: int(r.MemoryMb), DiskMB: int(r.DiskMb), Runtime: sandbox.Runtime(r.Runtime),
@@ -283,12 +296,4 @@ func fromBuild(r db.TemplateBuild) templates.Build {
 		b.Reason = &templates.Reason{Message: *r.ReasonMessage, Step: r.ReasonStep}
 	}
 	return b
-}
-
-func fromBuilds(rows []db.TemplateBuild) []templates.Build {
-	out := make([]templates.Build, 0, len(rows))
-	for _, r := range rows {
-		out = append(out, fromBuild(r))
-	}
-	return out
 }

@@ -66,10 +66,14 @@ func (t Templates) InsertBuild(ctx context.Context, tmpl templates.Template, b t
 		if err := checkTags(ctx, q, id, b.Tags); err != nil {
 			return err
 		}
-		row, err := q.InsertBuild(ctx, db.InsertBuildParams{
+		err = q.InsertBuild(ctx, db.InsertBuildParams{
 			ID: string(b.ID), TemplateID: id, Tags: append([]string{}, b.Tags...), Vcpus: int32(b.VCPUs), MemoryMb: int32(b.MemoryMB),
 			DiskMb: int32(b.DiskMB), Runtime: string(b.Runtime),
 		})
+		if err != nil {
+			return err
+		}
+		row, err := q.GetBuild(ctx, string(b.ID))
 		if err != nil {
 			return err
 		}
@@ -255,9 +259,9 @@ func (t Templates) Tags(ctx context.Context, id templates.ID) ([]templates.Tag, 
 // SetTags implements templates.Store.
 func (t Templates) SetTags(ctx context.Context, id templates.ID, build templates.BuildID, tags []string) error {
 	return t.locked(ctx, func(q *db.Queries) error {
-		row, err := q.BuildOfTemplate(ctx, db.BuildOfTemplateParams{ID: string(build), TemplateID: string(id)})
+		row, err := q.GetBuild(ctx, string(build))
 		switch b := fromBuild(row); {
-		case errors.Is(err, pgx.ErrNoRows):
+		case errors.Is(err, pgx.ErrNoRows), err == nil && b.Template != id:
 			return templates.BuildNotFound(build)
 		case err != nil:
 			return err
@@ -402,7 +406,7 @@ func planJSON(p plan.Plan) ([]byte, error) {
 func planFrom(b []byte) (plan.Plan, error) {
 	var p plan.Plan
 	if err := json.Unmarshal(b, &p); err != nil {
-		return p, fault.Wrap(err, fault.Internal, "database_error", "the plan of the build cannot be read")
+		return p, templates.PlanUnreadable(err)
 	}
 	return p, nil
 }

@@ -131,9 +131,13 @@ func testBuildThereAndBack(t *testing.T, _ control.Store, s templates.Store) {
 		t.Error(err)
 	}
 	orphans, err := s.Orphans(t.Context(), 8)
-	if err != nil || len(orphans) != 1 || !orphans[0].HasInputs || orphans[0].Build.Step != 3 || orphans[0].Build.Steps != 9 {
-		t.Errorf("%+v, %v", orphans, err)
-	} else if diff := cmp.Diff(p, orphans[0].Plan); diff != "" {
+	if err != nil || len(orphans) != 1 || orphans[0] != build.ID {
+		t.Errorf("%+v, %v, want the build %s", orphans, err, build.ID)
+	}
+	owned, found, err := s.OwnedBuild(t.Context(), build.ID, 8)
+	if err != nil || !found || !owned.HasInputs || owned.Build.Step != 3 || owned.Build.Steps != 9 {
+		t.Errorf("%+v, %t, %v", owned, found, err)
+	} else if diff := cmp.Diff(p, owned.Plan); diff != "" {
 		t.Error(diff)
 	}
 	end := want
@@ -173,7 +177,7 @@ func testBuildThereAndBack(t *testing.T, _ control.Store, s templates.Store) {
 		"public":   errorOf(s.SetPublic(t.Context(), "nosuch", true)),
 		"find":     errorOf(s.FindBuild(t.Context(), "nosuch", "default")),
 		"progress": s.Progress(t.Context(), newBuildID(), 1, 1, 1),
-		"logs":     s.AppendLogs(t.Context(), newBuildID(), []templates.LogEntry{{Message: "m"}}),
+		"logs":     s.AppendLogs(t.Context(), newBuildID(), 0, []templates.LogEntry{{Message: "m"}}),
 	} {
 		if !fault.Is(err, fault.NotFound) {
 			t.Errorf("%s: %v, want NotFound", name, err)
@@ -260,6 +264,10 @@ func testBuildFence(t *testing.T, _ control.Store, s templates.Store) {
 	if err := s.Progress(t.Context(), b.ID, 1<<42, 1, 2); !fault.Is(err, fault.WrongState) {
 		t.Errorf("progress by the old server: %v, want WrongState", err)
 	}
+	line := []templates.LogEntry{{Message: "m"}}
+	if err := s.AppendLogs(t.Context(), b.ID, 1<<42, line); !fault.Is(err, fault.WrongState) {
+		t.Errorf("a line of the old server: %v, want WrongState", err)
+	}
 	end := b
 	end.Status, end.Snapshot = templates.Ready, "snap"
 	if won, err := s.FinishBuild(t.Context(), end, 1<<42); won || err != nil {
@@ -277,6 +285,12 @@ func testBuildFence(t *testing.T, _ control.Store, s templates.Store) {
 	}
 	if won, err := s.FailBuild(t.Context(), b.ID, 2, templates.Reason{Message: "m"}); !won || err != nil {
 		t.Errorf("the new server cannot fail the build: %t, %v", won, err)
+	}
+	if err := s.AppendLogs(t.Context(), b.ID, 2, line); err != nil {
+		t.Errorf("the last line of the new server after the end: %v", err)
+	}
+	if log, err := s.Logs(t.Context(), b.ID, 0, 10); err != nil || len(log) != 1 {
+		t.Errorf("%+v, %v, want the line of the new server alone", log, err)
 	}
 	for _, id := range []templates.BuildID{b.ID, newBuildID()} {
 		if o, found, err := s.OwnedBuild(t.Context(), id, 2); err != nil || found {
@@ -479,7 +493,7 @@ func testDeleteTemplate(t *testing.T, _ control.Store, s templates.Store) {
 	if _, _, err := s.StartBuild(t.Context(), under.ID, plan.Plan{}, 1, false); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.AppendLogs(t.Context(), one.ID, []templates.LogEntry{{Message: "m"}}); err != nil {
+	if err := s.AppendLogs(t.Context(), one.ID, 1, []templates.LogEntry{{Message: "m"}}); err != nil {
 		t.Fatal(err)
 	}
 	snaps, err := s.DeleteTemplate(t.Context(), one.Template)
@@ -595,9 +609,9 @@ func testOrphans(t *testing.T, cs control.Store, s templates.Store) {
 			if err != nil {
 				t.Error(err)
 			}
-			for _, o := range got {
-				if o.Plan.Start != "run" || o.Build.Status != templates.Building {
-					t.Errorf("%+v", o)
+			for _, id := range got {
+				if o, owned, err := s.OwnedBuild(t.Context(), id, live); err != nil || !owned || o.Plan.Start != "run" || o.Build.Status != templates.Building {
+					t.Errorf("%+v, %t, %v, want the claimed build with its plan", o, owned, err)
 				}
 			}
 			claimed.Add(int32(len(got)))
@@ -615,7 +629,7 @@ func testBuildLogs(t *testing.T, _ control.Store, s templates.Store) {
 	var wg sync.WaitGroup
 	for range 10 {
 		wg.Go(func() {
-			err := s.AppendLogs(t.Context(), b.ID, []templates.LogEntry{
+			err := s.AppendLogs(t.Context(), b.ID, 0, []templates.LogEntry{
 				{At: at, Level: "info", Step: "1", Message: "one"}, {At: at, Level: "shout", Message: "two\x00\xff"},
 			})
 			if err != nil {
@@ -655,7 +669,7 @@ func testBuildLogBounds(t *testing.T, _ control.Store, s templates.Store) {
 		b := Begin(t, s, name)
 		batch := slices.Repeat([]templates.LogEntry{{At: time.UnixMicro(1e15), Level: "info", Message: c.message}}, 700)
 		for range templates.MaxLogEntries/len(batch) + 2 {
-			if err := s.AppendLogs(t.Context(), b.ID, batch); err != nil {
+			if err := s.AppendLogs(t.Context(), b.ID, 0, batch); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -69,6 +69,13 @@ var (
 	errClaimed = errors.New("another server carries out the build")
 )
 
+// endedElsewhere is the cause of a build under way that another server has ended. Its text is the
+// reason in the store.
+type endedElsewhere string
+
+// Error implements error.
+func (e endedElsewhere) Error() string { return string(e) }
+
 // Delete implements API.
 func (s *Service) Delete(ctx context.Context, ref string) error {
 	t, err := s.Get(ctx, ref)
@@ -211,30 +218,26 @@ func (s *Service) Start(ctx context.Context, id BuildID, p plan.Plan, in Inputs)
 		}
 		return fault.New(fault.WrongState, ReasonBuildState, "build %s has been started already", b.ID)
 	}
-	b, superseded, err := s.Store.StartBuild(ctx, id, p, s.Server, has)
-	if err != nil && !s.startedAnyway(ctx, id, err, &b) {
+	_, superseded, err := s.Store.StartBuild(ctx, id, p, s.Server, has)
+	if err != nil && !s.startedAnyway(ctx, id, err) {
 		s.forget(j)
 		return err
 	}
 	s.interrupt(errSuperseded, superseded...)
-	s.enqueue(j, Orphan{Build: b, Plan: p, HasInputs: has}, "")
+	s.enqueue(j, "")
 	s.notify()
 	return nil
 }
 
 // startedAnyway reports whether the store has started a build although it returned err, because
-// its answer was lost. It sets b then. If the store does not tell, the maintenance carries on a
-// build that was started.
-func (s *Service) startedAnyway(ctx context.Context, id BuildID, err error, b *Build) bool {
+// its answer was lost. If the store does not tell, the maintenance carries on a build that was
+// started.
+func (s *Service) startedAnyway(ctx context.Context, id BuildID, err error) bool {
 	if fault.Is(err, fault.WrongState) || fault.Is(err, fault.NotFound) {
 		return false
 	}
-	o, owned, err := s.Store.OwnedBuild(ctx, id, s.Server)
-	if err != nil || !owned {
-		return false
-	}
-	*b = o.Build
-	return true
+	owned, err := s.Store.Owned(ctx, s.Server)
+	return err == nil && slices.Contains(owned, id)
 }
 
 // checkInputs checks the bounds of Inputs.

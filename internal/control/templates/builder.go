@@ -35,8 +35,9 @@ var (
 // builder carries out one build. One goroutine uses it.
 type builder struct {
 	*Service
-	job    *job
-	build  Build // its sizes are those that were asked for
+	job *job
+	// build and plan are set by load. The sizes of build are those that were asked for.
+	build  Build
 	plan   plan.Plan
 	inputs Inputs
 	log    *buildLog
@@ -55,16 +56,58 @@ type builder struct {
 
 func newBuilder(s *Service, j *job) *builder {
 	return &builder{
-		Service: s, job: j, build: j.run.Build, plan: j.run.Plan, inputs: j.inputs,
-		log: newBuildLog(j.id, s.Store.AppendLogs, s.notify, j.inputs.Secrets),
+		Service: s, job: j, inputs: j.inputs,
+		log: newBuildLog(j.id, s.appendLogs, s.notify, j.inputs.Secrets),
+	}
+}
+
+// appendLogs writes entries of the log of a build here. Once another server has the build, or it
+// was deleted, they are dropped, because no repetition can store them.
+func (s *Service) appendLogs(ctx context.Context, id BuildID, entries []LogEntry) error {
+	err := s.Store.AppendLogs(ctx, id, s.Server, entries)
+	if fault.Is(err, fault.WrongState) || fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// load reads the build with its plan, and repeats that while the store does not answer. owned is
+// false if there is nothing to carry out: the build has ended, also by load because its plan
+// cannot be read, or belongs to another server, or ctx has ended.
+func (b *builder) load(ctx context.Context) (o OwnedBuild, owned bool, err error) {
+	for n := 1; ; n++ {
+		o, owned, err = b.Store.OwnedBuild(ctx, b.job.id, b.Server)
+		switch {
+		case err == nil:
+			b.build, b.plan = o.Build, o.Plan
+			return o, owned, nil
+		case ctx.Err() != nil:
+			return OwnedBuild{}, false, nil
+		case fault.ReasonOf(err) == ReasonPlan:
+			return OwnedBuild{}, false, b.fail(ctx, err)
+		}
+		b.Log.Warn("the plan of a build could not be read", "build", b.job.id, "err", err)
+		if wait(ctx, time.Duration(min(n, maxAttempts))*retryDelay, nil) != nil {
+			return OwnedBuild{}, false, nil
+		}
 	}
 }
 
 // perform carries out the build to its end. If ctx ends because the server stops, the
 // build stays Building, for the next server. The caller destroys the machines.
 func (b *builder) perform(ctx context.Context) error {
+	o, owned, err := b.load(ctx)
+	if err != nil {
+		return err
+	}
+	if !owned {
+		if ctx.Err() != nil {
+			return b.ended(ctx)
+		}
+		return nil
+	}
 	if b.job.resumed != "" {
-		if b.job.run.HasInputs {
+		if o.HasInputs {
 			return b.fail(ctx, failed("", "%s, and the secrets and credentials of the build are gone; build again", b.job.resumed))
 		}
 		b.log.add("warn", "", "%s; the build continues from its last layer", b.job.resumed)
@@ -141,7 +184,8 @@ const reasonNoHost = "host_unreachable"
 // that the stop of the server interrupts goes on under the next.
 func (b *builder) ended(ctx context.Context) error {
 	cause := context.Cause(ctx)
-	if errors.Is(cause, errCanceled) || errors.Is(cause, errSuperseded) || errors.Is(cause, errDeleted) {
+	if _, elsewhere := errors.AsType[endedElsewhere](cause); elsewhere ||
+		errors.Is(cause, errCanceled) || errors.Is(cause, errSuperseded) || errors.Is(cause, errDeleted) {
 		b.log.add("error", "", "%s", cause)
 	}
 	return nil

@@ -61,6 +61,8 @@ type fakeMachines struct {
 	importing chan struct{}
 	// destroying blocks Destroy until it is closed.
 	destroying chan struct{}
+	// refuse reports whether a Destroy fails; nil fails none.
+	refuse func() bool
 }
 
 type fakeMachine struct {
@@ -157,6 +159,9 @@ func (f *fakeMachines) Destroy(_ context.Context, id sandbox.ID) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.refuse != nil && f.refuse() {
+		return fault.New(fault.HostFailed, "host_failed", "the host failed")
+	}
 	delete(f.machines, id)
 	return nil
 }

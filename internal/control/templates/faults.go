@@ -15,7 +15,9 @@ const (
 	// ReasonBuildState: the status of the build forbids the operation.
 	ReasonBuildState  = "build_state"
 	ReasonTagNotFound = "tag_not_found"
-	ReasonQuota       = "template_quota"
+	// ReasonPlan: the stored plan of a build cannot be read.
+	ReasonPlan  = "build_plan_unreadable"
+	ReasonQuota = "template_quota"
 )
 
 // Bounds of the rows that a Store keeps.
@@ -68,6 +70,12 @@ func WrongBuild(b Build, want BuildStatus) error {
 // another server.
 func NotOurs(b Build) error {
 	return fault.New(fault.WrongState, ReasonBuildState, "build %s is %s, or another server carries it out", b.ID, b.Status)
+}
+
+// PlanUnreadable is the fault of a build whose stored plan does not decode, with the error of the
+// decoder.
+func PlanUnreadable(cause error) error {
+	return fault.Wrap(cause, fault.Internal, ReasonPlan, "the stored plan of the build cannot be read; build again")
 }
 
 // TagNotFound is the fault of a tag that a template does not have.

@@ -2,6 +2,7 @@ package templates_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,8 +21,10 @@ type lossyStore struct {
 	templates.Store
 	finish  func(write func() (bool, error)) (bool, error)
 	start   func(write func() error) error
-	orphans func(found []templates.Orphan) ([]templates.Orphan, error)
-	owned   func(ids []templates.BuildID) []templates.BuildID
+	orphans func(found []templates.BuildID) ([]templates.BuildID, error)
+	// unreadable fails each read of a plan.
+	unreadable bool
+	owned      func(ids []templates.BuildID) []templates.BuildID
 	// read counts the builds that were read with their plans.
 	read *atomic.Int32
 }
@@ -34,9 +37,12 @@ func (s *lossyStore) Owned(ctx context.Context, server control.ServerID) ([]temp
 	return ids, err
 }
 
-func (s *lossyStore) OwnedBuild(ctx context.Context, id templates.BuildID, server control.ServerID) (templates.Orphan, bool, error) {
+func (s *lossyStore) OwnedBuild(ctx context.Context, id templates.BuildID, server control.ServerID) (templates.OwnedBuild, bool, error) {
 	if s.read != nil {
 		s.read.Add(1)
+	}
+	if s.unreadable {
+		return templates.OwnedBuild{}, false, templates.PlanUnreadable(errors.New("unexpected end of JSON input"))
 	}
 	return s.Store.OwnedBuild(ctx, id, server)
 }
@@ -60,7 +66,7 @@ func (s *lossyStore) StartBuild(ctx context.Context, id templates.BuildID, p pla
 	return b, old, write()
 }
 
-func (s *lossyStore) Orphans(ctx context.Context, server control.ServerID) ([]templates.Orphan, error) {
+func (s *lossyStore) Orphans(ctx context.Context, server control.ServerID) ([]templates.BuildID, error) {
 	found, err := s.Store.Orphans(ctx, server)
 	if s.orphans != nil && err == nil {
 		return s.orphans(found)
@@ -219,6 +225,7 @@ func TestLooksReadNoPlans(t *testing.T) {
 	f.machines.hold = "wait"
 	id := f.start(templates.Dockerfile{Text: "FROM template:base\nRUN echo wait\n"}, templates.Inputs{})
 	<-f.machines.held
+	read.Store(0) // the build itself has read its plan
 	f.await("the maintenance has looked three times", func() bool { return looks.Load() > 3 })
 	if n := read.Load(); n != 0 {
 		t.Errorf("%d plans were read, want 0", n)
@@ -258,7 +265,7 @@ func TestAdoptedInPart(t *testing.T) {
 			f.stop()
 			f.machines.set(func() { f.machines.hold = "" })
 			f.wrap = func(s templates.Store) templates.Store {
-				return &lossyStore{Store: s, orphans: func(found []templates.Orphan) ([]templates.Orphan, error) {
+				return &lossyStore{Store: s, orphans: func(found []templates.BuildID) ([]templates.BuildID, error) {
 					return found[:len(found)-min(lost, len(found))], errLost
 				}}
 			}
@@ -543,10 +550,14 @@ func (f *fixture) claim(id templates.BuildID) templates.Build {
 	f.t.Cleanup(func() { cancel(); <-ended })
 	<-live
 	claimed, err := f.store.Templates().Orphans(context.Background(), 2)
-	if err != nil || len(claimed) != 1 || claimed[0].Build.ID != id {
+	if err != nil || len(claimed) != 1 || claimed[0] != id {
 		f.t.Fatalf("claimed %+v, %v, want the build %s", claimed, err, id)
 	}
-	return claimed[0].Build
+	b, err := f.GetBuild(context.Background(), id)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return b
 }
 
 // TestStepTimeout: each RUN has the limit that was asked for, which is no part of the cache.
@@ -682,4 +693,54 @@ func TestImportTellsItsProgress(t *testing.T) {
 	if want := (templates.Import{Detail: "pull app [2J", Done: 1, Total: 2}); seen == nil || *seen != want {
 		t.Errorf("the import: got %+v, want %+v", seen, want)
 	}
+}
+
+// TestUnreadablePlanEndsTheBuild: a build whose stored plan does not decode fails with a reason.
+func TestUnreadablePlanEndsTheBuild(t *testing.T) {
+	f := lossy(t, func(s *lossyStore) { s.unreadable = true })
+	id := f.begin()
+	if _, _, err := f.store.Templates().StartBuild(context.Background(), id, plan.Plan{}, 1, false); err != nil {
+		t.Fatal(err)
+	}
+	b, log := f.end(id)
+	if b.Status != templates.Failed || !strings.Contains(b.Reason.Message, "plan") || !strings.Contains(messages(log), "plan") {
+		t.Errorf("got %+v %+v, want a failure that names the plan\n%s", b, b.Reason, messages(log))
+	}
+}
+
+// TestForeignEndHasItsReason: the log of a build that another server has ended has the reason of
+// that end.
+func TestForeignEndHasItsReason(t *testing.T) {
+	templates.SetMaintainInterval(t, 5*time.Millisecond)
+	f := newFixture(t)
+	f.machines.hold = "wait"
+	id := f.start(templates.Dockerfile{Text: "FROM template:base\nRUN echo wait\n"}, templates.Inputs{})
+	<-f.machines.held
+	if won, err := f.store.Templates().FailBuild(context.Background(), id, 0, templates.Reason{Message: templates.Superseded}); err != nil || !won {
+		t.Fatal(won, err)
+	}
+	if _, log := f.end(id); !strings.Contains(messages(log), templates.Superseded) || strings.Contains(messages(log), "canceled") {
+		t.Errorf("the log has not the reason %q:\n%s", templates.Superseded, messages(log))
+	}
+}
+
+// TestRefusedDestroyIsRepeated: the next attempt of a build destroys a machine whose destruction
+// has failed in an earlier one.
+func TestRefusedDestroyIsRepeated(t *testing.T) {
+	templates.SetRetryDelay(t, time.Millisecond)
+	templates.SetMaintainInterval(t, time.Hour)
+	f := newFixture(t)
+	var failed, refused atomic.Bool
+	f.machines.fail = func(control.NewMachine) (bool, error) {
+		if failed.Swap(true) {
+			return true, nil
+		}
+		return true, fault.New(fault.HostFailed, "host_failed", "the host failed")
+	}
+	f.machines.refuse = func() bool { return !refused.Swap(true) }
+	f.ready("FROM template:base\nRUN echo one\n", nil, templates.Inputs{})
+	if !refused.Load() {
+		t.Fatal("no destruction was refused, so that the test shows nothing")
+	}
+	f.noMachines()
 }

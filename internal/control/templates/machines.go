@@ -23,6 +23,9 @@ const touchTimeout = 30 * time.Second
 type machineSet struct {
 	mu  sync.Mutex
 	ids []sandbox.ID
+	// refused are those of ids whose destruction failed. They are destroyed later, and not
+	// kept alive.
+	refused map[sandbox.ID]bool
 }
 
 func (s *machineSet) add(id sandbox.ID) {
@@ -35,6 +38,24 @@ func (s *machineSet) remove(id sandbox.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ids = slices.DeleteFunc(s.ids, func(m sandbox.ID) bool { return m == id })
+	delete(s.refused, id)
+}
+
+// refuse notes that the destruction of a machine failed.
+func (s *machineSet) refuse(id sandbox.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refused == nil {
+		s.refused = map[sandbox.ID]bool{}
+	}
+	s.refused[id] = true
+}
+
+// needed returns the machines that nothing has tried to destroy.
+func (s *machineSet) needed() []sandbox.ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.ids), func(id sandbox.ID) bool { return s.refused[id] })
 }
 
 // all returns the machines.
@@ -86,18 +107,23 @@ func orMissingHost(hosts []control.HostInfo, name string, err error) error {
 
 // release destroys a machine that is needed no more.
 func (b *builder) release(ctx context.Context, id sandbox.ID) {
-	if err := b.Machines.Destroy(ctx, id); err == nil {
-		b.machines.remove(id) // otherwise cleanUp repeats it
+	if err := b.Machines.Destroy(ctx, id); err != nil && !fault.Is(err, fault.NotFound) {
+		b.machines.refuse(id) // cleanUp repeats it
+		return
 	}
+	b.machines.remove(id)
 }
 
-// cleanUp destroys the machines.
+// cleanUp destroys the machines. The next call repeats those that fail; after the last call of a
+// build the maintenance does so.
 func (b *builder) cleanUp() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for _, id := range b.machines.all() {
 		if err := b.Machines.Destroy(ctx, id); err != nil && !fault.Is(err, fault.NotFound) {
 			b.Log.Warn("a machine of a build could not be destroyed", "build", b.job.id, "machine", id, "err", err)
+			b.machines.refuse(id)
+			continue
 		}
 		b.machines.remove(id)
 	}
@@ -107,7 +133,7 @@ func (b *builder) cleanUp() {
 // files for it come from another one that is still being built.
 func (b *builder) keepAlive(ctx context.Context) {
 	for wait(ctx, touchInterval, nil) == nil {
-		for _, id := range b.machines.all() {
+		for _, id := range b.machines.needed() {
 			touchCtx, cancel := context.WithTimeout(ctx, touchTimeout)
 			_, _ = b.Machines.CallFile(touchCtx, id, control.FileStat{Path: "/"})
 			cancel()

@@ -41,19 +41,20 @@ func (s *Service) adopt(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		s.Log.Warn("abandoned builds of templates could not be looked for", "err", err)
 	}
-	for _, o := range orphans {
-		s.carryOn(ctx, o, "the server was restarted")
+	for _, id := range orphans {
+		s.carryOn(ctx, id, "the server was restarted")
 	}
 }
 
-// carryOn continues a build from its last layer, unless it is here already.
-func (s *Service) carryOn(ctx context.Context, o Orphan, why string) {
-	j := s.reserve(o.Build.ID, Inputs{})
+// carryOn continues a build from its last layer, unless it is here already. One that has ended by
+// its turn is left as it is.
+func (s *Service) carryOn(ctx context.Context, id BuildID, why string) {
+	j := s.reserve(id, Inputs{})
 	if j == nil {
 		return
 	}
 	s.destroyMachines(ctx, j.id)
-	s.enqueue(j, o, why)
+	s.enqueue(j, why)
 }
 
 // resume carries on the builds of this server that nothing here carries out: the answer of
@@ -90,24 +91,17 @@ func (s *Service) resume(ctx context.Context) {
 }
 
 // resumeOne carries on a build of this server that is not here, or fails it if that was done too
-// often. The row is read only now: a build that was here may have ended since the list was read.
+// often. A build that was here may have ended since the list was read: neither changes it then.
 func (s *Service) resumeOne(ctx context.Context, id BuildID) {
-	o, owned, err := s.Store.OwnedBuild(ctx, id, s.Server)
-	if err != nil && ctx.Err() == nil {
-		s.Log.Warn("a build that nothing carries out could not be read", "build", id, "err", err)
-	}
-	if err != nil || !owned {
-		return
-	}
 	s.mu.Lock()
 	s.resumed[id]++
 	n := s.resumed[id]
 	s.mu.Unlock()
 	if n <= maxResumes {
-		s.carryOn(ctx, o, "the build was interrupted by an error of the server")
+		s.carryOn(ctx, id, "the build was interrupted by an error of the server")
 		return
 	}
-	_, err = s.Store.FailBuild(ctx, id, s.Server, Reason{Message: "errors of the server interrupted the build too often; build again, and read the server's log"})
+	_, err := s.Store.FailBuild(ctx, id, s.Server, Reason{Message: "errors of the server interrupted the build too often; build again, and read the server's log"})
 	if err != nil {
 		s.Log.Warn("a build that nothing carries out could not be ended", "build", id, "err", err)
 	}
@@ -120,8 +114,10 @@ func (s *Service) interruptLost(ctx context.Context, id BuildID) {
 	switch {
 	case fault.Is(err, fault.NotFound):
 		s.interrupt(errDeleted, id)
+	case err == nil && b.Reason != nil:
+		s.interrupt(endedElsewhere(b.Reason.Message), id)
 	case err == nil && b.Status.Ended():
-		s.interrupt(errCanceled, id)
+		s.interrupt(endedElsewhere("another server has completed the build"), id)
 	case err == nil:
 		s.interrupt(errClaimed, id)
 	}

@@ -172,19 +172,23 @@ type Store interface {
 	// only a build that it has claimed.
 	FailBuild(ctx context.Context, id BuildID, server control.ServerID, r Reason) (won bool, err error)
 	// Orphans claims the builds that are Building under a server that is not live, for the server
-	// with the id. With an error it returns those that it has claimed before.
-	Orphans(ctx context.Context, server control.ServerID) ([]Orphan, error)
+	// with the id, and returns their ids. With an error it returns those that it has claimed
+	// before. It reads no plans.
+	Orphans(ctx context.Context, server control.ServerID) ([]BuildID, error)
 	// Owned returns the ids of the builds that are Building under the server, the oldest first.
 	// It reads no plans.
 	Owned(ctx context.Context, server control.ServerID) ([]BuildID, error)
 	// OwnedBuild returns a build with its plan. owned is false, without an error, if the build is
-	// not Building under the server.
-	OwnedBuild(ctx context.Context, id BuildID, server control.ServerID) (o Orphan, owned bool, err error)
+	// not Building under the server. It is the only method that reads a plan. The error has the
+	// reason ReasonPlan if the stored plan cannot be read.
+	OwnedBuild(ctx context.Context, id BuildID, server control.ServerID) (o OwnedBuild, owned bool, err error)
 	// Expire removes old rows as e says, and returns the snapshots that nothing names any
 	// more.
 	Expire(ctx context.Context, e Expiry) ([]sandbox.SnapshotID, error)
 
-	AppendLogs(ctx context.Context, id BuildID, entries []LogEntry) error
+	// AppendLogs adds entries to the log of a build which the server has claimed last, also
+	// after the build has ended. It is WrongState if another server has the build.
+	AppendLogs(ctx context.Context, id BuildID, server control.ServerID, entries []LogEntry) error
 	Logs(ctx context.Context, id BuildID, seq int64, limit int) ([]LogEntry, error)
 
 	Tags(ctx context.Context, template ID) ([]Tag, error)
@@ -220,10 +224,10 @@ type Expiry struct {
 	Stray time.Duration
 }
 
-// Orphan is a build that is to be carried on, with its plan.
-type Orphan struct {
+// OwnedBuild is a build that a server carries out, with its plan.
+type OwnedBuild struct {
 	Build Build
 	Plan  plan.Plan
-	// HasInputs: it had secrets or credentials, which are gone.
+	// HasInputs says that it was started with secrets or credentials, which are not stored.
 	HasInputs bool
 }

@@ -63,11 +63,10 @@ type Service struct {
 
 var _ API = (*Service)(nil)
 
-// job is a build that this server carries out. Service.mu protects build, run and started
+// job is a build that this server carries out. Service.mu protects resumed and started
 // until it is in the queue; they are constant afterwards.
 type job struct {
 	id      BuildID
-	run     Orphan
 	inputs  Inputs
 	started bool // the store calls the build Building
 	// resumed says in a clause why the build is carried on; empty is a new build.
@@ -142,11 +141,12 @@ func (s *Service) reserve(id BuildID, in Inputs) *job {
 	return j
 }
 
-// enqueue hands a reserved build to Run.
-func (s *Service) enqueue(j *job, run Orphan, resumed string) {
+// enqueue hands a reserved build to Run. Its plan, which can have megabytes, is read from the
+// store at its turn, so that builds that wait hold no memory for it.
+func (s *Service) enqueue(j *job, resumed string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	j.run, j.resumed, j.started = run, resumed, true
+	j.resumed, j.started = resumed, true
 	s.queue = append(s.queue, j)
 	select {
 	case s.wake <- struct{}{}:

@@ -47,53 +47,10 @@ func (q *Queries) BuildLogs(ctx context.Context, arg BuildLogsParams) ([]Templat
 	return items, nil
 }
 
-const buildOfTemplate = `-- name: BuildOfTemplate :one
-SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env FROM template_builds WHERE id = $1 AND template_id = $2
-`
-
-type BuildOfTemplateParams struct {
-	ID         string
-	TemplateID string
-}
-
-func (q *Queries) BuildOfTemplate(ctx context.Context, arg BuildOfTemplateParams) (TemplateBuild, error) {
-	row := q.db.QueryRow(ctx, buildOfTemplate, arg.ID, arg.TemplateID)
-	var i TemplateBuild
-	err := row.Scan(
-		&i.ID,
-		&i.Position,
-		&i.TemplateID,
-		&i.Status,
-		&i.Tags,
-		&i.Vcpus,
-		&i.MemoryMb,
-		&i.DiskMb,
-		&i.Runtime,
-		&i.Plan,
-		&i.HasInputs,
-		&i.Server,
-		&i.ReasonMessage,
-		&i.ReasonStep,
-		&i.SnapshotID,
-		&i.HostID,
-		&i.DefaultUser,
-		&i.DefaultDir,
-		&i.Step,
-		&i.Steps,
-		&i.LogEntries,
-		&i.LogBytes,
-		&i.LogFull,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-		&i.StartedAt,
-		&i.FinishedAt,
-		&i.Env,
-	)
-	return i, err
-}
-
 const buildsOfTemplate = `-- name: BuildsOfTemplate :many
-SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env FROM template_builds WHERE template_id = $1 ORDER BY position DESC LIMIT $2
+SELECT id, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, reason_message, reason_step, snapshot_id, host_id,
+    default_user, default_dir, env, step, steps, created_at, updated_at, started_at, finished_at
+FROM template_builds WHERE template_id = $1 ORDER BY position DESC LIMIT $2
 `
 
 type BuildsOfTemplateParams struct {
@@ -101,18 +58,41 @@ type BuildsOfTemplateParams struct {
 	MaxRows    int32
 }
 
-func (q *Queries) BuildsOfTemplate(ctx context.Context, arg BuildsOfTemplateParams) ([]TemplateBuild, error) {
+type BuildsOfTemplateRow struct {
+	ID            string
+	TemplateID    string
+	Status        string
+	Tags          []string
+	Vcpus         int32
+	MemoryMb      int32
+	DiskMb        int32
+	Runtime       string
+	ReasonMessage *string
+	ReasonStep    string
+	SnapshotID    string
+	HostID        string
+	DefaultUser   string
+	DefaultDir    string
+	Env           []byte
+	Step          int32
+	Steps         int32
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	StartedAt     *time.Time
+	FinishedAt    *time.Time
+}
+
+func (q *Queries) BuildsOfTemplate(ctx context.Context, arg BuildsOfTemplateParams) ([]BuildsOfTemplateRow, error) {
 	rows, err := q.db.Query(ctx, buildsOfTemplate, arg.TemplateID, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []TemplateBuild
+	var items []BuildsOfTemplateRow
 	for rows.Next() {
-		var i TemplateBuild
+		var i BuildsOfTemplateRow
 		if err := rows.Scan(
 			&i.ID,
-			&i.Position,
 			&i.TemplateID,
 			&i.Status,
 			&i.Tags,
@@ -120,25 +100,19 @@ func (q *Queries) BuildsOfTemplate(ctx context.Context, arg BuildsOfTemplatePara
 			&i.MemoryMb,
 			&i.DiskMb,
 			&i.Runtime,
-			&i.Plan,
-			&i.HasInputs,
-			&i.Server,
 			&i.ReasonMessage,
 			&i.ReasonStep,
 			&i.SnapshotID,
 			&i.HostID,
 			&i.DefaultUser,
 			&i.DefaultDir,
+			&i.Env,
 			&i.Step,
 			&i.Steps,
-			&i.LogEntries,
-			&i.LogBytes,
-			&i.LogFull,
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.StartedAt,
 			&i.FinishedAt,
-			&i.Env,
 		); err != nil {
 			return nil, err
 		}
@@ -179,10 +153,9 @@ func (q *Queries) BuildsUnderWay(ctx context.Context, server int64) ([]BuildsUnd
 	return items, nil
 }
 
-const claimBuild = `-- name: ClaimBuild :one
+const claimBuild = `-- name: ClaimBuild :execrows
 UPDATE template_builds SET server = $1, updated_at = now()
 WHERE id = $2 AND status = 'building' AND server = $3
-RETURNING id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env
 `
 
 type ClaimBuildParams struct {
@@ -192,40 +165,12 @@ type ClaimBuildParams struct {
 }
 
 // ClaimBuild gives a build that is under way to another server, unless one has it already.
-func (q *Queries) ClaimBuild(ctx context.Context, arg ClaimBuildParams) (TemplateBuild, error) {
-	row := q.db.QueryRow(ctx, claimBuild, arg.Server, arg.ID, arg.WasServer)
-	var i TemplateBuild
-	err := row.Scan(
-		&i.ID,
-		&i.Position,
-		&i.TemplateID,
-		&i.Status,
-		&i.Tags,
-		&i.Vcpus,
-		&i.MemoryMb,
-		&i.DiskMb,
-		&i.Runtime,
-		&i.Plan,
-		&i.HasInputs,
-		&i.Server,
-		&i.ReasonMessage,
-		&i.ReasonStep,
-		&i.SnapshotID,
-		&i.HostID,
-		&i.DefaultUser,
-		&i.DefaultDir,
-		&i.Step,
-		&i.Steps,
-		&i.LogEntries,
-		&i.LogBytes,
-		&i.LogFull,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-		&i.StartedAt,
-		&i.FinishedAt,
-		&i.Env,
-	)
-	return i, err
+func (q *Queries) ClaimBuild(ctx context.Context, arg ClaimBuildParams) (int64, error) {
+	result, err := q.db.Exec(ctx, claimBuild, arg.Server, arg.ID, arg.WasServer)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const countOtherTags = `-- name: CountOtherTags :one
@@ -383,7 +328,7 @@ UPDATE template_builds SET
     vcpus = $9, memory_mb = $10, disk_mb = $11,
     step = $12, steps = $13, finished_at = now(), updated_at = now()
 WHERE id = $14 AND status = 'building' AND server = $15
-RETURNING id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env
+RETURNING template_id, tags
 `
 
 type FinishBuildParams struct {
@@ -404,8 +349,13 @@ type FinishBuildParams struct {
 	Server        int64
 }
 
+type FinishBuildRow struct {
+	TemplateID string
+	Tags       []string
+}
+
 // FinishBuild ends a build that is under way. A reason is given if it failed.
-func (q *Queries) FinishBuild(ctx context.Context, arg FinishBuildParams) (TemplateBuild, error) {
+func (q *Queries) FinishBuild(ctx context.Context, arg FinishBuildParams) (FinishBuildRow, error) {
 	row := q.db.QueryRow(ctx, finishBuild,
 		arg.Status,
 		arg.ReasonMessage,
@@ -423,37 +373,8 @@ func (q *Queries) FinishBuild(ctx context.Context, arg FinishBuildParams) (Templ
 		arg.ID,
 		arg.Server,
 	)
-	var i TemplateBuild
-	err := row.Scan(
-		&i.ID,
-		&i.Position,
-		&i.TemplateID,
-		&i.Status,
-		&i.Tags,
-		&i.Vcpus,
-		&i.MemoryMb,
-		&i.DiskMb,
-		&i.Runtime,
-		&i.Plan,
-		&i.HasInputs,
-		&i.Server,
-		&i.ReasonMessage,
-		&i.ReasonStep,
-		&i.SnapshotID,
-		&i.HostID,
-		&i.DefaultUser,
-		&i.DefaultDir,
-		&i.Step,
-		&i.Steps,
-		&i.LogEntries,
-		&i.LogBytes,
-		&i.LogFull,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-		&i.StartedAt,
-		&i.FinishedAt,
-		&i.Env,
-	)
+	var i FinishBuildRow
+	err := row.Scan(&i.TemplateID, &i.Tags)
 	return i, err
 }
 
@@ -467,15 +388,42 @@ func (q *Queries) ForgetBuildSnapshots(ctx context.Context, ids []string) error 
 }
 
 const getBuild = `-- name: GetBuild :one
-SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env FROM template_builds WHERE id = $1
+SELECT id, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, reason_message, reason_step, snapshot_id, host_id,
+    default_user, default_dir, env, step, steps, created_at, updated_at, started_at, finished_at
+FROM template_builds WHERE id = $1
 `
 
-func (q *Queries) GetBuild(ctx context.Context, id string) (TemplateBuild, error) {
+type GetBuildRow struct {
+	ID            string
+	TemplateID    string
+	Status        string
+	Tags          []string
+	Vcpus         int32
+	MemoryMb      int32
+	DiskMb        int32
+	Runtime       string
+	ReasonMessage *string
+	ReasonStep    string
+	SnapshotID    string
+	HostID        string
+	DefaultUser   string
+	DefaultDir    string
+	Env           []byte
+	Step          int32
+	Steps         int32
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	StartedAt     *time.Time
+	FinishedAt    *time.Time
+}
+
+// The statements that read builds name the same columns in the same order. OwnedPlan alone reads a
+// plan, which can have megabytes.
+func (q *Queries) GetBuild(ctx context.Context, id string) (GetBuildRow, error) {
 	row := q.db.QueryRow(ctx, getBuild, id)
-	var i TemplateBuild
+	var i GetBuildRow
 	err := row.Scan(
 		&i.ID,
-		&i.Position,
 		&i.TemplateID,
 		&i.Status,
 		&i.Tags,
@@ -483,25 +431,19 @@ func (q *Queries) GetBuild(ctx context.Context, id string) (TemplateBuild, error
 		&i.MemoryMb,
 		&i.DiskMb,
 		&i.Runtime,
-		&i.Plan,
-		&i.HasInputs,
-		&i.Server,
 		&i.ReasonMessage,
 		&i.ReasonStep,
 		&i.SnapshotID,
 		&i.HostID,
 		&i.DefaultUser,
 		&i.DefaultDir,
+		&i.Env,
 		&i.Step,
 		&i.Steps,
-		&i.LogEntries,
-		&i.LogBytes,
-		&i.LogFull,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.StartedAt,
 		&i.FinishedAt,
-		&i.Env,
 	)
 	return i, err
 }
@@ -525,10 +467,9 @@ func (q *Queries) GetLayer(ctx context.Context, key string) (TemplateLayer, erro
 	return i, err
 }
 
-const insertBuild = `-- name: InsertBuild :one
+const insertBuild = `-- name: InsertBuild :exec
 INSERT INTO template_builds (id, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime)
 VALUES ($1, $2, 'waiting', $3, $4, $5, $6, $7)
-RETURNING id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env
 `
 
 type InsertBuildParams struct {
@@ -541,8 +482,8 @@ type InsertBuildParams struct {
 	Runtime    string
 }
 
-func (q *Queries) InsertBuild(ctx context.Context, arg InsertBuildParams) (TemplateBuild, error) {
-	row := q.db.QueryRow(ctx, insertBuild,
+func (q *Queries) InsertBuild(ctx context.Context, arg InsertBuildParams) error {
+	_, err := q.db.Exec(ctx, insertBuild,
 		arg.ID,
 		arg.TemplateID,
 		arg.Tags,
@@ -551,38 +492,7 @@ func (q *Queries) InsertBuild(ctx context.Context, arg InsertBuildParams) (Templ
 		arg.DiskMb,
 		arg.Runtime,
 	)
-	var i TemplateBuild
-	err := row.Scan(
-		&i.ID,
-		&i.Position,
-		&i.TemplateID,
-		&i.Status,
-		&i.Tags,
-		&i.Vcpus,
-		&i.MemoryMb,
-		&i.DiskMb,
-		&i.Runtime,
-		&i.Plan,
-		&i.HasInputs,
-		&i.Server,
-		&i.ReasonMessage,
-		&i.ReasonStep,
-		&i.SnapshotID,
-		&i.HostID,
-		&i.DefaultUser,
-		&i.DefaultDir,
-		&i.Step,
-		&i.Steps,
-		&i.LogEntries,
-		&i.LogBytes,
-		&i.LogFull,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-		&i.StartedAt,
-		&i.FinishedAt,
-		&i.Env,
-	)
-	return i, err
+	return err
 }
 
 const insertBuildLogs = `-- name: InsertBuildLogs :exec
@@ -628,10 +538,11 @@ func (q *Queries) InsertTemplate(ctx context.Context, arg InsertTemplateParams) 
 }
 
 const lockBuildLog = `-- name: LockBuildLog :one
-SELECT log_entries, log_bytes, log_full FROM template_builds WHERE id = $1 FOR UPDATE
+SELECT server, log_entries, log_bytes, log_full FROM template_builds WHERE id = $1 FOR UPDATE
 `
 
 type LockBuildLogRow struct {
+	Server     int64
 	LogEntries int64
 	LogBytes   int64
 	LogFull    bool
@@ -640,7 +551,12 @@ type LockBuildLogRow struct {
 func (q *Queries) LockBuildLog(ctx context.Context, id string) (LockBuildLogRow, error) {
 	row := q.db.QueryRow(ctx, lockBuildLog, id)
 	var i LockBuildLogRow
-	err := row.Scan(&i.LogEntries, &i.LogBytes, &i.LogFull)
+	err := row.Scan(
+		&i.Server,
+		&i.LogEntries,
+		&i.LogBytes,
+		&i.LogFull,
+	)
 	return i, err
 }
 
@@ -676,56 +592,10 @@ func (q *Queries) MeasureBuildLog(ctx context.Context, arg MeasureBuildLogParams
 	return err
 }
 
-const ownedBuild = `-- name: OwnedBuild :one
-SELECT id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env FROM template_builds WHERE id = $1 AND status = 'building' AND server = $2
-`
-
-type OwnedBuildParams struct {
-	ID     string
-	Server int64
-}
-
-func (q *Queries) OwnedBuild(ctx context.Context, arg OwnedBuildParams) (TemplateBuild, error) {
-	row := q.db.QueryRow(ctx, ownedBuild, arg.ID, arg.Server)
-	var i TemplateBuild
-	err := row.Scan(
-		&i.ID,
-		&i.Position,
-		&i.TemplateID,
-		&i.Status,
-		&i.Tags,
-		&i.Vcpus,
-		&i.MemoryMb,
-		&i.DiskMb,
-		&i.Runtime,
-		&i.Plan,
-		&i.HasInputs,
-		&i.Server,
-		&i.ReasonMessage,
-		&i.ReasonStep,
-		&i.SnapshotID,
-		&i.HostID,
-		&i.DefaultUser,
-		&i.DefaultDir,
-		&i.Step,
-		&i.Steps,
-		&i.LogEntries,
-		&i.LogBytes,
-		&i.LogFull,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-		&i.StartedAt,
-		&i.FinishedAt,
-		&i.Env,
-	)
-	return i, err
-}
-
 const ownedBuilds = `-- name: OwnedBuilds :many
 SELECT id FROM template_builds WHERE status = 'building' AND server = $1 ORDER BY position
 `
 
-// OwnedBuilds reads no plan, which can have megabytes.
 func (q *Queries) OwnedBuilds(ctx context.Context, server int64) ([]string, error) {
 	rows, err := q.db.Query(ctx, ownedBuilds, server)
 	if err != nil {
@@ -744,6 +614,27 @@ func (q *Queries) OwnedBuilds(ctx context.Context, server int64) ([]string, erro
 		return nil, err
 	}
 	return items, nil
+}
+
+const ownedPlan = `-- name: OwnedPlan :one
+SELECT plan, has_inputs FROM template_builds WHERE id = $1 AND status = 'building' AND server = $2
+`
+
+type OwnedPlanParams struct {
+	ID     string
+	Server int64
+}
+
+type OwnedPlanRow struct {
+	Plan      []byte
+	HasInputs bool
+}
+
+func (q *Queries) OwnedPlan(ctx context.Context, arg OwnedPlanParams) (OwnedPlanRow, error) {
+	row := q.db.QueryRow(ctx, ownedPlan, arg.ID, arg.Server)
+	var i OwnedPlanRow
+	err := row.Scan(&i.Plan, &i.HasInputs)
+	return i, err
 }
 
 const progressBuild = `-- name: ProgressBuild :execrows
@@ -888,7 +779,7 @@ const startBuild = `-- name: StartBuild :one
 UPDATE template_builds SET
     status = 'building', plan = $1, has_inputs = $2, server = $3, started_at = now(), updated_at = now()
 WHERE id = $4 AND status = 'waiting'
-RETURNING id, position, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, plan, has_inputs, server, reason_message, reason_step, snapshot_id, host_id, default_user, default_dir, step, steps, log_entries, log_bytes, log_full, created_at, updated_at, started_at, finished_at, env
+RETURNING template_id
 `
 
 type StartBuildParams struct {
@@ -898,45 +789,16 @@ type StartBuildParams struct {
 	ID        string
 }
 
-func (q *Queries) StartBuild(ctx context.Context, arg StartBuildParams) (TemplateBuild, error) {
+func (q *Queries) StartBuild(ctx context.Context, arg StartBuildParams) (string, error) {
 	row := q.db.QueryRow(ctx, startBuild,
 		arg.Plan,
 		arg.HasInputs,
 		arg.Server,
 		arg.ID,
 	)
-	var i TemplateBuild
-	err := row.Scan(
-		&i.ID,
-		&i.Position,
-		&i.TemplateID,
-		&i.Status,
-		&i.Tags,
-		&i.Vcpus,
-		&i.MemoryMb,
-		&i.DiskMb,
-		&i.Runtime,
-		&i.Plan,
-		&i.HasInputs,
-		&i.Server,
-		&i.ReasonMessage,
-		&i.ReasonStep,
-		&i.SnapshotID,
-		&i.HostID,
-		&i.DefaultUser,
-		&i.DefaultDir,
-		&i.Step,
-		&i.Steps,
-		&i.LogEntries,
-		&i.LogBytes,
-		&i.LogFull,
-		&i.CreatedAt,
-		&i.UpdatedAt,
-		&i.StartedAt,
-		&i.FinishedAt,
-		&i.Env,
-	)
-	return i, err
+	var template_id string
+	err := row.Scan(&template_id)
+	return template_id, err
 }
 
 const straySnapshots = `-- name: StraySnapshots :many
@@ -1003,7 +865,9 @@ func (q *Queries) SupersedeBuilds(ctx context.Context, arg SupersedeBuildsParams
 }
 
 const taggedBuild = `-- name: TaggedBuild :one
-SELECT b.id, b.position, b.template_id, b.status, b.tags, b.vcpus, b.memory_mb, b.disk_mb, b.runtime, b.plan, b.has_inputs, b.server, b.reason_message, b.reason_step, b.snapshot_id, b.host_id, b.default_user, b.default_dir, b.step, b.steps, b.log_entries, b.log_bytes, b.log_full, b.created_at, b.updated_at, b.started_at, b.finished_at, b.env FROM template_builds AS b JOIN template_tags AS t ON t.build_id = b.id
+SELECT b.id, b.template_id, b.status, b.tags, b.vcpus, b.memory_mb, b.disk_mb, b.runtime, b.reason_message, b.reason_step, b.snapshot_id, b.host_id,
+    b.default_user, b.default_dir, b.env, b.step, b.steps, b.created_at, b.updated_at, b.started_at, b.finished_at
+FROM template_builds AS b JOIN template_tags AS t ON t.build_id = b.id
 WHERE t.template_id = $1 AND t.name = $2
 `
 
@@ -1012,12 +876,35 @@ type TaggedBuildParams struct {
 	Tag        string
 }
 
-func (q *Queries) TaggedBuild(ctx context.Context, arg TaggedBuildParams) (TemplateBuild, error) {
+type TaggedBuildRow struct {
+	ID            string
+	TemplateID    string
+	Status        string
+	Tags          []string
+	Vcpus         int32
+	MemoryMb      int32
+	DiskMb        int32
+	Runtime       string
+	ReasonMessage *string
+	ReasonStep    string
+	SnapshotID    string
+	HostID        string
+	DefaultUser   string
+	DefaultDir    string
+	Env           []byte
+	Step          int32
+	Steps         int32
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	StartedAt     *time.Time
+	FinishedAt    *time.Time
+}
+
+func (q *Queries) TaggedBuild(ctx context.Context, arg TaggedBuildParams) (TaggedBuildRow, error) {
 	row := q.db.QueryRow(ctx, taggedBuild, arg.TemplateID, arg.Tag)
-	var i TemplateBuild
+	var i TaggedBuildRow
 	err := row.Scan(
 		&i.ID,
-		&i.Position,
 		&i.TemplateID,
 		&i.Status,
 		&i.Tags,
@@ -1025,25 +912,19 @@ func (q *Queries) TaggedBuild(ctx context.Context, arg TaggedBuildParams) (Templ
 		&i.MemoryMb,
 		&i.DiskMb,
 		&i.Runtime,
-		&i.Plan,
-		&i.HasInputs,
-		&i.Server,
 		&i.ReasonMessage,
 		&i.ReasonStep,
 		&i.SnapshotID,
 		&i.HostID,
 		&i.DefaultUser,
 		&i.DefaultDir,
+		&i.Env,
 		&i.Step,
 		&i.Steps,
-		&i.LogEntries,
-		&i.LogBytes,
-		&i.LogFull,
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.StartedAt,
 		&i.FinishedAt,
-		&i.Env,
 	)
 	return i, err
 }

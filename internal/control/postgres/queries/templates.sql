@@ -36,23 +36,27 @@ UPDATE templates SET spawned = spawned + 1, spawned_at = now() WHERE id = @id;
 -- name: DeleteTemplate :execrows
 DELETE FROM templates WHERE id = @id;
 
--- name: InsertBuild :one
+-- name: InsertBuild :exec
 INSERT INTO template_builds (id, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime)
-VALUES (@id, @template_id, 'waiting', @tags, @vcpus, @memory_mb, @disk_mb, @runtime)
-RETURNING *;
+VALUES (@id, @template_id, 'waiting', @tags, @vcpus, @memory_mb, @disk_mb, @runtime);
 
+-- The statements that read builds name the same columns in the same order. OwnedPlan alone reads a
+-- plan, which can have megabytes.
 -- name: GetBuild :one
-SELECT * FROM template_builds WHERE id = @id;
-
--- name: BuildOfTemplate :one
-SELECT * FROM template_builds WHERE id = @id AND template_id = @template_id;
+SELECT id, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, reason_message, reason_step, snapshot_id, host_id,
+    default_user, default_dir, env, step, steps, created_at, updated_at, started_at, finished_at
+FROM template_builds WHERE id = @id;
 
 -- name: TaggedBuild :one
-SELECT b.* FROM template_builds AS b JOIN template_tags AS t ON t.build_id = b.id
+SELECT b.id, b.template_id, b.status, b.tags, b.vcpus, b.memory_mb, b.disk_mb, b.runtime, b.reason_message, b.reason_step, b.snapshot_id, b.host_id,
+    b.default_user, b.default_dir, b.env, b.step, b.steps, b.created_at, b.updated_at, b.started_at, b.finished_at
+FROM template_builds AS b JOIN template_tags AS t ON t.build_id = b.id
 WHERE t.template_id = @template_id AND t.name = @tag;
 
 -- name: BuildsOfTemplate :many
-SELECT * FROM template_builds WHERE template_id = @template_id ORDER BY position DESC LIMIT @max_rows;
+SELECT id, template_id, status, tags, vcpus, memory_mb, disk_mb, runtime, reason_message, reason_step, snapshot_id, host_id,
+    default_user, default_dir, env, step, steps, created_at, updated_at, started_at, finished_at
+FROM template_builds WHERE template_id = @template_id ORDER BY position DESC LIMIT @max_rows;
 
 -- name: CountUnendedBuilds :one
 SELECT count(*) FROM template_builds WHERE finished_at IS NULL;
@@ -67,7 +71,7 @@ RETURNING id;
 UPDATE template_builds SET
     status = 'building', plan = @plan, has_inputs = @has_inputs, server = @server, started_at = now(), updated_at = now()
 WHERE id = @id AND status = 'waiting'
-RETURNING *;
+RETURNING template_id;
 
 -- name: ProgressBuild :execrows
 UPDATE template_builds SET step = @step, steps = @steps, updated_at = now()
@@ -82,7 +86,7 @@ UPDATE template_builds SET
     vcpus = @vcpus, memory_mb = @memory_mb, disk_mb = @disk_mb,
     step = @step, steps = @steps, finished_at = now(), updated_at = now()
 WHERE id = @id AND status = 'building' AND server = @server
-RETURNING *;
+RETURNING template_id, tags;
 
 -- FailBuild fails a build that has not ended; under one server, unless that is 0.
 -- name: FailBuild :execrows
@@ -90,21 +94,19 @@ UPDATE template_builds SET
     status = 'error', plan = NULL, reason_message = @message::text, reason_step = @step, finished_at = now(), updated_at = now()
 WHERE id = @id AND finished_at IS NULL AND (@server::bigint = 0 OR server = @server::bigint);
 
--- OwnedBuilds reads no plan, which can have megabytes.
 -- name: OwnedBuilds :many
 SELECT id FROM template_builds WHERE status = 'building' AND server = @server ORDER BY position;
 
--- name: OwnedBuild :one
-SELECT * FROM template_builds WHERE id = @id AND status = 'building' AND server = @server;
+-- name: OwnedPlan :one
+SELECT plan, has_inputs FROM template_builds WHERE id = @id AND status = 'building' AND server = @server;
 
 -- name: BuildsUnderWay :many
 SELECT id, server FROM template_builds WHERE status = 'building' AND server <> @server;
 
 -- ClaimBuild gives a build that is under way to another server, unless one has it already.
--- name: ClaimBuild :one
+-- name: ClaimBuild :execrows
 UPDATE template_builds SET server = @server, updated_at = now()
-WHERE id = @id AND status = 'building' AND server = @was_server
-RETURNING *;
+WHERE id = @id AND status = 'building' AND server = @was_server;
 
 -- name: SnapshotsOfBuilds :many
 SELECT snapshot_id FROM template_builds WHERE template_id = @template_id AND snapshot_id <> '' ORDER BY position;
@@ -149,7 +151,7 @@ DELETE FROM template_builds WHERE id IN (
 );
 
 -- name: LockBuildLog :one
-SELECT log_entries, log_bytes, log_full FROM template_builds WHERE id = @id FOR UPDATE;
+SELECT server, log_entries, log_bytes, log_full FROM template_builds WHERE id = @id FOR UPDATE;
 
 -- name: MeasureBuildLog :exec
 UPDATE template_builds SET log_entries = @log_entries, log_bytes = @log_bytes, log_full = @log_full WHERE id = @id;
