@@ -287,3 +287,40 @@ func TestDefaultUserIsGone(t *testing.T) {
 		t.Errorf("a call of another user: %v", err)
 	}
 }
+
+// TestPublishedSettings: programs of root in the guest find the digest of the public token and the
+// variables, and never the token. They find nothing in a snapshot.
+func TestPublishedSettings(t *testing.T) {
+	a, platform := newAgent(t)
+	for _, c := range []struct {
+		envdToken string
+		envs      map[string]string
+		want      string
+	}{
+		{"public", map[string]string{"A": "b\n"}, `{"access_token_sha256":"efa1f375d76194fa51a3556a97e641e61685f914d446979da50a551a4333ffd7","envs":{"A":"b\n"}}`},
+		{"", nil, `{"access_token_sha256":"","envs":{}}`},
+	} {
+		req := &guestv1.ConfigureRequest{
+			WallClockUnixNano: time.Now().UnixNano(), Entropy: make([]byte, 32), DefaultUser: "user",
+			AccessToken: token, EnvdToken: c.envdToken, Envs: c.envs,
+		}
+		if _, err := a.Configure(t.Context(), req, token); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(platform.Published()); got != c.want {
+			t.Errorf("published with the token %q: got %s, want %s", c.envdToken, got, c.want)
+		}
+	}
+	if _, err := a.Quiesce(t.Context(), &guestv1.QuiesceRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := platform.Published(); len(got) != 0 {
+		t.Errorf("published after Quiesce: got %s, want nothing", got)
+	}
+	// Root of the guest can make it fail, which must not keep its sandbox from a resume or a pause.
+	platform.FailAt("publish")
+	configure(t, a, false)
+	if _, err := a.Quiesce(t.Context(), &guestv1.QuiesceRequest{}); err != nil {
+		t.Errorf("quiesce: %v", err)
+	}
+}

@@ -160,7 +160,12 @@ func (c *configuration) resolveSettings(context.Context) error {
 			}
 		}
 	}
-	return stepFault(c.agent.state.save(c.next), "settings_failed", "save settings")
+	if err := c.agent.state.save(c.next); err != nil {
+		return stepFault(err, "settings_failed", "save settings")
+	}
+	// Before the thaw, so that user processes never see those of another sandbox.
+	c.agent.publish(&c.next)
+	return nil
 }
 
 // ensure creates a user, once: the sandbox's owner may change or remove it

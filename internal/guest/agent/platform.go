@@ -60,13 +60,16 @@ type Freezer interface {
 }
 
 // SettingsStore keeps the agent's settings over a restart of the agent within
-// one boot, where no path leads to them.
+// one boot, where no path leads to them, and publishes a part of them to root.
 type SettingsStore interface {
 	// LoadSettings returns the bytes saved last, or none.
 	LoadSettings() ([]byte, error)
 	// SaveSettings replaces and overwrites the saved bytes. Saving none wipes
 	// them.
 	SaveSettings([]byte) error
+	// PublishSettings replaces and overwrites the bytes that programs of root can
+	// read in the guest. Publishing none wipes them.
+	PublishSettings([]byte) error
 }
 
 // Ledger records the commands that the host started with a ticket, so that a

@@ -59,6 +59,7 @@ func (a *Agent) freeze(ctx context.Context, sync bool) (frozen int, err error) {
 		err = a.platform.SaveSettings(nil)
 	}
 	if err == nil {
+		a.publish(nil)
 		return frozen, nil
 	}
 	if thawErr := a.platform.Thaw(context.WithoutCancel(ctx)); thawErr != nil {

@@ -132,3 +132,6 @@ func (s shared) LoadSettings() ([]byte, error) { return s.memory.Load() }
 
 // SaveSettings implements agent.SettingsStore.
 func (s shared) SaveSettings(b []byte) error { return s.memory.Save(b) }
+
+// PublishSettings implements agent.SettingsStore.
+func (shared) PublishSettings(b []byte) error { return publish(settingsPath, b) }

@@ -46,10 +46,11 @@ var ErrStep = errors.New("this step of the platform was told to fail")
 type Platform struct {
 	process.NoGroups
 
-	mu       sync.Mutex // protects the following
-	steps    []string
-	failing  string
-	settings []byte
+	mu        sync.Mutex // protects the following
+	steps     []string
+	failing   string
+	settings  []byte
+	published []byte
 }
 
 // NewPlatform returns a Platform that holds the saved settings of an earlier
@@ -137,6 +138,24 @@ func (p *Platform) SaveSettings(b []byte) error {
 	defer p.mu.Unlock()
 	p.settings = slices.Clone(b)
 	return nil
+}
+
+// PublishSettings implements agent.SettingsStore. It can fail as "publish", and is no step.
+func (p *Platform) PublishSettings(b []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failing == "publish" {
+		return ErrStep
+	}
+	p.published = slices.Clone(b)
+	return nil
+}
+
+// Published returns the bytes that programs of root can read.
+func (p *Platform) Published() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.published)
 }
 
 // CommandStarting implements agent.Ledger.

@@ -3,7 +3,10 @@ kernels and with a guest agent that holds back its answers to wrong tokens until
 
 import asyncio
 import gzip
+import hashlib
 import importlib.util
+import json
+import os
 import sys
 
 from aiohttp import web
@@ -53,6 +56,66 @@ async def until(what, true):
     while not true():
         await asyncio.sleep(0.01)
     print(what)
+
+
+def leave(settings):
+    """Writes the settings of the guest agent."""
+    os.makedirs(os.path.dirname(server.SETTINGS), exist_ok=True)
+    with open(server.SETTINGS, "w", encoding="ascii") as f:
+        f.write(settings if isinstance(settings, str) else json.dumps(settings))
+
+
+class Kernel:
+    """A kernel of Python that runs the operations of code_interpreter.py here."""
+
+    name = "python3"
+
+    def __init__(self):
+        self.executions, self.ran = {}, []
+
+    async def alive(self):
+        return True
+
+    async def control(self, code, timeout=None):
+        self.begin(code)
+        return True
+
+    def begin(self, code, silent=True):
+        self.ran.append(code.split(".")[1].split("(")[0])
+        exec(code)
+        output = server.Output()
+        output.put({"msg_type": "status", "content": {"execution_state": "idle"}})
+        return len(self.ran), output
+
+
+async def early_variables():
+    """A kernel of Python has the variables before its first run, and exactly those of its sandbox then."""
+    for early, envs, operations in (
+        ([{"A": "1"}], {"A": "1"}, ["push_env"]),
+        ([{"A": "1"}, {"A": "1"}], {"A": "1"}, ["push_env"]),
+        ([{"A": "pool", "B": "pool"}, {"A": "1"}], {"A": "1"}, ["push_env", "pop_env", "push_env"]),
+        ([{"A": "pool", "B": "pool"}], {"A": "1"}, ["push_env", "pop_env", "set_env"]),
+        ([None], {"A": "1"}, ["set_env"]),
+        ([], {"A": "1"}, ["set_env"]),
+        ([{}], {}, ["push_env"]),
+    ):
+        for name in ("A", "B"):
+            os.environ.pop(name, None)
+        context = server.Context("x", "python", "/")
+        context.kernel, context.identity = Kernel(), server.machine_id()
+        for given in early:
+            await context.renew_early(given)
+        for operation in context.renew(envs):
+            operation.close()
+        want(f"operations for {early} and {envs}", context.kernel.ran, operations)
+        want(f"variables for {early} and {envs}", {k: v for k, v in os.environ.items() if k in ("A", "B")}, envs)
+        want("variables that are set", context.has_envs, True)
+        await context.renew_early({"A": "2"})
+        want("variables after the first run", context.kernel.ran, operations)
+    other = server.Context("x", "bash", "/")
+    other.kernel, other.identity = Kernel(), server.machine_id()
+    await other.renew_early({"A": "1"})
+    want("operations of another language", other.kernel.ran, [])
 
 
 async def checks():
@@ -112,6 +175,27 @@ async def checks():
     want("a stranger during a rehearsal", await send("/execute", b"{}", X_Access_Token="\xe9"), 401)
     made.secret = None
     want("the token of a rehearsal that is over", await send("/execute", b"{}", X_Access_Token="own"), 401)
+
+    # The guest agent leaves the digest of the token: its holder needs no check, and nobody else is admitted.
+    guest.let_go.set()
+    leave({"access_token_sha256": hashlib.sha256(b"another").hexdigest(), "envs": {"A": "b", "C": 1}})
+    seen = guest.seen
+    want("the token in the settings", await send("/execute", b"{}", X_Access_Token="another"), 400)
+    want("checks of the token in the settings", guest.seen, seen)
+    want("the variables in the settings", await made.guest.admit("another"), {"A": "b"})
+    want("a token beside the settings", await send("/execute", b"{}", X_Access_Token="wrong"), 401)
+    want("the digest as a token", await send("/execute", b"{}", X_Access_Token=hashlib.sha256(b"another").hexdigest()), 401)
+    large = {"access_token_sha256": hashlib.sha256(b"another").hexdigest(), "envs": {"A": "b" * server.SETTINGS_LIMIT}}
+    for left in ("", "{", "[]", "[" * 100000, "null", {"envs": {}}, {"access_token_sha256": "", "envs": {}}, {"access_token_sha256": "6", "envs": {}},
+                 {"access_token_sha256": 5, "envs": {}}, {"access_token_sha256": hashlib.sha256(b"another").hexdigest(), "envs": []}, large):
+        leave(left)
+        want(f"settings {str(left)[:80]}", server.settings(), None)
+        want(f"a token with settings {str(left)[:80]}", await send("/execute", b"{}", X_Access_Token="another"), 401)
+    want("the owner without settings", await send("/execute", b"{}", X_Access_Token=OWNER), 400)
+    os.remove(server.SETTINGS)
+    want("settings of no file", server.settings(), None)
+
+    await early_variables()
 
     # The host agent waits until the server is prepared for the present machine id.
     limit, server.RENEW_TIMEOUT = server.RENEW_TIMEOUT, 0.05
