@@ -57,8 +57,8 @@ func ignored(want, got sandbox.Spec) error {
 	return nil
 }
 
-// ErrDiskPauseUnsupported is the fault of a create, pause or resume that needs pauses
-// without memory, which an agent of an earlier version would make with it.
+// ErrDiskPauseUnsupported is the fault of a create, pause, resume or snapshot that is to do
+// without memory, which an agent of an earlier version would keep.
 func ErrDiskPauseUnsupported() error {
 	return fault.New(fault.Unsupported, "disk_pause_unsupported",
 		"the agent of the host is of an earlier version and pauses and resumes sandboxes with their memory alone: update it, or leave the memory in")

@@ -246,6 +246,16 @@ func (h *fakeHost) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbo
 	return h.CreateSnapshot(context.WithValue(ctx, forced{}, true), ref, id, kind)
 }
 
+func (h *fakeHost) SnapshotDisk(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.ObservedSnapshot, error) {
+	out, err := h.CreateSnapshot(ctx, ref, id, kind)
+	if out.DiskOnly = err == nil; out.DiskOnly {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.snaps[id] = &out
+	}
+	return out, err
+}
+
 // forced marks the context of commands that do not need the guest's help.
 type forced struct{}
 

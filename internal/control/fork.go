@@ -110,7 +110,7 @@ func (fr *forker) Fork(ctx context.Context, id sandbox.ID, f Fork) (out Forked, 
 	work, cancelWork := context.WithTimeout(ctx, fr.cfg.ForkTimeout)
 	defer cancelWork()
 	defer fr.snapshots.dropSnapshot(ctx, host, snap.ID)
-	observed, err := takeBy(host, f.Force)(work, parent.Ref(), snap.ID, KindFork)
+	observed, err := takeBy(host, NewSnapshot{Force: f.Force})(work, parent.Ref(), snap.ID, KindFork)
 	if err != nil {
 		return Forked{}, fr.forkFailed(ctx, parent, host, rows, err)
 	}

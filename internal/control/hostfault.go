@@ -11,7 +11,7 @@ var passedOn = []fault.Kind{fault.HostFailed, fault.Timeout, fault.NoCapacity, f
 
 // ownState are the reasons of a WrongState that says something about the sandbox itself,
 // which its caller can change, and not that host and control plane disagree.
-var ownState = []string{"disk_too_large", reasonNoMemory}
+var ownState = []string{"disk_too_large", reasonNoMemory, "paused_with_memory"}
 
 // hostFault turns the error of a lifecycle command into the error for the caller of
 // the API. A host speaks to the control plane, not to the user: a host that does

@@ -205,6 +205,10 @@ type Snapshotter interface {
 	// ForceSnapshot is CreateSnapshot without the guest's help where that does
 	// not answer.
 	ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind SnapshotKind) (ObservedSnapshot, error)
+	// SnapshotDisk is CreateSnapshot without memory. It is WrongState paused_with_memory
+	// of a sandbox that was paused with its memory, and Unsupported
+	// disk_pause_unsupported from an agent of an earlier version.
+	SnapshotDisk(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind SnapshotKind) (ObservedSnapshot, error)
 	// DeleteSnapshot makes a snapshot unusable at once. Unknown ids succeed.
 	DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) error
 	// Snapshots returns all there are, also deleted ones that are in use.

@@ -62,6 +62,9 @@ func (s *snapshots) CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnap
 	if err := ValidateMetadata(n.Metadata); err != nil {
 		return Snapshot{}, err
 	}
+	if n.DiskOnly && n.Force {
+		return Snapshot{}, fault.New(fault.Invalid, "invalid_force", "a snapshot without memory needs the guest's help: leave out force, or memory")
+	}
 	ctx, cancel := s.detached(ctx, s.cfg.PauseTimeout)
 	defer cancel()
 	of, host, err := s.copyable(ctx, id)
@@ -76,7 +79,7 @@ func (s *snapshots) CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnap
 	}
 	hostCtx, cancelHost := context.WithTimeout(ctx, s.cfg.PauseTimeout)
 	defer cancelHost()
-	observed, err := takeBy(host, n.Force)(hostCtx, of.Ref(), row.ID, KindNamed)
+	observed, err := takeBy(host, n)(hostCtx, of.Ref(), row.ID, KindNamed)
 	switch {
 	case err == nil:
 		return s.snapshotMade(ctx, row, observed)
@@ -89,8 +92,11 @@ func (s *snapshots) CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnap
 }
 
 // takeBy returns the way in which host is to take a snapshot.
-func takeBy(host Host, force bool) func(context.Context, sandbox.Ref, sandbox.SnapshotID, SnapshotKind) (ObservedSnapshot, error) {
-	if force {
+func takeBy(host Host, n NewSnapshot) func(context.Context, sandbox.Ref, sandbox.SnapshotID, SnapshotKind) (ObservedSnapshot, error) {
+	switch {
+	case n.DiskOnly:
+		return host.SnapshotDisk
+	case n.Force:
 		return host.ForceSnapshot
 	}
 	return host.CreateSnapshot

@@ -77,6 +77,8 @@ type ObservedSnapshot struct {
 	// Deleted: only kept for its users.
 	Deleted     bool
 	PauseWindow time.Duration
+	// DiskOnly: it has no memory, and sandboxes boot from it.
+	DiskOnly bool
 }
 
 // SnapshotMove is one step of a snapshot's life, made if the row still has one
@@ -167,6 +169,9 @@ type NewSnapshot struct {
 	// Force keeps memory and disk of a guest that does not answer without its
 	// help, instead of failing with Unavailable guest_unresponsive.
 	Force bool
+	// DiskOnly keeps no memory: sandboxes that are made from the snapshot boot from its
+	// disk. The guest has to answer, so that it is Invalid together with Force.
+	DiskOnly bool
 }
 
 // Snapshots are the operations of the API on named snapshots.

@@ -104,7 +104,7 @@ func snapshotFromProto(s *hostv1.Snapshot) control.ObservedSnapshot {
 		ID: sandbox.SnapshotID(s.GetId()), Of: refFromProto(s.GetRef()), Spec: hostwire.SpecFromProto(s.GetSpec()),
 		TemplateDigest: s.GetTemplateDigest(), CreatedAt: timeFromProto(s.GetCreatedAt()),
 		Bytes: s.GetBytes(), Users: int(s.GetUsers()), Deleted: s.GetDeleted(),
-		PauseWindow: time.Duration(s.GetPauseWindowMicros()) * time.Microsecond,
+		PauseWindow: time.Duration(s.GetPauseWindowMicros()) * time.Microsecond, DiskOnly: s.GetDiskOnly(),
 	}
 }
 

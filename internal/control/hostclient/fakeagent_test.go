@@ -47,7 +47,7 @@ func (a *agent) ResumeSandbox(_ context.Context, r *connect.Request[hostv1.Resum
 
 func (a *agent) CreateSnapshot(_ context.Context, r *connect.Request[hostv1.CreateSnapshotRequest]) (*connect.Response[hostv1.CreateSnapshotResponse], error) {
 	a.asked = append(a.asked, r.Msg)
-	return connect.NewResponse(&hostv1.CreateSnapshotResponse{Snapshot: &hostv1.Snapshot{Id: r.Msg.GetSnapshotId()}}), nil
+	return connect.NewResponse(&hostv1.CreateSnapshotResponse{Snapshot: &hostv1.Snapshot{Id: r.Msg.GetSnapshotId(), DiskOnly: r.Msg.GetDiskOnly()}}), nil
 }
 
 func (a *agent) DeleteSnapshot(_ context.Context, r *connect.Request[hostv1.DeleteSnapshotRequest]) (*connect.Response[hostv1.DeleteSnapshotResponse], error) {

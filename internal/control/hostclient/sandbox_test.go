@@ -76,13 +76,20 @@ func failing(err error) func(string) (*hostv1.Sandbox, error) {
 }
 
 // TestDiskPausesOfOldAgents: an agent that would keep the memory, or restore it, is not asked
-// for a pause or a resume without it.
+// for a pause, a resume or a snapshot without it.
 func TestDiskPausesOfOldAgents(t *testing.T) {
 	t.Parallel()
 	ref := sandbox.Ref{ID: "abc", Generation: 2}
 	for name, ask := range map[string]func(*hostclient.Client) error{
 		"pause":  func(c *hostclient.Client) error { _, err := c.PauseDisk(t.Context(), ref); return err },
 		"reboot": func(c *hostclient.Client) error { _, err := c.Reboot(t.Context(), ref); return err },
+		"snapshot": func(c *hostclient.Client) error {
+			snap, err := c.SnapshotDisk(t.Context(), ref, "snap", control.KindNamed)
+			if err == nil && !snap.DiskOnly {
+				err = errors.New("the snapshot has a memory")
+			}
+			return err
+		},
 	} {
 		for _, able := range []bool{true, false} {
 			a := &agent{info: &hostv1.GetHostResponse{DiskPauses: able}}

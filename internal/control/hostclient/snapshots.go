@@ -24,6 +24,16 @@ func (c *Client) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.
 	})
 }
 
+// SnapshotDisk implements control.Host.
+func (c *Client) SnapshotDisk(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.ObservedSnapshot, error) {
+	if err := c.needsDiskPauses(ctx); err != nil {
+		return control.ObservedSnapshot{}, err
+	}
+	return c.createSnapshot(ctx, &hostv1.CreateSnapshotRequest{
+		Ref: refToProto(ref), SnapshotId: string(id), Ephemeral: kind == control.KindFork, DiskOnly: true,
+	})
+}
+
 func (c *Client) createSnapshot(ctx context.Context, req *hostv1.CreateSnapshotRequest) (control.ObservedSnapshot, error) {
 	res, err := c.rpc.CreateSnapshot(ctx, connect.NewRequest(req))
 	if err != nil {

@@ -214,6 +214,11 @@ func (l *link) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox.Sn
 	return l.CreateSnapshot(ctx, ref, id, kind)
 }
 
+// SnapshotDisk implements control.Host.
+func (l *link) SnapshotDisk(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.ObservedSnapshot, error) {
+	return l.CreateSnapshot(ctx, ref, id, kind)
+}
+
 // DeleteSnapshot implements control.Host.
 func (l *link) DeleteSnapshot(ctx context.Context, id sandbox.SnapshotID) error {
 	_, err := call(ctx, l, "delete snapshot", string(id), func() (struct{}, error) { return struct{}{}, l.h.deleteSnapshot(id) })

@@ -99,7 +99,7 @@ func fromSnapshot(s host.Snapshot) *hostv1.Snapshot {
 	return &hostv1.Snapshot{
 		Id: string(s.ID), Spec: fromSpec(s.Spec), TemplateDigest: s.TemplateDigest, Ref: fromRef(s.Of),
 		CreatedAt: fromTime(s.CreatedAt), Bytes: s.Bytes, Users: uint32(s.Users), Deleted: s.Deleted,
-		PauseWindowMicros: s.PauseWindow.Microseconds(),
+		PauseWindowMicros: s.PauseWindow.Microseconds(), DiskOnly: s.DiskOnly,
 	}
 }
 

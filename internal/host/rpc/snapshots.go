@@ -48,7 +48,10 @@ func (s *service) CreateSnapshot(ctx context.Context, req *connect.Request[hostv
 		return nil, faultrpc.ToConnect(err)
 	}
 	take := s.manager.Snapshot
-	if req.Msg.GetForce() {
+	switch {
+	case req.Msg.GetDiskOnly():
+		take = s.manager.SnapshotDisk
+	case req.Msg.GetForce():
 		take = s.manager.ForceSnapshot
 	}
 	snap, err := take(ctx, ref, id, req.Msg.GetEphemeral())

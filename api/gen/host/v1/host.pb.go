@@ -1360,8 +1360,10 @@ type Snapshot struct {
 	Deleted bool `protobuf:"varint,8,opt,name=deleted,proto3" json:"deleted,omitempty"`
 	// How long the sandbox stood still, in microseconds; zero for a paused one.
 	PauseWindowMicros int64 `protobuf:"varint,9,opt,name=pause_window_micros,json=pauseWindowMicros,proto3" json:"pause_window_micros,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// It has no memory: sandboxes that are made from it boot from its disk.
+	DiskOnly      bool `protobuf:"varint,10,opt,name=disk_only,json=diskOnly,proto3" json:"disk_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
@@ -1457,6 +1459,13 @@ func (x *Snapshot) GetPauseWindowMicros() int64 {
 	return 0
 }
 
+func (x *Snapshot) GetDiskOnly() bool {
+	if x != nil {
+		return x.DiskOnly
+	}
+	return false
+}
+
 type CreateSnapshotRequest struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Ref        *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
@@ -1466,7 +1475,9 @@ type CreateSnapshotRequest struct {
 	Ephemeral bool `protobuf:"varint,3,opt,name=ephemeral,proto3" json:"ephemeral,omitempty"`
 	// As in PauseSandboxRequest. A sandbox made from such a snapshot is only
 	// handed out if its guest answers and can be renewed.
-	Force         bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	Force bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	// Keep no memory. Calls that are under way are cut off. It excludes force.
+	DiskOnly      bool `protobuf:"varint,5,opt,name=disk_only,json=diskOnly,proto3" json:"disk_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1525,6 +1536,13 @@ func (x *CreateSnapshotRequest) GetEphemeral() bool {
 func (x *CreateSnapshotRequest) GetForce() bool {
 	if x != nil {
 		return x.Force
+	}
+	return false
+}
+
+func (x *CreateSnapshotRequest) GetDiskOnly() bool {
+	if x != nil {
+		return x.DiskOnly
 	}
 	return false
 }
@@ -3912,8 +3930,8 @@ type GetHostResponse struct {
 	// Empty from an agent that does not report them.
 	TemplateDigests []string `protobuf:"bytes,33,rep,name=template_digests,json=templateDigests,proto3" json:"template_digests,omitempty"`
 	// Sandboxes can be paused without memory, and resumed by a boot from their disk. An
-	// agent that does not say so ignores PauseSandboxRequest.disk_only and
-	// ResumeSandboxRequest.reboot.
+	// agent that does not say so ignores PauseSandboxRequest.disk_only,
+	// ResumeSandboxRequest.reboot and CreateSnapshotRequest.disk_only.
 	DiskPauses    bool `protobuf:"varint,34,opt,name=disk_pauses,json=diskPauses,proto3" json:"disk_pauses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4737,7 +4755,7 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"egressDeny\x12!\n" +
 	"\fegress_allow\x18\x03 \x03(\tR\vegressAllow\"?\n" +
 	"\x11SetEgressResponse\x12*\n" +
-	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"\xbe\x02\n" +
+	"\asandbox\x18\x01 \x01(\v2\x10.host.v1.SandboxR\asandbox\"\xdb\x02\n" +
 	"\bSnapshot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12(\n" +
 	"\x04spec\x18\x02 \x01(\v2\x14.host.v1.SandboxSpecR\x04spec\x12'\n" +
@@ -4748,13 +4766,16 @@ const file_host_v1_host_proto_rawDesc = "" +
 	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\x12\x14\n" +
 	"\x05users\x18\a \x01(\rR\x05users\x12\x18\n" +
 	"\adeleted\x18\b \x01(\bR\adeleted\x12.\n" +
-	"\x13pause_window_micros\x18\t \x01(\x03R\x11pauseWindowMicros\"\x8c\x01\n" +
+	"\x13pause_window_micros\x18\t \x01(\x03R\x11pauseWindowMicros\x12\x1b\n" +
+	"\tdisk_only\x18\n" +
+	" \x01(\bR\bdiskOnly\"\xa9\x01\n" +
 	"\x15CreateSnapshotRequest\x12\x1e\n" +
 	"\x03ref\x18\x01 \x01(\v2\f.host.v1.RefR\x03ref\x12\x1f\n" +
 	"\vsnapshot_id\x18\x02 \x01(\tR\n" +
 	"snapshotId\x12\x1c\n" +
 	"\tephemeral\x18\x03 \x01(\bR\tephemeral\x12\x14\n" +
-	"\x05force\x18\x04 \x01(\bR\x05force\"G\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\x12\x1b\n" +
+	"\tdisk_only\x18\x05 \x01(\bR\bdiskOnly\"G\n" +
 	"\x16CreateSnapshotResponse\x12-\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x11.host.v1.SnapshotR\bsnapshot\"8\n" +
 	"\x15DeleteSnapshotRequest\x12\x1f\n" +
