@@ -41,6 +41,12 @@
 // process. A Platform keeps the settings of the agent (SaveSettings): to restore
 // a fake snapshot, make a new Agent on a Platform that holds the saved bytes.
 //
+// # Published settings
+//
+// Configure publishes the digest of the public token and the sandbox's variables to
+// programs of root in the guest (PublishSettings), before it thaws user processes. Quiesce
+// wipes them.
+//
 // # Failures
 //
 // Errors are faults of package fault; their Public sentence goes to the caller.
