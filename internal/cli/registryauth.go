@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"maps"
 	"regexp"
 	"slices"
@@ -24,22 +23,24 @@ var (
 	fromLine = regexp.MustCompile(`(?i)^\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?`)
 	argLine  = regexp.MustCompile(`(?i)^\s*ARG\s+([A-Za-z_][A-Za-z0-9_]*)=("[^"]*"|'[^']*'|\S*)`)
 	copyFrom = regexp.MustCompile(`(?i)^\s*(?:COPY|ADD)\s.*--from=(\S+)`)
-	variable = regexp.MustCompile(`\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))`)
+	// runFlags finds the flags of a RUN, of which mountFrom is an image or a stage.
+	runFlags  = regexp.MustCompile(`(?i)^\s*RUN\s+((?:--\S+\s+)+)`)
+	mountFrom = regexp.MustCompile(`(?:^|\s)--mount=(?:\S*,)?"?from=([^\s,"]+)`)
+	variable  = regexp.MustCompile(`\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))`)
 	// takesFiles finds the instructions that read the context.
 	takesFiles = regexp.MustCompile(`(?im)^\s*(?:ONBUILD\s+)?(?:COPY|ADD)\s|--mount=`)
 )
 
 // registriesOf returns the host names of the registries from which the images of a
-// Dockerfile come. It looks only at FROM and --from, because the server reads the text: a
-// registry that it misses gets no credentials.
+// Dockerfile come. It looks only at FROM, --from and the mounts of RUN, because the server reads
+// the text: a registry that it misses gets no credentials.
 func registriesOf(text string, args map[string]string) []string {
 	known, stages, found := maps.Clone(args), map[string]bool{}, map[string]bool{}
 	if known == nil {
 		known = map[string]string{}
 	}
 	beforeFrom := true
-	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
-		line := lines.Text()
+	for _, line := range instructions(text) {
 		reference := ""
 		if m := fromLine.FindStringSubmatch(line); m != nil {
 			reference, beforeFrom = m[1], false
@@ -54,13 +55,36 @@ func registriesOf(text string, args map[string]string) []string {
 				known[m[1]] = strings.Trim(m[2], `"'`)
 			}
 		}
-		if m := copyFrom.FindStringSubmatch(line); m != nil {
+		sources := copyFrom.FindAllStringSubmatch(line, 1)
+		if m := runFlags.FindStringSubmatch(line); m != nil {
+			sources = mountFrom.FindAllStringSubmatch(m[1], -1)
+		}
+		for _, m := range sources {
 			if host := registryOf(expandArgs(m[1], known), stages); host != "" {
 				found[host] = true
 			}
 		}
 	}
 	return slices.Sorted(maps.Keys(found))
+}
+
+// instructions returns the lines of a Dockerfile, without comments. A line that ends with a
+// backslash is joined with the next one.
+func instructions(text string) []string {
+	var out []string
+	var line strings.Builder
+	for part := range strings.Lines(text) {
+		if strings.HasPrefix(strings.TrimSpace(part), "#") {
+			continue
+		}
+		part, continued := strings.CutSuffix(strings.TrimRight(part, " \t\r\n"), `\`)
+		line.WriteString(part)
+		if !continued {
+			out = append(out, line.String())
+			line.Reset()
+		}
+	}
+	return append(out, line.String())
 }
 
 // expandArgs replaces variables by their values. A text with an unknown one becomes "".

@@ -20,6 +20,10 @@ func TestRegistriesOfADockerfile(t *testing.T) {
 		{"an ARG of a stage", "FROM scratch\nARG R=ghcr.io\nCOPY --from=$R/a /a /a", nil, nil},
 		{"each once, sorted", "FROM quay.io/a/b\nFROM ghcr.io/a\nFROM ghcr.io/b", nil, []string{"ghcr.io", "quay.io"}},
 		{"no reference", "FROM $UNSET\nFROM A B", nil, nil},
+		{"a mount", "FROM scratch\nRUN --network=none --mount=type=bind,from=ghcr.io/a/b,target=/a --mount=from=quay.io/c,type=bind,target=/c true", nil, []string{"ghcr.io", "quay.io"}},
+		{"mounts of stages and of the context", "FROM scratch AS s\nRUN --mount=type=bind,from=s,target=/a --mount=target=/b --mount=type=cache,target=/c true", nil, nil},
+		{"a mount in a command", "FROM scratch\nRUN echo --mount=type=bind,from=ghcr.io/a/b", nil, nil},
+		{"continued lines", "FROM scratch\nRUN --mount=type=bind,from=ghcr.io/a/b,target=/a \\ \n# a comment\n  --mount=type=bind,from=quay.io/c,target=/c \\\n true\nCOPY \\\n --from=gcr.io/d /d /d", nil, []string{"gcr.io", "ghcr.io", "quay.io"}},
 		{"nothing", "", nil, nil},
 	} {
 		if got := registriesOf(c.text, c.args); !slices.Equal(got, c.want) {

@@ -78,6 +78,22 @@ func TestModesAndOwnersAreKept(t *testing.T) {
 	}
 }
 
+// TestAttributesAreLeftOut: a file with extended attributes is unpacked without them, because gVisor
+// reads no image that has some.
+func TestAttributesAreLeftOut(t *testing.T) {
+	root, err := apply(t, Limits{}, stream(t, tar.Header{
+		Typeflag: tar.TypeReg, Name: "ping", Mode: 0o755, Format: tar.FormatPAX,
+		PAXRecords: map[string]string{"SCHILY.xattr.user.a": "1", "SCHILY.xattr.security.capability": "\x01\x00\x00\x02"},
+	}))
+	check(t, err)
+	if n, err := unix.Llistxattr(filepath.Join(root, "ping"), nil); n != 0 || err != nil && err != unix.ENOTSUP {
+		t.Errorf("the file has attributes of %d bytes, %v; want none", n, err)
+	}
+	if got := tell(t, root); got != "ping" {
+		t.Errorf("got %q, want the file alone", got)
+	}
+}
+
 // TestHostileLayersStayInside: no layer makes, changes or reads anything outside of the
 // tree, and each ends with an error or with names inside.
 func TestHostileLayersStayInside(t *testing.T) {
