@@ -34,10 +34,12 @@
 //     a reason instead, because these are never stored (TestRestartWithSecretsFails). A build of
 //     a live server that nothing carries out is carried on too, or fails
 //     (TestAbandonedRowIsCarriedOn, TestBuildThatNeverEndsFails). A server whose build another
-//     one has claimed changes nothing of it (TestClaimedBuildEndsHere).
+//     one has claimed changes nothing of it (TestClaimedBuildEndsHere). A build whose stored plan
+//     cannot be read fails (TestUnreadablePlanEndsTheBuild).
 //  3. No value of a secret is in a log, a key or a file of a layer (TestSecrets). It may remain
 //     in freed memory of the machine, which snapshots contain.
-//  4. Machines are destroyed when their build has ended, also after a crash of the server.
+//  4. Machines are destroyed when their build has ended, also after a crash of the server. A
+//     destruction that fails is repeated (TestRefusedDestroyIsRepeated).
 //  5. Uploads are not trusted: names, numbers and sizes are bounded, and nothing is written
 //     outside of the destination (TestHostileContexts).
 package templates

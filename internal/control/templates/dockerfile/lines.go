@@ -3,6 +3,10 @@ package dockerfile
 import (
 	"strings"
 	"unicode"
+
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
 )
 
 // Bounds of a text that BuildKit's parser needs, before it reads the text.
@@ -17,7 +21,28 @@ const (
 	maxLineNesting = 1000
 	// maxDeclared is the most arguments that the ARGs of a text name.
 	maxDeclared = 5000
+	// maxInstructions is the most instructions of a text, with those of stages that the target
+	// does not need.
+	maxInstructions = 5000
 )
+
+// checkInstructions refuses a text with too many stages or instructions, before each becomes a
+// value of its own.
+func checkInstructions(root *parser.Node) error {
+	stages := 0
+	for i, n := range root.Children {
+		if strings.EqualFold(n.Value, "from") {
+			stages++
+		}
+		switch {
+		case stages > plan.MaxStages:
+			return lineError(n.StartLine, "there are more than %d stages", plan.MaxStages)
+		case i >= maxInstructions:
+			return lineError(n.StartLine, "there are more than %d instructions", maxInstructions)
+		}
+	}
+	return nil
+}
 
 // checkLines refuses a text that takes BuildKit's parser too long. It takes lines together that
 // may be one instruction: those after an escape character of either kind, with the comments

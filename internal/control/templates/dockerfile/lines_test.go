@@ -21,6 +21,8 @@ func TestLinesAreBounded(t *testing.T) {
 		"in ONBUILD":         "FROM a\nONBUILD RUN <<" + nested + "\n",
 		"several":            "FROM a\n" + strings.Repeat("RUN <<"+strings.Repeat("${A-", 900)+strings.Repeat("x", 6000)+"\n", 10),
 		"arguments":          "FROM a\nARG" + strings.Repeat(strings.Repeat(" A", 30000)+"\\\n", 8) + "\n",
+		"stages":             strings.Repeat("FROM a\n", 80_000),
+		"instructions":       "FROM a AS b\n" + strings.Repeat("USER a\n", 5000) + "FROM a\n",
 		"global arguments":   "ARG" + strings.Repeat(strings.Repeat(" A", 30000)+"\\\n", 8) + "x\nFROM a\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -28,6 +30,10 @@ func TestLinesAreBounded(t *testing.T) {
 				t.Errorf("got %v, want the bound that was exceeded", err)
 			}
 		})
+	}
+	again, err := Parse("FROM a\nARG B=0\nENV A=1 B=2 A=3 C=4\nENV A=5 D=$A\nWORKDIR /$A$B$C$D\n", Options{})
+	if err != nil || again.Stages[0].Steps[2].Workdir.Path != "/5243" {
+		t.Errorf("got %+v, %v, want the last value of each name", again, err)
 	}
 	usual := "FROM a\nONBUILD RUN echo onbuild\n# ONBUILD\nRUN <<EOF\n" + strings.Repeat("echo ${A:-x} ${B%.*}\n", 1500) + "EOF\nARG A B=$A\nRUN echo $((1<<2)) " +
 		strings.Repeat("${A:-x} ", 100) + "\n"

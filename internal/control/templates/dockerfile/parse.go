@@ -32,6 +32,9 @@ func Parse(text string, o Options) (plan.Plan, error) {
 	if err != nil {
 		return plan.Plan{}, located(err, 1)
 	}
+	if err := checkInstructions(result.AST); err != nil {
+		return plan.Plan{}, err
+	}
 	stages, meta, err := instructions.Parse(result.AST, linter.New(&linter.Config{SkipAll: true}))
 	if err != nil {
 		return plan.Plan{}, located(err, 1)
@@ -74,9 +77,6 @@ func (r *reader) word(word string, scope []plan.Variable) (string, []string, err
 
 // plan reads the needed stages.
 func (r *reader) plan() (plan.Plan, error) {
-	if len(r.stages) > plan.MaxStages {
-		return plan.Plan{}, lineError(lineOf(r.stages[plan.MaxStages].Location), "there are more than %d stages", plan.MaxStages)
-	}
 	r.read = make([]*stage, len(r.stages))
 	for i := range r.stages {
 		b, err := r.base(i)

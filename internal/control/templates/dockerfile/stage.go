@@ -290,9 +290,16 @@ func (s *stage) setEnv(c *instructions.EnvCommand, line int) error {
 		}
 		raw, set = append(raw, plan.Variable{Name: kv.Key, Value: kv.Value}), append(set, plan.Variable{Name: name, Value: value})
 	}
-	for _, v := range set {
-		s.env = slices.DeleteFunc(s.env, func(o plan.Variable) bool { return o.Name == v.Name })
-		s.args = slices.DeleteFunc(s.args, func(o plan.Variable) bool { return o.Name == v.Name })
+	last := make(map[string]int, len(set)) // the position of the value that a name gets
+	for i, v := range set {
+		last[v.Name] = i
+	}
+	isSet := func(o plan.Variable) bool { _, ok := last[o.Name]; return ok }
+	s.env, s.args = slices.DeleteFunc(s.env, isSet), slices.DeleteFunc(s.args, isSet)
+	for i, v := range set {
+		if last[v.Name] != i {
+			continue
+		}
 		delete(s.hidden, v.Name)
 		if len(open) > 0 {
 			s.hidden[v.Name] = true
