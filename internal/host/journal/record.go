@@ -21,9 +21,9 @@ import (
 // refused; one older than oldestVersion would be converted here.
 //
 // A record has the oldest version whose agents understand it. Version 3 is that of
-// sandboxes that boot, or have booted, from the disk of a pause (see Record.format): an
-// agent of version 2 ignores those fields, and would restore a memory that does not
-// belong to the disk.
+// sandboxes that boot, or have booted, from the disk of a pause, or whose start command runs
+// again after a boot (see Record.format): an agent of version 2 ignores those fields, and
+// would restore a memory that does not belong to the disk, or lose the start command.
 const (
 	Version       = 3
 	oldestVersion = 2
@@ -159,7 +159,7 @@ func (r *Record) encode() ([]byte, error) {
 
 // format is the oldest version of the format in which the record means the same.
 func (r *Record) format() int {
-	if r.DiskOnly || r.Boot || strings.HasPrefix(filepath.Base(r.Base), BootPrefix) {
+	if r.DiskOnly || r.Boot || r.Start != nil || strings.HasPrefix(filepath.Base(r.Base), BootPrefix) {
 		return 3
 	}
 	return oldestVersion

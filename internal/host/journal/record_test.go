@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // TestRecordReadsOldRestoreReport reads a record as version 0.1 wrote it, with
@@ -53,6 +54,7 @@ func TestRecordVersion(t *testing.T) {
 		"plain":          {Record{Pause: "pause-1", Instance: Instance{Base: "/data/templates/boot/1"}}, 2},
 		"without memory": {Record{DiskOnly: true}, 3},
 		"boots":          {Record{Boot: true}, 3},
+		"starts again":   {Record{Start: &sandbox.StartCommand{ID: "p", Command: []string{"sleep"}}}, 3},
 		"has booted":     {Record{Instance: Instance{Base: "/data/sandboxes/1/boot-7"}}, 3},
 	} {
 		for how, write := range map[string]func(*Record, string) error{"Write": (*Record).Write, "WritePause": (*Record).WritePause} {
