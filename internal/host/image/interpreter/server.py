@@ -637,7 +637,18 @@ def variables(given):
         raise Refused(400, "env_vars must map names to texts")
     if sum(len(k) + len(v) for k, v in given.items()) > ENV_LIMIT:
         raise Refused(400, f"env_vars may have at most {ENV_LIMIT} characters")
+    if not all(encodes(k + v) for k, v in given.items()):
+        raise Refused(400, "env_vars must have no surrogate without its pair")
     return given
+
+
+def encodes(text):
+    """Reports whether text has a form in UTF-8: JSON can name one surrogate without the other."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Server:
@@ -661,7 +672,7 @@ class Server:
 
     async def create(self, language, cwd=None):
         cwd = HOME if cwd in (None, "") else cwd
-        if not isinstance(cwd, str) or not cwd.startswith("/") or "\0" in cwd:
+        if not isinstance(cwd, str) or not cwd.startswith("/") or "\0" in cwd or not encodes(cwd):
             raise Refused(400, "cwd must be an absolute path")
         if len(self.contexts) >= MAX_CONTEXTS:
             raise Refused(429, f"there may be {MAX_CONTEXTS} contexts; remove one")
@@ -849,6 +860,8 @@ class Server:
         code, id, language = body.get("code"), body.get("context_id"), body.get("language")
         if not isinstance(code, str):
             raise Refused(400, "code is required")
+        if not encodes(code):
+            raise Refused(400, "code must have no surrogate without its pair")
         if id and language:
             raise Refused(400, "Only one of context_id or language can be provided")
         envs = variables(body.get("env_vars"))

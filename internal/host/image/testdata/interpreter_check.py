@@ -195,6 +195,23 @@ async def checks():
     os.remove(server.SETTINGS)
     want("settings of no file", server.settings(), None)
 
+    # JSON can name texts that have no form in UTF-8. A pair of surrogates has one: that run is refused for its context.
+    run = {"code": "1", "context_id": "none"}
+    for what, body, status in (
+        ("a pair of surrogates", {"code": "'\U0001f600'", "env_vars": {"A": "\U0001f600"}}, 404),
+        ("code with a surrogate", {"code": "'\ud83d'"}, 400),
+        ("a variable with a surrogate", {"env_vars": {"A": "\ude00"}}, 400),
+        ("a name with a surrogate", {"env_vars": {"\udc80": "a"}}, 400),
+        ("a name and a value with one each", {"env_vars": {"A\ude00": "\ud83d"}}, 400),
+        ("a pair that a name and its value share", {"env_vars": {"A\ud83d": "\ude00"}}, 400),
+    ):
+        want(what, await send("/execute", json.dumps({**run, **body}).encode(), X_Access_Token=OWNER), status)
+    raw = b'{"context_id": "none", "code": "\xed\xa0\xbd"}'
+    want("the bytes of a surrogate", await send("/execute", raw, X_Access_Token=OWNER), 400)
+
+    want("a directory with a surrogate", await send("/contexts", b'{"cwd": "/tmp/\\ud83d"}'), 400)
+    want("a directory with a surrogate that Python has for bytes", await send("/contexts", b'{"cwd": "/tmp/\\udc80"}'), 400)
+
     await early_variables()
 
     # The host agent waits until the server is prepared for the present machine id.
