@@ -11,7 +11,7 @@ import (
 )
 
 // inTemplate runs its arguments in the root image $1, whose files and network are the
-// test's own: the namespaces end with the command. /check has the files of the directory $2.
+// test's own: the namespaces end with the command. /check has the files of $2/check.
 const inTemplate = `set -e
 image=$1 dir=$2
 shift 2
@@ -23,13 +23,13 @@ mkdir "$dir/changes/upper" "$dir/changes/work"
 mount -t overlay -o "lowerdir=$dir/lower,upperdir=$dir/changes/upper,workdir=$dir/changes/work" none "$dir/root"
 mount --rbind /dev "$dir/root/dev"
 mount -t proc none "$dir/root/proc"
-mkdir "$dir/root/check"
-cp "$dir"/*.py "$dir/root/check"
+cp -r "$dir/check" "$dir/root/check"
 exec chroot "$dir/root" "$@"`
 
-// TestInterpreterAdmitsBeforeItReads runs the server of the code interpreter, with the
-// programs of a prepared template and without kernels, and sends requests that strangers may send.
-func TestInterpreterAdmitsBeforeItReads(t *testing.T) {
+// checkInTemplate runs a check of testdata in Python on a file of the code interpreter, with the
+// programs of a prepared template.
+func checkInTemplate(t *testing.T, check, file string) {
+	t.Helper()
 	s := realStore(t)
 	prepared, err := s.Template(CodeInterpreter().Name)
 	if missing := fault.Is(err, fault.NotFound) || os.Geteuid() != 0; missing && !strings.Contains(os.Getenv("WRENN_REQUIRE"), "vm") {
@@ -39,18 +39,33 @@ func TestInterpreterAdmitsBeforeItReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for _, name := range []string{"interpreter/server.py", "testdata/interpreter_check.py"} {
+	if err := os.Mkdir(filepath.Join(dir, "check"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{filepath.Join("interpreter", file), filepath.Join("testdata", check)} {
 		content, err := os.ReadFile(name)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, filepath.Base(name)), content, 0o600)
+			err = os.WriteFile(filepath.Join(dir, "check", filepath.Base(name)), content, 0o600)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	out, err := exec.CommandContext(t.Context(), "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", inTemplate, "sh",
-		prepared.Path, dir, "python3", "/check/interpreter_check.py", "/check/server.py").CombinedOutput()
+		prepared.Path, dir, "python3", "/check/"+check, "/check/"+file).CombinedOutput()
 	if err != nil {
-		t.Errorf("the check of the server: %v\n%s", err, out)
+		t.Errorf("the check of %s: %v\n%s", file, err, out)
 	}
+}
+
+// TestInterpreterAdmitsBeforeItReads runs the server of the code interpreter without kernels, and
+// sends requests that strangers may send.
+func TestInterpreterAdmitsBeforeItReads(t *testing.T) {
+	checkInTemplate(t, "interpreter_check.py", "server.py")
+}
+
+// TestDriverWithoutTypes runs TypeScript while esbuild works, fails, and does not end.
+func TestDriverWithoutTypes(t *testing.T) {
+	t.Parallel() // it waits for a limit
+	checkInTemplate(t, "driver_check.py", "driver.js")
 }

@@ -10,12 +10,13 @@ const fs = require('node:fs')
 const path = require('node:path')
 const util = require('node:util')
 const vm = require('node:vm')
-const { execFileSync } = require('node:child_process')
+const { execFile } = require('node:child_process')
 const { Session } = require('node:inspector')
 const { createInterface } = require('node:readline')
 const { createRequire } = require('node:module')
 
 const key = 'code-interpreter'
+const typesLimit = 5e3 // ms that esbuild may take; far below the server's INTERRUPT_LIMIT
 main()
 
 function main() {
@@ -139,8 +140,9 @@ function main() {
   async function run(code) {
     let answer = await evaluate(code)
     if (isUncompiled(answer, code)) {
-      const plain = withoutTypes(code)
-      if (plain !== undefined) answer = await evaluate(plain)
+      const plain = await withoutTypes(code)
+      if (plain.interrupted) answer = plain
+      else if (plain.code !== undefined) answer = await evaluate(plain.code)
     }
     if (answer.interrupted) write({ error: { name: 'KeyboardInterrupt', value: 'interrupted', traceback: [] } })
     else if (answer.exceptionDetails) give('error', answer.exceptionDetails.exception ?? { value: answer.exceptionDetails.text })
@@ -160,17 +162,27 @@ function main() {
     }
   }
 
-  // withoutTypes returns TypeScript as JavaScript, or undefined if it is neither. Imports stay, because
-  // later cells may use them.
-  function withoutTypes(code) {
+  // withoutTypes gives TypeScript as JavaScript, or no code if it is neither. Imports stay, because
+  // later cells may use them. The loop runs meanwhile, so that an interrupt ends esbuild.
+  async function withoutTypes(code) {
     const config = JSON.stringify({ compilerOptions: { preserveValueImports: true } })
-    try {
-      return execFileSync('/usr/bin/esbuild', ['--loader=ts', '--charset=utf8', '--log-level=silent', `--tsconfig-raw=${config}`], {
-        input: code, cwd: '/', encoding: 'utf8', timeout: 30e3, maxBuffer: 1 << 28, stdio: ['pipe', 'pipe', 'ignore'],
+    const args = ['--loader=ts', '--charset=utf8', '--log-level=silent', `--tsconfig-raw=${config}`]
+    const options = { cwd: '/', encoding: 'utf8', timeout: typesLimit, killSignal: 'SIGKILL', maxBuffer: 1 << 28 }
+    let interrupted = false
+    const plain = await new Promise((resolve) => {
+      const esbuild = execFile('/usr/bin/esbuild', args, options, (err, plain) => {
+        interrupted ||= err?.signal === 'SIGINT' // the whole process group gets it
+        resolve(err ? undefined : plain)
       })
-    } catch {
-      return undefined
-    }
+      interrupt = () => {
+        interrupted = true
+        esbuild.kill('SIGKILL')
+      }
+      esbuild.stdin?.on('error', () => {}) // it has ended before it has read all
+      esbuild.stdin?.end(code)
+    }).catch(() => undefined)
+    interrupt = undefined
+    return interrupted ? { interrupted } : { code: plain }
   }
 
   async function evaluate(code) {
