@@ -11,6 +11,7 @@ import (
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -92,9 +93,9 @@ func TestCoreStartsTheTemplateAgain(t *testing.T) {
 // cannot be started, runs, and its restore report says so.
 func TestCoreStartThatFailsAfterABoot(t *testing.T) {
 	c := newCore(t, fastTemp(t))
-	missing, ends := server(), server("false")
-	missing.Command, ends.Command = []string{"/nonexistent"}, []string{"false"}
-	for name, start := range map[string]sandbox.StartCommand{"not_ready": server("false"), "failed": missing, "failed ": ends} {
+	missing, ends, unready := server(), server("false"), server()
+	missing.Command, ends.Command, unready.Command = []string{"/nonexistent"}, []string{"false"}, []string{"false"}
+	for name, start := range map[string]sandbox.StartCommand{"not_ready": server("false"), "failed": missing, "failed ": ends, " failed": unready} {
 		ref := c.create()
 		check(t, c.StartAgain(t.Context(), ref, start))
 		pauseSubjectsDisk(c, ref)
@@ -107,6 +108,39 @@ func TestCoreStartThatFailsAfterABoot(t *testing.T) {
 		if got := c.read(ref, mark); got != string(ref.ID) {
 			t.Errorf("%s: the sandbox's file holds %q", name, got)
 		}
+	}
+}
+
+// startingImages are images whose template has a start command.
+type startingImages struct {
+	host.Images
+	start image.Start
+}
+
+func (s startingImages) Template(name string) (image.Template, error) {
+	t, err := s.Images.Template(name)
+	t.Start = s.start
+	return t, err
+}
+
+// TestCoreStartsBothAtOnce: the start command of the image and that of a build are started
+// and awaited at the same time. That of the image is ready here only once the other runs.
+func TestCoreStartsBothAtOnce(t *testing.T) {
+	c := newCore(t, fastTemp(t))
+	booted, runs := filepath.Join(t.TempDir(), "booted"), filepath.Join(t.TempDir(), "runs") // fake guests run on this machine
+	c.images = startingImages{c.images, image.Start{Command: "sleep 1000", Ready: "! test -e " + booted + " || test -e " + runs}}
+	c.restart()
+	ref := c.create()
+	start := server("test", "-e", runs)
+	start.Command, start.ReadyTimeout = []string{"sh", "-c", "touch " + runs + "; exec sleep 1000"}, time.Hour
+	check(t, c.StartAgain(t.Context(), ref, start))
+	pauseSubjectsDisk(c, ref)
+	check(t, os.WriteFile(booted, nil, 0o600))
+	ref.Generation++
+	s, err := c.Resume(t.Context(), ref)
+	check(t, err)
+	if steps := s.RestoreReport.Steps; steps["start_command"] == 0 {
+		t.Errorf("steps %v, want both start commands ready", steps)
 	}
 }
 

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -17,8 +18,14 @@ import (
 // snapshots, and into the journals of the sandboxes that are made from them.
 
 const (
-	// startAgainWait bounds the wait of a resume until the start command is ready.
-	startAgainWait = 20 * time.Second
+	// startAgainBegin bounds the start of the process of a start command after a boot, and
+	// startAgainWait the wait of the resume until the command is ready. Two start commands
+	// are started and awaited at the same time.
+	startAgainBegin = 10 * time.Second
+	startAgainWait  = 20 * time.Second
+	// startAgainEnd is how long the resume waits for a failure of a start command that has
+	// no ready command.
+	startAgainEnd = time.Second
 	// These are the names in the restore report of the time that the start command took:
 	// until it was ready, until the wait for that was given up, or until it failed.
 	stepStart         = "start_command"
@@ -65,32 +72,60 @@ func (b *body) startAgain(ctx context.Context) error {
 	}
 	ctx, stop := b.UntilExit(ctx)
 	defer stop()
-	begun, name := time.Now(), stepStart
-	limited, cancel := context.WithTimeout(ctx, startAgainWait)
-	defer cancel()
-	for _, start := range starts {
+	begun := time.Now()
+	ends := make([]error, len(starts))
+	var running sync.WaitGroup
+	for i, start := range starts {
 		s := templateStart{StartCommand: start, template: b.rec.Spec.Template, guest: b.Guest()}
-		err := s.begin(limited)
-		begins := err == nil
-		if begins {
-			err = s.awaitReady(limited)
-		}
+		running.Go(func() { ends[i] = fault.Caught(func() error { return s.again(ctx) }) })
+	}
+	running.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	name := stepStart
+	for i, err := range ends {
+		var failed startFailed
 		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
 		case err == nil:
 			continue
-		case begins && !errors.Is(err, errStartEnded) && name == stepStart:
-			name = stepStartNotReady
-		case !begins || errors.Is(err, errStartEnded):
+		case errors.As(err, &failed):
 			name = stepStartFailed
+		case name == stepStart:
+			name = stepStartNotReady
 		}
-		b.log.WarnContext(ctx, "a start command of the template failed after a boot, or is not ready yet", "process", start.ID, "error", err)
+		b.log.WarnContext(ctx, "a start command of the template failed after a boot, or is not ready yet", "process", starts[i].ID, "error", err)
 	}
 	if b.rec.RestoreReport != nil {
 		b.rec.RestoreReport.Steps[name] = time.Since(begun)
 	}
 	return nil
+}
+
+// startFailed is the error of a start command that could not be started, or that ended
+// before it was ready.
+type startFailed struct{ error }
+
+// again starts the command after a boot and waits until it is ready, each within its own
+// time. An error other than startFailed says that it is not known to be ready.
+func (s templateStart) again(ctx context.Context) error {
+	begin, cancel := context.WithTimeout(ctx, startAgainBegin)
+	err := s.begin(begin)
+	cancel()
+	if err != nil {
+		return startFailed{err}
+	}
+	wait, cancel := context.WithTimeout(ctx, startAgainWait)
+	defer cancel()
+	if len(s.Ready) == 0 {
+		err = s.awaitEnd(wait, startAgainEnd)
+	} else {
+		err = s.awaitReady(wait)
+	}
+	if errors.Is(err, errStartEnded) {
+		return startFailed{err}
+	}
+	return err
 }
 
 // startCommands returns the start command of the template image, and the one that a build

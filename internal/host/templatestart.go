@@ -109,12 +109,9 @@ func (s templateStart) awaitReady(ctx context.Context) error {
 		if code == 0 && err == nil {
 			return nil
 		}
-		record, err := s.record(ctx)
-		switch {
+		switch err := s.awaitEnd(ctx, 0); {
 		case err != nil:
 			return err
-		case record.GetEndedUnixNano() != 0 && (record.GetExitCode() != 0 || record.GetSignal() != 0):
-			return errStartEnded
 		case time.Now().After(deadline):
 			return errNotReady
 		}
@@ -124,6 +121,16 @@ func (s templateStart) awaitReady(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// awaitEnd waits for the end of the start command, at most within. An end other than with 0
+// is errStartEnded.
+func (s templateStart) awaitEnd(ctx context.Context, within time.Duration) error {
+	record, err := s.record(ctx, within)
+	if err == nil && record.GetEndedUnixNano() != 0 && (record.GetExitCode() != 0 || record.GetSignal() != 0) {
+		return errStartEnded
+	}
+	return err
 }
 
 // once runs a command to its end and returns its exit code.
@@ -148,8 +155,10 @@ func (s templateStart) once(ctx context.Context, command *process.StartRequest) 
 	}
 }
 
-func (s templateStart) record(ctx context.Context) (*guestv1.ProcessRecord, error) {
-	get := &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Get{Get: &guestv1.GetProcess{Id: s.ID}}}
+// record returns the record of the start command's process: at its end if that comes within
+// the time wait, otherwise after that time.
+func (s templateStart) record(ctx context.Context, wait time.Duration) (*guestv1.ProcessRecord, error) {
+	get := &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Get{Get: &guestv1.GetProcess{Id: s.ID, WaitMs: uint32(wait.Milliseconds())}}}
 	answer, err := s.guest.CallProcess(ctx, get)
 	if err != nil {
 		return nil, err
@@ -170,7 +179,7 @@ func (s templateStart) failure(ctx context.Context, cause error) error {
 
 // output returns the end of the output of the start command, which has ended.
 func (s templateStart) output(ctx context.Context) string {
-	record, err := s.record(ctx)
+	record, err := s.record(ctx, 0)
 	if err != nil {
 		return ""
 	}

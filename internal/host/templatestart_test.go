@@ -114,7 +114,7 @@ func TestTemplateStartLives(t *testing.T) {
 	if err := s.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	record, err := s.record(t.Context())
+	record, err := s.record(t.Context(), 0)
 	if err != nil || record.GetEndedUnixNano() != 0 || record.GetId() != startID {
 		t.Errorf("got %v, %v, want a running process", record, err)
 	}
