@@ -178,12 +178,17 @@ func (m *machine) restoreInstead(life, ctx context.Context, gen sandbox.Generati
 }
 
 // diskTimePerGiB is the additional time, for each GiB of the disk, in which a guest may
-// write its file systems back, or check them when it boots from them.
-const diskTimePerGiB = 2 * time.Second
+// write its file systems back, or check them when it boots from them. maxDiskTime bounds
+// it, so that a resume that writes back and boots ends within the time limit of the control
+// plane, 3 minutes.
+const (
+	diskTimePerGiB = 2 * time.Second
+	maxDiskTime    = 25 * time.Second
+)
 
 // diskTimeout returns the time limit of a boot from the disk, and of the write-back before.
 func (b *body) diskTimeout() time.Duration {
-	return b.mgr.cfg.BootTimeout + time.Duration(b.rec.Spec.DiskMB)*diskTimePerGiB/1024
+	return b.mgr.cfg.BootTimeout + min(time.Duration(b.rec.Spec.DiskMB)*diskTimePerGiB/1024, maxDiskTime)
 }
 
 // sealToDisk is sealIf, after which the disk is complete without the guest's memory. It

@@ -133,7 +133,11 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshot.Dir, diskOnly, h
 		}},
 		{journal.StepSnapshotDisk, ahead.finishDisk},
 	} {
-		ctx, cancel := context.WithTimeout(ctx, m.mgr.cfg.BootTimeout)
+		limit := m.mgr.cfg.BootTimeout
+		if diskOnly && s.name == journal.StepSnapshotFreeze {
+			limit = m.diskTimeout() + freezeGrace
+		}
+		ctx, cancel := context.WithTimeout(ctx, limit)
 		err = m.step(ctx, s.name, s.do)
 		cancel()
 		if err != nil {
