@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -23,8 +22,8 @@ type StartCommand struct {
 	ReadyTimeout time.Duration `json:"ready_timeout,omitempty"`
 }
 
-// maxStartCommand bounds a StartCommand as JSON, in bytes, so that a record with it stays
-// readable.
+// maxStartCommand bounds the texts of a StartCommand, in bytes, so that a record with it
+// stays readable: JSON has up to six bytes for one.
 const maxStartCommand = 256 << 10
 
 // Validate checks that a host can keep s. The error is Invalid missing_cmd, or TooLarge
@@ -33,9 +32,21 @@ func (s StartCommand) Validate() error {
 	if len(s.Command) == 0 || s.Command[0] == "" {
 		return fault.New(fault.Invalid, "missing_cmd", "cmd is required")
 	}
-	if b, err := json.Marshal(s); err != nil || len(b) > maxStartCommand {
-		return fault.Wrap(err, fault.TooLarge, "command_too_large",
-			"the start command and the ready command may have at most %d bytes together, as JSON", maxStartCommand)
+	if s.bytes() > maxStartCommand {
+		return fault.New(fault.TooLarge, "command_too_large",
+			"the start command and the ready command may have at most %d bytes together", maxStartCommand)
 	}
 	return nil
+}
+
+// bytes returns the length of the texts of s. Each argument counts one byte more, so that
+// the number of empty ones is bounded as well.
+func (s StartCommand) bytes() int {
+	n := len(s.ID) + len(s.User) + len(s.Dir)
+	for _, texts := range [][]string{s.Command, s.Ready} {
+		for _, text := range texts {
+			n += len(text) + 1
+		}
+	}
+	return n
 }

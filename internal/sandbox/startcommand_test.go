@@ -19,7 +19,9 @@ func TestStartCommandsAreBounded(t *testing.T) {
 		"none":      {sandbox.StartCommand{Ready: []string{"true"}}, "missing_cmd"},
 		"empty":     {sandbox.StartCommand{Command: []string{""}}, "missing_cmd"},
 		"too large": {sandbox.StartCommand{Command: []string{"sh", strings.Repeat("x", 256<<10)}}, "command_too_large"},
-		"as JSON":   {sandbox.StartCommand{Command: []string{"sh", strings.Repeat("\x01", 64<<10)}}, "command_too_large"},
+		"escaped":   {sandbox.StartCommand{Command: []string{"sh", strings.Repeat("<", 200<<10)}}, ""},
+		"ready":     {sandbox.StartCommand{Command: []string{"sh"}, Ready: []string{"sh", strings.Repeat("x", 256<<10)}}, "command_too_large"},
+		"many":      {sandbox.StartCommand{Command: append([]string{"sh"}, make([]string, 256<<10)...)}, "command_too_large"},
 	} {
 		if got := fault.ReasonOf(c.start.Validate()); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)

@@ -34,8 +34,8 @@ const (
 const BootPrefix = "boot-"
 
 // maxRecordBytes bounds a record; it holds the user's env, at most 64 KiB, and a start
-// command, at most 256 KiB.
-const maxRecordBytes = 1 << 20
+// command, at most 256 KiB, of which JSON may have six bytes for one.
+const maxRecordBytes = 4 << 20
 
 // Record holds the durable facts of one sandbox, warm clone or template build. It
 // holds secrets (token, env), and its file is readable by root alone.

@@ -44,6 +44,22 @@ func TestRecordReadsOldRestoreReport(t *testing.T) {
 	}
 }
 
+// TestLongestStartCommand: a record with the longest start command can be read again, also
+// if JSON has to escape each byte of it.
+func TestLongestStartCommand(t *testing.T) {
+	start := sandbox.StartCommand{ID: "p", Command: []string{"sh", strings.Repeat("<", 256<<10-5)}}
+	if err := start.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := (&Record{Start: &start}).Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Read(dir); err != nil || got.Start.Command[1] != start.Command[1] {
+		t.Errorf("read again: %v, want the start command", err)
+	}
+}
+
 // TestRecordVersion: a record that an agent of version 2 would misunderstand has version 3,
 // which that agent refuses. Every other record can still be read by it.
 func TestRecordVersion(t *testing.T) {

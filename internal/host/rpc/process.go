@@ -19,14 +19,28 @@ func (s *service) CallProcess(ctx context.Context, req *connect.Request[hostv1.C
 		return nil, faultrpc.ToConnect(err)
 	}
 	call, again := req.Msg.GetCall(), req.Msg.GetStartAgain()
-	answer, err := s.manager.CallProcess(ctx, ref, call)
-	if err == nil && again != nil {
-		err = s.manager.StartAgain(ctx, ref, startCommand(call.GetStart(), again))
-	}
+	answer, err := s.callProcess(ctx, ref, call, again)
 	if err != nil {
 		return nil, s.fail(ctx, "CallProcess", err)
 	}
 	return connect.NewResponse(&hostv1.CallProcessResponse{Answer: answer}), nil
+}
+
+// callProcess does a call, and records a process that it starts as the start command of a
+// template if again is not nil. It starts no process that cannot be recorded.
+func (s *service) callProcess(ctx context.Context, ref sandbox.Ref, call *guestv1.ProcessCall, again *hostv1.StartAgain) (*guestv1.ProcessAnswer, error) {
+	if again == nil {
+		return s.manager.CallProcess(ctx, ref, call)
+	}
+	start := startCommand(call.GetStart(), again)
+	if err := start.Validate(); err != nil {
+		return nil, err
+	}
+	answer, err := s.manager.CallProcess(ctx, ref, call)
+	if err != nil {
+		return nil, err
+	}
+	return answer, s.manager.StartAgain(ctx, ref, start)
 }
 
 // startCommand returns the start command of a template that a call has started.
