@@ -116,6 +116,7 @@ func (b *body) commitState(state sandbox.State) error {
 	b.rec.Op, b.rec.Step, b.rec.State = "", "", state
 	if state == sandbox.Running {
 		b.rec.DiskOnly = false // also after a restore in place of a boot
+		b.rec.SkipStart = false
 	}
 	return b.saveCommitted()
 }

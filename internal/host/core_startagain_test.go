@@ -12,6 +12,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -171,17 +172,30 @@ func TestCoreRefusedStarts(t *testing.T) {
 func TestCoreDestroyWhileTheTemplateStarts(t *testing.T) {
 	c := newCore(t, fastTemp(t))
 	ref := c.create()
+	result := resumeUntilStart(t, c, &ref)
+	check(t, c.Destroy(t.Context(), ref, ""))
+	if err := <-result; err == nil {
+		t.Error("the resume succeeded, though the sandbox was destroyed")
+	}
+	c.empty()
+}
+
+// resumeUntilStart pauses the sandbox without memory, and resumes it until it waits for its
+// start command. It returns the result of the resume.
+func resumeUntilStart(t *testing.T, c *core, ref *sandbox.Ref) <-chan error {
+	t.Helper()
 	asked := filepath.Join(t.TempDir(), "asked")
 	start := server("sh", "-c", "touch "+asked+"; exit 1") // fake guests run on this machine
 	start.ReadyTimeout = time.Hour
-	check(t, c.StartAgain(t.Context(), ref, start))
-	pauseSubjectsDisk(c, ref)
+	check(t, c.StartAgain(t.Context(), *ref, start))
+	pauseSubjectsDisk(c, *ref)
 	ref.Generation++
+	resumed := *ref
 	result := make(chan error, 1)
-	go func() { _, err := c.Resume(t.Context(), ref); result <- err }()
+	go func() { _, err := c.Resume(t.Context(), resumed); result <- err }()
 	for {
 		if _, err := os.Stat(asked); err == nil {
-			break
+			return result
 		}
 		select {
 		case err := <-result:
@@ -189,9 +203,44 @@ func TestCoreDestroyWhileTheTemplateStarts(t *testing.T) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	check(t, c.Destroy(t.Context(), ref, ""))
-	if err := <-result; err == nil {
-		t.Error("the resume succeeded, though the sandbox was destroyed")
+}
+
+// TestCoreStartThatEndsItsVM: a sandbox whose VM ends while its start command starts is
+// still paused, and its next boot leaves the start command out, also by another agent. The
+// boot after that starts it again.
+func TestCoreStartThatEndsItsVM(t *testing.T) {
+	for _, k := range shapes(t) {
+		t.Run(k.name, func(t *testing.T) {
+			c := newCoreOf(t, k)
+			ref := c.create()
+			result := resumeUntilStart(t, c, &ref)
+			for _, vm := range c.machine.Records() {
+				c.machine.End(vm, vmm.CauseGuestReset)
+			}
+			if err := <-result; fault.ReasonOf(err) != "resume_failed" || !strings.Contains(fault.As(err).Public, "leaves the start command out") {
+				t.Errorf("the resume: %v, want resume_failed", err)
+			}
+			if s := c.of(ref); s.State != sandbox.Paused {
+				t.Fatalf("the sandbox is %s, want paused", s.State)
+			}
+			c.restart()
+			ref.Generation++
+			s, err := c.Resume(t.Context(), ref)
+			check(t, err)
+			if s.State != sandbox.Running || s.RestoreReport.Steps["start_command_failed"] == 0 {
+				t.Errorf("%s, steps %v; want running, and the start in the report", s.State, s.RestoreReport.Steps)
+			}
+			if got := c.read(ref, mark); got != string(ref.ID) {
+				t.Errorf("the sandbox's file holds %q", got)
+			}
+			check(t, c.StartAgain(t.Context(), ref, server("true")))
+			pauseSubjectsDisk(c, ref)
+			ref.Generation++
+			_, err = c.Resume(t.Context(), ref)
+			check(t, err)
+			if steps := serves(t, c.Manager, ref); steps["start_command"] == 0 {
+				t.Errorf("steps of the boot after it: %v, want the start", steps)
+			}
+		})
 	}
-	c.empty()
 }

@@ -224,7 +224,7 @@ func (m *machine) bootVM(ctx context.Context) error {
 	}
 	// Others can be started meanwhile.
 	if err := m.startAgain(ctx); err != nil {
-		return err
+		return m.skipStart(ctx, err)
 	}
 	return m.step(ctx, journal.StepResumeCommit, m.commitBoot)
 }

@@ -70,9 +70,14 @@ func (b *body) startAgain(ctx context.Context) error {
 	if len(starts) == 0 {
 		return nil
 	}
+	begun := time.Now()
+	if b.rec.SkipStart {
+		b.log.WarnContext(ctx, "the start commands of the template are left out, because the last boot ended while they started")
+		b.reportStart(stepStartFailed, begun)
+		return nil
+	}
 	ctx, stop := b.UntilExit(ctx)
 	defer stop()
-	begun := time.Now()
 	ends := make([]error, len(starts))
 	var running sync.WaitGroup
 	for i, start := range starts {
@@ -96,10 +101,27 @@ func (b *body) startAgain(ctx context.Context) error {
 		}
 		b.log.WarnContext(ctx, "a start command of the template failed after a boot, or is not ready yet", "process", starts[i].ID, "error", err)
 	}
+	b.reportStart(name, begun)
+	return nil
+}
+
+// reportStart writes the time since begun to the restore report, as that of the step name.
+func (b *body) reportStart(name string, begun time.Time) {
 	if b.rec.RestoreReport != nil {
 		b.rec.RestoreReport.Steps[name] = time.Since(begun)
 	}
-	return nil
+}
+
+// skipStart returns the error of a resume whose start commands were cut off by cause. If
+// the VM has ended, the next boot leaves them out: one of them may have ended it, and would
+// end each later boot as well. ctx is the context of the resume.
+func (b *body) skipStart(ctx context.Context, cause error) error {
+	if ctx.Err() != nil {
+		return cause
+	}
+	b.rec.SkipStart = true
+	return fault.Wrap(cause, fault.HostFailed, "resume_failed",
+		"the VM of sandbox %s ended while the start command of its template started; the sandbox is still paused: try again, and the resume leaves the start command out", b.rec.ID)
 }
 
 // startFailed is the error of a start command that could not be started, or that ended
