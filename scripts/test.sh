@@ -98,11 +98,46 @@ job plain "${flags[@]}" -p=1 "${extra[@]}" "${plain[@]}"
 job tools -C tools "${flags[@]}" ./...
 job benchplot -C tools/benchplot "${flags[@]}" ./...
 
-bin/testsum -must "$suites" "${pipes[@]}" &
+# From here on each pipe has a reader and a writer, so that no job and no summary waits in
+# open(2) for the other.
+writers=() readers=()
+for pipe in "${pipes[@]}"; do
+	exec {writer}<>"$pipe"
+	exec {reader}<"$pipe"
+	writers+=("$writer")
+	readers+=("$reader")
+done
+
+# release FD... closes descriptors.
+release() {
+	local fd
+	for fd; do exec {fd}>&-; done
+}
+
+# summarize runs the summary. If it dies, the output of the jobs is dropped, so that they
+# end.
+summarize() {
+	local fd result=0
+	release "${writers[@]}"
+	bin/testsum -must "$suites" "${pipes[@]}" || result=$?
+	for fd in "${readers[@]}"; do cat <&"$fd" >/dev/null & done
+	wait
+	return "$result"
+}
+
+summarize &
 summary=$!
 status=0
-printf '%s\n' "${queue[@]}" | xargs -d '\n' -n 1 -P 2 bash -c || status=1
-# A job that was never started has an empty pipe.
-for pipe in "${pipes[@]}"; do : <>"$pipe"; done
+(
+	release "${writers[@]}" "${readers[@]}"
+	printf '%s\n' "${queue[@]}" | xargs -d '\n' -n 1 -P 2 bash -c
+) || status=1
+release "${writers[@]}" "${readers[@]}" # a job that was never started has an empty pipe
+# A summary that is slower than all jobs waits for a writer of pipes that it has yet to open.
+while [ -n "$(jobs -r)" ]; do
+	for pipe in "${pipes[@]}"; do : <>"$pipe"; done
+	sleep 0.1
+done
 wait "$summary" || status=1
+summary=
 exit "$status"
