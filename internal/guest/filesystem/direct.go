@@ -158,14 +158,20 @@ func (o *output) flushFull() error {
 // writeDirect writes whole blocks. File systems of users may accept the flag and refuse
 // such writes.
 func (o *output) writeDirect(p []byte) error {
-	n, err := o.file.Write(p)
+	return writeBlocks(o.file, p, func() error { return setDirect(o.file, false) })
+}
+
+// writeBlocks writes p to w. If w refuses a part as not aligned (EINVAL), it writes that again
+// after a call of useCache. Other errors are returned.
+func writeBlocks(w io.Writer, p []byte, useCache func() error) error {
+	n, err := w.Write(p)
 	if !errors.Is(err, unix.EINVAL) {
 		return err
 	}
-	if err := setDirect(o.file, false); err != nil {
+	if err := useCache(); err != nil {
 		return err
 	}
-	_, err = o.file.Write(p[n:])
+	_, err = w.Write(p[n:])
 	return err
 }
 

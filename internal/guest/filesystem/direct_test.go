@@ -2,11 +2,16 @@ package filesystem
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +34,8 @@ func passesOver(t *testing.T, file *os.File) bool {
 	return flags&unix.O_DIRECT != 0
 }
 
-// diskFile creates a file on a file system that takes O_DIRECT.
+// diskFile creates a file on a file system that takes O_DIRECT. Without one it skips the test, or
+// fails it where WRENN_REQUIRE has root: there the machine is to run all tests.
 func diskFile(t *testing.T) *os.File {
 	t.Helper()
 	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
@@ -38,7 +44,11 @@ func diskFile(t *testing.T) *os.File {
 	}
 	t.Cleanup(func() { _ = file.Close() })
 	if err := setDirect(file, true); err != nil {
-		t.Skipf("the file system of %s does not take O_DIRECT: %v", file.Name(), err)
+		lacks := fmt.Sprintf("the file system of %s does not take O_DIRECT: %v", file.Name(), err)
+		if slices.Contains(strings.Split(os.Getenv("WRENN_REQUIRE"), ","), "root") {
+			t.Fatal("WRENN_REQUIRE demands O_DIRECT, but " + lacks)
+		}
+		t.Skip(lacks)
 	}
 	if err := setDirect(file, false); err != nil {
 		t.Fatal(err)
@@ -178,15 +188,100 @@ func (failingReader) Read([]byte) (int, error) { return 0, io.ErrClosedPipe }
 // TestOutputOfRefusedWrites: a write that the file system refuses for its alignment is
 // repeated through the page cache.
 func TestOutputOfRefusedWrites(t *testing.T) {
-	file := diskFile(t)
+	file, content := diskFile(t), random(1001) // no whole block of any disk
 	if err := setDirect(file, true); err != nil {
 		t.Fatal(err)
 	}
-	content := random(1001) // no whole block
+	if _, err := file.Write(content); !errors.Is(err, unix.EINVAL) {
+		t.Skipf("the file system does not refuse writes of %d bytes: %v", len(content), err)
+	}
 	if err := (&output{file: file}).writeDirect(content); err != nil {
 		t.Fatal(err)
 	}
+	if passesOver(t, file) {
+		t.Error("writes after the refused one pass over the page cache")
+	}
 	if have, err := os.ReadFile(file.Name()); err != nil || !bytes.Equal(have, content) {
 		t.Errorf("the file has %d bytes, %v; want the content", len(have), err)
+	}
+}
+
+// refusing takes the next of its answers at each write, and keeps what it has taken.
+type refusing struct {
+	answers []answer
+	content []byte
+}
+
+// answer is the outcome of a write of which the first n bytes are taken, all if err is nil.
+type answer struct {
+	n   int
+	err error
+}
+
+func (r *refusing) Write(p []byte) (int, error) {
+	next := r.answers[0]
+	r.answers = r.answers[1:]
+	if next.err == nil {
+		next.n = len(p)
+	}
+	r.content = append(r.content, p[:next.n]...)
+	return next.n, next.err
+}
+
+// TestWriteBlocks: only the rest of a write that was refused for its alignment is repeated, once.
+func TestWriteBlocks(t *testing.T) {
+	all := random(4 * directAlign)
+	whole := answer{}
+	for name, test := range map[string]struct {
+		answers  []answer
+		cacheErr error
+		written  int
+		useCache int // calls
+		err      error
+	}{
+		"accepted":              {[]answer{whole}, nil, len(all), 0, nil},
+		"refused":               {[]answer{{0, unix.EINVAL}, whole}, nil, len(all), 1, nil},
+		"refused after a block": {[]answer{{directAlign, unix.EINVAL}, whole}, nil, len(all), 1, nil},
+		"refused twice":         {[]answer{{directAlign, unix.EINVAL}, {1, unix.EINVAL}}, nil, directAlign + 1, 1, unix.EINVAL},
+		"full":                  {[]answer{{directAlign, unix.ENOSPC}}, nil, directAlign, 0, unix.ENOSPC},
+		"refused, then full":    {[]answer{{directAlign, unix.EINVAL}, {7, unix.ENOSPC}}, nil, directAlign + 7, 1, unix.ENOSPC},
+		"refused with no cache": {[]answer{{directAlign, unix.EINVAL}}, unix.EPERM, directAlign, 1, unix.EPERM},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, calls := &refusing{answers: test.answers}, 0
+			err := writeBlocks(w, all, func() error { calls++; return test.cacheErr })
+			if !errors.Is(err, test.err) || err == nil != (test.err == nil) {
+				t.Errorf("error %v, want %v", err, test.err)
+			}
+			if !bytes.Equal(w.content, all[:test.written]) || calls != test.useCache || len(w.answers) != 0 {
+				t.Errorf("%d bytes written, %d calls of useCache, %d writes missing; want the first %d bytes and %d calls",
+					len(w.content), calls, len(w.answers), test.written, test.useCache)
+			}
+		})
+	}
+}
+
+// TestOutputWithoutRoom: a file that reaches the largest size of its file system while it passes
+// over the page cache gets the kernel's error, and its buffer is freed.
+func TestOutputWithoutRoom(t *testing.T) {
+	file := diskFile(t)
+	// A file position is at most the largest size.
+	largest := int64(sort.Search(1<<62, func(at int) bool { _, err := file.Seek(int64(at)+1, io.SeekStart); return err != nil }))
+	if largest == 1<<62 || largest%directAlign != 0 {
+		t.Skipf("the largest size of a file is %d, which no aligned write reaches", largest)
+	}
+	if _, err := file.Seek(largest-directFrom-directBuffer, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	o := &output{file: file, slots: make(chan struct{}, 1)}
+	n, err := o.copyFrom(&pieces{random(directFrom + 3*directBuffer), 100_000})
+	if !errors.Is(err, unix.EFBIG) || n != directFrom+2*directBuffer {
+		t.Errorf("copyFrom: %v after %d bytes, want %v after %d", err, n, unix.EFBIG, directFrom+2*directBuffer)
+	}
+	if err := o.finish(); err != nil || len(o.slots) != 0 || passesOver(t, file) {
+		t.Errorf("finish: %v; %d buffers in use, O_DIRECT: %v", err, len(o.slots), passesOver(t, file))
+	}
+	if fi, err := file.Stat(); err != nil || fi.Size() != largest {
+		t.Errorf("the file has %d bytes, %v; want %d", fi.Size(), err, largest)
 	}
 }
