@@ -15,7 +15,8 @@ import (
 // of its template. The host starts that one again, as the restart of a machine does. The
 // start command of a template image is a part of the image. That of a template which a
 // build has made is in the journal of the build's sandbox, and goes from there into its
-// snapshots, and into the journals of the sandboxes that are made from them.
+// snapshots, and into the journals of the sandboxes that are made from them. After a boot
+// whose VM ended while they started, the next boot leaves them out.
 
 const (
 	// startAgainBegin bounds the start of the process of a start command after a boot, and
