@@ -115,7 +115,7 @@ type CreateSandboxRequest struct {
 	// VCPUs Virtual CPUs; a host may allow fewer.
 	VCPUs int `json:"vcpus,omitempty"`
 
-	// MemoryMB Memory in MiB; a host may allow less. Sandboxes of the image `code-interpreter-v1` have 1024 by default, and those of `desktop` 2048, or the largest that a host allows if that is less. A template that was built, and a snapshot, have sizes of their own.
+	// MemoryMB Memory in MiB; a host may allow less.
 	MemoryMB int `json:"memory_mb,omitempty"`
 
 	// DiskMB Size of the writable disk in MiB.

@@ -68,7 +68,7 @@ func (f *specFlags) add(a *App, cmd *cobra.Command) {
 	flags.StringVar(&f.req.Hostname, "hostname", "", "host name inside the sandbox, one label (wrenn- and the id)")
 	flags.StringVar(&f.req.Template, "template", "", "template to start from (the server's default is minimal)")
 	flags.IntVar(&f.req.VCPUs, "cpus", 0, "virtual CPUs (the server's default is 1)")
-	flags.Var(&f.memory, "memory", "memory: 512 (MiB), 512M or 2G (default: that of the template, mostly 512M)")
+	flags.Var(&f.memory, "memory", "memory: 512 (MiB), 512M or 2G (the server's default is 512)")
 	flags.Var(&f.disk, "disk", "writable disk: 2048 (MiB), 2048M or 2G (the server's default is 2G)")
 	flags.VarP(&f.env, "env", "e", "environment variable for every command; NAME alone copies the value from here")
 	flags.Var(&f.meta, "meta", "metadata of the sandbox, may be repeated")

@@ -34,23 +34,16 @@ type SpecRequest struct {
 // Complete returns the whole spec of a sandbox that starts from an image: the
 // settings in r, and defaults for all others. It is the only place where a spec of
 // a user is completed, and the spec that it returns is valid. The error names the
-// field and its range; for sizes that is the range that hosts allow. The memory that a template
-// has as its default is lowered to the largest that a host allows, but not below
-// sandbox.DefaultMemoryMB.
+// field and its range; for sizes that is the range that hosts allow.
 func (r SpecRequest) Complete(hosts []HostInfo) (sandbox.Spec, error) {
-	image := ""
-	if r.Template != nil {
-		image = *r.Template
-	}
 	spec := sandbox.Spec{
-		Template: image, Timeout: sandbox.DefaultTimeoutSec * time.Second, Env: r.Env, Hostname: r.Hostname, MinIsolation: r.MinIsolation,
+		Timeout: sandbox.DefaultTimeoutSec * time.Second, Env: r.Env, Hostname: r.Hostname, MinIsolation: r.MinIsolation,
 		Runtime: r.Runtime, PublicPorts: r.PublicPorts, PublicTraffic: r.PublicTraffic, RequestHost: r.RequestHost, HTTPSPorts: r.HTTPSPorts,
 		Egress: r.Egress, PauseDiskOnly: r.PauseDiskOnly,
 	}.WithDefaults()
 	if r.Template != nil {
-		spec.Template = *r.Template // an empty one is refused
+		spec.Template = *r.Template
 	}
-	spec.MemoryMB = max(min(spec.MemoryMB, widestLimits(hosts).MaxMemoryMB), sandbox.DefaultMemoryMB)
 	for _, size := range []struct {
 		given *int
 		dst   *int

@@ -23,36 +23,6 @@ func TestCompleteFillsDefaults(t *testing.T) {
 	}
 }
 
-// TestCompleteTakesTheMemoryOfTheTemplate: a create that gives no memory gets that of its image, as
-// far as the hosts allow it.
-func TestCompleteTakesTheMemoryOfTheTemplate(t *testing.T) {
-	t.Parallel()
-	hosts := func(mb int) []control.HostInfo {
-		return []control.HostInfo{{Limits: sandbox.Limits{MaxVCPUs: 4, MinMemoryMB: 128, MaxMemoryMB: mb}}}
-	}
-	for name, c := range map[string]struct {
-		template string
-		given    *int
-		hosts    []control.HostInfo
-		want     int
-		reason   string
-	}{
-		"minimal":             {"minimal", nil, nil, sandbox.DefaultMemoryMB, ""},
-		"another":             {"web", nil, nil, sandbox.DefaultMemoryMB, ""},
-		"interpreter":         {"code-interpreter-v1", nil, nil, 1024, ""},
-		"desktop":             {"desktop", nil, hosts(8192), 2048, ""},
-		"given":               {"desktop", ptr(256), nil, 256, ""},
-		"lowered":             {"desktop", nil, hosts(1536), 1536, ""},
-		"not below a minimum": {"desktop", nil, hosts(256), sandbox.DefaultMemoryMB, ""},
-		"given is not":        {"desktop", ptr(1<<20 + 1), hosts(1536), 0, "invalid_memory"},
-	} {
-		got, err := control.SpecRequest{Template: &c.template, MemoryMB: c.given}.Complete(c.hosts)
-		if fault.ReasonOf(err) != c.reason || err == nil && got.MemoryMB != c.want {
-			t.Errorf("%s: got %d MiB, %v; want %d and the reason %q", name, got.MemoryMB, err, c.want, c.reason)
-		}
-	}
-}
-
 // ofTemplate are the fields that come from a template and not from a request.
 var ofTemplate = map[string]bool{"TemplateID": true, "TemplateRef": true, "User": true, "Workdir": true}
 

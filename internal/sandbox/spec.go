@@ -27,16 +27,6 @@ func BuiltInTemplates() []string {
 	return []string{DefaultTemplate, "base", "code-interpreter-v1", "desktop"}
 }
 
-// imageMemoryMB has the memory, in MiB, of the sandboxes of built-in templates that need more than
-// DefaultMemoryMB for programs beside their own processes.
-var imageMemoryMB = map[string]int{"code-interpreter-v1": 1024, "desktop": 2048}
-
-// DefaultMemoryOf returns the memory, in MiB, of a sandbox of the image template whose create gives
-// none. A host may allow less.
-func DefaultMemoryOf(template string) int {
-	return cmp.Or(imageMemoryMB[template], DefaultMemoryMB)
-}
-
 // Limits that apply on every host; a host may have tighter ones.
 const (
 	MaxVCPUs       = 64
@@ -147,7 +137,7 @@ func ValidTemplateName(s string) bool {
 }
 
 // WithDefaults returns s with every zero field that has a default filled in.
-// The memory depends on the template. A zero Timeout stays: it means never.
+// A zero Timeout stays: it means never.
 func (s Spec) WithDefaults() Spec {
 	if s.Template == "" {
 		s.Template = DefaultTemplate
@@ -156,7 +146,7 @@ func (s Spec) WithDefaults() Spec {
 		s.VCPUs = DefaultVCPUs
 	}
 	if s.MemoryMB == 0 {
-		s.MemoryMB = DefaultMemoryOf(s.Template)
+		s.MemoryMB = DefaultMemoryMB
 	}
 	if s.DiskMB == 0 {
 		s.DiskMB = DefaultDiskMB

@@ -50,7 +50,7 @@ func templateOf(src source) templateJSON {
 	}
 	out := templateJSON{
 		TemplateID: src.image, BuildID: src.buildID(), Public: true, CreatedAt: epoch, UpdatedAt: epoch,
-		CPUCount: sandbox.DefaultVCPUs, MemoryMB: sandbox.DefaultMemoryOf(src.image), DiskSizeMB: sandbox.DefaultDiskMB,
+		CPUCount: sandbox.DefaultVCPUs, MemoryMB: sandbox.DefaultMemoryMB, DiskSizeMB: sandbox.DefaultDiskMB,
 		BuildCount: 1, EnvdVersion: envdVersion, BuildStatus: "ready",
 	}
 	name := src.image
