@@ -14,6 +14,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control/templates"
 	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
 // lossyStore loses answers: a hook that is set decides what the caller gets.
@@ -207,6 +208,36 @@ func TestEndDuringALookForBuilds(t *testing.T) {
 				t.Errorf("after the look: %+v\n%s\nwant the log as it was:\n%s", after, messages(entries), log)
 			}
 		})
+	}
+}
+
+// TestClaimDuringALookForBuilds: the machines of a build are left alone if the build is no longer
+// one of this server when its turn comes after a look.
+func TestClaimDuringALookForBuilds(t *testing.T) {
+	var claimed atomic.Pointer[templates.BuildID]
+	var looks atomic.Int32
+	f := lossy(t, func(s *lossyStore) {
+		s.owned = func(ids []templates.BuildID) []templates.BuildID {
+			// Each look lists the build; the question after it finds that it is another server's.
+			if id := claimed.Load(); id != nil && looks.Add(1)%2 == 1 {
+				ids = append(ids, *id)
+			}
+			return ids
+		}
+	})
+	id := f.begin()
+	m, err := f.machines.CreateMachine(context.Background(), control.NewMachine{ID: sandbox.NewID(), Build: string(id), Image: "base"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claimed.Store(&id)
+	f.await("the maintenance has looked three times", func() bool { return looks.Load() > 6 })
+	left, err := f.machines.MachinesOf(context.Background(), string(id))
+	if err != nil || len(left) != 1 || left[0].ID != m.ID {
+		t.Errorf("the machines of the other server's build: %v, %v; want %s", left, err, m.ID)
+	}
+	if err := f.machines.Destroy(context.Background(), m.ID); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -2,6 +2,7 @@ package templates
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
@@ -91,8 +92,16 @@ func (s *Service) resume(ctx context.Context) {
 }
 
 // resumeOne carries on a build of this server that is not here, or fails it if that was done too
-// often. A build that was here may have ended since the list was read: neither changes it then.
+// often. The list of builds may be old, because the machines of those before were destroyed since:
+// a build that has ended, or that another server has claimed, is left as it is, with its machines.
 func (s *Service) resumeOne(ctx context.Context, id BuildID) {
+	owned, err := s.Store.Owned(ctx, s.Server)
+	if err != nil && ctx.Err() == nil {
+		s.Log.Warn("the builds of this server could not be read", "err", err)
+	}
+	if !slices.Contains(owned, id) {
+		return
+	}
 	s.mu.Lock()
 	s.resumed[id]++
 	n := s.resumed[id]
@@ -101,7 +110,7 @@ func (s *Service) resumeOne(ctx context.Context, id BuildID) {
 		s.carryOn(ctx, id, "the build was interrupted by an error of the server")
 		return
 	}
-	_, err := s.Store.FailBuild(ctx, id, s.Server, Reason{Message: "errors of the server interrupted the build too often; build again, and read the server's log"})
+	_, err = s.Store.FailBuild(ctx, id, s.Server, Reason{Message: "errors of the server interrupted the build too often; build again, and read the server's log"})
 	if err != nil {
 		s.Log.Warn("a build that nothing carries out could not be ended", "build", id, "err", err)
 	}
