@@ -107,6 +107,10 @@ check('languages: r', async () => {
   assert.equal(await r(given, { envs }), '[1] TRUE')
   assert.equal(await r('Sys.getenv(c("ONE", "TWO"), "none", names = FALSE)'), '[1] "none" "own" ')
   assert.match(await r('stop("bad")'), /bad/)
+  // A sandbox of the default size has no memory for the kernels of all checks at once.
+  for (const context of await s.listCodeContexts()) {
+    if (context.language === 'r') await s.removeCodeContext(context)
+  }
 })
 
 check('languages: javascript and bash', async () => {

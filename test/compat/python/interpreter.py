@@ -78,10 +78,13 @@ def interrupt_of_a_busy_loop():
     first.run_code("let kept = 41", context=context)
     fails(TimeoutException, lambda: first.run_code("while (true) {}", context=context, timeout=3))
     assert first.run_code("kept + 1", context=context).text == "42"
+    # A sandbox of the default size has no memory for the kernels of all checks at once.
+    first.remove_code_context(context)
     bash = first.create_code_context(language="bash")
     first.run_code("kept=1", context=bash)
     fails(TimeoutException, lambda: first.run_code("while true; do sleep 0.1; done", context=bash, timeout=3))
     assert first.run_code("echo $kept", context=bash).logs.stdout == ["1\n"]
+    first.remove_code_context(bash)
 
 
 @check
@@ -106,6 +109,7 @@ def a_killed_kernel_ends_its_run_and_starts_again():
     got = first.run_code("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", context=context)
     assert got.error.name == "UnexpectedEndOfExecution", got
     assert first.run_code("1 + 1", context=context).text == "2"
+    first.remove_code_context(context)
 
 
 @check
