@@ -36,6 +36,8 @@ var (
 type builder struct {
 	*Service
 	job *job
+	// entered says that the build has a slot.
+	entered bool
 	// build and plan are set by load. The sizes of build are those that were asked for.
 	build  Build
 	plan   plan.Plan
@@ -71,19 +73,51 @@ func (s *Service) appendLogs(ctx context.Context, id BuildID, entries []LogEntry
 	return err
 }
 
-// load reads the build with its plan, and repeats that while the store does not answer. owned is
-// false if there is nothing to carry out: the build has ended, also by load because its plan
-// cannot be read, or belongs to another server, or ctx has ended.
+// enter waits for one of the slots that bound the builds under way. leave must follow.
+func (b *builder) enter(ctx context.Context) error {
+	select {
+	case b.slots <- struct{}{}:
+		b.entered = true
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// leave gives the slot back, if the build has one.
+func (b *builder) leave() {
+	if b.entered {
+		b.entered = false
+		<-b.slots
+	}
+}
+
+// load waits for a slot and reads the build with its plan. While the store does not answer it is
+// repeated, without an end: the build keeps its secrets, and the slot is given back before each
+// wait, so that the build keeps no other one from its turn. Each try asks again whether the build
+// belongs to this server. Other errors of the store fail the build after maxAttempts.
+//
+// owned is false if there is nothing to carry out: the build has ended, also by load because its
+// plan cannot be read, or belongs to another server, or ctx has ended. The build has a slot
+// afterwards only if owned is true.
 func (b *builder) load(ctx context.Context) (o OwnedBuild, owned bool, err error) {
-	for n := 1; ; n++ {
-		o, owned, err = b.Store.OwnedBuild(ctx, b.job.id, b.Server)
-		switch {
-		case err == nil:
-			b.build, b.plan = o.Build, o.Plan
-			return o, owned, nil
-		case ctx.Err() != nil:
+	for n, refused := 1, 0; ; n++ {
+		if b.enter(ctx) != nil {
 			return OwnedBuild{}, false, nil
-		case fault.ReasonOf(err) == ReasonPlan:
+		}
+		o, owned, err = b.Store.OwnedBuild(ctx, b.job.id, b.Server)
+		if err == nil && owned {
+			b.build, b.plan = o.Build, o.Plan
+			return o, true, nil
+		}
+		b.leave()
+		if err == nil || ctx.Err() != nil {
+			return OwnedBuild{}, false, nil
+		}
+		if !awaits(err) {
+			refused++
+		}
+		if fault.ReasonOf(err) == ReasonPlan || refused >= maxAttempts {
 			return OwnedBuild{}, false, b.fail(ctx, err)
 		}
 		b.Log.Warn("the plan of a build could not be read", "build", b.job.id, "err", err)
@@ -93,8 +127,9 @@ func (b *builder) load(ctx context.Context) (o OwnedBuild, owned bool, err error
 	}
 }
 
-// perform carries out the build to its end. If ctx ends because the server stops, the
-// build stays Building, for the next server. The caller destroys the machines.
+// perform carries out the build to its end, once a slot is free. If ctx ends because the server
+// stops, the build stays Building, for the next server. The caller destroys the machines and
+// calls leave.
 func (b *builder) perform(ctx context.Context) error {
 	o, owned, err := b.load(ctx)
 	if err != nil {

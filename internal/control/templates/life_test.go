@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/templates"
+	"github.com/wrenn-dev/wrenn/internal/control/templates/dockerfile"
 	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -25,7 +27,9 @@ type lossyStore struct {
 	orphans func(found []templates.BuildID) ([]templates.BuildID, error)
 	// unreadable fails each read of a plan.
 	unreadable bool
-	owned      func(ids []templates.BuildID) []templates.BuildID
+	// outage returns the error of each read of a plan; nil reads it.
+	outage func(id templates.BuildID) error
+	owned  func(ids []templates.BuildID) []templates.BuildID
 	// read counts the builds that were read with their plans.
 	read *atomic.Int32
 }
@@ -41,6 +45,11 @@ func (s *lossyStore) Owned(ctx context.Context, server control.ServerID) ([]temp
 func (s *lossyStore) OwnedBuild(ctx context.Context, id templates.BuildID, server control.ServerID) (templates.OwnedBuild, bool, error) {
 	if s.read != nil {
 		s.read.Add(1)
+	}
+	if s.outage != nil {
+		if err := s.outage(id); err != nil {
+			return templates.OwnedBuild{}, false, err
+		}
 	}
 	if s.unreadable {
 		return templates.OwnedBuild{}, false, templates.PlanUnreadable(errors.New("unexpected end of JSON input"))
@@ -736,6 +745,76 @@ func TestUnreadablePlanEndsTheBuild(t *testing.T) {
 	b, log := f.end(id)
 	if b.Status != templates.Failed || !strings.Contains(b.Reason.Message, "plan") || !strings.Contains(messages(log), "plan") {
 		t.Errorf("got %+v %+v, want a failure that names the plan\n%s", b, b.Reason, messages(log))
+	}
+}
+
+// TestOutageBeforeTheTurnHoldsNoSlot: builds whose plans the store does not return keep no other
+// build from its turn. They are carried out with their secrets when it answers again, and not by a
+// server that has lost them meanwhile.
+func TestOutageBeforeTheTurnHoldsNoSlot(t *testing.T) {
+	var lost sync.Map // ids of the builds that the store does not return
+	var reads atomic.Int32
+	f := lossy(t, func(s *lossyStore) {
+		s.outage = func(id templates.BuildID) error {
+			if _, out := lost.Load(id); out {
+				reads.Add(1)
+				return errLost
+			}
+			return nil
+		}
+	})
+	const text = "FROM template:base\nRUN --mount=type=secret,id=tok,required=true true\n"
+	in := templates.Inputs{Secrets: map[string][]byte{"tok": []byte("topsecret")}}
+	begin := func(name string, out bool) templates.BuildID {
+		t.Helper()
+		_, b, err := f.Begin(context.Background(), templates.NewBuild{Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out {
+			lost.Store(b.ID, true)
+		}
+		p, err := dockerfile.Parse(text, dockerfile.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Start(context.Background(), b.ID, p, in); err != nil {
+			t.Fatal(err)
+		}
+		return b.ID
+	}
+	waiting := []templates.BuildID{begin("a", true), begin("b", true), begin("c", true)} // more than there are slots
+	f.await("each of them has been tried", func() bool { return reads.Load() > 10 })
+	if b, log := f.end(begin("d", false)); b.Status != templates.Ready {
+		t.Fatalf("a build beside those that wait: got %+v\n%s", b, messages(log))
+	}
+	if won, err := f.store.Templates().FailBuild(context.Background(), waiting[2], 0, templates.Reason{Message: "ended elsewhere"}); err != nil || !won {
+		t.Fatal(won, err)
+	}
+	lost.Clear()
+	for _, id := range waiting[:2] {
+		if b, log := f.end(id); b.Status != templates.Ready {
+			t.Errorf("a build after the outage: got %+v %+v\n%s", b, b.Reason, messages(log))
+		}
+	}
+	if b, log := f.end(waiting[2]); b.Status != templates.Failed || strings.Contains(messages(log), "RUN") {
+		t.Errorf("a build that ended during the outage: got %+v\n%s", b, messages(log))
+	}
+}
+
+// TestRefusedReadEndsTheBuild: a build whose plan the store refuses to read, which is no outage,
+// fails after some tries.
+func TestRefusedReadEndsTheBuild(t *testing.T) {
+	var reads atomic.Int32
+	f := lossy(t, func(s *lossyStore) {
+		s.outage = func(templates.BuildID) error {
+			reads.Add(1)
+			return fault.New(fault.Internal, "database_error", "an internal error")
+		}
+	})
+	b, log := f.build("FROM template:base\n", nil, templates.Inputs{})
+	if n := reads.Load(); b.Status != templates.Failed || n != templates.MaxAttempts {
+		t.Errorf("got %s after %d reads, want a failure after %d\n%s", b.Status, n, templates.MaxAttempts, messages(log))
 	}
 }
 

@@ -51,7 +51,7 @@ var expiry = Expiry{Keep: 10, Untagged: 7 * 24 * time.Hour, Waiting: blobAge, St
 type Service struct {
 	Config
 	blobs *blobs
-	slots chan struct{}
+	slots chan struct{} // one element for each build under way
 
 	mu      sync.Mutex // protects the following
 	running map[BuildID]*job
@@ -239,12 +239,7 @@ func (s *Service) perform(ctx context.Context, j *job) {
 	b := newBuilder(s, j)
 	defer b.cleanUp()
 	defer s.closeLog(b)
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	case <-ctx.Done():
-		return
-	}
+	defer b.leave()
 	if err := fault.Caught(func() error { return b.perform(ctx) }); err != nil {
 		s.Log.Warn("a build of a template did not end well", "build", j.id, "err", err)
 	}
