@@ -7,9 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/build/plan"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/templates"
-	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 

@@ -5,7 +5,7 @@ import (
 	"maps"
 	"strings"
 
-	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
+	"github.com/wrenn-dev/wrenn/internal/build/plan"
 )
 
 // knownEnv is the part of a stage's environment that follows from its steps alone. A base can

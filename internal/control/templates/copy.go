@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/build/plan"
 	"github.com/wrenn-dev/wrenn/internal/control"
-	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 

@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wrenn-dev/wrenn/internal/build/dockerfile"
+	"github.com/wrenn-dev/wrenn/internal/build/plan"
 	"github.com/wrenn-dev/wrenn/internal/control"
 	"github.com/wrenn-dev/wrenn/internal/control/templates"
-	"github.com/wrenn-dev/wrenn/internal/control/templates/dockerfile"
-	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/wrenn-dev/wrenn/internal/control/templates/dockerfile"
-	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
+	"github.com/wrenn-dev/wrenn/internal/build/dockerfile"
+	"github.com/wrenn-dev/wrenn/internal/build/plan"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 )
 

@@ -26,7 +26,7 @@
 package dockerfile
 
 import (
-	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
+	"github.com/wrenn-dev/wrenn/internal/build/plan"
 )
 
 // MaxText is the largest size of a Dockerfile in bytes.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/wrenn-dev/wrenn/internal/control/templates/plan"
+	"github.com/wrenn-dev/wrenn/internal/build/plan"
 )
 
 // pattern is a pattern of "${NAME#PATTERN}" and its relatives, without adjacent stars.
