@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -10,6 +8,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/wrenn-dev/wrenn/client"
+	"github.com/wrenn-dev/wrenn/internal/build/dockerfile"
+	"github.com/wrenn-dev/wrenn/internal/build/plan"
 )
 
 // dockerHub is the name under which the server knows Docker Hub, and dockerIndex the one
@@ -19,95 +19,46 @@ const (
 	dockerIndex = "index.docker.io"
 )
 
-var (
-	fromLine = regexp.MustCompile(`(?i)^\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?`)
-	argLine  = regexp.MustCompile(`(?i)^\s*ARG\s+([A-Za-z_][A-Za-z0-9_]*)=("[^"]*"|'[^']*'|\S*)`)
-	copyFrom = regexp.MustCompile(`(?i)^\s*(?:COPY|ADD)\s.*--from=(\S+)`)
-	// runFlags finds the flags of a RUN, of which mountFrom is an image or a stage.
-	runFlags  = regexp.MustCompile(`(?i)^\s*RUN\s+((?:--\S+\s+)+)`)
-	mountFrom = regexp.MustCompile(`(?:^|\s)--mount=(?:\S*,)?"?from=([^\s,"]+)`)
-	variable  = regexp.MustCompile(`\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))`)
-	// takesFiles finds the instructions that read the context.
-	takesFiles = regexp.MustCompile(`(?im)^\s*(?:ONBUILD\s+)?(?:COPY|ADD)\s|--mount=`)
-)
-
-// registriesOf returns the host names of the registries from which the images of a
-// Dockerfile come. It looks only at FROM, --from and the mounts of RUN, because the server reads
-// the text: a registry that it misses gets no credentials.
-func registriesOf(text string, args map[string]string) []string {
-	known, stages, found := maps.Clone(args), map[string]bool{}, map[string]bool{}
-	if known == nil {
-		known = map[string]string{}
-	}
-	beforeFrom := true
-	for _, line := range instructions(text) {
-		reference := ""
-		if m := fromLine.FindStringSubmatch(line); m != nil {
-			reference, beforeFrom = m[1], false
-			if host := registryOf(expandArgs(reference, known), stages); host != "" {
-				found[host] = true
-			}
-			stages[strings.ToLower(m[2])] = true
-			continue
-		}
-		if m := argLine.FindStringSubmatch(line); m != nil && beforeFrom {
-			if _, given := known[m[1]]; !given {
-				known[m[1]] = strings.Trim(m[2], `"'`)
-			}
-		}
-		sources := copyFrom.FindAllStringSubmatch(line, 1)
-		if m := runFlags.FindStringSubmatch(line); m != nil {
-			sources = mountFrom.FindAllStringSubmatch(m[1], -1)
-		}
-		for _, m := range sources {
-			if host := registryOf(expandArgs(m[1], known), stages); host != "" {
-				found[host] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(found))
+// buildSources is the part of a build's plan that this program needs before it asks the server.
+type buildSources struct {
+	// registries are the host names of the registries from which the server pulls images, sorted.
+	registries []string
+	// takesFiles says that a step takes files of the directory.
+	takesFiles bool
 }
 
-// instructions returns the lines of a Dockerfile, without comments. A line that ends with a
-// backslash is joined with the next one.
-func instructions(text string) []string {
-	var out []string
-	var line strings.Builder
-	for part := range strings.Lines(text) {
-		if strings.HasPrefix(strings.TrimSpace(part), "#") {
-			continue
-		}
-		part, continued := strings.CutSuffix(strings.TrimRight(part, " \t\r\n"), `\`)
-		line.WriteString(part)
-		if !continued {
-			out = append(out, line.String())
-			line.Reset()
+// sourcesOf reads the text of a build with the parser of the server, so that the credentials of a
+// registry are sent only if the build pulls an image from it. Stages that the target does not
+// need count for nothing, as on the server. The error is that of the text.
+func sourcesOf(req *client.BuildRequest) (buildSources, error) {
+	p := plan.Plan{Stages: make([]plan.Stage, 1)}
+	if req.Dockerfile != "" {
+		var err error
+		// There is no archive yet. Its key decides nothing here.
+		p, err = dockerfile.Parse(req.Dockerfile, dockerfile.Options{Context: "context", Target: req.Target, Args: req.BuildArgs})
+		if err != nil {
+			return buildSources{}, err
 		}
 	}
-	return append(out, line.String())
+	if req.From != nil {
+		p.Stages[len(p.Stages)-1].From = plan.Base{Image: req.From.Image}
+	}
+	out := buildSources{takesFiles: p.TakesContext()}
+	for _, image := range p.Images() {
+		if host := registryOf(image); host != "" && !slices.Contains(out.registries, host) {
+			out.registries = append(out.registries, host)
+		}
+	}
+	slices.Sort(out.registries)
+	return out, nil
 }
 
-// expandArgs replaces variables by their values. A text with an unknown one becomes "".
-func expandArgs(text string, args map[string]string) string {
-	known := true
-	out := variable.ReplaceAllStringFunc(text, func(use string) string {
-		value, ok := args[strings.Trim(use, "${}")]
-		known = known && ok
-		return value
-	})
-	if !known {
-		return ""
-	}
-	return out
-}
+// unreadText returns the text of an error of sourcesOf without its code.
+func unreadText(err error) string { return strings.TrimPrefix(err.Error(), dockerfile.Reason+": ") }
 
-// registryOf returns the host name of the registry of an image, or "" for stages, templates
-// and text that is no reference.
-func registryOf(reference string, stages map[string]bool) string {
-	if stages[strings.ToLower(reference)] || strings.EqualFold(reference, "scratch") || strings.HasPrefix(reference, "template:") ||
-		strings.Trim(reference, "0123456789") == "" {
-		return ""
-	}
+// registryOf returns the host name of the registry of an image, or "" for a text that is no
+// reference.
+func registryOf(reference string) string {
 	ref, err := name.ParseReference(reference)
 	if err != nil {
 		return ""

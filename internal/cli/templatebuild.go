@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/wrenn-dev/wrenn/client"
+	"github.com/wrenn-dev/wrenn/internal/build/dockerfile"
 )
 
 // buildFlags are the flags of `wrenn template build`.
@@ -46,8 +47,8 @@ func (a *App) templateBuildCmd() *cobra.Command {
 			"server, and continues if this command is interrupted.\n\n" +
 			"--from is a template, an image, or oci-archive:FILE. A name that is no template is an image; template:NAME and\n" +
 			"image:REFERENCE leave no doubt. With a Dockerfile it replaces the base of the last stage.\n\n" +
-			"The credentials that Docker keeps for the registries of the images (`docker login`) are sent to the server for this\n" +
-			"build, unless --no-registry-auth is given.",
+			"The credentials that Docker keeps (`docker login`) for the registries of the images that the build pulls are sent to\n" +
+			"the server for this build, unless --no-registry-auth is given.",
 		Example: "  wrenn template build --name web:v1 .\n" +
 			"  wrenn template build --name db --from postgres:17 --start 'docker-entrypoint.sh postgres' --ready pg_isready\n" +
 			"  wrenn template build --name app --secret id=token,env=TOKEN --build-arg VERSION=2 -f app.Dockerfile .",
@@ -122,10 +123,11 @@ func (a *App) templateBuild(cmd *cobra.Command, f buildFlags, dir string) error 
 			return err
 		}
 	}
-	if err := a.addLogins(cmd, f, &req); err != nil {
+	found, unread := sourcesOf(&req)
+	if err := a.addLogins(cmd, f, found.registries, unread, &req); err != nil {
 		return err
 	}
-	if dir != "" && takesFiles.MatchString(req.Dockerfile) {
+	if dir != "" && req.Dockerfile != "" && (found.takesFiles || unread != nil) {
 		if req.Context, err = a.sendContext(ctx, dir, file, f.quiet); err != nil {
 			return err
 		}
@@ -134,6 +136,9 @@ func (a *App) templateBuild(cmd *cobra.Command, f buildFlags, dir string) error 
 	b, err := a.Client().BuildTemplate(ctx, name, req)
 	if err != nil {
 		return err
+	}
+	if unread != nil && !f.noAuth { // a later version of the server can read it
+		a.note("no credentials of registries were sent, because this version of wrenn cannot read the Dockerfile: %s", printable(unreadText(unread)))
 	}
 	return a.awaitBuild(ctx, f, b, began)
 }
@@ -332,19 +337,16 @@ func isCode(err error, code string) bool {
 	return errors.As(err, &refused) && refused.Code == code
 }
 
-// addLogins adds the credentials for the registries of the build's images.
-func (a *App) addLogins(cmd *cobra.Command, f buildFlags, req *client.BuildRequest) error {
-	hosts := registriesOf(req.Dockerfile, req.BuildArgs)
-	if req.From != nil && req.From.Image != "" {
-		if host := registryOf(req.From.Image, nil); host != "" {
-			hosts = append(hosts, host)
-		}
-	}
+// addLogins adds the credentials for the registries of the build's images. unread is the error of
+// a text that cannot be read here: the server reports it, and gets no credentials.
+func (a *App) addLogins(cmd *cobra.Command, f buildFlags, hosts []string, unread error, req *client.BuildRequest) error {
 	switch {
 	case (f.registryUser == "") == f.registryPassword:
 		return usagef(cmd, "--registry-user and --registry-password-stdin go together")
 	case f.registryUser != "" && f.file == "-":
 		return usagef(cmd, "the standard input cannot be both the Dockerfile and the password")
+	case f.registryUser != "" && unread != nil:
+		return &Failure{Message: unreadText(unread), Code: dockerfile.Reason, Hint: "--registry-user needs a Dockerfile that names the images of one registry"}
 	case f.registryUser != "" && len(hosts) != 1:
 		return usagef(cmd, "--registry-user needs images of one registry; these are of %d: use `docker login` for each", len(hosts))
 	case f.registryUser != "":

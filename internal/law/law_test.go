@@ -122,7 +122,7 @@ var law = map[string][]string{
 	"internal/guest/listener":        {},
 	"internal/guest/process":         {"internal/fault"},
 
-	"internal/cli":   {"client", "internal/archive", "internal/untrusted"},
+	"internal/cli":   {"client", "internal/archive", "internal/build/dockerfile", "internal/build/plan", "internal/untrusted"},
 	"internal/bench": {"client"},
 }
 

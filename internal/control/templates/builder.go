@@ -355,7 +355,7 @@ func (b *builder) imageBase(ctx context.Context, from plan.Base) (base, error) {
 // credentials returns those for the registry of an image.
 func (in Inputs) credentials(reference string) Credentials {
 	host, _, found := strings.Cut(reference, "/")
-	if !found || !strings.ContainsAny(host, ".:") && host != "localhost" {
+	if !found || !strings.ContainsAny(host, ".:") && host != "localhost" || host == "index.docker.io" {
 		host = "docker.io"
 	}
 	if c, ok := in.Registries[host]; ok {
