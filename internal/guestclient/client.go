@@ -153,15 +153,29 @@ func (c *Client) configure(x *exchange, req *guestv1.ConfigureRequest) (*guestv1
 // Hold freezes the guest's processes for a snapshot after which the VM continues.
 // Release ends it.
 func (c *Client) Hold(ctx context.Context) error {
+	_, err := c.hold(ctx, &guestv1.HoldRequest{})
+	return err
+}
+
+// HoldToDisk is Hold for a copy of the disk that is used without the memory: the guest then
+// writes its file systems back. synced is false from a guest agent of an earlier version,
+// which does not.
+func (c *Client) HoldToDisk(ctx context.Context) (synced bool, err error) {
+	resp, err := c.hold(ctx, &guestv1.HoldRequest{SyncDisk: true})
+	return resp.GetSynced(), err
+}
+
+func (c *Client) hold(ctx context.Context, req *guestv1.HoldRequest) (*guestv1.HoldResponse, error) {
 	x, err := c.open(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := x.roundTrip(guestwire.Hold, nil, nil); err != nil {
-		return err
+	resp := &guestv1.HoldResponse{}
+	if err := x.roundTrip(guestwire.Hold, req, resp); err != nil {
+		return nil, err
 	}
 	x.finish(true)
-	return nil
+	return resp, nil
 }
 
 // Release moves the guest's wall clock by adjust, thaws the processes that Configure

@@ -165,3 +165,17 @@ func TestAnswersToQuiesce(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswersToHold: an agent of an earlier version answers with nothing, and has written
+// nothing back.
+func TestAnswersToHold(t *testing.T) {
+	for _, synced := range []bool{true, false} {
+		answer := &guestv1.HoldResponse{}
+		if synced {
+			answer = &guestv1.HoldResponse{Frozen: 7, Synced: true}
+		}
+		if got, err := hostile(t, framed(t, guestwire.Answer, answer)).HoldToDisk(t.Context()); err != nil || got != synced {
+			t.Errorf("the answer %v: synced %t, %v, want %t", answer, got, err, synced)
+		}
+	}
+}

@@ -29,11 +29,12 @@ var calls = map[string]func(context.Context, *guestclient.Client) error{
 		_, err := c.Configure(ctx, &guestv1.ConfigureRequest{})
 		return err
 	},
-	"quiesce": func(ctx context.Context, c *guestclient.Client) error { _, err := c.Quiesce(ctx); return err },
-	"hold":    func(ctx context.Context, c *guestclient.Client) error { return c.Hold(ctx) },
-	"release": func(ctx context.Context, c *guestclient.Client) error { _, err := c.Release(ctx, 0); return err },
-	"kill":    func(ctx context.Context, c *guestclient.Client) error { return c.Kill(ctx, 7) },
-	"outcome": func(ctx context.Context, c *guestclient.Client) error { _, err := c.Outcome(ctx, 7); return err },
+	"quiesce":      func(ctx context.Context, c *guestclient.Client) error { _, err := c.Quiesce(ctx); return err },
+	"hold":         func(ctx context.Context, c *guestclient.Client) error { return c.Hold(ctx) },
+	"hold to disk": func(ctx context.Context, c *guestclient.Client) error { _, err := c.HoldToDisk(ctx); return err },
+	"release":      func(ctx context.Context, c *guestclient.Client) error { _, err := c.Release(ctx, 0); return err },
+	"kill":         func(ctx context.Context, c *guestclient.Client) error { return c.Kill(ctx, 7) },
+	"outcome":      func(ctx context.Context, c *guestclient.Client) error { _, err := c.Outcome(ctx, 7); return err },
 	"input": func(ctx context.Context, c *guestclient.Client) error {
 		return c.Input(ctx, 7, strings.NewReader("some input"))
 	},

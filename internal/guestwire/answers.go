@@ -31,6 +31,12 @@ func AppendQuiesceResponse(b []byte, m *guestv1.QuiesceResponse) []byte {
 	return appendFlag(b, 3, m.Listed)
 }
 
+// AppendHoldResponse appends m to b.
+func AppendHoldResponse(b []byte, m *guestv1.HoldResponse) []byte {
+	b = appendNumber(b, 1, uint64(m.Frozen))
+	return appendFlag(b, 2, m.Synced)
+}
+
 // AppendReleaseResponse appends m to b.
 func AppendReleaseResponse(b []byte, m *guestv1.ReleaseResponse) []byte {
 	return appendNumber(b, 1, uint64(m.WallClockUnixNano))

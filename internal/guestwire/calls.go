@@ -93,6 +93,17 @@ func ParseQuiesceRequest(b []byte) (*guestv1.QuiesceRequest, error) {
 	})
 }
 
+// ParseHoldRequest reads a HoldRequest.
+func ParseHoldRequest(b []byte) (*guestv1.HoldRequest, error) {
+	m := &guestv1.HoldRequest{}
+	return m, walk(b, func(f field) error {
+		if f.num == 1 {
+			f.flag(&m.SyncDisk)
+		}
+		return nil
+	})
+}
+
 // ParseReleaseRequest reads a ReleaseRequest.
 func ParseReleaseRequest(b []byte) (*guestv1.ReleaseRequest, error) {
 	m := &guestv1.ReleaseRequest{}

@@ -71,6 +71,7 @@ func scalar(r *rand.Rand, f protoreflect.FieldDescriptor) protoreflect.Value {
 var parsers = map[proto.Message]func([]byte) (proto.Message, error){
 	&guestv1.ConfigureRequest{}: func(b []byte) (proto.Message, error) { return ParseConfigureRequest(b) },
 	&guestv1.QuiesceRequest{}:   func(b []byte) (proto.Message, error) { return ParseQuiesceRequest(b) },
+	&guestv1.HoldRequest{}:      func(b []byte) (proto.Message, error) { return ParseHoldRequest(b) },
 	&guestv1.ExecCall{}:         func(b []byte) (proto.Message, error) { return ParseExecCall(b) },
 	&guestv1.InputCall{}:        func(b []byte) (proto.Message, error) { return ParseInputCall(b) },
 	&guestv1.DialCall{}:         func(b []byte) (proto.Message, error) { return ParseDialCall(b) },
@@ -113,6 +114,7 @@ func TestAnswersAgreeWithProtobuf(t *testing.T) {
 			return AppendConfigureResponse(nil, m.(*guestv1.ConfigureResponse))
 		},
 		&guestv1.QuiesceResponse{}: func(m proto.Message) []byte { return AppendQuiesceResponse(nil, m.(*guestv1.QuiesceResponse)) },
+		&guestv1.HoldResponse{}:    func(m proto.Message) []byte { return AppendHoldResponse(nil, m.(*guestv1.HoldResponse)) },
 		&guestv1.FileInfo{}:        func(m proto.Message) []byte { return AppendFileInfo(nil, m.(*guestv1.FileInfo)) },
 		&guestv1.Failure{}:         func(m proto.Message) []byte { return AppendFailure(nil, m.(*guestv1.Failure)) },
 		&guestv1.ProcessAnswer{}:   func(m proto.Message) []byte { return AppendProcessAnswer(nil, m.(*guestv1.ProcessAnswer)) },

@@ -7,7 +7,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// TestSnapshotWithoutMemory: a running sandbox goes on after a snapshot of its disk, and a
+// TestSnapshotWithoutMemory: a running sandbox and its calls go on after a snapshot of its disk, and a
 // copy boots from the files of that moment, with an identity of its own. The snapshot of a
 // pause without memory has the same.
 func TestSnapshotWithoutMemory(t *testing.T) { onEachRuntime(t, snapshotWithoutMemory) }
@@ -20,6 +20,12 @@ func snapshotWithoutMemory(t *testing.T, r sandbox.Runtime) {
 	b.sh(ref, "echo kept >/root/kept; chown 12:34 /root/kept; echo lost >/dev/shm/lost")
 	facts := "cat /proc/sys/kernel/random/boot_id"
 	before, _ := b.goesOn(ref)
+	call := make(chan error, 1)
+	go func() {
+		_, err := b.trySh(t.Context(), ref, "touch /tmp/begun; until [ -e /tmp/go ]; do sleep 0.1; done")
+		call <- err
+	}()
+	b.sh(ref, "until [ -e /tmp/begun ]; do sleep 0.05; done")
 	snap, err := b.SnapshotDisk(t.Context(), ref, "running", false)
 	check(t, err)
 	if !snap.DiskOnly || snap.PauseWindow <= 0 || snap.Bytes == 0 {
@@ -29,6 +35,10 @@ func snapshotWithoutMemory(t *testing.T, r sandbox.Runtime) {
 		t.Errorf("after the snapshot the counter is at %d, before at %d", after, before)
 	}
 	boot := b.sh(ref, facts)
+	b.sh(ref, "touch /tmp/go")
+	if err := <-call; err != nil {
+		t.Errorf("the call that was under way: %v", err)
+	}
 	b.sh(ref, "echo later >/root/kept")
 	pauseDisk(b, ref)
 	_, err = b.SnapshotDisk(t.Context(), ref, "paused", false)

@@ -14,7 +14,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
-// Snapshot is a sandbox's memory, devices and disk at one moment, kept under
+// Snapshot is a sandbox's memory, devices and disk at one moment, or its disk alone, kept under
 // an id of its own, from which any number of sandboxes can be made.
 type Snapshot struct {
 	ID             sandbox.SnapshotID
@@ -60,8 +60,8 @@ func (m *Manager) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbox
 }
 
 // SnapshotDisk is Snapshot without the memory: a sandbox that is made from it boots from
-// the disk. The guest of a running sandbox writes its file systems back for it, and cuts
-// off the calls that are under way; its processes continue.
+// the disk. The guest of a running sandbox writes its file systems back for it. An upload that
+// is under way leaves a temporary file in the copy.
 //
 // The disk of a pause with memory is not complete without that memory, so that it fails
 // with WrongState paused_with_memory.

@@ -111,7 +111,7 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshot.Dir, diskOnly, h
 		{journal.StepSnapshotFreeze, func(ctx context.Context) error {
 			stood = time.Now()
 			if diskOnly {
-				return m.sealCopy(ctx)
+				return m.holdToDisk(ctx)
 			}
 			err := errSilent(nil)
 			if helps {
@@ -147,11 +147,10 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshot.Dir, diskOnly, h
 	}
 	mf = m.manifest(m.captured)
 	mf.Token, mf.Forced, mf.DiskOnly = m.rec.Token, forced, diskOnly
-	cont := m.thaw
 	if diskOnly {
-		cont, mf.Token = m.reconfigure, ""
+		mf.Token = "" // a guest that boots has none
 	}
-	if contErr := m.continueAfterSnapshot(ctx, helps, cont); contErr != nil {
+	if contErr := m.continueAfterSnapshot(ctx, helps); contErr != nil {
 		return mf, errors.Join(err, contErr)
 	}
 	mf.PauseWindow = time.Since(stood)
@@ -160,8 +159,8 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshot.Dir, diskOnly, h
 
 // continueAfterSnapshot starts the VM again that was stopped for a snapshot. A guest
 // that does not answer then is reconfigured when it does. asked reports that the
-// guest was told to freeze its processes, and thaw ends that.
-func (m *machine) continueAfterSnapshot(ctx context.Context, asked bool, thaw func(context.Context) error) error {
+// guest was told to freeze its processes.
+func (m *machine) continueAfterSnapshot(ctx context.Context, asked bool) error {
 	if m.beingDestroyed() {
 		return errDestroyed() // the destroy that waits ends it
 	}
@@ -176,7 +175,7 @@ func (m *machine) continueAfterSnapshot(ctx context.Context, asked bool, thaw fu
 		if err := m.VM.Resume(ctx); err != nil || !asked {
 			return causeOr(ctx, err)
 		}
-		return causeOr(ctx, thaw(ctx))
+		return causeOr(ctx, m.thaw(ctx))
 	})
 	switch {
 	case err == nil || ctx.Err() != nil:
@@ -189,7 +188,7 @@ func (m *machine) continueAfterSnapshot(ctx context.Context, asked bool, thaw fu
 	return nil
 }
 
-// thaw continues the processes of a guest that holds them.
+// thaw continues the processes of a guest that holds them, or has sealed itself.
 func (b *body) thaw(ctx context.Context) error {
 	_, err := b.Guest().Release(ctx, 0)
 	if err != nil {
@@ -198,11 +197,19 @@ func (b *body) thaw(ctx context.Context) error {
 	return err
 }
 
-// sealCopy has the guest write its file systems back and freeze, for a copy of its disk
-// after which it continues.
-func (b *body) sealCopy(ctx context.Context) error {
+// holdToDisk has the guest freeze its processes and write its file systems back, for a copy of
+// its disk after which it continues. An agent of an earlier version in the guest can only do
+// that when it seals itself, which cuts off the calls that are under way.
+func (b *body) holdToDisk(ctx context.Context) error {
 	return b.freezeWith(ctx, b.diskTimeout(), func(ctx context.Context) error {
-		_, err := b.Guest().QuiesceToDisk(ctx)
+		synced, err := b.Guest().HoldToDisk(ctx)
+		if err != nil || synced {
+			return err
+		}
+		if _, err := b.Guest().Release(ctx, 0); err != nil {
+			return err
+		}
+		_, err = b.Guest().QuiesceToDisk(ctx)
 		return err
 	})
 }

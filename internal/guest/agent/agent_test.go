@@ -171,7 +171,7 @@ func TestCommandsWaitWhileTheGuestIsHeld(t *testing.T) {
 		},
 		"configure": func() { configure(t, a, false) },
 	} {
-		if _, err := a.Hold(t.Context()); err != nil {
+		if _, err := a.Hold(t.Context(), &guestv1.HoldRequest{}); err != nil {
 			t.Fatal(err)
 		}
 		if !held() {
@@ -182,9 +182,56 @@ func TestCommandsWaitWhileTheGuestIsHeld(t *testing.T) {
 		}
 	}
 	platform.FailAt("freeze")
-	if _, err := a.Hold(t.Context()); err == nil || held() {
+	if _, err := a.Hold(t.Context(), &guestv1.HoldRequest{}); err == nil || held() {
 		t.Errorf("a Hold that failed: got %v and that commands wait is %v", err, held())
 	}
+}
+
+// TestHoldWritesBack: file systems are written back only on request, and once nothing writes
+// to them any more. The guest stays open. If it fails, processes continue.
+func TestHoldWritesBack(t *testing.T) {
+	a, platform := newAgent(t)
+	configure(t, a, false)
+	for _, c := range []struct {
+		sync    bool
+		failing string
+		want    []string
+	}{
+		{false, "", []string{"freeze"}},
+		{true, "", []string{"freeze", "sync"}},
+		{true, "sync", []string{"freeze", "sync", "thaw"}},
+	} {
+		platform.FailAt(c.failing)
+		resp, err := a.Hold(t.Context(), &guestv1.HoldRequest{SyncDisk: c.sync})
+		if (err != nil) != (c.failing != "") || err == nil && (resp.GetSynced() != c.sync || resp.GetFrozen() != agenttest.Frozen) {
+			t.Errorf("%+v: answer %v, %v", c, resp, err)
+		}
+		if got := platform.Steps(); !slices.Equal(got, c.want) {
+			t.Errorf("%+v: steps %v", c, got)
+		}
+		e, err := a.Admit(agent.OrdinaryCall, token)
+		if err != nil {
+			t.Fatalf("%+v: a call after it: %v, want it admitted", c, err)
+		}
+		e.Leave()
+		if c.failing != "" {
+			if !startable(t, a) {
+				t.Errorf("%+v: commands wait after it", c)
+			}
+			continue
+		}
+		if _, err := a.Release(t.Context(), &guestv1.ReleaseRequest{}, token); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// startable reports whether commands of the guest can start.
+func startable(t *testing.T, a *agent.Agent) bool {
+	t.Helper()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	return a.Processes().Hold(ended) != nil
 }
 
 // TestReleaseBoundsTheClock: a correction of more than a minute is no correction.

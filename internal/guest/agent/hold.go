@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
@@ -12,22 +13,32 @@ import (
 const maxClockAdjust = time.Minute
 
 // Hold freezes user processes and leaves the guest open. Commands that are to start
-// meanwhile wait. Release ends it.
-func (a *Agent) Hold(ctx context.Context) (frozen int, err error) {
+// meanwhile wait. With SyncDisk it then writes file systems back, which may take longer than
+// quiesceTimeout. Release ends it.
+func (a *Agent) Hold(ctx context.Context, msg *guestv1.HoldRequest) (*guestv1.HoldResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, quiesceTimeout)
 	defer cancel()
 	release, err := a.exclusive(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer release()
 	if err := a.processes.Hold(ctx); err != nil {
-		return 0, stepFault(err, "freeze_failed", "wait for commands that are being started")
+		return nil, stepFault(err, "freeze_failed", "wait for commands that are being started")
 	}
-	if frozen, err = a.platform.Freeze(ctx); err != nil {
+	frozen, err := a.platform.Freeze(ctx)
+	if err != nil {
 		a.processes.Continue()
+		return nil, stepFault(err, "freeze_failed", "freeze user processes")
 	}
-	return frozen, stepFault(err, "freeze_failed", "freeze user processes")
+	if msg.GetSyncDisk() {
+		if err := a.platform.Sync(); err != nil {
+			err = errors.Join(err, a.platform.Thaw(context.WithoutCancel(ctx)))
+			a.processes.Continue()
+			return nil, stepFault(err, "sync_failed", "write file systems back")
+		}
+	}
+	return &guestv1.HoldResponse{Frozen: uint32(frozen), Synced: msg.GetSyncDisk()}, nil
 }
 
 // Release ends a Hold, or a Configure with Hold: it corrects the clock, thaws user

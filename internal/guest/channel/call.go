@@ -180,13 +180,22 @@ func (c *connection) call(ctx context.Context, t guestwire.Type, message []byte)
 	case guestwire.ReadFile:
 		return c.readFile(ctx, message)
 	case guestwire.Hold:
-		if _, err := c.agent.Hold(ctx); err != nil {
-			return err
-		}
-		return c.send(guestwire.Answer, nil)
+		return c.hold(ctx, message)
 	default:
 		return errHangUp
 	}
+}
+
+func (c *connection) hold(ctx context.Context, message []byte) error {
+	req, err := guestwire.ParseHoldRequest(message)
+	if err != nil {
+		return errMessage(err)
+	}
+	resp, err := c.agent.Hold(ctx, req)
+	if err != nil {
+		return err
+	}
+	return c.send(guestwire.Answer, func(b []byte) []byte { return guestwire.AppendHoldResponse(b, resp) })
 }
 
 // errMessage returns the fault of a message that cannot be decoded.

@@ -20,7 +20,7 @@
 //     0x06  KILL        host   call with KillCall
 //     0x07  WRITE_FILE  host   call with WriteFileCall; after ANSWER: DATA..., END
 //     0x08  READ_FILE   host   call with ReadFileCall
-//     0x09  HOLD        host   call, without message
+//     0x09  HOLD        host   call with HoldRequest
 //     0x0a  RELEASE     host   call with ReleaseRequest
 //     0x0b  OUTCOME     host   call with OutcomeCall
 //     0x0c  PROCESS     host   call with ProcessCall
@@ -39,8 +39,9 @@
 // The payload of a call is two bytes of length (big-endian) of the access
 // token, the token, and the message. The frames that end a call:
 //
-//     PING, KILL, HOLD                 ANSWER (empty)
+//     PING, KILL                       ANSWER (empty)
 //     CONFIGURE, QUIESCE, RELEASE      ANSWER (ConfigureResponse, QuiesceResponse, ReleaseResponse)
+//     HOLD                             ANSWER (HoldResponse; empty from an agent of an earlier version)
 //     EXEC        EVENT (start, output, keepalive)... and EVENT (end), or FAILURE for a timeout
 //     OUTCOME     EVENT (end): the end of a command of an agent that has died; one that runs is killed
 //     PROCESS     ANSWER (ProcessAnswer)

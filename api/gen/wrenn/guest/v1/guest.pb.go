@@ -25,7 +25,9 @@ const (
 )
 
 type HoldRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Write file systems back, for a copy of the disk that is used without the memory.
+	SyncDisk      bool `protobuf:"varint,1,opt,name=sync_disk,json=syncDisk,proto3" json:"sync_disk,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -60,10 +62,19 @@ func (*HoldRequest) Descriptor() ([]byte, []int) {
 	return file_wrenn_guest_v1_guest_proto_rawDescGZIP(), []int{0}
 }
 
+func (x *HoldRequest) GetSyncDisk() bool {
+	if x != nil {
+		return x.SyncDisk
+	}
+	return false
+}
+
 type HoldResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many user processes were frozen.
-	Frozen        uint32 `protobuf:"varint,1,opt,name=frozen,proto3" json:"frozen,omitempty"`
+	Frozen uint32 `protobuf:"varint,1,opt,name=frozen,proto3" json:"frozen,omitempty"`
+	// The file systems were written back. An agent of an earlier version never does it.
+	Synced        bool `protobuf:"varint,2,opt,name=synced,proto3" json:"synced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -103,6 +114,13 @@ func (x *HoldResponse) GetFrozen() uint32 {
 		return x.Frozen
 	}
 	return 0
+}
+
+func (x *HoldResponse) GetSynced() bool {
+	if x != nil {
+		return x.Synced
+	}
+	return false
 }
 
 type ReleaseRequest struct {
@@ -654,10 +672,12 @@ var File_wrenn_guest_v1_guest_proto protoreflect.FileDescriptor
 
 const file_wrenn_guest_v1_guest_proto_rawDesc = "" +
 	"\n" +
-	"\x1awrenn/guest/v1/guest.proto\x12\x0ewrenn.guest.v1\x1a\x1cwrenn/guest/v1/process.proto\"\r\n" +
-	"\vHoldRequest\"&\n" +
+	"\x1awrenn/guest/v1/guest.proto\x12\x0ewrenn.guest.v1\x1a\x1cwrenn/guest/v1/process.proto\"*\n" +
+	"\vHoldRequest\x12\x1b\n" +
+	"\tsync_disk\x18\x01 \x01(\bR\bsyncDisk\">\n" +
 	"\fHoldResponse\x12\x16\n" +
-	"\x06frozen\x18\x01 \x01(\rR\x06frozen\"<\n" +
+	"\x06frozen\x18\x01 \x01(\rR\x06frozen\x12\x16\n" +
+	"\x06synced\x18\x02 \x01(\bR\x06synced\"<\n" +
 	"\x0eReleaseRequest\x12*\n" +
 	"\x11clock_adjust_nano\x18\x01 \x01(\x03R\x0fclockAdjustNano\"B\n" +
 	"\x0fReleaseResponse\x12/\n" +

@@ -59,7 +59,8 @@ type GuestClient interface {
 	Quiesce(context.Context, *connect.Request[v1.QuiesceRequest]) (*connect.Response[v1.QuiesceResponse], error)
 	// Hold freezes user processes and leaves everything else as it is: the guest
 	// stays open, and requests under way continue. It serves a snapshot of a sandbox
-	// that keeps running; Release ends it. It needs the access token.
+	// that keeps running; Release ends it. It writes file systems back only with
+	// sync_disk. It needs the access token.
 	Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error)
 	// Release ends a Configure with hold, or a Hold: it corrects the wall clock by the
 	// error that the host has measured, thaws user processes and opens the guest. It
@@ -148,7 +149,8 @@ type GuestHandler interface {
 	Quiesce(context.Context, *connect.Request[v1.QuiesceRequest]) (*connect.Response[v1.QuiesceResponse], error)
 	// Hold freezes user processes and leaves everything else as it is: the guest
 	// stays open, and requests under way continue. It serves a snapshot of a sandbox
-	// that keeps running; Release ends it. It needs the access token.
+	// that keeps running; Release ends it. It writes file systems back only with
+	// sync_disk. It needs the access token.
 	Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error)
 	// Release ends a Configure with hold, or a Hold: it corrects the wall clock by the
 	// error that the host has measured, thaws user processes and opens the guest. It
