@@ -1,10 +1,20 @@
 package host_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestclient"
 	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/journal"
+	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -36,6 +46,7 @@ func TestCoreSnapshotWithoutMemory(t *testing.T) {
 					t.Errorf("the snapshot has %d users after the boot, want none", users)
 				}
 				check(t, c.DeleteSnapshot(t.Context(), coreSnapshot))
+				copiesOfACopy(c, child, string(ref.ID))
 				for _, pause := range []func(*core, sandbox.Ref){pauseSubject, pauseSubjectsDisk} {
 					if got := c.read(child, mark); got != string(ref.ID) {
 						t.Errorf("the copy's file holds %q, want its original's", got)
@@ -49,6 +60,129 @@ func TestCoreSnapshotWithoutMemory(t *testing.T) {
 				c.empty()
 			})
 		}
+	}
+}
+
+// copiesOfACopy checks that a sandbox that has booted from a snapshot can be copied in either
+// way, as for a fork.
+func copiesOfACopy(c *core, of sandbox.Ref, content string) {
+	c.t.Helper()
+	for id, take := range map[sandbox.SnapshotID]func(context.Context, sandbox.Ref, sandbox.SnapshotID, bool) (host.Snapshot, error){
+		"core0000000000000000full": c.Snapshot, "core0000000000000000disk": c.SnapshotDisk,
+	} {
+		_, err := take(c.t.Context(), of, id, true)
+		check(c.t, err)
+		copied := newRef()
+		_, err = c.CreateFrom(c.t.Context(), copied, coreSpec, id)
+		check(c.t, err)
+		if got := c.read(copied, mark); got != content {
+			c.t.Errorf("in the copy by %s the file holds %q, want %q", id, got, content)
+		}
+		check(c.t, c.DeleteSnapshot(c.t.Context(), id))
+		check(c.t, c.Destroy(c.t.Context(), copied, ""))
+	}
+}
+
+// TestCoreCallsDuringASnapshotWithoutMemory: calls that are under way continue after the
+// snapshot, and those that arrive meanwhile wait for its end.
+func TestCoreCallsDuringASnapshotWithoutMemory(t *testing.T) {
+	for _, k := range shapes(t) {
+		t.Run(k.name, func(t *testing.T) {
+			c := newCoreOf(t, k)
+			ref := c.create()
+			dir := t.TempDir() // fake guests run on this machine
+			begun, end := filepath.Join(dir, "begun"), filepath.Join(dir, "end")
+			results := make(chan error, 4)
+			go func() {
+				out, err := c.sh(ref, "touch "+begun+"; until test -e "+end+"; do sleep 0.05; done; echo done")
+				if err == nil && out != "done" {
+					err = fmt.Errorf("the command said %q, want done", out)
+				}
+				results <- err
+			}()
+			reader, writer := io.Pipe()
+			go func() {
+				_, err := c.WriteFile(t.Context(), ref, guestclient.WriteFile{Path: "upload"}, reader)
+				results <- err
+			}()
+			_, err := io.WriteString(writer, "one ")
+			check(t, err)
+			for _, err := os.Stat(begun); err != nil; _, err = os.Stat(begun) {
+				time.Sleep(time.Millisecond)
+			}
+			reached, unblock := c.hook.hold(journal.StepSnapshotSave)
+			go func() {
+				_, err := c.SnapshotDisk(t.Context(), ref, coreSnapshot, false)
+				results <- err
+			}()
+			<-reached
+			go func() {
+				out, err := c.sh(ref, "echo late")
+				if err == nil && out != "late" {
+					err = fmt.Errorf("the later command said %q, want late", out)
+				}
+				results <- err
+			}()
+			unblock()
+			_, err = io.WriteString(writer, "two")
+			check(t, errors.Join(err, writer.Close(), os.WriteFile(end, nil, 0o600)))
+			for range cap(results) {
+				check(t, <-results)
+			}
+			if got := c.read(ref, "upload"); got != "one two" {
+				t.Errorf("the upload is %q, want both parts", got)
+			}
+			c.sound()
+			c.empty()
+		})
+	}
+}
+
+// TestCoreCopyWhoseStartEndsItsVM: a create from a snapshot without memory whose start command
+// ends its VM boots again without it, and its report says so.
+func TestCoreCopyWhoseStartEndsItsVM(t *testing.T) {
+	for _, k := range shapes(t) {
+		t.Run(k.name, func(t *testing.T) {
+			c := newCoreOf(t, k)
+			ref := c.create()
+			asked := filepath.Join(t.TempDir(), "asked")
+			start := server("sh", "-c", "touch "+asked+"; exit 1") // fake guests run on this machine
+			start.ReadyTimeout = time.Hour
+			check(t, c.StartAgain(t.Context(), ref, start))
+			takeDiskSnapshot(c, ref)
+			check(t, c.Destroy(t.Context(), ref, ""))
+			child := newRef()
+			result := make(chan error, 1)
+			go func() {
+				_, err := c.CreateFrom(t.Context(), child, coreSpec, coreSnapshot)
+				result <- err
+			}()
+			for _, err := os.Stat(asked); err != nil; _, err = os.Stat(asked) {
+				time.Sleep(time.Millisecond)
+			}
+			for _, vm := range c.machine.Records() {
+				c.machine.End(vm, vmm.CauseGuestReset)
+			}
+			check(t, <-result)
+			s := c.of(child)
+			if s.State != sandbox.Running || s.RestoreReport.Steps["start_command_failed"] == 0 {
+				t.Errorf("%s, steps %v; want running, and the failed start in the report", s.State, s.RestoreReport.Steps)
+			}
+			if got := c.read(child, mark); got != string(ref.ID) {
+				t.Errorf("the copy's file holds %q, want its original's", got)
+			}
+			check(t, c.StartAgain(t.Context(), child, server("true")))
+			pauseSubjectsDisk(c, child)
+			child.Generation++
+			_, err := c.Resume(t.Context(), child)
+			check(t, err)
+			if steps := serves(t, c.Manager, child); steps["start_command"] == 0 {
+				t.Errorf("steps of the next boot: %v, want the start", steps)
+			}
+			check(t, c.DeleteSnapshot(t.Context(), coreSnapshot))
+			c.sound()
+			c.empty()
+		})
 	}
 }
 

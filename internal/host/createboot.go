@@ -12,16 +12,36 @@ import (
 // of its own, so that it is no user of the snapshot any more.
 
 // createByBoot is the part of createFrom after the base is known. Start commands run
-// again outside of the turn, so that other sandboxes can be started meanwhile.
+// again outside of the turn, so that other sandboxes can be started meanwhile. If the VM ends
+// meanwhile, a second boot leaves them out: one of them may have ended it, and would end that
+// of each create from the snapshot.
 func (m *machine) createByBoot(ctx context.Context) error {
 	err := m.inTurn(ctx, func(ctx context.Context) error { return m.build(ctx, m.bootCopyOnce) })
 	if err != nil {
 		return err
 	}
-	if err := m.startAgain(ctx); err != nil {
+	if err = m.startAgain(ctx); err != nil && ctx.Err() == nil && m.Ended() {
+		m.log.WarnContext(ctx, "the VM ended while the start commands of the template started; booting again without them", "error", err)
+		m.rec.SkipStart = true
+		err = m.bootCopyAgain(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	return m.step(ctx, journal.StepCreateCommit, m.commitBootedCopy)
+}
+
+// bootCopyAgain boots from the copy of the base's disk after the first VM has ended, and
+// reports the start commands that are left out.
+func (m *machine) bootCopyAgain(ctx context.Context) error {
+	if err := m.endVM(ctx); err != nil {
+		return err
+	}
+	err := m.inTurn(ctx, func(ctx context.Context) error { return m.startGuest(ctx, m.bootCopyOnce) })
+	if err != nil {
+		return err
+	}
+	return m.startAgain(ctx)
 }
 
 // bootCopyOnce is cloneOnce for a VM that boots from the copy of the base's disk.

@@ -16,7 +16,8 @@ import (
 // start command of a template image is a part of the image. That of a template which a
 // build has made is in the journal of the build's sandbox, and goes from there into its
 // snapshots, and into the journals of the sandboxes that are made from them. After a boot
-// whose VM ended while they started, the next boot leaves them out.
+// whose VM ended while they started, the next boot leaves them out; that of a create follows
+// at once.
 
 const (
 	// startAgainBegin bounds the start of the process of a start command after a boot, and

@@ -79,8 +79,8 @@ type Record struct {
 	// Start, unless nil, is the start command of a template that a build has made. A boot
 	// runs it again.
 	Start *sandbox.StartCommand `json:"start,omitempty"`
-	// SkipStart is true for a paused sandbox whose last boot ended while the start commands
-	// of its template started. The next boot leaves them out.
+	// SkipStart is true for a paused sandbox, or one that is being created, whose last boot
+	// ended while the start commands of its template started. The next boot leaves them out.
 	SkipStart bool `json:"skip_start,omitempty"`
 	// LifetimeEnd is when the lifetime clock runs out; zero is never.
 	LifetimeEnd time.Time `json:"lifetime_end,omitzero"`
