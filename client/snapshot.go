@@ -20,15 +20,18 @@ const (
 	SnapshotError    = "error"    // its host does not have it
 )
 
-// Snapshot is the saved memory, processes and disk of a sandbox.
+// Snapshot is the saved memory, processes and disk of a sandbox, or its disk alone.
 type Snapshot = types.Snapshot
 
-// SnapshotRequest names a snapshot. Both fields may be empty.
+// SnapshotRequest describes a snapshot. All fields may be empty.
 type SnapshotRequest struct {
 	Name     string            `json:"name,omitempty"`
 	Metadata map[string]string `json:"metadata,omitempty"`
 	// Force saves memory and disk even if the guest does not answer.
 	Force bool `json:"force,omitempty"`
+	// Memory is false for the disk alone: sandboxes that are created from the snapshot boot
+	// from it. Nil means true. False and Force exclude each other.
+	Memory *bool `json:"memory,omitempty"`
 }
 
 // CreateSnapshot takes a snapshot of a running or paused sandbox and returns

@@ -100,6 +100,15 @@ func TestSnapshots(t *testing.T) {
 		said{"POST", "/v1/snapshots/s1/template", `{"name":"mine"}`})
 }
 
+func TestSnapshotWithoutMemory(t *testing.T) {
+	cl, asked := record(t, 201, `{"id":"s1","memory":false}`)
+	got, err := cl.CreateSnapshot(t.Context(), "abc", client.SnapshotRequest{Memory: ptr(false)})
+	if err != nil || got.Memory {
+		t.Errorf("%+v, %v, want a snapshot without memory", got, err)
+	}
+	wantSaid(t, asked, said{"POST", "/v1/sandboxes/abc/snapshots", `{"memory":false}`})
+}
+
 func TestAllSnapshotsFollowsPages(t *testing.T) {
 	pages := map[string]struct{ id, next string }{"": {"a", "2"}, "2": {"b", ""}}
 	cl := serve(t, func(w http.ResponseWriter, r *http.Request) {

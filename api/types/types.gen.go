@@ -196,6 +196,9 @@ type CreateSnapshotRequest struct {
 
 	// Force As in pause. A create from such a snapshot fails unless the guest answers and can be renewed.
 	Force *bool `json:"force,omitempty"`
+
+	// Memory False leaves the memory out: sandboxes that are created from the snapshot boot from its disk.
+	Memory *bool `json:"memory,omitempty"`
 }
 
 // CreateStage A part of a create. `booting_template`: the image boots for the first time with this size; `starting_template`: its
@@ -1061,6 +1064,9 @@ type Snapshot struct {
 	TemplateName *string   `json:"template_name"`
 	CreatedAt    time.Time `json:"created_at"`
 	Metadata     StringMap `json:"metadata"`
+
+	// Memory False if it holds the disk alone, from which sandboxes that are created from it boot.
+	Memory bool `json:"memory"`
 }
 
 // SnapshotStatus `ready`: can be used. `deleting`: its host has not confirmed the deletion yet. `error`: its host does not have it.

@@ -78,7 +78,7 @@ func (f *fake) snapshot(w http.ResponseWriter, r *http.Request, sb *client.Sandb
 	snap := &client.Snapshot{
 		ID: fmt.Sprintf("snap%d", len(f.taken)+1), Name: in.Name, SandboxID: sb.ID, HostID: "local", Template: sb.Template,
 		VCPUs: sb.VCPUs, MemoryMB: sb.MemoryMB, DiskMB: sb.DiskMB, Status: "ready", Bytes: 20 << 20,
-		PauseWindowMS: 40, CreatedAt: time.Now(), Metadata: in.Metadata,
+		PauseWindowMS: 40, CreatedAt: time.Now(), Metadata: in.Metadata, Memory: in.Memory == nil || *in.Memory,
 	}
 	f.taken = append(f.taken, snap)
 	answer(w, 201, snap)

@@ -25,6 +25,7 @@ func (a *App) snapshotCmd() *cobra.Command {
 func (a *App) snapshotCreateCmd() *cobra.Command {
 	var req client.SnapshotRequest
 	var meta pairsFlag
+	var noMemory bool
 	cmd := &cobra.Command{
 		Use:     "create [flags] SANDBOX",
 		Short:   "Take a snapshot of a sandbox and print its id",
@@ -33,10 +34,16 @@ func (a *App) snapshotCreateCmd() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&req.Name, "name", "", "name of the snapshot, which other commands accept in place of the id")
 	cmd.Flags().BoolVar(&req.Force, "force", false, forceUsage)
+	cmd.Flags().BoolVar(&noMemory, "no-memory", false, "keep the files alone: sandboxes created from the snapshot boot")
+	cmd.MarkFlagsMutuallyExclusive("force", "no-memory")
 	cmd.Flags().Var(&meta, "meta", "metadata of the snapshot, may be repeated")
 	cmd.ValidArgsFunction = a.completeIDs(1, client.StatusRunning, client.StatusPaused)
 	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
 		req.Metadata = meta.values
+		if noMemory {
+			memory := false
+			req.Memory = &memory
+		}
 		id, err := a.sandboxID(cmd.Context(), argv[0])
 		if err != nil {
 			return err
@@ -96,17 +103,24 @@ func (a *App) printSnapshots(list []client.Snapshot, quiet bool, now time.Time) 
 		}
 		return nil
 	}
-	t := a.NewTable("ID", "STATUS", "~NAME", "SANDBOX", "?SIZE", "SPACE", "?USERS", "?AGE", "~TEMPLATE")
+	t := a.NewTable("ID", "STATUS", "~NAME", "SANDBOX", "?SIZE", "?MEMORY", "SPACE", "?USERS", "?AGE", "~TEMPLATE")
 	for _, snap := range list {
 		template := "-"
 		if snap.TemplateName != nil {
 			template = *snap.TemplateName
 		}
 		t.Row(snap.ID, snap.Status, orDash(snap.Name), snap.SandboxID,
-			showShape(snap.VCPUs, snap.MemoryMB), showBytes(snap.Bytes),
+			showShape(snap.VCPUs, snap.MemoryMB), yesOrNo(snap.Memory), showBytes(snap.Bytes),
 			strconv.Itoa(snap.Users), ShowAge(now.Sub(snap.CreatedAt)), template)
 	}
 	return t.Flush()
+}
+
+func yesOrNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
 }
 
 func orDash(s string) string {

@@ -61,7 +61,7 @@ func ignored(want, got sandbox.Spec) error {
 // without memory, which an agent of an earlier version would keep.
 func ErrDiskPauseUnsupported() error {
 	return fault.New(fault.Unsupported, "disk_pause_unsupported",
-		"the agent of the host is of an earlier version and pauses and resumes sandboxes with their memory alone: update it, or leave the memory in")
+		"the agent of the host is of an earlier version, which pauses, copies and resumes sandboxes with their memory alone: update it, or leave the memory in")
 }
 
 // errEgressUnsupported is the fault of a create whose limits an agent of an earlier version

@@ -39,7 +39,8 @@ type fakeHost struct {
 	eager bool
 	// unlimited ignores the limits of outgoing traffic, as an agent of an earlier version.
 	unlimited bool
-	// keepsMemory ignores that pauses are to be without memory, as such an agent too.
+	// keepsMemory ignores that pauses and snapshots are to be without memory, as such an agent
+	// too.
 	keepsMemory bool
 	// reboots counts the calls of Reboot.
 	reboots int
@@ -248,10 +249,10 @@ func (h *fakeHost) ForceSnapshot(ctx context.Context, ref sandbox.Ref, id sandbo
 
 func (h *fakeHost) SnapshotDisk(ctx context.Context, ref sandbox.Ref, id sandbox.SnapshotID, kind control.SnapshotKind) (control.ObservedSnapshot, error) {
 	out, err := h.CreateSnapshot(ctx, ref, id, kind)
-	if out.DiskOnly = err == nil; out.DiskOnly {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.snaps[id] = &out
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.snaps[id] != nil && !h.keepsMemory {
+		h.snaps[id].DiskOnly, out.DiskOnly = true, err == nil
 	}
 	return out, err
 }

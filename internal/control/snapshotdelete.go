@@ -48,8 +48,8 @@ func (s *snapshots) finishDelete(ctx context.Context, row Snapshot) error {
 	return s.store.RemoveSnapshot(ctx, row.ID)
 }
 
-// dropSnapshot deletes the snapshot of a fork with all its files. The reconciler
-// finishes a failed deletion.
+// dropSnapshot deletes a snapshot that nobody may use, or use any more, as that of a fork,
+// with all its files. The reconciler finishes a failed deletion.
 func (s *snapshots) dropSnapshot(ctx context.Context, host Host, id sandbox.SnapshotID) {
 	err := host.DeleteSnapshot(ctx, id)
 	if err == nil {
@@ -61,6 +61,6 @@ func (s *snapshots) dropSnapshot(ctx context.Context, host Host, id sandbox.Snap
 		err = withCleanup(err, moveErr)
 	}
 	if err != nil {
-		s.log.Warn("the snapshot of a fork is left to the reconciler", "snapshot", id, "error", err)
+		s.log.Warn("the deletion of a snapshot is left to the reconciler", "snapshot", id, "error", err)
 	}
 }

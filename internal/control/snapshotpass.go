@@ -94,6 +94,9 @@ func (r *snapshotReconciler) applySnapshot(ctx context.Context, host Host, p sna
 	defer cancel()
 	switch d.Action {
 	case reconcile.Move:
+		if p.observed != nil && keptMemory(*p.row, *p.observed) {
+			return r.refuseMemory(ctx, host, *p.row)
+		}
 		_, _, err := r.store.MoveSnapshot(ctx, SnapshotMove{
 			ID: p.row.ID, From: []SnapshotStatus{p.row.Status}, To: d.To, Observed: p.observed,
 		})
@@ -108,4 +111,15 @@ func (r *snapshotReconciler) applySnapshot(ctx context.Context, host Host, p sna
 	default:
 		return r.store.MeasureSnapshot(ctx, *p.observed)
 	}
+}
+
+// refuseMemory deletes a snapshot whose host kept the memory that it was to be without. Its
+// row ends in Error, because a request may still wait for it.
+func (r *snapshotReconciler) refuseMemory(ctx context.Context, host Host, row Snapshot) error {
+	r.log.Warn("the host kept the memory of a snapshot without memory, which is deleted", "snapshot", row.ID)
+	if err := host.DeleteSnapshot(ctx, row.ID); err != nil {
+		return err
+	}
+	_, _, err := r.store.MoveSnapshot(ctx, SnapshotMove{ID: row.ID, From: []SnapshotStatus{row.Status}, To: SnapshotError})
+	return err
 }

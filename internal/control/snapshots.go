@@ -72,7 +72,7 @@ func (s *snapshots) CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnap
 		return Snapshot{}, err
 	}
 	row := snapshotRow(of, KindNamed)
-	row.Name, row.Metadata = n.Name, n.Metadata
+	row.Name, row.Metadata, row.DiskOnly = n.Name, n.Metadata, n.DiskOnly
 	row, err = s.store.InsertSnapshot(ctx, row, SnapshotQuota{Count: s.cfg.MaxSnapshots, Bytes: s.cfg.MaxSnapshotBytes})
 	if err != nil {
 		return Snapshot{}, err
@@ -81,6 +81,9 @@ func (s *snapshots) CreateSnapshot(ctx context.Context, id sandbox.ID, n NewSnap
 	defer cancelHost()
 	observed, err := takeBy(host, n)(hostCtx, of.Ref(), row.ID, KindNamed)
 	switch {
+	case err == nil && keptMemory(row, observed):
+		s.dropSnapshot(ctx, host, row.ID)
+		return Snapshot{}, ErrDiskPauseUnsupported()
 	case err == nil:
 		return s.snapshotMade(ctx, row, observed)
 	case OutcomeUnknown(err):
@@ -100,6 +103,12 @@ func takeBy(host Host, n NewSnapshot) func(context.Context, sandbox.Ref, sandbox
 		return host.ForceSnapshot
 	}
 	return host.CreateSnapshot
+}
+
+// keptMemory reports that the snapshot of row was to have no memory, and that its host kept
+// the memory all the same, as an agent of an earlier version does.
+func keptMemory(row Snapshot, observed ObservedSnapshot) bool {
+	return row.DiskOnly && !observed.DiskOnly
 }
 
 // snapshotMade moves the row of a snapshot that the host has. The reconciler

@@ -52,6 +52,8 @@ type Snapshot struct {
 	// Spec holds only the template, the sizes, the runtime, and the user and directory
 	// of commands of a sandbox made from it.
 	Spec sandbox.Spec
+	// DiskOnly: it has no memory, and sandboxes boot from its disk.
+	DiskOnly bool
 	// Bytes is its space on the host's disk, Users the sandboxes based on it;
 	// both as its host last said.
 	Bytes uint64

@@ -24,7 +24,7 @@ var states = []Entry{
 	{"outcome_unknown", s(502, 504), "The host did not answer, and it is not known whether the operation took effect.", "Read the sandbox or snapshot again in a minute."},
 	{"pause_failed", s(502), "The pause did not succeed.", "Read the sandbox to learn its state."},
 	{"paused_with_memory", s(409), "The sandbox was paused with its memory, without which its disk is not complete.", "Resume it first, or leave the memory in."},
-	{"paused_without_memory", s(409), "The sandbox was paused without its memory, so that no copy of it can run and its use does not resume it.", "Resume it first."},
+	{"paused_without_memory", s(409), "The sandbox was paused without its memory, so that no copy of it can run and its use does not resume it.", "Resume it first, or take a snapshot without memory."},
 	{"resume_failed", s(502), "The sandbox did not come back.", "Read the sandbox: try again if it is still paused."},
 	{"resume_timeout", s(504), "Use of a paused sandbox waited too long for its resume.", "Try again."},
 	{"runtime_unavailable", s(501), "No host offers the runtime.", "Use `auto`; `GET /v1/hosts` has each host's runtimes. A host offers `gvisor` after `make runsc`, or with `--runsc`."},

@@ -19,7 +19,7 @@ const (
 	wordPlacement    = "sandbox_placement_timeout"
 	wordInternal     = "internal_server_error"
 	wordInFlight     = "sandbox_start_in_flight"
-	wordDiskOnly     = "snapshot_filesystem_only_disabled"
+	wordDiskOnly     = "snapshot_filesystem_only_unsupported_node"
 	wordUnresponsive = "sandbox_snapshot_guest_agent_unresponsive"
 	wordMismatch     = "idempotency_request_mismatch"
 	wordInProgress   = "idempotency_in_progress"

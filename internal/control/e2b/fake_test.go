@@ -20,10 +20,10 @@ type fake struct {
 	row control.Sandbox
 	// calls are the changes that were asked for, in order.
 	calls []string
-	// pause, resume and fork are the outcomes of these operations.
-	pause  error
-	resume func(*fake) error
-	fork   control.Forked
+	// pause, snapshot, resume and fork are the outcomes of these operations.
+	pause, snapshot error
+	resume          func(*fake) error
+	fork            control.Forked
 	// looks is the number of reads; after the third the state becomes later.
 	looks int
 	later sandbox.State
@@ -49,6 +49,11 @@ func (f *fake) ForcePause(context.Context, sandbox.ID) (control.Sandbox, error) 
 func (f *fake) PauseDisk(context.Context, sandbox.ID) (control.Sandbox, error) {
 	f.calls = append(f.calls, "pause disk")
 	return f.row, f.pause
+}
+
+func (f *fake) CreateSnapshot(_ context.Context, id sandbox.ID, n control.NewSnapshot) (control.Snapshot, error) {
+	f.calls = append(f.calls, fmt.Sprintf("snapshot %q, disk only %t, force %t", n.Name, n.DiskOnly, n.Force))
+	return control.Snapshot{ID: "snap", Name: n.Name, DiskOnly: n.DiskOnly}, f.snapshot
 }
 
 func (f *fake) Reboot(ctx context.Context, id sandbox.ID) (control.Sandbox, error) {

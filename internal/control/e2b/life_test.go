@@ -110,6 +110,35 @@ func TestPause(t *testing.T) {
 	paused.send(t, "POST", path, "{}", 409, "pause")
 }
 
+// TestSnapshotOfFiles: memory is kept unless the client leaves it out, and a host that could
+// not leave it out is refused with the word that clients know.
+func TestSnapshotOfFiles(t *testing.T) {
+	const path = "/sandboxes/box/snapshots"
+	box(sandbox.Running).send(t, "POST", path, `{}`, 201, `snapshot "", disk only false, force false`)
+	box(sandbox.Running).send(t, "POST", path, `{"memory":true,"name":"n"}`, 201, `snapshot "n", disk only false, force false`)
+	out := box(sandbox.Running).send(t, "POST", path, `{"memory":false,"name":"n"}`, 201, `snapshot "n", disk only true, force false`)
+	if out["snapshotID"] != "snap" {
+		t.Errorf("the answer is %v, want the id snap", out)
+	}
+	box(sandbox.Running).send(t, "POST", path, `{"memory":"no"}`, 400, "")
+	for reason, c := range map[string]struct {
+		kind   fault.Kind
+		status int
+		word   any
+	}{
+		"disk_pause_unsupported": {fault.Unsupported, 409, "snapshot_filesystem_only_unsupported_node"},
+		"paused_with_memory":     {fault.WrongState, 409, nil},
+		"guest_unresponsive":     {fault.Unavailable, 503, nil},
+	} {
+		f := box(sandbox.Running)
+		f.snapshot = fault.New(c.kind, reason, "no")
+		out := f.send(t, "POST", path, `{"memory":false}`, c.status, `snapshot "", disk only true, force false`)
+		if out["error_code"] != c.word || out["code"] != float64(c.status) {
+			t.Errorf("%s: answer %v, want %v", reason, out, c.word)
+		}
+	}
+}
+
 func TestSetTimeout(t *testing.T) {
 	const path = "/sandboxes/box/timeout"
 	box(sandbox.Running).send(t, "POST", path, `{"timeout":7}`, 204, "lifetime 7s")

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
+	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -21,7 +22,7 @@ func snapshotOf(snap control.Snapshot) snapshotJSON {
 	return out
 }
 
-// createSnapshot copies a sandbox with its memory; the sandbox continues.
+// createSnapshot copies a sandbox with its memory, or its files alone; the sandbox continues.
 func (s *server) createSnapshot(w http.ResponseWriter, r *http.Request) error {
 	row, err := s.live(r)
 	if err != nil {
@@ -34,10 +35,10 @@ func (s *server) createSnapshot(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(w, r, &in); err != nil {
 		return err
 	}
-	if !isOn(in.Memory, true) {
-		return refuse(http.StatusBadRequest, wordDiskOnly, "a snapshot without memory is not supported: leave out memory")
+	snap, err := s.Sandboxes.CreateSnapshot(r.Context(), row.ID, control.NewSnapshot{Name: in.Name, DiskOnly: !isOn(in.Memory, true)})
+	if fault.ReasonOf(err) == "disk_pause_unsupported" {
+		return refuse(http.StatusConflict, wordDiskOnly, "%s", fault.As(err).Public)
 	}
-	snap, err := s.Sandboxes.CreateSnapshot(r.Context(), row.ID, control.NewSnapshot{Name: in.Name})
 	if err != nil {
 		return err
 	}

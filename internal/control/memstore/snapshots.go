@@ -37,6 +37,7 @@ func (s *Store) insertSnapshot(row control.Snapshot) control.Snapshot {
 	now := s.timestamp()
 	row = control.Snapshot{
 		ID: row.ID, Kind: row.Kind, Status: row.Status, Name: row.Name, Of: row.Of, HostID: row.HostID,
+		DiskOnly: row.DiskOnly,
 		Spec: sandbox.Spec{
 			Template: row.Spec.Template, VCPUs: row.Spec.VCPUs, MemoryMB: row.Spec.MemoryMB, DiskMB: row.Spec.DiskMB,
 			Runtime: row.Spec.Runtime, TemplateID: row.Spec.TemplateID, TemplateRef: row.Spec.TemplateRef,

@@ -61,6 +61,7 @@ func insertSnapshot(ctx context.Context, q *db.Queries, row control.Snapshot) (c
 		Template: row.Spec.Template, Vcpus: int32(row.Spec.VCPUs),
 		MemoryMb: int32(row.Spec.MemoryMB), DiskMb: int32(row.Spec.DiskMB), Runtime: string(row.Spec.Runtime), Metadata: metadata,
 		TemplateID: row.Spec.TemplateID, TemplateRef: row.Spec.TemplateRef, DefaultUser: row.Spec.User, DefaultDir: row.Spec.Workdir,
+		DiskOnly: row.DiskOnly,
 	})
 	return snapshotOr(stored, err)
 }
@@ -186,7 +187,7 @@ func snapshotOr(r db.Snapshot, err error) (control.Snapshot, error) {
 func fromSnapshot(r db.Snapshot) (control.Snapshot, error) {
 	row := control.Snapshot{
 		ID: sandbox.SnapshotID(r.ID), Kind: control.SnapshotKind(r.Kind), Status: control.SnapshotStatus(r.Status),
-		Name: r.Name, HostID: r.HostID,
+		Name: r.Name, HostID: r.HostID, DiskOnly: r.DiskOnly,
 		Of: sandbox.Ref{ID: sandbox.ID(r.SandboxID), Generation: sandbox.Generation(r.Generation)},
 		Spec: sandbox.Spec{
 			Template: r.Template, VCPUs: int(r.Vcpus), MemoryMB: int(r.MemoryMb), DiskMB: int(r.DiskMb), Runtime: sandbox.Runtime(r.Runtime),

@@ -181,6 +181,9 @@ func (f *fakeSandboxes) CreateSnapshot(_ context.Context, id sandbox.ID, n contr
 	if f.createErr != nil {
 		return control.Snapshot{}, f.createErr
 	}
+	if n.DiskOnly && n.Force {
+		return control.Snapshot{}, fault.New(fault.Invalid, "invalid_force", "leave out force, or memory")
+	}
 	if err := f.running(id); err != nil {
 		return control.Snapshot{}, err
 	}
@@ -189,7 +192,7 @@ func (f *fakeSandboxes) CreateSnapshot(_ context.Context, id sandbox.ID, n contr
 	snap := control.Snapshot{
 		ID: sandbox.NewSnapshotID(), Kind: control.KindNamed, Status: control.SnapshotReady, Name: n.Name, Metadata: n.Metadata,
 		Of: sandbox.Ref{ID: id, Generation: 1}, HostID: "h1", Spec: sandbox.Spec{}.WithDefaults(), Bytes: 4096, Users: 1,
-		PauseWindow: 5 * time.Millisecond, CreatedAt: time.Now(),
+		PauseWindow: 5 * time.Millisecond, CreatedAt: time.Now(), DiskOnly: n.DiskOnly,
 	}
 	f.snaps = append(f.snaps, snap)
 	return snap, nil

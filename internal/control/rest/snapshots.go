@@ -21,7 +21,7 @@ func snapshotOf(s control.Snapshot) types.Snapshot {
 		ID: string(s.ID), Name: s.Name, SandboxID: string(s.Of.ID), HostID: s.HostID,
 		Template: s.Spec.TemplateName(), VCPUs: s.Spec.VCPUs, MemoryMB: s.Spec.MemoryMB, DiskMB: s.Spec.DiskMB,
 		Status: string(s.Status), Bytes: int64(s.Bytes), Users: s.Users, PauseWindowMS: millis(s.PauseWindow),
-		TemplateName: nullable(s.TemplateName), CreatedAt: s.CreatedAt.UTC(), Metadata: metadata,
+		TemplateName: nullable(s.TemplateName), CreatedAt: s.CreatedAt.UTC(), Metadata: metadata, Memory: !s.DiskOnly,
 	}
 }
 
@@ -38,10 +38,13 @@ func (s *server) createSnapshot(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var n control.NewSnapshot
-	if err := readOptionalJSON(w, r, fields{"name": &n.Name, "metadata": &n.Metadata, "force": &n.Force}); err != nil {
+	memory := true
+	err = readOptionalJSON(w, r, fields{"name": &n.Name, "metadata": &n.Metadata, "force": &n.Force, "memory": &memory})
+	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
+	n.DiskOnly = !memory
 	snap, err := s.Sandboxes.CreateSnapshot(r.Context(), id, n)
 	if err != nil {
 		s.fail(w, r, err)

@@ -45,6 +45,29 @@ func TestLifeOfASnapshot(t *testing.T) {
 	}
 }
 
+// TestMemoryOfASnapshot: it is there unless the request leaves it out, and every answer
+// shows it.
+func TestMemoryOfASnapshot(t *testing.T) {
+	w := newWorld(t)
+	of := "/v1/sandboxes/" + string(w.fake.add(sandbox.Running)) + "/snapshots"
+	for _, c := range []struct {
+		body   string
+		memory bool
+	}{{"", true}, {"{}", true}, {`{"memory":true,"force":true}`, true}, {`{"memory":false}`, false}} {
+		snap := decode[types.Snapshot](w, w.want(w.call("POST", of, c.body), http.StatusCreated))
+		got := decode[types.Snapshot](w, w.want(w.call("GET", "/v1/snapshots/"+snap.ID, ""), http.StatusOK))
+		listed := decode[[]types.Snapshot](w, w.want(w.call("GET", "/v1/snapshots?limit=1", ""), http.StatusOK))
+		if snap.Memory != c.memory || got.Memory != c.memory || len(listed) != 1 || listed[0].Memory != c.memory {
+			t.Errorf("%s: memory is %t in the answer, %t on its own, and the list is %+v; want %t", c.body, snap.Memory, got.Memory, listed, c.memory)
+		}
+	}
+	for body, code := range map[string]string{`{"memory":0}`: "invalid_type", `{"memory":false,"force":true}`: "invalid_force", `{"disk_only":true}`: "unknown_field"} {
+		if got := w.want(w.call("POST", of, body), http.StatusBadRequest).fault(w); got.Code != code || len(w.fake.snaps) != 4 {
+			t.Errorf("%s: %s with %d snapshots, want %s with 4", body, got.Code, len(w.fake.snaps), code)
+		}
+	}
+}
+
 func TestSnapshotLists(t *testing.T) {
 	w := newWorld(t)
 	a, b := string(w.fake.add(sandbox.Running)), string(w.fake.add(sandbox.Running))
@@ -161,9 +184,13 @@ func TestEverySnapshotFieldIsShown(t *testing.T) {
 		Of: sandbox.Ref{ID: "of1", Generation: 77}, HostID: "host1",
 		Spec:  sandbox.Spec{Template: "img1", VCPUs: 3, MemoryMB: 333, DiskMB: 3333},
 		Bytes: 11111, Users: 22, PauseWindow: 12500 * time.Microsecond, CreatedAt: when, UpdatedAt: when.Add(time.Hour),
-		Metadata: map[string]string{"meta": "data"},
+		Metadata: map[string]string{"meta": "data"}, DiskOnly: true,
 	}
 	everyFieldFilled(t, snap)
+	if snapshotOf(snap).Memory {
+		t.Error("a snapshot without memory is shown as one with memory")
+	}
+	snap.DiskOnly = false
 	everyFieldFilled(t, snapshotOf(snap))
 	shown := ";" + leaves(reflect.ValueOf(snapshotOf(snap)))
 	for _, want := range []string{

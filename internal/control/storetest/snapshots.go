@@ -19,6 +19,7 @@ func testSnapshotThereAndBack(t *testing.T, open Open) {
 	in := NewSnapshot("h")
 	in.Name, in.Metadata = "a name", map[string]string{"k": "\"ü"}
 	in.Spec.TemplateID, in.Spec.TemplateRef, in.Spec.User, in.Spec.Workdir = "tid", "web:v1", "app", "/srv"
+	in.DiskOnly = true
 	stored := Take(t, s, in, control.SnapshotCreating)
 	want := in
 	want.CreatedAt, want.UpdatedAt = stored.CreatedAt, stored.UpdatedAt

@@ -234,6 +234,27 @@ check('snapshots: create, list, start from, delete twice', async () => {
   await kill(sbx)
 })
 
+check('a snapshot of the files alone', async () => {
+  const sbx = await create({ envs: { KEPT: 'yes' } })
+  const bootId = async (s) => (await s.commands.run('cat /proc/sys/kernel/random/boot_id')).stdout
+  const first = await bootId(sbx)
+  const job = await sbx.commands.run('sleep 1000', { background: true })
+  await sbx.files.write('/home/user/state.txt', 'one')
+  const snap = await raw('POST', `/sandboxes/${sbx.sandboxId}/snapshots`, { body: { memory: false } })
+  assert.equal(snap.status, 201)
+  assert.equal(await bootId(sbx), first)
+  assert.ok((await sbx.commands.list()).some((p) => p.pid === job.pid && p.args.includes('sleep 1000')), 'the process goes on')
+  const copy = await Sandbox.create(snap.json.snapshotID)
+  made.add(copy.sandboxId)
+  assert.equal(await copy.files.read('/home/user/state.txt'), 'one')
+  assert.equal((await copy.commands.run('echo $KEPT')).stdout, 'yes\n')
+  assert.ok(!(await copy.commands.list()).some((p) => p.args.includes('sleep 1000')), 'the process is not in the copy')
+  assert.notEqual(await bootId(copy), first)
+  await kill(copy)
+  await kill(sbx)
+  assert.equal(await Sandbox.deleteSnapshot(snap.json.snapshotID), true)
+})
+
 check('fork', async () => {
   const sbx = await create()
   await sbx.files.write('/home/user/f.txt', 'parent')

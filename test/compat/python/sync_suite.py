@@ -12,6 +12,7 @@ from check import check, fails, report, until
 
 UNKNOWN = "unknown0sandbox0id00"
 STRICT = "strict" in inspect.signature(Sandbox.pause).parameters
+FILES = "mode" in inspect.signature(Sandbox.create_snapshot).parameters
 NotFound = getattr(e2b, "SandboxNotFoundException", NotFoundException)
 
 sbx = Sandbox.create("base", timeout=900, envs={"FROM": "sandbox"}, metadata={"suite": "py", "k 1": "v&2"})
@@ -194,6 +195,16 @@ def snapshot_and_fork():
     assert copy.kill()
     assert Sandbox.delete_snapshot(snap.snapshot_id) is True
     assert Sandbox.delete_snapshot(snap.snapshot_id) is False
+    if FILES:  # a snapshot of the files alone, from which a sandbox boots
+        boot_id = "cat /proc/sys/kernel/random/boot_id"
+        job = sbx.commands.run("sleep 1000", background=True)
+        snap = sbx.create_snapshot(mode="filesystem")
+        assert "sleep 1000" in str(sbx.commands.list()) and job.kill()
+        copy = Sandbox.create(snap.snapshot_id)
+        assert copy.files.read("state") == "two"
+        assert "sleep 1000" not in str(copy.commands.list())
+        assert copy.commands.run(boot_id).stdout != sbx.commands.run(boot_id).stdout
+        assert copy.kill() and Sandbox.delete_snapshot(snap.snapshot_id)
     if hasattr(sbx, "fork"):  # newer clients only
         for child in sbx.fork(count=2):
             assert child.sandbox_id != sbx.sandbox_id and child.files.read("state") == "two"

@@ -109,6 +109,7 @@ type Snapshot struct {
 	TemplateRef   string
 	DefaultUser   string
 	DefaultDir    string
+	DiskOnly      bool
 }
 
 type Template struct {

@@ -28,7 +28,7 @@ func (q *Queries) CountSnapshots(ctx context.Context) (CountSnapshotsRow, error)
 }
 
 const getSnapshot = `-- name: GetSnapshot :one
-SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir FROM snapshots WHERE id = $1
+SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir, disk_only FROM snapshots WHERE id = $1
 `
 
 func (q *Queries) GetSnapshot(ctx context.Context, id string) (Snapshot, error) {
@@ -58,6 +58,7 @@ func (q *Queries) GetSnapshot(ctx context.Context, id string) (Snapshot, error) 
 		&i.TemplateRef,
 		&i.DefaultUser,
 		&i.DefaultDir,
+		&i.DiskOnly,
 	)
 	return i, err
 }
@@ -65,11 +66,11 @@ func (q *Queries) GetSnapshot(ctx context.Context, id string) (Snapshot, error) 
 const insertSnapshot = `-- name: InsertSnapshot :one
 INSERT INTO snapshots (
     id, kind, status, name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, runtime, metadata,
-    template_id, template_ref, default_user, default_dir
+    template_id, template_ref, default_user, default_dir, disk_only
 ) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-    $14, $15, $16, $17
-) RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir
+    $14, $15, $16, $17, $18
+) RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir, disk_only
 `
 
 type InsertSnapshotParams struct {
@@ -90,6 +91,7 @@ type InsertSnapshotParams struct {
 	TemplateRef string
 	DefaultUser string
 	DefaultDir  string
+	DiskOnly    bool
 }
 
 func (q *Queries) InsertSnapshot(ctx context.Context, arg InsertSnapshotParams) (Snapshot, error) {
@@ -111,6 +113,7 @@ func (q *Queries) InsertSnapshot(ctx context.Context, arg InsertSnapshotParams) 
 		arg.TemplateRef,
 		arg.DefaultUser,
 		arg.DefaultDir,
+		arg.DiskOnly,
 	)
 	var i Snapshot
 	err := row.Scan(
@@ -137,12 +140,13 @@ func (q *Queries) InsertSnapshot(ctx context.Context, arg InsertSnapshotParams) 
 		&i.TemplateRef,
 		&i.DefaultUser,
 		&i.DefaultDir,
+		&i.DiskOnly,
 	)
 	return i, err
 }
 
 const listSnapshots = `-- name: ListSnapshots :many
-SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir FROM snapshots
+SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir, disk_only FROM snapshots
 WHERE kind = 'named'
   AND ($1::text IS NULL OR sandbox_id = $1::text)
   AND ($2::text IS NULL OR name = $2::text)
@@ -199,6 +203,7 @@ func (q *Queries) ListSnapshots(ctx context.Context, arg ListSnapshotsParams) ([
 			&i.TemplateRef,
 			&i.DefaultUser,
 			&i.DefaultDir,
+			&i.DiskOnly,
 		); err != nil {
 			return nil, err
 		}
@@ -245,7 +250,7 @@ UPDATE snapshots SET
     updated_at      = now()
 WHERE id = $5 AND status = ANY ($6::text[])
   AND (template_name IS NULL OR $1 <> 'deleting')
-RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir
+RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir, disk_only
 `
 
 type MoveSnapshotParams struct {
@@ -293,6 +298,7 @@ func (q *Queries) MoveSnapshot(ctx context.Context, arg MoveSnapshotParams) (Sna
 		&i.TemplateRef,
 		&i.DefaultUser,
 		&i.DefaultDir,
+		&i.DiskOnly,
 	)
 	return i, err
 }
@@ -300,7 +306,7 @@ func (q *Queries) MoveSnapshot(ctx context.Context, arg MoveSnapshotParams) (Sna
 const nameTemplate = `-- name: NameTemplate :one
 UPDATE snapshots SET template_name = $1::text
 WHERE id = $2 AND kind = 'named' AND (status = 'ready' OR $1::text IS NULL)
-RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir
+RETURNING id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir, disk_only
 `
 
 type NameTemplateParams struct {
@@ -335,6 +341,7 @@ func (q *Queries) NameTemplate(ctx context.Context, arg NameTemplateParams) (Sna
 		&i.TemplateRef,
 		&i.DefaultUser,
 		&i.DefaultDir,
+		&i.DiskOnly,
 	)
 	return i, err
 }
@@ -358,7 +365,7 @@ func (q *Queries) RemoveSnapshot(ctx context.Context, id string) error {
 }
 
 const snapshotsOfHost = `-- name: SnapshotsOfHost :many
-SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir FROM snapshots WHERE host_id = $1 ORDER BY id
+SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir, disk_only FROM snapshots WHERE host_id = $1 ORDER BY id
 `
 
 func (q *Queries) SnapshotsOfHost(ctx context.Context, hostID string) ([]Snapshot, error) {
@@ -394,6 +401,7 @@ func (q *Queries) SnapshotsOfHost(ctx context.Context, hostID string) ([]Snapsho
 			&i.TemplateRef,
 			&i.DefaultUser,
 			&i.DefaultDir,
+			&i.DiskOnly,
 		); err != nil {
 			return nil, err
 		}
@@ -406,7 +414,7 @@ func (q *Queries) SnapshotsOfHost(ctx context.Context, hostID string) ([]Snapsho
 }
 
 const templateSnapshot = `-- name: TemplateSnapshot :one
-SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir FROM snapshots WHERE template_name = $1::text
+SELECT id, kind, status, name, template_name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, bytes, users, pause_window_us, metadata, created_at, updated_at, runtime, template_id, template_ref, default_user, default_dir, disk_only FROM snapshots WHERE template_name = $1::text
 `
 
 func (q *Queries) TemplateSnapshot(ctx context.Context, templateName string) (Snapshot, error) {
@@ -436,6 +444,7 @@ func (q *Queries) TemplateSnapshot(ctx context.Context, templateName string) (Sn
 		&i.TemplateRef,
 		&i.DefaultUser,
 		&i.DefaultDir,
+		&i.DiskOnly,
 	)
 	return i, err
 }

@@ -9,10 +9,10 @@ FROM snapshots WHERE kind = 'named' AND status <> 'error';
 -- name: InsertSnapshot :one
 INSERT INTO snapshots (
     id, kind, status, name, sandbox_id, generation, host_id, template, vcpus, memory_mb, disk_mb, runtime, metadata,
-    template_id, template_ref, default_user, default_dir
+    template_id, template_ref, default_user, default_dir, disk_only
 ) VALUES (
     @id, @kind, @status, @name, @sandbox_id, @generation, @host_id, @template, @vcpus, @memory_mb, @disk_mb, @runtime, @metadata,
-    @template_id, @template_ref, @default_user, @default_dir
+    @template_id, @template_ref, @default_user, @default_dir, @disk_only
 ) RETURNING *;
 
 -- name: GetSnapshot :one

@@ -85,6 +85,8 @@ def before_call(context, case, kwargs):
             case.path_parameters["digest"] = hashlib.sha256(content).hexdigest()
     if isinstance(case.body, dict) and case.body.get("memory") is False and "force" in (case.query or {}):
         del case.query["force"]  # a pause without memory cannot be forced
+    if isinstance(case.body, dict) and case.body.get("memory") is False and "force" in case.body:
+        del case.body["force"]  # nor can a snapshot without memory
     if isinstance(case.body, dict) and "file" in case.body:
         for name in ("path", "mode", "user"):
             # A path in the query would replace the one that a wrong form lacks.
