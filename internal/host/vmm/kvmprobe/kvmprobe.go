@@ -5,7 +5,7 @@
 // behind it, kernel-mode guest code goes through an instruction emulator a
 // thousand times slower than hardware, so that an ordinary guest looks hung.
 // The probe therefore times a small 64-bit guest at privilege level 0, in a
-// child process that is killed after three seconds, because KVM_RUN may block on a
+// child process that is killed after ten seconds, because KVM_RUN may block on a
 // bad host.
 //
 // The host agent calls it when it starts, doctor when asked. It never starts a
@@ -59,8 +59,8 @@ type Report struct {
 	Modules []string `json:"modules,omitempty"`
 	// TSCkHz is the rate of the host's time stamp counter as KVM knows it.
 	TSCkHz uint64 `json:"tsc_khz,omitempty"`
-	// LoopMicros is how long loopCount turns of the guest's loop took, the
-	// better of at most two tries.
+	// LoopMicros is how long the turns of the guest's loop took, the best of at most
+	// maxLoops tries: loopCount turns, or shortCount if CPUFlag is empty.
 	LoopMicros int64 `json:"loop_micros,omitempty"`
 }
 
@@ -82,10 +82,11 @@ const (
 	maxChildText  = 64 << 10
 )
 
-// limit bounds the child. It is milliseconds on hardware and up to two seconds
-// where guest code is emulated; but on a busy machine, the first virtual machine
-// since the module was loaded has been seen to take more than a second, and a
-// false result would cost every sandbox its hardware isolation.
+// limit bounds the child. It is milliseconds on hardware and where there is none, and
+// up to a second for each try where guest code is emulated although the processor offers
+// more. But on a busy machine, the first virtual machine since the module was loaded has
+// been seen to take more than a second, and a false result would cost every sandbox its
+// hardware isolation.
 const limit = 10 * time.Second
 
 // MaybeChild turns this process into the probe's child, and does not return,
