@@ -13,7 +13,6 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
-	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
 )
 
@@ -49,10 +48,7 @@ func TestAgentChild(t *testing.T) {
 	if op == "pool" || op == "assign" {
 		cfg.Pools = []host.PoolKind{{Spec: smallSpec, Size: 1}}
 	}
-	deps := hosttest.Deps(t, name)
-	if driver := driverOf(t, sandbox.Runtime(args[7])); driver != nil {
-		deps.Drivers = vmm.Drivers{driver()}
-	}
+	deps := hosttest.DepsWith(t, name, hosttest.Nameserver, driverOf(t, sandbox.Runtime(args[7])))
 	m, err := host.Open(t.Context(), cfg, deps)
 	check(t, err)
 	if cfg.Pools != nil {

@@ -22,7 +22,10 @@ import (
 // TestGuestLooksUpNames: programs in a guest look up names at the configured nameserver,
 // although it lies in a range that sandboxes cannot reach. They can ask no other one
 // beside it.
-func TestGuestLooksUpNames(t *testing.T) { onEachRuntime(t, guestLooksUpNames) }
+func TestGuestLooksUpNames(t *testing.T) {
+	t.Parallel()
+	onEachRuntime(t, guestLooksUpNames)
+}
 
 func guestLooksUpNames(t *testing.T, r sandbox.Runtime) {
 	configured, other := nameservers(t)

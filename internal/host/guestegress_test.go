@@ -11,7 +11,10 @@ import (
 
 // TestGuestEgressChanges: the limits of a running guest change at once, also for a
 // connection that it has open, and those of a paused one with its resume.
-func TestGuestEgressChanges(t *testing.T) { onEachRuntime(t, guestEgressChanges) }
+func TestGuestEgressChanges(t *testing.T) {
+	t.Parallel()
+	onEachRuntime(t, guestEgressChanges)
+}
 
 // holdOpen connects to a server, and then tells for each number of seconds that is
 // written to /tmp/go whether the server sends a byte back in that time.

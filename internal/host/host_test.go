@@ -66,10 +66,7 @@ func newBench(t testing.TB, name string, configure ...func(*host.Config)) *bench
 
 func (b *bench) open() {
 	b.t.Helper()
-	b.deps = hosttest.DepsWith(b.t, b.name, cmp.Or(b.nameserver, hosttest.Nameserver))
-	if b.driver != nil {
-		b.deps.Drivers = vmm.Drivers{b.driver()}
-	}
+	b.deps = hosttest.DepsWith(b.t, b.name, cmp.Or(b.nameserver, hosttest.Nameserver), b.driver)
 	if b.images != nil {
 		b.deps.Images = b.images
 	}

@@ -69,7 +69,10 @@ const stopAgent = `(sleep 0.5; kill -STOP $(pidof wrenn-guest | tr ' ' '\n' | gr
 // TestStoppedGuestAgent: the guest's agent is stopped and stays so. Operations in
 // flight end with an unknown outcome; with force memory and disk are kept; the
 // resumed sandbox waits for its guest, and no copy of it is handed out.
-func TestStoppedGuestAgent(t *testing.T) { onEachRuntime(t, stoppedGuestAgent) }
+func TestStoppedGuestAgent(t *testing.T) {
+	t.Parallel()
+	onEachRuntime(t, stoppedGuestAgent)
+}
 
 func stoppedGuestAgent(t *testing.T, r sandbox.Runtime) {
 	b := newSilentBench(t, r, "wsilent")
@@ -136,6 +139,7 @@ func stoppedGuestAgent(t *testing.T, r sandbox.Runtime) {
 // sandbox is paused with force and resumed. When the network is up again the
 // guest is renewed and the sandbox works.
 func TestGuestComesBack(t *testing.T) {
+	t.Parallel()
 	b := newSilentBench(t, sandbox.RuntimeMicroVM, "wback")
 	ref := b.create()
 	b.sh(ref, counter)
@@ -175,6 +179,7 @@ func TestGuestComesBack(t *testing.T) {
 
 // TestHaltedGuest: a guest that halted its kernel has not ended its VM.
 func TestHaltedGuest(t *testing.T) {
+	t.Parallel()
 	b := newSilentBench(t, sandbox.RuntimeMicroVM, "whalt")
 	ref := b.create()
 	b.sh(ref, `(sleep 0.5; python3 -c 'import ctypes; ctypes.CDLL(None).reboot(0xcdef0123)') >/dev/null 2>&1 &`)
@@ -187,7 +192,10 @@ func TestHaltedGuest(t *testing.T) {
 // TestStoppedVMM: a VMM process that is stopped from outside, also over a
 // restart of the agent, is no crash: the sandbox works again once its VM continues,
 // and can be destroyed while it does not.
-func TestStoppedVMM(t *testing.T) { onEachRuntime(t, stoppedVMM) }
+func TestStoppedVMM(t *testing.T) {
+	t.Parallel()
+	onEachRuntime(t, stoppedVMM)
+}
 
 func stoppedVMM(t *testing.T, r sandbox.Runtime) {
 	b := newSilentBench(t, r, "wvmm")

@@ -208,13 +208,17 @@ const Nameserver = "192.0.2.53"
 // two calls with the same name are an agent and its successor.
 func Deps(t testing.TB, name string) host.Deps {
 	t.Helper()
-	return DepsWith(t, name, Nameserver)
+	return DepsWith(t, name, Nameserver, nil)
 }
 
-// DepsWith is Deps for sandboxes that may ask another nameserver.
-func DepsWith(t testing.TB, name, nameserver string) host.Deps {
+// DepsWith is Deps for sandboxes that may ask another nameserver. Its driver is the one
+// that newDriver returns; nil stands for Driver.
+func DepsWith(t testing.TB, name, nameserver string, newDriver func() vmm.Driver) host.Deps {
 	t.Helper()
 	Root(t)
+	if newDriver == nil {
+		newDriver = func() vmm.Driver { return Driver(t) }
+	}
 	log := Log()
 	images, err := image.Open(ImagesDir(), log)
 	if err != nil {
@@ -237,7 +241,7 @@ func DepsWith(t testing.TB, name, nameserver string) host.Deps {
 		}
 	})
 	return host.Deps{
-		Drivers: vmm.Drivers{Driver(t)}, Network: instance.NetworkOf(pool), Images: images, Cgroups: instance.CgroupsOf(groups),
+		Drivers: vmm.Drivers{newDriver()}, Network: instance.NetworkOf(pool), Images: images, Cgroups: instance.CgroupsOf(groups),
 		GuestVersion: "test", Log: log,
 	}
 }
