@@ -33,13 +33,17 @@ func TestCoreLifecycle(t *testing.T) {
 }
 
 // eachStep runs do for every step of every operation with VMs of either shape, each
-// on a host of its own.
+// on a host of its own. Under the race detector it runs a sample.
 func eachStep(t *testing.T, do func(t *testing.T, o operation, step string, k kind)) {
 	t.Helper()
 	all := kinds(t)
+	var cases sample
 	for _, o := range coreOperations() {
 		for _, step := range o.stepNames() {
 			for _, k := range all {
+				if !cases.next() {
+					continue
+				}
 				t.Run(o.name+"/"+step+"/"+k.name, func(t *testing.T) {
 					t.Parallel()
 					do(t, o, step, k)
