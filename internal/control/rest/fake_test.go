@@ -5,8 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"hash"
-	"hash/fnv"
+	"hash/crc32"
 	"io"
 	"slices"
 	"sync"
@@ -53,7 +52,7 @@ type fakeSandboxes struct {
 type fakeFile struct {
 	where control.WriteFile
 	size  int64
-	sum   uint64
+	sum   uint32
 	// data is kept for small files only.
 	data []byte
 }
@@ -400,14 +399,14 @@ func (f *fakeSandboxes) WriteFile(_ context.Context, id sandbox.ID, w control.Wr
 	if err := f.running(id); err != nil {
 		return 0, err
 	}
-	sum, data := fnv.New64a(), &headBuffer{}
+	sum, data := crc32.New(castagnoli), &headBuffer{}
 	n, err := io.CopyBuffer(io.MultiWriter(sum, data), content, make([]byte, 64<<10))
 	if err != nil {
 		return 0, fault.Wrap(err, fault.HostFailed, "host_failed", "the host could not write the file")
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.files[w.Path] = fakeFile{where: w, size: n, sum: sum.Sum64(), data: data.Bytes()}
+	f.files[w.Path] = fakeFile{where: w, size: n, sum: sum.Sum32(), data: data.Bytes()}
 	return n, nil
 }
 
@@ -476,20 +475,29 @@ func (f *fakeSandboxes) Hosts(context.Context) ([]control.HostInfo, error) {
 
 func (f *fakeSandboxes) Ready(context.Context) error { return f.ready }
 
-// pattern is an endless reader of bytes that do not repeat soon.
-type pattern struct{ at uint64 }
+// pattern is an endless reader of bytes that repeat after a prime number of them, so that
+// no two blocks of a power of two follow each other with the same content.
+type pattern struct{ at int }
+
+var patternBytes = func() (b [65521]byte) {
+	for i := range b {
+		b[i] = byte((uint64(i) * 0x9E3779B97F4A7C15) >> 56)
+	}
+	return b
+}()
 
 func (p *pattern) Read(b []byte) (int, error) {
-	for i := range b {
-		b[i] = byte((p.at * 0x9E3779B97F4A7C15) >> 56)
-		p.at++
-	}
-	return len(b), nil
+	n := copy(b, patternBytes[p.at:])
+	p.at = (p.at + n) % len(patternBytes)
+	return n, nil
 }
 
-// patternSum is the hash of the first n bytes of a pattern.
-func patternSum(n int64) uint64 {
-	h := hash.Hash64(fnv.New64a())
-	_, _ = io.CopyN(h, &pattern{}, n)
-	return h.Sum64()
+// castagnoli is a checksum that processors calculate: the race detector does not slow it.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// patternSum is the checksum of the first n bytes of a pattern.
+func patternSum(n int64) uint32 {
+	sum := crc32.New(castagnoli)
+	_, _ = io.CopyN(sum, &pattern{}, n)
+	return sum.Sum32()
 }

@@ -101,6 +101,12 @@ var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) er
 // is JSON.
 func (w *world) call(method, path, body string, headers ...string) answer {
 	w.Helper()
+	return w.send(w.request(method, path, body, headers...))
+}
+
+// request returns the request of call.
+func (w *world) request(method, path, body string, headers ...string) *http.Request {
+	w.Helper()
 	req, err := http.NewRequest(method, w.url+path, strings.NewReader(body))
 	if err != nil {
 		w.Fatal(err)
@@ -116,11 +122,19 @@ func (w *world) call(method, path, body string, headers ...string) answer {
 		}
 		req.Header.Add(name, value)
 	}
-	return w.send(req)
+	return req
 }
 
 // send sends req and checks the answer against the document.
 func (w *world) send(req *http.Request) answer {
+	w.Helper()
+	a := w.fetch(req)
+	w.checkAnswer(req, a)
+	return a
+}
+
+// fetch sends req and returns the answer, which it does not check.
+func (w *world) fetch(req *http.Request) answer {
 	w.Helper()
 	resp, err := client.Do(req)
 	if err != nil {
@@ -131,9 +145,7 @@ func (w *world) send(req *http.Request) answer {
 	if err != nil {
 		w.Fatalf("%s %s: reading the answer: %v", req.Method, req.URL, err)
 	}
-	a := answer{resp, body}
-	w.checkAnswer(req, a)
-	return a
+	return answer{resp, body}
 }
 
 // checkAnswer compares a with the document, or with the error shape if the

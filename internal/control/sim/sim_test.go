@@ -16,8 +16,8 @@ import (
 // defaultRuns is the number of histories of a normal run, and shortRuns that of one
 // with -short, as after each edit. Each has some of everything.
 const (
-	defaultRuns = 2000
-	shortRuns   = 500
+	defaultRuns = 1000
+	shortRuns   = 300
 )
 
 // traced is the seed whose trace is wanted, from WRENN_SIM_SEED; zero is none.

@@ -49,7 +49,7 @@ type directory struct {
 }
 
 func (s *directory) open(ctx context.Context, l Limits, content io.Reader, room func() error) (*Image, error) {
-	sent, space := &erring{r: content}, &gauge{room: room}
+	sent, space := &erring{r: content}, &gauge{room: room, every: l.Room}
 	in, err := plain(sent)
 	if err == nil {
 		_, err = archive.Unpack(ctx, s.root, in, archive.Unpacking{Limit: l.Archive, Umask: 0o077, Room: space.spend})

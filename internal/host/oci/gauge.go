@@ -2,19 +2,17 @@ package oci
 
 import "io"
 
-// roomEvery is the number of bytes between two questions for room.
-const roomEvery = 64 << 20
-
 // entryBytes is the space on disk that an entry without content may take: a directory
 // has a block of its own.
 const entryBytes = 4096
 
-// gauge asks for room on the disk before the first byte and then every roomEvery bytes.
-// One goroutine uses it.
+// gauge asks for room on the disk before the first byte and then after each further number
+// of bytes. One goroutine uses it.
 type gauge struct {
-	room func() error
-	left int64 // bytes until the next question
-	err  error // of room
+	room  func() error
+	every int64 // bytes between two questions
+	left  int64 // bytes until the next question
+	err   error // of room
 }
 
 // spend is called before n bytes are written. Its error is that of room.
@@ -22,7 +20,7 @@ func (g *gauge) spend(n int64) error {
 	if g.left -= n; g.left >= 0 {
 		return nil
 	}
-	g.left = roomEvery
+	g.left = g.every
 	g.err = g.room()
 	return g.err
 }

@@ -190,8 +190,8 @@ func TestSwappedContentIsRefused(t *testing.T) {
 
 // TestDecompressionHasALimit: a layer of few bytes cannot become many.
 func TestDecompressionHasALimit(t *testing.T) {
-	bomb := stream(t, text("zeros", strings.Repeat("\x00", 30<<20)))
-	trailing := append(stream(t, reg("a")), make([]byte, 30<<20)...)
+	bomb := stream(t, text("zeros", strings.Repeat("\x00", 8<<20)))
+	trailing := append(stream(t, reg("a")), make([]byte, 8<<20)...)
 	at := serve(t, nil)
 	for what, layer := range map[string][]byte{"file": bomb, "behind the end": trailing} {
 		push(t, at+"/a/bomb:1", imageOf(t, layer))
@@ -371,17 +371,18 @@ func TestArchivesAskForRoom(t *testing.T) {
 	full := errors.New("no room")
 	// These are the smallest archives with a second question: the first is asked before
 	// the first byte.
-	large := gzipped(t, stream(t, text("a", strings.Repeat("a", roomEvery+1))))
-	dirs := make([]tar.Header, roomEvery/entryBytes+2)
+	const every = 1 << 20
+	large := gzipped(t, stream(t, text("a", strings.Repeat("a", every+1))))
+	dirs := make([]tar.Header, every/entryBytes+2)
 	for n := range dirs {
 		dirs[n] = folder(fmt.Sprint(n))
 	}
 	for name, b := range map[string][]byte{"content": large, "directories": gzipped(t, stream(t, dirs...))} {
-		if len(b) > 1<<20 {
+		if len(b) > every/50 {
 			t.Fatalf("%s: the archive has %d bytes, want few", name, len(b))
 		}
 		asked := 0
-		_, err := OpenArchive(t.Context(), Limits{}, t.TempDir(), bytes.NewReader(b), func() error {
+		_, err := OpenArchive(t.Context(), Limits{Room: every}, t.TempDir(), bytes.NewReader(b), func() error {
 			if asked++; asked == 2 {
 				return full
 			}
@@ -403,10 +404,11 @@ func TestLayersAskForRoom(t *testing.T) {
 		}
 		return nil
 	}
-	tree, err := newTree(t.TempDir(), Limits{}.withDefaults(), room)
+	const every = 1 << 20
+	tree, err := newTree(t.TempDir(), Limits{Room: every}.withDefaults(), room)
 	check(t, err)
 	defer tree.close()
-	dirs := make([]tar.Header, roomEvery/entryBytes+2)
+	dirs := make([]tar.Header, every/entryBytes+2)
 	for n := range dirs {
 		dirs[n] = folder(fmt.Sprint(n))
 	}

@@ -112,7 +112,7 @@ func (i *Image) fetchOnce(ctx context.Context, l layer, path string, job Job, be
 	if err != nil {
 		return damaged(err, "a layer has the unknown digest %s", l.blob.Digest)
 	}
-	limited := io.LimitReader(roomy{in, &gauge{room: job.Room}}, l.blob.Size+1)
+	limited := io.LimitReader(roomy{in, &gauge{room: job.Room, every: i.limits.Room}}, l.blob.Size+1)
 	n, err := io.Copy(&reporting{w: io.MultiWriter(f, sum), report: func(done int64) { job.Progress("pull", before+done, i.Size()) }}, stopping{ctx, limited})
 	got := v1.Hash{Algorithm: algorithm, Hex: hex.EncodeToString(sum.Sum(nil))}
 	if n < l.blob.Size && err != nil {

@@ -18,6 +18,9 @@ type Limits struct {
 	// Entries is the number of entries of all layers together. Directories that an
 	// entry only implies count.
 	Entries int
+	// Room is the number of bytes that are written between two questions for room on the
+	// disk.
+	Room int64
 	// Stall is how long a registry may send nothing.
 	Stall time.Duration
 }
@@ -25,7 +28,7 @@ type Limits struct {
 // Defaults of Limits.
 var defaultLimits = Limits{
 	Manifest: 4 << 20, Config: 4 << 20, Layers: 256,
-	Compressed: 16 << 30, Unpacked: 32 << 30, Archive: 32 << 30, Entries: 1_000_000, Stall: time.Minute,
+	Compressed: 16 << 30, Unpacked: 32 << 30, Archive: 32 << 30, Entries: 1_000_000, Room: 64 << 20, Stall: time.Minute,
 }
 
 // withDefaults returns l with the defaults for fields that are 0.
@@ -33,6 +36,7 @@ func (l Limits) withDefaults() Limits {
 	d := defaultLimits
 	for _, f := range []struct{ have, standard *int64 }{
 		{&l.Manifest, &d.Manifest}, {&l.Config, &d.Config}, {&l.Compressed, &d.Compressed}, {&l.Unpacked, &d.Unpacked}, {&l.Archive, &d.Archive},
+		{&l.Room, &d.Room},
 	} {
 		if *f.have == 0 {
 			*f.have = *f.standard

@@ -65,7 +65,7 @@ func newTree(root string, l Limits, room func() error) (*tree, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return &tree{
-		root: f, path: at, limits: l, space: &gauge{room: room}, owners: os.Geteuid() == 0,
+		root: f, path: at, limits: l, space: &gauge{room: room, every: l.Room}, owners: os.Geteuid() == 0,
 		buf: make([]byte, 256<<10), seed: maphash.MakeSeed(),
 	}, nil
 }

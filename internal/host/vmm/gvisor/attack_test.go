@@ -23,21 +23,21 @@ type attack struct {
 var attacks = []attack{
 	{"malloc", `
 held = []
-while True: held.append(b"x" * (1 << 20))`, "", 3},
+while True: held.append(b"x" * (1 << 20))`, "", 2},
 	{"tmpfs", `
 import os
 os.makedirs("/mnt/m", exist_ok=True)
 os.system("mount -t tmpfs -o size=64G none /mnt/m")
 block = os.urandom(1 << 20)
 with open("/mnt/m/large", "wb", 0) as f:
-    while True: f.write(block)`, "! mountpoint -q /mnt/m || umount /mnt/m", 3},
+    while True: f.write(block)`, "! mountpoint -q /mnt/m || umount /mnt/m", 2},
 	{"pipes", `
 import fcntl, os
 held = []
 while True:
     held.append(os.pipe())
     fcntl.fcntl(held[-1][1], 1031, 1 << 20)  # F_SETPIPE_SZ
-    os.write(held[-1][1], bytes(1 << 20))`, "", 3},
+    os.write(held[-1][1], bytes(1 << 20))`, "", 2},
 	{"sockets", `
 import socket
 held, block = [], bytes(1 << 16)
@@ -48,13 +48,13 @@ while True:
     pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     try:
         while True: pair[0].send(block)
-    except BlockingIOError: pass`, "", 3},
+    except BlockingIOError: pass`, "", 2},
 	{"attributes", `
 import os
 os.makedirs("/root/d", exist_ok=True)
 for n in range(1 << 30):
     os.mkdir("/root/d/%d" % n)
-    for a in range(8): os.setxattr("/root/d/%d" % n, "user.%d" % a, bytes(60000))`, "rm -rf /root/d", 3},
+    for a in range(8): os.setxattr("/root/d/%d" % n, "user.%d" % a, bytes(60000))`, "rm -rf /root/d", 2},
 	{"mounts", `
 import ctypes, os, time
 libc = ctypes.CDLL(None)
@@ -98,17 +98,17 @@ var forkBombs = []attack{
 import os
 while True:
     try: os.fork()
-    except OSError: pass'`, "", 3},
+    except OSError: pass'`, "", 2},
 	{"python that stops at its limit", `exec python3 -c '
 import os
-while True: os.fork()' 2>/dev/null`, "", 3},
+while True: os.fork()' 2>/dev/null`, "", 2},
 	{"python with memory", `exec python3 -c '
 import os
 held = []
 while True:
     try: os.fork()
     except OSError: pass
-    held.append(b"x" * (1 << 20))'`, "", 3},
+    held.append(b"x" * (1 << 20))'`, "", 2},
 	{"shell", `bomb() { bomb | bomb & }; bomb; sleep 10`, "", 1},
 }
 
