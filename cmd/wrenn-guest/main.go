@@ -94,6 +94,7 @@ func runAgent(config agent.Config) error {
 	unix.CloseOnExec(boot.DiskFD)
 	unix.CloseOnExec(boot.LedgerFD)
 	unix.CloseOnExec(boot.CgroupFD)
+	unix.CloseOnExec(boot.PublishedFD)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 

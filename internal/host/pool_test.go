@@ -25,6 +25,9 @@ func awaitPool(t testing.TB, m *host.Manager, ready int) {
 	}
 }
 
+// ownSettings fails unless the published settings are those of the sandbox itself.
+const ownSettings = `grep -q "\"machine_id\":\"$(cat /etc/machine-id)\"" /run/wrenn/settings`
+
 func TestPool(t *testing.T) { onEachRuntime(t, pool) }
 
 func pool(t *testing.T, r sandbox.Runtime) {
@@ -52,6 +55,7 @@ func pool(t *testing.T, r sandbox.Runtime) {
 			t.Fatalf("two sandboxes are %q", id)
 		}
 		seen[id] = true
+		b.sh(ref, ownSettings)
 	}
 	// A clone that came from the pool is a sandbox like any other, also for the
 	// next agent.
@@ -63,6 +67,7 @@ func pool(t *testing.T, r sandbox.Runtime) {
 	refs[0].Generation++
 	_, err = b.Resume(t.Context(), refs[0])
 	check(t, err)
+	b.sh(refs[0], ownSettings)
 	if first, second := b.goesOn(refs[0]); second <= first {
 		t.Fatalf("the counter went %d, %d", first, second)
 	}

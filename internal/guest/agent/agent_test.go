@@ -340,16 +340,19 @@ func TestDefaultUserIsGone(t *testing.T) {
 func TestPublishedSettings(t *testing.T) {
 	a, platform := newAgent(t)
 	for _, c := range []struct {
+		renew     bool
 		envdToken string
 		envs      map[string]string
 		want      string
 	}{
-		{"public", map[string]string{"A": "b\n"}, `{"access_token_sha256":"efa1f375d76194fa51a3556a97e641e61685f914d446979da50a551a4333ffd7","envs":{"A":"b\n"}}`},
-		{"", nil, `{"access_token_sha256":"","envs":{}}`},
+		{false, "public", nil, ""}, // whose they are is not known
+		{true, "public", map[string]string{"A": "b\n"}, `{"machine_id":"machine-1","access_token_sha256":"efa1f375d76194fa51a3556a97e641e61685f914d446979da50a551a4333ffd7","envs":{"A":"b\n"}}`},
+		{false, "", nil, `{"machine_id":"machine-1","access_token_sha256":"","envs":{}}`},
+		{true, "", nil, `{"machine_id":"machine-2","access_token_sha256":"","envs":{}}`},
 	} {
 		req := &guestv1.ConfigureRequest{
 			WallClockUnixNano: time.Now().UnixNano(), Entropy: make([]byte, 32), DefaultUser: "user",
-			AccessToken: token, EnvdToken: c.envdToken, Envs: c.envs,
+			AccessToken: token, EnvdToken: c.envdToken, Envs: c.envs, NewIdentity: c.renew,
 		}
 		if _, err := a.Configure(t.Context(), req, token); err != nil {
 			t.Fatal(err)

@@ -44,8 +44,8 @@
 // # Published settings
 //
 // Configure publishes the digest of the public token and the sandbox's variables to
-// programs of root in the guest (PublishSettings), before it thaws user processes. Quiesce
-// wipes them.
+// programs of root in the guest (PublishSettings), with the machine id of the sandbox, before it
+// thaws user processes. Quiesce wipes them.
 //
 // # Failures
 //

@@ -48,6 +48,9 @@ type Identity interface {
 	SetNameservers(addresses []string) error
 	// RenewIdentity replaces the machine id and the boot id.
 	RenewIdentity() error
+	// MachineID returns the machine id of the last RenewIdentity, or "" if this process has not
+	// set one.
+	MachineID() string
 }
 
 // Freezer stops and continues all user processes at once.
@@ -68,7 +71,7 @@ type SettingsStore interface {
 	// them.
 	SaveSettings([]byte) error
 	// PublishSettings replaces and overwrites the bytes that programs of root can
-	// read in the guest. Publishing none wipes them.
+	// read in the guest. Publishing none wipes them, and an error leaves none.
 	PublishSettings([]byte) error
 }
 

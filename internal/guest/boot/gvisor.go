@@ -78,11 +78,7 @@ func (i *Init) bootGVisor() (err error) {
 	if err := i.setUpHolder(); err != nil {
 		return err
 	}
-	if i.memory, err = NewMemory(); err != nil {
-		return err
-	}
-	i.ledger, err = NewLedger()
-	return err
+	return i.makeShared()
 }
 
 // init keeps the main goroutine of Init on the first thread of the process, where the

@@ -26,6 +26,8 @@ type Identity struct {
 	hostname, hosts, resolv, machine ownFile
 	// others holds the lines of hosts that are not ours, as written last.
 	others string
+	// machineID is the machine id that this process has set last, or "".
+	machineID string
 }
 
 // NewIdentity returns an Identity for the system rooted at root ("/").
@@ -102,14 +104,20 @@ func (i *Identity) RenewIdentity() error {
 	if n, err := unix.Getrandom(random[:], 0); err != nil || n != len(random) {
 		return errors.Join(errors.New("draw a machine id"), err)
 	}
-	if err := i.machine.put(hex.EncodeToString(random[:16]) + "\n"); err != nil {
+	i.machineID = ""
+	id := hex.EncodeToString(random[:16])
+	if err := i.machine.put(id + "\n"); err != nil {
 		return err
 	}
+	i.machineID = id
 	if err := unix.Unlink(i.seed); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
 		return &os.PathError{Op: "remove", Path: i.seed, Err: err}
 	}
 	return coverBootID(uuid([16]byte(random[16:])))
 }
+
+// MachineID implements agent.Identity.
+func (i *Identity) MachineID() string { return i.machineID }
 
 // uuid formats b as a random UUID (RFC 9562, version 4).
 func uuid(b [16]byte) string {

@@ -24,11 +24,13 @@ const (
 	LedgerFD = 5
 	// CgroupFD is the root of the cgroup tree (kernelFiles).
 	CgroupFD = 6
+	// PublishedFD is a Published.
+	PublishedFD = 7
 	// HoldFD is a HoldChannel, in a gVisor sandbox only.
-	HoldFD = 7
+	HoldFD = 8
 	// ModulesFD is a pipe that ends when all kernel modules are loaded, in a virtual
 	// machine only.
-	ModulesFD = 7
+	ModulesFD = 8
 )
 
 // Pauses before an agent that died is started again; they double from the first
@@ -43,7 +45,7 @@ const (
 // Init is PID 1. It returns only if the VM cannot be powered off.
 //
 // Invariants: no other code waits for children; exactly one agent runs or is about
-// to be started; agents share memory, disk and ledger; the ledger holds the wait
+// to be started; agents share memory, settings, disk and ledger; the ledger holds the wait
 // status of every reaped process.
 type Init struct {
 	console *os.File
@@ -51,15 +53,17 @@ type Init struct {
 	ledger  *Ledger
 	disk    *os.File
 	cgroup  *os.File // the root of the cgroup tree
-	files   kernelFiles
-	later   *later           // nil where there is no kernel of the guest
-	holder  *holder          // nil where the kernel has a freezer
-	asked   chan holdRequest // requests to holder
-	env     []string         // added to the environment of agents
-	agent   int              // pid, or 0
-	death   string           // how the agent has ended, until another is due
-	starts  int
-	backoff time.Duration
+	// settings are those that root of the guest can read.
+	settings *Published
+	files    kernelFiles
+	later    *later           // nil where there is no kernel of the guest
+	holder   *holder          // nil where the kernel has a freezer
+	asked    chan holdRequest // requests to holder
+	env      []string         // added to the environment of agents
+	agent    int              // pid, or 0
+	death    string           // how the agent has ended, until another is due
+	starts   int
+	backoff  time.Duration
 	// started is the time when the running agent was started.
 	started time.Time
 }
@@ -127,7 +131,15 @@ func (i *Init) boot() (err error) {
 		}
 	}
 	i.trace("starting the agent")
+	return i.makeShared()
+}
+
+// makeShared makes the files that the agents of this boot share. No user process runs yet.
+func (i *Init) makeShared() (err error) {
 	if i.memory, err = NewMemory(); err != nil {
+		return err
+	}
+	if i.settings, err = NewPublished(settingsPath); err != nil {
 		return err
 	}
 	i.ledger, err = NewLedger()
@@ -267,6 +279,7 @@ func (i *Init) start(args []string) error {
 	defer cgroup.Close()
 	files := []uintptr{
 		i.console.Fd(), i.console.Fd(), i.console.Fd(), i.memory.file.Fd(), i.disk.Fd(), i.ledger.file.Fd(), i.cgroup.Fd(),
+		i.settings.file.Fd(),
 	}
 	if i.later != nil {
 		files = append(files, uintptr(i.later.loaded))

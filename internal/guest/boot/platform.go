@@ -113,17 +113,19 @@ type shared struct {
 	*Identity
 	*Orphans
 	*process.Cgroups
-	memory *Memory
+	memory    *Memory
+	published *Published
 }
 
 func newShared() shared {
 	// The names of cgroups must differ between the agents of one boot.
 	prefix := "agent" + os.Getenv(StartEnv) + "-"
 	return shared{
-		Identity: NewIdentity("/"),
-		Orphans:  NewOrphans(OpenLedger(os.NewFile(LedgerFD, "ledger")), prefix),
-		Cgroups:  process.NewCgroups(inherited.users(), prefix),
-		memory:   OpenMemory(os.NewFile(MemoryFD, "memory")),
+		Identity:  NewIdentity("/"),
+		Orphans:   NewOrphans(OpenLedger(os.NewFile(LedgerFD, "ledger")), prefix),
+		Cgroups:   process.NewCgroups(inherited.users(), prefix),
+		memory:    OpenMemory(os.NewFile(MemoryFD, "memory")),
+		published: OpenPublished(os.NewFile(PublishedFD, "settings")),
 	}
 }
 
@@ -134,4 +136,4 @@ func (s shared) LoadSettings() ([]byte, error) { return s.memory.Load() }
 func (s shared) SaveSettings(b []byte) error { return s.memory.Save(b) }
 
 // PublishSettings implements agent.SettingsStore.
-func (shared) PublishSettings(b []byte) error { return publish(settingsPath, b) }
+func (s shared) PublishSettings(b []byte) error { return s.published.Replace(b) }

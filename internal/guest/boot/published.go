@@ -13,47 +13,57 @@ import (
 // interpreter reads it.
 const settingsPath = "/run/wrenn/settings"
 
-// publish makes b the content of the file at path, which root alone can read. It
-// overwrites the previous content first, so that a later memory snapshot cannot contain
-// it. On error it removes the file. Root of the guest may have put anything there: publish
-// follows no link, and waits for nobody.
-func publish(path string, b []byte) error {
-	err := replaceSettings(path, b)
-	if err != nil {
-		_ = os.Remove(path)
+// Published is a file in RAM that root of the guest can read. Init makes it before any user
+// process runs, and every agent inherits it. Nothing is looked up by its name afterwards: a link,
+// a mount or another file that root puts at the path can neither lead a write elsewhere nor make
+// it wait, and hides the settings from their readers only.
+type Published struct{ file *os.File }
+
+// NewPublished makes an empty Published at path, where no file may be.
+func NewPublished(path string) (*Published, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("make the file of settings: %w", err)
 	}
-	return err
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("make the file of settings: %w", err)
+	}
+	return OpenPublished(f), nil
 }
 
-func replaceSettings(path string, b []byte) error {
+// OpenPublished returns the Published in file, as inherited.
+func OpenPublished(file *os.File) *Published { return &Published{file: file} }
+
+// Replace makes b the content. It overwrites the previous content first, so that a later memory
+// snapshot cannot contain it, also on error: then the file is empty, as far as root of the
+// guest lets it be.
+func (p *Published) Replace(b []byte) error {
+	err := p.wipe()
+	if err == nil {
+		err = p.write(b)
+	}
+	// Readers that watch the file learn of the change by this, because it is never closed.
+	return errors.Join(err, p.file.Chmod(0o600))
+}
+
+// wipe overwrites the content with zeros, in which a reader that comes meanwhile finds no JSON,
+// and makes the file empty and root's alone.
+func (p *Published) wipe() error {
+	info, err := p.file.Stat()
+	if err != nil {
+		return err
+	}
+	_, err = p.file.WriteAt(make([]byte, min(info.Size(), maxMemory)), 0)
+	return errors.Join(err, p.file.Truncate(0), p.file.Chown(os.Geteuid(), os.Getegid()), p.file.Chmod(0o600))
+}
+
+// write adds b to the empty file, or nothing.
+func (p *Published) write(b []byte) error {
 	if len(b) > maxMemory {
 		return errors.New("too much to publish")
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
+	if _, err := p.file.WriteAt(b, 0); err != nil {
+		return errors.Join(err, p.wipe()) // the file system is full
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no regular file", path)
-	}
-	if err := errors.Join(f.Chown(os.Geteuid(), os.Getegid()), f.Chmod(0o600)); err != nil {
-		return err
-	}
-	// A reader that comes meanwhile finds no JSON.
-	if _, err := f.WriteAt(make([]byte, min(info.Size(), maxMemory)), 0); err != nil {
-		return err
-	}
-	if err := f.Truncate(0); err != nil {
-		return err
-	}
-	_, err = f.WriteAt(b, 0)
-	return err
+	return nil
 }

@@ -51,6 +51,7 @@ type Platform struct {
 	failing   string
 	settings  []byte
 	published []byte
+	renewals  int
 }
 
 // NewPlatform returns a Platform that holds the saved settings of an earlier
@@ -115,7 +116,25 @@ func (p *Platform) SetHostname(string) error { return p.step("hostname") }
 func (p *Platform) SetNameservers([]string) error { return p.step("nameservers") }
 
 // RenewIdentity implements agent.Identity.
-func (p *Platform) RenewIdentity() error { return p.step("renew") }
+func (p *Platform) RenewIdentity() error {
+	if err := p.step("renew"); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.renewals++
+	return nil
+}
+
+// MachineID implements agent.Identity. The ids are "machine-1" and so on.
+func (p *Platform) MachineID() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.renewals == 0 {
+		return ""
+	}
+	return fmt.Sprintf("machine-%d", p.renewals)
+}
 
 // Freeze implements agent.Freezer.
 func (p *Platform) Freeze(context.Context) (int, error) { return Frozen, p.step("freeze") }
@@ -145,6 +164,7 @@ func (p *Platform) PublishSettings(b []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.failing == "publish" {
+		p.published = nil
 		return ErrStep
 	}
 	p.published = slices.Clone(b)

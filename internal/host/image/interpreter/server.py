@@ -536,13 +536,16 @@ UNAUTHORIZED = "Unauthorized: the header X-Access-Token must have the access tok
 
 def settings():
     """Returns the digest of the access token and the variables of the sandbox, which the guest agent has
-    left for root. It returns None if it has left none, or writes them now."""
+    left for root. It returns None if it has left none, has left those of the sandbox from which this
+    one was copied, or writes them now."""
     try:
         with open(SETTINGS, "rb") as f:
             text = f.read(SETTINGS_LIMIT + 1)
         if not text or len(text) > SETTINGS_LIMIT:
             return None
         found = json.loads(text)
+        if found["machine_id"] != machine_id():
+            return None
         digest, envs = bytes.fromhex(found["access_token_sha256"]), found["envs"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
