@@ -262,9 +262,7 @@ func TestLooksReadNoPlans(t *testing.T) {
 			return ids
 		}
 	})
-	f.machines.hold = "wait"
-	id := f.start(templates.Dockerfile{Text: "FROM template:base\nRUN echo wait\n"}, templates.Inputs{})
-	<-f.machines.held
+	id := f.held()
 	read.Store(0) // the build itself has read its plan
 	f.await("the maintenance has looked three times", func() bool { return looks.Load() > 3 })
 	if n := read.Load(); n != 0 {
@@ -297,11 +295,8 @@ func TestAdoptedInPart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			templates.SetMaintainInterval(t, 5*time.Millisecond)
 			f := unstarted(t)
-			var id templates.BuildID
 			f.run(1)
-			f.machines.hold = "wait"
-			id = f.start(templates.Dockerfile{Text: "FROM template:base\nRUN echo wait\n"}, templates.Inputs{})
-			<-f.machines.held
+			id := f.held()
 			f.stop()
 			f.machines.set(func() { f.machines.hold = "" })
 			f.wrap = func(s templates.Store) templates.Store {
@@ -322,9 +317,7 @@ func TestAdoptedInPart(t *testing.T) {
 func TestClaimedBuildEndsHere(t *testing.T) {
 	templates.SetMaintainInterval(t, 5*time.Millisecond)
 	f := newFixture(t)
-	f.machines.hold = "wait"
-	id := f.start(templates.Dockerfile{Text: "FROM template:base\nRUN echo wait\n"}, templates.Inputs{})
-	<-f.machines.held
+	id := f.held()
 	// The server 2 lives and does nothing, so that the row stays as it is.
 	claimed := f.claim(id)
 	f.noMachines()
@@ -532,9 +525,7 @@ func TestCreateWithUnknownOutcome(t *testing.T) {
 		f.machines.fail = nil
 		return true, fault.New(fault.HostFailed, "outcome_unknown", "no answer")
 	}
-	f.machines.hold = "wait"
-	id := f.start(templates.Dockerfile{Text: "FROM template:base\nRUN echo wait\n"}, templates.Inputs{})
-	<-f.machines.held
+	id := f.held()
 	if left, _ := f.machines.MachinesOf(context.Background(), string(id)); len(left) != 1 {
 		t.Errorf("%d machines in the second attempt, want 1", len(left))
 	}
@@ -578,6 +569,16 @@ func TestImportedImagesHaveNoName(t *testing.T) {
 	if _, _, err := f.Begin(context.Background(), templates.NewBuild{Name: "oci-mine"}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("a template called oci-mine: %v, want Invalid", err)
 	}
+}
+
+// held starts a build and returns its id when it is held at its first step, for as long as
+// machines.hold is not changed.
+func (f *fixture) held() templates.BuildID {
+	f.t.Helper()
+	f.machines.set(func() { f.machines.hold = "wait" })
+	id := f.start(templates.Dockerfile{Text: "FROM template:base\nRUN echo wait\n"}, templates.Inputs{})
+	<-f.machines.held
+	return id
 }
 
 // claim makes the server 2 the one of a build, as if the session of server 1 had been lost.
@@ -823,9 +824,7 @@ func TestRefusedReadEndsTheBuild(t *testing.T) {
 func TestForeignEndHasItsReason(t *testing.T) {
 	templates.SetMaintainInterval(t, 5*time.Millisecond)
 	f := newFixture(t)
-	f.machines.hold = "wait"
-	id := f.start(templates.Dockerfile{Text: "FROM template:base\nRUN echo wait\n"}, templates.Inputs{})
-	<-f.machines.held
+	id := f.held()
 	if won, err := f.store.Templates().FailBuild(context.Background(), id, 0, templates.Reason{Message: templates.Superseded}); err != nil || !won {
 		t.Fatal(won, err)
 	}

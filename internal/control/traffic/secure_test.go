@@ -132,24 +132,8 @@ func TestBrokenTLS(t *testing.T) {
 // accept serves connections to port 8443 with f.
 func (w *world) accept(f func(conn net.Conn)) {
 	w.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.Fatal(err)
-	}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			f(conn)
-			_ = conn.Close()
-		}
-	}()
-	w.Cleanup(func() { _ = l.Close(); <-served })
-	w.fake.mu.Lock()
-	defer w.fake.mu.Unlock()
-	w.fake.programs[8443] = l.Addr().String()
+	w.program(8443, func(conn net.Conn) {
+		f(conn)
+		_ = conn.Close()
+	})
 }

@@ -186,6 +186,18 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // of a request.
 func (w *world) raw(f func(conn net.Conn)) {
 	w.Helper()
+	w.program(3000, func(conn net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			f(conn)
+		}
+		_ = conn.Close()
+	})
+}
+
+// program makes a program listen on a port of the sandbox. It serves one connection after the
+// other with f, which closes them.
+func (w *world) program(port uint16, f func(conn net.Conn)) {
+	w.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		w.Fatal(err)
@@ -198,16 +210,13 @@ func (w *world) raw(f func(conn net.Conn)) {
 			if err != nil {
 				return
 			}
-			if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-				f(conn)
-			}
-			_ = conn.Close()
+			f(conn)
 		}
 	}()
 	w.Cleanup(func() { _ = l.Close(); <-served })
 	w.fake.mu.Lock()
 	defer w.fake.mu.Unlock()
-	w.fake.programs[3000] = l.Addr().String()
+	w.fake.programs[port] = l.Addr().String()
 }
 
 func TestHostileAnswers(t *testing.T) {
@@ -326,25 +335,13 @@ func TestWebSocket(t *testing.T) {
 // bytesProgram makes port 3000 a program that speaks no HTTP.
 func (w *world) bytesProgram() {
 	w.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.Fatal(err)
-	}
-	w.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				shoutBack(conn, conn)
-				_, _ = io.WriteString(conn, "bye")
-				_ = conn.Close()
-			}()
-		}
-	}()
-	w.fake.programs[3000] = l.Addr().String()
+	w.program(3000, func(conn net.Conn) {
+		go func() {
+			shoutBack(conn, conn)
+			_, _ = io.WriteString(conn, "bye")
+			_ = conn.Close()
+		}()
+	})
 }
 
 func TestRawConnections(t *testing.T) {
