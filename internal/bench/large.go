@@ -29,7 +29,7 @@ func (r *run) large(ctx context.Context) error {
 	header := publicHeader(sb.ID, token)
 	header.Set("Content-Type", "application/octet-stream")
 	began := time.Now()
-	body, err := r.do(ctx, http.MethodPost, file, io.TeeReader(newBlocks(r.LargeBytes), sent), header)
+	body, err := r.do(ctx, http.MethodPost, file, sizedBody{io.TeeReader(newBlocks(r.LargeBytes), sent), r.LargeBytes}, header)
 	if err != nil {
 		return fmt.Errorf("upload by /files: %w", err)
 	}

@@ -244,6 +244,12 @@ func (r *run) port(ctx context.Context, id string, bytes int64, op string) error
 	}
 }
 
+// sizedBody is a body of size bytes. Clients of E2B send the length of a file with it.
+type sizedBody struct {
+	io.Reader
+	size int64
+}
+
 // errNotListening marks an answer of the server in place of the program.
 var errNotListening = errors.New("the program does not answer")
 
@@ -258,8 +264,14 @@ func (r *run) do(ctx context.Context, method, path string, body io.Reader, heade
 	if err != nil {
 		return nil, err
 	}
+	// E2B's clients list several encodings, and are sent the bytes of a file. A Go client
+	// would ask for gzip alone.
+	req.Header.Set("Accept-Encoding", "gzip, deflate")
 	for name, values := range header {
 		req.Header[name] = values
+	}
+	if sized, ok := body.(sizedBody); ok {
+		req.ContentLength = sized.size
 	}
 	h := r.Client.HTTPClient
 	if h == nil {

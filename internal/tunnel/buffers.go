@@ -1,6 +1,10 @@
 package tunnel
 
-import "sync"
+import (
+	"errors"
+	"io"
+	"sync"
+)
 
 // Buffers bounds the memory of connections that are carried. Each direction has a small
 // buffer of its own. While its reads fill that, it borrows one of a few large ones, if one
@@ -69,4 +73,33 @@ func (b *buffer) release() {
 	b.of.pool.Put(b.large)
 	b.large = nil
 	<-b.of.borrowed
+}
+
+// pieces are the buffers of Copy. Most of what it copies is small. A piece with the lines
+// that make it a chunk of HTTP fits into one frame.
+var pieces = NewBuffers(8<<10, maxFrame-32, maxLarge)
+
+// Copy copies from to its end, as io.Copy does, but in pieces almost as large as a frame
+// where that much has arrived: each piece costs every hop to the guest some system calls.
+func Copy(to io.Writer, from io.Reader) (written int64, err error) {
+	buf := pieces.new()
+	defer buf.release()
+	for {
+		piece := buf.bytes()
+		n, err := from.Read(piece)
+		if n > 0 {
+			wrote, err := to.Write(piece[:n])
+			written += int64(wrote)
+			if err != nil {
+				return written, err
+			}
+			buf.adapt(n)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return written, nil
+		case err != nil:
+			return written, err
+		}
+	}
 }

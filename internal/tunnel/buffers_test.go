@@ -3,9 +3,11 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"testing"
+	"testing/iotest"
 )
 
 // TestBuffers: a direction borrows a large buffer while its reads are large, and no more
@@ -86,3 +88,31 @@ func tcpPipe(t *testing.T) (near, far *net.TCPConn) {
 	t.Cleanup(func() { _, _ = dialed.Close(), accepted.Close() })
 	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
 }
+
+// TestCopy: bytes pass whole and in order, an error of either side ends the copy, and
+// borrowed buffers are returned.
+func TestCopy(t *testing.T) {
+	sent := make([]byte, 3<<20)
+	for i := range sent {
+		sent[i] = byte(i * 7919 >> 8)
+	}
+	var got bytes.Buffer
+	if n, err := Copy(&got, bytes.NewReader(sent)); n != int64(len(sent)) || err != nil || !bytes.Equal(got.Bytes(), sent) {
+		t.Errorf("copied %d bytes, %v; want the %d that were sent", n, err, len(sent))
+	}
+	broken := io.MultiReader(bytes.NewReader(sent), iotest.ErrReader(io.ErrUnexpectedEOF))
+	if n, err := Copy(io.Discard, broken); n != int64(len(sent)) || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("copied %d bytes, %v; want %d and the reader's error", n, err, len(sent))
+	}
+	if n, err := Copy(failing{}, bytes.NewReader(sent)); n != 0 || !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("copied %d bytes, %v; want none and the writer's error", n, err)
+	}
+	if len(pieces.borrowed) != 0 {
+		t.Errorf("%d buffers were not returned", len(pieces.borrowed))
+	}
+}
+
+// failing is a writer that takes nothing.
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }

@@ -52,7 +52,15 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n, err := c.r.Read(p[:min(len(p), c.left)])
+	p = p[:min(len(p), c.left)]
+	n, err := c.r.Read(p)
+	if 0 < n && n < len(p) && c.r.Buffered() == 0 {
+		// r gave the bytes that came with the header. The peer has sent the others in the same
+		// call, and two pieces would cost every later hop twice.
+		var more int
+		more, _ = c.r.Read(p[n:]) // an error comes again
+		n += more
+	}
 	c.left -= n
 	if n > 0 {
 		return n, nil

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/wrenn-dev/wrenn/internal/control"
@@ -37,6 +38,24 @@ type fakeSandboxes struct {
 	passive bool
 	// lateAfter is the number of dials after which the programs listen.
 	lateAfter int
+	// largest is the size, in bytes, of the largest piece that was written to a program.
+	largest atomic.Int64
+}
+
+// measuredConn keeps the size of the largest piece that is written to it.
+type measuredConn struct {
+	*net.TCPConn
+	largest *atomic.Int64
+}
+
+// Write implements net.Conn.
+func (c measuredConn) Write(p []byte) (int, error) {
+	for {
+		old := c.largest.Load()
+		if int64(len(p)) <= old || c.largest.CompareAndSwap(old, int64(len(p))) {
+			return c.TCPConn.Write(p)
+		}
+	}
 }
 
 func (f *fakeSandboxes) Get(_ context.Context, id sandbox.ID) (control.Sandbox, error) {
@@ -68,7 +87,7 @@ func (f *fakeSandboxes) DialPort(ctx context.Context, id sandbox.ID, port uint16
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.open[conn.(*net.TCPConn)] = true
-	return conn.(*net.TCPConn), nil
+	return measuredConn{conn.(*net.TCPConn), &f.largest}, nil
 }
 
 // end ends the sandbox: its connections break.

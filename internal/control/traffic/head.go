@@ -3,7 +3,12 @@ package traffic
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"net"
+	"strconv"
+
+	"github.com/wrenn-dev/wrenn/internal/tunnel"
 )
 
 // wholeHead is a connection to a program on which the head of a request is written at
@@ -11,12 +16,29 @@ import (
 //
 // net/http writes a request through a buffer, which would hold back the first bytes of
 // a body of known length until the buffer is full. The transport therefore has a buffer
-// of one byte, and the head is put together here.
+// of one byte, and the head is put together here. So is the framing of a body of unknown
+// length, because each write costs every hop to the guest some system calls.
 type wholeHead struct {
 	net.Conn
-	head []byte
-	sent bool
+	// held are bytes for the connection that wait for those after them.
+	held []byte
+	next part
+	// left is the number of bytes of the present chunk, or of the end of its line, that
+	// net/http has yet to write.
+	left int64
 }
+
+// part is a part of a request, as net/http writes it (RFC 9112, section 7.1).
+type part int
+
+const (
+	headPart part = iota
+	bodyPart      // of known length, or what follows an upgrade
+	sizePart      // the line with the size of a chunk
+	dataPart      // the bytes of a chunk
+	linePart      // the end of the line after them, which is sent with them
+	tailPart      // the last chunk and the trailers
+)
 
 // CloseWrite ends the direction to the program, for upgraded connections.
 func (c *wholeHead) CloseWrite() error {
@@ -26,22 +48,81 @@ func (c *wholeHead) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-var endOfHead = []byte("\r\n\r\n")
+// ReadFrom implements io.ReaderFrom. net/http copies bodies of known length with it.
+func (c *wholeHead) ReadFrom(r io.Reader) (int64, error) { return tunnel.Copy(c, r) }
+
+var (
+	endOfHead = []byte("\r\n\r\n")
+	endOfLine = []byte("\r\n")
+	// chunked is the line of a head that net/http writes before a body of unknown length. A
+	// client's own line does not come so far.
+	chunked = []byte("\r\nTransfer-Encoding: chunked\r\n")
+)
 
 // Write implements net.Conn.
-func (c *wholeHead) Write(p []byte) (int, error) {
-	if c.sent {
+func (c *wholeHead) Write(p []byte) (written int, err error) {
+	if c.next == bodyPart {
 		return c.Conn.Write(p)
 	}
-	c.head = append(c.head, p...)
-	if !bytes.HasSuffix(c.head, endOfHead) {
-		return len(p), nil
+	for written < len(p) && err == nil {
+		var n int
+		n, err = c.take(p[written:])
+		written += n
 	}
-	c.sent = true
-	_, err := c.Conn.Write(c.head)
-	c.head = nil
-	if err != nil {
-		return 0, err
+	return written, err
+}
+
+// take takes the bytes of one part from p, which has at least one.
+func (c *wholeHead) take(p []byte) (int, error) {
+	switch c.next {
+	case headPart, tailPart:
+		c.held = append(c.held, p...)
+		if !bytes.HasSuffix(c.held, endOfHead) {
+			return len(p), nil
+		}
+		isChunked := c.next == headPart && bytes.Contains(c.held, chunked)
+		c.next = bodyPart
+		if isChunked {
+			c.next = sizePart
+		}
+		return len(p), c.send()
+	case sizePart:
+		n := bytes.IndexByte(p, '\n') + 1
+		if n == 0 {
+			c.held = append(c.held, p...)
+			return len(p), nil
+		}
+		c.held = append(c.held, p[:n]...)
+		size, err := strconv.ParseInt(string(bytes.TrimSuffix(c.held, endOfLine)), 16, 64)
+		if err != nil {
+			return 0, fmt.Errorf("the size of a chunk: %w", err)
+		}
+		c.next, c.left = dataPart, size
+		if size == 0 {
+			c.next = tailPart
+		}
+		return n, nil
+	case dataPart:
+		n := int(min(int64(len(p)), c.left))
+		c.held = append(c.held, p[:n]...)
+		if c.left -= int64(n); c.left == 0 {
+			c.held = append(c.held, endOfLine...)
+			c.next, c.left = linePart, int64(len(endOfLine))
+		}
+		return n, c.send()
+	case linePart: // it was sent
+		n := int(min(int64(len(p)), c.left))
+		if c.left -= int64(n); c.left == 0 {
+			c.next = sizePart
+		}
+		return n, nil
 	}
-	return len(p), nil
+	return c.Conn.Write(p)
+}
+
+// send writes the bytes that were held.
+func (c *wholeHead) send() error {
+	_, err := c.Conn.Write(c.held)
+	c.held = c.held[:0]
+	return err
 }

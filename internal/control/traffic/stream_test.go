@@ -178,6 +178,49 @@ func TestLargeBodies(t *testing.T) {
 	})
 }
 
+// TestBodiesPassInLargePieces: a large body takes pieces of more than the 32 KiB of
+// net/http on its way to the program, with a known length and without one.
+func TestBodiesPassInLargePieces(t *testing.T) {
+	t.Parallel()
+	const size = 32 << 20
+	for _, length := range []int64{size, -1} {
+		body := wideBody(size)
+		w := newWorld(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if n, err := io.Copy(io.Discard, r.Body); n != size || err != nil || r.ContentLength != length {
+				t.Errorf("the program got %d bytes, %v, with the length %d; want %d with %d", n, err, r.ContentLength, size, length)
+			}
+		}))
+		r := w.request("PUT", w.port(boxPort), "/", &body, "X-Wrenn-Traffic-Token: "+w.token)
+		r.ContentLength = length
+		if res := w.do(r); res.StatusCode != http.StatusOK {
+			t.Errorf("status %d", res.StatusCode)
+		}
+		if got := w.fake.largest.Load(); got <= 32<<10 {
+			t.Errorf("length %d: the largest piece has %d bytes", length, got)
+		}
+	}
+}
+
+// wideBody has so many bytes left. A client that does not know their number sends large
+// chunks.
+type wideBody int
+
+// Read implements io.Reader.
+func (b *wideBody) Read(p []byte) (int, error) {
+	if *b == 0 {
+		return 0, io.EOF
+	}
+	n := min(len(p), int(*b))
+	clear(p[:n])
+	*b -= wideBody(n)
+	return n, nil
+}
+
+// WriteTo implements io.WriterTo.
+func (b *wideBody) WriteTo(w io.Writer) (int64, error) {
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{b}, make([]byte, 128<<10))
+}
+
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
