@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"os/exec"
@@ -13,7 +14,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 )
 
-// suiteTime bounds one suite of test/compat.
+// suiteTime bounds one suite of test/compat that names no limit of its own.
 const suiteTime = 10 * time.Minute
 
 // compatSuite is a program of test/compat with a client of E2B.
@@ -25,6 +26,8 @@ type compatSuite struct {
 	env   []string
 	// template is the template without which the suite cannot run, or empty.
 	template string
+	// limit bounds the suite; 0 is suiteTime.
+	limit time.Duration
 }
 
 // compatSuites lists the suites. Each client of a language runs the same programs.
@@ -162,7 +165,7 @@ func (c compatSuite) run(t *testing.T, dir string, s *server, address []string) 
 	if _, err := os.Stat(filepath.Join(dir, c.needs)); err != nil {
 		t.Fatalf("this client is not installed: %v; run scripts/compat.sh", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), suiteTime)
+	ctx, cancel := context.WithTimeout(t.Context(), cmp.Or(c.limit, suiteTime))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program(dir, c.argv[0]), c.argv[1:]...)
 	cmd.Dir = dir

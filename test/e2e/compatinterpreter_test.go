@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/wrenn-dev/wrenn/client"
 )
@@ -15,7 +16,7 @@ const interpreterTemplate = "code-interpreter-v1"
 // of E2B's code interpreter, in both languages.
 func TestCompatInterpreter(t *testing.T) {
 	t.Parallel()
-	runInterpreter(t, "auto")
+	runInterpreter(t, "auto", 0)
 }
 
 // TestCompatInterpreterInVM is TestCompatInterpreter in microVMs. Without KVM it takes some
@@ -24,11 +25,12 @@ func TestCompatInterpreterInVM(t *testing.T) {
 	if os.Getenv("WRENN_TEST_SLOW") == "" {
 		t.Skip("WRENN_TEST_SLOW is not set")
 	}
-	runInterpreter(t, "microvm")
+	runInterpreter(t, "microvm", 30*time.Minute)
 }
 
-// runInterpreter runs the suites of the code interpreter in sandboxes of a runtime.
-func runInterpreter(t *testing.T, runtime string) {
+// runInterpreter runs the suites of the code interpreter in sandboxes of a runtime. limit
+// bounds each suite; 0 is the usual limit.
+func runInterpreter(t *testing.T, runtime string, limit time.Duration) {
 	t.Helper()
 	dir := compatClients(t)
 	needTemplate(t, interpreterTemplate)
@@ -37,9 +39,9 @@ func runInterpreter(t *testing.T, runtime string) {
 	for _, suite := range []compatSuite{
 		{
 			name: "js", needs: "node_modules/@e2b/code-interpreter", argv: []string{"node", "js/interpreter.mjs"},
-			env: []string{"COMPAT_SDK=@e2b/code-interpreter"},
+			env: []string{"COMPAT_SDK=@e2b/code-interpreter"}, limit: limit,
 		},
-		{name: "python", needs: "v2/.installed", argv: []string{"v2/bin/python", "-B", "python/interpreter.py"}},
+		{name: "python", needs: "v2/.installed", argv: []string{"v2/bin/python", "-B", "python/interpreter.py"}, limit: limit},
 	} {
 		t.Run(suite.name, func(t *testing.T) { suite.run(t, dir, s, compatAddresses(s)) })
 	}

@@ -3,6 +3,7 @@ package traffic
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"github.com/wrenn-dev/wrenn/internal/control/duplex"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
+	"github.com/wrenn-dev/wrenn/internal/tunnel"
 )
 
 const (
@@ -58,11 +60,21 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, t target) {
 	}})
 	// A program may answer while the body still comes.
 	exchange, w, r := duplex.Begin(w, r.WithContext(ctx))
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = requestBody{r.Body}
+	}
 	aborted := true // by a panic
 	defer func() { exchange.End(maxLinger, aborted) }()
 	h.proxy.ServeHTTP(w, r)
 	aborted = false
 }
+
+// requestBody is the body of a request that is passed on.
+type requestBody struct{ io.ReadCloser }
+
+// WriteTo implements io.WriterTo. net/http copies bodies of unknown length with it, and
+// each piece becomes a chunk.
+func (b requestBody) WriteTo(w io.Writer) (int64, error) { return tunnel.Copy(w, b.ReadCloser) }
 
 func (h *Handler) newProxy() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{

@@ -4,7 +4,8 @@ import { assert, check, report, until } from './check.mjs'
 import { Sandbox, TimeoutError } from '@e2b/code-interpreter'
 
 let sbx
-const sandbox = async () => (sbx ??= await Sandbox.create({ timeoutMs: 900_000 }))
+// Under emulation a kernel takes up to two minutes to start.
+const sandbox = async () => (sbx ??= await Sandbox.create({ timeoutMs: 1_800_000, requestTimeoutMs: 300_000 }))
 
 check('the first run is warm, and state is kept', async () => {
   const s = await sandbox()

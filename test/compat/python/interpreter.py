@@ -7,8 +7,10 @@ from check import check, fails, report, until
 from e2b import TimeoutException
 from e2b_code_interpreter import Sandbox
 
-first = Sandbox.create(timeout=900)
-second = Sandbox.create(timeout=900, envs={"COLOR": "blue"})
+# Under emulation a kernel takes up to two minutes to start.
+LIMITS = {"timeout": 1800, "request_timeout": 300}
+first = Sandbox.create(**LIMITS)
+second = Sandbox.create(**LIMITS, envs={"COLOR": "blue"})
 
 
 @check
@@ -116,7 +118,7 @@ def a_killed_kernel_ends_its_run_and_starts_again():
 def pauses_keep_the_state():
     first.run_code("paused = 'yes'")
     first.pause()
-    again = Sandbox.connect(first.sandbox_id, timeout=900)
+    again = Sandbox.connect(first.sandbox_id, **LIMITS)
     assert again.run_code("paused").text == "yes"
 
 
