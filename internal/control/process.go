@@ -83,7 +83,8 @@ type ProcessStart struct {
 	// Block makes the process wait for acknowledgements instead of losing output.
 	Block bool
 	// Again, unless nil, makes the host start the process again after each boot from a
-	// disk: it is the start command of a template. A host of an earlier version ignores it.
+	// disk: it is the start command of a template. The host first ends that of the template
+	// on which the sandbox is based. A host of an earlier version ignores it.
 	Again *StartAgain
 }
 

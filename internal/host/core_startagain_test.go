@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/host"
+	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
 	"github.com/wrenn-dev/wrenn/internal/sandbox"
@@ -110,6 +112,66 @@ func TestCoreStartThatFailsAfterABoot(t *testing.T) {
 			t.Errorf("%s: the sandbox's file holds %q", name, got)
 		}
 	}
+}
+
+// TestCoreEndsTheReplacedStart: the start command of a base ends before another one takes its
+// place, also if it ignores SIGTERM. A repeated call leaves the new one alone.
+func TestCoreEndsTheReplacedStart(t *testing.T) {
+	for signal, trap := range map[syscall.Signal]string{syscall.SIGTERM: "-", syscall.SIGKILL: "''"} {
+		t.Run(signal.String(), func(t *testing.T) {
+			if signal == syscall.SIGKILL {
+				host.SetStartGrace(t, time.Millisecond)
+			}
+			c := newCore(t, fastTemp(t))
+			ref := c.create()
+			check(t, c.EndStart(t.Context(), ref, serverID)) // there is none
+			begun := filepath.Join(t.TempDir(), "begun")     // fake guests run on this machine
+			start := server()
+			start.Command = []string{"sh", "-c", "trap " + trap + " TERM; touch " + begun + "; while :; do sleep 1000; done"}
+			serve(t, c.Manager, ref, start)
+			awaitFile(t, begun)
+			check(t, c.EndStart(t.Context(), ref, serverID))
+			if p := processOf(t, c.Manager, ref, serverID); p.GetEndedUnixNano() != 0 {
+				t.Errorf("after its own start: %v, want it to run", p)
+			}
+			for range 2 { // the second call finds it ended
+				check(t, c.EndStart(t.Context(), ref, "other"))
+				if p := processOf(t, c.Manager, ref, serverID); p.GetEndedUnixNano() == 0 || p.GetSignal() != uint32(signal) {
+					t.Errorf("before the start of another: %v, want it ended by signal %d", p, signal)
+				}
+			}
+			pauseSubject(c, ref)
+			if err := c.EndStart(t.Context(), ref, "other"); fault.ReasonOf(err) != "sandbox_not_running" {
+				t.Errorf("in a paused sandbox: %v, want sandbox_not_running", err)
+			}
+		})
+	}
+}
+
+// awaitFile waits until there is a file.
+func awaitFile(t *testing.T, path string) {
+	t.Helper()
+	limit := time.After(hosttest.Patience(t, time.Minute))
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("%s is not there", path)
+		}
+	}
+}
+
+// processOf returns the record of a process.
+func processOf(t *testing.T, m *host.Manager, ref sandbox.Ref, id string) *guestv1.ProcessRecord {
+	t.Helper()
+	answer, err := m.CallProcess(t.Context(), ref, &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Get{Get: &guestv1.GetProcess{Id: id}}})
+	check(t, err)
+	return answer.GetProcesses()[0]
 }
 
 // startingImages are images whose template has a start command.

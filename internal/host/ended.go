@@ -28,6 +28,8 @@ const (
 	endedRetention = 24 * time.Hour
 	// reasonNoProcess is the reason of a guest that does not know a process.
 	reasonNoProcess = "process_not_found"
+	// reasonProcessEnded is the reason of what an ended process cannot do.
+	reasonProcessEnded = "process_ended"
 )
 
 // listProcesses returns the records of the guest's processes, or none if it does not answer.
@@ -188,7 +190,7 @@ func (m *machine) refusedIfEnded(id string, err error) error {
 	if m.endedByBoot(id) == nil {
 		return err
 	}
-	return fault.New(fault.WrongState, "process_ended", "the process has ended: the sandbox booted from its disk")
+	return fault.New(fault.WrongState, reasonProcessEnded, "the process has ended: the sandbox booted from its disk")
 }
 
 // attachEnded sends the end of a process that a boot has ended, in place of err.

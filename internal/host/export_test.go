@@ -1,6 +1,7 @@
 package host
 
 import (
+	"testing"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
@@ -32,6 +33,15 @@ func JournalState(dir string) (state, op string, err error) {
 		return "", "", err
 	}
 	return string(r.State), r.Op, nil
+}
+
+// SetStartGrace changes the time that a replaced start command has to end, for one test, which runs
+// no other one beside it.
+func SetStartGrace(t *testing.T, d time.Duration) {
+	t.Helper()
+	old := startGrace
+	startGrace = d
+	t.Cleanup(func() { startGrace = old })
 }
 
 // PortQuiet is the time without a byte after which a pause cuts a connection at once.

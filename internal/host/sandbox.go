@@ -38,6 +38,8 @@ type Sandbox struct {
 	DiskFull bool
 	// diskPath is where its disk is, or will be.
 	diskPath string
+	// startID is the id of the process of the recorded start command of a build, or "".
+	startID string
 	// Busy: an operation on it is under way or waits for its turn.
 	Busy bool
 	// Stage is the part of its create that is under way, in the words of host.v1; empty
@@ -58,7 +60,7 @@ func (m *machine) publish(state sandbox.State) {
 		TemplateDigest: m.rec.TemplateDigest, StartedAt: m.rec.StartedAt, LastActiveAt: m.rec.LastActive,
 		Steps: maps.Clone(m.times), Source: m.rec.Source, SnapshotID: m.rec.SnapshotID, RestoreReport: m.rec.RestoreReport,
 		DiskFull: m.diskFull && state == sandbox.Running, diskPath: m.Dir.Disk(),
-		DiskOnly: m.rec.DiskOnly && state == sandbox.Paused,
+		DiskOnly: m.rec.DiskOnly && state == sandbox.Paused, startID: startIDOf(m.rec.Start),
 	}
 	if state == sandbox.Running {
 		m.view.LifetimeEnd = m.rec.LifetimeEnd

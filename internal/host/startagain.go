@@ -59,8 +59,12 @@ func (m *machine) keepStart(start *sandbox.StartCommand) error {
 	err := m.save()
 	if err != nil {
 		m.rec.Start = before
+		return err
 	}
-	return err
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.view.startID = startIDOf(start)
+	return nil
 }
 
 // startAgain runs the start commands of the sandbox's template after a boot, as far as the

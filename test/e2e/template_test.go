@@ -95,8 +95,23 @@ func testTemplateBuild(t *testing.T, s *server, boot bool) {
 	if strings.Count(log, "CACHED [stage 2") != 6 {
 		t.Errorf("the 6 steps of the last stage before the secret are not cached:\n%s", log)
 	}
+	if boot {
+		// The own start command replaces that of the base, whose port it uses.
+		buildTemplate(t, s, "child", map[string]any{"dockerfile": childText, "vcpus": 1, "memory_mb": 256, "disk_mb": 1024})
+		if a := call(t, s.Client, "DELETE", "/v1/templates/child", nil); a.status != 204 {
+			t.Errorf("the delete answered %d %s", a.status, a.body)
+		}
+	}
 	removeTemplate(t, s, "site")
 }
+
+// childText is a template on the template of templateText.
+const childText = `FROM template:site
+USER root
+RUN mkdir /srv/child && echo child > /srv/child/index.html
+CMD ["python3", "-m", "http.server", "8000", "--directory", "/srv/child"]
+HEALTHCHECK CMD python3 -c "import urllib.request as u; assert u.urlopen('http://127.0.0.1:8000/').read() == b'child\n'"
+`
 
 // removeTemplate deletes a template, and the layers of all builds.
 func removeTemplate(t *testing.T, s *server, name string) {

@@ -27,13 +27,17 @@ func (s *service) CallProcess(ctx context.Context, req *connect.Request[hostv1.C
 }
 
 // callProcess does a call, and records a process that it starts as the start command of a
-// template if again is not nil. It starts no process that cannot be recorded.
+// template if again is not nil. It ends the process of the start command that was recorded
+// before, and starts no process that cannot be recorded.
 func (s *service) callProcess(ctx context.Context, ref sandbox.Ref, call *guestv1.ProcessCall, again *hostv1.StartAgain) (*guestv1.ProcessAnswer, error) {
 	if again == nil {
 		return s.manager.CallProcess(ctx, ref, call)
 	}
 	start := startCommand(call.GetStart(), again)
 	if err := start.Validate(); err != nil {
+		return nil, err
+	}
+	if err := s.manager.EndStart(ctx, ref, start.ID); err != nil {
 		return nil, err
 	}
 	answer, err := s.manager.CallProcess(ctx, ref, call)

@@ -2111,7 +2111,7 @@ type CallProcessRequest struct {
 	Call  *v1.ProcessCall        `protobuf:"bytes,2,opt,name=call,proto3" json:"call,omitempty"`
 	// When set, the call starts the start command of a template. After each boot from a disk,
 	// the host starts it again, in this sandbox and in those that are made from snapshots of
-	// it. A later one replaces it.
+	// it. A later one replaces it: the host ends the process of the earlier one first.
 	StartAgain    *StartAgain `protobuf:"bytes,3,opt,name=start_again,json=startAgain,proto3" json:"start_again,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
