@@ -2,16 +2,20 @@ package host_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/wrenn-dev/wrenn/internal/fault"
 	"github.com/wrenn-dev/wrenn/internal/guestclient"
+	"github.com/wrenn-dev/wrenn/internal/guestwire"
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/journal"
 	"github.com/wrenn-dev/wrenn/internal/host/vmm"
@@ -132,6 +136,61 @@ func TestCoreCallsDuringASnapshotWithoutMemory(t *testing.T) {
 			if got := c.read(ref, "upload"); got != "one two" {
 				t.Errorf("the upload is %q, want both parts", got)
 			}
+			c.sound()
+			c.empty()
+		})
+	}
+}
+
+// earlierGuest is a connection to a guest whose agent is of a version that ignores the
+// message of a Hold.
+type earlierGuest struct {
+	net.Conn
+	quiesces *atomic.Int32
+}
+
+// Write takes whole frames, as clients write calls.
+func (g earlierGuest) Write(b []byte) (int, error) {
+	sent := b
+	switch guestwire.Type(b[0]) {
+	case guestwire.Quiesce:
+		g.quiesces.Add(1)
+	case guestwire.Hold:
+		call := b[5:] // two bytes of length, the token, and the message
+		call = call[:2+binary.BigEndian.Uint16(call)]
+		sent = append(guestwire.AppendHeader(nil, guestwire.Hold, len(call)), call...)
+	}
+	if _, err := g.Conn.Write(sent); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// TestCoreSnapshotWithoutMemoryOfAnEarlierGuest: a guest that cannot write its file systems
+// back while it is held is sealed for that, and opened again.
+func TestCoreSnapshotWithoutMemoryOfAnEarlierGuest(t *testing.T) {
+	for _, k := range shapes(t) {
+		t.Run(k.name, func(t *testing.T) {
+			c := newCoreOf(t, k)
+			ref := c.create()
+			var quiesces atomic.Int32
+			check(t, c.Close())
+			c.dialed = func(conn net.Conn) net.Conn { return earlierGuest{conn, &quiesces} }
+			c.open()
+			takeDiskSnapshot(c, ref)
+			if n := quiesces.Load(); n != 1 {
+				t.Errorf("the guest was sealed %d times, want once", n)
+			}
+			if out, err := c.sh(ref, "echo on"); err != nil || out != "on" {
+				t.Errorf("a command after the snapshot: %q, %v, want on", out, err)
+			}
+			child := newRef()
+			_, err := c.CreateFrom(t.Context(), child, coreSpec, coreSnapshot)
+			check(t, err)
+			if got := c.read(child, mark); got != string(ref.ID) {
+				t.Errorf("the copy's file holds %q, want its original's", got)
+			}
+			check(t, c.DeleteSnapshot(t.Context(), coreSnapshot))
 			c.sound()
 			c.empty()
 		})

@@ -39,6 +39,8 @@ type core struct {
 	images  host.Images
 	// programs accept the connections to ports of every guest; constant once set.
 	programs map[uint16]net.Listener
+	// dialed, unless nil, replaces connections to guests; changed only between agents.
+	dialed func(net.Conn) net.Conn
 
 	*host.Manager
 	hook *hook
@@ -191,7 +193,11 @@ func newCoreOf(t *testing.T, k kind) *core {
 		if l := c.programs[port]; l != nil {
 			return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
 		}
-		return c.machine.Dial(ctx, tap, port)
+		conn, err := c.machine.Dial(ctx, tap, port)
+		if err == nil && c.dialed != nil {
+			conn = c.dialed(conn)
+		}
+		return conn, err
 	})
 	c.images, err = fakes.NewImages(filepath.Join(dir, "images"))
 	check(t, err)

@@ -82,6 +82,7 @@ func testTemplateBuild(t *testing.T, s *server, boot bool) {
 		if got := sh(t, s.Client, sb.ID, environment); got != "OWN=create\nSTYLE=two words" {
 			t.Errorf("the start command after a boot has the environment %q, want that of the sandbox", got)
 		}
+		testTemplateOfFiles(t, s, sb.ID, ask, "good day, page")
 	}
 	check(t, s.Destroy(t.Context(), sb.ID))
 	again := buildTemplate(t, s, "site", body)
@@ -112,6 +113,30 @@ RUN mkdir /srv/child && echo child > /srv/child/index.html
 CMD ["python3", "-m", "http.server", "8000", "--directory", "/srv/child"]
 HEALTHCHECK CMD python3 -c "import urllib.request as u; assert u.urlopen('http://127.0.0.1:8000/').read() == b'child\n'"
 `
+
+// testTemplateOfFiles makes a template of a snapshot without memory. In a sandbox of it the
+// start command runs again, and answers ask with want. A build can be based on it.
+func testTemplateOfFiles(t *testing.T, s *server, of, ask, want string) {
+	t.Helper()
+	snap, err := s.CreateSnapshot(t.Context(), of, client.SnapshotRequest{Memory: new(bool)})
+	check(t, err)
+	_, err = s.TemplateFromSnapshot(t.Context(), snap.ID, "files")
+	check(t, err)
+	sb, err := s.Create(t.Context(), client.CreateRequest{Template: "files"})
+	check(t, err)
+	if got, err := trySh(t.Context(), s.Client, sb.ID, ask); err != nil || got != want {
+		t.Errorf("the start command in a sandbox of the files: %q, %v; the restore report is %+v", got, err, sb.RestoreReport)
+	}
+	buildTemplate(t, s, "based", map[string]any{
+		"dockerfile": "FROM template:files\nRUN test -s /srv/www/index.html\n", "vcpus": 1, "memory_mb": 256, "disk_mb": 1024,
+	})
+	if a := call(t, s.Client, "DELETE", "/v1/templates/based", nil); a.status != 204 {
+		t.Errorf("the delete answered %d %s", a.status, a.body)
+	}
+	check(t, s.Destroy(t.Context(), sb.ID))
+	check(t, s.RemoveTemplate(t.Context(), snap.ID))
+	check(t, s.DeleteSnapshot(t.Context(), snap.ID))
+}
 
 // removeTemplate deletes a template, and the layers of all builds.
 func removeTemplate(t *testing.T, s *server, name string) {
