@@ -175,8 +175,10 @@ func readAttachment(a *client.Attachment, received *atomic.Int64) error {
 	}
 }
 
-// streamSettle is the time between the opening of the streams and the first sample.
-const streamSettle = 5 * time.Second
+// streamSettle is the time between the opening of the streams and the first sample. In it
+// the server's heap reaches the size that its garbage collector keeps: 8 MiB more than
+// after the first 5 s.
+const streamSettle = 20 * time.Second
 
 // serverMemory samples the resident memory of the server, in MiB, each second of
 // StreamTime.

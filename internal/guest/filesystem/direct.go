@@ -9,31 +9,39 @@ import (
 )
 
 const (
-	// directFrom is the size, in bytes, up to which a file is written through the page
-	// cache. Programs read small files soon after they were written.
+	// directFrom is the size, in bytes, up to which a file is written as it comes, through
+	// the page cache. Programs read small files soon after they were written.
 	directFrom = 1 << 20
-	// directBuffer is the size, in bytes, of the pieces that are written without it.
+	// directBuffer is the size, in bytes, of the pieces in which the rest is written.
 	directBuffer = 512 << 10
 	// directAlign divides their sizes and offsets: the largest block size of a disk for
 	// which O_DIRECT asks for alignment (open(2)).
 	directAlign = 4096
 	// maxDirect is the number of files that have such a buffer at once. The others are
-	// written through the page cache.
+	// written as they come.
 	maxDirect = 4
 )
 
-// output writes the content of a new file, in order. Beyond directFrom bytes it passes
-// over the page cache (O_DIRECT), if the file system can do that: under emulation that
-// takes a tenth of the CPU time, and a large file does not displace the pages of the
-// guest's programs. It is used by one goroutine.
-type output struct {
-	file *os.File
-	// slots has a place for each buffer in use. Nil never passes over the page cache.
+// large describes how the content of large files is written.
+type large struct {
+	// slots has a place for each buffer in use. Nil has no buffers.
 	slots chan struct{}
-	// cached is the number of bytes written through the page cache.
+	// bypass passes over the page cache.
+	bypass bool
+}
+
+// output writes the content of a new file, in order. Beyond directFrom bytes it collects
+// large pieces: gVisor takes a fourth less CPU time for them than for pieces of 128 KiB.
+// With bypass they pass over the page cache (O_DIRECT), if the file system can do that:
+// under emulation that takes a tenth of the CPU time, and a large file does not displace
+// the pages of the guest's programs. It is used by one goroutine.
+type output struct {
+	large
+	file *os.File
+	// cached is the number of bytes written as they came.
 	cached int64
 	// buffer holds the next bytes for the disk; the first used of it are valid. It is nil
-	// while the page cache is used.
+	// while bytes are written as they come.
 	buffer []byte
 	used   int
 }
@@ -75,7 +83,7 @@ func (o *output) copyFrom(r io.Reader) (int64, error) {
 	})
 }
 
-// readFrom writes the content of r. cached writes a part of it through the page cache.
+// readFrom writes the content of r. cached writes a part of it as it comes.
 func (o *output) readFrom(r io.Reader, cached func(*io.LimitedReader) (int64, error)) (read int64, err error) {
 	// The kernel knows a connection through one limit, not through two.
 	limited, isLimited := r.(*io.LimitedReader)
@@ -109,8 +117,7 @@ func (o *output) readFrom(r io.Reader, cached func(*io.LimitedReader) (int64, er
 	}
 }
 
-// room returns the number of bytes that are written next through the page cache, at least
-// one.
+// room returns the number of bytes that are written next as they come, at least one.
 func (o *output) room() int64 {
 	if o.slots == nil || o.cached >= directFrom {
 		return 1 << 62
@@ -118,8 +125,8 @@ func (o *output) room() int64 {
 	return directFrom - o.cached
 }
 
-// direct reports whether the next bytes pass over the page cache. It starts that after
-// exactly directFrom bytes.
+// direct reports whether the next bytes go into the buffer. It starts that after exactly
+// directFrom bytes.
 func (o *output) direct() bool {
 	if o.buffer != nil {
 		return true
@@ -132,14 +139,14 @@ func (o *output) direct() bool {
 	default:
 		return false
 	}
-	if setDirect(o.file, true) == nil {
+	if o.passOver(true) == nil {
 		// Memory of a mapping begins at a page.
 		buffer, err := unix.Mmap(-1, 0, directBuffer, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 		if err == nil {
 			o.buffer = buffer
 			return true
 		}
-		_ = setDirect(o.file, false)
+		_ = o.passOver(false)
 	}
 	<-o.slots
 	o.slots = nil // it is not tried again
@@ -158,7 +165,7 @@ func (o *output) flushFull() error {
 // writeDirect writes whole blocks. File systems of users may accept the flag and refuse
 // such writes.
 func (o *output) writeDirect(p []byte) error {
-	return writeBlocks(o.file, p, func() error { return setDirect(o.file, false) })
+	return writeBlocks(o.file, p, func() error { return o.passOver(false) })
 }
 
 // writeBlocks writes p to w. If w refuses a part as not aligned (EINVAL), it writes that again
@@ -187,7 +194,7 @@ func (o *output) finish() error {
 		err = o.writeDirect(o.buffer[:whole])
 	}
 	if err == nil {
-		err = setDirect(o.file, false)
+		err = o.passOver(false)
 	}
 	if err == nil && whole < o.used {
 		_, err = o.file.Write(o.buffer[whole:o.used])
@@ -196,6 +203,14 @@ func (o *output) finish() error {
 	o.buffer = nil
 	<-o.slots
 	return err
+}
+
+// passOver passes over the page cache from now on, or no longer.
+func (o *output) passOver(on bool) error {
+	if !o.bypass {
+		return nil
+	}
+	return setDirect(o.file, on)
 }
 
 // setDirect sets or clears the flag O_DIRECT of file.

@@ -99,32 +99,41 @@ func TestOutputKeepsContent(t *testing.T) {
 		},
 	}
 	for name, write := range ways {
-		t.Run(name, func(t *testing.T) {
-			for _, size := range []int{
-				0, 1, directFrom - 1, directFrom, directFrom + 1, directFrom + directAlign, directFrom + directBuffer - 1,
-				directFrom + directBuffer, directFrom + directBuffer + 1, directFrom + 3*directBuffer + directAlign + 7,
-			} {
-				file, content := diskFile(t), random(size)
-				o := &output{file: file, slots: make(chan struct{}, 1)}
-				n, err := write(o, content)
-				if err != nil || n != int64(size) {
-					t.Fatalf("%d bytes: wrote %d, %v", size, n, err)
-				}
-				if got, want := passesOver(t, file), size > directFrom; got != want && size != directFrom {
-					t.Errorf("%d bytes: passes over the page cache: %v, want %v", size, got, want)
-				}
-				if err := o.finish(); err != nil {
-					t.Fatalf("%d bytes: finish: %v", size, err)
-				}
-				if len(o.slots) != 0 || passesOver(t, file) {
-					t.Errorf("%d bytes: after the end %d buffers are in use, O_DIRECT: %v", size, len(o.slots), passesOver(t, file))
-				}
-				have, err := os.ReadFile(file.Name())
-				if err != nil || !bytes.Equal(have, content) {
-					t.Errorf("%d bytes: the file of %d bytes differs from the content: %v", size, len(have), err)
-				}
-			}
-		})
+		for _, bypass := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, bypass %v", name, bypass), func(t *testing.T) { checkOutput(t, bypass, write) })
+		}
+	}
+}
+
+// checkOutput writes files of all sizes around the bounds.
+func checkOutput(t *testing.T, bypass bool, write func(*output, []byte) (int64, error)) {
+	t.Helper()
+	for _, size := range []int{
+		0, 1, directFrom - 1, directFrom, directFrom + 1, directFrom + directAlign, directFrom + directBuffer - 1,
+		directFrom + directBuffer, directFrom + directBuffer + 1, directFrom + 3*directBuffer + directAlign + 7,
+	} {
+		file, content := diskFile(t), random(size)
+		o := &output{file: file, large: large{slots: make(chan struct{}, 1), bypass: bypass}}
+		n, err := write(o, content)
+		if err != nil || n != int64(size) {
+			t.Fatalf("%d bytes: wrote %d, %v", size, n, err)
+		}
+		if got, want := passesOver(t, file), bypass && size > directFrom; got != want && size != directFrom {
+			t.Errorf("%d bytes: passes over the page cache: %v, want %v", size, got, want)
+		}
+		if got, want := o.buffer != nil, size > directFrom; got != want && size != directFrom {
+			t.Errorf("%d bytes: collects large pieces: %v, want %v", size, got, want)
+		}
+		if err := o.finish(); err != nil {
+			t.Fatalf("%d bytes: finish: %v", size, err)
+		}
+		if len(o.slots) != 0 || passesOver(t, file) {
+			t.Errorf("%d bytes: after the end %d buffers are in use, O_DIRECT: %v", size, len(o.slots), passesOver(t, file))
+		}
+		have, err := os.ReadFile(file.Name())
+		if err != nil || !bytes.Equal(have, content) {
+			t.Errorf("%d bytes: the file of %d bytes differs from the content: %v", size, len(have), err)
+		}
 	}
 }
 
@@ -157,7 +166,7 @@ func TestOutputWithoutBuffer(t *testing.T) {
 	file, content := diskFile(t), random(directFrom+2*directBuffer)
 	slots := make(chan struct{}, 1)
 	slots <- struct{}{}
-	o := &output{file: file, slots: slots}
+	o := &output{file: file, large: large{slots: slots, bypass: true}}
 	if n, err := o.copyFrom(&pieces{content, 100_000}); err != nil || n != int64(len(content)) {
 		t.Fatalf("wrote %d of %d bytes: %v", n, len(content), err)
 	}
@@ -171,7 +180,7 @@ func TestOutputWithoutBuffer(t *testing.T) {
 
 // TestOutputAfterAnError frees the buffer of a file whose reader fails.
 func TestOutputAfterAnError(t *testing.T) {
-	o := &output{file: diskFile(t), slots: make(chan struct{}, 1)}
+	o := &output{file: diskFile(t), large: large{slots: make(chan struct{}, 1), bypass: true}}
 	failed := io.MultiReader(bytes.NewReader(random(directFrom+12345)), failingReader{})
 	if _, err := o.copyFrom(failed); err != io.ErrClosedPipe {
 		t.Errorf("copyFrom: %v, want the reader's error", err)
@@ -195,7 +204,7 @@ func TestOutputOfRefusedWrites(t *testing.T) {
 	if _, err := file.Write(content); !errors.Is(err, unix.EINVAL) {
 		t.Skipf("the file system does not refuse writes of %d bytes: %v", len(content), err)
 	}
-	if err := (&output{file: file}).writeDirect(content); err != nil {
+	if err := (&output{file: file, large: large{bypass: true}}).writeDirect(content); err != nil {
 		t.Fatal(err)
 	}
 	if passesOver(t, file) {
@@ -273,7 +282,7 @@ func TestOutputWithoutRoom(t *testing.T) {
 	if _, err := file.Seek(largest-directFrom-directBuffer, io.SeekStart); err != nil {
 		t.Fatal(err)
 	}
-	o := &output{file: file, slots: make(chan struct{}, 1)}
+	o := &output{file: file, large: large{slots: make(chan struct{}, 1), bypass: true}}
 	n, err := o.copyFrom(&pieces{random(directFrom + 3*directBuffer), 100_000})
 	if !errors.Is(err, unix.EFBIG) || n != directFrom+2*directBuffer {
 		t.Errorf("copyFrom: %v after %d bytes, want %v after %d", err, n, unix.EFBIG, directFrom+2*directBuffer)

@@ -42,9 +42,7 @@ type Entry struct {
 // goroutines.
 type Files struct {
 	accounts *Accounts
-	// direct has a place for each large file that is being written without the page
-	// cache. It is nil if no file is.
-	direct chan struct{}
+	large    large
 }
 
 // NewFiles returns Files that look up the names of owners in accounts. With direct the
@@ -53,11 +51,7 @@ func NewFiles(accounts *Accounts, direct bool) *Files {
 	if accounts == nil {
 		panic("filesystem: nil Accounts")
 	}
-	f := &Files{accounts: accounts}
-	if direct {
-		f.direct = make(chan struct{}, maxDirect)
-	}
-	return f
+	return &Files{accounts: accounts, large: large{slots: make(chan struct{}, maxDirect), bypass: direct}}
 }
 
 // Stat describes path, without following it if it is a link.

@@ -69,7 +69,7 @@ func (f *Files) Write(w Write, r io.Reader) (int64, error) {
 	if existing != nil {
 		prefix = temporaryAgain
 	}
-	return replaceFile(path, prefix, r, f.direct, func(tmp *os.File) error {
+	return replaceFile(path, prefix, r, f.large, func(tmp *os.File) error {
 		if err := tmp.Chown(int(owner.UID), int(owner.GID)); err != nil {
 			return err
 		}
@@ -165,9 +165,8 @@ func temporaryNameWith(path, prefix string) string {
 }
 
 // replaceFile puts the content of r at path by writing a temporary file, whose name
-// begins with prefix, preparing it (owner, mode) and renaming it. direct has the places of
-// large files that pass over the page cache; with nil there are none.
-func replaceFile(path, prefix string, r io.Reader, direct chan struct{}, prepare func(*os.File) error) (size int64, err error) {
+// begins with prefix, preparing it (owner, mode) and renaming it.
+func replaceFile(path, prefix string, r io.Reader, large large, prepare func(*os.File) error) (size int64, err error) {
 	tmp, err := os.OpenFile(temporaryNameWith(path, prefix), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return 0, classify(path, err)
@@ -177,7 +176,7 @@ func replaceFile(path, prefix string, r io.Reader, direct chan struct{}, prepare
 			_ = os.Remove(tmp.Name())
 		}
 	}()
-	out := &output{file: tmp, slots: direct}
+	out := &output{file: tmp, large: large}
 	if from, ok := r.(io.WriterTo); ok {
 		size, err = from.WriteTo(out)
 	} else {
@@ -216,7 +215,7 @@ func ReplaceSystemFile(path, content string, mode os.FileMode) error {
 			uid, gid = int(st.Uid), int(st.Gid)
 		}
 	}
-	_, err := replaceFile(path, temporaryAgain, strings.NewReader(content), nil, func(tmp *os.File) error {
+	_, err := replaceFile(path, temporaryAgain, strings.NewReader(content), large{}, func(tmp *os.File) error {
 		if os.Getuid() == 0 {
 			if err := tmp.Chown(uid, gid); err != nil {
 				return err
