@@ -36,6 +36,8 @@ func TestScripts(t *testing.T) {
 			f, url := newFake(env.T().(testing.TB))
 			env.Values["fake"] = f
 			env.Setenv("WRENN_URL", url)
+			// The race detector lets each command sleep for a second before it ends.
+			env.Setenv("GORACE", "atexit_sleep_ms=20")
 			// A server of this machine has no part in the tests.
 			env.Setenv("WRENN_DATA_DIR", filepath.Join(env.WorkDir, "none"))
 			return nil
