@@ -57,7 +57,8 @@ func TestSilenceIsBroken(t *testing.T) {
 // TestEveryStepIsForced checks that every step requires KVM: a suite that chose
 // another acceleration, or was skipped, would prove nothing.
 func TestEveryStepIsForced(t *testing.T) {
-	for _, s := range (options{patience: 1, tests: "^TestLifecycle$"}).steps() {
+	all := append(options{patience: 1, tests: "^TestLifecycle$"}.steps(), options{patience: 1, tests: "^TestLifecycle$", short: true}.steps()...)
+	for _, s := range all {
 		all := strings.Join(append(s.Args, s.Env...), " ")
 		if !strings.Contains(all, "--accel kvm") && (!strings.Contains(all, "WRENN_TEST_ACCEL=kvm") || !strings.Contains(all, "WRENN_REQUIRE=vm")) {
 			t.Errorf("%s may run without KVM: %s", s.Name, all)

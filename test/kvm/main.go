@@ -47,6 +47,7 @@ type options struct {
 	patience       int
 	tests          string
 	parts          string
+	short          bool
 }
 
 func main() {
@@ -59,6 +60,7 @@ func main() {
 	flag.IntVar(&o.patience, "patience", 8, "how many times longer than usual the tests wait")
 	flag.StringVar(&o.tests, "run", "^TestLifecycle$", "tests of the host to run, as go test -run has it")
 	flag.StringVar(&o.parts, "parts", ".", "regular expression; only the parts with such a name run")
+	flag.BoolVar(&o.short, "short", false, "leave out the tests of a part that show what others of it show as well")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -154,6 +156,14 @@ func (o options) steps() []plan.Step {
 			Args: []string{binary, "-test.v", "-test.count=1", "-test.timeout=" + o.limit.String(), "-test.run=" + run},
 		}
 	}
+	driver, limits, last := "^TestDriver$",
+		"^(TestSizes|TestHostEndsCommands|TestMemoryIsUsedUp)$/^(1_CPUs|started|restored|adopted|one_process|small_processes)$", "small_processes"
+	if o.short {
+		// "one sandbox" boots, pauses, resumes and ends a VM as well. A restored sandbox has
+		// been started and saved.
+		driver += "/^(SaveAndRestore|StartFailsClean|RestoreRefusesDamage)$"
+		limits, last = "^(TestHostEndsCommands|TestMemoryIsUsedUp)$/^(restored|one_process)$", "one_process"
+	}
 	return []plan.Step{
 		{
 			Name: "probe", Must: "isolation: hardware",
@@ -161,10 +171,9 @@ func (o options) steps() []plan.Step {
 			// The machine has no PostgreSQL, and no step needs one.
 			Env: []string{"DATABASE_URL=postgres:///not-needed"},
 		},
-		suite("driver suite", "/kvm/qemu.test", "^TestDriver$", "--- PASS: TestDriver/SaveAndRestore"),
+		suite("driver suite", "/kvm/qemu.test", driver, "--- PASS: TestDriver/SaveAndRestore"),
 		suite("one sandbox", "/kvm/host.test", o.tests, "--- PASS: "),
 		suite("control groups", "/kvm/cgroup.test", ".", "kind v2, enforced [cpu memory pids]"),
-		suite("limits of gVisor", "/kvm/gvisor.test",
-			"^(TestSizes|TestHostEndsCommands|TestMemoryIsUsedUp)$/^(1_CPUs|started|restored|adopted|one_process|small_processes)$", "--- PASS: TestMemoryIsUsedUp/small_processes"),
+		suite("limits of gVisor", "/kvm/gvisor.test", limits, "--- PASS: TestMemoryIsUsedUp/"+last),
 	}
 }
