@@ -10,6 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 use_go
+export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:+$GOFLAGS }-trimpath" # the packages are those that "make build" has compiled
 root=$PWD
 work=$root/.cache/clients
 
@@ -47,5 +48,4 @@ go vet ./...
 cd "$root"
 
 say "== schemathesis"
-# With these flags, the packages are those that "make build" and the tests have compiled.
-WRENN_SCHEMATHESIS=$work/venv/bin/schemathesis CGO_ENABLED=0 go test -trimpath -count=1 -timeout=10m ./internal/control/rest -run '^TestSchemathesis$'
+WRENN_SCHEMATHESIS=$work/venv/bin/schemathesis go test -count=1 -timeout=10m ./internal/control/rest -run '^TestSchemathesis$'

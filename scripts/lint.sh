@@ -9,14 +9,14 @@ use_go
 
 step() { say "== $*"; }
 
+# The generators and checks below read the packages that "make build" compiles, and those
+# of the tests are the same: other flags would compile all of them once more.
+export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:+$GOFLAGS }-trimpath"
+
 step "generated code matches its sources"
 make generate
 git diff --exit-code --stat -- api internal/control/postgres ||
 	die "generated code differs from the committed code: run 'make generate' and commit the result"
-
-# The checks below read the packages that "make build" compiles, and those of the tests
-# are the same: other flags would compile all of them once more.
-export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:+$GOFLAGS }-trimpath"
 
 step "gofmt"
 unformatted=$(git ls-files -z -- '*.go' | xargs -0 gofmt -l)
