@@ -17,7 +17,8 @@
 # A tree holds the packages of mmdebstrap's variant minbase, and ca-certificates,
 # git, make and sudo. The proxies, package mirrors and certificates that this host
 # uses are read from its configuration and given to the tree. Go modules and
-# Debian packages that are on this host already are not downloaded again.
+# Debian packages that are on this host already are not downloaded again. The second
+# tree of a release gets the first one's build cache of Go.
 #
 # CI runs FRESH_SUITES=bookworm FRESH_PARTS=quickstart after "make test". It
 # leaves out the tests, which it has just run, and the second release, for time.
@@ -42,6 +43,7 @@ finish() {
 	trap - EXIT
 	leave
 	remove_trees "$work"
+	rm -rf --one-file-system "$work"/builds-*
 	[ -n "${FRESH_DIR:-}" ] || rm -rf --one-file-system "$work"
 	exit "$status"
 }
@@ -67,6 +69,7 @@ one() {
 		tail -n 60 "$log" | sed 's/^/   | /'
 	fi
 	grep -a '^fresh: ' "$log" | sed 's/^fresh: /   /' || true
+	keep_builds "$suite" "$tree"
 	remove_trees "$tree"
 }
 

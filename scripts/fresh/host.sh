@@ -33,6 +33,19 @@ make_tree() {
 	echo fresh >"$tree/etc/hostname"
 	give_settings "$tree"
 	give_source "$tree"
+	[ ! -d "$(builds_of "$suite")" ] || mv "$(builds_of "$suite")" "$tree/srv/go-build"
+}
+
+# builds_of SUITE prints the directory that keeps the build cache of Go between trees.
+builds_of() { say "$work/builds-$1"; }
+
+# keep_builds SUITE TREE keeps the build cache of a tree for the next one of the suite,
+# so that it does not compile the same program once more.
+keep_builds() {
+	local cache
+	for cache in "$2/root/.cache/go-build" "$2/home/tester/.cache/go-build"; do
+		if [ -d "$cache" ] && [ ! -e "$(builds_of "$1")" ]; then mv "$cache" "$(builds_of "$1")"; fi
+	done
 }
 
 # give_settings gives the tree this host's proxies, certificates and mirrors.

@@ -28,6 +28,14 @@ if [ "$user" = user ]; then
 	# A terminal that user opened is the user's.
 	chmod 666 /dev/tty
 fi
+# The build cache of an earlier tree.
+if [ -d /srv/go-build ]; then
+	cache=/root/.cache
+	[ "$user" = root ] || cache=/home/tester/.cache
+	mkdir -p "$cache"
+	mv /srv/go-build "$cache/"
+	[ "$user" = root ] || chown -R tester: "$cache"
+fi
 
 # types LINE runs a line in the clone as the user would, at a terminal where
 # the user is not root. The output goes to the log and to $said.
