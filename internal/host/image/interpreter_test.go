@@ -26,9 +26,9 @@ mount -t proc none "$dir/root/proc"
 cp -r "$dir/check" "$dir/root/check"
 exec chroot "$dir/root" "$@"`
 
-// checkInTemplate runs a check of testdata in Python on a file of the code interpreter, with the
-// programs of a prepared template.
-func checkInTemplate(t *testing.T, check, file string) {
+// checkInTemplate runs a check of testdata in Python on files of the code interpreter, with the
+// programs of a prepared template. The argument of the check is the first of the files.
+func checkInTemplate(t *testing.T, check string, files ...string) {
 	t.Helper()
 	s := realStore(t)
 	prepared, err := s.Template(CodeInterpreter().Name)
@@ -42,7 +42,11 @@ func checkInTemplate(t *testing.T, check, file string) {
 	if err := os.Mkdir(filepath.Join(dir, "check"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{filepath.Join("interpreter", file), filepath.Join("testdata", check)} {
+	names := []string{filepath.Join("testdata", check)}
+	for _, file := range files {
+		names = append(names, filepath.Join("interpreter", file))
+	}
+	for _, name := range names {
 		content, err := os.ReadFile(name)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, "check", filepath.Base(name)), content, 0o600)
@@ -52,10 +56,11 @@ func checkInTemplate(t *testing.T, check, file string) {
 		}
 	}
 	out, err := exec.CommandContext(t.Context(), "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", inTemplate, "sh",
-		prepared.Path, dir, "python3", "/check/"+check, "/check/"+file).CombinedOutput()
+		prepared.Path, dir, "python3", "/check/"+check, "/check/"+files[0]).CombinedOutput()
 	if err != nil {
-		t.Errorf("the check of %s: %v\n%s", file, err, out)
+		t.Fatalf("the check of %s: %v\n%s", files[0], err, out)
 	}
+	t.Logf("%s", out)
 }
 
 // TestInterpreterAdmitsBeforeItReads runs the server of the code interpreter without kernels, and
@@ -68,4 +73,11 @@ func TestInterpreterAdmitsBeforeItReads(t *testing.T) {
 func TestDriverWithoutTypes(t *testing.T) {
 	t.Parallel() // it waits for a limit
 	checkInTemplate(t, "driver_check.py", "driver.js")
+}
+
+// TestJavaKernel runs the kernel for Java: results, output, errors, variables, interrupts, and
+// the end of its process.
+func TestJavaKernel(t *testing.T) {
+	t.Parallel()
+	checkInTemplate(t, "java_check.py", "script_kernel.py", "Driver.java")
 }

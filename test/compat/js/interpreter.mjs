@@ -133,6 +133,30 @@ check('languages: javascript and bash', async () => {
   assert.match(failed.error.value, /3/)
 })
 
+check('languages: java', async () => {
+  const s = await sandbox()
+  const java = (code, opts) => s.runCode(code, { language: 'java', ...opts })
+  const hello = await java('System.out.println("Hello, World!"); System.err.print("no"); System.getProperty("user.dir")')
+  assert.equal(hello.error, undefined)
+  assert.deepEqual(hello.logs, { stdout: ['Hello, World!', '\n'], stderr: ['no'] })
+  assert.equal(hello.text, '/home/user')
+  const cell = 'record Point(int x, int y) {}\n\nint area(Point p) {\n  return p.x() * p.y();\n}\nvar p = new Point(6, 7);\narea(p)'
+  assert.equal((await java(cell)).text, '42')
+  assert.equal((await java('Stream.of(p, p).map(Point::x).collect(Collectors.toList())')).results[0].text, '[6, 6]')
+  const envs = { ONE: 'a"b\\c\né' }
+  assert.equal((await java('System.getProperty("ONE", "none")', { envs })).text, envs.ONE)
+  assert.equal((await java('System.getProperty("ONE", "none")')).text, 'none')
+  const thrown = await java('area(null)')
+  assert.equal(thrown.error.name, 'NullPointerException')
+  assert.match(thrown.error.traceback, /at area\(cell 2:4\)\n {4}at \(cell 6:1\)/)
+  const wrong = await java('int n = "text";')
+  assert.equal(wrong.error.name, 'CompilationException')
+  assert.equal(wrong.error.value, 'incompatible types: java.lang.String cannot be converted to int')
+  for (const context of await s.listCodeContexts()) {
+    if (context.language === 'java') await s.removeCodeContext(context)
+  }
+})
+
 check('contexts: create, list, restart, remove', async () => {
   const s = await sandbox()
   const before = await s.listCodeContexts()

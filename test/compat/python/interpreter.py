@@ -13,6 +13,13 @@ first = Sandbox.create(**LIMITS)
 second = Sandbox.create(**LIMITS, envs={"COLOR": "blue"})
 
 
+def remove(sandbox, language):
+    """Removes the contexts of a language. A sandbox of the default size has no memory for the kernels of all checks at once."""
+    for context in sandbox.list_code_contexts():
+        if context.language == language:
+            sandbox.remove_code_context(context)
+
+
 @check
 def random_state_differs_in_two_sandboxes():
     code = "import random, numpy, uuid\n[random.random(), numpy.random.rand(), str(uuid.uuid4())]"
@@ -31,6 +38,11 @@ def variables_of_the_sandbox():
         assert got.text == "blue", (language, got)
     got = second.run_code("echo $COLOR", language="bash")
     assert got.logs.stdout == ["blue\n"], got
+    code = 'System.getProperty("COLOR") + " " + System.getenv("COLOR") + " " + System.getProperty("SHADE", "none")'
+    for envs, expected in (({"COLOR": "red", "SHADE": "dark"}, "red red dark"), (None, "blue blue none")):
+        got = second.run_code(code, language="java", envs=envs)
+        assert got.text == expected, got
+    remove(second, "java")
 
 
 @check
@@ -80,13 +92,20 @@ def interrupt_of_a_busy_loop():
     first.run_code("let kept = 41", context=context)
     fails(TimeoutException, lambda: first.run_code("while (true) {}", context=context, timeout=3))
     assert first.run_code("kept + 1", context=context).text == "42"
-    # A sandbox of the default size has no memory for the kernels of all checks at once.
     first.remove_code_context(context)
     bash = first.create_code_context(language="bash")
     first.run_code("kept=1", context=bash)
     fails(TimeoutException, lambda: first.run_code("while true; do sleep 0.1; done", context=bash, timeout=3))
     assert first.run_code("echo $kept", context=bash).logs.stdout == ["1\n"]
     first.remove_code_context(bash)
+    java = first.create_code_context(language="java", cwd="/tmp")
+    assert first.run_code('int kept = 1; System.getProperty("user.dir")', context=java).text == "/tmp"
+    fails(TimeoutException, lambda: first.run_code("while (true) {}", context=java, timeout=3))
+    assert first.run_code("kept", context=java).text == "1"
+    got = first.run_code("System.exit(3)", context=java)
+    assert got.error.value == "the java process ended with 3; its state is lost", got
+    assert first.run_code("6 * 7", context=java).text == "42"
+    first.remove_code_context(java)
 
 
 @check

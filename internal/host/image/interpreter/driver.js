@@ -222,8 +222,8 @@ function main() {
   input.on('line', (line) => {
     const request = JSON.parse(line)
     turn = turn.then(async () => {
-      if (request.operation === 'run') await run(request.code)
-      else if (request.operation === 'env') setEnv(request.env)
+      if (request.operation === 'run') await run(request.argument)
+      else if (request.operation === 'env') setEnv(request.argument)
       else if (request.operation === 'reseed') reseed()
       write({ end: 0 })
     })

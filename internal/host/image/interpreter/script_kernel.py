@@ -1,6 +1,6 @@
-"""Jupyter kernels for bash and JavaScript, each with one persistent process of its language.
+"""Jupyter kernels for bash, JavaScript and Java, each with one persistent process of its language.
 
-    python3 script_kernel.py bash|javascript -f CONNECTION_FILE
+    python3 script_kernel.py bash|javascript|java -f CONNECTION_FILE
 
 The process of the language starts with the first execution, and not before: its random
 state must not be in a snapshot that many sandboxes are made from. It gets code and writes
@@ -14,6 +14,7 @@ import json
 import os
 import select
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -249,15 +250,12 @@ def quote(text):
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-class JavaScriptKernel(ScriptKernel):
-    language, language_info = "javascript", {"name": "javascript", "mimetype": "text/javascript", "file_extension": ".js"}
+class DriverKernel(ScriptKernel):
+    """A kernel whose process runs a driver, which answers each request with events."""
 
-    def argv(self):
-        return ["node", "--no-warnings", os.path.join(HERE, "driver.js")]
-
-    def request(self, message):
+    def request(self, operation, argument=None):
         process = self.running()
-        process.send(json.dumps(message).encode() + b"\n")
+        process.send(self.encode(operation, argument))
         failure = None
         for event in process.listen(self.show):
             if "end" in event:
@@ -274,20 +272,69 @@ class JavaScriptKernel(ScriptKernel):
                 failure = event["error"]["name"], event["error"]["value"], event["error"]["traceback"]
 
     def run(self, code):
-        return self.request({"operation": "run", "code": code})
+        return self.request("run", code)
 
     def change_env(self, new):
         if self.process is None:
             if not self.pushed:
                 return
             self.running()
-        self.request({"operation": "env", "env": new})
+        self.request("env", new)
 
     def op_reseed(self, _):
         if self.process:
-            self.request({"operation": "reseed"})
+            self.request("reseed")
+
+
+class JavaScriptKernel(DriverKernel):
+    language, language_info = "javascript", {"name": "javascript", "mimetype": "text/javascript", "file_extension": ".js"}
+
+    def argv(self):
+        return ["node", "--no-warnings", os.path.join(HERE, "driver.js")]
+
+    def encode(self, operation, argument):
+        return json.dumps({"operation": operation, "argument": argument}).encode() + b"\n"
+
+
+class JavaKernel(DriverKernel):
+    language, language_info = "java", {"name": "java", "mimetype": "text/x-java", "file_extension": ".java"}
+
+    # A sandbox of the default size has 512 MB for all kernels.
+    OPTIONS = ["-XX:MaxRAMPercentage=25", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-XX:+DisplayVMOutputToStderr"]
+    # Driver.java changes private fields of these packages.
+    OPENS = ["java.base/java.io", "java.base/java.lang", "java.base/java.util", "java.base/java.util.concurrent", "jdk.jshell/jdk.jshell"]
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.properties = {}  # the variables of the sandbox, which are properties too
+
+    def argv(self):
+        opens = [f"--add-opens={package}=ALL-UNNAMED" for package in self.OPENS]
+        return ["java", *self.OPTIONS, *opens, "-cp", os.path.join(HERE, "driver.jar"), "Driver"]
+
+    def encode(self, operation, argument):
+        if operation == "env":
+            texts = [operation, *(text for pair in argument.items() for text in pair)]
+        else:
+            texts = [operation] if argument is None else [operation, argument]
+        message = [struct.pack(">i", len(texts))]
+        for text in texts:
+            data = b"" if text is None else text.encode("utf-8", "replace")
+            message.append(struct.pack(">i", -1 if text is None else len(data)) + data)
+        return b"".join(message)
+
+    def running(self):
+        before = self.process
+        process = super().running()
+        if process is not before:
+            self.request("env", self.properties)
+        return process
+
+    def op_set_env(self, new):
+        self.properties.update(new)
+        super().op_set_env(new)
 
 
 if __name__ == "__main__":
-    kind = {"bash": BashKernel, "javascript": JavaScriptKernel}[sys.argv.pop(1)]
+    kind = {"bash": BashKernel, "javascript": JavaScriptKernel, "java": JavaKernel}[sys.argv.pop(1)]
     IPKernelApp.launch_instance(kernel_class=kind)

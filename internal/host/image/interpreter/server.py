@@ -514,7 +514,7 @@ class Context:
         if self.language == "python":
             call = json.dumps(json.dumps(argument))
             return f"__import__('code_interpreter').{name}({call})"
-        if self.language in ("bash", "javascript"):
+        if self.language in ("bash", "javascript", "java"):
             return "\0" + json.dumps({"operation": name, "argument": argument})
         if self.language == "r":
             return r_operation(name, argument)

@@ -25,7 +25,7 @@ class Driver:
         os.close(written)
 
     def begin(self, code):
-        os.write(self.code, json.dumps({"operation": "run", "code": code}).encode() + b"\n")
+        os.write(self.code, json.dumps({"operation": "run", "argument": code}).encode() + b"\n")
 
     def result(self):
         """Returns the text of the result, or the name of the error."""
