@@ -60,9 +60,6 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, t target) {
 	}})
 	// A program may answer while the body still comes.
 	exchange, w, r := duplex.Begin(w, r.WithContext(ctx))
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = requestBody{r.Body}
-	}
 	aborted := true // by a panic
 	defer func() { exchange.End(maxLinger, aborted) }()
 	h.proxy.ServeHTTP(w, r)
@@ -127,8 +124,13 @@ func rewrite(p *httputil.ProxyRequest) {
 			u.Path, u.RawPath = path, raw
 		}
 	}
-	if t.caller == stranger {
+	if t.caller == stranger || p.In.ContentLength != 0 {
+		// A client changes protocols only after its request (RFC 9110, section 7.8), but a
+		// program could do so while the body still comes.
 		dropUpgrade(p.Out.Header)
+	}
+	if p.Out.Body != nil {
+		p.Out.Body = requestBody{p.Out.Body} // here, because the proxy has wrapped that of the client
 	}
 	strip(p.Out.Header, &u)
 	p.Out.URL = &u

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"sync"
 
 	"github.com/wrenn-dev/wrenn/internal/tunnel"
 )
@@ -18,8 +19,12 @@ import (
 // a body of known length until the buffer is full. The transport therefore has a buffer
 // of one byte, and the head is put together here. So is the framing of a body of unknown
 // length, because each write costs every hop to the guest some system calls.
+//
+// A program can answer with a change of protocols before the head has been written, and then two
+// goroutines of net/http write. Such a request has no body (see rewrite).
 type wholeHead struct {
 	net.Conn
+	mu sync.Mutex // protects the following
 	// held are bytes for the connection that wait for those after them.
 	held []byte
 	next part
@@ -59,8 +64,17 @@ var (
 	chunked = []byte("\r\nTransfer-Encoding: chunked\r\n")
 )
 
+// smallPiece is the size, in bytes, up to which a connection keeps the memory for a chunk.
+const smallPiece = 8 << 10
+
+// largePieces has the memory for larger chunks, while they are written. Package tunnel
+// bounds their number.
+var largePieces = sync.Pool{New: func() any { return new([]byte) }}
+
 // Write implements net.Conn.
 func (c *wholeHead) Write(p []byte) (written int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.next == bodyPart {
 		return c.Conn.Write(p)
 	}
@@ -72,7 +86,7 @@ func (c *wholeHead) Write(p []byte) (written int, err error) {
 	return written, err
 }
 
-// take takes the bytes of one part from p, which has at least one.
+// take takes the bytes of one part from p, which has at least one. mu must be held.
 func (c *wholeHead) take(p []byte) (int, error) {
 	switch c.next {
 	case headPart, tailPart:
@@ -85,7 +99,9 @@ func (c *wholeHead) take(p []byte) (int, error) {
 		if isChunked {
 			c.next = sizePart
 		}
-		return len(p), c.send()
+		err := c.send()
+		c.held = nil // a head can be large, and the connection can last
+		return len(p), err
 	case sizePart:
 		n := bytes.IndexByte(p, '\n') + 1
 		if n == 0 {
@@ -93,17 +109,25 @@ func (c *wholeHead) take(p []byte) (int, error) {
 			return len(p), nil
 		}
 		c.held = append(c.held, p[:n]...)
-		size, err := strconv.ParseInt(string(bytes.TrimSuffix(c.held, endOfLine)), 16, 64)
+		size, err := strconv.ParseUint(string(bytes.TrimSuffix(c.held, endOfLine)), 16, 63)
 		if err != nil {
 			return 0, fmt.Errorf("the size of a chunk: %w", err)
 		}
-		c.next, c.left = dataPart, size
+		c.next, c.left = dataPart, int64(size)
 		if size == 0 {
 			c.next = tailPart
 		}
 		return n, nil
 	case dataPart:
 		n := int(min(int64(len(p)), c.left))
+		if n > smallPiece {
+			small, large := c.held, largePieces.Get().(*[]byte)
+			c.held = append((*large)[:0], small...)
+			defer func() {
+				*large, c.held = c.held, small[:0]
+				largePieces.Put(large)
+			}()
+		}
 		c.held = append(c.held, p[:n]...)
 		if c.left -= int64(n); c.left == 0 {
 			c.held = append(c.held, endOfLine...)
@@ -120,7 +144,7 @@ func (c *wholeHead) take(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// send writes the bytes that were held.
+// send writes the bytes that were held. mu must be held.
 func (c *wholeHead) send() error {
 	_, err := c.Conn.Write(c.held)
 	c.held = c.held[:0]
