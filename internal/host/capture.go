@@ -6,8 +6,8 @@ import (
 )
 
 // freezeGrace is how much longer than GuestTimeout a guest may take to freeze its
-// processes. The guest ends the attempt by itself after 10 s.
-const freezeGrace = 10 * time.Second
+// processes. The guest ends the attempt by itself after 10 s. It is changed by tests.
+var freezeGrace = 10 * time.Second
 
 // sealIf asks a guest that helps to forget its secrets and to stop its processes.
 // A snapshot of a sealed guest can be restored under another identity.

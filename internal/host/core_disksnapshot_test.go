@@ -197,6 +197,42 @@ func TestCoreSnapshotWithoutMemoryOfAnEarlierGuest(t *testing.T) {
 	}
 }
 
+// deafGuest is a connection to a guest that never answers a Hold.
+type deafGuest struct{ net.Conn }
+
+// Write takes whole frames, as clients write calls.
+func (g deafGuest) Write(b []byte) (int, error) {
+	if guestwire.Type(b[0]) == guestwire.Hold {
+		return len(b), nil
+	}
+	return g.Conn.Write(b)
+}
+
+// TestCoreSnapshotWithoutMemoryOfASilentGuest: a guest that does not write its file systems back
+// in time fails the snapshot as one that does not answer, and continues.
+func TestCoreSnapshotWithoutMemoryOfASilentGuest(t *testing.T) {
+	for _, k := range shapes(t) {
+		t.Run(k.name, func(t *testing.T) {
+			c := newCoreOf(t, k)
+			ref := c.create()
+			host.SetFreezeGrace(t, time.Millisecond)
+			check(t, c.Close())
+			c.change = func(cfg *host.Config) { cfg.BootTimeout = time.Second }
+			c.dialed = func(conn net.Conn) net.Conn { return deafGuest{conn} }
+			c.open()
+			_, err := c.SnapshotDisk(t.Context(), ref, coreSnapshot, false)
+			if !fault.Is(err, fault.Unavailable) || fault.ReasonOf(err) != "guest_unresponsive" {
+				t.Errorf("snapshot of a guest that does not answer: got %v, want unavailable guest_unresponsive", err)
+			}
+			if out, err := c.sh(ref, "echo on"); err != nil || out != "on" {
+				t.Errorf("a command after the snapshot: %q, %v, want on", out, err)
+			}
+			c.sound()
+			c.empty()
+		})
+	}
+}
+
 // TestCoreCopyWhoseStartEndsItsVM: a create from a snapshot without memory whose start command
 // ends its VM boots again without it, and its report says so.
 func TestCoreCopyWhoseStartEndsItsVM(t *testing.T) {

@@ -44,6 +44,15 @@ func SetStartGrace(t *testing.T, d time.Duration) {
 	t.Cleanup(func() { startGrace = old })
 }
 
+// SetFreezeGrace changes the additional time of a guest that freezes its processes, for one test,
+// which runs no other one beside it.
+func SetFreezeGrace(t *testing.T, d time.Duration) {
+	t.Helper()
+	old := freezeGrace
+	freezeGrace = d
+	t.Cleanup(func() { freezeGrace = old })
+}
+
 // PortQuiet is the time without a byte after which a pause cuts a connection at once.
 const PortQuiet = portQuiet
 

@@ -135,7 +135,7 @@ func (m *machine) copyRunning(ctx context.Context, tmp snapshot.Dir, diskOnly, h
 	} {
 		limit := m.mgr.cfg.BootTimeout
 		if diskOnly && s.name == journal.StepSnapshotFreeze {
-			limit = m.diskTimeout() + freezeGrace
+			limit = 2 * (m.diskTimeout() + freezeGrace) // freezeWith ends it before that, with its own error
 		}
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		err = m.step(ctx, s.name, s.do)
