@@ -90,11 +90,9 @@ func runAgent(config agent.Config) error {
 	unix.Umask(0o022)
 	debug.SetMemoryLimit(agentMemory)
 	debug.SetGCPercent(agentGCPercent)
-	unix.CloseOnExec(boot.MemoryFD)
-	unix.CloseOnExec(boot.DiskFD)
-	unix.CloseOnExec(boot.LedgerFD)
-	unix.CloseOnExec(boot.CgroupFD)
-	unix.CloseOnExec(boot.PublishedFD)
+	for fd := boot.FirstFD; fd <= boot.LastFD; fd++ { // none is for commands
+		unix.CloseOnExec(fd)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 

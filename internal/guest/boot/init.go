@@ -31,6 +31,9 @@ const (
 	// ModulesFD is a pipe that ends when all kernel modules are loaded, in a virtual
 	// machine only.
 	ModulesFD = 8
+
+	// FirstFD and LastFD bound the descriptors above.
+	FirstFD, LastFD = MemoryFD, ModulesFD
 )
 
 // Pauses before an agent that died is started again; they double from the first

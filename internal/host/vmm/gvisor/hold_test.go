@@ -104,3 +104,14 @@ func held(t *testing.T, d driver, g *guest, where string) {
 		}
 	}
 }
+
+// TestCommandsInheritNoDescriptors: a command has none of the agent's descriptors. With the one of
+// the HoldChannel it could continue processes that are held.
+func TestCommandsInheritNoDescriptors(t *testing.T) {
+	g, _ := running(t)
+	open, err := g.Shell(t.Context(), `python3 -c 'import os; print([n for n in range(3, 64) if os.path.lexists("/proc/self/fd/%d" % n) and os.readlink("/proc/self/fd/%d" % n)])'`)
+	check(t, err)
+	if strings.TrimSpace(open) != "[]" {
+		t.Errorf("a command has the descriptors %s, want none but the first three", open)
+	}
+}
