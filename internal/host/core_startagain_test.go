@@ -1,6 +1,8 @@
 package host_test
 
 import (
+	"encoding/binary"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,9 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/wrenn-dev/wrenn/api/gen/process"
 	guestv1 "github.com/wrenn-dev/wrenn/api/gen/wrenn/guest/v1"
 	"github.com/wrenn-dev/wrenn/internal/fault"
+	"github.com/wrenn-dev/wrenn/internal/guestwire"
 	"github.com/wrenn-dev/wrenn/internal/host"
 	"github.com/wrenn-dev/wrenn/internal/host/hosttest"
 	"github.com/wrenn-dev/wrenn/internal/host/image"
@@ -145,6 +150,38 @@ func TestCoreEndsTheReplacedStart(t *testing.T) {
 				t.Errorf("in a paused sandbox: %v, want sandbox_not_running", err)
 			}
 		})
+	}
+}
+
+// waitlessGuest is a connection to a guest that never answers who waits for a process.
+type waitlessGuest struct{ net.Conn }
+
+// Write takes whole frames, as clients write calls.
+func (g waitlessGuest) Write(b []byte) (int, error) {
+	if guestwire.Type(b[0]) == guestwire.Process {
+		message := b[5:] // after two bytes of length and the token
+		message = message[2+binary.BigEndian.Uint16(message):]
+		call := &guestv1.ProcessCall{}
+		if proto.Unmarshal(message, call) == nil && call.GetGet().GetWaitMs() > 0 {
+			return len(b), nil
+		}
+	}
+	return g.Conn.Write(b)
+}
+
+// TestCoreEndOfAStartIsBounded: a guest that never says that the start command has ended does
+// not hold up the one that takes its place.
+func TestCoreEndOfAStartIsBounded(t *testing.T) {
+	host.SetStartGrace(t, time.Millisecond)
+	c := newCore(t, fastTemp(t))
+	ref := c.create()
+	serve(t, c.Manager, ref, server())
+	check(t, c.Close())
+	c.change = func(cfg *host.Config) { cfg.GuestTimeout = hosttest.Patience(t, 2*time.Second) }
+	c.dialed = func(conn net.Conn) net.Conn { return waitlessGuest{conn} }
+	c.open()
+	if err := c.EndStart(t.Context(), ref, "other"); fault.ReasonOf(err) != "guest_unresponsive" {
+		t.Errorf("got %v, want guest_unresponsive", err)
 	}
 }
 

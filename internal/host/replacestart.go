@@ -23,7 +23,8 @@ const startKilled = 5 * time.Second
 //
 // Every process that the command has started gets SIGTERM, and SIGKILL after startGrace. Without
 // such a process, and if it is that of next, EndStart does nothing. The error is that of a
-// guest that does not answer if the process is there after startKilled.
+// guest that does not answer if the process is there after startKilled, or if the guest says
+// nothing for GuestTimeout after the time for which it was asked to wait.
 func (m *Manager) EndStart(ctx context.Context, ref sandbox.Ref, next string) error {
 	mc, err := m.find(ref.ID)
 	if err != nil {
@@ -46,7 +47,9 @@ func (m *Manager) EndStart(ctx context.Context, ref sandbox.Ref, next string) er
 			return err
 		}
 		get := &guestv1.GetProcess{Id: id, WaitMs: uint32(try.wait.Milliseconds())}
-		answer, err := m.CallProcess(ctx, ref, &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Get{Get: get}})
+		limited, cancel := context.WithTimeoutCause(ctx, try.wait+m.cfg.GuestTimeout, errNoAnswer)
+		answer, err := m.CallProcess(limited, ref, &guestv1.ProcessCall{Operation: &guestv1.ProcessCall_Get{Get: get}})
+		cancel()
 		if err != nil {
 			return err
 		}
