@@ -21,7 +21,7 @@ func NewBuffers(small, large, count int) *Buffers {
 	return &Buffers{small: small, large: large, borrowed: make(chan struct{}, count)}
 }
 
-// maxLarge is the number of large buffers of Carry: 16 MiB in all.
+// maxLarge is the number of large buffers of Carry, and of Copy: 16 MiB each.
 const maxLarge = 256
 
 // usual are those of Carry.

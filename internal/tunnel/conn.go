@@ -58,7 +58,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		// r gave the bytes that came with the header. The peer has sent the others in the same
 		// call, and two pieces would cost every later hop twice.
 		var more int
-		more, _ = c.r.Read(p[n:]) // an error comes again
+		more, _ = c.r.Read(p[n:]) // an error comes again, a reset as the end
 		n += more
 	}
 	c.left -= n
