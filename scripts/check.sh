@@ -48,7 +48,8 @@ began=$(now_ms)
 part "source" scripts/lint.sh
 # "go test" need not vet again, for each set of build flags, what "go vet" has passed.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-vet=off"
-part "tests without privileges" make test-fast
+# The packages that need no privileges at all are tested without them in "make test".
+part "tests that skip themselves" scripts/test-fast.sh --skipping
 part "tests" make test
 if [ $# = 0 ]; then
 	last clients

@@ -41,8 +41,8 @@ install_all() {
 	cd - >/dev/null
 }
 
-install_all >&2
 if [ "${1:-}" = --install ]; then
+	install_all >&2
 	say "$work"
 	exit
 fi
@@ -51,8 +51,7 @@ use_go
 export WRENN_COMPAT=$work WRENN_TEST_IMAGES=${WRENN_TEST_IMAGES:-/var/lib/wrenn/images} WRENN_REQUIRE=vm,pg,root,compat
 make build
 export WRENN_BIN=$PWD/bin/wrenn
-as_root bin/wrenn image build --data-dir "$(dirname "$WRENN_TEST_IMAGES")" minimal code-interpreter-v1
-WRENN_DATA_DIR=$(dirname "$WRENN_TEST_IMAGES") scripts/runsc.sh
+scripts/prepare.sh
 run=()
 [ "$(id -u)" = 0 ] || run=(-exec "sudo -E env PATH=$PATH")
 go test -count=1 -timeout=60m "${run[@]}" ./test/e2e -run '^TestCompat' -v

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Sets up this machine, prepares images, and runs every test against real VMs
 # and a real database. Packages that start no VM are tested with the race
-# detector, except for the simulation. The last line is
-# "N passed, N failed, N skipped".
+# detector, except for the simulation, and without privileges if they need none.
+# The last line is "N passed, N failed, N skipped".
 #
 # WRENN_TEST_IMAGES names the directory of guest kernel and templates that
 # all tests share; it must be called "images". Its default is that of an
@@ -11,6 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
+. scripts/suites.sh
 
 # default_images prints /var/lib/wrenn/images, or a place in the user's cache
 # where that can be neither used nor made.
@@ -31,18 +32,17 @@ export WRENN_REQUIRE=vm,pg,root,compat
 
 say "== build"
 make build
-export WRENN_BIN=$PWD/bin/wrenn # several suites would build it again, at the same time
-(cd tools && go build -o ../bin/testsum ./testsum)
-say "== images in $WRENN_TEST_IMAGES"
-as_root bin/wrenn image build --data-dir "$(dirname "$WRENN_TEST_IMAGES")" minimal code-interpreter-v1
-WRENN_DATA_DIR=$(dirname "$WRENN_TEST_IMAGES") scripts/runsc.sh
-
-say "== clients of E2B"
-WRENN_COMPAT=$(scripts/compat.sh --install)
-export WRENN_COMPAT
+# Several suites would build these again, at the same time.
+export WRENN_BIN=$PWD/bin/wrenn WRENN_TEST_GUEST=$PWD/bin/wrenn-guest WRENN_TEST_JAIL=$PWD/bin/wrenn-jail
+(cd tools && CGO_ENABLED=0 go build -trimpath -o ../bin/testsum ./testsum)
+export WRENN_COMPAT=$PWD/.cache/compat
 
 say "== tests"
+# The race detector lets a program sleep for a second before it ends.
+export GORACE="${GORACE:-atexit_sleep_ms=20}"
 flags=(-json -count=1 -timeout=50m -trimpath)
+user=("${flags[@]}") # of tests without privileges
+[ -z "$unprivileged" ] || user+=(-exec "$unprivileged")
 if [ "$(id -u)" != 0 ]; then
 	# Built as the user, run as root.
 	flags+=(-exec "sudo -E env PATH=$PATH")
@@ -52,15 +52,10 @@ read -ra extra <<<"${WRENN_TEST_FLAGS:-}"
 # green.
 suites=internal/host,internal/host/vmm/qemu,internal/host/vmm/gvisor,internal/host/network,internal/host/disk,internal/host/datafs,internal/host/image
 suites+=,internal/control/postgres,internal/pgserver,internal/guest/process,test/e2e,test/runtimes,test/upgrade,test/docs
-# The race detector slows the host's side of a VM's life too much for the
-# deadlines that guests and VMMs have.
-with_vms='internal/host/vmm/(jail|qemu|gvisor)|test/runtimes|test/upgrade|test/docs'
-# A timer that starts a goroutine in a bubble of testing/synctest can crash the
-# race detector (golang.org/issue/78156). The simulation has millions of them.
-with_bubbles='internal/control/sim'
-mapfile -t packages < <(go list ./...)
-mapfile -t plain < <(printf '%s\n' "${packages[@]}" | grep -E "/($with_vms|$with_bubbles)$")
-mapfile -t raced < <(printf '%s\n' "${packages[@]}" | grep -vE "/(internal/host|test/e2e|$with_vms|$with_bubbles)$")
+mapfile -t plain < <(packages_of "$with_vms" | grep -vE '/(internal/host|test/e2e)$')
+mapfile -t rooted < <(packages_of "$privileged")
+mapfile -t bubbles < <(packages_of "$with_bubbles")
+mapfile -t others < <(packages_of other)
 
 work=$(mktemp -d)
 summary=
@@ -76,25 +71,37 @@ job() {
 	if [[ " $* " == *' -race '* ]]; then build=(env CGO_ENABLED=1 go test); fi
 	mkfifo "$pipe"
 	pipes+=("$pipe")
-	queue+=("$(printf '%q ' "${build[@]}" "$@") >$pipe")
+	queue+=("$before$(printf '%q ' "${build[@]}" "$@") >$pipe")
 }
+before='' # a command before each job
 
 # Two jobs run at a time, because most tests with VMs wait for one virtual CPU. The
 # longest are first, so that no CPU is idle at the end. The tests of the host are
-# three jobs, because each of them runs alone in its process.
-job e2e "${flags[@]}" "${extra[@]}" ./test/e2e
-job raced "${flags[@]}" -p=1 -race "${extra[@]}" "${raced[@]}"
+# three jobs, because each of them runs alone in its process. Beside those of packages that
+# need no images, the images are prepared. If that fails, no further job begins: xargs ends
+# at the exit code 255.
+queue+=("scripts/prepare.sh || touch $work/failed; touch $work/prepared; [ ! -e $work/failed ] || exit 255")
+job raced "${user[@]}" -p=1 -race "${extra[@]}" "${others[@]}"
+before="until [ -e $work/prepared ]; do [ -d $work ] || exit 255; sleep 1; done; [ ! -e $work/failed ] || exit 255; "
 if [[ " ${extra[*]} " == *' -run'* ]]; then
+	job e2e "${flags[@]}" "${extra[@]}" ./test/e2e
 	job host "${flags[@]}" "${extra[@]}" ./internal/host
 else
-	# The host core on fake VMs needs none, and has a run of its own under the detector.
+	# The clients of E2B have a process of their own, in which others do not delay them.
+	job e2e "${flags[@]}" "${extra[@]}" -skip '^TestCompat' ./test/e2e
+	job e2e-compat "${flags[@]}" "${extra[@]}" -run '^TestCompat' ./test/e2e
 	core='^TestCore' first='^Test[A-F]' second='^Test[G-O]'
 	job host-first "${flags[@]}" "${extra[@]}" -run "$first" -skip "$core" ./internal/host
 	job host-second "${flags[@]}" "${extra[@]}" -run "$second" ./internal/host
 	job host-rest "${flags[@]}" "${extra[@]}" -skip "$core|$first|$second" ./internal/host
-	job core "${flags[@]}" -race "${extra[@]}" -run "$core" ./internal/host
+	# The host core on fake VMs needs no privileges. Under the detector it is a sample of
+	# the longest tables.
+	job core "${user[@]}" "${extra[@]}" -run "$core" ./internal/host
+	job core-raced "${user[@]}" -race "${extra[@]}" -run "$core" ./internal/host
 fi
 job plain "${flags[@]}" -p=1 "${extra[@]}" "${plain[@]}"
+job rooted "${flags[@]}" -p=1 -race "${extra[@]}" "${rooted[@]}"
+job bubbles "${user[@]}" -p=1 "${extra[@]}" "${bubbles[@]}"
 job tools -C tools "${flags[@]}" ./...
 job benchplot -C tools/benchplot "${flags[@]}" ./...
 
