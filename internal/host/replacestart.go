@@ -21,8 +21,10 @@ const startKilled = 5 * time.Second
 // based on another one has the same processes before and after a boot from its disk, and its
 // start command can use the ports of the one that it replaces.
 //
-// Every process that the command has started gets SIGTERM, and SIGKILL after startGrace. Without
-// such a process, and if it is that of next, EndStart does nothing. The error is that of a
+// Every process that the command has started gets SIGTERM, and SIGKILL if the command itself has
+// not ended after startGrace. One that outlives the command stays, because the guest signals no
+// group whose main process has ended. Without a recorded process, and if it is that of next,
+// EndStart does nothing. The error is that of a
 // guest that does not answer if the process is there after startKilled, or if the guest says
 // nothing for GuestTimeout after the time for which it was asked to wait.
 func (m *Manager) EndStart(ctx context.Context, ref sandbox.Ref, next string) error {
