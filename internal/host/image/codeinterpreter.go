@@ -77,7 +77,8 @@ func embedded(name string) string {
 }
 
 // compileDriver returns the command that compiles the driver of the kernel for Java, so that
-// a kernel need not do that at its start.
+// a kernel need not do that at its start. The command has the source itself, because the files of a
+// recipe are written after its commands.
 func compileDriver() string {
 	const lib = "/usr/local/lib/code-interpreter"
 	return "set -e\numask 022\nmkdir -p " + lib + "\ncd $(mktemp -d)\ncat >Driver.java <<'END OF DRIVER'\n" + embedded("Driver.java") + "END OF DRIVER\n" +
