@@ -44,6 +44,7 @@ func TestLife(t *testing.T) {
 	})
 	if !t.Failed() {
 		agrees(t, "life", lifeTable(microVM, gvisor))
+		agrees(t, "waits", waitTable(microVM, gvisor))
 	}
 }
 
@@ -106,6 +107,8 @@ func (a agent) life(runtime sandbox.Runtime) findings {
 		"in a child: machine-id, boot_id, host name":              differs(parent, copied, "machine-id", "boot-id", "hostname"),
 		"in a child: process ids":                                 map[bool]string{true: "the same", false: "new"}[parent["pid"] == copied["pid"]],
 	}
+	found.add(inParent, a.ask(ref, "waits", "waited"))
+	found.add(inChild, a.ask(child, "waits", "waited"))
 	a.pauseAndResume(ref, found)
 	return found
 }
@@ -127,6 +130,7 @@ func (a agent) pauseAndResume(ref sandbox.Ref, found findings) {
 	_, err = a.Resume(a.t.Context(), ref)
 	check(a.t, err)
 	after, now := a.report(ref), time.Now()
+	found.add(resumed, a.ask(ref, "waits", "waited"))
 	found["after a resume: processes"] = goesOn(before, after)
 	found["after a resume: files on the disk and in memory, open files, mappings"] = after["files"]
 	found["after a resume: terminals, inotify watches"] = both(after["terminal"], after["watch"])
@@ -154,20 +158,35 @@ func (a agent) fork(parent sandbox.Ref, runtime sandbox.Runtime) sandbox.Ref {
 	return child
 }
 
-// hold starts a holder in a sandbox, and returns when it has everything.
+// hold starts the processes that hold things in a sandbox, and returns when they have
+// everything.
 func (a agent) hold(ref sandbox.Ref) {
 	a.t.Helper()
-	a.sh(ref, fmt.Sprintf("setsid %s hold %s >/run/probe.log 2>&1 & n=0; "+
-		"while ! [ -S /run/probe.sock ] && [ $n -lt 600 ]; do sleep 0.1; n=$((n+1)); done; [ -S /run/probe.sock ]", probePath, worldAddress))
+	a.background(ref, "waits", "wait")
+	a.background(ref, "probe", "hold "+worldAddress)
+}
+
+// background starts the program of the probes and returns when its socket is there.
+func (a agent) background(ref sandbox.Ref, name, command string) {
+	a.t.Helper()
+	a.sh(ref, fmt.Sprintf("setsid %s %s >/run/%s.log 2>&1 & while ! [ -S /run/%[3]s.sock ] && kill -0 $!; do sleep 0.1; done; "+
+		"[ -S /run/%[3]s.sock ] || { cat /run/%[3]s.log; false; }", probePath, command, name))
+}
+
+// ask returns the report of a process in the background.
+func (a agent) ask(ref sandbox.Ref, name, command string) findings {
+	a.t.Helper()
+	found := findings{}
+	for line := range strings.Lines(a.sh(ref, fmt.Sprintf("%s %s || cat /run/%s.log", probePath, command, name))) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		found[name] = value
+	}
+	return found
 }
 
 func (a agent) report(ref sandbox.Ref) findings {
 	a.t.Helper()
-	found := findings{}
-	for line := range strings.Lines(a.sh(ref, probePath+" report || cat /run/probe.log")) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), "\t")
-		found[name] = value
-	}
+	found := a.ask(ref, "probe", "report")
 	if found["count"] == "" {
 		a.t.Fatalf("the holder has no report: %v", found)
 	}

@@ -205,9 +205,9 @@ func poll(fd int) error {
 	return errors.Join(err, err2)
 }
 
-// report prints the report of the holder.
-func report() error {
-	c, err := net.Dial("unix", reportSocket)
+// ask prints the report of the process that answers at a socket.
+func ask(socket string) error {
+	c, err := net.Dial("unix", socket)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@
 //	probe load FILE...     load kernel modules, in this order
 //	probe hold ADDRESS     hold files, connections and timers until the end
 //	probe report           print how the held things are
+//	probe wait             make system calls that wait, until the next command
+//	probe waited           end the waits, and print the result of each
 package main
 
 import (
@@ -46,11 +48,15 @@ func run(args []string) error {
 	case len(args) == 2 && args[0] == "hold":
 		return hold(args[1])
 	case len(args) == 1 && args[0] == "report":
-		return report()
+		return ask(reportSocket)
+	case len(args) == 1 && args[0] == "wait":
+		return wait()
+	case len(args) == 1 && args[0] == "waited":
+		return ask(waitSocket)
 	case args[0] == "load":
 		return load(args[1:])
 	default:
-		return errors.New("usage: probe [feature NAME | step NAME | load FILE... | hold ADDRESS | report]")
+		return errors.New("usage: probe [feature NAME | step NAME | load FILE... | hold ADDRESS | report | wait | waited]")
 	}
 }
 

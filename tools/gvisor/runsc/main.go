@@ -1,6 +1,7 @@
-// Command runsc is gVisor's runsc, made to start faster. It differs in two points: it
-// has the system call filter of its sentries as a finished BPF program, and collects no
-// garbage while it starts.
+// Command runsc is gVisor's runsc with three changes. It has the system call filter of
+// its sentries as a finished BPF program, and collects no garbage while it starts: both
+// make it start faster. Its sentries begin some system calls again that gVisor lets fail
+// with EINTR after a pause (restart.go).
 //
 // The Go module of gVisor has none: each sentry computes its filter when it starts or
 // restores, which takes about 30 ms of CPU time. gVisor's own releases are built with
