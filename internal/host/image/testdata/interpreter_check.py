@@ -59,7 +59,9 @@ async def until(what, true):
 
 
 def leave(settings):
-    """Writes the settings of the guest agent."""
+    """Writes the settings of the guest agent. Without a machine id they are those of this machine."""
+    if isinstance(settings, dict):
+        settings = {"machine_id": server.machine_id(), **settings}
     os.makedirs(os.path.dirname(server.SETTINGS), exist_ok=True)
     with open(server.SETTINGS, "w", encoding="ascii") as f:
         f.write(settings if isinstance(settings, str) else json.dumps(settings))
@@ -185,9 +187,11 @@ async def checks():
     want("the variables in the settings", await made.guest.admit("another"), {"A": "b"})
     want("a token beside the settings", await send("/execute", b"{}", X_Access_Token="wrong"), 401)
     want("the digest as a token", await send("/execute", b"{}", X_Access_Token=hashlib.sha256(b"another").hexdigest()), 401)
-    large = {"access_token_sha256": hashlib.sha256(b"another").hexdigest(), "envs": {"A": "b" * server.SETTINGS_LIMIT}}
+    whole = {"access_token_sha256": hashlib.sha256(b"another").hexdigest(), "envs": {}}
+    large = {**whole, "envs": {"A": "b" * server.SETTINGS_LIMIT}}
     for left in ("", "{", "[]", "[" * 100000, "null", {"envs": {}}, {"access_token_sha256": "", "envs": {}}, {"access_token_sha256": "6", "envs": {}},
-                 {"access_token_sha256": 5, "envs": {}}, {"access_token_sha256": hashlib.sha256(b"another").hexdigest(), "envs": []}, large):
+                 {"access_token_sha256": 5, "envs": {}}, {"access_token_sha256": hashlib.sha256(b"another").hexdigest(), "envs": []}, large,
+                 {**whole, "machine_id": "a" * 32}, {**whole, "machine_id": None}, json.dumps(whole)):
         leave(left)
         want(f"settings {str(left)[:80]}", server.settings(), None)
         want(f"a token with settings {str(left)[:80]}", await send("/execute", b"{}", X_Access_Token="another"), 401)
